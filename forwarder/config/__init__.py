@@ -1,0 +1,1 @@
+"""The configuration files, from YAML text to typed values."""

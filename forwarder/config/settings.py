@@ -1,0 +1,115 @@
+"""The typed content of config/forwarder.yaml: durations in milliseconds, sizes in bytes."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from forwarder.connection import Connection
+
+
+class Start(StrEnum):
+    """Where a group that has never committed begins."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+class SecurityProtocol(StrEnum):
+    """How brokers are talked to."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class Mechanism(StrEnum):
+    """How the worker proves who it is."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Transport and authentication towards Kafka; files are absolute paths."""
+
+    protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
+    mechanism: Mechanism | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputTopic:
+    """One input topic; the only format so far is ``mparticle``."""
+
+    name: str
+    format: str = "mparticle"
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Broker, group and topics."""
+
+    bootstrap_servers: tuple[str, ...]
+    topics: tuple[InputTopic, ...]
+    group_id: str = "forwarder"
+    group_instance_id: str | None = None
+    session_timeout_ms: int = 30_000
+    start: Start = Start.EARLIEST
+    dead_letter_topic: str = "forwarder-dead-letters"
+    security: Security = Security()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """How outbox and state are kept."""
+
+    tick_ms: int = 1_000
+    base_interval_ms: int = 600_000
+    outbox_retention_ms: int = 604_800_000
+    lane_ttl_ms: int = 86_400_000
+    retired: tuple[str, ...] = ()
+    create_topics: bool = True
+    replication_factor: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where /metrics, /livez and /readyz listen."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # probes and scrapers come from outside the pod
+    port: int = 9464
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Memory bounds in bytes."""
+
+    window_memory: int = 536_870_912
+    in_flight: int = 67_108_864
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Level and form of the log."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything a worker is told."""
+
+    kafka: Kafka
+    connections: tuple[Connection, ...]
+    journal: JournalSettings = JournalSettings()
+    server: Server = Server()
+    limits: Limits = Limits()
+    drain_timeout_ms: int = 25_000
+    log: Log = Log()

@@ -1,0 +1,38 @@
+"""The errors of the program; each answers one question: what may its catcher do next."""
+
+
+class ForwarderError(Exception):
+    """Base of every error raised on purpose; its text says what, where, and what to do."""
+
+
+class ConfigurationError(ForwarderError):
+    """The configuration cannot be used; ``faults`` holds every line to print. Exit code 2."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class StartupError(ForwarderError):
+    """The worker cannot begin (topics missing, broker refuses). Exit code 1."""
+
+
+class JournalError(ForwarderError):
+    """A tick or an opening failed, or its outcome is unknown: drop the memory, open again."""
+
+
+class FencedError(JournalError):
+    """Another owner opened this partition: open again only once ownership is confirmed (R4)."""
+
+
+class RefusedError(ForwarderError):
+    """What is stored contradicts itself or the log: this partition stops, the rest goes on.
+
+    Raised only by :mod:`forwarder.ledger`; the owner proves its ownership before it reports it.
+    ``remedy`` tells the operator what can be done.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+        self.remedy = remedy

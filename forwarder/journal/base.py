@@ -1,0 +1,121 @@
+"""What a partition asks of its journal; one contract suite tests every implementation.
+
+Numbers such as O1 or K4 are the steps of docs/protocol.md.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from forwarder.model import Address, DeadLetter, Partition
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """The group's committed offset of one input partition, and the metadata stored with it."""
+
+    offset: int
+    metadata: str
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What an opening found; everything in it was read after the former owner was fenced.
+
+    ``commit`` is None if the group has never committed this partition. ``state`` holds the
+    (offset, value) of every committed record in [``ptr``, end). ``state_start``, ``state_end``,
+    ``outbox_start``, ``outbox_end`` are log start and read_committed end. ``first`` is where
+    collecting begins when there is neither commit nor state (``start`` resolved once).
+    ``input_start`` and ``input_end`` are those of the input partition.
+    """
+
+    commit: Commit | None
+    state: Sequence[tuple[int, bytes]]
+    state_start: int
+    state_end: int
+    outbox_start: int
+    outbox_end: int
+    first: int
+    input_start: int
+    input_end: int
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record for the outbox: the lane is its key, so that a read-back skips other lanes."""
+
+    lane: str
+    value: bytes
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """One transaction. ``state`` holds the values of this tick's state records, base or delta.
+
+    ``offset`` and ``metadata`` are what the group commits (``metadata`` at most 4096 bytes).
+    """
+
+    outbox: Sequence[Entry]
+    dead_letters: Sequence[DeadLetter]
+    state: Sequence[bytes]
+    offset: int
+    metadata: str
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Where a committed tick's records are: one offset for each, in the order given."""
+
+    outbox: Sequence[int]
+    state: Sequence[int]
+
+
+class Journal(Protocol):
+    """The journal of one owned partition.
+
+    Caller: partition, one call at a time (``read`` may run beside ``commit``). Any
+    JournalError from ``open``, ``commit`` or ``prove`` ends this object's use: the caller
+    discards it, drops its memory and asks the factory for a new one.
+    """
+
+    async def open(self) -> Restored:
+        """Fence the former owner, then read commit and state (O1 to O3).
+
+        A commit whose ``ptr`` lies below the state's log start is fetched once more: a later
+        owner may have cut the log meanwhile.
+        """
+
+    async def commit(self, tick: Tick) -> Committed:
+        """Write one tick in one transaction (K4); returns only if it is known to be committed.
+
+        Raises FencedError if another owner took over, JournalError for everything else,
+        unknown outcomes included.
+        """
+
+    async def read(
+        self, lane: str, start: Address, end: int, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        """Read one lane's outbox records (offset, value) from ``start`` up to offset ``end``.
+
+        Stops after about ``max_bytes`` of values but returns at least one record if there is
+        one. The second result is where to go on; ``(end, 0)`` once all below ``end`` was seen.
+        Records are whole: the first may begin below ``start``. Raises JournalError.
+        """
+
+    async def prove(self) -> None:
+        """Raise FencedError unless this owner could still commit; stores nothing.
+
+        One send in a transaction that is then aborted: an empty transaction proves nothing.
+        """
+
+    async def close(self) -> None:
+        """Give up the producer and readers within seconds, raising nothing."""
+
+
+class Journals(Protocol):
+    """The factory of journals: prepares topics and makes one journal per opening."""
+
+    async def prepare(self, partitions: frozenset[Partition]) -> None:
+        """Make sure outbox and state partitions exist for these (T1); raises StartupError."""
+
+    def journal(self, partition: Partition) -> Journal:
+        """Return a journal not yet opened; a new one for every opening."""
+
+    async def close(self) -> None:
+        """Release what the journals share."""

@@ -1,0 +1,180 @@
+"""The words of the program as types; see docs/architecture.md for what each one means."""
+
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+Position = tuple[int, int]
+"""(offset of the record, index of the event in it); tuples compare in stream order."""
+
+Address = tuple[int, int]
+"""(offset in the outbox, index of the batch in that record)."""
+
+LOWEST: Position = (-1, -1)
+"""Below every position and every address."""
+
+
+class Partition(msgspec.Struct, frozen=True, gc=False, order=True):
+    """One partition of one input topic; the unit of ownership."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.number}"
+
+
+class Record(Protocol):
+    """What a source hands over: one message of the input topic.
+
+    aiokafka's ``ConsumerRecord`` fits as it is, so that nothing is wrapped on the hot path.
+    """
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Record time in milliseconds since the epoch."""
+    @property
+    def value(self) -> bytes | None:
+        """The bytes of the upload; None for a tombstone."""
+
+
+class CloseReason(StrEnum):
+    """Why a window was closed."""
+
+    AGE = "age"
+    SESSION_END = "session_end"
+    SESSION_TIMEOUT = "session_timeout"
+    SIZE = "size"
+    MEMORY = "memory"
+    SINGLE = "single"
+    END = "end"
+
+
+class Reason(StrEnum):
+    """Why something became a dead letter: the bounded set of values of the header and the label."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_UTF8 = "invalid_utf8"
+    NOT_AN_UPLOAD = "not_an_upload"
+    EVENT_TOO_LARGE = "event_too_large"
+    NOT_ENCODABLE = "not_encodable"
+    REFUSED = "refused_by_sink"
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """A closed window (or a part of one), encoded and immutable.
+
+    ``key`` is the 16-byte digest of the device key (one put in flight per key), ``window_key``
+    that of the key the window was opened under, which in session mode includes the session.
+    ``closed_at`` is wall-clock time, ``record_ms`` the record time of the newest upload in it.
+    ``mpid`` is its plain text, empty where there is none.
+    """
+
+    lane: str
+    id: str
+    key: bytes
+    window_key: bytes
+    first: Position
+    last: Position
+    count: int
+    closed_at: int
+    record_ms: int
+    mpid: str
+    reason: CloseReason
+    payload: bytes
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """A record, event or batch that cannot be processed: its bytes and where they came from.
+
+    ``connection`` is empty for a record that no connection could have used.
+    ``error`` is one line for a person; it never quotes the value.
+    """
+
+    reason: Reason
+    offset: int
+    connection: str
+    error: str
+    value: bytes
+
+
+Piece = tuple[int, int, int, int, bytes]
+"""A run of consecutive events of one record as they wait in a window.
+
+(record offset, index of the first, how many, record time in ms, their JSON joined by commas).
+An upload without events that a lane accepts is a piece of its own with 0 events and no bytes.
+"""
+
+
+class Held(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
+    """The stored form of an open window's saved part, and what its closing depends on.
+
+    ``key`` is the whole window key, ``device`` the whole device key, ``session`` the raw session
+    name (empty: none). ``context`` is a JSON object: the upload without its events, merged.
+    ``identities_ms`` is the record time of the upload that ``user_identities`` came from,
+    ``newest_ms`` that of the newest upload. ``to`` is the last position ever saved, also if a
+    filter has emptied the window since. ``opened``, ``last_activity`` and ``deadline`` are
+    milliseconds on the partition's record clock.
+    """
+
+    key: bytes
+    device: bytes
+    session: bytes
+    pieces: list[Piece]
+    context: bytes
+    identities_ms: int
+    newest_ms: int
+    to: Position
+    opened: int
+    last_activity: int
+    deadline: int
+    reason: CloseReason
+
+
+class Closing(msgspec.Struct, frozen=True, gc=False):
+    """One window that closed, whatever became of it: batches, dead letters, or both."""
+
+    lane: str
+    window_key: bytes
+    last: Position
+
+
+class Gate(msgspec.Struct):
+    """What a lane must not collect (again) after an opening (O5 to O8).
+
+    ``need``: lowest position the lane still needs. ``read``: offset up to which it was fed;
+    its own dead letters are made only at or above it. ``closed`` and ``held_to``: digest of the
+    window key -> last position already batched, or saved. ``keying``: (rule, from) in order of
+    position, the last one being today's. ``accept_below``: an inactive connection accepts only
+    offsets below this one; None: no bound.
+    """
+
+    need: Position
+    read: int
+    closed: dict[bytes, Position]
+    held_to: dict[bytes, Position]
+    keying: list[tuple[str, Position]]
+    accept_below: int | None = None
+
+
+class Collected(msgspec.Struct):
+    """What a poll or an expiry brought about; the journal gets it all in one tick.
+
+    ``filtered`` counts events by (lane, setting or ``replay``), ``rejected`` by reason,
+    ``closed`` windows by (lane, reason).
+    """
+
+    batches: list[Batch] = msgspec.field(default_factory=list)
+    closings: list[Closing] = msgspec.field(default_factory=list)
+    dead_letters: list[DeadLetter] = msgspec.field(default_factory=list)
+    records: int = 0
+    uploads: int = 0
+    events: int = 0
+    tombstones: int = 0
+    unmatched: int = 0
+    accepted: dict[str, int] = msgspec.field(default_factory=dict)
+    filtered: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    closed: dict[tuple[str, CloseReason], int] = msgspec.field(default_factory=dict)

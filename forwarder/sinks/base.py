@@ -1,0 +1,60 @@
+"""What delivery asks of a sink, and what each answer obliges it to do."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from forwarder.model import Batch
+
+
+class Kind(Enum):
+    """The answer for one batch."""
+
+    DELIVERED = "delivered"
+    """Stored by the destination: the batch is acknowledged."""
+    THROTTLED = "throttled"
+    """Not stored, the destination asks for less: resend after a backoff."""
+    TRANSIENT = "transient"
+    """Failed or unanswered, perhaps stored: resend the same bytes after a backoff."""
+    CONFIGURATION = "configuration"
+    """Cannot succeed until somebody acts: pause the lane, keep the batch, probe every 5 to 60 s."""
+    REFUSED = "refused"
+    """This batch alone was refused for good, sent on its own: a dead letter *if* the lane
+    delivered another batch since its first refusal, else treat it as CONFIGURATION."""
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """One answer; ``code`` is the bounded error code for metrics, ``error`` one line for people.
+
+    Neither may hold a secret or any part of a payload.
+    """
+
+    kind: Kind
+    code: str = ""
+    error: str = ""
+
+
+DELIVERED = Outcome(Kind.DELIVERED)
+
+
+class Sink(Protocol):
+    """One destination of one connection, shared by its lanes on all owned partitions.
+
+    Caller: delivery. ``put`` is called concurrently, never with two batches of one device key
+    in flight from one lane, with at most ``max_batches`` batches and ``max_bytes`` of payload
+    (or one batch, whatever its size).
+    """
+
+    max_batches: int
+    max_bytes: int
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        """Send the batches; return one outcome each, in the order given.
+
+        Never raises but for cancellation, never sleeps to retry: the caller owns the backoff.
+        """
+
+    async def close(self) -> None:
+        """Release connections; called once, after the last ``put`` returned."""

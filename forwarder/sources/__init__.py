@@ -1,0 +1,1 @@
+"""Where raw uploads come from."""

@@ -1,0 +1,60 @@
+"""What the worker asks of a source of records."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from forwarder.model import Partition, Record
+
+
+class Listener(Protocol):
+    """Told about ownership, from inside the source's rebalance; both must return within seconds.
+
+    Neither may wait for the poll loop: the source does not poll while they run.
+    """
+
+    async def on_revoked(self, partitions: frozenset[Partition]) -> None:
+        """Ownership is about to go: finish puts, commit, keep the memory (R1)."""
+
+    async def on_assigned(self, partitions: frozenset[Partition]) -> None:
+        """These are owned now, all of them paused; seek and resume each once it is open."""
+
+
+class Source(Protocol):
+    """An ordered log of records per partition, and the membership that shares it out.
+
+    Caller: worker. Every partition is paused from its assignment until ``resume``.
+    """
+
+    async def start(self, listener: Listener) -> None:
+        """Join; assignments reach the listener during later polls or of themselves."""
+
+    async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has arrived, in order per partition; empty after ``timeout_ms`` at most.
+
+        Has to be called all the time, also while every partition is paused: a member that
+        stops polling is put out of the group.
+        """
+
+    def resume_at(self, partition: Partition, offset: int) -> None:
+        """Read on from ``offset``; the next record returned is the first one at or above it."""
+
+    def pause(self, partition: Partition) -> None:
+        """Return no more of this partition until resumed."""
+
+    def resume(self, partition: Partition) -> None:
+        """Go on where ``pause`` stopped."""
+
+    def position(self, partition: Partition) -> int | None:
+        """Return the offset up to which records were returned or stepped over (markers, gaps)."""
+
+    async def end(self, partition: Partition) -> int:
+        """Fetch the last stable offset now; raises ForwarderError when it cannot."""
+
+    async def owns(self, partition: Partition) -> bool:
+        """Ask the coordinator whether the group is stable and this member holds it (R4)."""
+
+    def exhausted(self) -> bool:
+        """Tell whether no record will ever come again (a file read to its end)."""
+
+    async def stop(self) -> None:
+        """Leave the group; returns within seconds whatever the broker does."""
