@@ -1,0 +1,58 @@
+# `make help` lists the targets; nothing but Python 3.11 to 3.14 has to be there beforehand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements-dev.txt
+# The stamp's name holds what was installed: a second run, or another branch's lock, just knows.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d' ' -f1)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check format lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
+
+$(STAMP):
+	@test -n "$(VERSION)" || { echo "no $(PYTHON): install Python 3.11 or newer, or name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' \
+		|| $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+demo: setup ## Show it all on this machine: Kafka, an emulated AWS, a kill -9, the batches arriving
+	$(BIN)/python -m tests.demo $(ARGS)
+
+test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k name" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## Run the tests that need no broker and no emulator
+	$(BIN)/python -m pytest -m "not service" $(ARGS)
+
+check: setup ## Lint, formatting, types and the layers between modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code and mend what the linter can mend by itself
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: setup ## Resolve the newest allowed versions into the two lock files
+	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --output-file requirements.txt pyproject.toml
+	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --allow-unsafe --constraint requirements.txt \
+		--output-file $(LOCK) pyproject.toml requirements-dev.in
+
+LOCK_FLAGS := --quiet --upgrade --generate-hashes --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header
+
+clean: ## Remove the virtual environment, the caches and what tests downloaded
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		build dist out *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
