@@ -50,6 +50,7 @@ class Tick(msgspec.Struct, frozen=True):
     """One transaction. ``state`` holds the values of this tick's state records, base or delta.
 
     ``offset`` and ``metadata`` are what the group commits (``metadata`` at most 4096 bytes).
+    ``floor``: no lane will read the outbox below it any more; a hint, for journals in memory.
     """
 
     outbox: Sequence[Entry]
@@ -57,6 +58,7 @@ class Tick(msgspec.Struct, frozen=True):
     state: Sequence[bytes]
     offset: int
     metadata: str
+    floor: Address = (0, 0)
 
 
 class Committed(msgspec.Struct, frozen=True):

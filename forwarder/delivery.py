@@ -1,0 +1,335 @@
+"""One lane of one partition: batches in flight, order per device, retries (D1 to D5).
+
+A lane is *flowing*, *backing off* (a put failed and may succeed a moment later) or *paused*
+(somebody must act). Whatever its destination does, the only effect is that its cursor lags.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from forwarder import retry
+from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.ledger import outbox
+from forwarder.ledger.cursor import Queue
+from forwarder.model import Address, Batch
+from forwarder.sinks.base import Kind, Outcome, Sink
+
+log = structlog.get_logger()
+
+REQUESTS = 4
+"""Most concurrent puts of one lane of one partition."""
+
+READ_BACK_BYTES = 4 * 1024 * 1024
+"""Stored bytes fetched from the outbox at once."""
+
+
+class LaneStatus(StrEnum):
+    """How a lane is doing."""
+
+    FLOWING = "flowing"
+    BACKING_OFF = "backing_off"
+    PAUSED = "paused"
+    INACTIVE = "inactive"
+    STOPPED = "stopped"
+
+
+class Owner(Protocol):
+    """What a lane asks of the partition it belongs to."""
+
+    def may_put(self) -> bool:
+        """Tell whether probe and lease allow a put now; if not, a tick is made and wakes us."""
+
+    def committed_end(self) -> Address:
+        """Return the end of what this owner knows to be committed in the outbox (D2)."""
+
+    async def read_outbox(
+        self, lane: str, start: Address, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        """Read stored records of a lane from ``start`` up to the committed end."""
+
+    def acknowledged(self) -> None:
+        """Note that a cursor moved, to be committed with the next tick."""
+
+    def refused(self, batch: Batch, outcome: Outcome) -> None:
+        """Turn a batch into a dead letter of the tick that will hold its acknowledgement (D4)."""
+
+    def journal_failed(self, error: JournalError) -> None:
+        """Drop everything and open again."""
+
+
+class Observer(Protocol):
+    """What is reported of deliveries, once per put."""
+
+    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
+        """Report one call of the sink and its answers."""
+
+    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
+        """Report acknowledged batches."""
+
+    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+        """Report that a lane of a partition changed its status."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What a connection file says about delivering."""
+
+    lane: str
+    partition: str
+    active: bool
+    deliver_from_ms: int | None
+
+
+class Delivery:
+    """Deliver one lane of one partition until told to stop. Owned by its partition."""
+
+    def __init__(  # noqa: PLR0913  # its surroundings, each given once
+        self,
+        policy: Policy,
+        queue: Queue,
+        sink: Sink,
+        owner: Owner,
+        observer: Observer,
+        random: Callable[[], float],
+    ) -> None:
+        """Start idle; ``random`` gives numbers in [0, 1) for jitter."""
+        self.policy = policy
+        self.queue = queue
+        self.status = LaneStatus.FLOWING if policy.active else LaneStatus.INACTIVE
+        self.reason = ""
+        self._sink = sink
+        self._owner = owner
+        self._observer = observer
+        self._random = random
+        self._held = False
+        self._hold_until = 0.0
+        self._failures = 0
+        self._accepted = 0
+        self._attempts: dict[Address, int] = {}
+        self._refusals: dict[Address, int] = {}
+        self._puts: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, batches: Sequence[tuple[Address, Batch]]) -> None:
+        """Take batches of a tick that is known to be committed, in address order."""
+        self.queue.join(batches)
+        self.wake()
+
+    def wake(self) -> None:
+        """Start whatever may start now; called after every change that could allow more."""
+        if self._held or self.status is LaneStatus.STOPPED:
+            return
+        self.queue.caught_up(self._owner.committed_end())
+        self._read_back()
+        self._drop_expired()
+        if self.policy.active:
+            self._launch()
+
+    def hold(self) -> None:
+        """Start nothing more until :meth:`release` (R1)."""
+        self._held = True
+        if self._timer:
+            self._timer.cancel()
+
+    def release(self) -> None:
+        """Go on after :meth:`hold`."""
+        self._held = False
+        self.wake()
+
+    async def settled(self) -> None:
+        """Wait until no put is in flight."""
+        while self._puts:
+            await asyncio.wait(self._puts)
+
+    async def stop(self) -> None:
+        """Cancel what is in flight and end; what was not acknowledged is sent again later."""
+        self.hold()
+        tasks = [*self._puts, *([self._reading] if self._reading else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def idle(self) -> bool:
+        """Tell whether everything committed so far is acknowledged."""
+        return not len(self.queue) and self.queue.rb is None
+
+    # ------------------------------------------------------------------ putting
+
+    def _launch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (due := self.queue.due()) is not None:
+            due = max(due, self._hold_until)
+            if due > loop.time():
+                self._wake_at(due)
+                return
+            if not self._has_room() or not self._owner.may_put():
+                return
+            paused = self.status is LaneStatus.PAUSED
+            count = 1 if paused else self._sink.max_batches
+            taken = self.queue.take(loop.time(), count, self._sink.max_bytes)
+            if not taken:
+                return
+            task = loop.create_task(self._put(taken))
+            self._puts.add(task)
+            task.add_done_callback(self._put_done)
+
+    def _has_room(self) -> bool:
+        """Allow a put when none is in flight, further ones only if they are full requests."""
+        if not self._puts:
+            return True
+        if self.status is not LaneStatus.FLOWING or len(self._puts) >= REQUESTS:
+            return False
+        return self.queue.ready() >= self._sink.max_batches
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self.wake)
+
+    async def _put(self, taken: Sequence[tuple[Address, Batch]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            outcomes = await self._sink.put([batch for _, batch in taken])
+        except Exception as error:  # noqa: BLE001  # a sink's fault must not cost the lane
+            log.exception("sink.failed", connection=self.policy.lane)
+            answer = Outcome(Kind.TRANSIENT, "Other", f"{type(error).__name__} in the sink")
+            outcomes = [answer] * len(taken)
+        self._observer.put(self.policy.lane, loop.time() - began, outcomes)
+        self._answer(taken, outcomes, loop.time())
+
+    def _put_done(self, task: asyncio.Task[None]) -> None:
+        self._puts.discard(task)
+        if not task.cancelled():
+            task.result()
+            self.wake()
+
+    def _answer(
+        self,
+        taken: Sequence[tuple[Address, Batch]],
+        outcomes: Sequence[Outcome],
+        now: float,
+    ) -> None:
+        pairs = list(zip(taken, outcomes, strict=True))
+        delivered = [entry for entry, o in pairs if o.kind is Kind.DELIVERED]
+        for address, _ in delivered:
+            self._done(address)
+        failed = [(entry, o) for entry, o in pairs if o.kind is not Kind.DELIVERED]
+        self._change_status(delivered, [o for _, o in failed], now)
+        for (address, batch), outcome in failed:
+            if outcome.kind is Kind.REFUSED and self._is_culprit(address):
+                self._owner.refused(batch, outcome)
+                self._done(address)
+            else:
+                self._defer(address, outcome, now)
+        if delivered:
+            self._observer.delivered(self.policy.lane, [batch for _, batch in delivered])
+        self._accepted += len(delivered)
+        self._owner.acknowledged()
+
+    def _done(self, address: Address) -> None:
+        self.queue.acknowledge(address)
+        self._attempts.pop(address, None)
+        self._refusals.pop(address, None)
+
+    def _is_culprit(self, address: Address) -> bool:
+        """Tell whether a refusal is about this batch and not about the whole lane.
+
+        It is once another batch was accepted since the first refusal; before that, one wrong
+        setting could dead-letter everything.
+        """
+        since = self._refusals.setdefault(address, self._accepted)
+        return self._accepted > since
+
+    def _defer(self, address: Address, outcome: Outcome, now: float) -> None:
+        attempt = self._attempts.get(address, 0)
+        self._attempts[address] = attempt + 1
+        lasting = outcome.kind in (Kind.CONFIGURATION, Kind.REFUSED)
+        schedule = retry.PAUSED if lasting else retry.TRANSIENT
+        self.queue.defer(address, now + schedule.delay(attempt, self._random()))
+
+    def _change_status(
+        self, delivered: Sequence[object], failed: Sequence[Outcome], now: float
+    ) -> None:
+        if delivered or not failed:
+            self._failures = 0
+            self._hold_until = 0.0
+            self._set_status(LaneStatus.FLOWING, "")
+            return
+        lasting = any(o.kind in (Kind.CONFIGURATION, Kind.REFUSED) for o in failed)
+        schedule = retry.PAUSED if lasting else retry.TRANSIENT
+        self._hold_until = now + schedule.delay(self._failures, self._random())
+        self._failures += 1
+        status = LaneStatus.PAUSED if lasting else LaneStatus.BACKING_OFF
+        self._set_status(status, failed[0].error or failed[0].code)
+
+    def _set_status(self, status: LaneStatus, reason: str) -> None:
+        if (status, reason) == (self.status, self.reason):
+            return
+        if status is not self.status:
+            note = log.info if status is LaneStatus.FLOWING else log.warning
+            note(
+                "lane.status",
+                connection=self.policy.lane,
+                partition=self.policy.partition,
+                status=status.value,
+                reason=reason,
+            )
+            if status is LaneStatus.FLOWING:
+                self.queue.hurry()
+        self.status, self.reason = status, reason
+        self._observer.lane_status(self.policy.lane, self.policy.partition, status.value, reason)
+
+    # ------------------------------------------------------------------ reading back, dropping
+
+    def _drop_expired(self) -> None:
+        limit = self.policy.deliver_from_ms
+        if limit is None or not self.policy.active:
+            return
+        dropped = 0
+        while newly := self.queue.drop_closed_before(limit):
+            dropped += newly
+        if dropped:
+            log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
+            self._owner.acknowledged()
+
+    def _read_back(self) -> None:
+        if self._reading or not self.policy.active or not self.queue.wants_read_back():
+            return
+        self._reading = asyncio.get_running_loop().create_task(self._fetch())
+        self._reading.add_done_callback(self._fetched)
+
+    async def _fetch(self) -> None:
+        start = self.queue.rb
+        if start is None:
+            return
+        records, upto = await self._owner.read_outbox(self.policy.lane, start, READ_BACK_BYTES)
+        for offset, value in records:
+            self.queue.read_back(outbox.decode(offset, value), (offset + 1, 0))
+            if self.queue.rb is None or self.queue.rb < (offset + 1, 0):
+                return
+        self.queue.read_back((), upto)
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        self._reading = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, RefusedError):
+            self._stop_lane(error)
+        elif isinstance(error, JournalError):
+            self._owner.journal_failed(error)
+        elif error is not None:
+            log.error("outbox.unreadable", connection=self.policy.lane, exc_info=error)
+            self._owner.journal_failed(JournalError(str(error)))
+        else:
+            self.wake()
+
+    def _stop_lane(self, error: ForwarderError) -> None:
+        self._set_status(LaneStatus.STOPPED, str(error))
+        self.hold()

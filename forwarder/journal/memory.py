@@ -1,0 +1,183 @@
+"""A journal in memory: for the file source, and for tests of everything above it.
+
+It keeps the promises of :mod:`forwarder.journal.base` within one process: openings fence each
+other, a tick is visible as a whole or not at all. Nothing survives the process.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from forwarder.errors import FencedError, JournalError
+from forwarder.journal.base import Commit, Committed, Restored, Tick
+from forwarder.model import Address, DeadLetter, Partition
+
+DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], None]
+"""Called inside a commit; must not fail for any other reason than a broken disk."""
+
+
+class Log(msgspec.Struct):
+    """What one partition has stored; survives its openings."""
+
+    outbox: dict[int, tuple[str, bytes]] = msgspec.field(default_factory=dict)
+    outbox_start: int = 0
+    outbox_end: int = 0
+    outbox_bytes: int = 0
+    state: dict[int, bytes] = msgspec.field(default_factory=dict)
+    state_start: int = 0
+    state_end: int = 0
+    commit: Commit | None = None
+    dead_letters: list[DeadLetter] = msgspec.field(default_factory=list)
+    epoch: int = 0
+
+
+class MemoryJournals:
+    """The logs of all partitions, and a journal for each opening.
+
+    ``first`` and ``input_end`` stand in for the input topic's offsets. With ``trim`` set,
+    outbox records below every lane's cursor and state below the newest base are given up:
+    right where no opening follows. ``dead_letters`` gets every committed dead letter.
+    """
+
+    def __init__(
+        self,
+        *,
+        first: int = 0,
+        input_start: int = 0,
+        input_end: int = 2**62,
+        trim: bool = False,
+        dead_letters: DeadLetterSink | None = None,
+    ) -> None:
+        """Begin with empty logs."""
+        self.logs: dict[Partition, Log] = {}
+        self.first = first
+        self.input_start = input_start
+        self.input_end = input_end
+        self.trim = trim
+        self.dead_letters = dead_letters
+
+    async def prepare(self, partitions: frozenset[Partition]) -> None:
+        """Make a log for each partition."""
+        for partition in partitions:
+            self.log(partition)
+
+    def log(self, partition: Partition) -> Log:
+        """Return what a partition has stored."""
+        return self.logs.setdefault(partition, Log())
+
+    def journal(self, partition: Partition) -> "MemoryJournal":
+        """Return a journal for one opening."""
+        return MemoryJournal(self, partition)
+
+    def outbox_bytes(self) -> int:
+        """Return how many bytes wait in all outboxes."""
+        return sum(log.outbox_bytes for log in self.logs.values())
+
+    async def close(self) -> None:
+        """Hold nothing outside."""
+
+
+class MemoryJournal:
+    """One opening of one partition's log."""
+
+    def __init__(self, journals: MemoryJournals, partition: Partition) -> None:
+        """Own nothing until :meth:`open`."""
+        self._journals = journals
+        self._partition = partition
+        self._log = journals.log(partition)
+        self._epoch: int | None = None
+
+    async def open(self) -> Restored:
+        """Fence the former opening and read everything (O1 to O3)."""
+        log = self._log
+        log.epoch += 1
+        self._epoch = log.epoch
+        ptr = _ptr(log.commit.metadata) if log.commit else None
+        since = log.state_start if ptr is None else ptr
+        return Restored(
+            commit=log.commit,
+            state=[(offset, value) for offset, value in log.state.items() if offset >= since],
+            state_start=log.state_start,
+            state_end=log.state_end,
+            outbox_start=log.outbox_start,
+            outbox_end=log.outbox_end,
+            first=self._journals.first,
+            input_start=self._journals.input_start,
+            input_end=self._journals.input_end,
+        )
+
+    async def commit(self, tick: Tick) -> Committed:
+        """Store one tick, all of it or nothing (K4)."""
+        self._check()
+        log = self._log
+        if self._journals.dead_letters and tick.dead_letters:
+            try:
+                self._journals.dead_letters(self._partition, tick.dead_letters)
+            except OSError as error:
+                msg = f"the dead letters cannot be written: {error}"
+                raise JournalError(msg) from error
+        log.dead_letters += () if self._journals.trim else tick.dead_letters
+        outbox = range(log.outbox_end, log.outbox_end + len(tick.outbox))
+        state = range(log.state_end, log.state_end + len(tick.state))
+        for offset, entry in zip(outbox, tick.outbox, strict=True):
+            log.outbox[offset] = (entry.lane, entry.value)
+            log.outbox_bytes += len(entry.value)
+        log.state.update(zip(state, tick.state, strict=True))
+        # one more offset each, as a transaction's marker takes in Kafka
+        log.outbox_end = outbox.stop + bool(outbox)
+        log.state_end = state.stop + 1
+        log.commit = Commit(tick.offset, tick.metadata)
+        if self._journals.trim:
+            self._trim(tick)
+        return Committed(outbox, state)
+
+    async def read(
+        self, lane: str, start: Address, end: int, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        """Read one lane's records from ``start`` up to ``end`` (D2)."""
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for offset in range(max(start[0], self._log.outbox_start), end):
+            name, value = self._log.outbox.get(offset, ("", b""))
+            if name != lane:
+                continue
+            if found and size + len(value) > max_bytes:
+                return found, (offset, 0)
+            found.append((offset, value))
+            size += len(value)
+        return found, (end, 0)
+
+    async def prove(self) -> None:
+        """Raise FencedError if another opening came after this one."""
+        self._check()
+
+    async def close(self) -> None:
+        """Own nothing any more."""
+        self._epoch = None
+
+    def _check(self) -> None:
+        if self._epoch != self._log.epoch:
+            msg = f"{self._partition}: another owner has opened this partition"
+            raise FencedError(msg)
+
+    def _trim(self, tick: Tick) -> None:
+        log = self._log
+        floor = min(tick.floor[0], log.outbox_end)
+        for offset in range(log.outbox_start, floor):
+            _, value = log.outbox.pop(offset, ("", b""))
+            log.outbox_bytes -= len(value)
+        log.outbox_start = max(log.outbox_start, floor)
+        ptr = _ptr(tick.metadata) or 0
+        for offset in range(log.state_start, ptr):
+            log.state.pop(offset, None)
+        log.state_start = max(log.state_start, ptr)
+
+
+def _ptr(metadata: str) -> int | None:
+    """Return ``ptr`` as commit metadata has it, None if it has none."""
+    try:
+        ptr = json.loads(metadata)["ptr"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ptr if isinstance(ptr, int) else None

@@ -1,0 +1,1 @@
+"""The pure bookkeeping of the journal, and the formats of what it stores."""

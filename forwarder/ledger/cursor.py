@@ -1,0 +1,246 @@
+"""What one lane of one partition still has to deliver, and how far it has come (D1 to D5).
+
+Pure: the batches in memory, the ones in flight, the acknowledged ones, and the address from
+which on batches have to be read back. Every address is in exactly one of: below ``cursor``,
+acked, in the queue, at or above ``rb``, or at or above the end of what is committed.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from forwarder.model import Address, Batch
+
+WINDOW = 4096
+"""Most addresses acknowledged above the cursor plus in flight (K in docs/protocol.md): bounds
+what a state record carries."""
+
+
+class Queue:
+    """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
+
+    ``capacity`` is the most payload bytes kept in memory, but always at least one batch.
+    """
+
+    def __init__(
+        self, cursor: Address, acked: Iterable[Address], end: Address, capacity: int
+    ) -> None:
+        self.cursor = cursor
+        self.acked = {a for a in acked if a >= cursor}
+        self.rb: Address | None = cursor if cursor < end else None
+        self.capacity = capacity
+        self.waiting_bytes = 0
+        self.in_flight: set[Address] = set()
+        self._batches: dict[Address, Batch] = {}
+        self._order: deque[Address] = deque()
+        self._by_key: dict[bytes, deque[Address]] = {}
+        self._ready: list[Address] = []
+        self._deferred: list[tuple[float, Address]] = []
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def join(self, batches: Iterable[tuple[Address, Batch]]) -> None:
+        """Take freshly committed batches, in address order, or note where they have to be read.
+
+        Fresh batches join only an unbroken queue; one that does not fit breaks it.
+        """
+        for address, batch in batches:
+            if self.rb is not None:
+                return
+            if not self._fits(batch):
+                self.rb = address
+                return
+            self._add(address, batch)
+
+    def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
+        """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
+
+        Stops early when memory is full; ``rb`` tells where to go on. ``upto`` is never beyond
+        what this owner knows to be committed; the read-back ends in :meth:`caught_up`.
+        """
+        if self.rb is None:
+            return
+        for address, batch in batches:
+            if address < self.rb or address in self.acked:
+                continue
+            if not self._fits(batch):
+                self.rb = address
+                return
+            self._add(address, batch)
+            self.rb = (address[0], address[1] + 1)
+        self.rb = max(self.rb, upto)
+
+    def caught_up(self, end: Address) -> None:
+        """End the read-back if it has reached ``end``, what this owner knows to be committed."""
+        if self.rb is not None and self.rb >= end:
+            self.rb = None
+
+    def evict(self, keep_bytes: int) -> None:
+        """Cut the queue's tail down to ``keep_bytes``, but nothing that is in flight."""
+        while self._order and self.waiting_bytes > keep_bytes:
+            address = self._order[-1]
+            if address in self.in_flight:
+                return
+            self._order.pop()
+            batch = self._batches.pop(address, None)
+            if batch is None:
+                continue
+            self.waiting_bytes -= len(batch.payload)
+            self._forget(address, batch)
+            self.rb = address
+
+    def wants_read_back(self) -> bool:
+        """Tell whether batches wait in the outbox and there is room for them."""
+        return self.rb is not None and self._has_space()
+
+    def take(self, now: float, max_count: int, max_bytes: int) -> list[tuple[Address, Batch]]:
+        """Return batches to put now and count them as in flight: one per key, oldest first.
+
+        At most ``max_count``, at most ``max_bytes`` of payload or one batch (D3).
+        """
+        self._wake(now)
+        taken: list[tuple[Address, Batch]] = []
+        size = 0
+        while self._ready and len(taken) < max_count:
+            address = self._ready[0]
+            batch = self._batches.get(address)
+            if batch is None or address in self.in_flight:
+                heapq.heappop(self._ready)  # left over from before an eviction
+                continue
+            if not self._may_fly(address) or (taken and size + len(batch.payload) > max_bytes):
+                break
+            heapq.heappop(self._ready)
+            self.in_flight.add(address)
+            taken.append((address, batch))
+            size += len(batch.payload)
+        return taken
+
+    def ready(self) -> int:
+        """Return about how many batches could be put now."""
+        return len(self._ready)
+
+    def due(self) -> float | None:
+        """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""
+        while self._ready and not self._is_waiting(self._ready[0]):
+            heapq.heappop(self._ready)
+        if self._ready and self._may_fly(self._ready[0]):
+            return 0.0
+        while self._deferred and self._deferred[0][1] not in self._batches:
+            heapq.heappop(self._deferred)
+        return self._deferred[0][0] if self._deferred else None
+
+    def acknowledge(self, address: Address) -> None:
+        """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
+        batch = self._batches.pop(address)
+        self.in_flight.discard(address)
+        self.waiting_bytes -= len(batch.payload)
+        self.acked.add(address)
+        self._forget(address, batch)
+
+    def defer(self, address: Address, until: float) -> None:
+        """Put a batch in flight back in its place, not to be tried before ``until``.
+
+        Later batches of its key wait behind it.
+        """
+        self.in_flight.discard(address)
+        heapq.heappush(self._deferred, (until, address))
+
+    def hurry(self) -> None:
+        """Make every deferred batch ready now, after a pause that was about the whole lane."""
+        self._wake(float("inf"))
+
+    def drop_closed_before(self, time_ms: int) -> int:
+        """Acknowledge, without a put, ready batches closed before ``time_ms`` (D5); return how many.
+
+        Within the same bound as puts, so the rest follows as the cursor rises.
+        """
+        dropped = 0
+        for address in sorted(self._ready):
+            batch = self._batches.get(address)
+            if batch is None or address in self.in_flight or batch.closed_at >= time_ms:
+                continue
+            if not self._may_fly(address):
+                break
+            self.acknowledge(address)
+            dropped += 1
+        return dropped
+
+    def head(self) -> Batch | None:
+        """Return the oldest batch in memory that is not acknowledged."""
+        self._trim()
+        return self._batches[self._order[0]] if self._order else None
+
+    def snapshot(self, end: Address) -> tuple[Address, frozenset[Address]]:
+        """Return cursor and acked for a tick; ``end`` is the end of what is committed (D4)."""
+        self._trim()
+        lowest = [self._order[0]] if self._order else []
+        if self.rb is not None:
+            lowest.append(self.rb)
+        cursor = max(self.cursor, min(lowest, default=end))
+        return cursor, frozenset(a for a in self.acked if a >= cursor)
+
+    def committed(self, cursor: Address) -> None:
+        """Forget what a committed cursor makes superfluous (K5)."""
+        self.cursor = cursor
+        if self.acked and min(self.acked) < cursor:
+            self.acked = {a for a in self.acked if a >= cursor}
+
+    def _fits(self, batch: Batch) -> bool:
+        after = self.waiting_bytes + len(batch.payload)
+        return self._has_space() or after <= self.capacity
+
+    def _has_space(self) -> bool:
+        """Tell whether one more batch is taken whatever its size, so that reading back moves on."""
+        return not self._batches or self.waiting_bytes < self.capacity // 2
+
+    def _add(self, address: Address, batch: Batch) -> None:
+        self._batches[address] = batch
+        self._order.append(address)
+        self.waiting_bytes += len(batch.payload)
+        line = self._by_key.setdefault(batch.key, deque())
+        line.append(address)
+        if len(line) == 1:
+            heapq.heappush(self._ready, address)
+
+    def _forget(self, address: Address, batch: Batch) -> None:
+        line = self._by_key[batch.key]
+        was_first = line[0] == address
+        if was_first:
+            line.popleft()
+        else:
+            line.remove(address)
+        if not line:
+            del self._by_key[batch.key]
+        elif was_first:
+            heapq.heappush(self._ready, line[0])
+
+    def _is_waiting(self, address: Address) -> bool:
+        return address in self._batches and address not in self.in_flight
+
+    def _may_fly(self, address: Address) -> bool:
+        if len(self.acked) + len(self.in_flight) < WINDOW:
+            return True
+        self._trim()
+        return bool(self._order) and self._order[0] == address
+
+    def _trim(self) -> None:
+        while self._order and self._order[0] not in self._batches:
+            self._order.popleft()
+
+    def _wake(self, now: float) -> None:
+        while self._deferred and self._deferred[0][0] <= now:
+            address = heapq.heappop(self._deferred)[1]
+            if self._is_waiting(address):
+                heapq.heappush(self._ready, address)
+
+
+def addresses(
+    offsets: Sequence[int], records: Sequence[Sequence[Batch]]
+) -> list[tuple[Address, Batch]]:
+    """Pair every batch of a tick's outbox records with its address."""
+    return [
+        ((offset, i), batch)
+        for offset, record in zip(offsets, records, strict=True)
+        for i, batch in enumerate(record)
+    ]

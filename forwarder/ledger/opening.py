@@ -1,0 +1,183 @@
+"""From what an opening found to what the new owner starts with (O2 to O6)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+import msgspec
+
+from forwarder.errors import RefusedError
+from forwarder.ledger import state as states
+from forwarder.ledger.packing import READABLE, VERSION
+from forwarder.ledger.state import LaneState, PartitionState
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the journal holds of one partition, read after the former owner was fenced.
+
+    ``commit`` is (offset, metadata), None if the group has none. ``records`` are the state
+    records from ``ptr`` (or the log start) to the end. ``first`` is where collecting begins
+    when nothing at all is stored.
+    """
+
+    commit: tuple[int, str] | None
+    records: Sequence[tuple[int, bytes]]
+    state_start: int
+    state_end: int
+    outbox_start: int
+    outbox_end: int
+    first: int
+    input_start: int
+    input_end: int
+
+
+class Origin(Enum):
+    """Whose word decided where collecting goes on."""
+
+    FIRST_START = "first_start"
+    STATE = "state"
+    OPERATOR = "operator"
+
+
+class Opening(msgspec.Struct):
+    """What the owner starts with. ``stopped``: lanes whose unsent batches expired, and why."""
+
+    state: PartitionState
+    origin: Origin
+    seek: int
+    new: list[str]
+    unknown: list[str]
+    stopped: dict[str, RefusedError]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The metadata of a commit made by a tick, or by the start of an added partition."""
+
+    n: int
+    ptr: int | None
+
+
+def metadata(n: int, ptr: int) -> str:
+    """Return the commit metadata of a tick; ``ptr`` is the offset of the newest base before it."""
+    return json.dumps({"v": VERSION, "n": n, "ptr": ptr}, separators=(",", ":"))
+
+
+def mark(text: str) -> Mark | None:
+    """Read commit metadata; None if no tick of this program wrote it: an operator's move.
+
+    Raises RefusedError for the metadata of a later release.
+    """
+    try:
+        content = json.loads(text)
+        version = content["v"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if version not in READABLE:
+        what = f"the committed offset carries format version {version!r}"
+        raise RefusedError(what, "it was written by a later release: roll forward again")
+    return Mark(int(content.get("n", 0)), content.get("ptr"))
+
+
+def begin(found: Found, group: str, topic: str, rules: Mapping[str, str], now_ms: int) -> Opening:
+    """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
+
+    ``rules`` names the configured lanes and the keying rule of each.
+    """
+    marked = mark(found.commit[1]) if found.commit else None
+    state = states.fold(found.records, group, topic)
+    if found.commit and marked and marked.ptr is not None:
+        _check_state(found, marked, state)
+    origin = _settle_origin(found, marked, state)
+    if state.obend > found.outbox_end:
+        raise RefusedError(
+            f"the outbox ends at {found.outbox_end}, but ended at {state.obend} before",
+            "it was deleted or lost records and would use addresses again; restore it, or "
+            "start again under a new group_id",
+        )
+    unknown = sorted(state.lanes.keys() - rules.keys())
+    new = [name for name in rules if name not in state.lanes]
+    for name, rule in rules.items():
+        _settle_lane(state, name, rule, found.outbox_end, now_ms)
+    seek = min((state.lanes[name].need[0] for name in rules), default=state.read)
+    _check_input(found, seek)
+    return Opening(state, origin, seek, new, unknown, _expired(found, state, rules))
+
+
+def _check_state(found: Found, marked: Mark, state: PartitionState) -> None:
+    ptr = marked.ptr or 0
+    if ptr < found.state_start:
+        what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
+    elif ptr > found.state_end:
+        what = f"the state ends at offset {found.state_end}, its newest base was at {ptr}"
+    elif state.n < marked.n:
+        what = f"the state ends with tick {state.n}, tick {marked.n} was committed"
+    else:
+        return
+    raise RefusedError(what, states.LOST)
+
+
+def _settle_origin(found: Found, marked: Mark | None, state: PartitionState) -> Origin:
+    if found.commit and (marked is None or (marked.ptr is None and not found.records)):
+        _move(state, found.commit[0])
+        return Origin.OPERATOR if marked is None else Origin.FIRST_START
+    if state.base_offset is None:
+        _move(state, found.first)
+        return Origin.FIRST_START
+    return Origin.STATE
+
+
+def _move(state: PartitionState, offset: int) -> None:
+    """Obey an offset set from outside: everything begins there, cursors stay (O2)."""
+    state.read = state.base_read = offset
+    state.base_held.clear()
+    state.base_offset = None
+    for lane in state.lanes.values():
+        lane.need, lane.read = (offset, 0), offset
+        lane.closed, lane.held = {}, {}
+        lane.keying = lane.keying[-1:]
+
+
+def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, now_ms: int) -> None:
+    lane = state.lanes.get(name)
+    if lane is None:
+        here = (state.read, 0)
+        state.unwritten.add(name)
+        state.lanes[name] = LaneState(
+            need=here, read=state.read, cursor=(outbox_end, 0), seen=now_ms, keying=[(rule, here)]
+        )
+        return
+    if not lane.keying or lane.keying[-1][0] != rule:
+        lane.keying = [*lane.keying, (rule, (lane.read, 0))]
+        state.unwritten.add(name)
+
+
+def _check_input(found: Found, seek: int) -> None:
+    if seek < found.input_start:
+        raise RefusedError(
+            f"records {seek} to {found.input_start - 1} of the input were deleted before they "
+            "were collected",
+            "the topic's retention is shorter than the worker was away; set the group's offset "
+            f"to {found.input_start} or later with Kafka's own tools to go on without them",
+        )
+    if seek > found.input_end:
+        raise RefusedError(
+            f"the input ends at offset {found.input_end}, but was read up to {seek} before",
+            "the topic was recreated or lost records; set the group's offset with Kafka's own "
+            "tools to go on from there",
+        )
+
+
+def _expired(
+    found: Found, state: PartitionState, rules: Mapping[str, str]
+) -> dict[str, RefusedError]:
+    stopped = {}
+    for name in rules:
+        cursor = state.lanes[name].cursor
+        if cursor < (found.outbox_start, 0):
+            stopped[name] = RefusedError(
+                f"the outbox begins at offset {found.outbox_start}, batches from {cursor[0]} on "
+                "expired before they were delivered",
+                "outbox_retention is shorter than the destination was away; the lane stays "
+                "stopped on this partition until the gap is accepted",
+            )
+    return stopped

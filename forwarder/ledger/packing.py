@@ -1,0 +1,52 @@
+"""How a stored value looks: one zstd frame around one msgpack map that begins with ``v``."""
+
+from typing import Any
+
+import msgspec
+import zstandard
+
+from forwarder.errors import RefusedError
+
+VERSION = 1
+"""Format of both topics. A release reads this one and the one before, and writes this one."""
+
+READABLE = frozenset({1})
+"""Versions this release can read."""
+
+LARGEST_VALUE = 256 * 1024 * 1024
+"""Bytes after decompression; a guard against a damaged frame, far above any value written."""
+
+_compressor = zstandard.ZstdCompressor(level=1)
+_decompressor = zstandard.ZstdDecompressor()
+_encoder = msgspec.msgpack.Encoder()
+
+
+def pack(content: object) -> bytes:
+    """Encode and compress one value."""
+    return _compressor.compress(_encoder.encode(content))
+
+
+def unpack(value: bytes) -> bytes:
+    """Decompress one value to its msgpack bytes; raise RefusedError if it is damaged."""
+    try:
+        return _decompressor.decompress(value, max_output_size=LARGEST_VALUE)
+    except zstandard.ZstdError as error:
+        raise damaged(str(error)) from error
+
+
+def damaged(why: str) -> RefusedError:
+    """Return the refusal for a value that cannot be read at all."""
+    return RefusedError(
+        f"a stored value cannot be read ({why})",
+        "it was not written by this program or the topic is damaged; restore the topic, "
+        "or start again under a new group_id",
+    )
+
+
+def check_version(v: Any) -> None:  # noqa: ANN401  # comes straight from a decoder
+    """Refuse a format this release does not know (L3)."""
+    if v not in READABLE:
+        raise RefusedError(
+            f"a stored value has format version {v!r}, this release reads {sorted(READABLE)}",
+            "it was written by a later release: roll forward again",
+        )

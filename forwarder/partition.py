@@ -1,0 +1,482 @@
+"""One owned partition: open, collect, tick; docs/protocol.md gives the steps their numbers.
+
+Everything between two awaits here is one step of the protocol: ``collect`` and the snapshot of
+a tick never wait. Whatever goes wrong with the journal ends the object; its owner makes a new
+one, and opening is the only recovery.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from forwarder.clock import Clock
+from forwarder.delivery import Delivery, Observer, Policy
+from forwarder.errors import JournalError, RefusedError
+from forwarder.journal import base as journal
+from forwarder.ledger import cursor, opening, outbox, tick
+from forwarder.ledger import state as states
+from forwarder.ledger.state import LaneState
+from forwarder.model import (
+    Address,
+    Batch,
+    Closing,
+    Collected,
+    DeadLetter,
+    Gate,
+    Partition,
+    Reason,
+    Record,
+)
+from forwarder.pipeline import Lane, Pipeline
+from forwarder.sinks.base import Outcome, Sink
+
+log = structlog.get_logger()
+
+LEASE = 10.0
+"""Seconds after the begin of a committed tick within which puts may start (D3)."""
+
+SLICE = 200
+"""Windows closed in one go when many expire at once, a few milliseconds' work."""
+
+BASE_BYTES = 64 * 1024 * 1024
+"""Stored bytes of deltas after which a base is due before its time: bounds a restore."""
+
+
+class Phase(StrEnum):
+    """How far a partition has come."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+class Reporter(Observer, Protocol):
+    """What is reported of a partition, besides its deliveries."""
+
+    def collected(self, partition: str, collected: Collected) -> None:
+        """Report one poll, or one slice of expired windows."""
+
+    def tick(self, partition: str, seconds: float, result: str) -> None:
+        """Report one tick: ``committed``, ``fenced`` or ``failed``."""
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Report where a partition stands."""
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Report dead letters that are committed."""
+
+
+class Pacing(msgspec.Struct, frozen=True):
+    """When ticks are made, seconds; and how many bytes may wait."""
+
+    tick: float
+    base_interval: float
+    closed_bytes: int
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What every partition of a worker shares.
+
+    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
+    ``owned`` how many partitions this worker owns now.
+    """
+
+    group: str
+    lanes: Sequence[Lane]
+    sinks: Mapping[str, Sink]
+    journals: journal.Journals
+    clock: Clock
+    reporter: Reporter
+    random: Callable[[], float]
+    pacing: Pacing
+    queue_bytes: Callable[[], int]
+    owned: Callable[[], int]
+
+
+class OwnedPartition:
+    """One opening of one partition. Caller: worker; one poll loop and one tick loop."""
+
+    def __init__(self, partition: Partition, around: Surroundings) -> None:
+        """Own nothing yet; :meth:`open` does."""
+        self.partition = partition
+        self.phase = Phase.OPENING
+        self.position = 0
+        self.deliveries: dict[str, Delivery] = {}
+        self.stopped: dict[str, RefusedError] = {}
+        self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
+        self._around = around
+        self._journal = around.journals.journal(partition)
+        self._state = states.PartitionState()
+        self._end = 0
+        self._batches: list[Batch] = []
+        self._closings: list[Closing] = []
+        self._dead_letters: list[DeadLetter] = []
+        self._closed_bytes = 0
+        self._delta_bytes = 0
+        self._base_due = 0.0
+        self._lease = float("-inf")
+        self._assignment = 1
+        self._proved = 0
+        self._last_tick = float("-inf")
+        self._beat_wanted = False
+        self._moved = False
+        self._stirred = asyncio.Event()
+        self._ticking = asyncio.Lock()
+
+    # ------------------------------------------------------------------ open (O1 to O8)
+
+    async def open(self) -> int:
+        """Take the partition over and return the offset to collect from.
+
+        Raises RefusedError once ownership is proved, JournalError for everything else.
+        """
+        found = await self._journal.open()
+        try:
+            start = self._begin(found)
+            if start.stopped:
+                await self._journal.prove()
+        except RefusedError as refusal:
+            await self._journal.prove()
+            self.phase = Phase.REFUSED
+            self._around.reporter.partition_phase(str(self.partition), self.phase, str(refusal))
+            raise
+        self._state, self._end = start.state, found.outbox_end
+        self._state_start = found.state_start
+        self.stopped = start.stopped
+        self.position = start.seek
+        self.pipeline = Pipeline(self.partition, self._around.lanes, start.state.read)
+        for lane in self._around.lanes:
+            self._restore(lane)
+        self._plan_base(first=True)
+        self.phase = Phase.OPEN
+        self._report_opening(start)
+        for delivery in self.deliveries.values():
+            delivery.wake()
+        return start.seek
+
+    def _begin(self, found: journal.Restored) -> opening.Opening:
+        rules = {lane.name: lane.keying_rule for lane in self._around.lanes}
+        commit = (found.commit.offset, found.commit.metadata) if found.commit else None
+        seen = opening.Found(
+            commit=commit,
+            records=found.state,
+            state_start=found.state_start,
+            state_end=found.state_end,
+            outbox_start=found.outbox_start,
+            outbox_end=found.outbox_end,
+            first=found.first,
+            input_start=found.input_start,
+            input_end=found.input_end,
+        )
+        now = self._around.clock.wall_ms()
+        return opening.begin(seen, self._around.group, self.partition.topic, rules, now)
+
+    def _restore(self, lane: Lane) -> None:
+        stored = self._state.lanes[lane.name]
+        held = [states.window(form) for form in stored.held.values()]
+        gate = Gate(
+            need=stored.need,
+            read=stored.read,
+            closed=dict(stored.closed),
+            held_to={states.digest(h.key): h.to for h in held},
+            keying=stored.keying,
+            accept_below=None if lane.active else stored.read,
+        )
+        self.pipeline.restore(lane.name, gate, held)
+        if lane.name not in self.stopped:
+            self.deliveries[lane.name] = self._delivery(lane, stored)
+
+    def _delivery(self, lane: Lane, stored: LaneState) -> Delivery:
+        capacity = self._around.queue_bytes() if lane.active else 0
+        queue = cursor.Queue(stored.cursor, stored.acked, (self._end, 0), capacity)
+        policy = Policy(lane.name, str(self.partition), lane.active, lane.deliver_from_ms)
+        around = self._around
+        return Delivery(
+            policy, queue, around.sinks[lane.name], self, around.reporter, around.random
+        )
+
+    def _report_opening(self, start: opening.Opening) -> None:
+        log.info(
+            "partition.open",
+            partition=str(self.partition),
+            origin=start.origin.value,
+            position=start.seek,
+            read=start.state.read,
+            tick=start.state.n,
+            new=start.new,
+            unknown=start.unknown,
+        )
+        for name, refusal in start.stopped.items():
+            log.error(
+                "lane.stopped", partition=str(self.partition), connection=name, reason=str(refusal)
+            )
+            self._around.reporter.lane_status(name, str(self.partition), "stopped", str(refusal))
+        self._around.reporter.partition_phase(str(self.partition), self.phase, "")
+
+    # ------------------------------------------------------------------ collect (C1, C2)
+
+    def collect(self, records: Sequence[Record]) -> None:
+        """Take one poll of this partition, in order, from the position on."""
+        if self.phase is not Phase.OPEN or not records:
+            return
+        self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))
+        self.position = records[-1].offset + 1
+        self._moved = True
+        self._stir()
+
+    async def expire(self, deadline_ms: int) -> None:
+        """Close the windows due at ``deadline_ms`` wall-clock time, in slices (C1, C2)."""
+        while self.phase is Phase.OPEN and not self.crowded():
+            due = self.pipeline.next_deadline()
+            if due is None or due > deadline_ms:
+                return
+            self._absorb(self.pipeline.expire(deadline_ms, SLICE))
+            self._stir()
+            await asyncio.sleep(0)
+
+    def finish(self) -> None:
+        """Close every window: the input has ended for good."""
+        self._absorb(self.pipeline.finish(self._around.clock.wall_ms()))
+        self._stir()
+
+    def crowded(self) -> bool:
+        """Tell whether so much waits for the next tick that reading has to pause (C2)."""
+        return self._closed_bytes > self._around.pacing.closed_bytes
+
+    def _absorb(self, collected: Collected) -> None:
+        self._batches += collected.batches
+        self._closings += collected.closings
+        self._dead_letters += collected.dead_letters
+        self._closed_bytes += sum(len(b.payload) for b in collected.batches)
+        self._closed_bytes += sum(len(d.value) for d in collected.dead_letters)
+        self._around.reporter.collected(str(self.partition), collected)
+
+    # ------------------------------------------------------------------ tick (K1 to K5)
+
+    async def run(self) -> None:
+        """Make ticks as they fall due, until the partition fails or is closed."""
+        while self.phase is Phase.OPEN:
+            await self._wait_until_due()
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Make one tick now, if anything changed; a failure is left in ``failed``."""
+        async with self._ticking:
+            if self.phase is Phase.OPEN:
+                await self._tick()
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        began, lease, assignment = loop.time(), self._around.clock.steady(), self._assignment
+        self._last_tick = began
+        drawn, content, records = self._snapshot()
+        if drawn is None or content is None:
+            return
+        name = str(self.partition)
+        try:
+            committed = await self._journal.commit(content)
+        except JournalError as error:
+            self._around.reporter.tick(name, loop.time() - began, type(error).__name__)
+            self.journal_failed(error)
+            return
+        self._around.reporter.tick(name, loop.time() - began, "committed")
+        self._lease, self._proved = lease, assignment
+        self._commit_known(drawn, content, committed, records)
+
+    def _snapshot(
+        self,
+    ) -> tuple[tick.Drawn | None, journal.Tick | None, list[list[Batch]]]:
+        """Draw up a tick from everything there is, without waiting (K1 to K3)."""
+        loop = asyncio.get_running_loop()
+        base = self._needs_base(loop.time())
+        snap = tick.Snapshot(
+            group=self._around.group,
+            topic=self.partition.topic,
+            position=self.position,
+            end=self._end,
+            ptr=self._state_start if self._state.base_offset is None else self._state.base_offset,
+            now_ms=self._around.clock.wall_ms(),
+            views={lane.name: self._view(lane, base=base) for lane in self._around.lanes},
+            closings=self._closings,
+            base=base,
+        )
+        drawn = tick.draw(self._state, snap)
+        if drawn is None and (self._dead_letters or self._batches or self._beat_wanted):
+            drawn = tick.beat(self._state, snap)
+        self._moved = self._beat_wanted = False
+        if drawn is None:
+            return None, None, []
+        records = outbox.group(self._batches)
+        entries = [journal.Entry(r[0].lane, outbox.encode(r)) for r in records]
+        content = journal.Tick(
+            outbox=entries,
+            dead_letters=self._dead_letters,
+            state=drawn.values,
+            offset=drawn.watermark,
+            metadata=drawn.metadata,
+            floor=min((lane.cursor for lane in drawn.lanes.values()), default=(0, 0)),
+        )
+        self._batches, self._closings, self._dead_letters = [], [], []
+        return drawn, content, records
+
+    def _view(self, lane: Lane, *, base: bool) -> tick.View:
+        held = self.pipeline.save(lane.name, self._state.base_read) if base else []
+        first_unsaved = self.pipeline.first_unsaved(lane.name)
+        delivery = self.deliveries.get(lane.name)
+        stored = self._state.lanes[lane.name]
+        at, acked = (
+            delivery.queue.snapshot((self._end, 0)) if delivery else (stored.cursor, stored.acked)
+        )
+        return tick.View(first_unsaved, at, acked, not lane.active, held)
+
+    def _commit_known(
+        self,
+        drawn: tick.Drawn,
+        content: journal.Tick,
+        committed: journal.Committed,
+        records: list[list[Batch]],
+    ) -> None:
+        """Make the tick true with the snapshot's values, and its batches deliverable (K5)."""
+        if committed.outbox:
+            self._end = committed.outbox[-1] + 1
+        tick.apply(self._state, drawn, committed.state[0], self._end)
+        self._closed_bytes -= sum(len(b.payload) for r in records for b in r)
+        self._closed_bytes -= sum(len(d.value) for d in content.dead_letters)
+        self._delta_bytes += sum(len(v) for v in drawn.values)
+        if drawn.base:
+            self._plan_base(first=False)
+        if content.dead_letters:
+            self._around.reporter.dead_letters(content.dead_letters)
+        fresh: dict[str, list[tuple[Address, Batch]]] = {}
+        for address, batch in cursor.addresses(committed.outbox, records):
+            fresh.setdefault(batch.lane, []).append((address, batch))
+        for lane, delivery in self.deliveries.items():
+            delivery.queue.committed(
+                drawn.lanes[lane].cursor if lane in drawn.lanes else delivery.queue.cursor
+            )
+            delivery.join(fresh.get(lane, ()))
+
+    def _needs_base(self, now: float) -> bool:
+        """Tell whether this tick is a base: none yet, or due and no replay going on (K2)."""
+        if self._state.base_offset is None:
+            return True
+        due = now >= self._base_due or self._delta_bytes > BASE_BYTES
+        return due and self.position >= self._state.read
+
+    def _plan_base(self, *, first: bool) -> None:
+        """Set the time of the next base, spread so that partitions do not write theirs at once."""
+        spread = 0.5 + 0.5 * self._around.random() if first else 1.0
+        interval = self._around.pacing.base_interval
+        self._base_due = asyncio.get_running_loop().time() + spread * interval
+        self._delta_bytes = 0
+
+    # ------------------------------------------------------------------ when ticks are due
+
+    def _stir(self) -> None:
+        self._stirred.set()
+
+    async def _wait_until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self.phase is Phase.OPEN:
+            due = self._due()
+            if due is not None and due <= loop.time():
+                return
+            self._stirred.clear()
+            timeout = None if due is None else due - loop.time()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._stirred.wait()
+            except TimeoutError:
+                return
+
+    def _due(self) -> float | None:
+        """Return when the next tick is due; None: nothing changed."""
+        pacing, last = self._around.pacing, self._last_tick
+        if self._batches or self._closings or self._dead_letters or self._beat_wanted:
+            return last + min(pacing.tick, max(0.1, 0.01 * self._around.owned()))
+        if self._moved or self._state.unwritten or self._state.base_offset is None:
+            return last + pacing.tick
+        return max(self._base_due, last + pacing.tick)
+
+    # ------------------------------------------------------------------ rebalance, end
+
+    def hold(self) -> None:
+        """Start no more puts until the next assignment (R1)."""
+        for delivery in self.deliveries.values():
+            delivery.hold()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for puts in flight, ``seconds`` at most, then make a last tick (R1)."""
+        self.hold()
+        waits = [d.settled() for d in self.deliveries.values()]
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*waits)
+        except TimeoutError:
+            log.warning("puts.unfinished", partition=str(self.partition), waited=seconds)
+        await self.tick()
+
+    def assigned_again(self) -> None:
+        """Go on with this memory; no put before a tick begun from now on has committed (R3)."""
+        self._assignment += 1
+        for delivery in self.deliveries.values():
+            delivery.release()
+
+    async def close(self) -> None:
+        """Drop everything held in memory (R2); what was committed is all that counts."""
+        self.phase = Phase.CLOSED
+        self._stir()
+        await asyncio.gather(*(d.stop() for d in self.deliveries.values()))
+        await self._journal.close()
+
+    def idle(self) -> bool:
+        """Tell whether nothing waits for a tick or for an acknowledgement."""
+        waiting = self._batches or self._closings or self._dead_letters or self._moved
+        return not waiting and all(d.idle() for d in self.deliveries.values())
+
+    # ------------------------------------------------------------------ what deliveries ask
+
+    def may_put(self) -> bool:
+        """Allow a put under probe and lease, else ask for the tick that renews them (D3, R3)."""
+        fresh = self._around.clock.steady() - self._lease <= LEASE
+        if self.phase is Phase.OPEN and self._proved == self._assignment and fresh:
+            return True
+        self._beat_wanted = True
+        self._stir()
+        return False
+
+    def committed_end(self) -> Address:
+        """Return the end of what this owner knows to be committed (D2)."""
+        return (self._end, 0)
+
+    async def read_outbox(
+        self, lane: str, start: Address, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        """Read stored records of a lane back."""
+        return await self._journal.read(lane, start, self._end, max_bytes)
+
+    def acknowledged(self) -> None:
+        """Have the cursor committed with the next tick."""
+        self._moved = True
+        self._stir()
+
+    def refused(self, batch: Batch, outcome: Outcome) -> None:
+        """Turn a batch refused for good into a dead letter of the next tick (D4)."""
+        text = f"{outcome.code}: {outcome.error}"
+        self._dead_letters.append(
+            DeadLetter(Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload)
+        )
+        self._closed_bytes += len(batch.payload)
+
+    def journal_failed(self, error: JournalError) -> None:
+        """End this opening: discard the memory, let the worker open again."""
+        if not self.failed.done():
+            self.failed.set_result(error)
+        self.phase = Phase.CLOSED
+        self.hold()
+        self._stir()
