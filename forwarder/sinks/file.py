@@ -1,0 +1,177 @@
+"""Append batches and dead letters to NDJSON files; several processes may share one."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import pybase64
+
+from forwarder.errors import JournalError
+from forwarder.model import Batch, DeadLetter, Partition
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
+
+INLINE_BYTES = 256 * 1024
+"""More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
+TAIL = 64 * 1024
+"""Bytes looked at in one step for the end of the last whole line."""
+LAST_RESORT = "check the path, its permissions and the space left"
+REMEDIES = {
+    errno.EACCES: "let this user write there",
+    errno.EDQUOT: "raise the quota or make room",
+    errno.ENOSPC: "make room on the disk",
+    errno.EROFS: "choose a folder that can be written to",
+}
+
+
+class Lines:
+    """An append-only file of lines, each there as a whole or not at all.
+
+    Written without a buffer: what was appended survives the process, though not the machine.
+    """
+
+    def __init__(self, path: Path, *, truncate: bool = False) -> None:
+        """Prepare; the first append makes the folder and the file, so that this cannot fail."""
+        self._path = path
+        self._truncate = truncate
+        self._file: int | None = None
+        self._lock = threading.Lock()
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines in one piece; raises OSError, and then none of them is there."""
+        with self._lock:
+            file = self._opened()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                self._append(file, lines)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
+
+    def _opened(self) -> int:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._file = os.open(self._path, flags | (os.O_TRUNC if self._truncate else 0), 0o644)
+        return self._file
+
+    @staticmethod
+    def _append(file: int, lines: bytes) -> None:
+        end = whole(file)
+        rest = memoryview(lines)
+        try:
+            # A short write is no error by itself; the next one tells why, or finishes.
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, end)
+            raise
+
+
+def whole(file: int) -> int:
+    """Cut off a last line without its end, left by a process killed in its write; return the size.
+
+    Nobody was told that such a line is stored.
+    """
+    size = os.lseek(file, 0, os.SEEK_END)
+    if size == 0 or os.pread(file, 1, size - 1) == b"\n":
+        return size
+    end = size
+    while end > 0:
+        start = max(0, end - TAIL)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    os.ftruncate(file, end)
+    return end
+
+
+class FileSink:
+    """One connection's batches in ``<folder>/<name>.ndjson``, one a line, bytes unchanged."""
+
+    max_batches = 1000
+    max_bytes = 4 * 1024 * 1024
+
+    def __init__(self, folder: Path, name: str, *, truncate: bool = False) -> None:
+        """Prepare; the first put makes folder and file (``truncate``: and empties the file)."""
+        self._path = folder / f"{name}.ndjson"
+        self._lines = Lines(self._path, truncate=truncate)
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        """Append the batches; all of them are there, or none."""
+        if not batches:
+            return []
+        lines = b"\n".join([*(batch.payload for batch in batches), b""])
+        try:
+            if len(lines) <= INLINE_BYTES:
+                self._lines.append(lines)
+            else:
+                await asyncio.to_thread(self._lines.append, lines)
+        except OSError as error:
+            return [refused(self._path, error)] * len(batches)
+        return [DELIVERED] * len(batches)
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def refused(path: Path, error: OSError) -> Outcome:
+    """Say why a file cannot be written; nothing but a person can change that."""
+    number = error.errno or 0
+    remedy = REMEDIES.get(number, LAST_RESORT)
+    text = f"cannot write {path}: {os.strerror(number)}; {remedy}"
+    return Outcome(Kind.CONFIGURATION, errno.errorcode.get(number, "Other"), text)
+
+
+class FileDeadLetters:
+    """Dead letters of a run without Kafka, one JSON object a line."""
+
+    def __init__(self, path: Path, *, truncate: bool = False) -> None:
+        """Prepare; the first dead letter makes the file."""
+        self._path = path
+        self._lines = Lines(path, truncate=truncate)
+
+    def append(self, partition: Partition, dead_letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters of a partition, all or none; raises JournalError."""
+        if not dead_letters:
+            return
+        lines = b"".join(dead_letter_line(partition, one) for one in dead_letters)
+        try:
+            self._lines.append(lines)
+        except OSError as error:
+            raise JournalError(refused(self._path, error).error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def dead_letter_line(partition: Partition, letter: DeadLetter) -> bytes:
+    """Return a dead letter as a line of JSON; its bytes may be anything, so they are base64."""
+    return orjson.dumps(
+        {
+            "reason": letter.reason,
+            "topic": partition.topic,
+            "partition": partition.number,
+            "offset": letter.offset,
+            "connection": letter.connection,
+            "error": letter.error,
+            "value_base64": pybase64.b64encode(letter.value).decode(),
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
