@@ -17,7 +17,8 @@ from forwarder.clock import Clock
 from forwarder.delivery import Delivery, Observer, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
-from forwarder.ledger import cursor, opening, outbox, tick
+from forwarder.ledger import cursor, opening, outbox
+from forwarder.ledger import tick as ticks
 from forwarder.ledger import state as states
 from forwarder.ledger.state import LaneState
 from forwarder.model import (
@@ -290,11 +291,11 @@ class OwnedPartition:
 
     def _snapshot(
         self,
-    ) -> tuple[tick.Drawn | None, journal.Tick | None, list[list[Batch]]]:
+    ) -> tuple[ticks.Drawn | None, journal.Tick | None, list[list[Batch]]]:
         """Draw up a tick from everything there is, without waiting (K1 to K3)."""
         loop = asyncio.get_running_loop()
         base = self._needs_base(loop.time())
-        snap = tick.Snapshot(
+        snap = ticks.Snapshot(
             group=self._around.group,
             topic=self.partition.topic,
             position=self.position,
@@ -305,9 +306,9 @@ class OwnedPartition:
             closings=self._closings,
             base=base,
         )
-        drawn = tick.draw(self._state, snap)
+        drawn = ticks.draw(self._state, snap)
         if drawn is None and (self._dead_letters or self._batches or self._beat_wanted):
-            drawn = tick.beat(self._state, snap)
+            drawn = ticks.beat(self._state, snap)
         self._moved = self._beat_wanted = False
         if drawn is None:
             return None, None, []
@@ -324,7 +325,7 @@ class OwnedPartition:
         self._batches, self._closings, self._dead_letters = [], [], []
         return drawn, content, records
 
-    def _view(self, lane: Lane, *, base: bool) -> tick.View:
+    def _view(self, lane: Lane, *, base: bool) -> ticks.View:
         held = self.pipeline.save(lane.name, self._state.base_read) if base else []
         first_unsaved = self.pipeline.first_unsaved(lane.name)
         delivery = self.deliveries.get(lane.name)
@@ -332,11 +333,11 @@ class OwnedPartition:
         at, acked = (
             delivery.queue.snapshot((self._end, 0)) if delivery else (stored.cursor, stored.acked)
         )
-        return tick.View(first_unsaved, at, acked, not lane.active, held)
+        return ticks.View(first_unsaved, at, acked, not lane.active, held)
 
     def _commit_known(
         self,
-        drawn: tick.Drawn,
+        drawn: ticks.Drawn,
         content: journal.Tick,
         committed: journal.Committed,
         records: list[list[Batch]],
@@ -344,7 +345,7 @@ class OwnedPartition:
         """Make the tick true with the snapshot's values, and its batches deliverable (K5)."""
         if committed.outbox:
             self._end = committed.outbox[-1] + 1
-        tick.apply(self._state, drawn, committed.state[0], self._end)
+        ticks.apply(self._state, drawn, committed.state[0], self._end)
         self._closed_bytes -= sum(len(b.payload) for r in records for b in r)
         self._closed_bytes -= sum(len(d.value) for d in content.dead_letters)
         self._delta_bytes += sum(len(v) for v in drawn.values)
