@@ -1,0 +1,73 @@
+"""The command line: which commands there are, and what their exit codes mean."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import Protocol, cast
+
+from forwarder.errors import ConfigurationError, ForwarderError
+
+OK, RUNTIME, CONFIGURATION = 0, 1, 2
+"""Exit codes; wrong arguments count as configuration."""
+
+# name -> (module, what it does). A module is imported once its command is chosen, so that `check`
+# does not wait for the clients of Kafka and AWS.
+COMMANDS = {
+    "check": (
+        "forwarder.cli.check",
+        "report every fault of the configuration, or show its settings",
+    ),
+    "schema": ("forwarder.cli.schema", "print the JSON Schema of connection files"),
+}
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; return the exit code. ForwarderError is for ``main`` to print."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 (runtime) or 2 (configuration)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(next((word for word in arguments if word in COMMANDS), "")).parse_args(arguments)
+    try:
+        return _module(args.command).run(args)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return CONFIGURATION
+    except ForwarderError as error:
+        sys.stderr.write(f"forwarder: {error}\n")
+        return RUNTIME
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forwarder",
+        description="Forward app events from Kafka into Kinesis, in batches per device.",
+    )
+    parser.add_argument("--version", action="version", version=f"forwarder {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, about) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}."
+        )
+        if name == chosen:
+            _module(name).add_arguments(command)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("forwarder")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _module(name: str) -> Command:
+    return cast("Command", import_module(COMMANDS[name][0]))

@@ -1,0 +1,152 @@
+"""What AWS, Kafka and the document format accept: each check returns a complaint or nothing.
+
+A complaint says what is wrong and what to do; ``{}`` in it stands for the value as written.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+from forwarder.config.kinds import likeliest
+
+PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+"""Prefix of a region -> its AWS partition; every other region is in ``aws``."""
+
+# https://docs.aws.amazon.com/general/latest/gr/rande.html, November 2026; newer ones get a note.
+REGIONS = (
+    *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1"),
+    *("ca-central-1", "ca-west-1", "mx-central-1", "sa-east-1", "af-south-1"),
+    *("eu-central-1", "eu-central-2", "eu-west-1", "eu-west-2", "eu-west-3"),
+    *("eu-north-1", "eu-south-1", "eu-south-2", "il-central-1", "me-central-1", "me-south-1"),
+    *("ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3"),
+    *("ap-south-1", "ap-south-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3"),
+    *("ap-southeast-4", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7"),
+    *("cn-north-1", "cn-northwest-1"),
+)
+_REGION = re.compile(
+    r"(?:us-gov|us|ca|mx|sa|af|eu|il|me|ap|cn)"
+    r"-(?:central|north|south|east|west|northeast|northwest|southeast|southwest)-[1-9]"
+)
+
+# Kafka's Topic.validate: 249 characters, which leaves room for "-0.log" in a file name of 255.
+LONGEST_TOPIC = 249
+KAFKA_NAME = r"[a-zA-Z0-9._-]{1,249}"
+LABEL = r"[a-zA-Z0-9._-]{1,100}"
+
+# STS AssumeRole: ExternalId 2 to 1224 characters of this set; "orgid:" takes six of them.
+EXTERNAL_ID = r"[\w+=,.@:/-]{2,1224}"
+ORG_ID = r"[\w+=,.@:/-]{1,1218}"
+ROLE_NAME = r"[\w+=,.@-]{1,64}"
+ROLE_ARN = (
+    rf"arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{{12}}:role/(?:[\w+=,.@/-]{{1,512}}/)?{ROLE_NAME}"
+)
+
+_SET_BY_US = {
+    "message_id": "every batch needs its id",
+    "message_type": "every batch names its type",
+    "schema_version": "every batch names its version",
+    "batch_id": "every batch needs its id",
+    "timestamp_unixtime_ms": "every batch carries its time",
+    "unique_id": "set unique_id: null instead",
+}
+_SEGMENT = re.compile(r"[^\s.*?\[\]{}\"'\\/$]{1,256}")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def partition_of(region: str) -> str:
+    """Return the AWS partition a region belongs to."""
+    return next((name for start, name in PARTITIONS.items() if region.startswith(start)), "aws")
+
+
+def region(text: str) -> str | None:
+    """Complain about what cannot be a region."""
+    if _REGION.fullmatch(text):
+        return None
+    if _REGION.fullmatch(text[:-1]):
+        return f"{{}} is an availability zone; give its region, {text[:-1]}"
+    near = likeliest(text, list(REGIONS))
+    return f"must be an AWS region such as us-east-1, is {{}}{near}"
+
+
+def stream(text: str) -> str | None:
+    """Complain about what cannot be the name of a Kinesis stream."""
+    if text.startswith("arn:"):
+        return "must be the stream's name, is an ARN; give the part after stream/"
+    if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,128}", text):
+        return "must be 1 to 128 of the characters a-z A-Z 0-9 _ . -, is {}; copy the stream's name"
+    return None
+
+
+def endpoint(text: str) -> str | None:
+    """Complain about what cannot be an endpoint; a URL must not carry credentials."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL that can be understood; write https://HOST or https://HOST:PORT"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user name or password; put them under credentials"
+    if parts.scheme not in {"http", "https"} or not host or re.search(r"\s", text):
+        return "must begin with https:// or http:// and name a host, is {}; write https://HOST"
+    if parts.query or parts.fragment:
+        return "must end after the host, port and path, is {}; cut what follows ? or #"
+    return None
+
+
+def unencrypted(text: str) -> bool:
+    """Tell whether an endpoint is spoken to in clear beyond this machine."""
+    parts = urlsplit(text)
+    return parts.scheme == "http" and parts.hostname not in _LOOPBACK
+
+
+def broker(text: str) -> str | None:
+    """Complain about what cannot be a broker's address."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?", text)
+    if not match:
+        advice = "one list element for each broker" if "," in text else "write HOST:PORT"
+        return f"must be HOST:PORT, is {{}}; {advice}"
+    if match.group(2) is None:
+        return "has no port, is {}; add it, such as :9092"
+    return (
+        None
+        if 0 < int(match.group(2)) < 1 << 16
+        else "has a port beyond 1 to 65535, is {}; correct it"
+    )
+
+
+def kafka_name(text: str) -> str | None:
+    """Complain about what Kafka takes for no name of a topic or group."""
+    if not re.fullmatch(KAFKA_NAME, text):
+        return "must be 1 to 249 of the characters a-z A-Z 0-9 . _ -, is {}; Kafka takes no other"
+    if text in {".", ".."}:
+        return "cannot be {}; Kafka takes . and .. for folders, choose another name"
+    return None
+
+
+def label(text: str) -> str | None:
+    """Complain about a connection name that a metric label or a file cannot carry."""
+    if not re.fullmatch(LABEL, text):
+        return "must be 1 to 100 of the characters a-z A-Z 0-9 . _ -, is {}; choose such a name"
+    if text == "dead-letters":
+        return "is taken by the file of dead letters (dead-letters.ndjson); choose another name"
+    return None
+
+
+def secret(text: str) -> str | None:
+    """Complain about blanks that were copied along."""
+    return (
+        "holds white space; copy it again without blanks or line ends"
+        if re.search(r"\s", text)
+        else None
+    )
+
+
+def excluded_path(text: str) -> str | None:
+    """Complain about a path that may not, or cannot, be removed from a batch."""
+    first, *below = text.split(".")
+    if not all(_SEGMENT.fullmatch(segment) for segment in (first, *below)):
+        return "must be keys joined by dots, without wildcards, is {}; write device_info.imei, say"
+    if first == "events":
+        return "reaches into events; only context can be excluded, use the include_… settings"
+    if first in _SET_BY_US:
+        return f"cannot be removed, is {{}}; {_SET_BY_US[first]}"
+    return None

@@ -1,0 +1,107 @@
+"""Effective settings for a person: every key with its value, defaults marked, secrets masked."""
+
+from collections.abc import Iterator
+
+from forwarder.config.amounts import duration
+from forwarder.config.connection_file import mode_in_words
+from forwarder.config.kinds import Text
+from forwarder.config.shapes import Field, Section, Sheet, Tagged
+from forwarder.config.worker_file import outbox_topic, state_topic
+from forwarder.connection import AccessKeys, AssumedRole, BatchMode, Connection, FileTarget, Status
+
+_COLUMN = 58
+
+
+def connection_lines(sheet: Sheet, connection: Connection) -> Iterator[str]:
+    """Yield what a connection does in words, then all of its keys."""
+    yield f"{connection.name} ({sheet.spot.page.file})"
+    for line in _in_words(connection):
+        yield f"  # {line}"
+    yield from _keys(sheet, "  ", _derived(connection))
+
+
+def worker_lines(sheet: Sheet) -> Iterator[str]:
+    """Yield which topics a worker uses, then all of its keys."""
+    kafka = sheet.get("kafka")
+    group, topics = kafka.get("group_id"), [topic.get("name") for topic in kafka.get("topics")]
+    yield sheet.spot.page.file
+    yield f"  # group {group} reads {', '.join(topics)}"
+    for topic in topics:
+        yield f"  # keeps {outbox_topic(group, topic)} and {state_topic(group, topic)}"
+    yield from _keys(sheet, "  ", {})
+
+
+def _in_words(connection: Connection) -> Iterator[str]:
+    yield _mode(connection)
+    yield f"they go to {_target(connection)}"
+    yield _identity(connection)
+    if connection.status is Status.INACTIVE:
+        yield "inactive: accepts no new event and sends nothing, but keeps its place"
+
+
+def _mode(connection: Connection) -> str:
+    mode, batching = connection.settings.mode, connection.batching
+    words = mode_in_words(mode)
+    if mode is BatchMode.BATCH:
+        age = duration(batching.max_age_ms)
+        return f"{words}, closed {age} after the first event or at {batching.max_events} events"
+    if mode is BatchMode.SESSION:
+        grace, quiet = duration(batching.session_grace_ms), duration(batching.session_timeout_ms)
+        return f"{words}, {grace} after its end or {quiet} after its last event"
+    return words
+
+
+def _target(connection: Connection) -> str:
+    sink = connection.sink
+    if isinstance(sink, FileTarget):
+        return f"{sink.path}/{connection.name}.ndjson"
+    return f"the Kinesis stream {sink.stream_name} in {sink.region}"
+
+
+def _identity(connection: Connection) -> str:
+    credentials = connection.credentials
+    if isinstance(connection.sink, FileTarget):
+        return "written without credentials"
+    if isinstance(credentials, AccessKeys):
+        return "signed with the access keys given"
+    if isinstance(credentials, AssumedRole):
+        external = (
+            f"ExternalId {credentials.external_id}" if credentials.external_id else "no ExternalId"
+        )
+        return f"signed as {credentials.role_arn}, with {external}"
+    return "signed with the default AWS chain (environment, pod or instance)"
+
+
+def _derived(connection: Connection) -> dict[str, str]:
+    """Return the keys of ``credentials`` that follow from others."""
+    credentials = connection.credentials
+    if not isinstance(credentials, AssumedRole):
+        return {}
+    found = {"role_arn": credentials.role_arn, "external_id": credentials.external_id}
+    return {name: value for name, value in found.items() if value}
+
+
+def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
+    for field in sheet.section.fields:
+        value = sheet.get(field.name)
+        if isinstance(value, Sheet):
+            yield f"{indent}{field.name}:"
+            yield from _keys(value, indent + "  ", derived if field.name == "credentials" else {})
+        elif value is None and field.name in derived:
+            text = f"{indent}{field.name}: {Text().show(derived[field.name])}"
+            yield _marked(text, "follows from the keys given")
+        else:
+            text = f"{indent}{field.name}: {_shown(field, value)}"
+            yield _marked(text, "default" if _is_default(sheet.section, field, value) else "")
+
+
+def _shown(field: Field, value: object) -> str:
+    return "null" if value is None else field.kind.show(value)
+
+
+def _is_default(section: Section, field: Field, value: object) -> bool:
+    return not isinstance(field.kind, Tagged) and bool(section.default(field) == value)
+
+
+def _marked(text: str, remark: str) -> str:
+    return f"{text:<{_COLUMN}} # {remark}" if remark else text

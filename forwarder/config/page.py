@@ -1,0 +1,67 @@
+"""One configuration file being read: where it is, and everything found wrong with it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+_LONGEST_QUOTE = 60
+
+WHOLE_FILE = "(file)"
+"""Stands for the key where the fault is not in any one of them."""
+
+
+class InvalidError(Exception):
+    """A value was refused and its fault is on the page; the reader goes on with the next key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line for the person who wrote the file; ``line`` counts from 1."""
+
+    file: str
+    line: int
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the line as it is printed."""
+        return f"{self.file}:{self.line}: {self.key}: {self.text}"
+
+
+@dataclass(slots=True)
+class Page:
+    """What reading one file needs and finds.
+
+    ``file`` is the name faults print, ``folder`` what relative paths in it start from, ``homes``
+    the dotted path of every key there is, for advice on misplaced ones.
+    ``offline``: nothing will be contacted, so secrets and certificates are not looked up.
+    """
+
+    file: str
+    folder: Path
+    environ: Mapping[str, str]
+    offline: bool = False
+    homes: Mapping[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[Fault] = field(default_factory=list)
+
+    def fault(self, line: int, key: str, text: str) -> None:
+        """Note a fault."""
+        self.faults.append(Fault(self.file, line, key, text))
+
+    def refuse(self, line: int, key: str, text: str) -> NoReturn:
+        """Note a fault with which the value cannot be used; raises InvalidError."""
+        self.fault(line, key, text)
+        raise InvalidError(text)
+
+    def note(self, line: int, key: str, text: str) -> None:
+        """Note what is allowed but may not be what was meant."""
+        self.notes.append(Fault(self.file, line, key, text))
+
+
+def quoted(text: str) -> str:
+    """Return a text as a fault shows it: in quotes, on one line, not too long."""
+    shown = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
+    return json.dumps(shown, ensure_ascii=not shown.isprintable())

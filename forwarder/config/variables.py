@@ -1,0 +1,67 @@
+"""``${NAME}`` and ``${file:PATH}`` in configuration values; ``$${`` stands for ``${``."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LARGEST_FILE = 65_536
+
+
+def refers(text: str) -> bool:
+    """Tell whether a value holds anything to expand."""
+    return "${" in text
+
+
+def names(text: str) -> str:
+    """Return the references of a value without what they stand for, such as ``${NAME}``."""
+    found = [m.group() for m in _REFERENCE.finditer(text) if m.group("inside") is not None]
+    return ", ".join(found) or "$${"
+
+
+def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[str]]:
+    """Return the text with every reference replaced, and a complaint for each that cannot be.
+
+    Relative files start from ``folder``. Complaints never hold a value.
+    """
+    complaints: list[str] = []
+
+    def replacement(match: re.Match[str]) -> str:
+        if match.group("open") is not None:
+            complaints.append("has a ${ without its }; close it, or write $${ for a plain ${")
+            return ""
+        inside = match.group("inside")
+        if inside is None:
+            return "${"
+        value, complaint = _look_up(inside, environ, folder)
+        complaints.extend([complaint] if complaint else [])
+        return value
+
+    return _REFERENCE.sub(replacement, text), complaints
+
+
+def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
+    if inside.startswith("file:"):
+        return _content(folder / inside.removeprefix("file:"), inside)
+    if not _NAME.fullmatch(inside):
+        return "", f"${{{inside}}} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
+    if inside not in environ:
+        return "", f"the environment variable {inside} is not set; set it for the worker"
+    return environ[inside], ""
+
+
+def _content(path: Path, inside: str) -> tuple[str, str]:
+    reference = f"${{{inside}}}"
+    try:
+        with path.open("rb") as opened:
+            content = opened.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        return "", f"{reference} cannot be read ({reason}); mount it, or correct the path"
+    if len(content) > _LARGEST_FILE:
+        return "", f"{reference} is larger than 64 KiB; point to the file of the secret itself"
+    try:
+        return content.decode().rstrip("\r\n"), ""
+    except UnicodeDecodeError:
+        return "", f"{reference} is not UTF-8 text; store the secret as text"
