@@ -1,0 +1,293 @@
+"""The journal in Kafka: one transactional producer per owned partition.
+
+Numbers such as O1 or K4 are the steps of docs/protocol.md.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from forwarder.config.settings import Configuration, Start
+from forwarder.errors import StartupError
+from forwarder.journal import kafka_letters, kafka_topics
+from forwarder.journal.base import Commit, Committed, Restored, Tick
+from forwarder.journal.kafka_cluster import Bounds, Cluster
+from forwarder.journal.kafka_reader import Reader
+from forwarder.journal.kafka_topics import Mark, Need
+from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
+from forwarder.model import Address, Partition
+
+VISIBLE_SECONDS = 15.0
+"""How long new topics and partitions may take to show up with a leader."""
+
+_AGAIN_SECONDS = 0.1
+_EVERYTHING = sys.maxsize
+FIRST_START = '{"v":1,"start":"latest"}'
+"""The metadata of a commit that only says where a new group begins; there is no state yet."""
+
+
+class Letters:
+    """Where dead letters go: how large one may be, and over how many partitions they spread."""
+
+    def __init__(self, topic: str) -> None:
+        """Assume Kafka's defaults until the topic has been asked."""
+        self.topic = topic
+        self.limit = kafka_topics.BROKER_MESSAGE_BYTES
+        self.partitions = 1
+
+
+class KafkaJournals:
+    """Prepares the topics of one group and makes a journal for each opening.
+
+    ``notes`` says after ``prepare`` what an operator should know and need not act upon at once.
+    """
+
+    def __init__(self, settings: Configuration, client_id: str) -> None:
+        """Connect to nothing yet."""
+        self.notes: list[str] = []
+        self._settings = settings
+        self._client_id = client_id
+        self._cluster = Cluster(settings.kafka, client_id)
+        self._letters = Letters(settings.kafka.dead_letter_topic)
+        self._ready: dict[str, int] = {}
+        self._preparing = asyncio.Lock()
+
+    async def prepare(self, partitions: frozenset[Partition]) -> None:
+        """Make sure that outbox and state partitions exist for these (T1).
+
+        The first call, also one without partitions, checks every topic. Raises StartupError,
+        whose text is the list of what is needed, and JournalError if Kafka does not answer.
+        """
+        async with self._preparing:
+            if self._ready and all(p.number < self._ready.get(p.topic, 0) for p in partitions):
+                return
+            counts = await self._topics()
+            if self._settings.kafka.start is Start.LATEST:
+                for topic in self._settings.kafka.topics:
+                    await self._begin_at_latest(topic.name, counts[topic.name])
+            self._ready = {topic.name: counts[topic.name] for topic in self._settings.kafka.topics}
+
+    async def describe(self) -> str:
+        """Return the list of topics, settings and ACLs needed, the missing ones marked."""
+        counts = await self._cluster.partition_counts()
+        return await self._listed(kafka_topics.needs(self._settings, counts), counts, [])
+
+    def journal(self, partition: Partition) -> "KafkaJournal":
+        """Return a journal for one opening."""
+        return KafkaJournal(
+            self._settings, self._client_id, self._cluster, self._letters, partition
+        )
+
+    async def close(self) -> None:
+        """Release the connections the journals share."""
+        await self._cluster.close()
+
+    async def _topics(self) -> Mapping[str, int]:
+        counts = await self._cluster.partition_counts()
+        wanted = kafka_topics.needs(self._settings, counts)
+        refused: list[str] = []
+        if self._settings.journal.create_topics and _inputs_exist(wanted, counts):
+            refused = await self._create(wanted, counts)
+            counts = await self._visible(wanted, refused)
+        found = await self._cluster.settings(need.topic for need in wanted)
+        listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
+        if refused or any(row.mark is not Mark.OK for row in listed):
+            raise StartupError(await self._listed(wanted, counts, refused))
+        self._measure_letters(counts, found)
+        return counts
+
+    async def _create(self, wanted: Sequence[Need], counts: Mapping[str, int]) -> list[str]:
+        """Create and grow what is missing; return what was refused."""
+        refused = []
+        for need in (need for need in wanted if need.own):
+            answer = None
+            if need.topic not in counts:
+                replication = self._settings.journal.replication_factor
+                answer = await self._cluster.create(
+                    need.topic, need.partitions, replication, need.settings
+                )
+            elif counts[need.topic] < need.partitions:
+                answer = await self._cluster.grow(need.topic, need.partitions)
+            if answer is not None:
+                refused.append(f"topic {need.topic}: {answer}")
+        return refused
+
+    async def _visible(self, wanted: Sequence[Need], refused: Sequence[str]) -> dict[str, int]:
+        """Wait until what was created shows up, unless something was refused."""
+        for _ in range(int(VISIBLE_SECONDS / _AGAIN_SECONDS)):
+            counts = await self._cluster.partition_counts()
+            if refused or all(counts.get(n.topic, 0) >= n.partitions for n in wanted):
+                break
+            await asyncio.sleep(_AGAIN_SECONDS)
+        return counts
+
+    async def _listed(
+        self, wanted: Sequence[Need], counts: Mapping[str, int], refused: Sequence[str]
+    ) -> str:
+        found = await self._cluster.settings(need.topic for need in wanted)
+        listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
+        group = self._settings.kafka.group_id
+        denied = await self._cluster.denied(group, f"{group}/")
+        rights = kafka_topics.rights(self._settings, wanted, denied)
+        return "\n".join([*refused, kafka_topics.printed(self._settings, listed, rights)])
+
+    def _measure_letters(
+        self, counts: Mapping[str, int], found: Mapping[str, Mapping[str, str] | str]
+    ) -> None:
+        letters = self._letters
+        letters.partitions = counts[letters.topic]
+        letters.limit = kafka_topics.limit(found.get(letters.topic))
+        self.notes = [
+            f"dead letter topic {letters.topic} takes messages of {letters.limit} bytes, input "
+            f"topic {name} of {limit}: larger dead letters go compressed, or without their bytes"
+            for name in (topic.name for topic in self._settings.kafka.topics)
+            if (limit := kafka_topics.limit(found.get(name))) > letters.limit
+        ]
+
+    async def _begin_at_latest(self, topic: str, count: int) -> None:
+        """Commit the end of every partition at once if the group never began on this topic.
+
+        So that "latest" is resolved once: a partition without a commit was added later, and is
+        read from its start. All in one transaction, of an id of its own: none of them can be
+        open before this has returned, so nobody who owns one is fenced.
+        """
+        group = self._settings.kafka.group_id
+        partitions = [Partition(topic, number) for number in range(count)]
+        if not await self._untouched(partitions):
+            return
+        writer = Writer(self._settings.kafka, self._client_id, f"{group}/{topic}/start")
+        try:
+            await writer.start()
+            # Another worker may have been first; what it wrote is settled now that it is fenced.
+            if await self._untouched(partitions):
+                bounds = await self._cluster.bounds(partitions)
+                await writer.commit([], {p: Commit(b.end, FIRST_START) for p, b in bounds.items()})
+        finally:
+            await writer.close()
+
+    async def _untouched(self, partitions: Sequence[Partition]) -> bool:
+        """Tell whether the group has neither commits nor state for any of these."""
+        group = self._settings.kafka.group_id
+        commits = await self._cluster.committed(group, partitions)
+        if any(commit is not None for commit in commits.values()):
+            return False
+        states = [Partition(kafka_topics.state_topic(group, p.topic), p.number) for p in partitions]
+        return all(b.end == 0 for b in (await self._cluster.bounds(states)).values())
+
+
+class KafkaJournal:
+    """The journal of one partition for one opening."""
+
+    def __init__(
+        self,
+        settings: Configuration,
+        client_id: str,
+        cluster: Cluster,
+        letters: Letters,
+        partition: Partition,
+    ) -> None:
+        """Own nothing until :meth:`open`."""
+        group = settings.kafka.group_id
+        self._partition = partition
+        self._group = group
+        self._outbox = Partition(
+            kafka_topics.outbox_topic(group, partition.topic), partition.number
+        )
+        self._state = Partition(kafka_topics.state_topic(group, partition.topic), partition.number)
+        self._cluster = cluster
+        self._letters = letters
+        self._writer = Writer(
+            settings.kafka, client_id, f"{group}/{partition}", min(BATCH_BYTES, letters.limit)
+        )
+        stored = [(p.topic, p.number) for p in (self._outbox, self._state)]
+        self._reader = Reader(settings.kafka, client_id, stored)
+
+    async def open(self) -> Restored:
+        """Fence the former owner, then read commit and state (O1 to O3)."""
+        await self._writer.start()
+        commit = await self._commit()
+        bounds = await self._cluster.bounds([self._state, self._partition])
+        state, source = bounds[self._state], bounds[self._partition]
+        if commit is not None and (ptr := _ptr(commit)) is not None and ptr < state.start:
+            commit = await self._commit()
+        records = await self._read_state(commit, state)
+        # O6: asked after the state was read, so that it cannot lie below what the state knows.
+        outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
+        return Restored(
+            commit=commit,
+            state=records,
+            state_start=state.start,
+            state_end=state.end,
+            outbox_start=outbox.start,
+            outbox_end=outbox.end,
+            first=source.start,
+            input_start=source.start,
+            input_end=source.end,
+        )
+
+    async def commit(self, tick: Tick) -> Committed:
+        """Write one tick in one transaction (K4)."""
+        outbox = [
+            Outgoing(self._outbox.topic, self._outbox.number, entry.value, entry.lane.encode())
+            for entry in tick.outbox
+        ]
+        state = [Outgoing(self._state.topic, self._state.number, value) for value in tick.state]
+        offsets = await self._writer.commit(
+            [*outbox, *state, *self._dead_letters(tick)],
+            {self._partition: Commit(tick.offset, tick.metadata)},
+        )
+        first, second = len(outbox), len(outbox) + len(state)
+        return Committed(offsets[:first], offsets[first:second])
+
+    async def read(
+        self, lane: str, start: Address, end: int, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        """Read one lane's outbox records from ``start`` up to offset ``end`` (D2)."""
+        where = (self._outbox.topic, self._outbox.number)
+        records, go_on = await self._reader.read(where, start[0], end, max_bytes, lane.encode())
+        return records, (go_on, 0)
+
+    async def prove(self) -> None:
+        """Raise FencedError unless this owner could still commit; stores nothing."""
+        await self._writer.prove(self._state.topic, self._state.number)
+
+    async def close(self) -> None:
+        """Give up producer and reader within seconds, raising nothing."""
+        await asyncio.gather(self._writer.close(), self._reader.close())
+
+    async def _commit(self) -> Commit | None:
+        return (await self._cluster.committed(self._group, [self._partition]))[self._partition]
+
+    async def _read_state(self, commit: Commit | None, state: Bounds) -> list[tuple[int, bytes]]:
+        ptr = _ptr(commit) if commit is not None else None
+        start = state.start if ptr is None else max(ptr, state.start)
+        if start >= state.end:
+            return []
+        where = (self._state.topic, self._state.number)
+        records, _ = await self._reader.read(where, start, state.end, _EVERYTHING, None)
+        return records
+
+    def _dead_letters(self, tick: Tick) -> list[Outgoing]:
+        letters = self._letters
+        number = self._partition.number % letters.partitions
+        return [
+            Outgoing(letters.topic, number, value, headers=headers)
+            for value, headers in (
+                kafka_letters.message(letter, self._partition, self._group, letters.limit)
+                for letter in tick.dead_letters
+            )
+        ]
+
+
+def _inputs_exist(wanted: Sequence[Need], counts: Mapping[str, int]) -> bool:
+    return all(need.own or need.topic in counts for need in wanted)
+
+
+def _ptr(commit: Commit) -> int | None:
+    """Return the offset of the newest base as the commit has it; None if it does not say."""
+    try:
+        ptr = json.loads(commit.metadata)["ptr"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ptr if isinstance(ptr, int) and ptr >= 0 else None

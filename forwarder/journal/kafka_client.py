@@ -1,0 +1,128 @@
+"""How every Kafka client of the program is set up, quietened and closed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from forwarder.config.settings import Kafka, Security, SecurityProtocol
+from forwarder.errors import StartupError
+
+FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
+"""What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
+AssertionError: it asserts on partitions its metadata does not know yet."""
+
+CLOSE_SECONDS = 5.0
+"""How long a client may take to close before it is cut off."""
+
+METADATA_AGE_MS = 60_000
+"""How long partitions added to a topic may go unseen; aiokafka's own default is 5 minutes."""
+
+REPEAT_SECONDS = 60.0
+"""How often one and the same message of the client library is let through."""
+
+_ENCRYPTED = (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
+_NOISY = {
+    "aiokafka": logging.WARNING,
+    "aiokafka.conn": logging.WARNING,
+    "aiokafka.cluster": logging.WARNING,
+    "aiokafka.admin.client": logging.WARNING,
+    "aiokafka.consumer.consumer": logging.WARNING,
+    "aiokafka.consumer.fetcher": logging.ERROR,
+    # Back-to-back transactions are answered with NotEnoughReplicas while the last markers are
+    # still being written, and every rebalance is a "failed" heartbeat: both are no news.
+    "aiokafka.producer.sender": logging.ERROR,
+    "aiokafka.consumer.group_coordinator": logging.ERROR,
+}
+
+
+def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
+    """Return the arguments that every client shares; raises StartupError for unusable files."""
+    return {
+        "bootstrap_servers": list(kafka.bootstrap_servers),
+        "client_id": client_id,
+        "metadata_max_age_ms": METADATA_AGE_MS,
+        **security_arguments(kafka.security),
+    }
+
+
+def security_arguments(security: Security) -> dict[str, Any]:
+    """Return what the client needs to know about transport and authentication."""
+    found: dict[str, Any] = {"security_protocol": security.protocol.value}
+    if security.protocol in _ENCRYPTED:
+        found["ssl_context"] = _ssl_context(security)
+    if security.mechanism is not None:
+        found["sasl_mechanism"] = security.mechanism.value
+        found["sasl_plain_username"] = security.username
+        found["sasl_plain_password"] = security.password
+    return found
+
+
+def _ssl_context(security: Security) -> Any:  # noqa: ANN401  # the client ships no types
+    try:
+        return create_ssl_context(
+            cafile=security.ca_file, certfile=security.cert_file, keyfile=security.key_file
+        )
+    except OSError as error:
+        text = f"the certificates for Kafka cannot be used: {error}"
+        raise StartupError(text) from error
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for people: the kind of error, and its text where it has one."""
+    text = str(error).replace("\n", " ")
+    name = type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}" if text else name
+
+
+async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:
+    """Run each step for ``seconds`` at most, whatever the earlier ones raised.
+
+    A fenced producer raises from ``stop()`` and leaves its connections open, so that closing
+    the client underneath is a step of its own.
+    """
+    for step in steps:
+        with contextlib.suppress(*FAILURES):
+            async with asyncio.timeout(seconds):
+                await step()
+
+
+def quiet() -> None:
+    """Keep the client library's log to what an operator can use. Called once, by the app."""
+    for name, level in _NOISY.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not any(isinstance(known, _Repeats) for known in logger.filters):
+            logger.addFilter(_Repeats())
+    loop_log = logging.getLogger("asyncio")
+    if not any(isinstance(known, _Abandoned) for known in loop_log.filters):
+        loop_log.addFilter(_Abandoned())
+
+
+class _Repeats(logging.Filter):
+    """Let a message through once per minute: clients retry ten times a second in an outage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the last one like it is long enough ago."""
+        last = self._last.get(record.msg)
+        if last is not None and record.created - last < REPEAT_SECONDS:
+            return False
+        self._last[record.msg] = record.created
+        return True
+
+
+class _Abandoned(logging.Filter):
+    """Drop what asyncio says of futures that a fenced producer fails and nobody can reach."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether this is anything but an unread exception of the Kafka client."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, KafkaError) and "never retrieved" in record.getMessage())

@@ -1,0 +1,266 @@
+"""What is asked of the cluster as a whole: offsets, groups, topics and their settings."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    KafkaTimeoutError,
+    TransactionalIdAuthorizationFailed,
+    for_code,
+)
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import JournalError
+from forwarder.journal import kafka_client
+from forwarder.journal.base import Commit
+from forwarder.model import Partition
+
+ANSWER_SECONDS = 15.0
+"""How long a question may take, its repetitions included."""
+
+AGAIN_SECONDS = 0.1
+"""Between two tries while a coordinator is being elected or loaded."""
+
+_TRANSACTION = 1
+_NO_LEADER = -1
+
+_Answer = TypeVar("_Answer")
+
+
+class Bounds(NamedTuple):
+    """Log start and read_committed end (last stable offset) of one partition."""
+
+    start: int
+    end: int
+
+
+class Member(NamedTuple):
+    """One member of a stable group and the partitions it holds."""
+
+    client_id: str
+    partitions: frozenset[Partition]
+
+
+class Cluster:
+    """The connections shared by everything that asks and nothing that streams.
+
+    ListOffsets goes through a consumer that never fetches: a broker answers one connection in
+    order, so behind a long poll every question would wait for that poll's end.
+    """
+
+    def __init__(self, kafka: Kafka, client_id: str) -> None:
+        """Prepare; connections are made by the first question."""
+        self._arguments = kafka_client.arguments(kafka, client_id)
+        self._servers = ", ".join(kafka.bootstrap_servers)
+        self._admin: Any = None
+        self._offsets: Any = None
+        self._connecting = asyncio.Lock()
+
+    async def committed(
+        self, group: str, partitions: Iterable[Partition]
+    ) -> dict[Partition, Commit | None]:
+        """Return the group's commit of each partition, None where it has none (O2)."""
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Commit | None] | None:
+            answer = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+            # An entry that is missing means that the coordinator is not ready, not "no commit".
+            if any(tp not in answer for tp in wanted):
+                return None
+            return {
+                Partition(tp.topic, tp.partition): _commit(answer[tp].offset, answer[tp].metadata)
+                for tp in wanted
+            }
+
+        if not wanted:
+            return {}
+        return await self._ask(f"the offsets of group {group}", ask)
+
+    async def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, Bounds]:
+        """Return where each partition starts and where its read_committed end is, asked now."""
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Bounds]:
+            starts, ends = await asyncio.gather(
+                self._offsets.beginning_offsets(wanted), self._offsets.end_offsets(wanted)
+            )
+            return {
+                Partition(tp.topic, tp.partition): Bounds(starts[tp], ends[tp]) for tp in wanted
+            }
+
+        return await self._ask(f"the offsets of {', '.join(map(str, partitions))}", ask)
+
+    async def end(self, partition: Partition) -> int:
+        """Return the last stable offset of one partition, asked now."""
+        wanted = TopicPartition(partition.topic, partition.number)
+
+        async def ask() -> int:
+            return int((await self._offsets.end_offsets([wanted]))[wanted])
+
+        return await self._ask(f"the end of {partition}", ask)
+
+    async def members(self, group: str) -> list[Member] | None:
+        """Return the members of the group, None unless it is stable."""
+
+        async def ask() -> list[tuple[Any, ...]]:
+            return [tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])]
+
+        error, _, state, _, _, members, *_ = (await self._ask(f"group {group}", ask))[0]
+        if error or state != "Stable":
+            return None
+        return [Member(client, _held(held)) for _, client, _, _, held, *_ in members]
+
+    async def partition_counts(self) -> dict[str, int]:
+        """Return every topic this client may see, with how many of its partitions have a leader.
+
+        All of them: asking for a topic by name makes some clusters create it.
+        """
+
+        async def ask() -> dict[str, int]:
+            topics = await self._admin.describe_topics()
+            return {
+                topic["topic"]: sum(p["leader"] != _NO_LEADER for p in topic["partitions"])
+                for topic in topics
+                if not topic["error_code"]
+            }
+
+        return await self._ask("the list of topics", ask)
+
+    async def settings(self, topics: Iterable[str]) -> dict[str, Mapping[str, str] | str]:
+        """Return the settings of each topic, or the name of the error where they are refused."""
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+
+        async def ask() -> dict[str, Mapping[str, str] | str]:
+            answers = await self._admin.describe_configs(wanted)
+            return {
+                resource[3]: for_code(resource[0]).__name__
+                if resource[0]
+                else {entry[0]: entry[1] for entry in resource[4]}
+                for answer in answers
+                for resource in answer.resources
+            }
+
+        return await self._ask("the settings of topics", ask) if wanted else {}
+
+    async def create(
+        self, topic: str, partitions: int, replication: int, settings: Mapping[str, str]
+    ) -> str | None:
+        """Create a topic; return why it was refused, None if it is there now."""
+        wanted = NewTopic(topic, partitions, 1, topic_configs=dict(settings))
+        # The constructor takes -1, "the broker's default", for a contradiction.
+        wanted.replication_factor = replication
+
+        async def ask() -> list[tuple[Any, ...]]:
+            return list((await self._admin.create_topics([wanted])).topic_errors)
+
+        _, code, *text = (await self._ask(f"a new topic {topic}", ask))[0]
+        error = for_code(code).__name__
+        if not code or error == "TopicAlreadyExistsError":
+            return None
+        return f"{error}: {text[0]}" if text and text[0] else error
+
+    async def grow(self, topic: str, partitions: int) -> str | None:
+        """Give a topic more partitions; return why it was refused, None if it was done."""
+
+        async def ask() -> list[str]:
+            try:
+                await self._admin.create_partitions({topic: NewPartitions(partitions)})
+            except KafkaError as error:
+                if _passing(error):
+                    raise
+                return [kafka_client.describe(error)]
+            return []
+
+        refused = await self._ask(f"partitions of {topic}", ask)
+        return refused[0] if refused else None
+
+    async def denied(self, group: str, transactional_id: str) -> set[str]:
+        """Return which of ``group`` and ``transactional-id`` this principal may not use."""
+
+        async def ask() -> set[str]:
+            return {
+                *await self._denied("group", group, 0, GroupAuthorizationFailedError),
+                *await self._denied(
+                    "transactional-id",
+                    transactional_id,
+                    _TRANSACTION,
+                    TransactionalIdAuthorizationFailed,
+                ),
+            }
+
+        return await self._ask("the coordinators", ask)
+
+    async def _denied(self, what: str, key: str, kind: int, denial: type[KafkaError]) -> set[str]:
+        try:
+            await self._admin.find_coordinator(key, kind)
+        except denial:
+            return {what}
+        return set()
+
+    async def close(self) -> None:
+        """Give the connections up within seconds; raises nothing."""
+        admin, self._admin = self._admin, None
+        offsets, self._offsets = self._offsets, None
+        if offsets is not None:
+            await kafka_client.close(offsets.stop)
+        if admin is not None:
+            await kafka_client.close(admin.close)
+
+    async def _ask(self, what: str, question: Callable[[], Awaitable[_Answer | None]]) -> _Answer:
+        """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``."""
+        problem = "no answer"
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while True:
+                    try:
+                        await self._connect()
+                        answer = await question()
+                    except KafkaError as error:
+                        problem = kafka_client.describe(error)
+                        if not _passing(error):
+                            break
+                    else:
+                        if answer is not None:
+                            return answer
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except TimeoutError:
+            pass
+        text = f"Kafka at {self._servers} did not tell {what}: {problem}"
+        raise JournalError(text)
+
+    async def _connect(self) -> None:
+        async with self._connecting:
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(**self._arguments)
+                await admin.start()
+                self._admin = admin
+            if self._offsets is None:
+                offsets = AIOKafkaConsumer(isolation_level="read_committed", **self._arguments)
+                try:
+                    await offsets.start()
+                except BaseException:
+                    await kafka_client.close(offsets.stop)
+                    raise
+                self._offsets = offsets
+
+
+def _passing(error: KafkaError) -> bool:
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
+def _commit(offset: int, metadata: str | None) -> Commit | None:
+    return None if offset < 0 else Commit(offset, metadata or "")
+
+
+def _held(assignment: bytes) -> frozenset[Partition]:
+    if not assignment:
+        return frozenset()
+    held = ConsumerProtocolMemberAssignment.decode(assignment).partitions()
+    return frozenset(Partition(tp.topic, tp.partition) for tp in held)

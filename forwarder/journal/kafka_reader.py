@@ -1,0 +1,126 @@
+"""Reads stretches of state and outbox partitions, read_committed."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import JournalError
+from forwarder.journal import kafka_client
+
+START_SECONDS = 15.0
+STALL_SECONDS = 15.0
+"""How long a reader may make no progress before it is given up."""
+
+POLL_MS = 500
+POLL_RECORDS = 100
+
+FETCH_BYTES = 2 * 1024 * 1024
+WAIT_MS = 100
+"""A stretch that is read exists already, so a fetch has nothing to wait for but markers."""
+
+
+class Reader:
+    """One consumer over the given partitions, all paused but the one being read."""
+
+    def __init__(self, kafka: Kafka, client_id: str, partitions: Iterable[tuple[str, int]]) -> None:
+        """Prepare; the connection is made by the first read."""
+        self._arguments = kafka_client.arguments(kafka, client_id)
+        self._partitions = [TopicPartition(*p) for p in partitions]
+        self._ahead: dict[TopicPartition, deque[Any]] = {p: deque() for p in self._partitions}
+        self._next: dict[TopicPartition, int] = {}
+        self._consumer: Any = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def read(
+        self, where: tuple[str, int], start: int, end: int, max_bytes: int, key: bytes | None
+    ) -> tuple[list[tuple[int, bytes]], int]:
+        """Return (offset, value) of the records from ``start`` on, and where to go on.
+
+        Only those with ``key``, unless it is None; about ``max_bytes`` of values, but one record
+        at least if there is one below ``end``; ``end`` once all was seen. Raises JournalError.
+        """
+        partition = TopicPartition(*where)
+        async with self._one_at_a_time:
+            try:
+                await self._begin(partition, start)
+                taken, go_on = await self._take(partition, end, max_bytes, key)
+            except kafka_client.FAILURES as error:
+                self._next.pop(partition, None)
+                text = f"{where[0]}/{where[1]} cannot be read: {kafka_client.describe(error)}"
+                raise JournalError(text) from error
+            finally:
+                self._rest(partition)
+            self._next[partition] = go_on
+            return taken, go_on
+
+    async def close(self) -> None:
+        """Give the connection up within seconds; raises nothing."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await kafka_client.close(consumer.stop)
+
+    async def _begin(self, partition: TopicPartition, start: int) -> None:
+        if self._consumer is None:
+            self._consumer = await self._connect()
+        if self._next.pop(partition, None) != start:
+            self._ahead[partition].clear()
+            self._consumer.seek(partition, start)
+        self._consumer.resume(partition)
+
+    async def _connect(self) -> Any:  # noqa: ANN401  # the client ships no types
+        consumer = AIOKafkaConsumer(
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=WAIT_MS,
+            **self._arguments,
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await consumer.start()
+        except BaseException:
+            await kafka_client.close(consumer.stop)
+            raise
+        consumer.assign(self._partitions)
+        consumer.pause(*self._partitions)
+        for partition in self._partitions:
+            # A partition without a position is asked for its commit, and there is no group.
+            consumer.seek(partition, 0)
+        return consumer
+
+    async def _take(
+        self, partition: TopicPartition, end: int, max_bytes: int, key: bytes | None
+    ) -> tuple[list[tuple[int, bytes]], int]:
+        ahead = self._ahead[partition]
+        taken: list[tuple[int, bytes]] = []
+        size = 0
+        while ahead or await self._fetch(partition, end):
+            if ahead[0].offset >= end:
+                break
+            record = ahead.popleft()
+            if key is None or record.key == key:
+                taken.append((record.offset, record.value))
+                size += len(record.value)
+                if size >= max_bytes:
+                    return taken, record.offset + 1
+        return taken, end
+
+    async def _fetch(self, partition: TopicPartition, end: int) -> bool:
+        """Fetch what comes next; False once the position, which steps over markers, is ``end``."""
+        async with asyncio.timeout(STALL_SECONDS):
+            while await self._consumer.position(partition) < end:
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                await asyncio.sleep(0)
+                if records := polled.get(partition):
+                    self._ahead[partition].extend(records)
+                    return True
+        return False
+
+    def _rest(self, partition: TopicPartition) -> None:
+        if self._consumer is not None:
+            self._consumer.pause(partition)

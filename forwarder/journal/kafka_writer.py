@@ -1,0 +1,152 @@
+"""One transactional producer: the only thing that writes to Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    ProducerFenced,
+    UnknownProducerId,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import FencedError, JournalError
+from forwarder.journal import kafka_client
+from forwarder.journal.base import Commit
+from forwarder.model import Partition
+
+MESSAGE_BYTES = 16 * 1024 * 1024
+"""``max.message.bytes`` of outbox, state and dead letters: an incompressible batch of the
+largest size, or a record with dead-letter headers, must never poison a tick."""
+
+TRANSACTION_MS = 45_000
+"""After this the broker ends a transaction by itself; above the limit of a tick."""
+
+START_SECONDS = 30.0
+TICK_SECONDS = 30.0
+"""How long one transaction may take before its outcome counts as unknown."""
+
+BATCH_BYTES = 1024 * 1024
+"""Messages of one partition travel together up to this size; one request is out at a time."""
+
+_SLACK = 64 * 1024
+_FENCES = (
+    ProducerFenced,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    UnknownProducerId,
+)
+
+
+class Outgoing(NamedTuple):
+    """One message of a transaction."""
+
+    topic: str
+    number: int
+    value: bytes
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Writer:
+    """Runs transactions one at a time; after any error it is only good for ``close``."""
+
+    def __init__(
+        self, kafka: Kafka, client_id: str, transactional_id: str, batch_bytes: int = BATCH_BYTES
+    ) -> None:
+        """Prepare; ``batch_bytes`` is at most what the smallest topic written to accepts."""
+        self._group = kafka.group_id
+        self._name = transactional_id
+        self._arguments = kafka_client.arguments(kafka, client_id) | {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": TRANSACTION_MS,
+            "max_request_size": MESSAGE_BYTES + _SLACK,
+            "max_batch_size": batch_bytes,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+        }
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        """Fence whoever writes under this transactional id, ending its transaction (O1)."""
+        self._producer = AIOKafkaProducer(**self._arguments)
+        async with _failures(self._name, START_SECONDS):
+            await self._producer.start()
+
+    async def commit(
+        self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit]
+    ) -> list[int]:
+        """Send messages and offsets in one transaction; return the offset of each message (K4).
+
+        Returns only if it is known to be committed; raises FencedError or JournalError.
+        """
+        async with _failures(self._name, TICK_SECONDS):
+            await self._producer.begin_transaction()
+            found = await self._send(messages)
+            if -1 in found:
+                text = f"{self._name}: Kafka did not say where a message was stored"
+                raise JournalError(text)
+            await self._producer.send_offsets_to_transaction(_offsets(offsets), self._group)
+            await self._producer.commit_transaction()
+            return found
+
+    async def prove(self, topic: str, number: int) -> None:
+        """Raise FencedError unless this writer could still commit; nothing becomes visible."""
+        async with _failures(self._name, TICK_SECONDS):
+            await self._producer.begin_transaction()
+            await self._send([Outgoing(topic, number, b"")])
+            await self._producer.abort_transaction()
+
+    async def close(self) -> None:
+        """Give the producer up within seconds; raises nothing."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await kafka_client.close(producer.stop, producer.client.close)
+
+    async def _send(self, messages: Sequence[Outgoing]) -> list[int]:
+        sent = []
+        for m in messages:
+            future = await self._producer.send(
+                m.topic, m.value, m.key, partition=m.number, headers=list(m.headers)
+            )
+            # One that is left behind by an earlier failure must not warn about its own.
+            future.add_done_callback(_look)
+            sent.append(future)
+        return [metadata.offset for metadata in await asyncio.gather(*sent)]
+
+
+@asynccontextmanager
+async def _failures(name: str, seconds: float) -> AsyncIterator[None]:
+    """Bound a step in time and turn what the client raises into the program's two errors."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except _FENCES as error:
+        text = f"{name}: another owner took over ({kafka_client.describe(error)})"
+        raise FencedError(text) from error
+    except TimeoutError as error:
+        text = f"{name}: Kafka did not finish within {seconds:.0f} s"
+        raise JournalError(text) from error
+    except kafka_client.FAILURES as error:
+        text = f"{name}: {kafka_client.describe(error)}"
+        raise JournalError(text) from error
+
+
+def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
+    return {
+        TopicPartition(p.topic, p.number): OffsetAndMetadata(c.offset, c.metadata)
+        for p, c in offsets.items()
+    }
+
+
+def _look(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()
