@@ -1,0 +1,192 @@
+"""Every metric of the program: its name, its labels, and what it tells the operator to do.
+
+docs/metrics.md is made from this module by ``make docs``.
+"""
+
+import sys
+
+import msgspec
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """One metric; ``advice`` is its help text: what it counts, and what to do about it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    advice: str
+
+
+def _counter(name: str, labels: str, advice: str) -> Definition:
+    return Definition(f"forwarder_{name}_total", "counter", tuple(labels.split()), advice)
+
+
+def _gauge(name: str, labels: str, advice: str) -> Definition:
+    return Definition(f"forwarder_{name}", "gauge", tuple(labels.split()), advice)
+
+
+def _histogram(name: str, labels: str, advice: str) -> Definition:
+    return Definition(f"forwarder_{name}", "histogram", tuple(labels.split()), advice)
+
+
+RECORDS = _counter(
+    "records",
+    "topic",
+    "Records read. Flat while forwarder_read_lag_records grows: look at forwarder_partitions.",
+)
+UPLOADS = _counter("uploads", "topic", "Uploads decoded; a record may hold several.")
+EVENTS = _counter("events", "topic", "Events in, before routing and filters.")
+TOMBSTONES = _counter("tombstones", "topic", "Records without a value, stepped over.")
+UNMATCHED = _counter(
+    "unmatched_uploads",
+    "topic",
+    "Uploads that no connection matches. Unexpectedly many: compare the match of the connections "
+    "with environment, package, platform and API key of what is sent.",
+)
+ACCEPTED = _counter("events_accepted", "connection", "Events that wait in a window or left it.")
+FILTERED = _counter(
+    "events_filtered",
+    "connection setting",
+    "Events left out, by the setting that said so. The setting replay: read again after a restart "
+    "and already batched, nothing was left out.",
+)
+WINDOWS_CLOSED = _counter(
+    "windows_closed",
+    "connection reason",
+    "Windows closed, by close reason. Many with reason memory: raise limits.window_memory or add "
+    "workers.",
+)
+BATCHES_CLOSED = _counter(
+    "batches_closed",
+    "connection reason",
+    "Batches made, by close reason. More than windows closed: windows were split to fit "
+    "sink.max_record_bytes.",
+)
+DEAD_LETTERS = _counter(
+    "dead_letters",
+    "reason connection",
+    "Dead letters committed. Any growth: read the dead letter topic, whose header error says what "
+    "was wrong; connection is empty for what no connection could have used.",
+)
+TICKS = _counter(
+    "ticks",
+    "result",
+    "Journal transactions, by result. Growth of anything but committed: see the log for "
+    "partition.failed; FencedError alone is a partition that moved to another worker.",
+)
+TICK_SECONDS = _histogram(
+    "tick_seconds",
+    "",
+    "How long a tick took, commit included. Above a second for long: the brokers are slow, "
+    "acknowledgements are stored late and more is repeated after a crash.",
+)
+REOPENS = _counter(
+    "partition_reopens",
+    "cause",
+    "Partitions opened again after a failure. Growing steadily: the brokers fail ticks; see the "
+    "log for the cause.",
+)
+PARTITIONS = _gauge(
+    "partitions",
+    "state",
+    "Partitions of this worker by state. Any refused: /readyz and the log say what contradicts "
+    "itself and what to do. Opening for minutes: Kafka does not answer.",
+)
+READ_LAG = _gauge(
+    "read_lag_records",
+    "topic partition",
+    "Records not read yet. Scale workers on this one.",
+)
+COMMIT_LAG = _gauge(
+    "commit_lag_records",
+    "topic partition",
+    "Records not settled yet: open windows are among them, so it is never zero while devices are "
+    "active. Do not scale on it. Older than a few windows: see forwarder_oldest_window_seconds.",
+)
+BATCHES_DELIVERED = _counter("batches_delivered", "connection", "Batches acknowledged.")
+EVENTS_DELIVERED = _counter("events_delivered", "connection", "Events out: acknowledged.")
+BYTES_DELIVERED = _counter("bytes_delivered", "connection", "Payload bytes acknowledged.")
+FRESHNESS = _histogram(
+    "freshness_seconds",
+    "connection",
+    "Record time of a batch's newest upload to its acknowledgement. About batching.max_age when "
+    "all is well; far above it: see the outbox and read lags.",
+)
+PUT_SECONDS = _histogram(
+    "put_seconds",
+    "connection",
+    "How long a call of the sink took, failed ones included. Seconds: the destination or the way "
+    "to it is slow.",
+)
+PUT_ERRORS = _counter(
+    "put_errors",
+    "connection kind code",
+    "Batches that a put did not deliver. Kind throttled: add shards; transient: retried by itself; "
+    "configuration: the lane is paused until somebody mends what the log names; refused: a dead "
+    "letter.",
+)
+LANES = _gauge(
+    "lanes",
+    "connection state",
+    "Lanes (one per connection and partition) by state. Paused or stopped above zero: /readyz and "
+    "the log give the reason and the remedy.",
+)
+OUTBOX_LAG_BATCHES = _gauge(
+    "outbox_lag_batches",
+    "connection",
+    "Batches committed and not acknowledged. Growing: the destination takes less than comes in.",
+)
+OUTBOX_LAG_SECONDS = _gauge(
+    "outbox_lag_seconds",
+    "connection",
+    "Age of the oldest batch not acknowledged. Alert well before journal.outbox_retention: after "
+    "that, batches expire unsent.",
+)
+OPEN_WINDOWS = _gauge("open_windows", "connection", "Windows open, about one per active device.")
+WINDOW_BYTES = _gauge(
+    "window_bytes",
+    "connection",
+    "Bytes of events waiting in windows. Near limits.window_memory: raise it or add workers.",
+)
+OLDEST_WINDOW = _gauge(
+    "oldest_window_seconds",
+    "connection",
+    "Age of the oldest open window. Above max_age (session_max with whole sessions): windows do "
+    "not close, and the commit waits for them.",
+)
+LOOP_LAG = _histogram(
+    "loop_lag_seconds",
+    "",
+    "How late the event loop's one-second heartbeat came. Often above 0.25: the process is short "
+    "of CPU; give it a whole core.",
+)
+INFO = _gauge("info", "version", "Always 1; the label tells the version that runs.")
+
+DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))
+
+
+def reference() -> str:
+    """Return docs/metrics.md."""
+    return "\n".join([*_HEAD, *map(_row, DEFINITIONS), ""])
+
+
+def _row(it: Definition) -> str:
+    labels = ", ".join(f"`{label}`" for label in it.labels)
+    return f"| `{it.name}` | {it.kind} | {labels} | {it.advice} |"
+
+
+_HEAD = (
+    "# Metrics",
+    "",
+    "Made from `forwarder/ops/catalogue.py` by `make docs`; edit it there.",
+    "",
+    "`GET /metrics` serves these, and `process_*` (memory, CPU, open files), in Prometheus's text",
+    "format. Every worker reports what it owns: sum over workers. Counters start at zero with the",
+    "process.",
+    "",
+    "| metric | kind | labels | what it tells, and what to do |",
+    "|---|---|---|---|",
+)
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

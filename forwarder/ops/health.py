@@ -1,0 +1,134 @@
+"""How the worker is: alive, ready, and in detail for people.
+
+Alive means that the event loop goes round; neither Kafka nor AWS has a part in it, since a
+restart mends neither. Ready means that the group was joined and that every owned partition is
+open, or refused with a reason; lanes are detail only, so that a broken destination never blocks
+the rollout that mends it.
+
+The server that answers ``/livez`` runs in the very loop it judges. A loop that is blocked does
+not answer, and the probe's timeout finds it; a loop that answers but has long not run its timers
+shows an old heartbeat, and the stamp finds it.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from forwarder.clock import Clock
+from forwarder.model import Partition
+
+STALL = 30.0
+"""Seconds without a heartbeat after which the loop counts as stuck: thirty missed in a row."""
+
+OPENING, OPEN, REFUSED = "opening", "open", "refused"
+
+REMEDIES = {
+    "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
+    "refused": "do what the reason says; the other partitions go on meanwhile",
+    "backing_off": "nothing: it is tried again by itself",
+    "paused": "mend what the reason names; it is tried again by itself every 5 to 60 s",
+    "inactive": "set status: active in the connection's file to deliver again",
+    "stopped": "do what the reason says; the other connections go on meanwhile",
+}
+
+
+class Standing(msgspec.Struct):
+    """A state, the wall-clock milliseconds since when, and why."""
+
+    state: str
+    since_ms: int
+    reason: str = ""
+
+    def described(self) -> dict[str, Any]:
+        """Return it for people, with what they can do about it."""
+        since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="seconds")
+        described = {"state": self.state, "since": since}
+        if self.reason:
+            described["reason"] = self.reason
+        if self.state in REMEDIES:
+            described["remedy"] = REMEDIES[self.state]
+        return described
+
+
+class Health:
+    """What the probes answer from. Caller: the worker's report; affects nothing else."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin alive and not ready."""
+        self.partitions: dict[str, Standing] = {}
+        self.lanes: dict[str, dict[str, Standing]] = {}
+        self._clock = clock
+        self._beaten = clock.steady()
+        self._joined = False
+
+    def beat(self) -> None:
+        """Note that the loop makes progress."""
+        self._beaten = self._clock.steady()
+
+    def silence(self) -> float:
+        """Return the seconds since the last heartbeat."""
+        return self._clock.steady() - self._beaten
+
+    def alive(self) -> bool:
+        """Tell whether the loop makes progress."""
+        return self.silence() <= STALL
+
+    def joined(self, partitions: Mapping[Partition, str]) -> None:
+        """Note which partitions are owned now, and how far each has come."""
+        self._joined = True
+        owned = {str(partition): state for partition, state in partitions.items()}
+        for gone in self.partitions.keys() - owned.keys():
+            del self.partitions[gone]
+            self.lanes.pop(gone, None)
+        for partition, state in owned.items():
+            self._stand(partition, state)
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Note where one partition stands."""
+        self._stand(partition, phase, reason)
+
+    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+        """Note how one lane of one partition is doing."""
+        lanes = self.lanes.setdefault(partition, {})
+        lanes[lane] = self._since(lanes.get(lane), status, reason)
+
+    def ready(self) -> bool:
+        """Tell whether the group was joined and no owned partition is still opening."""
+        states = (standing.state for standing in self.partitions.values())
+        return self._joined and all(state in (OPEN, REFUSED) for state in states)
+
+    def described(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; of the lanes only those not flowing."""
+        return {
+            "ready": self.ready(),
+            "joined": self._joined,
+            "partitions": {
+                name: standing.described() | self._troubled(name)
+                for name, standing in sorted(self.partitions.items())
+            },
+        }
+
+    def _stand(self, partition: str, phase: str, reason: str = "") -> None:
+        # A partition that is owned and closed is about to be opened again, with lanes anew.
+        state = phase if phase in (OPEN, REFUSED) else OPENING
+        before = self.partitions.get(partition)
+        if state == OPENING:
+            self.lanes.pop(partition, None)
+        if before is not None and before.state == state:
+            reason = reason or before.reason
+        self.partitions[partition] = self._since(before, state, reason)
+
+    def _since(self, before: Standing | None, state: str, reason: str) -> Standing:
+        same = before is not None and before.state == state
+        since = before.since_ms if before is not None and same else self._clock.wall_ms()
+        return Standing(str(state), since, reason)
+
+    def _troubled(self, partition: str) -> dict[str, Any]:
+        lanes = {
+            lane: standing.described()
+            for lane, standing in sorted(self.lanes.get(partition, {}).items())
+            if standing.state != "flowing"
+        }
+        return {"lanes": lanes} if lanes else {}

@@ -1,0 +1,225 @@
+"""What the worker counts and measures, on a registry of its own.
+
+Names, labels and help texts are in catalogue.py. Values are reported per poll, put or tick,
+never per event; the gauges are set once a second by whoever knows them all.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics import MetricWrapperBase
+
+from forwarder.model import Batch, Collected, DeadLetter
+from forwarder.ops import catalogue
+from forwarder.ops.catalogue import Definition
+from forwarder.ops.distribution import Distribution
+from forwarder.sinks.base import Kind, Outcome
+
+FRESHNESS_BOUNDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400)
+PUT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+TICK_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+M = TypeVar("M", bound=MetricWrapperBase)
+
+
+class _Children(dict[tuple[str, ...], M], Generic[M]):
+    """A metric by label values; each child is resolved once, for labels() costs 1.9 µs."""
+
+    def __init__(self, metric: M) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, values: tuple[str, ...]) -> M:
+        child = self[values] = self._metric.labels(*values)
+        return child
+
+    def keep(self, wanted: set[tuple[str, ...]]) -> None:
+        """Remove the series of everything not ``wanted``, so that no old value is exported."""
+        for values in [known for known in self if known not in wanted]:
+            self._metric.remove(*values)
+            del self[values]
+
+
+class LaneGauges(msgspec.Struct):
+    """How one connection stands now, over all partitions of this worker."""
+
+    open_windows: int = 0
+    window_bytes: int = 0
+    oldest_window_seconds: float = 0.0
+    lag_batches: int = 0
+    lag_seconds: float = 0.0
+
+
+class PartitionGauges(msgspec.Struct):
+    """How far one partition is behind its end, in records."""
+
+    read_lag: int = 0
+    commit_lag: int = 0
+
+
+class Metrics:
+    """The metrics of one worker on a registry of their own. Caller: app, worker, partitions."""
+
+    def __init__(self, version: str, registry: CollectorRegistry | None = None) -> None:
+        """Register everything; each registry takes one of these."""
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._records = self._counters(catalogue.RECORDS)
+        self._uploads = self._counters(catalogue.UPLOADS)
+        self._events = self._counters(catalogue.EVENTS)
+        self._tombstones = self._counters(catalogue.TOMBSTONES)
+        self._unmatched = self._counters(catalogue.UNMATCHED)
+        self._accepted = self._counters(catalogue.ACCEPTED)
+        self._filtered = self._counters(catalogue.FILTERED)
+        self._windows_closed = self._counters(catalogue.WINDOWS_CLOSED)
+        self._batches_closed = self._counters(catalogue.BATCHES_CLOSED)
+        self._dead_letters = self._counters(catalogue.DEAD_LETTERS)
+        self._ticks = self._counters(catalogue.TICKS)
+        self._reopens = self._counters(catalogue.REOPENS)
+        self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
+        self._events_delivered = self._counters(catalogue.EVENTS_DELIVERED)
+        self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
+        self._put_errors = self._counters(catalogue.PUT_ERRORS)
+        self._partitions = self._gauges(catalogue.PARTITIONS)
+        self._read_lag = self._gauges(catalogue.READ_LAG)
+        self._commit_lag = self._gauges(catalogue.COMMIT_LAG)
+        self._lanes = self._gauges(catalogue.LANES)
+        self._lag_batches = self._gauges(catalogue.OUTBOX_LAG_BATCHES)
+        self._lag_seconds = self._gauges(catalogue.OUTBOX_LAG_SECONDS)
+        self._open_windows = self._gauges(catalogue.OPEN_WINDOWS)
+        self._window_bytes = self._gauges(catalogue.WINDOW_BYTES)
+        self._oldest_window = self._gauges(catalogue.OLDEST_WINDOW)
+        self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
+        self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
+        put_seconds = self._histogram(catalogue.PUT_SECONDS, PUT_BOUNDS)
+        self._put_seconds: _Children[Histogram] = _Children(put_seconds)
+        self._freshness = Distribution(
+            catalogue.FRESHNESS.name,
+            catalogue.FRESHNESS.advice,
+            catalogue.FRESHNESS.labels[0],
+            FRESHNESS_BOUNDS,
+            self.registry,
+        )
+        self._gauges(catalogue.INFO)[version,].set(1)
+
+    def render(self) -> bytes:
+        """Return everything in the text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    # ------------------------------------------------------------------ collecting
+
+    def collected(self, topic: str, collected: Collected) -> None:
+        """Report one poll, or one slice of expired windows."""
+        self._records[topic,].inc(collected.records)
+        self._uploads[topic,].inc(collected.uploads)
+        self._events[topic,].inc(collected.events)
+        self._tombstones[topic,].inc(collected.tombstones)
+        self._unmatched[topic,].inc(collected.unmatched)
+        for lane, count in collected.accepted.items():
+            self._accepted[lane,].inc(count)
+        for filtered, count in collected.filtered.items():
+            self._filtered[filtered].inc(count)
+        for (lane, reason), count in collected.closed.items():
+            self._windows_closed[lane, reason.value].inc(count)
+        made = Tally((batch.lane, batch.reason.value) for batch in collected.batches)
+        for closed, count in made.items():
+            self._batches_closed[closed].inc(count)
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Report dead letters that are committed."""
+        tally = Tally((letter.reason.value, letter.connection) for letter in letters)
+        for values, count in tally.items():
+            self._dead_letters[values].inc(count)
+
+    def tick(self, seconds: float, result: str) -> None:
+        """Report one tick: ``committed``, or the name of the error that ended it."""
+        self._ticks[result,].inc()
+        self._tick_seconds.observe(seconds)
+
+    def reopened(self, cause: str) -> None:
+        """Report that a partition is opened again after a failure of the class ``cause``."""
+        self._reopens[cause,].inc()
+
+    # ------------------------------------------------------------------ delivering
+
+    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
+        """Report one call of the sink and its answers."""
+        self._put_seconds[lane,].observe(seconds)
+        failed = Tally((o.kind.value, o.code) for o in outcomes if o.kind is not Kind.DELIVERED)
+        for (kind, code), count in failed.items():
+            self._put_errors[lane, kind, code].inc(count)
+
+    def delivered(self, lane: str, batches: Sequence[Batch], now_ms: int) -> None:
+        """Report acknowledged batches; ``now_ms`` is the wall clock."""
+        self._batches_delivered[lane,].inc(len(batches))
+        self._events_delivered[lane,].inc(sum(batch.count for batch in batches))
+        self._bytes_delivered[lane,].inc(sum(len(batch.payload) for batch in batches))
+        # A producer's clock may be ahead of ours: no freshness is below zero.
+        ages = (max(0, now_ms - batch.record_ms) / 1000 for batch in batches)
+        self._freshness.observe(lane, ages)
+
+    # ------------------------------------------------------------------ how things stand
+
+    def lanes(self, gauges: Mapping[str, LaneGauges]) -> None:
+        """Set the gauges of every connection; those not named are exported no more."""
+        for lane, now in gauges.items():
+            self._open_windows[lane,].set(now.open_windows)
+            self._window_bytes[lane,].set(now.window_bytes)
+            self._oldest_window[lane,].set(now.oldest_window_seconds)
+            self._lag_batches[lane,].set(now.lag_batches)
+            self._lag_seconds[lane,].set(now.lag_seconds)
+        wanted: set[tuple[str, ...]] = {(lane,) for lane in gauges}
+        for children in (self._open_windows, self._window_bytes, self._oldest_window):
+            children.keep(wanted)
+        for children in (self._lag_batches, self._lag_seconds):
+            children.keep(wanted)
+
+    def partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
+        """Set the lags by (topic, number); those of partitions not named are exported no more."""
+        for partition, now in gauges.items():
+            self._read_lag[partition].set(now.read_lag)
+            self._commit_lag[partition].set(now.commit_lag)
+        for children in (self._read_lag, self._commit_lag):
+            children.keep(set(gauges))
+
+    def states(self, partitions: Mapping[str, int], lanes: Mapping[tuple[str, ...], int]) -> None:
+        """Set how many partitions are in each state, and lanes in each (connection, state)."""
+        _set_all(self._partitions, {(state,): count for state, count in partitions.items()})
+        _set_all(self._lanes, lanes)
+
+    def loop_lag(self, seconds: float) -> None:
+        """Report how late a heartbeat of the event loop came."""
+        self._loop_lag.observe(seconds)
+
+    # ------------------------------------------------------------------ making them
+
+    def _counters(self, it: Definition) -> _Children[Counter]:
+        return _Children(Counter(it.name, it.advice, it.labels, registry=self.registry))
+
+    def _gauges(self, it: Definition) -> _Children[Gauge]:
+        return _Children(Gauge(it.name, it.advice, it.labels, registry=self.registry))
+
+    def _histogram(self, it: Definition, bounds: Sequence[float]) -> Histogram:
+        return Histogram(it.name, it.advice, it.labels, registry=self.registry, buckets=bounds)
+
+
+def _set_all(children: _Children[Gauge], counts: Mapping[tuple[str, ...], int]) -> None:
+    """Set what is counted and zero the rest: an alert needs to see a state end."""
+    for values in children.keys() - counts.keys():
+        children[values].set(0)
+    for values, count in counts.items():
+        children[values].set(count)

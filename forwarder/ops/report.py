@@ -1,0 +1,102 @@
+"""Everything partitions, deliveries and the worker report, and where it is shown."""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
+
+from forwarder.clock import Clock
+from forwarder.model import Batch, Collected, DeadLetter, Partition
+from forwarder.ops.health import OPEN, Health
+from forwarder.ops.metrics import Metrics
+from forwarder.sinks.base import Outcome
+
+HEARTBEAT = 1.0
+"""Seconds between heartbeats of the event loop."""
+
+
+class Report:
+    """The worker's reporter and pulse. ``connections`` tells of each whether it is active."""
+
+    def __init__(
+        self, metrics: Metrics, health: Health, clock: Clock, connections: Mapping[str, bool]
+    ) -> None:
+        """Report nothing yet."""
+        self.metrics = metrics
+        self.health = health
+        self._clock = clock
+        self._initial = {
+            name: "flowing" if active else "inactive" for name, active in connections.items()
+        }
+        self._opened: set[str] = set()
+        self._causes: dict[str, str] = {}
+
+    # ------------------------------------------------------------------ a partition
+
+    def collected(self, partition: str, collected: Collected) -> None:
+        """Report one poll, or one slice of expired windows."""
+        self.metrics.collected(partition.rpartition("/")[0], collected)
+
+    def tick(self, partition: str, seconds: float, result: str) -> None:
+        """Report one tick: ``committed``, or the name of the error that ended it."""
+        self.metrics.tick(seconds, result)
+        if result != "committed":
+            self._causes[partition] = result
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Report where a partition stands."""
+        if phase == OPEN:
+            if partition in self._opened:
+                self.metrics.reopened(self._causes.get(partition, "other"))
+            self._opened.add(partition)
+            self._causes.pop(partition, None)
+        self.health.partition_phase(partition, phase, reason)
+        self._count_states()
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Report dead letters that are committed."""
+        self.metrics.dead_letters(letters)
+
+    # ------------------------------------------------------------------ a delivery
+
+    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
+        """Report one call of the sink and its answers."""
+        self.metrics.put(lane, seconds, outcomes)
+
+    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
+        """Report acknowledged batches."""
+        self.metrics.delivered(lane, batches, self._clock.wall_ms())
+
+    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+        """Report that a lane of a partition changed its status."""
+        self.health.lane_status(lane, partition, status, reason)
+        self._count_states()
+
+    # ------------------------------------------------------------------ the worker
+
+    def beat(self) -> None:
+        """Report that the loop makes progress."""
+        self.health.beat()
+
+    def joined(self, partitions: Mapping[Partition, str]) -> None:
+        """Report which partitions are owned now, and how far each has come."""
+        self.health.joined(partitions)
+        self._opened &= self.health.partitions.keys()
+        self._count_states()
+
+    async def keep_pulse(self) -> None:
+        """Beat once a second for ever and report how late each heartbeat came."""
+        while True:
+            began = self._clock.steady()
+            await asyncio.sleep(HEARTBEAT)
+            self.metrics.loop_lag(max(0.0, self._clock.steady() - began - HEARTBEAT))
+            self.health.beat()
+
+    def _count_states(self) -> None:
+        lanes: Tally[tuple[str, ...]] = Tally()
+        for partition, standing in self.health.partitions.items():
+            if standing.state == OPEN:
+                known = self.health.lanes.get(partition, {})
+                now = {lane: there.state for lane, there in known.items()}
+                lanes.update((self._initial | now).items())
+        states = Tally(standing.state for standing in self.health.partitions.values())
+        self.metrics.states(states, lanes)
