@@ -158,6 +158,11 @@ class Delivery:
         """Tell whether everything committed so far is acknowledged."""
         return not len(self.queue) and self.queue.rb is None
 
+    def lag(self) -> tuple[int, int | None]:
+        """Return how many batches are known to wait, and when the oldest in memory was closed."""
+        head = self.queue.head()
+        return len(self.queue) + self.queue.unread, head.closed_at if head else None
+
     # ------------------------------------------------------------------ putting
 
     def _launch(self) -> None:
@@ -309,6 +314,8 @@ class Delivery:
         if start is None:
             return
         records, upto = await self._owner.read_outbox(self.policy.lane, start, READ_BACK_BYTES)
+        if self.queue.rb != start:
+            return  # more was cut meanwhile: what was read does not follow on
         for offset, value in records:
             self.queue.read_back(outbox.decode(offset, value), (offset + 1, 0))
             if self.queue.rb is None or self.queue.rb < (offset + 1, 0):

@@ -20,6 +20,8 @@ class Queue:
     """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
 
     ``capacity`` is the most payload bytes kept in memory, but always at least one batch.
+    ``unread`` counts the batches known to wait at or above ``rb``; after an opening it knows
+    only those committed since.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Queue:
         self.rb: Address | None = cursor if cursor < end else None
         self.capacity = capacity
         self.waiting_bytes = 0
+        self.unread = 0
         self.in_flight: set[Address] = set()
         self._batches: dict[Address, Batch] = {}
         self._order: deque[Address] = deque()
@@ -46,12 +49,12 @@ class Queue:
         Fresh batches join only an unbroken queue; one that does not fit breaks it.
         """
         for address, batch in batches:
-            if self.rb is not None:
-                return
-            if not self._fits(batch):
+            if self.rb is None and self._fits(batch):
+                self._add(address, batch)
+                continue
+            self.unread += 1
+            if self.rb is None:
                 self.rb = address
-                return
-            self._add(address, batch)
 
     def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
         """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
@@ -68,6 +71,7 @@ class Queue:
                 self.rb = address
                 return
             self._add(address, batch)
+            self.unread = max(0, self.unread - 1)
             self.rb = (address[0], address[1] + 1)
         self.rb = max(self.rb, upto)
 
@@ -75,6 +79,7 @@ class Queue:
         """End the read-back if it has reached ``end``, what this owner knows to be committed."""
         if self.rb is not None and self.rb >= end:
             self.rb = None
+            self.unread = 0
 
     def evict(self, keep_bytes: int) -> None:
         """Cut the queue's tail down to ``keep_bytes``, but nothing that is in flight."""
@@ -88,6 +93,7 @@ class Queue:
                 continue
             self.waiting_bytes -= len(batch.payload)
             self._forget(address, batch)
+            self.unread += 1
             self.rb = address
 
     def wants_read_back(self) -> bool:
