@@ -1,18 +1,17 @@
 """The description of a connection file: every key once, for reading, showing and editors."""
 
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 
 from forwarder.config import checks
 from forwarder.config.amounts import Duration, Moment, Size, Whole
-from forwarder.config.kinds import Choice, Flag, Location, Nullable, Text
+from forwarder.config.connection_credentials import CREDENTIALS, credentials_of
+from forwarder.config.connection_settings import SETTINGS
+from forwarder.config.kinds import Choice, Location, Nullable, Text
 from forwarder.config.shapes import Field, ListOf, Section, Sheet, Tagged
 from forwarder.connection import (
-    AccessKeys,
-    AssumedRole,
     Batching,
     BatchMode,
     Connection,
-    Credentials,
     FileTarget,
     KinesisTarget,
     Match,
@@ -23,7 +22,6 @@ from forwarder.connection import (
 )
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
-_DEFAULT_ROLE = "mparticle-kinesis-role"
 
 MATCH = Section(
     Match,
@@ -51,118 +49,6 @@ MATCH = Section(
             "The mParticle API keys wanted; they are never forwarded.",
         ),
     ),
-)
-
-
-@dataclass(frozen=True)
-class Given:
-    """The keys of ``credentials`` as they were written."""
-
-    aws_account_id: str | None = None
-    org_id: str | None = None
-    external_id: str | None = None
-    role_name: str | None = None
-    role_arn: str | None = None
-    access_key_id: str | None = None
-    secret_access_key: str | None = None
-
-
-_KEYS = ("access_key_id", "secret_access_key")
-_ROLE = ("aws_account_id", "org_id", "external_id", "role_name", "role_arn")
-
-
-def _one_way_in(sheet: Sheet) -> None:
-    if sheet.has(*_KEYS) and sheet.has(*_ROLE):
-        place = sheet.spot
-        place.fault("has both a role and access keys; keep one of them")
-    elif sheet.has(*_KEYS):
-        _both(sheet, *_KEYS)
-    elif sheet.has(*_ROLE):
-        _whole_role(sheet)
-
-
-def _both(sheet: Sheet, first: str, second: str) -> None:
-    for name, other in ((first, second), (second, first)):
-        if not sheet.has(name):
-            sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
-
-
-def _whole_role(sheet: Sheet) -> None:
-    if sheet.has("role_arn"):
-        for name in ("aws_account_id", "role_name"):
-            if sheet.has(name):
-                sheet.fault(name, "says what role_arn already holds; keep one of them")
-        if not sheet.has("org_id", "external_id"):
-            what = "no ExternalId will be sent; add org_id or external_id if the trust asks for one"
-            sheet.note("role_arn", what)
-        return
-    if not sheet.has("aws_account_id"):
-        sheet.fault("aws_account_id", "is missing; add the account of the role, or role_arn")
-    if not sheet.has("org_id", "external_id"):
-        sheet.fault("org_id", "is missing; add it (or external_id), the role's trust asks for it")
-
-
-CREDENTIALS = Section(
-    Given,
-    (
-        Field(
-            "aws_account_id",
-            Nullable(
-                Text('an AWS account id, twelve digits in quotes: "111122223333"', r"[0-9]{12}")
-            ),
-            "The AWS account of the role to assume: twelve digits, in quotes.",
-        ),
-        Field(
-            "org_id",
-            Nullable(Text("an mParticle organisation id, in quotes", checks.ORG_ID)),
-            "The mParticle organisation; the ExternalId sent is orgid:ORG_ID.",
-        ),
-        Field(
-            "external_id",
-            Nullable(
-                Text(
-                    "an ExternalId: 2 to 1224 of a-z A-Z 0-9 _ + = , . @ : / -", checks.EXTERNAL_ID
-                )
-            ),
-            "The whole ExternalId, instead of the one made from org_id.",
-        ),
-        Field(
-            "role_name",
-            Nullable(Text("a role's name: 1 to 64 of a-z A-Z 0-9 _ + = , . @ -", checks.ROLE_NAME)),
-            f"The role's name, where it is not {_DEFAULT_ROLE}.",
-        ),
-        Field(
-            "role_arn",
-            Nullable(
-                Text("a role's ARN such as arn:aws:iam::111122223333:role/NAME", checks.ROLE_ARN)
-            ),
-            "The whole ARN of the role, instead of aws_account_id and role_name.",
-        ),
-        Field(
-            "access_key_id",
-            Nullable(Text("an access key id", r"\w{1,128}", secret=True)),
-            "A static access key, best as ${NAME} or ${file:PATH}; not together with a role.",
-        ),
-        Field(
-            "secret_access_key",
-            Nullable(Text("a secret access key", check=checks.secret, secret=True)),
-            "Its secret, best as ${NAME} or ${file:PATH}.",
-        ),
-    ),
-    checks=(_one_way_in,),
-    rules={
-        "dependentRequired": {
-            "access_key_id": ["secret_access_key"],
-            "secret_access_key": ["access_key_id"],
-            "role_name": ["aws_account_id"],
-        },
-        "not": {
-            "anyOf": [
-                *({"required": ["access_key_id", name]} for name in _ROLE),
-                *({"required": ["role_arn", name]} for name in ("aws_account_id", "role_name")),
-            ]
-        },
-    },
 )
 
 
@@ -222,82 +108,6 @@ FILE = Section(
     ),
 )
 
-
-def _flag(name: str, about: str) -> Field:
-    return Field(name, Flag(), about)
-
-
-def _setting_notes(sheet: Sheet) -> None:
-    if sheet.get("wait_for_complete_batch") and sheet.get("send_as_batch") is False:
-        what = "is ignored: wait_for_complete_batch is on, so every session is sent as one document"
-        sheet.note("send_as_batch", what)
-    if (
-        sheet.get("include_event_batch_location")
-        and sheet.get("include_location_information") is False
-    ):
-        what = "has no effect: include_location_information is off, which removes every location"
-        sheet.note("include_event_batch_location", what)
-
-
-SETTINGS = Section(
-    Settings,
-    (
-        Field("unique_id", Nullable(Text()), "Constant text put into every batch as unique_id."),
-        _flag(
-            "send_lifecycle_events",
-            "Send session_start, session_end, application_state_transition and first_run events.",
-        ),
-        _flag("send_screen_views", "Send screen_view events."),
-        _flag("send_crash_events", "Send crash_report and breadcrumb events."),
-        _flag("send_network_performance_events", "Send network_performance events."),
-        _flag("send_custom_events", "Send custom_event events."),
-        _flag(
-            "send_push_registrations_and_receipts",
-            "Send push_registration, push_message and push_reaction events.",
-        ),
-        _flag(
-            "send_as_batch",
-            "Batch the events of a device; off: every event at once, as a document of its own.",
-        ),
-        _flag(
-            "wait_for_complete_batch",
-            "One document per user session, after it ended; send_as_batch is then ignored.",
-        ),
-        _flag(
-            "include_location_information",
-            "Keep data.location of events, of the breadcrumbs in them, and context.location.",
-        ),
-        _flag("include_mp_deviceid", "Keep mp_deviceid."),
-        _flag("send_profile_change_events", "Send profile events."),
-        _flag("send_commerce_events", "Send commerce_event events."),
-        _flag(
-            "include_metadata",
-            "Keep device_info, application_info and source_info; off: application_info.package.",
-        ),
-        _flag("include_user_attribute_change_events", "Send user_attribute_change events."),
-        _flag("include_user_identity_change_events", "Send user_identity_change events."),
-        _flag("include_user_identities", "Keep user_identities."),
-        _flag("include_consent_state", "Keep consent_state."),
-        _flag("include_event_batch_location", "Keep context.location."),
-        _flag("include_system_notifications", "Keep system_notifications."),
-        _flag(
-            "send_batches_without_events",
-            "Send uploads that hold no event, or none that passes, for the context they carry.",
-        ),
-        _flag("send_validation_results", "Send validation_result events."),
-        _flag("send_unknown_events", "Send events of types this release does not know."),
-        Field(
-            "metadata_field_exclusion",
-            ListOf(Text("a path such as device_info.device_name", check=checks.excluded_path)),
-            "Paths removed from every batch, from its top, without wildcards, never inside events.",
-        ),
-        _flag(
-            "int64_as_string",
-            "Quote event_id, session_id, mpid and batch_id, for readers that keep 53 bits only.",
-        ),
-    ),
-    checks=(_setting_notes,),
-)
 
 BATCHING = Section(
     Batching,
@@ -368,18 +178,6 @@ def mode_in_words(mode: BatchMode) -> str:
         BatchMode.SESSION: "one document is sent per user session",
         BatchMode.SINGLE: "every event is sent at once, as its own document",
     }[mode]
-
-
-def credentials_of(given: Given, region: str) -> Credentials:
-    """Return what a sink in this region authenticates with; None: the default AWS chain."""
-    if given.access_key_id and given.secret_access_key:
-        return AccessKeys(given.access_key_id, given.secret_access_key)
-    if not (given.role_arn or given.aws_account_id):
-        return None
-    external = given.external_id or (f"orgid:{given.org_id}" if given.org_id else None)
-    name = given.role_name or _DEFAULT_ROLE
-    made = f"arn:{checks.partition_of(region)}:iam::{given.aws_account_id}:role/{name}"
-    return AssumedRole(given.role_arn or made, external)
 
 
 def _connection(sheet: Sheet) -> Connection:

@@ -6,7 +6,7 @@ from forwarder.config.amounts import duration
 from forwarder.config.connection_file import mode_in_words
 from forwarder.config.kinds import Text
 from forwarder.config.shapes import Field, Section, Sheet, Tagged
-from forwarder.config.worker_file import outbox_topic, state_topic
+from forwarder.config.worker_kafka import outbox_topic, state_topic
 from forwarder.connection import AccessKeys, AssumedRole, BatchMode, Connection, FileTarget, Status
 
 _COLUMN = 58

@@ -1,0 +1,173 @@
+"""The description of ``kafka`` in forwarder.yaml."""
+
+from forwarder.config import checks
+from forwarder.config.amounts import Duration
+from forwarder.config.kinds import Choice, Location, Nullable, Text
+from forwarder.config.settings import (
+    InputTopic,
+    Kafka,
+    Mechanism,
+    Security,
+    SecurityProtocol,
+    Start,
+)
+from forwarder.config.shapes import Field, ListOf, Named, Section, Sheet
+
+_SECOND, _MINUTE = 1_000, 60_000
+
+_SASL = ("mechanism", "username", "password")
+_FILES = ("ca_file", "cert_file", "key_file")
+
+
+def _security(sheet: Sheet) -> None:
+    protocol = sheet.get("protocol")
+    if protocol is None:
+        return
+    if protocol.startswith("SASL"):
+        for name in _SASL:
+            if not sheet.has(name):
+                sheet.fault(name, f"is missing; protocol {protocol} needs {', '.join(_SASL)}")
+    else:
+        _not_used(sheet, _SASL, f"{protocol} does not log in; set protocol SASL_SSL, or delete it")
+    if not protocol.endswith("SSL"):
+        _not_used(sheet, _FILES, f"{protocol} is not encrypted; set an SSL protocol, or delete it")
+    elif sheet.has("cert_file") != sheet.has("key_file"):
+        name, other = _FILES[1:] if sheet.has("key_file") else reversed(_FILES[1:])
+        sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
+    if protocol is SecurityProtocol.SASL_PLAINTEXT:
+        sheet.note("protocol", "sends the password in clear with PLAIN; SASL_SSL does not")
+
+
+def _not_used(sheet: Sheet, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if sheet.has(name):
+            sheet.fault(name, f"is not used: protocol {why}")
+
+
+SECURITY = Section(
+    Security,
+    (
+        Field("protocol", Choice(SecurityProtocol), "How brokers are talked to."),
+        Field("mechanism", Nullable(Choice(Mechanism)), "How the worker logs in; only with SASL."),
+        Field("username", Nullable(Text("a user name")), "Who logs in; only with SASL."),
+        Field(
+            "password",
+            Nullable(Text("a password", secret=True)),
+            "Best as ${NAME} or ${file:PATH}; only with SASL.",
+        ),
+        Field(
+            "ca_file",
+            Nullable(Location("a PEM file", file=True)),
+            "Authorities that sign brokers' certificates; null: the system's. Only with SSL.",
+        ),
+        Field(
+            "cert_file",
+            Nullable(Location("a PEM file", file=True)),
+            "The worker's certificate; only with SSL.",
+        ),
+        Field("key_file", Nullable(Location("a PEM file", file=True)), "Its private key."),
+    ),
+    checks=(_security,),
+)
+
+TOPIC = Section(
+    InputTopic,
+    (
+        Field("name", Text("a topic", check=checks.kafka_name), "The name of the topic."),
+        Field("format", Choice(("mparticle",)), "What its records hold."),
+    ),
+)
+
+
+def outbox_topic(group: str, topic: str) -> str:
+    """Name the topic of an input topic's closed batches."""
+    return f"{group}.outbox.{topic}"
+
+
+def state_topic(group: str, topic: str) -> str:
+    """Name the topic of an input topic's state."""
+    return f"{group}.state.{topic}"
+
+
+def _topics(sheet: Sheet) -> None:
+    """Judge the names together: Kafka keeps no two apart that differ in ``.`` and ``_`` alone."""
+    taken: dict[str, str] = {}
+    group = sheet.get("group_id")
+    listed = [topic for topic in sheet.get("topics") or () if topic.get("name")]
+    for topic in listed:
+        _claim(topic, "name", topic.get("name"), taken)
+    dead = sheet.get("dead_letter_topic")
+    if dead:
+        _claim(sheet, "dead_letter_topic", dead, taken)
+    for topic in listed if group else ():
+        for derived in (
+            outbox_topic(group, topic.get("name")),
+            state_topic(group, topic.get("name")),
+        ):
+            _fit(topic, derived, taken)
+
+
+def _claim(sheet: Sheet, key: str, name: str, taken: dict[str, str]) -> None:
+    folded = name.replace(".", "_")
+    other = taken.get(folded)
+    if other is None:
+        taken[folded] = name
+    elif other == name:
+        sheet.fault(key, f"{name} is a topic that is read already; choose another, or delete it")
+    else:
+        what = f"{name} differs from {other} in . and _ alone, which Kafka does not keep apart"
+        sheet.fault(key, f"{what}; rename one of them")
+
+
+def _fit(topic: Sheet, derived: str, taken: dict[str, str]) -> None:
+    if len(derived) > checks.LONGEST_TOPIC:
+        what = f"makes the topic …{derived[-40:]} longer than {checks.LONGEST_TOPIC} characters"
+        topic.fault("name", f"{what} ({len(derived)}); shorten it, or kafka.group_id")
+    other = taken.get(derived.replace(".", "_"))
+    if other:
+        what = f"needs the topic {derived} for the journal, which {other} stands in the way of"
+        topic.fault("name", f"{what}; rename one of them, or kafka.group_id")
+
+
+KAFKA = Section(
+    Kafka,
+    (
+        Field(
+            "bootstrap_servers",
+            ListOf(Text("HOST:PORT", check=checks.broker), 1),
+            "Brokers to begin with, each HOST:PORT.",
+        ),
+        Field(
+            "group_id",
+            Text("a group", check=checks.kafka_name),
+            "The consumer group; the journal's topics and transactions begin with it.",
+        ),
+        Field(
+            "group_instance_id",
+            Nullable(Text("an instance id", check=checks.kafka_name)),
+            'Static membership, where pods have stable names: "${HOSTNAME}" of a StatefulSet.',
+        ),
+        Field(
+            "session_timeout",
+            Duration(6 * _SECOND, 30 * _MINUTE),
+            "How long a silent worker stays in the group.",
+        ),
+        Field(
+            "topics",
+            ListOf(Named(TOPIC, "a topic's name, or {name: …, format: mparticle}"), 1),
+            "The input topics: names, or mappings of name and format.",
+        ),
+        Field(
+            "start",
+            Choice(Start),
+            "Where a group that has never committed begins: earliest or latest.",
+        ),
+        Field(
+            "dead_letter_topic",
+            Text("a topic", check=checks.kafka_name),
+            "Where records go that cannot be processed.",
+        ),
+        Field("security", SECURITY, "Transport and login."),
+    ),
+    checks=(_topics,),
+)
