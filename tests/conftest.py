@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.services.kafka"]
+pytest_plugins = ["tests.services.kafka", "tests.services.ministack"]
 
 SERVICES = frozenset({"kafka", "ministack"})
 

@@ -25,7 +25,7 @@ import botocore.session
 import pytest
 from localstack_client import config as localstack
 
-from tests.services.kafka import free_port
+from tests.services.kafka import MissingToolError, free_port, skip_or_fail
 
 REQUIREMENTS = Path(__file__).parent / "ministack-requirements.txt"
 CACHE = Path(__file__).parents[2] / ".cache" / "ministack"
@@ -78,7 +78,7 @@ def install(target: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if answer.returncode != 0:
         text = f"the AWS emulator could not be installed: {answer.stderr[-600:]}"
-        raise RuntimeError(text)
+        raise MissingToolError(text)
 
 
 class MiniStack:
@@ -304,5 +304,10 @@ def session() -> Any:  # noqa: ANN401  # the library is not typed
 @pytest.fixture(scope="session")
 def ministack() -> Iterator[MiniStack]:
     """Run one AWS emulator for the whole session."""
+    try:
+        environment()
+    except MissingToolError as missing:
+        skip_or_fail(str(missing))
+        raise
     with MiniStack() as emulator:
         yield emulator
