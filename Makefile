@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | 
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format lock clean
+.PHONY: help setup demo test test-fast check format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: setup ## Lint, formatting, types and the layers between modules
 format: setup ## Format the code and mend what the linter can mend by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+docs: setup ## Write docs/metrics.md from the definitions of the metrics
+	$(BIN)/python -m forwarder.ops.catalogue > docs/metrics.md
 
 lock: setup ## Resolve the newest allowed versions into the two lock files
 	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --output-file requirements.txt pyproject.toml

@@ -38,7 +38,7 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Mask the given values wherever they occur, and everything under a secret's key."""
-        spellings = {form for value in secrets if value for form in (value, repr(value)[1:-1])}
+        spellings = {form for value in secrets if value for form in _spellings(value)}
         longest_first = sorted(spellings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if spellings else None
 
@@ -60,6 +60,11 @@ class Redaction:
             return [self._clean(inner) for inner in value]
         text = str(value)
         return self._pattern.sub(MASK, text) if self._pattern else text
+
+
+def _spellings(value: str) -> tuple[str, ...]:
+    """Return the value as it is, as repr writes it, and as an exception's one line has it."""
+    return value, repr(value)[1:-1], " ".join(value.split()) or value
 
 
 class _FromLibraries(logging.Handler):

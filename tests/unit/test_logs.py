@@ -1,0 +1,173 @@
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.ops import logs
+
+SECRET = 'wJalr"XUtn\nFEMI'
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def configured(level: str = "info", form: str = "json") -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure(level, form, [SECRET, ""], stream)
+    return stream
+
+
+def test_a_line_is_one_json_object_that_begins_with_time_level_and_event() -> None:
+    stream = configured()
+    structlog.get_logger().info("lane.status", connection="acme", batches=3)
+    line = lines(stream)[0]
+    assert ["timestamp", "level", "event"] == list(line)[:3]
+    assert ("info", "lane.status", "acme", 3) == (
+        line["level"],
+        line["event"],
+        line["connection"],
+        line["batches"],
+    )
+
+
+def test_what_is_below_the_level_is_not_written() -> None:
+    stream = configured("warning")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert ["loud"] == [line["event"] for line in lines(stream)]
+
+
+@pytest.mark.parametrize(
+    "key", ["secret_access_key", "password", "sasl_plain_password", "SessionToken", "api_key"]
+)
+def test_the_value_of_a_secret_key_never_appears(key: str) -> None:
+    stream = configured()
+    structlog.get_logger().info("start", security={key: "hunter2"}, **{key: "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+    assert lines(stream)[0][key] == logs.MASK
+
+
+def test_the_id_of_an_access_key_may_appear() -> None:
+    stream = configured()
+    structlog.get_logger().info("start", access_key_id="AKIA123")
+    assert lines(stream)[0]["access_key_id"] == "AKIA123"
+
+
+def fail(text: str) -> NoReturn:
+    raise OSError(text)
+
+
+class Holder:
+    def __repr__(self) -> str:
+        return f"Holder({SECRET!r})"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_configured_secret_never_appears_wherever_it_is_put(form: str) -> None:
+    stream = configured(form=form)
+    log = structlog.get_logger()
+    event = f"with {SECRET}"
+    log.info(event, text=f"a{SECRET}b", inside=[{"x": (SECRET,)}], odd=Holder())
+    try:
+        fail(SECRET)
+    except OSError as error:
+        log.exception("failed", error=error, error_repr=repr(error))
+    logging.getLogger("aiokafka").warning("cannot use %s", SECRET)
+    written = stream.getvalue()
+    assert written.count(logs.MASK) >= 7
+    for spelling in (SECRET, repr(SECRET)[1:-1], json.dumps(SECRET)[1:-1], "wJalr"):
+        assert spelling not in written
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_no_text_around_a_secret_brings_it_back(secret: str, before: str, after: str) -> None:
+    redaction = logs.Redaction([secret])
+    line = redaction(None, "info", {"event": before + secret + after})
+    assert logs.MASK in line["event"]
+    assert secret not in line["event"].replace(logs.MASK, "") or secret in before + after
+
+
+def test_an_exception_is_one_line_and_a_list_of_frames() -> None:
+    stream = configured()
+    try:
+        try:
+            fail("inner\nline")
+        except OSError as error:
+            msg = "outer"
+            raise ValueError(msg) from error
+    except ValueError:
+        structlog.get_logger().exception("sink.failed")
+    line = lines(stream)[0]
+    assert line["exception"] == "ValueError: outer <- OSError: inner line"
+    assert line["traceback"][-1].endswith("test_an_exception_is_one_line_and_a_list_of_frames")
+
+
+def test_what_libraries_warn_of_arrives_as_one_event_of_a_stable_name() -> None:
+    stream = configured("debug")
+    library = logging.getLogger("aiokafka.conn")
+    library.info("chatter")
+    library.warning("retrying %s", "broker 1")
+    try:
+        fail("gone")
+    except OSError:
+        library.exception("odd level")
+    assert [("library", "warning", "retrying broker 1"), ("library", "error", "odd level")] == [
+        (line["event"], line["level"], line["message"]) for line in lines(stream)
+    ]
+    assert lines(stream)[1]["exception"] == "OSError: gone"
+    assert lines(stream)[0]["logger"] == "aiokafka.conn"
+
+
+def test_warnings_go_to_the_log() -> None:
+    stream = configured()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old call", DeprecationWarning, stacklevel=1)
+    assert "old call" in lines(stream)[0]["message"]
+
+
+def test_a_library_may_use_levels_of_its_own() -> None:
+    stream = configured()
+    logging.getLogger("odd").log(35, "between warning and error")
+    assert lines(stream)[0]["level"] == "warning"
+
+
+def test_configuring_twice_writes_every_line_once() -> None:
+    configured()
+    stream = configured()
+    logging.getLogger("aiokafka").warning("once")
+    assert ["once"] == [line["message"] for line in lines(stream)]
+
+
+@pytest.mark.parametrize("value", [2**80, "\ud800", b"\xff", float("inf"), {1: {2}}, object()])
+def test_no_value_breaks_the_log(value: object) -> None:
+    stream = configured()
+    structlog.get_logger().info("odd", value=value)
+    assert lines(stream)[0]["event"] == "odd"
+
+
+def test_the_console_form_is_for_people() -> None:
+    stream = configured(form="console")
+    structlog.get_logger().info("lane.status", connection="acme")
+    assert "lane.status" in stream.getvalue()
+    assert "connection=acme" in stream.getvalue()
