@@ -1,0 +1,70 @@
+"""Merge the context of a newer upload into that of a window, byte for byte."""
+
+from msgspec import Raw
+
+from forwarder.stages import rawjson
+from forwarder.stages.shapes import Names, Upload, Window
+
+_DELETED = "deleted_user_attributes"
+_NOTIFICATIONS = "system_notifications"
+_MERGED = frozenset({_DELETED, _NOTIFICATIONS})
+
+
+def names_of(fields: dict[str, Raw]) -> Names:
+    """Describe the keys of a context."""
+    keys = frozenset(fields)
+    return Names(keys, keys.isdisjoint(_MERGED), "user_identities" in keys)
+
+
+def absorb(window: Window, upload: Upload) -> None:
+    """Bring the window's context up to the upload's; the newest wins, a null never erases."""
+    names = upload.names
+    if window.names is names and names.plain:
+        window.context = upload.context
+    elif names.plain and window.names.plain and window.names.keys <= names.keys:
+        window.context, window.names = upload.context, names
+    else:
+        merged = merge(rawjson.fields(window.context), rawjson.fields(upload.context))
+        window.context, window.names = rawjson.encode(merged), names_of(merged)
+    if names.identities:
+        window.identities_ms = upload.time
+    window.newest_ms = upload.time
+
+
+def merge(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
+    """Return the merged context: keys as ``new`` has them, then those only ``old`` has."""
+    merged = new | {key: value for key, value in old.items() if key not in new}
+    if _NOTIFICATIONS in old and _NOTIFICATIONS in new:
+        merged[_NOTIFICATIONS] = _append(old[_NOTIFICATIONS], new[_NOTIFICATIONS])
+    if _DELETED in old:
+        merged[_DELETED] = _union(old[_DELETED], new.get(_DELETED), new.get("user_attributes"))
+    return merged
+
+
+def _append(old: Raw, new: Raw) -> Raw:
+    """Return both arrays as one; the newer value alone where either is none."""
+    try:
+        return Raw(rawjson.array(rawjson.elements(old) + rawjson.elements(new)))
+    except rawjson.ShapeError:
+        return new
+
+
+def _union(old: Raw, new: Raw | None, attributes: Raw | None) -> Raw:
+    """Return old deletions that were not set again, then the new ones, each name once."""
+    try:
+        names = [
+            n for n in rawjson.elements(old) if rawjson.token(bytes(n)) not in _set(attributes)
+        ]
+        both = names + (rawjson.elements(new) if new is not None else [])
+    except rawjson.ShapeError:
+        return old if new is None else new
+    return Raw(rawjson.array(list({rawjson.token(bytes(name)): name for name in both}.values())))
+
+
+def _set(attributes: Raw | None) -> frozenset[bytes]:
+    if attributes is None:
+        return frozenset()
+    try:
+        return frozenset(rawjson.quoted(key) for key in rawjson.fields(attributes))
+    except rawjson.ShapeError:
+        return frozenset()

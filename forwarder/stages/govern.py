@@ -1,0 +1,112 @@
+"""Turn a window's context into the context of its document, as the settings ask."""
+
+from collections.abc import Iterable
+
+from msgspec import Raw
+
+from forwarder.connection import Settings
+from forwarder.stages import rawjson, transform
+
+_NEVER = frozenset(
+    {
+        "api_key",
+        "api_keys",
+        "batch_id",
+        "message_id",
+        "message_type",
+        "schema_version",
+        "timestamp_unixtime_ms",
+        "unique_id",
+    }
+)
+_EMPTY = Raw(b"[]")
+_Object = dict[str, Raw]
+
+
+class Governance:
+    """The compiled rules of one connection for everything but the events."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._drop = _NEVER | set(_dropped(settings))
+        self._located = (
+            settings.include_event_batch_location and settings.include_location_information
+        )
+        self._exclusions = [path.split(".") for path in settings.metadata_field_exclusion]
+
+    def apply(self, fields: _Object, identities_ms: int) -> _Object:
+        """Return the keys of the document; ``identities_ms`` dates the user identities."""
+        kept = {key: raw for key, raw in fields.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = identities(kept["user_identities"], identities_ms)
+        if self._settings.include_system_notifications:
+            kept.setdefault("system_notifications", _EMPTY)
+        for path in self._exclusions:
+            _exclude(kept, path)
+        if self._settings.int64_as_string:
+            transform.quote(kept)
+        return kept
+
+    def _shrink(self, kept: _Object) -> None:
+        """Leave of two objects only what is always forwarded."""
+        if not self._settings.include_metadata and "application_info" in kept:
+            package = _members(kept.pop("application_info")).get("package")
+            if package is not None and bytes(package) != rawjson.NULL:
+                kept["application_info"] = Raw(rawjson.encode({"package": package}))
+        if not self._located and "context" in kept:
+            inner = _members(kept["context"])
+            if inner.pop("location", None) is not None:
+                kept["context"] = Raw(rawjson.encode(inner))
+
+
+def identities(raw: Raw, time: int) -> Raw:
+    """Return user identities as an array; one that is no object passes as it is."""
+    if bytes(raw)[:1] != b"{":
+        return raw
+    entries = [
+        b'{"identity_type":%b,"identity":%b,"timestamp_unixtime_ms":%d}'
+        % (rawjson.quoted("customer_id" if kind == "customerid" else kind), _text(value), time)
+        for kind, value in rawjson.fields(raw).items()
+        if bytes(value) != rawjson.NULL
+    ]
+    return Raw(b"[%b]" % b",".join(entries))
+
+
+def _text(raw: Raw) -> bytes:
+    """Return a value as a JSON string: its own text, or the JSON it is written in."""
+    value = bytes(raw)
+    return value if value[:1] == b'"' else rawjson.quoted(value.decode())
+
+
+def _dropped(settings: Settings) -> Iterable[str]:
+    """Yield the keys that are left out whole."""
+    if not settings.include_mp_deviceid:
+        yield "mp_deviceid"
+    if not settings.include_metadata:
+        yield from ("device_info", "source_info")
+    if not settings.include_user_identities:
+        yield "user_identities"
+    if not settings.include_consent_state:
+        yield "consent_state"
+    if not settings.include_system_notifications:
+        yield "system_notifications"
+
+
+def _members(raw: Raw) -> _Object:
+    return rawjson.fields(raw) if bytes(raw)[:1] == b"{" else {}
+
+
+def _exclude(fields: _Object, path: list[str]) -> bool:
+    """Remove what a path names; tell whether something was removed."""
+    name, rest = path[0], path[1:]
+    if name not in fields:
+        return False
+    if not rest:
+        del fields[name]
+        return True
+    inner = _members(fields[name])
+    if not _exclude(inner, rest):
+        return False
+    fields[name] = Raw(rawjson.encode(inner))
+    return True

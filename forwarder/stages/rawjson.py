@@ -1,0 +1,166 @@
+"""Take JSON apart one level at a time, leaving every value as the bytes that came in.
+
+msgspec does it, but refuses unpaired surrogate escapes. They are legal JSON (RFC 8259, 8.2) and
+real: ``JSON.stringify`` writes them for a text that was cut inside an emoji. Such bytes take the
+slow way through the standard library, which gives the same result.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+import msgspec
+from msgspec import Raw
+
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_ELEMENTS = msgspec.json.Decoder(list[Raw])
+_ENCODER = msgspec.json.Encoder()
+_TEXT = msgspec.json.Decoder(str)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+
+NULL = b"null"
+ABSENT = Raw(b"")
+"""Stands for a key that is not there; compare with ``is``."""
+
+
+class JsonError(ValueError):
+    """The bytes are not JSON; the text never quotes them."""
+
+
+class ShapeError(ValueError):
+    """The bytes are JSON, but not the object or array asked for."""
+
+
+def fields(value: bytes) -> dict[str, Raw]:
+    """Return an object's keys with their raw values; of a repeated key the last one counts.
+
+    The values are views: they keep all of ``value`` alive. Raises JsonError or ShapeError, and
+    RecursionError where the nesting is too deep.
+    """
+    try:
+        return _FIELDS.decode(value)
+    except msgspec.ValidationError as error:
+        raise ShapeError(str(error)) from None
+    except msgspec.DecodeError as error:
+        return dict(_members(_lenient(value, error, dict)))
+
+
+def elements(value: bytes) -> list[Raw]:
+    """Return an array's raw elements; views and errors as for ``fields``."""
+    try:
+        return _ELEMENTS.decode(value)
+    except msgspec.ValidationError as error:
+        raise ShapeError(str(error)) from None
+    except msgspec.DecodeError as error:
+        return list(_entries(_lenient(value, error, list)))
+
+
+def split(joined: bytes) -> list[Raw]:
+    """Return the raw values of a comma-joined run."""
+    return elements(b"[%b]" % joined)
+
+
+def encode(members: dict[str, Raw]) -> bytes:
+    """Return the object with these members; their values stay as they are."""
+    try:
+        return bytes(memoryview(_ENCODER.encode(members)))
+    except UnicodeEncodeError:  # a key with an unpaired surrogate
+        return b"{%b}" % b",".join(b"%b:%b" % (quoted(k), v) for k, v in members.items())
+
+
+def array(values: list[Raw]) -> bytes:
+    """Return the array of these values; they stay as they are."""
+    return b"[%b]" % b",".join(bytes(value) for value in values)
+
+
+def with_events(events: bytes, context: bytes) -> bytes:
+    """Return an upload of these comma-joined events and a context, which is an object."""
+    return b'{"events":[%b]%b%b' % (events, b"," if len(context) > len(b"{}") else b"", context[1:])
+
+
+def quoted(text: str) -> bytes:
+    """Return a text as a JSON string, with no more escapes than it needs."""
+    try:
+        return _ENCODER.encode(text)
+    except UnicodeEncodeError:
+        return json.dumps(text).encode()
+
+
+def text_of(value: bytes) -> str | None:
+    """Return a string's text, or a number's digits as they came; None for anything else."""
+    first = value[:1]
+    if first == b'"':
+        try:
+            return _TEXT.decode(value)
+        except msgspec.DecodeError:
+            return str(json.loads(value))
+    return value.decode() if first.isdigit() or first == b"-" else None
+
+
+def token(value: bytes) -> bytes:
+    """Return one spelling for equal names: escapes resolved, a number like its text."""
+    first = value[:1]
+    if first == b'"':
+        return quoted(text_of(value) or "") if b"\\" in value else value
+    return b'"%b"' % value if first.isdigit() or first == b"-" else value
+
+
+def is_integer(value: bytes) -> bool:
+    """Tell whether the raw value is a number without fraction and exponent."""
+    return _INTEGER.fullmatch(value) is not None
+
+
+def _refuse(_name: str) -> NoReturn:
+    message = "NaN and Infinity are not JSON"
+    raise ValueError(message)
+
+
+# Numbers stay text: int() refuses more than 4300 digits.
+_STRICT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
+
+
+def _lenient(value: bytes, error: Exception, kind: type) -> str:
+    """Check bytes that msgspec refused, if an unpaired surrogate may be the cause; as text."""
+    if not _SURROGATE.search(value):
+        raise JsonError(str(error)) from None
+    text = bytes(value).decode().strip(" \t\n\r")
+    try:
+        whole = _STRICT.decode(text)
+    except ValueError as cause:
+        raise JsonError(getattr(cause, "msg", "not JSON")) from None
+    if not isinstance(whole, kind):
+        message = f"Expected `{'object' if kind is dict else 'array'}`"
+        raise ShapeError(message)
+    return text
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _value(text: str, at: int) -> tuple[Raw, int]:
+    """Return the value that begins at or after ``at``, and where what follows it begins."""
+    start = _skip(text, at)
+    end = _STRICT.raw_decode(text, start)[1]
+    return Raw(text[start:end].encode()), _skip(text, end)
+
+
+def _members(text: str) -> Iterator[tuple[str, Raw]]:
+    at = _skip(text, 1)
+    while text[at] != "}":
+        key, at = _STRICT.raw_decode(text, at)
+        value, at = _value(text, _skip(text, at) + 1)
+        yield key, value
+        at = _skip(text, at + 1) if text[at] == "," else at
+
+
+def _entries(text: str) -> Iterator[Raw]:
+    at = _skip(text, 1)
+    while text[at] != "]":
+        value, at = _value(text, at)
+        yield value
+        at = _skip(text, at + 1) if text[at] == "," else at

@@ -1,0 +1,71 @@
+"""Route uploads to the lanes whose connections want them."""
+
+from collections.abc import Sequence
+
+from forwarder.connection import Match
+from forwarder.stages import device, rawjson
+from forwarder.stages.rawjson import ABSENT
+from forwarder.stages.shapes import Upload
+
+_MEMO = 4096
+
+
+class Router:
+    """Finds the lanes of an upload; remembers its answers by the values they depend on."""
+
+    def __init__(self, matches: Sequence[Match]) -> None:
+        self._matches = matches
+        self._everything = all(m == Match() for m in matches)
+        self._platforms = any(m.platform is not None for m in matches)
+        self._keys = any(m.api_key is not None for m in matches)
+        self._memo: dict[tuple[bytes, ...], list[int]] = {}
+
+    def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], int]:
+        """Return the uploads of every lane, in order, and how many uploads no lane wants."""
+        if self._everything:
+            return [list(uploads) for _ in self._matches], 0 if self._matches else len(uploads)
+        routed: list[list[Upload]] = [[] for _ in self._matches]
+        unmatched = 0
+        for upload in uploads:
+            lanes = self._lanes(upload)
+            for lane in lanes:
+                routed[lane].append(upload)
+            unmatched += not lanes
+        return routed, unmatched
+
+    def _lanes(self, upload: Upload) -> list[int]:
+        platform = key = keys = b""
+        if self._platforms:
+            platform = device.member(bytes(upload.fields.get("device_info", b"")), ("platform",))
+        if self._keys:
+            key = bytes(upload.fields.get("api_key", ABSENT))
+            keys = bytes(upload.fields.get("api_keys", ABSENT))
+        told = (upload.environment, upload.package, platform, key, keys)
+        lanes = self._memo.get(told)
+        if lanes is None:
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            lanes = self._memo[told] = self._find(*told)
+        return lanes
+
+    def _find(
+        self, environment: bytes, package: bytes, platform: bytes, key: bytes, keys: bytes
+    ) -> list[int]:
+        env, app, kind = (rawjson.text_of(t) or "" for t in (environment, package, platform))
+        api_keys = _texts([key]) | _texts(_array(keys))
+        return [
+            lane
+            for lane, match in enumerate(self._matches)
+            if (match.environment is None or env in match.environment)
+            and (match.application is None or app in match.application)
+            and (match.platform is None or kind.lower() in match.platform)
+            and (match.api_key is None or not match.api_key.isdisjoint(api_keys))
+        ]
+
+
+def _array(raw: bytes) -> list[bytes]:
+    return [bytes(element) for element in rawjson.elements(raw)] if raw[:1] == b"[" else []
+
+
+def _texts(values: Sequence[bytes]) -> set[str]:
+    return {text for value in values if (text := rawjson.text_of(value)) is not None}

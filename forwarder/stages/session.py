@@ -1,0 +1,214 @@
+"""Gather events into one window per session (Wait for Complete Batch).
+
+A session ends by its ``session_end``, by an event of a session not seen before, or by silence.
+Its window then stays open for a grace period, in which late events join. Boundaries are judged
+on all events of the device, also those that the filter leaves out; those open no window.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from forwarder.connection import Batching, BatchMode
+from forwarder.model import CloseReason, Gate, Held, Piece
+from forwarder.stages import gate
+from forwarder.stages.shapes import Names, Upload, Window, divide, session_key
+from forwarder.stages.window import BY_SESSION, Windows
+
+_REMEMBERED = 8
+_START = "session_start"
+_END = "session_end"
+_Segment = tuple[int, int, bytes]
+
+
+class _Device(msgspec.Struct, gc=False):
+    """What is known of a device while a window of it is open; sessions by raw name."""
+
+    windows: dict[bytes, Window]
+    current: bytes
+    ended: list[bytes]
+
+
+class Sessions(Windows):
+    """The open windows of a lane that waits for complete sessions."""
+
+    def __init__(self, batching: Batching) -> None:
+        super().__init__(batching, BatchMode.SESSION)
+        self._rules[BY_SESSION] = self._upload
+        self._devices: dict[bytes, _Device] = {}
+
+    def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
+        """Open a saved window again; the session that was active last becomes the current one."""
+        super().restore(held, pieces, names)
+        if held.key == held.device:
+            return
+        device = self._device(held.device)
+        device.windows[held.session] = self.open[held.key]
+        if held.reason is CloseReason.SESSION_END:
+            device.ended.append(held.session)
+        elif not device.current or self._quieter(device, held):
+            device.current = held.session
+
+    def close(self, window: Window, reason: CloseReason) -> None:
+        """Close a window, and forget the device with its last one."""
+        super().close(window, reason)
+        device = self._devices.get(window.device)
+        if device is not None and device.windows.get(window.session) is window:
+            del device.windows[window.session]
+            if not device.windows:
+                del self._devices[window.device]
+
+    def _quieter(self, device: _Device, held: Held) -> bool:
+        current = device.windows.get(device.current)
+        return current is None or current.last_activity <= held.last_activity
+
+    def _device(self, key: bytes) -> _Device:
+        device = self._devices.get(key)
+        if device is None:
+            device = self._devices[key] = _Device({}, b"", [])
+        return device
+
+    def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+        self._close_due(upload)
+        segments = list(_segments(upload))
+        for number, segment in enumerate(segments):
+            first, last, session = segment
+            inside = list(_within(pieces, upload.start + first, upload.start + last, number == 0))
+            if replay is not None:
+                passed = self._passed(replay, upload, segment, inside)
+                if passed is None:
+                    continue
+                inside = passed
+            self._segment(upload, upload.types[first:last], session, inside)
+        if not pieces:
+            self._inform(upload, segments, replay)
+
+    def _passed(
+        self, replay: Gate, upload: Upload, segment: _Segment, pieces: list[Piece]
+    ) -> list[Piece] | None:
+        """Return what the gate admits of a segment; None if it must not act at all."""
+        first, last, session = segment
+        key = session_key(upload.device, session)
+        if pieces:
+            return self.admit(replay, upload, key, pieces)
+        position = (upload.offset, upload.start + max(last - 1, first))
+        return [] if gate.passes(replay, key, position) else None
+
+    def _close_due(self, upload: Upload) -> None:
+        device = self._devices.get(upload.device)
+        if device is not None:
+            for window in list(device.windows.values()):
+                if window.deadline <= upload.clock:
+                    self.close(window, window.reason)
+
+    def _segment(
+        self, upload: Upload, types: list[str], session: bytes, pieces: list[Piece]
+    ) -> None:
+        """Take a run of events of one session: what it ends, then its events, then its end."""
+        device = self._devices.get(upload.device)
+        window = device.windows.get(session) if device else None
+        if session:
+            if device and window is None and session not in device.ended:
+                self._succeed(device, session, upload.clock)
+        elif window is not None and types[:1] == [_START]:
+            self.close(window, CloseReason.SESSION_END)
+            window = None
+        if window is not None and types:
+            self._stay(window, upload.clock)
+        if pieces:
+            window = self._gather(upload, session, window, pieces)
+        if window is not None and _END in types:
+            self._end(window, upload.clock)
+
+    def _gather(
+        self, upload: Upload, session: bytes, window: Window | None, pieces: list[Piece]
+    ) -> Window | None:
+        """Put pieces into the session's window, or into a new one."""
+        window = self.fill(upload, window, lambda: self._fresh(upload, session), pieces)
+        device = self._devices.get(upload.device)
+        if device is not None and session and session not in device.ended:
+            device.current = session
+        return window
+
+    def _fresh(self, upload: Upload, session: bytes) -> Window:
+        device = self._device(upload.device)
+        late = session in device.ended
+        if late:
+            times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
+        else:
+            times = self._silence(upload.clock, upload.clock)
+        key = session_key(upload.device, session)
+        window = device.windows[session] = self.new(upload, key, session, *times)
+        return window
+
+    def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
+        """Return when a session that goes on is over, and why: silence, or its greatest age."""
+        silent = now + self._batching.session_timeout_ms
+        oldest = opened + self._batching.session_max_ms
+        if silent <= oldest:
+            return silent, CloseReason.SESSION_TIMEOUT
+        return oldest, CloseReason.AGE
+
+    def _stay(self, window: Window, now: int) -> None:
+        """Note an event of the session; an ended one is not prolonged."""
+        window.last_activity = now
+        if window.reason is not CloseReason.SESSION_END:
+            self.due_at(window, *self._silence(window.opened, now))
+
+    def _succeed(self, device: _Device, session: bytes, now: int) -> None:
+        """Let a session not seen before end the named ones that are open."""
+        for name, window in device.windows.items():
+            if name:
+                self._end(window, now)
+        device.current = session
+
+    def _end(self, window: Window, now: int) -> None:
+        """Give an ended session its grace, and remember it."""
+        deadline = min(window.deadline, now + self._batching.session_grace_ms)
+        self.due_at(window, deadline, CloseReason.SESSION_END)
+        ended = self._devices[window.device].ended
+        if window.session and window.session not in ended:
+            ended.append(window.session)
+            del ended[:-_REMEMBERED]
+
+    def _inform(self, upload: Upload, segments: list[_Segment], replay: Gate | None) -> None:
+        """Give the context of an upload without kept events to the sessions it belongs to."""
+        device = self._devices.get(upload.device)
+        if device is None:
+            return
+        names = {s for _, _, s in segments} if upload.types else {device.current}
+        for window in [device.windows[name] for name in names if name in device.windows]:
+            position = (upload.offset, upload.start)
+            if replay is None or gate.passes(replay, window.key, position):
+                self.inform(window, upload)
+
+
+def _segments(upload: Upload) -> Iterator[_Segment]:
+    """Yield (first, one past the last, session) of runs of events that act as one.
+
+    A run is of one session, begins with any session_start and ends with any session_end. An
+    upload without events is a single empty run without a session.
+    """
+    types, sessions = upload.types, upload.sessions
+    if not types:
+        yield 0, 0, b""
+        return
+    first = 0
+    for i in range(1, len(types)):
+        if sessions[i] != sessions[first] or types[i] == _START or types[i - 1] == _END:
+            yield first, i, sessions[first]
+            first = i
+    yield first, len(types), sessions[first]
+
+
+def _within(pieces: list[Piece], first: int, last: int, leading: bool) -> Iterator[Piece]:  # noqa: FBT001
+    """Yield what lies in [first, last); a piece without events belongs to the leading run."""
+    for piece in pieces:
+        if not piece[2]:
+            if leading:
+                yield piece
+            continue
+        if piece[1] + piece[2] <= first or piece[1] >= last:
+            continue
+        cut = divide(piece, first - piece[1])[1] if piece[1] < first else piece
+        yield divide(cut, last - cut[1])[0] if cut[1] + cut[2] > last else cut

@@ -1,0 +1,129 @@
+"""What the stages hand to each other: an upload, what a lane keeps of it, a window."""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
+from forwarder.stages import rawjson
+
+
+class Names(msgspec.Struct, frozen=True, gc=False):
+    """The top-level keys of an upload without its events; one object for equal lists of keys.
+
+    ``plain`` tells that no key among them needs more than "the newest wins" when merged.
+    """
+
+    keys: frozenset[str]
+    plain: bool
+    identities: bool
+
+
+class Upload(msgspec.Struct, gc=False):
+    """One decoded upload.
+
+    ``offset`` is its record's, ``start`` the index of its first event in the record, ``time``
+    its record time and ``clock`` the partition's record clock, both in milliseconds.
+    ``environment`` and ``package`` are tokens. ``types`` and ``sessions`` have one entry per
+    event (sessions are empty unless asked for); ``governed`` lists the events that may carry a
+    location. ``body`` is the events joined by commas. ``fields`` are views of the record,
+    ``context`` is the same as an object of its own, without nulls. ``forms`` and ``bodies`` hold
+    the events as the lanes' transforms have left them, so that lanes alike share the work.
+    """
+
+    offset: int
+    start: int
+    time: int
+    clock: int
+    device: bytes
+    environment: bytes
+    package: bytes
+    types: list[str]
+    sessions: list[bytes]
+    governed: list[int]
+    body: bytes
+    fields: dict[str, Raw]
+    context: bytes
+    names: Names
+    forms: dict[int, list[bytes]]
+    bodies: dict[int, bytes]
+
+
+class Kept(NamedTuple):
+    """What a lane keeps of an upload; no pieces: its context alone."""
+
+    upload: Upload
+    pieces: list[Piece]
+
+
+class Window(msgspec.Struct, gc=False):
+    """An open accumulation for one lane and key; see ``Held`` for the words it shares.
+
+    ``unsaved`` is the first position that is in no base, ``touched`` the last one that changed
+    the window, events or context. ``held`` is the saved part exactly as it was saved: what came
+    later is replayed on top of it.
+    """
+
+    key: bytes
+    device: bytes
+    session: bytes
+    pieces: list[Piece]
+    count: int
+    context: bytes
+    names: Names
+    identities_ms: int
+    newest_ms: int
+    opened: int
+    last_activity: int
+    deadline: int
+    reason: CloseReason
+    slot: int = -1
+    unsaved: Position | None = None
+    touched: Position = LOWEST
+    held: Held | None = None
+    closed: bool = False
+
+    @property
+    def first(self) -> Position:
+        """Return the position of the first event."""
+        piece = self.pieces[0]
+        return piece[0], piece[1]
+
+    @property
+    def last(self) -> Position:
+        """Return the position of the last event."""
+        return last_of(self.pieces[-1])
+
+
+def digest(key: bytes) -> bytes:
+    """Return the 16 bytes that stand for a key outside the process."""
+    return blake2b(key, digest_size=16).digest()
+
+
+def session_key(device: bytes, session: bytes) -> bytes:
+    """Return the window key of a device's session; it never equals a device key."""
+    return b"%b|%b" % (device, session)
+
+
+def divide(piece: Piece, count: int) -> tuple[Piece, Piece]:
+    """Cut a piece after ``count`` of its events; both sides keep exact positions."""
+    offset, index, total, time, body = piece
+    parts = rawjson.split(body)
+    head, tail = b",".join(parts[:count]), b",".join(parts[count:])
+    return (offset, index, count, time, head), (offset, index + count, total - count, time, tail)
+
+
+def singles(piece: Piece) -> list[Piece]:
+    """Return a piece's events as pieces of one event each; one without events as it is."""
+    offset, index, count, time, body = piece
+    if count < 2:  # noqa: PLR2004  # nothing to take apart
+        return [piece]
+    parts = rawjson.split(body)
+    return [(offset, index + i, 1, time, bytes(part)) for i, part in enumerate(parts)]
+
+
+def last_of(piece: Piece) -> Position:
+    """Return the last position of a piece; one without events takes one slot."""
+    return piece[0], piece[1] + max(piece[2], 1) - 1

@@ -1,0 +1,102 @@
+"""Change the events of an upload as settings ask: nothing is parsed that need not change.
+
+Values are never parsed and written again (they would lose digits); objects on the way to a
+member are taken apart level by level. Doing it twice changes nothing more.
+"""
+
+from collections.abc import Callable
+from enum import IntFlag
+
+from msgspec import Raw
+
+from forwarder.stages import rawjson
+from forwarder.stages.shapes import Upload
+
+INTEGER_IDS = ("event_id", "session_id", "mpid", "batch_id")
+_LOCATION = "location"
+_Object = dict[str, Raw]
+
+
+class Transform(IntFlag):
+    """What a lane changes in every event."""
+
+    NOTHING = 0
+    STRIP_LOCATION = 1
+    QUOTE_INTEGERS = 2
+
+
+def body(upload: Upload, transform: int) -> bytes:
+    """Return all events of the upload joined by commas, changed."""
+    transform = _needed(upload, transform)
+    if not transform:
+        return upload.body
+    found = upload.bodies.get(transform)
+    if found is None:
+        found = upload.bodies[transform] = b",".join(parts(upload, transform))
+    return found
+
+
+def parts(upload: Upload, transform: int) -> list[bytes]:
+    """Return the events of the upload one by one, changed."""
+    transform = _needed(upload, transform)
+    found = upload.forms.get(transform)
+    if found is None:
+        found = upload.forms[transform] = _change(upload, transform)
+    return found
+
+
+def quote(fields: _Object) -> None:
+    """Quote the ids among these members that are integers."""
+    for name in INTEGER_IDS:
+        if name in fields and rawjson.is_integer(value := bytes(fields[name])):
+            fields[name] = Raw(b'"%b"' % value)
+
+
+def _needed(upload: Upload, transform: int) -> int:
+    return transform if upload.governed else transform & ~1
+
+
+def _change(upload: Upload, transform: int) -> list[bytes]:
+    events = [bytes(event) for event in rawjson.split(upload.body)]
+    if transform & Transform.STRIP_LOCATION:
+        for i in upload.governed:
+            events[i] = _inside(events[i], _strip)
+    if transform & Transform.QUOTE_INTEGERS:
+        events = [_inside(event, quote) for event in events]
+    return events
+
+
+def _inside(event: bytes, change: Callable[[_Object], None]) -> bytes:
+    """Return the event with its ``data`` changed; as it is where there is no such object."""
+    fields = rawjson.fields(event)
+    if not _is_object(fields.get("data")):
+        return event
+    content = rawjson.fields(fields["data"])
+    change(content)
+    fields["data"] = Raw(rawjson.encode(content))
+    return rawjson.encode(fields)
+
+
+def _strip(content: _Object) -> None:
+    """Drop the event's own location and those of its breadcrumbs, in both their spellings."""
+    content.pop(_LOCATION, None)
+    crumbs = content.get("breadcrumbs")
+    if crumbs is not None and bytes(crumbs)[:1] == b"[":
+        stripped = [_strip_crumb(crumb) for crumb in rawjson.elements(crumbs)]
+        content["breadcrumbs"] = Raw(rawjson.array(stripped))
+
+
+def _strip_crumb(crumb: Raw) -> Raw:
+    if not _is_object(crumb):
+        return crumb
+    fields = rawjson.fields(crumb)
+    fields.pop(_LOCATION, None)
+    if _is_object(fields.get("data")):
+        content = rawjson.fields(fields["data"])
+        content.pop(_LOCATION, None)
+        fields["data"] = Raw(rawjson.encode(content))
+    return Raw(rawjson.encode(fields))
+
+
+def _is_object(raw: Raw | None) -> bool:
+    return raw is not None and bytes(raw)[:1] == b"{"

@@ -1,0 +1,298 @@
+"""Gather what is kept into windows, one per window key, and close them.
+
+``Windows`` closes by age and size; ``Singles`` here and ``Sessions`` beside it are the other two
+batch modes. Nothing depends on how records were cut into polls: a window whose deadline the
+record clock has passed is closed before an event joins it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from forwarder.connection import Batching, BatchMode
+from forwarder.model import CloseReason, Gate, Held, Piece, Position
+from forwarder.stages import context, gate
+from forwarder.stages.deadlines import Deadlines
+from forwarder.stages.shapes import (
+    Kept,
+    Names,
+    Upload,
+    Window,
+    divide,
+    last_of,
+    session_key,
+    singles,
+)
+
+BY_DEVICE = "device-1"
+BY_SESSION = "session-1"
+_SLACK = 1024
+
+_Take = Callable[[Upload, list[Piece], Gate | None], None]
+
+
+def keying_rule(mode: BatchMode) -> str:
+    """Return the rule by which a mode derives window keys; stored, so names never change."""
+    return BY_SESSION if mode is BatchMode.SESSION else BY_DEVICE
+
+
+class Windows:
+    """The open windows of one lane on one partition, closed by age and size."""
+
+    def __init__(self, batching: Batching, mode: BatchMode = BatchMode.BATCH) -> None:
+        self._batching = batching
+        self._today = keying_rule(mode)
+        self._rules: dict[str, _Take] = {BY_DEVICE: self.by_device, BY_SESSION: self._by_session}
+        self._gate = gate.wide_open()
+        self._deadlines = Deadlines()
+        self._done: list[Window] = []
+        self._unsaved: deque[tuple[Position, Window]] = deque()
+        self._by_age: deque[Window] = deque()
+        self.open: dict[bytes, Window] = {}
+        self.waiting_bytes = 0
+        self.accepted = 0
+        self.replayed = 0
+
+    def guard(self, gated: Gate) -> None:
+        """Keep out what this gate does not admit; called before the first ``add``."""
+        self._gate = gated
+
+    def add(self, kept: Iterable[Kept]) -> list[Window]:
+        """Add uploads in stream order; return the windows that closed, in order."""
+        take, read, below = self._rules[self._today], self._gate.read, self._gate.accept_below
+        for upload, pieces in kept:
+            if below is not None and upload.offset >= below:
+                continue
+            if upload.offset < read:
+                self._replay(upload, pieces)
+            else:
+                take(upload, pieces, None)
+        return self._drain()
+
+    def expire(self, now: int, limit: int | None = None) -> list[Window]:
+        """Close at most ``limit`` windows whose deadline is not after ``now`` (milliseconds)."""
+        for window in self._deadlines.due(now, limit):
+            self.close(window, window.reason)
+        return self._drain()
+
+    def finish(self) -> list[Window]:
+        """Close every window because the input has ended."""
+        for window in list(self.open.values()):
+            self.close(window, CloseReason.END)
+        return self._drain()
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline; perhaps too early, never too late."""
+        return self._deadlines.next() if self.open else None
+
+    def first_unsaved(self) -> Position | None:
+        """Return the lowest position that is in an open window and in no base."""
+        queue = self._unsaved
+        while queue and (queue[0][1].closed or queue[0][1].unsaved != queue[0][0]):
+            queue.popleft()
+        return queue[0][0] if queue else None
+
+    def oldest_opened(self) -> int | None:
+        """Return when the oldest open window was opened, in milliseconds of record time."""
+        while self._by_age and self._by_age[0].closed:
+            self._by_age.popleft()
+        return self._by_age[0].opened if self._by_age else None
+
+    def save(self, below: int) -> list[Held]:
+        """Return what a base stores: windows with unsaved events below an offset, whole (K2).
+
+        They count as saved from now on. Of windows saved earlier it is the saved part again.
+        """
+        for window in self.open.values():
+            if window.unsaved is not None and window.unsaved[0] < below:
+                window.held = _hold(window)
+                window.unsaved = None
+        return [window.held for window in self.open.values() if window.held is not None]
+
+    def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
+        """Open a saved window again with those of its pieces that today's filter keeps."""
+        window = Window(
+            held.key, held.device, held.session, pieces, sum(piece[2] for piece in pieces),
+            held.context, names, held.identities_ms, held.newest_ms, held.opened,
+            held.last_activity, held.deadline, held.reason, touched=held.to,
+        )  # fmt: skip
+        window.held = _hold(window)
+        if held.session and self._today == BY_DEVICE:
+            window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
+        self._register(window)
+        self.waiting_bytes += sum(len(piece[4]) for piece in pieces)
+
+    def by_device(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+        """Add an upload to the window of its device."""
+        if replay is not None:
+            passed = self.admit(replay, upload, upload.device, pieces)
+            if passed is None:
+                return
+            pieces = passed
+        self._join(upload, upload.device, b"", pieces)
+
+    def _by_session(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+        """Add events that were keyed by session when they came first (L2); they close by age."""
+        for piece in [single for run in pieces for single in singles(run)]:
+            session = upload.sessions[piece[1] - upload.start] if upload.types else b""
+            key = session_key(upload.device, session)
+            passed = [piece] if replay is None else gate.admit(replay, key, [piece])
+            self.replayed += piece[2] if not passed else 0
+            if passed:
+                self._join(upload, key, session, passed)
+
+    def admit(
+        self, replay: Gate, upload: Upload, key: bytes, pieces: list[Piece]
+    ) -> list[Piece] | None:
+        """Return the pieces that pass the gate; None if the upload must not touch the key."""
+        if not pieces:
+            return pieces if gate.passes(replay, key, (upload.offset, upload.start)) else None
+        passed = gate.admit(replay, key, pieces)
+        self.replayed += sum(p[2] for p in pieces) - sum(p[2] for p in passed)
+        return passed or None
+
+    def fill(
+        self,
+        upload: Upload,
+        window: Window | None,
+        fresh: Callable[[], Window],
+        pieces: list[Piece],
+    ) -> Window | None:
+        """Put pieces into the window, or new ones, closing each that is full."""
+        informed: Window | None = None
+        most = self._batching.max_events
+        for piece in pieces:
+            left: Piece | None = piece
+            while left is not None:
+                if window is not None and window.count >= most:
+                    self.close(window, CloseReason.SIZE)
+                    window = None
+                if window is None:
+                    window = informed = fresh()
+                elif informed is not window:
+                    self._absorb(window, upload)
+                    informed = window
+                left = self._append(window, left, most)
+        if window is not None and window.count >= most:
+            self.close(window, CloseReason.SIZE)
+            return None
+        return window
+
+    def new(
+        self, upload: Upload, key: bytes, session: bytes, deadline: int, reason: CloseReason
+    ) -> Window:
+        """Open a window under a key that has none."""
+        window = Window(
+            key, upload.device, session, [], 0, upload.context, upload.names, upload.time,
+            upload.time, upload.clock, upload.clock, deadline, reason,
+        )  # fmt: skip
+        self._register(window)
+        return window
+
+    def inform(self, window: Window, upload: Upload) -> None:
+        """Update the context alone; a replay has to see that upload again, too."""
+        self._absorb(window, upload)
+        self._mark(window, (upload.offset, upload.start))
+
+    def due_at(self, window: Window, deadline: int, reason: CloseReason) -> None:
+        """Change when and why a window is going to close."""
+        window.deadline, window.reason = deadline, reason
+        self._deadlines.put(window)
+
+    def close(self, window: Window, reason: CloseReason) -> None:
+        """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
+        window.reason, window.closed = reason, True
+        del self.open[window.key]
+        self.waiting_bytes -= sum([len(piece[4]) for piece in window.pieces])
+        self._done.append(window)
+
+    def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
+        window = self.open.get(key)
+        if window is not None and window.deadline <= upload.clock:
+            self.close(window, window.reason)
+            window = None
+        if pieces:
+            deadline = upload.clock + self._batching.max_age_ms
+            self.fill(
+                upload,
+                window,
+                lambda: self.new(upload, key, session, deadline, CloseReason.AGE),
+                pieces,
+            )
+        elif window is not None:
+            self.inform(window, upload)
+
+    def _append(self, window: Window, piece: Piece, most: int) -> Piece | None:
+        """Add a piece; return the events that are more than the window may have."""
+        rest: Piece | None = None
+        if piece[2] > most - window.count:
+            piece, rest = divide(piece, most - window.count)
+        window.pieces.append(piece)
+        window.count += piece[2]
+        self.accepted += piece[2]
+        self.waiting_bytes += len(piece[4])
+        self._mark(window, (piece[0], piece[1]))
+        return rest
+
+    def _absorb(self, window: Window, upload: Upload) -> None:
+        context.absorb(window, upload)
+
+    def _mark(self, window: Window, position: Position) -> None:
+        """Note that the window changed at this position."""
+        window.touched = position
+        if window.unsaved is None:
+            window.unsaved = position
+            self._unsaved.append((position, window))
+            if len(self._unsaved) > 2 * len(self.open) + _SLACK:
+                live = [(p, w) for p, w in self._unsaved if not w.closed and w.unsaved == p]
+                self._unsaved = deque(live)
+
+    def _register(self, window: Window) -> None:
+        self.open[window.key] = window
+        self._deadlines.put(window)
+        self._by_age.append(window)
+        if len(self._by_age) > 2 * len(self.open) + _SLACK:
+            self._by_age = deque(w for w in self._by_age if not w.closed)
+
+    def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
+        position = (upload.offset, upload.start)
+        rule = gate.rule_at(self._gate, position, self._today)
+        self._rules.get(rule, self._rules[self._today])(upload, pieces, self._gate)
+
+    def _drain(self) -> list[Window]:
+        done, self._done = self._done, []
+        return done
+
+
+class Singles(Windows):
+    """Every event at once, as a window of its own."""
+
+    def __init__(self, batching: Batching) -> None:
+        super().__init__(batching, BatchMode.SINGLE)
+        self._rules[BY_DEVICE] = self._each
+
+    def _each(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+        if replay is not None:
+            pieces = self.admit(replay, upload, upload.device, pieces) or []
+        if not pieces:
+            return
+        waiting = self.open.get(upload.device)  # from a time when events were batched
+        if waiting is not None:
+            self.close(waiting, waiting.reason)
+        for piece in [single for run in pieces for single in singles(run)]:
+            self.accepted += piece[2]
+            single = Window(
+                upload.device, upload.device, b"", [piece], piece[2], upload.context,
+                upload.names, upload.time, upload.time, upload.clock, upload.clock,
+                upload.clock, CloseReason.SINGLE, closed=True,
+            )  # fmt: skip
+            self._done.append(single)
+
+
+def _hold(window: Window) -> Held:
+    """Return the stored form of a window as it is now."""
+    to = max(window.touched, last_of(window.pieces[-1])) if window.pieces else window.touched
+    return Held(
+        window.key, window.device, window.session, list(window.pieces), window.context,
+        window.identities_ms, window.newest_ms, to, window.opened, window.last_activity,
+        window.deadline, window.reason,
+    )  # fmt: skip
