@@ -17,13 +17,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from tests.services.kafka import free_port
-
-T = TypeVar("T")
 
 LOOK = 0.05
 """Seconds between two looks at a condition."""
@@ -34,22 +32,23 @@ PATIENCE = 30.0
 TAIL = 60
 """Lines of a worker's log that a failure shows."""
 
-Look = Callable[[], T | Awaitable[T | None] | None]
+Look = Callable[[], object]
+"""What is asked again and again; it may also be a coroutine function."""
 
 
 class Missing(AssertionError):  # noqa: N818  # it is the assertion that failed
     """A condition did not come true in time."""
 
 
-async def until(look: Look[T], what: str, seconds: float = PATIENCE) -> T:
-    """Return the first true answer of ``look``; it is asked until ``seconds`` are over."""
+async def until(look: Look, what: str, seconds: float = PATIENCE) -> None:
+    """Wait until ``look`` gives a true answer, and fail when ``seconds`` are over before."""
     deadline = time.monotonic() + seconds
     while True:
         answer = look()
         if isinstance(answer, Awaitable):
             answer = await answer
         if answer:
-            return answer
+            return
         if time.monotonic() > deadline:
             text = f"after {seconds:.0f} s still not: {what}"
             raise Missing(text)
@@ -124,10 +123,10 @@ class Worker:
         await self.until(lambda: process.poll() is not None, "the process ends", seconds)
         return process.returncode
 
-    async def until(self, look: Look[T], what: str, seconds: float = PATIENCE) -> T:
+    async def until(self, look: Look, what: str, seconds: float = PATIENCE) -> None:
         """Wait like ``until``, and show the log if it was in vain."""
         try:
-            return await until(look, what, seconds)
+            await until(look, what, seconds)
         except Missing as missing:
             text = f"{missing}\n{self.name} (running: {self.running}) said:\n{self.tail()}"
             raise Missing(text) from None
