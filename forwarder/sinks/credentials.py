@@ -25,6 +25,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     SSLError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from forwarder.clock import Clock, SystemClock
 from forwarder.connection import AccessKeys, AssumedRole, Credentials
@@ -51,6 +52,8 @@ CLIENT = AioConfig(
     connector_args={"keepalive_timeout": 30},
 )
 """One try per call: the caller owns the retries."""
+
+_NETWORK = (HTTPClientError, NoConnectionError)
 
 
 class Keyring(Protocol):
@@ -183,7 +186,8 @@ class RoleKeys:
         now = self._clock.steady()
         if generation != self.generation:
             return True
-        if now < self._renewable_at:
+        under_way = self._call is not None and not self._call.done()
+        if now < self._renewable_at and not under_way:
             return False
         self._renewable_at = now + RENEW_EVERY
         self._keys = None
@@ -367,7 +371,7 @@ def failure_of(error: Exception, operation: str) -> Failure:
     if isinstance(error, ValueError):
         # The library's and the URL parser's word for an endpoint_url they cannot use.
         return Failure(operation, "InvalidEndpoint", 0, name)
-    if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):
+    if isinstance(error, BotoCoreError) and not isinstance(error, _NETWORK):
         return Failure(operation, name, 400)
     return Failure(operation, classify.UNANSWERED, 0, name)
 

@@ -94,6 +94,7 @@ class Call(NamedTuple):
 
     action: str
     signed_by: str
+    region: str
     service: str
     records: Sequence[Record] = ()
     after: str | None = None
@@ -162,16 +163,18 @@ class FakeKinesis:
         target = request.headers.get("X-Amz-Target")
         if target is None:
             form = {key: str(value) for key, value in (await request.post()).items()}
-            return Call(form["Action"], signed[1], signed[3], form=form)
+            return Call(form["Action"], signed[1], signed[2], signed[3], form=form)
         assert request.headers["Content-Type"] == "application/x-amz-json-1.1"
         version, action = target.split(".")
         assert version == "Kinesis_20131202"
         if action == "PutRecord":
             one = msgspec.json.decode(body, type=Single)
             record = Record(one.partition_key, one.data)
-            return Call(action, signed[1], signed[3], [record], one.sequence_number_for_ordering)
+            return Call(
+                action, signed[1], signed[2], signed[3], [record], one.sequence_number_for_ordering
+            )
         many = msgspec.json.decode(body, type=Many)
-        return Call(action, signed[1], signed[3], many.records)
+        return Call(action, signed[1], signed[2], signed[3], many.records)
 
     async def _answer(
         self, request: web.Request, call: Call, answer: Answer | None

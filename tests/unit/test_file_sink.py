@@ -1,0 +1,161 @@
+import asyncio
+import base64
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from forwarder.errors import JournalError
+from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.sinks.base import DELIVERED, Kind
+from forwarder.sinks.file import FileDeadLetters, FileSink, Lines
+from tests.services.fake_kinesis import batch
+
+INPUT = Partition("file", 0)
+
+
+class Disk:
+    """Stands in for ``os.write``: a disk that takes so many bytes in all, and so many a call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, step: int = 1 << 30) -> None:
+        self.room = room
+        self._step = step
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, file: int, content: memoryview) -> int:
+        taken = min(len(content), self.room, self._step)
+        if taken == 0:
+            raise OSError(errno.ENOSPC, "full")
+        self.room -= taken
+        return self._write(file, content[:taken])
+
+
+def path_of(folder: Path) -> Path:
+    return folder / "acme.ndjson"
+
+
+async def test_a_folder_is_made_when_it_is_missing(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "a" / "b", "acme")
+    assert not (tmp_path / "a").exists()
+    assert await sink.put([batch(1)]) == [DELIVERED]
+    await sink.close()
+    assert (tmp_path / "a" / "b" / "acme.ndjson").read_bytes() == b'{"number":1}\n'
+
+
+async def test_what_is_delivered_is_in_the_file_at_once(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path, "acme")
+    await sink.put([batch(1), batch(2)])
+    assert path_of(tmp_path).read_bytes() == b'{"number":1}\n{"number":2}\n'
+    await sink.close()
+
+
+async def test_a_file_is_appended_to_unless_told_otherwise(tmp_path: Path) -> None:
+    for number, truncate in ((1, False), (2, False), (3, True), (4, False)):
+        sink = FileSink(tmp_path, "acme", truncate=truncate)
+        await sink.put([batch(number)])
+        await sink.close()
+    assert path_of(tmp_path).read_bytes() == b'{"number":3}\n{"number":4}\n'
+
+
+async def test_emptying_happens_once(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path, "acme", truncate=True)
+    await sink.put([batch(1)])
+    await sink.put([batch(2)])
+    await sink.close()
+    assert path_of(tmp_path).read_bytes() == b'{"number":1}\n{"number":2}\n'
+
+
+async def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(monkeypatch, room=1000, step=5)
+    sink = FileSink(tmp_path, "acme")
+    assert await sink.put([batch(1), batch(2)]) == [DELIVERED] * 2
+    await sink.close()
+    assert path_of(tmp_path).read_bytes() == b'{"number":1}\n{"number":2}\n'
+
+
+@pytest.mark.parametrize("room", [0, 1, 12, 13, 14, 25])
+async def test_a_full_disk_leaves_no_part_of_a_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    sink = FileSink(tmp_path, "acme")
+    assert await sink.put([batch(0)]) == [DELIVERED]
+    disk = Disk(monkeypatch, room)
+    outcomes = await sink.put([batch(1), batch(2)])
+    assert [outcome.kind for outcome in outcomes] == [Kind.CONFIGURATION] * 2
+    assert outcomes[0].code == "ENOSPC"
+    assert "make room on the disk" in outcomes[0].error
+    assert path_of(tmp_path).read_bytes() == b'{"number":0}\n'
+    disk.room = 1000
+    assert await sink.put([batch(1), batch(2)]) == [DELIVERED] * 2
+    await sink.close()
+    assert path_of(tmp_path).read_bytes() == b'{"number":0}\n{"number":1}\n{"number":2}\n'
+
+
+@pytest.mark.parametrize("torn", [b'{"numb', b"{" * 200_000])
+@pytest.mark.parametrize("before", [b"", b'{"number":0}\n', b"0" * 70_000 + b"\n"])
+async def test_a_line_torn_by_a_kill_is_cut_off(tmp_path: Path, before: bytes, torn: bytes) -> None:
+    path_of(tmp_path).write_bytes(before + torn)
+    sink = FileSink(tmp_path, "acme")
+    assert await sink.put([batch(1)]) == [DELIVERED]
+    await sink.close()
+    assert path_of(tmp_path).read_bytes() == before + b'{"number":1}\n'
+
+
+async def test_lines_of_overlapping_puts_stay_whole(tmp_path: Path) -> None:
+    # Both sides of the size from which a thread writes, through two descriptors.
+    sinks = [FileSink(tmp_path, "acme"), FileSink(tmp_path, "acme")]
+    payloads = [b"%d" % (n % 10) * (1 + n * 20_000) for n in range(30)]
+    puts = [sinks[n % 2].put([batch(n, payload)]) for n, payload in enumerate(payloads)]
+    assert await asyncio.gather(*puts) == [[DELIVERED]] * 30
+    for sink in sinks:
+        await sink.close()
+    assert sorted(path_of(tmp_path).read_bytes().splitlines()) == sorted(payloads)
+
+
+async def test_a_path_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    sink = FileSink(tmp_path / "plain", "acme")
+    (outcome,) = await sink.put([batch(1, b"needle")])
+    await sink.close()
+    assert (outcome.kind, outcome.code) == (Kind.CONFIGURATION, "EEXIST")
+    assert f"cannot write {tmp_path / 'plain' / 'acme.ndjson'}: " in outcome.error
+    assert "needle" not in outcome.error
+
+
+def test_nothing_appended_is_nothing_written(tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "none")
+    lines.close()
+    letters = FileDeadLetters(tmp_path / "none")
+    letters.append(INPUT, [])
+    letters.close()
+    assert not (tmp_path / "none").exists()
+
+
+def test_dead_letters_hold_what_the_header_names(tmp_path: Path) -> None:
+    letters = FileDeadLetters(tmp_path / "out" / "dead-letters.ndjson")
+    letter = DeadLetter(Reason.INVALID_UTF8, 7, "acme", "not UTF-8 at byte 3", b"\xff\x00")
+    letters.append(INPUT, [letter, letter])
+    letters.close()
+    first, second = (tmp_path / "out" / "dead-letters.ndjson").read_text().splitlines()
+    assert first == second
+    told = json.loads(first)
+    assert base64.b64decode(told.pop("value_base64")) == b"\xff\x00"
+    assert list(told.items()) == [
+        ("reason", "invalid_utf8"),
+        ("topic", "file"),
+        ("partition", 0),
+        ("offset", 7),
+        ("connection", "acme"),
+        ("error", "not UTF-8 at byte 3"),
+    ]
+
+
+def test_a_dead_letter_that_cannot_be_written_fails_the_tick(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    letters = FileDeadLetters(tmp_path / "plain" / "dead-letters.ndjson")
+    with pytest.raises(JournalError, match="cannot write"):
+        letters.append(INPUT, [DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")])
+    letters.close()

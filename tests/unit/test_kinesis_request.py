@@ -1,0 +1,108 @@
+import base64
+import json
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.connection import PartitionKey
+from forwarder.sinks import wire
+from tests.services.fake_kinesis import batch
+
+texts = st.text(st.characters(codec="utf-8"))
+MIB = 1024 * 1024
+
+
+def entry(payload: bytes, mpid: str = "", rule: PartitionKey = PartitionKey.MPID) -> wire.Entry:
+    return wire.entry(batch(1, payload, mpid), rule)
+
+
+def sized(size: int) -> wire.Entry:
+    return msgspec.structs.replace(entry(b""), size=size)
+
+
+@pytest.mark.parametrize(
+    ("expected", "rule", "mpid"),
+    [
+        ("0" * 31 + "1", PartitionKey.DEVICE, "42"),
+        ("42", PartitionKey.MPID, "42"),
+        ("-9007199254740993", PartitionKey.MPID, "-9007199254740993"),
+        ("0" * 31 + "1", PartitionKey.MPID, ""),
+        ("ü" * 256, PartitionKey.MPID, "ü" * 256),
+        ("0" * 31 + "1", PartitionKey.MPID, "9" * 257),
+        ("00000000-0000-0000-0000-000000000001", PartitionKey.BATCH, "42"),
+    ],
+)
+def test_the_partition_key_follows_the_setting(
+    expected: str, rule: PartitionKey, mpid: str
+) -> None:
+    assert wire.partition_key(batch(1, mpid=mpid), rule) == expected
+    assert json.loads(wire.entry(batch(1, mpid=mpid), rule).quoted) == expected
+
+
+def test_a_key_that_is_no_text_gives_way_to_the_device() -> None:
+    assert json.loads(entry(b"", mpid="\ud800").quoted) == "0" * 31 + "1"
+
+
+def test_a_record_counts_its_data_and_its_key() -> None:
+    assert entry(b"x" * 1000).size == 1000 + 32
+    assert entry(b"x" * 1000, rule=PartitionKey.BATCH).size == 1000 + 36
+
+
+@given(texts, st.lists(st.tuples(st.binary(), texts), min_size=1))
+def test_a_request_of_many_is_what_json_makes_of_it(
+    stream: str, records: list[tuple[bytes, str]]
+) -> None:
+    entries = [entry(payload, mpid) for payload, mpid in records]
+    body = json.loads(wire.put_records(stream, entries))
+    assert body["StreamName"] == stream
+    assert [set(record) for record in body["Records"]] == [{"PartitionKey", "Data"}] * len(records)
+    assert [payload for payload, _ in records] == [
+        base64.b64decode(record["Data"], validate=True) for record in body["Records"]
+    ]
+    assert [key_of(mpid) for _, mpid in records] == [
+        record["PartitionKey"] for record in body["Records"]
+    ]
+
+
+@given(texts, st.binary(), texts, st.none() | st.from_regex(r"[0-9]{1,128}", fullmatch=True))
+def test_a_request_of_one_is_what_json_makes_of_it(
+    stream: str, payload: bytes, mpid: str, after: str | None
+) -> None:
+    body = json.loads(wire.put_record(stream, entry(payload, mpid), after))
+    expected = {
+        "StreamName": stream,
+        "PartitionKey": key_of(mpid),
+        "Data": base64.b64encode(payload).decode(),
+    }
+    if after is not None:
+        expected["SequenceNumberForOrdering"] = after
+    assert body == expected
+
+
+def key_of(mpid: str) -> str:
+    return mpid if 0 < len(mpid) <= 256 else "0" * 31 + "1"
+
+
+@given(st.lists(st.integers(33, 6 * MIB), max_size=1200))
+def test_requests_keep_both_limits_and_every_record_in_order(sizes: list[int]) -> None:
+    entries = [sized(size) for size in sizes]
+    cut = list(wire.requests(entries))
+    assert [one for request in cut for one in request] == entries
+    for request in cut:
+        assert 0 < len(request) <= 500
+        assert len(request) == 1 or sum(one.size for one in request) <= 5 * MIB
+
+
+@given(st.lists(st.integers(33, 6 * MIB), min_size=1, max_size=1200))
+def test_requests_are_filled(sizes: list[int]) -> None:
+    cut = list(wire.requests([sized(size) for size in sizes]))
+    for request, following in pairwise(cut):
+        more = sum(one.size for one in request) + following[0].size
+        assert len(request) == 500 or more > 5 * MIB
+
+
+def test_nothing_needs_no_request() -> None:
+    assert list(wire.requests([])) == []
