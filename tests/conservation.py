@@ -1,0 +1,274 @@
+"""The oracle of conservation: is everything that was sent there, once, unaltered and in order.
+
+It shares no code with the program: documents and stored records are read here anew. What has to
+arrive is told by the caller (``Wanted``), event by event; an event is known again by its id.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import zstandard
+
+
+class Number(NamedTuple):
+    """A JSON number as it is spelled: 64-bit ids and floats are compared by their digits."""
+
+    digits: str
+
+
+class Wanted(NamedTuple):
+    """An event that a lane has to forward; ``group`` names the window it may share.
+
+    Device key in batch mode, device key and session in session mode. ``event`` is as ``exact``
+    returns it. Wanted events are given in the order of the input, partition by partition.
+    """
+
+    group: Hashable
+    id: str
+    event: Any
+
+
+class Batch(NamedTuple):
+    """A batch of the outbox, under its address (partition, offset, index)."""
+
+    address: tuple[int, int, int]
+    lane: str
+    id: str
+    key: bytes
+    payload: bytes
+
+
+class Letter(NamedTuple):
+    """A dead letter; equal ones are repeats."""
+
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    connection: str
+    value: bytes
+
+
+class Lane(NamedTuple):
+    """One lane's figures; everything from ``lost`` to ``stream_order`` must be 0."""
+
+    name: str
+    events: int
+    batches: int
+    lost: int
+    altered: int
+    invented: int
+    twice: int
+    mixed: int
+    order: int
+    missing: int
+    stream_altered: int
+    stream_invented: int
+    stream_order: int
+    records: int
+    repeats: int
+
+    @property
+    def faults(self) -> int:
+        """Return how many things are wrong."""
+        return sum(getattr(self, name) for name in FAULTS)
+
+
+FAULTS = Lane._fields[3:-2]
+
+
+class Verdict(NamedTuple):
+    """What became of everything that was sent."""
+
+    lanes: list[Lane]
+    letters: int
+    letters_lost: int
+    letters_invented: int
+    letters_twice: int
+    examples: list[str]
+
+    @property
+    def faults(self) -> int:
+        """Return how many things are wrong."""
+        letters = self.letters_lost + self.letters_invented + self.letters_twice
+        return letters + sum(lane.faults for lane in self.lanes)
+
+    def text(self) -> str:
+        """Return the figures as a table, and the first examples of what is wrong."""
+        rows = [("", *(lane.name for lane in self.lanes))]
+        rows += [
+            (label, *(f"{getattr(x, name):,}" for x in self.lanes))
+            for name, label in LABELS.items()
+        ]
+        rows.append(("repeats, share", *(share(x.repeats, x.records) for x in self.lanes)))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in rows
+        ]
+        lines.append(
+            f"dead letters: {self.letters:,} (lost {self.letters_lost}, "
+            f"invented {self.letters_invented}, twice {self.letters_twice})"
+        )
+        return "\n".join([*lines, *self.examples])
+
+
+LABELS = {
+    "events": "events wanted",
+    "batches": "batches in the outbox",
+    "lost": "lost",
+    "altered": "altered",
+    "invented": "invented",
+    "twice": "twice in the outbox",
+    "mixed": "batches mixing devices or sessions",
+    "order": "out of order in the outbox",
+    "missing": "batches missing in the stream",
+    "stream_altered": "stream records with other bytes",
+    "stream_invented": "stream records not in the outbox",
+    "stream_order": "out of order in the stream",
+    "records": "records in the stream",
+    "repeats": "of them repeats",
+}
+
+MOST_EXAMPLES = 3
+"""How many of each fault a lane's report shows."""
+
+
+def exact(document: bytes) -> Any:  # noqa: ANN401  # any JSON
+    """Parse JSON and keep the spelling of every number."""
+    return json.loads(document, parse_int=Number, parse_float=Number)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * part / whole:.2f} %" if whole else "-"
+
+
+def batches(records: Iterable[tuple[int, int, bytes]]) -> list[Batch]:
+    """Read outbox records (partition, offset, value) by the description in docs/formats.md."""
+    found = []
+    for partition, offset, value in records:
+        raw = zstandard.ZstdDecompressor().decompressobj().decompress(value)
+        stored = msgspec.msgpack.decode(raw)
+        for index, batch in enumerate(stored["batches"]):
+            address = (partition, offset, index)
+            found.append(
+                Batch(address, stored["lane"], batch["id"], batch["key"], batch["payload"])
+            )
+    return sorted(found)
+
+
+def judge(
+    wanted: Mapping[str, Sequence[Wanted]],
+    outbox: Sequence[Batch],
+    streams: Mapping[str, Sequence[bytes]],
+    letters: tuple[Sequence[Letter], Sequence[Letter]],
+    identify: Callable[[Any], str],
+) -> Verdict:
+    """Compare what was wanted of each lane with its batches and what is in its stream.
+
+    ``letters`` are the dead letters wanted and those found. ``identify`` returns an event's id.
+    """
+    judges = [_Judge(lane, wanted[lane], identify) for lane in wanted]
+    strays = [batch for batch in outbox if batch.lane not in wanted]
+    lanes = []
+    for judging in judges:
+        mine = [batch for batch in outbox if batch.lane == judging.lane]
+        lanes.append(judging.judge(mine, streams[judging.lane]))
+    examples = [example for judging in judges for example in judging.examples]
+    examples += [f"a batch of a lane nobody configured: {b.lane} at {b.address}" for b in strays]
+    expected, found = Counter(letters[0]), Counter(letters[1])
+    lost, invented = expected.keys() - found.keys(), found.keys() - expected.keys()
+    examples += [f"dead letter lost: {letter}"[:300] for letter in sorted(lost)[:3]]
+    examples += [f"dead letter invented: {letter}"[:300] for letter in sorted(invented)[:3]]
+    return Verdict(
+        lanes,
+        len(letters[0]),
+        len(lost),
+        len(invented) + len(strays),
+        sum(n - expected[letter] for letter, n in found.items() if n > expected[letter] > 0),
+        examples,
+    )
+
+
+class _Judge:
+    """Judges one lane."""
+
+    def __init__(self, lane: str, wanted: Sequence[Wanted], identify: Callable[[Any], str]) -> None:
+        self.lane = lane
+        self.examples: list[str] = []
+        self._identify = identify
+        self._wanted = {w.id: (rank, w) for rank, w in enumerate(wanted)}
+        assert len(self._wanted) == len(wanted), f"{lane}: two wanted events share an id"
+        self._seen: Counter[str] = Counter()
+        self._last_rank: dict[Hashable, int] = {}
+        self._figures: Counter[str] = Counter()
+
+    def judge(self, mine: Sequence[Batch], stream: Sequence[bytes]) -> Lane:
+        for batch in mine:
+            self._open(batch)
+        for missing in self._wanted.keys() - self._seen.keys():
+            self._fault("lost", f"event {missing}: {self._wanted[missing][1]}")
+        self._stream(mine, stream)
+        figures = {name: self._figures[name] for name in Lane._fields[3:]}
+        return Lane(self.lane, len(self._wanted), len(mine), **figures)
+
+    def _open(self, batch: Batch) -> None:
+        document = exact(batch.payload)
+        if document.get("message_id") != batch.id:
+            self._fault("altered", f"batch {batch.id} at {batch.address} carries another id")
+        groups = set()
+        for event in document["events"]:
+            name = self._identify(event)
+            self._seen[name] += 1
+            if name not in self._wanted:
+                self._fault("invented", f"event {name} in {batch.id}")
+                continue
+            rank, wanted = self._wanted[name]
+            groups.add(wanted.group)
+            self._event(batch, rank, wanted, event)
+        if len(groups) > 1:
+            self._fault("mixed", f"batch {batch.id} holds {sorted(map(str, groups))}")
+
+    def _event(self, batch: Batch, rank: int, wanted: Wanted, event: object) -> None:
+        if self._seen[wanted.id] > 1:
+            self._fault("twice", f"event {wanted.id}, again in {batch.id} at {batch.address}")
+            return
+        if event != wanted.event:
+            self._fault("altered", f"event {wanted.id}: {event} instead of {wanted.event}")
+        if rank < self._last_rank.get(wanted.group, -1):
+            self._fault("order", f"event {wanted.id} in {batch.id}")
+        self._last_rank[wanted.group] = rank
+
+    def _stream(self, mine: Sequence[Batch], stream: Sequence[bytes]) -> None:
+        known = {batch.id: (rank, batch) for rank, batch in enumerate(mine)}
+        if len(known) != len(mine):
+            self._fault("twice", "two batches of the outbox share an id")
+        landed: dict[bytes, int] = {}
+        seen: set[str] = set()
+        for value in stream:
+            self._figures["records"] += 1
+            name = exact(value).get("message_id")
+            if name not in known:
+                self._fault("stream_invented", f"record {name} in the stream")
+                continue
+            rank, batch = known[name]
+            if value != batch.payload:
+                self._fault("stream_altered", f"record {name} in the stream")
+            if name in seen:
+                self._figures["repeats"] += 1
+                continue
+            seen.add(name)
+            if rank < landed.get(batch.key, -1):
+                self._fault("stream_order", f"record {name} at {batch.address}")
+            landed[batch.key] = rank
+        for name in known.keys() - seen:
+            self._fault("missing", f"batch {name} at {known[name][1].address}")
+
+    def _fault(self, kind: str, example: str) -> None:
+        self._figures[kind] += 1
+        if self._figures[kind] <= MOST_EXAMPLES:
+            self.examples.append(f"{self.lane}: {kind}: {example[:400]}")
