@@ -14,6 +14,7 @@ OK, RUNTIME, CONFIGURATION = 0, 1, 2
 # name -> (module, what it does). A module is imported once its command is chosen, so that `check`
 # does not wait for the clients of Kafka and AWS.
 COMMANDS = {
+    "run": ("forwarder.cli.run", "forward events until stopped"),
     "check": (
         "forwarder.cli.check",
         "report every fault of the configuration, or show its settings",

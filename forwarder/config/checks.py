@@ -63,7 +63,7 @@ def region(text: str) -> str | None:
         return None
     if _REGION.fullmatch(text[:-1]):
         return f"{{}} is an availability zone; give its region, {text[:-1]}"
-    near = likeliest(text, list(REGIONS))
+    near = likeliest(text, REGIONS)
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
 
 

@@ -6,7 +6,7 @@ from forwarder.config import checks
 from forwarder.config.amounts import Duration, Moment, Size, Whole
 from forwarder.config.connection_credentials import CREDENTIALS, credentials_of
 from forwarder.config.connection_settings import SETTINGS
-from forwarder.config.kinds import Choice, Location, Nullable, Text
+from forwarder.config.kinds import Choice, Location, Nullable, Tag, Text
 from forwarder.config.shapes import Field, ListOf, Section, Sheet, Tagged
 from forwarder.connection import (
     Batching,
@@ -60,10 +60,15 @@ def _sink_notes(sheet: Sheet) -> None:
         sheet.note("endpoint_url", "is not encrypted; use https:// outside a test")
 
 
+def _type(own: str) -> Field:
+    about = "kinesis (a Kinesis data stream) or file (a folder of NDJSON files)."
+    return Field("type", Tag(("kinesis", "file"), own), about, MISSING, stored=False)
+
+
 KINESIS = Section(
     KinesisTarget,
     (
-        Field("type", Choice(("kinesis",)), "A Kinesis data stream.", MISSING, stored=False),
+        _type("kinesis"),
         Field(
             "stream_name", Text("a stream's name", check=checks.stream), "The name of the stream."
         ),
@@ -99,7 +104,7 @@ KINESIS = Section(
 FILE = Section(
     FileTarget,
     (
-        Field("type", Choice(("file",)), "A folder of NDJSON files.", MISSING, stored=False),
+        _type("file"),
         Field(
             "path",
             Location("a folder"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, object]
 MASK = "****"
+_SHORTEST_START, _LONGEST_WORD = 3, 100
 
 # A value with a reference is judged once it is expanded, which an editor cannot do.
 REFERENCE = r"\$\{"
@@ -29,11 +30,13 @@ _PLAIN = re.compile(r"[A-Za-z_./${][\w./:${}+=@-]*")
 _NOT_PLAIN = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 
-def likeliest(text: str, known: list[str]) -> str:
+def likeliest(text: str, known: Sequence[str]) -> str:
     """Return a question naming the known word nearest to a wrong one, else nothing."""
-    folded = {word.lower(): word for word in known}
-    found = get_close_matches(text.lower(), folded, n=1, cutoff=0.6)
-    return f" (did you mean {folded[found[0]]}?)" if found else ""
+    wrong, folded = text.lower(), {word.lower(): word for word in known}
+    swapped = [word for word in folded if sorted(word) == sorted(wrong)]
+    begun = [word for word in folded if len(wrong) >= _SHORTEST_START and word.startswith(wrong)]
+    near = get_close_matches(wrong[:_LONGEST_WORD], folded, n=1, cutoff=0.6)
+    return next((f" (did you mean {folded[word]}?)" for word in (*swapped, *begun, *near)), "")
 
 
 class Kind(ABC):
@@ -164,6 +167,17 @@ class Choice(Kind):
         if len(self.known) == 1:
             return {"const": self.known[0]}
         return {"anyOf": [{"enum": self.known}, {"type": "string", "pattern": REFERENCE}]}
+
+
+@dataclass(frozen=True)
+class Tag(Choice):
+    """The word that tells a section from its alternatives; ``own`` is that of this one."""
+
+    own: str
+
+    def schema(self) -> Schema:
+        """Describe the one word."""
+        return {"const": self.own}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ _MERGE = _TAG + "merge"
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp"})
 _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
 _LONGEST_KEY = 100
+_DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def parse(path: Path, page: Page) -> Spot | None:
         return None
     if isinstance(node, yaml.MappingNode):
         return Spot(node, page, "", 1)
-    if node is None:
+    if node is None or node.tag == _TAG + "null":
         page.fault(1, WHOLE_FILE, "is empty; start from the example in docs/configuration.md")
     else:
         page.fault(node.start_mark.line + 1, WHOLE_FILE, "must hold keys; write `name: …` lines")
@@ -190,14 +191,26 @@ def parse(path: Path, page: Page) -> Spot | None:
 
 def _compose(text: str, page: Page) -> yaml.Node | None:
     try:
+        _refuse_depth(text, page)
         node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         _refuse_syntax(error, text, page)
     except yaml.YAMLError as error:
         page.refuse(1, "(syntax)", f"{type(error).__name__}; save the file as plain UTF-8 YAML")
-    except RecursionError:
-        page.refuse(1, "(syntax)", "is nested too deeply; no key needs more than four levels")
     return node
+
+
+def _refuse_depth(text: str, page: Page) -> None:
+    """Look how deep the file goes before composing: that recurses in C, and 100,000 [ crash it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            page.refuse(
+                line, "(syntax)", "is nested too deeply; no key needs more than five levels"
+            )
 
 
 def _text(path: Path, page: Page) -> str:

@@ -1,11 +1,11 @@
 """What holds values: sections of fields, lists, and sections chosen by their type."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from dataclasses import Field as DataclassField
 from typing import Any, cast
 
-from forwarder.config.kinds import Choice, Kind, Schema, likeliest
+from forwarder.config.kinds import Kind, Schema, likeliest
 from forwarder.config.nodes import Spot
 from forwarder.config.page import InvalidError
 
@@ -152,6 +152,10 @@ class Section(Kind):
             for section in field.kind.sections():
                 yield from section.paths(path)
 
+    def shares(self, keys: Iterable[str]) -> int:
+        """Count the keys that are known here."""
+        return len({field.name for field in self.fields}.intersection(keys))
+
     def sections(self) -> Sequence["Section"]:
         """Return itself: its keys lie below its path."""
         return (self,)
@@ -257,12 +261,10 @@ class Tagged(Kind):
         return tuple(self.variants.values())
 
     def read(self, spot: Spot) -> Sheet:
-        """Read the section that ``type`` names."""
-        tag = spot.entries().get("type") if not spot.is_null else None
-        choice = Choice(tuple(self.variants))
-        if tag is None:
-            spot.page.refuse(spot.line, spot.below("type"), f"is missing; add {choice.wanted}")
-        return self.variants[choice.read(tag)].read(spot)
+        """Read the section that ``type`` names, or the likeliest, which will fault its type."""
+        keys = spot.entries()
+        named = self.variants.get(str(keys["type"].node.value)) if "type" in keys else None
+        return (named or max(self.variants.values(), key=lambda each: each.shares(keys))).read(spot)
 
     def schema(self) -> Schema:
         """Describe every variant."""

@@ -100,11 +100,12 @@ def _topics(sheet: Sheet) -> None:
     if dead:
         _claim(sheet, "dead_letter_topic", dead, taken)
     for topic in listed if group else ():
-        for derived in (
-            outbox_topic(group, topic.get("name")),
-            state_topic(group, topic.get("name")),
-        ):
-            _fit(topic, derived, taken)
+        outbox, state = (named(group, topic.get("name")) for named in (outbox_topic, state_topic))
+        if len(outbox) > checks.LONGEST_TOPIC:
+            what = f"makes the outbox topic longer than {checks.LONGEST_TOPIC} characters"
+            topic.fault("name", f"{what} ({len(outbox)}); shorten it, or kafka.group_id")
+        for derived in (outbox, state):
+            _keep_free(topic, derived, taken)
 
 
 def _claim(sheet: Sheet, key: str, name: str, taken: dict[str, str]) -> None:
@@ -119,10 +120,7 @@ def _claim(sheet: Sheet, key: str, name: str, taken: dict[str, str]) -> None:
         sheet.fault(key, f"{what}; rename one of them")
 
 
-def _fit(topic: Sheet, derived: str, taken: dict[str, str]) -> None:
-    if len(derived) > checks.LONGEST_TOPIC:
-        what = f"makes the topic …{derived[-40:]} longer than {checks.LONGEST_TOPIC} characters"
-        topic.fault("name", f"{what} ({len(derived)}); shorten it, or kafka.group_id")
+def _keep_free(topic: Sheet, derived: str, taken: dict[str, str]) -> None:
     other = taken.get(derived.replace(".", "_"))
     if other:
         what = f"needs the topic {derived} for the journal, which {other} stands in the way of"
