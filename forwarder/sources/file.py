@@ -1,0 +1,197 @@
+"""Reads uploads from a file of NDJSON, or from standard input."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from forwarder.errors import ForwarderError, StartupError
+from forwarder.model import Partition, Record
+from forwarder.sources.base import Listener
+
+PARTITION = Partition("file", 0)
+STDIN = "-"
+
+CHUNK_BYTES = 256 * 1024
+"""How much is read at a time: some milliseconds of work for everything behind it."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One line as a record: its number from 0, its record time in ms, the upload's bytes."""
+
+    offset: int
+    timestamp: int
+    value: bytes
+
+
+class _Content(msgspec.Struct, gc=False):
+    """What dates a line: an upload's own field, or ``{"timestamp_ms": …, "upload": {…}}``."""
+
+    timestamp_unixtime_ms: int | None = None
+    timestamp_ms: int | None = None
+    upload: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+
+_one = msgspec.json.Decoder(_Content, strict=False)
+_several = msgspec.json.Decoder(list[_Content], strict=False)
+
+
+def read_line(number: int, line: bytes, before_ms: int) -> Line:
+    """Return a line as a record; ``before_ms`` is the record time of the line before it.
+
+    What is no JSON, or no upload, is passed on as it is: the decoder says so in a dead letter.
+    """
+    try:
+        content = _one.decode(line) if line[:1] != b"[" else _first(_several.decode(line))
+    except msgspec.DecodeError:
+        return Line(number, before_ms, line)
+    if content.timestamp_ms is not None and (upload := bytes(content.upload)):
+        return Line(number, content.timestamp_ms, upload)
+    own_ms = content.timestamp_unixtime_ms
+    return Line(number, before_ms if own_ms is None else own_ms, line)
+
+
+def _first(contents: Sequence[_Content]) -> _Content:
+    dated = (_Content(c.timestamp_unixtime_ms) for c in contents if c.timestamp_unixtime_ms)
+    return next(dated, _Content())
+
+
+class FileSource:
+    """One partition, ``file/0``: the lines of a file in order, read in chunks of 256 KiB.
+
+    Offsets are line numbers from 0; empty lines are skipped but counted. A file can be read
+    again from an earlier line, standard input cannot.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Prepare to read ``path``, or standard input for ``-``."""
+        self._path = path
+        self._file = -1
+        self._rest = b""
+        self._number = 0
+        self._from = 0
+        self._last_ms = 0
+        self._positioned = False
+        self._flowing = asyncio.Event()
+        self._ended = False
+
+    async def start(self, listener: Listener) -> None:
+        """Open the file and assign its one partition; raises StartupError."""
+        try:
+            self._file = (
+                sys.stdin.fileno() if self._path == STDIN else os.open(self._path, os.O_RDONLY)
+            )
+        except OSError as error:
+            text = f"{self._path} cannot be read: {error.strerror}"
+            raise StartupError(text) from error
+        await listener.on_assigned(frozenset({PARTITION}))
+
+    async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return the lines of the next chunk; raises ForwarderError if it cannot be read."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._flowing.wait()
+                await self._readable()
+        except TimeoutError:
+            return {}
+        # A file is always ready, and everything else would starve.
+        await asyncio.sleep(0)
+        lines = [] if self._ended or not self._flowing.is_set() else self._read()
+        return {PARTITION: lines} if lines else {}
+
+    def resume_at(self, partition: Partition, offset: int) -> None:
+        """Read on from line ``offset``; raises ForwarderError if it cannot go back."""
+        if offset < self._number:
+            self._rewind()
+        self._from = offset
+        self._positioned = True
+        self.resume(partition)
+
+    def pause(self, partition: Partition) -> None:
+        """Return no more until resumed."""
+        if partition == PARTITION:
+            self._flowing.clear()
+
+    def resume(self, partition: Partition) -> None:
+        """Go on where ``pause`` stopped."""
+        if partition == PARTITION and self._positioned:
+            self._flowing.set()
+
+    def position(self, partition: Partition) -> int | None:
+        """Return the number of the next line."""
+        known = partition == PARTITION and self._positioned
+        return max(self._number, self._from) if known else None
+
+    async def end(self, partition: Partition) -> int:  # noqa: ARG002  # there is one only
+        """Return the number of lines once all were read, until then one more than are known."""
+        return self._number + (not self._ended)
+
+    async def owns(self, partition: Partition) -> bool:
+        """Return whether it is the one there is: nobody else reads along."""
+        return partition == PARTITION
+
+    def exhausted(self) -> bool:
+        """Tell whether the last line was returned."""
+        return self._ended
+
+    async def stop(self) -> None:
+        """Close the file; standard input is left to whoever opened it."""
+        descriptor, self._file = self._file, -1
+        self._flowing.clear()
+        if descriptor >= 0 and self._path != STDIN:
+            os.close(descriptor)
+
+    async def _readable(self) -> None:
+        """Wait until a pipe has something; a thread in a blocking read could not be stopped."""
+        if self._ended:
+            return
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        try:
+            loop.add_reader(self._file, ready.set)
+        except PermissionError:
+            return  # regular files and /dev/null are always ready, and cannot be waited for
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._file)
+
+    def _read(self) -> list[Line]:
+        try:
+            chunk = os.read(self._file, CHUNK_BYTES)
+        except OSError as error:
+            text = f"{self._path} cannot be read: {error.strerror}"
+            raise ForwarderError(text) from error
+        self._ended = not chunk
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        if self._ended and rest:
+            lines, rest = [rest], b""
+        self._rest = rest
+        return self._records(lines)
+
+    def _records(self, lines: Sequence[bytes]) -> list[Line]:
+        records = []
+        for number, line in enumerate(lines, self._number):
+            text = (
+                line.rstrip(b"\r") if number else line.removeprefix(_BYTE_ORDER_MARK).rstrip(b"\r")
+            )
+            if not text.strip():
+                continue
+            record = read_line(number, text, self._last_ms)
+            self._last_ms = record.timestamp
+            if number >= self._from:
+                records.append(record)
+        self._number += len(lines)
+        return records
+
+    def _rewind(self) -> None:
+        try:
+            os.lseek(self._file, 0, os.SEEK_SET)
+        except OSError as error:
+            text = f"{self._path} cannot be read again from an earlier line: {error.strerror}"
+            raise ForwarderError(text) from error
+        self._rest, self._number, self._last_ms, self._ended = b"", 0, 0, False

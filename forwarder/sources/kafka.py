@@ -1,0 +1,254 @@
+"""Reads the input topics as a member of a Kafka consumer group."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import OffsetOutOfRangeError
+
+from forwarder.config.settings import Configuration, Kafka
+from forwarder.errors import ForwarderError
+from forwarder.journal import kafka_client
+from forwarder.journal.kafka_cluster import Cluster
+from forwarder.model import Partition, Record
+from forwarder.sources.base import Listener
+
+POLL_RECORDS = 1000
+"""Records per poll: about 5 ms in the client; the loop breathes after each."""
+
+FETCH_BYTES = 256 * 1024
+"""Per partition and request: parsing 1 MiB in one go stalls the loop for 200 ms, this for 12.
+A larger record still passes, alone: brokers return a first batch whatever its size."""
+
+REBALANCE_MS = 60_000
+"""How long a revoked member may take to finish its puts and to tick."""
+
+REQUEST_MS = 90_000
+"""Above the rebalance timeout: the answer to joining waits for the slowest member."""
+
+HEARTBEAT_MS = 3_000
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+OVERDUE_SECONDS = 0.1
+"""What a poll may take beyond its timeout; a client in a rebalance forgets the timeout."""
+
+
+class KafkaSource:
+    """One member of the group; its client id, unique to the process, is how it knows itself."""
+
+    def __init__(
+        self, settings: Configuration, client_id: str, cluster: Cluster | None = None
+    ) -> None:
+        """Prepare; ``cluster``: connections to share, closed by whoever made them."""
+        self._kafka = settings.kafka
+        self._client_id = client_id
+        self._shared = cluster is not None
+        self._cluster = cluster or Cluster(settings.kafka, client_id)
+        self._names: dict[TopicPartition, Partition] = {}
+        self._positioned: set[Partition] = set()
+        self._moved: set[Partition] = set()
+        self._pending: asyncio.Task[Any] | None = None
+        self._fault: BaseException | None = None
+        self._consumer: Any = None
+
+    async def start(self, listener: Listener) -> None:
+        """Join; assignments reach the listener from the client's own task."""
+        self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._consumer.start()
+        except kafka_client.FAILURES as error:
+            text = f"Kafka cannot be reached: {kafka_client.describe(error)}"
+            raise ForwarderError(text) from error
+        topics = [topic.name for topic in self._kafka.topics]
+        # Subscribed only now: a start with topics would last until the first rebalance ends.
+        self._consumer.subscribe(topics, listener=_Rebalance(self, listener))
+
+    async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has arrived, record lists as the client made them.
+
+        The client's own call is never cancelled (each time would leak a counter and in the end
+        disable ``max.poll.interval.ms``), only left alone until the next poll.
+        """
+        overdue, task = self._pending is not None, self._pending or self._ask(timeout_ms)
+        self._pending = task
+        done, _ = await asyncio.wait({task}, timeout=timeout_ms / 1000 + OVERDUE_SECONDS)
+        if not done:
+            return {}
+        self._pending = None
+        # With data buffered the client never suspends, and everything else would starve.
+        await asyncio.sleep(0)
+        polled = self._result(task)
+        if overdue:
+            self._give_back(polled)
+            return {}
+        return {self._name(tp): records for tp, records in polled.items()}
+
+    def resume_at(self, partition: Partition, offset: int) -> None:
+        """Seek and go on; nothing happens to a partition that was lost meanwhile."""
+        if (tp := self._assigned(partition)) is not None:
+            self._consumer.seek(tp, offset)
+            self._consumer.resume(tp)
+            self._positioned.add(partition)
+            self._moved.add(partition)
+
+    def pause(self, partition: Partition) -> None:
+        """Return no more; what is buffered is dropped by the client and fetched again."""
+        if (tp := self._assigned(partition)) is not None:
+            self._consumer.pause(tp)
+
+    def resume(self, partition: Partition) -> None:
+        """Go on where ``pause`` stopped."""
+        if (tp := self._assigned(partition)) is not None and partition in self._positioned:
+            self._consumer.resume(tp)
+
+    def position(self, partition: Partition) -> int | None:
+        """Return the offset up to which records were returned or markers stepped over."""
+        tp = self._assigned(partition)
+        if tp is None or partition not in self._positioned:
+            return None
+        # The public way is a coroutine, and the contract is a plain look.
+        state = self._consumer._subscription.subscription.assignment.state_value(tp)  # noqa: SLF001
+        return int(state.position)
+
+    async def end(self, partition: Partition) -> int:
+        """Fetch the last stable offset now."""
+        return await self._cluster.end(partition)
+
+    async def owns(self, partition: Partition) -> bool:
+        """Ask the coordinator whether the group is stable and this member holds it (R4)."""
+        members = await self._cluster.members(self._kafka.group_id)
+        return any(
+            member.client_id == self._client_id and partition in member.partitions
+            for member in members or ()
+        )
+
+    def exhausted(self) -> bool:
+        """Return False: a topic never ends."""
+        return False
+
+    async def stop(self) -> None:
+        """Leave the group within seconds, whatever the broker does."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.cancel()
+            await asyncio.wait({pending})
+        if self._consumer is not None:
+            connections = self._consumer._client  # noqa: SLF001  # left open where stop() fails
+            await kafka_client.close(self._consumer.stop, connections.close, seconds=STOP_SECONDS)
+        if not self._shared:
+            await self._cluster.close()
+
+    # ------------------------------------------------------------- callbacks of the rebalance
+
+    def hold(self, assigned: Collection[TopicPartition]) -> frozenset[Partition]:
+        """Pause what was assigned, at no position yet. Caller: the rebalance, before anyone."""
+        self._positioned.clear()
+        self._moved.update(map(self._name, assigned))
+        self._consumer.pause(*assigned)
+        for tp in assigned:
+            # A partition without a position makes every poll raise (auto.offset.reset=none).
+            self._consumer.seek(tp, 0)
+        return frozenset(map(self._name, assigned))
+
+    def released(self, revoked: Collection[TopicPartition]) -> frozenset[Partition]:
+        """Name what is being taken away. Caller: the rebalance."""
+        return frozenset(map(self._name, revoked))
+
+    def fail(self, fault: BaseException) -> None:
+        """Let the next poll raise what a listener raised: the client would only log it."""
+        self._fault = fault
+
+    # -------------------------------------------------------------------------------- inside
+
+    def _ask(self, timeout_ms: int) -> "asyncio.Task[Any]":
+        self._moved.clear()
+        return asyncio.ensure_future(
+            self._consumer.getmany(timeout_ms=timeout_ms, max_records=POLL_RECORDS)
+        )
+
+    def _result(self, task: "asyncio.Task[Any]") -> Mapping[TopicPartition, Sequence[Any]]:
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            task.exception()
+            raise fault
+        try:
+            polled: Mapping[TopicPartition, Sequence[Any]] = task.result()
+        except OffsetOutOfRangeError as error:
+            raise ForwarderError(self._set_aside(error)) from error
+        except kafka_client.FAILURES as error:
+            text = f"the consumer failed: {kafka_client.describe(error)}"
+            raise ForwarderError(text) from error
+        return polled
+
+    def _set_aside(self, error: OffsetOutOfRangeError) -> str:
+        """Pause the partitions whose position is gone, so that the others flow on."""
+        gone = dict(error.args[0]) if error.args else {}
+        for tp in gone:
+            self.pause(self._name(tp))
+        where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
+        return f"the input no longer has what was to be read next: {where}"
+
+    def _give_back(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """Seek back to what arrived while nobody waited: it may have been paused meanwhile."""
+        for tp, records in polled.items():
+            name = self._name(tp)
+            if name not in self._moved and self._assigned(name) is not None:
+                self._consumer.seek(tp, records[0].offset)
+
+    def _name(self, tp: TopicPartition) -> Partition:
+        name = self._names.get(tp)
+        if name is None:
+            name = self._names[tp] = Partition(tp.topic, tp.partition)
+        return name
+
+    def _assigned(self, partition: Partition) -> TopicPartition | None:
+        tp = TopicPartition(partition.topic, partition.number)
+        return tp if tp in self._consumer.assignment() else None
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+    """Passes the client's callbacks on to the worker."""
+
+    def __init__(self, source: KafkaSource, listener: Listener) -> None:
+        self._source = source
+        self._listener = listener
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Tell what is about to go; also called for what is lost already."""
+        try:
+            await self._listener.on_revoked(self._source.released(revoked))
+        except Exception as fault:  # noqa: BLE001  # the client would log it and go on
+            self._source.fail(fault)
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Tell what is owned now, all of it paused."""
+        try:
+            await self._listener.on_assigned(self._source.hold(assigned))
+        except Exception as fault:  # noqa: BLE001  # the client would log it and go on
+            self._source.fail(fault)
+
+
+def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
+    """Return the consumer's arguments.
+
+    The assignor is exactly one, ``range``: it needs no memory of earlier assignments. The sticky
+    one is told no generation by this client, so that two members may claim one partition from
+    the past; a cooperative one does not exist.
+    """
+    return kafka_client.arguments(kafka, client_id) | {
+        "group_id": kafka.group_id,
+        "group_instance_id": kafka.group_instance_id,
+        "partition_assignment_strategy": (RangePartitionAssignor,),
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": "read_committed",
+        "session_timeout_ms": kafka.session_timeout_ms,
+        "heartbeat_interval_ms": min(HEARTBEAT_MS, kafka.session_timeout_ms // 3),
+        "rebalance_timeout_ms": REBALANCE_MS,
+        "request_timeout_ms": REQUEST_MS,
+        "max_partition_fetch_bytes": FETCH_BYTES,
+    }
