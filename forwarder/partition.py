@@ -14,12 +14,13 @@ import msgspec
 import structlog
 
 from forwarder.clock import Clock
+from forwarder.connection import Status
 from forwarder.delivery import Delivery, Observer, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
-from forwarder.ledger import cursor, opening, outbox
-from forwarder.ledger import tick as ticks
+from forwarder.ledger import cursor, opening, outbox, watermark
 from forwarder.ledger import state as states
+from forwarder.ledger import tick as ticks
 from forwarder.ledger.state import LaneState
 from forwarder.model import (
     Address,
@@ -73,18 +74,18 @@ class Reporter(Observer, Protocol):
 
 
 class Pacing(msgspec.Struct, frozen=True):
-    """When ticks are made, seconds; and how many bytes may wait."""
+    """When ticks are made, seconds."""
 
     tick: float
     base_interval: float
-    closed_bytes: int
 
 
 class Surroundings(msgspec.Struct, frozen=True):
     """What every partition of a worker shares.
 
     ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
-    ``owned`` how many partitions this worker owns now.
+    ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
+    partitions this worker owns now.
     """
 
     group: str
@@ -96,6 +97,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     random: Callable[[], float]
     pacing: Pacing
     queue_bytes: Callable[[], int]
+    closed_bytes: Callable[[], int]
     owned: Callable[[], int]
 
 
@@ -182,20 +184,23 @@ class OwnedPartition:
         held = [states.window(form) for form in stored.held.values()]
         gate = Gate(
             need=stored.need,
-            read=stored.read,
+            # An inactive connection's need goes on rising while its read stays.
+            read=max(stored.read, stored.need[0]),
             closed=dict(stored.closed),
             held_to={states.digest(h.key): h.to for h in held},
             keying=stored.keying,
-            accept_below=None if lane.active else stored.read,
+            accept_below=None if _is_active(lane) else stored.read,
         )
         self.pipeline.restore(lane.name, gate, held)
         if lane.name not in self.stopped:
             self.deliveries[lane.name] = self._delivery(lane, stored)
 
     def _delivery(self, lane: Lane, stored: LaneState) -> Delivery:
-        capacity = self._around.queue_bytes() if lane.active else 0
+        active = _is_active(lane)
+        capacity = self._around.queue_bytes() if active else 0
         queue = cursor.Queue(stored.cursor, stored.acked, (self._end, 0), capacity)
-        policy = Policy(lane.name, str(self.partition), lane.active, lane.deliver_from_ms)
+        since = lane.connection.deliver_from_ms
+        policy = Policy(lane.name, str(self.partition), active, since)
         around = self._around
         return Delivery(
             policy, queue, around.sinks[lane.name], self, around.reporter, around.random
@@ -222,7 +227,11 @@ class OwnedPartition:
     # ------------------------------------------------------------------ collect (C1, C2)
 
     def collect(self, records: Sequence[Record]) -> None:
-        """Take one poll of this partition, in order, from the position on."""
+        """Take one poll of this partition, in order; what lies below the position is known."""
+        if records and records[0].offset < self.position:
+            records = [record for record in records if record.offset >= self.position]
+        if records and records[0].offset < self.position:
+            records = [r for r in records if r.offset >= self.position]  # fetched before a seek
         if self.phase is not Phase.OPEN or not records:
             return
         self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))
@@ -247,7 +256,7 @@ class OwnedPartition:
 
     def crowded(self) -> bool:
         """Tell whether so much waits for the next tick that reading has to pause (C2)."""
-        return self._closed_bytes > self._around.pacing.closed_bytes
+        return self._closed_bytes > self._around.closed_bytes()
 
     def _absorb(self, collected: Collected) -> None:
         self._batches += collected.batches
@@ -333,7 +342,7 @@ class OwnedPartition:
         at, acked = (
             delivery.queue.snapshot((self._end, 0)) if delivery else (stored.cursor, stored.acked)
         )
-        return ticks.View(first_unsaved, at, acked, not lane.active, held)
+        return ticks.View(first_unsaved, at, acked, not _is_active(lane), held)
 
     def _commit_known(
         self,
@@ -397,12 +406,13 @@ class OwnedPartition:
 
     def _due(self) -> float | None:
         """Return when the next tick is due; None: nothing changed."""
-        pacing, last = self._around.pacing, self._last_tick
+        last, soonest = self._last_tick, max(0.1, 0.01 * self._around.owned())
         if self._batches or self._closings or self._dead_letters or self._beat_wanted:
-            return last + min(pacing.tick, max(0.1, 0.01 * self._around.owned()))
+            return last + soonest
+        usual = last + max(self._around.pacing.tick, soonest)
         if self._moved or self._state.unwritten or self._state.base_offset is None:
-            return last + pacing.tick
-        return max(self._base_due, last + pacing.tick)
+            return usual
+        return max(self._base_due, usual)
 
     # ------------------------------------------------------------------ rebalance, end
 
@@ -435,10 +445,17 @@ class OwnedPartition:
         await asyncio.gather(*(d.stop() for d in self.deliveries.values()))
         await self._journal.close()
 
+    def watermark(self) -> int:
+        """Return W as of the last tick: everything below it is in the outbox or in the state."""
+        needs = (lane.need for lane in self._state.lanes.values())
+        return watermark.watermark(needs, self._state.read)
+
     def idle(self) -> bool:
         """Tell whether nothing waits for a tick or for an acknowledgement."""
         waiting = self._batches or self._closings or self._dead_letters or self._moved
-        return not waiting and all(d.idle() for d in self.deliveries.values())
+        if waiting or self._ticking.locked():
+            return False
+        return all(d.idle() for d in self.deliveries.values())
 
     # ------------------------------------------------------------------ what deliveries ask
 
@@ -481,3 +498,7 @@ class OwnedPartition:
         self.phase = Phase.CLOSED
         self.hold()
         self._stir()
+
+
+def _is_active(lane: Lane) -> bool:
+    return lane.connection.status is Status.ACTIVE

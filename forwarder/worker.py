@@ -1,6 +1,7 @@
 """Membership and life cycle: start, main loop, drain, in the order of the names."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ import msgspec
 import structlog
 
 from forwarder import retry
-from forwarder.errors import FencedError, ForwarderError, RefusedError
+from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition, Phase, Surroundings
 from forwarder.sources.base import Source
@@ -52,7 +53,6 @@ class Life(msgspec.Struct, frozen=True):
     drain: float
     clocked: bool = True
     room: Callable[[], bool] = lambda: True
-    partition_opened: Callable[[OwnedPartition], None] = lambda _: None
 
 
 class Worker:
@@ -75,7 +75,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
-        await self._source.start(self)
+        await self._join()
         chores = [
             asyncio.create_task(self._guard(chore())) for chore in (self._keep_time, self._watch)
         ]
@@ -93,8 +93,32 @@ class Worker:
         """Begin to drain. Caller: signals and tests."""
         self._stopping.set()
 
+    def stopping(self) -> bool:
+        """Tell whether a stop was asked for."""
+        return self._stopping.is_set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond a stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _join(self) -> None:
+        """Join the group, however long Kafka is away; raises what no waiting will mend."""
+        attempt = 0
+        while not self.stopping():
+            try:
+                await self._source.start(self)
+            except StartupError:
+                raise
+            except ForwarderError as error:
+                log.warning("kafka.unreachable", error=str(error))
+                attempt += 1
+                await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
+            else:
+                return
+
     async def _main_loop(self) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping():
             self._pulse.beat()
             self._throttle()
             try:
@@ -115,7 +139,7 @@ class Worker:
         """Close every window of an input that has ended, and wait until all is delivered."""
         for owned in self.partitions.values():
             owned.finish()
-        while not self._stopping.is_set() and not self._all_idle():
+        while not self.stopping() and not self._all_idle():
             self._pulse.beat()
             await asyncio.sleep(0.02)
 
@@ -165,7 +189,6 @@ class Worker:
                 await self._around.journals.prepare(frozenset({partition}))
                 offset = await owned.open()
                 self._source.resume_at(partition, offset)
-                self._life.partition_opened(owned)
                 self._report_ownership()
                 attempt = 0
                 await self._run_until_failure(owned)

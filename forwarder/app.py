@@ -1,0 +1,240 @@
+"""The composition root: the only module that names concrete sources, journals and sinks."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from forwarder import gauges, retry
+from forwarder.clock import Clock, EndOfTime, SystemClock
+from forwarder.config.settings import Configuration, JournalSettings, Limits
+from forwarder.connection import Connection, FileTarget, Status
+from forwarder.errors import ForwarderError, StartupError
+from forwarder.journal import kafka_client
+from forwarder.journal.base import Journals
+from forwarder.journal.kafka import KafkaJournals
+from forwarder.journal.memory import MemoryJournals
+from forwarder.ops.health import Health
+from forwarder.ops.metrics import Metrics
+from forwarder.ops.report import Report
+from forwarder.ops.server import Server
+from forwarder.ops.tally import Tally
+from forwarder.partition import Pacing, Reporter, Surroundings
+from forwarder.pipeline import compile_lane
+from forwarder.sinks.base import Sink
+from forwarder.sinks.credentials import Aws
+from forwarder.sinks.file import FileDeadLetters, FileSink
+from forwarder.sinks.kinesis import KinesisSink
+from forwarder.sources.file import FileSource
+from forwarder.sources.kafka import KafkaSource
+from forwarder.worker import Life, Worker, leave_at_once
+
+log = structlog.get_logger()
+
+QUEUE_FLOOR = 256 * 1024
+"""Payload bytes one lane of one partition may keep in memory, however many there are."""
+
+CLOSED_FLOOR = 1024 * 1024
+"""Bytes one partition may have closed and not yet committed, however many there are."""
+
+FILE_BACKLOG = 128 * 1024 * 1024
+"""Stored bytes that may wait for delivery in a run without Kafka."""
+
+DEAD_LETTERS = "dead-letters.ndjson"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a worker is made of, whatever it reads and wherever it writes."""
+
+    group: str
+    connections: Sequence[Connection]
+    journal: JournalSettings
+    limits: Limits
+
+
+async def work(configuration: Configuration) -> int:
+    """Be a worker until stopped; return the exit code. Raises ForwarderError."""
+    clock = SystemClock()
+    metrics = Metrics(version("forwarder"))
+    active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
+    report = Report(metrics, Health(clock), clock, active)
+    server = Server(report)
+    kafka_client.quiet()
+    client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}"
+    journals = KafkaJournals(configuration, client_id)
+    source = KafkaSource(configuration, client_id)
+    plan = Plan(
+        configuration.kafka.group_id,
+        configuration.connections,
+        configuration.journal,
+        configuration.limits,
+    )
+    async with opened_sinks(configuration.connections) as sinks:
+        around, owned = surroundings(plan, sinks, journals, clock, report)
+        worker = Worker(source, around, Life(configuration.drain_timeout_ms / 1000), report)
+        owned.append(worker)
+        obey_signals(worker)
+        port = await server.start(configuration.server.host, configuration.server.port)
+        log.info("worker.starts", version=version("forwarder"), client_id=client_id, port=port)
+        chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock))
+        try:
+            await beside(chores, serve(worker, journals))
+        finally:
+            await journals.close()
+            await server.stop()
+    log.info("worker.stopped")
+    return 0
+
+
+async def serve(worker: Worker, journals: KafkaJournals) -> None:
+    """Wait until Kafka has the topics, then work; raises StartupError if it never will."""
+    attempt = 0
+    while not worker.stopping():
+        try:
+            await journals.prepare(frozenset())
+        except StartupError:
+            raise
+        except ForwarderError as error:
+            log.warning("kafka.unreachable", error=str(error))
+            attempt += 1
+            await worker.pause(retry.REOPEN.delay(attempt, random.random()))  # noqa: S311
+            continue
+        for note in journals.notes:
+            log.warning("kafka.note", note=note)
+        await worker.run()
+        return
+
+
+async def read_file(connections: Sequence[Connection], source: str, folder: Path | None) -> str:
+    """Read a file of uploads to its end, deliver everything, return a summary for people.
+
+    With a ``folder`` every connection writes there instead of into its own sink, and what an
+    earlier run left in it is replaced.
+    """
+    if folder is not None:
+        _empty(folder, connections)
+    letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
+    journals = MemoryJournals(trim=True, dead_letters=letters.append)
+    tally = Tally()
+    plan = Plan("file", connections, JournalSettings(), Limits())
+    async with opened_sinks(connections, folder) as sinks:
+        around, owned = surroundings(plan, sinks, journals, EndOfTime(), tally)
+        life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
+        worker = Worker(FileSource(source), around, life, tally)
+        owned.append(worker)
+        obey_signals(worker)
+        try:
+            await worker.run()
+        finally:
+            letters.close()
+    return tally.text()
+
+
+def surroundings(
+    plan: Plan, sinks: dict[str, Sink], journals: Journals, clock: Clock, reporter: Reporter
+) -> tuple[Surroundings, list[Worker]]:
+    """Compile the lanes; the worker is to be put into the list, it knows how many it owns."""
+    workers: list[Worker] = []
+    lanes = [compile_lane(connection) for connection in plan.connections]
+    share = _share(workers, plan.limits.in_flight)
+    around = Surroundings(
+        group=plan.group,
+        lanes=lanes,
+        sinks=sinks,
+        journals=journals,
+        clock=clock,
+        reporter=reporter,
+        random=random.random,
+        pacing=Pacing(
+            tick=plan.journal.tick_ms / 1000,
+            base_interval=plan.journal.base_interval_ms / 1000,
+        ),
+        queue_bytes=lambda: max(QUEUE_FLOOR, share() // max(1, len(lanes))),
+        closed_bytes=lambda: max(CLOSED_FLOOR, share()),
+        owned=lambda: sum(len(worker.partitions) for worker in workers),
+    )
+    return around, workers
+
+
+def _share(workers: Sequence[Worker], in_flight: int) -> Callable[[], int]:
+    def share() -> int:
+        return in_flight // max(1, sum(len(worker.partitions) for worker in workers))
+
+    return share
+
+
+@asynccontextmanager
+async def opened_sinks(
+    connections: Sequence[Connection], folder: Path | None = None
+) -> AsyncIterator[dict[str, Sink]]:
+    """Make the sink of every connection, and close them all at the end."""
+    aws = Aws()
+    sinks = {c.name: _sink(c, aws, folder) for c in connections}
+    try:
+        yield sinks
+    finally:
+        for sink in sinks.values():
+            await sink.close()
+        await aws.close()
+
+
+def _sink(connection: Connection, aws: Aws, folder: Path | None) -> Sink:
+    if folder is not None:
+        return FileSink(folder, connection.name)
+    if isinstance(connection.sink, FileTarget):
+        return FileSink(Path(connection.sink.path), connection.name)
+    return KinesisSink(connection, connection.sink, aws)
+
+
+def _empty(folder: Path, connections: Sequence[Connection]) -> None:
+    """Begin the output anew, so that the same run gives the same files; raises StartupError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*(f"{c.name}.ndjson" for c in connections), DEAD_LETTERS):
+            (folder / name).write_bytes(b"")
+    except OSError as error:
+        msg = f"{folder} cannot be written: {error.strerror}; name a folder that can"
+        raise StartupError(msg) from error
+
+
+def obey_signals(worker: Worker) -> None:
+    """Drain on the first SIGTERM or SIGINT, leave at once on the second."""
+
+    def obey() -> None:
+        if worker.stopping():
+            leave_at_once()
+        log.info("worker.drains")
+        worker.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, obey)
+
+
+async def beside(
+    chores: Sequence[Coroutine[Any, Any, None]], main: Coroutine[Any, Any, None]
+) -> None:
+    """Run ``main`` with chores beside it; a chore that fails is logged, ``main`` goes on."""
+    tasks = [asyncio.create_task(_chore(chore)) for chore in chores]
+    try:
+        await main
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _chore(chore: Coroutine[Any, Any, None]) -> None:
+    try:
+        await chore
+    except Exception:
+        log.exception("chore.failed")

@@ -1,0 +1,63 @@
+"""``forwarder run``: the worker, or the same pipeline over a file."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from forwarder import app
+from forwarder.config import loader
+from forwarder.config.settings import Log
+from forwarder.ops import logs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the configuration, and the file to read instead of Kafka."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, metavar="FILE", help="forwarder.yaml")
+    which.add_argument(
+        "--connection", type=Path, metavar="FILE", help="a single connection file; needs --source"
+    )
+    parser.add_argument(
+        "--source", metavar="FILE", help="read uploads from this NDJSON file, - for stdin; no Kafka"
+    )
+    parser.add_argument(
+        "--sink", type=Path, metavar="DIR", help="write batches into this folder; no AWS"
+    )
+    parser.set_defaults(usage=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until stopped, or until the file is done; raises ForwarderError."""
+    if args.source is None:
+        if args.connection or args.sink:
+            args.usage("--connection and --sink need --source")
+        return _work(args.config)
+    return _read_file(args)
+
+
+def _work(config: Path) -> int:
+    loaded = loader.load(config)
+    log = loaded.configuration.log
+    logs.configure(log.level, log.format, loaded.secrets)
+    for note in loaded.notes:
+        sys.stderr.write(f"note: {note}\n")
+    return asyncio.run(app.work(loaded.configuration))
+
+
+def _read_file(args: argparse.Namespace) -> int:
+    offline = args.sink is not None
+    if args.config:
+        loaded = loader.load(args.config, offline=offline)
+        connections = loaded.configuration.connections
+        secrets, notes, log = loaded.secrets, loaded.notes, loaded.configuration.log
+    else:
+        single = loader.load_connection(args.connection, offline=offline)
+        connections, log = (single.connection,), Log(level="warning", format="console")
+        secrets, notes = single.secrets, single.notes
+    logs.configure(log.level, log.format, secrets)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    summary = asyncio.run(app.read_file(connections, args.source, args.sink))
+    sys.stderr.write(summary + "\n")
+    return 0

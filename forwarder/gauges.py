@@ -1,0 +1,60 @@
+"""How things stand, looked at every few seconds: windows, lags, the oldest batch."""
+
+import asyncio
+from collections.abc import Iterable
+
+from forwarder.clock import Clock
+from forwarder.errors import ForwarderError
+from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
+from forwarder.partition import OwnedPartition, Phase
+from forwarder.sources.base import Source
+from forwarder.worker import Worker
+
+EVERY = 5.0
+"""Seconds between two looks; each asks the broker for the end of every owned partition."""
+
+
+async def keep(worker: Worker, source: Source, metrics: Metrics, clock: Clock) -> None:
+    """Set the gauges for ever."""
+    while True:
+        await asyncio.sleep(EVERY)
+        owned = [p for p in worker.partitions.values() if p.phase is Phase.OPEN]
+        metrics.lanes(lanes(owned, clock.wall_ms()))
+        found = await asyncio.gather(*(_partition(p, source) for p in owned))
+        metrics.partitions(
+            {
+                (p.partition.topic, str(p.partition.number)): gauges
+                for p, gauges in zip(owned, found, strict=True)
+                if gauges is not None
+            }
+        )
+
+
+def lanes(owned: Iterable[OwnedPartition], now_ms: int) -> dict[str, LaneGauges]:
+    """Add up every connection over the partitions of this worker."""
+    gauges: dict[str, LaneGauges] = {}
+    for partition in owned:
+        for lane, delivery in partition.deliveries.items():
+            total = gauges.setdefault(lane, LaneGauges())
+            total.open_windows += partition.pipeline.open_windows(lane)
+            total.window_bytes += partition.pipeline.waiting_bytes(lane)
+            opened = partition.pipeline.oldest_opened(lane)
+            total.oldest_window_seconds = max(total.oldest_window_seconds, _age(opened, now_ms))
+            batches, closed_at = delivery.lag()
+            total.lag_batches += batches
+            total.lag_seconds = max(total.lag_seconds, _age(closed_at, now_ms))
+    return gauges
+
+
+async def _partition(owned: OwnedPartition, source: Source) -> PartitionGauges | None:
+    try:
+        end = await source.end(owned.partition)
+    except ForwarderError:
+        return None  # the broker is away; no figure is better than an old one
+    read = source.position(owned.partition)
+    at = owned.position if read is None else read
+    return PartitionGauges(max(0, end - at), max(0, end - owned.watermark()))
+
+
+def _age(since_ms: int | None, now_ms: int) -> float:
+    return 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1000

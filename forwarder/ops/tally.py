@@ -1,0 +1,82 @@
+"""What a run over a file reports: totals, for the one line at its end."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from forwarder.model import Batch, Collected, DeadLetter, Partition
+from forwarder.sinks.base import Outcome
+
+log = structlog.get_logger()
+
+
+class Tally:
+    """The reporter and pulse of a run without probes or metrics."""
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self.uploads = 0
+        self.events = 0
+        self.tombstones = 0
+        self.unmatched = 0
+        self.batches: dict[str, int] = {}
+        self.delivered_events: dict[str, int] = {}
+        self.filtered: dict[str, int] = {}
+        self.rejected: dict[str, int] = {}
+
+    def text(self) -> str:
+        """Return the totals for people: one line for the input, one for each connection."""
+        lines = [
+            f"read {self.uploads} uploads with {self.events} events; "
+            f"{self.unmatched} uploads matched no connection, {self.tombstones} records were empty"
+        ]
+        for lane, count in sorted(self.batches.items()):
+            lines.append(
+                f"{lane}: {self.delivered_events[lane]} events in {count} batches delivered, "
+                f"{self.filtered.get(lane, 0)} events filtered out"
+            )
+        if self.rejected:
+            reasons = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))
+            lines.append(f"dead letters: {reasons}")
+        return "\n".join(lines)
+
+    def collected(self, _partition: str, collected: Collected) -> None:
+        """Add one poll."""
+        self.uploads += collected.uploads
+        self.events += collected.events
+        self.tombstones += collected.tombstones
+        self.unmatched += collected.unmatched
+        for lane in collected.accepted:
+            self.batches.setdefault(lane, 0)
+            self.delivered_events.setdefault(lane, 0)
+        for (lane, _), count in collected.filtered.items():
+            self.filtered[lane] = self.filtered.get(lane, 0) + count
+
+    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
+        """Add acknowledged batches."""
+        self.batches[lane] = self.batches.get(lane, 0) + len(batches)
+        events = sum(batch.count for batch in batches)
+        self.delivered_events[lane] = self.delivered_events.get(lane, 0) + events
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Add dead letters."""
+        for letter in letters:
+            self.rejected[letter.reason] = self.rejected.get(letter.reason, 0) + 1
+
+    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
+        """Pass over single calls."""
+
+    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+        """Pass over what the log says already."""
+
+    def tick(self, partition: str, seconds: float, result: str) -> None:
+        """Pass over ticks."""
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Pass over the one partition there is."""
+
+    def beat(self) -> None:
+        """Pass over heartbeats."""
+
+    def joined(self, partitions: Mapping[Partition, str]) -> None:
+        """Pass over the one partition there is."""
