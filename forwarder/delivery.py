@@ -87,7 +87,7 @@ class Policy(msgspec.Struct, frozen=True):
 class Delivery:
     """Deliver one lane of one partition until told to stop. Owned by its partition."""
 
-    def __init__(  # noqa: PLR0913  # its surroundings, each given once
+    def __init__(  # noqa: PLR0913, PLR0917  # its surroundings, each given once
         self,
         policy: Policy,
         queue: Queue,
@@ -155,7 +155,9 @@ class Delivery:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def idle(self) -> bool:
-        """Tell whether everything committed so far is acknowledged."""
+        """Tell whether nothing waits that could still be delivered."""
+        if not self.policy.active or self.status is LaneStatus.STOPPED:
+            return True
         return not len(self.queue) and self.queue.rb is None
 
     def lag(self) -> tuple[int, int | None]:
@@ -178,7 +180,7 @@ class Delivery:
             count = 1 if paused else self._sink.max_batches
             taken = self.queue.take(loop.time(), count, self._sink.max_bytes)
             if not taken:
-                return
+                continue  # what was due must wait for the oldest batch: ask when that one is due
             task = loop.create_task(self._put(taken))
             self._puts.add(task)
             task.add_done_callback(self._put_done)
@@ -201,7 +203,10 @@ class Delivery:
         began = loop.time()
         try:
             outcomes = await self._sink.put([batch for _, batch in taken])
-        except Exception as error:  # noqa: BLE001  # a sink's fault must not cost the lane
+            if len(outcomes) != len(taken):
+                msg = f"{len(outcomes)} answers for {len(taken)} batches"
+                raise ValueError(msg)  # noqa: TRY301  # a fault like any other of the sink
+        except Exception as error:  # a sink's fault must not cost the lane
             log.exception("sink.failed", connection=self.policy.lane)
             answer = Outcome(Kind.TRANSIENT, "Other", f"{type(error).__name__} in the sink")
             outcomes = [answer] * len(taken)
@@ -224,14 +229,16 @@ class Delivery:
         delivered = [entry for entry, o in pairs if o.kind is Kind.DELIVERED]
         for address, _ in delivered:
             self._done(address)
-        failed = [(entry, o) for entry, o in pairs if o.kind is not Kind.DELIVERED]
-        self._change_status(delivered, [o for _, o in failed], now)
-        for (address, batch), outcome in failed:
+        failed = []
+        for (address, batch), outcome in pairs:
             if outcome.kind is Kind.REFUSED and self._is_culprit(address):
                 self._owner.refused(batch, outcome)
                 self._done(address)
-            else:
-                self._defer(address, outcome, now)
+            elif outcome.kind is not Kind.DELIVERED:
+                failed.append((address, outcome))
+        self._change_status(delivered, [o for _, o in failed], now)
+        for address, outcome in failed:
+            self._defer(address, outcome, now)
         if delivered:
             self._observer.delivered(self.policy.lane, [batch for _, batch in delivered])
         self._accepted += len(delivered)
@@ -274,7 +281,7 @@ class Delivery:
         self._set_status(status, failed[0].error or failed[0].code)
 
     def _set_status(self, status: LaneStatus, reason: str) -> None:
-        if (status, reason) == (self.status, self.reason):
+        if (status, reason) == (self.status, self.reason) or self.status is LaneStatus.STOPPED:
             return
         if status is not self.status:
             note = log.info if status is LaneStatus.FLOWING else log.warning
@@ -315,11 +322,11 @@ class Delivery:
             return
         records, upto = await self._owner.read_outbox(self.policy.lane, start, READ_BACK_BYTES)
         if self.queue.rb != start:
-            return  # more was cut meanwhile: what was read does not follow on
+            return  # the queue was cut meanwhile: what was read does not follow on it
         for offset, value in records:
             self.queue.read_back(outbox.decode(offset, value), (offset + 1, 0))
-            if self.queue.rb is None or self.queue.rb < (offset + 1, 0):
-                return
+            if not self.queue.has_seen((offset + 1, 0)):
+                return  # memory is full
         self.queue.read_back((), upto)
 
     def _fetched(self, task: asyncio.Task[None]) -> None:

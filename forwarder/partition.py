@@ -224,7 +224,7 @@ class OwnedPartition:
             self._around.reporter.lane_status(name, str(self.partition), "stopped", str(refusal))
         self._around.reporter.partition_phase(str(self.partition), self.phase, "")
 
-    # ------------------------------------------------------------------ collect (C1, C2)
+    # ------------------------------------------------------------------ collect, C1 and C2
 
     def collect(self, records: Sequence[Record]) -> None:
         """Take one poll of this partition, in order; what lies below the position is known."""

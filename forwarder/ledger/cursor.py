@@ -27,6 +27,7 @@ class Queue:
     def __init__(
         self, cursor: Address, acked: Iterable[Address], end: Address, capacity: int
     ) -> None:
+        """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back."""
         self.cursor = cursor
         self.acked = {a for a in acked if a >= cursor}
         self.rb: Address | None = cursor if cursor < end else None
@@ -41,6 +42,7 @@ class Queue:
         self._deferred: list[tuple[float, Address]] = []
 
     def __len__(self) -> int:
+        """Return how many batches are in memory."""
         return len(self._batches)
 
     def join(self, batches: Iterable[tuple[Address, Batch]]) -> None:
@@ -65,7 +67,10 @@ class Queue:
         if self.rb is None:
             return
         for address, batch in batches:
-            if address < self.rb or address in self.acked:
+            if address < self.rb:
+                continue
+            if address in self.acked:
+                self._order.append(address)
                 continue
             if not self._fits(batch):
                 self.rb = address
@@ -74,6 +79,10 @@ class Queue:
             self.unread = max(0, self.unread - 1)
             self.rb = (address[0], address[1] + 1)
         self.rb = max(self.rb, upto)
+
+    def has_seen(self, upto: Address) -> bool:
+        """Tell whether everything below ``upto`` was taken or passed over."""
+        return self.rb is not None and self.rb >= upto
 
     def caught_up(self, end: Address) -> None:
         """End the read-back if it has reached ``end``, what this owner knows to be committed."""
@@ -157,7 +166,7 @@ class Queue:
         self._wake(float("inf"))
 
     def drop_closed_before(self, time_ms: int) -> int:
-        """Acknowledge, without a put, ready batches closed before ``time_ms`` (D5); return how many.
+        """Acknowledge unsent what was closed before ``time_ms`` and is ready; return how many (D5).
 
         Within the same bound as puts, so the rest follows as the cursor rises.
         """
@@ -215,7 +224,7 @@ class Queue:
         if was_first:
             line.popleft()
         else:
-            line.remove(address)
+            line.pop()  # an eviction: the newest of its key
         if not line:
             del self._by_key[batch.key]
         elif was_first:
@@ -225,14 +234,21 @@ class Queue:
         return address in self._batches and address not in self.in_flight
 
     def _may_fly(self, address: Address) -> bool:
-        if len(self.acked) + len(self.in_flight) < WINDOW:
+        if self._below_bound():
             return True
         self._trim()
-        return bool(self._order) and self._order[0] == address
+        return self._below_bound() or (bool(self._order) and self._order[0] == address)
+
+    def _below_bound(self) -> bool:
+        return len(self.acked) + len(self.in_flight) < WINDOW
 
     def _trim(self) -> None:
+        """Let go of acknowledged addresses below the oldest unresolved one.
+
+        The next snapshot's cursor lies above them, so that they no longer count for the bound.
+        """
         while self._order and self._order[0] not in self._batches:
-            self._order.popleft()
+            self.acked.discard(self._order.popleft())
 
     def _wake(self, now: float) -> None:
         while self._deferred and self._deferred[0][0] <= now:

@@ -8,7 +8,7 @@ import msgspec
 
 from forwarder.errors import RefusedError
 from forwarder.ledger import state as states
-from forwarder.ledger.packing import READABLE, VERSION
+from forwarder.ledger.packing import VERSION, is_readable
 from forwarder.ledger.state import LaneState, PartitionState
 
 
@@ -72,7 +72,7 @@ def mark(text: str) -> Mark | None:
         version = content["v"]
     except (ValueError, KeyError, TypeError):
         return None
-    if version not in READABLE:
+    if not is_readable(version):
         what = f"the committed offset carries format version {version!r}"
         raise RefusedError(what, "it was written by a later release: roll forward again")
     return Mark(int(content.get("n", 0)), content.get("ptr"))
@@ -89,8 +89,9 @@ def begin(found: Found, group: str, topic: str, rules: Mapping[str, str], now_ms
         _check_state(found, marked, state)
     origin = _settle_origin(found, marked, state)
     if state.obend > found.outbox_end:
+        what = f"the outbox ends at {found.outbox_end}, but ended at {state.obend} before"
         raise RefusedError(
-            f"the outbox ends at {found.outbox_end}, but ended at {state.obend} before",
+            what,
             "it was deleted or lost records and would use addresses again; restore it, or "
             "start again under a new group_id",
         )
@@ -153,15 +154,19 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
 
 def _check_input(found: Found, seek: int) -> None:
     if seek < found.input_start:
-        raise RefusedError(
+        what = (
             f"records {seek} to {found.input_start - 1} of the input were deleted before they "
-            "were collected",
+            "were collected"
+        )
+        raise RefusedError(
+            what,
             "the topic's retention is shorter than the worker was away; set the group's offset "
             f"to {found.input_start} or later with Kafka's own tools to go on without them",
         )
     if seek > found.input_end:
+        what = f"the input ends at offset {found.input_end}, but was read up to {seek} before"
         raise RefusedError(
-            f"the input ends at offset {found.input_end}, but was read up to {seek} before",
+            what,
             "the topic was recreated or lost records; set the group's offset with Kafka's own "
             "tools to go on from there",
         )

@@ -1,7 +1,5 @@
 """How a stored value looks: one zstd frame around one msgpack map that begins with ``v``."""
 
-from typing import Any
-
 import msgspec
 import zstandard
 
@@ -43,10 +41,16 @@ def damaged(why: str) -> RefusedError:
     )
 
 
-def check_version(v: Any) -> None:  # noqa: ANN401  # comes straight from a decoder
+def is_readable(v: object) -> bool:
+    """Tell whether this release knows format ``v``, which comes straight from a decoder."""
+    return isinstance(v, int) and v in READABLE
+
+
+def check_version(v: object) -> None:
     """Refuse a format this release does not know (L3)."""
-    if v not in READABLE:
+    if not is_readable(v):
+        what = f"a stored value has format version {v!r}, this release reads {sorted(READABLE)}"
         raise RefusedError(
-            f"a stored value has format version {v!r}, this release reads {sorted(READABLE)}",
+            what,
             "it was written by a later release: roll forward again",
         )

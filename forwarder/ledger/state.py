@@ -197,19 +197,25 @@ LOST = (
 def _decode(value: bytes) -> dict[str, Any]:
     raw = unpack(value)
     try:
-        record = msgspec.msgpack.decode(raw)
-        check_version(record.get("v"))
-        return {"part": 0, **record}
-    except (msgspec.DecodeError, AttributeError) as error:
+        record: dict[str, Any] = {"part": 0, **msgspec.msgpack.decode(raw)}
+    except (msgspec.DecodeError, TypeError) as error:
         raise damaged(str(error)) from error
+    check_version(record.get("v"))
+    if missing := sorted(_HEAD - record.keys()):
+        why = f"it has no {', '.join(missing)}"
+        raise damaged(why)
+    return record
 
 
 def _check_origin(record: Mapping[str, Any], group: str, topic: str) -> None:
     origin = (record.get("group"), record.get("topic"))
     if origin != (group, topic):
-        raise RefusedError(
+        what = (
             f"the state was written by group {origin[0]!r} for topic {origin[1]!r}, "
-            f"this is group {group!r} with topic {topic!r}",
+            f"this is group {group!r} with topic {topic!r}"
+        )
+        raise RefusedError(
+            what,
             "two groups must never share a state or outbox topic: choose another group_id",
         )
 

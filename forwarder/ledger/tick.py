@@ -64,7 +64,7 @@ def draw(state: PartitionState, snap: Snapshot) -> Drawn | None:
 
 
 def beat(state: PartitionState, snap: Snapshot) -> Drawn:
-    """Draw up a tick that holds nothing but its number: it proves ownership and renews the lease."""
+    """Draw up a tick of nothing but its number: it proves ownership and renews the lease."""
     return _drawn(state, snap, state.read, {}, {}, {})
 
 
@@ -81,7 +81,7 @@ def apply(state: PartitionState, drawn: Drawn, offset: int, end: int) -> None:
         state.base_offset, state.base_read, state.base_held = offset, drawn.read, drawn.held
 
 
-def _drawn(
+def _drawn(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
     state: PartitionState,
     snap: Snapshot,
     read: int,
