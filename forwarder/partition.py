@@ -230,8 +230,6 @@ class OwnedPartition:
         """Take one poll of this partition, in order; what lies below the position is known."""
         if records and records[0].offset < self.position:
             records = [record for record in records if record.offset >= self.position]
-        if records and records[0].offset < self.position:
-            records = [r for r in records if r.offset >= self.position]  # fetched before a seek
         if self.phase is not Phase.OPEN or not records:
             return
         self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))

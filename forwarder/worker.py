@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from forwarder import retry
-from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
+from forwarder.errors import ForwarderError, JournalError, RefusedError, StartupError
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition, Phase, Surroundings
 from forwarder.sources.base import Source
@@ -144,13 +144,22 @@ class Worker:
             await asyncio.sleep(0.02)
 
     def _all_idle(self) -> bool:
+        """Tell whether everything is delivered; raises ForwarderError if that cannot be any more.
+
+        An input that has ended is not read again, so what a failed journal lost stays lost.
+        """
+        for owned in self.partitions.values():
+            if owned.phase is not Phase.OPEN:
+                what = f"{owned.partition} failed after the end of its input: run it again"
+                raise ForwarderError(what)
         return all(p.idle() for p in self.partitions.values())
 
     async def _drain(self) -> None:
         """Settle every partition, then leave the group; open windows stay in Kafka."""
+        rest = min(5.0, self._life.drain / 4)
         try:
-            async with asyncio.timeout(self._life.drain):
-                await self._settle(self._life.drain - min(5.0, self._life.drain / 2))
+            async with asyncio.timeout(self._life.drain - rest):
+                await self._settle(self._life.drain - 2 * rest)
         except TimeoutError:
             log.warning("drain.unfinished", seconds=self._life.drain)
         await asyncio.gather(*map(self._drop, list(self._keepers)))
@@ -166,15 +175,14 @@ class Worker:
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Go on with what came back, open what is new, drop the rest (R2, R3)."""
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
-        for partition in set(self._keepers) - partitions:
-            await self._drop(partition)
+        await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()
         for partition in sorted(partitions):
             owned = self.partitions.get(partition)
             if owned is not None and owned.phase is Phase.OPEN:
                 owned.assigned_again()
                 self._source.resume_at(partition, owned.position)
-            elif partition not in self._keepers:
+            elif partition not in self._keepers or self._keepers[partition].done():
                 keeper = asyncio.create_task(self._guard(self._keep(partition)))
                 self._keepers[partition] = keeper
         self._report_ownership()
@@ -189,6 +197,7 @@ class Worker:
                 await self._around.journals.prepare(frozenset({partition}))
                 offset = await owned.open()
                 self._source.resume_at(partition, offset)
+                self._paused.discard(partition)
                 self._report_ownership()
                 attempt = 0
                 await self._run_until_failure(owned)
@@ -201,7 +210,7 @@ class Worker:
             except ForwarderError as error:
                 log.warning("partition.reopens", partition=str(partition), error=str(error))
                 await self._close_failed(owned)
-                if isinstance(error, FencedError):
+                if isinstance(error, JournalError):
                     await self._until_confirmed(partition)
             attempt += 1
             await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
@@ -225,7 +234,7 @@ class Worker:
         self._report_ownership()
 
     async def _until_confirmed(self, partition: Partition) -> None:
-        """Wait until the coordinator, asked after the fence, says this member holds it (R4)."""
+        """Wait until the coordinator, asked after the failure, says this member holds it (R4)."""
         attempt = 0
         while not await self._owns(partition):
             attempt += 1
