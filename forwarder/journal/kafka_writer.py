@@ -74,11 +74,12 @@ class Writer:
             "linger_ms": 0,
         }
         self._producer: Any = None
+        self._spoiled: JournalError | None = None
 
     async def start(self) -> None:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
         self._producer = AIOKafkaProducer(**self._arguments)
-        async with _failures(self._name, START_SECONDS):
+        async with self._step(START_SECONDS):
             await self._producer.start()
 
     async def commit(
@@ -88,7 +89,7 @@ class Writer:
 
         Returns only if it is known to be committed; raises FencedError or JournalError.
         """
-        async with _failures(self._name, TICK_SECONDS):
+        async with self._step(TICK_SECONDS):
             await self._producer.begin_transaction()
             found = await self._send(messages)
             if -1 in found:
@@ -100,7 +101,7 @@ class Writer:
 
     async def prove(self, topic: str, number: int) -> None:
         """Raise FencedError unless this writer could still commit; nothing becomes visible."""
-        async with _failures(self._name, TICK_SECONDS):
+        async with self._step(TICK_SECONDS):
             await self._producer.begin_transaction()
             await self._send([Outgoing(topic, number, b"")])
             await self._producer.abort_transaction()
@@ -110,6 +111,24 @@ class Writer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await kafka_client.close(producer.stop, producer.client.close)
+
+    @asynccontextmanager
+    async def _step(self, seconds: float) -> AsyncIterator[None]:
+        """Bound a step in time; after the first failure every further step fails alike."""
+        if self._spoiled is not None:
+            raise self._spoiled
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except kafka_client.FAILURES as error:
+            self._spoiled = _failure(self._name, seconds, error)
+            raise self._spoiled from error
+        except JournalError as error:
+            self._spoiled = error
+            raise
+        except asyncio.CancelledError:
+            self._spoiled = JournalError(f"{self._name}: a transaction was given up half-way")
+            raise
 
     async def _send(self, messages: Sequence[Outgoing]) -> list[int]:
         sent = []
@@ -123,21 +142,13 @@ class Writer:
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
 
 
-@asynccontextmanager
-async def _failures(name: str, seconds: float) -> AsyncIterator[None]:
-    """Bound a step in time and turn what the client raises into the program's two errors."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except _FENCES as error:
-        text = f"{name}: another owner took over ({kafka_client.describe(error)})"
-        raise FencedError(text) from error
-    except TimeoutError as error:
-        text = f"{name}: Kafka did not finish within {seconds:.0f} s"
-        raise JournalError(text) from error
-    except kafka_client.FAILURES as error:
-        text = f"{name}: {kafka_client.describe(error)}"
-        raise JournalError(text) from error
+def _failure(name: str, seconds: float, error: BaseException) -> JournalError:
+    """Return which of the program's two errors this is."""
+    if isinstance(error, _FENCES):
+        return FencedError(f"{name}: another owner took over ({kafka_client.describe(error)})")
+    if isinstance(error, TimeoutError):
+        return JournalError(f"{name}: Kafka did not finish within {seconds:.0f} s")
+    return JournalError(f"{name}: {kafka_client.describe(error)}")
 
 
 def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
