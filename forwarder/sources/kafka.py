@@ -49,7 +49,7 @@ class KafkaSource:
         self._cluster = cluster or Cluster(settings.kafka, client_id)
         self._names: dict[TopicPartition, Partition] = {}
         self._positioned: set[Partition] = set()
-        self._moved: set[Partition] = set()
+        self._sought: dict[Partition, int] = {}
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
         self._consumer: Any = None
@@ -82,10 +82,14 @@ class KafkaSource:
         # With data buffered the client never suspends, and everything else would starve.
         await asyncio.sleep(0)
         polled = self._result(task)
-        if overdue:
-            self._give_back(polled)
-            return {}
-        return {self._name(tp): records for tp, records in polled.items()}
+        kept = {}
+        for tp, records in polled.items():
+            partition = self._name(tp)
+            if overdue or partition in self._sought:
+                self._give_back(tp, self._sought.get(partition, records[0].offset))
+            else:
+                kept[partition] = records
+        return kept
 
     def resume_at(self, partition: Partition, offset: int) -> None:
         """Seek and go on; nothing happens to a partition that was lost meanwhile."""
@@ -93,7 +97,7 @@ class KafkaSource:
             self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
             self._positioned.add(partition)
-            self._moved.add(partition)
+            self._sought[partition] = offset
 
     def pause(self, partition: Partition) -> None:
         """Return no more; what is buffered is dropped by the client and fetched again."""
@@ -147,7 +151,7 @@ class KafkaSource:
     def hold(self, assigned: Collection[TopicPartition]) -> frozenset[Partition]:
         """Pause what was assigned, at no position yet. Caller: the rebalance, before anyone."""
         self._positioned.clear()
-        self._moved.update(map(self._name, assigned))
+        self._sought.update((self._name(tp), 0) for tp in assigned)
         self._consumer.pause(*assigned)
         for tp in assigned:
             # A partition without a position makes every poll raise (auto.offset.reset=none).
@@ -165,7 +169,7 @@ class KafkaSource:
     # -------------------------------------------------------------------------------- inside
 
     def _ask(self, timeout_ms: int) -> "asyncio.Task[Any]":
-        self._moved.clear()
+        self._sought.clear()
         return asyncio.ensure_future(
             self._consumer.getmany(timeout_ms=timeout_ms, max_records=POLL_RECORDS)
         )
@@ -192,12 +196,14 @@ class KafkaSource:
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
         return f"the input no longer has what was to be read next: {where}"
 
-    def _give_back(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        """Seek back to what arrived while nobody waited: it may have been paused meanwhile."""
-        for tp, records in polled.items():
-            name = self._name(tp)
-            if name not in self._moved and self._assigned(name) is not None:
-                self._consumer.seek(tp, records[0].offset)
+    def _give_back(self, tp: TopicPartition, offset: int) -> None:
+        """Seek back before what arrived while nobody waited, or around a seek.
+
+        Whether it was fetched before the seek or after it cannot be told from the records; read
+        once more it is right in both cases.
+        """
+        if self._assigned(self._name(tp)) is not None:
+            self._consumer.seek(tp, offset)
 
     def _name(self, tp: TopicPartition) -> Partition:
         name = self._names.get(tp)
