@@ -1,0 +1,456 @@
+"""The Kinesis sink against a service that misbehaves on request."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from forwarder.connection import (
+    AccessKeys,
+    AssumedRole,
+    Connection,
+    Credentials,
+    KinesisTarget,
+    PartitionKey,
+    PutMode,
+)
+from forwarder.sinks import kinesis
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.sinks.credentials import Aws
+from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
+from tests.services.fake_kinesis import (
+    Cut,
+    Error,
+    FakeClock,
+    FakeKinesis,
+    Lost,
+    Partial,
+    Record,
+    Silent,
+    batch,
+)
+
+# The HTTP client would rather be given a file than one piece of 5 MiB, which is copied in 1 ms.
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+
+KEYS = AccessKeys("AKIA", "secret")
+ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
+EIGHT = [batch(number) for number in range(8)]
+HOUR = 3600.0
+Open = Callable[..., KinesisSink]
+
+
+@pytest.fixture
+async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeKinesis]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    service = FakeKinesis()
+    await service.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+async def opened(fake: FakeKinesis) -> AsyncIterator[Open]:
+    aws = Aws(fake.clock)
+    sinks: list[KinesisSink] = []
+
+    def make(
+        put: PutMode = PutMode.RECORDS,
+        credentials: Credentials = KEYS,
+        partition_key: PartitionKey = PartitionKey.DEVICE,
+    ) -> KinesisSink:
+        target = KinesisTarget("acme", "eu-west-1", partition_key=partition_key, put=put)
+        connection = Connection(name="acme", sink=target, credentials=credentials)
+        sinks.append(KinesisSink(connection, target, aws))
+        return sinks[-1]
+
+    yield make
+    for sink in sinks:
+        await sink.close()
+    await aws.close()
+    assert asyncio.all_tasks() - tasks_of_the_server() == {asyncio.current_task()}
+
+
+def tasks_of_the_server() -> set["asyncio.Task[object]"]:
+    return {task for task in asyncio.all_tasks() if "RequestHandler" in repr(task)}
+
+
+def kinds(outcomes: "list[Outcome] | tuple[Outcome, ...]") -> list[Kind]:
+    return [outcome.kind for outcome in outcomes]
+
+
+async def put(sink: KinesisSink, number: int = 8) -> list[Outcome]:
+    return list(await sink.put([batch(n) for n in range(number)]))
+
+
+async def arrival(fake: FakeKinesis, calls: int) -> None:
+    """Wait until so many calls have arrived."""
+    while len(fake.calls) < calls:  # noqa: ASYNC110  # the fake only counts
+        await asyncio.sleep(0.001)
+
+
+async def test_a_failed_record_is_told_from_those_stored(opened: Open, fake: FakeKinesis) -> None:
+    codes = {1: "ProvisionedThroughputExceededException", 4: "InternalFailure", 6: "NewThing"}
+    fake.answers("PutRecords", Partial(codes))
+    outcomes = await put(opened())
+    expected = [Kind.DELIVERED] * 8
+    expected[1], expected[4], expected[6] = Kind.THROTTLED, Kind.TRANSIENT, Kind.TRANSIENT
+    assert kinds(outcomes) == expected
+    assert [outcomes[n].code for n in (1, 4, 6)] == [
+        "ProvisionedThroughputExceeded",
+        "InternalFailure",
+        "Other",
+    ]
+    assert len(fake.stored) == 5
+    assert fake.actions() == ["PutRecords"]
+
+
+@pytest.mark.parametrize("code", ["KMSAccessDeniedException", "KMSNotFoundException"])
+async def test_a_key_failing_for_one_record_waits_for_a_person(
+    opened: Open, fake: FakeKinesis, code: str
+) -> None:
+    fake.answers("PutRecords", Partial({0: code}))
+    outcomes = await put(opened(), 2)
+    assert kinds(outcomes) == [Kind.CONFIGURATION, Kind.DELIVERED]
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        (Kind.THROTTLED, Error("ProvisionedThroughputExceededException")),
+        (Kind.THROTTLED, Error("ThrottlingException")),
+        (Kind.THROTTLED, Error("KMSThrottlingException")),
+        (Kind.THROTTLED, Error("LimitExceededException")),
+        (Kind.TRANSIENT, Error("InternalFailure", 500)),
+        (Kind.TRANSIENT, Error("ServiceUnavailable", 503)),
+        (Kind.TRANSIENT, Error("", 429)),
+        (Kind.TRANSIENT, Error("", 502)),
+        (Kind.TRANSIENT, Lost(stored=False)),
+        (Kind.TRANSIENT, Lost(stored=True)),
+        (Kind.CONFIGURATION, Error("AccessDeniedException")),
+        (Kind.CONFIGURATION, Error("ResourceNotFoundException")),
+        (Kind.CONFIGURATION, Error("ResourceInUseException")),
+        (Kind.CONFIGURATION, Error("KMSDisabledException")),
+        (Kind.CONFIGURATION, Error("UnrecognizedClientException")),
+        (Kind.CONFIGURATION, Error("NewThing", 418)),
+    ],
+)
+@pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
+async def test_a_failed_call_answers_for_its_batches(
+    opened: Open, fake: FakeKinesis, expected: Kind, answer: Error | Lost, mode: PutMode
+) -> None:
+    action = "PutRecord" if mode is PutMode.RECORD else "PutRecords"
+    sink = opened(mode)
+    fake.answers(action, answer)
+    assert kinds(await put(sink, 1)) == [expected]
+    assert fake.actions() == [action]
+    assert await put(sink, 1) == [DELIVERED]
+
+
+async def test_a_service_that_is_not_there_is_waited_for(opened: Open, fake: FakeKinesis) -> None:
+    await fake.stop()
+    (outcome,) = await put(opened(), 1)
+    assert (outcome.kind, outcome.code) == (Kind.TRANSIENT, "Unanswered")
+    assert "EndpointConnectionError" in outcome.error
+
+
+async def test_a_lost_answer_is_put_again_as_the_same_bytes(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    sink = opened()
+    fake.answers("PutRecords", Lost(stored=True))
+    assert kinds(await put(sink, 1)) == [Kind.TRANSIENT]
+    assert await put(sink, 1) == [DELIVERED]
+    first, second = fake.stored
+    assert first == second
+
+
+async def test_silence_ends_with_the_call(
+    opened: Open, fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinesis, "CALL_SECONDS", 0.01)
+    heard = asyncio.Event()
+    fake.answers("PutRecords", Silent(heard))
+    (outcome,) = await put(opened(), 1)
+    heard.set()
+    assert outcome.kind is Kind.TRANSIENT
+
+
+@pytest.mark.parametrize("named", [0, 7])
+async def test_an_answer_for_fewer_records_acknowledges_none(
+    opened: Open, fake: FakeKinesis, named: int
+) -> None:
+    fake.answers("PutRecords", Cut(named))
+    outcomes = await put(opened())
+    assert kinds(outcomes) == [Kind.TRANSIENT] * 8
+
+
+@pytest.mark.parametrize("culprits", [{0}, {7}, {3}, {2, 3}, {0, 7}, {1, 4, 6}, set(range(7))])
+async def test_what_is_refused_for_good_is_found_among_the_rest(
+    opened: Open, fake: FakeKinesis, culprits: set[int]
+) -> None:
+    bad = {batch(n).payload for n in culprits}
+    fake.refuses = lambda record: record.data in bad
+    outcomes = await put(opened())
+    assert [n for n, outcome in enumerate(outcomes) if outcome.kind is Kind.REFUSED] == sorted(
+        culprits
+    )
+    assert [n for n, outcome in enumerate(outcomes) if outcome == DELIVERED] == sorted(
+        set(range(8)) - culprits
+    )
+    assert set(fake.values()) == {one.payload for one in EIGHT} - bad
+    assert len(fake.stored) == 8 - len(culprits)
+
+
+async def test_one_culprit_among_500_takes_19_calls(opened: Open, fake: FakeKinesis) -> None:
+    bad = batch(321).payload
+    fake.refuses = lambda record: record.data == bad
+    outcomes = await put(opened(), 500)
+    assert kinds(outcomes).count(Kind.DELIVERED) == 499
+    assert outcomes[321].kind is Kind.REFUSED
+    assert len(fake.calls) <= 19
+
+
+async def test_a_refusal_never_quotes_what_was_sent(opened: Open, fake: FakeKinesis) -> None:
+    fake.refuses = lambda _: True
+    (outcome,) = await put(opened(), 1)
+    assert (outcome.kind, outcome.code) == (Kind.REFUSED, "Validation")
+    assert "a-secret" not in outcome.error
+
+
+async def test_a_setting_that_refuses_everything_ends_the_search(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.refuses = lambda _: True
+    outcomes = await put(opened(), 500)
+    assert set(kinds(outcomes)) == {Kind.REFUSED, Kind.CONFIGURATION}
+    assert len(fake.calls) == 1 + kinesis.BISECT_REQUESTS
+
+
+async def test_too_many_culprits_for_one_put_leave_the_rest_for_the_next(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.refuses = lambda record: int(record.data[10:-1]) % 3 == 1
+    outcomes = await put(opened(), 500)
+    assert {Kind.DELIVERED, Kind.REFUSED, Kind.TRANSIENT} == set(kinds(outcomes))
+    assert len(fake.calls) == 1 + kinesis.BISECT_REQUESTS
+
+
+async def test_trouble_during_a_search_is_told_of_its_part_alone(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.answers("PutRecords", Error("ValidationException"), Error("InternalFailure", 500))
+    assert kinds(await put(opened())) == [Kind.TRANSIENT] * 4 + [Kind.DELIVERED] * 4
+
+
+async def test_a_record_at_the_limit_goes_and_one_byte_more_is_refused(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fits = batch(1, b"x" * (1_048_576 - 32))
+    over = batch(2, b"x" * (1_048_576 - 31))
+    assert kinds(list(await opened().put([fits, over, batch(3)]))) == [
+        Kind.DELIVERED,
+        Kind.REFUSED,
+        Kind.DELIVERED,
+    ]
+    assert len(fake.stored) == 2
+
+
+async def test_denied_put_records_become_put_record_at_once(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.denied.add("PutRecords")
+    sink = opened(PutMode.AUTO)
+    assert await put(sink) == [DELIVERED] * 8
+    assert fake.actions() == ["PutRecords"] + ["PutRecord"] * 8
+    assert sorted(fake.values()) == [one.payload for one in EIGHT]
+    assert sink.max_batches == kinesis.RECORD_BATCHES
+
+
+async def test_a_denial_of_put_records_is_believed_for_an_hour(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.denied.add("PutRecords")
+    sink = opened(PutMode.AUTO)
+    await put(sink, 1)
+    fake.denied.clear()
+    fake.calls.clear()
+    fake.clock.now += HOUR - 1
+    await put(sink, 1)
+    fake.clock.now += 1
+    await put(sink, 1)
+    await put(sink, 1)
+    assert fake.actions() == ["PutRecord", "PutRecords", "PutRecords"]
+    assert sink.max_batches == 500
+
+
+async def test_put_records_alone_is_enough_for_auto(opened: Open, fake: FakeKinesis) -> None:
+    fake.denied.add("PutRecord")
+    assert await put(opened(PutMode.AUTO)) == [DELIVERED] * 8
+    assert fake.actions() == ["PutRecords"]
+
+
+async def test_with_both_denied_a_person_is_told_and_either_may_come(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    fake.denied.update({"PutRecord", "PutRecords"})
+    sink = opened(PutMode.AUTO)
+    outcomes = await put(sink, 100)
+    assert set(kinds(outcomes)) == {Kind.CONFIGURATION}
+    assert "allow kinesis:PutRecord, kinesis:PutRecords or both" in outcomes[0].error
+    # One call at a time may be under way in each slot when the first denial arrives.
+    assert len(fake.calls) <= 1 + kinesis.IN_FLIGHT
+    fake.denied.remove("PutRecords")
+    assert await put(sink, 1) == [DELIVERED]
+
+
+@pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
+async def test_a_chosen_action_is_never_replaced(
+    opened: Open, fake: FakeKinesis, mode: PutMode
+) -> None:
+    action = "PutRecord" if mode is PutMode.RECORD else "PutRecords"
+    fake.denied.add(action)
+    (outcome,) = await put(opened(mode), 1)
+    assert outcome.kind is Kind.CONFIGURATION
+    assert f"allow kinesis:{action} on the stream, or set put: auto" in outcome.error
+    assert fake.actions() == [action]
+
+
+async def test_put_record_runs_16_at_a_time(opened: Open, fake: FakeKinesis) -> None:
+    sink = opened(PutMode.RECORD)
+    heard = asyncio.Event()
+    fake.answers("PutRecord", *[Silent(heard)] * 100)
+    puts = asyncio.gather(put(sink, 50), put(sink, 50))
+    await arrival(fake, kinesis.IN_FLIGHT)
+    heard.set()
+    await puts
+    assert fake.most_at_once == kinesis.IN_FLIGHT
+    assert len(fake.stored) == 100
+
+
+async def test_put_record_passes_the_last_number_of_the_device(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    sink = opened(PutMode.RECORD)
+    for number in (1, 2, 1, 1):
+        await sink.put([batch(number)])
+    assert [call.after for call in fake.calls] == [None, None, f"{1:021d}", f"{3:021d}"]
+
+
+async def test_a_number_that_the_stream_refuses_is_dropped(opened: Open, fake: FakeKinesis) -> None:
+    sink = opened(PutMode.RECORD)
+    await put(sink, 1)
+    fake.refuses_after.add(f"{1:021d}")
+    assert await put(sink, 1) == [DELIVERED]
+    assert [call.after for call in fake.calls] == [None, f"{1:021d}", None]
+
+
+@pytest.mark.parametrize(
+    ("expected", "rule"),
+    [
+        ("0" * 31 + "1", PartitionKey.DEVICE),
+        ("42", PartitionKey.MPID),
+        ("00000000-0000-0000-0000-000000000001", PartitionKey.BATCH),
+    ],
+)
+@pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
+async def test_records_carry_the_configured_key(
+    opened: Open, fake: FakeKinesis, expected: str, rule: PartitionKey, mode: PutMode
+) -> None:
+    one = batch(1, mpid="42")
+    assert await opened(mode, partition_key=rule).put([one]) == [DELIVERED]
+    assert fake.stored == [Record(expected, one.payload)]
+
+
+async def test_an_expired_token_is_renewed_within_the_put(opened: Open, fake: FakeKinesis) -> None:
+    sink = opened(credentials=ROLE)
+    await put(sink, 1)
+    fake.expired.add("ASIA1")
+    assert await put(sink, 2) == [DELIVERED] * 2
+    assert fake.actions() == [
+        *("AssumeRole", "PutRecords"),
+        *("PutRecords", "AssumeRole", "PutRecords"),
+    ]
+    assert fake.calls[-1].signed_by.startswith("ASIA")
+    assert fake.calls[-1].signed_by != "ASIA1"
+
+
+async def test_concurrent_puts_renew_an_expired_token_once(opened: Open, fake: FakeKinesis) -> None:
+    sink = opened(credentials=ROLE)
+    await put(sink, 1)
+    fake.expired.add("ASIA1")
+    assert await asyncio.gather(*(put(sink, 1) for _ in range(10))) == [[DELIVERED]] * 10
+    assert fake.actions().count("AssumeRole") == 2
+
+
+async def test_a_token_that_stays_rejected_is_a_matter_for_a_person(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    sink = opened(credentials=ROLE)
+    await put(sink, 1)
+    fake.calls.clear()
+    fake.answers("PutRecords", *[Error("UnrecognizedClientException")] * 4)
+    assert kinds(await put(sink, 2)) == [Kind.CONFIGURATION] * 2
+    assert fake.actions() == ["PutRecords", "AssumeRole", "PutRecords"]
+    assert kinds(await put(sink, 2)) == [Kind.CONFIGURATION] * 2
+    assert fake.actions().count("AssumeRole") == 1
+
+
+async def test_a_refused_role_answers_from_memory(opened: Open, fake: FakeKinesis) -> None:
+    fake.denied.add("AssumeRole")
+    sink = opened(PutMode.AUTO, credentials=ROLE)
+    for _ in range(3):
+        outcomes = await put(sink, 2)
+        assert kinds(outcomes) == [Kind.CONFIGURATION] * 2
+        assert "cannot assume arn:aws:iam::111122223333:role/r" in outcomes[0].error
+    assert fake.actions() == ["AssumeRole"]
+    fake.denied.clear()
+    fake.clock.now += 30
+    assert await put(sink, 2) == [DELIVERED] * 2
+
+
+async def test_a_put_that_is_cancelled_leaves_nothing_running(
+    opened: Open, fake: FakeKinesis
+) -> None:
+    heard = asyncio.Event()
+    fake.answers("PutRecord", *[Silent(heard)] * 4)
+    sink = opened(PutMode.RECORD)
+    call = asyncio.create_task(put(sink, 4))
+    await arrival(fake, 4)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    heard.set()
+    assert await put(sink, 1) == [DELIVERED]
+
+
+def test_sequences_forget_the_key_put_longest_ago() -> None:
+    last = Sequences(size=2)
+    for key, number in ((b"a", "1"), (b"b", "2"), (b"a", "3"), (b"c", "4")):
+        last.put(key, number)
+    assert [last.get(key) for key in (b"a", b"b", b"c")] == ["3", None, "4"]
+    last.forget(b"a")
+    last.forget(b"never")
+    assert last.get(b"a") is None
+
+
+def test_a_choice_is_made_by_setting_and_experience() -> None:
+    clock = FakeClock()
+    for mode, together in ((PutMode.RECORD, False), (PutMode.RECORDS, True)):
+        choice = Choice(mode)
+        assert choice.together(clock.now) is together
+        assert choice.together_denied(clock.now) is False
+        assert choice.together(clock.now) is together
+    auto = Choice(PutMode.AUTO)
+    assert auto.together(0.0)
+    assert auto.together_denied(0.0)
+    assert not auto.together(HOUR - 1)
+    auto.single_denied()
+    assert auto.together(1.0)
