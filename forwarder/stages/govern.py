@@ -51,9 +51,11 @@ class Governance:
     def _shrink(self, kept: _Object) -> None:
         """Leave of two objects only what is always forwarded."""
         if not self._settings.include_metadata and "application_info" in kept:
-            package = _members(kept.pop("application_info")).get("package")
+            package = _members(kept["application_info"]).get("package")
             if package is not None and bytes(package) != rawjson.NULL:
                 kept["application_info"] = Raw(rawjson.encode({"package": package}))
+            else:
+                del kept["application_info"]
         if not self._located and "context" in kept:
             inner = _members(kept["context"])
             if inner.pop("location", None) is not None:

@@ -1,0 +1,126 @@
+"""Build events, uploads, records and connections in few words."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, Match, Settings
+from forwarder.model import Batch, Collected, Partition
+from forwarder.pipeline import Pipeline, compile_lane
+
+DATA = Path(__file__).parent / "data"
+PARTITION = Partition("raw-events", 3)
+NOW = 4_000_000_000_000
+"""Wall clock of tests that are not about it, in milliseconds: later than any record."""
+START = 1_700_000_000_000
+"""Record time of the first record."""
+
+Json = dict[str, Any]
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Rec:
+    """A record as a source hands it over."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+def event(kind: str = "custom_event", **fields: object) -> Json:
+    """Return an event with these fields in its ``data``."""
+    return {"data": fields, "event_type": kind}
+
+
+def upload(*events: Json, device: str = "d1", **context: object) -> Json:
+    """Return an upload of a device."""
+    return {"events": list(events), "mp_deviceid": device, **context}
+
+
+def encoded(value: object) -> bytes:
+    """Return JSON as most SDKs write it."""
+    if isinstance(value, bytes):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def records(*uploads: object, start: int = 0, step: int = 1000, at: int = START) -> list[Rec]:
+    """Return one record per upload (JSON, bytes or None), ``step`` milliseconds apart."""
+    return [
+        Rec(start + i, at + i * step, None if value is None else encoded(value))
+        for i, value in enumerate(uploads)
+    ]
+
+
+def connection(
+    name: str = "lane",
+    *,
+    match: Match | None = None,
+    batching: Batching | None = None,
+    sink: KinesisTarget | FileTarget | None = None,
+    **settings: Any,  # noqa: ANN401  # the settings are of several types
+) -> Connection:
+    """Return a connection with these settings."""
+    return Connection(
+        name,
+        sink or FileTarget("out"),
+        match=match or Match(),
+        batching=batching or Batching(),
+        settings=Settings(**settings),
+    )
+
+
+def pipeline(*connections: Connection, read: int = 0) -> Pipeline:
+    """Return a pipeline of these connections."""
+    return Pipeline(PARTITION, [compile_lane(c) for c in connections], read)
+
+
+def run(
+    connections: Connection | Iterable[Connection],
+    polls: Sequence[Rec] | Sequence[Sequence[Rec]],
+    now: int = NOW,
+) -> Collected:
+    """Feed one poll, or several, and close everything; return all that came out."""
+    chosen = [connections] if isinstance(connections, Connection) else list(connections)
+    fed = pipeline(*chosen)
+    parts: list[Sequence[Rec]] = []
+    for poll in polls:
+        if isinstance(poll, Rec):
+            parts = [[one for one in polls if isinstance(one, Rec)]]
+            break
+        parts.append(poll)
+    return merged([*(fed.collect(part, now) for part in parts), fed.finish(now)])
+
+
+def merged(outcomes: Iterable[Collected]) -> Collected:
+    """Return several outcomes as one."""
+    whole = Collected()
+    for one in outcomes:
+        whole.batches += one.batches
+        whole.closings += one.closings
+        whole.dead_letters += one.dead_letters
+        for name in ("records", "uploads", "events", "tombstones", "unmatched"):
+            setattr(whole, name, getattr(whole, name) + getattr(one, name))
+        _add(whole.accepted, one.accepted)
+        _add(whole.filtered, one.filtered)
+        _add(whole.closed, one.closed)
+    return whole
+
+
+def documents(batches: Iterable[Batch]) -> list[Json]:
+    """Return the batches' documents."""
+    return [json.loads(batch.payload) for batch in batches]
+
+
+def sample(name: str) -> Json:
+    """Return a real document from ``tests/data``."""
+    content: Json = json.loads((DATA / name).read_text())
+    return content
+
+
+def _add(whole: dict[K, int], part: dict[K, int]) -> None:
+    for key, count in part.items():
+        whole[key] = whole.get(key, 0) + count

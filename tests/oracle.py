@@ -1,0 +1,345 @@
+"""Say what must come out, from the documents alone: shares no code with the stages.
+
+Numbers are kept as the text they came in, objects as ordered pairs would be: a plain dict keeps
+their order. Everything is done one event at a time and as simply as can be.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forwarder.connection import Connection, Settings
+from tests.builders import Rec
+
+
+@dataclass(frozen=True)
+class Number:
+    """A JSON number, as exact as its text."""
+
+    text: str
+
+
+Position = tuple[int, int]
+
+SWITCHES = {
+    "send_lifecycle_events": "session_start session_end application_state_transition first_run",
+    "send_screen_views": "screen_view",
+    "send_crash_events": "crash_report breadcrumb",
+    "send_network_performance_events": "network_performance",
+    "send_custom_events": "custom_event",
+    "send_push_registrations_and_receipts": "push_registration push_message push_reaction",
+    "send_profile_change_events": "profile",
+    "send_commerce_events": "commerce_event",
+    "include_user_attribute_change_events": "user_attribute_change",
+    "include_user_identity_change_events": "user_identity_change",
+    "send_validation_results": "validation_result",
+    "": "opt_out uninstall pre_attribution",
+}
+SWITCH_OF = {kind: switch for switch, kinds in SWITCHES.items() for kind in kinds.split()}
+KNOWN = set(
+    "source_request_id events device_info application_info user_attributes environment api_key "
+    "deleted_user_attributes user_identities api_keys ip integration_attributes context mpid "
+    "partner_identity partner_identities source_info mp_deviceid attribution_info batch_id "
+    "timestamp_unixtime_ms origin_mpid sdk_version consent_state job_id message_id message_type "
+    "schema_version unique_id system_notifications".split()
+)
+OURS = (
+    "message_id",
+    "message_type",
+    "schema_version",
+    "batch_id",
+    "timestamp_unixtime_ms",
+    "unique_id",
+)
+DEVICE_IDS = (
+    "android_uuid android_advertising_id ios_idfv ios_advertising_id roku_advertising_id "
+    "fire_advertising_id amp_id microsoft_advertising_id roku_publisher_id "
+    "microsoft_publisher_id"
+).split()
+
+
+def exact(text: bytes | str) -> Any:  # noqa: ANN401  # any JSON value
+    """Return a JSON value with its numbers as text; raises ValueError."""
+    return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+@dataclass
+class Seen:
+    """One upload: where it stands and what it says."""
+
+    offset: int
+    first: int
+    time: int
+    clock: int
+    content: dict[str, Any]
+    events: list[Any]
+
+    @property
+    def slots(self) -> int:
+        """Return how many positions it takes."""
+        return max(len(self.events), 1)
+
+
+def uploads_of(value: bytes) -> list[dict[str, Any]] | None:
+    """Return the uploads of a record, None if it belongs to the dead letters."""
+    try:
+        content = exact(value.decode())
+    except (ValueError, RecursionError):
+        return None
+    many = content if isinstance(content, list) else [content]
+    return many if many and all(_is_upload(one) for one in many) else None
+
+
+def _is_upload(one: object) -> bool:
+    if not isinstance(one, dict) or ("event_type" in one and "data" in one):
+        return False
+    events = one.get("events") or []
+    listed = one.get("events") is None or isinstance(one["events"], list)
+    return listed and all(isinstance(e, dict) for e in events) and bool(KNOWN & set(one))
+
+
+def read(records: Iterable[Rec], now: int) -> tuple[list[Seen], list[int]]:
+    """Return all uploads in order, and the offsets of the rejected records."""
+    seen: list[Seen] = []
+    rejected: list[int] = []
+    clock = 0
+    for record in records:
+        clock = max(clock, min(record.timestamp, now))
+        if record.value is None:
+            continue
+        many = uploads_of(record.value)
+        if many is None:
+            rejected.append(record.offset)
+            continue
+        first = 0
+        for content in many:
+            events = content.get("events") or []
+            seen.append(Seen(record.offset, first, record.timestamp, clock, content, events))
+            first += seen[-1].slots
+    return seen, rejected
+
+
+def matches(content: dict[str, Any], connection: Connection) -> bool:
+    """Tell whether the connection wants the upload."""
+    match = connection.match
+    keys = [content.get("api_key"), *(content.get("api_keys") or [])]
+    told = (
+        (match.environment, [content.get("environment") or "production"]),
+        (match.application, [_dig(content, "application_info", "package")]),
+        (match.platform, [str(_dig(content, "device_info", "platform") or "").lower()]),
+        (match.api_key, keys),
+    )
+    return all(wanted is None or wanted & set(found) for wanted, found in told)
+
+
+def wanted(event: dict[str, Any], settings: Settings) -> bool:
+    """Tell whether the settings let the event pass."""
+    kind = event.get("event_type")
+    if not isinstance(kind, str) or kind not in SWITCH_OF:
+        return settings.send_unknown_events
+    return not SWITCH_OF[kind] or bool(getattr(settings, SWITCH_OF[kind]))
+
+
+def device(seen: Seen) -> tuple[object, ...]:
+    """Return whose upload it is, as anything that can be compared."""
+    content = seen.content
+    ids = [content.get("mp_deviceid")]
+    ids += [_dig(content, "device_info", name) for name in DEVICE_IDS]
+    found = next((_text(one) for one in ids if one is not None and one != ""), "")
+    mpid = _text(content.get("mpid"))
+    if not found and not mpid:
+        return ("own", seen.offset, seen.first)
+    environment = content.get("environment") or "production"
+    return (environment, _text(_dig(content, "application_info", "package")), found, mpid)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Number):
+        return value.text
+    return "" if value is None else str(value)
+
+
+def _dig(content: dict[str, Any], *path: str) -> Any:  # noqa: ANN401  # any JSON value
+    found: Any = content
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def governed(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the event as the settings have it forwarded."""
+    data = event.get("data")
+    if not isinstance(data, dict):
+        return event
+    data = dict(data)
+    if not settings.include_location_information:
+        data.pop("location", None)
+        if isinstance(data.get("breadcrumbs"), list):
+            data["breadcrumbs"] = [_crumb(crumb) for crumb in data["breadcrumbs"]]
+    return {**event, "data": _strings(data) if settings.int64_as_string else data}
+
+
+def _crumb(crumb: object) -> object:
+    if not isinstance(crumb, dict):
+        return crumb
+    left = {key: value for key, value in crumb.items() if key != "location"}
+    if isinstance(left.get("data"), dict):
+        left["data"] = {k: v for k, v in left["data"].items() if k != "location"}
+    return left
+
+
+def _strings(fields: dict[str, Any]) -> dict[str, Any]:
+    quoted = {}
+    for key, value in fields.items():
+        whole = isinstance(value, Number) and not set(value.text) & set(".eE")
+        named = key in {"event_id", "session_id", "mpid", "batch_id"}
+        quoted[key] = value.text if whole and named else value
+    return quoted
+
+
+def events(records: Iterable[Rec], connection: Connection, now: int) -> dict[Position, Any]:
+    """Return every event the connection must forward, by position."""
+    return {
+        (seen.offset, seen.first + i): governed(one, connection.settings)
+        for seen in read(records, now)[0]
+        if matches(seen.content, connection)
+        for i, one in enumerate(seen.events)
+        if wanted(one, connection.settings)
+    }
+
+
+@dataclass
+class Pile:
+    """An open window of the oracle."""
+
+    deadline: int
+    context: dict[str, Any] = field(default_factory=dict)
+    identities_ms: int = 0
+    newest_ms: int = 0
+    events: list[Any] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
+
+    def learn(self, seen: Seen) -> None:
+        """Merge a newer upload's context."""
+        new = {k: v for k, v in seen.content.items() if v is not None and k != "events"}
+        old = self.context
+        merged = {**new, **{k: v for k, v in old.items() if k not in new}}
+        if "system_notifications" in old and "system_notifications" in new:
+            merged["system_notifications"] = (
+                old["system_notifications"] + new["system_notifications"]
+            )
+        if "deleted_user_attributes" in old:
+            set_again = new.get("user_attributes", {})
+            gone = [n for n in old["deleted_user_attributes"] if n not in set_again]
+            gone += new.get("deleted_user_attributes", [])
+            merged["deleted_user_attributes"] = list(dict.fromkeys(gone))
+        if "user_identities" in new:
+            self.identities_ms = seen.time
+        self.newest_ms = seen.time
+        self.context = merged
+
+
+@dataclass
+class Expected:
+    """A document but for its ids, and where its events came from."""
+
+    content: dict[str, Any]
+    positions: list[Position]
+
+
+def documents(
+    records: Sequence[Rec], connection: Connection, now: int
+) -> list[Expected]:
+    """Return the documents of a connection that sends batches or single events."""
+    settings, done = connection.settings, list[Pile]()
+    piles: dict[object, Pile] = {}
+    for seen in read(records, now)[0]:
+        if not matches(seen.content, connection):
+            continue
+        key = device(seen)
+        if key in piles and piles[key].deadline <= seen.clock:
+            done.append(piles.pop(key))
+        chosen = [
+            (i, governed(one, settings))
+            for i, one in enumerate(seen.events)
+            if wanted(one, settings)
+        ]
+        if not chosen and not settings.send_batches_without_events:
+            if key in piles:
+                piles[key].learn(seen)
+            continue
+        for i, one in chosen or [(0, None)]:
+            pile = piles.setdefault(key, Pile(seen.clock + connection.batching.max_age_ms))
+            if not pile.positions or pile.positions[-1] < (seen.offset, seen.first):
+                pile.learn(seen)
+            pile.positions.append((seen.offset, seen.first + i))
+            pile.events += [one] if chosen else []
+            if not settings.send_as_batch or len(pile.events) == connection.batching.max_events:
+                done.append(piles.pop(key))
+    done += piles.values()
+    return [Expected(content(pile, settings), pile.positions) for pile in done]
+
+
+def content(pile: Pile, settings: Settings) -> dict[str, Any]:
+    """Return what a document says, ids apart."""
+    ours: dict[str, Any] = {
+        "events": pile.events,
+        "message_type": "events",
+        "schema_version": Number("2"),
+        "timestamp_unixtime_ms": Number(str(pile.newest_ms)),
+    }
+    if settings.unique_id is not None:
+        ours["unique_id"] = settings.unique_id
+    context = {k: v for k, v in pile.context.items() if k not in {*OURS, "api_key", "api_keys"}}
+    _leave_out(context, settings)
+    if isinstance(context.get("user_identities"), dict):
+        context["user_identities"] = [
+            {
+                "identity_type": "customer_id" if kind == "customerid" else kind,
+                "identity": _text(identity),
+                "timestamp_unixtime_ms": Number(str(pile.identities_ms)),
+            }
+            for kind, identity in context["user_identities"].items()
+            if identity is not None
+        ]
+    if settings.include_system_notifications:
+        context.setdefault("system_notifications", [])
+    for path in settings.metadata_field_exclusion:
+        _remove(context, path.split("."))
+    return {**ours, **(_strings(context) if settings.int64_as_string else context)}
+
+
+def _leave_out(context: dict[str, Any], settings: Settings) -> None:
+    keep = {
+        "mp_deviceid": settings.include_mp_deviceid,
+        "device_info": settings.include_metadata,
+        "source_info": settings.include_metadata,
+        "user_identities": settings.include_user_identities,
+        "consent_state": settings.include_consent_state,
+        "system_notifications": settings.include_system_notifications,
+    }
+    for name in [name for name, kept in keep.items() if not kept]:
+        context.pop(name, None)
+    if not settings.include_metadata and "application_info" in context:
+        package = _dig(context, "application_info", "package")
+        if package is None:
+            del context["application_info"]
+        else:
+            context["application_info"] = {"package": package}
+    located = settings.include_event_batch_location and settings.include_location_information
+    if isinstance(context.get("context"), dict) and not located:
+        context["context"] = {k: v for k, v in context["context"].items() if k != "location"}
+
+
+def _remove(fields: dict[str, Any], path: list[str]) -> None:
+    name, *rest = path
+    if rest and isinstance(fields.get(name), dict):
+        fields[name] = dict(fields[name])
+        _remove(fields[name], rest)
+    elif not rest:
+        fields.pop(name, None)

@@ -1,0 +1,210 @@
+"""What holds for every stream, however it is cut, stopped and begun again."""
+
+import dataclasses
+import json
+from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forwarder.connection import Batching, Connection, KinesisTarget
+from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position
+from forwarder.pipeline import Pipeline
+from forwarder.stages.shapes import digest
+from tests import builders, oracle, streams
+from tests.builders import NOW, Rec, connection
+
+_THOROUGH = settings(max_examples=250, deadline=None)
+_FILTERS: list[dict[str, Any]] = [
+    {},
+    {"send_screen_views": False, "include_location_information": False},
+    {"send_custom_events": False, "send_batches_without_events": True},
+    {"send_unknown_events": False, "send_lifecycle_events": False},
+]
+_CONNECTIONS = st.builds(
+    lambda mode, kept, batching: connection(batching=batching, **mode, **kept),
+    st.sampled_from(streams.MODES),
+    st.sampled_from(_FILTERS),
+    streams.BATCHINGS,
+)
+
+
+def forwarded(batches: list[Batch]) -> list[str]:
+    """Return all events of the batches, in an order of their own."""
+    found = [event for b in batches for event in oracle.exact(b.payload)["events"]]
+    return sorted(json.dumps(event, default=str) for event in found)
+
+
+def wanted(records: list[Rec], chosen: Connection) -> list[str]:
+    """Return the events the oracle wants forwarded, in the same order."""
+    events = oracle.events(records, chosen, NOW).values()
+    return sorted(json.dumps(event, default=str) for event in events)
+
+
+def in_order(batches: list[Batch]) -> bool:
+    """Tell whether per window key no batch begins before the last one's end."""
+    last: dict[bytes, Position] = defaultdict(lambda: LOWEST)
+    for batch in batches:
+        if not last[batch.window_key] < batch.first <= batch.last:
+            return False
+        last[batch.window_key] = batch.last
+    return True
+
+
+@_THOROUGH
+@given(streams.streams(), _CONNECTIONS)
+def test_every_kept_event_is_in_exactly_one_batch(drawn: list[Rec], chosen: Connection) -> None:
+    out = builders.run(chosen, drawn)
+    assert wanted(drawn, chosen) == forwarded(out.batches)
+    assert oracle.read(drawn, NOW)[1] == [letter.offset for letter in out.dead_letters]
+    assert in_order(out.batches)
+
+
+@_THOROUGH
+@given(streams.streams(), _CONNECTIONS, st.lists(st.integers(0, 4), max_size=20))
+def test_cutting_polls_anywhere_gives_the_same_batches(
+    drawn: list[Rec], chosen: Connection, sizes: list[int]
+) -> None:
+    whole = builders.run(chosen, drawn).batches
+    cut = builders.run(chosen, streams.cut(drawn, sizes)).batches
+    assert Counter(map(_plain, whole)) == Counter(map(_plain, cut))
+
+
+def _plain(batch: Batch) -> tuple[object, ...]:
+    return msgspec.structs.astuple(batch)
+
+
+@_THOROUGH
+@given(streams.streams(), streams.BATCHINGS, st.integers(250, 900))
+def test_parts_of_a_split_batch_fit_and_join_back(
+    drawn: list[Rec], batching: Batching, limit: int
+) -> None:
+    small = connection(
+        batching=batching, sink=KinesisTarget("s", "us-east-1", max_record_bytes=limit)
+    )
+    out = builders.run(small, drawn)
+    assert all(len(b.payload) + 32 <= limit for b in out.batches)
+    letters = [x for x in out.dead_letters if x.connection]
+    lost = [e for x in letters for e in oracle.exact(x.value)["events"]]
+    found = forwarded(out.batches) + [json.dumps(event, default=str) for event in lost]
+    assert wanted(drawn, small) == sorted(found)
+    assert in_order(out.batches)
+    assert len(out.batches) == len({b.id for b in out.batches})
+
+
+class Journal:
+    """The least a journal has to keep for one lane, and a process that can die."""
+
+    def __init__(self, chosen: Connection) -> None:
+        self.chosen = chosen
+        self.committed: list[Batch] = []
+        self.letters: list[int] = []
+        self.closed: dict[bytes, Position] = {}
+        self.held: list[Held] = []
+        self.need: Position = (0, 0)
+        self.read = 0
+        self.base_read = 0
+        self.keying: list[tuple[str, Position]] = []
+        self.open()
+
+    def open(self) -> None:
+        """Begin again with what was committed (O4 to O8)."""
+        self.pipeline: Pipeline = builders.pipeline(self.chosen, read=self.read)
+        self.pending: list[Collected] = []
+        self.at = self.need[0]
+        rule = builders.compile_lane(self.chosen).keying_rule
+        if not self.keying or self.keying[-1][0] != rule:
+            self.keying.append((rule, (self.read, 0)))
+        held = [self._left(one) for one in self.held]
+        to = {digest(one.key): one.to for one in held}
+        gate = Gate(self.need, self.read, dict(self.closed), to, list(self.keying))
+        self.pipeline.restore("lane", gate, [one for one in held if one.pieces])
+
+    def _left(self, held: Held) -> Held:
+        ended = self.closed.get(digest(held.key), LOWEST)
+        pieces = [p for p in held.pieces if (p[0], p[1] + max(p[2], 1) - 1) > ended]
+        assert all((p[0], p[1]) > ended for p in pieces)
+        return msgspec.structs.replace(held, pieces=pieces)
+
+    def feed(self, drawn: list[Rec], count: int) -> None:
+        """Take one poll."""
+        poll = [record for record in drawn if record.offset >= self.at][:count]
+        self.pending.append(self.pipeline.collect(poll, NOW))
+        self.at = poll[-1].offset + 1 if poll else self.at
+
+    def expire(self) -> None:
+        """Let the wall clock close up to two windows."""
+        self.pending.append(self.pipeline.expire(NOW, 2))
+
+    def tick(self, *, base: bool) -> None:
+        """Commit what came out, with or without a base (K1 to K5)."""
+        out = builders.merged(self.pending)
+        self.pending = []
+        self.committed += out.batches
+        self.letters += [letter.offset for letter in out.dead_letters]
+        for closing in out.closings:
+            self.closed[closing.window_key] = max(
+                self.closed.get(closing.window_key, LOWEST), closing.last
+            )
+        caught_up = self.at >= self.read
+        self.read = max(self.read, self.at)
+        if base and caught_up:
+            self.held = self.pipeline.save("lane", self.base_read)
+            assert all(one.pieces for one in self.held)
+            self.base_read = self.read
+        first = self.pipeline.first_unsaved("lane")
+        behind = max((self.at, 0), self.need)
+        self.need = max(self.need, behind if first is None else min(first, behind))
+        if base and caught_up:
+            self.closed = {k: last for k, last in self.closed.items() if last >= self.need}
+
+    def finish(self, drawn: list[Rec]) -> None:
+        """Read to the end, close everything and commit."""
+        self.feed(drawn, len(drawn))
+        self.pending.append(self.pipeline.finish(NOW))
+        self.tick(base=False)
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.integers(1, 4),
+        st.sampled_from(["tick", "base", "base", "crash", "expire", "deploy"]),
+    ),
+    max_size=40,
+)
+
+
+@_THOROUGH
+@given(streams.streams(), _CONNECTIONS, _STEPS, st.data())
+def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
+    drawn: list[Rec], chosen: Connection, steps: list[int | str], data: st.DataObject
+) -> None:
+    journal = Journal(chosen)
+    for step in steps:
+        if isinstance(step, int):
+            journal.feed(drawn, step)
+        elif step in {"tick", "base"}:
+            journal.tick(base=step == "base")
+        elif step == "expire":
+            journal.expire()
+        else:
+            if step == "deploy":
+                journal.chosen = _other_mode(chosen, data)
+            journal.open()
+    journal.finish(drawn)
+    assert wanted(drawn, chosen) == forwarded(journal.committed)
+    assert oracle.read(drawn, NOW)[1] == sorted(journal.letters)
+    assert in_order(journal.committed)
+
+
+def _other_mode(chosen: Connection, data: st.DataObject) -> Connection:
+    """Return the connection in another mode and with other windows, but the same filter."""
+    mode = {"send_as_batch": True, "wait_for_complete_batch": False}
+    mode |= data.draw(st.sampled_from(streams.MODES))
+    return dataclasses.replace(
+        chosen,
+        settings=dataclasses.replace(chosen.settings, **mode),
+        batching=data.draw(streams.BATCHINGS),
+    )
