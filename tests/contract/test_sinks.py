@@ -15,7 +15,7 @@ from forwarder.sinks.base import DELIVERED, Kind, Sink
 from forwarder.sinks.credentials import Aws
 from forwarder.sinks.file import FileSink
 from forwarder.sinks.kinesis import KinesisSink
-from tests.services.fake_kinesis import batch
+from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import REGION, MiniStack
 
 # The client library's HTTP client would rather be given a file than one piece of 5 MiB, whose
@@ -113,7 +113,7 @@ async def aws(
 ) -> AsyncIterator[Aws]:
     for name, value in ministack.variables().items():
         monkeypatch.setenv(name, value)
-    shared = Aws()
+    shared = Aws(loader=LOADER)
     yield shared
     await shared.close()
 

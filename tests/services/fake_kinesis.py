@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 import orjson
 from aiohttp import web
+from botocore.loaders import create_loader
 
 from forwarder.model import Batch, CloseReason
 
@@ -22,6 +23,10 @@ LARGEST_RECORD = 1_048_576
 MOST_RECORDS = 500
 SIGNED_BY = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([a-z0-9-]+)/(\w+)/aws4_request")
 STS = "https://sts.amazonaws.com/doc/2011-06-15/"
+
+
+LOADER = create_loader()
+"""The library's service models; reading them takes 100 ms, which every test would pay."""
 
 
 class FakeClock:

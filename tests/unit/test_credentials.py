@@ -26,7 +26,7 @@ from forwarder.sinks.credentials import (
     failure_of,
     session_name,
 )
-from tests.services.fake_kinesis import Error, FakeClock, FakeKinesis, Lost
+from tests.services.fake_kinesis import LOADER, Error, FakeClock, FakeKinesis, Lost
 
 REFUSED = RoleError(Outcome(Kind.CONFIGURATION, "AccessDenied", "cannot assume"))
 ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
@@ -244,7 +244,7 @@ async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeKinesis]:
 @pytest.fixture
 async def aws(environment: Path, fake: FakeKinesis) -> AsyncIterator[Aws]:
     write_keys(environment, "AKIABASE")
-    shared = Aws(fake.clock)
+    shared = Aws(fake.clock, LOADER)
     yield shared
     await shared.close()
 
@@ -324,7 +324,7 @@ async def test_regions_have_sts_clients_of_their_own(aws: Aws, fake: FakeKinesis
 async def test_sts_is_called_in_the_region_and_partition_of_the_stream(
     expected: str, region: str
 ) -> None:
-    aws = Aws()
+    aws = Aws(loader=LOADER)
     client = await aws.client("sts", region, aws.keyring(None, region, "acme"))
     assert client.meta.endpoint_url == expected
     await client.close()
@@ -339,7 +339,7 @@ async def test_access_keys_are_used_as_they_are(aws: Aws) -> None:
 
 
 async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> None:
-    aws = Aws(FakeClock())
+    aws = Aws(FakeClock(), LOADER)
     keys = aws.keyring(None, "eu-west-1", "acme")
     with pytest.raises(NoCredentialsError):
         await keys.get_frozen_credentials()
@@ -350,7 +350,7 @@ async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> N
 
 async def test_the_chain_is_searched_anew_once_its_keys_were_rejected(environment: Path) -> None:
     clock = FakeClock()
-    aws = Aws(clock)
+    aws = Aws(clock, LOADER)
     keys = aws.keyring(None, "eu-west-1", "acme")
     write_keys(environment, "AKIAOLD")
     await keys.get_frozen_credentials()

@@ -21,6 +21,7 @@ from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.sinks.credentials import Aws
 from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
 from tests.services.fake_kinesis import (
+    LOADER,
     Cut,
     Error,
     FakeClock,
@@ -58,7 +59,7 @@ async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def opened(fake: FakeKinesis) -> AsyncIterator[Open]:
-    aws = Aws(fake.clock)
+    aws = Aws(fake.clock, LOADER)
     sinks: list[KinesisSink] = []
 
     def make(
