@@ -1,7 +1,5 @@
 """The HTTP server of /metrics, /livez and /readyz; it answers before Kafka is reachable."""
 
-import asyncio
-import contextlib
 from typing import Any
 
 import orjson
@@ -16,7 +14,7 @@ STOP_SECONDS = 2.0
 
 
 class Server:
-    """Serve one report, and keep the heartbeat that ``/livez`` is about."""
+    """Serve one report; whoever runs the worker keeps its pulse (``Report.keep_pulse``)."""
 
     def __init__(self, report: Report) -> None:
         """Serve nothing before :meth:`start`."""
@@ -27,7 +25,6 @@ class Server:
         app.router.add_get("/readyz", self._readyz)
         # Without an access log: a probe every few seconds says nothing worth keeping.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
-        self._pulse: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; or StartupError."""
@@ -39,17 +36,12 @@ class Server:
             what = f"cannot listen on {host}:{port} ({error.strerror or error})"
             msg = f"{what}: set server.host and server.port to an address that is free here"
             raise StartupError(msg) from error
-        self._pulse = asyncio.create_task(self._report.keep_pulse())
         bound: int = self._runner.addresses[0][1]
         return bound
 
     async def stop(self) -> None:
-        """Stop listening, let answers under way finish, and end the heartbeat."""
+        """Stop listening and let answers under way finish."""
         await self._runner.cleanup()
-        if self._pulse is not None:
-            self._pulse.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pulse
 
     async def _metrics(self, _: web.Request) -> web.Response:
         body = self._report.metrics.render()
