@@ -111,6 +111,7 @@ class Writer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await kafka_client.close(producer.stop, producer.client.close)
+            _look_at_all(producer)
 
     @asynccontextmanager
     async def _step(self, seconds: float) -> AsyncIterator[None]:
@@ -159,5 +160,17 @@ def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
 
 
 def _look(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
+    if future.done() and not future.cancelled():
         future.exception()
+
+
+def _look_at_all(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Read the exceptions that a fenced producer leaves in futures of its own.
+
+    Unread, each is logged with a traceback, from the garbage collector, at any time later.
+    """
+    if producer._txn_manager._transaction_waiter is not None:  # noqa: SLF001  # no other way in
+        _look(producer._txn_manager._transaction_waiter)  # noqa: SLF001
+    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
+        for batch in batches:
+            _look(batch._drain_waiter)  # noqa: SLF001
