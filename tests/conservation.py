@@ -4,7 +4,6 @@ It shares no code with the program: documents and stored records are read here a
 arrive is told by the caller (``Wanted``), event by event; an event is known again by its id.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,18 +11,15 @@ from typing import Any, NamedTuple
 import msgspec
 import zstandard
 
-
-class Number(NamedTuple):
-    """A JSON number as it is spelled: 64-bit ids and floats are compared by their digits."""
-
-    digits: str
+from tests.oracle import exact
 
 
 class Wanted(NamedTuple):
     """An event that a lane has to forward; ``group`` names the window it may share.
 
-    Device key in batch mode, device key and session in session mode. ``event`` is as ``exact``
-    returns it. Wanted events are given in the order of the input, partition by partition.
+    Device key in batch mode, device key and session in session mode. ``event`` is as
+    ``oracle.exact`` returns it. Wanted events are given in the order of the input, one partition
+    after the other.
     """
 
     group: Hashable
@@ -38,6 +34,7 @@ class Batch(NamedTuple):
     lane: str
     id: str
     key: bytes
+    events: int
     payload: bytes
 
 
@@ -137,11 +134,6 @@ MOST_EXAMPLES = 3
 """How many of each fault a lane's report shows."""
 
 
-def exact(document: bytes) -> Any:  # noqa: ANN401  # any JSON
-    """Parse JSON and keep the spelling of every number."""
-    return json.loads(document, parse_int=Number, parse_float=Number)
-
-
 def share(part: int, whole: int) -> str:
     """Return a share as a percentage."""
     return f"{100 * part / whole:.2f} %" if whole else "-"
@@ -155,9 +147,8 @@ def batches(records: Iterable[tuple[int, int, bytes]]) -> list[Batch]:
         stored = msgspec.msgpack.decode(raw)
         for index, batch in enumerate(stored["batches"]):
             address = (partition, offset, index)
-            found.append(
-                Batch(address, stored["lane"], batch["id"], batch["key"], batch["payload"])
-            )
+            name, key, count = batch["id"], batch["key"], batch["n"]
+            found.append(Batch(address, stored["lane"], name, key, count, batch["payload"]))
     return sorted(found)
 
 

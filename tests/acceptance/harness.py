@@ -40,7 +40,7 @@ class Missing(AssertionError):  # noqa: N818  # it is the assertion that failed
     """A condition did not come true in time."""
 
 
-async def until(look: Look, what: str, seconds: float = PATIENCE) -> None:
+async def until(look: Look, what: str, seconds: float = PATIENCE, every: float = LOOK) -> None:
     """Wait until ``look`` gives a true answer, and fail when ``seconds`` are over before."""
     deadline = time.monotonic() + seconds
     while True:
@@ -52,7 +52,7 @@ async def until(look: Look, what: str, seconds: float = PATIENCE) -> None:
         if time.monotonic() > deadline:
             text = f"after {seconds:.0f} s still not: {what}"
             raise Missing(text)
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(every)
 
 
 @dataclass
