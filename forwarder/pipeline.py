@@ -164,7 +164,7 @@ class Pipeline:
         shares = self._shares.values()
         rules = {share.lane.keying_rule for share in shares}
         rules |= {rule for share in shares for rule, _ in share.gate.keying}
-        strip = transform.Transform.STRIP_LOCATION
+        strip = transform.STRIP_LOCATION
         return Decoder(
             self._partition,
             sessions=window.BY_SESSION in rules,

@@ -31,7 +31,7 @@ _KNOWN = frozenset({
 # fmt: on
 # Nesting is bounded by the stack that is left: whoever decodes an upload's parts later may
 # stand deeper than decode, so uploads with this many brackets have to fit with a margin.
-_BRACKETS = 300
+_BRACKETS = 600
 _MARGIN = 120
 
 _NO_SESSION = frozenset({b"", rawjson.NULL, b'""'})
@@ -171,7 +171,7 @@ class Decoder:
         types, _, governed = self._events(b"[%b]" % body)
         return Upload(
             offset, start, time, 0, held.device, b"", b"", types, [held.session] * count,
-            governed, body, {}, b"{}", context.names_of({}), {}, {},
+            governed, body, {}, b"{}", context.names_of({}),
         )  # fmt: skip
 
     def names(self, fields: dict[str, Raw]) -> Names:
@@ -185,7 +185,7 @@ class Decoder:
         return names
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
-        if value.count(b"[") + value.count(b"{") > _BRACKETS:
+        if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
             _fits(value, _MARGIN)
         try:
             fields = _FIELDS(value)
@@ -226,7 +226,7 @@ class Decoder:
             offset, start, time, clock,
             identity.key(fields, environment, package, offset, start), environment, package,
             types, sessions, governed, body[1:-1].strip() if types else b"",
-            fields, stored, self.names(fields), {}, {},
+            fields, stored, self.names(fields),
         )  # fmt: skip
 
     def _events(self, raw: bytes) -> Events:

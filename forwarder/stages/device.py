@@ -34,8 +34,9 @@ class Identity:
 
     def environment(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the environment; production where there is none."""
-        raw = bytes(fields.get("environment", ABSENT))
-        return _PRODUCTION if raw in _NOTHING else rawjson.token(raw)
+        raw = fields.get("environment")
+        token = _EMPTY if raw is None else token_of(raw)
+        return _PRODUCTION if token == _EMPTY else token
 
     def package(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the app's package, empty text where there is none."""
@@ -67,6 +68,8 @@ class Identity:
 def token_of(raw: Raw) -> bytes:
     """Return the token of a value, the empty text for null and for what is not there."""
     value = bytes(raw)
+    if value[:1] == b'"' and b"\\" not in value:  # nearly always
+        return value
     return _EMPTY if value in _NOTHING else rawjson.token(value)
 
 

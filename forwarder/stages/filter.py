@@ -6,7 +6,6 @@ from forwarder.connection import Settings
 from forwarder.model import Piece
 from forwarder.stages import transform
 from forwarder.stages.shapes import Kept, Upload
-from forwarder.stages.transform import Transform
 
 UNKNOWN_EVENTS = "send_unknown_events"
 
@@ -35,14 +34,10 @@ GOVERNING: dict[str, str | None] = {
 """Event type -> the setting that lets it pass; None: always sent."""
 
 
-def transform_of(settings: Settings) -> Transform:
-    """Return what these settings change in every event."""
-    chosen = Transform.NOTHING
-    if not settings.include_location_information:
-        chosen |= Transform.STRIP_LOCATION
-    if settings.int64_as_string:
-        chosen |= Transform.QUOTE_INTEGERS
-    return chosen
+def transform_of(settings: Settings) -> int:
+    """Return what these settings change in every event, as flags of ``transform``."""
+    strip = 0 if settings.include_location_information else transform.STRIP_LOCATION
+    return strip | (transform.QUOTE_INTEGERS if settings.int64_as_string else 0)
 
 
 class Filter:
@@ -50,7 +45,7 @@ class Filter:
 
     def __init__(self, lane: str, settings: Settings) -> None:
         self._lane = lane
-        self._transform = int(transform_of(settings))
+        self._transform = transform_of(settings)
         self._empty_too = settings.send_batches_without_events
         self._dropped = {
             kind: name for kind, name in GOVERNING.items() if name and not getattr(settings, name)
@@ -70,7 +65,7 @@ class Filter:
         failed: list[Upload] = []
         for upload in uploads:
             try:
-                kept.append(Kept(upload, self._sift(upload, filtered)))
+                kept.append((upload, self._sift(upload, filtered)))
             except (ValueError, RecursionError):  # never forward what could not be stripped
                 failed.append(upload)
         return kept, failed

@@ -1,7 +1,6 @@
 """What the stages hand to each other: an upload, what a lane keeps of it, a window."""
 
 from hashlib import blake2b
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -47,15 +46,12 @@ class Upload(msgspec.Struct, gc=False):
     fields: dict[str, Raw]
     context: bytes
     names: Names
-    forms: dict[int, list[bytes]]
-    bodies: dict[int, bytes]
+    forms: dict[int, list[bytes]] | None = None
+    bodies: dict[int, bytes] | None = None
 
 
-class Kept(NamedTuple):
-    """What a lane keeps of an upload; no pieces: its context alone."""
-
-    upload: Upload
-    pieces: list[Piece]
+Kept = tuple[Upload, list[Piece]]
+"""What a lane keeps of an upload; no pieces: its context alone."""
 
 
 class Window(msgspec.Struct, gc=False):

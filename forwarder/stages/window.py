@@ -169,7 +169,7 @@ class Windows:
                 if window is None:
                     window = informed = fresh()
                 elif informed is not window:
-                    self._absorb(window, upload)
+                    context.absorb(window, upload)
                     informed = window
                 left = self._append(window, left, most)
         if window is not None and window.count >= most:
@@ -190,7 +190,7 @@ class Windows:
 
     def inform(self, window: Window, upload: Upload) -> None:
         """Update the context alone; a replay has to see that upload again, too."""
-        self._absorb(window, upload)
+        context.absorb(window, upload)
         self._mark(window, (upload.offset, upload.start))
 
     def due_at(self, window: Window, deadline: int, reason: CloseReason) -> None:
@@ -210,6 +210,12 @@ class Windows:
         if window is not None and window.deadline <= upload.clock:
             self.close(window, window.reason)
             window = None
+        if window is not None and len(pieces) == 1:
+            piece = pieces[0]
+            if piece[2] < self._batching.max_events - window.count:  # the usual case
+                context.absorb(window, upload)
+                self._put(window, piece)
+                return
         if pieces:
             deadline = upload.clock + self._batching.max_age_ms
             self.fill(
@@ -226,15 +232,15 @@ class Windows:
         rest: Piece | None = None
         if piece[2] > most - window.count:
             piece, rest = divide(piece, most - window.count)
+        self._put(window, piece)
+        return rest
+
+    def _put(self, window: Window, piece: Piece) -> None:
         window.pieces.append(piece)
         window.count += piece[2]
         self.accepted += piece[2]
         self.waiting_bytes += len(piece[4])
         self._mark(window, (piece[0], piece[1]))
-        return rest
-
-    def _absorb(self, window: Window, upload: Upload) -> None:
-        context.absorb(window, upload)
 
     def _mark(self, window: Window, position: Position) -> None:
         """Note that the window changed at this position."""
