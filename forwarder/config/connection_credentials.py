@@ -114,10 +114,11 @@ CREDENTIALS = Section(
             "role_name": ["aws_account_id"],
         },
         "not": {
+            "type": "object",
             "anyOf": [
                 *({"required": ["access_key_id", name]} for name in _ROLE),
                 *({"required": ["role_arn", name]} for name in ("aws_account_id", "role_name")),
-            ]
+            ],
         },
     },
 )
