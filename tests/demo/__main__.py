@@ -1,0 +1,87 @@
+"""``python -m tests.demo``: exit code 0 if everything arrived, 1 if not, 130 if interrupted."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from types import FrameType
+
+from tests.demo import scene
+from tests.demo.screen import Screen
+from tests.demo.story import Load, Story
+from tests.demo.worker import WorkerError
+from tests.services.kafka import MissingToolError
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+EXPECTED = (WorkerError, MissingToolError, RuntimeError, OSError, TimeoutError)
+"""What can go wrong on somebody's machine; the text says it all."""
+
+
+def main() -> int:
+    """Set up, perform, judge, clear away."""
+    args = arguments()
+    screen = Screen()
+    obey_signals()
+    screen.title()
+    try:
+        return perform(args, screen)
+    except KeyboardInterrupt:
+        screen.say("interrupted; nothing is left behind", "!")
+        return INTERRUPTED
+    except EXPECTED as error:
+        faults: tuple[Exception, ...] = (error,)
+    except ExceptionGroup as group:
+        expected, others = group.split(EXPECTED)
+        if others is not None or expected is None:
+            raise
+        faults = expected.exceptions
+    for fault in faults:
+        screen.say(str(fault) or "nothing happened for too long", "✗")
+    return FAILED
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--devices", type=int, default=300)
+    parser.add_argument("--events", type=int, default=9_000)
+    parser.add_argument("--seconds", type=int, default=24, help="how long devices send")
+    parser.add_argument("--kill-after", type=float, default=9.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--without-kafka", action="store_true", help="as if there were no Java")
+    parser.add_argument(
+        "--bootstrap",
+        metavar="HOST:PORT",
+        default=scene.own_broker(),
+        help="a broker of your own; the demo removes its topics from it "
+        "(default: $KAFKA_BOOTSTRAP_SERVERS)",
+    )
+    return parser.parse_args()
+
+
+def obey_signals() -> None:
+    """Let every signal that ends a program end this one as Ctrl-C does: cleared away."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+def perform(args: argparse.Namespace, screen: Screen) -> int:
+    """Show it all; return the exit code."""
+    load = Load(args.seed, args.devices, args.events, args.seconds, args.kill_after)
+    with scene.prepared(screen, args.bootstrap, without_kafka=args.without_kafka) as prepared:
+        story = Story(prepared, screen, load)
+        told = story.with_kafka() if prepared.has_kafka else story.from_file()
+        figures = asyncio.run(told)
+        if figures.exemplar is not None:
+            screen.batch(figures.exemplar)
+        screen.verdict(figures)
+    return OK if figures.ok else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

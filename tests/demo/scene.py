@@ -1,0 +1,105 @@
+"""Everything the demo needs around the worker, and its removal afterwards."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.demo import connections
+from tests.demo.connections import CONNECTIONS, ORGANISATION, ROLE, Configured, Kafka
+from tests.demo.screen import Screen
+from tests.services import kafka, ministack
+from tests.services.kafka import Broker, MissingToolError
+from tests.services.ministack import MiniStack
+
+WITHOUT = (
+    "Without Kafka the same worker reads a file instead, and keeps its journal in memory: "
+    "no kill -9 this time."
+)
+
+
+@dataclass
+class Scene:
+    """What runs. ``foreign``: the broker is somebody's own, so the demo's topics are removed."""
+
+    folder: Path
+    emulator: MiniStack
+    configured: Configured
+    has_kafka: bool
+    foreign: bool
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return what the worker gets of AWS: an endpoint, and keys that may assume the role."""
+        return self.emulator.variables()
+
+
+@contextmanager
+def prepared(
+    screen: Screen, bootstrap: str | None, *, without_kafka: bool = False
+) -> Iterator[Scene]:
+    """Set everything up; whatever happens, nothing of it is left afterwards."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forwarder-demo-")))
+        emulator = MiniStack()
+        # Before the start: an interrupt in the middle of it leaves no process either.
+        stack.callback(emulator.stop)
+        _start_emulator(screen, emulator)
+        found = None if without_kafka else _kafka(screen, stack, folder, bootstrap)
+        if found is None:
+            screen.say(WITHOUT, mark="!")
+        configured = connections.write(folder, found or Kafka())
+        foreign = bootstrap is not None
+        yield Scene(folder, emulator, configured, found is not None, foreign)
+
+
+def _start_emulator(screen: Screen, emulator: MiniStack) -> None:
+    with screen.step("starting the AWS emulator (the first time it is installed: 10 s)") as done:
+        ministack.environment()
+        emulator.start()
+        done(f"AWS emulator on {emulator.endpoint()}, checking signatures and policies")
+    with screen.step("creating streams and role") as done:
+        for shown in CONNECTIONS:
+            emulator.make_stream(shown.name)
+        emulator.make_role(ROLE, external_id=f"orgid:{ORGANISATION}")
+        names = ", ".join(shown.name for shown in CONNECTIONS)
+        done(f"Kinesis streams {names}")
+        screen.say(
+            f"Role {ROLE}: assumed with ExternalId orgid:{ORGANISATION}, "
+            "may do kinesis:PutRecord and nothing else",
+            mark="✓",
+        )
+
+
+def _kafka(screen: Screen, stack: ExitStack, folder: Path, bootstrap: str | None) -> Kafka | None:
+    if bootstrap is not None:
+        # On somebody's own broker nothing may meet what is there already.
+        name = f"forwarder-demo-{uuid.uuid4().hex[:8]}"
+        screen.say(f"Kafka on {bootstrap} (yours); topics and group are called {name}…", mark="✓")
+        return Kafka(bootstrap, name, f"{name}-events", f"{name}-dead-letters")
+    try:
+        kafka.require_tools()
+        return Kafka(_start_broker(screen, folder, stack.callback))
+    except MissingToolError as missing:
+        screen.say(f"No Kafka here: {missing}.", mark="!")
+        return None
+
+
+def _start_broker(
+    screen: Screen, folder: Path, at_end: Callable[[Callable[[], None]], object]
+) -> str:
+    with screen.step("starting Kafka (the first time Maven fetches its jars: 43 MB)") as done:
+        kafka.fetch_jars()
+        broker = Broker(folder / "kafka")
+        at_end(broker.stop)
+        broker.start()
+        done(f"Apache Kafka on {broker.bootstrap}, one broker, transactions and all")
+        return broker.bootstrap
+
+
+def own_broker() -> str | None:
+    """Return the broker that the environment names, as the tests understand it."""
+    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
