@@ -1,7 +1,8 @@
 # `make help` lists the targets; nothing but Python 3.11 to 3.14 has to be there beforehand.
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The Python that .venv was made with, until another is named.
+PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 LOCK := requirements-dev.txt
 # The stamp's name holds what was installed: a second run, or another branch's lock, just knows.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -17,7 +18,8 @@ help: ## List the targets
 setup: $(STAMP) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
 
 $(STAMP):
-	@test -n "$(VERSION)" || { echo "no $(PYTHON): install Python 3.11 or newer, or name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+		"Python 3.11 or newer is needed: install it, or name one: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' \
 		|| $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)

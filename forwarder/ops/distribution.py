@@ -34,10 +34,10 @@ class Distribution(Collector):
         self._sums[value] = self._sums.get(value, 0.0) + total
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the family as it stands; called by the registry at every scrape."""
+        """Yield the family as it stands; called at every scrape, in a thread of its own."""
         family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
-        for value, counts in self._counts.items():
-            family.add_metric([value], list(self._buckets(counts)), self._sums[value])
+        for value, counts in list(self._counts.items()):
+            family.add_metric([value], list(self._buckets(counts)), self._sums.get(value, 0.0))
         yield family
 
     def describe(self) -> Iterator[Metric]:
