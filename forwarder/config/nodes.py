@@ -18,23 +18,29 @@ _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp"})
 _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
-_LONGEST_KEY = 100
+_PLAIN_KEY = re.compile(r"[\w.<>-]{1,100}")
 _DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value: its text after expansion, what YAML takes it for, how a fault shows it."""
+    """A single value: its text after expansion, and what YAML takes it for."""
 
+    spot: "Spot"
     text: str
     tag: str
-    shown: str
     expanded: bool
+    secret: bool
 
     @property
     def is_text(self) -> bool:
         """Tell whether YAML itself takes the value for text."""
         return self.tag == "str"
+
+    @property
+    def shown(self) -> str:
+        """Return the value as a fault names it."""
+        return self.spot.described(secret=self.secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +99,19 @@ class Spot:
 
     def scalar(self, wanted: str, *, secret: bool = False) -> Scalar:
         """Return the single value here with its variables expanded; else note the fault."""
-        shown, value = self.described(secret=secret), str(self.node.value)
         if not self.is_scalar or self.tag not in _SCALARS:
-            self.refuse(f"must be {wanted}, is {shown}")
+            self.refuse(f"must be {wanted}, is {self.described()}")
         if self.is_null:
             self.refuse(f"is empty; give {wanted}, or delete the key")
+        value = str(self.node.value)
         if not variables.refers(value):
-            return Scalar(value, self.tag, shown, expanded=False)
+            return Scalar(self, value, self.tag, expanded=False, secret=secret)
         text, complaints = variables.expand(value, self.page.environ, self.page.folder)
         for complaint in complaints:
             self.fault(complaint)
         if complaints:
             raise InvalidError(self.path)
-        return Scalar(text, "str", shown, expanded=True)
+        return Scalar(self, text, "str", expanded=True, secret=secret)
 
     def elements(self, wanted: str) -> list["Spot"]:
         """Return the elements of a list; else note the fault."""
@@ -148,13 +154,10 @@ def _own(parent: Spot, mapping: yaml.MappingNode) -> Iterator[tuple[str, Spot]]:
 
 def _spoken(key: str) -> str:
     """Return a key fit for print; after ``password:`` without a space a secret may follow."""
+    if _PLAIN_KEY.fullmatch(key):
+        return key
     before, colon, _ = key.partition(":")
-    plain = (
-        before.isprintable()
-        and not any(c.isspace() for c in before)
-        and len(before) <= _LONGEST_KEY
-    )
-    return before + ("…" if colon else "") if plain and before else quoted(before)
+    return f"{before}…" if colon and _PLAIN_KEY.fullmatch(before) else quoted(before)
 
 
 def _merged(parent: Spot, mapping: yaml.MappingNode, seen: set[int]) -> Iterator[yaml.MappingNode]:

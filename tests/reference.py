@@ -1,0 +1,101 @@
+"""The tables of docs/configuration.md, made from the description that the loader reads by.
+
+``python -m tests.reference`` writes them into the page; a test says when that is due.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING
+from typing import cast
+
+from forwarder.config.amounts import Duration, Size, Whole
+from forwarder.config.connection_file import CONNECTION
+from forwarder.config.connection_settings import SETTINGS
+from forwarder.config.kinds import Choice, Flag, Kind, Nullable, Tag
+from forwarder.config.shapes import Field, ListOf, Named, Section, Tagged
+from forwarder.config.worker_file import WORKER
+from forwarder.stages.filter import GOVERNING
+from tests.configurations import ROOT
+
+PAGE = ROOT / "docs" / "configuration.md"
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def values(kind: Kind) -> str:
+    """Say in a few words what a key takes."""
+    match kind:
+        case Nullable():
+            words = f"{values(kind.kind)}, or null"
+        case ListOf():
+            words = f"list of {values(kind.element)}"
+        case Named():
+            words = f"{values(kind.section.fields[0].kind)}, or a mapping"
+        case Choice():
+            known = [kind.own] if isinstance(kind, Tag) else kind.known
+            words = " ".join(f"`{word}`" for word in known)
+        case Duration() | Size():
+            words = f"{kind.show(kind.low)} … {kind.show(kind.high)}"
+        case Whole():
+            words = f"{kind.low} … {kind.high}"
+        case _:
+            words = "flag" if isinstance(kind, Flag) else "text"
+    return words
+
+
+def default(section: Section, field: Field) -> str:
+    """Return a key's default as it would be written."""
+    value = section.default(field)
+    if value is MISSING:
+        return "**required**"
+    return f"`{'null' if value is None else field.kind.show(value)}`"
+
+
+def leaves(top: Section) -> Iterator[tuple[str, Section, Field]]:
+    """Yield the keys that hold values."""
+    for path, section, field in top.paths():
+        if section is not SETTINGS and not isinstance(field.kind, Section | Tagged):
+            yield path, section, field
+
+
+def keys(top: Section) -> Iterator[str]:
+    """Yield the table of a file's keys; ``settings`` has one of its own."""
+    yield "| key | values | default | |"
+    yield "|---|---|---|---|"
+    for path, section, field in leaves(top):
+        row = (f"`{path}`", values(field.kind), default(section, field), field.about)
+        yield f"| {' | '.join(row)} |"
+
+
+def governed(name: str) -> str:
+    """Name the event types that a setting lets pass."""
+    return ", ".join(f"`{kind}`" for kind, setting in GOVERNING.items() if setting == name)
+
+
+def setting_rows() -> Iterator[str]:
+    """Yield the table of mParticle's settings, and of the event types each governs."""
+    yield "| setting | default | event types it governs | |"
+    yield "|---|---|---|---|"
+    for field in SETTINGS.fields:
+        row = (f"`{field.name}`", default(SETTINGS, field), governed(field.name), field.about)
+        yield f"| {' | '.join(row)} |"
+
+
+TABLES = {
+    "worker": lambda: keys(WORKER),
+    "connection": lambda: keys(CONNECTION),
+    "settings": setting_rows,
+}
+
+
+def current(page: str) -> str:
+    """Return the page with its tables as they should be."""
+
+    def table(match: "re.Match[str]") -> str:
+        rows = "".join(f"{row}\n" for row in TABLES[match.group(2)]())
+        return match.group(1) + rows + cast("str", match.group(3))
+
+    return _MARKED.sub(table, page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(current(PAGE.read_text()))
