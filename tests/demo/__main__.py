@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--devices", type=int, default=300)
-    parser.add_argument("--events", type=int, default=9_000)
+    parser.add_argument("--events", type=int, default=7_000)
     parser.add_argument("--seconds", type=int, default=24, help="how long devices send")
     parser.add_argument("--kill-after", type=float, default=9.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,13 +1,14 @@
 """The three connections of the demo, and what each has to receive, told without the program."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.demo.layout import exact
+from tests.services.kafka import free_port
 from tests.services.ministack import CUSTOMER_ACCOUNT, REGION
 from tests.traffic import Upload
 
@@ -142,14 +143,16 @@ class Kafka:
 
 @dataclass(frozen=True)
 class Configured:
-    """A configuration on disk."""
+    """A configuration on disk; ``probes`` is the port that /readyz answers on."""
 
     file: Path
-    kafka: Kafka = field(default_factory=Kafka)
+    kafka: Kafka
+    probes: int
 
 
 def write(folder: Path, kafka: Kafka) -> Configured:
     """Write the worker's configuration into ``folder``."""
+    probes = free_port()
     (folder / "connections").mkdir()
     for shown in CONNECTIONS:
         (folder / "connections" / f"{shown.name}.yaml").write_text(shown.written())
@@ -165,8 +168,8 @@ def write(folder: Path, kafka: Kafka) -> Configured:
         },
         "connections": "connections",
         "journal": {"tick": "500ms"},
-        "server": {"host": "127.0.0.1", "port": 0},
+        "server": {"host": "127.0.0.1", "port": probes},
     }
     file = folder / "forwarder.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
-    return Configured(file, kafka)
+    return Configured(file, kafka, probes)

@@ -11,11 +11,13 @@ from tests.demo.figures import Figures
 from tests.demo.scene import Scene
 from tests.demo.screen import Screen
 from tests.demo.streams import Streams
-from tests.demo.watch import Watch
-from tests.demo.worker import Worker
+from tests.demo.watch import FRAME, Watch
+from tests.demo.worker import Worker, ready
 from tests.traffic import Malformed, Upload, poison, traffic
 
 MALFORMED = 20
+
+READY_SECONDS = 60.0
 
 
 class Load(NamedTuple):
@@ -53,8 +55,11 @@ class Story:
         worker = self._worker()
         await topics.create(kafka)
         try:
-            with self._screen.live(self.figures):
+            with self._screen.step("starting the worker") as done:
                 worker.start()
+                await self._ready(worker)
+                done(f"worker {worker.pid} is ready: forwarder run --config forwarder.yaml")
+            with self._screen.live(self.figures):
                 self._watch.check = worker.check
                 async with self._watch.beside():
                     await self._main_act(worker)
@@ -69,11 +74,11 @@ class Story:
         return self.figures
 
     async def _main_act(self, worker: Worker) -> None:
-        self._screen.happen(f"worker {worker.pid} started: forwarder run --config forwarder.yaml")
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(self._send())
             self._screen.phase = "devices send, batches arrive"
             await asyncio.sleep(self._load.kill_after)
+            await self._watch.until(lambda: self.figures.landed > 0)
             await self._kill_and_return(worker)
             self._screen.phase = "devices send, batches arrive"
             await sending
@@ -81,6 +86,13 @@ class Story:
         self._screen.phase = "the last windows close: sessions time out"
         complete = await self._watch.complete()
         self._screen.happen("everything has arrived" if complete else "nothing comes any more")
+
+    async def _ready(self, worker: Worker) -> None:
+        """Wait until the worker owns its partitions; raises TimeoutError, or that it ended."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not await asyncio.to_thread(ready, self._scene.configured.probes):
+                worker.check()
+                await asyncio.sleep(FRAME)
 
     async def _send(self) -> None:
         now = time.time_ns() // 1_000_000

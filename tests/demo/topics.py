@@ -1,45 +1,36 @@
 """The near end: the input topic, what is sent to it, and the dead letters."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from heapq import merge
-from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer
 
+from tests.acceptance.cluster import Cluster
 from tests.demo.connections import Kafka
 from tests.demo.figures import Figures
 from tests.traffic import Malformed, Upload
 
 PARTITIONS = 6
-BROKEN_UNTIL = 60
-"""Rounds of at most a second that reading dead letters may take."""
-
-
-@asynccontextmanager
-async def admin(kafka: Kafka) -> AsyncIterator[Any]:
-    """Give a client that creates and deletes topics."""
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def create(kafka: Kafka) -> None:
     """Create the input topic; the worker creates its own."""
-    async with admin(kafka) as client:
-        await client.create_topics([NewTopic(kafka.topic, PARTITIONS, 1)])
+    async with Cluster(kafka.bootstrap) as cluster:
+        await cluster.create(kafka.topic, PARTITIONS)
+
+
+async def count_dead_letters(kafka: Kafka) -> int:
+    """Return how many dead letters were committed."""
+    async with Cluster(kafka.bootstrap) as cluster:
+        return len(await cluster.read(kafka.dead_letters))
 
 
 async def delete(kafka: Kafka) -> None:
-    """Delete every topic the demo or its worker made."""
-    async with admin(kafka) as client:
-        existing = set(await client.list_topics())
-        await client.delete_topics([name for name in kafka.topics if name in existing])
+    """Delete every topic that the demo or its worker made."""
+    async with Cluster(kafka.bootstrap) as cluster:
+        existing = await cluster.topics()
+        await cluster.admin.delete_topics([name for name in kafka.topics if name in existing])
 
 
 def in_order_of_time(
@@ -77,40 +68,3 @@ def enter(record: Upload | Malformed, figures: Figures) -> None:
         figures.sent(record)
     else:
         figures.malformed += 1
-
-
-async def count_dead_letters(kafka: Kafka) -> int:
-    """Return how many dead letters were committed."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    await consumer.start()
-    try:
-        numbers = consumer.partitions_for_topic(kafka.dead_letters) or await _known(
-            consumer, kafka.dead_letters
-        )
-        partitions = [TopicPartition(kafka.dead_letters, number) for number in numbers]
-        consumer.assign(partitions)
-        return await _count(consumer, partitions)
-    finally:
-        await consumer.stop()
-
-
-async def _known(consumer: Any, topic: str) -> set[int]:  # noqa: ANN401  # not typed
-    await consumer.topics()
-    return set(consumer.partitions_for_topic(topic) or ())
-
-
-async def _count(consumer: Any, partitions: list[TopicPartition]) -> int:  # noqa: ANN401
-    ends = await consumer.end_offsets(partitions)
-    count = 0
-    for _ in range(BROKEN_UNTIL):
-        # Positions, not records: transaction markers take offsets too.
-        behind = [p for p in partitions if await consumer.position(p) < ends[p]]
-        if not behind:
-            break
-        polled = await consumer.getmany(*behind, timeout_ms=1_000)
-        count += sum(map(len, polled.values()))
-    return count

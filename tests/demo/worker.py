@@ -1,5 +1,7 @@
 """The worker as its own process, started and stopped as an operator would."""
 
+import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -84,3 +86,12 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
+
+
+def ready(port: int) -> bool:
+    """Ask a worker's probe whether it owns its partitions and can commit."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    return False
