@@ -30,8 +30,8 @@ from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
 from forwarder.partition import Pacing, Reporter, Surroundings
 from forwarder.pipeline import compile_lane
+from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Sink
-from forwarder.sinks.credentials import Aws
 from forwarder.sinks.file import FileDeadLetters, FileSink
 from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource

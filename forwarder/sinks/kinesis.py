@@ -10,9 +10,10 @@ import msgspec
 from forwarder.connection import Connection, KinesisTarget, PutMode
 from forwarder.model import Batch
 from forwarder.sinks import classify, wire
+from forwarder.sinks.aws import Aws, failure_of
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.sinks.classify import Failure, Fault
-from forwarder.sinks.credentials import Aws, Keyring, RoleError, failure_of
+from forwarder.sinks.credentials import Keyring, RoleError
 from forwarder.sinks.wire import Entry
 
 PUT_RECORD = "PutRecord"
@@ -29,6 +30,9 @@ BISECT_REQUESTS = 64
 """A bound on looking for culprits: one among 500 takes 18 requests, three about 50."""
 SEQUENCES = 20_000
 """Device keys whose last sequence number is remembered, some 250 bytes each."""
+
+UNSENT = Outcome(Kind.TRANSIENT, classify.UNANSWERED, "not sent")
+"""What an answer is before there is one: nothing is acknowledged by default."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -199,7 +203,7 @@ class KinesisSink:
 
     async def _put_singly(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
-        answers: list[Outcome] = [DELIVERED] * len(entries)
+        answers = [UNSENT] * len(entries)
         todo = enumerate(entries)
         stop: list[Outcome] = []
 

@@ -11,8 +11,8 @@ import pytest
 
 from forwarder.connection import AccessKeys, AssumedRole, Connection, KinesisTarget, PutMode
 from forwarder.connection import Credentials as ConnectionCredentials
+from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import DELIVERED, Kind, Sink
-from forwarder.sinks.credentials import Aws
 from forwarder.sinks.file import FileSink
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch

@@ -16,16 +16,10 @@ from botocore.exceptions import (
 )
 
 from forwarder.connection import AccessKeys, AssumedRole
+from forwarder.sinks.aws import Aws, failure_of, session_name
 from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.classify import UNANSWERED, Failure
-from forwarder.sinks.credentials import (
-    Aws,
-    RoleError,
-    RoleKeys,
-    Token,
-    failure_of,
-    session_name,
-)
+from forwarder.sinks.credentials import RoleError, RoleKeys, Token
 from tests.services.fake_kinesis import LOADER, Error, FakeClock, FakeKinesis, Lost
 
 REFUSED = RoleError(Outcome(Kind.CONFIGURATION, "AccessDenied", "cannot assume"))

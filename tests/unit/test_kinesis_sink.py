@@ -17,8 +17,8 @@ from forwarder.connection import (
     PutMode,
 )
 from forwarder.sinks import kinesis
+from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
-from forwarder.sinks.credentials import Aws
 from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
 from tests.services.fake_kinesis import (
     LOADER,
