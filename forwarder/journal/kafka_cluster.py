@@ -209,7 +209,7 @@ class Cluster:
         admin, self._admin = self._admin, None
         offsets, self._offsets = self._offsets, None
         if offsets is not None:
-            await kafka_client.close(offsets.stop)
+            await kafka_client.close_consumer(offsets)
         if admin is not None:
             await kafka_client.close(admin.close)
 
@@ -246,7 +246,7 @@ class Cluster:
                 try:
                     await offsets.start()
                 except BaseException:
-                    await kafka_client.close(offsets.stop)
+                    await kafka_client.close_consumer(offsets)
                     raise
                 self._offsets = offsets
 

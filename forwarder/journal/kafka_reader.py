@@ -61,7 +61,7 @@ class Reader:
         """Give the connection up within seconds; raises nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await kafka_client.close(consumer.stop)
+            await kafka_client.close_consumer(consumer)
 
     async def _begin(self, partition: TopicPartition, start: int) -> None:
         if self._consumer is None:
@@ -84,7 +84,7 @@ class Reader:
             async with asyncio.timeout(START_SECONDS):
                 await consumer.start()
         except BaseException:
-            await kafka_client.close(consumer.stop)
+            await kafka_client.close_consumer(consumer)
             raise
         consumer.assign(self._partitions)
         consumer.pause(*self._partitions)

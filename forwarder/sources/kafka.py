@@ -114,6 +114,8 @@ class KafkaSource:
         tp = self._assigned(partition)
         if tp is None or partition not in self._positioned:
             return None
+        if waiting := self._unreturned(tp):
+            return int(waiting[0].offset)
         # The public way is a coroutine, and the contract is a plain look.
         state = self._consumer._subscription.subscription.assignment.state_value(tp)  # noqa: SLF001
         return int(state.position)
@@ -141,8 +143,7 @@ class KafkaSource:
             pending.cancel()
             await asyncio.wait({pending})
         if self._consumer is not None:
-            connections = self._consumer._client  # noqa: SLF001  # left open where stop() fails
-            await kafka_client.close(self._consumer.stop, connections.close, seconds=STOP_SECONDS)
+            await kafka_client.close_consumer(self._consumer, STOP_SECONDS)
         if not self._shared:
             await self._cluster.close()
 
@@ -187,6 +188,14 @@ class KafkaSource:
             text = f"the consumer failed: {kafka_client.describe(error)}"
             raise ForwarderError(text) from error
         return polled
+
+    def _unreturned(self, tp: TopicPartition) -> Sequence[Any]:
+        """Return what a poll brought that nobody has come back for yet."""
+        task = self._pending
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return ()
+        found: Sequence[Any] = task.result().get(tp, ())
+        return found
 
     def _set_aside(self, error: OffsetOutOfRangeError) -> str:
         """Pause the partitions whose position is gone, so that the others flow on."""
