@@ -1,10 +1,10 @@
 """``forwarder check``: every fault in one run, or the settings as the worker will see them."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from forwarder.cli import output
 from forwarder.config import describe, loader
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print effective settings and notes; raises ConfigurationError with every fault."""
     lines = _configuration(args.config) if args.config else _connection(args.connection)
-    sys.stdout.write("\n".join(lines) + "\n")
+    output.show("\n".join(lines) + "\n")
     return 0
 
 

@@ -1,8 +1,8 @@
 """``forwarder schema``: what an editor needs to know about connection files."""
 
 import argparse
-import sys
 
+from forwarder.cli import output
 from forwarder.config.schema import connection_schema_text
 
 
@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001  # every command is called alike
     """Print the schema."""
-    sys.stdout.write(connection_schema_text())
+    output.show(connection_schema_text())
     return 0

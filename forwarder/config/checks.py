@@ -62,7 +62,7 @@ def region(text: str) -> str | None:
     if _REGION.fullmatch(text):
         return None
     if _REGION.fullmatch(text[:-1]):
-        return f"{{}} is an availability zone; give its region, {text[:-1]}"
+        return "{} is an availability zone; give its region, without the letter"
     near = likeliest(text, REGIONS)
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
 

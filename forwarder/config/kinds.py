@@ -82,7 +82,7 @@ class Text(Kind):
             return MASK
         scalar = spot.scalar(self.wanted, secret=hidden)
         if not scalar.is_text:
-            shown = "the value" if hidden else f'"{scalar.text}"'
+            shown = "the value" if hidden else quoted(scalar.text)
             spot.refuse(f"must be {self.wanted}, YAML takes it for another type; quote {shown}")
         complaint = self._complaint(scalar)
         if complaint:
@@ -192,13 +192,13 @@ class Location(Kind):
 
     def read(self, spot: Spot) -> str:
         """Read a path and look whether it can be used."""
-        written = Text(self.wanted).read(spot)
+        written, shown = Text(self.wanted).read(spot), spot.described()
         if "\0" in written:
             spot.refuse(f"must be {self.wanted}, holds a NUL character; correct the path")
         path = Path(os.path.normpath(spot.page.folder / written))
         complaint = self._complaint(path)
         if complaint and not (self.file and spot.page.offline):
-            spot.refuse(f"{quoted(written)} {complaint}")
+            spot.refuse(f"{shown} {complaint}")
         return str(path)
 
     def _complaint(self, path: Path) -> str | None:

@@ -75,9 +75,7 @@ def load(
     connections = [sheet for sheet in sheets if sheet]
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
-    reading.finish()
-    if worker is None:
-        raise AssertionError(path)
+    worker = reading.finish(worker)
     return Loaded(_configuration(worker, connections), reading.notes(), worker, tuple(connections))
 
 
@@ -86,10 +84,7 @@ def load_connection(
 ) -> LoadedConnection:
     """Load a single connection file; arguments and errors are those of ``load``."""
     reading = _Reading(os.environ if environ is None else environ, offline=offline)
-    sheet = reading.sheet(Path(path), CONNECTION)
-    reading.finish()
-    if sheet is None:
-        raise AssertionError(path)
+    sheet = reading.finish(reading.sheet(Path(path), CONNECTION))
     return LoadedConnection(sheet.build(), reading.notes(), sheet)
 
 
@@ -117,10 +112,9 @@ class _Reading:
         """List the connection files of a folder; none is a fault where the folder is named."""
         try:
             names = sorted(entry.name for entry in folder.path.iterdir())
-        except OSError as error:
-            folder.fault(
-                f"{folder.path} cannot be read ({error.strerror}); name the folder of connections"
-            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            folder.fault(f"{folder.path} cannot be read ({reason}); name the folder of connections")
             return []
         visible = [name for name in names if not name.startswith(".")]
         found = [folder.path / name for name in visible if name.endswith(".yaml")]
@@ -132,11 +126,12 @@ class _Reading:
             folder.fault(f"{folder.path} holds no *.yaml; add a connection")
         return found
 
-    def finish(self) -> None:
-        """Raise ConfigurationError if anything is wrong."""
+    def finish(self, top: Sheet | None) -> Sheet:
+        """Return the sheet all began with; raise ConfigurationError if anything is wrong."""
         faults = list(_lines(page.faults for page in self._pages))
-        if faults:
+        if faults or top is None:
             raise ConfigurationError(faults)
+        return top
 
     def notes(self) -> tuple[str, ...]:
         """Return what may not be as meant."""

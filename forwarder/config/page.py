@@ -26,8 +26,9 @@ class Fault:
     text: str
 
     def __str__(self) -> str:
-        """Return the line as it is printed."""
-        return f"{self.file}:{self.line}: {self.key}: {self.text}"
+        """Return the line as it is printed: one line, whatever a name or a value holds."""
+        line = f"{self.file}:{self.line}: {self.key}: {self.text}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 @dataclass(slots=True)

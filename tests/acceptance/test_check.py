@@ -69,3 +69,14 @@ def test_what_cannot_be_checked_exits_with_two_and_no_traceback(
     run = forwarder(*argv, cwd=tmp_path)
     assert 2 == run.returncode
     assert "Traceback" not in run.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "forwarder", "schema"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert (b"", 0) == (running.stderr.read(), running.wait(60))

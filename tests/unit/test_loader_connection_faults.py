@@ -52,7 +52,7 @@ VALUES = [
         "sink.stream_name",
         "give the part after stream/",
     ),
-    ("region:", "region: us-east-1a", "sink.region", "give its region, us-east-1"),
+    ("region:", "region: us-east-1a", "sink.region", "give its region, without the letter"),
     ("region:", "region: us-esat-1", "sink.region", "did you mean us-east-1?"),
     ("region:", "region: cn-west", "sink.region", "must be an AWS region"),
     ("partition_key:", "partition_key: user", "sink.partition_key", "device, mpid or batch"),

@@ -151,3 +151,15 @@ def test_a_single_connection_reports_its_faults(folder: Folder) -> None:
 def test_an_absent_connections_key_means_the_folder_beside(folder: Folder) -> None:
     folder.write(SMALL_WORKER)
     assert 1 == len(folder.load().configuration.connections)
+
+
+def test_a_folder_that_is_no_path_is_a_fault_of_one_line(folder: Folder) -> None:
+    folder.write(SMALL_WORKER + 'connections: "a\\0b\\nc"\n')
+    (fault,) = folder.faults()
+    assert fault.startswith(r"forwarder.yaml:2: connections: a\x00b\nc cannot be read (not a path)")
+
+
+def test_a_path_out_of_a_variable_is_not_shown(folder: Folder) -> None:
+    folder.connect('name: acme\nsink: {type: file, path: "${DIR}"}\n')
+    text = "sink.path: what ${DIR} stands for is a file; name a folder"
+    assert [f"connections/acme.yaml:2: {text}"] == folder.faults({"DIR": "acme.yaml"})
