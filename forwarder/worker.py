@@ -261,7 +261,9 @@ class Worker:
         await asyncio.gather(*(p.settle(seconds) for p in open_ones))
 
     def _report_ownership(self) -> None:
-        self._pulse.joined({p: owned.phase for p, owned in self.partitions.items()})
+        # A keeper just started has made no partition yet: without it the worker looked ready.
+        phases = dict.fromkeys(self._keepers, Phase.OPENING)
+        self._pulse.joined(phases | {p: owned.phase for p, owned in self.partitions.items()})
 
     # ------------------------------------------------------------------ chores
 
