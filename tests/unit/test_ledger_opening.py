@@ -1,0 +1,228 @@
+"""From what an opening found to where every lane stands."""
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from forwarder.errors import RefusedError
+from forwarder.ledger import opening
+from forwarder.ledger import state as states
+from forwarder.ledger.opening import Found, Opening, Origin
+from forwarder.ledger.state import Head, LaneState, PartitionState
+from tests.batches import GROUP, TOPIC, digest, held, lane_state
+
+RULES = {"acme": "device-1"}
+
+
+def base(state: PartitionState) -> bytes:
+    head = Head(states.BASE, state.n, GROUP, TOPIC, state.read, state.obend)
+    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    [value] = states.encode(head, state.extra, lanes)
+    return value
+
+
+def delta(n: int, read: int) -> bytes:
+    [value] = states.encode(Head(states.DELTA, n, GROUP, TOPIC, read, 0), {}, {})
+    return value
+
+
+def stored(n: int = 3, read: int = 20, obend: int = 8, **lanes: LaneState) -> PartitionState:
+    return PartitionState(n=n, read=read, obend=obend, lanes=lanes or {"acme": kept()})
+
+
+def kept() -> LaneState:
+    """Return a lane that needs from (15, 1), was fed to 20 and delivered up to 6."""
+    lane = lane_state((15, 1), 20, (6, 0))
+    lane.closed = {digest("a"): (17, 0)}
+    lane.held = {digest("b"): states.held(held("b", 11, 13))}
+    return lane
+
+
+def found(
+    state: PartitionState | None = None,
+    commit: tuple[int, str] | None = (15, '{"v":1,"n":3,"ptr":30}'),
+    **changes: object,
+) -> Found:
+    """Return what a journal holds whose newest base lies at offset 30."""
+    usual = Found(
+        commit=commit,
+        records=[(30, base(state))] if state else [],
+        state_start=30,
+        state_end=32,
+        outbox_start=0,
+        outbox_end=8,
+        first=0,
+        input_start=0,
+        input_end=100,
+    )
+    return msgspec.structs.replace(usual, **changes)
+
+
+def begin(what: Found, rules: Mapping[str, str] = RULES) -> Opening:
+    return opening.begin(what, GROUP, TOPIC, rules, 99)
+
+
+NOTHING = found(None, None, state_start=0, state_end=0, outbox_end=0, first=40)
+
+
+class TestFirstStart:
+    def test_a_group_that_stored_nothing_begins_where_it_was_told(self) -> None:
+        start = begin(NOTHING)
+        assert (Origin.FIRST_START, 40, 40) == (start.origin, start.seek, start.state.read)
+
+    def test_its_lanes_begin_there_and_deliver_from_the_outbox_end(self) -> None:
+        lane = begin(NOTHING).state.lanes["acme"]
+        expected = LaneState((40, 0), 40, (0, 0), seen=99, keying=[("device-1", (40, 0))])
+        assert expected == lane
+
+    def test_an_added_partition_begins_at_the_commit_stored_for_it(self) -> None:
+        added = msgspec.structs.replace(NOTHING, commit=(7, '{"v":1,"start":"earliest"}'))
+        start = begin(added)
+        assert (Origin.FIRST_START, 7) == (start.origin, start.seek)
+
+    def test_its_first_tick_has_to_be_a_base(self) -> None:
+        assert begin(NOTHING).state.base_offset is None
+
+    def test_without_connections_it_stands_at_the_start(self) -> None:
+        assert 40 == begin(NOTHING, {}).seek
+
+
+class TestKnownState:
+    def test_a_known_lane_goes_on_as_stored(self) -> None:
+        lane = begin(found(stored())).state.lanes["acme"]
+        assert msgspec.msgpack.encode(kept()) == msgspec.msgpack.encode(lane)
+
+    def test_collecting_goes_on_from_the_lowest_need(self) -> None:
+        start = begin(found(stored()))
+        assert (Origin.STATE, 15) == (start.origin, start.seek)
+
+    def test_the_state_is_believed_whatever_the_commit_says(self) -> None:
+        behind = found(stored(), (2, '{"v":1,"n":1,"ptr":30}'))
+        without = found(stored(), None)
+        assert begin(found(stored())) == begin(behind) == begin(without)
+
+    def test_an_unknown_lane_is_kept_and_does_not_set_the_place_to_read_from(self) -> None:
+        gone = lane_state((4, 0), 10)
+        start = begin(found(stored(acme=kept(), gone=gone)))
+        assert (["gone"], gone, 15) == (start.unknown, start.state.lanes["gone"], start.seek)
+
+    def test_a_new_lane_begins_at_what_the_partition_has_read(self) -> None:
+        start = begin(found(stored()), {**RULES, "beta": "session-1"})
+        lane = start.state.lanes["beta"]
+        expected = LaneState((20, 0), 20, (8, 0), seen=99, keying=[("session-1", (20, 0))])
+        assert (["beta"], expected) == (start.new, lane)
+
+    def test_a_new_lane_is_written_with_the_next_tick(self) -> None:
+        start = begin(found(stored()), {**RULES, "beta": "session-1"})
+        assert {"beta"} == start.state.unwritten
+
+    def test_a_changed_keying_holds_from_what_the_lane_has_read(self) -> None:
+        start = begin(found(stored()), {"acme": "session-1"})
+        expected = [("device-1", (0, 0)), ("session-1", (20, 0))]
+        assert expected == start.state.lanes["acme"].keying
+        assert {"acme"} == start.state.unwritten
+
+    def test_an_unchanged_keying_is_not_written_again(self) -> None:
+        assert set() == begin(found(stored())).state.unwritten
+
+
+class TestOperatorsMove:
+    MOVED = found(stored(acme=kept(), gone=lane_state((4, 0), 10)), (50, ""))
+
+    def test_an_offset_without_metadata_is_obeyed(self) -> None:
+        start = begin(self.MOVED)
+        assert (Origin.OPERATOR, 50, 50) == (start.origin, start.seek, start.state.read)
+
+    @pytest.mark.parametrize("text", ["", "by hand", "123", "[]", '{"n":4}', "null", '"v"'])
+    def test_whatever_no_tick_wrote_is_an_operators_word(self, text: str) -> None:
+        assert Origin.OPERATOR is begin(found(stored(), (50, text))).origin
+
+    def test_every_lane_known_or_not_begins_there(self) -> None:
+        lanes = begin(self.MOVED).state.lanes
+        assert {"acme": ((50, 0), 50), "gone": ((50, 0), 50)} == {
+            name: (lane.need, lane.read) for name, lane in lanes.items()
+        }
+
+    def test_open_windows_are_dropped_and_cursors_stay(self) -> None:
+        lane = begin(self.MOVED).state.lanes["acme"]
+        assert ({}, {}, (6, 0)) == (lane.closed, lane.held, lane.cursor)
+
+    def test_the_next_tick_is_a_base_and_goes_on_counting(self) -> None:
+        state = begin(self.MOVED).state
+        assert (None, 3, set()) == (state.base_offset, state.n, state.base_held)
+
+    def test_it_may_point_back(self) -> None:
+        assert 2 == begin(found(stored(), (2, ""))).seek
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("what", "why"),
+        [
+            (found(None, state_start=31), "state begins at offset 31, its newest base was at 30"),
+            (found(None, state_end=29), "state ends at offset 29, its newest base was at 30"),
+            (found(stored(n=2)), "state ends with tick 2, tick 3 was committed"),
+            (found(None, state_start=0, state_end=0), "state ends at offset 0"),
+            (found(None), "state ends with tick 0, tick 3 was committed"),
+            (found(stored(obend=9)), "outbox ends at 8, but ended at 9"),
+            (found(stored(), input_start=16), "records 15 to 15 of the input were deleted"),
+            (found(stored(), input_end=14), "input ends at offset 14, but was read up to 15"),
+            (found(stored(), (15, '{"v":2,"n":3}')), "format version 2"),
+            (found(stored(), (15, '{"v":[],"n":3}')), r"format version \[\]"),
+            (found(None, records=[(30, delta(4, 1))]), "is no base"),
+        ],
+    )
+    def test_what_contradicts_itself_is_refused(self, what: Found, why: str) -> None:
+        with pytest.raises(RefusedError, match=why):
+            begin(what)
+
+    def test_a_refusal_says_what_can_be_done(self) -> None:
+        with pytest.raises(RefusedError) as refusal:
+            begin(found(stored(), input_start=16))
+        assert "set the group's offset to 16" in refusal.value.remedy
+
+    def test_the_place_of_an_unknown_lane_in_the_input_may_be_gone(self) -> None:
+        gone = lane_state((4, 0), 10)
+        assert 15 == begin(found(stored(acme=kept(), gone=gone), input_start=10)).seek
+
+    def test_an_outbox_may_have_grown_beyond_what_the_state_knew(self) -> None:
+        assert 15 == begin(found(stored(), outbox_end=99)).seek
+
+    def test_a_lane_whose_batches_expired_stops_alone(self) -> None:
+        behind, beta = kept(), kept()
+        beta.cursor = (7, 0)
+        start = begin(
+            found(stored(acme=behind, beta=beta), outbox_start=7), {**RULES, "beta": "device-1"}
+        )
+        assert ["acme"] == list(start.stopped)
+        assert "batches from 6 on expired" in start.stopped["acme"].what
+
+
+class TestMetadata:
+    def test_it_reads_back(self) -> None:
+        assert opening.Mark(7, 41) == opening.mark(opening.metadata(7, 41))
+
+    def test_it_is_short(self) -> None:
+        assert 4096 > len(opening.metadata(2**62, 2**62))
+
+    def test_fields_of_a_later_release_are_passed_over(self) -> None:
+        assert opening.Mark(7, 41) == opening.mark('{"v":1,"n":7,"ptr":41,"mood":3}')
+
+
+def test_an_opening_twice_finds_the_same() -> None:
+    once = begin(found(stored())).state
+    again = begin(found(msgspec.structs.replace(once, base_offset=30))).state
+    assert once == again
+
+
+def test_deltas_after_the_base_count() -> None:
+    records = [(30, base(stored())), (31, delta(4, 25))]
+    state = begin(found(stored(), records=records)).state
+    assert (4, 25) == (state.n, state.read)
+
+
+def test_unknown_fields_of_a_known_lane_are_carried() -> None:
+    lane = kept()
+    lane.extra = {"shade": "blue"}
+    assert {"shade": "blue"} == begin(found(stored(acme=lane))).state.lanes["acme"].extra
