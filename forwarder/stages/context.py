@@ -25,7 +25,7 @@ def absorb(window: Window, upload: Upload) -> None:
         window.context, window.names = upload.context, names
     else:
         merged = merge(rawjson.fields(window.context), rawjson.fields(upload.context))
-        window.context, window.names = rawjson.encode(merged), names_of(merged)
+        window.context, window.names = rawjson.stored(merged), names_of(merged)
     if names.identities:
         window.identities_ms = upload.time
     window.newest_ms = upload.time

@@ -248,7 +248,7 @@ class Decoder:
             return stored
         for key in [key for key, raw in fields.items() if bytes(raw) == rawjson.NULL]:
             del fields[key]
-        return rawjson.encode(fields)
+        return rawjson.stored(fields)
 
 
 def _fits(value: bytes, margin: int) -> None:

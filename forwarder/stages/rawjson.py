@@ -66,9 +66,14 @@ def split(joined: bytes) -> list[Raw]:
 def encode(members: dict[str, Raw]) -> bytes:
     """Return the object with these members; their values stay as they are."""
     try:
-        return bytes(memoryview(_ENCODER.encode(members)))
+        return _ENCODER.encode(members)
     except UnicodeEncodeError:  # a key with an unpaired surrogate
         return b"{%b}" % b",".join(b"%b:%b" % (quoted(k), v) for k, v in members.items())
+
+
+def stored(members: dict[str, Raw]) -> bytes:
+    """Encode what is going to wait: a copy of its exact size, as encoders shrink large buffers."""
+    return bytes(memoryview(encode(members)))
 
 
 def array(values: list[Raw]) -> bytes:

@@ -57,7 +57,9 @@ def _needed(upload: Upload, transform: int) -> int:
 
 
 def _change(upload: Upload, transform: int) -> list[bytes]:
-    events = [bytes(event) for event in rawjson.split(upload.body)]
+    events: list[bytes] = [upload.body]
+    if len(upload.types) > 1:
+        events = [bytes(event) for event in rawjson.split(upload.body)]
     if transform & STRIP_LOCATION:
         for i in upload.governed:
             events[i] = _inside(events[i], _strip)
@@ -75,7 +77,7 @@ def _inside(event: bytes, change: Callable[[_Object], None]) -> bytes:
     content = rawjson.fields(raw)
     change(content)
     fields["data"] = Raw(rawjson.encode(content))
-    return rawjson.encode(fields)
+    return rawjson.stored(fields)
 
 
 def _strip(content: _Object) -> None:
