@@ -96,8 +96,11 @@ class World:
             await (producer.commit_transaction() if commit else producer.abort_transaction())
         await producer.stop()
 
-    async def stored(self, topic: str, number: int = 0) -> list[Any]:
-        """Return every committed record of a partition."""
+    async def stored(self, topic: str, number: int = 0, least: int = 0) -> list[Any]:
+        """Return every committed record of a partition, at least so many.
+
+        A broker may say that a transaction is committed before readers see it.
+        """
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap,
             isolation_level="read_committed",
@@ -111,7 +114,7 @@ class World:
         end = (await consumer.end_offsets([partition]))[partition]
         found: list[Any] = []
         async with asyncio.timeout(READ_SECONDS):
-            while await consumer.position(partition) < end:
+            while await consumer.position(partition) < end or len(found) < least:
                 polled = await consumer.getmany(timeout_ms=200)
                 found += polled.get(partition, [])
         await consumer.stop()
