@@ -1,12 +1,12 @@
 """Fixtures for every test, and the marker of those that need a service."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.services.kafka", "tests.services.ministack"]
 
 # How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 SERVICES = frozenset({"kafka", "ministack"})
