@@ -45,6 +45,11 @@ class Kind(ABC):
     wanted: str
     suffix: ClassVar[str] = ""
 
+    @property
+    def hidden(self) -> bool:
+        """Tell whether values are never shown."""
+        return False
+
     @abstractmethod
     def read(self, spot: Spot) -> object:
         """Return the value; raise InvalidError once its fault is noted."""
@@ -75,14 +80,18 @@ class Text(Kind):
     masked: bool = False
     secret: bool = False
 
+    @property
+    def hidden(self) -> bool:
+        """Tell whether values are never shown."""
+        return self.masked or self.secret
+
     def read(self, spot: Spot) -> str:
         """Read text; what YAML takes for a number or a date has to be quoted."""
-        hidden = self.masked or self.secret
         if self.secret and spot.page.offline and spot.is_scalar:
             return MASK
-        scalar = spot.scalar(self.wanted, secret=hidden)
+        scalar = spot.scalar(self.wanted, secret=self.hidden)
         if not scalar.is_text:
-            shown = "the value" if hidden else quoted(scalar.text)
+            shown = "the value" if self.hidden else quoted(scalar.text)
             spot.refuse(f"must be {self.wanted}, YAML takes it for another type; quote {shown}")
         complaint = self._complaint(scalar)
         if complaint:
@@ -105,7 +114,7 @@ class Text(Kind):
 
     def show(self, value: object) -> str:
         """Write text, quoted where YAML would take it for something else."""
-        if self.masked or self.secret:
+        if self.hidden:
             return MASK
         text = str(value)
         if _PLAIN.fullmatch(text) and text.lower() not in _NOT_PLAIN and not text.endswith(":"):

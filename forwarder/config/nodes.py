@@ -113,11 +113,11 @@ class Spot:
             raise InvalidError(self.path)
         return Scalar(self, text, "str", expanded=True, secret=secret)
 
-    def elements(self, wanted: str) -> list["Spot"]:
+    def elements(self, wanted: str, *, secret: bool = False) -> list["Spot"]:
         """Return the elements of a list; else note the fault."""
         if not isinstance(self.node, yaml.SequenceNode):
-            shown = self.described()
-            advice = f"; write [{shown}]" if self.is_scalar and not self.is_null else ""
+            advice = "" if secret or self.tag != "str" else f"; write [{self.node.value[:60]}]"
+            shown = self.described(secret=secret)
             self.refuse(f"must be a list of {wanted}, is {shown}{advice}")
         return [
             Spot(node, self.page, f"{self.path}[{index}]", node.start_mark.line + 1)
@@ -127,7 +127,9 @@ class Spot:
     def entries(self) -> dict[str, "Spot"]:
         """Return the keys of a mapping, merges resolved; note every key given twice."""
         if not isinstance(self.node, yaml.MappingNode):
-            self.refuse(f"must be a mapping of keys, is {self.described()}")
+            # A secret written one level too high stands here.
+            shown = "a single value" if self.is_scalar and not self.is_null else self.described()
+            self.refuse(f"must be a mapping of keys, is {shown}")
         found: dict[str, Spot] = {}
         for name, spot in _own(self, self.node):
             if name in found:

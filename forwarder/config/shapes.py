@@ -221,7 +221,7 @@ class ListOf(Kind):
     def read(self, spot: Spot) -> object:
         """Read every element, so that each wrong one is noted."""
         values: list[Any] = []
-        spots = spot.elements(self.element.wanted)
+        spots = spot.elements(self.element.wanted, secret=self.element.hidden)
         for element in spots:
             try:
                 value = self.element.read(element)

@@ -22,7 +22,8 @@ VALUES = [
     ("deliver_from:", "deliver_from: yesterday", "deliver_from", "a time with its zone"),
     ("deliver_from:", "deliver_from: 1767225600000", "deliver_from", "a time with its zone"),
     ("deliver_from:", "deliver_from: 1969-12-31T00:00:00Z", "deliver_from", "before 1970"),
-    ("environment:", "environment: production", "match.environment", "must be a list of"),
+    ("environment:", "environment: production", "match.environment", "write [production]"),
+    ("platform:", "platform: ios, android", "match.platform", "write [ios, android]"),
     ("environment:", "environment: [prod]", "match.environment[0]", "did you mean production?"),
     ("environment:", "environment: []", "match.environment", "is an empty list"),
     ("environment:", "enviroment: []", "match.enviroment", "did you mean environment?"),
@@ -198,3 +199,13 @@ def test_a_secret_written_in_the_wrong_place_is_not_repeated(folder: Folder) -> 
     assert 4 == len(faults)
     assert "hunter2" not in "\n".join(faults)
     assert "1.5" not in "\n".join(faults)
+
+
+MISPLACED = ["credentials: hunter2", "match: {api_key: hunter2}", "match: {api_key: {hunter2: 1}}"]
+
+
+@pytest.mark.parametrize("text", MISPLACED)
+def test_a_secret_one_level_too_high_is_not_repeated(folder: Folder, text: str) -> None:
+    folder.connect(f"{SMALL}{text}\n")
+    (fault,) = folder.faults()
+    assert "hunter2" not in fault

@@ -8,7 +8,7 @@ LONG = "a" * 240
 
 VALUES = [
     ("bootstrap_servers:", "bootstrap_servers: []", "kafka.bootstrap_servers", "an empty list"),
-    ("bootstrap_servers:", "bootstrap_servers: a:1", "kafka.bootstrap_servers", 'write ["a:1"]'),
+    ("bootstrap_servers:", "bootstrap_servers: a:1", "kafka.bootstrap_servers", "write [a:1]"),
     ("bootstrap_servers:", "bootstrap_servers: [a]", "kafka.bootstrap_servers[0]", "has no port"),
     (
         "bootstrap_servers:",
