@@ -24,6 +24,7 @@ class Shown:
     """One connection: how it is configured, and the same in terms of what was sent."""
 
     name: str
+    unit: str
     about: str
     match: Mapping[str, list[str]]
     settings: Mapping[str, object]
@@ -80,7 +81,8 @@ SHOP, TV, NEWS = "com.acme.shop", "com.acme.tv", "com.acme.news"
 CONNECTIONS = (
     Shown(
         name="shop-batches",
-        about="one document per device, every 5 s",
+        unit="device, 5 s",
+        about="the shop on phones, a document per device every 5 s",
         match={
             "environment": ["production"],
             "application": [SHOP],
@@ -94,7 +96,8 @@ CONNECTIONS = (
     ),
     Shown(
         name="acme-sessions",
-        about="one document per session; no crashes, no locations",
+        unit="session",
+        about="every app by session, without crashes and locations",
         match={"environment": ["production"]},
         settings={
             "wait_for_complete_batch": True,
@@ -109,7 +112,8 @@ CONNECTIONS = (
     ),
     Shown(
         name="tv-events",
-        about="each event at once, changes of users too",
+        unit="event",
+        about="the TV app, each event at once, changes of users too",
         match={"environment": ["production"], "application": [TV]},
         settings={
             "send_as_batch": False,

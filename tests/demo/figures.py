@@ -7,6 +7,7 @@ from the streams. Nothing is asked of the worker.
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, NamedTuple
 
 from tests.demo.connections import CONNECTIONS, Shown
@@ -14,18 +15,20 @@ from tests.demo.layout import exact
 from tests.services.ministack import Stored
 from tests.traffic import Upload
 
-RECENT = 6
+RECENT = 2
+"""How many of its latest batches each connection shows."""
+
+KINDS = 3
+"""How many kinds of events the batch that is shown in full has."""
 
 
 class Arrived(NamedTuple):
-    """A record of a stream, the first time it was seen. ``late_ms``: since its newest upload."""
+    """A record of a stream, the first time it was seen."""
 
     connection: str
     message_id: str
     value: bytes
     document: dict[str, Any]
-    at_ms: int
-    late_ms: int
 
     @property
     def types(self) -> list[str]:
@@ -66,7 +69,8 @@ class Book:
     altered_repeats: int = 0
     doubled: int = 0
     largest: int = 0
-    latest: deque[int] = field(default_factory=lambda: deque(maxlen=50))
+    delays: deque[int] = field(default_factory=lambda: deque(maxlen=50))
+    recent: deque[Arrived] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def enter(self, stored: Stored, now_ms: int) -> Arrived | None:
         """Enter a record; None if this batch was there before."""
@@ -84,9 +88,15 @@ class Book:
             self.arrived[known_as] = event
         self.devices.add(stored.partition_key)
         self.largest = max(self.largest, len(document["events"]))
-        late = now_ms - int(document["timestamp_unixtime_ms"].digits)
-        self.latest.append(late)
-        return Arrived(self.shown.name, name, stored.value, document, now_ms, late)
+        self.delays.append(now_ms - int(document["timestamp_unixtime_ms"].digits))
+        arrived = Arrived(self.shown.name, name, stored.value, document)
+        self.recent.appendleft(arrived)
+        return arrived
+
+    @property
+    def delay(self) -> float:
+        """Return the median of seconds between the newest upload of a batch and its arrival."""
+        return median(self.delays) / 1000 if self.delays else 0.0
 
     @property
     def missing(self) -> int:
@@ -115,7 +125,7 @@ class Figures:
     """All books, and what the screen shows besides."""
 
     books: dict[str, Book] = field(default_factory=lambda: {c.name: Book(c) for c in CONNECTIONS})
-    recent: deque[Arrived] = field(default_factory=lambda: deque(maxlen=RECENT))
+    planned: int = 0
     uploads: int = 0
     events: int = 0
     senders: set[str] = field(default_factory=set)
@@ -136,7 +146,6 @@ class Figures:
         for stored in records:
             arrived = self.books[connection].enter(stored, now_ms)
             if arrived is not None:
-                self.recent.appendleft(arrived)
                 self._keep(arrived)
 
     @property
@@ -159,8 +168,10 @@ class Figures:
         return self.dead_letters == self.malformed and not any(t.faults for t in self.tallies())
 
     def _keep(self, arrived: Arrived) -> None:
-        # Several kinds of events in as few bytes as possible: one that fits a screen.
-        if len(set(arrived.types)) < 3:
+        # Several kinds of events, device and places, in as few bytes as possible.
+        if len(set(arrived.types)) < KINDS or b'"location"' not in arrived.value:
+            return
+        if "device_info" not in arrived.document:
             return
         if self.exemplar is None or len(arrived.value) < len(self.exemplar.value):
             self.exemplar = arrived

@@ -65,13 +65,9 @@ def _start_emulator(screen: Screen, emulator: MiniStack) -> None:
         for shown in CONNECTIONS:
             emulator.make_stream(shown.name)
         emulator.make_role(ROLE, external_id=f"orgid:{ORGANISATION}")
-        names = ", ".join(shown.name for shown in CONNECTIONS)
-        done(f"Kinesis streams {names}")
-        screen.say(
-            f"Role {ROLE}: assumed with ExternalId orgid:{ORGANISATION}, "
-            "may do kinesis:PutRecord and nothing else",
-            mark="✓",
-        )
+        done(f"role {ROLE}: ExternalId orgid:{ORGANISATION}, kinesis:PutRecord only")
+    for shown in CONNECTIONS:
+        screen.say(f"stream {shown.name}: {shown.about}", mark="✓")
 
 
 def _kafka(screen: Screen, stack: ExitStack, folder: Path, bootstrap: str | None) -> Kafka | None:

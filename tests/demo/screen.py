@@ -4,12 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,9 @@ from tests.demo.figures import Arrived, Book, Figures, Tally
 from tests.demo.layout import Number, folded
 
 PLAIN_WIDTH = 100
+WIDE = 100
+"""Columns from which on there is room for more than the main things."""
+
 PLAIN_EVERY = 3.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -67,6 +70,7 @@ class Screen:
             self._live = live
             try:
                 yield
+                self.phase = "done"
                 self.show(figures)
             finally:
                 self._live = None
@@ -75,7 +79,7 @@ class Screen:
         """Bring the screen up to date."""
         if self._live is not None:
             self._live.update(self._tables(figures), refresh=True)
-        elif self._elapsed() - self._last_line >= PLAIN_EVERY:
+        elif not self.console.is_terminal and self._elapsed() - self._last_line >= PLAIN_EVERY:
             self._last_line = self._elapsed()
             self.happen(progress(figures))
 
@@ -102,26 +106,32 @@ class Screen:
         repeated = sum(tally.repeated for tally in figures.tallies())
         if repeated:
             self.say(
-                f"{repeated} records came twice: put, but not yet noted as put when the worker was "
-                "killed. A repeat has the same bytes and the same message_id.",
+                f"{repeated} records came again: put, and not yet noted as put, when -9 struck",
                 "✓",
             )
         if figures.ok:
-            self.say("Nothing lost, nothing altered, no event in two batches.", "✓")
+            self.say("nothing lost, nothing altered, no event in two batches", "✓")
         else:
-            self.say("This is not as it has to be: please report it.", "✗")
+            self.say("this is not as it has to be: please report it", "✗")
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun
 
     def _tables(self, figures: Figures) -> RenderableType:
-        head = Text.assemble((f"\n{self._elapsed():5.1f} s  ", "dim"), (self.phase, "bold cyan"))
-        sent = Text(
-            f"         sent {figures.events:,} events in {figures.uploads:,} uploads "
-            f"of {len(figures.senders):,} devices",
-            style="dim",
+        head = Text.assemble(
+            ("\n▸ ", "cyan"), (f"{self._elapsed():4.1f} s  ", ""), (self.phase, "cyan")
         )
-        return Group(head, sent, "", streams_table(figures), recent_table(figures))
+        bar = Table.grid(padding=(0, 1))
+        sent = f"{figures.events:,} of {figures.planned:,} events sent"
+        devices = f"by {len(figures.senders):,} devices"
+        bar.add_row("  ", ProgressBar(figures.planned, figures.events, width=20), sent, devices)
+        return Group(
+            head,
+            bar,
+            "",
+            streams_table(figures),
+            recent_table(figures, wide=self.console.width >= WIDE),
+        )
 
 
 def make_console() -> Console:
@@ -132,51 +142,53 @@ def make_console() -> Console:
 
 def progress(figures: Figures) -> str:
     """Return one line on how far everything is."""
-    parts = [f"{b.shown.name} {len(b.batches):,}" for b in figures.books.values()]
-    return (
-        f"{figures.events:,} events sent; batches in the stream: {', '.join(parts)}; "
-        f"{figures.missing:,} events on their way"
-    )
+    parts = [
+        f"{book.shown.name} {len(book.arrived):,} of {len(book.expected):,}"
+        for book in figures.books.values()
+    ]
+    return f"{figures.events:,} events sent; in the streams: {', '.join(parts)}"
 
 
-def streams_table(figures: Figures) -> Table:
+def streams_table(figures: Figures, *, wide: bool) -> Table:
     """Return what the streams hold so far, a row for each connection."""
     table = _table("In the streams")
-    for name in ("batches", "events", "devices", "per batch", "on the way", "behind"):
+    if wide:
+        table.add_column("batched", no_wrap=True)
+    for name in ("batches", "events", "devices", "per batch", "on the way", "delay"):
         table.add_column(name, justify="right", no_wrap=True)
     for book in figures.books.values():
-        table.add_row(*_row(book))
+        table.add_row(*_row(book, wide=wide))
     return table
 
 
-def _row(book: Book) -> tuple[RenderableType, ...]:
+def _row(book: Book, *, wide: bool) -> tuple[RenderableType, ...]:
     count = len(book.batches)
-    name = Text.assemble((book.shown.name, "bold"), "\n", (book.shown.about, "dim"))
-    if not count:
-        return (name, "0", "0", "0", "", f"{book.missing:,}", "")
+    mean = f"{len(book.arrived) / count:.1f}" if count else ""
     return (
-        name,
+        Text(book.shown.name, "bold"),
+        *((Text(f"by {book.shown.unit}", "dim"),) if wide else ()),
         f"{count:,}",
         f"{len(book.arrived):,}",
         f"{len(book.devices):,}",
-        f"{len(book.arrived) / count:.1f} ≤ {book.largest}",
+        f"{mean}, max {book.largest}" if count and wide else mean,
         f"{book.missing:,}",
-        f"{median(book.latest) / 1000:.1f} s",
+        f"{book.delay:.1f} s" if count else "",
     )
 
 
-def recent_table(figures: Figures) -> Table:
-    """Return the latest batches, the newest first."""
+def recent_table(figures: Figures, *, wide: bool) -> Table:
+    """Return the latest batches of each connection."""
     table = _table("Latest batches")
-    table.add_column("user", no_wrap=True, overflow="ellipsis", max_width=20)
+    if wide:
+        table.add_column("user", no_wrap=True)
     table.add_column("app", no_wrap=True)
     table.add_column("events", justify="right")
     table.add_column("of these types", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("bytes", justify="right", no_wrap=True)
-    for arrived in figures.recent:
+    for arrived in (arrived for book in figures.books.values() for arrived in book.recent):
         table.add_row(
             arrived.connection,
-            _user(arrived),
+            *((_user(arrived),) if wide else ()),
             _application(arrived),
             f"{len(arrived.types):,}",
             _types(arrived.types),
@@ -203,11 +215,14 @@ def _types(types: list[str]) -> str:
 
 def tally_table(tallies: list[Tally]) -> Table:
     """Return sent, delivered, lost and repeated, a row for each connection."""
-    table = _table("Tally, in events; judged from what was sent and what the streams hold")
-    for name in ("sent", "delivered", "lost", "altered", "invented", "in two batches"):
-        table.add_column(name, justify="right")
-    table.add_column("records", justify="right")
-    table.add_column("repeated", justify="right")
+    table = _table("Tally of events, from what was sent and what the streams hold")
+    table.caption = (
+        "sent: what its settings keep of the uploads that match the connection; twice: in two "
+        "batches; repeated: batches that came again, the same bytes with the same message_id"
+    )
+    table.caption_justify = "left"
+    for name in ("sent", "delivered", "lost", "altered", "extra", "twice", "repeated"):
+        table.add_column(name, justify="right", no_wrap=True)
     for tally in tallies:
         wrong = (tally.lost, tally.altered, tally.invented, tally.doubled)
         table.add_row(
@@ -215,7 +230,6 @@ def tally_table(tallies: list[Tally]) -> Table:
             f"{tally.sent:,}",
             f"{tally.delivered:,}",
             *(Text(f"{number:,}", "bold red" if number else "green") for number in wrong),
-            f"{tally.records:,}",
             f"{tally.repeated:,}",
         )
     return table
@@ -224,5 +238,5 @@ def tally_table(tallies: list[Tally]) -> Table:
 def _table(title: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.expand = True
-    table.add_column("connection", min_width=13)
+    table.add_column("connection", min_width=13, no_wrap=True)
     return table

@@ -43,7 +43,7 @@ class Story:
 
     def __init__(self, scene: Scene, screen: Screen, load: Load) -> None:
         """Be ready for one of the two ways to tell it."""
-        self.figures = Figures()
+        self.figures = Figures(planned=load.events)
         self._scene = scene
         self._screen = screen
         self._load = load
@@ -101,7 +101,8 @@ class Story:
 
     async def _kill_and_return(self, worker: Worker) -> None:
         worker.kill()
-        self._screen.happen(f"worker {worker.pid} killed with -9, in the middle of its work", "!")
+        doing = f"{self.figures.missing:,} events on their way"
+        self._screen.happen(f"worker {worker.pid} killed with -9, {doing}", "!")
         worker.start()
         self._screen.happen(f"worker {worker.pid} started in its place")
         self._screen.phase = "Kafka waits 6 s for the dead worker; devices go on sending"
