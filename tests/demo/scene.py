@@ -16,7 +16,7 @@ from tests.services.kafka import Broker, MissingToolError
 from tests.services.ministack import MiniStack
 
 WITHOUT = (
-    "Without Kafka the same worker reads a file instead, and keeps its journal in memory: "
+    "without Kafka the same worker reads a file and keeps its journal in memory: "
     "no kill -9 this time."
 )
 
@@ -80,7 +80,7 @@ def _kafka(screen: Screen, stack: ExitStack, folder: Path, bootstrap: str | None
         kafka.require_tools()
         return Kafka(_start_broker(screen, folder, stack.callback))
     except MissingToolError as missing:
-        screen.say(f"No Kafka here: {missing}.", mark="!")
+        screen.say(f"no Kafka here: {missing}", mark="!")
         return None
 
 

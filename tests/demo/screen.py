@@ -125,13 +125,9 @@ class Screen:
         sent = f"{figures.events:,} of {figures.planned:,} events sent"
         devices = f"by {len(figures.senders):,} devices"
         bar.add_row("  ", ProgressBar(figures.planned, figures.events, width=20), sent, devices)
-        return Group(
-            head,
-            bar,
-            "",
-            streams_table(figures),
-            recent_table(figures, wide=self.console.width >= WIDE),
-        )
+        wide = self.console.width >= WIDE
+        tables = (streams_table(figures, wide=wide), recent_table(figures, wide=wide))
+        return Group(head, bar, "", *tables)
 
 
 def make_console() -> Console:

@@ -128,7 +128,7 @@ class Story:
         return self.figures
 
     async def _read_through(self, worker: Worker) -> None:
-        what = "forwarder run --config forwarder.yaml --source uploads.ndjson"
+        what = "forwarder run … --source uploads.ndjson"
         self._screen.happen(f"worker {worker.pid} started: {what}")
         self._screen.phase = "a file of uploads goes through the worker"
         await self._watch.until(lambda: worker.exit_code() is not None)
