@@ -120,7 +120,10 @@ class Broker:
     """One broker with a folder of its own; start, stop, kill and restart keep port and data."""
 
     def __init__(self, folder: Path, extra: str = "") -> None:
-        """Prepare a broker in ``folder``; ``extra`` lines override its server.properties."""
+        """Prepare a broker in ``folder``; ``extra`` lines override its server.properties.
+
+        ``{port}`` and ``{controller}`` in them stand for the two ports.
+        """
         self.folder = folder
         self.port = free_port()
         self._controller = free_port()
@@ -172,11 +175,11 @@ class Broker:
 
     def _format(self, libraries: Path, properties: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = PROPERTIES.format(
+        text = (PROPERTIES + self._extra).format(
             port=self.port, controller=self._controller, logs=self.folder / "logs"
         )
         pending = properties.with_suffix(".pending")
-        pending.write_text(text + self._extra + "\n")
+        pending.write_text(text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # A leading dash would be taken for an option.
         cluster = "A" + cluster[1:]

@@ -1,0 +1,141 @@
+"""A worker with a password and no more rights than the list it prints."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
+from forwarder.errors import JournalError, StartupError
+from forwarder.journal import kafka_topics
+from forwarder.journal.base import Entry, Tick
+from forwarder.journal.kafka import KafkaJournals
+from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.sources.kafka import KafkaSource
+from tests.integration.test_kafka_source import Member, until
+from tests.services.kafka import free_port, own_broker
+from tests.services.kafka_world import World
+
+pytestmark = pytest.mark.service
+
+SECURED = """\
+listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}},SASL://127.0.0.1:{sasl}
+advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="right";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+KINDS = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
+OPERATIONS = {
+    "Read": 3,
+    "Write": 4,
+    "Create": 5,
+    "Delete": 6,
+    "Alter": 7,
+    "Describe": 8,
+    "DescribeConfigs": 10,
+    "IdempotentWrite": 12,
+}
+LITERAL, PREFIXED, ALLOW = 3, 4, 3
+
+
+class Secured:
+    """One broker with a door for its owner and one for the worker."""
+
+    def __init__(self, bootstrap: str, sasl: int) -> None:
+        self.bootstrap = bootstrap
+        self.sasl = f"127.0.0.1:{sasl}"
+
+    def for_worker(self, settings: Configuration, password: str) -> Configuration:
+        security = Security(SecurityProtocol.SASL_PLAINTEXT, Mechanism.PLAIN, "worker", password)
+        kafka = replace(settings.kafka, bootstrap_servers=(self.sasl,), security=security)
+        return replace(settings, kafka=kafka)
+
+    async def grant(self, rows: Sequence[kafka_topics.Row]) -> None:
+        """Grant what the printed list says, and nothing else."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        for row in rows:
+            resource, _, operations = row.text.partition(": ")
+            kind, _, name = resource.partition(" ")
+            pattern = PREFIXED if name.endswith(" (prefixed)") else LITERAL
+            name = name.removesuffix(" (prefixed)") or "kafka-cluster"
+            for operation in operations.split(", "):
+                request = CreateAclsRequest(
+                    KINDS[kind], name, pattern, "User:worker", "*", OPERATIONS[operation], ALLOW
+                )
+                answer = await admin._client.send(admin._client.get_random_node(), request)  # noqa: SLF001
+                assert [code for code, _ in answer.creation_responses] == [0]
+        await admin.close()
+
+
+@pytest.fixture
+async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
+    sasl = free_port()
+    broker = await asyncio.to_thread(own_broker, tmp_path, SECURED.format(sasl=sasl))
+    yield Secured(broker.bootstrap, sasl)
+    await asyncio.to_thread(broker.kill)
+
+
+async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 4.0)
+    await a_wrong_password_gets_nowhere(secured)
+    for create in (False, True):
+        world = World(secured.bootstrap, partitions=1)
+        await world.create_input()
+        if not create:
+            owner = KafkaJournals(world.settings(), "owner")
+            await owner.prepare(frozenset())
+            await owner.close()
+        settings = secured.for_worker(world.settings(create_topics=create), "right")
+        journals = KafkaJournals(settings, "worker")
+        with pytest.raises(StartupError) as refused:
+            await journals.prepare(frozenset())
+        assert f"DENIED   group {world.group}: Read" in str(refused.value)
+        assert f"DENIED   transactional-id {world.group}/" in str(refused.value)
+        assert f"DENIED   topic {world.topic}: DescribeConfigs" in str(refused.value)
+        needs = kafka_topics.needs(settings, {world.topic: 1})
+        await secured.grant(kafka_topics.rights(settings, needs, set()))
+        await journals.prepare(frozenset())
+        assert "DENIED" not in await journals.describe()
+        await a_day_of_work(journals, settings, world)
+        await journals.close()
+
+
+async def a_wrong_password_gets_nowhere(secured: Secured) -> None:
+    settings = secured.for_worker(World(secured.bootstrap).settings(), "wrong")
+    journals = KafkaJournals(settings, "worker")
+    with pytest.raises(JournalError, match="did not tell"):
+        await journals.prepare(frozenset())
+    await journals.close()
+
+
+async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world: World) -> None:
+    partition = Partition(world.topic, 0)
+    journal = journals.journal(partition)
+    await journal.open()
+    letter = DeadLetter(Reason.INVALID_JSON, 0, "", "", b"x")
+    tick = Tick([Entry("acme", b"batches")], [letter], [b"base"], 1, '{"v":1,"n":1,"ptr":0}')
+    committed = await journal.commit(tick)
+    end = committed.outbox[0] + 1
+    assert await journal.read("acme", (0, 0), end, 100) == ([(0, b"batches")], (end, 0))
+    await journal.prove()
+    await journal.close()
+    await world.produce([b"input"])
+    member = Member(world, "worker")
+    member.source = KafkaSource(settings, "worker")
+    member.start_at = 0
+    await member.join()
+    await until(lambda: member.values(partition) == [b"input"])
+    assert await member.source.owns(partition)
+    assert await member.source.end(partition) == 1
+    await member.leave()
