@@ -24,6 +24,8 @@ STALL = 30.0
 
 OPENING, OPEN, REFUSED = "opening", "open", "refused"
 
+NOT_JOINED = "the group is not joined yet: if this lasts, Kafka does not answer, see the log"
+
 REMEDIES = {
     "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
     "refused": "do what the reason says; the other partitions go on meanwhile",
@@ -101,9 +103,11 @@ class Health:
 
     def described(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; of the lanes only those not flowing."""
+        waits = {} if self._joined else {"reason": NOT_JOINED}
         return {
             "ready": self.ready(),
             "joined": self._joined,
+            **waits,
             "partitions": {
                 name: standing.described() | self._troubled(name)
                 for name, standing in sorted(self.partitions.items())

@@ -15,6 +15,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -32,6 +33,9 @@ TICK_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+# They would add a series to every counter, and say when the process began over and over.
+disable_created_metrics()
 
 M = TypeVar("M", bound=MetricWrapperBase)
 

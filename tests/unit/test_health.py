@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from forwarder.model import Partition
-from forwarder.ops.health import STALL, Health
+from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.testing import LoopClock, run_virtually
@@ -62,7 +62,8 @@ def test_a_loop_without_heartbeats_is_not_alive_until_it_beats_again(
 
 def test_nothing_is_ready_before_the_group_is_joined(health: Health) -> None:
     assert not health.ready()
-    assert health.described() == {"ready": False, "joined": False, "partitions": {}}
+    described = {"ready": False, "joined": False, "reason": NOT_JOINED, "partitions": {}}
+    assert described == health.described()
 
 
 def test_a_member_without_a_partition_is_ready(health: Health) -> None:

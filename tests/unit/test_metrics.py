@@ -175,4 +175,5 @@ def test_what_is_rendered_can_be_scraped(metrics: Metrics) -> None:
     scraped = {f.name for f in text_string_to_metric_families(metrics.render().decode())}
     assert {"forwarder_loop_lag_seconds", "forwarder_freshness_seconds"} <= scraped
     assert "process_resident_memory_bytes" in scraped
+    assert b"_created" not in metrics.render()
     assert value(metrics, "info", version="1.2.3") == 1
