@@ -32,6 +32,7 @@ class Lane:
     """The compiled form of one connection, shared by all partitions of a process."""
 
     def __init__(self, connection: Connection) -> None:
+        """Compile the connection's settings."""
         settings = connection.settings
         self.connection = connection
         self.name = connection.name
@@ -73,6 +74,7 @@ class Pipeline:
     """
 
     def __init__(self, partition: Partition, lanes: Sequence[Lane], read: int = 0) -> None:
+        """Begin with no open windows; call ``restore`` for what an opening found."""
         self._partition = partition
         self._read = read
         self._clock = 0

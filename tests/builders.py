@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, Match, Settings
 from forwarder.model import Batch, Collected, Partition
@@ -18,6 +18,8 @@ START = 1_700_000_000_000
 """Record time of the first record."""
 
 Json = dict[str, Any]
+Setting: TypeAlias = Any
+"""The value of a setting or of a key: text, a switch, a list …"""
 K = TypeVar("K")
 
 
@@ -61,7 +63,7 @@ def connection(
     match: Match | None = None,
     batching: Batching | None = None,
     sink: KinesisTarget | FileTarget | None = None,
-    **settings: Any,  # noqa: ANN401  # the settings are of several types
+    **settings: Setting,
 ) -> Connection:
     """Return a connection with these settings."""
     return Connection(

@@ -22,7 +22,7 @@ class Number:
 
 Position = tuple[int, int]
 
-SWITCHES = {
+SWITCHES: dict[str, str] = {
     "send_lifecycle_events": "session_start session_end application_state_transition first_run",
     "send_screen_views": "screen_view",
     "send_crash_events": "crash_report breadcrumb",
@@ -37,13 +37,14 @@ SWITCHES = {
     "": "opt_out uninstall pre_attribution",
 }
 SWITCH_OF = {kind: switch for switch, kinds in SWITCHES.items() for kind in kinds.split()}
-KNOWN = set(
+KNOWN_KEYS = (
     "source_request_id events device_info application_info user_attributes environment api_key "
     "deleted_user_attributes user_identities api_keys ip integration_attributes context mpid "
     "partner_identity partner_identities source_info mp_deviceid attribution_info batch_id "
     "timestamp_unixtime_ms origin_mpid sdk_version consent_state job_id message_id message_type "
-    "schema_version unique_id system_notifications".split()
+    "schema_version unique_id system_notifications"
 )
+KNOWN = set(KNOWN_KEYS.split())
 OURS = (
     "message_id",
     "message_type",
@@ -52,11 +53,12 @@ OURS = (
     "timestamp_unixtime_ms",
     "unique_id",
 )
-DEVICE_IDS = (
+ID_NAMES = (
     "android_uuid android_advertising_id ios_idfv ios_advertising_id roku_advertising_id "
     "fire_advertising_id amp_id microsoft_advertising_id roku_publisher_id "
     "microsoft_publisher_id"
-).split()
+)
+DEVICE_IDS = ID_NAMES.split()
 
 
 def exact(text: bytes | str) -> Any:  # noqa: ANN401  # any JSON value
@@ -252,9 +254,7 @@ class Expected:
     positions: list[Position]
 
 
-def documents(
-    records: Sequence[Rec], connection: Connection, now: int
-) -> list[Expected]:
+def documents(records: Sequence[Rec], connection: Connection, now: int) -> list[Expected]:
     """Return the documents of a connection that sends batches or single events."""
     settings, done = connection.settings, list[Pile]()
     piles: dict[object, Pile] = {}
@@ -273,7 +273,7 @@ def documents(
             if key in piles:
                 piles[key].learn(seen)
             continue
-        for i, one in chosen or [(0, None)]:
+        for i, one in chosen or [(0, {})]:
             pile = piles.setdefault(key, Pile(seen.clock + connection.batching.max_age_ms))
             if not pile.positions or pile.positions[-1] < (seen.offset, seen.first):
                 pile.learn(seen)

@@ -25,6 +25,7 @@ class Deadlines:
     """The open windows of a lane by deadline, in milliseconds."""
 
     def __init__(self) -> None:
+        """Begin without windows."""
         self._buckets: dict[int, _Bucket] = {}
         self._seconds: list[int] = []
 

@@ -143,6 +143,7 @@ class Decoder:
     """
 
     def __init__(self, partition: Partition, *, sessions: bool, places: bool) -> None:
+        """Choose the narrowest way to read events."""
         self._identity = Identity(partition)
         self._narrow: _Read = _places if places else _types
         if sessions:

@@ -29,6 +29,7 @@ class Identity:
     """Reads device keys; remembers the packages of application_info objects it has seen."""
 
     def __init__(self, partition: Partition) -> None:
+        """Begin with nothing remembered."""
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._packages: dict[bytes, bytes] = {}
 

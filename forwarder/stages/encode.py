@@ -17,6 +17,7 @@ MOST_BYTES = 10 * 1024 * 1024
 
 _DEVICE_KEY = 32
 _MESSAGE_ID = 36
+_LONGEST_KEY = 256  # characters AWS takes; sinks use the device for a longer mpid
 _SCHEMA_VERSION = 2
 
 
@@ -37,6 +38,7 @@ class Encoder:
     """Encodes the windows of one connection on one partition."""
 
     def __init__(self, partition: Partition, connection: Connection) -> None:
+        """Compile what all documents of the connection have in common."""
         settings = connection.settings
         self._lane = connection.name
         self._sink = connection.sink
@@ -63,7 +65,7 @@ class Encoder:
     def _frame(self, window: Window, now_ms: int) -> _Frame:
         """Encode everything but the events and the ids, whose length is known."""
         fields = rawjson.fields(window.context)
-        mpid = rawjson.text_of(bytes(fields.get("mpid", ABSENT))) or ""
+        mpid = _plain(bytes(fields.get("mpid", ABSENT)))
         rest = rawjson.encode(self._governance.apply(fields, window.identities_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
             window.newest_ms,
@@ -84,7 +86,7 @@ class Encoder:
         size = _DEVICE_KEY
         if sink.partition_key is PartitionKey.BATCH:
             size = _MESSAGE_ID
-        elif sink.partition_key is PartitionKey.MPID and mpid:
+        elif sink.partition_key is PartitionKey.MPID and 0 < len(mpid) <= _LONGEST_KEY:
             size = len(mpid.encode())
         return min(sink.max_record_bytes - size, MOST_BYTES)
 
@@ -124,6 +126,12 @@ class Encoder:
         """Return events as an upload of their own, in the shape they came in."""
         value = rawjson.with_events(piece[4], window.context)
         return DeadLetter(reason, piece[0], self._lane, error, value)
+
+
+def _plain(raw: bytes) -> str:
+    """Return an mpid as text; none where there is no such text in UTF-8."""
+    text = rawjson.text_of(raw) or ""
+    return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else ""
 
 
 def _fit(pieces: Sequence[Piece], room: int) -> tuple[list[list[Piece]], list[Piece]]:

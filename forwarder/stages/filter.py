@@ -44,6 +44,7 @@ class Filter:
     """The compiled keep table of one connection."""
 
     def __init__(self, lane: str, settings: Settings) -> None:
+        """Compile the settings; ``lane`` is the name under which events are counted."""
         self._lane = lane
         self._transform = transform_of(settings)
         self._empty_too = settings.send_batches_without_events

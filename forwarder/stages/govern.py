@@ -27,6 +27,7 @@ class Governance:
     """The compiled rules of one connection for everything but the events."""
 
     def __init__(self, settings: Settings) -> None:
+        """Compile the settings."""
         self._settings = settings
         self._drop = _NEVER | set(_dropped(settings))
         self._located = (

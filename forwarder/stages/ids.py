@@ -25,6 +25,7 @@ class IdSource:
     """Derives the ids of one connection's documents on one partition."""
 
     def __init__(self, partition: Partition, connection: Connection) -> None:
+        """Prepare what all ids of the connection begin with."""
         parts = (
             partition.topic.encode(),
             b"%d" % partition.number,

@@ -14,6 +14,7 @@ class Router:
     """Finds the lanes of an upload; remembers its answers by the values they depend on."""
 
     def __init__(self, matches: Sequence[Match]) -> None:
+        """Take one condition per lane; lanes are named by their index."""
         self._matches = matches
         self._everything = all(m == Match() for m in matches)
         self._platforms = any(m.platform is not None for m in matches)

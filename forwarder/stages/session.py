@@ -33,6 +33,7 @@ class Sessions(Windows):
     """The open windows of a lane that waits for complete sessions."""
 
     def __init__(self, batching: Batching) -> None:
+        """Begin without windows."""
         super().__init__(batching, BatchMode.SESSION)
         self._rules[BY_SESSION] = self._upload
         self._devices: dict[bytes, _Device] = {}

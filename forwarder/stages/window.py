@@ -39,6 +39,7 @@ class Windows:
     """The open windows of one lane on one partition, closed by age and size."""
 
     def __init__(self, batching: Batching, mode: BatchMode = BatchMode.BATCH) -> None:
+        """Begin without windows; ``mode`` says how today's events are keyed."""
         self._batching = batching
         self._today = keying_rule(mode)
         self._rules: dict[str, _Take] = {BY_DEVICE: self.by_device, BY_SESSION: self._by_session}
@@ -273,6 +274,7 @@ class Singles(Windows):
     """Every event at once, as a window of its own."""
 
     def __init__(self, batching: Batching) -> None:
+        """Begin without windows."""
         super().__init__(batching, BatchMode.SINGLE)
         self._rules[BY_DEVICE] = self._each
 

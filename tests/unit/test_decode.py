@@ -227,7 +227,7 @@ def test_a_number_of_any_length_keeps_its_digits() -> None:
 @pytest.mark.parametrize("depth", range(640, 1000, 40))
 def test_nesting_that_decode_accepts_never_stops_a_later_stage(depth: int) -> None:
     nested = "[" * depth + "]" * depth
-    value = '{"mpid":1,"events":[{"event_type":"a","data":{"location":1,"x":%s}}]}' % nested
+    value = f'{{"mpid":1,"events":[{{"event_type":"a","data":{{"location":1,"x":{nested}}}}}]}}'
     chosen = builders.connection(include_location_information=False, int64_as_string=True)
     out = builders.run(chosen, builders.records(value.encode()))
     assert 1 == len(out.batches) + len(out.dead_letters)

@@ -1,5 +1,7 @@
 """What a lane keeps of an upload, at which positions, and in which bytes."""
 
+from typing import Any
+
 import pytest
 
 from forwarder.connection import Settings
@@ -53,7 +55,8 @@ def test_lanes_that_change_events_alike_share_the_result() -> None:
 
 
 def test_what_is_left_out_splits_the_rest_into_runs_at_their_own_positions() -> None:
-    kinds = "profile screen_view profile profile screen_view screen_view profile".split()
+    seen, other = "screen_view", "profile"
+    kinds = [other, seen, other, other, seen, seen, other]
     pieces = kept(upload(*(event(kind) for kind in kinds)), Settings(send_screen_views=False))
     assert [(0, 1), (2, 2), (6, 1)] == [(piece[1], piece[2]) for piece in pieces]
 
@@ -68,9 +71,9 @@ def test_what_is_left_out_is_counted_by_its_setting() -> None:
 
 @pytest.mark.parametrize("name", ["opt_out", "uninstall", "pre_attribution"])
 def test_some_events_are_always_sent(name: str) -> None:
-    nothing = Settings(
-        **{f: False for f in set(filtering.GOVERNING.values()) if f}, send_unknown_events=False
-    )
+    names = [setting for setting in filtering.GOVERNING.values() if setting]
+    off: dict[str, Any] = dict.fromkeys([*names, filtering.UNKNOWN_EVENTS], False)
+    nothing = Settings(**off)
     assert 1 == len(kept(upload(event(name)), nothing))
     assert [] == kept(upload(event()), nothing)
 
@@ -92,8 +95,10 @@ def test_an_upload_without_events_is_a_piece_only_where_asked() -> None:
         ),
         (
             b'{"breadcrumbs":[{"data":{"x":1e2,"c":{"location":3}}},4,{"data":[]},{}]}',
-            b'{"breadcrumbs":[{"location":1,"data":{"x":1e2,"location":2,"c":{"location":3}}},4,'
-            b'{"data":[],"location":5},{}]}',
+            (
+                b'{"breadcrumbs":[{"location":1,"data":{"x":1e2,"location":2,"c":{"location":3}}}'
+                b',4,{"data":[],"location":5},{}]}'
+            ),
         ),
         (b'{"breadcrumbs":"none"}', b'{"breadcrumbs":"none","location":1}'),
         (b'{"breadcrumbs":null}', b'{"breadcrumbs":null}'),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.connection import Batching, Connection, KinesisTarget
 from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position
-from forwarder.pipeline import Pipeline
+from forwarder.pipeline import Pipeline, compile_lane
 from forwarder.stages.shapes import digest
 from tests import builders, oracle, streams
 from tests.builders import NOW, Rec, connection
@@ -114,7 +114,7 @@ class Journal:
         self.pipeline: Pipeline = builders.pipeline(self.chosen, read=self.read)
         self.pending: list[Collected] = []
         self.at = self.need[0]
-        rule = builders.compile_lane(self.chosen).keying_rule
+        rule = compile_lane(self.chosen).keying_rule
         if not self.keying or self.keying[-1][0] != rule:
             self.keying.append((rule, (self.read, 0)))
         held = [self._left(one) for one in self.held]
@@ -201,7 +201,7 @@ def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
 
 def _other_mode(chosen: Connection, data: st.DataObject) -> Connection:
     """Return the connection in another mode and with other windows, but the same filter."""
-    mode = {"send_as_batch": True, "wait_for_complete_batch": False}
+    mode: dict[str, Any] = {"send_as_batch": True, "wait_for_complete_batch": False}
     mode |= data.draw(st.sampled_from(streams.MODES))
     return dataclasses.replace(
         chosen,

@@ -24,7 +24,7 @@ def _crash() -> dict[str, Any]:
     )
 
 
-_FULL = {
+_FULL: dict[str, Any] = {
     "device_info": {"platform": "iOS", "device_name": "Ann's phone", "ios_idfv": "X-1"},
     "application_info": {"package": "com.acme.shop", "application_version": "1.0"},
     "source_info": {"channel": "native"},
@@ -47,7 +47,11 @@ _FULL = {
 
 def _traffic() -> list[builders.Rec]:
     kinds = [event(kind, event_id=2**62 + i, n=i) for i, kind in enumerate(_KINDS)]
-    odd = [{"event_type": 5, "data": {}}, {"data": {"a": 1}}, {"event_type": "profile"}]
+    odd: list[dict[str, Any]] = [
+        {"event_type": 5, "data": {}},
+        {"data": {"a": 1}},
+        {"event_type": "profile"},
+    ]
     return records(
         upload(*kinds, _crash(), event(location=_LOCATION, session_id=-(2**60)), **_FULL),
         upload(*odd, **_FULL),
