@@ -35,7 +35,7 @@ LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 # They would add a series to every counter, and say when the process began over and over.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types there
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
