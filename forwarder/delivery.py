@@ -24,6 +24,9 @@ log = structlog.get_logger()
 REQUESTS = 4
 """Most concurrent puts of one lane of one partition."""
 
+BEHIND = 0.01
+"""Seconds by which a batch that failed for a lasting reason lets others go first."""
+
 READ_BACK_BYTES = 4 * 1024 * 1024
 """Stored bytes fetched from the outbox at once."""
 
@@ -263,7 +266,9 @@ class Delivery:
         self._attempts[address] = attempt + 1
         lasting = outcome.kind in (Kind.CONFIGURATION, Kind.REFUSED)
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
-        self.queue.defer(address, now + schedule.delay(attempt, self._random()))
+        until = now + schedule.delay(attempt, self._random())
+        # The lane's next probe is another batch's: one that is refused may hold up only itself.
+        self.queue.defer(address, max(until, self._hold_until + BEHIND) if lasting else until)
 
     def _change_status(
         self, delivered: Sequence[object], failed: Sequence[Outcome], now: float

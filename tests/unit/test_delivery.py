@@ -1,0 +1,568 @@
+"""One lane of one partition, in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+
+import pytest
+
+from forwarder import retry, testing
+from forwarder.delivery import REQUESTS, Delivery, LaneStatus, Policy
+from forwarder.errors import JournalError
+from forwarder.ledger import outbox, packing
+from forwarder.ledger.cursor import Queue
+from forwarder.model import Address, Batch
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from tests.batches import batch
+
+THROTTLED = Outcome(Kind.THROTTLED, "Throttled", "slow down")
+TRANSIENT = Outcome(Kind.TRANSIENT, "Reset", "connection reset")
+CONFIGURATION = Outcome(Kind.CONFIGURATION, "AccessDenied", "not allowed")
+REFUSED = Outcome(Kind.REFUSED, "Validation", "not that one")
+
+Answer = Callable[[Batch, int], Outcome]
+
+
+class Sink(testing.ScriptedSink):
+    """Answers as a function says, and checks that no device has two puts in flight."""
+
+    def __init__(self, answer: Answer = lambda _batch, _tried: DELIVERED) -> None:
+        super().__init__()
+        self.says = answer
+        self.flying: set[bytes] = set()
+        self.seconds = 0.0
+        self.concurrent = 0
+
+    def answer(self, batch: Batch, tried: int) -> Outcome:
+        return self.says(batch, tried)
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        keys = {b.key for b in batches}
+        assert len(keys) == len(batches), "two batches of one device in a request"
+        assert not keys & self.flying, "two puts of one device in flight"
+        self.flying |= keys
+        self.concurrent = max(self.concurrent, len(self.flying))
+        try:
+            await asyncio.sleep(self.seconds)
+            return await super().put(batches)
+        finally:
+            self.flying -= keys
+
+
+class Owner:
+    """A partition that has committed whatever it is given."""
+
+    def __init__(self) -> None:
+        self.allowed = True
+        self.asked = 0
+        self.end = 0
+        self.stored: dict[int, bytes] = {}
+        self.reads: list[Address] = []
+        self.moved = 0
+        self.letters: list[str] = []
+        self.failures: list[JournalError] = []
+        self.breaks: Exception | None = None
+        self.before_answer: Callable[[], None] = lambda: None
+
+    def may_put(self) -> bool:
+        self.asked += 1
+        return self.allowed
+
+    def committed_end(self) -> Address:
+        return (self.end, 0)
+
+    async def read_outbox(
+        self, lane: str, start: Address, max_bytes: int
+    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+        assert lane == "acme"
+        self.reads.append(start)
+        end = self.end
+        await asyncio.sleep(0.01)
+        self.before_answer()
+        if self.breaks is not None:
+            raise self.breaks
+        found: list[tuple[int, bytes]] = []
+        for offset, value in self.stored.items():
+            if start[0] <= offset < end:
+                if found and sum(len(v) for _, v in found) + len(value) > max_bytes:
+                    return found, (offset, 0)
+                found.append((offset, value))
+        return found, (end, 0)
+
+    def acknowledged(self) -> None:
+        self.moved += 1
+
+    def refused(self, batch: Batch, outcome: Outcome) -> None:
+        assert outcome.kind is Kind.REFUSED
+        self.letters.append(batch.id)
+
+    def journal_failed(self, error: JournalError) -> None:
+        self.failures.append(error)
+
+    def commit(self, *batches: Batch) -> list[tuple[Address, Batch]]:
+        """Store one record and return its batches under their addresses."""
+        offset = self.end
+        self.stored[offset] = outbox.encode(batches)
+        self.end += 2
+        return [((offset, i), b) for i, b in enumerate(batches)]
+
+
+class Lane:
+    """A delivery with everything around it."""
+
+    def __init__(  # noqa: PLR0913  # what tests vary
+        self,
+        answer: Answer = lambda _batch, _tried: DELIVERED,
+        *,
+        capacity: int = 10_000,
+        active: bool = True,
+        deliver_from_ms: int | None = None,
+        stored: Sequence[Sequence[Batch]] = (),
+        cursor: Address = (0, 0),
+    ) -> None:
+        self.sink = Sink(answer)
+        self.owner = Owner()
+        self.notes = testing.Notes()
+        for record in stored:
+            self.owner.commit(*record)
+        policy = Policy("acme", "raw-events/0", active, deliver_from_ms)
+        queue = Queue(cursor, (), (self.owner.end, 0), capacity)
+        self.delivery = Delivery(policy, queue, self.sink, self.owner, self.notes, lambda: 0.5)
+        self.delivery.wake()
+
+    def commit(self, *batches: Batch) -> None:
+        """Commit one record of batches and hand them on."""
+        self.delivery.join(self.owner.commit(*batches))
+
+    def landed(self) -> list[str]:
+        return [b.id for b in self.sink.landed]
+
+    def statuses(self) -> list[str]:
+        return [entry[3] for entry in self.notes.log if entry[0] == "lane"]
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Let virtual time pass until a condition holds, an hour at most."""
+        for _ in range(36_000):
+            if reached():
+                return
+            await asyncio.sleep(0.1)
+        pytest.fail("it never came to that")
+
+    async def until_idle(self) -> None:
+        await self.until(self.delivery.idle)
+
+
+def devices(count: int, size: int = 10) -> list[Batch]:
+    """Return batches of as many devices."""
+    return [batch(str(i), key=f"device{i}", payload=b"x" * size) for i in range(count)]
+
+
+def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run an asynchronous test in virtual time."""
+
+    def run() -> None:
+        async def main() -> None:
+            await test()
+
+        testing.run_virtually(main())
+
+    run.__name__ = test.__name__
+    return run
+
+
+def failing_first(times: int, outcome: Outcome) -> Answer:
+    return lambda _batch, tried: outcome if tried < times else DELIVERED
+
+
+@virtually
+async def test_a_fresh_batch_is_put_at_once() -> None:
+    lane = Lane()
+    lane.commit(batch("1"))
+    await lane.until_idle()
+    assert (["1"], [0.0], []) == (lane.landed(), lane.sink.times, lane.owner.reads)
+
+
+@virtually
+async def test_an_acknowledgement_moves_the_cursor_and_asks_for_a_tick() -> None:
+    lane = Lane()
+    lane.commit(batch("1"))
+    await lane.until_idle()
+    assert ((2, 0), frozenset()) == lane.delivery.queue.snapshot((lane.owner.end, 0))
+    assert 1 == lane.owner.moved
+
+
+@virtually
+async def test_batches_of_one_device_go_one_after_the_other() -> None:
+    lane = Lane()
+    lane.sink.seconds = 1.0
+    lane.commit(batch("1"), batch("2"), batch("3"))
+    await lane.until_idle()
+    assert ["1", "2", "3"] == lane.landed()
+    assert [["1"], ["2"], ["3"]] == [[b.id for b in put] for put in lane.sink.puts]
+
+
+@virtually
+async def test_a_put_that_failed_is_repeated_with_growing_pauses() -> None:
+    lane = Lane(failing_first(5, TRANSIENT))
+    lane.commit(batch("1"))
+    await lane.until_idle()
+    pauses = [round(later - earlier, 3) for earlier, later in pairwise(lane.sink.times)]
+    assert [retry.TRANSIENT.delay(i, 0.5) for i in range(5)] == pytest.approx(pauses, abs=0.001)
+
+
+@virtually
+async def test_a_repeat_carries_the_same_bytes() -> None:
+    lane = Lane(failing_first(3, TRANSIENT))
+    lane.commit(batch("1", payload=b'{"a":1}'))
+    await lane.until_idle()
+    assert 4 == len(lane.sink.puts)
+    assert 1 == len({put[0].payload for put in lane.sink.puts})
+
+
+@virtually
+async def test_a_partial_failure_lets_no_later_batch_of_the_device_overtake() -> None:
+    lane = Lane(lambda b, tried: THROTTLED if b.id == "a1" and tried < 4 else DELIVERED)
+    lane.commit(
+        batch("a1", key="a"), batch("b1", key="b"), batch("a2", key="a"), batch("b2", key="b")
+    )
+    await lane.until_idle()
+    landed = lane.landed()
+    assert ["a1", "a2"] == [i for i in landed if i.startswith("a")]
+    assert ["b1", "b2"] == landed[:2]
+
+
+@virtually
+async def test_a_partial_failure_leaves_the_lane_flowing() -> None:
+    lane = Lane(lambda b, tried: THROTTLED if b.id == "0" and tried < 1 else DELIVERED)
+    lane.commit(*devices(3))
+    await lane.until_idle()
+    assert [] == lane.statuses()
+
+
+@virtually
+async def test_a_lane_without_permission_is_tried_again_every_5_to_60_seconds() -> None:
+    lane = Lane(lambda _b, _t: CONFIGURATION)
+    lane.commit(*devices(20))
+    await asyncio.sleep(3600)
+    pauses = [later - earlier for earlier, later in pairwise(lane.sink.times)]
+    assert all(5.0 <= pause <= 60.0 for pause in pauses)
+    assert 60 <= len(pauses) <= 720
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_paused_lane_is_probed_with_one_batch() -> None:
+    lane = Lane(lambda _b, _t: CONFIGURATION)
+    lane.commit(*devices(20))
+    await asyncio.sleep(600)
+    assert {1} == {len(put) for put in lane.sink.puts[1:]}
+    assert LaneStatus.PAUSED is lane.delivery.status
+    assert "not allowed" == lane.delivery.reason
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_mended_lane_delivers_everything_at_once() -> None:
+    lane = Lane(lambda _b, _t: DELIVERED if mended.is_set() else CONFIGURATION)
+    mended = asyncio.Event()
+    lane.commit(*devices(20))
+    await asyncio.sleep(600)
+    mended.set()
+    before = asyncio.get_running_loop().time()
+    await lane.until_idle()
+    assert asyncio.get_running_loop().time() - before <= 61
+    assert 20 == len(lane.landed())
+    assert ["paused", "flowing"] == lane.statuses()
+
+
+@virtually
+async def test_a_refused_batch_is_no_dead_letter_before_another_was_accepted() -> None:
+    lane = Lane(lambda _b, _t: REFUSED)
+    lane.commit(*devices(3))
+    await asyncio.sleep(3600)
+    assert [] == lane.owner.letters
+    assert LaneStatus.PAUSED is lane.delivery.status
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_batch_refused_while_others_are_accepted_is_a_dead_letter() -> None:
+    lane = Lane(lambda b, _t: REFUSED if b.id == "1" else DELIVERED)
+    lane.commit(*devices(3))
+    await lane.until_idle()
+    assert ["1"] == lane.owner.letters
+    assert ((2, 0), frozenset()) == lane.delivery.queue.snapshot((lane.owner.end, 0))
+
+
+@virtually
+async def test_a_refused_batch_alone_waits_for_another_to_be_accepted() -> None:
+    lane = Lane(lambda b, _t: REFUSED if b.id == "bad" else DELIVERED)
+    lane.commit(batch("bad", key="a"))
+    await asyncio.sleep(600)
+    assert [] == lane.owner.letters
+    lane.commit(batch("good", key="b"))
+    await lane.until_idle()
+    assert (["good"], ["bad"]) == (lane.landed(), lane.owner.letters)
+
+
+@virtually
+async def test_a_batch_known_to_be_refused_does_not_pause_the_lane() -> None:
+    lane = Lane(lambda b, _t: REFUSED if b.id == "bad" else DELIVERED)
+    lane.commit(batch("bad", key="a"), batch("good", key="b"))
+    await lane.until_idle()
+    assert (["bad"], []) == (lane.owner.letters, lane.statuses())
+
+
+@virtually
+async def test_the_next_batch_of_a_device_follows_a_refused_one() -> None:
+    lane = Lane(lambda b, _t: REFUSED if b.id == "bad" else DELIVERED)
+    lane.commit(batch("bad", key="a"), batch("next", key="a"), batch("good", key="b"))
+    await lane.until_idle()
+    assert (["good", "next"], ["bad"]) == (lane.landed(), lane.owner.letters)
+
+
+@virtually
+async def test_nothing_is_put_without_the_owners_leave() -> None:
+    lane = Lane()
+    lane.owner.allowed = False
+    lane.commit(batch("1"))
+    await asyncio.sleep(100)
+    assert ([], True) == (lane.landed(), lane.owner.asked > 0)
+    lane.owner.allowed = True
+    lane.delivery.wake()
+    await lane.until_idle()
+    assert ["1"] == lane.landed()
+
+
+@virtually
+async def test_a_lane_with_nothing_to_put_asks_for_no_leave() -> None:
+    lane = Lane()
+    lane.delivery.wake()
+    assert 0 == lane.owner.asked
+
+
+@virtually
+async def test_stored_batches_are_read_back_and_put_in_order() -> None:
+    lane = Lane(stored=[[batch(f"{r}.{i}") for i in range(3)] for r in range(4)])
+    await lane.until_idle()
+    assert [f"{r}.{i}" for r in range(4) for i in range(3)] == lane.landed()
+
+
+@virtually
+async def test_batches_are_read_back_from_the_cursor_on() -> None:
+    lane = Lane(stored=[devices(3)], cursor=(0, 1))
+    await lane.until_idle()
+    assert ["1", "2"] == lane.landed()
+
+
+@virtually
+async def test_what_does_not_fit_in_memory_is_read_back() -> None:
+    lane = Lane(capacity=100)
+    lane.sink.seconds = 1.0
+    for number in range(10):
+        lane.commit(batch(str(number), key=f"{number % 2}", payload=b"x" * 60))
+    await lane.until_idle()
+    assert sorted(map(str, range(10))) == sorted(lane.landed())
+    assert [str(n) for n in range(0, 10, 2)] == [i for i in lane.landed() if int(i) % 2 == 0]
+    assert lane.owner.reads
+
+
+@virtually
+async def test_batches_larger_than_the_memory_pass_one_by_one() -> None:
+    lane = Lane(capacity=10, stored=[devices(5, size=5_000)])
+    await lane.until_idle()
+    assert ["0", "1", "2", "3", "4"] == lane.landed()
+
+
+@virtually
+async def test_fresh_batches_wait_their_turn_while_others_are_read_back() -> None:
+    lane = Lane(capacity=200, stored=[[batch(f"old{i}", payload=b"x" * 90)] for i in range(4)])
+    lane.commit(batch("fresh"))
+    await lane.until_idle()
+    assert ["old0", "old1", "old2", "old3", "fresh"] == lane.landed()
+
+
+@virtually
+async def test_batches_committed_during_the_last_read_are_not_forgotten() -> None:
+    lane = Lane(stored=[[batch("old")]])
+    fresh = [batch("fresh")]
+    lane.owner.before_answer = lambda: lane.commit(fresh.pop()) if fresh else None
+    await lane.until_idle()
+    assert ["old", "fresh"] == lane.landed()
+
+
+@virtually
+async def test_a_queue_cut_during_a_read_back_loses_nothing() -> None:
+    lane = Lane(capacity=70)
+    lane.owner.allowed = False
+    lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
+    lane.owner.before_answer = lambda: lane.delivery.queue.evict(0)
+    lane.delivery.queue.evict(30)
+    lane.delivery.wake()
+    await asyncio.sleep(1)
+    lane.owner.before_answer = lambda: None
+    lane.owner.allowed = True
+    lane.delivery.wake()
+    await lane.until_idle()
+    assert ["0", "1", "2", "3"] == sorted(lane.landed())
+
+
+@virtually
+async def test_a_read_that_fails_ends_the_opening() -> None:
+    lane = Lane(stored=[devices(1)])
+    lane.owner.breaks = JournalError("the broker is away")
+    await lane.until(lambda: bool(lane.owner.failures))
+    assert ["the broker is away"] == [str(e) for e in lane.owner.failures]
+
+
+@virtually
+async def test_a_read_that_breaks_in_an_unforeseen_way_ends_the_opening() -> None:
+    lane = Lane(stored=[devices(1)])
+    lane.owner.breaks = KeyError("what")
+    await lane.until(lambda: bool(lane.owner.failures))
+    assert 1 == len(lane.owner.failures)
+
+
+@virtually
+async def test_an_unreadable_record_stops_the_lane_for_good() -> None:
+    lane = Lane(stored=[devices(1)])
+    lane.owner.stored[0] = packing.pack({"v": 9})
+    await lane.until(lambda: lane.delivery.status is LaneStatus.STOPPED)
+    lane.delivery.release()
+    await asyncio.sleep(100)
+    assert ([], LaneStatus.STOPPED, []) == (
+        lane.landed(),
+        lane.delivery.status,
+        lane.owner.failures,
+    )
+    assert "format version 9" in lane.delivery.reason
+
+
+@virtually
+async def test_an_answer_does_not_revive_a_stopped_lane() -> None:
+    lane = Lane(capacity=100)
+    lane.sink.seconds = 0.1
+    for number, size in enumerate([60, 30, 95]):
+        lane.commit(batch(str(number), key=str(number), payload=b"x" * size))
+    lane.owner.stored[4] = packing.pack({"v": 9})
+    await asyncio.sleep(0.05)
+    lane.sink.seconds = 5.0
+    await lane.until(lambda: LaneStatus.STOPPED is lane.delivery.status)
+    assert ["0"] == lane.landed()
+    await asyncio.sleep(60)
+    assert (["0", "1"], LaneStatus.STOPPED) == (lane.landed(), lane.delivery.status)
+
+
+@virtually
+async def test_a_held_lane_finishes_what_is_in_flight_and_starts_nothing() -> None:
+    lane = Lane()
+    lane.sink.seconds = 5.0
+    lane.commit(batch("1"), batch("2"))
+    await asyncio.sleep(1)
+    lane.delivery.hold()
+    await lane.delivery.settled()
+    assert 5.0 == pytest.approx(asyncio.get_running_loop().time())
+    await asyncio.sleep(100)
+    assert ["1"] == lane.landed()
+
+
+@virtually
+async def test_a_released_lane_goes_on() -> None:
+    lane = Lane()
+    lane.delivery.hold()
+    lane.commit(batch("1"))
+    await asyncio.sleep(10)
+    assert [] == lane.landed()
+    lane.delivery.release()
+    await lane.until_idle()
+    assert ["1"] == lane.landed()
+
+
+@virtually
+async def test_a_held_lane_is_not_woken_by_its_backoff() -> None:
+    lane = Lane(failing_first(1, TRANSIENT))
+    lane.commit(batch("1"))
+    await asyncio.sleep(0.01)
+    lane.delivery.hold()
+    await asyncio.sleep(100)
+    assert 1 == len(lane.sink.puts)
+
+
+@virtually
+async def test_a_stopped_delivery_leaves_nothing_behind() -> None:
+    lane = Lane(stored=[devices(2)])
+    lane.sink.gate = asyncio.Event()
+    lane.owner.commit(*devices(3))
+    await asyncio.sleep(1)
+    await lane.delivery.stop()
+    await asyncio.sleep(1)
+    assert 1 == len(asyncio.all_tasks())
+    assert ([], (0, 0)) == (lane.landed(), lane.delivery.queue.snapshot((9, 0))[0])
+
+
+@virtually
+async def test_a_sink_that_raises_costs_a_repeat_only() -> None:
+    def answer(_batch: Batch, _tried: int) -> Outcome:
+        if len(lane.sink.puts) < 3:
+            msg = "a bug in the sink"
+            raise ZeroDivisionError(msg)
+        return DELIVERED
+
+    lane = Lane(answer)
+    lane.commit(batch("1"))
+    await lane.until_idle()
+    assert (["1"], 3) == (lane.landed(), len(lane.sink.puts))
+
+
+@virtually
+async def test_a_sink_that_answers_for_too_few_costs_a_repeat_only() -> None:
+    class Forgetful(Sink):
+        async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+            outcomes = await super().put(batches)
+            return outcomes[:1] if len(self.puts) == 1 else outcomes
+
+    lane = Lane()
+    lane.delivery._sink = Forgetful()  # noqa: SLF001  # in the place of the well-behaved one
+    lane.commit(*devices(3))
+    await lane.until_idle()
+    assert LaneStatus.FLOWING is lane.delivery.status
+
+
+@virtually
+async def test_few_batches_wait_for_the_put_in_flight_and_full_requests_do_not() -> None:
+    lane = Lane(capacity=10**9)
+    lane.sink.max_batches = 10
+    lane.sink.seconds = 1.0
+    lane.commit(*devices(95, size=1))
+    await lane.until_idle()
+    assert REQUESTS * 10 == lane.sink.concurrent
+    assert [10] * 9 + [5] == [len(put) for put in lane.sink.puts]
+
+
+@virtually
+async def test_batches_closed_before_the_given_time_are_skipped() -> None:
+    old = [batch(f"old{i}", closed_at=1_000) for i in range(3)]
+    lane = Lane(stored=[[*old, batch("new", closed_at=2_000)]], deliver_from_ms=2_000)
+    await lane.until_idle()
+    assert (["new"], (2, 0)) == (lane.landed(), lane.delivery.queue.snapshot((2, 0))[0])
+
+
+@virtually
+async def test_an_inactive_lane_puts_nothing_and_keeps_its_cursor() -> None:
+    lane = Lane(active=False, stored=[devices(3)])
+    lane.commit(*devices(2))
+    await asyncio.sleep(100)
+    assert ([], [], (0, 0)) == (
+        lane.landed(),
+        lane.owner.reads,
+        lane.delivery.queue.snapshot((lane.owner.end, 0))[0],
+    )
+    assert LaneStatus.INACTIVE is lane.delivery.status
+
+
+@virtually
+async def test_beyond_the_bound_a_lane_wakes_for_its_oldest_batch() -> None:
+    slow = Lane(lambda b, tried: TRANSIENT if b.id in {"0", "9"} and tried < 9 else DELIVERED)
+    slow.commit(*devices(4200, size=0))
+    await slow.until_idle()
+    assert 4200 == len(set(slow.landed()))
