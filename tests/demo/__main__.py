@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from types import FrameType
@@ -23,6 +24,7 @@ def main() -> int:
     args = arguments()
     screen = Screen()
     obey_signals()
+    quiet_libraries()
     screen.title()
     try:
         return perform(args, screen)
@@ -68,6 +70,12 @@ def obey_signals() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+
+
+def quiet_libraries() -> None:
+    """Keep the clients' complaints about brokers that come and go off the screen."""
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def perform(args: argparse.Namespace, screen: Screen) -> int:

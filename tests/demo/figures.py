@@ -122,10 +122,14 @@ class Book:
 
 @dataclass
 class Figures:
-    """All books, and what the screen shows besides."""
+    """All books, and what the screen shows besides.
+
+    ``planned`` events will be sent; ``timed``: at the time they say, so that delays mean something.
+    """
 
     books: dict[str, Book] = field(default_factory=lambda: {c.name: Book(c) for c in CONNECTIONS})
     planned: int = 0
+    timed: bool = True
     uploads: int = 0
     events: int = 0
     senders: set[str] = field(default_factory=set)

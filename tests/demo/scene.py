@@ -1,6 +1,7 @@
 """Everything the demo needs around the worker, and its removal afterwards."""
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -43,17 +44,26 @@ def prepared(
 ) -> Iterator[Scene]:
     """Set everything up; whatever happens, nothing of it is left afterwards."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forwarder-demo-")))
-        emulator = MiniStack()
-        # Before the start: an interrupt in the middle of it leaves no process either.
-        stack.callback(emulator.stop)
-        _start_emulator(screen, emulator)
-        found = None if without_kafka else _kafka(screen, stack, folder, bootstrap)
-        if found is None:
-            screen.say(WITHOUT, mark="!")
-        configured = connections.write(folder, found or Kafka())
-        foreign = bootstrap is not None
-        yield Scene(folder, emulator, configured, found is not None, foreign)
+        try:
+            yield _prepare(screen, stack, bootstrap, without_kafka=without_kafka)
+        finally:
+            # A second Ctrl-C must not leave a process behind; every end below is bounded.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _prepare(
+    screen: Screen, stack: ExitStack, bootstrap: str | None, *, without_kafka: bool
+) -> Scene:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forwarder-demo-")))
+    emulator = MiniStack()
+    # Before the start: an interrupt in the middle of it leaves no process either.
+    stack.callback(emulator.stop)
+    _start_emulator(screen, emulator)
+    found = None if without_kafka else _kafka(screen, stack, folder, bootstrap)
+    if found is None:
+        screen.say(WITHOUT, mark="!")
+    configured = connections.write(folder, found or Kafka())
+    return Scene(folder, emulator, configured, found is not None, bootstrap is not None)
 
 
 def _start_emulator(screen: Screen, emulator: MiniStack) -> None:

@@ -153,11 +153,11 @@ def streams_table(figures: Figures, *, wide: bool) -> Table:
     for name in ("batches", "events", "devices", "per batch", "on the way", "delay"):
         table.add_column(name, justify="right", no_wrap=True)
     for book in figures.books.values():
-        table.add_row(*_row(book, wide=wide))
+        table.add_row(*_row(book, wide=wide, timed=figures.timed))
     return table
 
 
-def _row(book: Book, *, wide: bool) -> tuple[RenderableType, ...]:
+def _row(book: Book, *, wide: bool, timed: bool) -> tuple[RenderableType, ...]:
     count = len(book.batches)
     mean = f"{len(book.arrived) / count:.1f}" if count else ""
     return (
@@ -168,7 +168,7 @@ def _row(book: Book, *, wide: bool) -> tuple[RenderableType, ...]:
         f"{len(book.devices):,}",
         f"{mean}, max {book.largest}" if count and wide else mean,
         f"{book.missing:,}",
-        f"{book.delay:.1f} s" if count else "",
+        f"{book.delay:.1f} s" if count and timed else "",
     )
 
 
@@ -233,6 +233,6 @@ def tally_table(tallies: list[Tally]) -> Table:
 
 def _table(title: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.expand = True
+    table.expand, table.pad_edge = True, False
     table.add_column("connection", min_width=13, no_wrap=True)
     return table

@@ -112,6 +112,7 @@ class Story:
 
     async def from_file(self) -> Figures:
         """Run the worker over a file of the same traffic, without Kafka and without the kill."""
+        self.figures.timed = False
         source = self._scene.folder / "uploads.ndjson"
         write_lines(source, self._load.records(time.time_ns() // 1_000_000), self.figures)
         worker = self._worker("--source", str(source))
