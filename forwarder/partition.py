@@ -198,13 +198,12 @@ class OwnedPartition:
     def _delivery(self, lane: Lane, stored: LaneState) -> Delivery:
         active = _is_active(lane)
         capacity = self._around.queue_bytes() if active else 0
-        queue = cursor.Queue(stored.cursor, stored.acked, (self._end, 0), capacity)
+        sink, end = self._around.sinks[lane.name], (self._end, 0)
+        queue = cursor.Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order)
         since = lane.connection.deliver_from_ms
         policy = Policy(lane.name, str(self.partition), active, since)
         around = self._around
-        return Delivery(
-            policy, queue, around.sinks[lane.name], self, around.reporter, around.random
-        )
+        return Delivery(policy, queue, sink, self, around.reporter, around.random)
 
     def _report_opening(self, start: opening.Opening) -> None:
         log.info(

@@ -85,6 +85,7 @@ class ScriptedSink:
 
     max_batches = 500
     max_bytes = 5 * 1024 * 1024
+    in_order = False
 
     def __init__(self) -> None:
         """Deliver everything."""

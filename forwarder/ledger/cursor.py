@@ -25,13 +25,23 @@ class Queue:
     """
 
     def __init__(
-        self, cursor: Address, acked: Iterable[Address], end: Address, capacity: int
+        self,
+        cursor: Address,
+        acked: Iterable[Address],
+        end: Address,
+        capacity: int,
+        *,
+        in_order: bool = False,
     ) -> None:
-        """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back."""
+        """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back.
+
+        ``in_order``: all batches form one line, and several of it may fly together.
+        """
         self.cursor = cursor
         self.acked = {a for a in acked if a >= cursor}
         self.rb: Address | None = cursor if cursor < end else None
         self.capacity = capacity
+        self.in_order = in_order
         self.waiting_bytes = 0
         self.unread = 0
         self.in_flight: set[Address] = set()
@@ -110,18 +120,22 @@ class Queue:
         return self.rb is not None and self._has_space()
 
     def take(self, now: float, max_count: int, max_bytes: int) -> list[tuple[Address, Batch]]:
-        """Return batches to put now and count them as in flight: one per key, oldest first.
+        """Return batches to put now and count them as in flight: one per line, oldest first.
 
-        At most ``max_count``, at most ``max_bytes`` of payload or one batch (D3).
+        In order: the oldest ones, whatever their key, once nothing is in flight. At most
+        ``max_count``, at most ``max_bytes`` of payload or one batch (D3).
         """
+        if self.in_order and self.in_flight:
+            return []
         self._wake(now)
         taken: list[tuple[Address, Batch]] = []
         size = 0
         while self._ready and len(taken) < max_count:
             address = self._ready[0]
             batch = self._batches.get(address)
-            if batch is None or address in self.in_flight:
-                heapq.heappop(self._ready)  # left over from before an eviction
+            flies = address in self.in_flight
+            if batch is None or flies or not (taken or self._is_next(address)):
+                heapq.heappop(self._ready)  # left over from an eviction or a failed put
                 continue
             if not self._may_fly(address) or (taken and size + len(batch.payload) > max_bytes):
                 break
@@ -129,7 +143,18 @@ class Queue:
             self.in_flight.add(address)
             taken.append((address, batch))
             size += len(batch.payload)
+            self._offer_next(batch)
         return taken
+
+    def _offer_next(self, batch: Batch) -> None:
+        """Let the batch behind one in flight go with it, where that is how they are put."""
+        line = self._by_key[self._line(batch)]
+        if self.in_order and len(line) > len(self.in_flight):
+            heapq.heappush(self._ready, line[len(self.in_flight)])
+
+    def _line(self, batch: Batch) -> bytes:
+        """Return the name of the line a batch stands in: no two of one line overtake."""
+        return b"" if self.in_order else batch.key
 
     def ready(self) -> int:
         """Return about how many batches could be put now."""
@@ -137,7 +162,9 @@ class Queue:
 
     def due(self) -> float | None:
         """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""
-        while self._ready and not self._is_waiting(self._ready[0]):
+        if self.in_order and self.in_flight:
+            return None
+        while self._ready and not self._is_next(self._ready[0]):
             heapq.heappop(self._ready)
         if self._ready and self._may_fly(self._ready[0]):
             return 0.0
@@ -213,25 +240,29 @@ class Queue:
         self._batches[address] = batch
         self._order.append(address)
         self.waiting_bytes += len(batch.payload)
-        line = self._by_key.setdefault(batch.key, deque())
+        line = self._by_key.setdefault(self._line(batch), deque())
         line.append(address)
         if len(line) == 1:
             heapq.heappush(self._ready, address)
 
     def _forget(self, address: Address, batch: Batch) -> None:
-        line = self._by_key[batch.key]
+        name = self._line(batch)
+        line = self._by_key[name]
         was_first = line[0] == address
-        if was_first:
-            line.popleft()
+        if line[-1] == address:
+            line.pop()  # also an eviction: the newest of its line
         else:
-            line.pop()  # an eviction: the newest of its key
+            line.remove(address)  # the first, unless a sink resolves a line out of order
         if not line:
-            del self._by_key[batch.key]
+            del self._by_key[name]
         elif was_first:
             heapq.heappush(self._ready, line[0])
 
-    def _is_waiting(self, address: Address) -> bool:
-        return address in self._batches and address not in self.in_flight
+    def _is_next(self, address: Address) -> bool:
+        """Tell whether it waits and nothing stands before it in its line."""
+        if address not in self._batches or address in self.in_flight:
+            return False
+        return self._by_key[self._line(self._batches[address])][0] == address
 
     def _may_fly(self, address: Address) -> bool:
         if self._below_bound():
@@ -253,7 +284,7 @@ class Queue:
     def _wake(self, now: float) -> None:
         while self._deferred and self._deferred[0][0] <= now:
             address = heapq.heappop(self._deferred)[1]
-            if self._is_waiting(address):
+            if self._is_next(address):
                 heapq.heappush(self._ready, address)
 
 

@@ -45,10 +45,14 @@ class Sink(Protocol):
     Caller: delivery. ``put`` is called concurrently, never with two batches of one device key
     in flight from one lane, with at most ``max_batches`` batches and ``max_bytes`` of payload
     (or one batch, whatever its size).
+
+    ``in_order``: all batches of a lane are put in the order of its outbox, one put at a time,
+    and a put may hold several batches of one device key, which it stores in the order given.
     """
 
     max_batches: int
     max_bytes: int
+    in_order: bool
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send the batches; return one outcome each, in the order given.

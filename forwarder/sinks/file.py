@@ -105,6 +105,7 @@ class FileSink:
 
     max_batches = 1000
     max_bytes = 4 * 1024 * 1024
+    in_order = True  # the same input gives the same file, however puts and ticks fall
 
     def __init__(self, folder: Path, name: str, *, truncate: bool = False) -> None:
         """Prepare; the first put makes folder and file (``truncate``: and empties the file)."""

@@ -103,6 +103,8 @@ class KinesisSink:
     ``SequenceNumberForOrdering``, which PutRecords does not have.
     """
 
+    in_order = False
+
     def __init__(self, connection: Connection, target: KinesisTarget, aws: Aws) -> None:
         """Prepare; the first put makes the client, so that this cannot fail."""
         self._target = target
