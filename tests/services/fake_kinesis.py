@@ -68,13 +68,17 @@ class Cut(NamedTuple):
     named: int
 
 
+class Blank(NamedTuple):
+    """Everything is stored, and the answer names neither errors nor sequence numbers."""
+
+
 class Silent(NamedTuple):
     """No answer until the test says so."""
 
     until: asyncio.Event
 
 
-Answer = Error | Partial | Lost | Cut | Silent
+Answer = Error | Partial | Lost | Cut | Blank | Silent
 
 
 class Single(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
@@ -197,6 +201,8 @@ class FakeKinesis:
         if isinstance(answer, Lost):
             assert request.transport is not None
             request.transport.abort()
+        if isinstance(answer, Blank):
+            return _json({"FailedRecordCount": 0, "Records": [{}] * len(call.records)})
         return self._told(call, failed, answer.named if isinstance(answer, Cut) else None)
 
     def _rejection(self, call: Call) -> Error | None:

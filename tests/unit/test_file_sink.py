@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -113,6 +114,29 @@ async def test_lines_of_overlapping_puts_stay_whole(tmp_path: Path) -> None:
     for sink in sinks:
         await sink.close()
     assert sorted(path_of(tmp_path).read_bytes().splitlines()) == sorted(payloads)
+
+
+def test_no_other_process_writes_between_a_look_and_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_of(tmp_path)
+    write, attempts = os.write, []
+
+    def intruded(file: int, content: memoryview) -> int:
+        with path.open("rb") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                attempts.append("kept out")
+        return write(file, content)
+
+    monkeypatch.setattr(os, "write", intruded)
+    lines = Lines(path)
+    lines.append(b"1\n")
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lines.close()
+    assert attempts == ["kept out"]
 
 
 async def test_a_path_that_cannot_be_is_told(tmp_path: Path) -> None:

@@ -104,5 +104,15 @@ def test_requests_are_filled(sizes: list[int]) -> None:
         assert len(request) == 500 or more > 5 * MIB
 
 
+def test_a_request_holds_500_records_and_no_more() -> None:
+    cut = wire.requests([sized(100)] * 1001)
+    assert [len(request) for request in cut] == [500, 500, 1]
+
+
+def test_a_request_holds_5_mebibytes_and_no_more() -> None:
+    cut = wire.requests([sized(MIB)] * 5 + [sized(1)] + [sized(9 * MIB)] + [sized(1)])
+    assert [len(request) for request in cut] == [5, 1, 1, 1]
+
+
 def test_nothing_needs_no_request() -> None:
     assert list(wire.requests([])) == []

@@ -22,6 +22,7 @@ from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
 from tests.services.fake_kinesis import (
     LOADER,
+    Blank,
     Cut,
     Error,
     FakeClock,
@@ -191,6 +192,14 @@ async def test_an_answer_for_fewer_records_acknowledges_none(
     fake.answers("PutRecords", Cut(named))
     outcomes = await put(opened())
     assert kinds(outcomes) == [Kind.TRANSIENT] * 8
+
+
+@pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
+async def test_only_a_sequence_number_acknowledges(
+    opened: Open, fake: FakeKinesis, mode: PutMode
+) -> None:
+    fake.answers("PutRecord" if mode is PutMode.RECORD else "PutRecords", Blank())
+    assert kinds(await put(opened(mode), 1)) == [Kind.TRANSIENT]
 
 
 @pytest.mark.parametrize("culprits", [{0}, {7}, {3}, {2, 3}, {0, 7}, {1, 4, 6}, set(range(7))])
