@@ -44,15 +44,15 @@ class Tally(NamedTuple):
     delivered: int
     lost: int
     altered: int
-    invented: int
-    doubled: int
+    extra: int
+    twice: int
     records: int
     repeated: int
 
     @property
     def faults(self) -> int:
         """Return how many events or records are not as they have to be."""
-        return self.lost + self.altered + self.invented + self.doubled
+        return self.lost + self.altered + self.extra + self.twice
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Book:
     records: int = 0
     repeated: int = 0
     altered_repeats: int = 0
-    doubled: int = 0
+    twice: int = 0
     largest: int = 0
     delays: deque[int] = field(default_factory=lambda: deque(maxlen=50))
     recent: deque[Arrived] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -84,7 +84,7 @@ class Book:
         self.batches[name] = stored.value
         for event in document["events"]:
             known_as = event["data"]["source_message_id"]
-            self.doubled += known_as in self.arrived
+            self.twice += known_as in self.arrived
             self.arrived[known_as] = event
         self.devices.add(stored.partition_key)
         self.largest = max(self.largest, len(document["events"]))
@@ -113,8 +113,8 @@ class Book:
             delivered=len(delivered),
             lost=self.missing,
             altered=altered + self.altered_repeats,
-            invented=len(self.arrived.keys() - self.expected.keys()),
-            doubled=self.doubled,
+            extra=len(self.arrived.keys() - self.expected.keys()),
+            twice=self.twice,
             records=self.records,
             repeated=self.repeated,
         )

@@ -220,7 +220,7 @@ def tally_table(tallies: list[Tally]) -> Table:
     for name in ("sent", "delivered", "lost", "altered", "extra", "twice", "repeated"):
         table.add_column(name, justify="right", no_wrap=True)
     for tally in tallies:
-        wrong = (tally.lost, tally.altered, tally.invented, tally.doubled)
+        wrong = (tally.lost, tally.altered, tally.extra, tally.twice)
         table.add_row(
             Text(tally.connection, "bold"),
             f"{tally.sent:,}",
