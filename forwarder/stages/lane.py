@@ -1,0 +1,96 @@
+"""The compiled form of a connection, and its share in one partition: windows, gate, encoder."""
+
+from collections.abc import Sequence
+
+from forwarder.connection import BatchMode, Connection
+from forwarder.model import Closing, Collected, DeadLetter, Gate, Held, Partition, Reason
+from forwarder.stages import context, filter, gate, rawjson, window  # noqa: A004  # a stage's name
+from forwarder.stages.decode import Decoder
+from forwarder.stages.encode import Encoder
+from forwarder.stages.session import Sessions
+from forwarder.stages.shapes import Upload, Window, digest
+
+_REPLAY = "replay"
+
+
+class Lane:
+    """The compiled form of one connection, shared by all partitions of a process."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Compile the connection's settings."""
+        settings = connection.settings
+        self.connection = connection
+        self.name = connection.name
+        self.mode = settings.mode
+        self.keying_rule = window.keying_rule(settings.mode)
+        self.transform = filter.transform_of(settings)
+        self.filter = filter.Filter(connection.name, settings)
+
+    def windows(self) -> window.Windows:
+        """Return an empty set of windows that closes as the connection's mode asks."""
+        batching = self.connection.batching
+        if self.mode is BatchMode.SESSION:
+            return Sessions(batching)
+        if self.mode is BatchMode.SINGLE:
+            return window.Singles(batching)
+        return window.Windows(batching)
+
+
+class Share:
+    """One lane's part in one partition."""
+
+    def __init__(self, partition: Partition, lane: Lane) -> None:
+        """Begin with no open windows and a gate that keeps nothing out."""
+        self.lane = lane
+        self.windows = lane.windows()
+        self.gate = gate.wide_open()
+        self._encoder = Encoder(partition, lane.connection)
+
+    def guard(self, gated: Gate) -> None:
+        """Keep out what an opening says is settled."""
+        self.gate = gated
+        self.windows.guard(gated)
+
+    def restore(self, held: Sequence[Held], decoder: Decoder) -> None:
+        """Open saved windows again, with the events that today's filter keeps (O7)."""
+        for stored in sorted(held, key=lambda one: one.opened):
+            uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
+            kept, _ = self.lane.filter.sift(uploads, {})
+            pieces = [piece for _, found in kept for piece in found]
+            if pieces:
+                names = context.names_of(rawjson.fields(stored.context))
+                self.windows.restore(stored, pieces, names)
+
+    def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
+        """Encode what closed, all of it before anybody takes a snapshot (C2)."""
+        for one in closed:
+            batches, letters = self._encoder.encode(one, now_ms)
+            out.batches += batches
+            out.dead_letters += letters
+            self._settle(one, batches[0].window_key if batches else digest(one.key), out)
+
+    def report(self, failed: Sequence[Upload], out: Collected) -> None:
+        """Make dead letters of uploads that cannot be changed as the settings ask."""
+        for upload in failed:
+            if upload.offset >= self.gate.read:
+                error = "the events cannot be changed as the settings ask"
+                value = rawjson.with_events(upload.body, upload.context)
+                letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
+                out.dead_letters.append(DeadLetter(*letter))
+
+    def count(self, out: Collected) -> None:
+        """Report what was accepted and kept out since the last call."""
+        windows, lane = self.windows, self.lane.name
+        out.accepted[lane] = windows.accepted
+        if windows.replayed:
+            out.filtered[(lane, _REPLAY)] = windows.replayed
+        windows.accepted = windows.replayed = 0
+
+    def _settle(self, one: Window, key: bytes, out: Collected) -> None:
+        """Note that a window closed, and let go of what it held."""
+        last, lane = one.last, self.lane.name
+        out.closings.append(Closing(lane, key, last))
+        out.closed[(lane, one.reason)] = out.closed.get((lane, one.reason), 0) + 1
+        if last[0] < self.gate.read:  # later events of the key are not replayed any more
+            self.gate.closed[key] = max(self.gate.closed.get(key, last), last)
+        one.pieces, one.context, one.held = [], b"{}", None
