@@ -190,6 +190,12 @@ def test_a_file_sink_cannot_write_into_a_file(folder: Folder) -> None:
     assert [f"{CONNECTION}:2: {text}"] == folder.faults()
 
 
+def test_credentials_in_an_endpoint_are_a_fault_that_hides_them(folder: Folder) -> None:
+    folder.connect(SMALL + "  endpoint_url: https://me:hunter2@vpce.example\n")
+    text = "holds a user name or password; put them under credentials"
+    assert [f"{CONNECTION}:6: sink.endpoint_url: {text}"] == folder.faults()
+
+
 def test_a_secret_written_in_the_wrong_place_is_not_repeated(folder: Folder) -> None:
     folder.connect(
         f"{SMALL}credentials:\n  access_key_id: [hunter2]\n  secret_access_key: hunter2 hunter2\n"

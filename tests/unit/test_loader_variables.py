@@ -27,6 +27,12 @@ def test_a_file_loses_its_line_end_only(folder: Folder) -> None:
     assert ("A", "s3cr$t/+=") == keys_of(folder, "A", f"${{file:{folder.path}/secret}}")
 
 
+def test_blanks_at_the_end_of_a_file_belong_to_the_value(folder: Folder) -> None:
+    (folder.path / "id").write_text("shop 1 \n")
+    folder.connect(f"{SMALL}settings: {{unique_id: '${{file:../id}}'}}\n")
+    assert "shop 1 " == folder.load().configuration.connections[0].settings.unique_id
+
+
 def test_a_relative_file_starts_from_the_connection(folder: Folder) -> None:
     (folder.path / "connections" / "secret").write_text("here\n")
     assert ("A", "here") == keys_of(folder, "A", "${file:secret}")
