@@ -379,6 +379,19 @@ async def test_records_carry_the_configured_key(
     assert fake.stored == [Record(expected, one.payload)]
 
 
+async def test_the_endpoint_of_the_connection_wins_for_kinesis_alone(
+    fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", "http://127.0.0.1:1")
+    aws = Aws(fake.clock, LOADER)
+    target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=fake.url)
+    sink = KinesisSink(Connection(name="acme", sink=target, credentials=ROLE), target, aws)
+    assert await put(sink, 1) == [DELIVERED]
+    await sink.close()
+    await aws.close()
+    assert fake.actions() == ["AssumeRole", "PutRecords"]
+
+
 async def test_an_expired_token_is_renewed_within_the_put(opened: Open, fake: FakeKinesis) -> None:
     sink = opened(credentials=ROLE)
     await put(sink, 1)
