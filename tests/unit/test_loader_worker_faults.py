@@ -170,3 +170,10 @@ def test_an_empty_folder_of_connections_is_a_fault(folder: Folder) -> None:
     Path("connections/acme.yaml").unlink()
     text = "connections: connections holds no *.yaml; add a connection"
     assert [f"forwarder.yaml:1: {text}"] == folder.faults()
+
+
+@pytest.mark.parametrize(("length", "faults"), [(249, 0), (250, 1)])
+def test_the_outbox_topic_may_have_249_characters(folder: Folder, length: int, faults: int) -> None:
+    topic = "t" * (length - len("forwarder.outbox."))
+    folder.write(SMALL_WORKER.replace("raw-events", topic))
+    assert faults == len(folder.faults())
