@@ -10,7 +10,7 @@ STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | 
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format docs lock clean
+.PHONY: help setup demo test test-fast soak bench check format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k n
 
 test-fast: setup ## Run the tests that need no broker and no emulator
 	$(BIN)/python -m pytest -m "not service" $(ARGS)
+
+soak: setup ## Kill two workers 20 times under 100,000 events and count them all (ARGS="--kills 5")
+	$(BIN)/python -m tests.soak $(ARGS)
+
+bench: setup ## Measure events per CPU-second and memory of the worker (ARGS="--count 50000")
+	$(BIN)/python -m tests.bench $(ARGS)
 
 check: setup ## Lint, formatting, types and the layers between modules
 	$(BIN)/ruff check .

@@ -123,10 +123,12 @@ class Worker:
         await self.until(lambda: process.poll() is not None, "the process ends", seconds)
         return process.returncode
 
-    async def until(self, look: Look, what: str, seconds: float = PATIENCE) -> None:
+    async def until(
+        self, look: Look, what: str, seconds: float = PATIENCE, every: float = LOOK
+    ) -> None:
         """Wait like ``until``, and show the log if it was in vain."""
         try:
-            await until(look, what, seconds)
+            await until(look, what, seconds, every)
         except Missing as missing:
             text = f"{missing}\n{self.name} (running: {self.running}) said:\n{self.tail()}"
             raise Missing(text) from None

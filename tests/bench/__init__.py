@@ -1,0 +1,1 @@
+"""What the worker costs: CPU seconds and memory of the real process, beside what it rests on."""

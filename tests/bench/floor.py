@@ -1,0 +1,83 @@
+"""``python -m tests.bench.floor``: what the worker cannot cost less than; prints CPU seconds.
+
+``memory``: the pure pipeline over the same uploads, batches encoded and dropped. ``read``: an
+aiokafka consumer that does nothing with what it reads.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from itertools import islice
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from forwarder.connection import Connection, KinesisTarget
+from forwarder.model import Partition
+from forwarder.pipeline import Pipeline, compile_lane
+from tests.bench.load import uploads
+from tests.builders import NOW, START, Rec
+
+POLL = 1_000
+
+
+def memory(count: int, devices: int) -> float:
+    """Return the CPU seconds the pipeline takes for the load."""
+    connection = Connection("acme", KinesisTarget("acme", "us-east-1"))
+    pipeline = Pipeline(Partition("raw", 0), [compile_lane(connection)])
+    rows = enumerate(uploads(count, devices))
+    spent, events = 0.0, 0
+    while poll := [Rec(i, START + ms, value) for i, (_, value, ms) in islice(rows, POLL)]:
+        begun = time.process_time()
+        found = pipeline.collect(poll, NOW)
+        spent += time.process_time() - begun
+        events += sum(batch.count for batch in found.batches)
+    begun = time.process_time()
+    found = pipeline.finish(NOW)
+    spent += time.process_time() - begun
+    events += sum(batch.count for batch in found.batches)
+    assert events == count
+    return spent
+
+
+async def read(bootstrap: str, topic: str, partitions: int) -> float:
+    """Return the CPU seconds it takes to read the topic once."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=256 * 1024,
+    )
+    await consumer.start()
+    try:
+        assigned = [TopicPartition(topic, number) for number in range(partitions)]
+        consumer.assign(assigned)
+        ends = await consumer.end_offsets(assigned)
+        begun = time.process_time()
+        while [tp for tp in assigned if await consumer.position(tp) < ends[tp]]:
+            await consumer.getmany(timeout_ms=200, max_records=POLL)
+        return time.process_time() - begun
+    finally:
+        await consumer.stop()
+
+
+def main() -> None:
+    """Measure one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", choices=["memory", "read"])
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--devices", type=int, default=0)
+    parser.add_argument("--bootstrap", default="")
+    parser.add_argument("--topic", default="")
+    parser.add_argument("--partitions", type=int, default=0)
+    args = parser.parse_args()
+    if args.which == "memory":
+        spent = memory(args.count, args.devices)
+    else:
+        spent = asyncio.run(read(args.bootstrap, args.topic, args.partitions))
+    sys.stdout.write(f"{spent}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""One-event uploads of 1 KB, as a mobile SDK sends them."""
+
+import json
+from collections.abc import Iterator
+
+UPLOAD_BYTES = 1024
+
+SPAN_MS = 30 * 60_000
+"""Record time the load covers: three windows of the default length for every device."""
+
+Row = tuple[bytes, bytes, int]
+"""(key, value, milliseconds from the start)."""
+
+
+def uploads(count: int, devices: int) -> Iterator[Row]:
+    """Yield ``count`` uploads of exactly 1 KB; the devices take turns."""
+    before, after = _template()
+    for number in range(count):
+        device = number * 7919 % devices  # a prime, so that neighbours differ
+        name = b"%012d" % device
+        value = before % (name, name, number + 10**18) + after % (number, number)
+        yield name, value, SPAN_MS * number // count
+
+
+def _template() -> tuple[bytes, bytes]:
+    """Return the two halves of an upload, with places for device, device, event, number, number."""
+    context = {
+        "mpid": "@1",
+        "mp_deviceid": "9d1f2c3a-5e6f-4a7b-8c9d-@2",
+        "environment": "production",
+        "api_key": "us1-0123456789abcdef",
+        "application_info": {"package": "com.acme.shop", "application_version": "7.4.1"},
+        "device_info": {"platform": "iOS", "brand": "iPhone16,2", "os_version": "18.1"},
+        "user_attributes": {"plan": "plus", "visits": 12, "newsletter": True},
+        "user_identities": {"customer_id": "customer-1", "email": "user@example.com"},
+        "source_request_id": "0b6b1d0e-3f0c-4a57-9f0e-6f7a1f4d2c11",
+        "schema_version": 2,
+    }
+    event = {
+        "event_type": "custom_event",
+        "data": {
+            "event_id": "@3",
+            "source_message_id": "7a1f4d2c-0000-4000-8000-@4",
+            "session_id": -4512374659812374651,
+            "session_uuid": "5c1d8c1e-7a40-4a1b-9a55-0f4be0f5a2d0",
+            "timestamp_unixtime_ms": 1_700_000_000_000,
+            "event_name": "Add Filter",
+            "custom_event_type": "navigation",
+            "custom_attributes": {"screen": "Home", "position": "@5", "pad": "@6"},
+        },
+    }
+    text = json.dumps({**context, "events": [event]}, separators=(",", ":"))
+    numbers = {"@1": "1@1", "@3": "@3", "@5": "@5"}
+    for mark, place in numbers.items():
+        text = text.replace(f'"{mark}"', place)
+    # Filled places: 12 digits of the device twice, 19 of the event, 12 and 9 of the number.
+    filled = len(text) - 6 * len("@1") + 12 + 12 + 19 + 12 + 9
+    text = text.replace("@6", "x" * (UPLOAD_BYTES - filled)).replace("%", "%%")
+    for mark, place in (("@1", "%b"), ("@2", "%b"), ("@3", "%d"), ("@4", "%012d"), ("@5", "1%08d")):
+        text = text.replace(mark, place)
+    head, events, tail = text.partition('"events":')
+    before, mark, after = (events + tail).partition("%d")
+    return (head + before + mark).encode(), after.encode()
