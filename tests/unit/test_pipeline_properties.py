@@ -199,6 +199,25 @@ def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
     assert in_order(journal.committed)
 
 
+@_THOROUGH
+@given(streams.streams(), st.sampled_from(_FILTERS), _STEPS)
+def test_a_window_that_outlives_crashes_becomes_the_same_document(
+    drawn: list[Rec], kept: dict[str, Any], steps: list[int | str]
+) -> None:
+    patient = connection(batching=Batching(max_age_ms=10**12, max_events=10**6), **kept)
+    journal = Journal(patient)
+    for step in steps:
+        if isinstance(step, int):
+            journal.feed(drawn, step)
+        elif step in {"tick", "base"}:
+            journal.tick(base=step == "base")
+        elif step == "crash":
+            journal.open()
+    journal.finish(drawn)
+    expected = {batch.id: batch.payload for batch in builders.run(patient, drawn).batches}
+    assert expected == {batch.id: batch.payload for batch in journal.committed}
+
+
 def _other_mode(chosen: Connection, data: st.DataObject) -> Connection:
     """Return the connection in another mode and with other windows, but the same filter."""
     mode: dict[str, Any] = {"send_as_batch": True, "wait_for_complete_batch": False}
