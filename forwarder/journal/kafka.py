@@ -40,15 +40,16 @@ class Letters:
 class KafkaJournals:
     """Prepares the topics of one group and makes a journal for each opening.
 
-    ``notes`` says after ``prepare`` what an operator should know and need not act upon at once.
+    ``notes`` says after ``prepare`` what an operator should know and need not act upon at once;
+    ``cluster`` may be shared with the source, and is closed here.
     """
 
     def __init__(self, settings: Configuration, client_id: str) -> None:
         """Connect to nothing yet."""
         self.notes: list[str] = []
+        self.cluster = Cluster(settings.kafka, client_id)
         self._settings = settings
         self._client_id = client_id
-        self._cluster = Cluster(settings.kafka, client_id)
         self._letters = Letters(settings.kafka.dead_letter_topic)
         self._ready: dict[str, int] = {}
         self._preparing = asyncio.Lock()
@@ -70,27 +71,25 @@ class KafkaJournals:
 
     async def describe(self) -> str:
         """Return the list of topics, settings and ACLs needed, the missing ones marked."""
-        counts = await self._cluster.partition_counts()
+        counts = await self.cluster.partition_counts()
         return await self._listed(kafka_topics.needs(self._settings, counts), counts, [])
 
     def journal(self, partition: Partition) -> "KafkaJournal":
         """Return a journal for one opening."""
-        return KafkaJournal(
-            self._settings, self._client_id, self._cluster, self._letters, partition
-        )
+        return KafkaJournal(self._settings, self._client_id, self.cluster, self._letters, partition)
 
     async def close(self) -> None:
         """Release the connections the journals share."""
-        await self._cluster.close()
+        await self.cluster.close()
 
     async def _topics(self) -> Mapping[str, int]:
-        counts = await self._cluster.partition_counts()
+        counts = await self.cluster.partition_counts()
         wanted = kafka_topics.needs(self._settings, counts)
         refused: list[str] = []
         if self._settings.journal.create_topics and _inputs_exist(wanted, counts):
             refused = await self._create(wanted, counts)
             counts = await self._visible(wanted, refused)
-        found = await self._cluster.settings(need.topic for need in wanted)
+        found = await self.cluster.settings(need.topic for need in wanted)
         listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
         if refused or any(row.mark is not Mark.OK for row in listed):
             raise StartupError(await self._listed(wanted, counts, refused))
@@ -104,11 +103,11 @@ class KafkaJournals:
             answer = None
             if need.topic not in counts:
                 replication = self._settings.journal.replication_factor
-                answer = await self._cluster.create(
+                answer = await self.cluster.create(
                     need.topic, need.partitions, replication, need.settings
                 )
             elif counts[need.topic] < need.partitions:
-                answer = await self._cluster.grow(need.topic, need.partitions)
+                answer = await self.cluster.grow(need.topic, need.partitions)
             if answer is not None:
                 refused.append(f"topic {need.topic}: {answer}")
         return refused
@@ -116,7 +115,7 @@ class KafkaJournals:
     async def _visible(self, wanted: Sequence[Need], refused: Sequence[str]) -> dict[str, int]:
         """Wait until what was created shows up, unless something was refused."""
         for _ in range(int(VISIBLE_SECONDS / _AGAIN_SECONDS)):
-            counts = await self._cluster.partition_counts()
+            counts = await self.cluster.partition_counts(led=True)
             if refused or all(counts.get(n.topic, 0) >= n.partitions for n in wanted):
                 break
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -125,10 +124,10 @@ class KafkaJournals:
     async def _listed(
         self, wanted: Sequence[Need], counts: Mapping[str, int], refused: Sequence[str]
     ) -> str:
-        found = await self._cluster.settings(need.topic for need in wanted)
+        found = await self.cluster.settings(need.topic for need in wanted)
         listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
         group = self._settings.kafka.group_id
-        denied = await self._cluster.denied(group, f"{group}/")
+        denied = await self.cluster.denied(group, f"{group}/")
         rights = kafka_topics.rights(self._settings, wanted, denied)
         return "\n".join([*refused, kafka_topics.printed(self._settings, listed, rights)])
 
@@ -161,7 +160,7 @@ class KafkaJournals:
             await writer.start()
             # Another worker may have been first; what it wrote is settled now that it is fenced.
             if await self._untouched(partitions):
-                bounds = await self._cluster.bounds(partitions)
+                bounds = await self.cluster.bounds(partitions)
                 await writer.commit([], {p: Commit(b.end, FIRST_START) for p, b in bounds.items()})
         finally:
             await writer.close()
@@ -169,11 +168,11 @@ class KafkaJournals:
     async def _untouched(self, partitions: Sequence[Partition]) -> bool:
         """Tell whether the group has neither commits nor state for any of these."""
         group = self._settings.kafka.group_id
-        commits = await self._cluster.committed(group, partitions)
+        commits = await self.cluster.committed(group, partitions)
         if any(commit is not None for commit in commits.values()):
             return False
         states = [Partition(kafka_topics.state_topic(group, p.topic), p.number) for p in partitions]
-        return all(b.end == 0 for b in (await self._cluster.bounds(states)).values())
+        return all(b.end == 0 for b in (await self.cluster.bounds(states)).values())
 
 
 class KafkaJournal:

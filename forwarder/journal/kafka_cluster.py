@@ -117,18 +117,18 @@ class Cluster:
             return None
         return [Member(client, _held(held)) for _, client, _, _, held, *_ in members]
 
-    async def partition_counts(self) -> dict[str, int]:
-        """Return every topic this client may see, with how many of its partitions have a leader.
+    async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
+        """Return every topic this client may see, with its number of partitions.
 
-        All of them: asking for a topic by name makes some clusters create it.
+        All topics: asking for one by name makes some clusters create it. With ``led``, only
+        partitions that have a leader are counted.
         """
 
         async def ask() -> dict[str, int]:
-            topics = await self._admin.describe_topics()
             return {
-                topic["topic"]: sum(p["leader"] != _NO_LEADER for p in topic["partitions"])
-                for topic in topics
-                if not topic["error_code"]
+                topic["topic"]: sum(p["leader"] != _NO_LEADER or not led for p in parts)
+                for topic in await self._admin.describe_topics()
+                if (parts := topic["partitions"])
             }
 
         return await self._ask("the list of topics", ask)

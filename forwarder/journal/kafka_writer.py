@@ -122,7 +122,7 @@ class Writer:
             async with asyncio.timeout(seconds):
                 yield
         except kafka_client.FAILURES as error:
-            self._spoiled = _failure(self._name, seconds, error)
+            self._spoiled = _failure(self._name, seconds, _cause(self._producer, error))
             raise self._spoiled from error
         except JournalError as error:
             self._spoiled = error
@@ -141,6 +141,16 @@ class Writer:
             future.add_done_callback(_look)
             sent.append(future)
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
+
+
+def _cause(producer: Any, error: BaseException) -> BaseException:  # noqa: ANN401  # no types
+    """Return what ended the transaction, where the error only says that it has ended.
+
+    A fence that is found between two sends shows up in the second as "not in a transaction".
+    """
+    waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001  # no other way in
+    ended = waiter is not None and waiter.done() and not waiter.cancelled()
+    return (waiter.exception() if ended else None) or error
 
 
 def _failure(name: str, seconds: float, error: BaseException) -> JournalError:

@@ -61,6 +61,7 @@ class KafkaSource:
             async with asyncio.timeout(START_SECONDS):
                 await self._consumer.start()
         except kafka_client.FAILURES as error:
+            await kafka_client.close_consumer(self._consumer)
             text = f"Kafka cannot be reached: {kafka_client.describe(error)}"
             raise ForwarderError(text) from error
         topics = [topic.name for topic in self._kafka.topics]

@@ -294,6 +294,31 @@ async def test_a_fenced_owner_leaves_nothing_behind(
     await second.close()
 
 
+async def test_a_fence_that_is_found_between_two_sends_is_a_fence(world: World, made: Made) -> None:
+    journals = made(world.settings())
+    await journals.prepare(NOBODY)
+    partition = Partition(world.topic, 0)
+    first, second = journals.journal(partition), journals.journal(partition)
+    await first.open()
+    await second.open()
+    find_out = asyncio.Event()
+    send = first._writer._producer.send  # noqa: SLF001  # where the client would wait for metadata
+
+    async def slow(topic: str, *arguments: object, **more: object) -> object:
+        if topic == world.letters:
+            await find_out.wait()
+        sent = await send(topic, *arguments, **more)
+        if topic == world.state:
+            sent.add_done_callback(lambda _: find_out.set())
+        return sent
+
+    first._writer._producer.send = slow  # noqa: SLF001
+    with pytest.raises(FencedError):
+        await first.commit(a_tick(1, DeadLetter(Reason.REFUSED, 1, "", "", b"x")))
+    await first.close()
+    await second.close()
+
+
 async def test_an_expired_stretch_of_the_outbox_is_an_error(world: World, made: Made) -> None:
     journals = made(world.settings())
     await journals.prepare(NOBODY)

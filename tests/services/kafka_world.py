@@ -123,7 +123,7 @@ class World:
 
 async def _until_visible(cluster: Cluster, topic: str, partitions: int) -> None:
     for _ in range(500):
-        if (await cluster.partition_counts()).get(topic, 0) >= partitions:
+        if (await cluster.partition_counts(led=True)).get(topic, 0) >= partitions:
             break
         await asyncio.sleep(0.02)
     else:
