@@ -177,3 +177,8 @@ def test_the_outbox_topic_may_have_249_characters(folder: Folder, length: int, f
     topic = "t" * (length - len("forwarder.outbox."))
     folder.write(SMALL_WORKER.replace("raw-events", topic))
     assert faults == len(folder.faults())
+
+
+def test_a_base_interval_of_one_tick_is_enough(folder: Folder) -> None:
+    folder.write(SMALL_WORKER + "journal: {tick: 5s, base_interval: 5s}\n")
+    assert [] == folder.faults()
