@@ -136,6 +136,9 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
             await worker.run()
         finally:
             letters.close()
+    if worker.stopping():
+        msg = f"stopped before the end of the input\n{tally.text()}"
+        raise ForwarderError(msg)
     return tally.text()
 
 

@@ -150,5 +150,7 @@ class Connection:
     @property
     def fingerprint(self) -> bytes:
         """Return 8 bytes that change with whatever changes a document's content."""
-        text = "\x1f".join(f"{f.name}={getattr(self.settings, f.name)!r}" for f in fields(self.settings))
+        text = "\x1f".join(
+            f"{f.name}={getattr(self.settings, f.name)!r}" for f in fields(self.settings)
+        )
         return blake2b(text.encode(), digest_size=8).digest()

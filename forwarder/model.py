@@ -32,10 +32,13 @@ class Record(Protocol):
     """
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Where the record is in its partition."""
+
     @property
     def timestamp(self) -> int:
         """Record time in milliseconds since the epoch."""
+
     @property
     def value(self) -> bytes | None:
         """The bytes of the upload; None for a tombstone."""

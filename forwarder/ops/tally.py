@@ -26,19 +26,23 @@ class Tally:
 
     def text(self) -> str:
         """Return the totals for people: one line for the input, one for each connection."""
-        lines = [
+        first = (
             f"read {self.uploads} uploads with {self.events} events; "
             f"{self.unmatched} uploads matched no connection, {self.tombstones} records were empty"
-        ]
-        for lane, count in sorted(self.batches.items()):
-            lines.append(
-                f"{lane}: {self.delivered_events[lane]} events in {count} batches delivered, "
-                f"{self.filtered.get(lane, 0)} events filtered out"
-            )
+        )
+        lines = [first, *(self._line(lane) for lane in sorted(self.batches))]
         if self.rejected:
             reasons = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))
             lines.append(f"dead letters: {reasons}")
         return "\n".join(lines)
+
+    def _line(self, lane: str) -> str:
+        count = self.batches[lane]
+        return (
+            f"{lane}: {self.delivered_events[lane]} events in {count} "
+            f"{'batch' if count == 1 else 'batches'} delivered, "
+            f"{self.filtered.get(lane, 0)} events filtered out"
+        )
 
     def collected(self, _partition: str, collected: Collected) -> None:
         """Add one poll."""

@@ -16,7 +16,7 @@ class Listener(Protocol):
         """Ownership is about to go: finish puts, commit, keep the memory (R1)."""
 
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
-        """These are owned now, all of them paused; seek and resume each once it is open."""
+        """Open what is owned now, all of it paused; seek and resume each once it is open."""
 
 
 class Source(Protocol):
