@@ -1,0 +1,361 @@
+"""One partition with everything around it, and an oracle that watches what is committed and put.
+
+The oracle asserts, whatever happens, the properties of docs/protocol.md it is named after. It
+knows the protocol's promises and nothing of how they are kept.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from forwarder import testing
+from forwarder.connection import Batching, Connection, FileTarget, Settings, Status
+from forwarder.errors import JournalError
+from forwarder.journal.base import Committed, Tick
+from forwarder.journal.memory import MemoryJournal, MemoryJournals
+from forwarder.ledger import opening, outbox
+from forwarder.ledger import state as states
+from forwarder.ledger.state import PartitionState
+from forwarder.model import Address, Batch, Partition, Position
+from forwarder.partition import OwnedPartition, Pacing, Phase, Surroundings
+from forwarder.pipeline import compile_lane
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from tests.batches import GROUP, TOPIC
+
+PARTITION = Partition(TOPIC, 0)
+START_MS = 1_700_000_000_000
+BATCHING = Batching(
+    max_age_ms=10_000,
+    max_events=5,
+    session_timeout_ms=8_000,
+    session_grace_ms=2_000,
+    session_max_ms=40_000,
+)
+
+
+def connection(name: str, *, active: bool = True, **changes: Any) -> Connection:  # noqa: ANN401
+    """Return a connection with short windows; ``changes`` go into its settings."""
+    deliver_from_ms = changes.pop("deliver_from_ms", None)
+    return Connection(
+        name=name,
+        sink=FileTarget("unused"),
+        status=Status.ACTIVE if active else Status.INACTIVE,
+        deliver_from_ms=deliver_from_ms,
+        settings=Settings(**changes),
+        batching=BATCHING,
+    )
+
+
+def upload(device: str, *events: tuple[int, str, str]) -> bytes:
+    """Return one upload; an event is (its number, its type, its session)."""
+    content = {
+        "events": [
+            {"event_type": kind, "data": {"event_id": number, "session_uuid": session}}
+            for number, kind, session in events
+        ],
+        "mp_deviceid": device,
+        "mpid": 7,
+    }
+    return json.dumps(content).encode()
+
+
+def numbers(payload: bytes) -> list[int]:
+    """Return the numbers of the events in a document."""
+    return [event["data"]["event_id"] for event in json.loads(payload)["events"]]
+
+
+class Journal(MemoryJournal):
+    """A journal whose commits end as told: well, unknown, or late."""
+
+    def __init__(self, journals: "Journals", partition: Partition) -> None:
+        """Watch over the commits of ``journals``."""
+        super().__init__(journals, partition)
+        self._world = journals
+
+    async def commit(self, tick: Tick) -> Committed:
+        """Commit, or fail with the outcome unknown; either way only after a moment."""
+        await asyncio.sleep(self._world.seconds)
+        how = self._world.outcomes.pop(0) if self._world.outcomes else "ok"
+        if how == "aborted":
+            self._world.unknown += 1
+            msg = "no answer, and nothing was stored"
+            raise JournalError(msg)
+        committed = await super().commit(tick)
+        self._world.oracle.committed(tick, committed)
+        if how == "unanswered":
+            self._world.unknown += 1
+            msg = "no answer, though everything was stored"
+            raise JournalError(msg)
+        await asyncio.sleep(self._world.seconds)
+        return committed
+
+
+class Journals(MemoryJournals):
+    """The stored logs; ``outcomes``: how the next commits end, ``seconds``: how long they take."""
+
+    def __init__(self, oracle: "Oracle") -> None:
+        """Begin with empty logs."""
+        super().__init__()
+        self.oracle = oracle
+        self.outcomes: list[str] = []
+        self.seconds = 0.02
+        self.unknown = 0
+        oracle.journals = self
+
+    def journal(self, partition: Partition) -> MemoryJournal:
+        """Return a journal that is watched."""
+        return Journal(self, partition)
+
+
+class Oracle:
+    """What was committed and what has landed, and the properties both must have."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.journals: MemoryJournals | None = None
+        self.batches: dict[str, dict[Address, Batch]] = {}
+        self.bytes: dict[tuple[str, str], bytes] = {}
+        self.landed: dict[str, set[str]] = {}
+        self.newest: dict[tuple[str, bytes], Address] = {}
+        self.settled: dict[str, set[str]] = {}
+        self.excused: set[tuple[str, str]] = set()
+        self.dropped: dict[str, int] = {}
+        self.state = PartitionState()
+        self.watermark = 0
+        self.events: Counter[tuple[str, int]] = Counter()
+        self.lasts: dict[tuple[str, bytes, str], Position] = {}
+
+    def committed(self, tick: Tick, committed: Committed) -> None:
+        """Judge one committed tick."""
+        for entry, offset in zip(tick.outbox, committed.outbox, strict=True):
+            for address, batch in outbox.decode(offset, entry.value):
+                self._committed_batch(address, batch)
+        for letter in tick.dead_letters:
+            if letter.connection:
+                self.excused.update(
+                    (letter.connection, b.id)
+                    for b in self.batches.get(letter.connection, {}).values()
+                    if b.payload == letter.value
+                )
+        self._judge_state(tick)
+
+    def _committed_batch(self, address: Address, batch: Batch) -> None:
+        known = self.bytes.setdefault((batch.lane, batch.id), batch.payload)
+        assert known == batch.payload, "I8: one id, two contents"
+        self.batches.setdefault(batch.lane, {})[address] = batch
+        for number in numbers(batch.payload):
+            self.events[(batch.lane, number)] += 1
+            assert self.events[(batch.lane, number)] == 1, f"I1: {batch.lane} has {number} twice"
+
+    def _judge_state(self, tick: Tick) -> None:
+        assert self.journals is not None
+        log = self.journals.log(PARTITION)
+        mark = opening.mark(tick.metadata)
+        assert mark is not None
+        assert mark.ptr is not None
+        records = [(o, v) for o, v in log.state.items() if o >= mark.ptr]
+        new = states.fold(records, GROUP, TOPIC)
+        whole = states.fold(log.state.items(), GROUP, TOPIC)
+        assert whole == new, "I12, I19: reading from ptr is not reading everything"
+        old, self.state = self.state, new
+        assert old.n + 1 == new.n
+        assert self.watermark <= tick.offset <= new.read, "I10: W"
+        assert tick.offset == min(lane.need[0] for lane in new.lanes.values()), "I10: W = min need"
+        self.watermark = tick.offset
+        assert old.read <= new.read, "I10: read"
+        for name, lane in old.lanes.items():
+            assert lane.need <= new.lanes[name].need, "I10: need"
+            assert lane.read <= new.lanes[name].read, "I10: read of a lane"
+            assert lane.cursor <= new.lanes[name].cursor, "a cursor fell"
+        self._judge_acknowledgements(new)
+
+    def _judge_acknowledgements(self, state: PartitionState) -> None:
+        for name, lane in state.lanes.items():
+            for address, batch in self.batches.get(name, {}).items():
+                if address < lane.cursor or address in lane.acked:
+                    self.settled.setdefault(name, set()).add(batch.id)
+                    landed = batch.id in self.landed.get(name, ())
+                    excused = (name, batch.id) in self.excused
+                    dropped = batch.closed_at < self.dropped.get(name, 0)
+                    assert landed or excused or dropped, "I4: an ack without a landing"
+
+    def put(self, batch: Batch, *, owner: bool) -> None:
+        """Judge a put that begins; ``owner``: the one who opened last."""
+        assert (batch.lane, batch.id) in self.bytes, "I3: put before the commit"
+        assert self.bytes[(batch.lane, batch.id)] == batch.payload, "I3: other bytes"
+        if owner:
+            assert batch.id not in self.settled.get(batch.lane, ()), "I5: its ack is stored"
+
+    def land(self, batch: Batch) -> None:
+        """Judge a landing."""
+        landed = self.landed.setdefault(batch.lane, set())
+        if batch.id in landed:
+            return
+        landed.add(batch.id)
+        [address] = [a for a, b in self.batches[batch.lane].items() if b.id == batch.id]
+        device = (batch.lane, batch.key)
+        skipped = batch.closed_at < self.dropped.get(batch.lane, 0)
+        assert skipped or self.newest.get(device, (-1, -1)) < address, "I6: out of order"
+        self.newest[device] = max(address, self.newest.get(device, (-1, -1)))
+
+
+class Destination:
+    """A sink of one lane and one opening that reports to the oracle.
+
+    ``mood`` is shared by all openings: ``up``, ``down``, ``mute`` (lands, never says so),
+    ``closed`` (somebody must act) or ``picky`` (refuses some batches for good).
+    """
+
+    max_batches = 4
+    max_bytes = 1 << 20
+    in_order = False
+
+    def __init__(self, world: "World", lane: str, number: int) -> None:
+        """Belong to opening ``number`` of ``world``."""
+        self._world = world
+        self._lane = lane
+        self._number = number
+        self._flying: set[bytes] = set()
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        """Judge, wait, land or not, wait, answer."""
+        keys = {b.key for b in batches}
+        assert len(batches) == len(keys), "I7: one device twice in a request"
+        assert not keys & self._flying, "I7: one device twice in flight"
+        self._flying |= keys
+        try:
+            for batch in batches:
+                self._world.oracle.put(batch, owner=self._number == self._world.openings)
+            await asyncio.sleep(0.2)
+            outcomes = [self._land(batch) for batch in batches]
+            await asyncio.sleep(0.2)
+        except AssertionError as fault:
+            self._world.faults.append(fault)
+            raise
+        finally:
+            self._flying -= keys
+        return outcomes
+
+    def _land(self, batch: Batch) -> Outcome:
+        mood = self._world.moods.get(self._lane, "up")
+        if mood == "picky" and batch.id[0] in "02468":
+            return Outcome(Kind.REFUSED, "Validation", "not that one")
+        if mood in {"up", "mute", "picky"}:
+            self._world.oracle.land(batch)
+        if mood in {"mute", "down"}:
+            return Outcome(Kind.TRANSIENT, "Reset", "no answer")
+        return Outcome(Kind.CONFIGURATION, "Denied", "no") if mood == "closed" else DELIVERED
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+class World:
+    """The input, the stored logs, the destinations, and whoever owns the partition."""
+
+    def __init__(self) -> None:
+        """Begin with an empty input and nobody in charge."""
+        self.oracle = Oracle()
+        self.journals = Journals(self.oracle)
+        self.notes = testing.Notes()
+        self.clock = testing.LoopClock(START_MS)
+        self.input: list[testing.Message] = []
+        self.kinds: dict[int, tuple[int, str]] = {}
+        self.moods: dict[str, str] = {}
+        self.openings = 0
+        self.owned: OwnedPartition | None = None
+        self.zombies: list[OwnedPartition] = []
+        self.faults: list[AssertionError] = []
+        self.base_interval = 2.5
+
+    def around(self, connections: Iterable[Connection]) -> Surroundings:
+        """Return the surroundings of one opening."""
+        lanes = [compile_lane(c) for c in connections]
+        return Surroundings(
+            group=GROUP,
+            lanes=lanes,
+            sinks={lane.name: Destination(self, lane.name, self.openings) for lane in lanes},
+            journals=self.journals,
+            clock=self.clock,
+            reporter=self.notes,
+            random=lambda: 0.5,
+            pacing=Pacing(tick=1.0, base_interval=self.base_interval),
+            queue_bytes=lambda: 2_000,
+            closed_bytes=lambda: 1 << 20,
+            owned=lambda: 1,
+        )
+
+    @property
+    def owner(self) -> OwnedPartition:
+        """Return the partition as its owner sees it."""
+        assert self.owned is not None
+        return self.owned
+
+    def feed(self, device: str, kinds: Sequence[tuple[str, str]], late_ms: int = 0) -> list[int]:
+        """Append an upload with events of (type, session); return their numbers."""
+        offset, first = len(self.input), len(self.kinds)
+        numbered = range(first, first + len(kinds))
+        self.kinds |= {n: (offset, kind) for n, (kind, _) in zip(numbered, kinds, strict=True)}
+        events = [(n, kind, session) for n, (kind, session) in zip(numbered, kinds, strict=True)]
+        self.feed_raw(upload(device, *events), late_ms)
+        return list(numbered)
+
+    def feed_raw(self, value: bytes, late_ms: int = 0) -> None:
+        """Append a record of any content."""
+        time = self.clock.wall_ms() - late_ms
+        self.input.append(testing.Message(len(self.input), time, value))
+
+    async def open(self, connections: Iterable[Connection]) -> OwnedPartition:
+        """Open the partition anew; a former owner that was not closed is a zombie from now on."""
+        if self.owned is not None:
+            self.zombies.append(self.owned)
+        self.openings += 1
+        for one in connections:
+            if one.deliver_from_ms is not None:
+                was = self.oracle.dropped.get(one.name, 0)
+                self.oracle.dropped[one.name] = max(was, one.deliver_from_ms)
+        self.owned = OwnedPartition(PARTITION, self.around(connections))
+        await self.owned.open()
+        return self.owned
+
+    async def crash(self) -> None:
+        """Lose the owner's memory; puts on their way may land or not, unheard."""
+        if self.owned is not None:
+            await self.owned.close()
+            self.owned = None
+
+    def collect(self, count: int = 10**6) -> None:
+        """Hand the owner the next records, from its position on."""
+        at = self.owner.position
+        self.owner.collect(self.input[at : at + count])
+
+    async def until_idle(self) -> None:
+        """Tick and wait until everything committed is delivered, an hour at most."""
+        for _ in range(3_600):
+            await self.owner.tick()
+            assert self.owner.phase is Phase.OPEN
+            if self.owner.idle():
+                return
+            await asyncio.sleep(1.0)
+        msg = "the owner never comes to rest"
+        raise AssertionError(msg)
+
+    async def close(self) -> None:
+        """End everybody; raise what the destinations found wrong."""
+        await self.crash()
+        for zombie in self.zombies:
+            await zombie.close()
+        if self.faults:
+            raise self.faults[0]
+
+    def letters(self) -> Counter[tuple[str, int]]:
+        """Count the committed dead letters by connection and offset."""
+        log = self.journals.log(PARTITION)
+        return Counter((letter.connection, letter.offset) for letter in log.dead_letters)
+
+    def documents(self, lane: str) -> list[list[int]]:
+        """Return the event numbers of every committed batch of a lane, in outbox order."""
+        found: Mapping[Address, Batch] = self.oracle.batches.get(lane, {})
+        return [numbers(found[address].payload) for address in sorted(found)]
