@@ -182,3 +182,9 @@ def test_the_outbox_topic_may_have_249_characters(folder: Folder, length: int, f
 def test_a_base_interval_of_one_tick_is_enough(folder: Folder) -> None:
     folder.write(SMALL_WORKER + "journal: {tick: 5s, base_interval: 5s}\n")
     assert [] == folder.faults()
+
+
+def test_memory_for_exactly_one_record_is_enough(folder: Folder) -> None:
+    folder.write(SMALL_WORKER + "limits: {in_flight: 2MiB}\n")
+    folder.connect(SMALL + "  max_record_bytes: 2MiB\n")
+    assert [] == folder.faults()
