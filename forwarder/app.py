@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder import gauges, retry
+from forwarder import gauges
 from forwarder.clock import Clock, EndOfTime, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.connection import Connection, FileTarget, Status
@@ -97,21 +97,10 @@ async def work(configuration: Configuration) -> int:
 
 async def serve(worker: Worker, journals: KafkaJournals) -> None:
     """Wait until Kafka has the topics, then work; raises StartupError if it never will."""
-    attempt = 0
-    while not worker.stopping():
-        try:
-            await journals.prepare(frozenset())
-        except StartupError:
-            raise
-        except ForwarderError as error:
-            log.warning("kafka.unreachable", error=str(error))
-            attempt += 1
-            await worker.pause(retry.REOPEN.delay(attempt, random.random()))  # noqa: S311
-            continue
-        for note in journals.notes:
-            log.warning("kafka.note", note=note)
-        await worker.run()
-        return
+    await worker.insist(lambda: journals.prepare(frozenset()))
+    for note in journals.notes:
+        log.warning("kafka.note", note=note)
+    await worker.run()
 
 
 async def read_file(connections: Sequence[Connection], source: str, folder: Path | None) -> str:

@@ -75,7 +75,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
-        await self._join()
+        await self.insist(lambda: self._source.start(self))
         chores = [
             asyncio.create_task(self._guard(chore())) for chore in (self._keep_time, self._watch)
         ]
@@ -102,12 +102,15 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    async def _join(self) -> None:
-        """Join the group, however long Kafka is away; raises what no waiting will mend."""
+    async def insist(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Try a step of the start until it succeeds or a stop is asked for.
+
+        However long Kafka is away; raises StartupError, which no waiting will mend.
+        """
         attempt = 0
         while not self.stopping():
             try:
-                await self._source.start(self)
+                await self._unless_stopped(step())
             except StartupError:
                 raise
             except ForwarderError as error:
@@ -116,6 +119,19 @@ class Worker:
                 await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
             else:
                 return
+
+    async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
+        """Run a step, but give it up when a stop is asked for."""
+        task = asyncio.ensure_future(step)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+        finally:
+            stop.cancel()
+            task.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _main_loop(self) -> None:
         while not self.stopping():
