@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType
 
+from aiokafka.errors import KafkaError
+
 from tests.demo import scene
 from tests.demo.screen import Screen
 from tests.demo.story import Load, Story
@@ -15,7 +17,7 @@ from tests.services.kafka import MissingToolError
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
-EXPECTED = (WorkerError, MissingToolError, RuntimeError, OSError, TimeoutError)
+EXPECTED = (WorkerError, MissingToolError, KafkaError, RuntimeError, OSError, TimeoutError)
 """What can go wrong on somebody's machine; the text says it all."""
 
 

@@ -70,7 +70,9 @@ class Shown:
 
     def _left(self, event: dict[str, Any]) -> dict[str, Any]:
         if self.without_location:
-            for place in (event["data"], *event["data"].get("breadcrumbs", ())):
+            crumbs = event["data"].get("breadcrumbs", ())
+            inside = (crumb.get("data", {}) for crumb in crumbs)
+            for place in (event["data"], *crumbs, *inside):
                 place.pop("location", None)
         return event
 

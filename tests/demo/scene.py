@@ -84,7 +84,7 @@ def _kafka(screen: Screen, stack: ExitStack, folder: Path, bootstrap: str | None
     if bootstrap is not None:
         # On somebody's own broker nothing may meet what is there already.
         name = f"forwarder-demo-{uuid.uuid4().hex[:8]}"
-        screen.say(f"Kafka on {bootstrap} (yours); topics and group are called {name}…", mark="✓")
+        screen.say(f"Kafka on {bootstrap} (yours); topics and group are called {name}…")
         return Kafka(bootstrap, name, f"{name}-events", f"{name}-dead-letters")
     try:
         kafka.require_tools()

@@ -78,7 +78,7 @@ def commerce_event(rng: random.Random, _: Device, common: Common) -> object:
     return sdk.CommerceEvent(action, currency_code="EUR", **common)
 
 
-def crash_report(rng: random.Random, device: Device, common: Common) -> object:
+def crash_report(rng: random.Random, device: Device, common: Common) -> sdk.CrashReportEvent:
     """Make a crash whose breadcrumbs have places of their own; one in 40 is of 100 kB."""
     steps = [
         BreadcrumbEvent(
@@ -103,8 +103,14 @@ def crash_report(rng: random.Random, device: Device, common: Common) -> object:
 
 
 def rightly_labelled(rng: random.Random, device: Device, common: Common) -> object:
-    """Make a crash report under its own name, which the SDK's batches give it only by hand."""
-    return EventBase(data=crash_report(rng, device, common), event_type="crash_report")
+    """Make a crash report under its own name, its breadcrumbs as the schema spells them.
+
+    The SDK's batches call it ``commerce_event``, and its breadcrumbs are no events.
+    """
+    report = crash_report(rng, device, common)
+    crumbs = [EventBase(data=crumb, event_type="breadcrumb") for crumb in report.breadcrumbs]
+    report.breadcrumbs = crumbs
+    return EventBase(data=report, event_type="crash_report")
 
 
 def network_performance(rng: random.Random, _: Device, common: Common) -> object:

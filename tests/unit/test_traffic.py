@@ -97,6 +97,17 @@ def test_crash_reports_come_under_their_own_name_and_mislabelled() -> None:
     assert crashes == {"crash_report", "commerce_event"}
 
 
+def test_breadcrumbs_with_places_come_as_events_and_flat() -> None:
+    crumbs = [
+        crumb
+        for upload in sent()
+        for event in events(upload)
+        for crumb in event["data"].get("breadcrumbs", ())
+    ]
+    assert any("location" in crumb for crumb in crumbs)
+    assert any("location" in crumb.get("data", {}) for crumb in crumbs)
+
+
 def test_ids_are_beyond_what_a_float_holds_negative_too_and_mpids_come_in_both_spellings() -> None:
     mpids = [document.get("mpid") for upload in sent() for document in documents(upload)]
     assert {int, str, type(None)} == {type(mpid) for mpid in mpids}
