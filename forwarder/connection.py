@@ -43,7 +43,7 @@ class Match:
     environment: frozenset[str] | None = None
     application: frozenset[str] | None = None
     platform: frozenset[str] | None = None
-    api_key: frozenset[str] | None = None
+    api_key: frozenset[str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

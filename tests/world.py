@@ -7,7 +7,7 @@ knows the protocol's promises and nothing of how they are kept.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from forwarder import testing
@@ -18,7 +18,7 @@ from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
 from forwarder.ledger.state import PartitionState
-from forwarder.model import Address, Batch, Partition, Position
+from forwarder.model import Address, Batch, CloseReason, Collected, Partition, Position
 from forwarder.partition import OwnedPartition, Pacing, Phase, Surroundings
 from forwarder.pipeline import compile_lane
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
@@ -33,6 +33,19 @@ BATCHING = Batching(
     session_grace_ms=2_000,
     session_max_ms=40_000,
 )
+
+
+def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run an asynchronous test in virtual time."""
+
+    def run() -> None:
+        async def main() -> None:
+            await test()
+
+        testing.run_virtually(main())
+
+    run.__name__ = test.__name__
+    return run
 
 
 def connection(name: str, *, active: bool = True, **changes: Any) -> Connection:  # noqa: ANN401
@@ -74,6 +87,12 @@ class Journal(MemoryJournal):
         super().__init__(journals, partition)
         self._world = journals
 
+    async def prove(self) -> None:
+        """Prove ownership, unless another owner came just before."""
+        if self._world.overtaken:
+            self._log.epoch += 1
+        await super().prove()
+
     async def commit(self, tick: Tick) -> Committed:
         """Commit, or fail with the outcome unknown; either way only after a moment."""
         await asyncio.sleep(self._world.seconds)
@@ -102,6 +121,7 @@ class Journals(MemoryJournals):
         self.outcomes: list[str] = []
         self.seconds = 0.02
         self.unknown = 0
+        self.overtaken = False
         oracle.journals = self
 
     def journal(self, partition: Partition) -> MemoryJournal:
@@ -227,6 +247,7 @@ class Destination:
         self._flying |= keys
         try:
             for batch in batches:
+                self._world.puts.append(self._lane)
                 self._world.oracle.put(batch, owner=self._number == self._world.openings)
             await asyncio.sleep(0.2)
             outcomes = [self._land(batch) for batch in batches]
@@ -252,6 +273,20 @@ class Destination:
         """Hold nothing."""
 
 
+class Notes(testing.Notes):
+    """The log of what was reported, and why windows closed."""
+
+    def __init__(self) -> None:
+        """Begin with an empty log."""
+        super().__init__()
+        self.closed: list[tuple[str, CloseReason, int]] = []
+
+    def collected(self, partition: str, collected: Collected) -> None:
+        """Note why windows closed in one go, and how many."""
+        super().collected(partition, collected)
+        self.closed += [(lane, why, count) for (lane, why), count in collected.closed.items()]
+
+
 class World:
     """The input, the stored logs, the destinations, and whoever owns the partition."""
 
@@ -259,7 +294,7 @@ class World:
         """Begin with an empty input and nobody in charge."""
         self.oracle = Oracle()
         self.journals = Journals(self.oracle)
-        self.notes = testing.Notes()
+        self.notes = Notes()
         self.clock = testing.LoopClock(START_MS)
         self.input: list[testing.Message] = []
         self.kinds: dict[int, tuple[int, str]] = {}
@@ -268,7 +303,9 @@ class World:
         self.owned: OwnedPartition | None = None
         self.zombies: list[OwnedPartition] = []
         self.faults: list[AssertionError] = []
+        self.puts: list[str] = []
         self.base_interval = 2.5
+        self.closed_bytes = 1 << 20
 
     def around(self, connections: Iterable[Connection]) -> Surroundings:
         """Return the surroundings of one opening."""
@@ -283,7 +320,7 @@ class World:
             random=lambda: 0.5,
             pacing=Pacing(tick=1.0, base_interval=self.base_interval),
             queue_bytes=lambda: 2_000,
-            closed_bytes=lambda: 1 << 20,
+            closed_bytes=lambda: self.closed_bytes,
             owned=lambda: 1,
         )
 
@@ -354,6 +391,11 @@ class World:
         """Count the committed dead letters by connection and offset."""
         log = self.journals.log(PARTITION)
         return Counter((letter.connection, letter.offset) for letter in log.dead_letters)
+
+    def ids(self, lane: str) -> list[str]:
+        """Return the id of every committed batch of a lane, in outbox order."""
+        found = self.oracle.batches.get(lane, {})
+        return [found[address].id for address in sorted(found)]
 
     def documents(self, lane: str) -> list[list[int]]:
         """Return the event numbers of every committed batch of a lane, in outbox order."""

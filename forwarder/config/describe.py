@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from forwarder.config.amounts import duration
 from forwarder.config.connection_file import mode_in_words
 from forwarder.config.kinds import Text
+from forwarder.config.settings import outbox_topic, state_topic
 from forwarder.config.shapes import Field, Section, Sheet, Tagged
-from forwarder.config.worker_kafka import outbox_topic, state_topic
 from forwarder.connection import AccessKeys, AssumedRole, BatchMode, Connection, FileTarget, Status
 
 _COLUMN = 58

@@ -65,6 +65,16 @@ class Kafka:
     security: Security = Security()
 
 
+def outbox_topic(group: str, topic: str) -> str:
+    """Name the topic of an input topic's closed batches."""
+    return f"{group}.outbox.{topic}"
+
+
+def state_topic(group: str, topic: str) -> str:
+    """Name the topic of an input topic's state."""
+    return f"{group}.state.{topic}"
+
+
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
     """How outbox and state are kept."""

@@ -10,6 +10,8 @@ from forwarder.config.settings import (
     Security,
     SecurityProtocol,
     Start,
+    outbox_topic,
+    state_topic,
 )
 from forwarder.config.shapes import Field, ListOf, Named, Section, Sheet
 
@@ -77,16 +79,6 @@ TOPIC = Section(
         Field("format", Choice(("mparticle",)), "What its records hold."),
     ),
 )
-
-
-def outbox_topic(group: str, topic: str) -> str:
-    """Name the topic of an input topic's closed batches."""
-    return f"{group}.outbox.{topic}"
-
-
-def state_topic(group: str, topic: str) -> str:
-    """Name the topic of an input topic's state."""
-    return f"{group}.state.{topic}"
 
 
 def _topics(sheet: Sheet) -> None:

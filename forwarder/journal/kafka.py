@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from forwarder.config.settings import Configuration, Start
+from forwarder.config.settings import Configuration, Start, outbox_topic, state_topic
 from forwarder.errors import StartupError
 from forwarder.journal import kafka_letters, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Tick
@@ -171,7 +171,7 @@ class KafkaJournals:
         commits = await self.cluster.committed(group, partitions)
         if any(commit is not None for commit in commits.values()):
             return False
-        states = [Partition(kafka_topics.state_topic(group, p.topic), p.number) for p in partitions]
+        states = [Partition(state_topic(group, p.topic), p.number) for p in partitions]
         return all(b.end == 0 for b in (await self.cluster.bounds(states)).values())
 
 
@@ -190,10 +190,8 @@ class KafkaJournal:
         group = settings.kafka.group_id
         self._partition = partition
         self._group = group
-        self._outbox = Partition(
-            kafka_topics.outbox_topic(group, partition.topic), partition.number
-        )
-        self._state = Partition(kafka_topics.state_topic(group, partition.topic), partition.number)
+        self._outbox = Partition(outbox_topic(group, partition.topic), partition.number)
+        self._state = Partition(state_topic(group, partition.topic), partition.number)
         self._cluster = cluster
         self._letters = letters
         self._writer = Writer(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from forwarder.config.settings import Configuration
+from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.journal.kafka_writer import MESSAGE_BYTES
 
 BROKER_MESSAGE_BYTES = 1_048_588
@@ -13,16 +13,6 @@ BROKER_MESSAGE_BYTES = 1_048_588
 LIMIT = "max.message.bytes"
 _READ = ("Read", "Describe", "DescribeConfigs")
 _WRITE = ("Read", "Write", "Describe", "DescribeConfigs")
-
-
-def outbox_topic(group: str, topic: str) -> str:
-    """Return the name of the outbox of an input topic."""
-    return f"{group}.outbox.{topic}"
-
-
-def state_topic(group: str, topic: str) -> str:
-    """Return the name of the state topic of an input topic."""
-    return f"{group}.state.{topic}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One lane of one partition, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -14,6 +14,7 @@ from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from tests.batches import batch
+from tests.world import virtually
 
 THROTTLED = Outcome(Kind.THROTTLED, "Throttled", "slow down")
 TRANSIENT = Outcome(Kind.TRANSIENT, "Reset", "connection reset")
@@ -155,19 +156,6 @@ class Lane:
 def devices(count: int, size: int = 10) -> list[Batch]:
     """Return batches of as many devices."""
     return [batch(str(i), key=f"device{i}", payload=b"x" * size) for i in range(count)]
-
-
-def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run an asynchronous test in virtual time."""
-
-    def run() -> None:
-        async def main() -> None:
-            await test()
-
-        testing.run_virtually(main())
-
-    run.__name__ = test.__name__
-    return run
 
 
 def failing_first(times: int, outcome: Outcome) -> Answer:
