@@ -1,0 +1,605 @@
+"""One owned partition with the real pipeline over a journal in memory, in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from forwarder import testing
+from forwarder.connection import Connection
+from forwarder.delivery import LaneStatus
+from forwarder.errors import FencedError, RefusedError
+from forwarder.journal.base import Commit
+from forwarder.model import CloseReason
+from forwarder.partition import LEASE, Phase
+from tests.world import PARTITION, START_MS, World, connection, virtually
+
+SINGLE = [connection("solo", send_as_batch=False)]
+BATCH = [connection("acme")]
+SESSION = [connection("acme", wait_for_complete_batch=True)]
+EVENT = ("custom_event", "s1")
+
+
+async def opened(connections: list[Connection] | None = None) -> World:
+    """Return a world whose owner has stored its first base."""
+    world = World()
+    await world.open(connections or SINGLE)
+    await world.owner.tick()
+    return world
+
+
+async def reopened(world: World, connections: list[Connection]) -> None:
+    await world.crash()
+    await world.open(connections)
+
+
+async def finished(world: World) -> None:
+    """Read everything, close every window, deliver it all."""
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    await world.close()
+
+
+@virtually
+async def test_nothing_is_put_before_the_tick_that_commits_it() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await asyncio.sleep(5)
+    assert {} == world.oracle.landed
+    await world.owner.tick()
+    await asyncio.sleep(1)
+    assert 1 == len(world.oracle.landed["solo"])
+    await world.close()
+
+
+@virtually
+async def test_an_acknowledgement_is_stored_with_the_tick_after_the_landing() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    assert (0, 0) == world.oracle.state.lanes["solo"].cursor
+    await asyncio.sleep(1)
+    assert (0, 0) == world.oracle.state.lanes["solo"].cursor
+    await world.owner.tick()
+    assert (1, 0) == world.oracle.state.lanes["solo"].cursor
+    await world.close()
+
+
+Step = Callable[[World], Awaitable[None]]
+
+
+async def after_opening(world: World) -> None:
+    await reopened(world, SINGLE)
+
+
+async def after_collecting(world: World) -> None:
+    world.collect()
+
+
+async def before_the_tick_is_stored(world: World) -> None:
+    world.collect()
+    await interrupted(world, 0.01)
+
+
+async def after_it_is_stored_before_the_answer(world: World) -> None:
+    world.collect()
+    await interrupted(world, 0.03)
+
+
+async def interrupted(world: World, seconds: float) -> None:
+    tick = asyncio.create_task(world.owner.tick())
+    await asyncio.sleep(seconds)
+    tick.cancel()
+    await asyncio.gather(tick, return_exceptions=True)
+
+
+async def after_the_tick(world: World) -> None:
+    world.collect()
+    await world.owner.tick()
+
+
+async def after_the_put_before_it_lands(world: World) -> None:
+    await after_the_tick(world)
+    await asyncio.sleep(0.1)
+
+
+async def after_the_landing_before_the_answer(world: World) -> None:
+    await after_the_tick(world)
+    await asyncio.sleep(0.3)
+
+
+async def after_the_answer(world: World) -> None:
+    await after_the_tick(world)
+    await asyncio.sleep(0.5)
+
+
+async def after_the_next_tick(world: World) -> None:
+    await after_the_answer(world)
+    await world.owner.tick()
+
+
+@pytest.mark.parametrize(
+    ("step", "stored", "puts"),
+    [
+        (after_opening, 0, 1),
+        (after_collecting, 0, 1),
+        (before_the_tick_is_stored, 0, 1),
+        (after_it_is_stored_before_the_answer, 1, 1),
+        (after_the_tick, 1, 2),
+        (after_the_put_before_it_lands, 1, 2),
+        (after_the_landing_before_the_answer, 1, 2),
+        (after_the_answer, 1, 2),
+        (after_the_next_tick, 1, 1),
+    ],
+)
+def test_a_crash_at_any_step_loses_nothing_and_commits_nothing_twice(
+    step: Step, stored: int, puts: int
+) -> None:
+    async def story() -> None:
+        world = await opened()
+        numbers = world.feed("d1", [EVENT])
+        await step(world)
+        await world.crash()
+        assert stored == len(world.documents("solo"))
+        await world.open(SINGLE)
+        await finished(world)
+        assert [numbers] == world.documents("solo")
+        assert puts == len([entry for entry in world.puts if entry == "solo"])
+
+    testing.run_virtually(story())
+
+
+@pytest.mark.parametrize(("outcome", "stored"), [("aborted", 0), ("unanswered", 1)])
+def test_an_unknown_outcome_drops_the_memory(outcome: str, stored: int) -> None:
+    async def story() -> None:
+        world = await opened()
+        numbers = world.feed("d1", [EVENT])
+        world.collect()
+        world.journals.outcomes.append(outcome)
+        await world.owner.tick()
+        assert (Phase.CLOSED, True) == (world.owner.phase, world.owner.failed.done())
+        assert ({}, stored) == (world.oracle.landed, len(world.documents("solo")))
+        await reopened(world, SINGLE)
+        await finished(world)
+        assert [numbers] == world.documents("solo")
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_a_fenced_owner_changes_nothing_and_ends() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    zombie = world.owner
+    await world.open(SINGLE)
+    await zombie.tick()
+    assert (Phase.CLOSED, {}) == (zombie.phase, world.oracle.batches)
+    assert isinstance(zombie.failed.result(), FencedError)
+    await finished(world)
+
+
+@virtually
+async def test_a_closed_owner_takes_no_records() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    await world.owner.close()
+    world.collect()
+    assert 0 == world.owner.position
+
+
+@virtually
+async def test_records_below_the_position_are_known_already() -> None:
+    world = await opened()
+    numbers = world.feed("d1", [EVENT]) + world.feed("d1", [EVENT])
+    world.owner.collect(world.input[:1])
+    world.owner.collect(world.input)
+    world.owner.collect(world.input)
+    await finished(world)
+    assert [[n] for n in numbers] == world.documents("solo")
+
+
+@virtually
+async def test_memory_kept_over_a_rebalance_puts_only_after_a_new_tick() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.settle(1.0)
+    world.owner.assigned_again()
+    await asyncio.sleep(1)
+    assert {} == world.oracle.landed
+    await world.owner.tick()
+    await asyncio.sleep(1)
+    assert 1 == len(world.oracle.landed["solo"])
+    await world.close()
+
+
+@virtually
+async def test_a_tick_begun_before_the_assignment_proves_nothing() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    world.owner.hold()
+    tick = asyncio.create_task(world.owner.tick())
+    await asyncio.sleep(0.01)
+    world.owner.assigned_again()
+    await tick
+    await asyncio.sleep(1)
+    assert (1, {}) == (len(world.documents("solo")), world.oracle.landed)
+    await world.close()
+
+
+@virtually
+async def test_a_revoked_partition_finishes_its_puts_and_stores_their_acks() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(0.1)
+    await world.owner.settle(5.0)
+    assert (1, 0) == world.oracle.state.lanes["solo"].cursor
+    await world.close()
+
+
+@virtually
+async def test_a_revoked_partition_does_not_wait_for_puts_for_ever() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(0.1)
+    await world.owner.settle(0.05)
+    assert (0, 0) == world.oracle.state.lanes["solo"].cursor
+    await world.close()
+
+
+@virtually
+async def test_no_put_begins_once_the_lease_has_run_out() -> None:
+    world = await opened()
+    world.moods["solo"] = "down"
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(LEASE + 30)
+    before = len(world.puts)
+    world.moods["solo"] = "up"
+    await asyncio.sleep(30)
+    assert (before, {}) == (len(world.puts), world.oracle.landed)
+    await world.owner.tick()
+    await asyncio.sleep(1)
+    assert 1 == len(world.oracle.landed["solo"])
+    await world.close()
+
+
+@virtually
+async def test_a_backlog_without_news_is_delivered_after_a_tick_of_nothing() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await reopened(world, SINGLE)
+    ticking = asyncio.create_task(world.owner.run())
+    await asyncio.sleep(5)
+    assert 1 == len(world.oracle.landed["solo"])
+    assert (0, 0) < world.oracle.state.lanes["solo"].cursor
+    await world.close()
+    await ticking
+
+
+@virtually
+async def test_open_windows_stay_in_kafka_at_a_drain() -> None:
+    world = await opened(BATCH)
+    numbers = world.feed("d1", [EVENT, EVENT])
+    world.collect()
+    await world.owner.settle(1.0)
+    assert ([], (0, 0)) == (world.documents("acme"), world.oracle.state.lanes["acme"].need)
+    await reopened(world, BATCH)
+    numbers += world.feed("d1", [EVENT])
+    await finished(world)
+    assert [numbers] == world.documents("acme")
+
+
+@virtually
+async def test_a_window_open_over_two_bases_is_saved_and_no_longer_replayed() -> None:
+    world = await opened(SESSION)
+    numbers = world.feed("d1", [EVENT])
+    for _ in range(3):
+        world.collect()
+        await asyncio.sleep(3)
+        await world.owner.tick()
+        numbers += world.feed("d1", [EVENT])
+    assert world.oracle.state.lanes["acme"].held
+    assert world.oracle.state.lanes["acme"].need > (0, 0)
+    await reopened(world, SESSION)
+    assert 0 < world.owner.position
+    await finished(world)
+    assert [numbers] == world.documents("acme")
+
+
+@virtually
+async def test_a_lane_begins_where_the_partition_stands_when_it_is_added() -> None:
+    world = await opened(SINGLE)
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await reopened(world, [*SINGLE, *BATCH])
+    later = world.feed("d1", [EVENT])
+    await finished(world)
+    assert [later] == world.documents("acme")
+
+
+@virtually
+async def test_a_removed_lane_holds_the_watermark_and_goes_on_when_it_comes_back() -> None:
+    world = await opened([*SINGLE, *BATCH])
+    numbers = world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await reopened(world, SINGLE)
+    numbers += world.feed("d1", [EVENT])
+    world.collect()
+    await world.until_idle()
+    assert 0 == world.oracle.watermark
+    await reopened(world, [*SINGLE, *BATCH])
+    await finished(world)
+    assert [numbers] == world.documents("acme")
+    assert [[n] for n in numbers] == world.documents("solo")
+
+
+@pytest.mark.parametrize(("before", "after"), [(BATCH, SESSION), (SESSION, BATCH)])
+def test_replayed_events_are_keyed_by_the_rule_of_their_position(
+    before: list[Connection], after: list[Connection]
+) -> None:
+    async def story() -> None:
+        world = await opened(before)
+        numbers = world.feed("d1", [("custom_event", "s1"), ("custom_event", "s2")])
+        world.collect()
+        await world.owner.tick()
+        await reopened(world, after)
+        assert 2 == len(world.oracle.state.lanes["acme"].keying) + 1
+        numbers += world.feed("d1", [("custom_event", "s1"), ("custom_event", "s2")])
+        world.collect()
+        await world.owner.tick()
+        assert 2 == len(world.oracle.state.lanes["acme"].keying)
+        await reopened(world, after)
+        await finished(world)
+        assert numbers == sorted(n for document in world.documents("acme") for n in document)
+        assert 1 == len(world.oracle.state.lanes["acme"].keying)
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_an_inactive_lane_closes_what_it_had_and_takes_nothing_new() -> None:
+    world = await opened(BATCH)
+    numbers = world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    inactive = [connection("acme", active=False)]
+    await reopened(world, inactive)
+    world.feed("d1", [EVENT])
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    assert ([numbers], {}) == (world.documents("acme"), world.oracle.landed)
+    assert (0, 0) == world.oracle.state.lanes["acme"].cursor
+    await reopened(world, BATCH)
+    numbers += world.feed("d1", [EVENT])
+    await finished(world)
+    assert [numbers[:1], numbers[1:]] == world.documents("acme")
+
+
+@virtually
+async def test_a_lane_active_again_does_not_fall_behind_what_it_needs() -> None:
+    world = await opened([*BATCH, *SINGLE])
+    world.feed("d1", [EVENT])
+    inactive = [connection("solo", active=False, send_as_batch=False)]
+    await reopened(world, [*BATCH, *inactive])
+    world.collect()
+    await world.owner.tick()
+    assert (1, 0) == world.oracle.state.lanes["solo"].need
+    await reopened(world, [*BATCH, *SINGLE])
+    later = world.feed("d1", [EVENT])
+    await finished(world)
+    assert [later] == world.documents("solo")
+
+
+@virtually
+async def test_batches_closed_before_a_time_are_acknowledged_without_a_put() -> None:
+    world = await opened()
+    world.moods["solo"] = "down"
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(5)
+    since = START_MS + 3_000
+    await reopened(world, [connection("solo", send_as_batch=False, deliver_from_ms=since)])
+    world.moods.clear()
+    later = world.feed("d2", [EVENT])
+    await finished(world)
+    assert 2 == len(world.documents("solo"))
+    landed = world.oracle.landed["solo"]
+    assert [later] == [
+        n for n, b in zip(world.documents("solo"), world.ids("solo"), strict=True) if b in landed
+    ]
+
+
+@virtually
+async def test_an_operators_move_is_obeyed_and_cursors_stay() -> None:
+    world = await opened()
+    numbers = [world.feed("d1", [EVENT]) for _ in range(4)]
+    world.collect(1)
+    await world.owner.tick()
+    await world.crash()
+    world.journals.log(PARTITION).commit = Commit(2, "")
+    assert 2 == (await world.open(SINGLE)).position
+    await finished(world)
+    assert [numbers[0], *numbers[2:]] == world.documents("solo")
+    assert 3 == len(world.oracle.landed["solo"])
+
+
+@virtually
+async def test_lost_state_is_refused_and_nothing_is_stored() -> None:
+    world = await opened()
+    await world.crash()
+    log = world.journals.log(PARTITION)
+    log.state.clear()
+    log.state_end = 0
+    with pytest.raises(RefusedError, match="the state ends with tick 0"):
+        await world.open(SINGLE)
+    assert (Phase.REFUSED, 0) == (world.owner.phase, log.state_end)
+    assert ("partition", str(PARTITION), "refused") == world.notes.log[-1][:3]
+
+
+@virtually
+async def test_a_fenced_worker_does_not_report_what_it_read_as_a_loss() -> None:
+    world = await opened()
+    await world.crash()
+    world.journals.log(PARTITION).outbox_end = -1
+    world.journals.overtaken = True
+    with pytest.raises(FencedError):
+        await world.open(SINGLE)
+    assert Phase.REFUSED is not world.owner.phase
+
+
+@virtually
+async def test_a_lane_whose_batches_expired_stops_and_the_others_go_on() -> None:
+    world = await opened([*SINGLE, *BATCH])
+    world.moods |= {"solo": "down", "acme": "down"}
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await world.crash()
+    log = world.journals.log(PARTITION)
+    log.outbox_start = log.outbox_end
+    log.outbox.clear()
+    world.moods.clear()
+    await world.open([*SINGLE, connection("beta")])
+    assert ["solo"] == list(world.owner.stopped)
+    world.feed("d1", [EVENT])
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    assert 1 == len(world.oracle.landed["beta"])
+    assert (0, 0) == world.oracle.state.lanes["solo"].cursor
+    await world.close()
+
+
+@virtually
+async def test_undecodable_records_are_dead_letters_once_whatever_is_replayed() -> None:
+    world = await opened(BATCH)
+    world.feed("d1", [EVENT])
+    world.feed_raw(b"{")
+    world.collect()
+    await world.owner.tick()
+    await reopened(world, BATCH)
+    assert 0 == world.owner.position
+    await finished(world)
+    assert {("", 1): 1} == world.letters()
+
+
+@virtually
+async def test_a_batch_refused_for_good_is_a_dead_letter_and_acknowledged_in_one_tick() -> None:
+    world = await opened()
+    world.moods["solo"] = "picky"
+    for number in range(20):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    for _ in range(60):
+        await world.owner.tick()
+        await asyncio.sleep(5)
+    world.moods.clear()
+    await finished(world)
+    refused = sum(world.letters().values())
+    assert 0 < refused < 20
+    assert 20 == refused + len(world.oracle.landed["solo"])
+
+
+@virtually
+async def test_idle_windows_are_closed_by_the_clock_in_slices() -> None:
+    world = await opened(BATCH)
+    for number in range(450):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    await world.owner.expire(world.clock.wall_ms() + 9_999)
+    assert 450 == world.owner.pipeline.open_windows()
+    await world.owner.expire(world.clock.wall_ms() + 10_000)
+    assert 0 == world.owner.pipeline.open_windows()
+    slices = [count for _, why, count in world.notes.closed if why is CloseReason.AGE]
+    assert [200, 200, 50] == slices
+    await world.close()
+
+
+@virtually
+async def test_too_many_closed_bytes_ask_for_a_pause_until_they_are_committed() -> None:
+    world = await opened()
+    world.closed_bytes = 100
+    world.feed("d1", [EVENT])
+    world.collect()
+    assert world.owner.crowded()
+    await world.owner.tick()
+    assert not world.owner.crowded()
+    await world.close()
+
+
+@virtually
+async def test_ticks_come_at_their_pace_and_only_if_something_changed() -> None:
+    world = World()
+    world.base_interval = 1_000.0
+    await world.open(SINGLE)
+    ticking = asyncio.create_task(world.owner.run())
+    await asyncio.sleep(0.5)
+    assert 1 == world.oracle.state.n
+    await asyncio.sleep(100)
+    assert 1 == world.oracle.state.n
+    world.feed("d1", [EVENT])
+    world.collect()
+    await asyncio.sleep(0.05)
+    assert 2 == world.oracle.state.n
+    await asyncio.sleep(100)
+    assert 4 >= world.oracle.state.n
+    await world.close()
+    await ticking
+
+
+@virtually
+async def test_a_failed_tick_ends_the_loop_of_ticks() -> None:
+    world = await opened()
+    world.journals.outcomes.append("aborted")
+    ticking = asyncio.create_task(world.owner.run())
+    world.feed("d1", [EVENT])
+    world.collect()
+    await asyncio.wait_for(ticking, 10)
+    assert Phase.CLOSED is world.owner.phase
+    await world.close()
+
+
+@virtually
+async def test_a_broken_destination_delays_its_own_lane_alone() -> None:
+    world = await opened([*SINGLE, *BATCH])
+    world.moods["solo"] = "closed"
+    world.feed("d1", [EVENT])
+    world.collect()
+    world.owner.finish()
+    await world.owner.tick()
+    await asyncio.sleep(8)
+    await world.owner.tick()
+    assert {"acme"} == world.oracle.landed.keys()
+    assert LaneStatus.PAUSED is world.owner.deliveries["solo"].status
+    assert ((0, 0), 1) == (world.oracle.state.lanes["solo"].cursor, world.oracle.watermark)
+    world.moods.clear()
+    await finished(world)
+
+
+@virtually
+async def test_an_owner_in_the_middle_of_a_tick_is_not_idle() -> None:
+    world = await opened()
+    world.feed("d1", [EVENT])
+    world.collect()
+    tick = asyncio.create_task(world.owner.tick())
+    await asyncio.sleep(0.01)
+    assert not world.owner.idle()
+    await tick
+    await finished(world)
