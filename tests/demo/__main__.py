@@ -39,10 +39,18 @@ def main() -> int:
         expected, others = group.split(EXPECTED)
         if others is not None or expected is None:
             raise
-        faults = expected.exceptions
+        faults = leaves(expected)
     for fault in faults:
         screen.say(str(fault) or "nothing happened for too long", "✗")
     return FAILED
+
+
+def leaves(group: ExceptionGroup[Exception]) -> tuple[Exception, ...]:
+    """Return the errors in a group and the groups in it."""
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, ExceptionGroup) else [error]
+    return tuple(found)
 
 
 def arguments() -> argparse.Namespace:

@@ -101,6 +101,7 @@ class Screen:
         """Show what was sent and what became of it."""
         self.console.print()
         self.console.print(tally_table(figures.tallies()))
+        self.console.print()
         letters = f"{figures.malformed} malformed records sent, {figures.dead_letters} dead letters"
         self.say(letters, "✓" if figures.malformed == figures.dead_letters else "✗")
         repeated = sum(tally.repeated for tally in figures.tallies())
@@ -124,7 +125,12 @@ class Screen:
         bar = Table.grid(padding=(0, 1))
         sent = f"{figures.events:,} of {figures.planned:,} events sent"
         devices = f"by {len(figures.senders):,} devices"
-        bar.add_row("  ", ProgressBar(figures.planned, figures.events, width=20), sent, devices)
+        bar.add_row(
+            "  ",
+            ProgressBar(figures.planned, figures.events, 20, complete_style="cyan"),
+            sent,
+            devices,
+        )
         wide = self.console.width >= WIDE
         tables = (streams_table(figures, wide=wide), recent_table(figures, wide=wide))
         return Group(head, bar, "", *tables)

@@ -12,12 +12,13 @@ from tests.demo.scene import Scene
 from tests.demo.screen import Screen
 from tests.demo.streams import Streams
 from tests.demo.watch import FRAME, Watch
-from tests.demo.worker import Worker, ready
+from tests.demo.worker import Worker, WorkerError, ready
 from tests.traffic import Malformed, Upload, poison, traffic
 
 MALFORMED = 20
 
-READY_SECONDS = 60.0
+READY_LOOKS = 240
+"""How often the worker is asked whether it is ready, four times a second."""
 
 
 class Load(NamedTuple):
@@ -88,11 +89,14 @@ class Story:
         self._screen.happen("everything has arrived" if complete else "nothing comes any more")
 
     async def _ready(self, worker: Worker) -> None:
-        """Wait until the worker owns its partitions; raises TimeoutError, or that it ended."""
-        async with asyncio.timeout(READY_SECONDS):
-            while not await asyncio.to_thread(ready, self._scene.configured.probes):
-                worker.check()
-                await asyncio.sleep(FRAME)
+        """Wait until the worker owns its partitions; raises WorkerError if it does not come to."""
+        for _ in range(READY_LOOKS):
+            if await asyncio.to_thread(ready, self._scene.configured.probes):
+                return
+            worker.check()
+            await asyncio.sleep(FRAME)
+        what = f"the worker does not get ready:\n{worker.tail()}"
+        raise WorkerError(what)
 
     async def _send(self) -> None:
         now = time.time_ns() // 1_000_000
