@@ -1,0 +1,488 @@
+"""A whole worker over a source fed by hand and journals in memory, in virtual time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import pytest
+
+from forwarder import testing
+from forwarder.connection import Connection
+from forwarder.errors import ForwarderError, JournalError
+from forwarder.journal.base import Committed, Restored, Tick
+from forwarder.journal.memory import MemoryJournal, MemoryJournals
+from forwarder.ledger import outbox
+from forwarder.ledger import state as states
+from forwarder.model import Partition
+from forwarder.partition import Pacing, Surroundings
+from forwarder.pipeline import compile_lane
+from forwarder.worker import SILENCE, Life, Worker
+from tests.batches import GROUP, TOPIC
+from tests.world import START_MS, connection, numbers, upload, virtually
+
+P0 = Partition(TOPIC, 0)
+P1 = Partition(TOPIC, 1)
+SINGLE = [connection("solo", send_as_batch=False)]
+BATCH = [connection("acme")]
+
+
+class Journal(MemoryJournal):
+    """A journal that fails as told."""
+
+    def __init__(self, journals: "Journals", partition: Partition) -> None:
+        super().__init__(journals, partition)
+        self._told = journals
+        self._where = partition
+
+    async def open(self) -> Restored:
+        self._told.opened.append(self._where)
+        if self._told.open_failures:
+            raise self._told.open_failures.pop(0)
+        return await super().open()
+
+    async def commit(self, tick: Tick) -> Committed:
+        await asyncio.sleep(0.02)
+        if self._told.commit_failures:
+            raise self._told.commit_failures.pop(0)
+        return await super().commit(tick)
+
+
+class Journals(MemoryJournals):
+    """Journals whose next openings and commits fail as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[Partition] = []
+        self.open_failures: list[Exception] = []
+        self.commit_failures: list[Exception] = []
+
+    def journal(self, partition: Partition) -> MemoryJournal:
+        return Journal(self, partition)
+
+
+class Scene:
+    """A worker and everything around it; ``async with`` runs it."""
+
+    def __init__(
+        self,
+        connections: Sequence[Connection] = SINGLE,
+        *,
+        drain: float = 20.0,
+        clocked: bool = True,
+    ) -> None:
+        self.source = testing.HandFedSource()
+        self.journals = Journals()
+        self.sink = testing.ScriptedSink()
+        self.notes = testing.Notes()
+        self.clock = testing.LoopClock(START_MS)
+        self.has_room = True
+        self.fed = 0
+        lanes = [compile_lane(c) for c in connections]
+        around = Surroundings(
+            group=GROUP,
+            lanes=lanes,
+            sinks={lane.name: self.sink for lane in lanes},
+            journals=self.journals,
+            clock=self.clock,
+            reporter=self.notes,
+            random=lambda: 0.5,
+            pacing=Pacing(tick=1.0, base_interval=600.0),
+            queue_bytes=lambda: 10_000,
+            closed_bytes=lambda: 1 << 20,
+            owned=lambda: 1,
+        )
+        life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
+        self.worker = Worker(self.source, around, life, self.notes)
+
+    async def __aenter__(self) -> Self:
+        self.running = asyncio.create_task(self.worker.run())
+        await asyncio.sleep(0.01)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.worker.stop()
+        finished = await asyncio.gather(self.running, return_exceptions=True)
+        if kind is None and isinstance(finished[0], BaseException):
+            raise finished[0]
+
+    def feed(self, partition: Partition = P0, device: str = "d1") -> int:
+        """Append an upload of one event; return its number."""
+        number, self.fed = self.fed, self.fed + 1
+        value = upload(device, (number, "custom_event", "s1"))
+        self.source.feed(partition, value, self.clock.wall_ms())
+        return number
+
+    def landed(self) -> list[int]:
+        """Return the numbers of the events that were delivered, in order."""
+        return [n for batch in self.sink.landed for n in numbers(batch.payload)]
+
+    def committed(self) -> list[int]:
+        """Return the numbers of the events in all outboxes, sorted."""
+        found: list[int] = []
+        for log in self.journals.logs.values():
+            for offset, (_, value) in log.outbox.items():
+                found += [n for _, b in outbox.decode(offset, value) for n in numbers(b.payload)]
+        return sorted(found)
+
+    def phases(self) -> dict[Partition, str]:
+        return self.notes.phases
+
+
+@virtually
+async def test_what_arrives_is_committed_and_delivered() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0, P1)
+        sent = [scene.feed(P0), scene.feed(P1), scene.feed(P0)]
+        await asyncio.sleep(5)
+        assert sent == scene.committed() == sorted(scene.landed())
+        assert {P0: "open", P1: "open"} == scene.phases()
+
+
+@pytest.mark.parametrize("failures", [1, 5])
+def test_a_failed_tick_opens_the_partition_again_and_nothing_is_lost(failures: int) -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            await scene.source.assign(P0)
+            await asyncio.sleep(2)
+            scene.journals.commit_failures += [JournalError("no answer")] * failures
+            sent = [scene.feed(), scene.feed()]
+            await asyncio.sleep(60)
+            assert sent == scene.committed() == scene.landed()
+            assert failures + 1 == len(scene.journals.opened)
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_openings_that_fail_are_repeated_with_growing_pauses() -> None:
+    async with Scene() as scene:
+        scene.journals.open_failures += [JournalError("away")] * 8
+        await scene.source.assign(P0)
+        await asyncio.sleep(1)
+        assert 2 <= len(scene.journals.opened) <= 6
+        await asyncio.sleep(60)
+        assert (9, {P0: "open"}) == (len(scene.journals.opened), scene.phases())
+
+
+@virtually
+async def test_a_fenced_partition_is_opened_again_only_once_it_is_known_to_be_owned() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        await scene.journals.journal(P0).open()
+        scene.journals.opened.clear()
+        scene.source.holds.clear()
+        sent = [scene.feed()]
+        await asyncio.sleep(120)
+        assert ([], []) == (scene.journals.opened, scene.committed())
+        scene.source.holds.add(P0)
+        await asyncio.sleep(30)
+        assert ([P0], sent) == (scene.journals.opened, scene.landed())
+
+
+@virtually
+async def test_a_partition_whose_tick_failed_is_not_taken_from_its_new_owner() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.source.holds.clear()
+        scene.journals.commit_failures.append(JournalError("no answer"))
+        scene.feed()
+        await asyncio.sleep(120)
+        assert [P0] == scene.journals.opened
+
+
+@virtually
+async def test_a_refused_partition_leaves_the_others_running() -> None:
+    async with Scene() as scene:
+        scene.journals.log(P0).state[0] = b"damaged"
+        scene.journals.log(P0).state_end = 1
+        await scene.source.assign(P0, P1)
+        scene.feed(P0)
+        sent = scene.feed(P1)
+        await asyncio.sleep(30)
+        assert {P0: "refused", P1: "open"} == scene.phases()
+        assert ([sent], 1) == (scene.landed(), scene.journals.opened.count(P0))
+
+
+@virtually
+async def test_a_refused_partition_is_tried_again_with_the_next_assignment() -> None:
+    async with Scene() as scene:
+        scene.journals.log(P0).state[0] = b"damaged"
+        await scene.source.assign(P0)
+        await asyncio.sleep(5)
+        scene.journals.log(P0).state.clear()
+        sent = scene.feed(P0)
+        await scene.source.assign(P0)
+        await asyncio.sleep(5)
+        assert ({P0: "open"}, [sent]) == (scene.phases(), scene.landed())
+
+
+@virtually
+async def test_a_partition_that_comes_back_keeps_its_memory() -> None:
+    async with Scene(BATCH) as scene:
+        await scene.source.assign(P0)
+        sent = [scene.feed()]
+        await asyncio.sleep(2)
+        await scene.source.assign(P0)
+        sent.append(scene.feed())
+        await asyncio.sleep(30)
+        assert [P0] == scene.journals.opened
+        assert [sent] == [numbers(batch.payload) for batch in scene.sink.landed]
+
+
+@virtually
+async def test_a_partition_that_comes_back_puts_only_after_a_new_tick() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.sink.gate = asyncio.Event()
+        scene.feed(device="d1")
+        await asyncio.sleep(2)
+        scene.feed(device="d2")
+        await asyncio.sleep(2)
+        ticks = scene.journals.log(P0).state_end
+        rebalance = asyncio.create_task(scene.source.assign(P0))
+        await asyncio.sleep(1)
+        scene.sink.gate.set()
+        await rebalance
+        before = len(scene.sink.puts)
+        assert ticks < scene.journals.log(P0).state_end
+        await asyncio.sleep(0)
+        assert before == len(scene.sink.puts)
+        await asyncio.sleep(5)
+        assert [0, 1] == scene.landed()
+
+
+@virtually
+async def test_a_partition_given_away_is_dropped() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0, P1)
+        await asyncio.sleep(2)
+        await scene.source.assign(P1)
+        await asyncio.sleep(2)
+        assert {P1: "open"} == scene.phases()
+        await scene.journals.journal(P0).open()
+        scene.feed(P0)
+        sent = scene.feed(P1)
+        await asyncio.sleep(10)
+        assert [sent] == scene.landed()
+
+
+@virtually
+async def test_a_drain_finishes_puts_ticks_and_leaves_and_closes_no_window() -> None:
+    scene = Scene([*SINGLE, *BATCH])
+    async with scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.feed()
+        await asyncio.sleep(0.5)
+    assert ([0], [0]) == (scene.committed(), scene.landed())
+    assert scene.source.stopped
+    last = scene.journals.log(P0).commit
+    assert last is not None
+    assert 0 == last.offset
+
+
+@virtually
+async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
+    scene = Scene()
+    async with scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.sink.gate = asyncio.Event()
+        scene.feed()
+        await asyncio.sleep(1)
+        asyncio.get_running_loop().call_later(3, scene.sink.gate.set)
+    assert [0] == scene.landed()
+    state = states.fold(scene.journals.log(P0).state.items(), GROUP, TOPIC)
+    assert (0, 0) < state.lanes["solo"].cursor
+
+
+@virtually
+async def test_a_drain_ends_in_time_although_a_put_never_does() -> None:
+    scene = Scene(drain=20.0)
+    async with scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.sink.gate = asyncio.Event()
+        scene.feed()
+        await asyncio.sleep(1)
+        stopped = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - stopped <= 20.0
+    assert scene.source.stopped
+
+
+@virtually
+async def test_idle_windows_are_closed_by_the_wall_clock() -> None:
+    async with Scene(BATCH) as scene:
+        await scene.source.assign(P0)
+        sent = scene.feed()
+        await asyncio.sleep(9)
+        assert [] == scene.committed()
+        await asyncio.sleep(6)
+        assert [sent] == scene.landed()
+
+
+@virtually
+async def test_no_window_is_closed_by_the_wall_clock_while_records_are_behind() -> None:
+    async with Scene(BATCH) as scene:
+        await scene.source.assign(P0)
+        scene.feed()
+        await asyncio.sleep(2)
+        scene.source.ends[P0] = 9
+        await asyncio.sleep(40)
+        assert [] == scene.committed()
+        scene.source.ends[P0] = 1
+        await asyncio.sleep(5)
+        assert [0] == scene.committed()
+
+
+@virtually
+async def test_no_window_is_closed_by_the_wall_clock_while_the_broker_is_away() -> None:
+    async with Scene(BATCH) as scene:
+        await scene.source.assign(P0)
+        scene.feed()
+        await asyncio.sleep(2)
+        scene.source.fails = True
+        await asyncio.sleep(200)
+        assert [] == scene.committed()
+        scene.source.fails = False
+        await asyncio.sleep(5)
+        assert [0] == scene.committed()
+
+
+@virtually
+async def test_reading_pauses_without_room_and_polling_goes_on() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.has_room = False
+        await asyncio.sleep(1)
+        polls = scene.source.polls
+        scene.feed()
+        await asyncio.sleep(10)
+        assert ([], True) == (scene.committed(), scene.source.polls > polls + 10)
+        scene.has_room = True
+        await asyncio.sleep(5)
+        assert [0] == scene.landed()
+
+
+@virtually
+async def test_a_reopened_partition_pauses_again_without_room() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.has_room = False
+        await asyncio.sleep(1)
+        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.feed()
+        await asyncio.sleep(30)
+        assert (2, []) == (len(scene.journals.opened), scene.committed())
+        scene.has_room = True
+        await asyncio.sleep(5)
+        assert [0] == scene.landed()
+
+
+async def failing(scene: Scene, seconds: float) -> BaseException | None:
+    """Return what ended the worker within a time, None if nothing did."""
+    await asyncio.wait({scene.running}, timeout=seconds)
+    return scene.running.exception() if scene.running.done() else None
+
+
+@virtually
+async def test_a_worker_whose_consumer_went_silent_ends() -> None:
+    scene = Scene()
+
+    async def silence() -> None:
+        async with scene:
+            await scene.source.assign(P0)
+            await asyncio.sleep(2)
+            scene.source.ends[P0] = 5
+            await failing(scene, SILENCE + 30)
+
+    with pytest.raises(ForwarderError, match="went silent"):
+        await silence()
+    assert scene.source.stopped
+
+
+def disturb_nothing(scene: Scene) -> None:
+    """Leave position and end where they are: equal."""
+
+
+def take_the_broker_away(scene: Scene) -> None:
+    scene.source.ends[P0] = 5
+    scene.source.fails = True
+
+
+def leave_no_room(scene: Scene) -> None:
+    scene.source.ends[P0] = 5
+    scene.has_room = False
+
+
+@pytest.mark.parametrize("change", [disturb_nothing, take_the_broker_away, leave_no_room])
+def test_a_quiet_consumer_is_not_a_silent_one(change: Callable[[Scene], None]) -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            await scene.source.assign(P0)
+            await asyncio.sleep(2)
+            change(scene)
+            assert None is await failing(scene, 10 * SILENCE)
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_polls_that_fail_are_repeated() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.source.fails = True
+        await asyncio.sleep(30)
+        scene.source.fails = False
+        sent = scene.feed()
+        await asyncio.sleep(5)
+        assert [sent] == scene.landed()
+
+
+@virtually
+async def test_a_fault_nobody_expected_ends_the_worker() -> None:
+    scene = Scene()
+
+    async def fault() -> None:
+        async with scene:
+            scene.journals.open_failures.append(ZeroDivisionError("a bug"))
+            await scene.source.assign(P0)
+            await failing(scene, 60)
+
+    with pytest.raises(ZeroDivisionError):
+        await fault()
+    assert scene.source.stopped
+
+
+@virtually
+async def test_an_input_that_ends_is_delivered_to_the_last_event() -> None:
+    scene = Scene([*SINGLE, *BATCH], clocked=False)
+    scene.running = asyncio.create_task(scene.worker.run())
+    await asyncio.sleep(0.01)
+    await scene.source.assign(P0)
+    sent = [scene.feed(device=f"d{i}") for i in range(20)]
+    await asyncio.sleep(3)
+    scene.source.ended = True
+    await scene.running
+    assert sorted(sent * 2) == scene.committed() == sorted(scene.landed())
+    assert scene.source.stopped
+
+
+@virtually
+async def test_an_input_that_ended_and_a_journal_that_failed_are_a_fault() -> None:
+    scene = Scene(BATCH, clocked=False)
+    scene.running = asyncio.create_task(scene.worker.run())
+    await asyncio.sleep(0.01)
+    await scene.source.assign(P0)
+    scene.feed()
+    await asyncio.sleep(3)
+    scene.journals.commit_failures.append(JournalError("the disk is full"))
+    scene.source.ended = True
+    with pytest.raises(ForwarderError, match="run it again"):
+        await scene.running
