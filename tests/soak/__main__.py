@@ -52,7 +52,7 @@ def main() -> int:
         site.mkdir(parents=True, exist_ok=True)
         result = asyncio.run(soak(Plan(**args), broker.bootstrap, aws, site))
     sys.stdout.write(result.text() + "\n")
-    return 1 if result.verdict.faults or any(result.exits) else 0
+    return 1 if result.faults else 0
 
 
 if __name__ == "__main__":

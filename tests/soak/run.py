@@ -1,6 +1,7 @@
 """One soak: set up, let the load flow, kill and restart, wait until all has arrived, judge."""
 
 import asyncio
+import http.client
 import random
 import signal
 import time
@@ -51,19 +52,31 @@ class Plan:
 
 
 class Result(NamedTuple):
-    """What the soak found."""
+    """What the soak found.
+
+    ``serving`` of the ``kills`` hit a worker that was ready; the others were still starting.
+    ``behind`` counts the records below whose end the group's commit still stands.
+    """
 
     verdict: Verdict
     sent: int
     events: int
     kills: int
+    serving: int
+    behind: int
     seconds: float
     exits: list[int]
+
+    @property
+    def faults(self) -> int:
+        """Return how many things are wrong."""
+        return self.verdict.faults + self.behind + sum(code != 0 for code in self.exits)
 
     def text(self) -> str:
         """Return it for people."""
         return (
-            f"{self.events:,} events in {self.sent:,} records, {self.kills} kills, "
+            f"{self.events:,} events in {self.sent:,} records, {self.kills} kills "
+            f"({self.serving} of a worker that was ready), {self.behind} records behind, "
             f"{self.seconds:.0f} s, exit codes {self.exits}\n{self.verdict.text()}"
         )
 
@@ -122,13 +135,13 @@ class Soak:
         self.configured: list[Connection] = []
         self.workers: list[Worker] = []
         self.wanted: dict[str, list[Wanted]] = {}
-        self.kills = 0
+        self.kills = self.serving = 0
         self._random = random.Random(plan.seed)  # noqa: S311  # repeatable, not secret
 
     def _sections(self) -> dict[str, Any]:
         sections = group_sections(self.cluster.bootstrap, self.name, [self.topic])
         # Bases far more often than in production, so that kills hit them too.
-        sections["journal"] = {"tick": "500ms", "base_interval": "15s"}
+        sections["journal"] = {"base_interval": "15s"}
         return {**sections, "drain_timeout": f"{DRAIN:.0f}s"}
 
     async def run(self) -> Result:
@@ -155,8 +168,22 @@ class Soak:
             self.site.close()
         self.say("counting")
         verdict = await self._judge(sent, load)
-        seconds = time.monotonic() - begun
-        return Result(verdict, len(sent), load.events, self.kills, seconds, exits)
+        return Result(
+            verdict,
+            len(sent),
+            load.events,
+            self.kills,
+            self.serving,
+            await self._behind(),
+            time.monotonic() - begun,
+            exits,
+        )
+
+    async def _behind(self) -> int:
+        """Return how far the group's commit is from the end of the input."""
+        ends = await self.cluster.ends(self.topic)
+        committed = await self.cluster.committed(self.name)
+        return sum(end - committed[self.topic, number][0] for number, end in ends.items())
 
     async def _set_up(self) -> None:
         role, org = f"{self.name}-role", "4711"
@@ -179,6 +206,7 @@ class Soak:
             both = self._random.random() < BOTH and self.kills + 2 <= self.plan.kills
             for worker in self.workers if both else [self._random.choice(self.workers)]:
                 assert worker.running, f"{worker.name} ended by itself:\n{worker.tail()}"
+                self.serving += worker.get("/readyz")[0] == http.client.OK
                 worker.kill()
                 self.kills += 1
             await asyncio.sleep(self._random.uniform(0.0, DOWN))
