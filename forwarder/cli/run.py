@@ -7,7 +7,6 @@ from pathlib import Path
 
 from forwarder import app
 from forwarder.config import loader
-from forwarder.config.settings import Log
 from forwarder.ops import logs
 
 
@@ -50,12 +49,13 @@ def _read_file(args: argparse.Namespace) -> int:
     if args.config:
         loaded = loader.load(args.config, offline=offline)
         connections = loaded.configuration.connections
-        secrets, notes, log = loaded.secrets, loaded.notes, loaded.configuration.log
+        secrets, notes = loaded.secrets, loaded.notes
     else:
         single = loader.load_connection(args.connection, offline=offline)
-        connections, log = (single.connection,), Log(level="warning", format="console")
+        connections = (single.connection,)
         secrets, notes = single.secrets, single.notes
-    logs.configure(log.level, log.format, secrets)
+    # Somebody is watching, and the summary is what they wait for.
+    logs.configure("warning", "console", secrets)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
     summary = asyncio.run(app.read_file(connections, args.source, args.sink))

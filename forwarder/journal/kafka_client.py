@@ -115,7 +115,11 @@ def quiet() -> None:
 
 
 class _Repeats(logging.Filter):
-    """Let a message through once per minute: clients retry ten times a second in an outage."""
+    """Let a message through once per minute: clients retry ten times a second in an outage.
+
+    As a warning at most: what the client does not mend by itself it raises, and then the worker
+    says what it means.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +131,8 @@ class _Repeats(logging.Filter):
         if last is not None and record.created - last < REPEAT_SECONDS:
             return False
         self._last[record.msg] = record.created
+        if record.levelno > logging.WARNING:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
 
