@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -77,7 +78,7 @@ class Worker:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
         await self.insist(lambda: self._source.start(self))
         chores = [
-            asyncio.create_task(self._guard(chore())) for chore in (self._keep_time, self._watch)
+            asyncio.create_task(self._guard(chore)) for chore in (self._keep_time, self._watch)
         ]
         try:
             await self._main_loop()
@@ -199,7 +200,7 @@ class Worker:
                 owned.assigned_again()
                 self._source.resume_at(partition, owned.position)
             elif partition not in self._keepers or self._keepers[partition].done():
-                keeper = asyncio.create_task(self._guard(self._keep(partition)))
+                keeper = asyncio.create_task(self._guard(partial(self._keep, partition)))
                 self._keepers[partition] = keeper
         self._report_ownership()
 
@@ -345,10 +346,10 @@ class Worker:
                     )
                     raise ForwarderError(what)
 
-    async def _guard(self, chore: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a chore; a fault nobody expected ends the worker, which then starts anew."""
         try:
-            await chore
+            await chore()
         except Exception as error:
             log.exception("worker.fault")
             self._fault = error
