@@ -71,8 +71,9 @@ class Share:
 
     def report(self, failed: Sequence[Upload], out: Collected) -> None:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
+        below = self.gate.accept_below
         for upload in failed:
-            if upload.offset >= self.gate.read:
+            if upload.offset >= self.gate.read and (below is None or upload.offset < below):
                 error = "the events cannot be changed as the settings ask"
                 value = rawjson.with_events(upload.body, upload.context)
                 letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)

@@ -391,6 +391,28 @@ async def test_an_inactive_lane_closes_what_it_had_and_takes_nothing_new() -> No
     assert [numbers[:1], numbers[1:]] == world.documents("acme")
 
 
+def test_an_inactive_lane_makes_no_dead_letters_of_what_it_does_not_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_content: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("forwarder.stages.transform._strip", fails)
+    located = b'{"events":[{"event_type":"profile","data":{"location":{}}}],"mpid":1}'
+
+    async def story(*, active: bool) -> int:
+        strict = connection("strict", active=active, include_location_information=False)
+        world = await opened([strict])
+        world.feed_raw(located)
+        world.collect()
+        await world.until_idle()
+        await world.close()
+        return sum(world.letters().values())
+
+    assert 1 == testing.run_virtually(story(active=True))
+    assert 0 == testing.run_virtually(story(active=False))
+
+
 @virtually
 async def test_a_lane_active_again_does_not_fall_behind_what_it_needs() -> None:
     world = await opened([*BATCH, *SINGLE])
