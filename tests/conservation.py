@@ -61,6 +61,7 @@ class Lane(NamedTuple):
     twice: int
     mixed: int
     order: int
+    context: int
     missing: int
     stream_altered: int
     stream_invented: int
@@ -122,6 +123,7 @@ LABELS = {
     "twice": "twice in the outbox",
     "mixed": "batches mixing devices or sessions",
     "order": "out of order in the outbox",
+    "context": "documents with another context",
     "missing": "batches missing in the stream",
     "stream_altered": "stream records with other bytes",
     "stream_invented": "stream records not in the outbox",
@@ -152,18 +154,25 @@ def batches(records: Iterable[tuple[int, int, bytes]]) -> list[Batch]:
     return sorted(found)
 
 
-def judge(
+Explains = Callable[[Sequence[str], Mapping[str, Any]], bool]
+"""Tells whether all of a document but its events is what uploads of these event ids give."""
+
+
+def judge(  # noqa: PLR0913  # one argument for each thing that is compared
     wanted: Mapping[str, Sequence[Wanted]],
     outbox: Sequence[Batch],
     streams: Mapping[str, Sequence[bytes]],
     letters: tuple[Sequence[Letter], Sequence[Letter]],
+    *,
     identify: Callable[[Any], str],
+    contexts: Mapping[str, Explains],
 ) -> Verdict:
     """Compare what was wanted of each lane with its batches and what is in its stream.
 
     ``letters`` are the dead letters wanted and those found. ``identify`` returns an event's id.
+    ``contexts`` judges the documents of the lanes it names.
     """
-    judges = [_Judge(lane, wanted[lane], identify) for lane in wanted]
+    judges = [_Judge(lane, wanted[lane], identify, contexts.get(lane)) for lane in wanted]
     strays = [batch for batch in outbox if batch.lane not in wanted]
     lanes = []
     for judging in judges:
@@ -188,10 +197,17 @@ def judge(
 class _Judge:
     """Judges one lane."""
 
-    def __init__(self, lane: str, wanted: Sequence[Wanted], identify: Callable[[Any], str]) -> None:
+    def __init__(
+        self,
+        lane: str,
+        wanted: Sequence[Wanted],
+        identify: Callable[[Any], str],
+        explains: Explains | None,
+    ) -> None:
         self.lane = lane
         self.examples: list[str] = []
         self._identify = identify
+        self._explains = explains
         self._wanted = {w.id: (rank, w) for rank, w in enumerate(wanted)}
         assert len(self._wanted) == len(wanted), f"{lane}: two wanted events share an id"
         self._seen: Counter[str] = Counter()
@@ -223,6 +239,14 @@ class _Judge:
             self._event(batch, rank, wanted, event)
         if len(groups) > 1:
             self._fault("mixed", f"batch {batch.id} holds {sorted(map(str, groups))}")
+        elif groups and self._explains:
+            self._context(batch, document, self._explains)
+
+    def _context(self, batch: Batch, document: Mapping[str, Any], explains: Explains) -> None:
+        names = [self._identify(event) for event in document["events"]]
+        if not explains([name for name in names if name in self._wanted], document):
+            context = {key: value for key, value in document.items() if key != "events"}
+            self._fault("context", f"batch {batch.id}: {context}")
 
     def _event(self, batch: Batch, rank: int, wanted: Wanted, event: object) -> None:
         if self._seen[wanted.id] > 1:

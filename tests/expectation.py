@@ -1,6 +1,6 @@
 """What has to come out of Kafka records that were really sent, as the settings say."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -59,6 +59,54 @@ def session(event: Mapping[str, Any]) -> str:
     """Return the name of the session an event belongs to, empty for none."""
     name = event["data"].get("session_uuid") or event["data"].get("session_id") or ""
     return name.text if isinstance(name, oracle.Number) else str(name)
+
+
+class Contexts:
+    """Judges the documents of a lane in batch mode: whose context each of them has to carry."""
+
+    def __init__(self, sent: Iterable[Sent], connection: Connection) -> None:
+        self._settings = connection.settings
+        self._uploads: dict[Hashable, list[oracle.Seen]] = {}
+        self._at: dict[str, tuple[Hashable, int]] = {}
+        for one in sorted(sent, key=attrgetter("topic", "partition", "offset")):
+            for seen in oracle.read([Rec(one.offset, one.timestamp_ms, one.value)], LATER)[0]:
+                if oracle.matches(seen.content, connection):
+                    self._take((one.topic, one.partition, *oracle.device(seen)), seen)
+
+    def _take(self, device: Hashable, seen: oracle.Seen) -> None:
+        uploads = self._uploads.setdefault(device, [])
+        for event in seen.events:
+            self._at[identify(event)] = (device, len(uploads))
+        uploads.append(seen)
+
+    def explains(self, names: Sequence[str], document: Mapping[str, Any]) -> bool:
+        """Tell whether a document of these events says what their uploads say.
+
+        Uploads that put no event into the window may have been merged too, if they came between
+        its last event and its end: both is right, since nothing says when a window ends.
+        """
+        device, first = self._at[names[0]]
+        _, last = self._at[names[-1]]
+        uploads = self._uploads[device]
+        pile = oracle.Pile(0)
+        for seen in uploads[first : last + 1]:
+            pile.learn(seen)
+        found = _context(document)
+        while _context(oracle.content(pile, self._settings)) != found:
+            last += 1
+            if last == len(uploads) or self._opens(uploads[last]):
+                return False
+            pile.learn(uploads[last])
+        return True
+
+    def _opens(self, seen: oracle.Seen) -> bool:
+        return any(oracle.wanted(event, self._settings) for event in seen.events)
+
+
+def _context(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without its events and what is derived."""
+    derived = {"events", "message_id", "batch_id"}
+    return {key: value for key, value in document.items() if key not in derived}
 
 
 def identify(event: Mapping[str, Any]) -> str:

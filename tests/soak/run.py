@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forwarder.config import loader
+from forwarder.connection import BatchMode
 from tests import conservation, expectation
 from tests.acceptance.cluster import Cluster, Sent, Stored
 from tests.acceptance.harness import Site, Worker, group_sections, until
@@ -242,12 +243,18 @@ class Soak:
 
     async def _judge(self, sent: Sequence[Sent], load: loads.Load) -> Verdict:
         found = [letter(one) for one in await self.cluster.read(f"{self.name}-dead-letters")]
+        contexts = {
+            connection.name: expectation.Contexts(sent, connection).explains
+            for connection in self.configured
+            if connection.settings.mode is BatchMode.BATCH
+        }
         return conservation.judge(
             self.wanted,
             await self._outbox(),
             await self._streams(),
             (expectation.letters(sent, load.reasons), found),
-            expectation.identify,
+            identify=expectation.identify,
+            contexts=contexts,
         )
 
     async def _outbox(self) -> list[Batch]:

@@ -1,0 +1,152 @@
+"""The oracle of conservation sees every kind of fault, and nothing where there is none."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import pytest
+import zstandard
+
+from tests import conservation
+from tests.conservation import Batch, Letter, Verdict, Wanted
+from tests.oracle import exact
+
+LETTER = Letter("invalid_json", "raw", 0, 9, "", b"{")
+
+
+def event(name: str) -> str:
+    return f'{{"event_type":"custom_event","data":{{"source_message_id":"{name}","id":1.50}}}}'
+
+
+def batch(number: int, *names: str, key: bytes = b"device") -> Batch:
+    """Return the batch at address (0, number, 0) with these events."""
+    events = ",".join(map(event, names))
+    payload = f'{{"events":[{events}],"message_id":"m{number}"}}'.encode()
+    return Batch((0, number, 0), "acme", f"m{number}", key, len(names), payload)
+
+
+@dataclass(frozen=True)
+class World:
+    """Two devices: a with three events in two batches, b with one; all as it should be."""
+
+    wanted: tuple[str, ...] = ("a1", "a2", "a3", "b1")
+    outbox: tuple[Batch, ...] = (
+        batch(0, "a1", "a2", key=b"a"),
+        batch(1, "b1", key=b"b"),
+        batch(2, "a3", key=b"a"),
+    )
+    stream: tuple[int, ...] = (1, 0, 2)
+    altered: dict[int, bytes] = field(default_factory=dict)
+    letters: tuple[Letter, ...] = (LETTER,)
+
+    def judged(self) -> Verdict:
+        wanted = [Wanted(name[0], name, exact(event(name))) for name in self.wanted]
+        values = [
+            self.altered.get(i, self.outbox[number].payload) for i, number in enumerate(self.stream)
+        ]
+        return conservation.judge(
+            {"acme": wanted},
+            self.outbox,
+            {"acme": values},
+            ([LETTER], self.letters),
+            identify=lambda event: str(event["data"]["source_message_id"]),
+            contexts={"acme": lambda names, document: document.get("ip") in (None, names[0])},
+        )
+
+
+GOOD = World()
+
+
+def swap(number: int, made: Batch) -> World:
+    """Return the good world with one batch of the outbox replaced."""
+    outbox = list(GOOD.outbox)
+    outbox[number] = made
+    return replace(GOOD, outbox=tuple(outbox))
+
+
+def spelled(old: bytes, new: bytes) -> World:
+    """Return the good world with other bytes in the first batch."""
+    first = GOOD.outbox[0]
+    return swap(0, first._replace(payload=first.payload.replace(old, new, 1)))
+
+
+def test_nothing_is_wrong_where_all_is_as_it_should_be() -> None:
+    verdict = GOOD.judged()
+
+    assert verdict.faults == 0
+    assert verdict.examples == []
+    assert (verdict.lanes[0].events, verdict.lanes[0].batches) == (4, 3)
+    assert verdict.lanes[0].repeats == 0
+
+
+def test_a_repeat_with_the_same_bytes_is_counted_and_no_fault() -> None:
+    verdict = replace(GOOD, stream=(1, 0, 0, 2, 0)).judged()
+
+    assert verdict.faults == 0
+    assert (verdict.lanes[0].records, verdict.lanes[0].repeats) == (5, 2)
+    assert "40.00 %" in verdict.text()
+
+
+@pytest.mark.parametrize(
+    ("figure", "world"),
+    [
+        ("lost", lambda: swap(2, batch(2, key=b"a"))),
+        ("altered", lambda: spelled(b"1.50", b"1.5")),
+        ("altered", lambda: spelled(b"1.50", b'"1.50"')),
+        ("altered", lambda: spelled(b'"message_id":"m0"', b'"message_id":"m7"')),
+        ("invented", lambda: swap(2, batch(2, "a3", "c1", key=b"a"))),
+        ("twice", lambda: swap(2, batch(2, "a3", "a1", key=b"a"))),
+        ("mixed", lambda: swap(1, batch(1, "b1", "a3", key=b"b"))),
+        ("order", lambda: swap(0, batch(0, "a2", "a1", key=b"a"))),
+        ("context", lambda: spelled(b'{"events"', b'{"ip":"other","events"')),
+        ("missing", lambda: replace(GOOD, stream=(1, 0))),
+        ("stream_altered", lambda: replace(GOOD, altered={0: b'{"message_id":"m1"}'})),
+        ("stream_altered", lambda: replace(GOOD, stream=(1, 0, 2, 2), altered=other_repeat())),
+        ("stream_invented", lambda: replace(GOOD, altered={0: b'{"message_id":"m9"}'})),
+        ("stream_order", lambda: replace(GOOD, stream=(1, 2, 0))),
+    ],
+)
+def test_each_fault_of_a_lane_is_counted_and_shown(figure: str, world: Callable[[], World]) -> None:
+    verdict = world().judged()
+
+    assert getattr(verdict.lanes[0], figure) > 0
+    assert verdict.faults > 0
+    assert any(f"acme: {figure}: " in example for example in verdict.examples)
+
+
+def other_repeat() -> dict[int, bytes]:
+    """Return a repeat of the last batch that differs in a blank."""
+    return {3: GOOD.outbox[2].payload + b" "}
+
+
+@pytest.mark.parametrize(
+    ("figure", "letters"),
+    [
+        ("letters_lost", ()),
+        ("letters_twice", (LETTER, LETTER)),
+        ("letters_invented", (LETTER, LETTER._replace(offset=10))),
+    ],
+)
+def test_dead_letters_are_counted_once_each(figure: str, letters: tuple[Letter, ...]) -> None:
+    verdict = replace(GOOD, letters=letters).judged()
+
+    assert getattr(verdict, figure) == 1
+    assert verdict.faults == 1
+
+
+def test_a_lane_nobody_configured_is_a_fault() -> None:
+    assert swap(2, GOOD.outbox[2]._replace(lane="other")).judged().faults > 0
+
+
+def test_stored_records_are_read_in_the_order_of_their_addresses() -> None:
+    def stored(*names: str) -> bytes:
+        batches = [{"id": n, "key": b"k", "n": 1, "payload": json.dumps(n).encode()} for n in names]
+        return zstandard.compress(msgspec.msgpack.encode({"lane": "acme", "batches": batches}))
+
+    found = conservation.batches(
+        [(1, 5, stored("d")), (0, 7, stored("b", "c")), (0, 3, stored("a"))]
+    )
+
+    assert ["a", "b", "c", "d"] == [one.id for one in found]
+    assert (0, 7, 1) == found[2].address
