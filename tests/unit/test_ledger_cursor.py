@@ -42,11 +42,12 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.patch.stop()
 
-    @initialize(capacity=st.sampled_from([0, 1, 100, 600]))
-    def begin(self, capacity: int) -> None:
+    @initialize(capacity=st.sampled_from([0, 1, 100, 600]), in_order=st.booleans())
+    def begin(self, capacity: int, *, in_order: bool) -> None:
         self.capacity = capacity
+        self.in_order = in_order
         self.stored: tuple[Address, frozenset[Address]] = ((0, 0), frozenset())
-        self.queue = Queue((0, 0), (), (0, 0), capacity)
+        self.queue = Queue((0, 0), (), (0, 0), capacity, in_order=in_order)
 
     @rule(contents=st.lists(st.tuples(st.sampled_from("abc"), SIZES), min_size=1, max_size=4))
     def commit(self, contents: list[tuple[str, int]]) -> None:
@@ -80,12 +81,14 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self, count: int, size: int) -> None:
         before = set(self.queue.in_flight)
         acked = self.above_the_head()
-        for address, _ in self.queue.take(self.now, count, size):
-            key = self.log[address].key
-            earlier = [a for a in self.unresolved(key) if a < address]
-            assert not earlier, "an earlier batch of the device is unresolved"
+        found = self.queue.take(self.now, count, size)
+        assert not (self.in_order and before and found), "two puts at a time"
+        for i, (address, _) in enumerate(found):
+            allowed = before if self.in_order else set()
+            assert self.ahead_of(address) <= allowed, "an earlier batch is not on its way"
             assert address not in before
-            assert self.waits.pop(address, 0.0) <= self.now
+            wait = self.waits.pop(address, 0.0)
+            assert wait <= self.now or (self.in_order and i), "put before its time"
             before.add(address)
             assert len(acked) + len(before) <= BOUND + 1
 
@@ -144,10 +147,12 @@ class QueueMachine(RuleBasedStateMachine):
         at, acked = self.stored
         self.done = {a for a in self.log if a < at} | set(acked)
         self.waits.clear()
-        self.queue = Queue(at, acked, (self.end, 0), self.capacity)
+        self.queue = Queue(at, acked, (self.end, 0), self.capacity, in_order=self.in_order)
 
     @invariant()
     def one_batch_of_a_device_is_in_flight(self) -> None:
+        if self.in_order:
+            return
         keys = [self.log[a].key for a in self.queue.in_flight]
         assert len(set(keys)) == len(keys)
 
@@ -175,8 +180,14 @@ class QueueMachine(RuleBasedStateMachine):
     def flying(self, pick: int) -> Address:
         return sorted(self.queue.in_flight)[pick % len(self.queue.in_flight)]
 
-    def unresolved(self, key: bytes) -> list[Address]:
-        return [a for a, b in self.log.items() if b.key == key and a not in self.done]
+    def ahead_of(self, address: Address) -> set[Address]:
+        """Return what must land, or be put in the same call, before this batch may be put."""
+        key = self.log[address].key
+        return {
+            a
+            for a, b in self.log.items()
+            if a < address and a not in self.done and (self.in_order or b.key == key)
+        }
 
     def in_memory(self) -> list[Address]:
         return [a for a in self.log if a in self.queue._batches]  # noqa: SLF001  # the model looks
