@@ -13,7 +13,7 @@ from typing import Any
 from forwarder import testing
 from forwarder.connection import Batching, Connection, FileTarget, Settings, Status
 from forwarder.errors import JournalError
-from forwarder.journal.base import Committed, Tick
+from forwarder.journal.base import Commit, Committed, Restored, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
@@ -87,6 +87,16 @@ class Journal(MemoryJournal):
         super().__init__(journals, partition)
         self._world = journals
 
+    async def open(self) -> Restored:
+        """Open; the commit found may be the last but one, as an early fetch's is (I19)."""
+        newest, old = self._log.commit, self._world.last_but_one
+        if self._world.stale and old is not None:
+            self._log.commit = old
+        try:
+            return await super().open()
+        finally:
+            self._log.commit = newest
+
     async def prove(self) -> None:
         """Prove ownership, unless another owner came just before."""
         if self._world.overtaken:
@@ -95,6 +105,7 @@ class Journal(MemoryJournal):
 
     async def commit(self, tick: Tick) -> Committed:
         """Commit, or fail with the outcome unknown; either way only after a moment."""
+        begun, before = self._world.assignments, self._log.commit
         await asyncio.sleep(self._world.seconds)
         how = self._world.outcomes.pop(0) if self._world.outcomes else "ok"
         if how == "aborted":
@@ -102,12 +113,14 @@ class Journal(MemoryJournal):
             msg = "no answer, and nothing was stored"
             raise JournalError(msg)
         committed = await super().commit(tick)
+        self._world.last_but_one = before
         self._world.oracle.committed(tick, committed)
         if how == "unanswered":
             self._world.unknown += 1
             msg = "no answer, though everything was stored"
             raise JournalError(msg)
         await asyncio.sleep(self._world.seconds)
+        self._world.proved = max(self._world.proved, begun)
         return committed
 
 
@@ -122,6 +135,10 @@ class Journals(MemoryJournals):
         self.seconds = 0.02
         self.unknown = 0
         self.overtaken = False
+        self.stale = False
+        self.last_but_one: Commit | None = None
+        self.assignments = 0
+        self.proved = 0
         oracle.journals = self
 
     def journal(self, partition: Partition) -> MemoryJournal:
@@ -144,6 +161,7 @@ class Oracle:
         self.dropped: dict[str, int] = {}
         self.state = PartitionState()
         self.watermark = 0
+        self.known: set[str] = set()
         self.events: Counter[tuple[str, int]] = Counter()
         self.lasts: dict[tuple[str, bytes, str], Position] = {}
 
@@ -185,6 +203,9 @@ class Oracle:
         assert tick.offset == min(lane.need[0] for lane in new.lanes.values()), "I10: W = min need"
         self.watermark = tick.offset
         assert old.read <= new.read, "I10: read"
+        if old.base_offset not in {None, new.base_offset}:
+            for name in self.known & new.lanes.keys():
+                assert (old.base_read, 0) <= new.lanes[name].need, "I11: a base saved too little"
         for name, lane in old.lanes.items():
             assert lane.need <= new.lanes[name].need, "I10: need"
             assert lane.read <= new.lanes[name].read, "I10: read of a lane"
@@ -248,7 +269,7 @@ class Destination:
         try:
             for batch in batches:
                 self._world.puts.append(self._lane)
-                self._world.oracle.put(batch, owner=self._number == self._world.openings)
+                self._world.judge_put(batch, owner=self._number == self._world.openings)
             await asyncio.sleep(0.2)
             outcomes = [self._land(batch) for batch in batches]
             await asyncio.sleep(0.2)
@@ -324,6 +345,12 @@ class World:
             owned=lambda: 1,
         )
 
+    def judge_put(self, batch: Batch, *, owner: bool) -> None:
+        """Judge a put that begins; ``owner``: by the one who opened last."""
+        journals = self.journals
+        assert not owner or journals.proved == journals.assignments, "I17: put without a proof"
+        self.oracle.put(batch, owner=owner)
+
     @property
     def owner(self) -> OwnedPartition:
         """Return the partition as its owner sees it."""
@@ -344,11 +371,13 @@ class World:
         time = self.clock.wall_ms() - late_ms
         self.input.append(testing.Message(len(self.input), time, value))
 
-    async def open(self, connections: Iterable[Connection]) -> OwnedPartition:
+    async def open(self, connections: Sequence[Connection]) -> OwnedPartition:
         """Open the partition anew; a former owner that was not closed is a zombie from now on."""
         if self.owned is not None:
             self.zombies.append(self.owned)
         self.openings += 1
+        self.journals.assignments += 1
+        self.oracle.known = {one.name for one in connections}
         for one in connections:
             if one.deliver_from_ms is not None:
                 was = self.oracle.dropped.get(one.name, 0)
@@ -356,6 +385,13 @@ class World:
         self.owned = OwnedPartition(PARTITION, self.around(connections))
         await self.owned.open()
         return self.owned
+
+    async def rebalance(self) -> None:
+        """Take the partition away from its owner and give it back (R1, R3)."""
+        await self.owner.settle(1.0)
+        self.journals.assignments += 1
+        if self.owner.phase is Phase.OPEN:
+            self.owner.assigned_again()
 
     async def crash(self) -> None:
         """Lose the owner's memory; puts on their way may land or not, unheard."""

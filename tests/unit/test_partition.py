@@ -207,8 +207,7 @@ async def test_memory_kept_over_a_rebalance_puts_only_after_a_new_tick() -> None
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.settle(1.0)
-    world.owner.assigned_again()
+    await world.rebalance()
     await asyncio.sleep(1)
     assert {} == world.oracle.landed
     await world.owner.tick()

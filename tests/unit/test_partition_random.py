@@ -39,6 +39,7 @@ TROUBLE = st.one_of(
     st.tuples(st.just("crash"), DEPLOYS),
     st.tuples(st.just("take_over"), DEPLOYS),
     st.tuples(st.just("rebalance")),
+    st.tuples(st.just("stale")),
     st.tuples(
         st.just("mood"),
         st.sampled_from(["acme", "beta", "solo"]),
@@ -126,9 +127,10 @@ class Story:
         await self.world.open(self.connections())
 
     async def do_rebalance(self) -> None:
-        await self.world.owner.settle(1.0)
-        if self.world.owner.phase is Phase.OPEN:
-            self.world.owner.assigned_again()
+        await self.world.rebalance()
+
+    async def do_stale(self) -> None:
+        self.world.journals.stale = not self.world.journals.stale
 
     async def do_mood(self, lane: str, mood: str) -> None:
         self.world.moods[lane] = mood
@@ -184,7 +186,7 @@ class Story:
             assert {b.id for b in batches.values()} <= done, "a batch was never delivered"
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTIONS, min_size=15, max_size=50))
 def test_every_event_is_committed_once_and_delivered_whatever_happens(
     actions: list[tuple[Any, ...]],
