@@ -334,11 +334,10 @@ class OwnedPartition:
     def _view(self, lane: Lane, *, base: bool) -> ticks.View:
         held = self.pipeline.save(lane.name, self._state.base_read) if base else []
         first_unsaved = self.pipeline.first_unsaved(lane.name)
-        delivery = self.deliveries.get(lane.name)
         stored = self._state.lanes[lane.name]
-        at, acked = (
-            delivery.queue.snapshot((self._end, 0)) if delivery else (stored.cursor, stored.acked)
-        )
+        at, acked = stored.cursor, stored.acked
+        if lane.name in self.deliveries:
+            at, acked = self.deliveries[lane.name].queue.snapshot((self._end, 0))
         return ticks.View(first_unsaved, at, acked, not _is_active(lane), held)
 
     def _commit_known(
@@ -421,10 +420,9 @@ class OwnedPartition:
     async def settle(self, seconds: float) -> None:
         """Wait for puts in flight, ``seconds`` at most, then make a last tick (R1)."""
         self.hold()
-        waits = [d.settled() for d in self.deliveries.values()]
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*waits)
+                await asyncio.gather(*(d.settled() for d in self.deliveries.values()))
         except TimeoutError:
             log.warning("puts.unfinished", partition=str(self.partition), waited=seconds)
         await self.tick()
@@ -483,9 +481,8 @@ class OwnedPartition:
     def refused(self, batch: Batch, outcome: Outcome) -> None:
         """Turn a batch refused for good into a dead letter of the next tick (D4)."""
         text = f"{outcome.code}: {outcome.error}"
-        self._dead_letters.append(
-            DeadLetter(Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload)
-        )
+        letter = DeadLetter(Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload)
+        self._dead_letters.append(letter)
         self._closed_bytes += len(batch.payload)
 
     def journal_failed(self, error: JournalError) -> None:

@@ -70,7 +70,6 @@ class Worker:
         self._paused: set[Partition] = set()
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
-        self._polling = asyncio.Lock()
 
     # ------------------------------------------------------------------ the life, by name
 
