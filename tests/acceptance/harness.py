@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -254,9 +253,3 @@ def group_sections(bootstrap: str, group: str, topics: Sequence[str]) -> dict[st
         "journal": {"tick": "200ms"},
         "log": {"level": "info", "format": "json"},
     }
-
-
-def children_cpu_seconds() -> float:
-    """Return the CPU seconds of every child that has ended and was waited for."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

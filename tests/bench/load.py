@@ -25,8 +25,8 @@ def uploads(count: int, devices: int) -> Iterator[Row]:
 def _template() -> tuple[bytes, bytes]:
     """Return the two halves of an upload, with places for device, device, event, number, number."""
     context = {
-        "mpid": "@1",
-        "mp_deviceid": "9d1f2c3a-5e6f-4a7b-8c9d-@2",
+        "mpid": "PLACE",
+        "mp_deviceid": "9d1f2c3a-5e6f-4a7b-8c9d-PLACE",
         "environment": "production",
         "api_key": "us1-0123456789abcdef",
         "application_info": {"package": "com.acme.shop", "application_version": "7.4.1"},
@@ -39,25 +39,20 @@ def _template() -> tuple[bytes, bytes]:
     event = {
         "event_type": "custom_event",
         "data": {
-            "event_id": "@3",
-            "source_message_id": "7a1f4d2c-0000-4000-8000-@4",
+            "event_id": "PLACE",
+            "source_message_id": "7a1f4d2c-0000-4000-8000-PLACE",
             "session_id": -4512374659812374651,
             "session_uuid": "5c1d8c1e-7a40-4a1b-9a55-0f4be0f5a2d0",
             "timestamp_unixtime_ms": 1_700_000_000_000,
             "event_name": "Add Filter",
             "custom_event_type": "navigation",
-            "custom_attributes": {"screen": "Home", "position": "@5", "pad": "@6"},
+            "custom_attributes": {"screen": "Home", "position": "PLACE", "pad": ""},
         },
     }
     text = json.dumps({**context, "events": [event]}, separators=(",", ":"))
-    numbers = {"@1": "1@1", "@3": "@3", "@5": "@5"}
-    for mark, place in numbers.items():
-        text = text.replace(f'"{mark}"', place)
-    # Filled places: 12 digits of the device twice, 19 of the event, 12 and 9 of the number.
-    filled = len(text) - 6 * len("@1") + 12 + 12 + 19 + 12 + 9
-    text = text.replace("@6", "x" * (UPLOAD_BYTES - filled)).replace("%", "%%")
-    for mark, place in (("@1", "%b"), ("@2", "%b"), ("@3", "%d"), ("@4", "%012d"), ("@5", "1%08d")):
-        text = text.replace(mark, place)
-    head, events, tail = text.partition('"events":')
-    before, mark, after = (events + tail).partition("%d")
-    return (head + before + mark).encode(), after.encode()
+    first, second, third, fourth, fifth, rest = text.split("PLACE")
+    # A number has no quotation marks, and no zeros in front.
+    before = f"{first[:-1]}1%b{second[1:]}%b{third[:-1]}".encode()
+    after = f"{fourth[1:]}%012d{fifth[:-1]}1%08d{rest[1:]}".encode()
+    filled = len(before % (b"0" * 12, b"0" * 12)) + len(b"%019d" % 0) + len(after % (0, 0))
+    return before + b"%d", after.replace(b'"pad":"', b'"pad":"' + b"x" * (UPLOAD_BYTES - filled))

@@ -1,0 +1,23 @@
+"""The load that is measured is what it says it is."""
+
+import json
+
+from tests.bench.load import SPAN_MS, UPLOAD_BYTES, uploads
+
+
+def test_every_upload_is_one_event_in_exactly_1_kb() -> None:
+    for number, (key, value, _) in enumerate(uploads(200, devices=30)):
+        assert len(value) == UPLOAD_BYTES
+        content = json.loads(value)
+        (event,) = content["events"]
+        assert event["data"]["event_id"] == 10**18 + number
+        assert content["mp_deviceid"].endswith(key.decode())
+        assert content["mpid"] == int(b"1" + key)
+
+
+def test_all_devices_take_turns_within_the_span() -> None:
+    rows = list(uploads(300, devices=30))
+
+    assert len({key for key, _, _ in rows}) == 30
+    assert [at for _, _, at in rows] == sorted(at for _, _, at in rows)
+    assert 0 <= rows[0][2] <= rows[-1][2] < SPAN_MS
