@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -69,9 +70,10 @@ async def work(configuration: Configuration) -> int:
     report = Report(metrics, Health(clock), clock, active)
     server = Server(report)
     kafka_client.quiet()
-    client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}"
+    # R4 knows this process by it; a restarted container has the same name and pid as before.
+    client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     journals = KafkaJournals(configuration, client_id)
-    source = KafkaSource(configuration, client_id)
+    source = KafkaSource(configuration, client_id, journals.cluster)
     plan = Plan(
         configuration.kafka.group_id,
         configuration.connections,
