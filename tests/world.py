@@ -19,9 +19,10 @@ from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
 from forwarder.ledger.state import PartitionState
 from forwarder.model import Address, Batch, CloseReason, Collected, Partition, Position
-from forwarder.partition import OwnedPartition, Pacing, Phase, Surroundings
+from forwarder.partition import OwnedPartition
 from forwarder.pipeline import compile_lane
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.surroundings import Pacing, Phase, Surroundings
 from tests.batches import GROUP, TOPIC
 
 PARTITION = Partition(TOPIC, 0)
@@ -251,7 +252,6 @@ class Destination:
 
     max_batches = 4
     max_bytes = 1 << 20
-    in_order = False
 
     def __init__(self, world: "World", lane: str, number: int) -> None:
         """Belong to opening ``number`` of ``world``."""
@@ -259,25 +259,39 @@ class Destination:
         self._lane = lane
         self._number = number
         self._flying: set[bytes] = set()
+        self.in_order = lane in world.in_order
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Judge, wait, land or not, wait, answer."""
         keys = {b.key for b in batches}
-        assert len(batches) == len(keys), "I7: one device twice in a request"
-        assert not keys & self._flying, "I7: one device twice in flight"
+        if self.in_order:
+            assert not self._flying, "two puts at a time where all are in order"
+        else:
+            assert len(batches) == len(keys), "I7: one device twice in a request"
+            assert not keys & self._flying, "I7: one device twice in flight"
         self._flying |= keys
         try:
             for batch in batches:
                 self._world.puts.append(self._lane)
                 self._world.judge_put(batch, owner=self._number == self._world.openings)
             await asyncio.sleep(0.2)
-            outcomes = [self._land(batch) for batch in batches]
+            outcomes = self._land_all(batches)
             await asyncio.sleep(0.2)
         except AssertionError as fault:
             self._world.faults.append(fault)
             raise
         finally:
             self._flying -= keys
+        return outcomes
+
+    def _land_all(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """Land what may; where all are in order, nothing behind what did not."""
+        outcomes: list[Outcome] = []
+        for batch in batches:
+            if self.in_order and outcomes and outcomes[-1].kind is not Kind.DELIVERED:
+                outcomes.append(Outcome(Kind.TRANSIENT, "Behind", "one before it failed"))
+            else:
+                outcomes.append(self._land(batch))
         return outcomes
 
     def _land(self, batch: Batch) -> Outcome:
@@ -325,6 +339,7 @@ class World:
         self.zombies: list[OwnedPartition] = []
         self.faults: list[AssertionError] = []
         self.puts: list[str] = []
+        self.in_order: set[str] = set()
         self.base_interval = 2.5
         self.closed_bytes = 1 << 20
 

@@ -47,7 +47,8 @@ class Sink(Protocol):
     (or one batch, whatever its size).
 
     ``in_order``: all batches of a lane are put in the order of its outbox, one put at a time,
-    and a put may hold several batches of one device key, which it stores in the order given.
+    and a put may hold several batches of one device key, which it stores in the order given,
+    and none of them behind one that it did not store.
     """
 
     max_batches: int

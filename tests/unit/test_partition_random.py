@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forwarder import testing
 from forwarder.connection import Connection
-from forwarder.partition import Phase
+from forwarder.surroundings import Phase
 from tests.world import World, connection
 
 DEVICES = st.sampled_from(["d1", "d2", "d3"])
@@ -187,8 +187,11 @@ class Story:
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
-@given(st.lists(ACTIONS, min_size=15, max_size=50))
+@given(st.lists(ACTIONS, min_size=15, max_size=50), st.booleans())
 def test_every_event_is_committed_once_and_delivered_whatever_happens(
     actions: list[tuple[Any, ...]],
+    in_order: bool,  # noqa: FBT001  # drawn
 ) -> None:
-    testing.run_virtually(Story().play(actions))
+    story = Story()
+    story.world.in_order = {"solo", "acme"} if in_order else set()
+    testing.run_virtually(story.play(actions))
