@@ -29,7 +29,6 @@ from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
-from forwarder.partition import Pacing, Reporter, Surroundings
 from forwarder.pipeline import compile_lane
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Sink
@@ -37,6 +36,7 @@ from forwarder.sinks.file import FileDeadLetters, FileSink
 from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
+from forwarder.surroundings import Pacing, Reporter, Surroundings
 from forwarder.worker import Life, Worker, leave_at_once
 
 log = structlog.get_logger()

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
-from forwarder.partition import OwnedPartition, Phase
+from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
+from forwarder.surroundings import Phase
 from forwarder.worker import Worker
 
 EVERY = 5.0

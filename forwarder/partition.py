@@ -6,16 +6,12 @@ one, and opening is the only recovery.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Protocol
+from collections.abc import Sequence
 
-import msgspec
 import structlog
 
-from forwarder.clock import Clock
 from forwarder.connection import Status
-from forwarder.delivery import Delivery, Observer, Policy
+from forwarder.delivery import Delivery, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
 from forwarder.ledger import cursor, opening, outbox, watermark
@@ -34,7 +30,8 @@ from forwarder.model import (
     Record,
 )
 from forwarder.pipeline import Lane, Pipeline
-from forwarder.sinks.base import Outcome, Sink
+from forwarder.sinks.base import Outcome
+from forwarder.surroundings import Phase, Surroundings
 
 log = structlog.get_logger()
 
@@ -46,59 +43,6 @@ SLICE = 200
 
 BASE_BYTES = 64 * 1024 * 1024
 """Stored bytes of deltas after which a base is due before its time: bounds a restore."""
-
-
-class Phase(StrEnum):
-    """How far a partition has come."""
-
-    OPENING = "opening"
-    OPEN = "open"
-    REFUSED = "refused"
-    CLOSED = "closed"
-
-
-class Reporter(Observer, Protocol):
-    """What is reported of a partition, besides its deliveries."""
-
-    def collected(self, partition: str, collected: Collected) -> None:
-        """Report one poll, or one slice of expired windows."""
-
-    def tick(self, partition: str, seconds: float, result: str) -> None:
-        """Report one tick: ``committed``, ``fenced`` or ``failed``."""
-
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
-        """Report where a partition stands."""
-
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Report dead letters that are committed."""
-
-
-class Pacing(msgspec.Struct, frozen=True):
-    """When ticks are made, seconds."""
-
-    tick: float
-    base_interval: float
-
-
-class Surroundings(msgspec.Struct, frozen=True):
-    """What every partition of a worker shares.
-
-    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
-    ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
-    partitions this worker owns now.
-    """
-
-    group: str
-    lanes: Sequence[Lane]
-    sinks: Mapping[str, Sink]
-    journals: journal.Journals
-    clock: Clock
-    reporter: Reporter
-    random: Callable[[], float]
-    pacing: Pacing
-    queue_bytes: Callable[[], int]
-    closed_bytes: Callable[[], int]
-    owned: Callable[[], int]
 
 
 class OwnedPartition:
@@ -238,13 +182,23 @@ class OwnedPartition:
 
     async def expire(self, deadline_ms: int) -> None:
         """Close the windows due at ``deadline_ms`` wall-clock time, in slices (C1, C2)."""
-        while self.phase is Phase.OPEN and not self.crowded():
-            due = self.pipeline.next_deadline()
-            if due is None or due > deadline_ms:
-                return
-            self._absorb(self.pipeline.expire(deadline_ms, SLICE))
-            self._stir()
-            await asyncio.sleep(0)
+        while not self.crowded() and await self._expire_slice(deadline_ms):
+            pass
+
+    async def catch_up(self) -> None:
+        """Close what the record clock has passed and the last poll left open, in slices (C2)."""
+        while self.phase is Phase.OPEN and await self._expire_slice(self.pipeline.clock):
+            pass
+
+    async def _expire_slice(self, deadline_ms: int) -> bool:
+        due = self.pipeline.next_deadline()
+        if self.phase is not Phase.OPEN or due is None or due > deadline_ms:
+            return False
+        now = self._around.clock.wall_ms()
+        self._absorb(self.pipeline.expire(deadline_ms, SLICE, now))
+        self._stir()
+        await asyncio.sleep(0)
+        return True
 
     def finish(self) -> None:
         """Close every window: the input has ended for good."""

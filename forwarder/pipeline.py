@@ -17,6 +17,9 @@ from forwarder.stages.window import BY_SESSION, Windows
 
 __all__ = ["Lane", "Pipeline", "compile_lane"]
 
+MOST_CLOSED = 500
+"""Windows of one lane that a poll closes at its end; the owner closes the rest in slices."""
+
 
 def compile_lane(connection: Connection) -> Lane:
     """Compile a connection; once per process."""
@@ -27,14 +30,15 @@ class Pipeline:
     """What one partition collects, for all lanes. Times are milliseconds since the epoch.
 
     The decoder's dead letters are made only at offsets from ``read`` on: those below were made
-    before this opening.
+    before this opening. ``clock`` is the partition's record clock: the latest record time, but
+    never later than the wall clock was.
     """
 
     def __init__(self, partition: Partition, lanes: Sequence[Lane], read: int = 0) -> None:
         """Begin with no open windows; call ``restore`` for what an opening found."""
         self._partition = partition
         self._read = read
-        self._clock = 0
+        self.clock = 0
         self._shares = {lane.name: Share(partition, lane) for lane in lanes}
         self._router = Router([lane.connection.match for lane in lanes])
         self._decoder = self._new_decoder()
@@ -55,20 +59,21 @@ class Pipeline:
             kept, failed = share.lane.filter.sift(wanted, out.filtered)
             share.report(failed, out)
             closed = share.windows.add(kept)
-            closed += share.windows.expire(self._clock)
+            closed += share.windows.expire(self.clock, MOST_CLOSED)
             share.encode(closed, now_ms, out)
             share.count(out)
         return out
 
-    def expire(self, now_ms: int, limit: int) -> Collected:
-        """Close by the wall clock at most ``limit`` windows with a deadline not after ``now_ms``.
+    def expire(self, due_ms: int, limit: int, now_ms: int | None = None) -> Collected:
+        """Close at most ``limit`` windows with a deadline not after ``due_ms``.
 
-        If as many closed (``len(closings)``), more may be due.
+        If as many closed (``len(closings)``), more may be due. ``now_ms`` is the wall clock, if
+        it is another time.
         """
         out = Collected()
         for share in self._shares.values():
-            closed = share.windows.expire(now_ms, limit - len(out.closings))
-            share.encode(closed, now_ms, out)
+            closed = share.windows.expire(due_ms, limit - len(out.closings))
+            share.encode(closed, due_ms if now_ms is None else now_ms, out)
         return out
 
     def finish(self, now_ms: int) -> Collected:
@@ -124,7 +129,7 @@ class Pipeline:
     def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> list[Upload]:
         """Decode the poll; every upload carries the record clock of its moment."""
         uploads: list[Upload] = []
-        decode, clock = self._decoder.decode, self._clock
+        decode, clock = self._decoder.decode, self.clock
         for record in records:
             time, value = record.timestamp, record.value
             clock = max(clock, min(time, now_ms))
@@ -136,7 +141,7 @@ class Pipeline:
                 self._reject(record.offset, value, found, out)
             else:
                 uploads += found
-        self._clock = clock
+        self.clock = clock
         out.records, out.uploads = len(records), len(uploads)
         out.events = sum([len(upload.types) for upload in uploads])
         return uploads

@@ -13,8 +13,9 @@ import structlog
 from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, RefusedError, StartupError
 from forwarder.model import Partition
-from forwarder.partition import OwnedPartition, Phase, Surroundings
+from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
+from forwarder.surroundings import Phase, Surroundings
 
 log = structlog.get_logger()
 
@@ -147,6 +148,7 @@ class Worker:
                 owned = self.partitions.get(partition)
                 if owned is not None:
                     owned.collect(records)
+                    await owned.catch_up()
             if not polled and self._source.exhausted():
                 await self._finish()
                 return

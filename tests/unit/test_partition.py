@@ -11,7 +11,8 @@ from forwarder.delivery import LaneStatus
 from forwarder.errors import FencedError, RefusedError
 from forwarder.journal.base import Commit
 from forwarder.model import CloseReason
-from forwarder.partition import LEASE, Phase
+from forwarder.partition import LEASE
+from forwarder.surroundings import Phase
 from tests.world import PARTITION, START_MS, World, connection, virtually
 
 SINGLE = [connection("solo", send_as_batch=False)]
@@ -550,6 +551,23 @@ async def test_idle_windows_are_closed_by_the_clock_in_slices() -> None:
     assert 0 == world.owner.pipeline.open_windows()
     slices = [count for _, why, count in world.notes.closed if why is CloseReason.AGE]
     assert [200, 200, 50] == slices
+    await world.close()
+
+
+@virtually
+async def test_windows_that_one_record_outdates_are_closed_in_slices_too() -> None:
+    world = await opened(BATCH)
+    for number in range(1_000):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    await asyncio.sleep(60)
+    world.feed("late", [EVENT])
+    world.collect()
+    assert 501 == world.owner.pipeline.open_windows()
+    await world.owner.catch_up()
+    assert 1 == world.owner.pipeline.open_windows()
+    slices = [count for _, why, count in world.notes.closed if why is CloseReason.AGE]
+    assert [500, 200, 200, 100] == slices
     await world.close()
 
 

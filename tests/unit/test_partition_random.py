@@ -186,7 +186,7 @@ class Story:
             assert {b.id for b in batches.values()} <= done, "a batch was never delivered"
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTIONS, min_size=15, max_size=50), st.booleans())
 def test_every_event_is_committed_once_and_delivered_whatever_happens(
     actions: list[tuple[Any, ...]],

@@ -14,8 +14,8 @@ from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import outbox
 from forwarder.ledger import state as states
 from forwarder.model import Partition
-from forwarder.partition import Pacing, Surroundings
 from forwarder.pipeline import compile_lane
+from forwarder.surroundings import Pacing, Surroundings
 from forwarder.worker import SILENCE, Life, Worker
 from tests.batches import GROUP, TOPIC
 from tests.world import START_MS, connection, numbers, upload, virtually

@@ -1,0 +1,67 @@
+"""What a partition is given, and what it reports: shared by all partitions of a worker."""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from forwarder.clock import Clock
+from forwarder.delivery import Observer
+from forwarder.journal.base import Journals
+from forwarder.model import Collected, DeadLetter
+from forwarder.pipeline import Lane
+from forwarder.sinks.base import Sink
+
+
+class Phase(StrEnum):
+    """How far a partition has come."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+class Reporter(Observer, Protocol):
+    """What is reported of a partition, besides its deliveries."""
+
+    def collected(self, partition: str, collected: Collected) -> None:
+        """Report one poll, or one slice of expired windows."""
+
+    def tick(self, partition: str, seconds: float, result: str) -> None:
+        """Report one tick: ``committed``, ``fenced`` or ``failed``."""
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Report where a partition stands."""
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Report dead letters that are committed."""
+
+
+class Pacing(msgspec.Struct, frozen=True):
+    """When ticks are made, seconds."""
+
+    tick: float
+    base_interval: float
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What every partition of a worker shares.
+
+    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
+    ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
+    partitions this worker owns now.
+    """
+
+    group: str
+    lanes: Sequence[Lane]
+    sinks: Mapping[str, Sink]
+    journals: Journals
+    clock: Clock
+    reporter: Reporter
+    random: Callable[[], float]
+    pacing: Pacing
+    queue_bytes: Callable[[], int]
+    closed_bytes: Callable[[], int]
+    owned: Callable[[], int]
