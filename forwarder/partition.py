@@ -245,6 +245,9 @@ class OwnedPartition:
             self._around.reporter.tick(name, loop.time() - began, type(error).__name__)
             self.journal_failed(error)
             return
+        except BaseException:  # given up: what became of it is as unknown (K5)
+            self.journal_failed(JournalError("the tick was interrupted"))
+            raise
         self._around.reporter.tick(name, loop.time() - began, "committed")
         self._lease, self._proved = lease, assignment
         self._commit_known(drawn, content, committed, records)

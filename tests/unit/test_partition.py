@@ -170,6 +170,21 @@ def test_an_unknown_outcome_drops_the_memory(outcome: str, stored: int) -> None:
     testing.run_virtually(story())
 
 
+@pytest.mark.parametrize("seconds", [0.01, 0.03])
+def test_a_tick_that_is_interrupted_drops_the_memory(seconds: float) -> None:
+    async def story() -> None:
+        world = await opened()
+        numbers = world.feed("d1", [EVENT])
+        world.collect()
+        await interrupted(world, seconds)
+        assert (Phase.CLOSED, True) == (world.owner.phase, world.owner.failed.done())
+        await reopened(world, SINGLE)
+        await finished(world)
+        assert [numbers] == world.documents("solo")
+
+    testing.run_virtually(story())
+
+
 @virtually
 async def test_a_fenced_owner_changes_nothing_and_ends() -> None:
     world = await opened()
