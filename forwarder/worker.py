@@ -144,11 +144,13 @@ class Worker:
                 log.warning("poll.failed", error=str(error))
                 await asyncio.sleep(1.0)
                 continue
+            # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
                 owned = self.partitions.get(partition)
                 if owned is not None:
                     owned.collect(records)
-                    await owned.catch_up()
+            for owned in [self.partitions[p] for p in polled if p in self.partitions]:
+                await owned.catch_up()
             if not polled and self._source.exhausted():
                 await self._finish()
                 return

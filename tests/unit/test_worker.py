@@ -14,6 +14,7 @@ from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import outbox
 from forwarder.ledger import state as states
 from forwarder.model import Partition
+from forwarder.partition import OwnedPartition
 from forwarder.pipeline import compile_lane
 from forwarder.surroundings import Pacing, Surroundings
 from forwarder.worker import SILENCE, Life, Worker
@@ -428,6 +429,32 @@ def test_a_quiet_consumer_is_not_a_silent_one(change: Callable[[Scene], None]) -
             await asyncio.sleep(2)
             change(scene)
             assert None is await failing(scene, 10 * SILENCE)
+
+    testing.run_virtually(story())
+
+
+def test_a_partition_opened_anew_is_not_given_records_of_a_poll_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed: set[Partition] = set()
+
+    async def story() -> None:
+        async with Scene(BATCH) as scene:
+            await scene.source.assign(P0, P1)
+            sent = [scene.feed(P0), scene.feed(P1)]
+            await asyncio.sleep(2)
+
+            async def slow(busy: OwnedPartition) -> None:
+                for partition, owned in scene.worker.partitions.items():
+                    if partition != busy.partition and not failed:
+                        failed.add(partition)
+                        owned.journal_failed(JournalError("no answer"))
+                await asyncio.sleep(5)
+
+            monkeypatch.setattr(OwnedPartition, "catch_up", slow)
+            sent += [scene.feed(P0), scene.feed(P1)]
+            await asyncio.sleep(60)
+            assert (1, sent) == (len(failed), scene.committed())
 
     testing.run_virtually(story())
 
