@@ -4,12 +4,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.model import Partition, Record
 from forwarder.sources.base import Listener
+from forwarder.stages import rawjson
 
 PARTITION = Partition("file", 0)
 STDIN = "-"
@@ -18,6 +20,10 @@ CHUNK_BYTES = 256 * 1024
 """How much is read at a time: some milliseconds of work for everything behind it."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+_Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a Kafka record can be dated with, and the journal can store."""
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -31,13 +37,13 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 class _Content(msgspec.Struct, gc=False):
     """What dates a line: an upload's own field, or ``{"timestamp_ms": …, "upload": {…}}``."""
 
-    timestamp_unixtime_ms: int | None = None
-    timestamp_ms: int | None = None
+    timestamp_unixtime_ms: _Milliseconds | None = None
+    timestamp_ms: _Milliseconds | None = None
     upload: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-_one = msgspec.json.Decoder(_Content, strict=False)
-_several = msgspec.json.Decoder(list[_Content], strict=False)
+_content = msgspec.json.Decoder(_Content, strict=False)
+_time = msgspec.json.Decoder(_Milliseconds | None, strict=False)
 
 
 def read_line(number: int, line: bytes, before_ms: int) -> Line:
@@ -46,18 +52,43 @@ def read_line(number: int, line: bytes, before_ms: int) -> Line:
     What is no JSON, or no upload, is passed on as it is: the decoder says so in a dead letter.
     """
     try:
-        content = _one.decode(line) if line[:1] != b"[" else _first(_several.decode(line))
-    except msgspec.DecodeError:
+        content = _content.decode(line)
+    except RecursionError:
         return Line(number, before_ms, line)
+    except msgspec.DecodeError:
+        content = _slowly(line)
     if content.timestamp_ms is not None and (upload := bytes(content.upload)):
         return Line(number, content.timestamp_ms, upload)
     own_ms = content.timestamp_unixtime_ms
     return Line(number, before_ms if own_ms is None else own_ms, line)
 
 
-def _first(contents: Sequence[_Content]) -> _Content:
-    dated = (_Content(c.timestamp_unixtime_ms) for c in contents if c.timestamp_unixtime_ms)
-    return next(dated, _Content())
+def _slowly(line: bytes) -> _Content:
+    """Read an array of uploads, or what msgspec refused; nothing of what cannot be read."""
+    try:
+        if line.lstrip()[:1] == b"[":
+            times = (_tolerant(bytes(e)).timestamp_unixtime_ms for e in rawjson.elements(line))
+            return _Content(next(filter(None, times), None))
+        return _tolerant(line)
+    except (ValueError, RecursionError):
+        return _Content()
+
+
+def _tolerant(value: bytes) -> _Content:
+    fields = rawjson.fields(value)
+    return _Content(
+        _milliseconds(fields.get("timestamp_unixtime_ms")),
+        _milliseconds(fields.get("timestamp_ms")),
+        fields.get("upload", rawjson.ABSENT),
+    )
+
+
+def _milliseconds(raw: msgspec.Raw | None) -> int | None:
+    """Return a time, if it is one."""
+    try:
+        return None if raw is None else _time.decode(raw)
+    except msgspec.DecodeError:
+        return None
 
 
 class FileSource:

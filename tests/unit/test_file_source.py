@@ -34,11 +34,26 @@ class Nobody:
         (b'{"timestamp_unixtime_ms":null}', 7, b'{"timestamp_unixtime_ms":null}'),
         (b'{"timestamp_ms": 3, "upload": {"a": 1.10} }', 3, b'{"a": 1.10}'),
         (b'{"upload":{"a":1},"timestamp_ms":0}', 0, b'{"a":1}'),
-        (b'{"timestamp_ms":3,"upload":{"timestamp_unixtime_ms":4}}', 3, None),
+        (
+            b'{"timestamp_ms":3,"upload":{"timestamp_unixtime_ms":4}}',
+            3,
+            b'{"timestamp_unixtime_ms":4}',
+        ),
         (b'{"timestamp_ms":3}', 7, b'{"timestamp_ms":3}'),
         (b'{"upload":{}}', 7, b'{"upload":{}}'),
         (b'[{"a":1},{"timestamp_unixtime_ms":9}]', 9, b'[{"a":1},{"timestamp_unixtime_ms":9}]'),
         (b"[]", 7, b"[]"),
+        (b' [{"timestamp_unixtime_ms":9}]', 9, b' [{"timestamp_unixtime_ms":9}]'),
+        (b'[{"timestamp_unixtime_ms":"soon"},{"timestamp_unixtime_ms":9}]', 9, None),
+        (b'{"timestamp_ms":"soon","timestamp_unixtime_ms":5}', 5, None),
+        (b'{"timestamp_ms":3,"upload":{"a":1},"timestamp_unixtime_ms":{}}', 3, b'{"a":1}'),
+        (b'{"timestamp_unixtime_ms":9223372036854775807}', 2**63 - 1, None),
+        (b'{"timestamp_unixtime_ms":9223372036854775808}', 7, None),
+        (b'{"timestamp_unixtime_ms":-99999999999999999999}', 7, None),
+        (rb'{"timestamp_ms":3,"upload":{"cut":"\ud83d"}}', 3, rb'{"cut":"\ud83d"}'),
+        (rb'{"timestamp_unixtime_ms":5,"cut":"\ud83d"}', 5, None),
+        (rb'[{"timestamp_unixtime_ms":5,"cut":"\ud83d"}]', 5, None),
+        (rb'{"cut":"\ud83d","broken":"' + b'\xff"}', 7, None),
         (b"not json", 7, b"not json"),
         (b"\xff\xfe", 7, b"\xff\xfe"),
     ],
@@ -46,8 +61,16 @@ class Nobody:
 def test_a_line_is_dated_and_keeps_its_bytes(
     line: bytes, timestamp: int, value: bytes | None
 ) -> None:
-    expected = b'{"timestamp_unixtime_ms":4}' if value is None else value
-    assert Line(2, timestamp, expected) == read_line(2, line, before_ms=7)
+    assert Line(2, timestamp, line if value is None else value) == read_line(2, line, before_ms=7)
+
+
+def test_depth_and_length_without_end_are_left_to_the_decoder() -> None:
+    for line in (
+        b"[" * 100_000,
+        b'{"timestamp_ms":3,"upload":' + b"[" * 100_000,
+        b'{"timestamp_unixtime_ms":' + b"9" * 100_000 + b"}",
+    ):
+        assert read_line(2, line, before_ms=7) == Line(2, 7, line)
 
 
 Holding = Callable[[bytes], FileSource]
