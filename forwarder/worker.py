@@ -49,7 +49,8 @@ class Pulse(Protocol):
 class Life(msgspec.Struct, frozen=True):
     """How a worker lives. ``room`` is False while reading has to wait for delivery.
 
-    ``clocked``: idle windows are closed by the wall clock; a file has no such thing.
+    ``clocked``: the input goes on for ever, so idle windows are closed by the wall clock and
+    what fails is tried again; a file has an end, and a run that fails is simply run again.
     """
 
     drain: float
@@ -141,6 +142,8 @@ class Worker:
             try:
                 polled = await self._source.poll(POLL_MS)
             except ForwarderError as error:
+                if not self._life.clocked:
+                    raise
                 log.warning("poll.failed", error=str(error))
                 await asyncio.sleep(1.0)
                 continue
@@ -164,15 +167,8 @@ class Worker:
             await asyncio.sleep(0.02)
 
     def _all_idle(self) -> bool:
-        """Tell whether everything is delivered; raises ForwarderError if that cannot be any more.
-
-        An input that has ended is not read again, so what a failed journal lost stays lost.
-        """
-        for owned in self.partitions.values():
-            if owned.phase is not Phase.OPEN:
-                what = f"{owned.partition} failed after the end of its input: run it again"
-                raise ForwarderError(what)
-        return all(p.idle() for p in self.partitions.values())
+        """Tell whether everything is delivered; a journal that failed stops the worker itself."""
+        return all(p.phase is Phase.OPEN and p.idle() for p in self.partitions.values())
 
     async def _drain(self) -> None:
         """Settle every partition, then leave the group; open windows stay in Kafka."""
@@ -228,6 +224,9 @@ class Worker:
                 self._report_ownership()
                 return
             except ForwarderError as error:
+                if not self._life.clocked:
+                    what = f"{error}; mend that and run it again"
+                    raise ForwarderError(what) from error
                 log.warning("partition.reopens", partition=str(partition), error=str(error))
                 await self._close_failed(owned)
                 if isinstance(error, JournalError):
@@ -354,7 +353,8 @@ class Worker:
         try:
             await chore()
         except Exception as error:
-            log.exception("worker.fault")
+            if not isinstance(error, ForwarderError):
+                log.exception("worker.fault")
             self._fault = error
             self._stopping.set()
 
