@@ -22,8 +22,9 @@ CALL_SECONDS = 30.0
 """A bound on one call as a whole; the library's timeouts bound each of its steps."""
 IN_FLIGHT = 16
 """PutRecord calls at a time: enough to fill a core (0.3 to 1 ms each)."""
-RECORD_BATCHES = 128
-"""Batches to a put while each is a call of its own: acknowledgements should not wait for 500."""
+RECORD_BATCHES = 2 * IN_FLIGHT
+"""Batches to a put while each may be a call of its own: what was stored is acknowledged only with
+the whole put, and is sent again if the worker dies before that."""
 PROBE_SECONDS = 3600.0
 """How long a refusal of PutRecords is believed."""
 BISECT_REQUESTS = 64
@@ -116,8 +117,9 @@ class KinesisSink:
         self._connecting = asyncio.Lock()
         self._client: Any = None
         self._where = f"stream {target.stream_name} in {target.region}"
-        single = target.put is PutMode.RECORD
-        self.max_batches = RECORD_BATCHES if single else wire.RECORDS_PER_REQUEST
+        # ``auto`` does not know yet: its first put may turn into single calls.
+        together = target.put is PutMode.RECORDS
+        self.max_batches = wire.RECORDS_PER_REQUEST if together else RECORD_BATCHES
         # Leaves room for the keys, so that a put is one request.
         self.max_bytes = wire.BYTES_PER_REQUEST - wire.RECORDS_PER_REQUEST * wire.LONGEST_KEY
 

@@ -301,6 +301,18 @@ async def test_a_denial_of_put_records_is_believed_for_an_hour(
     assert sink.max_batches == 500
 
 
+async def test_auto_puts_few_batches_until_it_knows_that_put_records_is_allowed(
+    opened: Open,
+) -> None:
+    sink = opened(PutMode.AUTO)
+
+    assert sink.max_batches == kinesis.RECORD_BATCHES
+
+    await put(sink, 1)
+
+    assert sink.max_batches == 500
+
+
 async def test_put_records_alone_is_enough_for_auto(opened: Open, fake: FakeKinesis) -> None:
     fake.denied.add("PutRecord")
     assert await put(opened(PutMode.AUTO)) == [DELIVERED] * 8
