@@ -1,6 +1,7 @@
 """What holds values: sections of fields, lists, and sections chosen by their type."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from dataclasses import Field as DataclassField
 from typing import Any, cast
@@ -140,7 +141,8 @@ class Section(Kind):
             if name not in known:
                 home = spot.page.homes.get(name)
                 near = likeliest(name.partition(":")[0], known)
-                hint = near or (f" (its place is {home})" if home else "")
+                place = "below another type" if home == spot.path else home
+                hint = near or (f" (its place is {place})" if home else "")
                 advice = "put a space after the colon" if ":" in name else "correct or delete it"
                 spot.fault(f"is no key that is known here{hint}; {advice}")
 
@@ -285,8 +287,9 @@ class Named(Kind):
         name, *others = self.section.fields
         sheet = Sheet(self.section, spot)
         sheet.values = {field.name: self.section.default(field) for field in others}
-        sheet.values[name.name] = name.kind.read(spot)
         sheet.spots = {name.name: spot}
+        with suppress(InvalidError):  # noted; the others of the list are judged all the same
+            sheet.values[name.name] = name.kind.read(spot)
         return sheet
 
     def show(self, value: object) -> str:

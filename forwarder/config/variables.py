@@ -6,6 +6,7 @@ from pathlib import Path
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BEGINNING = re.compile(r"file:.*|\s*\w*\s*", re.DOTALL | re.ASCII)
 _LARGEST_FILE = 65_536
 
 
@@ -16,8 +17,15 @@ def refers(text: str) -> bool:
 
 def names(text: str) -> str:
     """Return the references of a value without what they stand for, such as ``${NAME}``."""
-    found = [m.group() for m in _REFERENCE.finditer(text) if m.group("inside") is not None]
-    return ", ".join(found) or "$${"
+    insides = [m.group("inside") for m in _REFERENCE.finditer(text)]
+    return ", ".join(_spoken(inside) for inside in insides if inside is not None) or "$${"
+
+
+def _spoken(inside: str) -> str:
+    """Return a reference fit for print; in ``${NAME:-DEFAULT}`` the default may be a secret."""
+    match = _BEGINNING.match(inside)
+    beginning = match.group() if match else ""
+    return f"${{{beginning}{'' if beginning == inside else '…'}}}"
 
 
 def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[str]]:
@@ -45,7 +53,8 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> tuple[str
     if inside.startswith("file:"):
         return _content(folder / inside.removeprefix("file:"), inside)
     if not _NAME.fullmatch(inside):
-        return "", f"${{{inside}}} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
+        spoken = _spoken(inside)
+        return "", f"{spoken} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
     if inside not in environ:
         return "", f"the environment variable {inside} is not set; set it for the worker"
     return environ[inside], ""

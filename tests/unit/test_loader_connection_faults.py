@@ -66,6 +66,7 @@ VALUES = [
     ("endpoint_url:", "endpoint_url: a.example", "sink.endpoint_url", "https:// or http://"),
     ("endpoint_url:", "endpoint_url: https://[a", "sink.endpoint_url", "is no URL"),
     ("endpoint_url:", "endpoint_url: https://a?b=c", "sink.endpoint_url", "must end after"),
+    ("put:", "path: out", "sink.path", "its place is below another type"),
     ("unique_id:", "unique_id: 1.0", "settings.unique_id", 'quote "1.0"'),
     ("send_as_batch:", 'send_as_batch: "true"', "settings.send_as_batch", "without quotes"),
     ("send_as_batch:", "send_as_batch: 1", "settings.send_as_batch", "must be true or false, is 1"),

@@ -46,13 +46,23 @@ def test_what_a_variable_holds_is_not_expanded_again(folder: Folder) -> None:
     assert ("A", "${OTHER}") == keys_of(folder, "A", "${X}", X="${OTHER}")
 
 
+def test_a_default_as_in_the_shell_is_not_repeated(folder: Folder) -> None:
+    keys = KEYS % ("${ID:-hidden}", "${KEY-hidden}")
+    folder.connect(f"{SMALL}{keys}match: {{api_key: '${{A:-hidden}}'}}\n")
+    faults = folder.faults()
+    assert 3 == len(faults)
+    assert not [fault for fault in faults if "hidden" in fault]
+
+
 WRONG = [
     ("${NOPE}", "the environment variable NOPE is not set; set it for the worker"),
     ("${file:/nope}", "${file:/nope} cannot be read (No such file or directory)"),
     ("${file:/}", "${file:/} cannot be read (Is a directory)"),
     ("${}", "${} is no variable; write ${NAME}"),
-    ("${A-B}", "${A-B} is no variable; write ${NAME}"),
-    ("${A:-b}", "${A:-b} is no variable; write ${NAME}"),
+    ("${A-B}", "${A…} is no variable; write ${NAME}"),
+    ("${A:-b}", "${A…} is no variable; write ${NAME}"),
+    ("${ A }", "${ A } is no variable; write ${NAME}"),
+    ("${:b}", "${…} is no variable; write ${NAME}"),
     ("${OPEN", "has a ${ without its }"),
     ("${EMPTY}", "is empty; give a secret access key"),
     ("${BLANK}", "holds white space"),

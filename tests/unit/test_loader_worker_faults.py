@@ -109,6 +109,17 @@ def test_a_wrong_value_is_the_one_fault_of_its_key(
     ]
 
 
+def test_a_wrong_topic_does_not_keep_the_others_from_being_judged(folder: Folder) -> None:
+    text, line = replaced(
+        WORKER, "topics:", "topics: [a b, {name: c, format: avro}, c, 7, c_d, c.d]"
+    )
+    folder.write(text)
+    assert [
+        (f"forwarder.yaml:{line}", f"kafka.topics[{index}]{key}")
+        for index, key in ((0, ""), (1, ".format"), (3, ""), (2, ""), (5, ""))
+    ] == [tuple(fault.split(": ")[:2]) for fault in folder.faults() if "topics[" in fault]
+
+
 def test_what_kafka_needs_is_named_when_it_is_missing(folder: Folder) -> None:
     folder.write("kafka: {group_id: forwarder}\n")
     start, forms = "forwarder.yaml:1: kafka", "names, or mappings of name and format"
