@@ -42,9 +42,9 @@ class Bounds(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One member of a stable group and the partitions it holds."""
+    """One member of a stable group, by the id the coordinator gave it, and what it holds."""
 
-    client_id: str
+    member_id: str
     partitions: frozenset[Partition]
 
 
@@ -115,7 +115,7 @@ class Cluster:
         error, _, state, _, _, members, *_ = (await self._ask(f"group {group}", ask))[0]
         if error or state != "Stable":
             return None
-        return [Member(client, _held(held)) for _, client, _, _, held, *_ in members]
+        return [Member(member_id, _held(held)) for member_id, _, _, _, held, *_ in members]
 
     async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
         """Return every topic this client may see, with its number of partitions.

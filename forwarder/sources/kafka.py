@@ -37,7 +37,7 @@ OVERDUE_SECONDS = 0.1
 
 
 class KafkaSource:
-    """One member of the group; its client id, unique to the process, is how it knows itself."""
+    """One member of the group; the id that the coordinator gave it is how it knows itself."""
 
     def __init__(
         self, settings: Configuration, client_id: str, cluster: Cluster | None = None
@@ -128,8 +128,10 @@ class KafkaSource:
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
         members = await self._cluster.members(self._kafka.group_id)
+        # Not the client id: a static member that came back is described with its predecessor's.
+        me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
         return any(
-            member.client_id == self._client_id and partition in member.partitions
+            member.member_id == me and partition in member.partitions
             for member in members or ()
         )
 

@@ -1,6 +1,7 @@
 """The Kafka source on a real broker: groups, transactions, codecs and outages."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -131,6 +132,21 @@ async def test_a_member_that_leaves_hands_its_partitions_over(
     await until(lambda: one.owned == both(world))
     for partition in both(world):
         assert await one.source.owns(partition)
+
+
+async def test_a_static_member_that_comes_back_knows_itself(world: World) -> None:
+    settings = world.settings()
+    kafka = dataclasses.replace(settings.kafka, group_instance_id="pod-0")
+    settings = dataclasses.replace(settings, kafka=kafka)
+    former, source = KafkaSource(settings, "former"), KafkaSource(settings, "later")
+    for member in (former, source):
+        listener = Slow()
+        await member.start(listener)
+        while not listener.owned:
+            await member.poll(50)
+        for partition in both(world):
+            assert await member.owns(partition)
+        await member.stop()
 
 
 async def test_partitions_are_paused_by_every_rebalance(world: World, members: Members) -> None:
