@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -92,10 +93,12 @@ def _milliseconds(raw: msgspec.Raw | None) -> int | None:
 
 
 class FileSource:
-    """One partition, ``file/0``: the lines of a file in order, read in chunks of 256 KiB.
+    """One partition, ``file/0``: the lines of a file in order, one a poll.
 
-    Offsets are line numbers from 0; empty lines are skipped but counted. A file can be read
-    again from an earlier line, standard input cannot.
+    What closes after a poll leaves in the order of the polls, and a pipe is cut anew at every
+    run: with one line a poll the same input gives the same output, byte for byte. Offsets are
+    line numbers from 0; empty lines are skipped but counted. A file can be read again from an
+    earlier line, standard input cannot.
     """
 
     def __init__(self, path: str) -> None:
@@ -103,6 +106,7 @@ class FileSource:
         self._path = path
         self._file = -1
         self._rest = b""
+        self._lines: deque[Line] = deque()
         self._number = 0
         self._from = 0
         self._last_ms = 0
@@ -122,22 +126,28 @@ class FileSource:
         await listener.on_assigned(frozenset({PARTITION}))
 
     async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
-        """Return the lines of the next chunk; raises ForwarderError if it cannot be read."""
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                await self._flowing.wait()
-                await self._readable()
-        except TimeoutError:
-            return {}
+        """Return the next line; raises ForwarderError if it cannot be read."""
+        if not (self._lines and self._flowing.is_set()):
+            try:
+                async with asyncio.timeout(timeout_ms / 1000):
+                    await self._flowing.wait()
+                    await self._readable()
+            except TimeoutError:
+                return {}
         # A file is always ready, and everything else would starve.
         await asyncio.sleep(0)
-        lines = [] if self._ended or not self._flowing.is_set() else self._read()
-        return {PARTITION: lines} if lines else {}
+        if not self._flowing.is_set():
+            return {}
+        if not self._lines and not self._ended:
+            self._lines.extend(self._read())
+        return {PARTITION: [self._lines.popleft()]} if self._lines else {}
 
     def resume_at(self, partition: Partition, offset: int) -> None:
         """Read on from line ``offset``; raises ForwarderError if it cannot go back."""
-        if offset < self._number:
+        if offset < (self._lines[0].offset if self._lines else self._number):
             self._rewind()
+        while self._lines and self._lines[0].offset < offset:
+            self._lines.popleft()
         self._from = offset
         self._positioned = True
         self.resume(partition)
@@ -155,7 +165,8 @@ class FileSource:
     def position(self, partition: Partition) -> int | None:
         """Return the number of the next line."""
         known = partition == PARTITION and self._positioned
-        return max(self._number, self._from) if known else None
+        ahead = self._lines[0].offset if self._lines else max(self._number, self._from)
+        return ahead if known else None
 
     async def end(self, partition: Partition) -> int:  # noqa: ARG002  # there is one only
         """Return the number of lines once all were read, until then one more than are known."""
@@ -167,7 +178,7 @@ class FileSource:
 
     def exhausted(self) -> bool:
         """Tell whether the last line was returned."""
-        return self._ended
+        return self._ended and not self._lines
 
     async def stop(self) -> None:
         """Close the file; standard input is left to whoever opened it."""
@@ -178,7 +189,7 @@ class FileSource:
 
     async def _readable(self) -> None:
         """Wait until a pipe has something; a thread in a blocking read could not be stopped."""
-        if self._ended:
+        if self._ended or self._lines:
             return
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
@@ -226,3 +237,4 @@ class FileSource:
             text = f"{self._path} cannot be read again from an earlier line: {error.strerror}"
             raise ForwarderError(text) from error
         self._rest, self._number, self._last_ms, self._ended = b"", 0, 0, False
+        self._lines.clear()

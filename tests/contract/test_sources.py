@@ -13,7 +13,7 @@ from forwarder.sources.file import PARTITION, FileSource
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka_world import World
 
-POLLS = 300
+QUIET_POLLS = 100
 VALUES = [b'{"events":[],"n":%d}' % n for n in range(2500)]
 
 
@@ -84,8 +84,11 @@ async def joined(given: Given) -> Given:
 async def take(given: Given, count: int) -> list[tuple[int, bytes | None]]:
     """Poll until ``count`` records are there; the last poll may bring more."""
     found: list[tuple[int, bytes | None]] = []
-    for _ in range(POLLS):
-        for partition, records in (await given.source.poll(100)).items():
+    quiet = 0
+    while quiet < QUIET_POLLS:
+        polled = await given.source.poll(100)
+        quiet += not polled
+        for partition, records in polled.items():
             assert partition == given.partition
             found += [(record.offset, record.value) for record in records]
         if len(found) >= count:

@@ -192,11 +192,42 @@ async def test_standard_input_cannot_go_back(pipe: Pipe) -> None:
     source = FileSource("-")
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
-    os.write(pipe.write, b"1\n2\n")
-    assert len(await offsets_and_values(source)) == 2
+    os.write(pipe.write, b"1\n2\n3\n")
+    assert [(0, b"1")] == await offsets_and_values(source)
+    source.resume_at(PARTITION, 2)
+    assert source.position(PARTITION) == 2
+    assert [(2, b"3")] == await offsets_and_values(source)
     with pytest.raises(ForwarderError, match="cannot be read again"):
         source.resume_at(PARTITION, 1)
     os.close(pipe.write)
+
+
+async def test_lines_come_one_a_poll_however_they_arrived(pipe: Pipe) -> None:
+    source = FileSource("-")
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    os.write(pipe.write, b"a\n\nb\nc")
+    os.close(pipe.write)
+    polled = []
+    while not source.exhausted():
+        if records := (await source.poll(1000)).get(PARTITION):
+            polled.append([(record.offset, record.value) for record in records])
+    assert [[(0, b"a")], [(2, b"b")], [(3, b"c")]] == polled
+
+
+async def test_a_paused_source_keeps_what_it_has_read(holding: Holding) -> None:
+    source = holding(b"a\nb\n")
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    assert [(0, b"a")] == await offsets_and_values(source)
+    source.pause(PARTITION)
+    assert await source.poll(10) == {}
+    assert not source.exhausted()
+    source.resume(PARTITION)
+    assert [(1, b"b")] == await offsets_and_values(source)
+    source.resume_at(PARTITION, 0)
+    assert [(0, b"a")] == await offsets_and_values(source)
+    await source.stop()
 
 
 async def test_a_quiet_pipe_holds_nothing_up(pipe: Pipe) -> None:
