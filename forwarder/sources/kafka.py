@@ -79,9 +79,10 @@ class KafkaSource:
         done, _ = await asyncio.wait({task}, timeout=timeout_ms / 1000 + OVERDUE_SECONDS)
         if not done:
             return {}
-        self._pending = None
-        # With data buffered the client never suspends, and everything else would starve.
+        # With data buffered the client never suspends, and everything else would starve. Who looks
+        # meanwhile must still find the records waiting: they are not collected yet.
         await asyncio.sleep(0)
+        self._pending = None
         polled = self._result(task)
         kept = {}
         for tp, records in polled.items():

@@ -180,6 +180,25 @@ async def test_aborted_and_open_transactions_are_not_read(world: World, members:
     assert await one.source.end(first) == 15
 
 
+async def test_the_position_never_runs_ahead_of_what_was_returned(
+    world: World, members: Members
+) -> None:
+    one, first = members("one"), Partition(world.topic, 0)
+    one.start_at = 0
+    await one.join()
+    await until(lambda: one.source.position(first) == 0)
+    await world.produce([b"%d" % n for n in range(50)])
+
+    def returned() -> bool:
+        read = len(one.values(first))
+        assert one.source.position(first) == read
+        return read == 50
+
+    async with asyncio.timeout(PATIENCE):
+        while not returned():  # noqa: ASYNC110  # looks between any two steps of the poll
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_compressed_input_is_read(world: World, members: Members, codec: str) -> None:
     values = [b"%d" % n * 50 for n in range(300)]
