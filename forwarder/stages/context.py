@@ -52,9 +52,8 @@ def _append(old: Raw, new: Raw) -> Raw:
 def _union(old: Raw, new: Raw | None, attributes: Raw | None) -> Raw:
     """Return old deletions that were not set again, then the new ones, each name once."""
     try:
-        names = [
-            n for n in rawjson.elements(old) if rawjson.token(bytes(n)) not in _set(attributes)
-        ]
+        again = _set(attributes)
+        names = [n for n in rawjson.elements(old) if rawjson.token(bytes(n)) not in again]
         both = names + (rawjson.elements(new) if new is not None else [])
     except rawjson.ShapeError:
         return old if new is None else new

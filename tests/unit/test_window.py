@@ -2,11 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 
 from forwarder.connection import Batching, Connection
 from forwarder.model import LOWEST, CloseReason, Collected, Gate
 from forwarder.pipeline import Pipeline
+from forwarder.stages import rawjson
 from forwarder.stages.shapes import digest
 from tests import builders
 from tests.builders import NOW, START, Json, Setting, connection, event, records, upload
@@ -130,6 +132,24 @@ def test_deletions_gather_until_the_attribute_is_set_again(
 ) -> None:
     found = context(*(upload(event(), **one) for one in uploads))
     assert expected == found["deleted_user_attributes"]
+
+
+def test_the_attributes_are_read_once_for_all_deletions(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    fields = rawjson.fields
+
+    def counting(value: bytes) -> dict[str, msgspec.Raw]:
+        read.append(bytes(value))
+        return fields(value)
+
+    monkeypatch.setattr(rawjson, "fields", counting)
+    gone, again = [f"gone{n}" for n in range(50)], {"again": 1}
+    found = context(
+        upload(event(), deleted_user_attributes=[*gone, "again"]),
+        upload(event(), user_attributes=again),
+    )
+    assert gone == found["deleted_user_attributes"]
+    assert 1 == read.count(json.dumps(again, separators=(",", ":")).encode())
 
 
 def test_user_attributes_are_a_snapshot() -> None:
