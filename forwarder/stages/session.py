@@ -5,6 +5,7 @@ Its window then stays open for a grace period, in which late events join. Bounda
 on all events of the device, also those that the filter leaves out; those open no window.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece
 from forwarder.stages import gate
-from forwarder.stages.shapes import Names, Upload, Window, divide, session_key
+from forwarder.stages.shapes import Names, Upload, Window, cut, session_key
 from forwarder.stages.window import BY_SESSION, Windows
 
 _REMEMBERED = 8
@@ -72,15 +73,12 @@ class Sessions(Windows):
     def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         self._close_due(upload)
         segments = list(_segments(upload))
-        for number, segment in enumerate(segments):
+        shares = _shared(pieces, upload.start, segments)
+        for segment, share in zip(segments, shares, strict=True):
             first, last, session = segment
-            inside = list(_within(pieces, upload.start + first, upload.start + last, number == 0))
-            if replay is not None:
-                passed = self._passed(replay, upload, segment, inside)
-                if passed is None:
-                    continue
-                inside = passed
-            self._segment(upload, upload.types[first:last], session, inside)
+            inside = share if replay is None else self._passed(replay, upload, segment, share)
+            if inside is not None:
+                self._segment(upload, upload.types[first:last], session, inside)
         if not pieces:
             self._inform(upload, segments, replay)
 
@@ -202,14 +200,13 @@ def _segments(upload: Upload) -> Iterator[_Segment]:
     yield first, len(types), sessions[first]
 
 
-def _within(pieces: list[Piece], first: int, last: int, leading: bool) -> Iterator[Piece]:  # noqa: FBT001
-    """Yield what lies in [first, last); a piece without events belongs to the leading run."""
+def _shared(pieces: list[Piece], start: int, segments: list[_Segment]) -> list[list[Piece]]:
+    """Return what lies in each segment; a piece without events belongs to the first."""
+    ends = [start + last for _, last, _ in segments]
+    shares: list[list[Piece]] = [[] for _ in ends]
     for piece in pieces:
-        if not piece[2]:
-            if leading:
-                yield piece
-            continue
-        if piece[1] + piece[2] <= first or piece[1] >= last:
-            continue
-        cut = divide(piece, first - piece[1])[1] if piece[1] < first else piece
-        yield divide(cut, last - cut[1])[0] if cut[1] + cut[2] > last else cut
+        first = bisect_right(ends, piece[1]) if piece[2] else 0
+        inner = ends[first : bisect_left(ends, piece[1] + piece[2])]
+        for number, part in enumerate(cut(piece, [end - piece[1] for end in inner]), first):
+            shares[number].append(part)
+    return shares

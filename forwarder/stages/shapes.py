@@ -1,6 +1,8 @@
 """What the stages hand to each other: an upload, what a lane keeps of it, a window."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import pairwise
 
 import msgspec
 from msgspec import Raw
@@ -105,10 +107,18 @@ def session_key(device: bytes, session: bytes) -> bytes:
 
 def divide(piece: Piece, count: int) -> tuple[Piece, Piece]:
     """Cut a piece after ``count`` of its events; both sides keep exact positions."""
-    offset, index, total, time, body = piece
+    head, tail = cut(piece, [count])
+    return head, tail
+
+
+def cut(piece: Piece, before: Sequence[int]) -> list[Piece]:
+    """Cut a piece before each of these events, counted from its first; it is read only once."""
+    if not before:
+        return [piece]
+    offset, index, count, time, body = piece
     parts = rawjson.split(body)
-    head, tail = b",".join(parts[:count]), b",".join(parts[count:])
-    return (offset, index, count, time, head), (offset, index + count, total - count, time, tail)
+    edges = pairwise((0, *before, count))
+    return [(offset, index + a, b - a, time, b",".join(parts[a:b])) for a, b in edges]
 
 
 def singles(piece: Piece) -> list[Piece]:

@@ -17,7 +17,7 @@ from forwarder.stages.shapes import (
     Names,
     Upload,
     Window,
-    divide,
+    cut,
     last_of,
     session_key,
     singles,
@@ -161,9 +161,9 @@ class Windows:
         """Put pieces into the window, or new ones, closing each that is full."""
         informed: Window | None = None
         most = self._batching.max_events
-        for piece in pieces:
-            left: Piece | None = piece
-            while left is not None:
+        for whole in pieces:
+            room = most if window is None else most - window.count
+            for piece in cut(whole, range(room or most, whole[2], most)):
                 if window is not None and window.count >= most:
                     self.close(window, CloseReason.SIZE)
                     window = None
@@ -172,7 +172,7 @@ class Windows:
                 elif informed is not window:
                     context.absorb(window, upload)
                     informed = window
-                left = self._append(window, left, most)
+                self._put(window, piece)
         if window is not None and window.count >= most:
             self.close(window, CloseReason.SIZE)
             return None
@@ -227,14 +227,6 @@ class Windows:
             )
         elif window is not None:
             self.inform(window, upload)
-
-    def _append(self, window: Window, piece: Piece, most: int) -> Piece | None:
-        """Add a piece; return the events that are more than the window may have."""
-        rest: Piece | None = None
-        if piece[2] > most - window.count:
-            piece, rest = divide(piece, most - window.count)
-        self._put(window, piece)
-        return rest
 
     def _put(self, window: Window, piece: Piece) -> None:
         window.pieces.append(piece)

@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
+from forwarder.connection import Batching, Connection
+from forwarder.stages import rawjson
 from tests import builders, oracle
 from tests.builders import NOW, connection, event, records, sample, upload
 
@@ -104,3 +107,28 @@ def test_events_that_cannot_be_changed_are_never_forwarded_as_they_are(
     (letter,) = out.dead_letters
     assert ("not_encodable", 0, "strict") == (letter.reason.value, letter.offset, letter.connection)
     assert json.loads(fed[0].value or b"") == json.loads(letter.value)
+
+
+@pytest.mark.parametrize(
+    ("batches", "chosen"),
+    [
+        (17, connection(batching=Batching(max_events=3))),
+        (2, connection(wait_for_complete_batch=True)),
+        (18, connection(batching=Batching(max_events=3), wait_for_complete_batch=True)),
+    ],
+)
+def test_an_upload_of_many_events_is_taken_apart_once_not_once_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, batches: int, chosen: Connection
+) -> None:
+    lengths: list[int] = []
+    split = rawjson.split
+
+    def measuring(joined: bytes) -> list[Raw]:
+        lengths.append(len(joined))
+        return split(joined)
+
+    monkeypatch.setattr(rawjson, "split", measuring)
+    events = [event(n=n, session_uuid=f"s{n % 2}") for n in range(50)]
+    out = builders.run(chosen, records(upload(*events)))
+    assert (batches, 50) == (len(out.batches), sum(batch.count for batch in out.batches))
+    assert 1 == len(lengths)
