@@ -10,7 +10,7 @@ import msgspec
 from forwarder.errors import ForwarderError
 from forwarder.model import Batch, Collected, DeadLetter, Partition, Record
 from forwarder.sinks.base import DELIVERED, Outcome
-from forwarder.sources.base import Listener
+from forwarder.sources.base import Listener, PositionLostError
 
 T = TypeVar("T")
 
@@ -133,6 +133,7 @@ class HandFedSource:
         self.holds: set[Partition] = set()
         self.ended = False
         self.fails = False
+        self.gone: set[Partition] = set()
         self.polls = 0
         self.stopped = False
         self.ends: dict[Partition, int] = {}
@@ -164,6 +165,11 @@ class HandFedSource:
         if self.fails:
             msg = "the broker is away"
             raise ForwarderError(msg)
+        if self.gone:
+            gone, self.gone = frozenset(self.gone), set()
+            self.paused |= gone
+            msg = "the input lost records"
+            raise PositionLostError(msg, gone)
         found: dict[Partition, Sequence[Record]] = {}
         for partition in self.assigned - self.paused:
             at = self.positions.get(partition, 0)

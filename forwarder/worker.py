@@ -14,7 +14,7 @@ from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, RefusedError, StartupError
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition
-from forwarder.sources.base import Source
+from forwarder.sources.base import PositionLostError, Source
 from forwarder.surroundings import Phase, Surroundings
 
 log = structlog.get_logger()
@@ -31,6 +31,9 @@ close it by their own time first."""
 
 WATCH = 10.0
 """Seconds between two looks of the watchdog."""
+
+LASTING = 30.0
+"""Seconds an opening has to last before its failure counts as the first."""
 
 SILENCE = 60.0
 """Seconds a position may stand still below the end of the log before the worker gives up."""
@@ -141,6 +144,9 @@ class Worker:
             self._throttle()
             try:
                 polled = await self._source.poll(POLL_MS)
+            except PositionLostError as lost:
+                self._open_again(lost)
+                continue
             except ForwarderError as error:
                 if not self._life.clocked:
                     raise
@@ -157,6 +163,12 @@ class Worker:
             if not polled and self._source.exhausted():
                 await self._finish()
                 return
+
+    def _open_again(self, lost: PositionLostError) -> None:
+        for partition in lost.partitions:
+            owned = self.partitions.get(partition)
+            if owned is not None and owned.phase is Phase.OPEN:
+                owned.journal_failed(JournalError(str(lost)))
 
     async def _finish(self) -> None:
         """Close every window of an input that has ended, and wait until all is delivered."""
@@ -205,7 +217,7 @@ class Worker:
 
     async def _keep(self, partition: Partition) -> None:
         """Open a partition, and again after every failure, for as long as it is owned."""
-        attempt = 0
+        attempt, opened = 0, float("inf")
         while True:
             owned = OwnedPartition(partition, self._around)
             self.partitions[partition] = owned
@@ -215,13 +227,16 @@ class Worker:
                 self._source.resume_at(partition, offset)
                 self._paused.discard(partition)
                 self._report_ownership()
-                attempt = 0
+                opened = self._around.clock.steady()
                 await self._run_until_failure(owned)
             except RefusedError as refusal:
                 log.error("partition.refused", partition=str(partition), reason=str(refusal))  # noqa: TRY400
                 await owned.close()
                 owned.phase = Phase.REFUSED
                 self._report_ownership()
+                # Once more: while it was being closed another's report took it for opening.
+                reporter = self._around.reporter
+                reporter.partition_phase(str(partition), Phase.REFUSED, str(refusal))
                 return
             except ForwarderError as error:
                 if not self._life.clocked:
@@ -229,9 +244,12 @@ class Worker:
                     raise ForwarderError(what) from error
                 log.warning("partition.reopens", partition=str(partition), error=str(error))
                 await self._close_failed(owned)
+                # One that fails at its first tick every time must not do so all the time.
+                if self._around.clock.steady() - opened > LASTING:
+                    attempt = 0
                 if isinstance(error, JournalError):
                     await self._until_confirmed(partition)
-            attempt += 1
+            attempt, opened = attempt + 1, float("inf")
             await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
 
     async def _run_until_failure(self, owned: OwnedPartition) -> None:

@@ -3,7 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from forwarder.errors import ForwarderError
 from forwarder.model import Partition, Record
+
+
+class PositionLostError(ForwarderError):
+    """The input no longer has what was to be read next: open these partitions again.
+
+    The opening finds out what is missing, and refuses or goes on.
+    """
+
+    def __init__(self, text: str, partitions: frozenset[Partition]) -> None:
+        """Name the partitions; all of them are paused."""
+        super().__init__(text)
+        self.partitions = partitions
 
 
 class Listener(Protocol):
@@ -32,7 +45,8 @@ class Source(Protocol):
         """Return what has arrived, in order per partition; empty after ``timeout_ms`` at most.
 
         Has to be called all the time, also while every partition is paused: a member that
-        stops polling is put out of the group.
+        stops polling is put out of the group. Raises PositionLostError for partitions that it
+        has paused because their position is gone; ForwarderError otherwise: ask again.
         """
 
     def resume_at(self, partition: Partition, offset: int) -> None:

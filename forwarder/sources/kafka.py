@@ -13,7 +13,7 @@ from forwarder.errors import ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.model import Partition, Record
-from forwarder.sources.base import Listener
+from forwarder.sources.base import Listener, PositionLostError
 
 POLL_RECORDS = 1000
 """Records per poll: about 5 ms in the client; the loop breathes after each."""
@@ -132,8 +132,7 @@ class KafkaSource:
         # Not the client id: a static member that came back is described with its predecessor's.
         me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
         return any(
-            member.member_id == me and partition in member.partitions
-            for member in members or ()
+            member.member_id == me and partition in member.partitions for member in members or ()
         )
 
     def exhausted(self) -> bool:
@@ -187,7 +186,7 @@ class KafkaSource:
         try:
             polled: Mapping[TopicPartition, Sequence[Any]] = task.result()
         except OffsetOutOfRangeError as error:
-            raise ForwarderError(self._set_aside(error)) from error
+            raise self._set_aside(error) from error
         except kafka_client.FAILURES as error:
             text = f"the consumer failed: {kafka_client.describe(error)}"
             raise ForwarderError(text) from error
@@ -201,13 +200,14 @@ class KafkaSource:
         found: Sequence[Any] = task.result().get(tp, ())
         return found
 
-    def _set_aside(self, error: OffsetOutOfRangeError) -> str:
+    def _set_aside(self, error: OffsetOutOfRangeError) -> PositionLostError:
         """Pause the partitions whose position is gone, so that the others flow on."""
         gone = dict(error.args[0]) if error.args else {}
         for tp in gone:
             self.pause(self._name(tp))
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
-        return f"the input no longer has what was to be read next: {where}"
+        what = f"the input no longer has what was to be read next: {where}"
+        return PositionLostError(what, frozenset(map(self._name, gone)))
 
     def _give_back(self, tp: TopicPartition, offset: int) -> None:
         """Seek back before what arrived while nobody waited, or around a seek.

@@ -11,7 +11,7 @@ from forwarder.errors import ForwarderError
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.model import Partition
 from forwarder.sources import kafka as sources
-from forwarder.sources.base import Listener
+from forwarder.sources.base import Listener, PositionLostError
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka import own_broker
 from tests.services.kafka_world import World
@@ -242,7 +242,10 @@ async def test_an_offset_that_is_gone_is_said_and_the_other_partition_flows(
     await until(lambda: one.owned == both(world))
     one.source.resume_at(Partition(world.topic, 0), 77)
     await until(lambda: bool(one.errors))
-    assert "at offset 77" in str(one.errors[0])
+    lost = one.errors[0]
+    assert isinstance(lost, PositionLostError)
+    assert "at offset 77" in str(lost)
+    assert {Partition(world.topic, 0)} == lost.partitions
     one.source.resume_at(Partition(world.topic, 1), 0)
     await until(lambda: one.values(Partition(world.topic, 1)) == [b"fine"])
     assert len(one.errors) <= 2  # one fetch more may be under way when it is put aside

@@ -14,6 +14,7 @@ from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import outbox
 from forwarder.ledger import state as states
 from forwarder.model import Partition
+from forwarder.ops.health import Health
 from forwarder.partition import OwnedPartition
 from forwarder.pipeline import compile_lane
 from forwarder.surroundings import Pacing, Surroundings
@@ -204,6 +205,47 @@ async def test_a_refused_partition_leaves_the_others_running() -> None:
         await asyncio.sleep(30)
         assert {P0: "refused", P1: "open"} == scene.phases()
         assert ([sent], 1) == (scene.landed(), scene.journals.opened.count(P0))
+
+
+@virtually
+async def test_why_a_partition_is_refused_stands_though_others_report_meanwhile() -> None:
+    async with Scene() as scene:
+        scene.journals.log(P0).state[0] = b"damaged"
+        health, notes = Health(scene.clock), scene.notes
+        notes.partition_phase, notes.joined = health.partition_phase, health.joined  # type: ignore[method-assign]
+        close = OwnedPartition.close
+
+        async def slow(owned: OwnedPartition) -> None:
+            await close(owned)
+            health.joined({p: o.phase for p, o in scene.worker.partitions.items()})
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OwnedPartition, "close", slow)
+            await scene.source.assign(P0, P1)
+            await asyncio.sleep(5)
+        assert "cannot be read" in health.partitions[str(P0)].reason
+
+
+@virtually
+async def test_a_position_the_input_no_longer_has_opens_that_partition_again() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0, P1)
+        await asyncio.sleep(5)
+        scene.source.gone = {P0}
+        await asyncio.sleep(5)
+        sent = [scene.feed(P0), scene.feed(P1)]
+        await asyncio.sleep(2 * SILENCE)
+        opened = [scene.journals.opened.count(p) for p in (P0, P1)]
+        assert ([2, 1], sent) == (opened, sorted(scene.landed()))
+
+
+@virtually
+async def test_a_partition_whose_every_tick_fails_opens_with_growing_pauses() -> None:
+    async with Scene() as scene:
+        scene.journals.commit_failures = [JournalError("no") for _ in range(1000)]
+        await scene.source.assign(P0)
+        await asyncio.sleep(100)
+        assert 10 <= scene.journals.opened.count(P0) <= 25
 
 
 @virtually
