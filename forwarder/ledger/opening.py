@@ -100,7 +100,7 @@ def begin(found: Found, group: str, topic: str, rules: Mapping[str, str], now_ms
     for name, rule in rules.items():
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
     seek = min((state.lanes[name].need[0] for name in rules), default=state.read)
-    _check_input(found, seek)
+    _check_input(found, seek, max(seek, state.read))
     return Opening(state, origin, seek, new, unknown, _expired(found, state, rules))
 
 
@@ -152,7 +152,7 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
         state.unwritten.add(name)
 
 
-def _check_input(found: Found, seek: int) -> None:
+def _check_input(found: Found, seek: int, read: int) -> None:
     if seek < found.input_start:
         what = (
             f"records {seek} to {found.input_start - 1} of the input were deleted before they "
@@ -163,8 +163,9 @@ def _check_input(found: Found, seek: int) -> None:
             "the topic's retention is shorter than the worker was away; set the group's offset "
             f"to {found.input_start} or later with Kafka's own tools to go on without them",
         )
-    if seek > found.input_end:
-        what = f"the input ends at offset {found.input_end}, but was read up to {seek} before"
+    if read > found.input_end:
+        # Also where the replay still finds its records: others would come under offsets of old.
+        what = f"the input ends at offset {found.input_end}, but was read up to {read} before"
         raise RefusedError(
             what,
             "the topic was recreated or lost records; set the group's offset with Kafka's own "
