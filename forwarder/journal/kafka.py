@@ -52,6 +52,7 @@ class KafkaJournals:
         self._client_id = client_id
         self._letters = Letters(settings.kafka.dead_letter_topic)
         self._ready: dict[str, int] = {}
+        self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
 
     async def prepare(self, partitions: frozenset[Partition]) -> None:
@@ -61,13 +62,23 @@ class KafkaJournals:
         whose text is the list of what is needed, and JournalError if Kafka does not answer.
         """
         async with self._preparing:
-            if self._ready and all(p.number < self._ready.get(p.topic, 0) for p in partitions):
+            ready = self._ready and all(p.number < self._ready.get(p.topic, 0) for p in partitions)
+            again, self._prepared = self._prepared & partitions, self._prepared | partitions
+            if ready and not (again and await self._vanished(again)):
                 return
             counts = await self._topics()
             if self._settings.kafka.start is Start.LATEST:
                 for topic in self._settings.kafka.topics:
                     await self._begin_at_latest(topic.name, counts[topic.name])
             self._ready = {topic.name: counts[topic.name] for topic in self._settings.kafka.topics}
+
+    async def _vanished(self, again: frozenset[Partition]) -> bool:
+        """Tell whether what failed and opens again has lost a topic: somebody deleted it."""
+        counts, group = await self.cluster.partition_counts(), self._settings.kafka.group_id
+        names = {self._letters.topic}
+        for partition in again:
+            names |= {outbox_topic(group, partition.topic), state_topic(group, partition.topic)}
+        return not names <= counts.keys()
 
     async def describe(self) -> str:
         """Return the list of topics, settings and ACLs needed, the missing ones marked."""

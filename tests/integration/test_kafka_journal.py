@@ -97,6 +97,20 @@ async def test_preparing_again_changes_nothing(world: World, made: Made) -> None
     assert one.notes == two.notes == []
 
 
+async def test_a_topic_that_was_deleted_is_there_again_for_the_next_opening(
+    world: World, cluster: Cluster, made: Made
+) -> None:
+    journals, mine = made(world.settings()), frozenset({Partition(world.topic, 0)})
+    await journals.prepare(mine)
+    async with asyncio.timeout(30):
+        for gone in (world.state, world.letters):
+            await world.delete(gone)
+            while gone in await cluster.partition_counts():  # noqa: ASYNC110  # Kafka's doing
+                await asyncio.sleep(0.05)
+            await journals.prepare(mine)
+            assert gone in await cluster.partition_counts()
+
+
 async def test_nothing_is_created_where_that_is_not_wanted(
     world: World, cluster: Cluster, made: Made
 ) -> None:

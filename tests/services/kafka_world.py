@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from forwarder.config.settings import (
     Configuration,
@@ -73,6 +74,12 @@ class World:
         cluster = Cluster(self.settings().kafka, "world")
         assert await cluster.grow(topic, partitions) is None
         await _until_visible(cluster, topic, partitions)
+
+    async def delete(self, topic: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        await admin.delete_topics([topic])
+        await admin.close()
 
     async def produce(
         self,
