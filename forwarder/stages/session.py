@@ -23,9 +23,13 @@ _Segment = tuple[int, int, bytes]
 
 
 class _Device(msgspec.Struct, gc=False):
-    """What is known of a device while a window of it is open; sessions by raw name."""
+    """What is known of a device while a window of it is open; sessions by raw name.
+
+    ``going`` are the windows of named sessions that have not ended.
+    """
 
     windows: dict[bytes, Window]
+    going: dict[bytes, Window]
     current: bytes
     ended: list[bytes]
 
@@ -48,7 +52,10 @@ class Sessions(Windows):
         device.windows[held.session] = self.open[held.key]
         if held.reason is CloseReason.SESSION_END:
             device.ended.append(held.session)
-        elif not device.current or self._quieter(device, held):
+            return
+        if held.session:
+            device.going[held.session] = self.open[held.key]
+        if not device.current or self._quieter(device, held):
             device.current = held.session
 
     def close(self, window: Window, reason: CloseReason) -> None:
@@ -57,6 +64,7 @@ class Sessions(Windows):
         device = self._devices.get(window.device)
         if device is not None and device.windows.get(window.session) is window:
             del device.windows[window.session]
+            device.going.pop(window.session, None)
             if not device.windows:
                 del self._devices[window.device]
 
@@ -67,7 +75,7 @@ class Sessions(Windows):
     def _device(self, key: bytes) -> _Device:
         device = self._devices.get(key)
         if device is None:
-            device = self._devices[key] = _Device({}, b"", [])
+            device = self._devices[key] = _Device({}, {}, b"", [])
         return device
 
     def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
@@ -138,6 +146,8 @@ class Sessions(Windows):
             times = self._silence(upload.clock, upload.clock)
         key = session_key(upload.device, session)
         window = device.windows[session] = self.new(upload, key, session, *times)
+        if session and not late:
+            device.going[session] = window
         return window
 
     def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
@@ -156,16 +166,17 @@ class Sessions(Windows):
 
     def _succeed(self, device: _Device, session: bytes, now: int) -> None:
         """Let a session not seen before end the named ones that are open."""
-        for name, window in device.windows.items():
-            if name:
-                self._end(window, now)
+        for window in list(device.going.values()):
+            self._end(window, now)
         device.current = session
 
     def _end(self, window: Window, now: int) -> None:
         """Give an ended session its grace, and remember it."""
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.due_at(window, deadline, CloseReason.SESSION_END)
-        ended = self._devices[window.device].ended
+        device = self._devices[window.device]
+        device.going.pop(window.session, None)
+        ended = device.ended
         if window.session and window.session not in ended:
             ended.append(window.session)
             del ended[:-_REMEMBERED]

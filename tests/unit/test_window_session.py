@@ -1,8 +1,11 @@
 """Sessions: one document each, whatever ends them."""
 
+import pytest
+
 from forwarder.connection import Batching
 from forwarder.model import CloseReason, Collected, Gate
-from forwarder.stages.shapes import digest
+from forwarder.stages.session import Sessions
+from forwarder.stages.shapes import Window, digest
 from tests import builders
 from tests.builders import NOW, START, Json, Rec, Setting, connection, event, upload
 
@@ -151,3 +154,31 @@ def test_a_full_window_of_a_session_goes_on_in_another() -> None:
     out = builders.run(chosen, recs(at(0, of("s"), of("s"), of("s")), at(1, of("s"))))
     assert [2, 2] == [b.count for b in out.batches]
     assert 1 == len({b.window_key for b in out.batches})
+
+
+def test_sessions_that_have_ended_are_not_ended_again_by_each_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved: list[bytes] = []
+    due_at = Sessions.due_at
+
+    def counting(windows: Sessions, window: Window, deadline: int, reason: CloseReason) -> None:
+        moved.append(window.session)
+        due_at(windows, window, deadline, reason)
+
+    monkeypatch.setattr(Sessions, "due_at", counting)
+    assert [] == closed(at(0, *(of(f"s{n}") for n in range(50))))
+    assert [b'"s%d"' % n for n in range(49)] == moved
+
+
+def test_a_restored_window_without_a_session_is_not_ended_by_a_session() -> None:
+    chosen = connection(batching=TIMES, wait_for_complete_batch=True)
+    stream = recs(at(0, of(None), of("s")), at(1, of("t")), at(7, of("t")))
+    first, again = builders.pipeline(chosen), builders.pipeline(chosen)
+    first.collect(stream[:1], NOW)
+    held = first.save("lane", 9)
+    to = {digest(h.key): h.to for h in held}
+    again.restore("lane", Gate((1, 0), 1, {}, to, [("session-1", (0, 0))]), held)
+    (batch,) = again.collect(stream[1:], NOW).batches
+    assert b'"s"' in batch.payload
+    assert 2 == again.open_windows()
