@@ -156,11 +156,9 @@ class Soak:
             self.plan.broken,
             self.plan.seconds,
         )
-        await self._set_up()
         try:
-            flow = asyncio.create_task(loads.send(self.cluster, self.topic, load))
-            await self._kill_now_and_then()
-            sent = await flow
+            await self._set_up()
+            sent = await self._flow(load)
             self.say(f"sent {len(sent):,} records, {self.kills} kills; waiting for the rest")
             self.wanted = await asyncio.to_thread(expectation.wanted, sent, self.configured)
             await self._arrived()
@@ -199,6 +197,16 @@ class Soak:
             worker.start()
         for worker in self.workers:
             await worker.until_ready()
+
+    async def _flow(self, load: loads.Load) -> list[Sent]:
+        """Send the load while workers are killed."""
+        flow = asyncio.create_task(loads.send(self.cluster, self.topic, load))
+        try:
+            await self._kill_now_and_then()
+            return await flow
+        finally:
+            flow.cancel()
+            await asyncio.gather(flow, return_exceptions=True)
 
     async def _kill_now_and_then(self) -> None:
         pause = self.plan.seconds / (self.plan.kills + 1)
