@@ -152,11 +152,26 @@ def _entries(change: Change) -> Iterator[tuple[str, bytes, Any, int]]:
     for key, last in change.closed.items():
         yield "closed", key, last, _ENTRY_BYTES
     for key, form in change.held.items():
-        yield "held", key, form, _ENTRY_BYTES + _weight(form)
+        for part, cost in _slices(form):
+            yield "held", key, part, cost
 
 
-def _weight(form: Mapping[str, Any]) -> int:
-    return sum(len(piece[4]) for piece in form["pieces"]) + len(form["context"])
+def _slices(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Cut a large window by its pieces, so that none is more than Kafka takes in one message.
+
+    Two neighbours together are above the limit, so that they never meet in one record.
+    """
+    least = _ENTRY_BYTES + len(form["context"])
+    pieces: list[Any] = []
+    size = least
+    for piece in form["pieces"]:
+        cost = _ENTRY_BYTES + len(piece[4])
+        if pieces and size + cost > PART_BYTES:
+            yield {**form, "pieces": pieces}, size
+            pieces, size = [], least
+        pieces.append(piece)
+        size += cost
+    yield {**form, "pieces": pieces}, size
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # a field of a lane, whatever its type
@@ -239,7 +254,9 @@ def _set(lane: LaneState, key: str, value: Any) -> None:  # noqa: ANN401
         for digest, last in value.items():
             lane.closed[digest] = max(lane.closed.get(digest, LOWEST), tuple(last))
     elif key == "held":
-        lane.held.update(value)
+        for digest, form in value.items():
+            before = lane.held.get(digest, {}).get("pieces", ())
+            lane.held[digest] = {**form, "pieces": [*before, *form["pieces"]]}
     elif key == "acked":
         lane.acked = frozenset((o, i) for o, i in value)
     elif key == "keying":

@@ -1,5 +1,6 @@
 """The records of the state topic: written, split, folded."""
 
+import os
 from collections.abc import Mapping
 from unittest import mock
 
@@ -113,9 +114,21 @@ def test_a_base_split_anywhere_reads_back_the_same(state: PartitionState, size: 
 @settings(max_examples=40)
 @given(partition_states())
 def test_large_bases_are_split(state: PartitionState) -> None:
-    entries = sum(len(lane.closed) + len(lane.held) for lane in state.lanes.values())
+    lanes = state.lanes.values()
+    pieces = sum(len(form["pieces"]) for lane in lanes for form in lane.held.values())
+    entries = sum(len(lane.closed) for lane in lanes) + pieces
     with mock.patch.object(states, "PART_BYTES", 1):
         assert max(1, entries) == len(base_of(state))
+
+
+def test_a_window_larger_than_a_message_is_split_and_joined() -> None:
+    window = held("a", *range(50))
+    pieces = [(n, 0, 1, 700, os.urandom(400_000)) for n in range(50)]
+    stored = states.held(msgspec.structs.replace(window, pieces=pieces))
+    state = PartitionState(lanes={"acme": LaneState(held={digest("a"): stored})})
+    parts = base_of(state)
+    assert max(len(value) for _, value in parts) < 2 * states.PART_BYTES
+    assert normal(state).lanes == normal(fold(parts)).lanes
 
 
 @settings(max_examples=40)
