@@ -4,7 +4,8 @@ A record that is not one upload, or an array of uploads, becomes a value of type
 nothing here raises through the loop.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -37,6 +38,9 @@ _MARGIN = 120
 _NO_SESSION = frozenset({b"", rawjson.NULL, b'""'})
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
+
+_LOCATION = b'"location"'
+_ESCAPED_LETTERS = (b"\\u006", b"\\u007")
 
 Events = tuple[list[str], list[bytes], list[int]]
 """Types, sessions, and which events may carry a location."""
@@ -87,13 +91,8 @@ def _types(raw: bytes) -> Events:
 
 
 def _places(raw: bytes) -> Events:
-    events = _PLACES(raw)
-    governed = [
-        i
-        for i, event in enumerate(events)
-        if event.data.location is not ABSENT or event.data.breadcrumbs is not ABSENT
-    ]
-    return [event.event_type for event in events], [], governed
+    events = [(event.event_type, event.data) for event in _PLACES(raw)]
+    return [kind for kind, _ in events], [], _governed(raw, [data for _, data in events])
 
 
 def _full(raw: bytes) -> Events:
@@ -101,12 +100,41 @@ def _full(raw: bytes) -> Events:
     return (
         [kind for kind, _ in events],
         [session_name(data.session_uuid, data.session_id) for _, data in events],
-        [
-            i
-            for i, (_, data) in enumerate(events)
-            if data.location is not ABSENT or data.breadcrumbs is not ABSENT
-        ],
+        _governed(raw, [data for _, data in events]),
     )
+
+
+def _governed(raw: bytes, events: Sequence[_Places | _Names]) -> list[int]:
+    """Return which events may carry a location.
+
+    A key given twice is read as its last, and its first would be forwarded unseen: where the
+    word stands more often than it was found, or may be spelled with escapes, that is looked into.
+    """
+    governed = [
+        i
+        for i, data in enumerate(events)
+        if data.location is not ABSENT or data.breadcrumbs is not ABSENT
+    ]
+    own = sum([data.location is not ABSENT for data in events])
+    if raw.count(_LOCATION) > own or any(escape in raw for escape in _ESCAPED_LETTERS):
+        elements = rawjson.elements(raw)
+        return sorted({*governed, *(i for i, e in enumerate(elements) if _repeats(bytes(e)))})
+    return governed
+
+
+def _repeats(event: bytes) -> bool:
+    """Tell whether any object of an event has a key twice; slow, and hardly ever asked."""
+    found = False
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        nonlocal found
+        found = found or len({key for key, _ in pairs}) < len(pairs)
+
+    try:
+        json.loads(event, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return True
+    return found
 
 
 def _tolerant(raw: bytes) -> Events:
@@ -122,7 +150,7 @@ def _tolerant(raw: bytes) -> Events:
         fields = rawjson.fields(data) if bytes(data)[:1] == b"{" else {}
         uuid, number = fields.get("session_uuid", ABSENT), fields.get("session_id", ABSENT)
         sessions.append(session_name(uuid, number))
-        if "location" in fields or "breadcrumbs" in fields:
+        if "location" in fields or "breadcrumbs" in fields or _repeats(bytes(element)):
             governed.append(i)
     return types, sessions, governed
 

@@ -69,14 +69,13 @@ def _change(upload: Upload, transform: int) -> list[bytes]:
 
 
 def _inside(event: bytes, change: Callable[[_Object], None]) -> bytes:
-    """Return the event with its ``data`` changed; as it is where there is no such object."""
+    """Return the event with its ``data`` changed, if that is an object, and every key once."""
     fields = rawjson.fields(event)
     raw = fields.get("data")
-    if raw is None or not _is_object(raw):
-        return event
-    content = rawjson.fields(raw)
-    change(content)
-    fields["data"] = Raw(rawjson.encode(content))
+    if raw is not None and _is_object(raw):
+        content = rawjson.fields(raw)
+        change(content)
+        fields["data"] = Raw(rawjson.encode(content))
     return rawjson.stored(fields)
 
 
@@ -84,9 +83,13 @@ def _strip(content: _Object) -> None:
     """Drop the event's own location and those of its breadcrumbs, in both their spellings."""
     content.pop(_LOCATION, None)
     crumbs = content.get("breadcrumbs")
-    if crumbs is not None and bytes(crumbs)[:1] == b"[":
+    if crumbs is None:
+        return
+    if bytes(crumbs)[:1] == b"[":
         stripped = [_strip_crumb(crumb) for crumb in rawjson.elements(crumbs)]
         content["breadcrumbs"] = Raw(rawjson.array(stripped))
+    else:
+        content["breadcrumbs"] = _strip_crumb(crumbs)  # one, where a list should be
 
 
 def _strip_crumb(crumb: Raw) -> Raw:
