@@ -123,6 +123,14 @@ class Delivery:
         self.queue.join(batches)
         self.wake()
 
+    def resize(self, capacity: int) -> None:
+        """Keep at most ``capacity`` payload bytes in memory from now on (D1)."""
+        if self.policy.active and capacity != self.queue.capacity:
+            shrinks = capacity < self.queue.capacity
+            self.queue.capacity = capacity
+            if shrinks:
+                self.queue.evict(capacity)
+
     def wake(self) -> None:
         """Start whatever may start now; called after every change that could allow more."""
         if self._held or self.status is LaneStatus.STOPPED:

@@ -96,8 +96,9 @@ class OwnedPartition:
         self._state_start = found.state_start
         self.stopped = start.stopped
         self.position = start.seek
-        self.pipeline = Pipeline(self.partition, self._around.lanes, start.state.read)
-        for lane in self._around.lanes:
+        self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
+        self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
+        for lane in self._lanes:
             self._restore(lane)
         self._plan_base(first=True)
         self.phase = Phase.OPEN
@@ -108,20 +109,8 @@ class OwnedPartition:
 
     def _begin(self, found: journal.Restored) -> opening.Opening:
         rules = {lane.name: lane.keying_rule for lane in self._around.lanes}
-        commit = (found.commit.offset, found.commit.metadata) if found.commit else None
-        seen = opening.Found(
-            commit=commit,
-            records=found.state,
-            state_start=found.state_start,
-            state_end=found.state_end,
-            outbox_start=found.outbox_start,
-            outbox_end=found.outbox_end,
-            first=found.first,
-            input_start=found.input_start,
-            input_end=found.input_end,
-        )
         now = self._around.clock.wall_ms()
-        return opening.begin(seen, self._around.group, self.partition.topic, rules, now)
+        return opening.begin(found, self._around.group, self.partition.topic, rules, now)
 
     def _restore(self, lane: Lane) -> None:
         stored = self._state.lanes[lane.name]
@@ -265,7 +254,7 @@ class OwnedPartition:
             end=self._end,
             ptr=self._state_start if self._state.base_offset is None else self._state.base_offset,
             now_ms=self._around.clock.wall_ms(),
-            views={lane.name: self._view(lane, base=base) for lane in self._around.lanes},
+            views={lane.name: self._view(lane, base=base) for lane in self._lanes},
             closings=self._closings,
             base=base,
         )
@@ -318,7 +307,9 @@ class OwnedPartition:
         fresh: dict[str, list[tuple[Address, Batch]]] = {}
         for address, batch in cursor.addresses(committed.outbox, records):
             fresh.setdefault(batch.lane, []).append((address, batch))
+        capacity = self._around.queue_bytes()  # less for each as more partitions are owned
         for lane, delivery in self.deliveries.items():
+            delivery.resize(capacity)
             delivery.queue.committed(
                 drawn.lanes[lane].cursor if lane in drawn.lanes else delivery.queue.cursor
             )

@@ -183,11 +183,14 @@ class Worker:
         return all(p.phase is Phase.OPEN and p.idle() for p in self.partitions.values())
 
     async def _drain(self) -> None:
-        """Settle every partition, then leave the group; open windows stay in Kafka."""
-        rest = min(5.0, self._life.drain / 4)
+        """Settle every partition, then leave the group; open windows stay in Kafka.
+
+        With Kafka away, closing its clients takes more than 5 s: that much is kept for the end.
+        """
+        rest = min(7.0, self._life.drain / 3)
         try:
             async with asyncio.timeout(self._life.drain - rest):
-                await self._settle(self._life.drain - 2 * rest)
+                await self._settle(max(self._life.drain - 2 * rest, rest / 2))
         except TimeoutError:
             log.warning("drain.unfinished", seconds=self._life.drain)
         await asyncio.gather(*map(self._drop, list(self._keepers)))

@@ -8,35 +8,10 @@ from typing import Protocol
 
 import msgspec
 
+from forwarder.ledger.opening import Commit, Restored
 from forwarder.model import Address, DeadLetter, Partition
 
-
-class Commit(msgspec.Struct, frozen=True):
-    """The group's committed offset of one input partition, and the metadata stored with it."""
-
-    offset: int
-    metadata: str
-
-
-class Restored(msgspec.Struct, frozen=True):
-    """What an opening found; everything in it was read after the former owner was fenced.
-
-    ``commit`` is None if the group has never committed this partition. ``state`` holds the
-    (offset, value) of every committed record in [``ptr``, end). ``state_start``, ``state_end``,
-    ``outbox_start``, ``outbox_end`` are log start and read_committed end. ``first`` is where
-    collecting begins when there is neither commit nor state (``start`` resolved once).
-    ``input_start`` and ``input_end`` are those of the input partition.
-    """
-
-    commit: Commit | None
-    state: Sequence[tuple[int, bytes]]
-    state_start: int
-    state_end: int
-    outbox_start: int
-    outbox_end: int
-    first: int
-    input_start: int
-    input_end: int
+__all__ = ["Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Tick"]
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -12,16 +12,25 @@ from forwarder.ledger.packing import VERSION, is_readable
 from forwarder.ledger.state import LaneState, PartitionState
 
 
-class Found(msgspec.Struct, frozen=True):
-    """What the journal holds of one partition, read after the former owner was fenced.
+class Commit(msgspec.Struct, frozen=True):
+    """The group's committed offset of one input partition, and the metadata stored with it."""
 
-    ``commit`` is (offset, metadata), None if the group has none. ``records`` are the state
-    records from ``ptr`` (or the log start) to the end. ``first`` is where collecting begins
-    when nothing at all is stored.
+    offset: int
+    metadata: str
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What an opening found; everything in it was read after the former owner was fenced.
+
+    ``commit`` is None if the group has never committed this partition. ``state`` holds the
+    (offset, value) of every committed record in [``ptr``, end). ``state_start``, ``state_end``,
+    ``outbox_start``, ``outbox_end`` are log start and read_committed end, ``input_start`` and
+    ``input_end`` those of the input partition. ``first`` is where collecting begins when there
+    is neither commit nor state (``start`` resolved once).
     """
 
-    commit: tuple[int, str] | None
-    records: Sequence[tuple[int, bytes]]
+    commit: Commit | None
+    state: Sequence[tuple[int, bytes]]
     state_start: int
     state_end: int
     outbox_start: int
@@ -40,7 +49,11 @@ class Origin(Enum):
 
 
 class Opening(msgspec.Struct):
-    """What the owner starts with. ``stopped``: lanes whose unsent batches expired, and why."""
+    """What the owner starts with.
+
+    ``stopped``: lanes that cannot go on, and why. ``unfed``: those of them whose input is gone;
+    they are left as stored, like lanes that are not configured.
+    """
 
     state: PartitionState
     origin: Origin
@@ -48,6 +61,7 @@ class Opening(msgspec.Struct):
     new: list[str]
     unknown: list[str]
     stopped: dict[str, RefusedError]
+    unfed: frozenset[str]
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -78,13 +92,15 @@ def mark(text: str) -> Mark | None:
     return Mark(int(content.get("n", 0)), content.get("ptr"))
 
 
-def begin(found: Found, group: str, topic: str, rules: Mapping[str, str], now_ms: int) -> Opening:
+def begin(
+    found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
+) -> Opening:
     """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
 
     ``rules`` names the configured lanes and the keying rule of each.
     """
-    marked = mark(found.commit[1]) if found.commit else None
-    state = states.fold(found.records, group, topic)
+    marked = mark(found.commit.metadata) if found.commit else None
+    state = states.fold(found.state, group, topic)
     if found.commit and marked and marked.ptr is not None:
         _check_state(found, marked, state)
     origin = _settle_origin(found, marked, state)
@@ -99,12 +115,16 @@ def begin(found: Found, group: str, topic: str, rules: Mapping[str, str], now_ms
     new = [name for name in rules if name not in state.lanes]
     for name, rule in rules.items():
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
-    seek = min((state.lanes[name].need[0] for name in rules), default=state.read)
+    needs = {name: state.lanes[name].need[0] for name in rules}
+    unfed = _unfed(found, needs)
+    fed = [need for name, need in needs.items() if name not in unfed]
+    seek = min(fed or needs.values(), default=state.read)
     _check_input(found, seek, max(seek, state.read))
-    return Opening(state, origin, seek, new, unknown, _expired(found, state, rules))
+    stopped = _expired(found, state, rules) | unfed
+    return Opening(state, origin, seek, new, unknown, stopped, frozenset(unfed))
 
 
-def _check_state(found: Found, marked: Mark, state: PartitionState) -> None:
+def _check_state(found: Restored, marked: Mark, state: PartitionState) -> None:
     ptr = marked.ptr or 0
     if ptr < found.state_start:
         what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
@@ -117,9 +137,9 @@ def _check_state(found: Found, marked: Mark, state: PartitionState) -> None:
     raise RefusedError(what, states.LOST)
 
 
-def _settle_origin(found: Found, marked: Mark | None, state: PartitionState) -> Origin:
-    if found.commit and (marked is None or (marked.ptr is None and not found.records)):
-        _move(state, found.commit[0])
+def _settle_origin(found: Restored, marked: Mark | None, state: PartitionState) -> Origin:
+    if found.commit and (marked is None or (marked.ptr is None and not found.state)):
+        _move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:
         _move(state, found.first)
@@ -152,17 +172,26 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
         state.unwritten.add(name)
 
 
-def _check_input(found: Found, seek: int, read: int) -> None:
+def _unfed(found: Restored, needs: Mapping[str, int]) -> dict[str, RefusedError]:
+    """Return the lanes whose input is gone, unless it is gone for all of them."""
+    lost = {name: need for name, need in needs.items() if need < found.input_start}
+    if len(lost) == len(needs):
+        return {}
+    return {name: _deleted(found, need) for name, need in lost.items()}
+
+
+def _deleted(found: Restored, need: int) -> RefusedError:
+    return RefusedError(
+        f"records {need} to {found.input_start - 1} of the input were deleted before they were "
+        "collected",
+        "the topic's retention is shorter than the worker was away; set the group's offset "
+        f"to {found.input_start} or later with Kafka's own tools to go on without them",
+    )
+
+
+def _check_input(found: Restored, seek: int, read: int) -> None:
     if seek < found.input_start:
-        what = (
-            f"records {seek} to {found.input_start - 1} of the input were deleted before they "
-            "were collected"
-        )
-        raise RefusedError(
-            what,
-            "the topic's retention is shorter than the worker was away; set the group's offset "
-            f"to {found.input_start} or later with Kafka's own tools to go on without them",
-        )
+        raise _deleted(found, seek)
     if read > found.input_end:
         # Also where the replay still finds its records: others would come under offsets of old.
         what = f"the input ends at offset {found.input_end}, but was read up to {read} before"
@@ -174,7 +203,7 @@ def _check_input(found: Found, seek: int, read: int) -> None:
 
 
 def _expired(
-    found: Found, state: PartitionState, rules: Mapping[str, str]
+    found: Restored, state: PartitionState, rules: Mapping[str, str]
 ) -> dict[str, RefusedError]:
     stopped = {}
     for name in rules:

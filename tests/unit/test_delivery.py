@@ -396,6 +396,20 @@ async def test_a_queue_cut_during_a_read_back_loses_nothing() -> None:
 
 
 @virtually
+async def test_less_memory_is_kept_to_at_once_and_loses_nothing() -> None:
+    lane = Lane(capacity=200)
+    lane.owner.allowed = False
+    lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
+    lane.delivery.resize(70)
+    assert (60, 2) == (lane.delivery.queue.waiting_bytes, lane.delivery.queue.unread)
+    lane.delivery.resize(200)
+    lane.owner.allowed = True
+    lane.delivery.wake()
+    await lane.until_idle()
+    assert ["0", "1", "2", "3"] == sorted(lane.landed())
+
+
+@virtually
 async def test_a_read_that_fails_ends_the_opening() -> None:
     lane = Lane(stored=[devices(1)])
     lane.owner.breaks = JournalError("the broker is away")

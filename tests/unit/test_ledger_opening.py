@@ -8,7 +8,7 @@ import pytest
 from forwarder.errors import RefusedError
 from forwarder.ledger import opening
 from forwarder.ledger import state as states
-from forwarder.ledger.opening import Found, Opening, Origin
+from forwarder.ledger.opening import Commit, Opening, Origin, Restored
 from forwarder.ledger.state import Head, LaneState, PartitionState
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
@@ -40,14 +40,14 @@ def kept() -> LaneState:
 
 
 def found(
-    state: PartitionState | None = None,
+    lanes: PartitionState | None = None,
     commit: tuple[int, str] | None = (15, '{"v":1,"n":3,"ptr":30}'),
     **changes: object,
-) -> Found:
+) -> Restored:
     """Return what a journal holds whose newest base lies at offset 30."""
-    usual = Found(
-        commit=commit,
-        records=[(30, base(state))] if state else [],
+    usual = Restored(
+        commit=Commit(*commit) if commit else None,
+        state=[(30, base(lanes))] if lanes else [],
         state_start=30,
         state_end=32,
         outbox_start=0,
@@ -59,7 +59,7 @@ def found(
     return msgspec.structs.replace(usual, **changes)
 
 
-def begin(what: Found, rules: Mapping[str, str] = RULES) -> Opening:
+def begin(what: Restored, rules: Mapping[str, str] = RULES) -> Opening:
     return opening.begin(what, GROUP, TOPIC, rules, 99)
 
 
@@ -77,7 +77,7 @@ class TestFirstStart:
         assert expected == lane
 
     def test_an_added_partition_begins_at_the_commit_stored_for_it(self) -> None:
-        added = msgspec.structs.replace(NOTHING, commit=(7, '{"v":1,"start":"earliest"}'))
+        added = msgspec.structs.replace(NOTHING, commit=Commit(7, '{"v":1,"start":"earliest"}'))
         start = begin(added)
         assert (Origin.FIRST_START, 7) == (start.origin, start.seek)
 
@@ -171,10 +171,10 @@ class TestRefusals:
             (found(stored(), input_end=19), "input ends at offset 19, but was read up to 20"),
             (found(stored(), (15, '{"v":2,"n":3}')), "format version 2"),
             (found(stored(), (15, '{"v":[],"n":3}')), r"format version \[\]"),
-            (found(None, records=[(30, delta(4, 1))]), "is no base"),
+            (found(None, state=[(30, delta(4, 1))]), "is no base"),
         ],
     )
-    def test_what_contradicts_itself_is_refused(self, what: Found, why: str) -> None:
+    def test_what_contradicts_itself_is_refused(self, what: Restored, why: str) -> None:
         with pytest.raises(RefusedError, match=why):
             begin(what)
 
@@ -186,6 +186,19 @@ class TestRefusals:
     def test_the_place_of_an_unknown_lane_in_the_input_may_be_gone(self) -> None:
         gone = lane_state((4, 0), 10)
         assert 15 == begin(found(stored(acme=kept(), gone=gone), input_start=10)).seek
+
+    def test_a_lane_whose_input_is_gone_stops_alone(self) -> None:
+        gone = lane_state((4, 0), 10)
+        rules = {**RULES, "gone": "device-1"}
+        start = begin(found(stored(acme=kept(), gone=gone), input_start=10), rules)
+        assert (15, ["gone"], ["gone"]) == (start.seek, [*start.unfed], [*start.stopped])
+        assert "records 4 to 9 of the input were deleted" in start.stopped["gone"].what
+
+    def test_a_partition_whose_input_is_gone_for_every_lane_is_refused(self) -> None:
+        rules = {**RULES, "gone": "device-1"}
+        what = found(stored(acme=kept(), gone=lane_state((4, 0), 10)), input_start=16)
+        with pytest.raises(RefusedError, match="records 4 to 15 of the input were deleted"):
+            begin(what, rules)
 
     def test_an_outbox_may_have_grown_beyond_what_the_state_knew(self) -> None:
         assert 15 == begin(found(stored(), outbox_end=99)).seek
@@ -219,7 +232,7 @@ def test_an_opening_twice_finds_the_same() -> None:
 
 def test_deltas_after_the_base_count() -> None:
     records = [(30, base(stored())), (31, delta(4, 25))]
-    state = begin(found(stored(), records=records)).state
+    state = begin(found(stored(), state=records)).state
     assert (4, 25) == (state.n, state.read)
 
 

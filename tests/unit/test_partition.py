@@ -502,6 +502,30 @@ async def test_a_fenced_worker_does_not_report_what_it_read_as_a_loss() -> None:
 
 
 @virtually
+async def test_a_lane_whose_input_is_gone_stops_and_is_left_as_it_was() -> None:
+    world = await opened([*BATCH, connection("beta")])
+    world.feed("d1", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await world.crash()
+    await world.open([connection("beta")])
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    await world.crash()
+    world.journals.input_start = 1
+    await world.open([*BATCH, connection("beta")])
+    assert (["acme"], ["beta"]) == (list(world.owner.stopped), list(world.owner.deliveries))
+    world.feed("d1", [EVENT])
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    assert 2 == len(world.oracle.landed["beta"])
+    assert ((0, 0), 0) == (world.oracle.state.lanes["acme"].need, world.owner.watermark())
+    await world.close()
+
+
+@virtually
 async def test_a_lane_whose_batches_expired_stops_and_the_others_go_on() -> None:
     world = await opened([*SINGLE, *BATCH])
     world.moods |= {"solo": "down", "acme": "down"}
