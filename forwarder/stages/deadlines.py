@@ -5,6 +5,7 @@ on when its bucket comes up; one whose deadline moved forward is put into the ea
 """
 
 import heapq
+from collections import deque
 
 from forwarder.stages.shapes import Window
 
@@ -18,7 +19,7 @@ class _Bucket:
 
     def __init__(self, earliest: int) -> None:
         self.earliest = earliest
-        self.windows: list[Window] = []
+        self.windows: deque[Window] = deque()
 
 
 class Deadlines:
@@ -58,14 +59,28 @@ class Deadlines:
         return due
 
     def _take(self, due: list[Window], now: int, limit: int | None) -> None:
-        """Empty the first bucket; what is not due yet, or one too many, is put again."""
-        second = heapq.heappop(self._seconds)
+        """Take what is due from the first bucket, and the bucket away once all was looked at.
+
+        Where there are enough, the rest stays as it lies: a million windows of one second, taken
+        in slices, are each looked at twice at most.
+        """
+        second = self._seconds[0]
+        windows = self._buckets[second].windows
         later: list[Window] = []
-        for window in self._buckets.pop(second).windows:
+        while windows:
+            if limit is not None and len(due) >= limit:
+                windows.extend(later)
+                return
+            window = windows.popleft()
             if window.closed or window.slot != second:
                 continue
-            window.slot = -1
-            full = limit is not None and len(due) >= limit
-            (later if full or window.deadline > now else due).append(window)
+            if window.deadline <= now:
+                window.slot = -1
+                due.append(window)
+            else:
+                later.append(window)
+        heapq.heappop(self._seconds)
+        del self._buckets[second]
         for window in later:
+            window.slot = -1
             self.put(window)

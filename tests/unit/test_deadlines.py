@@ -1,5 +1,6 @@
 """Windows come up at their deadline, whatever happened to it before."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,3 +72,13 @@ def test_without_a_limit_all_that_is_due_comes_at_once_in_order_of_seconds() -> 
         deadlines.put(one)
     assert [0, 1500, 1200, 3000] == [one.deadline for one in deadlines.due(3000)]
     assert 9000 == deadlines.next()
+
+
+def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines = Deadlines()
+    for _ in range(100):
+        deadlines.put(window(1500))
+    again: list[Window] = []
+    monkeypatch.setattr(Deadlines, "put", lambda _, one: again.append(one))
+    assert [2] * 50 == [len(deadlines.due(1500, 2)) for _ in range(50)]
+    assert ([], None) == (again, deadlines.next())
