@@ -452,3 +452,30 @@ class World:
         """Return the event numbers of every committed batch of a lane, in outbox order."""
         found: Mapping[Address, Batch] = self.oracle.batches.get(lane, {})
         return [numbers(found[address].payload) for address in sorted(found)]
+
+
+SINGLE = [connection("solo", send_as_batch=False)]
+BATCH = [connection("acme")]
+SESSION = [connection("acme", wait_for_complete_batch=True)]
+EVENT = ("custom_event", "s1")
+
+
+async def opened(connections: list[Connection] | None = None) -> World:
+    """Return a world whose owner has stored its first base."""
+    world = World()
+    await world.open(connections or SINGLE)
+    await world.owner.tick()
+    return world
+
+
+async def reopened(world: World, connections: list[Connection]) -> None:
+    await world.crash()
+    await world.open(connections)
+
+
+async def finished(world: World) -> None:
+    """Read everything, close every window, deliver it all."""
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    await world.close()

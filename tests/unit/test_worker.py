@@ -1,133 +1,19 @@
 """A whole worker over a source fed by hand and journals in memory, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable
 
 import pytest
 
 from forwarder import testing
-from forwarder.connection import Connection
 from forwarder.errors import ForwarderError, JournalError
-from forwarder.journal.base import Committed, Restored, Tick
-from forwarder.journal.memory import MemoryJournal, MemoryJournals
-from forwarder.ledger import outbox
 from forwarder.ledger import state as states
-from forwarder.model import Partition
 from forwarder.ops.health import Health
 from forwarder.partition import OwnedPartition
-from forwarder.pipeline import compile_lane
-from forwarder.surroundings import Pacing, Surroundings
-from forwarder.worker import SILENCE, Life, Worker
+from forwarder.worker import SILENCE
 from tests.batches import GROUP, TOPIC
-from tests.world import START_MS, connection, numbers, upload, virtually
-
-P0 = Partition(TOPIC, 0)
-P1 = Partition(TOPIC, 1)
-SINGLE = [connection("solo", send_as_batch=False)]
-BATCH = [connection("acme")]
-
-
-class Journal(MemoryJournal):
-    """A journal that fails as told."""
-
-    def __init__(self, journals: "Journals", partition: Partition) -> None:
-        super().__init__(journals, partition)
-        self._told = journals
-        self._where = partition
-
-    async def open(self) -> Restored:
-        self._told.opened.append(self._where)
-        if self._told.open_failures:
-            raise self._told.open_failures.pop(0)
-        return await super().open()
-
-    async def commit(self, tick: Tick) -> Committed:
-        await asyncio.sleep(0.02)
-        if self._told.commit_failures:
-            raise self._told.commit_failures.pop(0)
-        return await super().commit(tick)
-
-
-class Journals(MemoryJournals):
-    """Journals whose next openings and commits fail as told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opened: list[Partition] = []
-        self.open_failures: list[Exception] = []
-        self.commit_failures: list[Exception] = []
-
-    def journal(self, partition: Partition) -> MemoryJournal:
-        return Journal(self, partition)
-
-
-class Scene:
-    """A worker and everything around it; ``async with`` runs it."""
-
-    def __init__(
-        self,
-        connections: Sequence[Connection] = SINGLE,
-        *,
-        drain: float = 20.0,
-        clocked: bool = True,
-    ) -> None:
-        self.source = testing.HandFedSource()
-        self.journals = Journals()
-        self.sink = testing.ScriptedSink()
-        self.notes = testing.Notes()
-        self.clock = testing.LoopClock(START_MS)
-        self.has_room = True
-        self.fed = 0
-        lanes = [compile_lane(c) for c in connections]
-        around = Surroundings(
-            group=GROUP,
-            lanes=lanes,
-            sinks={lane.name: self.sink for lane in lanes},
-            journals=self.journals,
-            clock=self.clock,
-            reporter=self.notes,
-            random=lambda: 0.5,
-            pacing=Pacing(tick=1.0, base_interval=600.0),
-            queue_bytes=lambda: 10_000,
-            closed_bytes=lambda: 1 << 20,
-            owned=lambda: 1,
-        )
-        life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
-        self.worker = Worker(self.source, around, life, self.notes)
-
-    async def __aenter__(self) -> Self:
-        self.running = asyncio.create_task(self.worker.run())
-        await asyncio.sleep(0.01)
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.worker.stop()
-        finished = await asyncio.gather(self.running, return_exceptions=True)
-        if kind is None and isinstance(finished[0], BaseException):
-            raise finished[0]
-
-    def feed(self, partition: Partition = P0, device: str = "d1") -> int:
-        """Append an upload of one event; return its number."""
-        number, self.fed = self.fed, self.fed + 1
-        value = upload(device, (number, "custom_event", "s1"))
-        self.source.feed(partition, value, self.clock.wall_ms())
-        return number
-
-    def landed(self) -> list[int]:
-        """Return the numbers of the events that were delivered, in order."""
-        return [n for batch in self.sink.landed for n in numbers(batch.payload)]
-
-    def committed(self) -> list[int]:
-        """Return the numbers of the events in all outboxes, sorted."""
-        found: list[int] = []
-        for log in self.journals.logs.values():
-            for offset, (_, value) in log.outbox.items():
-                found += [n for _, b in outbox.decode(offset, value) for n in numbers(b.payload)]
-        return sorted(found)
-
-    def phases(self) -> dict[Partition, str]:
-        return self.notes.phases
+from tests.membership import BATCH, P0, P1, SINGLE, Scene
+from tests.world import numbers, virtually
 
 
 @virtually
@@ -478,7 +364,7 @@ def test_a_quiet_consumer_is_not_a_silent_one(change: Callable[[Scene], None]) -
 def test_a_partition_opened_anew_is_not_given_records_of_a_poll_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failed: set[Partition] = set()
+    failed: list[str] = []
 
     async def story() -> None:
         async with Scene(BATCH) as scene:
@@ -489,7 +375,7 @@ def test_a_partition_opened_anew_is_not_given_records_of_a_poll_before(
             async def slow(busy: OwnedPartition) -> None:
                 for partition, owned in scene.worker.partitions.items():
                     if partition != busy.partition and not failed:
-                        failed.add(partition)
+                        failed.append(str(partition))
                         owned.journal_failed(JournalError("no answer"))
                 await asyncio.sleep(5)
 
