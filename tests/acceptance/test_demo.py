@@ -29,8 +29,10 @@ def temporary(tmp_path: Path) -> Path:
 
 
 def start(temporary: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the demo as a shell does in its background, with SIGINT ignored: the harder case."""
+    demo = [sys.executable, "-u", "-m", "tests.demo", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "tests.demo", *arguments],
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *demo],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
