@@ -70,11 +70,6 @@ class Spot:
         return self.node.tag == _TAG + "null" and isinstance(self.node, yaml.ScalarNode)
 
     @property
-    def is_mapping(self) -> bool:
-        """Tell whether this holds keys."""
-        return isinstance(self.node, yaml.MappingNode)
-
-    @property
     def is_scalar(self) -> bool:
         """Tell whether this is a single value."""
         return isinstance(self.node, yaml.ScalarNode)
