@@ -3,7 +3,7 @@
 Numbers such as O1 or K4 are the steps of docs/protocol.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,7 +11,10 @@ import msgspec
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.model import Address, DeadLetter, Partition
 
-__all__ = ["Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Tick"]
+__all__ = ["Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Take", "Tick"]
+
+Take = Callable[[int, bytes], None]
+"""Gets one stored state record, its offset and its value; what it raises ends the reading."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -51,11 +54,16 @@ class Journal(Protocol):
     discards it, drops its memory and asks the factory for a new one.
     """
 
-    async def open(self) -> Restored:
-        """Fence the former owner, then read commit and state (O1 to O3).
+    async def open(self, take: Take | None = None) -> Restored:
+        """Fence the former owner, then read commit, state and the logs' bounds (O1 to O3, O6).
+
+        ``take`` is called with every committed state record from ``ptr`` on, in order, once
+        each, the loop let go round in between; never with all of them in memory. What it raises
+        comes out of ``open`` and leaves the journal usable. Whatever the result says of the
+        outbox and the input was asked after the last record was taken (O6).
 
         A commit whose ``ptr`` lies below the state's log start is fetched once more: a later
-        owner may have cut the log meanwhile.
+        owner may have cut the log meanwhile. Without ``take`` the records stand in the result.
         """
 
     async def commit(self, tick: Tick) -> Committed:
@@ -73,6 +81,13 @@ class Journal(Protocol):
         Stops after about ``max_bytes`` of values but returns at least one record if there is
         one. The second result is where to go on; ``(end, 0)`` once all below ``end`` was seen.
         Records are whole: the first may begin below ``start``. Raises JournalError.
+        """
+
+    async def cut(self, below: int) -> None:
+        """Give up the state records below an offset, a former ``ptr`` (DeleteRecords).
+
+        May run beside ``commit`` and ``read``. A cut that Kafka refuses changes nothing and is
+        noted once, with the right to grant; raises JournalError if Kafka does not answer.
         """
 
     async def prove(self) -> None:

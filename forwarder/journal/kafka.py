@@ -5,24 +5,27 @@ Numbers such as O1 or K4 are the steps of docs/protocol.md.
 
 import asyncio
 import json
-import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from forwarder.config.settings import Configuration, Start, outbox_topic, state_topic
+import structlog
+
+from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
 from forwarder.errors import StartupError
 from forwarder.journal import kafka_letters, kafka_topics
-from forwarder.journal.base import Commit, Committed, Restored, Tick
+from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_topics import Mark, Need
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
 from forwarder.model import Address, Partition
 
+log = structlog.get_logger()
+
 VISIBLE_SECONDS = 15.0
 """How long new topics and partitions may take to show up with a leader."""
 
 _AGAIN_SECONDS = 0.1
-_EVERYTHING = sys.maxsize
 FIRST_START = '{"v":1,"start":"latest"}'
 """The metadata of a commit that only says where a new group begins; there is no state yet."""
 
@@ -35,6 +38,30 @@ class Letters:
         self.topic = topic
         self.limit = kafka_topics.BROKER_MESSAGE_BYTES
         self.partitions = 1
+
+
+class Notes:
+    """Says once what an operator should know and need not act upon at once."""
+
+    def __init__(self) -> None:
+        """Have said nothing yet."""
+        self._said: set[str] = set()
+
+    def once(self, note: str) -> None:
+        """Log a note unless it was logged before."""
+        if note not in self._said:
+            self._said.add(note)
+            log.warning("kafka.note", note=note)
+
+
+class Shared(NamedTuple):
+    """What all journals of a worker have in common."""
+
+    kafka: Kafka
+    client_id: str
+    cluster: Cluster
+    letters: Letters
+    notes: Notes
 
 
 class KafkaJournals:
@@ -51,6 +78,7 @@ class KafkaJournals:
         self._settings = settings
         self._client_id = client_id
         self._letters = Letters(settings.kafka.dead_letter_topic)
+        self._shared = Shared(settings.kafka, client_id, self.cluster, self._letters, Notes())
         self._ready: dict[str, int] = {}
         self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
@@ -87,7 +115,7 @@ class KafkaJournals:
 
     def journal(self, partition: Partition) -> "KafkaJournal":
         """Return a journal for one opening."""
-        return KafkaJournal(self._settings, self._client_id, self.cluster, self._letters, partition)
+        return KafkaJournal(self._shared, partition)
 
     async def close(self) -> None:
         """Release the connections the journals share."""
@@ -189,29 +217,23 @@ class KafkaJournals:
 class KafkaJournal:
     """The journal of one partition for one opening."""
 
-    def __init__(
-        self,
-        settings: Configuration,
-        client_id: str,
-        cluster: Cluster,
-        letters: Letters,
-        partition: Partition,
-    ) -> None:
+    def __init__(self, shared: Shared, partition: Partition) -> None:
         """Own nothing until :meth:`open`."""
-        group = settings.kafka.group_id
+        kafka, client_id = shared.kafka, shared.client_id
+        group = kafka.group_id
         self._partition = partition
         self._group = group
         self._outbox = Partition(outbox_topic(group, partition.topic), partition.number)
         self._state = Partition(state_topic(group, partition.topic), partition.number)
-        self._cluster = cluster
-        self._letters = letters
-        self._writer = Writer(
-            settings.kafka, client_id, f"{group}/{partition}", min(BATCH_BYTES, letters.limit)
-        )
+        self._cluster = shared.cluster
+        self._letters = shared.letters
+        self._notes = shared.notes
+        batch_bytes = min(BATCH_BYTES, shared.letters.limit)
+        self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
         stored = [(p.topic, p.number) for p in (self._outbox, self._state)]
-        self._reader = Reader(settings.kafka, client_id, stored)
+        self._reader = Reader(kafka, client_id, stored)
 
-    async def open(self) -> Restored:
+    async def open(self, take: Take | None = None) -> Restored:
         """Fence the former owner, then read commit and state (O1 to O3)."""
         await self._writer.start()
         commit = await self._commit()
@@ -219,7 +241,8 @@ class KafkaJournal:
         state, source = bounds[self._state], bounds[self._partition]
         if commit is not None and (ptr := _ptr(commit)) is not None and ptr < state.start:
             commit = await self._commit()
-        records = await self._read_state(commit, state)
+        records: list[tuple[int, bytes]] = []
+        await self._read_state(commit, state, take or (lambda *record: records.append(record)))
         # O6: asked after the state was read, so that it cannot lie below what the state knows.
         outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
         return Restored(
@@ -256,6 +279,15 @@ class KafkaJournal:
         records, go_on = await self._reader.read(where, start[0], end, max_bytes, lane.encode())
         return records, (go_on, 0)
 
+    async def cut(self, below: int) -> None:
+        """Give up the state records below an offset."""
+        refused = await self._cluster.cut(self._state, below)
+        if refused is not None:
+            self._notes.once(
+                f"state topic {self._state.topic} keeps its history and grows, for records cannot "
+                f"be deleted from it ({refused}): grant Delete on it to this principal"
+            )
+
     async def prove(self) -> None:
         """Raise FencedError unless this owner could still commit; stores nothing."""
         await self._writer.prove(self._state.topic, self._state.number)
@@ -267,14 +299,12 @@ class KafkaJournal:
     async def _commit(self) -> Commit | None:
         return (await self._cluster.committed(self._group, [self._partition]))[self._partition]
 
-    async def _read_state(self, commit: Commit | None, state: Bounds) -> list[tuple[int, bytes]]:
+    async def _read_state(self, commit: Commit | None, state: Bounds, take: Take) -> None:
         ptr = _ptr(commit) if commit is not None else None
         start = state.start if ptr is None else max(ptr, state.start)
-        if start >= state.end:
-            return []
-        where = (self._state.topic, self._state.number)
-        records, _ = await self._reader.read(where, start, state.end, _EVERYTHING, None)
-        return records
+        if start < state.end:
+            where = (self._state.topic, self._state.number)
+            await self._reader.hand_over(where, start, state.end, take)
 
     def _dead_letters(self, tick: Tick) -> list[Outgoing]:
         letters = self._letters

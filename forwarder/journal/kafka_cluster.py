@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import (
@@ -179,6 +179,22 @@ class Cluster:
             return []
 
         refused = await self._ask(f"partitions of {topic}", ask)
+        return refused[0] if refused else None
+
+    async def cut(self, partition: Partition, below: int) -> str | None:
+        """Delete a partition's records below an offset; return why that was refused."""
+        wanted = {TopicPartition(partition.topic, partition.number): RecordsToDelete(below)}
+
+        async def ask() -> list[str]:
+            try:
+                await self._admin.delete_records(wanted)
+            except KafkaError as error:
+                if _passing(error):
+                    raise
+                return [kafka_client.describe(error)]
+            return []
+
+        refused = await self._ask(f"{partition} to be cut", ask)
         return refused[0] if refused else None
 
     async def denied(self, group: str, transactional_id: str) -> set[str]:

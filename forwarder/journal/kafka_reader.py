@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -10,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
+from forwarder.journal.base import Take
 
 START_SECONDS = 15.0
 STALL_SECONDS = 15.0
@@ -44,24 +46,45 @@ class Reader:
         at least if there is one below ``end``; ``end`` once all was seen. Raises JournalError.
         """
         partition = TopicPartition(*where)
-        async with self._one_at_a_time:
-            try:
-                await self._begin(partition, start)
-                taken, go_on = await self._take(partition, end, max_bytes, key)
-            except kafka_client.FAILURES as error:
-                self._next.pop(partition, None)
-                text = f"{where[0]}/{where[1]} cannot be read: {kafka_client.describe(error)}"
-                raise JournalError(text) from error
-            finally:
-                self._rest(partition)
+        async with self._reading(partition, start):
+            taken, go_on = await self._take(partition, end, max_bytes, key)
             self._next[partition] = go_on
             return taken, go_on
+
+    async def hand_over(self, where: tuple[str, int], start: int, end: int, take: Take) -> None:
+        """Give every record in [``start``, ``end``) to ``take``, the loop let go round each time.
+
+        No more than one fetch is in memory. Raises JournalError, and what ``take`` raises.
+        """
+        partition = TopicPartition(*where)
+        async with self._reading(partition, start):
+            ahead = self._ahead[partition]
+            while ahead or await self._fetch(partition, end):
+                record = ahead.popleft()
+                if record.offset >= end:
+                    break
+                take(record.offset, record.value)
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Give the connection up within seconds; raises nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await kafka_client.close_consumer(consumer)
+
+    @asynccontextmanager
+    async def _reading(self, partition: TopicPartition, start: int) -> AsyncIterator[None]:
+        """Let one stretch at a time be read; a failure of the client becomes a JournalError."""
+        async with self._one_at_a_time:
+            try:
+                await self._begin(partition, start)
+                yield
+            except kafka_client.FAILURES as error:
+                where = f"{partition.topic}/{partition.partition}"
+                text = f"{where} cannot be read: {kafka_client.describe(error)}"
+                raise JournalError(text) from error
+            finally:
+                self._rest(partition)
 
     async def _begin(self, partition: TopicPartition, start: int) -> None:
         if self._consumer is None:

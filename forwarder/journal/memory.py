@@ -4,13 +4,14 @@ It keeps the promises of :mod:`forwarder.journal.base` within one process: openi
 other, a tick is visible as a whole or not at all. Nothing survives the process.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal.base import Commit, Committed, Restored, Tick
+from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.model import Address, DeadLetter, Partition
 
 DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], None]
@@ -30,6 +31,12 @@ class Log(msgspec.Struct):
     commit: Commit | None = None
     dead_letters: list[DeadLetter] = msgspec.field(default_factory=list)
     epoch: int = 0
+
+    def cut(self, below: int) -> None:
+        """Give up the state records below an offset."""
+        for offset in range(self.state_start, min(below, self.state_end)):
+            self.state.pop(offset, None)
+        self.state_start = max(self.state_start, min(below, self.state_end))
 
 
 class MemoryJournals:
@@ -88,16 +95,21 @@ class MemoryJournal:
         self._log = journals.log(partition)
         self._epoch: int | None = None
 
-    async def open(self) -> Restored:
+    async def open(self, take: Take | None = None) -> Restored:
         """Fence the former opening and read everything (O1 to O3)."""
         log = self._log
         log.epoch += 1
         self._epoch = log.epoch
         ptr = _ptr(log.commit.metadata) if log.commit else None
         since = log.state_start if ptr is None else ptr
+        commit, records = log.commit, [r for r in log.state.items() if r[0] >= since]
+        if take is not None:
+            for offset, value in records:
+                take(offset, value)
+                await asyncio.sleep(0)
         return Restored(
-            commit=log.commit,
-            state=[(offset, value) for offset, value in log.state.items() if offset >= since],
+            commit=commit,
+            state=() if take else records,
             state_start=log.state_start,
             state_end=log.state_end,
             outbox_start=log.outbox_start,
@@ -148,6 +160,10 @@ class MemoryJournal:
             size += len(value)
         return found, (end, 0)
 
+    async def cut(self, below: int) -> None:
+        """Give up the state records below an offset."""
+        self._log.cut(below)
+
     async def prove(self) -> None:
         """Raise FencedError if another opening came after this one."""
         self._check()
@@ -168,10 +184,7 @@ class MemoryJournal:
             _, value = log.outbox.pop(offset, ("", b""))
             log.outbox_bytes -= len(value)
         log.outbox_start = max(log.outbox_start, floor)
-        ptr = _ptr(tick.metadata) or 0
-        for offset in range(log.state_start, ptr):
-            log.state.pop(offset, None)
-        log.state_start = max(log.state_start, ptr)
+        log.cut(_ptr(tick.metadata) or 0)
 
 
 def _ptr(metadata: str) -> int | None:

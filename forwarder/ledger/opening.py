@@ -19,18 +19,19 @@ class Commit(msgspec.Struct, frozen=True):
     metadata: str
 
 
-class Restored(msgspec.Struct, frozen=True):
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What an opening found; everything in it was read after the former owner was fenced.
 
     ``commit`` is None if the group has never committed this partition. ``state`` holds the
-    (offset, value) of every committed record in [``ptr``, end). ``state_start``, ``state_end``,
+    (offset, value) of every committed record in [``ptr``, end), unless they were taken one by
+    one. ``state_start``, ``state_end``,
     ``outbox_start``, ``outbox_end`` are log start and read_committed end, ``input_start`` and
     ``input_end`` those of the input partition. ``first`` is where collecting begins when there
     is neither commit nor state (``start`` resolved once).
     """
 
     commit: Commit | None
-    state: Sequence[tuple[int, bytes]]
+    state: Sequence[tuple[int, bytes]] = ()
     state_start: int
     state_end: int
     outbox_start: int

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from forwarder.errors import FencedError
+from forwarder.errors import FencedError, RefusedError
 from forwarder.journal.base import Entry, Journal, Journals, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
@@ -335,6 +335,80 @@ async def test_a_tick_may_be_large(given: Given, opened: Openings) -> None:
     restored = await second.open()
     await second.close()
     assert [base] == [value for _, value in restored.state]
+
+
+async def test_an_opening_hands_the_state_over_record_by_record(
+    given: Given, opened: Openings
+) -> None:
+    first = await opened()
+    base = await first.commit(tick(1, state=[b"base", b"more"]))
+    await first.commit(tick(2, state=[b"delta"], ptr=base.state[0]))
+    second, taken = given.journals.journal(given.partition), []
+    restored = await second.open(lambda *record: taken.append(record))
+    await second.close()
+    assert [b"base", b"more", b"delta"] == [value for _, value in taken]
+    assert list(base.state) == [offset for offset, _ in taken[:2]]
+    assert list(restored.state) == []
+
+
+async def test_a_refused_record_ends_the_opening_and_the_owner_can_prove_itself(
+    given: Given, opened: Openings
+) -> None:
+    first = await opened()
+    await first.commit(tick(1, state=[b"one", b"two"]))
+    second, taken = given.journals.journal(given.partition), []
+
+    def take(offset: int, value: bytes) -> None:  # noqa: ARG001
+        taken.append(value)
+        what = "unreadable"
+        raise RefusedError(what, "leave it")
+
+    with pytest.raises(RefusedError, match="unreadable"):
+        await second.open(take)
+    await second.prove()
+    with pytest.raises(FencedError):
+        await first.prove()
+    await second.close()
+    assert taken == [b"one"]
+
+
+async def test_a_cut_gives_up_what_lies_below_it(given: Given, opened: Openings) -> None:
+    journal = await opened()
+    await journal.commit(tick(1, state=[b"old base"]))
+    base = await journal.commit(tick(2, state=[b"base", b"more"]))
+    await journal.commit(tick(3, state=[b"delta"], ptr=base.state[0]))
+    await journal.cut(base.state[0])
+    await journal.cut(base.state[0])
+    second = given.journals.journal(given.partition)
+    restored = await second.open()
+    await second.close()
+    assert base.state[0] == restored.state_start
+    assert [b"base", b"more", b"delta"] == [value for _, value in restored.state]
+
+
+async def test_a_cut_above_the_end_gives_nothing_up_that_is_still_to_come(
+    given: Given, opened: Openings
+) -> None:
+    journal = await opened()
+    await journal.commit(tick(1, state=[b"base"]))
+    await journal.cut(1000)
+    later = await journal.commit(tick(2, state=[b"later"]))
+    second = given.journals.journal(given.partition)
+    restored = await second.open()
+    await second.close()
+    assert later.state[0] >= restored.state_start
+    assert b"later" in [value for _, value in restored.state]
+
+
+async def test_ticks_are_committed_beside_a_cut(given: Given, opened: Openings) -> None:
+    journal = await opened()
+    first = await journal.commit(tick(1, state=[b"base"]))
+    commits = [journal.commit(tick(2, state=[b"delta"])), journal.cut(first.state[0] + 1)]
+    await asyncio.gather(*commits)
+    second = given.journals.journal(given.partition)
+    restored = await second.open()
+    await second.close()
+    assert [b"delta"] == [value for _, value in restored.state]
 
 
 async def test_closing_raises_nothing_and_may_be_repeated(given: Given, opened: Openings) -> None:
