@@ -12,10 +12,11 @@ from forwarder.stages import transform
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.lane import Lane, Share
 from forwarder.stages.route import Router
+from forwarder.stages.saving import Saving
 from forwarder.stages.shapes import Upload
 from forwarder.stages.window import BY_SESSION, Windows
 
-__all__ = ["Lane", "Pipeline", "compile_lane"]
+__all__ = ["Lane", "Pipeline", "Saving", "compile_lane"]
 
 MOST_CLOSED = 500
 """Windows of one lane that a poll closes at its end; the owner closes the rest in slices."""
@@ -45,10 +46,20 @@ class Pipeline:
 
     def restore(self, lane: str, gated: Gate, held: Sequence[Held]) -> None:
         """Take over what an opening found for a lane; before the first ``collect``."""
-        share = self._shares[lane]
-        share.guard(gated)
+        self.guard(lane, gated)
+        self.resume(lane, held)
+
+    def guard(self, lane: str, gated: Gate) -> None:
+        """Keep out of a lane what an opening says is settled; before ``resume`` and ``collect``."""
+        self._shares[lane].guard(gated)
         self._decoder = self._new_decoder()
-        share.restore(held, self._decoder)
+
+    def resume(self, lane: str, held: Iterable[Held]) -> None:
+        """Open some saved windows again (O7); call it as often as there are slices.
+
+        Neither the order of the slices nor that of the windows in them matters.
+        """
+        self._shares[lane].restore(list(held), self._decoder)
 
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
@@ -76,6 +87,19 @@ class Pipeline:
             share.encode(closed, due_ms if now_ms is None else now_ms, out)
         return out
 
+    def shed(self, bytes_wanted: int, limit: int, now_ms: int) -> Collected:
+        """Close the largest old windows for want of memory, at most ``limit`` of them (C1).
+
+        Stops as soon as ``memory_bytes`` is lower by ``bytes_wanted``; closes one at least where
+        any bytes are wanted and any window is open. ``now_ms`` is the wall clock.
+        """
+        out = Collected()
+        goal = self.memory_bytes() - bytes_wanted
+        for share in sorted(self._shares.values(), key=lambda one: -one.windows.memory_bytes()):
+            while len(out.closings) < limit and self.memory_bytes() > goal and share.windows.open:
+                share.encode(share.windows.shed(), now_ms, out)
+        return out
+
     def finish(self, now_ms: int) -> Collected:
         """Close all windows: the input has ended."""
         out = Collected()
@@ -94,6 +118,18 @@ class Pipeline:
     def save(self, lane: str, below: int) -> list[Held]:
         """Return the windows a base stores; those with unsaved events below become saved (K2)."""
         return self._shares[lane].windows.save(below)
+
+    def saving(self, lane: str, below: int) -> Saving:
+        """Begin to save a lane's windows for a base: in slices, settled in the base's tick (K2).
+
+        Windows with unsaved events below that offset are taken whole, windows saved earlier with
+        their saved part. One saving of a lane at a time: a new one makes the last one void.
+        """
+        return Saving(self._shares[lane].windows, below)
+
+    def memory_bytes(self, lane: str | None = None) -> int:
+        """Return an estimate of the memory all open windows take, of a lane or of all; cheap."""
+        return sum(share.windows.memory_bytes() for share in self._chosen(lane))
 
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""

@@ -109,6 +109,41 @@ class Windows:
                 window.unsaved = None
         return [window.held for window in self.open.values() if window.held is not None]
 
+    def draft(self, below: int) -> dict[bytes, Held]:
+        """Return what ``save`` would, by window key; nothing counts as saved yet."""
+        found = {}
+        for window in self.open.values():
+            if window.unsaved is not None and window.unsaved[0] < below:
+                found[window.key] = _hold(window)
+            elif window.held is not None:
+                found[window.key] = window.held
+        return found
+
+    def settle(self, taken: dict[bytes, Held]) -> None:
+        """Count drafted windows as saved."""
+        for key, held in taken.items():
+            window = self.open.get(key)
+            if window is None or window.opened != held.opened or window.held is held:
+                continue
+            window.held = held
+            later = [(p[0], p[1]) for p in window.pieces if (p[0], p[1]) > held.to]
+            if window.touched > held.to and not later:
+                later = [window.touched]
+            window.unsaved = later[0] if later else None
+            if window.unsaved is not None:
+                self._unsaved.append((window.unsaved, window))
+        self._unsaved = deque(sorted(self._unsaved, key=lambda entry: entry[0]))
+
+    def memory_bytes(self) -> int:
+        """Return an estimate of the memory the open windows take."""
+        return self.waiting_bytes + 1200 * len(self.open)
+
+    def shed(self) -> list[Window]:
+        """Close the oldest window because memory is short."""
+        self.oldest_opened()
+        self.close(self._by_age[0], CloseReason.MEMORY)
+        return self._drain()
+
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps."""
         window = Window(
