@@ -28,7 +28,8 @@ class FencedError(JournalError):
 class RefusedError(ForwarderError):
     """What is stored contradicts itself or the log: this partition stops, the rest goes on.
 
-    Raised only by :mod:`forwarder.ledger`; the owner proves its ownership before it reports it.
+    Raised by :mod:`forwarder.ledger`, and the owner proves its ownership before it reports it;
+    by a journal that lacks topics for a partition before it is opened.
     ``remedy`` tells the operator what can be done.
     """
 

@@ -104,7 +104,11 @@ class Journals(Protocol):
     """The factory of journals: prepares topics and makes one journal per opening."""
 
     async def prepare(self, partitions: frozenset[Partition]) -> None:
-        """Make sure outbox and state partitions exist for these (T1); raises StartupError."""
+        """Make sure outbox and state partitions exist for these (T1).
+
+        Called before every opening. Raises StartupError by the first call, RefusedError by a
+        later one for what an operator has to mend, JournalError if Kafka does not answer.
+        """
 
     def journal(self, partition: Partition) -> Journal:
         """Return a journal not yet opened; a new one for every opening."""

@@ -11,21 +11,16 @@ from typing import NamedTuple
 import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
-from forwarder.errors import StartupError
 from forwarder.journal import kafka_letters, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
+from forwarder.journal.kafka_provision import Provision, Settings
 from forwarder.journal.kafka_reader import Reader
-from forwarder.journal.kafka_topics import Mark, Need
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
 from forwarder.model import Address, Partition
 
 log = structlog.get_logger()
 
-VISIBLE_SECONDS = 15.0
-"""How long new topics and partitions may take to show up with a leader."""
-
-_AGAIN_SECONDS = 0.1
 FIRST_START = '{"v":1,"start":"latest"}'
 """The metadata of a commit that only says where a new group begins; there is no state yet."""
 
@@ -79,39 +74,41 @@ class KafkaJournals:
         self._client_id = client_id
         self._letters = Letters(settings.kafka.dead_letter_topic)
         self._shared = Shared(settings.kafka, client_id, self.cluster, self._letters, Notes())
-        self._ready: dict[str, int] = {}
+        self._provision = Provision(settings, self.cluster)
+        self._provided: dict[str, int] = {}
         self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
 
     async def prepare(self, partitions: frozenset[Partition]) -> None:
         """Make sure that outbox and state partitions exist for these (T1).
 
-        The first call, also one without partitions, checks every topic. Raises StartupError,
-        whose text is the list of what is needed, and JournalError if Kafka does not answer.
+        The first call, also one without partitions, checks every topic and raises StartupError,
+        whose text is the list of what is needed. Later ones look at what these partitions need
+        alone, and only where there is something to see: more partitions than before, or one
+        that opens again, whose topics somebody may have deleted. They raise RefusedError for
+        what an operator has to mend. JournalError if Kafka does not answer.
         """
         async with self._preparing:
-            ready = self._ready and all(p.number < self._ready.get(p.topic, 0) for p in partitions)
+            if not self._provided:
+                await self._begin()
             again, self._prepared = self._prepared & partitions, self._prepared | partitions
-            if ready and not (again and await self._vanished(again)):
-                return
-            counts = await self._topics()
-            if self._settings.kafka.start is Start.LATEST:
-                for topic in self._settings.kafka.topics:
-                    await self._begin_at_latest(topic.name, counts[topic.name])
-            self._ready = {topic.name: counts[topic.name] for topic in self._settings.kafka.topics}
+            more = {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
+            if again or more:
+                self._provided |= await self._provision.for_partitions(again | more)
 
-    async def _vanished(self, again: frozenset[Partition]) -> bool:
-        """Tell whether what failed and opens again has lost a topic: somebody deleted it."""
-        counts, group = await self.cluster.partition_counts(), self._settings.kafka.group_id
-        names = {self._letters.topic}
-        for partition in again:
-            names |= {outbox_topic(group, partition.topic), state_topic(group, partition.topic)}
-        return not names <= counts.keys()
+    async def _begin(self) -> None:
+        """See to every topic, and settle once where a new group begins."""
+        counts, found = await self._provision.everything()
+        self._measure_letters(counts, found)
+        topics = [topic.name for topic in self._settings.kafka.topics]
+        if self._settings.kafka.start is Start.LATEST:
+            for topic in topics:
+                await self._begin_at_latest(topic, counts[topic])
+        self._provided = {topic: counts[topic] for topic in topics}
 
     async def describe(self) -> str:
         """Return the list of topics, settings and ACLs needed, the missing ones marked."""
-        counts = await self.cluster.partition_counts()
-        return await self._listed(kafka_topics.needs(self._settings, counts), counts, [])
+        return await self._provision.describe()
 
     def journal(self, partition: Partition) -> "KafkaJournal":
         """Return a journal for one opening."""
@@ -121,58 +118,7 @@ class KafkaJournals:
         """Release the connections the journals share."""
         await self.cluster.close()
 
-    async def _topics(self) -> Mapping[str, int]:
-        counts = await self.cluster.partition_counts()
-        wanted = kafka_topics.needs(self._settings, counts)
-        refused: list[str] = []
-        if self._settings.journal.create_topics and _inputs_exist(wanted, counts):
-            refused = await self._create(wanted, counts)
-            counts = await self._visible(wanted, refused)
-        found = await self.cluster.settings(need.topic for need in wanted)
-        listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
-        if refused or any(row.mark is not Mark.OK for row in listed):
-            raise StartupError(await self._listed(wanted, counts, refused))
-        self._measure_letters(counts, found)
-        return counts
-
-    async def _create(self, wanted: Sequence[Need], counts: Mapping[str, int]) -> list[str]:
-        """Create and grow what is missing; return what was refused."""
-        refused = []
-        for need in (need for need in wanted if need.own):
-            answer = None
-            if need.topic not in counts:
-                replication = self._settings.journal.replication_factor
-                answer = await self.cluster.create(
-                    need.topic, need.partitions, replication, need.settings
-                )
-            elif counts[need.topic] < need.partitions:
-                answer = await self.cluster.grow(need.topic, need.partitions)
-            if answer is not None:
-                refused.append(f"topic {need.topic}: {answer}")
-        return refused
-
-    async def _visible(self, wanted: Sequence[Need], refused: Sequence[str]) -> dict[str, int]:
-        """Wait until what was created shows up, unless something was refused."""
-        for _ in range(int(VISIBLE_SECONDS / _AGAIN_SECONDS)):
-            counts = await self.cluster.partition_counts(led=True)
-            if refused or all(counts.get(n.topic, 0) >= n.partitions for n in wanted):
-                break
-            await asyncio.sleep(_AGAIN_SECONDS)
-        return counts
-
-    async def _listed(
-        self, wanted: Sequence[Need], counts: Mapping[str, int], refused: Sequence[str]
-    ) -> str:
-        found = await self.cluster.settings(need.topic for need in wanted)
-        listed = kafka_topics.rows(wanted, counts, found, self._letters.topic)
-        group = self._settings.kafka.group_id
-        denied = await self.cluster.denied(group, f"{group}/")
-        rights = kafka_topics.rights(self._settings, wanted, denied)
-        return "\n".join([*refused, kafka_topics.printed(self._settings, listed, rights)])
-
-    def _measure_letters(
-        self, counts: Mapping[str, int], found: Mapping[str, Mapping[str, str] | str]
-    ) -> None:
+    def _measure_letters(self, counts: Mapping[str, int], found: Settings) -> None:
         letters = self._letters
         letters.partitions = counts[letters.topic]
         letters.limit = kafka_topics.limit(found.get(letters.topic))
@@ -316,10 +262,6 @@ class KafkaJournal:
                 for letter in tick.dead_letters
             )
         ]
-
-
-def _inputs_exist(wanted: Sequence[Need], counts: Mapping[str, int]) -> bool:
-    return all(need.own or need.topic in counts for need in wanted)
 
 
 def _ptr(commit: Commit) -> int | None:

@@ -1,7 +1,7 @@
 """The topics and rights the worker needs: what they must be like, and what is missing."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
@@ -44,12 +44,19 @@ class Row:
     text: str
 
 
-def needs(settings: Configuration, counts: Mapping[str, int]) -> list[Need]:
-    """Return every topic needed where the input topics have ``counts`` partitions."""
+def needs(
+    settings: Configuration, counts: Mapping[str, int], inputs: Collection[str] | None = None
+) -> list[Need]:
+    """Return every topic needed where the input topics have ``counts`` partitions.
+
+    With ``inputs``, only what these input topics need.
+    """
     kafka, found = settings.kafka, []
     may_create = ("Create", "Alter") if settings.journal.create_topics else ()
     kept = {"cleanup.policy": "delete", "retention.bytes": "-1", LIMIT: str(MESSAGE_BYTES)}
     for name in (topic.name for topic in kafka.topics):
+        if inputs is not None and name not in inputs:
+            continue
         count = max(counts.get(name, 0), 1)
         retention = str(settings.journal.outbox_retention_ms)
         found += [
@@ -118,6 +125,29 @@ def _compare(
         return [Row(Mark.OK, name)]
     wrong = faults(need, asked)
     return [Row(Mark.WRONG, f"{name}: {text}") for text in wrong] or [Row(Mark.OK, name)]
+
+
+def fault(
+    need: Need,
+    least: int,
+    counts: Mapping[str, int],
+    found: Mapping[str, Mapping[str, str] | str],
+    letters: str,
+) -> tuple[str, str] | None:
+    """Return what is wrong with a topic that must have ``least`` partitions, and what to do."""
+    for row in _compare(replace(need, partitions=least), counts, found, letters):
+        if row.mark is Mark.MISSING:
+            what = f"topic {need.topic} does not exist, or Describe on it is refused"
+            return what, f"create it: {_wanted(need)}" if need.own else "create it or grant that"
+        if row.mark is not Mark.OK:
+            return row.text, _remedy(need, counts)
+    return None
+
+
+def _remedy(need: Need, counts: Mapping[str, int]) -> str:
+    if counts[need.topic] < need.partitions:
+        return f"give it {need.partitions} partitions"
+    return "set that right with kafka-configs, or grant DescribeConfigs on it"
 
 
 def _wanted(need: Need) -> str:

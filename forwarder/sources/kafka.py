@@ -28,6 +28,9 @@ REBALANCE_MS = 60_000
 REQUEST_MS = 90_000
 """Above the rebalance timeout: the answer to joining waits for the slowest member."""
 
+SEEN_MS = 15_000
+"""How long partitions and topics that are added may go unseen by a running group."""
+
 HEARTBEAT_MS = 3_000
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -259,6 +262,7 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     the past; a cooperative one does not exist.
     """
     return kafka_client.arguments(kafka, client_id) | {
+        "metadata_max_age_ms": SEEN_MS,
         "group_id": kafka.group_id,
         "group_instance_id": kafka.group_instance_id,
         "partition_assignment_strategy": (RangePartitionAssignor,),

@@ -225,7 +225,7 @@ async def test_records_larger_than_a_fetch_pass(members: Members, world: World) 
 async def test_partitions_added_later_are_assigned(
     world: World, members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.journal.kafka_client.METADATA_AGE_MS", 300)
+    monkeypatch.setattr(sources, "SEEN_MS", 300)
     one = members("one")
     await one.join()
     await until(lambda: one.owned == both(world))
