@@ -27,5 +27,32 @@ TRANSIENT = Backoff(base=0.1, cap=20.0)
 PAUSED = Backoff(base=5.0, cap=60.0, floor=5.0)
 """A lane that waits for somebody to mend a permission, a stream or a key."""
 
-REOPEN = Backoff(base=0.2, cap=10.0, floor=0.05)
-"""A partition whose journal failed."""
+REOPEN = Backoff(base=0.2, cap=2.0, floor=0.05)
+"""A partition that cannot be opened yet: Kafka is away, and is to be noticed when it is back."""
+
+RELAPSE = Backoff(base=0.1, cap=20.0, floor=0.05)
+"""A partition that opens and fails again soon: reading its state each time is not for nothing."""
+
+SETUP = Backoff(base=1.0, cap=15.0, floor=0.5)
+"""A partition that lacks what somebody has to provide: topics, certificates, a right."""
+
+REFUSED = Backoff(base=60.0, cap=75.0, floor=45.0)
+"""A partition that contradicts itself or the log: somebody repairs it. Also tried at once after a
+rebalance."""
+
+
+class Repeats:
+    """Tells what is worth saying: what was not said for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        """Have said nothing yet."""
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+
+    def news(self, text: str, now: float) -> bool:
+        """Tell whether to say ``text`` at ``now`` (seconds), and note that it was said."""
+        self._said = {t: at for t, at in self._said.items() if now - at < self._seconds}
+        if text in self._said:
+            return False
+        self._said[text] = now
+        return True

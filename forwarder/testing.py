@@ -133,6 +133,8 @@ class HandFedSource:
         self.holds: set[Partition] = set()
         self.ended = False
         self.fails = False
+        self.unreachable = True
+        self.member = True
         self.gone: set[Partition] = set()
         self.polls = 0
         self.stopped = False
@@ -208,6 +210,13 @@ class HandFedSource:
         """Tell what the coordinator would say."""
         return partition in self.holds
 
+    async def joined(self) -> bool:
+        """Tell what the coordinator would say of this member."""
+        if self.fails and self.unreachable:
+            msg = "the broker is away"
+            raise ForwarderError(msg)
+        return self.member
+
     def exhausted(self) -> bool:
         """Tell whether the test said that the input has ended."""
         return self.ended
@@ -263,3 +272,11 @@ class Notes:
     def joined(self, partitions: Mapping[Partition, Any]) -> None:
         """Remember the phases."""
         self.phases = {p: str(phase) for p, phase in partitions.items()}
+
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Note a failure of a partition."""
+        self.log.append(("failed", str(partition), reason))
+
+    def rebalanced(self) -> None:
+        """Note a rebalance."""
+        self.log.append(("rebalanced",))

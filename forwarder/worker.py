@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from forwarder import retry
-from forwarder.errors import ForwarderError, JournalError, RefusedError, StartupError
+from forwarder.errors import ForwarderError, JournalError, StartupError
+from forwarder.keeper import SAID_AGAIN, Keeper
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import PositionLostError, Source
@@ -32,11 +33,17 @@ close it by their own time first."""
 WATCH = 10.0
 """Seconds between two looks of the watchdog."""
 
-LASTING = 30.0
-"""Seconds an opening has to last before its failure counts as the first."""
-
 SILENCE = 60.0
-"""Seconds a position may stand still below the end of the log before the worker gives up."""
+"""Seconds a position may stand still below the end of the log, or every poll may fail although
+Kafka answers, before the worker gives up."""
+
+STRAYED = 150.0
+"""Seconds the group may not know this worker before it gives up: more than two rebalances take."""
+
+RESTLESS = 60.0
+"""Seconds in which so many rebalances are worth a warning:"""
+
+REBALANCES = 6
 
 
 class Pulse(Protocol):
@@ -47,6 +54,12 @@ class Pulse(Protocol):
 
     def joined(self, partitions: Mapping[Partition, Phase]) -> None:
         """Note which partitions are owned and how far each has come."""
+
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Note that a partition failed, or could not be opened."""
+
+    def rebalanced(self) -> None:
+        """Note that the group shared its partitions out anew."""
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -71,10 +84,13 @@ class Worker:
         self._around = around
         self._life = life
         self._pulse = pulse
-        self._keepers: dict[Partition, asyncio.Task[None]] = {}
+        self._keepers: dict[Partition, Keeper] = {}
         self._paused: set[Partition] = set()
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
+        self._said = retry.Repeats(SAID_AGAIN)
+        self._fails_since: float | None = None
+        self._assignments: deque[float] = deque(maxlen=REBALANCES)
 
     # ------------------------------------------------------------------ the life, by name
 
@@ -119,7 +135,7 @@ class Worker:
             except StartupError:
                 raise
             except ForwarderError as error:
-                log.warning("kafka.unreachable", error=str(error))
+                self._warn("kafka.unreachable", error)
                 attempt += 1
                 await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
             else:
@@ -150,9 +166,12 @@ class Worker:
             except ForwarderError as error:
                 if not self._life.clocked:
                     raise
-                log.warning("poll.failed", error=str(error))
+                self._warn("poll.failed", error)
+                if self._fails_since is None:
+                    self._fails_since = self._around.clock.steady()
                 await asyncio.sleep(1.0)
                 continue
+            self._fails_since = None
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
                 owned = self.partitions.get(partition)
@@ -206,6 +225,7 @@ class Worker:
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Go on with what came back, open what is new, drop the rest (R2, R3)."""
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
+        self._note_rebalance()
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()
         for partition in sorted(partitions):
@@ -213,85 +233,56 @@ class Worker:
             if owned is not None and owned.phase is Phase.OPEN:
                 owned.assigned_again()
                 self._source.resume_at(partition, owned.position)
-            elif partition not in self._keepers or self._keepers[partition].done():
-                keeper = asyncio.create_task(self._guard(partial(self._keep, partition)))
-                self._keepers[partition] = keeper
-        self._report_ownership()
+            elif partition in self._keepers:
+                self._keepers[partition].hurry()
+            else:
+                self._keep(partition)
+        self.changed()
 
-    async def _keep(self, partition: Partition) -> None:
-        """Open a partition, and again after every failure, for as long as it is owned."""
-        attempt, opened = 0, float("inf")
-        while True:
-            owned = OwnedPartition(partition, self._around)
-            self.partitions[partition] = owned
-            try:
-                await self._around.journals.prepare(frozenset({partition}))
-                offset = await owned.open()
-                self._source.resume_at(partition, offset)
-                self._paused.discard(partition)
-                self._report_ownership()
-                opened = self._around.clock.steady()
-                await self._run_until_failure(owned)
-            except RefusedError as refusal:
-                log.error("partition.refused", partition=str(partition), reason=str(refusal))  # noqa: TRY400
-                await owned.close()
-                owned.phase = Phase.REFUSED
-                self._report_ownership()
-                # Once more: while it was being closed another's report took it for opening.
-                reporter = self._around.reporter
-                reporter.partition_phase(str(partition), Phase.REFUSED, str(refusal))
-                return
-            except ForwarderError as error:
-                if not self._life.clocked:
-                    what = f"{error}; mend that and run it again"
-                    raise ForwarderError(what) from error
-                log.warning("partition.reopens", partition=str(partition), error=str(error))
-                await self._close_failed(owned)
-                # One that fails at its first tick every time must not do so all the time.
-                if self._around.clock.steady() - opened > LASTING:
-                    attempt = 0
-                if isinstance(error, JournalError):
-                    await self._until_confirmed(partition)
-            attempt, opened = attempt + 1, float("inf")
-            await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
+    def _keep(self, partition: Partition) -> None:
+        lasts = self._life.clocked
+        keeper = Keeper(partition, self._source, self._around, self, lasts=lasts)
+        keeper.task = asyncio.create_task(self._guard(keeper.keep))
+        self._keepers[partition] = keeper
 
-    async def _run_until_failure(self, owned: OwnedPartition) -> None:
-        ticks = asyncio.create_task(owned.run())
-        ends: list[asyncio.Future[Any]] = [ticks, owned.failed]
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if owned.failed.done():
-                raise owned.failed.result()
-            ticks.result()
-        finally:
-            ticks.cancel()
-            await asyncio.gather(ticks, return_exceptions=True)
+    def _note_rebalance(self) -> None:
+        """Warn of a group that does not come to rest: it neither reads nor delivers much."""
+        now = self._around.clock.steady()
+        self._pulse.rebalanced()
+        self._assignments.append(now)
+        restless = len(self._assignments) == REBALANCES and now - self._assignments[0] < RESTLESS
+        if restless and self._said.news("restless", now):
+            log.warning(
+                "group.restless",
+                rebalances=REBALANCES,
+                within=RESTLESS,
+                remedy="workers come and go, or two that live share one kafka.group_instance_id: "
+                "give every worker its own",
+            )
 
-    async def _close_failed(self, owned: OwnedPartition) -> None:
-        """Stop reading at once: what is read now would be lost with the memory."""
-        self._source.pause(owned.partition)
-        await owned.close()
-        self._report_ownership()
+    def stands(self, owned: OwnedPartition) -> None:
+        """Take note of the opening that counts. Caller: keepers, as for the next three."""
+        self.partitions[owned.partition] = owned
 
-    async def _until_confirmed(self, partition: Partition) -> None:
-        """Wait until the coordinator, asked after the failure, says this member holds it (R4)."""
-        attempt = 0
-        while not await self._owns(partition):
-            attempt += 1
-            await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
+    def opened(self, owned: OwnedPartition, offset: int) -> None:
+        """Read on from ``offset``."""
+        self._source.resume_at(owned.partition, offset)
+        self._paused.discard(owned.partition)
+        self.changed()
 
-    async def _owns(self, partition: Partition) -> bool:
-        try:
-            return await self._source.owns(partition)
-        except ForwarderError as error:
-            log.warning("ownership.unknown", partition=str(partition), error=str(error))
-            return False
+    def changed(self) -> None:
+        """Report which partitions are owned, and how far each has come."""
+        self._pulse.joined({p: keeper.phase for p, keeper in self._keepers.items()})
+
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Count a failure."""
+        self._pulse.failed(partition, reason)
 
     async def _drop(self, partition: Partition) -> None:
         keeper = self._keepers.pop(partition, None)
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+        if keeper is not None and keeper.task is not None:
+            keeper.task.cancel()
+            await asyncio.gather(keeper.task, return_exceptions=True)
         owned = self.partitions.pop(partition, None)
         if owned is not None:
             await owned.close()
@@ -300,10 +291,9 @@ class Worker:
         open_ones = [p for p in self.partitions.values() if p.phase is Phase.OPEN]
         await asyncio.gather(*(p.settle(seconds) for p in open_ones))
 
-    def _report_ownership(self) -> None:
-        # A keeper just started has made no partition yet: without it the worker looked ready.
-        phases = dict.fromkeys(self._keepers, Phase.OPENING)
-        self._pulse.joined(phases | {p: owned.phase for p, owned in self.partitions.items()})
+    def _warn(self, event: str, error: ForwarderError) -> None:
+        if self._said.news(f"{event} {error}", self._around.clock.steady()):
+            log.warning(event, error=str(error))
 
     # ------------------------------------------------------------------ chores
 
@@ -348,26 +338,53 @@ class Worker:
             return None  # the broker is away: its records may be too
 
     async def _watch(self) -> None:
-        """End the worker if its consumer went silent; never because Kafka is away."""
+        """End the worker if its consumer went silent; never because Kafka is away.
+
+        The client's own tasks may end with an error nobody expected. It then returns nothing, or
+        the same error for ever, or waits for a membership that it has lost.
+        """
         stuck: dict[Partition, tuple[int, float]] = {}
+        known = self._around.clock.steady()
         while self._life.clocked:
             await asyncio.sleep(WATCH)
-            now = self._around.clock.steady()
-            for partition, owned in list(self.partitions.items()):
-                at = self._source.position(partition)
-                end = await self._end(partition)
-                flowing = owned.phase is Phase.OPEN and partition not in self._paused
-                if not flowing or at is None or end is None or at >= end:
-                    stuck.pop(partition, None)
-                    continue
-                since = stuck.get(partition, (at, now))
-                stuck[partition] = since if since[0] == at else (at, now)
-                if now - stuck[partition][1] > SILENCE:
-                    what = (
-                        f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends "
-                        f"at {end}: the consumer went silent"
-                    )
-                    raise ForwarderError(what)
+            await self._watch_positions(stuck)
+            known = await self._watch_membership(known)
+
+    async def _watch_positions(self, stuck: dict[Partition, tuple[int, float]]) -> None:
+        now = self._around.clock.steady()
+        for partition, owned in list(self.partitions.items()):
+            at = self._source.position(partition)
+            end = await self._end(partition)
+            flowing = owned.phase is Phase.OPEN and partition not in self._paused
+            if not flowing or at is None or end is None or at >= end:
+                stuck.pop(partition, None)
+                continue
+            since = stuck.get(partition, (at, now))
+            stuck[partition] = since if since[0] == at else (at, now)
+            if now - stuck[partition][1] > SILENCE:
+                what = (
+                    f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends "
+                    f"at {end}: the consumer went silent"
+                )
+                raise ForwarderError(what)
+
+    async def _watch_membership(self, known: float) -> float:
+        """Return when the group last knew this worker, or could not be asked."""
+        now = self._around.clock.steady()
+        try:
+            member = await self._source.joined()
+        except ForwarderError:
+            return now  # Kafka is away: nothing is known
+        if self._fails_since is not None and now - self._fails_since > SILENCE:
+            what = f"every poll failed for {SILENCE:.0f} s although Kafka answers: see poll.failed"
+            raise ForwarderError(what)
+        if not member and now - known > STRAYED:
+            what = (
+                f"the group has not known this worker for {STRAYED:.0f} s although Kafka "
+                f"answers: the consumer lost its membership"
+            )
+            raise ForwarderError(what)
+        return now if member else known
 
     async def _guard(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a chore; a fault nobody expected ends the worker, which then starts anew."""

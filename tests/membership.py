@@ -1,7 +1,7 @@
 """A whole worker over a source fed by hand and journals that fail as told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from forwarder import testing
@@ -30,11 +30,11 @@ class Journal(MemoryJournal):
         self._told = journals
         self._where = partition
 
-    async def open(self) -> Restored:
+    async def open(self, take: Callable[[int, bytes], None] | None = None) -> Restored:
         self._told.opened.append(self._where)
         if self._told.open_failures:
             raise self._told.open_failures.pop(0)
-        return await super().open()
+        return await super().open(take)
 
     async def commit(self, tick: Tick) -> Committed:
         await asyncio.sleep(0.02)

@@ -5,8 +5,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaError
+from aiokafka.conn import CloseReason
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalOperation,
+    KafkaError,
+    RequestTimedOutError,
+)
 from aiokafka.helpers import create_ssl_context
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder.config.settings import Kafka, Security, SecurityProtocol
 from forwarder.errors import StartupError
@@ -17,6 +24,10 @@ AssertionError: it asserts on partitions its metadata does not know yet."""
 
 CLOSE_SECONDS = 5.0
 """How long a client may take to close before it is cut off."""
+
+IMPATIENCE = 10.0
+"""Seconds a broker may take over an answer before the connection counts as dead. Below the limit
+of every step that waits for one (15 s and more): those give up and leave the connection."""
 
 METADATA_AGE_MS = 60_000
 """How long partitions added to a topic may go unseen; aiokafka's own default is 5 minutes."""
@@ -76,6 +87,49 @@ def describe(error: BaseException) -> str:
     text = str(error).replace("\n", " ")
     name = type(error).__name__
     return text if text.startswith(name) else f"{name}: {text}" if text else name
+
+
+def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the client ships no types
+    """Have a client give a silent connection up after ``IMPATIENCE`` seconds, and make a new one.
+
+    A connection that a firewall forgot, or whose host vanished, is never reset. Behind a limit
+    around the whole question it would stay, and every later question would wait on it again.
+    ``joining``: seconds that the answer to joining a group may take, it waits for all members.
+    """
+    client._request_timeout_ms = round(IMPATIENCE * 1000)  # noqa: SLF001  # see below
+    connect: Callable[..., Awaitable[Any]] = client._get_conn  # noqa: SLF001  # no public way in
+
+    async def connected(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        connection = await connect(*arguments, **options)
+        if connection is not None and "send" not in vars(connection):
+            _limit(connection, joining)
+        return connection
+
+    client._get_conn = connected  # noqa: SLF001
+
+
+def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401
+    usual: Callable[..., Awaitable[Any]] = connection.send
+
+    async def answer(pending: Awaitable[Any]) -> Any:  # noqa: ANN401
+        try:
+            return await pending
+        except TimeoutError as error:
+            # The client's own way looks the connection up again, which may be gone: a KeyError
+            # that ends its background tasks for good. A request for metadata leaves it open.
+            writer = connection._writer  # noqa: SLF001  # unsent bytes would keep it open
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            if writer is not None:
+                writer.transport.abort()
+            raise RequestTimedOutError from error
+
+    def send(request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: ANN401, FBT001, FBT002
+        joins = isinstance(request, JoinGroupRequest | SyncGroupRequest)
+        # Read at once, by the call that follows.
+        connection._request_timeout = joining if joins else IMPATIENCE  # noqa: SLF001
+        return answer(usual(request, expect_response))
+
+    connection.send = send
 
 
 async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:

@@ -1,7 +1,7 @@
 """What is asked of the cluster as a whole: offsets, groups, topics and their settings."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +29,7 @@ AGAIN_SECONDS = 0.1
 """Between two tries while a coordinator is being elected or loaded."""
 
 _TRANSACTION = 1
+_RESTING = ("Stable", "Empty", "Dead")
 _NO_LEADER = -1
 
 _Answer = TypeVar("_Answer")
@@ -108,14 +109,24 @@ class Cluster:
 
     async def members(self, group: str) -> list[Member] | None:
         """Return the members of the group, None unless it is stable."""
+        state, members = await self._described(group)
+        if state != "Stable":
+            return None
+        return [Member(member_id, _held(held)) for member_id, _, _, _, held, *_ in members]
 
+    async def knows(self, group: str, member_id: str) -> bool:
+        """Tell whether a member is in the group; True while a rebalance leaves it open."""
+        state, members = await self._described(group)
+        if state in _RESTING:
+            return any(member[0] == member_id for member in members)
+        return True
+
+    async def _described(self, group: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
         async def ask() -> list[tuple[Any, ...]]:
             return [tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])]
 
         error, _, state, _, _, members, *_ = (await self._ask(f"group {group}", ask))[0]
-        if error or state != "Stable":
-            return None
-        return [Member(member_id, _held(held)) for member_id, _, _, _, held, *_ in members]
+        return ("", ()) if error else (state, members)
 
     async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
         """Return every topic this client may see, with its number of partitions.
@@ -255,10 +266,12 @@ class Cluster:
         async with self._connecting:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._arguments)
+                kafka_client.impatient(admin._client)  # noqa: SLF001  # no public way to it
                 await admin.start()
                 self._admin = admin
             if self._offsets is None:
                 offsets = AIOKafkaConsumer(isolation_level="read_committed", **self._arguments)
+                kafka_client.impatient(offsets._client)  # noqa: SLF001
                 try:
                     await offsets.start()
                 except BaseException:

@@ -103,6 +103,7 @@ class Reader:
             fetch_max_wait_ms=WAIT_MS,
             **self._arguments,
         )
+        kafka_client.impatient(consumer._client)  # noqa: SLF001  # no public way to it
         try:
             async with asyncio.timeout(START_SECONDS):
                 await consumer.start()

@@ -79,6 +79,7 @@ class Writer:
     async def start(self) -> None:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
         self._producer = AIOKafkaProducer(**self._arguments)
+        kafka_client.impatient(self._producer.client)
         async with self._step(START_SECONDS):
             await self._producer.start()
 

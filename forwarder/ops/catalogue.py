@@ -86,6 +86,26 @@ REOPENS = _counter(
     "Partitions opened again after a failure. Growing steadily: the brokers fail ticks; see the "
     "log for the cause.",
 )
+PARTITION_FAILURES = _counter(
+    "partition_failures",
+    "reason",
+    "Openings of a partition that ended or did not succeed: fenced (another worker took over), "
+    "running (a tick failed, or its outcome is unknown), opening (Kafka did not answer), setup "
+    "(topics or certificates are missing), refused. It is opened again by itself; growing without "
+    "forwarder_recovery_seconds_count: Kafka is away.",
+)
+RECOVERY_SECONDS = _histogram(
+    "recovery_seconds",
+    "",
+    "From the failure of a partition to its next committed tick, an outage of Kafka included. "
+    "More than 10 s beyond the outage: the brokers are overloaded, or the state to read is large.",
+)
+REBALANCES = _counter(
+    "rebalances",
+    "",
+    "Assignments this worker was given. Growing without a deploy or a scaling: workers are killed "
+    "or too busy to answer the group, or two share one kafka.group_instance_id.",
+)
 PARTITIONS = _gauge(
     "partitions",
     "state",

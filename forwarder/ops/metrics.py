@@ -29,6 +29,7 @@ from forwarder.sinks.base import Kind, Outcome
 
 FRESHNESS_BOUNDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400)
 PUT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+RECOVERY_BOUNDS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600)
 TICK_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
@@ -94,6 +95,8 @@ class Metrics:
         self._dead_letters = self._counters(catalogue.DEAD_LETTERS)
         self._ticks = self._counters(catalogue.TICKS)
         self._reopens = self._counters(catalogue.REOPENS)
+        self._partition_failures = self._counters(catalogue.PARTITION_FAILURES)
+        self._rebalances = self._counters(catalogue.REBALANCES)
         self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
         self._events_delivered = self._counters(catalogue.EVENTS_DELIVERED)
         self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
@@ -108,6 +111,7 @@ class Metrics:
         self._window_bytes = self._gauges(catalogue.WINDOW_BYTES)
         self._oldest_window = self._gauges(catalogue.OLDEST_WINDOW)
         self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
+        self._recovery = self._histogram(catalogue.RECOVERY_SECONDS, RECOVERY_BOUNDS)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
         put_seconds = self._histogram(catalogue.PUT_SECONDS, PUT_BOUNDS)
         self._put_seconds: _Children[Histogram] = _Children(put_seconds)
@@ -157,6 +161,18 @@ class Metrics:
     def reopened(self, cause: str) -> None:
         """Report that a partition is opened again after a failure of the class ``cause``."""
         self._reopens[cause,].inc()
+
+    def partition_failed(self, reason: str) -> None:
+        """Report that a partition failed, or could not be opened."""
+        self._partition_failures[reason,].inc()
+
+    def recovered(self, seconds: float) -> None:
+        """Report the first committed tick after a failure ``seconds`` ago."""
+        self._recovery.observe(seconds)
+
+    def rebalanced(self) -> None:
+        """Report a rebalance of the group."""
+        self._rebalances[()].inc()
 
     # ------------------------------------------------------------------ delivering
 

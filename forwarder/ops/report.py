@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from forwarder.clock import Clock
 from forwarder.model import Batch, Collected, DeadLetter, Partition
-from forwarder.ops.health import OPEN, Health
+from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.sinks.base import Outcome
 
@@ -29,6 +29,7 @@ class Report:
         }
         self._opened: set[str] = set()
         self._causes: dict[str, str] = {}
+        self._failing: dict[str, float] = {}
 
     # ------------------------------------------------------------------ a partition
 
@@ -41,6 +42,8 @@ class Report:
         self.metrics.tick(seconds, result)
         if result != "committed":
             self._causes[partition] = result
+        elif (since := self._failing.pop(partition, None)) is not None:
+            self.metrics.recovered(self._clock.steady() - since)
 
     def partition_phase(self, partition: str, phase: str, reason: str) -> None:
         """Report where a partition stands."""
@@ -77,9 +80,22 @@ class Report:
         """Report that the loop makes progress."""
         self.health.beat()
 
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Report that a partition failed, or could not be opened."""
+        self.metrics.partition_failed(reason)
+        if reason == REFUSED:
+            self._failing.pop(str(partition), None)  # an operator's time is no recovery's
+        else:
+            self._failing.setdefault(str(partition), self._clock.steady())
+
+    def rebalanced(self) -> None:
+        """Report that the group shared its partitions out anew."""
+        self.metrics.rebalanced()
+
     def joined(self, partitions: Mapping[Partition, str]) -> None:
         """Report which partitions are owned now, and how far each has come."""
         self.health.joined(partitions)
+        self._failing = {p: at for p, at in self._failing.items() if p in self.health.partitions}
         self._opened &= self.health.partitions.keys()
         self._count_states()
 

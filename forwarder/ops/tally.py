@@ -84,3 +84,9 @@ class Tally:
 
     def joined(self, partitions: Mapping[Partition, str]) -> None:
         """Pass over the one partition there is."""
+
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Pass over a failure: it ends the run, which says why."""
+
+    def rebalanced(self) -> None:
+        """Pass over the one assignment there is."""

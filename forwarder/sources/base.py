@@ -67,6 +67,12 @@ class Source(Protocol):
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
 
+    async def joined(self) -> bool:
+        """Ask whether the group knows this member; True while it cannot tell, rebalancing.
+
+        Raises ForwarderError when it cannot be asked.
+        """
+
     def exhausted(self) -> bool:
         """Tell whether no record will ever come again (a file read to its end)."""
 

@@ -176,6 +176,10 @@ class FileSource:
         """Return whether it is the one there is: nobody else reads along."""
         return partition == PARTITION
 
+    async def joined(self) -> bool:
+        """Return True: there is no group."""
+        return True
+
     def exhausted(self) -> bool:
         """Tell whether the last line was returned."""
         return self._ended and not self._lines

@@ -60,6 +60,7 @@ class KafkaSource:
     async def start(self, listener: Listener) -> None:
         """Join; assignments reach the listener from the client's own task."""
         self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
+        kafka_client.impatient(self._consumer._client, joining=REQUEST_MS / 1000)  # noqa: SLF001
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._consumer.start()
@@ -137,6 +138,11 @@ class KafkaSource:
         return any(
             member.member_id == me and partition in member.partitions for member in members or ()
         )
+
+    async def joined(self) -> bool:
+        """Ask the coordinator whether the group knows this member."""
+        me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
+        return await self._cluster.knows(self._kafka.group_id, me)
 
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""

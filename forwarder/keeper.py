@@ -1,0 +1,195 @@
+"""Keep one partition open for as long as it is owned: whatever fails is dropped and opened anew.
+
+There is no other recovery. A failed or unknown tick, a fence, a position the input no longer
+has, topics that are missing, brokers that are away: each ends the opening, and the next one
+finds out from Kafka what is true.
+"""
+
+import asyncio
+import contextlib
+import re
+from typing import Any, Protocol
+
+import structlog
+
+from forwarder import retry
+from forwarder.errors import FencedError, ForwarderError, JournalError, RefusedError, StartupError
+from forwarder.model import Partition
+from forwarder.partition import OwnedPartition
+from forwarder.sources.base import Source
+from forwarder.surroundings import Phase, Surroundings
+
+log = structlog.get_logger()
+
+LASTING = 30.0
+"""Seconds an opening has to last before its failure counts as the first."""
+
+SAID_AGAIN = 60.0
+"""Seconds after which a failure that goes on is logged once more."""
+
+_NUMBERS = re.compile(r"\d+")
+
+
+class Host(Protocol):
+    """What a keeper tells the worker."""
+
+    def stands(self, owned: OwnedPartition) -> None:
+        """Take note of the opening that counts from now on; it is not open yet."""
+
+    def opened(self, owned: OwnedPartition, offset: int) -> None:
+        """Read on from ``offset``: the partition is open."""
+
+    def changed(self) -> None:
+        """Report the phases anew."""
+
+    def failed(self, partition: Partition, reason: str) -> None:
+        """Count a failure: fenced, setup, opening, running or refused."""
+
+
+class Keeper:
+    """Opens one partition, and again after every failure. Caller: worker, in a task of its own."""
+
+    def __init__(
+        self, partition: Partition, source: Source, around: Surroundings, host: Host, *, lasts: bool
+    ) -> None:
+        """Own nothing yet. ``lasts``: try again; otherwise the first failure is the worker's."""
+        self.partition = partition
+        self.task: asyncio.Task[None] | None = None
+        self._source = source
+        self._around = around
+        self._host = host
+        self._lasts = lasts
+        self._owned: OwnedPartition | None = None
+        self._refused = False
+        self._reason = ""
+        self._opened = float("inf")
+        self._tries = 0
+        self._relapses = 0
+        self._hurried = asyncio.Event()
+        self._said = retry.Repeats(SAID_AGAIN)
+
+    @property
+    def phase(self) -> Phase:
+        """Return where the partition stands; what was refused stays so while it is tried again."""
+        if self._owned is None:
+            return Phase.OPENING
+        if self._refused and self._owned.phase is not Phase.OPEN:
+            return Phase.REFUSED
+        return self._owned.phase
+
+    def hurry(self) -> None:
+        """Try a refused partition at once. Caller: the worker, after a rebalance."""
+        self._hurried.set()
+
+    async def keep(self) -> None:
+        """Open, and again after every failure, until cancelled."""
+        while True:
+            self._owned = OwnedPartition(self.partition, self._around)
+            self._host.stands(self._owned)
+            try:
+                await self._live(self._owned)
+            except ForwarderError as error:
+                if not self._lasts:
+                    what = f"{error}; mend that and run it again"
+                    raise ForwarderError(what) from error
+                if isinstance(error, RefusedError):
+                    await self._rest(self._owned, error)
+                else:
+                    await self._recover(self._owned, error)
+
+    async def _live(self, owned: OwnedPartition) -> None:
+        """Open and run; ends only by raising why."""
+        self._opened = float("inf")
+        await self._around.journals.prepare(frozenset({self.partition}))
+        offset = await owned.open()
+        self._opened = self._around.clock.steady()
+        self._refused, self._reason, again = False, "", self._tries or self._relapses
+        self._tries = 0
+        self._host.opened(owned, offset)
+        if again:
+            owned.may_put()  # asks for a tick: only that proves the partition has recovered
+        ticks = asyncio.create_task(owned.run())
+        ends: list[asyncio.Future[Any]] = [ticks, owned.failed]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if owned.failed.done():
+                raise owned.failed.result()
+            ticks.result()
+        finally:
+            ticks.cancel()
+            await asyncio.gather(ticks, return_exceptions=True)
+
+    # ------------------------------------------------------------------ after a failure
+
+    async def _recover(self, owned: OwnedPartition, error: ForwarderError) -> None:
+        """Drop everything; go on once the partition is known to be ours (R4)."""
+        self._host.failed(self.partition, _kind(error, opened=self._opened != float("inf")))
+        if self._said.news(_shape(error), self._around.clock.steady()):
+            log.warning("partition.reopens", partition=str(self.partition), error=str(error))
+        # Stop reading at once: what is read now would be lost with the memory.
+        self._source.pause(self.partition)
+        await owned.close()
+        self._host.changed()
+        if isinstance(error, JournalError):
+            await self._until_confirmed()
+        await asyncio.sleep(self._pause(error))
+
+    def _pause(self, error: ForwarderError) -> float:
+        """Return seconds: few while Kafka is away, more each time an opening does not last."""
+        random = self._around.random()
+        if isinstance(error, StartupError):
+            self._tries += 1
+            return retry.SETUP.delay(self._tries, random)
+        if self._opened == float("inf"):
+            self._tries += 1
+            return retry.REOPEN.delay(self._tries, random)
+        lasted = self._around.clock.steady() - self._opened
+        self._relapses = 1 if lasted > LASTING else self._relapses + 1
+        return retry.RELAPSE.delay(self._relapses, random)
+
+    async def _until_confirmed(self) -> None:
+        """Wait until the coordinator, asked after the failure, says this member holds it (R4)."""
+        attempt = 0
+        while not await self._owns():
+            attempt += 1
+            await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
+
+    async def _owns(self) -> bool:
+        try:
+            return await self._source.owns(self.partition)
+        except ForwarderError as error:
+            if self._said.news(_shape(error), self._around.clock.steady()):
+                log.warning("ownership.unknown", partition=str(self.partition), error=str(error))
+            return False
+
+    async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
+        """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
+        self._refused = True
+        self._hurried.clear()
+        if _shape(refusal) != self._reason:
+            self._reason = _shape(refusal)
+            log.error("partition.refused", partition=str(self.partition), reason=str(refusal))
+            self._host.failed(self.partition, "refused")
+        self._source.pause(self.partition)
+        await owned.close()
+        self._host.changed()
+        # Once more: while it was being closed another's report may have gone before the reason.
+        reporter = self._around.reporter
+        reporter.partition_phase(str(self.partition), Phase.REFUSED, str(refusal))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(retry.REFUSED.delay(1, self._around.random())):
+                await self._hurried.wait()
+
+
+def _kind(error: ForwarderError, *, opened: bool) -> str:
+    """Return which of the few kinds of failures this is."""
+    if isinstance(error, FencedError):
+        return "fenced"
+    if isinstance(error, StartupError):
+        return "setup"
+    return "running" if opened else "opening"
+
+
+def _shape(error: ForwarderError) -> str:
+    """Return the text without its numbers: offsets that move on are no news."""
+    return _NUMBERS.sub("#", str(error))
