@@ -5,23 +5,29 @@ one transaction (``part`` 0, 1, …). Unknown fields and lanes are carried along
 that pods of two releases or two configurations can share a partition one after the other.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import Raw, msgpack
 
 from forwarder.errors import RefusedError
+from forwarder.ledger.index import Index
 from forwarder.ledger.packing import VERSION, check_version, damaged, pack, unpack
 from forwarder.model import LOWEST, Address, Held, Position
 
 BASE = "base"
 DELTA = "delta"
 
-PART_BYTES = 2 * 1024 * 1024
-"""Rough size of one record before compression; a base of any size becomes a row of these."""
+PART_BYTES = 1024 * 1024
+"""Rough size of one record before compression: a base of any size becomes a row of these, and
+each is packed or read in less than 10 ms."""
 
-_ENTRY_BYTES = 48
+ENTRY_BYTES = 48
+"""About what a closed window's entry takes, or a piece beside its bytes, before compression."""
+
 _SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
 
 
@@ -32,8 +38,9 @@ class LaneState(msgspec.Struct):
     lane has been fed. ``cursor``: lowest outbox address not acknowledged; ``acked``:
     acknowledged ones above it. ``seen``: wall-clock ms a pod last had this lane configured.
     ``closed``: digest of a window key -> last position batched. ``held``: digest -> stored
-    form of a saved window, kept as decoded so that unknown fields survive. ``keying``: (rule,
-    from) in order. ``extra``: fields of another release.
+    form of a saved window, as decoded so that unknown fields survive. Both are what a folded
+    lane says; an owner keeps them elsewhere (see ``PartitionState``). ``keying``: (rule, from)
+    in order. ``extra``: fields of another release.
     """
 
     need: Position = (0, 0)
@@ -54,6 +61,10 @@ class PartitionState(msgspec.Struct):
     ``base_offset``: state offset of the newest base; ``base_read``: the ``read`` in it;
     ``base_held``: (lane, digest) of the windows it holds. ``unwritten``: lanes that are new or
     changed since the opening, so that the next tick has to write them whole; never stored.
+
+    Only an owner has these, for its next base: ``indexes``, every lane's entries of closed
+    windows; ``kept``, the windows of lanes it does not feed, packed as stored; ``odd``, fields
+    of a later release that were on windows of those it does feed.
     """
 
     n: int = 0
@@ -65,6 +76,13 @@ class PartitionState(msgspec.Struct):
     base_held: set[tuple[str, bytes]] = msgspec.field(default_factory=set)
     unwritten: set[str] = msgspec.field(default_factory=set)
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    indexes: dict[str, Index] = msgspec.field(default_factory=dict)
+    kept: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
+    odd: dict[tuple[str, bytes], dict[str, Any]] = msgspec.field(default_factory=dict)
+
+    def index(self, lane: str) -> Index:
+        """Return the entries of a lane's closed windows."""
+        return self.indexes.setdefault(lane, Index())
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -86,27 +104,31 @@ class Change(msgspec.Struct):
     held: dict[bytes, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
+def scalars(lane: LaneState) -> dict[str, Any]:
+    """Return what a base says of a lane besides its windows, closed and held."""
+    return {**lane.extra, **{name: _plain(getattr(lane, name)) for name in _SCALARS}}
+
+
 def whole(lane: LaneState) -> Change:
-    """Return everything a base says of a lane."""
-    scalars = {name: _plain(getattr(lane, name)) for name in _SCALARS}
-    return Change({**lane.extra, **scalars}, lane.closed, lane.held)
+    """Return everything a base says of a folded lane."""
+    return Change(scalars(lane), lane.closed, lane.held)
 
 
 def entire(lane: LaneState, closed: dict[bytes, Position]) -> Change:
     """Return what a delta says of a lane that no record describes yet."""
-    return Change(whole(lane).scalars, closed)
+    return Change(scalars(lane), closed)
 
 
 def changed(old: LaneState, new: LaneState, closed: dict[bytes, Position]) -> Change | None:
     """Return what a delta says of a lane, None if nothing but the time changed."""
-    scalars = {
+    found = {
         name: _plain(getattr(new, name))
         for name in _SCALARS
         if name != "seen" and getattr(new, name) != getattr(old, name)
     }
-    if not scalars and not closed:
+    if not found and not closed:
         return None
-    return Change({**scalars, "seen": new.seen}, closed)
+    return Change({**found, "seen": new.seen}, closed)
 
 
 def digest(key: bytes) -> bytes:
@@ -125,13 +147,20 @@ def window(stored: Mapping[str, Any]) -> Held:
     return msgspec.convert(stored, Held)
 
 
-def encode(head: Head, extra: Mapping[str, Any], lanes: Mapping[str, Change]) -> list[bytes]:
-    """Return the values of one tick's state records, in order; at least one."""
-    values: list[bytes] = []
-    for part, content in enumerate(_parts(lanes)):
-        record = {**extra, "v": VERSION, **msgspec.to_builtins(head), "part": part}
-        values.append(pack({**record, "lanes": content}))
-    return values
+def encode(
+    head: Head, extra: Mapping[str, Any], lanes: Mapping[str, Change], first: int = 0
+) -> list[bytes]:
+    """Return the values of one tick's state records from part ``first`` on; at least one."""
+    parts = enumerate(_parts(lanes), first)
+    return [encode_part(head, extra, part, content) for part, content in parts]
+
+
+def encode_part(
+    head: Head, extra: Mapping[str, Any], part: int, lanes: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    """Return the value of one state record."""
+    fields = {**extra, "v": VERSION, **msgspec.to_builtins(head), "part": part}
+    return pack({**fields, "lanes": lanes})
 
 
 def _parts(lanes: Mapping[str, Change]) -> Iterator[dict[str, dict[str, Any]]]:
@@ -150,22 +179,22 @@ def _parts(lanes: Mapping[str, Change]) -> Iterator[dict[str, dict[str, Any]]]:
 
 def _entries(change: Change) -> Iterator[tuple[str, bytes, Any, int]]:
     for key, last in change.closed.items():
-        yield "closed", key, last, _ENTRY_BYTES
+        yield "closed", key, last, ENTRY_BYTES
     for key, form in change.held.items():
-        for part, cost in _slices(form):
+        for part, cost in slices(form):
             yield "held", key, part, cost
 
 
-def _slices(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
+def slices(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
     """Cut a large window by its pieces, so that none is more than Kafka takes in one message.
 
     Two neighbours together are above the limit, so that they never meet in one record.
     """
-    least = _ENTRY_BYTES + len(form["context"])
+    least = ENTRY_BYTES + len(form["context"])
     pieces: list[Any] = []
     size = least
     for piece in form["pieces"]:
-        cost = _ENTRY_BYTES + len(piece[4])
+        cost = ENTRY_BYTES + len(piece[4])
         if pieces and size + cost > PART_BYTES:
             yield {**form, "pieces": pieces}, size
             pieces, size = [], least
@@ -178,41 +207,129 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # a field of a lane, whatever it
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def fold(records: Iterable[tuple[int, bytes]], group: str, topic: str) -> PartitionState:
-    """Fold state records, oldest first, into what they say together (O4).
+class Fold:
+    """Folds state records as they are read, oldest first, into ``state`` (O4).
 
-    The first must be a base of this group and topic. Raises RefusedError if it is not, if a
-    format is unknown, or if ticks are missing in between.
+    The windows that the newest base holds stay packed until ``windows`` is asked for them: there
+    may be gigabytes.
     """
-    state: PartitionState | None = None
-    for offset, value in records:
+
+    def __init__(self, group: str, topic: str) -> None:
+        """Begin with nothing known."""
+        self.state = PartitionState()
+        self._origin = (group, topic)
+        self._begun = False
+        self._holding: deque[bytes] = deque()
+        self._split: dict[tuple[str, bytes], int] = {}
+
+    def take(self, offset: int, value: bytes) -> None:
+        """Take the next record; the first must be a base of this group and topic.
+
+        Raises RefusedError if it is not, if a format is unknown, or if ticks are missing.
+        """
         record = _decode(value)
-        _check_origin(record, group, topic)
+        _check_origin(record, self._origin)
         if record["kind"] == BASE and record["part"] == 0:
-            state = PartitionState(base_offset=offset, base_read=record["read"])
-        elif state is None:
+            self.state = PartitionState(base_offset=offset, base_read=record["read"])
+            self._begun = True
+            self.forget_windows()
+        elif not self._begun:
             what = f"the state's first record, at offset {offset}, is no base"
             raise RefusedError(what, LOST)
-        elif record["n"] != state.n + (record["part"] == 0):
-            what = f"tick {record['n']} at state offset {offset} follows tick {state.n}"
+        elif record["n"] != self.state.n + (record["part"] == 0):
+            what = f"tick {record['n']} at state offset {offset} follows tick {self.state.n}"
             raise RefusedError(what, LOST)
-        _apply(state, record)
-    result = state or PartitionState()
-    for lane in result.lanes.values():
-        _bury(lane)
-    return result
+        if self._apply(record):
+            self._holding.append(value)
+
+    def windows(self) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+        """Give away (lane, digest, stored form) of every held window that is still open.
+
+        Events that a batch holds are left out, and so is a window with none left.
+        """
+        begun: dict[tuple[str, bytes], dict[str, Any]] = {}
+        while self._holding:
+            for name, key, form in _held(_decode(self._holding.popleft())["lanes"]):
+                whole = self._joined(begun, (name, key), form)
+                if whole and self._is_alive(name, key, whole):
+                    yield name, key, whole
+
+    def forget_windows(self) -> None:
+        """Give up what the newest base holds."""
+        self._holding.clear()
+        self._split.clear()
+
+    def _apply(self, record: Mapping[str, Any]) -> bool:
+        """Take what a record says; return whether it holds windows."""
+        state, holds = self.state, False
+        state.n, state.read, state.obend = record["n"], record["read"], record["obend"]
+        state.extra.update({k: v for k, v in record.items() if k not in _HEAD})
+        for name, change in record["lanes"].items():
+            lane = state.lanes.setdefault(name, LaneState())
+            for field, value in change.items():
+                if field == "held":
+                    self._note(name, value)
+                    holds = True
+                else:
+                    _set(lane, field, _anything.decode(value))
+        return holds
+
+    def _note(self, name: str, held: Raw) -> None:
+        for key in _keys.decode(held):
+            one = (name, key)
+            if one in self.state.base_held:
+                self._split[one] = self._split.get(one, 1) + 1
+            self.state.base_held.add(one)
+
+    def _joined(
+        self,
+        begun: dict[tuple[str, bytes], dict[str, Any]],
+        one: tuple[str, bytes],
+        form: dict[str, Any],
+    ) -> dict[str, Any] | None:
+        """Return a window once all of its parts are there; most have one."""
+        if one not in self._split:
+            return form
+        if one in begun:
+            form["pieces"] = [*begun.pop(one)["pieces"], *form["pieces"]]
+        self._split[one] -= 1
+        if self._split[one]:
+            begun[one] = form
+            return None
+        return form
+
+    def _is_alive(self, name: str, key: bytes, form: dict[str, Any]) -> bool:
+        """Leave out of a window what batches hold; tell whether anything is left."""
+        last = self.state.lanes[name].closed.get(key)
+        if last is not None:
+            pieces = form["pieces"]
+            form["pieces"] = [p for p in pieces if (p[0], p[1] + max(p[2], 1) - 1) > last]
+        return bool(form["pieces"])
+
+
+def fold(records: Iterable[tuple[int, bytes]], group: str, topic: str) -> PartitionState:
+    """Fold state records with all held windows, where they are few; see ``Fold``."""
+    folding = Fold(group, topic)
+    for offset, value in records:
+        folding.take(offset, value)
+    for name, key, form in folding.windows():
+        folding.state.lanes[name].held[key] = form
+    return folding.state
 
 
 LOST = (
-    "the state topic has lost records; restore it, or start again under a new group_id "
-    "from an offset of your choice"
+    "the state topic has lost records: restore it, or go on without them with "
+    "`forwarder accept-loss` for this topic and partition"
 )
 
 
 def _decode(value: bytes) -> dict[str, Any]:
+    """Return a record's fields; what it says of its lanes stays packed, field by field."""
     raw = unpack(value)
+    record: dict[str, Any] = {"part": 0}
     try:
-        record: dict[str, Any] = {"part": 0, **msgspec.msgpack.decode(raw)}
+        for key, content in _record.decode(raw).items():
+            record[key] = (_lanes if key == "lanes" else _anything).decode(content)
     except (msgspec.DecodeError, TypeError) as error:
         raise damaged(str(error)) from error
     check_version(record.get("v"))
@@ -222,12 +339,12 @@ def _decode(value: bytes) -> dict[str, Any]:
     return record
 
 
-def _check_origin(record: Mapping[str, Any], group: str, topic: str) -> None:
+def _check_origin(record: Mapping[str, Any], wanted: tuple[str, str]) -> None:
     origin = (record.get("group"), record.get("topic"))
-    if origin != (group, topic):
+    if origin != wanted:
         what = (
             f"the state was written by group {origin[0]!r} for topic {origin[1]!r}, "
-            f"this is group {group!r} with topic {topic!r}"
+            f"this is group {wanted[0]!r} with topic {wanted[1]!r}"
         )
         raise RefusedError(
             what,
@@ -236,43 +353,28 @@ def _check_origin(record: Mapping[str, Any], group: str, topic: str) -> None:
 
 
 _HEAD = frozenset({"v", "kind", "n", "group", "topic", "read", "obend", "part", "lanes"})
+_record = msgpack.Decoder(dict[str, Raw])
+_lanes = msgpack.Decoder(dict[str, dict[str, Raw]])
+_keys = msgpack.Decoder(dict[bytes, Raw])
+_anything = msgpack.Decoder()
 
 
-def _apply(state: PartitionState, record: Mapping[str, Any]) -> None:
-    state.n, state.read, state.obend = record["n"], record["read"], record["obend"]
-    state.extra.update({k: v for k, v in record.items() if k not in _HEAD})
-    for name, change in record["lanes"].items():
-        lane = state.lanes.setdefault(name, LaneState())
-        for key, value in change.items():
-            _set(lane, key, value)
-        if record["kind"] == BASE:
-            state.base_held.update((name, key) for key in change.get("held", ()))
-
-
-def _set(lane: LaneState, key: str, value: Any) -> None:  # noqa: ANN401
-    if key == "closed":
-        for digest, last in value.items():
-            lane.closed[digest] = max(lane.closed.get(digest, LOWEST), tuple(last))
-    elif key == "held":
-        for digest, form in value.items():
-            before = lane.held.get(digest, {}).get("pieces", ())
-            lane.held[digest] = {**form, "pieces": [*before, *form["pieces"]]}
-    elif key == "acked":
+def _set(lane: LaneState, field: str, value: Any) -> None:  # noqa: ANN401
+    if field == "closed":
+        for key, last in value.items():
+            lane.closed[key] = max(lane.closed.get(key, LOWEST), tuple(last))
+    elif field == "acked":
         lane.acked = frozenset((o, i) for o, i in value)
-    elif key == "keying":
+    elif field == "keying":
         lane.keying = [(rule, tuple(start)) for rule, start in value]
-    elif key in _SCALARS:
-        setattr(lane, key, tuple(value) if isinstance(value, list) else value)
+    elif field in _SCALARS:
+        setattr(lane, field, tuple(value) if isinstance(value, list) else value)
     else:
-        lane.extra[key] = value
+        lane.extra[field] = value
 
 
-def _bury(lane: LaneState) -> None:
-    """Drop held events that a batch already holds; a window with none left is dead."""
-    for digest, form in list(lane.held.items()):
-        last = lane.closed.get(digest, LOWEST)
-        pieces = [p for p in form["pieces"] if (p[0], p[1] + max(p[2], 1) - 1) > last]
-        if pieces:
-            lane.held[digest] = {**form, "pieces": pieces}
-        else:
-            del lane.held[digest]
+def _held(lanes: Mapping[str, Mapping[str, Raw]]) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    for name, change in lanes.items():
+        if "held" in change:
+            for key, form in _anything.decode(change["held"]).items():
+                yield name, key, form

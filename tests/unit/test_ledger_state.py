@@ -214,7 +214,7 @@ REFUSALS = {
     r"format version \[1\]": [(0, packing.pack({"v": [1]}))],
     "it has no group, kind": [(0, packing.pack({"v": 1}))],
     r"cannot be read \(.*frame": [(0, b"neither zstd nor msgpack")],
-    r"cannot be read \(.*mapping": [(0, packing.pack([1]))],
+    r"cannot be read \(.*object": [(0, packing.pack([1]))],
 }
 
 
