@@ -11,6 +11,9 @@ from forwarder.ledger import state as states
 from forwarder.ledger.packing import VERSION, is_readable
 from forwarder.ledger.state import LaneState, PartitionState
 
+INPUT_ID = "input_id"
+"""The field of the state that holds the id Kafka gave the input topic; of bases only."""
+
 
 class Commit(msgspec.Struct, frozen=True):
     """The group's committed offset of one input partition, and the metadata stored with it."""
@@ -27,7 +30,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     one. ``state_start``, ``state_end``,
     ``outbox_start``, ``outbox_end`` are log start and read_committed end, ``input_start`` and
     ``input_end`` those of the input partition. ``first`` is where collecting begins when there
-    is neither commit nor state (``start`` resolved once).
+    is neither commit nor state (``start`` resolved once). ``input_id``: the id Kafka gave the
+    input topic, empty where there is none. ``number``: of the partition, for what is said.
+    ``outbox_used``: there are batches in the outbox; asked only without commit and state.
     """
 
     commit: Commit | None
@@ -39,6 +44,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     input_start: int
     input_end: int
+    input_id: str = ""
+    number: int = 0
+    outbox_used: bool = False
 
 
 class Origin(Enum):
@@ -66,15 +74,34 @@ class Opening(msgspec.Struct):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The metadata of a commit made by a tick, or by the start of an added partition."""
+    """The metadata of a commit made by a tick, or by the start of an added partition.
+
+    ``outbox``: where the outbox ended at least, its own records included; 0 if it does not say.
+    """
 
     n: int
     ptr: int | None
+    outbox: int = 0
 
 
 def metadata(n: int, ptr: int) -> str:
     """Return the commit metadata of a tick; ``ptr`` is the offset of the newest base before it."""
     return json.dumps({"v": VERSION, "n": n, "ptr": ptr}, separators=(",", ":"))
+
+
+def ending(text: str, outbox_end: int) -> str:
+    """Return a tick's metadata that says as well where the outbox ends, this tick included.
+
+    The state cannot know that: it is sent together with the batches. Metadata that no tick
+    wrote stays as it is.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(content, dict) or "ptr" not in content:
+        return text
+    return json.dumps({**content, "outbox": outbox_end}, separators=(",", ":"), ensure_ascii=False)
 
 
 def mark(text: str) -> Mark | None:
@@ -90,7 +117,7 @@ def mark(text: str) -> Mark | None:
     if not is_readable(version):
         what = f"the committed offset carries format version {version!r}"
         raise RefusedError(what, "it was written by a later release: roll forward again")
-    return Mark(int(content.get("n", 0)), content.get("ptr"))
+    return Mark(int(content.get("n", 0)), content.get("ptr"), int(content.get("outbox", 0)))
 
 
 def begin(
@@ -103,29 +130,30 @@ def begin(
     marked = mark(found.commit.metadata) if found.commit else None
     state = states.fold(found.state, group, topic)
     if found.commit and marked and marked.ptr is not None:
-        _check_state(found, marked, state)
+        _check_state(found, topic, marked, state)
     origin = _settle_origin(found, marked, state)
-    if state.obend > found.outbox_end:
-        what = f"the outbox ends at {found.outbox_end}, but ended at {state.obend} before"
-        raise RefusedError(
-            what,
-            "it was deleted or lost records and would use addresses again; restore it, or "
-            "start again under a new group_id",
-        )
+    _check_outbox(found, topic, max(state.obend, marked.outbox if marked else 0))
+    _check_identity(found, topic, origin, state)
     unknown = sorted(state.lanes.keys() - rules.keys())
     new = [name for name in rules if name not in state.lanes]
     for name, rule in rules.items():
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
     needs = {name: state.lanes[name].need[0] for name in rules}
-    unfed = _unfed(found, needs)
+    unfed = _unfed(found, topic, needs)
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
-    _check_input(found, seek, max(seek, state.read))
-    stopped = _expired(found, state, rules) | unfed
+    _check_input(found, topic, seek, max(seek, state.read))
+    stopped = _expired(found, topic, state, rules) | unfed
     return Opening(state, origin, seek, new, unknown, stopped, frozenset(unfed))
 
 
-def _check_state(found: Restored, marked: Mark, state: PartitionState) -> None:
+def accept_loss(found: Restored, topic: str, connection: str = "") -> str:
+    """Return the command that goes on without what was lost."""
+    lane = f" --connection {connection}" if connection else ""
+    return f"`forwarder accept-loss --topic {topic} --partition {found.number}{lane}`"
+
+
+def _check_state(found: Restored, topic: str, marked: Mark, state: PartitionState) -> None:
     ptr = marked.ptr or 0
     if ptr < found.state_start:
         what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
@@ -135,7 +163,42 @@ def _check_state(found: Restored, marked: Mark, state: PartitionState) -> None:
         what = f"the state ends with tick {state.n}, tick {marked.n} was committed"
     else:
         return
-    raise RefusedError(what, states.LOST)
+    raise RefusedError(
+        what,
+        "the state topic was deleted or has lost records: restore it, or go on without them "
+        f"with {accept_loss(found, topic)}",
+    )
+
+
+def _check_outbox(found: Restored, topic: str, ended: int) -> None:
+    """Refuse an outbox that is shorter than it was: its addresses would be used again (O6)."""
+    if ended > found.outbox_end:
+        what = f"the outbox ends at offset {found.outbox_end}, but ended at {ended} before"
+        raise RefusedError(
+            what,
+            "the outbox topic was deleted or has lost records: restore it, or go on without "
+            f"them with {accept_loss(found, topic)}",
+        )
+
+
+def _check_identity(found: Restored, topic: str, origin: Origin, state: PartitionState) -> None:
+    """Refuse an input topic that is another one under the same name, however long it is."""
+    known = state.extra.get(INPUT_ID, "")
+    if origin is Origin.STATE and found.input_id and known not in {"", found.input_id}:
+        what = (
+            f"topic {topic} was deleted and created again: its id was {known}, is {found.input_id}"
+        )
+        raise RefusedError(what, _anew(found, topic))
+    if found.input_id:
+        state.extra[INPUT_ID] = found.input_id
+
+
+def _anew(found: Restored, topic: str) -> str:
+    return (
+        "what it holds now are other records under the offsets of old: say where to begin, with "
+        f"the workers stopped by `forwarder reset --to earliest` (or latest), or with "
+        f"{accept_loss(found, topic)}"
+    )
 
 
 def _settle_origin(found: Restored, marked: Mark | None, state: PartitionState) -> Origin:
@@ -143,9 +206,22 @@ def _settle_origin(found: Restored, marked: Mark | None, state: PartitionState) 
         _move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:
+        _check_first(found)
         _move(state, found.first)
         return Origin.FIRST_START
     return Origin.STATE
+
+
+def _check_first(found: Restored) -> None:
+    """Refuse to take for a first start what has neither offset nor state any more (O2)."""
+    if found.outbox_used or found.state_start > 0:
+        used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
+        what = f"the group has neither an offset nor a state for this partition, but {used}"
+        raise RefusedError(
+            what,
+            "the state is lost and the group's offsets were deleted or expired: say with "
+            "`forwarder reset --to T` from where to collect, with every worker stopped",
+        )
 
 
 def _move(state: PartitionState, offset: int) -> None:
@@ -173,38 +249,36 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
         state.unwritten.add(name)
 
 
-def _unfed(found: Restored, needs: Mapping[str, int]) -> dict[str, RefusedError]:
+def _unfed(found: Restored, topic: str, needs: Mapping[str, int]) -> dict[str, RefusedError]:
     """Return the lanes whose input is gone, unless it is gone for all of them."""
     lost = {name: need for name, need in needs.items() if need < found.input_start}
     if len(lost) == len(needs):
         return {}
-    return {name: _deleted(found, need) for name, need in lost.items()}
+    return {name: _deleted(found, topic, need, name) for name, need in lost.items()}
 
 
-def _deleted(found: Restored, need: int) -> RefusedError:
+def _deleted(found: Restored, topic: str, need: int, connection: str = "") -> RefusedError:
     return RefusedError(
         f"records {need} to {found.input_start - 1} of the input were deleted before they were "
         "collected",
-        "the topic's retention is shorter than the worker was away; set the group's offset "
-        f"to {found.input_start} or later with Kafka's own tools to go on without them",
+        "the topic's retention is shorter than the worker was away, or somebody cut it: restore "
+        f"them, or go on without them with {accept_loss(found, topic, connection)}",
     )
 
 
-def _check_input(found: Restored, seek: int, read: int) -> None:
+def _check_input(found: Restored, topic: str, seek: int, read: int) -> None:
     if seek < found.input_start:
-        raise _deleted(found, seek)
+        raise _deleted(found, topic, seek)
     if read > found.input_end:
         # Also where the replay still finds its records: others would come under offsets of old.
         what = f"the input ends at offset {found.input_end}, but was read up to {read} before"
         raise RefusedError(
-            what,
-            "the topic was recreated or lost records; set the group's offset with Kafka's own "
-            "tools to go on from there",
+            what, f"the topic was recreated or has lost records; {_anew(found, topic)}"
         )
 
 
 def _expired(
-    found: Restored, state: PartitionState, rules: Mapping[str, str]
+    found: Restored, topic: str, state: PartitionState, rules: Mapping[str, str]
 ) -> dict[str, RefusedError]:
     stopped = {}
     for name in rules:
@@ -213,7 +287,8 @@ def _expired(
             stopped[name] = RefusedError(
                 f"the outbox begins at offset {found.outbox_start}, batches from {cursor[0]} on "
                 "expired before they were delivered",
-                "outbox_retention is shorter than the destination was away; the lane stays "
-                "stopped on this partition until the gap is accepted",
+                "outbox_retention is shorter than the destination was away, or somebody cut the "
+                "outbox; the lane stays stopped on this partition until the gap is accepted with "
+                f"{accept_loss(found, topic, name)}",
             )
     return stopped

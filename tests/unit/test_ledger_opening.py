@@ -165,7 +165,7 @@ class TestRefusals:
             (found(stored(n=2)), "state ends with tick 2, tick 3 was committed"),
             (found(None, state_start=0, state_end=0), "state ends at offset 0"),
             (found(None), "state ends with tick 0, tick 3 was committed"),
-            (found(stored(obend=9)), "outbox ends at 8, but ended at 9"),
+            (found(stored(obend=9)), "outbox ends at offset 8, but ended at 9"),
             (found(stored(), input_start=16), "records 15 to 15 of the input were deleted"),
             (found(stored(), input_end=14), "input ends at offset 14, but was read up to 20"),
             (found(stored(), input_end=19), "input ends at offset 19, but was read up to 20"),
@@ -178,10 +178,44 @@ class TestRefusals:
         with pytest.raises(RefusedError, match=why):
             begin(what)
 
-    def test_a_refusal_says_what_can_be_done(self) -> None:
+    @pytest.mark.parametrize(
+        "what",
+        [
+            found(None, state_start=31, number=4),
+            found(stored(obend=9), number=4),
+            found(stored(), input_start=16, number=4),
+            found(stored(), input_end=19, number=4),
+        ],
+    )
+    def test_a_refusal_says_with_which_command_to_go_on(self, what: Restored) -> None:
         with pytest.raises(RefusedError) as refusal:
-            begin(found(stored(), input_start=16))
-        assert "set the group's offset to 16" in refusal.value.remedy
+            begin(what)
+        command = f"`forwarder accept-loss --topic {TOPIC} --partition 4`"
+        assert command in refusal.value.remedy
+
+    @pytest.mark.parametrize("kind", ["state", "delta"])
+    def test_a_damaged_state_names_the_command_too(self, kind: str) -> None:
+        records = [(30, base(stored())), (31, delta(9, 25))] if kind == "delta" else []
+        records = records or [(30, delta(4, 1))]
+        with pytest.raises(RefusedError, match="forwarder accept-loss"):
+            begin(found(None, state=records))
+
+    def test_an_input_that_was_replaced_is_begun_anew_by_command(self) -> None:
+        with pytest.raises(RefusedError, match="forwarder reset --to earliest"):
+            begin(found(stored(), input_end=19))
+
+    def test_batches_of_the_last_tick_are_missed_though_the_state_cannot_know_them(self) -> None:
+        commit = (15, opening.ending(opening.metadata(3, 30), 9))
+        with pytest.raises(RefusedError, match="outbox ends at offset 8, but ended at 9"):
+            begin(found(stored(), commit))
+        assert 15 == begin(found(stored(), commit, outbox_end=9)).seek
+
+    @pytest.mark.parametrize("left", [{"outbox_used": True}, {"state_start": 4, "state_end": 4}])
+    def test_a_group_that_lost_offsets_and_state_is_no_first_start(
+        self, left: dict[str, object]
+    ) -> None:
+        with pytest.raises(RefusedError, match="forwarder reset"):
+            begin(msgspec.structs.replace(NOTHING, **left))
 
     def test_the_place_of_an_unknown_lane_in_the_input_may_be_gone(self) -> None:
         gone = lane_state((4, 0), 10)
@@ -213,7 +247,39 @@ class TestRefusals:
         assert "batches from 6 on expired" in start.stopped["acme"].what
 
 
+class TestIdentity:
+    """The id that Kafka gave the input topic when it was created."""
+
+    KNOWN = PartitionState(3, 20, 8, {"acme": kept()}, extra={"input_id": "one"})
+
+    def test_it_is_remembered_with_the_next_base(self) -> None:
+        assert {"input_id": "one"} == begin(found(stored(), input_id="one")).state.extra
+
+    def test_the_same_topic_is_taken_up_again(self) -> None:
+        assert 15 == begin(found(self.KNOWN, input_id="one")).seek
+
+    def test_another_topic_of_the_same_name_is_refused_however_long_it_is(self) -> None:
+        with pytest.raises(RefusedError, match="created again: its id was one, is two") as refusal:
+            begin(found(self.KNOWN, input_id="two"))
+        assert "forwarder reset --to earliest" in refusal.value.remedy
+
+    def test_an_operators_move_takes_up_the_other_topic(self) -> None:
+        start = begin(found(self.KNOWN, (50, ""), input_id="two"))
+        assert (Origin.OPERATOR, {"input_id": "two"}) == (start.origin, start.state.extra)
+
+    def test_a_broker_that_gives_no_ids_changes_nothing(self) -> None:
+        assert {"input_id": "one"} == begin(found(self.KNOWN)).state.extra
+
+
 class TestMetadata:
+    def test_it_may_say_where_the_outbox_ends(self) -> None:
+        text = opening.ending(opening.metadata(7, 41), 12)
+        assert opening.Mark(7, 41, 12) == opening.mark(text)
+
+    @pytest.mark.parametrize("text", ["", "by hand", "[]", '{"v":1,"start":"latest"}'])
+    def test_what_no_tick_wrote_stays_as_it_is(self, text: str) -> None:
+        assert text == opening.ending(text, 12)
+
     def test_it_reads_back(self) -> None:
         assert opening.Mark(7, 41) == opening.mark(opening.metadata(7, 41))
 
