@@ -96,7 +96,9 @@ class Metrics:
         self._ticks = self._counters(catalogue.TICKS)
         self._reopens = self._counters(catalogue.REOPENS)
         self._partition_failures = self._counters(catalogue.PARTITION_FAILURES)
-        self._rebalances = self._counters(catalogue.REBALANCES)
+        self._rebalances = Counter(
+            catalogue.REBALANCES.name, catalogue.REBALANCES.advice, registry=self.registry
+        )
         self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
         self._events_delivered = self._counters(catalogue.EVENTS_DELIVERED)
         self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
@@ -172,7 +174,7 @@ class Metrics:
 
     def rebalanced(self) -> None:
         """Report a rebalance of the group."""
-        self._rebalances[()].inc()
+        self._rebalances.inc()
 
     # ------------------------------------------------------------------ delivering
 
