@@ -95,9 +95,14 @@ class Pipeline:
         """
         out = Collected()
         goal = self.memory_bytes() - bytes_wanted
-        for share in sorted(self._shares.values(), key=lambda one: -one.windows.memory_bytes()):
-            while len(out.closings) < limit and self.memory_bytes() > goal and share.windows.open:
-                share.encode(share.windows.shed(), now_ms, out)
+        heaviest = {share: share.windows.heaviest(self.clock) for share in self._shares.values()}
+        while self.memory_bytes() > goal and len(out.closings) < limit:
+            found = [(one[0], share, one[1]) for share, one in heaviest.items() if one is not None]
+            if not found:
+                break
+            _, share, window = max(found, key=lambda one: one[0])
+            share.encode(share.windows.shed(window), now_ms, out)
+            heaviest[share] = share.windows.heaviest(self.clock)
         return out
 
     def finish(self, now_ms: int) -> Collected:
@@ -117,7 +122,12 @@ class Pipeline:
 
     def save(self, lane: str, below: int) -> list[Held]:
         """Return the windows a base stores; those with unsaved events below become saved (K2)."""
-        return self._shares[lane].windows.save(below)
+        saving = self.saving(lane, below)
+        found: list[Held] = []
+        while taken := saving.take(1 << 30):
+            found += taken
+        saving.settle()
+        return found
 
     def saving(self, lane: str, below: int) -> Saving:
         """Begin to save a lane's windows for a base: in slices, settled in the base's tick (K2).
@@ -129,7 +139,15 @@ class Pipeline:
 
     def memory_bytes(self, lane: str | None = None) -> int:
         """Return an estimate of the memory all open windows take, of a lane or of all; cheap."""
-        return sum(share.windows.memory_bytes() for share in self._chosen(lane))
+        return sum(share.windows.memory for share in self._chosen(lane))
+
+    def compress_above(self, memory_bytes: int) -> None:
+        """Compress also short waiting while ``memory_bytes()`` is above this; long is always.
+
+        It costs some 2 µs an event: worth it only where windows would have to be closed early.
+        """
+        for share in self._shares.values():
+            share.windows.roomy = memory_bytes // len(self._shares)
 
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""

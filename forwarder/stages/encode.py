@@ -6,7 +6,7 @@ import msgspec
 
 from forwarder.connection import Connection, FileTarget, PartitionKey
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Reason
-from forwarder.stages import rawjson
+from forwarder.stages import blocks, rawjson
 from forwarder.stages.govern import Governance
 from forwarder.stages.ids import BATCH_ID_DIGITS, IdSource
 from forwarder.stages.rawjson import ABSENT
@@ -54,13 +54,12 @@ class Encoder:
 
         ``now_ms`` becomes ``closed_at``; nothing in a document depends on it.
         """
+        pieces = blocks.pieces(window)
         try:
-            return self._encode(self._frame(window, now_ms))
+            return self._encode(self._frame(window, now_ms), pieces)
         except Exception as error:  # noqa: BLE001  # one odd window must not stop the others
             text = f"cannot be encoded: {type(error).__name__}"
-            return [], [
-                self._letter(window, piece, Reason.NOT_ENCODABLE, text) for piece in window.pieces
-            ]
+            return [], [self._letter(window, piece, Reason.NOT_ENCODABLE, text) for piece in pieces]
 
     def _frame(self, window: Window, now_ms: int) -> _Frame:
         """Encode everything but the events and the ids, whose length is known."""
@@ -90,8 +89,9 @@ class Encoder:
             size = len(mpid.encode())
         return min(sink.max_record_bytes - size, MOST_BYTES)
 
-    def _encode(self, frame: _Frame) -> tuple[list[Batch], list[DeadLetter]]:
-        pieces = frame.window.pieces
+    def _encode(
+        self, frame: _Frame, pieces: Sequence[Piece]
+    ) -> tuple[list[Batch], list[DeadLetter]]:
         total = frame.size + sum([len(piece[4]) + 1 for piece in pieces])
         if total - 1 <= frame.limit:
             return [self._batch(frame, pieces)], []

@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 from msgspec import Raw
 
-from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
+from forwarder.model import LOWEST, CloseReason, Piece, Position
 from forwarder.stages import rawjson
 
 
@@ -56,12 +56,58 @@ Kept = tuple[Upload, list[Piece]]
 """What a lane keeps of an upload; no pieces: its context alone."""
 
 
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive pieces of a window, compressed; see ``blocks``.
+
+    ``count`` pieces with ``size`` bytes of events, the last of them at ``last``.
+    """
+
+    count: int
+    size: int
+    last: Position
+    packed: bytes
+
+
+class Saved(msgspec.Struct, frozen=True, gc=False):
+    """The saved part of a window: its first pieces, and what else it was when it was saved.
+
+    ``pieces`` is how many, the rest as in ``Held``. What came later is replayed on top of it.
+    """
+
+    pieces: int
+    context: bytes
+    identities_ms: int
+    newest_ms: int
+    to: Position
+    last_activity: int
+    deadline: int
+    reason: CloseReason
+
+
+class Generation(msgspec.Struct, gc=False):
+    """One saving, as the windows it took know it; settled when its base's tick is drawn."""
+
+    settled: bool = False
+
+
+class Draft(msgspec.Struct, gc=False):
+    """What becomes the saved part of a window once ``generation`` is settled.
+
+    ``after`` is the first position that changed the window since: then the first unsaved one.
+    """
+
+    saved: Saved
+    generation: Generation
+    after: Position | None = None
+
+
 class Window(msgspec.Struct, gc=False):
     """An open accumulation for one lane and key; see ``Held`` for the words it shares.
 
+    Its pieces are those in ``blocks``, then ``pieces``: read them with ``blocks.pieces``.
     ``unsaved`` is the first position that is in no base, ``touched`` the last one that changed
-    the window, events or context. ``held`` is the saved part exactly as it was saved: what came
-    later is replayed on top of it.
+    the window, events or context; a settled ``draft`` counts before ``saved`` and ``unsaved``.
+    ``slot`` is its place in the deadlines, ``rank`` its size class.
     """
 
     key: bytes
@@ -78,21 +124,20 @@ class Window(msgspec.Struct, gc=False):
     deadline: int
     reason: CloseReason
     slot: int = -1
+    rank: int = 0
     unsaved: Position | None = None
     touched: Position = LOWEST
-    held: Held | None = None
+    blocks: list[Block] | None = None
+    saved: Saved | None = None
+    draft: Draft | None = None
     closed: bool = False
-
-    @property
-    def first(self) -> Position:
-        """Return the position of the first event."""
-        piece = self.pieces[0]
-        return piece[0], piece[1]
 
     @property
     def last(self) -> Position:
         """Return the position of the last event."""
-        return last_of(self.pieces[-1])
+        if self.pieces or not self.blocks:
+            return last_of(self.pieces[-1])
+        return self.blocks[-1].last
 
 
 def digest(key: bytes) -> bytes:

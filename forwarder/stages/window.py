@@ -5,27 +5,32 @@ batch modes. Nothing depends on how records were cut into polls: a window whose 
 record clock has passed is closed before an event joins it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
-from forwarder.stages import context, gate
+from forwarder.stages import blocks, context, gate, saved
+from forwarder.stages.ages import Ages, rank_of
 from forwarder.stages.deadlines import Deadlines
+from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
+    Draft,
+    Generation,
     Kept,
     Names,
+    Saved,
     Upload,
     Window,
     cut,
-    last_of,
     session_key,
     singles,
 )
 
 BY_DEVICE = "device-1"
 BY_SESSION = "session-1"
-_SLACK = 1024
+
+ROOMY = 64 * 1024 * 1024
+"""Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
 
 _Take = Callable[[Upload, list[Piece], Gate | None], None]
 
@@ -36,7 +41,13 @@ def keying_rule(mode: BatchMode) -> str:
 
 
 class Windows:
-    """The open windows of one lane on one partition, closed by age and size."""
+    """The open windows of one lane on one partition, closed by age and size.
+
+    ``memory`` estimates the bytes they take, ``waiting_bytes`` are those of their events as they
+    came. ``roomy``: bytes of memory up to which only long tails are compressed. For ``Saving``:
+    ``fresh`` are the windows never saved, in the order of their first position, ``saved`` those
+    of the last base, ``generation`` is the newest saving.
+    """
 
     def __init__(self, batching: Batching, mode: BatchMode = BatchMode.BATCH) -> None:
         """Begin without windows; ``mode`` says how today's events are keyed."""
@@ -46,9 +57,14 @@ class Windows:
         self._gate = gate.wide_open()
         self._deadlines = Deadlines()
         self._done: list[Window] = []
-        self._unsaved: deque[tuple[Position, Window]] = deque()
-        self._by_age: deque[Window] = deque()
+        self._ages = Ages()
+        self._changed: Row[tuple[Position, Window]] = Row(_is_unsaved)
         self.open: dict[bytes, Window] = {}
+        self.fresh: Row[Window] = Row(saved.is_fresh)
+        self.saved: list[Window] = []
+        self.generation = Generation()
+        self.roomy = ROOMY
+        self.memory = 0
         self.waiting_bytes = 0
         self.accepted = 0
         self.replayed = 0
@@ -87,75 +103,55 @@ class Windows:
 
     def first_unsaved(self) -> Position | None:
         """Return the lowest position that is in an open window and in no base."""
-        queue = self._unsaved
-        while queue and (queue[0][1].closed or queue[0][1].unsaved != queue[0][0]):
-            queue.popleft()
-        return queue[0][0] if queue else None
+        fresh, changed = self.fresh.head(), self._changed.head()
+        first = None if fresh is None else fresh.unsaved
+        if changed is None:
+            return first
+        return changed[0] if first is None else min(first, changed[0])
 
     def oldest_opened(self) -> int | None:
         """Return when the oldest open window was opened, in milliseconds of record time."""
-        while self._by_age and self._by_age[0].closed:
-            self._by_age.popleft()
-        return self._by_age[0].opened if self._by_age else None
+        oldest = self._ages.oldest()
+        return None if oldest is None else oldest.opened
 
-    def save(self, below: int) -> list[Held]:
-        """Return what a base stores: windows with unsaved events below an offset, whole (K2).
+    def heaviest(self, clock: int) -> tuple[int, Window] | None:
+        """Return the largest old window and by how much it is that, to compare with other lanes."""
+        return self._ages.heaviest(clock)
 
-        They count as saved from now on. Of windows saved earlier it is the saved part again.
-        """
-        for window in self.open.values():
-            if window.unsaved is not None and window.unsaved[0] < below:
-                window.held = _hold(window)
-                window.unsaved = None
-        return [window.held for window in self.open.values() if window.held is not None]
-
-    def draft(self, below: int) -> dict[bytes, Held]:
-        """Return what ``save`` would, by window key; nothing counts as saved yet."""
-        found = {}
-        for window in self.open.values():
-            if window.unsaved is not None and window.unsaved[0] < below:
-                found[window.key] = _hold(window)
-            elif window.held is not None:
-                found[window.key] = window.held
-        return found
-
-    def settle(self, taken: dict[bytes, Held]) -> None:
-        """Count drafted windows as saved."""
-        for key, held in taken.items():
-            window = self.open.get(key)
-            if window is None or window.opened != held.opened or window.held is held:
-                continue
-            window.held = held
-            later = [(p[0], p[1]) for p in window.pieces if (p[0], p[1]) > held.to]
-            if window.touched > held.to and not later:
-                later = [window.touched]
-            window.unsaved = later[0] if later else None
-            if window.unsaved is not None:
-                self._unsaved.append((window.unsaved, window))
-        self._unsaved = deque(sorted(self._unsaved, key=lambda entry: entry[0]))
-
-    def memory_bytes(self) -> int:
-        """Return an estimate of the memory the open windows take."""
-        return self.waiting_bytes + 1200 * len(self.open)
-
-    def shed(self) -> list[Window]:
-        """Close the oldest window because memory is short."""
-        self.oldest_opened()
-        self.close(self._by_age[0], CloseReason.MEMORY)
+    def shed(self, window: Window) -> list[Window]:
+        """Close a window for want of memory."""
+        self.close(window, CloseReason.MEMORY)
         return self._drain()
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps."""
         window = Window(
-            held.key, held.device, held.session, pieces, sum(piece[2] for piece in pieces),
+            held.key, held.device, held.session, pieces, sum([piece[2] for piece in pieces]),
             held.context, names, held.identities_ms, held.newest_ms, held.opened,
             held.last_activity, held.deadline, held.reason, touched=held.to,
         )  # fmt: skip
-        window.held = _hold(window)
+        window.saved = saved.now(window)
+        self.saved.append(window)
         if held.session and self._today == BY_DEVICE:
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
-        self.waiting_bytes += sum(len(piece[4]) for piece in pieces)
+        self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
+        self._look(window)
+
+    def resolve(self, window: Window) -> None:
+        """Make a settled draft the saved part; a million of them at once would take too long."""
+        draft = window.draft
+        if draft is not None and draft.generation.settled:
+            if window.saved is not None:
+                self.memory -= blocks.saved_weight(window.saved)
+            window.saved, window.unsaved, window.draft = draft.saved, draft.after, None
+
+    def draft(self, window: Window, part: Saved, generation: Generation) -> None:
+        """Note what is going to be the saved part, in place of a draft that came to nothing."""
+        if window.draft is not None:
+            self.memory -= blocks.saved_weight(window.draft.saved)
+        window.draft = Draft(part, generation)
+        self.memory += blocks.saved_weight(part)
 
     def by_device(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         """Add an upload to the window of its device."""
@@ -205,7 +201,7 @@ class Windows:
                 if window is None:
                     window = informed = fresh()
                 elif informed is not window:
-                    context.absorb(window, upload)
+                    self._absorb(window, upload)
                     informed = window
                 self._put(window, piece)
         if window is not None and window.count >= most:
@@ -226,7 +222,7 @@ class Windows:
 
     def inform(self, window: Window, upload: Upload) -> None:
         """Update the context alone; a replay has to see that upload again, too."""
-        context.absorb(window, upload)
+        self._absorb(window, upload)
         self._mark(window, (upload.offset, upload.start))
 
     def due_at(self, window: Window, deadline: int, reason: CloseReason) -> None:
@@ -238,7 +234,8 @@ class Windows:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
-        self.waiting_bytes -= sum([len(piece[4]) for piece in window.pieces])
+        self.waiting_bytes -= blocks.event_bytes(window)
+        self.memory -= blocks.weight(window)
         self._done.append(window)
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
@@ -249,7 +246,7 @@ class Windows:
         if window is not None and len(pieces) == 1:
             piece = pieces[0]
             if piece[2] < self._batching.max_events - window.count:  # the usual case
-                context.absorb(window, upload)
+                self._absorb(window, upload)
                 self._put(window, piece)
                 return
         if pieces:
@@ -263,29 +260,57 @@ class Windows:
         elif window is not None:
             self.inform(window, upload)
 
+    def _absorb(self, window: Window, upload: Upload) -> None:
+        before = len(window.context)
+        context.absorb(window, upload)
+        self.memory += len(window.context) - before
+
     def _put(self, window: Window, piece: Piece) -> None:
-        window.pieces.append(piece)
+        tail, size = window.pieces, len(piece[4])
+        tail.append(piece)
         window.count += piece[2]
         self.accepted += piece[2]
-        self.waiting_bytes += len(piece[4])
+        self.waiting_bytes += size
+        self.memory += size + blocks.PIECE_BYTES
         self._mark(window, (piece[0], piece[1]))
+        if len(tail) % blocks.LOOKS == 0 or size > blocks.SHORT_TAIL:
+            self._look(window)
+
+    def _look(self, window: Window) -> None:
+        """Compress a tail that has become long, and note how large the window is."""
+        long = blocks.SHORT_TAIL if self.memory > self.roomy else blocks.LONG_TAIL
+        if blocks.tail_weight(window.pieces) >= long:
+            self.memory -= blocks.pack(window)
+        rank = rank_of(blocks.weight(window))
+        if rank > window.rank:
+            window.rank = rank
+            self._ages.put(window)
 
     def _mark(self, window: Window, position: Position) -> None:
         """Note that the window changed at this position."""
         window.touched = position
+        if window.unsaved is None or window.draft is not None:
+            self._note(window, position)
+
+    def _note(self, window: Window, position: Position) -> None:
+        """Note the first change since the window was opened, saved, or drafted to be saved."""
+        self.resolve(window)
         if window.unsaved is None:
             window.unsaved = position
-            self._unsaved.append((position, window))
-            if len(self._unsaved) > 2 * len(self.open) + _SLACK:
-                live = [(p, w) for p, w in self._unsaved if not w.closed and w.unsaved == p]
-                self._unsaved = deque(live)
+            if window.saved is None:
+                self.fresh.append(window)
+                return
+        elif window.draft is not None and window.draft.after is None:
+            window.draft.after = position
+        else:
+            return
+        self._changed.append((position, window))
 
     def _register(self, window: Window) -> None:
         self.open[window.key] = window
+        self.memory += blocks.weight(window)
         self._deadlines.put(window)
-        self._by_age.append(window)
-        if len(self._by_age) > 2 * len(self.open) + _SLACK:
-            self._by_age = deque(w for w in self._by_age if not w.closed)
+        self._ages.put(window)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
         position = (upload.offset, upload.start)
@@ -323,11 +348,12 @@ class Singles(Windows):
             self._done.append(single)
 
 
-def _hold(window: Window) -> Held:
-    """Return the stored form of a window as it is now."""
-    to = max(window.touched, last_of(window.pieces[-1])) if window.pieces else window.touched
-    return Held(
-        window.key, window.device, window.session, list(window.pieces), window.context,
-        window.identities_ms, window.newest_ms, to, window.opened, window.last_activity,
-        window.deadline, window.reason,
-    )  # fmt: skip
+def _is_unsaved(entry: tuple[Position, Window]) -> bool:
+    """Tell whether a window that was saved or drafted is unsaved from this position on."""
+    position, window = entry
+    draft = window.draft
+    if window.closed:
+        return False
+    if draft is not None and draft.after == position:
+        return True
+    return window.unsaved == position and not saved.is_settled(window)

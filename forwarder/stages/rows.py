@@ -1,0 +1,71 @@
+"""A queue whose entries die where they stand, however many there are."""
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+CHUNK = 512
+"""Entries looked at in one go, some 50 µs; looking at a million at once would stall everything."""
+
+
+class Row(Generic[T]):
+    """Entries in the order they came; ``alive`` tells which of them still count.
+
+    Whenever as many came, two chunks are cleared of the dead: so at most about half are dead.
+    """
+
+    def __init__(self, alive: Callable[[T], bool]) -> None:
+        """Begin empty; once dead, an entry must stay so."""
+        self._alive = alive
+        self._chunks: list[list[T]] = [[]]
+        self._at = 0
+        self._next = 1
+
+    def append(self, entry: T) -> None:
+        """Put an entry at the end."""
+        last = self._chunks[-1]
+        if len(last) >= CHUNK:
+            last = []
+            self._chunks.append(last)
+            self._sweep()
+            self._sweep()
+        last.append(entry)
+
+    def head(self) -> T | None:
+        """Return the first living entry; None: there is none."""
+        chunks, alive = self._chunks, self._alive
+        while True:
+            first = chunks[0]
+            for at in range(self._at, len(first)):
+                if alive(first[at]):
+                    self._at = at
+                    return first[at]
+            self._at = 0
+            if len(chunks) == 1:
+                if first:
+                    chunks[0] = []
+                return None
+            del chunks[0]
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the entries, dead ones too, perhaps those that come meanwhile."""
+        for chunk in list(self._chunks):  # chunks are replaced or appended to, never changed
+            yield from chunk
+
+    def __len__(self) -> int:
+        return sum(len(chunk) for chunk in self._chunks) - self._at
+
+    def _sweep(self) -> None:
+        """Clear the next chunk of the dead and join it to the one before; never first and last."""
+        chunks = self._chunks
+        if self._next >= len(chunks) - 1:
+            self._next = 1
+            return
+        living = [entry for entry in chunks[self._next] if self._alive(entry)]
+        before = chunks[self._next - 1]
+        if self._next > 1 and len(before) + len(living) <= CHUNK:
+            chunks[self._next - 1 : self._next + 1] = [before + living]
+        else:
+            chunks[self._next] = living
+            self._next += 1

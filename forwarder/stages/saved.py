@@ -1,0 +1,35 @@
+"""The saved part of a window: what it is now, how it is stored, and when it counts."""
+
+from forwarder.model import Held
+from forwarder.stages import blocks
+from forwarder.stages.shapes import Saved, Window
+
+
+def now(window: Window) -> Saved:
+    """Return a window as it is, as the part to save."""
+    to = window.touched
+    if window.pieces or window.blocks:
+        to = max(to, window.last)
+    return Saved(
+        blocks.piece_count(window), window.context, window.identities_ms, window.newest_ms, to,
+        window.last_activity, window.deadline, window.reason,
+    )  # fmt: skip
+
+
+def stored(window: Window, part: Saved) -> Held:
+    """Return the stored form of that part of a window."""
+    return Held(
+        window.key, window.device, window.session, blocks.first_pieces(window, part.pieces),
+        part.context, part.identities_ms, part.newest_ms, part.to, window.opened,
+        part.last_activity, part.deadline, part.reason,
+    )  # fmt: skip
+
+
+def is_settled(window: Window) -> bool:
+    """Tell whether the window's draft counts as its saved part."""
+    return window.draft is not None and window.draft.generation.settled
+
+
+def is_fresh(window: Window) -> bool:
+    """Tell whether the window is open and was never saved."""
+    return not window.closed and window.saved is None and not is_settled(window)
