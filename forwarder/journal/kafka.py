@@ -11,12 +11,14 @@ from typing import NamedTuple
 import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
+from forwarder.errors import JournalError
 from forwarder.journal import kafka_letters, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_provision import Provision, Settings
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
+from forwarder.ledger import opening
 from forwarder.model import Address, Partition
 
 log = structlog.get_logger()
@@ -174,6 +176,7 @@ class KafkaJournal:
         self._cluster = shared.cluster
         self._letters = shared.letters
         self._notes = shared.notes
+        self._outbox_end = self._state_end = 0
         batch_bytes = min(BATCH_BYTES, shared.letters.limit)
         self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
         stored = [(p.topic, p.number) for p in (self._outbox, self._state)]
@@ -188,9 +191,12 @@ class KafkaJournal:
         if commit is not None and (ptr := _ptr(commit)) is not None and ptr < state.start:
             commit = await self._commit()
         records: list[tuple[int, bytes]] = []
-        await self._read_state(commit, state, take or (lambda *record: records.append(record)))
+        taken = await self._read_state(
+            commit, state, take or (lambda *record: records.append(record))
+        )
         # O6: asked after the state was read, so that it cannot lie below what the state knows.
         outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
+        self._outbox_end, self._state_end = outbox.end, state.end
         return Restored(
             commit=commit,
             state=records,
@@ -201,6 +207,9 @@ class KafkaJournal:
             first=source.start,
             input_start=source.start,
             input_end=source.end,
+            number=self._partition.number,
+            outbox_used=commit is None and not taken and await self._used(outbox),
+            input_id=await self._cluster.topic_id(self._partition.topic),
         )
 
     async def commit(self, tick: Tick) -> Committed:
@@ -210,12 +219,28 @@ class KafkaJournal:
             for entry in tick.outbox
         ]
         state = [Outgoing(self._state.topic, self._state.number, value) for value in tick.state]
-        offsets = await self._writer.commit(
-            [*outbox, *state, *self._dead_letters(tick)],
-            {self._partition: Commit(tick.offset, tick.metadata)},
-        )
         first, second = len(outbox), len(outbox) + len(state)
+
+        def settle(stored: Sequence[int]) -> Mapping[Partition, Commit]:
+            end = self._rises(self._outbox, self._outbox_end, stored[:first])
+            self._rises(self._state, self._state_end, stored[first:second])
+            return {self._partition: Commit(tick.offset, opening.ending(tick.metadata, end))}
+
+        offsets = await self._writer.commit([*outbox, *state, *self._dead_letters(tick)], settle)
+        self._outbox_end = max([self._outbox_end, *(offset + 1 for offset in offsets[:first])])
+        self._state_end = max([self._state_end, *(offset + 1 for offset in offsets[first:second])])
         return Committed(offsets[:first], offsets[first:second])
+
+    @staticmethod
+    def _rises(where: Partition, end: int, stored: Sequence[int]) -> int:
+        """Return the new end of a log; raises JournalError if it fell: it is another log."""
+        if stored and min(stored) < end:
+            text = (
+                f"{where} stored a record at offset {min(stored)}, though it ended at {end}: "
+                "it was deleted and created again, or has lost records"
+            )
+            raise JournalError(text)
+        return max([end, *(offset + 1 for offset in stored)])
 
     async def read(
         self, lane: str, start: Address, end: int, max_bytes: int
@@ -245,12 +270,22 @@ class KafkaJournal:
     async def _commit(self) -> Commit | None:
         return (await self._cluster.committed(self._group, [self._partition]))[self._partition]
 
-    async def _read_state(self, commit: Commit | None, state: Bounds, take: Take) -> None:
+    async def _read_state(self, commit: Commit | None, state: Bounds, take: Take) -> int:
+        """Give every state record from ``ptr`` on to ``take``; return how many there are."""
         ptr = _ptr(commit) if commit is not None else None
         start = state.start if ptr is None else max(ptr, state.start)
-        if start < state.end:
-            where = (self._state.topic, self._state.number)
-            await self._reader.hand_over(where, start, state.end, take)
+        if start >= state.end:
+            return 0
+        where = (self._state.topic, self._state.number)
+        return await self._reader.hand_over(where, start, state.end, take)
+
+    async def _used(self, outbox: Bounds) -> bool:
+        """Tell whether batches were ever committed to the outbox; a failed tick leaves none."""
+        if outbox.end == outbox.start:
+            return outbox.start > 0
+        where = (self._outbox.topic, self._outbox.number)
+        records, _ = await self._reader.read(where, outbox.start, outbox.end, 1, None)
+        return bool(records)
 
     def _dead_letters(self, tick: Tick) -> list[Outgoing]:
         letters = self._letters

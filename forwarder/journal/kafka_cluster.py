@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
     KafkaError,
     KafkaTimeoutError,
     TransactionalIdAuthorizationFailed,
@@ -20,6 +21,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Commit
+from forwarder.journal.kafka_topic_id import TopicIdRequest, topic_id
 from forwarder.model import Partition
 
 ANSWER_SECONDS = 15.0
@@ -106,6 +108,18 @@ class Cluster:
             return int((await self._offsets.end_offsets([wanted]))[wanted])
 
         return await self._ask(f"the end of {partition}", ask)
+
+    async def topic_id(self, topic: str) -> str:
+        """Return the id the topic got when it was created; empty where brokers give none."""
+
+        async def ask() -> str:
+            try:
+                answer = await self._admin._send_request(TopicIdRequest(topic))  # noqa: SLF001
+            except (NotImplementedError, IncompatibleBrokerVersion):
+                return ""
+            return topic_id(answer)
+
+        return await self._ask(f"the id of topic {topic}", ask)
 
     async def members(self, group: str) -> list[Member] | None:
         """Return the members of the group, None unless it is stable."""

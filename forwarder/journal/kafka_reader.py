@@ -51,12 +51,14 @@ class Reader:
             self._next[partition] = go_on
             return taken, go_on
 
-    async def hand_over(self, where: tuple[str, int], start: int, end: int, take: Take) -> None:
+    async def hand_over(self, where: tuple[str, int], start: int, end: int, take: Take) -> int:
         """Give every record in [``start``, ``end``) to ``take``, the loop let go round each time.
 
-        No more than one fetch is in memory. Raises JournalError, and what ``take`` raises.
+        Returns how many. No more than one fetch is in memory. Raises JournalError, and what
+        ``take`` raises.
         """
         partition = TopicPartition(*where)
+        taken = 0
         async with self._reading(partition, start):
             ahead = self._ahead[partition]
             while ahead or await self._fetch(partition, end):
@@ -64,7 +66,9 @@ class Reader:
                 if record.offset >= end:
                     break
                 take(record.offset, record.value)
+                taken += 1
                 await asyncio.sleep(0)
+        return taken
 
     async def close(self) -> None:
         """Give the connection up within seconds; raises nothing."""

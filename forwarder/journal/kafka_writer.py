@@ -1,7 +1,7 @@
 """One transactional producer: the only thing that writes to Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -55,6 +55,10 @@ class Outgoing(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+Settle = Callable[[Sequence[int]], Mapping[Partition, Commit]]
+"""Gets the offset of each message, returns what to commit; may raise JournalError."""
+
+
 class Writer:
     """Runs transactions one at a time; after any error it is only good for ``close``."""
 
@@ -84,10 +88,11 @@ class Writer:
             await self._producer.start()
 
     async def commit(
-        self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit]
+        self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit] | Settle
     ) -> list[int]:
         """Send messages and offsets in one transaction; return the offset of each message (K4).
 
+        ``offsets`` may depend on where the messages are; what it raises ends the transaction.
         Returns only if it is known to be committed; raises FencedError or JournalError.
         """
         async with self._step(TICK_SECONDS):
@@ -96,7 +101,8 @@ class Writer:
             if -1 in found:
                 text = f"{self._name}: Kafka did not say where a message was stored"
                 raise JournalError(text)
-            await self._producer.send_offsets_to_transaction(_offsets(offsets), self._group)
+            settled = offsets(found) if callable(offsets) else offsets
+            await self._producer.send_offsets_to_transaction(_offsets(settled), self._group)
             await self._producer.commit_transaction()
             return found
 
