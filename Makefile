@@ -36,7 +36,7 @@ test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k n
 test-fast: setup ## Run the tests that need no broker and no emulator
 	$(BIN)/python -m pytest -m "not service" $(ARGS)
 
-soak: setup ## Kill two workers 20 times under 100,000 events and count them all (ARGS="--kills 5")
+soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--seconds 3600")
 	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: setup ## Measure events per CPU-second and memory of the worker (ARGS="--count 50000")

@@ -4,8 +4,10 @@ It shares no code with the program: documents and stored records are read here a
 arrive is told by the caller (``Wanted``), event by event; an event is known again by its id.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,14 +19,17 @@ from tests.oracle import exact
 class Wanted(NamedTuple):
     """An event that a lane has to forward; ``group`` names the window it may share.
 
-    Device key in batch mode, device key and session in session mode. ``event`` is as
-    ``oracle.exact`` returns it. Wanted events are given in the order of the input, one partition
-    after the other.
+    Device key in batch mode, device key and session in session mode. ``row`` names the events it
+    must not overtake, if they are others than those of the group. ``event`` is its ``mark``. An
+    optional event may be missing: nothing says whether the lane still, or already, wanted it.
+    Wanted events are given in the order of the input, one partition after the other.
     """
 
     group: Hashable
     id: str
-    event: Any
+    event: bytes
+    row: Hashable = None
+    optional: bool = False
 
 
 class Batch(NamedTuple):
@@ -36,6 +41,17 @@ class Batch(NamedTuple):
     key: bytes
     events: int
     payload: bytes
+    first: tuple[int, int] = (0, 0)
+    last: tuple[int, int] = (0, 0)
+    closed_at: int = 0
+    why: str = ""
+
+
+class Landed(NamedTuple):
+    """A record of a stream: the id of its document, and its bytes' ``digest``."""
+
+    id: str
+    digest: bytes
 
 
 class Letter(NamedTuple):
@@ -50,7 +66,11 @@ class Letter(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One lane's figures; everything from ``lost`` to ``stream_order`` must be 0."""
+    """One lane's figures; everything from ``lost`` to ``stream_order`` must be 0.
+
+    ``optional`` counts optional events that are there, ``dropped`` batches that may be missing in
+    the stream and are.
+    """
 
     name: str
     events: int
@@ -62,12 +82,15 @@ class Lane(NamedTuple):
     mixed: int
     order: int
     context: int
+    early: int
     missing: int
     stream_altered: int
     stream_invented: int
     stream_order: int
     records: int
     repeats: int
+    optional: int
+    dropped: int
 
     @property
     def faults(self) -> int:
@@ -75,7 +98,20 @@ class Lane(NamedTuple):
         return sum(getattr(self, name) for name in FAULTS)
 
 
-FAULTS = Lane._fields[3:-2]
+FIGURES = Lane._fields[1:]
+FAULTS = Lane._fields[3:-4]
+
+
+class Terms(NamedTuple):
+    """What else holds for one lane; nothing by default.
+
+    ``explains`` judges the documents; ``due`` tells the earliest time in milliseconds at which a
+    batch may have been closed; ``droppable`` whether it need not be in the stream.
+    """
+
+    explains: "Explains | None" = None
+    due: Callable[[Batch], int] = lambda _: 0
+    droppable: Callable[[Batch], bool] = lambda _: False
 
 
 class Verdict(NamedTuple):
@@ -124,12 +160,15 @@ LABELS = {
     "mixed": "batches mixing devices or sessions",
     "order": "out of order in the outbox",
     "context": "documents with another context",
+    "early": "closed before their time",
     "missing": "batches missing in the stream",
     "stream_altered": "stream records with other bytes",
     "stream_invented": "stream records not in the outbox",
     "stream_order": "out of order in the stream",
     "records": "records in the stream",
     "repeats": "of them repeats",
+    "optional": "optional events that are there",
+    "dropped": "batches dropped, as they may be",
 }
 
 MOST_EXAMPLES = 3
@@ -149,9 +188,37 @@ def batches(records: Iterable[tuple[int, int, bytes]]) -> list[Batch]:
         stored = msgspec.msgpack.decode(raw)
         for index, batch in enumerate(stored["batches"]):
             address = (partition, offset, index)
-            name, key, count = batch["id"], batch["key"], batch["n"]
-            found.append(Batch(address, stored["lane"], name, key, count, batch["payload"]))
+            found.append(
+                Batch(
+                    address,
+                    stored["lane"],
+                    batch["id"],
+                    batch["key"],
+                    batch["n"],
+                    batch["payload"],
+                    tuple(batch["F"]),
+                    tuple(batch["L"]),
+                    batch["closed_at"],
+                    batch["why"],
+                )
+            )
     return sorted(found)
+
+
+def mark(event: object) -> bytes:
+    """Return what two events share if they are the same, number for number as it is spelled."""
+    text = json.dumps(event, sort_keys=True, default=lambda number: {"number": number.text})
+    return blake2b(text.encode(), digest_size=12).digest()
+
+
+def digest(payload: bytes) -> bytes:
+    """Return what two documents share if they are the same bytes."""
+    return blake2b(payload, digest_size=12).digest()
+
+
+def landed(value: bytes) -> Landed:
+    """Return what is kept of a record of a stream."""
+    return Landed(str(exact(value).get("message_id")), digest(value))
 
 
 Explains = Callable[[Sequence[str], Mapping[str, Any]], bool]
@@ -161,18 +228,17 @@ Explains = Callable[[Sequence[str], Mapping[str, Any]], bool]
 def judge(  # noqa: PLR0913  # one argument for each thing that is compared
     wanted: Mapping[str, Sequence[Wanted]],
     outbox: Sequence[Batch],
-    streams: Mapping[str, Sequence[bytes]],
+    streams: Mapping[str, Sequence[Landed]],
     letters: tuple[Sequence[Letter], Sequence[Letter]],
     *,
     identify: Callable[[Any], str],
-    contexts: Mapping[str, Explains],
+    terms: Mapping[str, Terms],
 ) -> Verdict:
     """Compare what was wanted of each lane with its batches and what is in its stream.
 
     ``letters`` are the dead letters wanted and those found. ``identify`` returns an event's id.
-    ``contexts`` judges the documents of the lanes it names.
     """
-    judges = [_Judge(lane, wanted[lane], identify, contexts.get(lane)) for lane in wanted]
+    judges = [_Judge(lane, wanted[lane], identify, terms.get(lane, Terms())) for lane in wanted]
     strays = [batch for batch in outbox if batch.lane not in wanted]
     lanes = []
     for judging in judges:
@@ -194,36 +260,55 @@ def judge(  # noqa: PLR0913  # one argument for each thing that is compared
     )
 
 
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return verdicts on different partitions as one."""
+    lanes: dict[str, Counter[str]] = {}
+    for lane in [lane for verdict in verdicts for lane in verdict.lanes]:
+        figures = lanes.setdefault(lane.name, Counter())
+        figures.update({name: getattr(lane, name) for name in FIGURES})
+    return Verdict(
+        [Lane(name, **{f: figures[f] for f in FIGURES}) for name, figures in lanes.items()],
+        sum(verdict.letters for verdict in verdicts),
+        sum(verdict.letters_lost for verdict in verdicts),
+        sum(verdict.letters_invented for verdict in verdicts),
+        sum(verdict.letters_twice for verdict in verdicts),
+        [example for verdict in verdicts for example in verdict.examples],
+    )
+
+
 class _Judge:
     """Judges one lane."""
 
     def __init__(
-        self,
-        lane: str,
-        wanted: Sequence[Wanted],
-        identify: Callable[[Any], str],
-        explains: Explains | None,
+        self, lane: str, wanted: Sequence[Wanted], identify: Callable[[Any], str], terms: Terms
     ) -> None:
         self.lane = lane
         self.examples: list[str] = []
         self._identify = identify
-        self._explains = explains
+        self._terms = terms
         self._wanted = {w.id: (rank, w) for rank, w in enumerate(wanted)}
-        assert len(self._wanted) == len(wanted), f"{lane}: two wanted events share an id"
+        # What the input itself holds twice has to come out twice.
+        self._copies = Counter(w.id for w in wanted)
         self._seen: Counter[str] = Counter()
         self._last_rank: dict[Hashable, int] = {}
         self._figures: Counter[str] = Counter()
 
-    def judge(self, mine: Sequence[Batch], stream: Sequence[bytes]) -> Lane:
+    def judge(self, mine: Sequence[Batch], stream: Sequence[Landed]) -> Lane:
         for batch in mine:
             self._open(batch)
-        for missing in self._wanted.keys() - self._seen.keys():
-            self._fault("lost", f"event {missing}: {self._wanted[missing][1]}")
+        for name, (_, wanted) in self._wanted.items():
+            if wanted.optional:
+                self._figures["optional"] += name in self._seen
+            elif self._seen[name] < self._copies[name]:
+                self._fault("lost", f"event {name}: {wanted}")
         self._stream(mine, stream)
-        figures = {name: self._figures[name] for name in Lane._fields[3:]}
-        return Lane(self.lane, len(self._wanted), len(mine), **figures)
+        figures = {name: self._figures[name] for name in FIGURES[2:]}
+        surely = sum(not wanted.optional for _, wanted in self._wanted.values())
+        return Lane(self.lane, surely, len(mine), **figures)
 
     def _open(self, batch: Batch) -> None:
+        if batch.closed_at < (due := self._terms.due(batch)):
+            self._fault("early", f"{batch._replace(payload=b'')}, not before {due}")
         document = exact(batch.payload)
         if document.get("message_id") != batch.id:
             self._fault("altered", f"batch {batch.id} at {batch.address} carries another id")
@@ -232,15 +317,15 @@ class _Judge:
             name = self._identify(event)
             self._seen[name] += 1
             if name not in self._wanted:
-                self._fault("invented", f"event {name} in {batch.id}")
+                self._fault("invented", f"event {name} in {batch._replace(payload=b'')}")
                 continue
             rank, wanted = self._wanted[name]
             groups.add(wanted.group)
             self._event(batch, rank, wanted, event)
         if len(groups) > 1:
             self._fault("mixed", f"batch {batch.id} holds {sorted(map(str, groups))}")
-        elif groups and self._explains:
-            self._context(batch, document, self._explains)
+        elif groups and self._terms.explains:
+            self._context(batch, document, self._terms.explains)
 
     def _context(self, batch: Batch, document: Mapping[str, Any], explains: Explains) -> None:
         names = [self._identify(event) for event in document["events"]]
@@ -249,39 +334,45 @@ class _Judge:
             self._fault("context", f"batch {batch.id}: {context}")
 
     def _event(self, batch: Batch, rank: int, wanted: Wanted, event: object) -> None:
-        if self._seen[wanted.id] > 1:
-            self._fault("twice", f"event {wanted.id}, again in {batch.id} at {batch.address}")
+        if self._seen[wanted.id] > self._copies[wanted.id]:
+            self._fault("twice", f"event {wanted.id}, again in {batch._replace(payload=b'')}")
             return
-        if event != wanted.event:
-            self._fault("altered", f"event {wanted.id}: {event} instead of {wanted.event}")
-        if rank < self._last_rank.get(wanted.group, -1):
-            self._fault("order", f"event {wanted.id} in {batch.id}")
-        self._last_rank[wanted.group] = rank
+        if mark(event) != wanted.event:
+            self._fault("altered", f"event {wanted.id}: {event}")
+        row = wanted.group if wanted.row is None else wanted.row
+        if rank < self._last_rank.get(row, -1):
+            self._fault("order", f"event {wanted.id} in {batch.id} at {batch.address}")
+        self._last_rank[row] = rank
 
-    def _stream(self, mine: Sequence[Batch], stream: Sequence[bytes]) -> None:
-        known = {batch.id: (rank, batch) for rank, batch in enumerate(mine)}
+    def _stream(self, mine: Sequence[Batch], stream: Sequence[Landed]) -> None:
+        known = {batch.id: (rank, batch, digest(batch.payload)) for rank, batch in enumerate(mine)}
         if len(known) != len(mine):
             self._fault("twice", "two batches of the outbox share an id")
-        landed: dict[bytes, int] = {}
+        last: dict[bytes, int] = {}
         seen: set[str] = set()
-        for value in stream:
+        for record in stream:
             self._figures["records"] += 1
-            name = exact(value).get("message_id")
-            if name not in known:
-                self._fault("stream_invented", f"record {name} in the stream")
+            if record.id not in known:
+                self._fault("stream_invented", f"record {record.id} in the stream")
                 continue
-            rank, batch = known[name]
-            if value != batch.payload:
-                self._fault("stream_altered", f"record {name} in the stream")
-            if name in seen:
+            rank, batch, stored = known[record.id]
+            if record.digest != stored:
+                self._fault("stream_altered", f"record {record.id} in the stream")
+            if record.id in seen:
                 self._figures["repeats"] += 1
                 continue
-            seen.add(name)
-            if rank < landed.get(batch.key, -1):
-                self._fault("stream_order", f"record {name} at {batch.address}")
-            landed[batch.key] = rank
+            seen.add(record.id)
+            if rank < last.get(batch.key, -1):
+                self._fault("stream_order", f"record {record.id} at {batch.address}")
+            last[batch.key] = rank
         for name in known.keys() - seen:
-            self._fault("missing", f"batch {name} at {known[name][1].address}")
+            self._missing(known[name][1])
+
+    def _missing(self, batch: Batch) -> None:
+        if self._terms.droppable(batch):
+            self._figures["dropped"] += 1
+        else:
+            self._fault("missing", f"{batch._replace(payload=b'')}")
 
     def _fault(self, kind: str, example: str) -> None:
         self._figures[kind] += 1

@@ -1,13 +1,12 @@
 """What has to come out of Kafka records that were really sent, as the settings say."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from operator import attrgetter
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from forwarder.connection import BatchMode, Connection
 from tests import oracle
 from tests.builders import Rec
-from tests.conservation import Letter, Wanted
+from tests.conservation import Letter, Wanted, mark
 
 LATER = 2**52
 """A wall clock after every record."""
@@ -28,31 +27,43 @@ class Sent(Protocol):
     def value(self) -> bytes | None: ...
 
 
-def wanted(sent: Iterable[Sent], connections: Sequence[Connection]) -> dict[str, list[Wanted]]:
-    """Return the events each connection has to forward, in the order of the input."""
-    found: dict[str, list[Wanted]] = {connection.name: [] for connection in connections}
-    for one in sorted(sent, key=attrgetter("topic", "partition", "offset")):
-        seen = oracle.read([Rec(one.offset, one.timestamp_ms, one.value)], LATER)[0]
-        for upload in seen:
-            for connection in connections:
-                found[connection.name] += _of_upload(one, upload, connection)
-    return found
+Told = Callable[[int], Sequence[Connection | None]]
+"""Tells what may have governed a record of this offset; None: the lane was not there."""
 
 
-def _of_upload(one: Sent, seen: oracle.Seen, connection: Connection) -> list[Wanted]:
-    if not oracle.matches(seen.content, connection):
-        return []
-    device = (one.topic, one.partition, *oracle.device(seen))
-    by_session = connection.settings.mode is BatchMode.SESSION
-    return [
-        Wanted(
-            (*device, session(event)) if by_session else device,
-            identify(event),
-            oracle.governed(event, connection.settings),
-        )
-        for event in seen.events
-        if oracle.wanted(event, connection.settings)
-    ]
+class Lane:
+    """What one lane has to forward of one partition, whose records are told in order."""
+
+    def __init__(self, told: Told, modes: set[BatchMode]) -> None:
+        """Begin; ``modes`` are all the batch modes it ever had."""
+        self.wanted: list[Wanted] = []
+        self._told = told
+        self._by_session = modes == {BatchMode.SESSION}
+        self._in_rows = BatchMode.SESSION in modes
+
+    def take(self, one: Sent, seen: oracle.Seen) -> None:
+        """Add an upload."""
+        told = self._told(one.offset)
+        choices = [c for c in told if c is not None and oracle.matches(seen.content, c)]
+        device = (one.topic, one.partition, *oracle.device(seen))
+        for event in seen.events if choices else ():
+            keen = [c.settings for c in choices if oracle.wanted(event, c.settings)]
+            if keen:
+                row = (*device, session(event)) if self._in_rows else device
+                self.wanted.append(
+                    Wanted(
+                        row if self._by_session else device,
+                        identify(event),
+                        mark(oracle.governed(event, keen[0])),
+                        row,
+                        optional=len(keen) < len(told),
+                    )
+                )
+
+
+def uploads(one: Sent) -> list[oracle.Seen]:
+    """Return the uploads of a record; none of one that is not made of uploads."""
+    return oracle.read([Rec(one.offset, one.timestamp_ms, one.value)], LATER)[0]
 
 
 def session(event: Mapping[str, Any]) -> str:
@@ -61,23 +72,37 @@ def session(event: Mapping[str, Any]) -> str:
     return name.text if isinstance(name, oracle.Number) else str(name)
 
 
+class _Told(NamedTuple):
+    """What a document may take from one upload; ``opens``: an event of it is forwarded."""
+
+    seen: oracle.Seen
+    opens: bool
+
+
 class Contexts:
     """Judges the documents of a lane in batch mode: whose context each of them has to carry."""
 
-    def __init__(self, sent: Iterable[Sent], connection: Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
+        """Begin without uploads."""
+        self._connection = connection
         self._settings = connection.settings
-        self._uploads: dict[Hashable, list[oracle.Seen]] = {}
+        self._uploads: dict[Hashable, list[_Told]] = {}
         self._at: dict[str, tuple[Hashable, int]] = {}
-        for one in sorted(sent, key=attrgetter("topic", "partition", "offset")):
-            for seen in oracle.read([Rec(one.offset, one.timestamp_ms, one.value)], LATER)[0]:
-                if oracle.matches(seen.content, connection):
-                    self._take((one.topic, one.partition, *oracle.device(seen)), seen)
 
-    def _take(self, device: Hashable, seen: oracle.Seen) -> None:
-        uploads = self._uploads.setdefault(device, [])
+    def take(self, one: Sent, seen: oracle.Seen) -> None:
+        """Add an upload; those of a device come in the order of the input."""
+        if not oracle.matches(seen.content, self._connection):
+            return
+        device = (one.topic, one.partition, *oracle.device(seen))
+        told = self._uploads.setdefault(device, [])
         for event in seen.events:
-            self._at[identify(event)] = (device, len(uploads))
-        uploads.append(seen)
+            self._at[identify(event)] = (device, len(told))
+        opens = any(oracle.wanted(event, self._settings) for event in seen.events)
+        # An hour's events would not fit into memory, and their context is all that is asked for.
+        content = {key: value for key, value in seen.content.items() if key != "events"}
+        told.append(
+            _Told(oracle.Seen(seen.offset, seen.first, seen.time, seen.clock, content, []), opens)
+        )
 
     def explains(self, names: Sequence[str], document: Mapping[str, Any]) -> bool:
         """Tell whether a document of these events says what their uploads say.
@@ -87,20 +112,17 @@ class Contexts:
         """
         device, first = self._at[names[0]]
         _, last = self._at[names[-1]]
-        uploads = self._uploads[device]
+        told = self._uploads[device]
         pile = oracle.Pile(0)
-        for seen in uploads[first : last + 1]:
+        for seen, _ in told[first : last + 1]:
             pile.learn(seen)
         found = _context(document)
         while _context(oracle.content(pile, self._settings)) != found:
             last += 1
-            if last == len(uploads) or self._opens(uploads[last]):
+            if last == len(told) or told[last].opens:
                 return False
-            pile.learn(uploads[last])
+            pile.learn(told[last].seen)
         return True
-
-    def _opens(self, seen: oracle.Seen) -> bool:
-        return any(oracle.wanted(event, self._settings) for event in seen.events)
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, Any]:

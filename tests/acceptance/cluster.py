@@ -14,6 +14,8 @@ from tests.acceptance.harness import until
 LARGEST = 20 * 1024 * 1024
 IN_FLIGHT = 500
 """Records awaiting their acknowledgement at once."""
+READ_SECONDS = 600.0
+"""A bound on reading a topic to its end; an hour's load takes a minute or two."""
 
 
 class Sent(NamedTuple):
@@ -126,14 +128,14 @@ class Cluster:
             ends = await reader.end_offsets(partitions)
         return {tp.partition: end for tp, end in ends.items()}
 
-    async def read(self, topic: str) -> list[Stored]:
-        """Read every committed record, ordered by partition and offset."""
+    async def read(self, topic: str, partition: int | None = None) -> list[Stored]:
+        """Read every committed record, or one partition's, ordered by partition and offset."""
         found: list[Stored] = []
         async with self._reader() as reader:
-            partitions = await self._assign(reader, topic)
+            partitions = await self._assign(reader, topic, partition)
             ends = await reader.end_offsets(partitions)
             await reader.seek_to_beginning(*partitions)
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(READ_SECONDS):
                 while [tp for tp in partitions if await reader.position(tp) < ends[tp]]:
                     polled = await reader.getmany(timeout_ms=200)
                     found += [_stored(r) for records in polled.values() for r in records]
@@ -151,10 +153,16 @@ class Cluster:
     def _reader(self) -> "_Reader":
         return _Reader(self.bootstrap)
 
-    async def _assign(self, reader: Any, topic: str) -> list[TopicPartition]:  # noqa: ANN401
+    async def _assign(
+        self,
+        reader: Any,  # noqa: ANN401
+        topic: str,
+        partition: int | None = None,
+    ) -> list[TopicPartition]:
         count = await self.partitions(topic)
         assert count, f"there is no topic {topic}"
-        partitions = [TopicPartition(topic, number) for number in range(count)]
+        numbers = range(count) if partition is None else [partition]
+        partitions = [TopicPartition(topic, number) for number in numbers]
         reader.assign(partitions)
         return partitions
 

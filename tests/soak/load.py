@@ -1,62 +1,135 @@
-"""The load of the soak, made beforehand and sent at the times its records carry."""
+"""The load of a soak: made and sent as it falls due, each record until Kafka has confirmed it."""
 
 import asyncio
+import heapq
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.acceptance.cluster import Cluster, Sent
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from tests.conservation import digest
 from tests.traffic import poison, traffic
 
 SLICE = 0.1
 """Seconds of load sent at once."""
 
+GIVES_UP = 180_000
+"""Milliseconds after which the producer fails a record; far above what a broker is away."""
+
+MOST_WAITING = 20_000
+"""Records made and not confirmed, after which no more are made: the broker is away."""
+
+Row = tuple[int, bytes, bytes]
+"""(due in milliseconds of wall-clock time, key, value)."""
+
 
 class Load(NamedTuple):
-    """What will be sent, in order of time from 0 on; ``reasons`` are those of broken records."""
+    """What will be sent, in order of time; ``reasons`` are those of broken records, by value."""
 
-    records: Sequence[tuple[bytes, bytes, int]]
+    rows: Iterator[Row]
     reasons: dict[bytes, str]
-    events: int
 
 
-def make(seed: int, devices: int, events: int, broken: int, seconds: float) -> Load:
-    """Make the load of ``seconds``; some of its records are no uploads at all."""
-    span = round(seconds * 1000)
-    start = time.time_ns() // 1_000_000
-    uploads = list(traffic(seed, devices, events, start, span))
-    malformed = list(poison(seed, broken, start, span))
-    # Told apart by trailing blanks, so that every broken record has bytes of its own.
-    reasons = {one.value + b" " * i: one.reason for i, one in enumerate(malformed)}
-    rows = [(one.timestamp_ms - start, one.key, one.value) for one in uploads]
-    rows += [(m.timestamp_ms - start, m.key, v) for m, v in zip(malformed, reasons, strict=True)]
-    rows.sort(key=itemgetter(0))
-    return Load(
-        [(key, value, ms) for ms, key, value in rows],
-        reasons,
-        sum(len(upload.event_ids) for upload in uploads),
+BROKEN = 0.2
+"""Records a second that are no uploads."""
+
+
+def make(seed: int, devices: int, rate: float, seconds: float) -> Load:
+    """Return the load of ``seconds`` from now on; it is made while it is taken."""
+    start, span = time.time_ns() // 1_000_000, round(seconds * 1000)
+    events = round(rate * seconds)
+    uploads = (
+        (upload.timestamp_ms, upload.key, upload.value)
+        for upload in traffic(seed, devices, events, start, span)
     )
+    # Told apart by trailing blanks, so that every broken record has bytes of its own.
+    malformed = [
+        (one.timestamp_ms, one.key, one.value + b" " * i, one.reason)
+        for i, one in enumerate(poison(seed, round(BROKEN * seconds), start, span))
+    ]
+    rows = heapq.merge(uploads, (one[:3] for one in malformed), key=itemgetter(0))
+    return Load(rows, {value: reason for *_, value, reason in malformed})
 
 
-def _slices(load: Load) -> Iterator[tuple[float, list[tuple[bytes, bytes, int]]]]:
-    """Yield (seconds from the start, records due then)."""
-    due: list[tuple[bytes, bytes, int]] = []
-    until = SLICE
-    for record in load.records:
-        while record[2] / 1000 > until:
-            yield until, due
-            due = []
-            until += SLICE
-        due.append(record)
-    yield until, due
+class Producer:
+    """Sends the load; an outage of the broker delays it and loses none of it."""
 
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        """Prepare; ``sent`` counts the digests of the values that Kafka confirmed."""
+        self.sent: Counter[bytes] = Counter()
+        self.again = 0
+        self.latest = 0.0
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._failed: list[Row] = []
+        self._room = asyncio.Event()
+        self._over = False
 
-async def send(cluster: Cluster, topic: str, load: Load) -> list[Sent]:
-    """Send the load as it falls due; record time is the time it was due."""
-    start, begun = time.time_ns() // 1_000_000, time.monotonic()
-    sent: list[Sent] = []
-    for due, records in _slices(load):
-        await asyncio.sleep(max(0.0, begun + due - time.monotonic()))
-        sent += await cluster.send(topic, [(k, v, start + ms) for k, v, ms in records])
-    return sent
+    async def send(self, load: Load) -> None:
+        """Send records as they fall due until told to stop; returns when all are confirmed."""
+        async with self._connected() as producer:
+            due: list[Row] = []
+            until = time.time() + SLICE
+            for row in load.rows:
+                if self._over:
+                    break
+                while row[0] / 1000 > until:
+                    await self._slice(producer, due, until)
+                    due = []
+                    until += SLICE
+                due.append(row)
+            await self._slice(producer, due, until)
+            await self._rest(producer)
+
+    def stop(self) -> None:
+        """Make no more of the load."""
+        self._over = True
+
+    def _connected(self) -> Any:  # noqa: ANN401  # the library is not typed
+        return AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            enable_idempotence=True,
+            request_timeout_ms=GIVES_UP,
+            retry_backoff_ms=200,
+            metadata_max_age_ms=5_000,
+            linger_ms=5,
+        )
+
+    async def _slice(self, producer: Any, rows: list[Row], until: float) -> None:  # noqa: ANN401
+        await asyncio.sleep(until - time.time())
+        self.latest = max(self.latest, time.time() - until)
+        await self._put(producer, rows)
+        self._room.clear()
+        if len(self._waiting) > MOST_WAITING:
+            await self._room.wait()
+
+    async def _put(self, producer: Any, rows: list[Row]) -> None:  # noqa: ANN401
+        for row in rows:
+            try:
+                future = await producer.send(self._topic, row[2], row[1])
+            except KafkaError:
+                self._failed.append(row)
+                continue
+            self._waiting.add(future)
+            future.add_done_callback(lambda done, row=row: self._settled(done, row))
+
+    def _settled(self, done: "asyncio.Future[Any]", row: Row) -> None:
+        self._waiting.discard(done)
+        self._room.set()
+        if done.cancelled() or done.exception() is not None:
+            self._failed.append(row)
+        else:
+            self.sent[digest(row[2])] += 1
+
+    async def _rest(self, producer: Any) -> None:  # noqa: ANN401
+        """Wait for what is under way, and send again what failed until it is confirmed."""
+        while self._waiting or self._failed:
+            again, self._failed = self._failed, []
+            self.again += len(again)
+            await self._put(producer, again)
+            await asyncio.sleep(SLICE)

@@ -1,292 +1,275 @@
-"""One soak: set up, let the load flow, kill and restart, wait until all has arrived, judge."""
+"""One soak: set up, let the load flow, disturb, wait until all has arrived, judge."""
 
 import asyncio
-import http.client
-import random
 import signal
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+from urllib.request import urlopen
 
-from forwarder.config import loader
-from forwarder.connection import BatchMode
 from tests import conservation, expectation
-from tests.acceptance.cluster import Cluster, Sent, Stored
-from tests.acceptance.harness import Site, Worker, group_sections, until
-from tests.conservation import Batch, Letter, Verdict, Wanted
-from tests.services.ministack import CUSTOMER_ACCOUNT, REGION, MiniStack
-from tests.soak import load as loads
+from tests.acceptance.cluster import Cluster
+from tests.acceptance.harness import Missing, group_sections, until
+from tests.conservation import Letter, Verdict
+from tests.services.kafka import Broker
+from tests.soak import judge, load, pods, repeats
+from tests.soak.disturb import Disturbances
+from tests.soak.load import Load, Producer
+from tests.soak.pods import Fleet
+from tests.soak.report import Result
+from tests.soak.sink import puts
 
-if TYPE_CHECKING:
-    from forwarder.connection import Connection
-
-TOPIC_SUFFIX = "raw-events"
 ARRIVAL = 180.0
 """Seconds after the load within which everything has to be in the streams."""
 
-LOOK = 2.0
-"""Seconds between two counts of everything."""
+LOOK = 1.0
+TICK_MS = 1000
+PODS = 2
+LONGEST = 4
+"""How much more load there is than asked for, where disturbing takes longer."""
 
-DOWN = 1.5
-"""Longest time in seconds that a killed worker stays down."""
-
-BOTH = 0.2
-"""Share of the kills that hit both workers at once."""
-
-DRAIN = 25.0
+SETTLED = ("forwarder_open_windows", "forwarder_outbox_lag_batches")
+"""What has to come to nothing once the load is over."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the soak is; ``seconds`` is how long the load flows."""
+    """How large the soak is; ``seconds`` is how long the load flows, ``rate`` in events/s."""
 
-    events: int = 100_000
+    seconds: float = 600.0
+    rate: float = 300.0
     devices: int = 1_000
-    kills: int = 20
-    seconds: float = 240.0
     partitions: int = 6
-    broken: int = 60
+    pause: float = 8.0
     seed: int = 1
+    previous: str = ""
 
 
-class Result(NamedTuple):
-    """What the soak found.
+@dataclass
+class Stage:
+    """Where a soak takes place."""
 
-    ``serving`` of the ``kills`` hit a worker that was ready; the others were still starting.
-    ``behind`` counts the records below whose end the group's commit still stands.
-    """
-
-    verdict: Verdict
-    sent: int
-    events: int
-    kills: int
-    serving: int
-    behind: int
-    seconds: float
-    exits: list[int]
-
-    @property
-    def faults(self) -> int:
-        """Return how many things are wrong."""
-        return self.verdict.faults + self.behind + sum(code != 0 for code in self.exits)
-
-    def text(self) -> str:
-        """Return it for people."""
-        return (
-            f"{self.events:,} events in {self.sent:,} records, {self.kills} kills "
-            f"({self.serving} of a worker that was ready), {self.behind} records behind, "
-            f"{self.seconds:.0f} s, exit codes {self.exits}\n{self.verdict.text()}"
-        )
+    broker: Broker
+    cluster: Cluster
+    fleet: Fleet
+    producer: Producer
+    disturbances: Disturbances
+    books: Path
+    sink_url: str
+    group: str
+    topic: str
 
 
-def connections(role: str, org: str, prefix: str) -> list[dict[str, Any]]:
-    """Return two connections: everything in batches, and whole sessions of phones, filtered."""
-    credentials = {"aws_account_id": CUSTOMER_ACCOUNT, "org_id": org, "role_name": role}
-    everything = {
-        "send_validation_results": True,
-        "include_user_attribute_change_events": True,
-        "include_user_identity_change_events": True,
-    }
-    sessions = {
-        "wait_for_complete_batch": True,
-        "include_location_information": False,
-        "send_screen_views": False,
-        "int64_as_string": True,
-    }
+async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
+    """Run a soak in a folder, which keeps everything: configuration, logs, books, Kafka's data."""
+    begun = time.monotonic()
+    async with _stage(plan, folder, say) as stage:
+        await stage.disturbances.begin(PODS)
+        made = load.make(plan.seed, plan.devices, plan.rate, LONGEST * plan.seconds)
+        watching = asyncio.create_task(stage.fleet.watch_memory())
+        try:
+            await _flow(plan, stage, made)
+            say(f"sent {stage.producer.sent.total():,} records; waiting for the rest")
+            late = await _arrived(plan, stage)
+        finally:
+            watching.cancel()
+        refused = await _refused(stage)
+        exits = await _stop(stage)
+        say("counting")
+        return await _judged(plan, stage, made, begun, [*late, *refused, *exits])
+
+
+@asynccontextmanager
+async def _stage(plan: Plan, folder: Path, say: Callable[[str], None]) -> AsyncIterator[Stage]:
+    group = f"soak-{uuid.uuid4().hex[:8]}"
+    topic, books = f"{group}-raw-events", folder / "books.ndjson"
+    broker = Broker(folder / "kafka")
+    await asyncio.to_thread(broker.start)
+    try:
+        with _sink(books, plan.seed) as url:
+            async with Cluster(broker.bootstrap) as cluster:
+                # The broker's own clock tells since when workers could see a record.
+                kinds = {"message.timestamp.type": "LogAppendTime"}
+                await cluster.create(topic, plan.partitions, **kinds)
+                fleet = Fleet(folder, _sections(broker, group, topic), _aws(url), plan.previous)
+                names = group, topic, plan.partitions
+                disturbances = Disturbances(
+                    fleet,
+                    cluster,
+                    broker,
+                    names,
+                    seed=plan.seed,
+                    say=say,
+                    previous=bool(plan.previous),
+                )
+                producer = Producer(broker.bootstrap, topic)
+                try:
+                    yield Stage(
+                        broker, cluster, fleet, producer, disturbances, books, url, group, topic
+                    )
+                finally:
+                    fleet.kill()
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+def _sections(broker: Broker, group: str, topic: str) -> dict[str, Any]:
+    sections = group_sections(broker.bootstrap, group, [topic])
+    # Bases far more often than in production, so that disturbances hit them too.
+    sections["journal"] = {"tick": f"{TICK_MS}ms", "base_interval": "15s"}
+    return {**sections, "drain_timeout": f"{pods.DRAIN:.0f}s"}
+
+
+def _aws(url: str) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": url, "AWS_SECRET_ACCESS_KEY": "soak"}
+
+
+@contextmanager
+def _sink(books: Path, seed: int) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.soak.sink", str(books), str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+async def _flow(plan: Plan, stage: Stage, made: Load) -> None:
+    """Send the load while the fleet is disturbed; the last release is out when it ends."""
+    flow = asyncio.create_task(stage.producer.send(made))
+    try:
+        pauses = 0.25 * plan.pause, 1.75 * plan.pause
+        await stage.disturbances.go_on(time.monotonic() + plan.seconds - 20, pauses)
+        await stage.disturbances.end(PODS)
+        stage.producer.stop()
+        await flow
+    finally:
+        flow.cancel()
+        await asyncio.gather(flow, return_exceptions=True)
+
+
+async def _arrived(plan: Plan, stage: Stage) -> list[str]:
+    """Wait until nothing waits anywhere; return what still does in the end."""
+    await asyncio.to_thread(lambda: urlopen(f"{stage.sink_url}/calm").close())  # noqa: S310  # loopback
+    left: list[str] = []
+
+    async def arrived() -> bool:
+        figures = await stage.fleet.figures()
+        left[:] = [
+            f"still there: {name} {value:.0f}"
+            for name, value in figures.items()
+            if value and (name == "silent" or name.startswith(SETTLED))
+        ]
+        left.extend(await _behind(plan, stage))
+        return not left
+
+    try:
+        await until(arrived, "everything has arrived", ARRIVAL, LOOK)
+    except Missing:
+        return left
+    return []
+
+
+async def _behind(plan: Plan, stage: Stage) -> list[str]:
+    """Return the partitions whose watermark is not at the end of the input."""
+    ends = await stage.cluster.ends(stage.topic)
+    committed = await stage.cluster.committed(stage.group)
+    found = {p: committed.get((stage.topic, p), (0, ""))[0] for p in range(plan.partitions)}
     return [
-        {
-            "name": "everything",
-            "credentials": credentials,
-            "sink": sink(f"{prefix}-everything"),
-            "settings": everything,
-            "batching": {"max_age": "10s"},
-        },
-        {
-            "name": "sessions",
-            "match": {"platform": ["ios", "android"]},
-            "credentials": credentials,
-            "sink": sink(f"{prefix}-sessions"),
-            "settings": sessions,
-            "batching": {"session_timeout": "10s", "session_grace": "2s", "session_max": "30s"},
-        },
+        f"the watermark of partition {p} stands at {at} of {ends[p]}"
+        for p, at in found.items()
+        if at < ends[p]
     ]
 
 
-def sink(stream: str) -> dict[str, Any]:
-    """Return a Kinesis sink that finds out by itself which action it may use."""
-    return {"type": "kinesis", "stream_name": stream, "region": REGION, "put": "auto"}
+async def _refused(stage: Stage) -> list[str]:
+    figures = await stage.fleet.figures()
+    bad = ('forwarder_partitions{state="refused"}', "stopped", "paused")
+    return [
+        f"{name} {value:.0f}"
+        for name, value in figures.items()
+        if value and (name == bad[0] or (name.startswith("forwarder_lanes") and _bad(name)))
+    ]
 
 
-class Soak:
-    """A group of two workers, what was sent to it and what came out."""
-
-    def __init__(
-        self, plan: Plan, cluster: Cluster, aws: MiniStack, folder: Path, say: Callable[[str], None]
-    ) -> None:
-        self.plan = plan
-        self.cluster = cluster
-        self.aws = aws
-        self.say = say
-        self.name = f"soak-{uuid.uuid4().hex[:8]}"
-        self.topic = f"{self.name}-{TOPIC_SUFFIX}"
-        self.site = Site(folder, self._sections(), aws.variables())
-        self.configured: list[Connection] = []
-        self.workers: list[Worker] = []
-        self.wanted: dict[str, list[Wanted]] = {}
-        self.kills = self.serving = 0
-        self._random = random.Random(plan.seed)  # noqa: S311  # repeatable, not secret
-
-    def _sections(self) -> dict[str, Any]:
-        sections = group_sections(self.cluster.bootstrap, self.name, [self.topic])
-        # Bases far more often than in production, so that kills hit them too.
-        sections["journal"] = {"base_interval": "15s"}
-        return {**sections, "drain_timeout": f"{DRAIN:.0f}s"}
-
-    async def run(self) -> Result:
-        """Do it all."""
-        begun = time.monotonic()
-        self.say("making the load")
-        load = loads.make(
-            self.plan.seed,
-            self.plan.devices,
-            self.plan.events,
-            self.plan.broken,
-            self.plan.seconds,
-        )
-        try:
-            await self._set_up()
-            sent = await self._flow(load)
-            self.say(f"sent {len(sent):,} records, {self.kills} kills; waiting for the rest")
-            self.wanted = await asyncio.to_thread(expectation.wanted, sent, self.configured)
-            await self._arrived()
-            exits = await self._stop()
-        finally:
-            self.site.close()
-        self.say("counting")
-        verdict = await self._judge(sent, load)
-        return Result(
-            verdict,
-            len(sent),
-            load.events,
-            self.kills,
-            self.serving,
-            await self._behind(),
-            time.monotonic() - begun,
-            exits,
-        )
-
-    async def _behind(self) -> int:
-        """Return how far the group's commit is from the end of the input."""
-        ends = await self.cluster.ends(self.topic)
-        committed = await self.cluster.committed(self.name)
-        return sum(end - committed[self.topic, number][0] for number, end in ends.items())
-
-    async def _set_up(self) -> None:
-        role, org = f"{self.name}-role", "4711"
-        await self.cluster.create(self.topic, self.plan.partitions)
-        self.aws.make_role(role, ("kinesis:PutRecord",), f"orgid:{org}")
-        for content in connections(role, org, self.name):
-            self.aws.make_stream(content["sink"]["stream_name"])
-            path = self.site.connect(content)
-            self.configured.append(loader.load_connection(path).connection)
-        self.workers = [self.site.worker("left"), self.site.worker("right")]
-        for worker in self.workers:
-            worker.start()
-        for worker in self.workers:
-            await worker.until_ready()
-
-    async def _flow(self, load: loads.Load) -> list[Sent]:
-        """Send the load while workers are killed."""
-        flow = asyncio.create_task(loads.send(self.cluster, self.topic, load))
-        try:
-            await self._kill_now_and_then()
-            return await flow
-        finally:
-            flow.cancel()
-            await asyncio.gather(flow, return_exceptions=True)
-
-    async def _kill_now_and_then(self) -> None:
-        pause = self.plan.seconds / (self.plan.kills + 1)
-        while self.kills < self.plan.kills:
-            await asyncio.sleep(pause * self._random.uniform(0.2, 1.6))
-            both = self._random.random() < BOTH and self.kills + 2 <= self.plan.kills
-            for worker in self.workers if both else [self._random.choice(self.workers)]:
-                assert worker.running, f"{worker.name} ended by itself:\n{worker.tail()}"
-                self.serving += worker.get("/readyz")[0] == http.client.OK
-                worker.kill()
-                self.kills += 1
-            await asyncio.sleep(self._random.uniform(0.0, DOWN))
-            for worker in self.workers:
-                if not worker.running:
-                    worker.start()
-            self.say(f"kill {self.kills} of {self.plan.kills}")
-
-    async def _arrived(self) -> None:
-        """Wait until outbox and streams hold as much as was wanted."""
-
-        async def committed() -> bool:
-            found = await self._outbox()
-            counts = dict.fromkeys(self.wanted, 0)
-            for batch in found:
-                counts[batch.lane] += batch.events
-            self.say(f"in the outbox: {counts}")
-            return all(counts[lane] >= len(self.wanted[lane]) for lane in counts)
-
-        async def delivered() -> bool:
-            found = {lane: len(set(values)) for lane, values in (await self._streams()).items()}
-            batches = await self._outbox()
-            self.say(f"batches in the streams: {found}, in the outbox: {len(batches)}")
-            return sum(found.values()) >= len(batches)
-
-        await until(committed, "every event is in the outbox", ARRIVAL, LOOK)
-        await until(delivered, "every batch is in its stream", ARRIVAL, LOOK)
-
-    async def _stop(self) -> list[int]:
-        for worker in self.workers:
-            worker.signal(signal.SIGTERM)
-        return [await worker.ended(DRAIN + 10) for worker in self.workers]
-
-    async def _judge(self, sent: Sequence[Sent], load: loads.Load) -> Verdict:
-        found = [letter(one) for one in await self.cluster.read(f"{self.name}-dead-letters")]
-        contexts = {
-            connection.name: expectation.Contexts(sent, connection).explains
-            for connection in self.configured
-            if connection.settings.mode is BatchMode.BATCH
-        }
-        return conservation.judge(
-            self.wanted,
-            await self._outbox(),
-            await self._streams(),
-            (expectation.letters(sent, load.reasons), found),
-            identify=expectation.identify,
-            contexts=contexts,
-        )
-
-    async def _outbox(self) -> list[Batch]:
-        stored = await self.cluster.read(f"{self.name}.outbox.{self.topic}")
-        return conservation.batches((r.partition, r.offset, r.value or b"") for r in stored)
-
-    async def _streams(self) -> dict[str, list[bytes]]:
-        return {
-            lane: [
-                record.value
-                for record in await asyncio.to_thread(self.aws.read, f"{self.name}-{lane}")
-            ]
-            for lane in self.wanted
-        }
+def _bad(name: str) -> bool:
+    return 'state="stopped"' in name or 'state="paused"' in name
 
 
-def letter(record: Stored) -> Letter:
-    """Return a dead letter as its headers describe it."""
-    told = {name: value.decode() for name, value in record.headers.items()}
-    return Letter(
-        told["reason"],
-        told["topic"],
-        int(told["partition"]),
-        int(told["offset"]),
-        told["connection"],
-        record.value or b"",
+async def _stop(stage: Stage) -> list[str]:
+    """Drain all workers; return what ended otherwise than it should have."""
+    running = stage.fleet.running
+    for pod in running:
+        pod.worker.signal(signal.SIGTERM)
+    for pod in running:
+        await pod.drained()
+    every = stage.fleet.pods.values()
+    codes = [f"{pod.name} drained with exit code {c}" for pod in every for c in pod.exits if c]
+    return codes + [f"ended by itself: {told}" for pod in every for told in pod.ended]
+
+
+async def _judged(plan: Plan, stage: Stage, made: Load, begun: float, wrong: list[str]) -> Result:
+    done = stage.disturbances
+    case = judge.Case(
+        stage.broker.bootstrap,
+        stage.topic,
+        f"{stage.group}.outbox.{stage.topic}",
+        stage.group,
+        stage.books,
+        done.history,
+    )
+    found = await asyncio.to_thread(judge.partitions, case, plan.partitions)
+    verdict = conservation.together([one.verdict for one in found])
+    verdict = await _with_letters(verdict, stage, made)
+    told = await asyncio.to_thread(repeats.explain, puts(stage.books), done.hits, TICK_MS)
+    return Result(
+        verdict,
+        told,
+        done.recoveries,
+        done.changes,
+        stage.fleet.memory,
+        pods.logged(stage.fleet),
+        [*wrong, *_input(stage, found), *_strangers(stage, found)],
+        sum(one.records for one in found),
+        stage.producer.again,
+        time.monotonic() - begun,
+    )
+
+
+async def _with_letters(verdict: Verdict, stage: Stage, made: Load) -> Verdict:
+    sent = await stage.cluster.read(stage.topic)
+    expected = [
+        Letter(made.reasons[one.value], one.topic, one.partition, one.offset, "", one.value)
+        for one in sent
+        if one.value is not None and one.value in made.reasons
+    ]
+    found = list(judge.letters(await stage.cluster.read(f"{stage.group}-dead-letters")))
+    own = conservation.judge({}, [], {}, (expected, found), identify=expectation.identify, terms={})
+    return conservation.together([verdict, own])
+
+
+def _input(stage: Stage, found: list[judge.Found]) -> list[str]:
+    """Return what is wrong with the input itself: records lost, or there more than once."""
+    there = Counter(value for one in found for value in one.values)
+    lost, more = stage.producer.sent - there, there - stage.producer.sent
+    told = [f"{lost.total()} confirmed records are not in the input"] if lost else []
+    return told + ([f"{more.total()} records are in the input twice"] if more else [])
+
+
+def _strangers(stage: Stage, found: list[judge.Found]) -> list[str]:
+    """Return records of the streams that are batches of no partition."""
+    known = {name for one in found for name in one.ids}
+    strange = [r.id for put in puts(stage.books) for r in put.records if r.id not in known]
+    return (
+        [f"{len(strange)} records in the streams are in no outbox: {strange[:3]}"]
+        if strange
+        else []
     )

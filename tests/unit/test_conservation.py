@@ -9,9 +9,10 @@ import pytest
 import zstandard
 
 from tests import conservation
-from tests.conservation import Batch, Letter, Verdict, Wanted
+from tests.conservation import Batch, Letter, Terms, Verdict, Wanted, landed, mark
 from tests.oracle import exact
 
+CLOSED = 5_000
 LETTER = Letter("invalid_json", "raw", 0, 9, "", b"{")
 
 
@@ -23,7 +24,7 @@ def batch(number: int, *names: str, key: bytes = b"device") -> Batch:
     """Return the batch at address (0, number, 0) with these events."""
     events = ",".join(map(event, names))
     payload = f'{{"events":[{events}],"message_id":"m{number}"}}'.encode()
-    return Batch((0, number, 0), "acme", f"m{number}", key, len(names), payload)
+    return Batch((0, number, 0), "acme", f"m{number}", key, len(names), payload, closed_at=CLOSED)
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,36 @@ class World:
     stream: tuple[int, ...] = (1, 0, 2)
     altered: dict[int, bytes] = field(default_factory=dict)
     letters: tuple[Letter, ...] = (LETTER,)
+    optional: tuple[str, ...] = ()
+    due: int = 0
+    droppable: str = ""
 
     def judged(self) -> Verdict:
-        wanted = [Wanted(name[0], name, exact(event(name))) for name in self.wanted]
+        wanted = [
+            Wanted(name[0], name, mark(exact(event(name))), optional=name in self.optional)
+            for name in self.wanted
+        ]
         values = [
             self.altered.get(i, self.outbox[number].payload) for i, number in enumerate(self.stream)
         ]
         return conservation.judge(
             {"acme": wanted},
             self.outbox,
-            {"acme": values},
+            {"acme": [landed(value) for value in values]},
             ([LETTER], self.letters),
             identify=lambda event: str(event["data"]["source_message_id"]),
-            contexts={"acme": lambda names, document: document.get("ip") in (None, names[0])},
+            terms={
+                "acme": Terms(
+                    lambda names, document: document.get("ip") in (None, names[0]),
+                    lambda _: self.due,
+                    lambda batch: batch.id == self.droppable,
+                )
+            },
         )
 
 
 GOOD = World()
+TIMES = {"F": [4, 1], "L": [9, 0], "closed_at": CLOSED, "why": "age"}
 
 
 def swap(number: int, made: Batch) -> World:
@@ -100,7 +114,9 @@ def test_a_repeat_with_the_same_bytes_is_counted_and_no_fault() -> None:
         ("mixed", lambda: swap(1, batch(1, "b1", "a3", key=b"b"))),
         ("order", lambda: swap(0, batch(0, "a2", "a1", key=b"a"))),
         ("context", lambda: spelled(b'{"events"', b'{"ip":"other","events"')),
+        ("early", lambda: replace(GOOD, due=CLOSED + 1)),
         ("missing", lambda: replace(GOOD, stream=(1, 0))),
+        ("missing", lambda: replace(GOOD, stream=(1, 0), droppable="m1")),
         ("stream_altered", lambda: replace(GOOD, altered={0: b'{"message_id":"m1"}'})),
         ("stream_altered", lambda: replace(GOOD, stream=(1, 0, 2, 2), altered=other_repeat())),
         ("stream_invented", lambda: replace(GOOD, altered={0: b'{"message_id":"m9"}'})),
@@ -135,13 +151,77 @@ def test_dead_letters_are_counted_once_each(figure: str, letters: tuple[Letter, 
     assert verdict.faults == 1
 
 
+def test_an_optional_event_may_be_there_or_not_and_is_counted_apart() -> None:
+    there = replace(GOOD, optional=("a3",)).judged()
+    missing = replace(GOOD, optional=("c1",), wanted=(*GOOD.wanted, "c1")).judged()
+
+    assert (there.faults, missing.faults) == (0, 0)
+    assert (there.lanes[0].events, there.lanes[0].optional) == (3, 1)
+    assert (missing.lanes[0].events, missing.lanes[0].optional) == (4, 0)
+
+
+def test_an_optional_event_is_there_once_at_most() -> None:
+    again = swap(2, batch(2, "a3", "a1", key=b"a"))
+
+    assert replace(again, optional=("a1",)).judged().lanes[0].twice == 1
+
+
+def test_an_event_that_the_input_holds_twice_comes_out_twice() -> None:
+    wanted = (*GOOD.wanted, "a1")
+    again = swap(2, batch(2, "a3", "a1", key=b"a"))
+
+    assert replace(GOOD, wanted=wanted).judged().lanes[0].lost == 1
+    assert replace(again, wanted=wanted).judged().lanes[0].twice == 0
+
+
+def test_a_batch_that_may_be_dropped_may_be_missing_in_the_stream() -> None:
+    verdict = replace(GOOD, stream=(1, 0), droppable="m2").judged()
+
+    assert verdict.faults == 0
+    assert verdict.lanes[0].dropped == 1
+
+
+def test_a_window_closed_when_it_was_due_is_no_fault() -> None:
+    assert replace(GOOD, due=CLOSED).judged().faults == 0
+
+
+def test_events_of_one_window_may_wait_in_rows_of_their_own() -> None:
+    def judged(rows: dict[str, str]) -> Verdict:
+        wanted = [Wanted("a", n, mark(exact(event(n))), rows[n]) for n in ("a1", "a2")]
+        made = batch(0, "a2", "a1", key=b"a")
+        return conservation.judge(
+            {"acme": wanted},
+            [made],
+            {"acme": [landed(made.payload)]},
+            ([], []),
+            identify=lambda event: str(event["data"]["source_message_id"]),
+            terms={},
+        )
+
+    assert judged({"a1": "one", "a2": "other"}).faults == 0
+    assert judged({"a1": "one", "a2": "one"}).lanes[0].order == 1
+
+
+def test_verdicts_on_several_partitions_add_up() -> None:
+    lost = swap(2, batch(2, key=b"a"))
+
+    both = conservation.together([GOOD.judged(), lost.judged()])
+
+    assert (both.lanes[0].events, both.lanes[0].lost, both.letters) == (8, 1, 2)
+    assert both.faults == 1
+    assert len(both.examples) == 1
+
+
 def test_a_lane_nobody_configured_is_a_fault() -> None:
     assert swap(2, GOOD.outbox[2]._replace(lane="other")).judged().faults > 0
 
 
 def test_stored_records_are_read_in_the_order_of_their_addresses() -> None:
     def stored(*names: str) -> bytes:
-        batches = [{"id": n, "key": b"k", "n": 1, "payload": json.dumps(n).encode()} for n in names]
+        batches = [
+            {"id": n, "key": b"k", "n": 1, "payload": json.dumps(n).encode(), **TIMES}
+            for n in names
+        ]
         return zstandard.compress(msgspec.msgpack.encode({"lane": "acme", "batches": batches}))
 
     found = conservation.batches(
@@ -150,3 +230,5 @@ def test_stored_records_are_read_in_the_order_of_their_addresses() -> None:
 
     assert ["a", "b", "c", "d"] == [one.id for one in found]
     assert (0, 7, 1) == found[2].address
+    assert ((4, 1), (9, 0)) == (found[2].first, found[2].last)
+    assert (CLOSED, "age") == (found[2].closed_at, found[2].why)

@@ -1,0 +1,336 @@
+"""What happens to a fleet during a soak, and how long it takes to process again."""
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from forwarder.config import loader
+from tests.acceptance.cluster import Cluster
+from tests.acceptance.harness import Missing, until
+from tests.services.kafka import Broker
+from tests.soak import releases
+from tests.soak.history import History
+from tests.soak.pods import Fleet, Pod
+from tests.soak.releases import Release
+from tests.soak.repeats import Hit
+
+RECOVERY = 60.0
+"""Seconds after which a group that does not process again has failed."""
+
+LOOK = 0.1
+SESSION_TIMEOUT = 6.0
+"""Seconds after which the group gives up a silent worker; the least the settings allow."""
+
+DECK = (
+    *("kill",) * 3,
+    "kill all",
+    *("freeze",) * 2,
+    "drain",
+    "scale",
+    "broker",
+    *("deploy",) * 4,
+)
+"""What happens, in random order, before anything happens again."""
+
+FIRST = ("kill", "deploy", "freeze", "broker", "scale", "deploy", "drain", "kill all")
+"""The first round of all, so that a short soak sees every kind, too."""
+
+
+class Recovery(NamedTuple):
+    """How long it took until every partition was processed again; None: it was not."""
+
+    kind: str
+    seconds: float | None
+    said: str
+
+
+class Disturbances:
+    """Disturbs a fleet, one thing after the other, and writes down what it did."""
+
+    def __init__(  # noqa: PLR0913  # one argument for each thing that it disturbs or asks
+        self,
+        fleet: Fleet,
+        cluster: Cluster,
+        broker: Broker,
+        names: tuple[str, str, int],
+        *,
+        seed: int,
+        say: Callable[[str], None],
+        previous: bool = False,
+    ) -> None:
+        """Prepare; ``names`` are the group, its topic, and the topic's number of partitions."""
+        self.fleet = fleet
+        self.hits: list[Hit] = []
+        self.recoveries: list[Recovery] = []
+        self.history = History()
+        self.release = Release()
+        self.changes: Counter[str] = Counter()
+        self._cluster = cluster
+        self._broker = broker
+        self._group, self._topic, self._partitions = names
+        self._say = say
+        self._previous = previous
+        self._dice = random.Random(seed)  # noqa: S311  # repeatable, not secret
+        self._kinds: dict[str, Callable[[], Awaitable[str]]] = {
+            "kill": self._kill,
+            "kill all": self._kill_all,
+            "freeze": self._freeze,
+            "drain": self._drain,
+            "scale": self._scale,
+            "broker": self._kill_broker,
+            "deploy": self._deploy,
+        }
+
+    async def begin(self, pods: int) -> None:
+        """Start the pods with the first release."""
+        names = self._publish(self.release, {})
+        for number in range(pods):
+            self.fleet.start(f"pod-{number}", self.release)
+        await self._again("start", {}, time.monotonic())
+        self.history.done(names, dict.fromkeys(range(self._partitions), 0))
+
+    async def go_on(self, until_s: float, pauses: tuple[float, float]) -> None:
+        """Disturb until a time of the monotonic clock, and in each way at least once."""
+        deck: list[str] = list(FIRST)
+        left = len(deck)
+        while left > 0 or time.monotonic() < until_s:
+            await asyncio.sleep(self._dice.uniform(*pauses))
+            await self._disturb(deck.pop(0))
+            deck = deck or self._dice.sample(DECK, len(DECK))
+            left -= 1
+
+    async def end(self, pods: int) -> None:
+        """Bring the last release out on so many pods."""
+        before = self.release
+        self.release = releases.final(before)
+        await self._roll(before, self.release, keep=pods)
+
+    async def _disturb(self, kind: str) -> None:
+        done = len(self.recoveries)
+        said = await self._kinds[kind]()
+        took = [one.seconds for one in self.recoveries[done:]]
+        times = ", ".join("never" if s is None else f"{s:.1f} s" for s in took)
+        self._say(f"{kind}: {said}; processing again after {times}")
+
+    # What happens.
+
+    async def _kill(self) -> str:
+        pod = self._dice.choice(self.fleet.running)
+        return await self._crash("kill", [pod])
+
+    async def _kill_all(self) -> str:
+        return await self._crash("kill all", self.fleet.running)
+
+    async def _crash(self, kind: str, pods: list[Pod]) -> str:
+        ticks = await self._ticks()
+        self._hit(kind, pods)
+        for pod in pods:
+            pod.kill()
+        begun = time.monotonic()
+        away = self._dice.choice((0.0, 0.5, 2.0, SESSION_TIMEOUT + 2))
+        await asyncio.sleep(away)
+        for pod in pods:
+            self.fleet.start(pod.name, pod.release)
+        # A group without a member can do nothing before one is back.
+        back = time.monotonic() if not set(self.fleet.running) - {*pods} else begun
+        await self._again(kind, ticks, back)
+        return f"{', '.join(pod.name for pod in pods)} for {away:.1f} s"
+
+    async def _freeze(self) -> str:
+        pod = self._dice.choice(self.fleet.running)
+        ticks = await self._ticks()
+        self._hit("freeze", [pod])
+        pod.worker.signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        asleep = SESSION_TIMEOUT + self._dice.uniform(2.0, 12.0)
+        try:
+            others = self._again("freeze", ticks, begun) if len(self.fleet.running) > 1 else None
+            await asyncio.gather(asyncio.sleep(asleep), *([others] if others else []))
+        finally:
+            pod.worker.signal(signal.SIGCONT)
+        await self._again("wake", await self._ticks(), time.monotonic())
+        return f"{pod.name} for {asleep:.1f} s"
+
+    async def _drain(self) -> str:
+        pod = self._dice.choice(self.fleet.running)
+        ticks = await self._ticks()
+        begun = time.monotonic()
+        await self._replace(pod, "drain", pod.release)
+        await self._again("drain", ticks, begun)
+        return pod.name
+
+    async def _scale(self) -> str:
+        before = len(self.fleet.running)
+        for count in (1, 3, 1, before):
+            await self._scale_to(count)
+            await asyncio.sleep(self._dice.uniform(1.0, 5.0))
+        return f"{before} -> 1 -> 3 -> 1 -> {before}"
+
+    async def _scale_to(self, count: int) -> None:
+        ticks = await self._ticks()
+        begun = time.monotonic()
+        running = self.fleet.running
+        for pod in self._dice.sample(running, max(len(running) - count, 0)):
+            self._hit("scale", [pod])
+            pod.worker.signal(signal.SIGTERM)
+            await pod.drained()
+        free = (f"pod-{i}" for i in range(9))
+        alive = {pod.name for pod in self.fleet.running}
+        for name in [name for name in free if name not in alive][: max(count - len(alive), 0)]:
+            self.fleet.start(name, self.release)
+        await self._again("scale", ticks, begun)
+
+    async def _kill_broker(self) -> str:
+        ticks = await self._ticks()
+        self._hit("broker", self.fleet.running)
+        away = self._dice.choice((0.0, 3.0, 15.0))
+        self._broker.kill()
+        await asyncio.sleep(away)
+        await asyncio.to_thread(self._broker.start)
+        await self._again("broker", ticks, time.monotonic())
+        return f"away for {away:.0f} s"
+
+    async def _deploy(self) -> str:
+        before = self.release
+        after = releases.change(
+            before, self._dice, time.time_ns() // 1_000_000, previous=self._previous
+        )
+        words = releases.told(before, after)
+        if self._dice.random() < 0.25:  # one deploy in four is taken back half-way
+            await self._roll_back(before, after)
+            return f"taken back: {words}"
+        self.release = after
+        await self._roll(before, after)
+        return words
+
+    # How deploys are done and written down.
+
+    async def _roll(self, before: Release, after: Release, keep: int | None = None) -> None:
+        watermarks = await self._watermarks()
+        names = self._publish(after, watermarks)
+        now_ms = time.time_ns() // 1_000_000
+        for name in {*after.gone} - {*before.gone}:
+            self.history.leave(name, watermarks, now_ms)
+        pods = self._dice.sample(self.fleet.running, len(self.fleet.running))
+        ticks = await self._ticks()
+        begun = time.monotonic()
+        for pod in pods[:keep]:
+            await self._replace(pod, "deploy", after)
+            if self._dice.random() < 0.5:  # wait as careful deploys do, or do not
+                await self._until_ready()
+        for pod in pods[keep or len(pods) :]:
+            pod.worker.signal(signal.SIGTERM)
+            await pod.drained()
+        await self._settled(ticks, begun, names)
+        self.changes.update(_kinds(before, after))
+
+    async def _roll_back(self, before: Release, after: Release) -> None:
+        watermarks = await self._watermarks()
+        self._publish(after, watermarks)
+        pod = self._dice.choice(self.fleet.running)
+        ticks = await self._ticks()
+        begun = time.monotonic()
+        await self._replace(pod, "deploy", after)
+        await self._again("deploy", ticks, begun)
+        # The number goes on: what a release was may not change any more.
+        self.release = replace(before, number=after.number + 1)
+        names = self._publish(self.release, await self._watermarks())
+        ticks = await self._ticks()
+        begun = time.monotonic()
+        for old in self._dice.sample(self.fleet.running, len(self.fleet.running)):
+            await self._replace(old, "deploy", self.release)
+        await self._settled(ticks, begun, names)
+        self.changes["taken back"] += 1
+
+    async def _settled(self, ticks: Mapping[int, int], begun: float, names: list[str]) -> None:
+        await self._again("deploy", ticks, begun)
+        # Whatever a pod of before has begun is over: the next tick of all is of this release.
+        await self._again("settle", await self._ticks(), time.monotonic())
+        self.history.done(names, await self._cluster.ends(self._topic))
+
+    def _publish(self, release: Release, watermarks: Mapping[int, int]) -> list[str]:
+        paths = self.fleet.publish(release, self._group)
+        found = [loader.load_connection(path).connection for path in paths]
+        self.history.begin(found, watermarks)
+        return [connection.name for connection in found]
+
+    async def _replace(self, pod: Pod, kind: str, release: Release) -> None:
+        self._hit(kind, [pod])
+        pod.worker.signal(signal.SIGTERM)
+        await pod.drained()
+        self.fleet.start(pod.name, release)
+
+    def _hit(self, kind: str, pods: list[Pod]) -> None:
+        names = tuple(pod.name for pod in pods)
+        self.hits.append(Hit(time.time_ns() // 1_000_000, kind, names))
+
+    # When it is over.
+
+    async def _again(self, kind: str, ticks: Mapping[int, int], begun: float) -> None:
+        """Wait until every partition has committed a tick again, and all pods are ready."""
+        took: list[float] = []
+
+        async def processing() -> bool:
+            now = await self._ticks()
+            moved = all(now.get(p, -1) > ticks.get(p, -1) for p in range(self._partitions))
+            if moved and not took:
+                took.append(time.monotonic() - begun)
+            return bool(took)
+
+        try:
+            await until(processing, "every partition is processed", RECOVERY, LOOK)
+            if kind != "freeze":
+                await self._until_ready()
+            self.recoveries.append(Recovery(kind, took[0], ""))
+        except Missing as missing:
+            self.recoveries.append(Recovery(kind, None, f"{missing}\n{self._state()}"))
+
+    async def _until_ready(self) -> None:
+        await until(self.fleet.ready, "every pod is ready", RECOVERY, LOOK)
+
+    def _state(self) -> str:
+        return "\n".join(
+            f"{pod.name}: {pod.worker.get('/readyz')}\n{pod.worker.tail()[-3000:]}"
+            for pod in self.fleet.running
+        )
+
+    async def _ticks(self) -> dict[int, int]:
+        """Return the number of each partition's last tick; empty while Kafka does not answer."""
+        try:
+            async with asyncio.timeout(5):
+                found = await self._cluster.committed(self._group)
+        except (KafkaError, OSError, TimeoutError):
+            return {}
+        return {p: json.loads(told or "{}").get("n", -1) for (_, p), (_, told) in found.items()}
+
+    async def _watermarks(self) -> dict[int, int]:
+        found = await self._cluster.committed(self._group)
+        return {partition: offset for (_, partition), (offset, _) in found.items()}
+
+
+def _kinds(before: Release, after: Release) -> list[str]:
+    found = {
+        "filter, length or mode": before.variant != after.variant,
+        "lane added": after.comes and not before.comes,
+        "lane removed": before.comes and not after.comes,
+        "lane renamed": before.named != after.named,
+        "deliver_from": after.deliver_from_ms is not None,
+        "older or newer program": before.previous != after.previous,
+    }
+    return [kind for kind, done in found.items() if done]
+
+
+def recovered(recoveries: list[Recovery]) -> dict[str, list[float | None]]:
+    """Return the seconds of every recovery by its kind."""
+    found: dict[str, list[float | None]] = defaultdict(list)
+    for one in recoveries:
+        found[one.kind].append(one.seconds)
+    return found

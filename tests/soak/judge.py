@@ -1,0 +1,166 @@
+"""Judge a soak one partition after the other, so that an hour of it fits into memory."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from forwarder.connection import Batching, BatchMode
+from tests import conservation, expectation
+from tests.acceptance.cluster import Cluster, Stored
+from tests.conservation import Batch, Landed, Letter, Terms, Verdict
+from tests.soak import history
+from tests.soak.history import History, Lane
+from tests.soak.releases import LONGEST, STEADY
+from tests.soak.sink import puts
+
+PROCESSES = 2
+NEVER = 2**62
+"""A time that no batch may have been closed at: it should not have been at all."""
+
+SLACK_MS = 5
+"""Two clocks of one machine, rounded."""
+
+LAG_MS = 60_000
+"""How long before its lane went a batch may have been closed and still wait for its put."""
+
+NAMED = re.compile(rb'"session_(?:uuid|id)":(?!null)')
+
+
+class Case(NamedTuple):
+    """What is judged: where it is stored, and what was meant."""
+
+    bootstrap: str
+    topic: str
+    outbox: str
+    streams: str
+    books: Path
+    history: History
+
+
+class Found(NamedTuple):
+    """What is told of one partition."""
+
+    verdict: Verdict
+    records: int
+    values: list[bytes]
+    ids: list[str]
+
+
+def partitions(case: Case, count: int) -> list[Found]:
+    """Return what is found in every partition."""
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), max_tasks_per_child=1) as pool:
+        return list(pool.map(_partition, [case] * count, range(count)))
+
+
+def _partition(case: Case, partition: int) -> Found:
+    sent, stored = asyncio.run(_read(case, partition))
+    outbox = conservation.batches((r.partition, r.offset, r.value or b"") for r in stored)
+    ids = {batch.id for batch in outbox}
+    times = [(one.offset, one.timestamp) for one in sent]
+    waiting = history.waits(times, LONGEST * 1000 + 2000)
+    lanes, contexts = _expected(case, partition, outbox, waiting)
+    for one in sent:
+        record = _Sent(one.topic, one.partition, one.offset, one.timestamp, one.value)
+        for seen in expectation.uploads(record):
+            for lane in lanes.values():
+                lane.take(record, seen)
+            contexts.take(record, seen)
+    clock = dict(times)
+    verdict = conservation.judge(
+        {name: lane.wanted for name, lane in lanes.items()},
+        outbox,
+        _landed(case, ids),
+        ([], []),
+        identify=expectation.identify,
+        terms={
+            name: _terms(name, case.history.lanes[name], clock, contexts)
+            for name in case.history.lanes
+        },
+    )
+    values = [conservation.digest(one.value or b"") for one in sent]
+    return Found(verdict, len(sent), values, sorted(ids))
+
+
+class _Sent(NamedTuple):
+    """A record of the input, in the oracle's words."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    value: bytes | None
+
+
+async def _read(case: Case, partition: int) -> tuple[list[Stored], list[Stored]]:
+    async with Cluster(case.bootstrap) as cluster:
+        sent = await cluster.read(case.topic, partition)
+        return sent, await cluster.read(case.outbox, partition)
+
+
+def _expected(
+    case: Case, partition: int, outbox: Sequence[Batch], waiting: Callable[[int], int]
+) -> tuple[dict[str, expectation.Lane], expectation.Contexts]:
+    firsts: dict[str, int] = {}
+    for batch in outbox:
+        firsts[batch.lane] = min(firsts.get(batch.lane, NEVER), batch.first[0])
+    lanes = {}
+    for name, lane in case.history.lanes.items():
+        told = history.told(lane, partition, firsts.get(name, NEVER), waiting)
+        lanes[name] = expectation.Lane(told, {era.connection.settings.mode for era in lane.eras})
+    everything = case.history.lanes[STEADY[0]].eras[0].connection
+    return lanes, expectation.Contexts(everything)
+
+
+def _landed(case: Case, ids: set[str]) -> dict[str, list[Landed]]:
+    """Return what landed of these batches, by lane."""
+    found: dict[str, list[Landed]] = {name: [] for name in case.history.lanes}
+    for put in puts(case.books):
+        name = put.stream.removeprefix(f"{case.streams}-")
+        found[name] += [record for record in put.records if record.id in ids]
+    return found
+
+
+def _terms(
+    name: str, lane: Lane, clock: Mapping[int, int], contexts: expectation.Contexts
+) -> Terms:
+    explains = contexts.explains if name == STEADY[0] else None
+    if name in STEADY:
+        connection = lane.eras[0].connection
+        by_session = connection.settings.mode is BatchMode.SESSION
+        due = _session_due if by_session else _age_due
+        return Terms(explains, lambda batch: due(batch, clock, connection.batching) - SLACK_MS)
+    return Terms(droppable=lambda batch: _droppable(batch, lane))
+
+
+def _droppable(batch: Batch, lane: Lane) -> bool:
+    return batch.closed_at < lane.deliver_from_ms or batch.closed_at > lane.gone_ms - LAG_MS
+
+
+def _age_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
+    """Return when a window of the batch's events was due: it closes by age alone here."""
+    return clock[batch.first[0]] + batching.max_age_ms if batch.why == "age" else NEVER
+
+
+def _session_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
+    """Return when a session was due at the earliest, for the reason it gives."""
+    first, last = clock[batch.first[0]], clock[batch.last[0]]
+    if batch.why == "age":
+        return first + batching.session_max_ms
+    if batch.why == "session_timeout":
+        return last + batching.session_timeout_ms
+    if batch.why != "session_end":
+        return NEVER
+    # A session without a name ends at once with the next session_start.
+    return first + batching.session_grace_ms if NAMED.search(batch.payload) else 0
+
+
+def letters(records: Iterable[Stored]) -> Iterator[Letter]:
+    """Return dead letters as their headers describe them."""
+    for record in records:
+        told = {name: value.decode() for name, value in record.headers.items()}
+        where = told["topic"], int(told["partition"]), int(told["offset"])
+        yield Letter(told["reason"], *where, told["connection"], record.value or b"")
