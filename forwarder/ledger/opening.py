@@ -139,6 +139,8 @@ def begin(
     for name, rule in rules.items():
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
     needs = {name: state.lanes[name].need[0] for name in rules}
+    if marked and marked.n == state.n:
+        _pass_over(found, marked.outbox, state)
     unfed = _unfed(found, topic, needs)
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
@@ -159,6 +161,8 @@ def _check_state(found: Restored, topic: str, marked: Mark, state: PartitionStat
         what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
     elif ptr > found.state_end:
         what = f"the state ends at offset {found.state_end}, its newest base was at {ptr}"
+    elif state.n < marked.n and state.base_offset is None:
+        what = f"the state is empty, tick {marked.n} was committed"
     elif state.n < marked.n:
         what = f"the state ends with tick {state.n}, tick {marked.n} was committed"
     else:
@@ -247,6 +251,17 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
     if not lane.keying or lane.keying[-1][0] != rule:
         lane.keying = [*lane.keying, (rule, (lane.read, 0))]
         state.unwritten.add(name)
+
+
+def _pass_over(found: Restored, end: int, state: PartitionState) -> None:
+    """Let lanes that delivered everything up to the outbox's ``end`` begin where it begins now.
+
+    The marker behind the last batch takes up an offset: without this, a lane of a partition
+    that was quiet for longer than the outbox is kept would seem to have missed batches.
+    """
+    for lane in state.lanes.values():
+        if 0 < end <= lane.cursor[0] < found.outbox_start:
+            lane.cursor = (found.outbox_start, 0)
 
 
 def _unfed(found: Restored, topic: str, needs: Mapping[str, int]) -> dict[str, RefusedError]:

@@ -164,7 +164,7 @@ class TestRefusals:
             (found(None, state_end=29), "state ends at offset 29, its newest base was at 30"),
             (found(stored(n=2)), "state ends with tick 2, tick 3 was committed"),
             (found(None, state_start=0, state_end=0), "state ends at offset 0"),
-            (found(None), "state ends with tick 0, tick 3 was committed"),
+            (found(None), "state is empty, tick 3 was committed"),
             (found(stored(obend=9)), "outbox ends at offset 8, but ended at 9"),
             (found(stored(), input_start=16), "records 15 to 15 of the input were deleted"),
             (found(stored(), input_end=14), "input ends at offset 14, but was read up to 20"),
@@ -245,6 +245,21 @@ class TestRefusals:
         )
         assert ["acme"] == list(start.stopped)
         assert "batches from 6 on expired" in start.stopped["acme"].what
+
+    def test_a_quiet_lane_misses_nothing_though_its_outbox_expired_to_the_end(self) -> None:
+        quiet = found(
+            stored(),
+            (15, opening.ending(opening.metadata(3, 30), 6)),
+            outbox_start=8,
+        )
+        start = begin(msgspec.structs.replace(quiet, state=[(30, base(stored(obend=6)))]))
+        assert ({}, (8, 0)) == (start.stopped, start.state.lanes["acme"].cursor)
+
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_an_old_or_missing_end_excuses_no_lane(self, n: int) -> None:
+        text = opening.metadata(n, 30)
+        commit = (15, opening.ending(text, 6) if n == 2 else text)
+        assert ["acme"] == list(begin(found(stored(obend=6), commit, outbox_start=8)).stopped)
 
 
 class TestIdentity:
