@@ -1,6 +1,7 @@
 """One transactional producer: the only thing that writes to Kafka."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -126,7 +127,7 @@ class Writer:
         if self._spoiled is not None:
             raise self._spoiled
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as limit, _alive(self._producer, limit):
                 yield
         except kafka_client.FAILURES as error:
             self._spoiled = _failure(self._name, seconds, _cause(self._producer, error))
@@ -150,11 +151,38 @@ class Writer:
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
 
 
+@asynccontextmanager
+async def _alive(producer: Any, limit: asyncio.Timeout) -> AsyncIterator[None]:  # noqa: ANN401
+    """Let a step's time be up as soon as the client's sender has ended: nobody would answer it.
+
+    A connection that breaks while the coordinator is looked up ends it, and what waits for the
+    end of the transaction is not told.
+    """
+    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
+
+    def give_up(_: "asyncio.Task[None]") -> None:
+        with contextlib.suppress(RuntimeError):  # the step has ended meanwhile
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    if sender is None:  # it is only being started
+        yield
+        return
+    sender.add_done_callback(give_up)
+    try:
+        yield
+    finally:
+        sender.remove_done_callback(give_up)
+
+
 def _cause(producer: Any, error: BaseException) -> BaseException:  # noqa: ANN401  # no types
     """Return what ended the transaction, where the error only says that it has ended.
 
     A fence that is found between two sends shows up in the second as "not in a transaction".
     """
+    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
+    if isinstance(error, TimeoutError) and sender is not None and sender.done():
+        ended_by = None if sender.cancelled() else sender.exception()
+        return (ended_by.__cause__ or ended_by) if ended_by else error
     waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001  # no other way in
     ended = waiter is not None and waiter.done() and not waiter.cancelled()
     return (waiter.exception() if ended else None) or error

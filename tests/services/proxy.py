@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import socket
 from enum import Enum
-from typing import Any
 
 CHUNK = 64 * 1024
 
@@ -21,14 +19,12 @@ class Mode(Enum):
 class Proxy:
     """Stands before one port; ``delay`` seconds are added to every piece, in each direction."""
 
-    def __init__(self, target: int) -> None:
-        """Prepare; ``port`` is known before ``start``, so that it can be advertised."""
+    def __init__(self, target: int, port: int) -> None:
+        """Prepare; connections to ``port`` are passed on to ``target``."""
         self.target = target
+        self.port = port
         self.delay = 0.0
         self.mode = Mode.PASS
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._lost: set[asyncio.StreamWriter] = set()
@@ -36,7 +32,7 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, sock=self._socket)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         """Close everything."""
@@ -95,13 +91,12 @@ class Proxy:
             sink.close()
 
 
-def before(proxy: Proxy) -> str:
-    """Return properties of a broker: a second listener, told to clients as the proxy's port."""
-    names: dict[str, Any] = {"target": proxy.target, "proxy": proxy.port}
+def before(target: int, port: int) -> str:
+    """Return properties of a broker whose listener ``target`` is told to clients as ``port``."""
     return (
-        "listeners=PLAINTEXT://127.0.0.1:{{port}},VIA://127.0.0.1:{target},"
-        "CONTROLLER://127.0.0.1:{{controller}}\n"
-        "advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},VIA://127.0.0.1:{proxy}\n"
+        f"listeners=PLAINTEXT://127.0.0.1:{{port}},VIA://127.0.0.1:{target},"
+        "CONTROLLER://127.0.0.1:{controller}\n"
+        f"advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},VIA://127.0.0.1:{port}\n"
         "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,VIA:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
         "inter.broker.listener.name=PLAINTEXT\n"
-    ).format(**names)
+    )
