@@ -20,6 +20,17 @@ COMMANDS = {
         "report every fault of the configuration, or show its settings",
     ),
     "schema": ("forwarder.cli.schema", "print the JSON Schema of connection files"),
+    "status": (
+        "forwarder.cli.status",
+        "show how partitions and connections stand, from Kafka alone",
+    ),
+    "outbox": ("forwarder.cli.outbox", "show what is stored for a connection"),
+    "replay": ("forwarder.cli.replay", "send stored batches once more, touching no cursor"),
+    "reset": ("forwarder.cli.reset", "move where the group collects, while no worker runs"),
+    "accept-loss": (
+        "forwarder.cli.accept_loss",
+        "let a partition or a connection go on without what is lost",
+    ),
 }
 
 
@@ -44,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CONFIGURATION
     except ForwarderError as error:
         sys.stderr.write(f"forwarder: {error}\n")
+        return RUNTIME
+    except KeyboardInterrupt:
+        sys.stderr.write("forwarder: stopped\n")
         return RUNTIME
 
 

@@ -1,7 +1,9 @@
 """What commands print."""
 
+import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
 
 def show(text: str) -> None:
@@ -12,3 +14,24 @@ def show(text: str) -> None:
     except BrokenPipeError:
         # The interpreter flushes once more as it exits, which would print a traceback after all.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def document(content: object) -> None:
+    """Print one JSON document."""
+    show(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return lines in columns; a column whose every value is a number stands to the right."""
+    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    columns = list(zip(heads, *texts, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(cell[:1].isdigit() or cell in {"-", ""} for cell in c[1:]) for c in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if numeric and texts else cell.ljust(width)
+            for cell, width, numeric in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(heads), *texts]
+    ]
+    return "\n".join(lines) + "\n"

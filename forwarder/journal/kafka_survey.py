@@ -3,10 +3,11 @@
 The one exception is :meth:`Survey.writer`, for the commands that repair or move a partition.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.errors import for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ForwarderError
@@ -49,11 +50,15 @@ class Asked(Cluster):
         """Return the group's state and members as the coordinator knows them now."""
 
         async def ask() -> list[tuple[Any, ...]]:
-            return [tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])]
+            found = tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])
+            if found[0]:
+                raise for_code(found[0])
+            return [found]
 
         _, _, state, _, _, members, *_ = (await self._ask(f"group {name}", ask))[0]
         listed = [
-            Member(client, host.lstrip("/"), _held(held)) for _, client, host, _, held, *_ in members
+            Member(client, host.lstrip("/"), _held(held))
+            for _, client, host, _, held, *_ in members
         ]
         return Group(state, listed)
 
@@ -123,6 +128,9 @@ class Survey:
             first=source.start,
             input_start=source.start,
             input_end=source.end,
+            number=partition.number,
+            outbox_used=commit is None and not records and await self._used(outbox, stored),
+            input_id=await self._cluster.topic_id(partition.topic),
         )
 
     async def outbox_bounds(self, partition: Partition) -> Bounds:
@@ -156,9 +164,7 @@ class Survey:
         """Return the writer that fences a partition's owner once it is started."""
         name = f"{self.group_id}/{partition}"
         state = self._kept(partition)[0]
-        return PartitionWriter(
-            Writer(self.settings.kafka, self._client_id, name), partition, state
-        )
+        return PartitionWriter(Writer(self.settings.kafka, self._client_id, name), partition, state)
 
     async def close(self) -> None:
         """Give up every connection within seconds; raises nothing."""
@@ -196,6 +202,14 @@ class Survey:
         records, _ = await reader.read((where.topic, where.number), start, end, _EVERYTHING, None)
         return records
 
+    async def _used(self, outbox: Partition, bounds: Bounds) -> bool:
+        """Tell whether batches were ever committed to an outbox."""
+        if bounds.end == bounds.start:
+            return bounds.start > 0
+        where = (outbox.topic, outbox.number)
+        reader = self._reader(outbox)
+        return bool((await reader.read(where, bounds.start, bounds.end, 1, None))[0])
+
     def _reader(self, partition: Partition) -> Reader:
         if partition not in self._readers:
             where = [(partition.topic, partition.number)]
@@ -216,10 +230,15 @@ class PartitionWriter:
         """Fence whoever owns the partition, ending its transaction."""
         await self._writer.start()
 
-    async def commit(self, values: Sequence[bytes], commit: Commit) -> list[int]:
-        """Store state records and the group's offset in one transaction; return their offsets."""
+    async def commit(
+        self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
+    ) -> list[int]:
+        """Store state records and the group's offset in one transaction; return their offsets.
+
+        ``settle`` gets those offsets and returns what the group commits.
+        """
         messages = [Outgoing(self._state.topic, self._state.number, value) for value in values]
-        return await self._writer.commit(messages, {self._partition: commit})
+        return await self._writer.commit(messages, lambda at: {self._partition: settle(at)})
 
     async def close(self) -> None:
         """Give the producer up within seconds; raises nothing."""

@@ -1,0 +1,1 @@
+"""What operators ask of a group, and do to it, from outside: Kafka alone, no worker needed."""

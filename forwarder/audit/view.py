@@ -1,0 +1,109 @@
+"""What the commands ask of a group's survey: the part of it that can be played in a test."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from forwarder.config.settings import Configuration
+from forwarder.ledger.opening import Commit, Restored
+from forwarder.model import Partition
+
+
+class Member(Protocol):
+    """One worker, by the names an operator knows it under."""
+
+    @property
+    def client_id(self) -> str:
+        """The id it gave itself."""
+
+    @property
+    def host(self) -> str:
+        """Where it connected from."""
+
+    @property
+    def partitions(self) -> frozenset[Partition]:
+        """What it holds."""
+
+
+class Group(Protocol):
+    """How the consumer group stands."""
+
+    @property
+    def state(self) -> str:
+        """The coordinator's word for it."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Its members now."""
+
+    @property
+    def active(self) -> bool:
+        """Whether workers run."""
+
+
+class Bounds(Protocol):
+    """Log start and read_committed end."""
+
+    @property
+    def start(self) -> int:
+        """First offset there is."""
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last committed record."""
+
+
+class Writer(Protocol):
+    """Writes as a partition's owner does, and fences that owner by starting."""
+
+    async def start(self) -> None:
+        """Fence; raises JournalError."""
+
+    async def commit(
+        self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
+    ) -> list[int]:
+        """Store state records, and with them the group's offset; raises JournalError.
+
+        ``settle`` gets the offset of each record and returns what the group commits.
+        """
+
+    async def close(self) -> None:
+        """Give it up; raises nothing."""
+
+
+class Survey(Protocol):
+    """A look at what one group keeps; nothing here joins the group or fences anybody.
+
+    Caller: the commands. Every question may raise ForwarderError.
+    """
+
+    settings: Configuration
+    group_id: str
+
+    async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
+        """Return the partitions of the named input topics, of all of them if none is named."""
+
+    async def find(self, partition: Partition, *, whole: bool = False) -> Restored:
+        """Return what an opening would find; ``whole``: the state from its log start on."""
+
+    async def outbox_bounds(self, partition: Partition) -> Bounds:
+        """Return where a partition's outbox starts and ends."""
+
+    async def outbox(
+        self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
+    ) -> tuple[Sequence[tuple[int, bytes]], int]:
+        """Return outbox records from ``start`` on, of one lane or all, and where to go on."""
+
+    async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first outbox record stored at or after a time."""
+
+    async def input_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first input record not older than a time."""
+
+    async def group(self) -> Group:
+        """Return the group's state and members."""
+
+    def writer(self, partition: Partition) -> Writer:
+        """Return the writer under a partition's transactional id."""
+
+    async def close(self) -> None:
+        """Give up every connection; raises nothing."""

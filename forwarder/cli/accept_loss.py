@@ -1,0 +1,103 @@
+"""``forwarder accept-loss``: the explicit way on after something is lost."""
+
+import argparse
+from collections.abc import Iterator
+
+from forwarder.audit import accept
+from forwarder.audit.accept import Wish
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, output
+from forwarder.clock import SystemClock
+from forwarder.config.loader import Loaded
+from forwarder.errors import ConfigurationError
+from forwarder.ledger.repair import Plan, Resend, Written
+from forwarder.model import Partition
+
+_WORDS = ("earliest", "latest")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which partition, and what the operator decides."""
+    asking.add_common(parser)
+    parser.add_argument("--topic", metavar="T", required=True, help="the input topic")
+    parser.add_argument("--partition", type=int, metavar="N", required=True, help="its partition")
+    parser.add_argument(
+        "--connection", metavar="NAME", help="only what this connection lost; the others stay"
+    )
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        metavar="T",
+        default="",
+        help="earliest, latest or an offset: where to collect from if the input was replaced; if "
+        "the state is lost, instead of the committed offset",
+    )
+    parser.add_argument(
+        "--resend",
+        choices=[one.value for one in Resend],
+        default=Resend.KNOWN.value,
+        help="if state or outbox are lost, which stored batches are sent: from the cursors still "
+        "known, else all (known, the default); all; none",
+    )
+    asking.add_consent(parser)
+    parser.epilog = (
+        "Nothing is given up without saying so first. It may run beside workers: the owner of the "
+        "partition is fenced and opens it again. A second run finds nothing to accept."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what is lost, ask, and let it go; raises ForwarderError."""
+    if args.begin and args.begin not in _WORDS and not args.begin.isdecimal():
+        complaint = f"--from: must be earliest, latest or an offset, is {args.begin!r}"
+        raise ConfigurationError([complaint])
+    loaded = asking.load(args.config)
+    wish = _wish(args, loaded)
+    plan = asking.ask(loaded, lambda survey: _look(survey, wish))
+    if not args.json:
+        output.show("\n".join(_lines(wish, plan)) + "\n")
+    if plan.undecided and not args.dry_run:
+        complaint = f"{wish.partition}: {plan.undecided}; give --from earliest, latest or an offset"
+        raise ConfigurationError([complaint])
+    written = None
+    if plan.losses and not args.dry_run and asking.agreed(args):
+        written = asking.ask(loaded, lambda survey: _accept(survey, wish, plan))
+    _finish(args, wish, plan, written)
+    return 0 if written or args.dry_run or not plan.losses else 1
+
+
+def _wish(args: argparse.Namespace, loaded: Loaded) -> Wish:
+    rules = asking.rules(loaded)
+    if args.connection is not None and args.connection not in rules:
+        complaint = f"--connection: {args.connection} is not configured; give one of "
+        raise ConfigurationError([complaint + ", ".join(rules)])
+    partition = Partition(args.topic, args.partition)
+    return Wish(partition, rules, args.connection, args.begin, Resend(args.resend))
+
+
+async def _look(survey: Survey, wish: Wish) -> Plan:
+    await asking.chosen(survey, [wish.partition.topic], wish.partition.number)
+    _, plan = await accept.look(survey, wish, SystemClock())
+    return plan
+
+
+async def _accept(survey: Survey, wish: Wish, plan: Plan) -> Written:
+    return await accept.accept(survey, wish, SystemClock(), plan.losses)
+
+
+def _lines(wish: Wish, plan: Plan) -> Iterator[str]:
+    if not plan.losses:
+        yield f"{wish.partition}: nothing to accept"
+    for loss in plan.losses:
+        yield f"{wish.partition}: lost: {loss.what}"
+        yield f"  given up: {loss.given_up}"
+
+
+def _finish(args: argparse.Namespace, wish: Wish, plan: Plan, written: Written | None) -> None:
+    if args.json:
+        output.document(accept.document(wish, plan, written))
+    elif written:
+        text = f"accepted: collecting goes on from record {written.offset}, tick {written.n}"
+        output.show(text + "\n")
+    elif plan.losses:
+        output.show("nothing was changed\n")

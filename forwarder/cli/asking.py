@@ -1,0 +1,104 @@
+"""What the commands that ask Kafka share: their options, their connections, and consent.
+
+The composition root of these commands: the one module of them that names the concrete survey.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from forwarder.audit.view import Survey
+from forwarder.config import loader
+from forwarder.config.loader import Loaded
+from forwarder.errors import ConfigurationError
+from forwarder.journal import kafka_client
+from forwarder.journal.kafka_survey import Survey as KafkaSurvey
+from forwarder.model import Partition
+from forwarder.ops import logs
+from forwarder.pipeline import compile_lane
+
+T = TypeVar("T")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Declare what each of them takes."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", required=True, help="forwarder.yaml, as for run"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of tables"
+    )
+
+
+def add_topics(parser: argparse.ArgumentParser) -> None:
+    """Declare which input topics are meant."""
+    parser.add_argument(
+        "--topic", metavar="T", action="append", help="only this input topic; may be repeated"
+    )
+
+
+def add_partition(parser: argparse.ArgumentParser) -> None:
+    """Declare which partition is meant."""
+    parser.add_argument("--partition", type=int, metavar="N", help="only this partition")
+
+
+def add_consent(parser: argparse.ArgumentParser) -> None:
+    """Declare how to agree."""
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+
+def load(config: Path) -> Loaded:
+    """Load the configuration, and let nothing that is logged show its secrets."""
+    loaded = loader.load(config)
+    logs.configure("warning", "console", loaded.secrets)
+    kafka_client.quiet()
+    return loaded
+
+
+def ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+    """Run a question against the group of a configuration."""
+    return asyncio.run(_ask(loaded, question))
+
+
+async def _ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+    client_id = f"forwarder-command-{socket.gethostname()}-{os.getpid()}"
+    survey = KafkaSurvey(loaded.configuration, client_id)
+    try:
+        return await question(survey)
+    finally:
+        await survey.close()
+
+
+async def chosen(survey: Survey, topics: list[str] | None, number: int | None) -> list[Partition]:
+    """Return the partitions meant; raises ConfigurationError for one that is not there."""
+    partitions = await survey.partitions(topics or ())
+    if number is None:
+        return partitions
+    if found := [partition for partition in partitions if partition.number == number]:
+        return found
+    complaint = f"--partition: no topic meant has a partition {number}"
+    raise ConfigurationError([complaint])
+
+
+def rules(loaded: Loaded) -> dict[str, str]:
+    """Return the keying rule of every configured connection."""
+    lanes = map(compile_lane, loaded.configuration.connections)
+    return {lane.name: lane.keying_rule for lane in lanes}
+
+
+def agreed(args: argparse.Namespace) -> bool:
+    """Ask on a terminal unless ``--yes`` was given; raises ConfigurationError where nobody is."""
+    if args.yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        complaint = "nothing was changed: add --yes to do it, or --dry-run to look only"
+        raise ConfigurationError([complaint])
+    sys.stderr.write("Do it? Type yes: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() == "yes"

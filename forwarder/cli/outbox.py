@@ -1,0 +1,109 @@
+"""``forwarder outbox show``: which batches are stored for a connection, and what is in them."""
+
+import argparse
+from typing import Any
+
+from forwarder.audit.moment import WANTED, edge
+from forwarder.audit.shelf import Wanted, shelf
+from forwarder.audit.stretch import Stretch
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, output
+
+LIMIT = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``show`` and what it is asked for."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    about = "List stored batches of a connection, oldest first, and print them on request."
+    show = actions.add_parser("show", help="list stored batches", description=about)
+    asking.add_common(show)
+    show.add_argument("--connection", metavar="NAME", required=True, help="whose batches")
+    show.add_argument("--from", dest="since", metavar="T", help=f"from here on: {WANTED}")
+    show.add_argument("--to", dest="until", metavar="T", help="up to here, and without it")
+    asking.add_topics(show)
+    asking.add_partition(show)
+    show.add_argument(
+        "--id", metavar="ID", action="append", default=[], help="this message_id; repeatable"
+    )
+    show.add_argument(
+        "--device-key", metavar="HEX", default="", help="this device: DEVICE, or its beginning"
+    )
+    show.add_argument("--mpid", metavar="MPID", default="", help="of this mpid")
+    show.add_argument(
+        "--waiting", action="store_true", help="only what was not delivered as of the last tick"
+    )
+    show.add_argument(
+        "--limit", type=int, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT}"
+    )
+    show.add_argument("--payload", action="store_true", help="print the documents too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the batches; raises ForwarderError if Kafka does not answer."""
+    loaded = asking.load(args.config)
+    found, more = asking.ask(loaded, lambda survey: _look(survey, args))
+    if args.json:
+        output.document({"connection": args.connection, "batches": found, "more": more})
+    else:
+        _print(found, more=more, payload=args.payload)
+    return 0
+
+
+async def _look(survey: Survey, args: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
+    partitions = await asking.chosen(survey, args.topic, args.partition)
+    wanted = Wanted(
+        args.connection,
+        stretch(args.since, args.until),
+        frozenset(args.id),
+        args.device_key.lower(),
+        args.mpid,
+        args.waiting,
+    )
+    found: list[dict[str, Any]] = []
+    async for document in shelf(survey, partitions, wanted, payload=args.payload):
+        if len(found) >= args.limit:
+            return found, True
+        found.append(document)
+    return found, False
+
+
+def stretch(since: str | None, until: str | None, resume: str | None = None) -> Stretch:
+    """Return the stretch that options name; raises ConfigurationError."""
+    options = (("--from", since), ("--to", until), ("--resume", resume))
+    found = Stretch(*(None if text is None else edge(text, option) for option, text in options))
+    found.check()
+    return found
+
+
+def _print(found: list[dict[str, Any]], *, more: bool, payload: bool) -> None:
+    heads = (
+        *("PLACE", "ID", "STATE", "CLOSED AT", "WHY", "FIRST", "LAST"),
+        *("EVENTS", "BYTES", "DEVICE"),
+    )
+    if payload:
+        for one in found:
+            output.show(output.table(heads, [_row(one)]) + one["payload"] + "\n")
+    else:
+        output.show(output.table(heads, map(_row, found)))
+    counted = f"{len(found)} batch{'' if len(found) == 1 else 'es'}"
+    output.show(f"{counted}, and there are more (--limit)\n" if more else f"{counted}\n")
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        f"{one['partition']}:{_joined(one['address'])}",
+        one["id"],
+        one["state"],
+        one["closed_at"],
+        one["reason"],
+        _joined(one["first"]),
+        _joined(one["last"]),
+        one["events"],
+        one["bytes"],
+        one["device_key"],
+    )
+
+
+def _joined(numbers: list[int]) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,134 @@
+"""``forwarder replay``: send stored batches once more, to their destination or another one."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from forwarder import app
+from forwarder.audit.moment import WANTED, shown
+from forwarder.audit.resend import Tally, measure, replay
+from forwarder.audit.stretch import Stretch
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, output
+from forwarder.cli.outbox import stretch
+from forwarder.config import loader
+from forwarder.config.loader import Loaded
+from forwarder.connection import Connection, FileTarget
+from forwarder.errors import ConfigurationError
+from forwarder.ops import logs
+
+RATE = 100.0
+FOLDER = "file:"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to send, where to, and how fast."""
+    asking.add_common(parser)
+    parser.add_argument("--connection", metavar="NAME", required=True, help="whose batches")
+    parser.add_argument(
+        "--from", dest="since", metavar="T", required=True, help=f"from here on: {WANTED}"
+    )
+    parser.add_argument(
+        "--to", dest="until", metavar="T", required=True, help="up to here, and without it"
+    )
+    asking.add_topics(parser)
+    asking.add_partition(parser)
+    parser.add_argument(
+        "--to-sink",
+        metavar="SINK",
+        help="file:DIR, or a connection file whose sink and credentials are used instead",
+    )
+    parser.add_argument(
+        "--rate", type=rate, metavar="N", default=RATE, help="batches a second; 100; 0: no limit"
+    )
+    parser.add_argument(
+        "--resume", metavar="PLACES", help="go on where a replay stopped: what it printed"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only count what would be sent")
+    parser.epilog = (
+        "A time is that of a batch's closing. Cursors stay; a document keeps its message_id. "
+        "Ctrl-C ends it: what is on its way is waited for, and where to go on is printed."
+    )
+
+
+def rate(text: str) -> float:
+    """Read ``N`` or ``N/s``."""
+    value = float(text.removesuffix("/s"))
+    if not 0 <= value <= 1e6:  # noqa: PLR2004  # also refuses nan
+        raise ValueError
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send, and print what became of it; raises ForwarderError."""
+    loaded = asking.load(args.config)
+    between = stretch(args.since, args.until, args.resume)
+    target = _target(args, loaded)
+    document = asking.ask(loaded, lambda survey: _replay(survey, args, between, target))
+    if args.json:
+        output.document(document)
+    else:
+        output.show("\n".join(_summary(args, document)) + "\n")
+    return 0 if document.get("complete", True) else 1
+
+
+def _target(args: argparse.Namespace, loaded: Loaded) -> Connection:
+    """Return the connection with the sink to send to; raises ConfigurationError."""
+    name, sink = args.connection, args.to_sink
+    if sink is not None and sink.startswith(FOLDER):
+        return Connection(name, FileTarget(str(Path(sink.removeprefix(FOLDER)).absolute())))
+    if sink is not None:
+        other = loader.load_connection(Path(sink))
+        logs.configure("warning", "console", loaded.secrets | other.secrets)
+        return other.connection
+    known = {one.name: one for one in loaded.configuration.connections}
+    if name not in known:
+        complaint = f"--connection: {name} is not configured, so its sink is not known"
+        raise ConfigurationError([f"{complaint}; give --to-sink, or one of {', '.join(known)}"])
+    return known[name]
+
+
+async def _replay(
+    survey: Survey, args: argparse.Namespace, between: Stretch, target: Connection
+) -> dict[str, Any]:
+    partitions = await asking.chosen(survey, args.topic, args.partition)
+    if args.dry_run:
+        return await measure(survey, partitions, args.connection, between)
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with app.opened_sinks([target]) as sinks:
+        return await replay(
+            survey,
+            partitions,
+            args.connection,
+            between,
+            sinks[target.name],
+            rate=args.rate,
+            tell=_progress,
+        )
+
+
+def _progress(tally: Tally) -> None:
+    line = f"sent {tally.sent} batches, {tally.sent_bytes} bytes; refused {tally.refused}"
+    waits = [f"; {partition} {reason}" for partition, reason in sorted(tally.trouble.items())]
+    sys.stderr.write(line + "".join(waits) + "\n")
+
+
+def _summary(args: argparse.Namespace, document: dict[str, Any]) -> list[str]:
+    if args.dry_run:
+        first, last = shown(document["oldest_ms"]), shown(document["newest_ms"])
+        counted = f"{document['batches']} batches, {document['bytes']} bytes"
+        return [f"would send {counted}, closed from {first} to {last}"]
+    lines = [f"sent {document['sent']} batches, {document['sent_bytes']} bytes"]
+    if document["refused"]:
+        lines.append(f"refused {document['refused']}, the last one {document['last_refusal']}")
+    lines += [f"{name} was {why}" for name, why in document["waiting_for"].items()]
+    if document["error"]:
+        lines.append(f"failed: {document['error']}")
+    if not document["complete"]:
+        lines.append(f"stopped; go on with: --resume {','.join(document['resume'])}")
+    return lines

@@ -1,0 +1,85 @@
+"""``forwarder reset``: collect again from an earlier place, or leave something out."""
+
+import argparse
+import re
+from typing import Any
+
+from forwarder.audit import moment, rewind
+from forwarder.audit.rewind import Move, Target
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, output
+
+_WORDS = ("earliest", "latest")
+_OFFSET = re.compile(r"[0-9]{1,18}")
+_WANTED = "earliest, latest, a time with its zone (2026-01-31T12:00:00Z), or an offset"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where to, and of which partitions."""
+    asking.add_common(parser)
+    parser.add_argument(
+        "--to", metavar="T", required=True, help=f"{_WANTED} of the one partition named"
+    )
+    asking.add_topics(parser)
+    asking.add_partition(parser)
+    asking.add_consent(parser)
+    parser.epilog = (
+        "A time is that of the input's records. Works only while no worker runs. Open windows are "
+        "dropped and collected again from there on; what was delivered before comes twice, with "
+        "other message_ids where windows end elsewhere. Cursors stay: what waits is delivered."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what will be done, ask, do it; raises ForwarderError while workers run."""
+    loaded = asking.load(args.config)
+    target = _target(args.to)
+    moves = asking.ask(loaded, lambda survey: _plan(survey, args, target))
+    done = False
+    if not args.json:
+        output.show(_table(moves))
+    if not args.dry_run and asking.agreed(args):
+        asking.ask(loaded, lambda survey: rewind.carry_out(survey, moves))
+        done = True
+    if args.json:
+        output.document({"moved": done, "partitions": [move.document() for move in moves]})
+    else:
+        output.show("moved\n" if done else "nothing was changed\n")
+    return 0 if done or args.dry_run else 1
+
+
+async def _plan(survey: Survey, args: argparse.Namespace, target: Target) -> list[Move]:
+    await rewind.refuse_if_active(survey)
+    partitions = await asking.chosen(survey, args.topic, args.partition)
+    return await rewind.plan(survey, partitions, target)
+
+
+def _target(text: str) -> Target:
+    if text in _WORDS:
+        return Target(word=text)
+    if _OFFSET.fullmatch(text):
+        return Target(offset=int(text))
+    return Target(time_ms=moment.time(text, "--to", _WANTED))
+
+
+def _table(moves: list[Move]) -> str:
+    heads = ("PARTITION", "READ", "TO", "AGAIN", "LEFT OUT", "WINDOWS DROPPED", "NOTE")
+    return output.table(heads, (_row(move.document()) for move in moves))
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        f"{one['topic']}/{one['number']}",
+        one["read"],
+        one["to"],
+        one["records_again"],
+        one["records_left_out"],
+        one["windows_dropped"],
+        one["note"] or _cut(one),
+    )
+
+
+def _cut(one: dict[str, Any]) -> str | None:
+    if one["open_from"] is None:
+        return None
+    return f"events of windows open since record {one['open_from']} are left out"

@@ -1,0 +1,126 @@
+"""``forwarder status``: how partitions and connections stand, asked of Kafka alone."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from forwarder.audit.status import status
+from forwarder.cli import asking, output
+from forwarder.clock import SystemClock
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to look at, and how closely."""
+    asking.add_common(parser)
+    asking.add_topics(parser)
+    parser.add_argument(
+        "--deep", action="store_true", help="count every waiting batch, however many there are"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="list every connection on every partition"
+    )
+    parser.epilog = (
+        "Without --deep about 16 MiB of the outbox are read behind a cursor; a larger backlog is "
+        "shown as a lower bound (12+). Windows that are open in a worker's memory are not in "
+        "Kafka: HELD counts the saved ones."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it; raises ForwarderError if Kafka does not answer."""
+    loaded = asking.load(args.config)
+    now = SystemClock().wall_ms()
+    rules = asking.rules(loaded)
+    document = asking.ask(
+        loaded, lambda survey: status(survey, rules, now, args.topic or (), deep=args.deep)
+    )
+    if args.json:
+        output.document(document)
+    else:
+        output.show("\n".join(_lines(document, every=args.all)))
+    return 0
+
+
+def _lines(document: dict[str, Any], *, every: bool) -> Iterator[str]:
+    members = len(document["members"])
+    plural = "" if members == 1 else "s"
+    state = document["group_state"]
+    yield f"group {document['group']}: {state}, {members} worker{plural}, {document['at']}\n"
+    yield _partitions(document)
+    yield _connections(document)
+    if places := list(_places(document, every=every)):
+        heads = ("CONNECTION", "PARTITION", "LANE", "CURSOR", "BEHIND", "SECONDS", "NEED")
+        yield output.table(heads, places)
+    yield from _remarks(document)
+
+
+def _partitions(document: dict[str, Any]) -> str:
+    heads = (
+        *("PARTITION", "INPUT", "READ", "LAG", "COMMIT", "LAG", "TICK"),
+        *("STATE", "HELD", "OWNER"),
+    )
+    return output.table(heads, (_partition(one) for one in document["partitions"]))
+
+
+def _partition(one: dict[str, Any]) -> tuple[object, ...]:
+    name = f"{one['topic']}/{one['number']}"
+    if "read" not in one:
+        return (name, *[None] * 8, one["owner"])
+    return (
+        name,
+        f"{one['input_start']}-{one['input_end']}",
+        one["read"],
+        one["lag_read"],
+        one["watermark"],
+        one["lag_commit"],
+        one["tick"],
+        f"{one['state_bytes']} B",
+        one["held_windows"],
+        one["owner"],
+    )
+
+
+def _connections(document: dict[str, Any]) -> str:
+    heads = ("CONNECTION", "LANE", "BEHIND", "SECONDS", "HELD", "SEEN", "ERROR")
+    rows = (
+        (
+            one["connection"],
+            one["lane"],
+            _behind(one),
+            f"{one['seconds_behind']:.1f}",
+            one["held_windows"],
+            one["seen"],
+            one["error"],
+        )
+        for one in document["connections"]
+    )
+    return output.table(heads, rows)
+
+
+def _places(document: dict[str, Any], *, every: bool) -> Iterator[tuple[object, ...]]:
+    for partition in document["partitions"]:
+        for one in partition["connections"]:
+            if every or one["batches_behind"] or one["stopped"] or one["error"]:
+                yield (
+                    one["connection"],
+                    f"{partition['topic']}/{partition['number']}",
+                    one["lane"],
+                    ".".join(map(str, one["cursor"])),
+                    _behind(one),
+                    f"{one['seconds_behind']:.1f}",
+                    one["need"],
+                )
+
+
+def _behind(one: dict[str, Any]) -> str:
+    return f"{one['batches_behind']}{'' if one['exact'] else '+'}"
+
+
+def _remarks(document: dict[str, Any]) -> Iterator[str]:
+    for partition in document["partitions"]:
+        name = f"{partition['topic']}/{partition['number']}"
+        if partition["refusal"]:
+            yield f"{name} would not open: {partition['refusal']}\n"
+        for one in partition["connections"]:
+            if one["stopped"]:
+                yield f"{one['connection']} is stopped on {name}: {one['stopped']}\n"
