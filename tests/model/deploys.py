@@ -1,0 +1,102 @@
+"""Which connections a process is deployed with; a few numbers choose among them."""
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+
+from forwarder.connection import Batching, Connection, KinesisTarget, Settings, Status
+from forwarder.pipeline import Lane, compile_lane
+
+LANES = ("acme", "beta", "gamma", "solo")
+RENAMED = {"beta": "gamma"}
+MODES: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"wait_for_complete_batch": True},
+    {"send_as_batch": False},
+)
+BETA = ("here", "here", "here", "absent", "inactive", "renamed")
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """What one rollout configures.
+
+    ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter windows) are acme's;
+    ``beta`` says what became of that lane; ``deliver_from_ms`` is solo's, ``retired`` names
+    what the operator gave up.
+    """
+
+    mode: int = 0
+    narrow: bool = False
+    hasty: bool = False
+    beta: str = "here"
+    deliver_from_ms: int | None = None
+    retired: tuple[str, ...] = ()
+    everything: bool = False
+
+    @property
+    def lanes(self) -> list[str]:
+        """Return the names of the lanes that are configured."""
+        beta = {"absent": [], "renamed": ["gamma"]}.get(self.beta, ["beta"])
+        return ["acme", *beta, "solo"] if not self.everything else list(LANES)
+
+    def compiled(self) -> list[Lane]:
+        """Return the lanes, compiled once for all histories."""
+        return [_compiled(self.connection(name)) for name in self.lanes]
+
+    def connection(self, name: str) -> Connection:
+        """Return one connection."""
+        if name == "acme":
+            settings = {"send_screen_views": not self.narrow, **MODES[self.mode]}
+            return _connection(name, 4_000 if self.hasty else 10_000, settings)
+        if name == "solo":
+            settings = {"send_as_batch": False, "send_screen_views": False}
+            return _connection(name, 10_000, settings, since=self.deliver_from_ms)
+        settings = {"wait_for_complete_batch": True, "include_location_information": False}
+        inactive = self.beta == "inactive" and name == "beta"
+        return _connection(name, 10_000, settings, inactive=inactive)
+
+
+class Writer(Protocol):
+    """Whoever writes to the journal: all there is to know of it is its deploy."""
+
+    deploy: Deploy
+
+
+def deploy(a: int, b: int, now_ms: int) -> Deploy:
+    """Return the deploy that two numbers stand for."""
+    since = now_ms - 2_000 * (b // 12 % 4) if b // 6 % 2 else None
+    return Deploy(a % 4, a // 4 % 2 == 1, a // 8 % 2 == 1, BETA[b % 6], since)
+
+
+EVERYTHING = Deploy(everything=True)
+
+
+def _connection(
+    name: str,
+    age_ms: int,
+    settings: dict[str, Any],
+    *,
+    inactive: bool = False,
+    since: int | None = None,
+) -> Connection:
+    return Connection(
+        name=name,
+        sink=KinesisTarget(name, "eu-west-1", max_record_bytes=1_200),
+        status=Status.INACTIVE if inactive else Status.ACTIVE,
+        deliver_from_ms=since,
+        settings=Settings(**settings),
+        batching=Batching(
+            max_age_ms=age_ms,
+            max_events=5,
+            session_timeout_ms=8_000,
+            session_grace_ms=2_000,
+            session_max_ms=20_000,
+        ),
+    )
+
+
+@lru_cache(maxsize=256)
+def _compiled(connection: Connection) -> Lane:
+    return compile_lane(connection)

@@ -1,0 +1,58 @@
+"""What the histories feed: small uploads whose events carry numbers, sessions and oddities."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from forwarder.model import Position
+
+KINDS = (
+    "custom_event",
+    "custom_event",
+    "custom_event",
+    "custom_event",
+    "screen_view",
+    "session_end",
+    "session_start",
+    "huge",
+    "poison",
+)
+"""``huge`` does not fit into a record of the destination; ``poison`` cannot be changed as the
+settings of some lanes ask. Both are custom events with odd content."""
+
+SESSIONS = ("s1", "s1", "s2", "")
+GARBAGE = b"{"
+PAD = "x" * 1_500
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event as it was fed; ``poisoned``: its upload holds a poison event."""
+
+    number: int
+    partition: int
+    position: Position
+    device: str
+    session: str
+    kind: str
+    poisoned: bool
+
+
+def upload(device: str, events: Sequence[Event]) -> bytes:
+    """Return the bytes of an upload."""
+    inner = ",".join(map(_event, events))
+    return f'{{"events":[{inner}],"mp_deviceid":"{device}","mpid":7}}'.encode()
+
+
+def record(uploads: Sequence[bytes]) -> bytes:
+    """Return the value of a record that holds these uploads."""
+    return uploads[0] if len(uploads) == 1 else b"[%b]" % b",".join(uploads)
+
+
+def _event(event: Event) -> str:
+    kind, more = event.kind, ""
+    if kind == "huge":
+        kind, more = "custom_event", f',"pad":"{PAD}"'
+    elif kind == "poison":
+        kind, more = "custom_event", ',"location":{"latitude":1},"poison":1'
+    session = f',"session_uuid":"{event.session}"' if event.session else ""
+    return f'{{"event_type":"{kind}","data":{{"event_id":{event.number}{session}{more}}}}}'

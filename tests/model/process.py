@@ -1,0 +1,272 @@
+"""One worker process of the model: the real worker on its own event loop."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from forwarder.model import CloseReason, Collected, Partition
+from forwarder.surroundings import Pacing, Surroundings
+from forwarder.worker import Life, Worker
+from tests.model.deploys import Deploy
+from tests.model.group import Group, Source
+from tests.model.journal import Journals
+from tests.model.kafka import GROUP, Broker
+from tests.model.loop import Fault, Loop
+from tests.model.oracle import LEASE, Committed, Oracle
+from tests.model.sink import Destinations, Sink
+
+START_MS = 1_700_000_000_000
+
+
+class Limits:
+    """What all processes may keep in memory; histories change it."""
+
+    def __init__(self) -> None:
+        """Begin generous."""
+        self.queue_bytes = 20_000
+        self.closed_bytes = 1 << 20
+        self.window_memory = 1 << 30
+        self.base_interval = 2.5
+
+
+class Reporter:
+    """Passes over what is reported but for refusals, which are faults, and counts of closings."""
+
+    def __init__(self, process: "Process", seen: dict[str, int]) -> None:
+        """Report about one process."""
+        self._process = process
+        self._seen = seen
+
+    def collected(self, partition: str, collected: Collected) -> None:  # noqa: ARG002
+        """Count why windows closed."""
+        for (_, why), count in collected.closed.items():
+            self._see(f"closed.{CloseReason(why).value}", count)
+        for (_, setting), count in collected.filtered.items():
+            if setting == "replay":
+                self._see("replayed", count)
+
+    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+        """Judge that nothing is refused without a loss (I20)."""
+        if str(phase) == "refused" and self._process.alive:
+            self._process.refused(f"{partition}: {reason}")
+
+    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+        """Judge that no lane stops without a loss (I20)."""
+        if status == "stopped" and self._process.alive:
+            self._process.refused(f"{partition}, {lane}: {reason}")
+        self._see(f"lane.{status}", 1)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Pass over the rest."""
+        return lambda *_args, **_more: None
+
+    def _see(self, what: str, count: int) -> None:
+        self._seen[what] = self._seen.get(what, 0) + count
+
+
+class Clock:
+    """The clocks of one machine; ``skew_ms`` is how wrong its wall clock is."""
+
+    def __init__(self, now: Callable[[], float], skew_ms: int) -> None:
+        """Read world time."""
+        self._now = now
+        self._skew_ms = skew_ms
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since the epoch."""
+        return START_MS + self._skew_ms + int(self._now() * 1000)
+
+    def steady(self) -> float:
+        """Return seconds, those of suspensions included."""
+        return self._now()
+
+
+class Process:
+    """A worker, its clients, and what is known of them from outside."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  # the world, each part given once
+        self,
+        number: int,
+        deploy: Deploy,
+        broker: Broker,
+        group: Group,
+        oracle: Oracle,
+        destinations: Destinations,
+        limits: Limits,
+        world: "Timekeeper",
+    ) -> None:
+        """Start a worker; it joins the group by itself."""
+        self.number = number
+        self.deploy = deploy
+        self.alive = True
+        self.frozen_since: float | None = None
+        self.lose_flying = False
+        self.loop = Loop(world.time, self.fault)  # type: ignore[abstract]  # no files, no signals
+        self._world = world
+        self._broker = broker
+        self._oracle = oracle
+        self._group = group
+        self._assignments = 0
+        self._needed: dict[Partition, int] = {}
+        self._proved: dict[Partition, int] = {}
+        self._failed: set[Partition] = set()
+        self._fenced: dict[Partition, int] = {}
+        self.clock = Clock(world.time, (number % 3 - 1) * 300)
+        self.source = Source(self, group)
+        lanes = deploy.compiled()
+        around = _surroundings(
+            {
+                "group": GROUP,
+                "lanes": lanes,
+                "sinks": {lane.name: Sink(lane.name, self, destinations) for lane in lanes},
+                "journals": Journals(self, broker, oracle),
+                "clock": self.clock,
+                "reporter": Reporter(self, oracle.seen),
+                "random": random.Random(number).random,  # noqa: S311  # jitter
+                "pacing": Pacing(tick=1.0, base_interval=limits.base_interval),
+                "queue_bytes": lambda: limits.queue_bytes,
+                "closed_bytes": lambda: limits.closed_bytes,
+                "owned": lambda: len(self.worker.partitions),
+            }
+        )
+        self.worker: Worker = Worker(self.source, around, Life(drain=25.0), _Silence())
+        self.task = self.loop.spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            await self.worker.run()
+        except Exception as error:  # noqa: BLE001  # whatever it is, a pod would start anew
+            if self.alive:
+                self.fault(f"the worker ended: {error!r}")
+
+    # ------------------------------------------------------------------ life and death
+
+    def kill(self, *, lose_flying: bool) -> None:
+        """Kill it without a word; what it has sent goes on, its puts perhaps not."""
+        self.alive = False
+        self.lose_flying = lose_flying
+        self._world.buried(self)
+
+    def freeze(self) -> None:
+        """Stop its machine."""
+        self.frozen_since = self._world.time()
+
+    def thaw(self, *, suspended: bool) -> None:
+        """Let it go on; after a suspension its timers know nothing of the time in between."""
+        if self.frozen_since is not None and suspended:
+            self.loop.late += self._world.time() - self.frozen_since
+        self.frozen_since = None
+        self.later(1.0, self.source.learn)
+
+    def stop(self) -> None:
+        """Ask it to drain and leave."""
+        self.worker.stop()
+
+    def fault(self, text: str) -> None:
+        """Tell the world that something is broken."""
+        if self.alive:
+            self._world.fault(text)
+
+    def refused(self, text: str) -> None:
+        """Take a refusal for a fault, unless something was lost on purpose."""
+        self._world.refusal(text)
+
+    # ------------------------------------------------------------------ what its clients say
+
+    def now(self) -> float:
+        """Return world time."""
+        return self._world.time()
+
+    def later(self, seconds: float, then: Callable[[], None]) -> None:
+        """Do something in the world."""
+        self._world.after(seconds, then)
+
+    def assignment(self) -> int:
+        """Return the number of what it heard last."""
+        return self._assignments
+
+    def heard(self, partitions: frozenset[Partition]) -> None:
+        """Need a proof for all of them again."""
+        self._assignments += 1
+        self._needed.update(dict.fromkeys(partitions, self._assignments))
+
+    def initialising(self, partition: Partition) -> None:
+        """Judge whether it may fence whoever owns this partition (R4)."""
+        fenced = self._fenced.pop(partition, None)
+        holds = self._group.holders.get(partition) is self.source
+        if fenced == self._group.generation and not holds and self._group.stable:
+            self.fault(f"R4: fenced at {partition} and not its holder, it fences the holder")
+
+    def opening(self, partition: Partition) -> None:
+        """Need a proof for a new opening."""
+        self._assignments += 1
+        self._needed[partition] = self._assignments
+        self._failed.discard(partition)
+        self._broker.count("openings")
+
+    def fenced(self, partition: Partition) -> None:
+        """Remember in which generation it was fenced."""
+        self._fenced[partition] = self._group.generation
+
+    def failed(self, partition: Partition) -> None:
+        """Allow no put of this opening any more (I16)."""
+        self._failed.add(partition)
+
+    def proved(self, partition: Partition, begun: int) -> None:
+        """Note what a committed tick proves."""
+        self._proved[partition] = max(begun, self._proved.get(partition, 0))
+
+    def may_put(self, one: Committed) -> None:
+        """Judge whether a put may begin (D3, I5, I16, I17)."""
+        stored = self._broker.stored[one.partition]
+        partition = stored.partition
+        if self._proved.get(partition, 0) < self._needed.get(partition, 0):
+            text = "I17: a put between an assignment and a tick begun after it"
+            raise Fault(text)
+        if partition in self._failed:
+            text = "I16: a put after a tick that failed"
+            raise Fault(text)
+        if stored.owner is self:
+            if one.settled:
+                text = f"I5: {one.batch.lane} puts {one.address}, whose ack is stored"
+                raise Fault(text)
+            return
+        self._broker.count("put.zombie")
+        if self.now() - stored.lost_at.get(self, self.now()) > LEASE:
+            text = "D3: a put beyond the lease of who was fenced"
+            raise Fault(text)
+
+
+class Timekeeper:
+    """What a process asks of the world."""
+
+    def time(self) -> float:
+        """Return seconds since the world began."""
+        raise NotImplementedError
+
+    def after(self, seconds: float, then: Callable[[], None]) -> None:
+        """Do something later."""
+        raise NotImplementedError
+
+    def fault(self, text: str) -> None:
+        """Note what is broken."""
+        raise NotImplementedError
+
+    def refusal(self, text: str) -> None:
+        """Note that something was refused."""
+        raise NotImplementedError
+
+    def buried(self, process: Process) -> None:
+        """Run a process no more."""
+        raise NotImplementedError
+
+
+class _Silence:
+    """A pulse nobody feels."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_args, **_more: None
+
+
+def _surroundings(values: Mapping[str, Any]) -> Surroundings:
+    return Surroundings(**{k: v for k, v in values.items() if k in Surroundings.__struct_fields__})
