@@ -60,12 +60,9 @@ def piece_count(window: Window) -> int:
     return sum([block.count for block in window.blocks]) + len(window.pieces)
 
 
-def event_bytes(window: Window) -> int:
-    """Return the bytes of a window's events as they came, not as they are kept."""
-    size = sum([len(piece[4]) for piece in window.pieces])
-    if window.blocks is not None:
-        size += sum([block.size for block in window.blocks])
-    return size
+def packed_bytes(window: Window) -> int:
+    """Return the bytes of the events in a window's blocks as they came, not as they are kept."""
+    return sum([block.size for block in window.blocks or ()])
 
 
 def pack(window: Window) -> int:
@@ -89,8 +86,12 @@ def tail_weight(tail: list[Piece]) -> int:
 
 def weight(window: Window) -> int:
     """Estimate the memory a window takes, in bytes; never below the bytes it keeps."""
+    return frame_weight(window) + tail_weight(window.pieces)
+
+
+def frame_weight(window: Window) -> int:
+    """Estimate the memory of a window without its tail."""
     size = WINDOW_BYTES + len(window.context) + len(window.key) + len(window.session)
-    size += tail_weight(window.pieces)
     if window.blocks is not None:
         size += sum([BLOCK_BYTES + len(block.packed) for block in window.blocks])
     if window.saved is not None:

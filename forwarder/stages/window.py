@@ -11,6 +11,7 @@ from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, context, gate, saved
 from forwarder.stages.ages import Ages, rank_of
+from forwarder.stages.blocks import LONG_TAIL, LOOKS, PIECE_BYTES, SHORT_TAIL
 from forwarder.stages.deadlines import Deadlines
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
@@ -136,6 +137,7 @@ class Windows:
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
+        self.memory += blocks.tail_weight(pieces)
         self._look(window)
 
     def resolve(self, window: Window) -> None:
@@ -223,7 +225,8 @@ class Windows:
     def inform(self, window: Window, upload: Upload) -> None:
         """Update the context alone; a replay has to see that upload again, too."""
         self._absorb(window, upload)
-        self._mark(window, (upload.offset, upload.start))
+        window.touched = (upload.offset, upload.start)
+        self._note(window, window.touched)
 
     def due_at(self, window: Window, deadline: int, reason: CloseReason) -> None:
         """Change when and why a window is going to close."""
@@ -234,8 +237,12 @@ class Windows:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
-        self.waiting_bytes -= blocks.event_bytes(window)
-        self.memory -= blocks.weight(window)
+        tail = window.pieces
+        size = sum([len(piece[4]) for piece in tail])
+        self.waiting_bytes -= size
+        self.memory -= size + PIECE_BYTES * len(tail) + blocks.frame_weight(window)
+        if window.blocks is not None:
+            self.waiting_bytes -= blocks.packed_bytes(window)
         self._done.append(window)
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
@@ -243,10 +250,14 @@ class Windows:
         if window is not None and window.deadline <= upload.clock:
             self.close(window, window.reason)
             window = None
-        if window is not None and len(pieces) == 1:
+        if len(pieces) == 1:
             piece = pieces[0]
-            if piece[2] < self._batching.max_events - window.count:  # the usual case
-                self._absorb(window, upload)
+            if piece[2] + (window.count if window else 0) < self._batching.max_events:
+                if window:  # the usual case
+                    self._absorb(window, upload)
+                else:
+                    deadline = upload.clock + self._batching.max_age_ms
+                    window = self.new(upload, key, session, deadline, CloseReason.AGE)
                 self._put(window, piece)
                 return
         if pieces:
@@ -266,31 +277,27 @@ class Windows:
         self.memory += len(window.context) - before
 
     def _put(self, window: Window, piece: Piece) -> None:
-        tail, size = window.pieces, len(piece[4])
+        tail, size, position = window.pieces, len(piece[4]), (piece[0], piece[1])
         tail.append(piece)
         window.count += piece[2]
+        window.touched = position
         self.accepted += piece[2]
         self.waiting_bytes += size
-        self.memory += size + blocks.PIECE_BYTES
-        self._mark(window, (piece[0], piece[1]))
-        if len(tail) % blocks.LOOKS == 0 or size > blocks.SHORT_TAIL:
+        self.memory += size + PIECE_BYTES
+        if window.unsaved is None or window.draft is not None:
+            self._note(window, position)
+        if not len(tail) % LOOKS or size > SHORT_TAIL:
             self._look(window)
 
     def _look(self, window: Window) -> None:
         """Compress a tail that has become long, and note how large the window is."""
-        long = blocks.SHORT_TAIL if self.memory > self.roomy else blocks.LONG_TAIL
+        long = SHORT_TAIL if self.memory > self.roomy else LONG_TAIL
         if blocks.tail_weight(window.pieces) >= long:
             self.memory -= blocks.pack(window)
         rank = rank_of(blocks.weight(window))
         if rank > window.rank:
             window.rank = rank
             self._ages.put(window)
-
-    def _mark(self, window: Window, position: Position) -> None:
-        """Note that the window changed at this position."""
-        window.touched = position
-        if window.unsaved is None or window.draft is not None:
-            self._note(window, position)
 
     def _note(self, window: Window, position: Position) -> None:
         """Note the first change since the window was opened, saved, or drafted to be saved."""
@@ -308,7 +315,7 @@ class Windows:
 
     def _register(self, window: Window) -> None:
         self.open[window.key] = window
-        self.memory += blocks.weight(window)
+        self.memory += blocks.frame_weight(window)
         self._deadlines.put(window)
         self._ages.put(window)
 
