@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,8 @@ def main() -> int:
         sys.stderr.write(f"{time.monotonic() - begun:7.1f} s  {what}\n")
         sys.stderr.flush()
 
+    # Kafka is going to be away, and its clients here say so several times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     say(f"in {folder}")
     result = asyncio.run(soak(Plan(**args), folder, say))
     sys.stdout.write(result.text() + "\n")
