@@ -223,11 +223,10 @@ async def measure(
 ) -> dict[str, Any]:
     """Count what a replay would send, without sending it."""
     count = size = 0
-    oldest: int | None = None
-    newest: int | None = None
+    times: set[int] = set()
     for partition in partitions:
         async for _, batch in batches(survey, partition, lane, stretch):
             count, size = count + 1, size + len(batch.payload)
-            oldest = min(oldest or batch.closed_at, batch.closed_at)
-            newest = max(newest or batch.closed_at, batch.closed_at)
+            times = {min(times | {batch.closed_at}), max(times | {batch.closed_at})}
+    oldest, newest = min(times, default=None), max(times, default=None)
     return {"batches": count, "bytes": size, "oldest_ms": oldest, "newest_ms": newest}

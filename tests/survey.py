@@ -1,0 +1,159 @@
+"""What a group keeps, made by hand, as the operators' commands see it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from forwarder.config.settings import Configuration, InputTopic, Kafka
+from forwarder.ledger import opening, outbox
+from forwarder.ledger import state as states
+from forwarder.ledger.opening import Commit, Restored
+from forwarder.ledger.state import Head, PartitionState
+from forwarder.model import Batch, Partition
+from tests.batches import GROUP, TOPIC
+
+P0 = Partition(TOPIC, 0)
+P1 = Partition(TOPIC, 1)
+
+
+@dataclass
+class Member:
+    client_id: str
+    host: str
+    partitions: frozenset[Partition]
+
+
+@dataclass
+class Group:
+    state: str = "Empty"
+    members: Sequence[Member] = ()
+
+    @property
+    def active(self) -> bool:
+        return bool(self.members)
+
+
+@dataclass
+class Bounds:
+    start: int
+    end: int
+
+
+@dataclass
+class Kept:
+    """One partition's logs; every outbox record takes two offsets, its marker included."""
+
+    state: PartitionState | None = None
+    commit: Commit | None = None
+    outbox: dict[int, bytes] = field(default_factory=dict)
+    outbox_start: int = 0
+    input: Bounds = field(default_factory=lambda: Bounds(0, 100))
+
+    @property
+    def outbox_end(self) -> int:
+        return max(self.outbox, default=self.outbox_start - 2) + 2
+
+    def store(self, *batches: Batch) -> int:
+        """Append one outbox record; return its offset."""
+        offset = self.outbox_end
+        self.outbox[offset] = outbox.encode(batches)
+        return offset
+
+
+@dataclass
+class Writer:
+    kept: Kept
+    steps: list[str]
+
+    async def start(self) -> None:
+        self.steps.append("fence")
+
+    async def commit(
+        self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
+    ) -> list[int]:
+        self.steps.append("commit")
+        offsets = list(range(50, 50 + len(values)))
+        self.kept.commit = settle(offsets)
+        return offsets
+
+    async def close(self) -> None:
+        self.steps.append("close")
+
+
+class Survey:
+    """Answers at once from what the test put there."""
+
+    def __init__(self, *partitions: Partition) -> None:
+        kafka = Kafka(("127.0.0.1:1",), (InputTopic(TOPIC),), GROUP)
+        self.settings = Configuration(kafka, ())
+        self.group_id = GROUP
+        self.kept = {partition: Kept() for partition in partitions or (P0,)}
+        self.groups = [Group()]
+        self.times: dict[int, int] = {}
+        self.steps: list[str] = []
+        self.reads = 0
+
+    async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
+        assert set(topics) <= {TOPIC}
+        return list(self.kept)
+
+    async def find(self, partition: Partition, *, whole: bool = False) -> Restored:  # noqa: ARG002  # all there is
+        kept = self.kept[partition]
+        records = [] if kept.state is None else [(30, base(kept.state))]
+        return Restored(
+            commit=kept.commit,
+            state=records,
+            state_start=30 if records else 0,
+            state_end=32 if records else 0,
+            outbox_start=kept.outbox_start,
+            outbox_end=kept.outbox_end,
+            first=0,
+            input_start=kept.input.start,
+            input_end=kept.input.end,
+        )
+
+    async def outbox_bounds(self, partition: Partition) -> Bounds:
+        kept = self.kept[partition]
+        return Bounds(kept.outbox_start, kept.outbox_end)
+
+    async def outbox(
+        self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
+    ) -> tuple[Sequence[tuple[int, bytes]], int]:
+        self.reads += 1
+        found: list[tuple[int, bytes]] = []
+        for offset, value in self.kept[partition].outbox.items():
+            if not start <= offset < end:
+                continue
+            if lane is not None and outbox.decode(offset, value)[0][1].lane != lane:
+                continue
+            found.append((offset, value))
+            if sum(len(stored) for _, stored in found) >= max_bytes:
+                return found, offset + 1
+        return found, end
+
+    async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:  # noqa: ARG002  # one clock
+        return next((at for time, at in sorted(self.times.items()) if time >= time_ms), None)
+
+    async def input_at(self, partition: Partition, time_ms: int) -> int | None:
+        return await self.outbox_at(partition, time_ms)
+
+    async def group(self) -> Group:
+        return self.groups.pop(0) if len(self.groups) > 1 else self.groups[0]
+
+    def writer(self, partition: Partition) -> Writer:
+        return Writer(self.kept[partition], self.steps)
+
+    async def close(self) -> None:
+        self.steps.append("gone")
+
+
+def base(state: PartitionState) -> bytes:
+    """Return a state as one stored base."""
+    head = Head(states.BASE, state.n, GROUP, TOPIC, state.read, state.obend)
+    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    [value] = states.encode(head, state.extra, lanes)
+    return value
+
+
+def committed(offset: int, n: int) -> Commit:
+    """Return the commit of a tick whose newest base lies where ``Survey.find`` puts it."""
+    return Commit(offset, opening.metadata(n, 30))

@@ -1,0 +1,108 @@
+"""How everything stands, from what is stored alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from forwarder.audit import backlog
+from forwarder.audit.status import status
+from forwarder.ledger import state as states
+from forwarder.ledger.state import PartitionState
+from tests.batches import batch, held, lane_state
+from tests.survey import P0, P1, Group, Kept, Member, Survey, committed
+
+RULES = {"acme": "device-1"}
+NOW = 100_000
+
+
+def stand(survey: Survey, *, deep: bool = False) -> dict[str, Any]:
+    return asyncio.run(status(survey, RULES, NOW, (), deep=deep))
+
+
+def surveyed(records: int = 3) -> Survey:
+    """Return a partition read to 90 of 100 whose outbox holds two batches to a record."""
+    survey = Survey(P0)
+    kept = survey.kept[P0]
+    for i in range(records):
+        closed = [batch(f"{i}{j}", closed_at=10_000 * (i + 1)) for j in "ab"]
+        kept.store(*closed)
+    state = PartitionState(n=5, read=90, obend=kept.outbox_end)
+    state.lanes["acme"] = lane_state((80, 0), 90, (0, 1))
+    state.lanes["acme"].acked = frozenset({(2, 0)})
+    state.lanes["acme"].held = {b"k" * 16: states.held(held("k", 80))}
+    kept.state, kept.commit = state, committed(80, 5)
+    return survey
+
+
+def test_lag_is_counted_from_what_was_read_and_from_what_is_committed() -> None:
+    [one] = stand(surveyed())["partitions"]
+    assert (100, 90, 80, 10, 20) == (
+        one["input_end"], one["read"], one["watermark"], one["lag_read"], one["lag_commit"]
+    )  # fmt: skip
+    assert (5, 30, 1, True) == (
+        one["tick"], one["base_offset"], one["held_windows"], one["opens"]
+    )  # fmt: skip
+
+
+def test_what_waits_is_counted_from_the_cursor_without_what_was_acknowledged() -> None:
+    [one] = stand(surveyed())["connections"]
+    assert (4, True, 90.0) == (one["batches_behind"], one["exact"], one["seconds_behind"])
+
+
+def test_a_backlog_too_long_to_be_read_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "READ_BYTES", 1)
+    monkeypatch.setattr(backlog, "LOOK_BYTES", 1)
+    survey = surveyed(20)
+    [bounded] = stand(survey)["connections"]
+    assert (1, False, 90.0) == (
+        bounded["batches_behind"], bounded["exact"], bounded["seconds_behind"]
+    )  # fmt: skip
+    [exact] = stand(survey, deep=True)["connections"]
+    assert (38, True) == (exact["batches_behind"], exact["exact"])
+
+
+def test_cursors_far_apart_are_each_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "READ_BYTES", 1)
+    monkeypatch.setattr(backlog, "LOOK_BYTES", 1)
+    survey = surveyed(20)
+    kept = survey.kept[P0]
+    kept.store(batch("late", lane="beta", closed_at=99_000))
+    assert kept.state is not None
+    kept.state.lanes["beta"] = lane_state((90, 0), 90, (40, 0))
+    found = {one["connection"]: one for one in stand(survey)["connections"]}
+    assert (1, 1.0) == (found["beta"]["batches_behind"], found["beta"]["seconds_behind"])
+    assert (1, 90.0) == (found["acme"]["batches_behind"], found["acme"]["seconds_behind"])
+
+
+def test_a_partition_that_would_not_open_says_why_and_shows_what_can_be_read() -> None:
+    survey = surveyed()
+    survey.kept[P0].input.end = 50
+    [one] = stand(survey)["partitions"]
+    assert not one["opens"]
+    assert "the input ends at offset 50" in one["refusal"]
+    assert 90 == one["read"]
+
+
+def test_a_lane_is_known_new_or_unknown_and_its_error_is_told() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    kept.outbox_start = 4
+    assert kept.state is not None
+    kept.state.lanes["gone"] = lane_state((90, 0), 90, (6, 0))
+    document = asyncio.run(status(survey, {**RULES, "fresh": "device-1"}, NOW, (), deep=False))
+    found = {one["connection"]: one for one in document["connections"]}
+    lanes = {name: one["lane"] for name, one in found.items()}
+    assert {"acme": "known", "fresh": "new", "gone": "unknown"} == lanes
+    assert "expired before they were delivered" in found["acme"]["error"]
+    assert 1 == found["acme"]["partitions_stopped"]
+
+
+def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
+    survey = surveyed()
+    survey.kept[P1] = Kept()
+    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    document = stand(survey)
+    assert [None, "w"] == [one["owner"] for one in document["partitions"]]
+    [acme] = document["connections"]
+    assert (4, "known") == (acme["batches_behind"], acme["lane"])
