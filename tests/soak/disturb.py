@@ -1,16 +1,13 @@
 """What happens to a fleet during a soak, and how long it takes to process again."""
 
 import asyncio
-import json
 import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import NamedTuple
-
-from aiokafka.errors import KafkaError
+from typing import Any, NamedTuple
 
 from forwarder.config import loader
 from tests.acceptance.cluster import Cluster
@@ -21,6 +18,7 @@ from tests.soak.history import History
 from tests.soak.pods import Fleet, Pod
 from tests.soak.releases import Release
 from tests.soak.repeats import Hit
+from tests.soak.watch import Ticks
 
 RECOVERY = 60.0
 """Seconds after which a group that does not process again has failed."""
@@ -45,7 +43,7 @@ FIRST = ("kill", "deploy", "freeze", "broker", "scale", "deploy", "drain", "kill
 
 
 class Recovery(NamedTuple):
-    """How long it took until every partition was processed again; None: it was not."""
+    """The longest time a partition stood still; None: one was not processed again at all."""
 
     kind: str
     seconds: float | None
@@ -73,6 +71,7 @@ class Disturbances:
         self.history = History()
         self.release = Release()
         self.changes: Counter[str] = Counter()
+        self.ticks = Ticks(lambda: cluster.committed(names[0]), names[2])
         self._cluster = cluster
         self._broker = broker
         self._group, self._topic, self._partitions = names
@@ -94,7 +93,7 @@ class Disturbances:
         names = self._publish(self.release, {})
         for number in range(pods):
             self.fleet.start(f"pod-{number}", self.release)
-        await self._again("start", {}, time.monotonic())
+        await self._again("start", time.monotonic())
         self.history.done(names, dict.fromkeys(range(self._partitions), 0))
 
     async def go_on(self, until_s: float, pauses: tuple[float, float]) -> None:
@@ -104,6 +103,7 @@ class Disturbances:
         while left > 0 or time.monotonic() < until_s:
             await asyncio.sleep(self._dice.uniform(*pauses))
             await self._disturb(deck.pop(0))
+            self.ticks.forget(time.monotonic())
             deck = deck or self._dice.sample(DECK, len(DECK))
             left -= 1
 
@@ -118,7 +118,7 @@ class Disturbances:
         said = await self._kinds[kind]()
         took = [one.seconds for one in self.recoveries[done:]]
         times = ", ".join("never" if s is None else f"{s:.1f} s" for s in took)
-        self._say(f"{kind}: {said}; processing again after {times}")
+        self._say(f"{kind}: {said}; stood still {times}")
 
     # What happens.
 
@@ -130,41 +130,38 @@ class Disturbances:
         return await self._crash("kill all", self.fleet.running)
 
     async def _crash(self, kind: str, pods: list[Pod]) -> str:
-        ticks = await self._ticks()
         self._hit(kind, pods)
         for pod in pods:
             pod.kill()
-        begun = time.monotonic()
+        begun, alone = time.monotonic(), not self.fleet.running
         away = self._dice.choice((0.0, 0.5, 2.0, SESSION_TIMEOUT + 2))
         await asyncio.sleep(away)
         for pod in pods:
             self.fleet.start(pod.name, pod.release)
         # A group without a member can do nothing before one is back.
-        back = time.monotonic() if not set(self.fleet.running) - {*pods} else begun
-        await self._again(kind, ticks, back)
+        await self._again(kind, time.monotonic() if alone else begun)
         return f"{', '.join(pod.name for pod in pods)} for {away:.1f} s"
 
     async def _freeze(self) -> str:
         pod = self._dice.choice(self.fleet.running)
-        ticks = await self._ticks()
         self._hit("freeze", [pod])
         pod.worker.signal(signal.SIGSTOP)
-        begun = time.monotonic()
         asleep = SESSION_TIMEOUT + self._dice.uniform(2.0, 12.0)
+        waits: list[Coroutine[Any, Any, None]] = [asyncio.sleep(asleep)]
+        if len(self.fleet.running) > 1:
+            waits.append(self._again("freeze", time.monotonic(), ready=False))
         try:
-            others = self._again("freeze", ticks, begun) if len(self.fleet.running) > 1 else None
-            await asyncio.gather(asyncio.sleep(asleep), *([others] if others else []))
+            await asyncio.gather(*waits)
         finally:
             pod.worker.signal(signal.SIGCONT)
-        await self._again("wake", await self._ticks(), time.monotonic())
+        await self._again("wake", time.monotonic())
         return f"{pod.name} for {asleep:.1f} s"
 
     async def _drain(self) -> str:
         pod = self._dice.choice(self.fleet.running)
-        ticks = await self._ticks()
         begun = time.monotonic()
         await self._replace(pod, "drain", pod.release)
-        await self._again("drain", ticks, begun)
+        await self._again("drain", begun)
         return pod.name
 
     async def _scale(self) -> str:
@@ -175,7 +172,6 @@ class Disturbances:
         return f"{before} -> 1 -> 3 -> 1 -> {before}"
 
     async def _scale_to(self, count: int) -> None:
-        ticks = await self._ticks()
         begun = time.monotonic()
         running = self.fleet.running
         for pod in self._dice.sample(running, max(len(running) - count, 0)):
@@ -186,16 +182,15 @@ class Disturbances:
         alive = {pod.name for pod in self.fleet.running}
         for name in [name for name in free if name not in alive][: max(count - len(alive), 0)]:
             self.fleet.start(name, self.release)
-        await self._again("scale", ticks, begun)
+        await self._again("scale", begun)
 
     async def _kill_broker(self) -> str:
-        ticks = await self._ticks()
         self._hit("broker", self.fleet.running)
         away = self._dice.choice((0.0, 3.0, 15.0))
         self._broker.kill()
         await asyncio.sleep(away)
         await asyncio.to_thread(self._broker.start)
-        await self._again("broker", ticks, time.monotonic())
+        await self._again("broker", time.monotonic())
         return f"away for {away:.0f} s"
 
     async def _deploy(self) -> str:
@@ -220,7 +215,6 @@ class Disturbances:
         for name in {*after.gone} - {*before.gone}:
             self.history.leave(name, watermarks, now_ms)
         pods = self._dice.sample(self.fleet.running, len(self.fleet.running))
-        ticks = await self._ticks()
         begun = time.monotonic()
         for pod in pods[:keep]:
             await self._replace(pod, "deploy", after)
@@ -229,31 +223,29 @@ class Disturbances:
         for pod in pods[keep or len(pods) :]:
             pod.worker.signal(signal.SIGTERM)
             await pod.drained()
-        await self._settled(ticks, begun, names)
+        await self._settled(begun, names)
         self.changes.update(_kinds(before, after))
 
     async def _roll_back(self, before: Release, after: Release) -> None:
         watermarks = await self._watermarks()
         self._publish(after, watermarks)
         pod = self._dice.choice(self.fleet.running)
-        ticks = await self._ticks()
         begun = time.monotonic()
         await self._replace(pod, "deploy", after)
-        await self._again("deploy", ticks, begun)
+        await self._again("deploy", begun)
         # The number goes on: what a release was may not change any more.
         self.release = replace(before, number=after.number + 1)
         names = self._publish(self.release, await self._watermarks())
-        ticks = await self._ticks()
         begun = time.monotonic()
         for old in self._dice.sample(self.fleet.running, len(self.fleet.running)):
             await self._replace(old, "deploy", self.release)
-        await self._settled(ticks, begun, names)
+        await self._settled(begun, names)
         self.changes["taken back"] += 1
 
-    async def _settled(self, ticks: Mapping[int, int], begun: float, names: list[str]) -> None:
-        await self._again("deploy", ticks, begun)
-        # Whatever a pod of before has begun is over: the next tick of all is of this release.
-        await self._again("settle", await self._ticks(), time.monotonic())
+    async def _settled(self, begun: float, names: list[str]) -> None:
+        # Every partition has ticked with all pods ready: whatever a former pod began is over.
+        await self._again("deploy", begun)
+        await self._again("", time.monotonic())
         self.history.done(names, await self._cluster.ends(self._topic))
 
     def _publish(self, release: Release, watermarks: Mapping[int, int]) -> list[str]:
@@ -274,24 +266,23 @@ class Disturbances:
 
     # When it is over.
 
-    async def _again(self, kind: str, ticks: Mapping[int, int], begun: float) -> None:
-        """Wait until every partition has committed a tick again, and all pods are ready."""
-        took: list[float] = []
+    async def _again(self, kind: str, begun: float, *, ready: bool = True) -> None:
+        """Wait until all pods are ready, and every partition commits ticks from now on."""
+        before = await self.ticks.look()
 
         async def processing() -> bool:
-            now = await self._ticks()
-            moved = all(now.get(p, -1) > ticks.get(p, -1) for p in range(self._partitions))
-            if moved and not took:
-                took.append(time.monotonic() - begun)
-            return bool(took)
+            now = await self.ticks.look()
+            return all(now[partition] > before[partition] for partition in before)
 
         try:
             await until(processing, "every partition is processed", RECOVERY, LOOK)
-            if kind != "freeze":
+            seconds = self.ticks.standstill(begun, time.monotonic())
+            if ready:
                 await self._until_ready()
-            self.recoveries.append(Recovery(kind, took[0], ""))
         except Missing as missing:
             self.recoveries.append(Recovery(kind, None, f"{missing}\n{self._state()}"))
+        else:
+            self.recoveries.extend([Recovery(kind, seconds, "")] if kind else [])
 
     async def _until_ready(self) -> None:
         await until(self.fleet.ready, "every pod is ready", RECOVERY, LOOK)
@@ -301,15 +292,6 @@ class Disturbances:
             f"{pod.name}: {pod.worker.get('/readyz')}\n{pod.worker.tail()[-3000:]}"
             for pod in self.fleet.running
         )
-
-    async def _ticks(self) -> dict[int, int]:
-        """Return the number of each partition's last tick; empty while Kafka does not answer."""
-        try:
-            async with asyncio.timeout(5):
-                found = await self._cluster.committed(self._group)
-        except (KafkaError, OSError, TimeoutError):
-            return {}
-        return {p: json.loads(told or "{}").get("n", -1) for (_, p), (_, told) in found.items()}
 
     async def _watermarks(self) -> dict[int, int]:
         found = await self._cluster.committed(self._group)

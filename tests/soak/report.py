@@ -97,7 +97,7 @@ def _disturbances(recoveries: Sequence[Recovery], shares: Sequence[Share]) -> li
         (
             "",
             "times",
-            "again after, median",
+            "stood still, median",
             "longest",
             "hits",
             "repeats",

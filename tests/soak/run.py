@@ -73,13 +73,16 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     async with _stage(plan, folder, say) as stage:
         await stage.disturbances.begin(PODS)
         made = load.make(plan.seed, plan.devices, plan.rate, LONGEST * plan.seconds)
-        watching = asyncio.create_task(stage.fleet.watch_memory())
+        watching = asyncio.gather(
+            stage.fleet.watch_memory(), stage.disturbances.ticks.watch(), return_exceptions=True
+        )
         try:
             await _flow(plan, stage, made)
             say(f"sent {stage.producer.sent.total():,} records; waiting for the rest")
             late = await _arrived(plan, stage)
         finally:
             watching.cancel()
+            await asyncio.wait([watching])
         refused = await _refused(stage)
         exits = await _stop(stage)
         say("counting")

@@ -18,6 +18,7 @@ from tests.soak.releases import Release
 from tests.soak.repeats import Hit, Repeats, Share
 from tests.soak.report import Result
 from tests.soak.sink import Put
+from tests.soak.watch import Ticks
 
 
 def lane(name: str, deliver_from_ms: int | None = None) -> Connection:
@@ -186,3 +187,21 @@ def test_whatever_is_wrong_ends_a_soak_badly(changed: dict[str, object]) -> None
 
     assert found.faults == 1
     assert "1 faults" in found.text()
+
+
+async def nobody() -> dict[tuple[str, int], tuple[int, str]]:
+    return {("raw", 0): (3, '{"v": 1, "n": 7}')}
+
+
+async def test_a_tick_is_seen_by_its_number() -> None:
+    assert await Ticks(nobody, 2).look() == {0: 7, 1: -1}
+
+
+def test_a_standstill_is_the_longest_time_without_a_tick_of_some_partition() -> None:
+    ticks = Ticks(nobody, 2)
+    for at, numbers in ((1.0, {0: 1, 1: 1}), (2.0, {0: 2, 1: 1}), (6.0, {0: 3, 1: 2})):
+        ticks.note(numbers, at)
+
+    assert ticks.standstill(0.0, 6.5) == 5.0
+    assert ticks.standstill(2.5, 6.5) == 3.5
+    assert ticks.standstill(5.5, 8.0) == 2.0
