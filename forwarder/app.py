@@ -25,6 +25,7 @@ from forwarder.journal import kafka_client
 from forwarder.journal.base import Journals
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
+from forwarder.ledger.lanes import Rules
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
@@ -167,6 +168,8 @@ def surroundings(
         queue_bytes=lambda: max(QUEUE_FLOOR, share() // max(1, len(lanes))),
         closed_bytes=lambda: max(CLOSED_FLOOR, share()),
         owned=lambda: sum(len(worker.partitions) for worker in workers),
+        rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
+        window_memory=plan.limits.window_memory,
     )
     return around, workers
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+from forwarder import memory
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
@@ -21,6 +22,8 @@ async def keep(worker: Worker, source: Source, metrics: Metrics, clock: Clock) -
         await asyncio.sleep(EVERY)
         owned = [p for p in worker.partitions.values() if p.phase is Phase.OPEN]
         metrics.lanes(lanes(owned, clock.wall_ms()))
+        metrics.unknown_lanes(unknown(owned))
+        metrics.window_memory(memory.used(owned))
         found = await asyncio.gather(*(_partition(p, source) for p in owned))
         metrics.partitions(
             {
@@ -45,6 +48,15 @@ def lanes(owned: Iterable[OwnedPartition], now_ms: int) -> dict[str, LaneGauges]
             total.lag_batches += batches
             total.lag_seconds = max(total.lag_seconds, _age(closed_at, now_ms))
     return gauges
+
+
+def unknown(owned: Iterable[OwnedPartition]) -> dict[str, float]:
+    """Return which unknown lanes hold a watermark, and for how many seconds at least."""
+    found: dict[str, float] = {}
+    for partition in owned:
+        for lane, left_ms in partition.holding().items():
+            found[lane] = min(left_ms / 1000, found.get(lane, float("inf")))
+    return found
 
 
 async def _partition(owned: OwnedPartition, source: Source) -> PartitionGauges | None:

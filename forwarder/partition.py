@@ -10,21 +10,24 @@ from collections.abc import Sequence
 
 import structlog
 
+from forwarder import restoring
+from forwarder.bases import Bases
 from forwarder.connection import Status
 from forwarder.delivery import Delivery, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
 from forwarder.ledger import cursor, opening, outbox, watermark
+from forwarder.ledger import lanes as rules
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
-from forwarder.ledger.state import LaneState
+from forwarder.ledger.draft import Draft, Origin
+from forwarder.ledger.state import Fold, LaneState
 from forwarder.model import (
     Address,
     Batch,
     Closing,
     Collected,
     DeadLetter,
-    Gate,
     Partition,
     Reason,
     Record,
@@ -41,9 +44,6 @@ LEASE = 10.0
 SLICE = 200
 """Windows closed in one go when many expire at once, a few milliseconds' work."""
 
-BASE_BYTES = 64 * 1024 * 1024
-"""Stored bytes of deltas after which a base is due before its time: bounds a restore."""
-
 
 class OwnedPartition:
     """One opening of one partition. Caller: worker; one poll loop and one tick loop."""
@@ -53,19 +53,19 @@ class OwnedPartition:
         self.partition = partition
         self.phase = Phase.OPENING
         self.position = 0
+        self.pipeline = Pipeline(partition, ())
         self.deliveries: dict[str, Delivery] = {}
         self.stopped: dict[str, RefusedError] = {}
         self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
         self._around = around
         self._journal = around.journals.journal(partition)
+        self._bases = Bases(str(partition), around, self._stir, self.journal_failed)
         self._state = states.PartitionState()
         self._end = 0
         self._batches: list[Batch] = []
         self._closings: list[Closing] = []
         self._dead_letters: list[DeadLetter] = []
         self._closed_bytes = 0
-        self._delta_bytes = 0
-        self._base_due = 0.0
         self._lease = float("-inf")
         self._assignment = 1
         self._proved = 0
@@ -82,9 +82,10 @@ class OwnedPartition:
 
         Raises RefusedError once ownership is proved, JournalError for everything else.
         """
-        found = await self._journal.open()
+        fold = Fold(self._around.group, self.partition.topic)
         try:
-            start = self._begin(found)
+            found = await self._journal.open(fold.take)
+            start = self._decide(found, fold)
             if start.stopped:
                 await self._journal.prove()
         except RefusedError as refusal:
@@ -92,41 +93,37 @@ class OwnedPartition:
             self.phase = Phase.REFUSED
             self._around.reporter.partition_phase(str(self.partition), self.phase, str(refusal))
             raise
-        self._state, self._end = start.state, found.outbox_end
-        self._state_start = found.state_start
-        self.stopped = start.stopped
-        self.position = start.seek
-        self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
-        self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
-        for lane in self._lanes:
-            self._restore(lane)
-        self._plan_base(first=True)
+        await self._begin(start, found, fold)
         self.phase = Phase.OPEN
         self._report_opening(start)
         for delivery in self.deliveries.values():
             delivery.wake()
         return start.seek
 
-    def _begin(self, found: journal.Restored) -> opening.Opening:
-        rules = {lane.name: lane.keying_rule for lane in self._around.lanes}
+    def _decide(self, found: journal.Restored, fold: Fold) -> opening.Opening:
+        """Decide where every lane stands (O2 to O6)."""
+        keying = {lane.name: lane.keying_rule for lane in self._around.lanes}
         now = self._around.clock.wall_ms()
-        return opening.begin(found, self._around.group, self.partition.topic, rules, now)
+        start = opening.decide(found, fold.state, self.partition.topic, keying, now)
+        if start.origin is not opening.Origin.STATE:
+            fold.forget_windows()
+        return start
 
-    def _restore(self, lane: Lane) -> None:
-        stored = self._state.lanes[lane.name]
-        held = [states.window(form) for form in stored.held.values()]
-        gate = Gate(
-            need=stored.need,
-            # An inactive connection's need goes on rising while its read stays.
-            read=max(stored.read, stored.need[0]),
-            closed=dict(stored.closed),
-            held_to={states.digest(h.key): h.to for h in held},
-            keying=stored.keying,
-            accept_below=None if _is_active(lane) else stored.read,
-        )
-        self.pipeline.restore(lane.name, gate, held)
-        if lane.name not in self.stopped:
-            self.deliveries[lane.name] = self._delivery(lane, stored)
+    async def _begin(self, start: opening.Opening, found: journal.Restored, fold: Fold) -> None:
+        """Put everything in its place (O7, O8)."""
+        self._state, self._end = start.state, found.outbox_end
+        self._state_start = found.state_start
+        self.stopped = start.stopped
+        self.position = start.seek
+        self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
+        self._unfed = start.unfed
+        self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
+        self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
+        for lane in self._lanes:
+            if lane.name not in self.stopped:
+                self.deliveries[lane.name] = self._delivery(lane, start.state.lanes[lane.name])
+        if self._forgotten():
+            self._bases.hurry()
 
     def _delivery(self, lane: Lane, stored: LaneState) -> Delivery:
         active = _is_active(lane)
@@ -166,6 +163,7 @@ class OwnedPartition:
             return
         self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))
         self.position = records[-1].offset + 1
+        self._gates.relax(self.position)
         self._moved = True
         self._stir()
 
@@ -193,6 +191,22 @@ class OwnedPartition:
         """Close every window: the input has ended for good."""
         self._absorb(self.pipeline.finish(self._around.clock.wall_ms()))
         self._stir()
+
+    def shed(self, bytes_wanted: int) -> bool:
+        """Close some large old windows for want of memory; False if there are none (C1)."""
+        now = self._around.clock.wall_ms()
+        collected = self.pipeline.shed(bytes_wanted, SLICE, now)
+        self._absorb(collected)
+        self._stir()
+        return bool(collected.closings)
+
+    def memory_bytes(self) -> int:
+        """Return about what open windows, and what is kept of closed ones, take in memory."""
+        if self.phase not in {Phase.OPENING, Phase.OPEN}:
+            return 0
+        draft = self._bases.draft
+        indexes = sum(index.memory_bytes() for index in self._state.indexes.values())
+        return self.pipeline.memory_bytes() + indexes + (draft.bytes if draft else 0)
 
     def crowded(self) -> bool:
         """Tell whether so much waits for the next tick that reading has to pause (C2)."""
@@ -224,6 +238,7 @@ class OwnedPartition:
         loop = asyncio.get_running_loop()
         began, lease, assignment = loop.time(), self._around.clock.steady(), self._assignment
         self._last_tick = began
+        self._prepare_base()
         drawn, content, records = self._snapshot()
         if drawn is None or content is None:
             return
@@ -245,18 +260,19 @@ class OwnedPartition:
         self,
     ) -> tuple[ticks.Drawn | None, journal.Tick | None, list[list[Batch]]]:
         """Draw up a tick from everything there is, without waiting (K1 to K3)."""
-        loop = asyncio.get_running_loop()
-        base = self._needs_base(loop.time())
+        draft = self._bases.draft
+        if draft is not None and draft.complete:
+            draft.settle()
         snap = ticks.Snapshot(
-            group=self._around.group,
-            topic=self.partition.topic,
+            origin=Origin(self._around.group, self.partition.topic),
             position=self.position,
             end=self._end,
             ptr=self._state_start if self._state.base_offset is None else self._state.base_offset,
             now_ms=self._around.clock.wall_ms(),
-            views={lane.name: self._view(lane, base=base) for lane in self._lanes},
+            views={lane.name: self._view(lane) for lane in self._lanes},
             closings=self._closings,
-            base=base,
+            unfed=self._unfed,
+            draft=draft,
         )
         drawn = ticks.draw(self._state, snap)
         if drawn is None and (self._dead_letters or self._batches or self._beat_wanted):
@@ -277,14 +293,13 @@ class OwnedPartition:
         self._batches, self._closings, self._dead_letters = [], [], []
         return drawn, content, records
 
-    def _view(self, lane: Lane, *, base: bool) -> ticks.View:
-        held = self.pipeline.save(lane.name, self._state.base_read) if base else []
+    def _view(self, lane: Lane) -> ticks.View:
         first_unsaved = self.pipeline.first_unsaved(lane.name)
         stored = self._state.lanes[lane.name]
         at, acked = stored.cursor, stored.acked
         if lane.name in self.deliveries:
             at, acked = self.deliveries[lane.name].queue.snapshot((self._end, 0))
-        return ticks.View(first_unsaved, at, acked, not _is_active(lane), held)
+        return ticks.View(first_unsaved, at, acked, not _is_active(lane))
 
     def _commit_known(
         self,
@@ -296,12 +311,12 @@ class OwnedPartition:
         """Make the tick true with the snapshot's values, and its batches deliverable (K5)."""
         if committed.outbox:
             self._end = committed.outbox[-1] + 1
-        ticks.apply(self._state, drawn, committed.state[0], self._end)
+        self._report_forgotten(drawn)
+        ticks.apply(self._state, drawn, committed.state[0], self._end, self._bases.draft)
         self._closed_bytes -= sum(len(b.payload) for r in records for b in r)
         self._closed_bytes -= sum(len(d.value) for d in content.dead_letters)
-        self._delta_bytes += sum(len(v) for v in drawn.values)
-        if drawn.base:
-            self._plan_base(first=False)
+        size = sum(len(v) for v in drawn.values)
+        self._bases.committed(self._journal, drawn.base, drawn.ptr, size)
         if content.dead_letters:
             self._around.reporter.dead_letters(content.dead_letters)
         fresh: dict[str, list[tuple[Address, Batch]]] = {}
@@ -315,19 +330,46 @@ class OwnedPartition:
             )
             delivery.join(fresh.get(lane, ()))
 
-    def _needs_base(self, now: float) -> bool:
-        """Tell whether this tick is a base: none yet, or due and no replay going on (K2)."""
-        if self._state.base_offset is None:
-            return True
-        due = now >= self._base_due or self._delta_bytes > BASE_BYTES
-        return due and self.position >= self._state.read
+    # ------------------------------------------------------------------ bases, K2
 
-    def _plan_base(self, *, first: bool) -> None:
-        """Set the time of the next base, spread so that partitions do not write theirs at once."""
-        spread = 0.5 + 0.5 * self._around.random() if first else 1.0
-        interval = self._around.pacing.base_interval
-        self._base_due = asyncio.get_running_loop().time() + spread * interval
-        self._delta_bytes = 0
+    def _prepare_base(self) -> None:
+        """Begin to draft a base if one is due and no replay going on; the first one is at once."""
+        if self._state.base_offset is None:
+            self._bases.make(self._draft())
+        elif self.position >= self._state.read:
+            self._bases.begin(self._draft)
+
+    def _draft(self) -> Draft:
+        below = self._state.base_read
+        savings = {lane.name: self.pipeline.saving(lane.name, below) for lane in self._lanes}
+        origin = Origin(self._around.group, self.partition.topic)
+        return Draft(origin, self._state, savings, self._forgotten())
+
+    def _forgotten(self) -> set[str]:
+        """Return the unknown lanes whose time is over (L1)."""
+        around = self._around
+        names = {lane.name for lane in around.lanes}
+        return rules.forgotten(self._state.lanes, names, around.rules, around.clock.wall_ms())
+
+    def _report_forgotten(self, drawn: ticks.Drawn) -> None:
+        for name in sorted(drawn.base.forgotten) if drawn.base else ():
+            lane = self._state.lanes[name]
+            log.warning(
+                "lane.forgotten",
+                partition=str(self.partition),
+                connection=name,
+                seen_ms=lane.seen,
+                uncollected_from=lane.need[0],
+                undelivered_from=lane.cursor[0],
+                outbox_end=self._end,
+            )
+            self._around.reporter.lane_forgotten(name)
+
+    def holding(self) -> dict[str, int]:
+        """Return the unknown lanes that hold the watermark, and for how many ms still (L1)."""
+        around = self._around
+        names = {lane.name for lane in around.lanes}
+        return rules.holding(self._state.lanes, names, around.rules, around.clock.wall_ms())
 
     # ------------------------------------------------------------------ when ticks are due
 
@@ -356,7 +398,10 @@ class OwnedPartition:
         usual = last + max(self._around.pacing.tick, soonest)
         if self._moved or self._state.unwritten or self._state.base_offset is None:
             return usual
-        return max(self._base_due, usual)
+        if self._bases.is_ready():
+            return usual
+        base = self._bases.due()
+        return None if base is None else max(base, usual)
 
     # ------------------------------------------------------------------ rebalance, end
 
@@ -385,7 +430,7 @@ class OwnedPartition:
         """Drop everything held in memory (R2); what was committed is all that counts."""
         self.phase = Phase.CLOSED
         self._stir()
-        await asyncio.gather(*(d.stop() for d in self.deliveries.values()))
+        await asyncio.gather(self._bases.close(), *(d.stop() for d in self.deliveries.values()))
         await self._journal.close()
 
     def watermark(self) -> int:
@@ -438,6 +483,7 @@ class OwnedPartition:
         if not self.failed.done():
             self.failed.set_result(error)
         self.phase = Phase.CLOSED
+        self._bases.drop()
         self.hold()
         self._stir()
 

@@ -1,5 +1,6 @@
 """What a partition is given, and what it reports: shared by all partitions of a worker."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -9,6 +10,7 @@ import msgspec
 from forwarder.clock import Clock
 from forwarder.delivery import Observer
 from forwarder.journal.base import Journals
+from forwarder.ledger.lanes import Rules
 from forwarder.model import Collected, DeadLetter
 from forwarder.pipeline import Lane
 from forwarder.sinks.base import Sink
@@ -35,6 +37,9 @@ class Reporter(Observer, Protocol):
     def partition_phase(self, partition: str, phase: str, reason: str) -> None:
         """Report where a partition stands."""
 
+    def lane_forgotten(self, lane: str) -> None:
+        """Report that a partition's base leaves out a lane that nobody knows any more."""
+
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Report dead letters that are committed."""
 
@@ -51,7 +56,8 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
     ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
-    partitions this worker owns now.
+    partitions this worker owns now. ``rules`` say when an unknown lane is dropped, ``drafting``
+    whose turn it is to draft a base, ``window_memory`` the bytes that the windows of all may take.
     """
 
     group: str
@@ -65,3 +71,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     queue_bytes: Callable[[], int]
     closed_bytes: Callable[[], int]
     owned: Callable[[], int]
+    rules: Rules = Rules()
+    window_memory: int = 512 * 1024 * 1024
+    drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)

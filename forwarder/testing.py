@@ -262,6 +262,10 @@ class Notes:
         """Note where a partition stands."""
         self.log.append(("partition", partition, str(phase), reason))
 
+    def lane_forgotten(self, lane: str) -> None:
+        """Note a lane that was left out."""
+        self.log.append(("forgotten", lane))
+
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Note committed dead letters."""
         self.log.append(("dead", [letter.reason.value for letter in letters]))

@@ -13,6 +13,7 @@ import structlog
 from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.keeper import SAID_AGAIN, Keeper
+from forwarder.memory import WindowMemory
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import PositionLostError, Source
@@ -86,6 +87,8 @@ class Worker:
         self._pulse = pulse
         self._keepers: dict[Partition, Keeper] = {}
         self._paused: set[Partition] = set()
+        self._memory = WindowMemory(around.window_memory)
+        self._relieved = True
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
@@ -179,9 +182,14 @@ class Worker:
                     owned.collect(records)
             for owned in [self.partitions[p] for p in polled if p in self.partitions]:
                 await owned.catch_up()
+            await self._relieve_memory()
             if not polled and self._source.exhausted():
                 await self._finish()
                 return
+
+    async def _relieve_memory(self) -> None:
+        """Close windows early if they take too much memory; reading waits if that has to wait."""
+        self._relieved = await self._memory.relieve(list(self.partitions.values()))
 
     def _open_again(self, lost: PositionLostError) -> None:
         for partition in lost.partitions:
@@ -303,7 +311,7 @@ class Worker:
         for partition, owned in self.partitions.items():
             if owned.phase is not Phase.OPEN:
                 continue
-            wanted = owned.crowded() or not room
+            wanted = owned.crowded() or not room or not self._relieved
             if wanted and partition not in self._paused:
                 self._paused.add(partition)
                 self._source.pause(partition)

@@ -123,12 +123,19 @@ def mark(text: str) -> Mark | None:
 def begin(
     found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
 ) -> Opening:
+    """Decide as ``decide`` does, where the state's records stand in what was found."""
+    return decide(found, states.fold(found.state, group, topic), topic, rules, now_ms)
+
+
+def decide(
+    found: Restored, state: PartitionState, topic: str, rules: Mapping[str, str], now_ms: int
+) -> Opening:
     """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
 
-    ``rules`` names the configured lanes and the keying rule of each.
+    ``state`` is what the state's records say together; ``rules`` names the configured lanes and
+    the keying rule of each.
     """
     marked = mark(found.commit.metadata) if found.commit else None
-    state = states.fold(found.state, group, topic)
     if found.commit and marked and marked.ptr is not None:
         _check_state(found, topic, marked, state)
     origin = _settle_origin(found, marked, state)
@@ -206,7 +213,7 @@ def _anew(found: Restored, topic: str) -> str:
 
 
 def _settle_origin(found: Restored, marked: Mark | None, state: PartitionState) -> Origin:
-    if found.commit and (marked is None or (marked.ptr is None and not found.state)):
+    if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
         _move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:

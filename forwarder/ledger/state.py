@@ -29,6 +29,7 @@ ENTRY_BYTES = 48
 """About what a closed window's entry takes, or a piece beside its bytes, before compression."""
 
 _SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
+_HELD = frozenset(Held.__struct_fields__)
 
 
 class LaneState(msgspec.Struct):
@@ -64,7 +65,7 @@ class PartitionState(msgspec.Struct):
 
     Only an owner has these, for its next base: ``indexes``, every lane's entries of closed
     windows; ``kept``, the windows of lanes it does not feed, packed as stored; ``odd``, fields
-    of a later release that were on windows of those it does feed.
+    of a later release on windows of those it does feed, with the time the window was opened.
     """
 
     n: int = 0
@@ -78,7 +79,7 @@ class PartitionState(msgspec.Struct):
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     indexes: dict[str, Index] = msgspec.field(default_factory=dict)
     kept: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
-    odd: dict[tuple[str, bytes], dict[str, Any]] = msgspec.field(default_factory=dict)
+    odd: dict[tuple[str, bytes], tuple[int, dict[str, Any]]] = msgspec.field(default_factory=dict)
 
     def index(self, lane: str) -> Index:
         """Return the entries of a lane's closed windows."""
@@ -145,6 +146,11 @@ def held(window: Held) -> dict[str, Any]:
 def window(stored: Mapping[str, Any]) -> Held:
     """Return the typed form of a held window; fields of a later release are passed over."""
     return msgspec.convert(stored, Held)
+
+
+def odd(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a held window that this release does not know."""
+    return {name: stored[name] for name in stored.keys() - _HELD}
 
 
 def encode(

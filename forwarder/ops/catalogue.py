@@ -174,6 +174,25 @@ OLDEST_WINDOW = _gauge(
     "Age of the oldest open window. Above max_age (session_max with whole sessions): windows do "
     "not close, and the commit waits for them.",
 )
+WINDOW_MEMORY = _gauge(
+    "window_memory_bytes",
+    "",
+    "Estimate of the memory that open windows take, compressed as they are, with what is kept of "
+    "closed ones. At limits.window_memory windows close early: raise it or add workers.",
+)
+UNKNOWN_LANE_SECONDS = _gauge(
+    "unknown_lane_seconds",
+    "connection",
+    "A connection that is not configured here any more holds the commit back; so many seconds "
+    "until it is dropped with what it has not delivered. Removed for good: name it in "
+    "journal.retired. By mistake: bring it back.",
+)
+LANES_FORGOTTEN = _counter(
+    "lanes_forgotten",
+    "connection",
+    "Partitions on which a connection that is not configured any more was dropped "
+    "(journal.lane_ttl, journal.retired); the log says what it had not delivered.",
+)
 LOOP_LAG = _histogram(
     "loop_lag_seconds",
     "",

@@ -99,6 +99,7 @@ class Metrics:
         self._rebalances = Counter(
             catalogue.REBALANCES.name, catalogue.REBALANCES.advice, registry=self.registry
         )
+        self._lanes_forgotten = self._counters(catalogue.LANES_FORGOTTEN)
         self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
         self._events_delivered = self._counters(catalogue.EVENTS_DELIVERED)
         self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
@@ -112,6 +113,10 @@ class Metrics:
         self._open_windows = self._gauges(catalogue.OPEN_WINDOWS)
         self._window_bytes = self._gauges(catalogue.WINDOW_BYTES)
         self._oldest_window = self._gauges(catalogue.OLDEST_WINDOW)
+        self._unknown_lanes = self._gauges(catalogue.UNKNOWN_LANE_SECONDS)
+        self._window_memory = Gauge(
+            catalogue.WINDOW_MEMORY.name, catalogue.WINDOW_MEMORY.advice, registry=self.registry
+        )
         self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
         self._recovery = self._histogram(catalogue.RECOVERY_SECONDS, RECOVERY_BOUNDS)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
@@ -168,6 +173,10 @@ class Metrics:
         """Report that a partition failed, or could not be opened."""
         self._partition_failures[reason,].inc()
 
+    def lane_forgotten(self, lane: str) -> None:
+        """Report that a lane was left out of a partition's base."""
+        self._lanes_forgotten[lane,].inc()
+
     def recovered(self, seconds: float) -> None:
         """Report the first committed tick after a failure ``seconds`` ago."""
         self._recovery.observe(seconds)
@@ -222,6 +231,16 @@ class Metrics:
         """Set how many partitions are in each state, and lanes in each (connection, state)."""
         _set_all(self._partitions, {(state,): count for state, count in partitions.items()})
         _set_all(self._lanes, lanes)
+
+    def unknown_lanes(self, left: Mapping[str, float]) -> None:
+        """Set for how many seconds unknown lanes that hold the commit are kept; others go."""
+        for lane, seconds in left.items():
+            self._unknown_lanes[lane,].set(seconds)
+        self._unknown_lanes.keep({(lane,) for lane in left})
+
+    def window_memory(self, size: int) -> None:
+        """Set about how many bytes all windows take."""
+        self._window_memory.set(size)
 
     def loop_lag(self, seconds: float) -> None:
         """Report how late a heartbeat of the event loop came."""

@@ -55,6 +55,10 @@ class Report:
         self.health.partition_phase(partition, phase, reason)
         self._count_states()
 
+    def lane_forgotten(self, lane: str) -> None:
+        """Report that a base leaves out a lane that nobody knows any more."""
+        self.metrics.lane_forgotten(lane)
+
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Report dead letters that are committed."""
         self.metrics.dead_letters(letters)

@@ -1,7 +1,7 @@
 """Ticks: drawn up from a snapshot, true once committed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
 
 import msgspec
 import pytest
@@ -11,82 +11,11 @@ from hypothesis import strategies as st
 from forwarder.ledger import packing
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
-from forwarder.ledger.state import LaneState, PartitionState
-from forwarder.model import Address, Closing, Held, Position
+from forwarder.ledger.index import unpacked
+from forwarder.ledger.state import PartitionState
+from forwarder.model import LOWEST
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
-
-NOW = 5_000
-
-
-def view(
-    first_unsaved: Position | None = None,
-    *,
-    cursor: Address = (0, 0),
-    acked: frozenset[Address] = frozenset(),
-    frozen: bool = False,
-    saved: Sequence[Held] = (),
-) -> ticks.View:
-    return ticks.View(first_unsaved, cursor, acked, frozen, saved)
-
-
-def snapshot(
-    position: int,
-    views: Mapping[str, ticks.View] | None = None,
-    closings: Sequence[Closing] = (),
-    *,
-    base: bool = False,
-    end: int = 0,
-) -> ticks.Snapshot:
-    return ticks.Snapshot(
-        group=GROUP,
-        topic=TOPIC,
-        position=position,
-        end=end,
-        ptr=0,
-        now_ms=NOW,
-        views=views if views is not None else {"acme": view()},
-        closings=closings,
-        base=base,
-    )
-
-
-def closing(key: str, last: Position, lane: str = "acme") -> Closing:
-    return Closing(lane, digest(key), last)
-
-
-def drawn(state: PartitionState, snap: ticks.Snapshot) -> ticks.Drawn:
-    found = ticks.draw(state, snap)
-    assert found is not None
-    return found
-
-
-def opened(read: int = 0, **lanes: LaneState) -> PartitionState:
-    """Return the state of a partition whose base is stored."""
-    return PartitionState(n=1, read=read, lanes=lanes or {"acme": lane_state()}, base_offset=0)
-
-
-class Story:
-    """A partition's state in memory beside the records it has written."""
-
-    def __init__(self, **lanes: LaneState) -> None:
-        self.state = PartitionState(lanes=lanes, unwritten=set(lanes))
-        self.records: list[tuple[int, bytes]] = []
-        self.marks: list[tuple[int, int]] = []
-
-    def tick(self, snap: ticks.Snapshot) -> None:
-        """Draw, store and apply one tick, if anything changed."""
-        base = snap.base or self.state.base_offset is None
-        found = ticks.draw(self.state, msgspec.structs.replace(snap, base=base))
-        if found is None:
-            return
-        offset = len(self.records)
-        self.records += enumerate(found.values, offset)
-        self.marks.append((found.watermark, found.read))
-        ticks.apply(self.state, found, offset, snap.end)
-
-    def folded(self) -> PartitionState:
-        """Return what an opening would read."""
-        return states.fold(self.records, GROUP, TOPIC)
+from tests.story import NOW, Story, closing, complete, draft, drawn, opened, snapshot, view
 
 
 def test_nothing_changed_makes_no_tick() -> None:
@@ -101,19 +30,31 @@ def test_nothing_changed_makes_no_tick() -> None:
         snapshot(5, {"acme": view(cursor=(1, 0))}),
         snapshot(5, {"acme": view(acked=frozenset({(3, 0)}))}),
         snapshot(5, {"acme": view()}, [closing("a", (5, 0))]),
-        snapshot(5, base=True),
     ],
-    ids=["position", "cursor", "acked", "closed", "base"],
+    ids=["position", "cursor", "acked", "closed"],
 )
 def test_every_change_makes_a_tick(snap: ticks.Snapshot) -> None:
     assert drawn(opened(5, acme=lane_state((5, 0), 5)), snap).n == 2
 
 
+def plain(state: PartitionState) -> bytes:
+    """Return a state as bytes, entries of closed windows apart."""
+    return msgspec.msgpack.encode(msgspec.structs.replace(state, indexes={}))
+
+
 def test_drawing_up_a_tick_changes_nothing() -> None:
     state = opened(5, acme=lane_state((5, 0), 5))
-    before = msgspec.msgpack.encode(state)
-    drawn(state, snapshot(9, {"acme": view()}, [closing("a", (8, 0))], base=True))
-    assert before == msgspec.msgpack.encode(state)
+    before = plain(state)
+    snap = snapshot(9, {"acme": view()}, [closing("a", (8, 0))])
+    drawn(state, snap)
+    drawn(state, msgspec.structs.replace(snap, draft=complete(draft(state, {"acme": ()}))))
+    assert before == plain(state)
+
+
+def test_a_base_makes_a_tick_though_nothing_changed() -> None:
+    state = opened(5, acme=lane_state((5, 0), 5))
+    one = complete(draft(state, {"acme": ()}))
+    assert one.n == drawn(state, msgspec.structs.replace(snapshot(5), draft=one)).n
 
 
 def test_a_beat_says_nothing_but_its_number() -> None:
@@ -156,8 +97,10 @@ def test_a_base_carries_unknown_lanes_as_they_are_stored() -> None:
     gone.seen = 77
     gone.closed = {digest("a"): (1, 0)}
     gone.held = {digest("b"): {**states.held(held("b", 3)), "tint": 4}}
-    story = Story(acme=lane_state(), gone=gone)
-    story.tick(snapshot(9, base=True))
+    story = Story(acme=lane_state())
+    story.leave("gone", gone)
+    story.base(snapshot(9))
+    story.base(snapshot(9))
     found = story.folded().lanes["gone"]
     assert msgspec.msgpack.encode(gone) == msgspec.msgpack.encode(found)
 
@@ -206,7 +149,8 @@ class TestIndexEntries:
         closings = [closing("a", (2, 0)), closing("b", (4, 0))]
         story.tick(snapshot(5, {"acme": view((1, 0))}, closings))
         assert {digest("a"), digest("b")} == story.folded().lanes["acme"].closed.keys()
-        story.tick(snapshot(6, {"acme": view((3, 0))}, base=True))
+        story.tick(snapshot(6, {"acme": view((3, 0))}))
+        story.base(snapshot(6, {"acme": view((3, 0))}))
         assert {digest("b"): (4, 0)} == story.folded().lanes["acme"].closed
 
 
@@ -238,7 +182,7 @@ class TestBases:
     def test_saved_windows_are_held_and_no_longer_needed(self) -> None:
         story = Story(acme=lane_state())
         story.tick(snapshot(5, {"acme": view((2, 0))}))
-        story.tick(snapshot(9, {"acme": view((6, 0), saved=[held("a", 2)])}, base=True))
+        story.base(snapshot(9, {"acme": view((6, 0))}), {"acme": [held("a", 2)]})
         found = story.folded()
         assert held("a", 2) == states.window(found.lanes["acme"].held[digest("a")])
         assert {("acme", digest("a"))} == story.state.base_held == found.base_held
@@ -246,15 +190,15 @@ class TestBases:
 
     def test_a_base_that_no_longer_holds_a_window_forgets_it(self) -> None:
         story = Story(acme=lane_state())
-        story.tick(snapshot(5, {"acme": view(saved=[held("a", 2)])}))
-        story.tick(snapshot(9, base=True))
+        story.base(snapshot(5), {"acme": [held("a", 2)]})
+        story.base(snapshot(9))
         assert ({}, set()) == (story.folded().lanes["acme"].held, story.state.base_held)
 
     def test_the_newest_base_is_known_by_its_offset_and_read(self) -> None:
         story = Story(acme=lane_state())
         story.tick(snapshot(5))
         story.tick(snapshot(7))
-        story.tick(snapshot(9, base=True))
+        story.base(snapshot(9))
         found = story.folded()
         assert (2, 9) == (story.state.base_offset, story.state.base_read)
         assert (2, 9) == (found.base_offset, found.base_read)
@@ -286,10 +230,14 @@ def test_what_is_in_memory_is_what_an_opening_reads(
             first = None if behind is None else max(need, (position - behind, 0))
             views[name] = view(first, cursor=(cursor, 0))
         closings = [closing(key, (max(0, position - 1), 0), name) for name, key in closed]
-        story.tick(snapshot(position, views, closings, base=base, end=cursor))
+        tick = story.base if base else story.tick
+        tick(snapshot(position, views, closings, end=cursor))
     if story.records:
         found = story.folded()
-        assert found.lanes == story.state.lanes
+        for name, lane in story.state.lanes.items():
+            entries = [unpacked(chunk, LOWEST) for chunk in story.state.index(name).chunks()]
+            assert found.lanes[name].closed == ChainMap(*reversed(entries))
+            assert msgspec.structs.replace(found.lanes[name], closed={}) == lane
         assert (found.n, found.read) == (story.state.n, story.state.read)
         assert found.base_held == story.state.base_held
     assert story.marks == sorted(story.marks), "watermark or read fell"

@@ -305,6 +305,7 @@ async def test_a_window_open_over_two_bases_is_saved_and_no_longer_replayed() ->
         world.collect()
         await asyncio.sleep(3)
         await world.owner.tick()
+        await world.owner.tick()
         numbers += world.feed("d1", [EVENT])
     assert world.oracle.state.lanes["acme"].held
     assert world.oracle.state.lanes["acme"].need > (0, 0)

@@ -177,7 +177,7 @@ async def test_lost_state_is_refused_and_nothing_is_stored() -> None:
     log = world.journals.log(PARTITION)
     log.state.clear()
     log.state_end = 0
-    with pytest.raises(RefusedError, match="the state ends with tick 0"):
+    with pytest.raises(RefusedError, match="the state is empty"):
         await world.open(SINGLE)
     assert (Phase.REFUSED, 0) == (world.owner.phase, log.state_end)
     assert ("partition", str(PARTITION), "refused") == world.notes.log[-1][:3]

@@ -1,0 +1,140 @@
+"""A partition's state in memory beside the records it writes, for tests of the ledger."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from forwarder.ledger import packing
+from forwarder.ledger import state as states
+from forwarder.ledger import tick as ticks
+from forwarder.ledger.draft import Draft, Origin
+from forwarder.ledger.state import LaneState, PartitionState
+from forwarder.model import Address, Closing, Held, Position
+from tests.batches import GROUP, TOPIC, digest, lane_state
+
+NOW = 5_000
+ORIGIN = Origin(GROUP, TOPIC)
+
+
+def view(
+    first_unsaved: Position | None = None,
+    *,
+    cursor: Address = (0, 0),
+    acked: frozenset[Address] = frozenset(),
+    frozen: bool = False,
+) -> ticks.View:
+    """Return what an owner knows of a lane."""
+    return ticks.View(first_unsaved, cursor, acked, frozen)
+
+
+def snapshot(
+    position: int,
+    views: Mapping[str, ticks.View] | None = None,
+    closings: Sequence[Closing] = (),
+    *,
+    end: int = 0,
+) -> ticks.Snapshot:
+    """Return what a delta is drawn from."""
+    return ticks.Snapshot(
+        origin=ORIGIN,
+        position=position,
+        end=end,
+        ptr=0,
+        now_ms=NOW,
+        views=views if views is not None else {"acme": view()},
+        closings=closings,
+    )
+
+
+def closing(key: str, last: Position, lane: str = "acme") -> Closing:
+    """Return a window that closed."""
+    return Closing(lane, digest(key), last)
+
+
+def drawn(state: PartitionState, snap: ticks.Snapshot) -> ticks.Drawn:
+    """Return the tick that has to be made."""
+    found = ticks.draw(state, snap)
+    assert found is not None
+    return found
+
+
+def opened(read: int = 0, **lanes: LaneState) -> PartitionState:
+    """Return the state of a partition whose base is stored."""
+    return PartitionState(n=1, read=read, lanes=lanes or {"acme": lane_state()}, base_offset=0)
+
+
+class Saved:
+    """The windows of a lane, given away one by one; ``settled`` once they count as saved."""
+
+    def __init__(self, *windows: Held) -> None:
+        """Have these to give."""
+        self.windows = list(windows)
+        self.settled = False
+
+    def take(self, limit_bytes: int) -> list[Held]:
+        """Give the next."""
+        assert limit_bytes > 0
+        taken, self.windows = self.windows[:1], self.windows[1:]
+        return taken
+
+    def settle(self) -> None:
+        """Note it."""
+        assert not self.windows
+        self.settled = True
+
+
+def draft(
+    state: PartitionState, saved: Mapping[str, Sequence[Held]], forgotten: Sequence[str] = ()
+) -> Draft:
+    """Return a base of which nothing is drafted; ``saved`` names the lanes that are fed."""
+    savings = {name: Saved(*windows) for name, windows in saved.items()}
+    return Draft(ORIGIN, state, savings, forgotten)
+
+
+def complete(one: Draft) -> Draft:
+    """Draft all of a base."""
+    for _ in one.steps():
+        pass
+    return one
+
+
+class Story:
+    """A partition's state in memory beside the records it has written."""
+
+    def __init__(self, **lanes: LaneState) -> None:
+        """Store nothing yet."""
+        self.state = PartitionState(lanes=lanes, unwritten=set(lanes))
+        self.records: list[tuple[int, bytes]] = []
+        self.marks: list[tuple[int, int]] = []
+        self.draft: Draft | None = None
+
+    def tick(self, snap: ticks.Snapshot) -> None:
+        """Draw, store and apply one tick, if anything changed; the first is a base."""
+        if self.state.base_offset is None:
+            self.draft = complete(draft(self.state, dict.fromkeys(snap.views, ())))
+        snap = msgspec.structs.replace(snap, draft=self.draft)
+        found = ticks.draw(self.state, snap)
+        if found is None:
+            return
+        offset = len(self.records)
+        self.records += enumerate(found.values, offset)
+        self.marks.append((found.watermark, found.read))
+        ticks.apply(self.state, found, offset, snap.end, self.draft)
+        if found.base is not None:
+            self.draft = None
+
+    def base(self, snap: ticks.Snapshot, saved: Mapping[str, Sequence[Held]] | None = None) -> None:
+        """Draft a base at once and write it."""
+        windows = dict.fromkeys(snap.views, ()) | dict(saved or {})
+        self.draft = complete(draft(self.state, windows))
+        self.tick(snap)
+
+    def leave(self, name: str, lane: LaneState) -> None:
+        """Have an unknown lane, as an opening puts it aside."""
+        self.state.kept[name] = [packing.pack(lane.held)]
+        self.state.index(name).add(lane.closed)
+        self.state.lanes[name] = msgspec.structs.replace(lane, held={}, closed={})
+
+    def folded(self) -> PartitionState:
+        """Return what an opening would read."""
+        return states.fold(self.records, GROUP, TOPIC)
