@@ -1,32 +1,10 @@
-"""The worker on a real Kafka: dead letters, and a broker that dies."""
+"""The worker on a real Kafka: what becomes a dead letter."""
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
-
-from tests.acceptance.cluster import Cluster
 from tests.acceptance.scene import Scene
-from tests.services.kafka import Broker, own_broker
 
 SINGLY = {"send_as_batch": False}
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Broker:
-    return own_broker(tmp_path / "kafka")
-
-
-@pytest.fixture
-async def mortal(broker: Broker, tmp_path: Path, name: str) -> AsyncIterator[Scene]:
-    """Make a scene on a broker that the test may kill."""
-    async with Cluster(broker.bootstrap) as cluster:
-        scene = Scene.make(cluster, tmp_path, name)
-        await cluster.create(scene.topic, 2)
-        yield scene
-        scene.close()
-    broker.stop()
 
 
 def now_ms() -> int:
@@ -87,24 +65,3 @@ async def test_an_event_too_large_for_a_record_becomes_a_dead_letter_of_its_conn
     assert letter.headers["reason"] == b"event_too_large"
     assert letter.headers["connection"] == b"small"
     assert b'"n":7' in (letter.value or b"")
-
-
-@pytest.mark.service
-async def test_a_worker_survives_its_broker(mortal: Scene, broker: Broker) -> None:
-    mortal.to_file(settings=SINGLY)
-    worker = mortal.worker()
-    worker.start()
-    await mortal.feed(range(10))
-    await worker.until(lambda: mortal.numbers() == list(range(10)), "the first events arrive")
-    pid = worker.pid
-
-    broker.kill()
-    assert worker.get("/livez")[0] == 200
-    broker.start()
-
-    await mortal.feed(range(10, 20))
-    await worker.until(
-        lambda: sorted(set(mortal.numbers())) == list(range(20)), "the rest arrives", 60
-    )
-    assert worker.running
-    assert worker.pid == pid

@@ -1,7 +1,8 @@
 """What a worker does when partitions, polls or its membership fail, in virtual time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -54,7 +55,12 @@ async def test_a_refused_partition_stays_refused_while_it_is_tried_again() -> No
         await scene.source.assign(P0)
         await asyncio.sleep(5)
         joined = scene.notes.joined
-        scene.notes.joined = lambda p: (seen.update(map(str, p.values())), joined(p))[1]  # type: ignore[method-assign]
+
+        def look(partitions: Mapping[Partition, Any]) -> None:
+            seen.update(map(str, partitions.values()))
+            joined(partitions)
+
+        scene.notes.joined = look  # type: ignore[method-assign]
         scene.journals.open_failures.append(JournalError("no answer"))
         await asyncio.sleep(300)
         assert {"refused"} == seen
