@@ -29,7 +29,13 @@ VARIANTS: Mapping[str, Content] = {
     "short": {"batching": {"max_age": "4s"}},
     "by session": {
         "settings": {"wait_for_complete_batch": True},
-        "batching": {"session_timeout": "12s", "session_grace": "2s", "session_max": "60s"},
+        "batching": {
+            "session_timeout": "12s",
+            "session_grace": "2s",
+            "session_max": "60s",
+            # For windows of before that are collected again.
+            "max_age": "10s",
+        },
     },
     "phones": {"match": {"platform": ["ios", "android"]}, "batching": {"max_age": "8s"}},
 }
