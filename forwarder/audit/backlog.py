@@ -25,17 +25,23 @@ class Backlog(msgspec.Struct):
 
 
 async def backlogs(
-    survey: Survey, partition: Partition, lanes: Mapping[str, LaneState], end: int, *, deep: bool
+    survey: Survey,
+    partition: Partition,
+    lanes: Mapping[str, LaneState],
+    between: tuple[int, int],
+    *,
+    deep: bool,
 ) -> dict[str, Backlog]:
-    """Count what waits behind every cursor, up to offset ``end``.
+    """Count what waits behind every cursor, ``between`` the outbox's start and its end.
 
     One pass serves the connections whose cursors it meets. Not ``deep``: a pass ends after
     ``LOOK_BYTES``, and the numbers are then lower bounds; the oldest batch is always found.
     """
+    first, end = between
     found = {name: Backlog() for name in lanes}
     waiting = {name: lane for name, lane in lanes.items() if lane.cursor < (end, 0)}
     while waiting:
-        start = min(lane.cursor[0] for lane in waiting.values())
+        start = max(first, min(lane.cursor[0] for lane in waiting.values()))
         stopped = await _pass(survey, partition, waiting, found, (start, end), deep=deep)
         for name in [name for name, lane in waiting.items() if lane.cursor[0] < stopped]:
             found[name].exact = stopped >= end

@@ -63,7 +63,8 @@ async def _partition(
     try:
         found = await survey.find(partition)
         state, start, refusal = _judge(survey, rules, now_ms, partition, found)
-        waiting = await backlogs(survey, partition, state.lanes, found.outbox_end, deep=deep)
+        bounds = (found.outbox_start, found.outbox_end)
+        waiting = await backlogs(survey, partition, state.lanes, bounds, deep=deep)
     except ForwarderError as error:
         return document | {"opens": False, "refusal": str(error), "connections": []}
     reads = start.state.read if start else state.read

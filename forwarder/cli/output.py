@@ -26,12 +26,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     columns = list(zip(heads, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell in {"-", ""} for cell in c[1:]) for c in columns]
+    right = [bool(texts) and all(map(_is_number, column[1:])) for column in columns]
     lines = [
         "  ".join(
-            cell.rjust(width) if numeric and texts else cell.ljust(width)
+            cell.rjust(width) if numeric else cell.ljust(width)
             for cell, width, numeric in zip(row, widths, right, strict=True)
         ).rstrip()
         for row in [list(heads), *texts]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _is_number(cell: str) -> bool:
+    return cell.strip("+").replace(".", "").isdigit()

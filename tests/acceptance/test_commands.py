@@ -1,6 +1,5 @@
 """What operators ask of a group, and do to it, beside real workers on a real Kafka."""
 
-import asyncio
 import signal
 
 from tests.acceptance.commands import answered, begun, block, ran, status, stopped

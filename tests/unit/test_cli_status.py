@@ -106,3 +106,12 @@ def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
     assert [None, "w"] == [one["owner"] for one in document["partitions"]]
     [acme] = document["connections"]
     assert (4, "known") == (acme["batches_behind"], acme["lane"])
+
+
+def test_a_cursor_below_the_outbox_is_counted_from_the_start_of_the_outbox() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    kept.outbox_start = 4
+    del kept.outbox[0], kept.outbox[2]
+    [one] = stand(survey)["connections"]
+    assert (2, True) == (one["batches_behind"], one["exact"])

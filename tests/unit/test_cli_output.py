@@ -1,0 +1,42 @@
+"""What commands print: tables for people, and their options."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from forwarder import cli
+from forwarder.cli import output
+
+PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+ASKING = ("status", "outbox", "replay", "reset", "accept-loss")
+
+
+def helped(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--help"])
+    assert 0 == ended.value.code
+    return capsys.readouterr().out
+
+
+def test_columns_of_numbers_stand_to_the_right_and_others_to_the_left() -> None:
+    rows = [("a", "x", 10), ("longer", None, "7+")]
+    expected = "NAME    X   N\na       x  10\nlonger  -  7+\n"
+    assert expected == output.table(("NAME", "X", "N"), rows)
+    assert "NAME  N\n" == output.table(("NAME", "N"), [])
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_every_option_is_in_the_help_and_on_the_page(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (name, "show") if name == "outbox" else (name,)
+    options = set(re.findall(r"--[a-z-]+", helped(*words, capsys=capsys))) - {"--help"}
+    section = PAGE.split(f"\n## `{' '.join(words)}`\n")[1].split("\n## ")[0]
+    tabled = set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+    assert options == tabled | {"--config", "--json"}
+
+
+def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = helped(capsys=capsys)
+    assert list(cli.COMMANDS) == re.findall(r"^    ([a-z-]+)\b", listed, re.MULTILINE)
