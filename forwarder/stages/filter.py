@@ -71,12 +71,16 @@ class Filter:
                 failed.append(upload)
         return kept, failed
 
+    def keeps_all(self, upload: Upload) -> bool:
+        """Tell whether all events pass and none is changed; False where that is not sure."""
+        return self._all_pass(upload.types) and not transform.needed(upload, self._transform)
+
+    def _all_pass(self, types: list[str]) -> bool:
+        return self._drop.isdisjoint(types) if self._unknown_pass else self._keep.issuperset(types)
+
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
-        passes = (
-            self._drop.isdisjoint(types) if self._unknown_pass else self._keep.issuperset(types)
-        )
-        if types and passes:
+        if types and self._all_pass(types):
             joined = transform.body(upload, self._transform)
             return [(upload.offset, upload.start, len(types), upload.time, joined)]
         pieces = self._pick(upload, filtered) if types else []

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from forwarder.connection import BatchMode, Connection
-from forwarder.model import Closing, Collected, DeadLetter, Gate, Held, Partition, Reason
-from forwarder.stages import context, filter, gate, rawjson, window  # noqa: A004  # a stage's name
+from forwarder.model import Closing, Collected, DeadLetter, Gate, Held, Partition, Piece, Reason
+from forwarder.stages import filter, gate, rawjson, window  # noqa: A004  # a stage's name
 from forwarder.stages.decode import Decoder
 from forwarder.stages.encode import Encoder
 from forwarder.stages.session import Sessions
-from forwarder.stages.shapes import Upload, Window, digest
+from forwarder.stages.shapes import Upload, Window, digest, joined
 
 _REPLAY = "replay"
 
@@ -53,13 +53,21 @@ class Share:
 
     def restore(self, held: Sequence[Held], decoder: Decoder) -> None:
         """Open saved windows again, with the events that today's filter keeps (O7)."""
-        for stored in sorted(held, key=lambda one: one.opened):
-            uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
-            kept, _ = self.lane.filter.sift(uploads, {})
-            pieces = [piece for _, found in kept for piece in found]
+        for stored in held:
+            pieces = self._kept(stored, decoder)
             if pieces:
-                names = context.names_of(rawjson.fields(stored.context))
+                names = decoder.names(rawjson.fields(stored.context))
                 self.windows.restore(stored, pieces, names)
+
+    def _kept(self, stored: Held, decoder: Decoder) -> list[Piece]:
+        """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
+        if all(piece[2] for piece in stored.pieces):
+            whole = decoder.waiting(joined(stored.pieces), stored)
+            if self.lane.filter.keeps_all(whole):
+                return list(stored.pieces)
+        uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
+        kept, _ = self.lane.filter.sift(uploads, {})
+        return [piece for _, found in kept for piece in found]
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
         """Encode what closed, all of it before anybody takes a snapshot (C2)."""

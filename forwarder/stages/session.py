@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from forwarder.connection import Batching, BatchMode
-from forwarder.model import CloseReason, Gate, Held, Piece
+from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import gate
 from forwarder.stages.shapes import Names, Upload, Window, cut, session_key
 from forwarder.stages.window import BY_SESSION, Windows
@@ -44,18 +44,24 @@ class Sessions(Windows):
         self._devices: dict[bytes, _Device] = {}
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
-        """Open a saved window again; the session that was active last becomes the current one."""
+        """Open a saved window again; the session that was active last becomes the current one.
+
+        The order of the calls does not matter.
+        """
         super().restore(held, pieces, names)
         if held.key == held.device:
             return
         device = self._device(held.device)
         device.windows[held.session] = self.open[held.key]
+        if not held.session:
+            return
         if held.reason is CloseReason.SESSION_END:
             device.ended.append(held.session)
+            device.ended.sort(key=lambda name: _since(device.windows[name]))
             return
-        if held.session:
-            device.going[held.session] = self.open[held.key]
-        if not device.current or self._quieter(device, held):
+        device.going[held.session] = self.open[held.key]
+        current = device.windows.get(device.current) if device.current else None
+        if current is None or _active(current) < _active(self.open[held.key]):
             device.current = held.session
 
     def close(self, window: Window, reason: CloseReason) -> None:
@@ -67,10 +73,6 @@ class Sessions(Windows):
             device.going.pop(window.session, None)
             if not device.windows:
                 del self._devices[window.device]
-
-    def _quieter(self, device: _Device, held: Held) -> bool:
-        current = device.windows.get(device.current)
-        return current is None or current.last_activity <= held.last_activity
 
     def _device(self, key: bytes) -> _Device:
         device = self._devices.get(key)
@@ -191,6 +193,14 @@ class Sessions(Windows):
             position = (upload.offset, upload.start)
             if replay is None or gate.passes(replay, window.key, position):
                 self.inform(window, upload)
+
+
+def _since(window: Window) -> tuple[int, Position]:
+    return window.opened, window.touched
+
+
+def _active(window: Window) -> tuple[int, int, Position]:
+    return window.last_activity, window.opened, window.touched
 
 
 def _segments(upload: Upload) -> Iterator[_Segment]:

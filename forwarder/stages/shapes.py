@@ -166,6 +166,12 @@ def cut(piece: Piece, before: Sequence[int]) -> list[Piece]:
     return [(offset, index + a, b - a, time, b",".join(parts[a:b])) for a, b in edges]
 
 
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Return all events of several pieces as one, to be judged together; its position is none."""
+    count = sum([piece[2] for piece in pieces])
+    return (-1, 0, count, 0, b",".join([piece[4] for piece in pieces if piece[2]]))
+
+
 def singles(piece: Piece) -> list[Piece]:
     """Return a piece's events as pieces of one event each; one without events as it is."""
     offset, index, count, time, body = piece

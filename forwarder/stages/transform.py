@@ -23,7 +23,7 @@ QUOTE_INTEGERS = 2
 
 def body(upload: Upload, transform: int) -> bytes:
     """Return all events of the upload joined by commas, changed."""
-    transform = _needed(upload, transform)
+    transform = needed(upload, transform)
     if not transform:
         return upload.body
     if upload.bodies is None:
@@ -36,7 +36,7 @@ def body(upload: Upload, transform: int) -> bytes:
 
 def parts(upload: Upload, transform: int) -> list[bytes]:
     """Return the events of the upload one by one, changed."""
-    transform = _needed(upload, transform)
+    transform = needed(upload, transform)
     if upload.forms is None:
         upload.forms = {}
     found = upload.forms.get(transform)
@@ -52,7 +52,8 @@ def quote(fields: _Object) -> None:
             fields[name] = Raw(b'"%b"' % value)
 
 
-def _needed(upload: Upload, transform: int) -> int:
+def needed(upload: Upload, transform: int) -> int:
+    """Return what of the transform may have to be done with this upload."""
     return transform if upload.governed else transform & ~STRIP_LOCATION
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from forwarder.connection import Batching, Connection, KinesisTarget
 from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position
-from forwarder.pipeline import Pipeline, compile_lane
+from forwarder.pipeline import Pipeline, Saving, compile_lane
 from forwarder.stages.shapes import digest
 from tests import builders, oracle, streams
 from tests.builders import NOW, Rec, connection
+from tests.unit.test_window_memory import small_blocks
 
 _THOROUGH = settings(max_examples=250, deadline=None)
 _FILTERS: list[dict[str, Any]] = [
@@ -112,6 +113,9 @@ class Journal:
     def open(self) -> None:
         """Begin again with what was committed (O4 to O8)."""
         self.pipeline: Pipeline = builders.pipeline(self.chosen, read=self.read)
+        self.pipeline.compress_above(0)
+        self.saving: Saving | None = None
+        self.draft: list[Held] = []
         self.pending: list[Collected] = []
         self.at = self.need[0]
         rule = compile_lane(self.chosen).keying_rule
@@ -120,7 +124,9 @@ class Journal:
         held = [self._left(one) for one in self.held]
         to = {digest(one.key): one.to for one in held}
         gate = Gate(self.need, self.read, dict(self.closed), to, list(self.keying))
-        self.pipeline.restore("lane", gate, [one for one in held if one.pieces])
+        self.pipeline.guard("lane", gate)
+        self.pipeline.resume("lane", [one for one in held[::2] if one.pieces])
+        self.pipeline.resume("lane", [one for one in held[1::2] if one.pieces])
 
     def _left(self, held: Held) -> Held:
         ended = self.closed.get(digest(held.key), LOWEST)
@@ -138,6 +144,19 @@ class Journal:
         """Let the wall clock close up to two windows."""
         self.pending.append(self.pipeline.expire(NOW, 2))
 
+    def shed(self) -> None:
+        """Close a window or two because memory is short."""
+        self.pending.append(self.pipeline.shed(3000, 2, NOW))
+
+    def take(self) -> None:
+        """Draft a base, or go on with it by a slice of a window or two (K2)."""
+        if self.at < self.read:
+            return
+        if self.saving is None:
+            self.saving = self.pipeline.saving("lane", self.base_read)
+            self.draft = []
+        self.draft += self.saving.take(700)
+
     def tick(self, *, base: bool) -> None:
         """Commit what came out, with or without a base (K1 to K5)."""
         out = builders.merged(self.pending)
@@ -151,14 +170,20 @@ class Journal:
         caught_up = self.at >= self.read
         self.read = max(self.read, self.at)
         if base and caught_up:
-            self.held = self.pipeline.save("lane", self.base_read)
+            self.take()
+            while self.saving is not None and (taken := self.saving.take(700)):
+                self.draft += taken
+            assert self.saving is not None
+            self.saving.settle()
+            self.held, self.saving = self.draft, None
             assert all(one.pieces for one in self.held)
             self.base_read = self.read
         first = self.pipeline.first_unsaved("lane")
         behind = max((self.at, 0), self.need)
         self.need = max(self.need, behind if first is None else min(first, behind))
         if base and caught_up:
-            self.closed = {k: last for k, last in self.closed.items() if last >= self.need}
+            kept = {digest(one.key) for one in self.held}
+            self.closed = {k: x for k, x in self.closed.items() if x >= self.need or k in kept}
 
     def finish(self, drawn: list[Rec]) -> None:
         """Read to the end, close everything and commit."""
@@ -170,7 +195,7 @@ class Journal:
 _STEPS = st.lists(
     st.one_of(
         st.integers(1, 4),
-        st.sampled_from(["tick", "base", "base", "crash", "expire", "deploy"]),
+        st.sampled_from(["tick", "base", "take", "base", "crash", "expire", "deploy", "shed"]),
     ),
     max_size=40,
 )
@@ -182,6 +207,15 @@ def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
     drawn: list[Rec], chosen: Connection, steps: list[int | str], data: st.DataObject
 ) -> None:
     journal = Journal(chosen)
+    with small_blocks():
+        _act(journal, drawn, steps, data)
+    assert wanted(drawn, chosen) == forwarded(journal.committed)
+    assert oracle.read(drawn, NOW)[1] == sorted(journal.letters)
+    assert in_order(journal.committed)
+
+
+def _act(journal: Journal, drawn: list[Rec], steps: list[int | str], data: st.DataObject) -> None:
+    chosen = journal.chosen
     for step in steps:
         if isinstance(step, int):
             journal.feed(drawn, step)
@@ -189,14 +223,15 @@ def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
             journal.tick(base=step == "base")
         elif step == "expire":
             journal.expire()
+        elif step == "take":
+            journal.take()
+        elif step == "shed":
+            journal.shed()
         else:
             if step == "deploy":
                 journal.chosen = _other_mode(chosen, data)
             journal.open()
     journal.finish(drawn)
-    assert wanted(drawn, chosen) == forwarded(journal.committed)
-    assert oracle.read(drawn, NOW)[1] == sorted(journal.letters)
-    assert in_order(journal.committed)
 
 
 @_THOROUGH
@@ -211,6 +246,8 @@ def test_a_window_that_outlives_crashes_becomes_the_same_document(
             journal.feed(drawn, step)
         elif step in {"tick", "base"}:
             journal.tick(base=step == "base")
+        elif step == "take":
+            journal.take()
         elif step == "crash":
             journal.open()
     journal.finish(drawn)

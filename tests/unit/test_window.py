@@ -255,6 +255,18 @@ def test_a_restored_window_goes_through_todays_filter() -> None:
     assert [event("profile")] == json.loads(batch.payload)["events"]
 
 
+def test_a_restored_upload_without_events_stays_only_where_it_is_still_asked_for() -> None:
+    asked = connection(send_batches_without_events=True)
+    pipeline, _ = fed(asked, upload(event()), upload(ip="1"))
+    held = pipeline.save("lane", 9)
+    found = []
+    for today in (asked, connection()):
+        again = builders.pipeline(today)
+        again.restore("lane", Gate((2, 0), 2, {}, {}, []), held)
+        found += [(b.first, b.last) for b in again.finish(NOW).batches]
+    assert [((0, 0), (1, 0)), ((0, 0), (0, 0))] == found
+
+
 def test_a_restored_window_that_the_filter_empties_is_gone() -> None:
     pipeline, _ = fed(connection(), upload(event()))
     again = builders.pipeline(connection(send_custom_events=False))
