@@ -15,6 +15,7 @@ from forwarder.config.settings import Server
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
+STABLE = DEPLOY / "kubernetes-stable-names"
 PINNED = re.compile(r"[a-z0-9./-]+:(\d+\.\d+\.\d+(-[a-z-]+)?|local)")
 DRAIN_SECONDS = 25
 
@@ -263,3 +264,42 @@ def test_everything_selects_the_same_pods() -> None:
     assert labels == budget["spec"]["selector"]["matchLabels"]
     account = parsed(KUBERNETES / "serviceaccount.yaml")["metadata"]["name"]
     assert account == deployment["spec"]["template"]["spec"]["serviceAccountName"]
+
+
+# ---------------------------------------------------------------------- Kubernetes, stable names
+
+
+def test_the_variant_with_stable_names_runs_the_same_pod_but_for_its_name() -> None:
+    plain = parsed(KUBERNETES / "deployment.yaml")["spec"]
+    stable = parsed(STABLE / "statefulset.yaml")["spec"]
+    (container,) = stable["template"]["spec"]["containers"]
+    (variable,) = container.pop("env")
+    assert {"fieldPath": "metadata.name"} == variable["valueFrom"]["fieldRef"]
+    assert plain["template"] == stable["template"]
+    assert plain["selector"] == stable["selector"]
+    assert plain["replicas"] == stable["replicas"]
+    assert parsed(STABLE / "service.yaml")["metadata"]["name"] == stable["serviceName"]
+
+
+def test_the_variant_replaces_the_deployment_and_the_workers_file_alone() -> None:
+    kustomization = parsed(STABLE / "kustomization.yaml")
+    (patch,) = kustomization["patches"]
+    removed = yaml.safe_load(patch["patch"])
+    plain = parsed(KUBERNETES / "deployment.yaml")
+    assert "delete" == removed["$patch"]
+    assert (plain["kind"], plain["metadata"]) == (removed["kind"], removed["metadata"])
+    (generated,) = kustomization["configMapGenerator"]
+    assert generated["name"] in {
+        it["name"] for it in parsed(KUBERNETES / "kustomization.yaml")["configMapGenerator"]
+    }
+    manifests = {path.name for path in STABLE.glob("*.yaml")} - {"kustomization.yaml"}
+    assert {"../kubernetes", *manifests} == set(kustomization["resources"])
+
+
+def test_the_variants_file_names_the_member_after_its_pod(tmp_path: Path) -> None:
+    as_mounted(tmp_path / "connections", KUBERNETES / "connections" / "acme.yaml")
+    as_mounted(tmp_path / "worker", STABLE / "worker" / "forwarder.yaml")
+    config = tmp_path / "worker" / "forwarder.yaml"
+    kafka = loader.load(config, environ={"POD_NAME": "forwarder-1"}).configuration.kafka
+    assert "forwarder-1" == kafka.group_instance_id
+    assert kafka.session_timeout_ms > DRAIN_SECONDS * 1000
