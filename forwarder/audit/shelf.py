@@ -38,7 +38,9 @@ async def shelf(
     """Yield one document a batch, partition after partition, in the order of the outbox."""
     for partition in partitions:
         lane = await _lane(survey, partition, wanted.lane)
-        async for address, batch in batches(survey, partition, wanted.lane, wanted.stretch):
+        least = lane.cursor[0] if lane and wanted.waiting else 0
+        stored = batches(survey, partition, wanted.lane, wanted.stretch, least)
+        async for address, batch in stored:
             state = _delivery(lane, address)
             if wanted.has(batch) and (state != "delivered" or not wanted.waiting):
                 yield _document(partition, address, batch, state, payload=payload)

@@ -61,12 +61,16 @@ class Stretch(NamedTuple):
 
 
 async def batches(
-    survey: Survey, partition: Partition, lane: str, stretch: Stretch
+    survey: Survey, partition: Partition, lane: str, stretch: Stretch, least: int = 0
 ) -> AsyncIterator[tuple[Address, Batch]]:
-    """Yield the batches of a lane that lie in a stretch, in the order of the outbox."""
+    """Yield the batches of a lane that lie in a stretch, in the order of the outbox.
+
+    None of them lies below offset ``least``.
+    """
     if not stretch.covers(partition):
         return
     at, end = await offsets(survey, partition, stretch)
+    at = max(at, least)
     while at < end:
         records, at = await survey.outbox(partition, at, end, READ_BYTES, lane)
         for offset, value in records:

@@ -101,13 +101,15 @@ def _newest(runs: Sequence[_Run], group: str, topic: str) -> tuple[PartitionStat
 
 
 def _record(value: bytes, group: str, topic: str) -> dict[str, Any] | None:
-    """Return a record as stored, None if it is damaged."""
+    """Return a record, its lanes packed field by field; None if it is damaged."""
     try:
-        record: dict[str, Any] = {"part": 0, **msgspec.msgpack.decode(unpack(value))}
-    except (RefusedError, msgspec.DecodeError, TypeError):
+        packed = _fields.decode(unpack(value))
+        record = {"part": 0, **{name: _anything.decode(packed[name]) for name in _HEAD & {*packed}}}
+        record["lanes"] = _lanes.decode(packed.get("lanes", b""))
+    except (RefusedError, msgspec.DecodeError):
         return None
     check_version(record.get("v"))
-    if not isinstance(record.get("lanes"), dict) or not isinstance(record.get("n"), int):
+    if not isinstance(record.get("n"), int):
         return None
     if (record.get("group"), record.get("topic")) != (group, topic):
         what = f"the state was written by group {record.get('group')!r} for another topic or group"
@@ -115,9 +117,10 @@ def _record(value: bytes, group: str, topic: str) -> dict[str, Any] | None:
     return record
 
 
-def _hear(hints: dict[str, Hint], lanes: dict[str, Any]) -> None:
-    for name, change in lanes.items():
+def _hear(hints: dict[str, Hint], lanes: dict[str, dict[str, msgspec.Raw]]) -> None:
+    for name, packed in lanes.items():
         hint = hints.setdefault(name, Hint())
+        change = {key: _anything.decode(packed[key]) for key in _TOLD & packed.keys()}
         if "cursor" in change:
             offset, index = change["cursor"]
             hint.cursor = max(hint.cursor or (0, 0), (offset, index))
@@ -126,3 +129,10 @@ def _hear(hints: dict[str, Hint], lanes: dict[str, Any]) -> None:
         if "keying" in change:
             hint.keying = [(rule, (start[0], start[1])) for rule, start in change["keying"]]
         hint.seen = max(hint.seen, change.get("seen", 0))
+
+
+_HEAD = frozenset({"v", "kind", "n", "part", "group", "topic"})
+_TOLD = frozenset({"cursor", "acked", "keying", "seen"})
+_fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_lanes = msgspec.msgpack.Decoder(dict[str, dict[str, msgspec.Raw]])
+_anything = msgspec.msgpack.Decoder()
