@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import zstandard
 
+from forwarder.ledger.packing import VERSION
 from forwarder.model import DeadLetter, Partition
 
 OVERHEAD = 256
@@ -37,6 +38,7 @@ def message(letter: DeadLetter, partition: Partition, group: str, limit: int) ->
 
 def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple[str, bytes]]:
     texts = {
+        "v": str(VERSION),
         "reason": letter.reason.value,
         "topic": partition.topic,
         "partition": str(partition.number),

@@ -235,6 +235,7 @@ async def test_a_dead_letter_says_where_it_comes_from(world: World, made: Made) 
     await write_letters(made(world.settings()), Partition(world.topic, 1), letter)
     [record] = await world.stored(world.letters, least=1)
     expected = {
+        "v": "1",
         "reason": "event_too_large",
         "topic": world.topic,
         "partition": "1",

@@ -102,6 +102,12 @@ def test_commit_metadata_of_version_1_is_read() -> None:
     assert Mark(8, 31) == opening.mark(stored("metadata-v1.json").decode())
 
 
+def test_commit_metadata_that_says_where_the_outbox_ends_is_read() -> None:
+    text = stored("metadata-v1-outbox.json").decode()
+    assert Mark(8, 31, 18) == opening.mark(text)
+    assert text == opening.ending(opening.metadata(8, 31), 18)
+
+
 def test_the_examples_of_the_documentation_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     failures, examples = doctest.testfile(

@@ -25,6 +25,7 @@ def size(message: kafka_letters.Message) -> int:
 def test_the_bytes_stay_as_they_are_where_they_fit() -> None:
     message = kafka_letters.message(letter(b"\xff" * 500), PARTITION, "g", LIMIT)
     expected = [
+        ("v", b"1"),
         ("reason", b"not_an_upload"),
         ("topic", b"input"),
         ("partition", b"3"),
