@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,6 +30,8 @@ CLOSE_SECONDS = 5.0
 IMPATIENCE = 10.0
 """Seconds a broker may take over an answer before the connection counts as dead. Below the limit
 of every step that waits for one (15 s and more): those give up and leave the connection."""
+
+_CONNECTIONS: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 METADATA_AGE_MS = 60_000
 """How long partitions added to a topic may go unseen; aiokafka's own default is 5 minutes."""
@@ -110,26 +114,46 @@ def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the
 
 def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401
     usual: Callable[..., Awaitable[Any]] = connection.send
+    _CONNECTIONS.add(connection)
+    connection.joins = False
 
-    async def answer(pending: Awaitable[Any]) -> Any:  # noqa: ANN401
+    async def answer(pending: Awaitable[Any], asked: float) -> Any:  # noqa: ANN401
         try:
             return await pending
         except TimeoutError as error:
             # The client's own way looks the connection up again, which may be gone: a KeyError
             # that ends its background tasks for good. A request for metadata leaves it open.
-            writer = connection._writer  # noqa: SLF001  # unsent bytes would keep it open
-            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
-            if writer is not None:
-                writer.transport.abort()
+            _give_up(connection)
+            _give_up_silent(connection.host, connection.port, asked)
             raise RequestTimedOutError from error
+        finally:
+            connection.joins = False
 
     def send(request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: ANN401, FBT001, FBT002
-        joins = isinstance(request, JoinGroupRequest | SyncGroupRequest)
+        connection.joins = isinstance(request, JoinGroupRequest | SyncGroupRequest)
         # Read at once, by the call that follows.
-        connection._request_timeout = joining if joins else IMPATIENCE  # noqa: SLF001
-        return answer(usual(request, expect_response))
+        connection._request_timeout = joining if connection.joins else IMPATIENCE  # noqa: SLF001
+        return answer(usual(request, expect_response), time.monotonic())
 
     connection.send = send
+
+
+def _give_up_silent(host: str, port: int, since: float) -> None:
+    """Give up the process's other connections to a broker that have been silent all the while.
+
+    Each would be found dead by itself, but one after the other, and only once it is needed.
+    """
+    for other in list(_CONNECTIONS):
+        silent = other._last_action < since and not other.joins  # noqa: SLF001
+        if silent and (other.host, other.port) == (host, port) and other.connected():
+            _give_up(other)
+
+
+def _give_up(connection: Any) -> None:  # noqa: ANN401
+    writer = connection._writer  # noqa: SLF001  # unsent bytes would keep it open
+    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+    if writer is not None:
+        writer.transport.abort()
 
 
 async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:
