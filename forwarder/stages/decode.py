@@ -163,6 +163,15 @@ def session_name(uuid: Raw, number: Raw) -> bytes:
     return b"" if name in _NO_SESSION else name
 
 
+def _events(raw: bytes, read: _Read) -> Events:
+    if not raw or raw == rawjson.NULL:
+        return [], [], []
+    try:
+        return read(raw)
+    except msgspec.DecodeError:
+        return _tolerant(raw)
+
+
 class Decoder:
     """Decodes the records of one partition.
 
@@ -173,7 +182,7 @@ class Decoder:
     def __init__(self, partition: Partition, *, sessions: bool, places: bool) -> None:
         """Choose the narrowest way to read events."""
         self._identity = Identity(partition)
-        self._narrow: _Read = _places if places else _types
+        self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
         self._names: dict[tuple[str, ...], Names] = {}
@@ -197,7 +206,8 @@ class Decoder:
     def waiting(self, piece: Piece, held: Held) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
-        types, _, governed = self._events(b"[%b]" % body)
+        # Its session is known, and a crash may have left millions of events to look at.
+        types, _, governed = _events(b"[%b]" % body, self._waiting)
         return Upload(
             offset, start, time, 0, held.device, b"", b"", types, [held.session] * count,
             governed, body, {}, b"{}", context.names_of({}),
@@ -247,7 +257,7 @@ class Decoder:
             message = "a bare event, not an upload"
             raise ShapeError(message)
         body = bytes(fields.pop("events", ABSENT))
-        types, sessions, governed = self._events(body)
+        types, sessions, governed = _events(body, self._narrow)
         stored = self._context(fields)
         identity = self._identity
         environment, package = identity.environment(fields), identity.package(fields)
@@ -257,14 +267,6 @@ class Decoder:
             types, sessions, governed, body[1:-1].strip() if types else b"",
             fields, stored, self.names(fields),
         )  # fmt: skip
-
-    def _events(self, raw: bytes) -> Events:
-        if not raw or raw == rawjson.NULL:
-            return [], [], []
-        try:
-            return self._narrow(raw)
-        except msgspec.DecodeError:
-            return _tolerant(raw)
 
     def _context(self, fields: dict[str, Raw]) -> bytes:
         """Return the fields as an object of its own, and drop nulls from both."""
