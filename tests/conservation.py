@@ -272,8 +272,20 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
         sum(verdict.letters_lost for verdict in verdicts),
         sum(verdict.letters_invented for verdict in verdicts),
         sum(verdict.letters_twice for verdict in verdicts),
-        [example for verdict in verdicts for example in verdict.examples],
+        _few([example for verdict in verdicts for example in verdict.examples]),
     )
+
+
+def _few(examples: Sequence[str]) -> list[str]:
+    """Return the first examples of each kind: what stands before its second colon."""
+    kinds: Counter[str] = Counter()
+    few = []
+    for example in examples:
+        kind = ":".join(example.split(":", 2)[:2])
+        kinds[kind] += 1
+        if kinds[kind] <= MOST_EXAMPLES:
+            few.append(example)
+    return few
 
 
 class _Judge:

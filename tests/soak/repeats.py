@@ -9,6 +9,8 @@ from tests.soak.sink import Put
 
 LOST = "an answer was lost"
 UNEXPLAINED = "nothing known"
+IN_FLIGHT_MS = 500
+"""How long after a worker's death what it has sent may still be stored."""
 REACH_MS = 60_000
 """How long after a hit a repeat is still put down to it."""
 
@@ -22,7 +24,10 @@ class Hit(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The repeats after hits of one kind; ``worth``: batches put within the tick before them."""
+    """The repeats after hits of one kind.
+
+    ``worth`` is what the workers hit had put within the tick before, or had in flight.
+    """
 
     kind: str
     hits: int
@@ -90,6 +95,7 @@ def _share(
     for hit in (hits[number] for number in mine):
         for worker in hit.workers:
             at = landings.get(worker, [])
-            worth += bisect_left(at, hit.at + 1) - bisect_left(at, hit.at - tick_ms)
+            until = bisect_left(at, hit.at + IN_FLIGHT_MS)
+            worth += until - bisect_left(at, hit.at - tick_ms)
     repeats = [by_hit[number] for number in mine]
     return Share(kind, len(mine), sum(repeats), max(repeats, default=0), worth)

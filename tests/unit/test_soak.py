@@ -152,11 +152,17 @@ def test_a_repeat_has_the_cause_that_came_between(first: Put, again: Put, cause:
 
 
 def test_a_ticks_worth_is_what_the_worker_put_within_the_tick_before() -> None:
-    stored = [put(10, "a", "1"), put(700, "a", "2", "3"), put(800, "b", "4"), put(1_600, "b", "2")]
+    stored = [
+        put(10, "a", "1"),
+        put(700, "a", "2", "3"),
+        put(1_501, "a", "5"),
+        put(800, "b", "4"),
+        put(2_600, "b", "2"),
+    ]
 
     (found,) = repeats.explain(stored, [Hit(1_500, "kill", ("a",))], 1_000).shares
 
-    assert found == Share("kill", hits=1, repeats=1, worst=1, worth=2)
+    assert found == Share("kill", hits=1, repeats=1, worst=1, worth=3)
 
 
 FINE = Result(
