@@ -16,7 +16,7 @@ from forwarder.connection import Status
 from forwarder.delivery import Delivery, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
-from forwarder.ledger import cursor, opening, outbox, watermark
+from forwarder.ledger import cursor, opening, outbox, trouble, watermark
 from forwarder.ledger import lanes as rules
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
@@ -297,8 +297,10 @@ class OwnedPartition:
         first_unsaved = self.pipeline.first_unsaved(lane.name)
         stored = self._state.lanes[lane.name]
         at, acked = stored.cursor, stored.acked
-        if lane.name in self.deliveries:
-            at, acked = self.deliveries[lane.name].queue.snapshot((self._end, 0))
+        if (delivery := self.deliveries.get(lane.name)) is not None:
+            at, acked = delivery.queue.snapshot((self._end, 0))
+            if trouble.note(stored, delivery.reason, self._around.clock.wall_ms()):
+                self._state.unwritten.add(lane.name)
         return ticks.View(first_unsaved, at, acked, not _is_active(lane))
 
     def _commit_known(

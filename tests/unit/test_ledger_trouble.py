@@ -1,9 +1,14 @@
 """Why a lane is not delivered, as stored."""
 
+import asyncio
+from typing import Any
+
+from forwarder import testing
 from forwarder.ledger import state as states
 from forwarder.ledger import trouble
 from forwarder.ledger.state import LaneState
 from tests.batches import GROUP, TOPIC
+from tests.world import EVENT, PARTITION, World, opened
 
 NOW = 1_000_000
 
@@ -38,3 +43,31 @@ def test_it_is_stored_and_read_again() -> None:
     values = states.encode(head, {}, {"acme": states.whole(lane)})
     folded = states.fold(list(enumerate(values)), GROUP, TOPIC)
     assert lane.extra == folded.lanes["acme"].extra
+
+
+def stored(world: World) -> dict[str, Any]:
+    """Return what is stored of the trouble of the world's lane."""
+    records = list(world.journals.log(PARTITION).state.items())
+    [lane] = states.fold(records, world.around([]).group, PARTITION.topic).lanes.values()
+    found: dict[str, Any] = lane.extra.get("trouble", {})
+    return found
+
+
+def test_a_lane_that_waits_for_somebody_says_why_until_it_flows_again() -> None:
+    async def main() -> None:
+        world = await opened()
+        world.moods["solo"] = "closed"
+        world.feed("d1", [EVENT])
+        world.collect()
+        for _ in range(3):
+            await world.owner.tick()
+            await asyncio.sleep(1.0)
+        assert "no" == stored(world)["reason"]
+        world.moods["solo"] = "up"
+        await asyncio.sleep(90.0)
+        await world.until_idle()
+        await world.owner.tick()
+        assert "" == stored(world)["reason"]
+        await world.close()
+
+    testing.run_virtually(main())
