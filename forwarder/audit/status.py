@@ -1,16 +1,17 @@
 """``forwarder status``: how every partition and every connection stands, from Kafka alone."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from forwarder.audit.backlog import Backlog, backlogs
 from forwarder.audit.moment import shown
 from forwarder.audit.view import Group, Survey
 from forwarder.errors import ForwarderError, RefusedError
-from forwarder.ledger import opening, salvage, watermark
-from forwarder.ledger.opening import Opening, Restored
-from forwarder.ledger.state import LaneState, PartitionState
+from forwarder.ledger import opening, salvage, trouble, watermark
+from forwarder.ledger.opening import Opening, Origin, Restored
+from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Partition
 
 AT_ONCE = 8
@@ -62,7 +63,8 @@ async def _partition(
     document: Document = {"topic": partition.topic, "number": partition.number}
     try:
         found = await survey.find(partition)
-        state, start, refusal = _judge(survey, rules, now_ms, partition, found)
+        judged = _judge(survey, rules, now_ms, partition, found)
+        state, start, refusal, held, _ = judged
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, state.lanes, bounds, deep=deep)
     except ForwarderError as error:
@@ -85,32 +87,51 @@ async def _partition(
         "outbox_end": found.outbox_end,
         "state_records": len(found.state),
         "state_bytes": sum(len(value) for _, value in found.state),
-        "held_windows": sum(len(lane.held) for lane in state.lanes.values()),
+        "held_windows": held.total(),
         "connections": [
-            _connection(name, lane, rules, waiting[name], start, now_ms)
+            _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
         ],
     }
 
 
 def _judge(
-    survey: Survey,
-    rules: Mapping[str, str],
-    now_ms: int,
-    partition: Partition,
-    found: Restored,
-) -> tuple[PartitionState, Opening | None, RefusedError | None]:
+    survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, found: Restored
+) -> "_Judged":
     """Return what an opening would begin with; where it would refuse, what can be read."""
     group, topic = survey.group_id, partition.topic
+    ttl = survey.settings.journal.lane_ttl_ms
+    fold = Fold(group, topic)
     try:
-        start = opening.begin(found, group, topic, rules, now_ms)
+        for offset, value in found.state:
+            fold.take(offset, value)
+        start = opening.decide(found, fold.state, topic, rules, now_ms)
     except RefusedError as refusal:
-        try:
-            state = salvage.salvage(found.state, group, topic).state
-        except RefusedError:
-            state = None
-        return state or PartitionState(), None, refusal
-    return start.state, start, None
+        return _Judged(_readable(found, group, topic), None, refusal, Counter(), ttl)
+    if start.origin is not Origin.STATE:
+        fold.forget_windows()
+    held = Counter(name for name, _, _ in fold.windows())
+    return _Judged(start.state, start, None, held, ttl)
+
+
+def _readable(found: Restored, group: str, topic: str) -> PartitionState:
+    try:
+        return salvage.salvage(found.state, group, topic).state or PartitionState()
+    except RefusedError:
+        return PartitionState()
+
+
+class _Judged(NamedTuple):
+    """One partition as an opening would find it; ``held``: saved windows of each lane.
+
+    ``ttl_ms``: how long a lane that is not configured is kept.
+    """
+
+    state: PartitionState
+    start: Opening | None
+    refusal: RefusedError | None
+    held: Counter[str]
+    ttl_ms: int
 
 
 def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given once
@@ -118,11 +139,12 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
     lane: LaneState,
     rules: Mapping[str, str],
     backlog: Backlog,
-    start: Opening | None,
+    judged: _Judged,
     now_ms: int,
 ) -> Document:
+    start = judged.start
     new = start is not None and name in start.new
-    trouble = lane.extra.get("trouble") or {}
+    noted = lane.extra.get(trouble.FIELD) or {}
     stopped = start.stopped.get(name) if start else None
     return {
         "connection": name,
@@ -131,14 +153,15 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
         "acked_above": len(lane.acked),
         "need": lane.need[0],
         "read": lane.read,
-        "held_windows": len(lane.held),
+        "held_windows": judged.held[name],
         "batches_behind": backlog.batches,
         "exact": backlog.exact,
         "seconds_behind": _age(backlog, now_ms),
         "seen": shown(lane.seen) if lane.seen else None,
+        "kept_until": None if name in rules else shown(lane.seen + judged.ttl_ms),
         "stopped": str(stopped) if stopped else None,
-        "error": trouble.get("reason") or None,
-        "error_since": shown(trouble["since"]) if trouble.get("since") else None,
+        "error": noted.get("reason") or None,
+        "error_since": shown(noted["since"]) if noted.get("reason") else None,
     }
 
 

@@ -24,7 +24,7 @@ async def at_work(scene: Scene) -> Worker:
     async def committed() -> bool:
         found = {one["connection"]: one for one in (await status(scene))["connections"]}
         behind = [found[name]["batches_behind"] for name in ("acme", "blocked")]
-        return behind == [0, len(MANY)]
+        return behind == [0, len(MANY)] and found["blocked"]["error"] is not None
 
     await worker.until(committed, "a tick says so")
     return worker
@@ -48,6 +48,7 @@ async def test_status_tells_how_partitions_and_connections_stand_with_and_withou
     blocked = busy["connections"][1]
     assert ("blocked", "known", True) == (blocked["connection"], blocked["lane"], blocked["exact"])
     assert blocked["seconds_behind"] > 0
+    assert blocked["error"]
     assert worker.logged("tick.failed") == []
 
     await stopped(scene)

@@ -40,8 +40,9 @@ async def test_every_example_of_the_page_prints_what_the_page_shows(scene: Scene
         await scene.feed(range(3), device)
 
     async def committed() -> bool:
-        behind = [one["batches_behind"] for one in (await status(scene))["connections"]]
-        return behind == [0, 12]
+        [one, other] = (await status(scene))["connections"]
+        behind = [one["batches_behind"], other["batches_behind"]]
+        return behind == [0, 12] and other["error"] is not None
 
     await worker.until(committed, "everything is where the page says")
     wrong = {}

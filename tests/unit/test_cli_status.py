@@ -90,12 +90,18 @@ def test_a_lane_is_known_new_or_unknown_and_its_error_is_told() -> None:
     kept.outbox_start = 4
     assert kept.state is not None
     kept.state.lanes["gone"] = lane_state((90, 0), 90, (6, 0))
+    kept.state.lanes["gone"].seen = NOW
+    kept.state.lanes["gone"].extra = {"trouble": {"reason": "AccessDenied: no", "since": NOW}}
     document = asyncio.run(status(survey, {**RULES, "fresh": "device-1"}, NOW, (), deep=False))
     found = {one["connection"]: one for one in document["connections"]}
     lanes = {name: one["lane"] for name, one in found.items()}
     assert {"acme": "known", "fresh": "new", "gone": "unknown"} == lanes
     assert "expired before they were delivered" in found["acme"]["error"]
     assert 1 == found["acme"]["partitions_stopped"]
+    assert "AccessDenied: no" == found["gone"]["error"]
+    [partition] = document["partitions"]
+    kept_until = {one["connection"]: one["kept_until"] for one in partition["connections"]}
+    assert {"acme": None, "fresh": None, "gone": "1970-01-02T00:01:40Z"} == kept_until
 
 
 def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
