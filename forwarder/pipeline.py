@@ -67,6 +67,8 @@ class Pipeline:
         uploads = self._decode(records, now_ms, out)
         routed, out.unmatched = self._router.route(uploads)
         for share, wanted in zip(self._shares.values(), routed, strict=True):
+            if records and records[0].offset < share.gate.read:
+                wanted = share.windows.unsettled(wanted)  # noqa: PLW2901  # the rest of it
             kept, failed = share.lane.filter.sift(wanted, out.filtered)
             share.report(failed, out)
             closed = share.windows.add(kept)

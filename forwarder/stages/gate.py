@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from forwarder.model import LOWEST, Gate, Piece, Position
-from forwarder.stages.shapes import digest, divide, last_of
+from forwarder.stages.shapes import Upload, digest, divide, last_of
 
 
 def wide_open() -> Gate:
@@ -14,20 +14,36 @@ def wide_open() -> Gate:
 def rule_at(gate: Gate, position: Position, today: str) -> str:
     """Return the rule by which an event at this position is keyed (L2)."""
     found = gate.keying[0][0] if gate.keying else today
-    for rule, start in gate.keying:
+    for rule, start in gate.keying[1:]:
         if start <= position:
             found = rule
     return found
 
 
-def passes(gate: Gate, key: bytes, position: Position) -> bool:
-    """Tell whether a position of this window key is still wanted."""
-    return position >= gate.need and position > _settled(gate, key)
+def passes(gate: Gate, name: bytes, position: Position) -> bool:
+    """Tell whether a position of the window key with this digest is still wanted."""
+    return position >= gate.need and position > settled_to(gate, name)
 
 
-def admit(gate: Gate, key: bytes, pieces: Iterable[Piece]) -> list[Piece]:
-    """Return what is still wanted of the pieces of one window key."""
-    settled = _settled(gate, key)
+def is_settled(gate: Gate, upload: Upload, *, by_device: bool) -> bool:
+    """Tell whether nothing of an upload is wanted, before anything is made of its events.
+
+    Where windows are keyed otherwise than ``by_device``, their keys are not known yet.
+    """
+    last = (upload.offset, upload.start + max(len(upload.types), 1) - 1)
+    return last < gate.need or (by_device and last <= settled_to(gate, name_of(upload)))
+
+
+def name_of(upload: Upload) -> bytes:
+    """Return the digest of the device key, made once for all lanes."""
+    if not upload.name:
+        upload.name = digest(upload.device)
+    return upload.name
+
+
+def admit(gate: Gate, name: bytes, pieces: Iterable[Piece]) -> list[Piece]:
+    """Return what is still wanted of the pieces of the window key with this digest."""
+    settled = settled_to(gate, name)
     admitted = []
     for piece in pieces:
         last = last_of(piece)
@@ -39,6 +55,6 @@ def admit(gate: Gate, key: bytes, pieces: Iterable[Piece]) -> list[Piece]:
     return admitted
 
 
-def _settled(gate: Gate, key: bytes) -> Position:
-    name = digest(key)
+def settled_to(gate: Gate, name: bytes) -> Position:
+    """Return the last position that is batched or saved of the window key with this digest."""
     return max(gate.closed.get(name, LOWEST), gate.held_to.get(name, LOWEST))

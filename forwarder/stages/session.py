@@ -13,7 +13,7 @@ import msgspec
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import gate
-from forwarder.stages.shapes import Names, Upload, Window, cut, session_key
+from forwarder.stages.shapes import Names, Upload, Window, cut, digest, session_key
 from forwarder.stages.window import BY_SESSION, Windows
 
 _REMEMBERED = 8
@@ -97,11 +97,11 @@ class Sessions(Windows):
     ) -> list[Piece] | None:
         """Return what the gate admits of a segment; None if it must not act at all."""
         first, last, session = segment
-        key = session_key(upload.device, session)
+        name = digest(session_key(upload.device, session))
         if pieces:
-            return self.admit(replay, upload, key, pieces)
+            return self.admit(replay, upload, name, pieces)
         position = (upload.offset, upload.start + max(last - 1, first))
-        return [] if gate.passes(replay, key, position) else None
+        return [] if gate.passes(replay, name, position) else None
 
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
@@ -191,7 +191,7 @@ class Sessions(Windows):
         names = {s for _, _, s in segments} if upload.types else {device.current}
         for window in [device.windows[name] for name in names if name in device.windows]:
             position = (upload.offset, upload.start)
-            if replay is None or gate.passes(replay, window.key, position):
+            if replay is None or gate.passes(replay, digest(window.key), position):
                 self.inform(window, upload)
 
 

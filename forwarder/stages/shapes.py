@@ -31,7 +31,8 @@ class Upload(msgspec.Struct, gc=False):
     event (sessions are empty unless asked for); ``governed`` lists the events that may carry a
     location. ``body`` is the events joined by commas. ``fields`` are views of the record,
     ``context`` is the same as an object of its own, without nulls. ``forms`` and ``bodies`` hold
-    the events as the lanes' transforms have left them, so that lanes alike share the work.
+    the events as the lanes' transforms have left them, so that lanes alike share the work; so
+    does ``name``, the digest of the device key in a replay.
     """
 
     offset: int
@@ -50,6 +51,7 @@ class Upload(msgspec.Struct, gc=False):
     names: Names
     forms: dict[int, list[bytes]] | None = None
     bodies: dict[int, bytes] | None = None
+    name: bytes = b""
 
 
 Kept = tuple[Upload, list[Piece]]

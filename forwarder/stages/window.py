@@ -23,6 +23,7 @@ from forwarder.stages.shapes import (
     Upload,
     Window,
     cut,
+    digest,
     session_key,
     singles,
 )
@@ -73,6 +74,18 @@ class Windows:
     def guard(self, gated: Gate) -> None:
         """Keep out what this gate does not admit; called before the first ``add``."""
         self._gate = gated
+
+    def unsettled(self, uploads: list[Upload]) -> list[Upload]:
+        """Leave out what a replay need not look at again; for its polls only."""
+        read, wanted = self._gate.read, []
+        for upload in uploads:
+            if upload.offset < read:
+                rule = self._rule(upload)
+                if gate.is_settled(self._gate, upload, by_device=rule == BY_DEVICE):
+                    self.replayed += len(upload.types)
+                    continue
+            wanted.append(upload)
+        return wanted
 
     def add(self, kept: Iterable[Kept]) -> list[Window]:
         """Add uploads in stream order; return the windows that closed, in order."""
@@ -158,7 +171,7 @@ class Windows:
     def by_device(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         """Add an upload to the window of its device."""
         if replay is not None:
-            passed = self.admit(replay, upload, upload.device, pieces)
+            passed = self.admit(replay, upload, gate.name_of(upload), pieces)
             if passed is None:
                 return
             pieces = passed
@@ -169,18 +182,24 @@ class Windows:
         for piece in [single for run in pieces for single in singles(run)]:
             session = upload.sessions[piece[1] - upload.start] if upload.types else b""
             key = session_key(upload.device, session)
-            passed = [piece] if replay is None else gate.admit(replay, key, [piece])
+            passed = [piece] if replay is None else gate.admit(replay, digest(key), [piece])
             self.replayed += piece[2] if not passed else 0
             if passed:
                 self._join(upload, key, session, passed)
 
     def admit(
-        self, replay: Gate, upload: Upload, key: bytes, pieces: list[Piece]
+        self, replay: Gate, upload: Upload, name: bytes, pieces: list[Piece]
     ) -> list[Piece] | None:
-        """Return the pieces that pass the gate; None if the upload must not touch the key."""
+        """Return the pieces that pass the gate; None if the upload must not touch the key.
+
+        ``name`` is the digest of the window key.
+        """
+        position = (upload.offset, upload.start)
+        if replay.need <= position > gate.settled_to(replay, name):  # all of it, nearly always
+            return pieces
         if not pieces:
-            return pieces if gate.passes(replay, key, (upload.offset, upload.start)) else None
-        passed = gate.admit(replay, key, pieces)
+            return None
+        passed = gate.admit(replay, name, pieces)
         self.replayed += sum(p[2] for p in pieces) - sum(p[2] for p in passed)
         return passed or None
 
@@ -320,9 +339,13 @@ class Windows:
         self._ages.put(window)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
-        position = (upload.offset, upload.start)
-        rule = gate.rule_at(self._gate, position, self._today)
-        self._rules.get(rule, self._rules[self._today])(upload, pieces, self._gate)
+        self._rules.get(self._rule(upload), self._rules[self._today])(upload, pieces, self._gate)
+
+    def _rule(self, upload: Upload) -> str:
+        """Return the rule by which a replayed upload is keyed; nearly always it is the only one."""
+        if len(self._gate.keying) == 1:
+            return self._gate.keying[0][0]
+        return gate.rule_at(self._gate, (upload.offset, upload.start), self._today)
 
     def _drain(self) -> list[Window]:
         done, self._done = self._done, []
@@ -339,7 +362,7 @@ class Singles(Windows):
 
     def _each(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         if replay is not None:
-            pieces = self.admit(replay, upload, upload.device, pieces) or []
+            pieces = self.admit(replay, upload, gate.name_of(upload), pieces) or []
         if not pieces:
             return
         waiting = self.open.get(upload.device)  # from a time when events were batched
