@@ -116,18 +116,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def new_cluster_id() -> str:
+    """Return the id of a cluster as its storage tool wants it."""
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # A leading dash would be taken for an option.
+    return "A" + cluster[1:]
+
+
 class Broker:
     """One broker with a folder of its own; start, stop, kill and restart keep port and data."""
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
+    def __init__(self, folder: Path, extra: str = "", cluster: str = "") -> None:
         """Prepare a broker in ``folder``; ``extra`` lines override its server.properties.
 
-        ``{port}`` and ``{controller}`` in them stand for the two ports.
+        ``{port}`` and ``{controller}`` in them stand for the two ports. ``cluster`` is the id of
+        a cluster of several brokers; empty: one of its own.
         """
         self.folder = folder
         self.port = free_port()
-        self._controller = free_port()
-        self._extra = extra
+        self.controller = free_port()
+        self.extra = extra
+        self._cluster = cluster or new_cluster_id()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -142,6 +151,11 @@ class Broker:
 
     def start(self) -> None:
         """Start the broker, formatting its folder at first, and wait until it answers."""
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """Start the process alone: one of several answers once most of them run."""
         libraries = fetch_jars()
         properties = self.folder / "server.properties"
         if not properties.exists():
@@ -155,7 +169,6 @@ class Broker:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        self._await_ready()
 
     def stop(self) -> None:
         """Let the broker shut down by itself; kill it when that takes too long."""
@@ -175,16 +188,13 @@ class Broker:
 
     def _format(self, libraries: Path, properties: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = (PROPERTIES + self._extra).format(
-            port=self.port, controller=self._controller, logs=self.folder / "logs"
+        text = (PROPERTIES + self.extra).format(
+            port=self.port, controller=self.controller, logs=self.folder / "logs"
         )
         pending = properties.with_suffix(".pending")
         pending.write_text(text)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # A leading dash would be taken for an option.
-        cluster = "A" + cluster[1:]
         command = self._java(libraries, "kafka.tools.StorageTool", "format")
-        command += ["-t", cluster, "-c", str(pending)]
+        command += ["-t", self._cluster, "-c", str(pending)]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, timeout=60)
         pending.rename(properties)
 
@@ -192,7 +202,8 @@ class Broker:
     def _java(libraries: Path, *arguments: str) -> list[str]:
         return ["java", *JAVA_OPTIONS, "-cp", f"{libraries}/*", *arguments]
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until the broker takes connections; raises RuntimeError if it ends instead."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -220,6 +231,38 @@ class Broker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_SECONDS)
+
+
+REPLICATED = """\
+node.id={number}
+controller.quorum.voters={voters}
+default.replication.factor={copies}
+min.insync.replicas={least}
+offsets.topic.replication.factor={copies}
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={least}
+"""
+
+
+def own_cluster(folder: Path, copies: int = 3) -> list[Broker]:
+    """Return so many running brokers of one cluster, every topic on each of them."""
+    try:
+        require_tools()
+        name = new_cluster_id()
+        brokers = [Broker(folder / str(n), cluster=name) for n in range(1, copies + 1)]
+        voters = ",".join(f"{n}@127.0.0.1:{b.controller}" for n, b in enumerate(brokers, 1))
+        for number, broker in enumerate(brokers, 1):
+            least = copies // 2 + 1
+            broker.extra = REPLICATED.format(
+                number=number, voters=voters, copies=copies, least=least
+            )
+            broker.launch()
+        for broker in brokers:
+            broker.await_ready()
+    except MissingToolError as missing:
+        skip_or_fail(str(missing))
+        raise
+    return brokers
 
 
 def skip_or_fail(reason: str) -> None:
