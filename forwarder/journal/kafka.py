@@ -12,7 +12,7 @@ import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
 from forwarder.errors import JournalError
-from forwarder.journal import kafka_letters, kafka_topics
+from forwarder.journal import kafka_letters, kafka_outbox, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_provision import Provision, Settings
@@ -176,7 +176,7 @@ class KafkaJournal:
         self._cluster = shared.cluster
         self._letters = shared.letters
         self._notes = shared.notes
-        self._outbox_end = self._state_end = 0
+        self._outbox_end = self._outbox_last = self._state_end = self._n = 0
         batch_bytes = min(BATCH_BYTES, shared.letters.limit)
         self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
         stored = [(p.topic, p.number) for p in (self._outbox, self._state)]
@@ -197,18 +197,22 @@ class KafkaJournal:
         # O6: asked after the state was read, so that it cannot lie below what the state knows.
         outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
         self._outbox_end, self._state_end = outbox.end, state.end
+        self._outbox_last = kafka_outbox.number(commit, "outbox")
+        self._n = kafka_outbox.number(commit, "n")
         return Restored(
             commit=commit,
             state=records,
             state_start=state.start,
             state_end=state.end,
             outbox_start=outbox.start,
-            outbox_end=outbox.end,
+            outbox_end=await kafka_outbox.sound_end(self._reader, self._outbox, outbox, commit),
             first=source.start,
             input_start=source.start,
             input_end=source.end,
             number=self._partition.number,
-            outbox_used=commit is None and not taken and await self._used(outbox),
+            outbox_used=commit is None
+            and not taken
+            and await kafka_outbox.holds_any(self._reader, self._outbox, outbox),
             input_id=await self._cluster.topic_id(self._partition.topic),
         )
 
@@ -220,27 +224,20 @@ class KafkaJournal:
         ]
         state = [Outgoing(self._state.topic, self._state.number, value) for value in tick.state]
         first, second = len(outbox), len(outbox) + len(state)
+        before, self._n = self._n, kafka_outbox.number(Commit(0, tick.metadata), "n")
+        if self._n != before + 1:
+            # The commit that was fetched was not the newest: what it says of the outbox is old.
+            self._outbox_last = 0
 
         def settle(stored: Sequence[int]) -> Mapping[Partition, Commit]:
-            end = self._rises(self._outbox, self._outbox_end, stored[:first])
-            self._rises(self._state, self._state_end, stored[first:second])
-            return {self._partition: Commit(tick.offset, opening.ending(tick.metadata, end))}
+            self._outbox_end = _rises(self._outbox, self._outbox_end, stored[:first])
+            self._state_end = _rises(self._state, self._state_end, stored[first:second])
+            self._outbox_last = self._outbox_end if first else self._outbox_last
+            text = opening.ending(tick.metadata, self._outbox_last)
+            return {self._partition: Commit(tick.offset, text)}
 
         offsets = await self._writer.commit([*outbox, *state, *self._dead_letters(tick)], settle)
-        self._outbox_end = max([self._outbox_end, *(offset + 1 for offset in offsets[:first])])
-        self._state_end = max([self._state_end, *(offset + 1 for offset in offsets[first:second])])
         return Committed(offsets[:first], offsets[first:second])
-
-    @staticmethod
-    def _rises(where: Partition, end: int, stored: Sequence[int]) -> int:
-        """Return the new end of a log; raises JournalError if it fell: it is another log."""
-        if stored and min(stored) < end:
-            text = (
-                f"{where} stored a record at offset {min(stored)}, though it ended at {end}: "
-                "it was deleted and created again, or has lost records"
-            )
-            raise JournalError(text)
-        return max([end, *(offset + 1 for offset in stored)])
 
     async def read(
         self, lane: str, start: Address, end: int, max_bytes: int
@@ -279,14 +276,6 @@ class KafkaJournal:
         where = (self._state.topic, self._state.number)
         return await self._reader.hand_over(where, start, state.end, take)
 
-    async def _used(self, outbox: Bounds) -> bool:
-        """Tell whether batches were ever committed to the outbox; a failed tick leaves none."""
-        if outbox.end == outbox.start:
-            return outbox.start > 0
-        where = (self._outbox.topic, self._outbox.number)
-        records, _ = await self._reader.read(where, outbox.start, outbox.end, 1, None)
-        return bool(records)
-
     def _dead_letters(self, tick: Tick) -> list[Outgoing]:
         letters = self._letters
         number = self._partition.number % letters.partitions
@@ -297,6 +286,17 @@ class KafkaJournal:
                 for letter in tick.dead_letters
             )
         ]
+
+
+def _rises(where: Partition, end: int, stored: Sequence[int]) -> int:
+    """Return the new end of a log; raises JournalError if it fell: it is another log."""
+    if stored and min(stored) < end:
+        text = (
+            f"{where} stored a record at offset {min(stored)}, though it ended at {end}: "
+            "it was deleted and created again, or has lost records"
+        )
+        raise JournalError(text)
+    return max([end, *(offset + 1 for offset in stored)])
 
 
 def _ptr(commit: Commit) -> int | None:

@@ -112,6 +112,18 @@ def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the
     client._get_conn = connected  # noqa: SLF001
 
 
+def seal(client: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Let a client make no connection any more; those it has are closed by its own ``close``.
+
+    A producer's tasks outlive its ``stop``: what they connect to then, nobody would close.
+    """
+
+    async def none(*_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Return no connection: the client takes the broker for not ready."""
+
+    client._get_conn = none  # noqa: SLF001  # no public way in
+
+
 def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401
     usual: Callable[..., Awaitable[Any]] = connection.send
     _CONNECTIONS.add(connection)

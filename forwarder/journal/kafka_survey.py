@@ -11,6 +11,7 @@ from aiokafka.errors import for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ForwarderError
+from forwarder.journal import kafka_outbox
 from forwarder.journal.base import Restored
 from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
 from forwarder.journal.kafka_reader import Reader
@@ -124,7 +125,7 @@ class Survey:
             state_start=kept.start,
             state_end=kept.end,
             outbox_start=stored.start,
-            outbox_end=stored.end,
+            outbox_end=await kafka_outbox.sound_end(self._reader(outbox), outbox, stored, commit),
             first=source.start,
             input_start=source.start,
             input_end=source.end,

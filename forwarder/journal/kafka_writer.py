@@ -118,7 +118,12 @@ class Writer:
         """Give the producer up within seconds; raises nothing."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await kafka_client.close(producer.stop, producer.client.close)
+
+            async def end() -> None:
+                kafka_client.seal(producer.client)
+                await producer.client.close()
+
+            await kafka_client.close(producer.stop, end)
             _look_at_all(producer)
 
     @asynccontextmanager

@@ -32,6 +32,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     ``input_end`` those of the input partition. ``first`` is where collecting begins when there
     is neither commit nor state (``start`` resolved once). ``input_id``: the id Kafka gave the
     input topic, empty where there is none. ``number``: of the partition, for what is said.
+    ``outbox_end`` lies below the log's if the last batch the commit knows of is gone.
     ``outbox_used``: there are batches in the outbox; asked only without commit and state.
     """
 
@@ -76,7 +77,7 @@ class Opening(msgspec.Struct):
 class Mark(msgspec.Struct, frozen=True):
     """The metadata of a commit made by a tick, or by the start of an added partition.
 
-    ``outbox``: where the outbox ended at least, its own records included; 0 if it does not say.
+    ``outbox``: the offset after the last batch then in the outbox; 0 if it does not say.
     """
 
     n: int
@@ -90,16 +91,16 @@ def metadata(n: int, ptr: int) -> str:
 
 
 def ending(text: str, outbox_end: int) -> str:
-    """Return a tick's metadata that says as well where the outbox ends, this tick included.
+    """Return a tick's metadata that says as well where the last batch ends, this tick's included.
 
     The state cannot know that: it is sent together with the batches. Metadata that no tick
-    wrote stays as it is.
+    wrote stays as it is, and so does that of a partition that never had a batch (0).
     """
     try:
         content = json.loads(text)
     except ValueError:
         return text
-    if not isinstance(content, dict) or "ptr" not in content:
+    if not isinstance(content, dict) or "ptr" not in content or not outbox_end:
         return text
     return json.dumps({**content, "outbox": outbox_end}, separators=(",", ":"), ensure_ascii=False)
 

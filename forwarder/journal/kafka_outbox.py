@@ -1,0 +1,43 @@
+"""What an opening asks of the outbox besides its bounds: whether the batches known are there."""
+
+import json
+
+from forwarder.journal.base import Commit
+from forwarder.journal.kafka_cluster import Bounds
+from forwarder.journal.kafka_reader import Reader
+from forwarder.model import Partition
+
+
+async def holds_any(reader: Reader, outbox: Partition, bounds: Bounds) -> bool:
+    """Tell whether batches were ever committed; a failed tick leaves none. Raises JournalError."""
+    if bounds.end == bounds.start:
+        return bounds.start > 0
+    return bool(await _first(reader, outbox, bounds.start, bounds.end))
+
+
+async def sound_end(
+    reader: Reader, outbox: Partition, bounds: Bounds, commit: Commit | None
+) -> int:
+    """Return the end of the outbox, of what is left where the last batch known is gone.
+
+    A log that lost its last records grows again: a failed tick and every marker of a transaction
+    takes up an offset, so that its end alone does not show the loss. Raises JournalError.
+    """
+    last = number(commit, "outbox") - 1
+    if bounds.start <= last < bounds.end and not await _first(reader, outbox, last, last + 1):
+        return last
+    return bounds.end
+
+
+def number(commit: Commit | None, name: str) -> int:
+    """Return a number from a tick's metadata, 0 if it says none."""
+    try:
+        found = json.loads(commit.metadata)[name] if commit else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if isinstance(found, int) and found >= 0 else 0
+
+
+async def _first(reader: Reader, outbox: Partition, start: int, end: int) -> bool:
+    records, _ = await reader.read((outbox.topic, outbox.number), start, end, 1, None)
+    return bool(records)
