@@ -1,0 +1,76 @@
+"""When a transaction is given up, without a broker."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, ProducerFenced
+
+from forwarder import worker
+from forwarder.config.settings import InputTopic, Kafka
+from forwarder.errors import FencedError, JournalError
+from forwarder.journal import kafka_writer
+from forwarder.journal.kafka_writer import TICK_SECONDS, TRANSACTION_MS, Writer
+from forwarder.sources import kafka as source
+from tests.world import virtually
+
+
+class Producer:
+    """A producer that never answers, and whose sender ends as told."""
+
+    def __init__(self, fault: BaseException, seconds: float) -> None:
+        self._sender = SimpleNamespace(sender_task=asyncio.ensure_future(fail(fault, seconds)))
+        self._txn_manager = SimpleNamespace(_transaction_waiter=None)
+
+    async def begin_transaction(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def fail(fault: BaseException, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    raise fault
+
+
+def writer(fault: BaseException, seconds: float) -> Writer:
+    made = Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+    producer: Any = Producer(fault, seconds)
+    made._producer = producer  # noqa: SLF001  # the real one needs a broker
+    return made
+
+
+async def until_given_up(made: Writer) -> tuple[type[BaseException], float]:
+    """Return how a commit ended, and after how many seconds."""
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(JournalError) as caught:
+        await made.commit([], {})
+    return caught.type, asyncio.get_running_loop().time() - begun
+
+
+@virtually
+async def test_a_transaction_is_given_up_as_soon_as_the_clients_sender_has_ended() -> None:
+    made = writer(KafkaConnectionError("closed"), 3.0)
+    assert (JournalError, 3.0) == await until_given_up(made)
+    assert (JournalError, 0.0) == await until_given_up(made)
+
+
+@virtually
+async def test_a_sender_that_ended_of_a_fence_tells_of_another_owner() -> None:
+    assert (FencedError, 3.0) == await until_given_up(writer(ProducerFenced(), 3.0))
+
+
+@virtually
+async def test_a_transaction_is_given_up_in_time_though_the_sender_lives() -> None:
+    made = writer(KafkaConnectionError("closed"), 1e6)
+    assert (JournalError, TICK_SECONDS) == await until_given_up(made)
+    made._producer._sender.sender_task.cancel()  # noqa: SLF001
+
+
+def test_what_a_revoked_partition_may_take_fits_into_the_rebalance() -> None:
+    heartbeat = source.HEARTBEAT_MS / 1000
+    longest = heartbeat + worker.SETTLE + kafka_writer.TICK_SECONDS
+    assert longest + 10 < source.REBALANCE_MS / 1000 < source.REQUEST_MS / 1000
+
+
+def test_the_broker_ends_no_transaction_that_a_tick_may_still_commit() -> None:
+    assert TICK_SECONDS < TRANSACTION_MS / 1000
