@@ -66,8 +66,13 @@ class _Class:
     """Windows of one class by age; those that come out of their turn stand in a heap."""
 
     def __init__(self, rank: int) -> None:
-        self._rank = rank
-        self._row: Row[Window] = Row(self._alive)
+
+        # No method: a cycle would keep the windows of a partition that was given away.
+        def alive(window: Window) -> bool:
+            return not window.closed and window.rank == rank
+
+        self._alive = alive
+        self._row: Row[Window] = Row(alive)
         self._newest = -1
         self._heap: list[tuple[int, int, Window]] = []
         self._turn = count()
@@ -95,6 +100,3 @@ class _Class:
         self._heap = [entry for entry in self._heap if self._alive(entry[2])]
         heapq.heapify(self._heap)
         self._most = max(_FEW, 2 * len(self._heap))
-
-    def _alive(self, window: Window) -> bool:
-        return not window.closed and window.rank == self._rank

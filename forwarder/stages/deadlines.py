@@ -5,21 +5,23 @@ on when its bucket comes up; one whose deadline moved forward is put into the ea
 """
 
 import heapq
-from collections import deque
 
+from forwarder.stages.rows import CHUNK, Row
 from forwarder.stages.shapes import Window
 
 _SECOND = 1000
 
 
 class _Bucket:
-    """Windows of one second; none of them is due before ``earliest``."""
+    """Windows of one second; none of them is due before ``earliest``, ``gone`` closed before."""
 
-    __slots__ = ("earliest", "windows")
+    __slots__ = ("earliest", "gone", "second", "windows")
 
-    def __init__(self, earliest: int) -> None:
+    def __init__(self, second: int, earliest: int) -> None:
+        self.second = second
         self.earliest = earliest
-        self.windows: deque[Window] = deque()
+        self.gone = 0
+        self.windows: Row[Window] = Row(lambda one: not one.closed and one.slot == second)
 
 
 class Deadlines:
@@ -37,13 +39,21 @@ class Deadlines:
             return
         bucket = self._buckets.get(second)
         if bucket is None:
-            bucket = self._buckets[second] = _Bucket(window.deadline)
+            bucket = self._buckets[second] = _Bucket(second, window.deadline)
             heapq.heappush(self._seconds, second)
         elif window.deadline < bucket.earliest:
             bucket.earliest = window.deadline
         if window.slot != second:
-            window.slot = second
+            window.slot = bucket.second  # one number for all, not one each
             bucket.windows.append(window)
+
+    def forget(self, window: Window) -> None:
+        """Note that a window closed; what is left of it goes long before its deadline."""
+        bucket = self._buckets.get(window.slot)
+        if bucket is not None:
+            bucket.gone += 1
+            if bucket.gone % CHUNK == 0:
+                bucket.windows.sweep()
 
     def next(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late. None: no window."""
@@ -67,13 +77,12 @@ class Deadlines:
         second = self._seconds[0]
         windows = self._buckets[second].windows
         later: list[Window] = []
-        while windows:
+        while (window := windows.head()) is not None:
             if limit is not None and len(due) >= limit:
-                windows.extend(later)
+                for one in later:
+                    windows.append(one)
                 return
-            window = windows.popleft()
-            if window.closed or window.slot != second:
-                continue
+            windows.pop()
             if window.deadline <= now:
                 window.slot = -1
                 due.append(window)

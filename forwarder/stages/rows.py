@@ -28,8 +28,7 @@ class Row(Generic[T]):
         if len(last) >= CHUNK:
             last = []
             self._chunks.append(last)
-            self._sweep()
-            self._sweep()
+            self.sweep()
         last.append(entry)
 
     def head(self) -> T | None:
@@ -47,6 +46,18 @@ class Row(Generic[T]):
                     chunks[0] = []
                 return None
             del chunks[0]
+
+    def pop(self) -> T | None:
+        """Take out the first living entry; None: there is none."""
+        entry = self.head()
+        if entry is not None:
+            self._at += 1
+        return entry
+
+    def sweep(self) -> None:
+        """Clear two chunks of the dead; call it, too, whenever as many as a chunk holds died."""
+        self._sweep()
+        self._sweep()
 
     def __iter__(self) -> Iterator[T]:
         """Yield the entries, dead ones too, perhaps those that come meanwhile."""

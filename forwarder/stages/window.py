@@ -256,6 +256,7 @@ class Windows:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
+        self._deadlines.forget(window)
         tail = window.pieces
         size = sum([len(piece[4]) for piece in tail])
         self.waiting_bytes -= size
