@@ -106,12 +106,14 @@ class Terms(NamedTuple):
     """What else holds for one lane; nothing by default.
 
     ``explains`` judges the documents; ``due`` tells the earliest time in milliseconds at which a
-    batch may have been closed; ``droppable`` whether it need not be in the stream.
+    batch may have been closed, ``droppable`` whether it need not be in the stream; batches of
+    different ``kind`` may overtake each other.
     """
 
     explains: "Explains | None" = None
     due: Callable[[Batch], int] = lambda _: 0
     droppable: Callable[[Batch], bool] = lambda _: False
+    kind: Callable[[Batch], Hashable] = lambda _: None
 
 
 class Verdict(NamedTuple):
@@ -351,7 +353,7 @@ class _Judge:
             return
         if mark(event) != wanted.event:
             self._fault("altered", f"event {wanted.id}: {event}")
-        row = wanted.group if wanted.row is None else wanted.row
+        row = (wanted.group if wanted.row is None else wanted.row, self._terms.kind(batch))
         if rank < self._last_rank.get(row, -1):
             self._fault("order", f"event {wanted.id} in {batch.id} at {batch.address}")
         self._last_rank[row] = rank

@@ -153,6 +153,7 @@ class Disturbances:
         try:
             await asyncio.gather(*waits)
         finally:
+            self._hit("wake", [pod])
             pod.worker.signal(signal.SIGCONT)
         await self._again("wake", time.monotonic())
         return f"{pod.name} for {asleep:.1f} s"

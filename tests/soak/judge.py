@@ -133,7 +133,10 @@ def _terms(
         by_session = connection.settings.mode is BatchMode.SESSION
         due = _session_due if by_session else _age_due
         return Terms(explains, lambda batch: due(batch, clock, connection.batching) - SLACK_MS)
-    return Terms(droppable=lambda batch: _droppable(batch, lane))
+    # Where modes change, what was keyed by device and what by session wait for different times.
+    return Terms(
+        droppable=lambda b: _droppable(b, lane), kind=lambda b: b.why.startswith("session")
+    )
 
 
 def _droppable(batch: Batch, lane: Lane) -> bool:

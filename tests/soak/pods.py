@@ -169,11 +169,14 @@ def logged(fleet: Fleet) -> Counter[tuple[str, str]]:
 
 
 def _line(raw: bytes) -> tuple[str, str]:
+    if raw.startswith(b"note: "):
+        return "info", "a note on the configuration"
     try:
         line = json.loads(raw)
     except ValueError:
         return "error", f"(no JSON) {raw[:80]!r}"
     event = str(line.get("event"))
     if event == "library":
-        event = f"library {line.get('logger')}: {str(line.get('message'))[:60]}"
+        message = " ".join(str(line.get("message")).split())
+        event = f"library {line.get('logger')}: {message[:60]}"
     return str(line.get("level")), event

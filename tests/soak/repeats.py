@@ -11,6 +11,8 @@ LOST = "an answer was lost"
 UNEXPLAINED = "nothing known"
 IN_FLIGHT_MS = 500
 """How long after a worker's death what it has sent may still be stored."""
+AFTERWARDS = {"wake": 2_000}
+"""How long after a hit a worker may still put what it does not own any more, by kind."""
 REACH_MS = 60_000
 """How long after a hit a repeat is still put down to it."""
 
@@ -75,7 +77,8 @@ def _hit(hits: Sequence[Hit], before: tuple[int, str, str], put: Put) -> int:
     """Return which hit made a put be repeated: of its worker if possible; -1: none."""
     until = bisect_right(hits, put.at, key=lambda hit: hit.at)
     recent = [i for i in range(until) if hits[i].at >= before[0] - REACH_MS]
-    between = [i for i in recent if hits[i].at >= before[0] and before[1] in hits[i].workers]
+    mine = [i for i in recent if before[1] in hits[i].workers]
+    between = [i for i in mine if hits[i].at >= before[0] - AFTERWARDS.get(hits[i].kind, 0)]
     return between[0] if between else recent[-1] if recent else -1
 
 

@@ -82,7 +82,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
             late = await _arrived(plan, stage)
         finally:
             watching.cancel()
-            await asyncio.wait([watching])
+            await asyncio.gather(watching, return_exceptions=True)
         refused = await _refused(stage)
         exits = await _stop(stage)
         say("counting")

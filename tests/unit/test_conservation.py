@@ -202,6 +202,23 @@ def test_events_of_one_window_may_wait_in_rows_of_their_own() -> None:
     assert judged({"a1": "one", "a2": "one"}).lanes[0].order == 1
 
 
+def test_batches_of_another_kind_may_overtake_each_other() -> None:
+    def judged(*whys: str) -> Verdict:
+        wanted = [Wanted("a", name, mark(exact(event(name)))) for name in ("a1", "a2")]
+        made = [batch(0, "a2", key=b"a"), batch(1, "a1", key=b"a")]
+        return conservation.judge(
+            {"acme": wanted},
+            [one._replace(why=why) for one, why in zip(made, whys, strict=True)],
+            {"acme": [landed(one.payload) for one in made]},
+            ([], []),
+            identify=lambda event: str(event["data"]["source_message_id"]),
+            terms={"acme": Terms(kind=lambda one: one.why)},
+        )
+
+    assert judged("session_end", "age").faults == 0
+    assert judged("age", "age").lanes[0].order == 1
+
+
 def test_verdicts_on_several_partitions_add_up() -> None:
     lost = swap(2, batch(2, key=b"a"))
 

@@ -137,13 +137,19 @@ def put(at: int, worker: str, *ids: str, fate: str = "answered") -> Put:
     ("first", "again", "cause"),
     [
         (put(900, "a", "m", fate="lost"), put(950, "a", "m"), repeats.LOST),
-        (put(990, "a", "m"), put(5_000, "b", "m"), "kill"),
+        (put(990, "a", "m"), put(3_500, "b", "m"), "kill"),
         (put(990, "b", "m"), put(2_500, "b", "m"), "broker"),
+        (put(3_100, "b", "m"), put(5_000, "a", "m"), "wake"),
         (put(500, "a", "m"), put(600, "a", "m"), repeats.UNEXPLAINED),
     ],
 )
 def test_a_repeat_has_the_cause_that_came_between(first: Put, again: Put, cause: str) -> None:
-    hits = [Hit(1_000, "kill", ("a",)), Hit(2_000, "broker", ("a", "b"))]
+    hits = [
+        Hit(1_000, "kill", ("a",)),
+        Hit(2_000, "broker", ("a", "b")),
+        Hit(3_000, "wake", ("b",)),
+        Hit(4_000, "drain", ("b",)),
+    ]
 
     found = repeats.explain([first, again], hits, 1_000)
 
