@@ -1,5 +1,6 @@
 """``forwarder accept-loss``: go on without what is lost, by a new base and with consent."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -22,8 +23,23 @@ class Wish(msgspec.Struct, frozen=True):
     resend: Resend = Resend.KNOWN
 
 
-async def look(survey: Survey, wish: Wish, clock: Clock) -> tuple[Case, Plan]:
-    """Find what is lost; raises ForwarderError for what cannot be accepted."""
+LOOKS = 3
+PAUSE_SECONDS = 0.5
+"""A commit may be seen a moment before the records of its transaction are: while a worker runs,
+a loss counts once it was seen so often."""
+
+
+async def look(survey: Survey, wish: Wish, clock: Clock) -> Plan:
+    """Find what is lost while others may write; raises ForwarderError for what is no loss."""
+    for _ in range(LOOKS - 1):
+        _, plan = await _look(survey, wish, clock)
+        if not plan.losses:
+            return plan
+        await asyncio.sleep(PAUSE_SECONDS)
+    return (await _look(survey, wish, clock))[1]
+
+
+async def _look(survey: Survey, wish: Wish, clock: Clock) -> tuple[Case, Plan]:
     partition = wish.partition
     found = await survey.find(partition, whole=True)
     case = Case(survey.group_id, partition.topic, found, wish.rules, clock.wall_ms())
@@ -31,7 +47,7 @@ async def look(survey: Survey, wish: Wish, clock: Clock) -> tuple[Case, Plan]:
     try:
         return case, repair.examine(case, choice)
     except RefusedError as refusal:
-        text = f"{partition}: no loss that could be accepted: {refusal}"
+        text = f"{partition}: cannot be accepted: {refusal}"
         raise ForwarderError(text) from refusal
 
 
@@ -50,7 +66,7 @@ async def accept(survey: Survey, wish: Wish, clock: Clock, shown: list[Loss]) ->
     writer = survey.writer(wish.partition)
     try:
         await writer.start()
-        case, plan = await look(survey, wish, clock)
+        case, plan = await _look(survey, wish, clock)
         if not _covered(plan, shown):
             text = f"{wish.partition}: what is lost has changed meanwhile; look again"
             raise ForwarderError(text)
@@ -72,9 +88,8 @@ def _check(wish: Wish, case: Case, written: Written) -> None:
     try:
         repair.opens(case, written)
     except RefusedError as refusal:
-        if wish.connection is None:
-            text = f"{wish.partition} would not open even then: {refusal}"
-            raise ForwarderError(text) from refusal
+        text = f"{wish.partition} would not open even then: {refusal}"
+        raise ForwarderError(text) from refusal
 
 
 def document(wish: Wish, plan: Plan, written: Written | None) -> dict[str, Any]:

@@ -17,6 +17,11 @@ from forwarder.model import Partition
 AT_ONCE = 8
 """Partitions looked at concurrently."""
 
+LOOKS = 3
+PAUSE_SECONDS = 0.5
+"""A commit may be seen a moment before the records of its transaction are: while a worker runs,
+a partition counts as one that would not open once it looked so this often."""
+
 Document = dict[str, Any]
 
 
@@ -60,15 +65,27 @@ def _members(group: Group) -> list[Document]:
 async def _partition(
     survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
 ) -> Document:
+    """Look at one partition; what looks wrong is looked at again."""
+    for _ in range(LOOKS - 1):
+        document = await _look(survey, rules, now_ms, partition, deep=deep)
+        if document["opens"]:
+            return document
+        await asyncio.sleep(PAUSE_SECONDS)
+    return await _look(survey, rules, now_ms, partition, deep=deep)
+
+
+async def _look(
+    survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
+) -> Document:
     document: Document = {"topic": partition.topic, "number": partition.number}
     try:
         found = await survey.find(partition)
         judged = _judge(survey, rules, now_ms, partition, found)
-        state, start, refusal, held, _ = judged
         bounds = (found.outbox_start, found.outbox_end)
-        waiting = await backlogs(survey, partition, state.lanes, bounds, deep=deep)
+        waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
     except ForwarderError as error:
         return document | {"opens": False, "refusal": str(error), "connections": []}
+    state, start, refusal, held, _ = judged
     reads = start.state.read if start else state.read
     needs = [lane.need for lane in state.lanes.values()]
     commit = found.commit.offset if found.commit else None

@@ -77,8 +77,7 @@ def _wish(args: argparse.Namespace, loaded: Loaded) -> Wish:
 
 async def _look(survey: Survey, wish: Wish) -> Plan:
     await asking.chosen(survey, [wish.partition.topic], wish.partition.number)
-    _, plan = await accept.look(survey, wish, SystemClock())
-    return plan
+    return await accept.look(survey, wish, SystemClock())
 
 
 async def _accept(survey: Survey, wish: Wish, plan: Plan) -> Written:

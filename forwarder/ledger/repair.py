@@ -98,21 +98,23 @@ class Written(msgspec.Struct, frozen=True):
 def examine(case: Case, choice: Choice) -> Plan:
     """Find every loss and the state that goes on without what is lost.
 
-    Raises RefusedError for what no acceptance mends: a later release, another group's state.
+    Raises RefusedError for what no acceptance mends (a later release, another group's state), and
+    where one connection was named, but all of the partition is concerned.
     """
     found = case.found
     marked = opening.mark(found.commit.metadata) if found.commit else None
     saved = salvage.salvage(found.state, case.group, case.topic)
     plan = Plan([], saved.state or PartitionState())
-    if choice.connection is None:
-        _state(case, choice, marked, saved, plan)
-        if not plan.undecided:
-            _outbox(case, choice, marked, plan)
-            _input(case, choice, marked, plan)
-    if plan.undecided:
-        return plan
-    _records(case, choice, plan)
-    _batches(case, choice, plan)
+    _state(case, choice, marked, saved, plan)
+    if not plan.undecided:
+        _outbox(case, choice, marked, plan)
+        _input(case, choice, marked, plan)
+    if choice.connection is not None and plan.losses:
+        what = f"the partition as a whole lost something: {plan.losses[0].what}"
+        raise RefusedError(what, "accept that first, without --connection")
+    if not plan.undecided:
+        _records(case, choice, plan)
+        _batches(case, choice, plan)
     return plan
 
 

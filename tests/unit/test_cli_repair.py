@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from forwarder import testing
 from forwarder.audit import accept, rewind
 from forwarder.audit.accept import Wish
 from forwarder.audit.rewind import Move, Target
@@ -96,8 +97,8 @@ class TestAcceptLoss:
     wish = Wish(P0, RULES)
 
     def agreed(self, survey: Survey, wish: Wish | None = None) -> Plan:
-        _, plan = asyncio.run(accept.look(survey, wish or self.wish, SystemClock()))
-        return plan
+        looking = accept.look(survey, wish or self.wish, SystemClock())
+        return testing.run_virtually(looking)
 
     def accept(self, survey: Survey, plan: Plan) -> Any:  # noqa: ANN401
         return asyncio.run(accept.accept(survey, self.wish, SystemClock(), plan.losses))
@@ -134,10 +135,31 @@ class TestAcceptLoss:
             plan = self.agreed(survey, Wish(P0, RULES, begin=begin))
             assert ("", expected) == (plan.undecided, plan.state.read)
 
+    def test_one_connection_alone_is_not_let_go_on_where_all_of_the_partition_is_concerned(
+        self,
+    ) -> None:
+        survey = surveyed()
+        survey.kept[P0].input.end = 60
+        with pytest.raises(ForwarderError, match="first, without --connection"):
+            self.agreed(survey, Wish(P0, RULES, connection="acme"))
+
+    def test_what_looks_lost_for_a_moment_only_is_no_loss(self) -> None:
+        survey = surveyed()
+        kept = survey.kept[P0]
+        kept.commit = committed(80, 6)
+
+        async def main() -> Plan:
+            looking = asyncio.create_task(accept.look(survey, self.wish, SystemClock()))
+            await asyncio.sleep(0.3)
+            kept.commit = committed(80, 5)
+            return await looking
+
+        assert [] == testing.run_virtually(main()).losses
+
     def test_another_groups_state_is_no_loss(self) -> None:
         survey = surveyed()
         survey.group_id = "other"
-        with pytest.raises(ForwarderError, match="no loss that could be accepted"):
+        with pytest.raises(ForwarderError, match=r"cannot be accepted: .*another group_id"):
             self.agreed(survey)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from forwarder import testing
 from forwarder.audit import backlog
 from forwarder.audit.status import status
 from forwarder.ledger import state as states
@@ -17,7 +18,7 @@ NOW = 100_000
 
 
 def stand(survey: Survey, *, deep: bool = False) -> dict[str, Any]:
-    return asyncio.run(status(survey, RULES, NOW, (), deep=deep))
+    return testing.run_virtually(status(survey, RULES, NOW, (), deep=deep))
 
 
 def surveyed(records: int = 3) -> Survey:
@@ -92,7 +93,8 @@ def test_a_lane_is_known_new_or_unknown_and_its_error_is_told() -> None:
     kept.state.lanes["gone"] = lane_state((90, 0), 90, (6, 0))
     kept.state.lanes["gone"].seen = NOW
     kept.state.lanes["gone"].extra = {"trouble": {"reason": "AccessDenied: no", "since": NOW}}
-    document = asyncio.run(status(survey, {**RULES, "fresh": "device-1"}, NOW, (), deep=False))
+    rules = {**RULES, "fresh": "device-1"}
+    document = testing.run_virtually(status(survey, rules, NOW, (), deep=False))
     found = {one["connection"]: one for one in document["connections"]}
     lanes = {name: one["lane"] for name, one in found.items()}
     assert {"acme": "known", "fresh": "new", "gone": "unknown"} == lanes
@@ -121,3 +123,18 @@ def test_a_cursor_below_the_outbox_is_counted_from_the_start_of_the_outbox() -> 
     del kept.outbox[0], kept.outbox[2]
     [one] = stand(survey)["connections"]
     assert (2, True) == (one["batches_behind"], one["exact"])
+
+
+def test_a_commit_seen_before_its_records_does_not_make_a_partition_look_broken() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    kept.commit = committed(80, 6)
+
+    async def main() -> dict[str, Any]:
+        looking = asyncio.create_task(status(survey, RULES, NOW, (), deep=False))
+        await asyncio.sleep(0.3)
+        kept.commit = committed(80, 5)
+        return await looking
+
+    [one] = testing.run_virtually(main())["partitions"]
+    assert one["opens"]
