@@ -1,0 +1,116 @@
+"""What the commands make of their arguments, before any Kafka is asked."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from forwarder import cli
+from forwarder.cli import replay
+from forwarder.config import loader
+from forwarder.connection import FileTarget, KinesisTarget
+from forwarder.errors import ConfigurationError
+
+SECRET = "the-key-that-no-output-shows"
+KEYS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": SECRET}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write a configuration whose Kafka is nowhere, with one connection to Kinesis."""
+    (tmp_path / "connections").mkdir()
+    sink = {"type": "kinesis", "stream_name": "theirs", "region": "us-east-1"}
+    content = {"name": "acme", "sink": sink, "credentials": KEYS}
+    (tmp_path / "connections" / "acme.yaml").write_text(yaml.safe_dump(content))
+    kafka = {"bootstrap_servers": ["127.0.0.1:1"], "topics": ["raw-events"]}
+    path = tmp_path / "forwarder.yaml"
+    path.write_text(yaml.safe_dump({"kafka": kafka}))
+    return path
+
+
+def target(config: Path, connection: str, sink: str | None) -> KinesisTarget | FileTarget:
+    args = argparse.Namespace(connection=connection, to_sink=sink)
+    return replay._target(args, loader.load(config)).sink  # noqa: SLF001  # where to, and nothing else
+
+
+def test_a_replay_goes_to_the_connections_own_sink_unless_another_is_named(
+    config: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    sink = {"type": "kinesis", "stream_name": "ours", "region": "eu-west-1"}
+    other.write_text(yaml.safe_dump({"name": "other", "sink": sink}))
+    found = [target(config, "acme", one) for one in (None, str(other), "file:/again")]
+    assert [KinesisTarget("theirs", "us-east-1"), KinesisTarget("ours", "eu-west-1")] == found[:2]
+    assert FileTarget("/again") == found[2]
+
+
+def test_what_is_not_configured_any_more_needs_a_sink(config: Path) -> None:
+    with pytest.raises(ConfigurationError, match="give --to-sink, or one of acme"):
+        target(config, "gone", None)
+    assert isinstance(target(config, "gone", "file:/again"), FileTarget)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("500", 500.0), ("2.5/s", 2.5), ("0", 0.0)])
+def test_a_rate_is_a_number_of_batches_a_second(text: str, expected: float) -> None:
+    assert expected == replay.rate(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--config"),
+        ("outbox", "show", "--connection", "acme"),
+        ("outbox",),
+        ("replay", "--connection", "acme", "--from", "0:0"),
+        ("replay", "--connection", "a", "--from", "0:0", "--to", "0:1", "--rate", "-1"),
+        ("replay", "--connection", "a", "--from", "0:0", "--to", "0:1", "--rate", "nan"),
+        ("reset",),
+        ("accept-loss", "--topic", "raw-events"),
+        ("accept-loss", "--topic", "t", "--partition", "x"),
+        ("accept-loss", "--topic", "t", "--partition", "0", "--resend", "some"),
+    ],
+)
+def test_arguments_that_are_missing_or_wrong_end_with_2(
+    words: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert 2 == ended.value.code
+    assert "usage: forwarder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("reset", "--to", "yesterday"), "--to: must be earliest, latest"),
+        (("reset", "--to", "2026-01-31T12:00:00"), "has no zone"),
+        (("replay", "--connection", "acme", "--from", "soon", "--to", "0:1"), "--from: must be"),
+        (("replay", "--connection", "gone", "--from", "0:0", "--to", "0:1"), "not configured"),
+        (
+            ("accept-loss", "--topic", "raw-events", "--partition", "0", "--from", "soon"),
+            "--from: must be earliest",
+        ),
+        (
+            ("accept-loss", "--topic", "raw-events", "--partition", "0", "--connection", "gone"),
+            "--connection: gone is not configured; give one of acme",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_ends_with_2_and_says_what_can(
+    words: Sequence[str], complaint: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == cli.main([*words, "--config", str(config)])
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert "" == said.out
+    assert SECRET not in said.err
+
+
+def test_a_configuration_that_is_wrong_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == cli.main(["status", "--config", str(tmp_path / "missing.yaml")])
+    assert "missing.yaml" in capsys.readouterr().err
