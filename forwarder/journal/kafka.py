@@ -252,8 +252,8 @@ class KafkaJournal:
         refused = await self._cluster.cut(self._state, below)
         if refused is not None:
             self._notes.once(
-                f"state topic {self._state.topic} keeps its history and grows, for records cannot "
-                f"be deleted from it ({refused}): grant Delete on it to this principal"
+                f"the state keeps its history and grows, for Kafka refuses to cut it ({refused}): "
+                f"grant Delete on topic {self._state.topic} to the worker's principal"
             )
 
     async def prove(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
@@ -103,8 +104,13 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         assert f"DENIED   group {world.group}: Read" in str(refused.value)
         assert f"DENIED   transactional-id {world.group}/" in str(refused.value)
         assert f"DENIED   topic {world.topic}: DescribeConfigs" in str(refused.value)
-        needs = kafka_topics.needs(settings, {world.topic: 1})
-        await secured.grant(kafka_topics.rights(settings, needs, set()))
+        rights = kafka_topics.rights(
+            settings, kafka_topics.needs(settings, {world.topic: 1}), set()
+        )
+        if not create:
+            await secured.grant([replace(r, text=r.text.replace(", Delete", "")) for r in rights])
+            await the_state_keeps_its_history(journals, world)
+        await secured.grant(rights)
         await journals.prepare(frozenset())
         assert "DENIED" not in await journals.describe()
         await a_day_of_work(journals, settings, world)
@@ -119,6 +125,23 @@ async def a_wrong_password_gets_nowhere(secured: Secured) -> None:
     await journals.close()
 
 
+async def the_state_keeps_its_history(journals: KafkaJournals, world: World) -> None:
+    """Without the right to delete nothing is cut; that is said once, and all else goes on."""
+    await journals.prepare(frozenset())
+    journal = journals.journal(Partition(world.topic, 0))
+    await journal.open()
+    committed = await journal.commit(Tick([], [], [b"base"], 0, '{"v":1,"n":0,"ptr":0}'))
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(2):
+            await journal.cut(committed.state[0] + 1)
+    [note] = logged
+    assert note["event"] == "kafka.note"
+    assert f"grant Delete on topic {world.state}" in note["note"]
+    assert (await journals.cluster.bounds([Partition(world.state, 0)])).popitem()[1].start == 0
+    await journal.commit(Tick([], [], [b"delta"], 0, '{"v":1,"n":0,"ptr":0}'))
+    await journal.close()
+
+
 async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world: World) -> None:
     partition = Partition(world.topic, 0)
     journal = journals.journal(partition)
@@ -129,6 +152,9 @@ async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world:
     end = committed.outbox[0] + 1
     assert await journal.read("acme", (0, 0), end, 100) == ([(0, b"batches")], (end, 0))
     await journal.prove()
+    with structlog.testing.capture_logs() as logged:
+        await journal.cut(committed.state[0])
+    assert logged == []
     await journal.close()
     await world.produce([b"input"])
     member = Member(world, "worker")

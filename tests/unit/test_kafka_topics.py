@@ -101,3 +101,31 @@ def test_an_unknown_limit_is_taken_for_kafkas_default(
     settings: dict[str, str] | str | None, expected: int
 ) -> None:
     assert expected == topics.limit(settings)
+
+
+@pytest.mark.parametrize(
+    ("counts", "found", "what", "remedy"),
+    [
+        ({}, {}, "topic t does not exist", "create it: 3 partitions, max.message.bytes=100"),
+        ({"t": 2}, {}, "topic t: it has 2 partitions, needs 3", "give it 3 partitions"),
+        ({"t": 3}, {"retention.ms": "5"}, "topic t: retention.ms is 5", "kafka-configs"),
+        ({"t": 3}, "TopicAuthorizationFailedError", "DescribeConfigs is refused", "grant"),
+    ],
+)
+def test_what_a_partition_waits_for_is_said_with_what_to_do(
+    counts: dict[str, int], found: dict[str, str] | str, what: str, remedy: str
+) -> None:
+    fault = topics.fault(NEED, 3, counts, {"t": found}, "letters")
+    assert fault is not None
+    assert what in fault[0]
+    assert remedy in fault[1]
+
+
+def test_a_partition_waits_only_for_what_it_needs_itself() -> None:
+    assert topics.fault(NEED, 2, {"t": 2}, {"t": {}}, "letters") is None
+
+
+def test_the_needs_of_one_input_name_no_other() -> None:
+    found = topics.needs(configuration("a", "b"), {"a": 4, "b": 7}, {"b"})
+    expected = ["b", "g.outbox.b", "g.state.b", "forwarder-dead-letters"]
+    assert expected == [need.topic for need in found]
