@@ -169,7 +169,7 @@ def test_help_names_every_command(capsys: Capture) -> None:
     assert 0 == raised.value.code
     text = capsys.readouterr().out
     for name, (_, about) in cli.COMMANDS.items():
-        assert re.search(rf"^ +{name} +{about.split()[0]}", text, re.MULTILINE)
+        assert re.search(rf"^ +{name}\s+{about.split()[0]}", text, re.MULTILINE)
 
 
 def test_the_version_is_printed(capsys: Capture) -> None:

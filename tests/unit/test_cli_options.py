@@ -12,6 +12,8 @@ from forwarder.cli import replay
 from forwarder.config import loader
 from forwarder.connection import FileTarget, KinesisTarget
 from forwarder.errors import ConfigurationError
+from forwarder.journal import kafka_client
+from forwarder.ops import logs
 
 SECRET = "the-key-that-no-output-shows"
 KEYS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": SECRET}
@@ -28,6 +30,13 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "forwarder.yaml"
     path.write_text(yaml.safe_dump({"kafka": kafka}))
     return path
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the log of the test run as it is: both are for a process of its own."""
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setattr(kafka_client, "quiet", lambda: None)
 
 
 def target(config: Path, connection: str, sink: str | None) -> KinesisTarget | FileTarget:
