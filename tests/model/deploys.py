@@ -67,7 +67,16 @@ class Writer(Protocol):
 def deploy(a: int, b: int, now_ms: int) -> Deploy:
     """Return the deploy that two numbers stand for."""
     since = now_ms - 2_000 * (b // 12 % 4) if b // 6 % 2 else None
-    return Deploy(a % 4, a // 4 % 2 == 1, a // 8 % 2 == 1, BETA[b % 6], since)
+    beta = BETA[b % 6]
+    retired = {"absent": ("beta",), "renamed": ("beta",)}.get(beta, ("gamma",))
+    return Deploy(
+        mode=a % 4,
+        narrow=a // 4 % 2 == 1,
+        hasty=a // 8 % 2 == 1,
+        beta=beta,
+        deliver_from_ms=since,
+        retired=retired if b // 48 % 4 == 3 else (),
+    )
 
 
 EVERYTHING = Deploy(everything=True)

@@ -8,9 +8,12 @@ from unittest import mock
 
 import structlog
 
-from forwarder.ledger import cursor
-from forwarder.stages import transform
-from tests.model.world import Action, Setting, World, play
+from forwarder import partition, restoring
+from forwarder.ledger import cursor, draft, index, outbox
+from forwarder.ledger import state as states
+from forwarder.stages import transform, window
+from tests.model import slowly
+from tests.model.world import Action, Setting, play
 
 WEIGHTS = {
     "flow": 22.0,
@@ -18,16 +21,16 @@ WEIGHTS = {
     "odd": 1.5,
     "sleep": 6.0,
     "kill": 3.0,
-    "deploy": 2.0,
-    "rebalance": 3.0,
+    "deploy": 2.5,
+    "rebalance": 4.0,
     "hear": 2.0,
-    "freeze": 1.5,
+    "freeze": 2.0,
     "trouble": 6.0,
     "away": 0.7,
     "mood": 3.0,
     "stale": 0.7,
     "markers": 1.2,
-    "limits": 1.2,
+    "limits": 2.0,
 }
 _STRIP = transform._strip  # noqa: SLF001  # what poison events break
 
@@ -45,6 +48,8 @@ def history(seed: int) -> tuple[Setting, list[Action]]:
         in_order=int(rnd.random() < 0.15),
         deploy=rnd.choice((0, 0, rnd.randrange(4096))),
         down_at_end=rnd.randrange(16),
+        pause=rnd.choice((0.0, 0.003, 0.03, 0.2)),
+        window_memory=rnd.choice((1 << 30, 1 << 30, 12_000)),
     )
     weights = [w * rnd.choice((0.2, 1, 1, 3)) for w in WEIGHTS.values()]
     names = rnd.choices(list(WEIGHTS), weights, k=rnd.randrange(10, 50))
@@ -62,15 +67,13 @@ def quietly() -> Iterator[None]:
     gc.collect()
     gc.disable()  # worlds are full of cycles, and a few of them at a time are no burden
     try:
-        with mock.patch.object(cursor, "WINDOW", 6), mock.patch.object(transform, "_strip", _strip):
+        with slowly.applied() as stack:
+            for owner, name, small in BOUNDS:
+                stack.enter_context(mock.patch.object(owner, name, small))
             yield
     finally:
         gc.enable()
         structlog.configure(**before)
-
-
-def _drop(*_: object) -> str:
-    raise structlog.DropEvent
 
 
 def _strip(content: dict[str, object]) -> None:
@@ -79,14 +82,30 @@ def _strip(content: dict[str, object]) -> None:
     _STRIP(content)  # type: ignore[arg-type]  # as the original has it
 
 
-def fails(setting: Setting, actions: Sequence[Action]) -> str | None:
-    """Return what a history breaks."""
-    return play(setting, actions)[0]
+BOUNDS = (
+    (cursor, "WINDOW", 6),
+    (index, "CHUNK", 3),
+    (states, "PART_BYTES", 700),
+    (outbox, "RECORD_BYTES", 600),
+    (draft, "SLICE_BYTES", 300),
+    (restoring, "SLICE_BYTES", 300),
+    (restoring, "ENTRIES", 2),
+    (partition, "SLICE", 2),
+    (window, "LONG_TAIL", 300),
+    (window, "SHORT_TAIL", 150),
+    (window, "LOOKS", 2),
+    (transform, "_strip", _strip),
+)
+"""Small bounds, so that small histories pass them, and a way for events to be poisoned."""
 
 
-def kind(fault: str | None) -> str | None:
-    """Return which property a fault is about."""
-    return None if fault is None else fault.split(":", maxsplit=1)[0]
+def _drop(*_: object) -> str:
+    raise structlog.DropEvent
+
+
+def kind(fault: str | None) -> str:
+    """Return which property a fault is about; nothing if it is about none."""
+    return (fault or "").split(":", maxsplit=1)[0]
 
 
 def shrink(
@@ -98,7 +117,7 @@ def shrink(
     def breaks(s: Setting, shorter: Sequence[Action]) -> bool:
         nonlocal left
         left -= 1
-        return left > 0 and kind(fails(s, shorter)) == wanted
+        return left > 0 and kind(play(s, shorter)[0]) == wanted
 
     found = _fewer(setting, list(actions), breaks)
     for simpler in (
@@ -107,6 +126,8 @@ def shrink(
         setting._replace(partitions=1),
         setting._replace(deploy=0),
         setting._replace(in_order=0),
+        setting._replace(pause=0.0),
+        setting._replace(window_memory=1 << 30),
     ):
         if simpler != setting and breaks(simpler, found):
             setting = simpler
@@ -145,4 +166,4 @@ def text(setting: Setting, actions: Sequence[Action]) -> str:
     return "\n".join([f"play({setting!r}, [", *lines, "])"])
 
 
-__all__ = ["World", "fails", "history", "kind", "quietly", "shrink", "text"]
+__all__ = ["history", "kind", "play", "quietly", "shrink", "text"]

@@ -26,6 +26,7 @@ class Loop(asyncio.AbstractEventLoop):
     def __init__(self, now: Callable[[], float], fault: Callable[[str], None]) -> None:
         """Read the time from ``now``; tell ``fault`` what nobody caught."""
         self.late = 0.0
+        self._reached = 0.0  # sums of floats must not leave a timer a moment before its time
         self.ready: deque[asyncio.Handle] = deque()
         self._now = now
         self._fault = fault
@@ -34,7 +35,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """Return seconds of virtual time, without those of suspensions."""
-        return self._now() - self.late
+        return max(self._now() - self.late, self._reached)
 
     def is_running(self) -> bool:
         return True
@@ -106,7 +107,8 @@ class Loop(asyncio.AbstractEventLoop):
         timers, ready = self._timers, self.ready
         now = self.time() + 1e-9
         while timers and timers[0][0] <= now:
-            timer = heapq.heappop(timers)[2]
+            when, _, timer = heapq.heappop(timers)
+            self._reached = max(self._reached, when)
             if not timer.cancelled():
                 ready.append(timer)
         if not ready:

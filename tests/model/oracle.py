@@ -5,7 +5,7 @@ their documented form alone.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,12 @@ from tests.model.reader import Reading, buried, read
 
 LEASE = 10.0
 """Seconds a worker cut off may go on putting (D3)."""
+
+LANE_TTL_MS = 45_000
+"""How long a lane that no process knows is kept (L1)."""
+
+SKEW_MS = 1_000
+"""More than any process's wall clock is wrong."""
 
 _NUMBERS = re.compile(rb'"event_id":(\d+)')
 
@@ -41,8 +47,11 @@ class Committed(msgspec.Struct):
 class Oracle:
     """Judges commits, puts and landings of one history; raises Fault."""
 
-    def __init__(self, stored: Sequence[Stored], seen: dict[str, int]) -> None:
+    def __init__(
+        self, stored: Sequence[Stored], seen: dict[str, int], wall_ms: Callable[[], int]
+    ) -> None:
         """Watch these partitions; ``seen`` counts what happened."""
+        self._wall_ms = wall_ms
         self.stored = stored
         self.seen = seen
         self.events: list[Event] = []
@@ -99,7 +108,8 @@ class Oracle:
         self, number: int, old: tuple[int, int, int, int, Any], offset: int, *, base: bool
     ) -> None:
         new = self.readings[number]
-        _require(new.n == old[1] + 1, f"I10: tick {new.n} follows {old[1]}")
+        follows = new.n > old[1] if base else new.n == old[1] + 1
+        _require(follows, f"I10: tick {new.n} follows {old[1]}")
         _require(old[0] <= new.read, "I10: read fell")
         _require(new.read <= len(self.stored[number].input), "I10: read beyond the input")
         _require(self.watermarks[number] <= offset <= new.read, f"I10: W is {offset}")
@@ -125,8 +135,9 @@ class Oracle:
                     same = buried(before) == buried(lane)
                     _require(same, f"I12: unknown lane {name} is not what it was")
                     self._see("unknown_carried")
-            rules = self.rules[(number, name)]
-            rules += [rule for rule in lane.get("keying", ()) if rule not in rules]
+            if keying := lane.get("keying"):
+                rules = self.rules[(number, name)]
+                rules[:] = [rule for rule in rules if rule[1] < keying[0][1]] + keying
             _require(len(lane["acked"]) <= cursor.WINDOW + 1, "I13: too many acknowledged")
             if lane["held"] and base:
                 self._see("held")
@@ -143,16 +154,13 @@ class Oracle:
     def _dropped(self, number: int, name: str, lane: dict[str, Any], writer: Writer) -> None:
         """Judge that a base leaves a lane out (L1)."""
         retired = name in writer.deploy.retired
-        allowed = retired or (name not in writer.deploy.lanes and self.expired(lane["seen"]))
+        age = self._wall_ms() + SKEW_MS - lane["seen"]
+        allowed = name not in writer.deploy.lanes and (retired or age >= LANE_TTL_MS)
         _require(allowed, f"I12: lane {name} is gone from the state")
         self._see("lane_retired" if retired else "lane_expired")
         del self.eras[(number, name)]
         for committed in self.pending.pop((number, name), {}).values():
             committed.dropped = True
-
-    def expired(self, seen_ms: int) -> bool:  # noqa: ARG002  # for whoever knows the time
-        """Tell whether an unknown lane may be given up."""
-        return False
 
     def _note_rest(self, number: int, writer: Writer) -> None:
         """Note what an inactive connection passes over (D5)."""

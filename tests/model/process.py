@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from forwarder.ledger.lanes import Rules
 from forwarder.model import CloseReason, Collected, Partition
 from forwarder.surroundings import Pacing, Surroundings
 from forwarder.worker import Life, Worker
@@ -12,7 +13,7 @@ from tests.model.group import Group, Source
 from tests.model.journal import Journals
 from tests.model.kafka import GROUP, Broker
 from tests.model.loop import Fault, Loop
-from tests.model.oracle import LEASE, Committed, Oracle
+from tests.model.oracle import LANE_TTL_MS, LEASE, Committed, Oracle
 from tests.model.sink import Destinations, Sink
 
 START_MS = 1_700_000_000_000
@@ -126,6 +127,8 @@ class Process:
                 "pacing": Pacing(tick=1.0, base_interval=limits.base_interval),
                 "queue_bytes": lambda: limits.queue_bytes,
                 "closed_bytes": lambda: limits.closed_bytes,
+                "rules": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
+                "window_memory": limits.window_memory,
                 "owned": lambda: len(self.worker.partitions),
             }
         )

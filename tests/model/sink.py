@@ -46,6 +46,9 @@ class Putter(Client, Protocol):
 
     lose_flying: bool
 
+    def fault(self, text: str) -> None:
+        """Tell the world that something is broken."""
+
     def may_put(self, one: Committed) -> None:
         """Judge whether this process may begin a put of this batch now."""
 
@@ -69,10 +72,11 @@ class Sink:
         if not self._putter.alive:
             raise asyncio.CancelledError
         oracle = self._destinations.oracle
-        ones = [oracle.put(self._lane, batch) for batch in batches]
-        for one in ones:
-            self._judge(one, ones)
-            self._putter.may_put(one)
+        try:
+            ones = self._judged(batches)
+        except Fault as fault:
+            self._putter.fault(str(fault))  # the lane would take it for a fault of the sink
+            raise
         self._flying += ones
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         mood = self._destinations.mood(self._lane)
@@ -83,6 +87,13 @@ class Sink:
             return await future
         finally:
             self._flying = [one for one in self._flying if one not in ones]
+
+    def _judged(self, batches: Sequence[Batch]) -> list[Committed]:
+        ones = [self._destinations.oracle.put(self._lane, batch) for batch in batches]
+        for one in ones:
+            self._judge(one, ones)
+            self._putter.may_put(one)
+        return ones
 
     def _judge(self, one: Committed, beside: Sequence[Committed]) -> None:
         """Judge what else is in flight of the same line (I7, I13)."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from forwarder.surroundings import Phase
 from forwarder.testing import Message
 from tests.model import input as feed
+from tests.model import slowly
 from tests.model.deploys import EVERYTHING, LANES, Deploy, deploy
 from tests.model.group import Group
 from tests.model.input import Event
@@ -59,6 +60,8 @@ class Setting(NamedTuple):
     in_order: int
     deploy: int
     down_at_end: int
+    pause: float
+    window_memory: int
 
 
 class World(Timekeeper):
@@ -74,12 +77,14 @@ class World(Timekeeper):
         self.setting = setting
         self.broker = Broker(setting.partitions, self.after)
         self.seen = self.broker.seen
-        self.oracle = Oracle(self.broker.stored, self.seen)
+        self.oracle = Oracle(self.broker.stored, self.seen, self.wall_ms)
         self.destinations = Destinations(self.oracle)
         self.destinations.in_order = frozenset({"solo", "acme"} if setting.in_order else ())
         self.group = Group(self.broker, self.after)
         self.limits = Limits()
         self.limits.base_interval = setting.base_interval
+        self.limits.window_memory = setting.window_memory
+        slowly.PAUSE.seconds = setting.pause
         self.processes: list[Process] = []
         self.dead: list[Process] = []
         for number in range(setting.workers):
@@ -232,7 +237,7 @@ class World(Timekeeper):
 
     def do_rebalance(self, a: int, b: int, c: int) -> None:
         """Share the partitions out anew; perhaps behind the back of a member."""
-        if b % 3 == 0 and len(self.group.members) > 1:
+        if b % 2 == 0 and len(self.group.members) > 1:
             self.group.forget(self.group.members[c % len(self.group.members)])
             self.seen["forgotten"] = self.seen.get("forgotten", 0) + 1
         self.group.rebalance(a)
@@ -282,7 +287,6 @@ class World(Timekeeper):
         """Change how much may be kept in memory, and how much a poll brings."""
         self.limits.queue_bytes = (20_000, 300, 1_000, 3_000)[a % 4]
         self.limits.closed_bytes = (1 << 20, 1 << 20, 2_000)[b % 3]
-        self.limits.window_memory = (1 << 30, 1 << 30, 6_000)[b // 3 % 3]
         self.group.poll_size = (3, 1, 10)[c % 3]
 
     def _one(self, a: int) -> list[Process]:

@@ -1,0 +1,341 @@
+"""Faults put into the real code on purpose: each has to be found, or the model proves nothing.
+
+A patch names what it replaces; where that is gone, applying it fails loudly.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from forwarder import partition
+from forwarder.keeper import Keeper
+from forwarder.ledger import opening, watermark
+from forwarder.ledger import state as states
+from forwarder.ledger.cursor import Queue
+from forwarder.model import LOWEST
+from forwarder.partition import OwnedPartition
+from forwarder.pipeline import Pipeline
+from forwarder.stages import gate, shapes
+from forwarder.stages.window import Windows
+
+Function = Callable[..., Any]
+Patch = tuple[object, str, Callable[[Any], Any]]
+"""Owner, name, and what makes the faulty one of the right one."""
+
+
+class Mutation(msgspec.Struct, frozen=True):
+    """A fault: the step of the protocol it breaks, what is wrong, and how to put it in."""
+
+    name: str
+    step: str
+    wrong: str
+    patches: tuple[Patch, ...]
+
+
+def applied(mutation: Mutation) -> ExitStack:
+    """Put the fault in; leaving the stack takes it out."""
+    stack = ExitStack()
+    for owner, name, make in mutation.patches:
+        if name not in vars(owner):
+            text = f"{mutation.name}: {owner} has no {name} any more; say anew what is to be broken"
+            raise LookupError(text)
+        stack.enter_context(mock.patch.object(owner, name, make(vars(owner)[name])))
+    return stack
+
+
+# ------------------------------------------------------------------ opening
+
+
+def _opened(change: Callable[[opening.Opening], None]) -> Callable[[Function], Function]:
+    """Return what changes the result of an opening."""
+
+    def make(right: Function) -> Function:
+        def begin(*args: Any, **more: Any) -> opening.Opening:  # noqa: ANN401  # whatever it takes
+            start: opening.Opening = right(*args, **more)
+            change(start)
+            return start
+
+        return begin
+
+    return make
+
+
+def _forget_unknown(start: opening.Opening) -> None:
+    for name in start.unknown:
+        del start.state.lanes[name]
+
+
+def _seek_read(start: opening.Opening) -> None:
+    start.seek = start.state.read
+
+
+def _one_read(start: opening.Opening) -> None:
+    for name in start.state.lanes.keys() - set(start.unknown):
+        start.state.lanes[name].read = start.state.read
+
+
+def _forget_acks(start: opening.Opening) -> None:
+    for lane in start.state.lanes.values():
+        lane.acked = frozenset()
+
+
+def _forget_base_held(start: opening.Opening) -> None:
+    start.state.base_held = set()
+
+
+# ------------------------------------------------------------------ collecting
+
+
+def _whole_offsets(right: Function) -> Function:
+    def settled_to(gated: Any, name: bytes) -> tuple[int, int]:  # noqa: ANN401
+        found: tuple[int, int] = right(gated, name)
+        return found if found == LOWEST else (found[0], 1 << 30)
+
+    return settled_to
+
+
+def _closed_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda gated, name: gated.closed.get(name, LOWEST)
+
+
+def _held_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda gated, name: gated.held_to.get(name, LOWEST)
+
+
+def _reject_again(right: Function) -> Function:
+    def reject(self: Any, *args: Any) -> None:  # noqa: ANN401
+        self._read = 0
+        right(self, *args)
+
+    return reject
+
+
+def _saved_is_safe(right: Function) -> Function:  # noqa: ARG001
+    def first_unsaved(self: Windows) -> Any:  # noqa: ANN401
+        waiting = [w for w in self.open.values() if w.saved is None and w.unsaved is not None]
+        return min((w.unsaved for w in waiting if w.unsaved is not None), default=None)
+
+    return first_unsaved
+
+
+# ------------------------------------------------------------------ ticks
+
+
+def _partial(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        rest = self._batches[len(self._batches) // 2 :] if len(self._batches) > 1 else []
+        self._batches = self._batches[: len(self._batches) - len(rest)]
+        result = right(self, *args, **more)
+        self._batches = rest + self._batches
+        return result
+
+    return snapshot
+
+
+def _believe(right: Function) -> Function:
+    """Take an unknown outcome for a failure that changed nothing, and go on."""
+
+    def failed(self: Any, error: Exception) -> None:  # noqa: ANN401
+        if type(error).__name__ == "FencedError":
+            right(self, error)
+            return
+        self._journal._spoiled = False  # noqa: SLF001  # as a client that tries on
+        self._batches = [*getattr(self, "kept", ()), *self._batches]
+
+    return failed
+
+
+def _keep(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        self.kept = list(self._batches)
+        return right(self, *args, **more)
+
+    return snapshot
+
+
+def _any_tick_proves(right: Function) -> Function:
+    def known(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        self._proved = self._assignment
+        return right(self, *args, **more)
+
+    return known
+
+
+# ------------------------------------------------------------------ delivering
+
+
+def _after_the_sends(right: Function) -> Function:
+    return lambda self, end: right(self, (end[0] + 2, 0))
+
+
+def _in_flight_is_done(right: Function) -> Function:
+    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+        at, acked = right(self, end)
+        return at, acked | self.in_flight
+
+    return snapshot
+
+
+def _highest(right: Function) -> Function:
+    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+        at, acked = right(self, end)
+        if not acked:
+            return at, acked
+        last = max(acked)
+        return (last[0], last[1] + 1), frozenset()
+
+    return snapshot
+
+
+def _evict_for_good(right: Function) -> Function:
+    def evict(self: Queue, keep_bytes: int) -> None:
+        before = self.rb
+        right(self, keep_bytes)
+        self.rb = before
+
+    return evict
+
+
+def _join_a_gap(right: Function) -> Function:
+    def join(self: Queue, batches: Any) -> None:  # noqa: ANN401
+        if self.rb is None:
+            right(self, batches)
+            return
+        for address, batch in batches:
+            self._add(address, batch)
+
+    return join
+
+
+def _end_of_log(right: Function) -> Function:
+    async def read(self: Any, lane: str, start: Any, max_bytes: int) -> Any:  # noqa: ANN401
+        records, upto = await right(self, lane, start, max_bytes)
+        return records, (upto if records else self.committed_end())
+
+    return read
+
+
+def _own_line(right: Function) -> Function:  # noqa: ARG001
+    return lambda self, batch: b"" if self.in_order else batch.id.encode()
+
+
+def _overtake(right: Function) -> Function:
+    """Put a batch that failed behind the others of its device."""
+
+    def defer(self: Queue, address: Any, until: float) -> None:  # noqa: ANN401
+        batch = self._batches.get(address)
+        right(self, address, until)
+        line = self._by_key.get(self._line(batch)) if batch is not None else None
+        if line is not None and len(line) > 1 and line[0] == address:
+            line.rotate(-1)
+            self._ready.append(line[0])
+
+    return defer
+
+
+def _nothing(right: Function) -> Function:  # noqa: ARG001
+    return lambda *_args, **_more: None
+
+
+def _true(right: Function) -> Function:  # noqa: ARG001
+    return lambda *_args, **_more: True
+
+
+def _at_once(right: Function) -> Function:  # noqa: ARG001
+    async def confirmed(self: Any) -> None:  # noqa: ANN401, ARG001
+        return
+
+    return confirmed
+
+
+def _keep_proof(right: Function) -> Function:
+    def assigned_again(self: Any) -> None:  # noqa: ANN401
+        right(self)
+        self._proved = self._assignment
+        for one in self.deliveries.values():
+            one.release()
+
+    return assigned_again
+
+
+class _Short:
+    """A digest that takes one of two values."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def digest(self) -> bytes:
+        """Return as many bytes as the real one."""
+        return bytes([sum(self._content) % 2]) * 16
+
+
+def _colliding(right: Function) -> Function:  # noqa: ARG001
+    return lambda content, **_more: _Short(content)
+
+
+# fmt: off
+MUTATIONS = (
+    Mutation("offsets", "O8", "closed windows are remembered by offsets, not positions",
+             ((gate, "settled_to", _whole_offsets),)),
+    Mutation("held_again", "O8", "a replay does not drop what a held window holds",
+             ((gate, "settled_to", _closed_only),)),
+    Mutation("closed_again", "O8", "a replay does not drop what a batch holds",
+             ((gate, "settled_to", _held_only),)),
+    Mutation("letters_again", "O8", "a replay makes the decoder's dead letters again",
+             ((Pipeline, "_reject", _reject_again),)),
+    Mutation("keying", "L2", "replayed events are keyed by today's rule",
+             ((gate, "rule_at", lambda _right: lambda _gate, _position, today: today),)),
+    Mutation("digest", "K3", "digests of keys collide",
+             ((shapes, "blake2b", _colliding), (states, "blake2b", _colliding))),
+    Mutation("unknown_lost", "O5", "unknown lanes are not carried",
+             ((opening, "decide", _opened(_forget_unknown)),)),
+    Mutation("seek_read", "O7", "collecting goes on where reading ended, not at the lowest need",
+             ((opening, "decide", _opened(_seek_read)),)),
+    Mutation("one_read", "O8", "one read for all lanes",
+             ((opening, "decide", _opened(_one_read)),)),
+    Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
+             ((opening, "decide", _opened(_forget_acks)),)),
+    Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
+             ((Windows, "first_unsaved", _saved_is_safe),)),
+    Mutation("read_falls", "K1", "read falls during a replay",
+             ((watermark, "read", lambda _right: lambda _stored, position: position),)),
+    Mutation("need_falls", "K1", "need falls during a replay",
+             ((watermark, "need", lambda right: lambda _stored, position, first:
+               right((0, 0), position, first)),)),
+    Mutation("partial", "K1", "part of the closed batches waits for the next tick",
+             ((OwnedPartition, "_snapshot", _partial),)),
+    Mutation("unknown_is_failure", "K5", "an unknown outcome is taken for a failure",
+             ((OwnedPartition, "journal_failed", _believe), (OwnedPartition, "_snapshot", _keep))),
+    Mutation("any_tick_proves", "R3", "a tick begun before the assignment counts as the probe",
+             ((OwnedPartition, "_commit_known", _any_tick_proves),)),
+    Mutation("no_probe", "R3", "memory kept over a rebalance is used at once",
+             ((OwnedPartition, "assigned_again", _keep_proof),)),
+    Mutation("no_lease", "D3", "puts go on however old the last committed tick is",
+             ((partition, "LEASE", lambda _right: 1e9),)),
+    Mutation("open_at_once", "R4", "a fenced worker opens again without asking",
+             ((Keeper, "_until_confirmed", _at_once),)),
+    Mutation("cursor_late", "D4", "the cursor is computed after the tick's own sends",
+             ((Queue, "snapshot", _after_the_sends),)),
+    Mutation("ack_early", "D4", "what is in flight counts as acknowledged",
+             ((Queue, "snapshot", _in_flight_is_done),)),
+    Mutation("cursor_highest", "D4", "the cursor lies behind the highest acknowledged address",
+             ((Queue, "snapshot", _highest),)),
+    Mutation("evicted_lost", "D1", "what was cut from the queue is not read back",
+             ((Queue, "evict", _evict_for_good),)),
+    Mutation("join_a_gap", "D1", "fresh batches join a queue that has a gap",
+             ((Queue, "join", _join_a_gap),)),
+    Mutation("end_of_log", "D2", "the last stable offset is taken for the end",
+             ((OwnedPartition, "read_outbox", _end_of_log),)),
+    Mutation("two_in_flight", "D3", "several puts of one device are in flight",
+             ((Queue, "_line", _own_line),)),
+    Mutation("overtake", "D3", "a batch that failed lets later ones of its device go first",
+             ((Queue, "defer", _overtake),)),
+    Mutation("refused_lost", "D4", "a refused batch is acknowledged without a dead letter",
+             ((OwnedPartition, "refused", _nothing),)),
+    Mutation("no_hold", "K5", "puts ask nobody",
+             ((OwnedPartition, "may_put", _true),)),
+)
+# fmt: on
