@@ -112,6 +112,7 @@ class Bases:
 
     def _drafted(self, task: asyncio.Task[None]) -> None:
         self._drafting = None
+        self._stir()  # the time of the next base counts again
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("base.failed", partition=self._name, exc_info=error)
             self._fail(JournalError(f"{self._name}: no base can be drafted: {error}"))

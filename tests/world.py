@@ -17,6 +17,7 @@ from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
+from forwarder.ledger.lanes import Rules
 from forwarder.ledger.state import PartitionState
 from forwarder.model import Address, Batch, CloseReason, Collected, Partition, Position
 from forwarder.partition import OwnedPartition
@@ -207,7 +208,12 @@ class Oracle:
         if old.base_offset not in {None, new.base_offset}:
             for name in self.known & new.lanes.keys():
                 assert (old.base_read, 0) <= new.lanes[name].need, "I11: a base saved too little"
+        assert not self.known & (old.lanes.keys() - new.lanes.keys()), (
+            "L1: a known lane was dropped"
+        )
         for name, lane in old.lanes.items():
+            if name not in new.lanes:
+                continue
             assert lane.need <= new.lanes[name].need, "I10: need"
             assert lane.read <= new.lanes[name].read, "I10: read of a lane"
             assert lane.cursor <= new.lanes[name].cursor, "a cursor fell"
@@ -342,6 +348,8 @@ class World:
         self.in_order: set[str] = set()
         self.base_interval = 2.5
         self.closed_bytes = 1 << 20
+        self.rules = Rules()
+        self.drafting = asyncio.Lock()
 
     def around(self, connections: Iterable[Connection]) -> Surroundings:
         """Return the surroundings of one opening."""
@@ -358,6 +366,8 @@ class World:
             queue_bytes=lambda: 2_000,
             closed_bytes=lambda: self.closed_bytes,
             owned=lambda: 1,
+            rules=self.rules,
+            drafting=self.drafting,
         )
 
     def judge_put(self, batch: Batch, *, owner: bool) -> None:
