@@ -35,6 +35,7 @@ async def test_what_is_no_upload_becomes_a_dead_letter_and_the_rest_goes_on(scen
         told = {key: value.decode() for key, value in letter.headers.items()}
         error = told.pop("error")
         assert {
+            "v": "1",
             "reason": broken[letter.value or b""],
             "topic": scene.topic,
             "partition": str(at[letter.value].partition),
