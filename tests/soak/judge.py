@@ -31,7 +31,10 @@ NAMED = re.compile(rb'"session_(?:uuid|id)":(?!null)')
 
 
 class Case(NamedTuple):
-    """What is judged: where it is stored, and what was meant."""
+    """What is judged: where it is stored, and what was meant.
+
+    ``reasons`` are those of broken records, by value; ``letters`` the dead letters found.
+    """
 
     bootstrap: str
     topic: str
@@ -39,6 +42,8 @@ class Case(NamedTuple):
     streams: str
     books: Path
     history: History
+    reasons: Mapping[bytes, str]
+    letters: Sequence[Letter]
 
 
 class Found(NamedTuple):
@@ -64,7 +69,7 @@ def _partition(case: Case, partition: int) -> Found:
     waiting = history.waits(times, LONGEST * 1000 + 2000)
     lanes, contexts = _expected(case, partition, outbox, waiting)
     for one in sent:
-        record = _Sent(one.topic, one.partition, one.offset, one.timestamp, one.value)
+        record = _sent(one)
         for seen in expectation.uploads(record):
             for lane in lanes.values():
                 lane.take(record, seen)
@@ -74,7 +79,10 @@ def _partition(case: Case, partition: int) -> Found:
         {name: lane.wanted for name, lane in lanes.items()},
         outbox,
         _landed(case, ids),
-        ([], []),
+        (
+            expectation.letters(map(_sent, sent), case.reasons),
+            [letter for letter in case.letters if letter.partition == partition],
+        ),
         identify=expectation.identify,
         terms={
             name: _terms(name, case.history.lanes[name], clock, contexts)
@@ -93,6 +101,10 @@ class _Sent(NamedTuple):
     offset: int
     timestamp_ms: int
     value: bytes | None
+
+
+def _sent(one: Stored) -> _Sent:
+    return _Sent(one.topic, one.partition, one.offset, one.timestamp, one.value)
 
 
 async def _read(case: Case, partition: int) -> tuple[list[Stored], list[Stored]]:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from tests import conservation, expectation
+from tests import conservation
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Missing, group_sections, until
-from tests.conservation import Letter, Verdict
 from tests.services.kafka import Broker
 from tests.soak import judge, load, pods, repeats
 from tests.soak.disturb import Disturbances
@@ -228,10 +227,11 @@ async def _judged(plan: Plan, stage: Stage, made: Load, begun: float, wrong: lis
         stage.group,
         stage.books,
         done.history,
+        made.reasons,
+        list(judge.letters(await stage.cluster.read(f"{stage.group}-dead-letters"))),
     )
     found = await asyncio.to_thread(judge.partitions, case, plan.partitions)
     verdict = conservation.together([one.verdict for one in found])
-    verdict = await _with_letters(verdict, stage, made)
     told = await asyncio.to_thread(repeats.explain, puts(stage.books), done.hits, TICK_MS)
     return Result(
         verdict,
@@ -245,18 +245,6 @@ async def _judged(plan: Plan, stage: Stage, made: Load, begun: float, wrong: lis
         stage.producer.again,
         time.monotonic() - begun,
     )
-
-
-async def _with_letters(verdict: Verdict, stage: Stage, made: Load) -> Verdict:
-    sent = await stage.cluster.read(stage.topic)
-    expected = [
-        Letter(made.reasons[one.value], one.topic, one.partition, one.offset, "", one.value)
-        for one in sent
-        if one.value is not None and one.value in made.reasons
-    ]
-    found = list(judge.letters(await stage.cluster.read(f"{stage.group}-dead-letters")))
-    own = conservation.judge({}, [], {}, (expected, found), identify=expectation.identify, terms={})
-    return conservation.together([verdict, own])
 
 
 def _input(stage: Stage, found: list[judge.Found]) -> list[str]:
