@@ -72,7 +72,7 @@ TICKS = _counter(
     "ticks",
     "result",
     "Journal transactions, by result. Growth of anything but committed: see the log for "
-    "partition.failed; FencedError alone is a partition that moved to another worker.",
+    "partition.reopens; FencedError alone is a partition that moved to another worker.",
 )
 TICK_SECONDS = _histogram(
     "tick_seconds",

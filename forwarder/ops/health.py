@@ -28,7 +28,8 @@ NOT_JOINED = "the group is not joined yet: if this lasts, Kafka does not answer,
 
 REMEDIES = {
     "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
-    "refused": "do what the reason says; the other partitions go on meanwhile",
+    "refused": "do what the reason says; it is opened again about once a minute, and the other "
+    "partitions go on meanwhile",
     "backing_off": "nothing: it is tried again by itself",
     "paused": "mend what the reason names; it is tried again by itself every 5 to 60 s",
     "inactive": "set status: active in the connection's file to deliver again",

@@ -52,6 +52,8 @@ class Report:
                 self.metrics.reopened(self._causes.get(partition, "other"))
             self._opened.add(partition)
             self._causes.pop(partition, None)
+        elif phase == REFUSED:
+            self._failing.pop(partition, None)  # an operator's time is no recovery's
         self.health.partition_phase(partition, phase, reason)
         self._count_states()
 
@@ -87,9 +89,7 @@ class Report:
     def failed(self, partition: Partition, reason: str) -> None:
         """Report that a partition failed, or could not be opened."""
         self.metrics.partition_failed(reason)
-        if reason == REFUSED:
-            self._failing.pop(str(partition), None)  # an operator's time is no recovery's
-        else:
+        if reason != REFUSED:
             self._failing.setdefault(str(partition), self._clock.steady())
 
     def rebalanced(self) -> None:

@@ -185,6 +185,7 @@ def test_a_partition_that_is_refused_or_goes_away_has_no_time_to_recover(end: st
         report.failed(P0, "running")
         if end == "refused":
             report.failed(P0, "refused")
+            report.partition_phase(str(P0), "refused", "it contradicts itself")
         else:
             report.joined({})
             report.joined({P0: "opening"})
