@@ -8,7 +8,7 @@ from tests.services.kafka import MissingToolError, require_tools, skip_or_fail
 from tests.soak.disturb import FIRST
 from tests.soak.run import Plan, soak
 
-PLAN = Plan(seconds=60.0, rate=120.0, devices=300, partitions=4, pause=1.0, seed=7)
+PLAN = Plan(seconds=60.0, rate=120.0, devices=300, partitions=4, pause=0.5, seed=7)
 
 
 @pytest.mark.service

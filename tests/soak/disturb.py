@@ -146,7 +146,7 @@ class Disturbances:
         pod = self._dice.choice(self.fleet.running)
         self._hit("freeze", [pod])
         pod.worker.signal(signal.SIGSTOP)
-        asleep = SESSION_TIMEOUT + self._dice.uniform(2.0, 12.0)
+        asleep = SESSION_TIMEOUT + self._dice.uniform(1.5, 9.0)
         waits: list[Coroutine[Any, Any, None]] = [asyncio.sleep(asleep)]
         if len(self.fleet.running) > 1:
             waits.append(self._again("freeze", time.monotonic(), ready=False))
@@ -169,7 +169,7 @@ class Disturbances:
         before = len(self.fleet.running)
         for count in (1, 3, 1, before):
             await self._scale_to(count)
-            await asyncio.sleep(self._dice.uniform(1.0, 5.0))
+            await asyncio.sleep(self._dice.uniform(0.5, 3.0))
         return f"{before} -> 1 -> 3 -> 1 -> {before}"
 
     async def _scale_to(self, count: int) -> None:
