@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from forwarder.config.settings import Configuration
+from forwarder.config.settings import Configuration, state_topic
 from forwarder.errors import RefusedError, StartupError
 from forwarder.journal import kafka_topics
 from forwarder.journal.kafka_cluster import Cluster
@@ -56,7 +56,10 @@ class Provision:
         refused: Mapping[str, str] = {}
         if _inputs_exist(wanted, counts):
             refused, counts = await self._provide(wanted, counts)
-        found = await self._cluster.settings(need.topic for need in wanted)
+        # Of the state's settings alone: what others changed in a topic that runs stops nothing
+        # but a start, unless it would lose what cannot be had again.
+        group = self._settings.kafka.group_id
+        found = await self._cluster.settings(state_topic(group, topic) for topic in topics)
         for partition in sorted(partitions):
             for need in kafka_topics.needs(self._settings, counts, {partition.topic}):
                 self._check(need, partition, counts, found, refused.get(need.topic, ""))
