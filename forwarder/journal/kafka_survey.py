@@ -130,7 +130,9 @@ class Survey:
             input_start=source.start,
             input_end=source.end,
             number=partition.number,
-            outbox_used=commit is None and not records and await self._used(outbox, stored),
+            outbox_used=commit is None
+            and not records
+            and await kafka_outbox.holds_any(self._reader(outbox), outbox, stored),
             input_id=await self._cluster.topic_id(partition.topic),
         )
 
@@ -202,14 +204,6 @@ class Survey:
         reader = self._reader(where)
         records, _ = await reader.read((where.topic, where.number), start, end, _EVERYTHING, None)
         return records
-
-    async def _used(self, outbox: Partition, bounds: Bounds) -> bool:
-        """Tell whether batches were ever committed to an outbox."""
-        if bounds.end == bounds.start:
-            return bounds.start > 0
-        where = (outbox.topic, outbox.number)
-        reader = self._reader(outbox)
-        return bool((await reader.read(where, bounds.start, bounds.end, 1, None))[0])
 
     def _reader(self, partition: Partition) -> Reader:
         if partition not in self._readers:

@@ -148,7 +148,7 @@ def decide(
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
     needs = {name: state.lanes[name].need[0] for name in rules}
     if marked and marked.n == state.n:
-        _pass_over(found, marked.outbox, state)
+        pass_over(found, marked.outbox, state)
     unfed = _unfed(found, topic, needs)
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
@@ -261,7 +261,7 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
         state.unwritten.add(name)
 
 
-def _pass_over(found: Restored, end: int, state: PartitionState) -> None:
+def pass_over(found: Restored, end: int, state: PartitionState) -> None:
     """Let lanes that delivered everything up to the outbox's ``end`` begin where it begins now.
 
     The marker behind the last batch takes up an offset: without this, a lane of a partition

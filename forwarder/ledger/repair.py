@@ -106,6 +106,8 @@ def examine(case: Case, choice: Choice) -> Plan:
     saved = salvage.salvage(found.state, case.group, case.topic)
     plan = Plan([], saved.state or PartitionState())
     _state(case, choice, marked, saved, plan)
+    if marked and marked.n == saved.n and not plan.losses:
+        opening.pass_over(found, marked.outbox, plan.state)
     if not plan.undecided:
         _outbox(case, choice, marked, plan)
         _input(case, choice, marked, plan)

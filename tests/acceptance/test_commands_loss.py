@@ -71,34 +71,50 @@ def outbox(scene: Scene) -> str:
     return f"{scene.name}.outbox.{scene.topic}"
 
 
-async def test_records_and_batches_that_were_deleted_too_early_are_given_up(scene: Scene) -> None:
+async def test_a_connection_whose_batches_expired_goes_on_beside_a_running_worker(
+    scene: Scene,
+) -> None:
     worker = await at_rest(scene)
+    await cut(scene, outbox(scene))
+    unblock(scene)
+    worker.start()
+    await worker.until(lambda: worker.logged("lane.stopped", connection="blocked"), "it stops")
+
+    assert {"batches"} == await accepted(scene, "--connection", "blocked")
+
+    assert worker.running
+    await feed(scene, LATER)
+    await worker.until(
+        lambda: sorted(scene.numbers("blocked")) == list(LATER), "what came later arrives"
+    )
+    await worker.until(
+        lambda: sorted(scene.numbers()) == [*FIRST, *LATER], "the other one missed nothing"
+    )
+
+
+async def test_records_that_were_deleted_too_early_are_given_up(scene: Scene) -> None:
+    worker = await at_rest(scene)
+    unblock(scene)
     await feed(scene, MISSED)
     await cut(scene, scene.topic)
-    await cut(scene, outbox(scene))
     refused = {one["refusal"] for one in (await status(scene))["partitions"]} - {None}
     assert refused
     for reason in refused:
         assert "deleted before they were collected" in reason
-
     number = busy(await status(scene))
     where = ("--topic", scene.topic, "--partition", str(number))
-    lost = (await ran(scene, "accept-loss", *where, "--dry-run")).out
-
-    assert "given up: events of" in lost
+    assert "given up: events of" in (await ran(scene, "accept-loss", *where, "--dry-run")).out
     await accept(scene, number, code=2)
-    assert {"records", "batches"} == await accepted(scene)
-    unblock(scene)
+
+    assert {"records"} == await accepted(scene)
+
     worker.start()
     await feed(scene, LATER)
+    everything = [*FIRST, *LATER]
     await worker.until(
-        lambda: set(scene.numbers()) == {*FIRST, *LATER} and set(scene.numbers("blocked")),
+        lambda: sorted(scene.numbers()) == sorted(scene.numbers("blocked")) == everything,
         "what came later arrives",
     )
-    await worker.until(
-        lambda: sorted(scene.numbers("blocked")) == list(LATER), "nothing else was left for it"
-    )
-    assert len(scene.numbers()) == len(FIRST) + len(LATER)
 
 
 def busy(document: dict[str, list[dict[str, int]]]) -> int:

@@ -109,6 +109,15 @@ class TestExpiredBatches:
         assert {"shade": "blue"} == lanes["gone"].extra
         assert (2, 0) == lanes["gone"].cursor
 
+    def test_a_lane_that_delivered_all_there_was_lost_nothing(self) -> None:
+        known = Commit(12, opening.ending(opening.metadata(5, BASE_AT), 6))
+        state = stored()
+        state.n, state.obend = 5, 6
+        quiet = found(commit=known, state=[(30, base(state))], outbox_start=8)
+        plan = examine(quiet)
+        assert [("beta",)] == [loss.connections for loss in plan.losses]
+        assert (8, 0) == opened(quiet, plan).state.lanes["acme"].cursor
+
     def test_one_connection_alone_can_be_let_go_on(self) -> None:
         both = found(outbox_start=8)
         plan = examine(both, Choice(connection="acme"))
