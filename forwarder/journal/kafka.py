@@ -11,7 +11,6 @@ from typing import NamedTuple
 import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
-from forwarder.errors import JournalError
 from forwarder.journal import kafka_letters, kafka_outbox, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
@@ -230,8 +229,9 @@ class KafkaJournal:
             self._outbox_last = 0
 
         def settle(stored: Sequence[int]) -> Mapping[Partition, Commit]:
-            self._outbox_end = _rises(self._outbox, self._outbox_end, stored[:first])
-            self._state_end = _rises(self._state, self._state_end, stored[first:second])
+            risen = kafka_outbox.risen
+            self._outbox_end = risen(self._outbox, self._outbox_end, stored[:first])
+            self._state_end = risen(self._state, self._state_end, stored[first:second])
             self._outbox_last = self._outbox_end if first else self._outbox_last
             text = opening.ending(tick.metadata, self._outbox_last)
             return {self._partition: Commit(tick.offset, text)}
@@ -286,17 +286,6 @@ class KafkaJournal:
                 for letter in tick.dead_letters
             )
         ]
-
-
-def _rises(where: Partition, end: int, stored: Sequence[int]) -> int:
-    """Return the new end of a log; raises JournalError if it fell: it is another log."""
-    if stored and min(stored) < end:
-        text = (
-            f"{where} stored a record at offset {min(stored)}, though it ended at {end}: "
-            "it was deleted and created again, or has lost records"
-        )
-        raise JournalError(text)
-    return max([end, *(offset + 1 for offset in stored)])
 
 
 def _ptr(commit: Commit) -> int | None:

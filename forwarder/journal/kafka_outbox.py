@@ -1,7 +1,9 @@
 """What an opening asks of the outbox besides its bounds: whether the batches known are there."""
 
 import json
+from collections.abc import Sequence
 
+from forwarder.errors import JournalError
 from forwarder.journal.base import Commit
 from forwarder.journal.kafka_cluster import Bounds
 from forwarder.journal.kafka_reader import Reader
@@ -36,6 +38,17 @@ def number(commit: Commit | None, name: str) -> int:
     except (ValueError, KeyError, TypeError):
         return 0
     return found if isinstance(found, int) and found >= 0 else 0
+
+
+def risen(log: Partition, end: int, stored: Sequence[int]) -> int:
+    """Return a log's end after records were stored; raises JournalError if that fell."""
+    if stored and min(stored) < end:
+        text = (
+            f"{log} stored a record at offset {min(stored)}, though it ended at {end}: "
+            "it was deleted and created again, or has lost records"
+        )
+        raise JournalError(text)
+    return max([end, *(offset + 1 for offset in stored)])
 
 
 async def _first(reader: Reader, outbox: Partition, start: int, end: int) -> bool:

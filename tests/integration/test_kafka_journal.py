@@ -7,13 +7,14 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
 from forwarder.config.settings import Configuration, Start
 from forwarder.errors import FencedError, JournalError, StartupError
 from forwarder.journal import kafka_client, kafka_writer
-from forwarder.journal.base import Commit, Entry, Restored, Tick
+from forwarder.journal.base import Commit, Entry, Journal, Restored, Tick
 from forwarder.journal.kafka import FIRST_START, KafkaJournals
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.model import DeadLetter, Partition, Reason
@@ -345,6 +346,34 @@ async def test_an_expired_stretch_of_the_outbox_is_an_error(world: World, made: 
     end = committed.outbox[0] + 1
     assert await journal.read("acme", (0, 0), end, 1000) == ([(0, b"batches")], (end, 0))
     await journal.close()
+
+
+async def test_a_commit_says_where_the_last_batch_is_as_long_as_that_is_known(
+    world: World, cluster: Cluster, made: Made
+) -> None:
+    journals, partition = made(world.settings()), Partition(world.topic, 0)
+    await journals.prepare(NOBODY)
+
+    async def said(journal: Journal, tick: Tick) -> object:
+        await journal.commit(tick)
+        commit = (await cluster.committed(world.group, [partition]))[partition]
+        assert commit is not None
+        return json.loads(commit.metadata).get("outbox")
+
+    def empty(n: int) -> Tick:
+        return msgspec.structs.replace(a_tick(n), outbox=[])
+
+    first = journals.journal(partition)
+    await first.open()
+    assert [None, 1, 1] == [await said(first, t) for t in (empty(1), a_tick(2), empty(3))]
+    await first.close()
+    second = journals.journal(partition)
+    await second.open()
+    assert 1 == await said(second, empty(4))
+    # A tick was missed: the commit that was read must have been an old one.
+    assert None is await said(second, empty(6))
+    assert 3 == await said(second, a_tick(7))
+    await second.close()
 
 
 async def test_a_tick_that_is_given_up_half_way_ends_the_journal(world: World, made: Made) -> None:
