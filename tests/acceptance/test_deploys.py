@@ -142,12 +142,6 @@ async def test_what_changes_under_a_name_applies_to_what_still_waits(group: Grou
     await group.arrives(range(8, group.fed), "stuck")
     assert not {*kept, *left_out} & set(scene.numbers("stuck")), "the backlog is dropped"
 
-    scene.to_file(settings={"send_screen_views": True, **SINGLY})
-    await group.roll((1, 0))
-    await group.feed(4, "screen_view")
-    await group.arrives([*kept, *range(8, group.fed)])
-    assert not set(left_out) & set(scene.numbers()), "what was left out stays out"
-
 
 def open_windows(group: Group, name: str) -> float:
     gauge = f'forwarder_open_windows{{connection="{name}"}}'
