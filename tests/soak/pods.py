@@ -72,15 +72,25 @@ class Fleet:
     """All pods, and the releases they may run."""
 
     def __init__(
-        self, folder: Path, sections: dict[str, Any], variables: Mapping[str, str], previous: str
+        self,
+        folder: Path,
+        sections: dict[str, Any],
+        variables: Mapping[str, str],
+        *,
+        previous: str = "",
+        stable: int = 0,
     ) -> None:
-        """Prepare; ``previous`` is the folder of an older version, empty for none."""
+        """Prepare; ``previous`` is the folder of an older version, empty for none.
+
+        The first ``stable`` pods are static members of the group.
+        """
         self.folder = folder
         self.pods: dict[str, Pod] = {}
         self.memory: list[tuple[float, str, int]] = []
         self._sections = sections
         self._variables = variables
         self._previous = previous
+        self._stable = {f"pod-{number}" for number in range(stable)}
 
     @property
     def running(self) -> list[Pod]:
@@ -103,6 +113,8 @@ class Fleet:
         pod.release = release
         sections = dict(self._sections)
         sections["server"] = {"host": "127.0.0.1", "port": pod.worker.port}
+        if name in self._stable:
+            sections["kafka"] = {**sections["kafka"], "group_instance_id": name}
         sections["connections"] = str(self._place(release))
         sections["journal"] = {**sections["journal"], "retired": list(release.retired)}
         (pod.worker.folder / "worker.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))

@@ -40,7 +40,11 @@ SETTLED = ("forwarder_open_windows", "forwarder_outbox_lag_batches")
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the soak is; ``seconds`` is how long the load flows, ``rate`` in events/s."""
+    """How large the soak is; ``seconds`` is how long the load flows, ``rate`` in events/s.
+
+    ``previous`` is the folder of an older version that some pods run; the first ``stable`` pods
+    are static members of the group.
+    """
 
     seconds: float = 600.0
     rate: float = 300.0
@@ -49,6 +53,7 @@ class Plan:
     pause: float = 8.0
     seed: int = 1
     previous: str = ""
+    stable: int = 0
 
 
 @dataclass
@@ -100,7 +105,13 @@ async def _stage(plan: Plan, folder: Path, say: Callable[[str], None]) -> AsyncI
                 # The broker's own clock tells since when workers could see a record.
                 kinds = {"message.timestamp.type": "LogAppendTime"}
                 await cluster.create(topic, plan.partitions, **kinds)
-                fleet = Fleet(folder, _sections(broker, group, topic), _aws(url), plan.previous)
+                fleet = Fleet(
+                    folder,
+                    _sections(broker, group, topic),
+                    _aws(url),
+                    previous=plan.previous,
+                    stable=plan.stable,
+                )
                 names = group, topic, plan.partitions
                 disturbances = Disturbances(
                     fleet,
