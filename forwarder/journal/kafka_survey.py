@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
-from forwarder.errors import ForwarderError
+from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.journal import kafka_outbox
 from forwarder.journal.base import Restored
 from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
@@ -88,7 +88,8 @@ class Survey:
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         """Return the partitions of the named input topics, of all of them if none is named.
 
-        Raises ForwarderError for a topic that is not configured or not there.
+        Raises ConfigurationError for a topic that is not configured, ForwarderError for one that
+        is not there.
         """
         configured = [topic.name for topic in self.settings.kafka.topics]
         counts = await self._cluster.partition_counts()
@@ -96,7 +97,7 @@ class Survey:
         for name in names:
             if name not in configured:
                 text = f"topic {name} is not configured; the topics are {', '.join(configured)}"
-                raise ForwarderError(text)
+                raise ConfigurationError([text])
             if name not in counts:
                 text = f"topic {name} does not exist, or Describe on it is refused; create it"
                 raise ForwarderError(text)

@@ -163,5 +163,5 @@ async def test_commands_say_in_plain_words_what_cannot_be_done(scene: Scene) -> 
     never = await status(scene)
     assert [False, False] == [one["opens"] for one in never["partitions"]]
     assert "no worker of group" in never["partitions"][0]["refusal"]
-    strange = await ran(scene, "status", "--topic", "elsewhere", code=1)
+    strange = await ran(scene, "status", "--topic", "elsewhere", code=2)
     assert "elsewhere is not configured" in strange.err

@@ -1,5 +1,7 @@
 """Topics cut, emptied and replaced under a group, and the command that lets it go on."""
 
+import asyncio
+
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
@@ -55,16 +57,14 @@ async def accept(scene: Scene, number: int, *words: str, code: int = 0) -> Answe
 
 async def accepted(scene: Scene, *words: str) -> set[str]:
     """Accept what both partitions lost, twice; return what kinds of loss that was."""
-    kinds: set[str] = set()
-    for number in (0, 1):
-        document = (await accept(scene, number, "--yes", *words)).document
-        kinds |= {loss["kind"] for loss in document["losses"]}
-        again = (await accept(scene, number, "--yes")).document
-        assert ([], False) == (again["losses"], again["accepted"])
+    done = await asyncio.gather(*(accept(scene, n, "--yes", *words) for n in (0, 1)))
+    again = await asyncio.gather(*(accept(scene, n, "--yes") for n in (0, 1)))
+    for answer in again:
+        assert ([], False) == (answer.document["losses"], answer.document["accepted"])
     for one in (await status(scene))["partitions"]:
         assert one["opens"], one["refusal"]
         assert not any(lane["stopped"] for lane in one["connections"])
-    return kinds
+    return {loss["kind"] for answer in done for loss in answer.document["losses"]}
 
 
 def outbox(scene: Scene) -> str:
