@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from forwarder import retry
-from forwarder.errors import FencedError, ForwarderError, JournalError, RefusedError, StartupError
+from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
@@ -78,7 +78,7 @@ class Keeper:
         return self._owned.phase
 
     def hurry(self) -> None:
-        """Try a refused partition at once. Caller: the worker, after a rebalance."""
+        """Try again at once. Caller: the worker, after a rebalance."""
         self._hurried.set()
 
     async def keep(self) -> None:
@@ -123,6 +123,7 @@ class Keeper:
 
     async def _recover(self, owned: OwnedPartition, error: ForwarderError) -> None:
         """Drop everything; go on once the partition is known to be ours (R4)."""
+        pause = self._pause(error)
         self._host.failed(self.partition, _kind(error, opened=self._opened != float("inf")))
         if self._said.news(_shape(error), self._around.clock.steady()):
             log.warning("partition.reopens", partition=str(self.partition), error=str(error))
@@ -130,9 +131,7 @@ class Keeper:
         self._source.pause(self.partition)
         await owned.close()
         self._host.changed()
-        if isinstance(error, JournalError):
-            await self._until_confirmed()
-        await asyncio.sleep(self._pause(error))
+        await self._wait(pause)
 
     def _pause(self, error: ForwarderError) -> float:
         """Return seconds: few while Kafka is away, more each time an opening does not last."""
@@ -147,8 +146,15 @@ class Keeper:
         self._relapses = 1 if lasted > LASTING else self._relapses + 1
         return retry.RELAPSE.delay(self._relapses, random)
 
-    async def _until_confirmed(self) -> None:
-        """Wait until the coordinator, asked after the failure, says this member holds it (R4)."""
+    async def _wait(self, seconds: float) -> None:
+        """Wait for a time, less after a rebalance, and until the group confirms who owns it (R4).
+
+        In this order: a worker that slept for a while would fence the one that has it now.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        self._hurried.clear()
         attempt = 0
         while not await self._owns():
             attempt += 1
@@ -165,7 +171,6 @@ class Keeper:
     async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
         """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
         self._refused = True
-        self._hurried.clear()
         if _shape(refusal) != self._reason:
             self._reason = _shape(refusal)
             log.error("partition.refused", partition=str(self.partition), reason=str(refusal))
@@ -176,9 +181,7 @@ class Keeper:
         # Once more: while it was being closed another's report may have gone before the reason.
         reporter = self._around.reporter
         reporter.partition_phase(str(self.partition), Phase.REFUSED, str(refusal))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(retry.REFUSED.delay(1, self._around.random())):
-                await self._hurried.wait()
+        await self._wait(retry.REFUSED.delay(1, self._around.random()))
 
 
 def _kind(error: ForwarderError, *, opened: bool) -> str:

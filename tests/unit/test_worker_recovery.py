@@ -85,6 +85,20 @@ async def test_a_refusal_is_said_once_and_again_only_after_the_partition_was_ope
 
 
 @virtually
+async def test_a_refused_partition_is_tried_again_only_while_it_is_known_to_be_owned() -> None:
+    async with Scene() as scene:
+        damage(scene)
+        await scene.source.assign(P0)
+        await asyncio.sleep(5)
+        scene.source.holds.clear()
+        await asyncio.sleep(600)
+        assert [P0] == scene.journals.opened
+        scene.source.holds.add(P0)
+        await asyncio.sleep(30)
+        assert 2 == len(scene.journals.opened)
+
+
+@virtually
 async def test_a_refused_partition_does_not_keep_a_drain_up() -> None:
     scene = Scene()
     async with scene:
