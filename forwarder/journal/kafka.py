@@ -5,7 +5,7 @@ Numbers such as O1 or K4 are the steps of docs/protocol.md.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -21,6 +21,10 @@ from forwarder.ledger import opening
 from forwarder.model import Address, Partition
 
 log = structlog.get_logger()
+
+FRESH = 1.0
+"""Seconds a look at an input's topics holds for its other partitions: after an outage all of them
+open again at once."""
 
 FIRST_START = '{"v":1,"start":"latest"}'
 """The metadata of a commit that only says where a new group begins; there is no state yet."""
@@ -50,6 +54,27 @@ class Notes:
             log.warning("kafka.note", note=note)
 
 
+class Looks:
+    """Which looks at an input's topics are fresh, and which partitions had the use of each."""
+
+    def __init__(self) -> None:
+        """Have looked at nothing."""
+        self._served: dict[str, tuple[float, set[Partition]]] = {}
+
+    def serve(self, partition: Partition, now: float) -> bool:
+        """Tell whether a look is fresh for this partition; each serves it once."""
+        at, served = self._served.get(partition.topic, (float("-inf"), set()))
+        if now - at > FRESH or partition in served:
+            return False
+        served.add(partition)
+        return True
+
+    def note(self, partitions: Collection[Partition], now: float) -> None:
+        """Note that the topics of these were looked at."""
+        for topic in {partition.topic for partition in partitions}:
+            self._served[topic] = now, {p for p in partitions if p.topic == topic}
+
+
 class Shared(NamedTuple):
     """What all journals of a worker have in common."""
 
@@ -77,6 +102,7 @@ class KafkaJournals:
         self._shared = Shared(settings.kafka, client_id, self.cluster, self._letters, Notes())
         self._provision = Provision(settings, self.cluster)
         self._provided: dict[str, int] = {}
+        self._looks = Looks()
         self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
 
@@ -93,9 +119,12 @@ class KafkaJournals:
             if not self._provided:
                 await self._begin()
             again, self._prepared = self._prepared & partitions, self._prepared | partitions
-            more = {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
-            if again or more:
-                self._provided |= await self._provision.for_partitions(again | more)
+            now = asyncio.get_running_loop().time()
+            unsure = {p for p in again if not self._looks.serve(p, now)}
+            unsure |= {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
+            if unsure:
+                self._provided |= await self._provision.for_partitions(unsure)
+                self._looks.note(unsure, now)
 
     async def _begin(self) -> None:
         """See to every topic, and settle once where a new group begins."""

@@ -4,7 +4,9 @@ import pytest
 
 from forwarder.config.settings import Configuration, InputTopic, JournalSettings, Kafka
 from forwarder.journal import kafka_topics as topics
+from forwarder.journal.kafka import Looks
 from forwarder.journal.kafka_topics import Mark, Need
+from forwarder.model import Partition
 
 NEED = Need("t", 3, ("Read",), {"max.message.bytes": "100", "retention.ms": "-1"})
 
@@ -129,3 +131,16 @@ def test_the_needs_of_one_input_name_no_other() -> None:
     found = topics.needs(configuration("a", "b"), {"a": 4, "b": 7}, {"b"})
     expected = ["b", "g.outbox.b", "g.state.b", "forwarder-dead-letters"]
     assert expected == [need.topic for need in found]
+
+
+def test_a_look_at_topics_serves_each_partition_once_and_only_while_it_is_fresh() -> None:
+    looks = Looks()
+    one, two, other = Partition("a", 1), Partition("a", 2), Partition("b", 1)
+    assert not looks.serve(one, 10.0)
+    looks.note({one}, 10.0)
+    assert [True, False, False] == [looks.serve(p, 10.5) for p in (two, one, other)]
+    assert not looks.serve(two, 10.6)
+    looks.note({one}, 11.0)
+    assert looks.serve(two, 11.5)
+    looks.note({one}, 12.0)
+    assert not looks.serve(two, 13.1)
