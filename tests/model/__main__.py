@@ -8,14 +8,12 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.model import found
 from tests.model.history import history, kind, play, quietly, shrink, text
 from tests.model.mutations import MUTATIONS, Mutation, applied
+from tests.model.runs import CHUNK, chunks
 
-CHUNK = 50
 TRIES = 1_500
 """Histories after which a mutation counts as not found."""
 
@@ -36,23 +34,10 @@ def main() -> int:
     return many(range(asked.seed, asked.seed + asked.histories), asked.jobs)
 
 
-def chunk(seeds: range) -> tuple[range, Counter[str], list[tuple[int, str]]]:
-    """Play some histories; return what happened and what was broken."""
-    seen: Counter[str] = Counter()
-    faults = []
-    with quietly():
-        for seed in seeds:
-            fault, world = play(*history(seed))
-            seen.update(world.seen)
-            if fault is not None:
-                faults.append((seed, fault))
-    return seeds, seen, faults
-
-
 def many(seeds: range, jobs: int) -> int:
     """Play all, print progress and what happened; stop at the first fault and shrink it."""
     began, done, seen = time.monotonic(), 0, Counter[str]()
-    for part, happened, faults in _chunks(seeds, jobs):
+    for part, happened, faults in chunks(seeds, jobs):
         seen.update(happened)
         done += len(part)
         if faults:
@@ -63,19 +48,6 @@ def many(seeds: range, jobs: int) -> int:
     for what, times in sorted(seen.items()):
         print(f"{times:12,} {what}")  # noqa: T201
     return 0
-
-
-def _chunks(seeds: range, jobs: int) -> Iterator[tuple[range, Counter[str], list[tuple[int, str]]]]:
-    parts = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
-    if jobs == 1:
-        yield from map(chunk, parts)
-        return
-    with ProcessPoolExecutor(jobs, max_tasks_per_child=40) as pool:
-        try:
-            for future in as_completed([pool.submit(chunk, part) for part in parts]):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def one(seed: int) -> int:

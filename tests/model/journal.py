@@ -194,12 +194,14 @@ class Journal:
 
     def _send_state(self, transaction: Transaction, tick: Tick) -> None:
         self._check(transaction)
+        transaction.stage = "state"
         log = self._stored.state
         transaction.state = [log.append(transaction, value) for value in tick.state]
         transaction.letters = list(tick.dead_letters)
 
     def _send_offsets(self, transaction: Transaction, tick: Tick) -> None:
         self._check(transaction)
+        transaction.stage = "offsets"
         transaction.content = tick
 
     def _end(self, transaction: Transaction) -> None:
@@ -224,6 +226,8 @@ class Journal:
     ) -> tuple[Sequence[tuple[int, bytes]], Address]:
         """Read a few records of one lane; what is not stable yet is not there yet (D2)."""
         found, go_on = await self._ask("read", lambda: self._outbox(lane, start[0], end))
+        if not found and go_on < end:
+            await asyncio.sleep(0.25)  # as a fetch waits for more
         return found, (go_on, 0)
 
     def _outbox(self, lane: str, first: int, end: int) -> tuple[list[tuple[int, bytes]], int]:

@@ -32,6 +32,7 @@ class Transaction:
         self.epoch = epoch
         self.owner = owner
         self.status = "open"
+        self.stage = "outbox"
         self.content: Tick | None = None
         self.outbox: list[int] = []
         self.state: list[int] = []

@@ -28,6 +28,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.late = 0.0
         self._reached = 0.0  # sums of floats must not leave a timer a moment before its time
         self.ready: deque[asyncio.Handle] = deque()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._many = 50
         self._now = now
         self._fault = fault
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -86,7 +88,12 @@ class Loop(asyncio.AbstractEventLoop):
         name: str | None = None,
         context: Context | None = None,
     ) -> "asyncio.Task[Any]":
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        if len(self._tasks) > self._many:
+            self._tasks = [task for task in self._tasks if not task.done()]
+            self._many = 2 * len(self._tasks) + 50
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks.append(task)
+        return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -137,7 +144,7 @@ class Loop(asyncio.AbstractEventLoop):
     def bury(self) -> None:
         """End every task, as little as it may like it; time does not matter any more."""
         for _ in range(100):
-            tasks = [task for task in asyncio.all_tasks(self) if not task.done()]
+            tasks = [task for task in self._tasks if not task.done()]
             if not tasks:
                 break
             for task in tasks:

@@ -3,18 +3,23 @@
 A patch names what it replaces; where that is gone, applying it fails loudly.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest import mock
 
 import msgspec
+from msgspec import structs
 
 from forwarder import partition
+from forwarder.bases import Bases
 from forwarder.keeper import Keeper
+from forwarder.ledger import lanes as rules
 from forwarder.ledger import opening, watermark
 from forwarder.ledger import state as states
+from forwarder.ledger import tick as ticks
 from forwarder.ledger.cursor import Queue
+from forwarder.ledger.draft import Draft
 from forwarder.model import LOWEST
 from forwarder.partition import OwnedPartition
 from forwarder.pipeline import Pipeline
@@ -80,10 +85,6 @@ def _one_read(start: opening.Opening) -> None:
 def _forget_acks(start: opening.Opening) -> None:
     for lane in start.state.lanes.values():
         lane.acked = frozenset()
-
-
-def _forget_base_held(start: opening.Opening) -> None:
-    start.state.base_held = set()
 
 
 # ------------------------------------------------------------------ collecting
@@ -162,6 +163,53 @@ def _any_tick_proves(right: Function) -> Function:
         return right(self, *args, **more)
 
     return known
+
+
+# ------------------------------------------------------------------ bases
+
+
+def _no_base(right: Function) -> Function:
+    def entries(state: Any, snap: Any) -> Any:  # noqa: ANN401
+        return right(structs.replace(state, base_held=set()), snap)
+
+    return entries
+
+
+def _no_draft(right: Function) -> Function:
+    def entries(state: Any, snap: Any) -> Any:  # noqa: ANN401
+        base = snap.draft if snap.base() else None
+        return right(state, structs.replace(snap, draft=base))
+
+    return entries
+
+
+def _settle_early(right: Function) -> Function:
+    def steps(self: Draft) -> Iterator[None]:
+        for step in right(self):
+            for saving in self.savings.values():
+                with suppress(RuntimeError):  # not all of it was taken yet
+                    saving.settle()
+            yield step
+
+    return steps
+
+
+def _cut_at_newest(right: Function) -> Function:
+    return lambda self, journal, _below: right(self, journal, self._ptrs[-1])
+
+
+def _base_in_replay(right: Function) -> Function:  # noqa: ARG001
+    def prepare(self: Any) -> None:  # noqa: ANN401
+        if self._state.base_offset is None:
+            self._bases.make(self._draft())
+        else:
+            self._bases.begin(self._draft)
+
+    return prepare
+
+
+def _all_unknown(right: Function) -> Function:  # noqa: ARG001
+    return lambda stored, configured, *_rest: stored.keys() - set(configured)
 
 
 # ------------------------------------------------------------------ delivering
@@ -305,6 +353,22 @@ MUTATIONS = (
     Mutation("need_falls", "K1", "need falls during a replay",
              ((watermark, "need", lambda right: lambda _stored, position, first:
                right((0, 0), position, first)),)),
+    Mutation("base_holds", "K3", "no index entry although the newest base holds the window",
+             ((ticks, "_entries", _no_base),)),
+    Mutation("draft_holds", "K3", "no index entry although the base in the making holds the window",
+             ((ticks, "_entries", _no_draft),)),
+    Mutation("closed_meanwhile", "K2", "a base lacks the windows closed while it was drafted",
+             ((Draft, "note", _nothing),)),
+    Mutation("settled_early", "K2", "windows count as saved once drafted, not once written",
+             ((Draft, "steps", _settle_early),)),
+    Mutation("kept_lost", "L1", "a base leaves out the windows of unknown lanes",
+             ((Draft, "_kept", lambda _right: lambda _self, _name: ()),)),
+    Mutation("base_in_replay", "K2", "a base is made before a replay has ended",
+             ((OwnedPartition, "_prepare_base", _base_in_replay),)),
+    Mutation("cut_high", "K5", "the state is cut below the newest ptr, not the last but one",
+             ((Bases, "_cut", _cut_at_newest),)),
+    Mutation("no_ttl", "L1", "unknown lanes are given up at once",
+             ((rules, "forgotten", _all_unknown),)),
     Mutation("partial", "K1", "part of the closed batches waits for the next tick",
              ((OwnedPartition, "_snapshot", _partial),)),
     Mutation("unknown_is_failure", "K5", "an unknown outcome is taken for a failure",

@@ -214,10 +214,25 @@ class World(Timekeeper):
         """Kill a process or all of them; others take their place, at once or later."""
         victims = list(self.processes) if c % 5 == 0 else self._one(a)
         for victim in victims:
+            self._note_end(victim)
             victim.kill(lose_flying=b % 2 == 1)
             self.after((0.01, 3.0)[b // 2 % 2], partial(self.group.leave, victim.source))
             self.group.choice = c
             self.start(victim.deploy)
+
+    def _note_end(self, victim: Process) -> None:
+        """Count at which steps of the protocol processes die."""
+        for stored in self.broker.stored:
+            transaction = stored.current
+            if transaction is not None and transaction.owner is victim:
+                if transaction.status == "open":
+                    self.broker.count(f"killed.{transaction.stage}_sent")
+                elif transaction.status == "prepared":
+                    self.broker.count("killed.decided")
+        for owned in victim.worker.partitions.values():
+            self.broker.count(f"killed.{owned.phase.value}")
+            if not owned.idle():
+                self.broker.count("killed.busy")
 
     def do_deploy(self, a: int, b: int, c: int) -> None:
         """Replace a process by one that is configured otherwise."""
