@@ -27,11 +27,12 @@ class Ages:
 
     def __init__(self) -> None:
         """Begin without windows."""
-        self._classes: dict[int, _Class] = {}
+        self._lowest = _Class(0)
+        self._classes = {0: self._lowest}
 
     def put(self, window: Window) -> None:
         """Take in a window that opened, or that grew into another class."""
-        found = self._classes.get(window.rank)
+        found = self._classes.get(window.rank) if window.rank else self._lowest
         if found is None:
             found = self._classes[window.rank] = _Class(window.rank)
         found.put(window)

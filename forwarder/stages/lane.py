@@ -102,5 +102,4 @@ class Share:
         out.closed[(lane, one.reason)] = out.closed.get((lane, one.reason), 0) + 1
         if last[0] < self.gate.read:  # later events of the key are not replayed any more
             self.gate.closed[key] = max(self.gate.closed.get(key, last), last)
-        one.key = one.device = one.session = one.context = b""
-        one.pieces, one.blocks, one.saved, one.draft = [], None, None, None
+        one.hollow()

@@ -141,6 +141,15 @@ class Window(msgspec.Struct, gc=False):
             return last_of(self.pieces[-1])
         return self.blocks[-1].last
 
+    def hollow(self) -> None:
+        """Let go of what it held: rows may keep it for a while after it was closed."""
+        self.key = self.device = self.session = self.context = b""
+        self.pieces, self.deadline, self.touched = _NOTHING, 0, LOWEST
+        self.blocks = self.saved = self.draft = self.unsaved = None
+
+
+_NOTHING: list[Piece] = []
+
 
 def digest(key: bytes) -> bytes:
     """Return the 16 bytes that stand for a key outside the process."""

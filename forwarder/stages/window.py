@@ -139,8 +139,9 @@ class Windows:
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps."""
+        device = held.key if held.key == held.device else held.device  # kept once
         window = Window(
-            held.key, held.device, held.session, pieces, sum([piece[2] for piece in pieces]),
+            held.key, device, held.session, pieces, sum([piece[2] for piece in pieces]),
             held.context, names, held.identities_ms, held.newest_ms, held.opened,
             held.last_activity, held.deadline, held.reason, touched=held.to,
         )  # fmt: skip
@@ -150,7 +151,7 @@ class Windows:
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
-        self.memory += blocks.tail_weight(pieces)
+        self.memory += blocks.tail_weight(pieces) + blocks.further_weight(window)
         self._look(window)
 
     def resolve(self, window: Window) -> None:
@@ -256,13 +257,15 @@ class Windows:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
-        self._deadlines.forget(window)
+        if window.slot >= 0:
+            self._deadlines.forget(window)
         tail = window.pieces
         size = sum([len(piece[4]) for piece in tail])
         self.waiting_bytes -= size
-        self.memory -= size + PIECE_BYTES * len(tail) + blocks.frame_weight(window)
-        if window.blocks is not None:
+        self.memory -= size + PIECE_BYTES * len(tail) + blocks.least_weight(window)
+        if window.blocks or window.saved or window.draft:
             self.waiting_bytes -= blocks.packed_bytes(window)
+            self.memory -= blocks.further_weight(window)
         self._done.append(window)
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
@@ -272,13 +275,14 @@ class Windows:
             window = None
         if len(pieces) == 1:
             piece = pieces[0]
-            if piece[2] + (window.count if window else 0) < self._batching.max_events:
-                if window:  # the usual case
-                    self._absorb(window, upload)
+            if piece[2] + (0 if window is None else window.count) < self._batching.max_events:
+                if window is not None:  # the usual case
+                    before = len(window.context)
+                    context.absorb(window, upload)
+                    self._put(window, piece, len(window.context) - before)
                 else:
                     deadline = upload.clock + self._batching.max_age_ms
-                    window = self.new(upload, key, session, deadline, CloseReason.AGE)
-                self._put(window, piece)
+                    self._put(self.new(upload, key, session, deadline, CloseReason.AGE), piece)
                 return
         if pieces:
             deadline = upload.clock + self._batching.max_age_ms
@@ -296,14 +300,15 @@ class Windows:
         context.absorb(window, upload)
         self.memory += len(window.context) - before
 
-    def _put(self, window: Window, piece: Piece) -> None:
+    def _put(self, window: Window, piece: Piece, grown: int = 0) -> None:
+        """Add a piece; ``grown`` is by how many bytes the context has become larger with it."""
         tail, size, position = window.pieces, len(piece[4]), (piece[0], piece[1])
         tail.append(piece)
         window.count += piece[2]
         window.touched = position
         self.accepted += piece[2]
         self.waiting_bytes += size
-        self.memory += size + PIECE_BYTES
+        self.memory += size + PIECE_BYTES + grown
         if window.unsaved is None or window.draft is not None:
             self._note(window, position)
         if not len(tail) % LOOKS or size > SHORT_TAIL:
@@ -311,17 +316,19 @@ class Windows:
 
     def _look(self, window: Window) -> None:
         """Compress a tail that has become long, and note how large the window is."""
-        long = SHORT_TAIL if self.memory > self.roomy else LONG_TAIL
-        if blocks.tail_weight(window.pieces) >= long:
+        tail = blocks.tail_weight(window.pieces)
+        if tail >= (SHORT_TAIL if self.memory > self.roomy else LONG_TAIL):
             self.memory -= blocks.pack(window)
-        rank = rank_of(blocks.weight(window))
+            tail = 0
+        rank = rank_of(tail + blocks.frame_weight(window))
         if rank > window.rank:
             window.rank = rank
             self._ages.put(window)
 
     def _note(self, window: Window, position: Position) -> None:
         """Note the first change since the window was opened, saved, or drafted to be saved."""
-        self.resolve(window)
+        if window.draft is not None:
+            self.resolve(window)
         if window.unsaved is None:
             window.unsaved = position
             if window.saved is None:
@@ -335,7 +342,7 @@ class Windows:
 
     def _register(self, window: Window) -> None:
         self.open[window.key] = window
-        self.memory += blocks.frame_weight(window)
+        self.memory += blocks.least_weight(window)
         self._deadlines.put(window)
         self._ages.put(window)
 
