@@ -91,6 +91,7 @@ class Survey:
         self.times: dict[int, int] = {}
         self.steps: list[str] = []
         self.reads = 0
+        self.left: list[Partition] = []
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         assert set(topics) <= {TOPIC}
@@ -142,8 +143,11 @@ class Survey:
     def writer(self, partition: Partition) -> Writer:
         return Writer(self.kept[partition], self.steps)
 
+    async def leave(self, partition: Partition) -> None:
+        self.left.append(partition)
+
     async def close(self) -> None:
-        self.steps.append("gone")
+        raise NotImplementedError
 
 
 def base(state: PartitionState) -> bytes:

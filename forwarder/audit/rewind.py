@@ -80,6 +80,7 @@ async def plan(survey: Survey, partitions: Sequence[Partition], target: Target) 
 
 async def _move(survey: Survey, partition: Partition, target: Target) -> Move:
     found = await survey.find(partition)
+    await survey.leave(partition)
     to, note = await _resolve(survey, partition, target, found)
     state = _state(survey, partition, found)
     commit = found.commit.offset if found.commit else None

@@ -44,6 +44,7 @@ async def shelf(
             state = _delivery(lane, address)
             if wanted.has(batch) and (state != "delivered" or not wanted.waiting):
                 yield _document(partition, address, batch, state, payload=payload)
+        await survey.leave(partition)
 
 
 async def _lane(survey: Survey, partition: Partition, name: str) -> LaneState | None:

@@ -35,7 +35,10 @@ async def status(
 
     async def look(partition: Partition) -> Document:
         async with free:
-            return await _partition(survey, rules, now_ms, partition, deep=deep)
+            try:
+                return await _partition(survey, rules, now_ms, partition, deep=deep)
+            finally:
+                await survey.leave(partition)
 
     listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
     for document in listed:

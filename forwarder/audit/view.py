@@ -105,5 +105,8 @@ class Survey(Protocol):
     def writer(self, partition: Partition) -> Writer:
         """Return the writer under a partition's transactional id."""
 
+    async def leave(self, partition: Partition) -> None:
+        """Give up the connections of one partition, to be made anew if it is asked for again."""
+
     async def close(self) -> None:
         """Give up every connection; raises nothing."""

@@ -3,6 +3,7 @@
 The one exception is :meth:`Survey.writer`, for the commands that repair or move a partition.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -170,10 +171,16 @@ class Survey:
         state = self._kept(partition)[0]
         return PartitionWriter(Writer(self.settings.kafka, self._client_id, name), partition, state)
 
+    async def leave(self, partition: Partition) -> None:
+        """Give up the connections of one partition: there may be thousands. Raises nothing."""
+        for kept in self._kept(partition):
+            if (reader := self._readers.pop(kept, None)) is not None:
+                await reader.close()
+
     async def close(self) -> None:
         """Give up every connection within seconds; raises nothing."""
-        for reader in self._readers.values():
-            await reader.close()
+        readers = list(self._readers.values())
+        await asyncio.gather(*(reader.close() for reader in readers))
         await self._cluster.close()
 
     def _kept(self, partition: Partition) -> tuple[Partition, Partition]:

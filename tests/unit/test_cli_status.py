@@ -112,6 +112,7 @@ def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
     survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
     document = stand(survey)
     assert [None, "w"] == [one["owner"] for one in document["partitions"]]
+    assert [P0, P1] == sorted(survey.left)
     [acme] = document["connections"]
     assert (4, "known") == (acme["batches_behind"], acme["lane"])
 
