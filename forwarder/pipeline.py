@@ -36,18 +36,13 @@ class Pipeline:
     """
 
     def __init__(self, partition: Partition, lanes: Sequence[Lane], read: int = 0) -> None:
-        """Begin with no open windows; call ``restore`` for what an opening found."""
+        """Begin with no open windows; call ``guard`` and ``resume`` for what an opening found."""
         self._partition = partition
         self._read = read
         self.clock = 0
         self._shares = {lane.name: Share(partition, lane) for lane in lanes}
         self._router = Router([lane.connection.match for lane in lanes])
         self._decoder = self._new_decoder()
-
-    def restore(self, lane: str, gated: Gate, held: Sequence[Held]) -> None:
-        """Take over what an opening found for a lane; before the first ``collect``."""
-        self.guard(lane, gated)
-        self.resume(lane, held)
 
     def guard(self, lane: str, gated: Gate) -> None:
         """Keep out of a lane what an opening says is settled; before ``resume`` and ``collect``."""
@@ -121,15 +116,6 @@ class Pipeline:
     def first_unsaved(self, lane: str) -> Position | None:
         """Return the lowest position that is in an open window of the lane and in no base."""
         return self._shares[lane].windows.first_unsaved()
-
-    def save(self, lane: str, below: int) -> list[Held]:
-        """Return the windows a base stores; those with unsaved events below become saved (K2)."""
-        saving = self.saving(lane, below)
-        found: list[Held] = []
-        while taken := saving.take(1 << 30):
-            found += taken
-        saving.settle()
-        return found
 
     def saving(self, lane: str, below: int) -> Saving:
         """Begin to save a lane's windows for a base: in slices, settled in the base's tick (K2).

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, Match, Settings
-from forwarder.model import Batch, Collected, Partition
+from forwarder.model import Batch, Collected, Gate, Held, Partition
 from forwarder.pipeline import Pipeline, compile_lane
 
 DATA = Path(__file__).parent / "data"
@@ -78,6 +78,22 @@ def connection(
 def pipeline(*connections: Connection, read: int = 0) -> Pipeline:
     """Return a pipeline of these connections."""
     return Pipeline(PARTITION, [compile_lane(c) for c in connections], read)
+
+
+def saved(pipeline: Pipeline, below: int) -> list[Held]:
+    """Save the lane's windows as a base does, in slices of one window; return what it stores."""
+    saving = pipeline.saving("lane", below)
+    found: list[Held] = []
+    while taken := saving.take(1):
+        found += taken
+    saving.settle()
+    return found
+
+
+def resume(pipeline: Pipeline, gate: Gate, held: Iterable[Held]) -> None:
+    """Take up what an opening found for the lane."""
+    pipeline.guard("lane", gate)
+    pipeline.resume("lane", held)
 
 
 def run(

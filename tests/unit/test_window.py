@@ -208,7 +208,7 @@ def test_a_base_saves_whole_windows_that_began_below_it() -> None:
     pipeline, _ = fed(connection(), upload(event(n=1)), upload(event(n=2), device="d2"))
     pipeline.collect(records(upload(event(n=3)), start=2), NOW)
     assert (0, 0) == pipeline.first_unsaved("lane")
-    (held,) = pipeline.save("lane", 1)
+    (held,) = builders.saved(pipeline, 1)
     assert [(0, 0), (2, 0)] == [(piece[0], piece[1]) for piece in held.pieces]
     assert (2, 0) == held.to
     assert (1, 0) == pipeline.first_unsaved("lane")
@@ -216,16 +216,16 @@ def test_a_base_saves_whole_windows_that_began_below_it() -> None:
 
 def test_a_window_saved_earlier_gives_its_saved_part_again() -> None:
     pipeline, _ = fed(connection(), upload(event(n=1), ip="1"))
-    saved = pipeline.save("lane", 1)
+    saved = builders.saved(pipeline, 1)
     pipeline.collect(records(upload(event(n=2), ip="2"), start=1), NOW)
-    assert saved == pipeline.save("lane", 1)
+    assert saved == builders.saved(pipeline, 1)
     assert (1, 0) == pipeline.first_unsaved("lane")
-    assert (1, 0) == pipeline.save("lane", 2)[0].to
+    assert (1, 0) == builders.saved(pipeline, 2)[0].to
 
 
 def test_a_context_alone_is_read_again_until_it_is_saved() -> None:
     pipeline, _ = fed(connection(), upload(event()))
-    pipeline.save("lane", 1)
+    builders.saved(pipeline, 1)
     assert None is pipeline.first_unsaved("lane")
     pipeline.collect(records(upload(system_notifications=[1]), start=1), NOW)
     assert (1, 0) == pipeline.first_unsaved("lane")
@@ -234,9 +234,9 @@ def test_a_context_alone_is_read_again_until_it_is_saved() -> None:
 def test_a_restored_window_goes_on_with_its_deadline_and_context() -> None:
     chosen = connection(batching=TEN_SECONDS)
     pipeline, _ = fed(chosen, upload(event(n=1), ip="1"))
-    held = pipeline.save("lane", 1)
+    held = builders.saved(pipeline, 1)
     again = builders.pipeline(chosen)
-    again.restore("lane", Gate((1, 0), 1, {}, {digest(h.key): h.to for h in held}, []), held)
+    builders.resume(again, Gate((1, 0), 1, {}, {digest(h.key): h.to for h in held}, []), held)
     assert START + 10_000 == again.next_deadline()
     again.collect(records(upload(event(n=2)), start=1, at=START + 9_999), NOW)
     (batch,) = again.expire(START + 10_000, 5).batches
@@ -246,10 +246,10 @@ def test_a_restored_window_goes_on_with_its_deadline_and_context() -> None:
 
 def test_a_restored_window_goes_through_todays_filter() -> None:
     pipeline, _ = fed(connection(), upload(event(), event("profile", location=1), event()))
-    held = pipeline.save("lane", 1)
+    held = builders.saved(pipeline, 1)
     today = connection(send_custom_events=False, include_location_information=False)
     again = builders.pipeline(today)
-    again.restore("lane", Gate((1, 0), 1, {}, {}, []), held)
+    builders.resume(again, Gate((1, 0), 1, {}, {}, []), held)
     (batch,) = again.finish(NOW).batches
     assert ((0, 1), (0, 1)) == (batch.first, batch.last)
     assert [event("profile")] == json.loads(batch.payload)["events"]
@@ -258,11 +258,11 @@ def test_a_restored_window_goes_through_todays_filter() -> None:
 def test_a_restored_upload_without_events_stays_only_where_it_is_still_asked_for() -> None:
     asked = connection(send_batches_without_events=True)
     pipeline, _ = fed(asked, upload(event()), upload(ip="1"))
-    held = pipeline.save("lane", 9)
+    held = builders.saved(pipeline, 9)
     found = []
     for today in (asked, connection()):
         again = builders.pipeline(today)
-        again.restore("lane", Gate((2, 0), 2, {}, {}, []), held)
+        builders.resume(again, Gate((2, 0), 2, {}, {}, []), held)
         found += [(b.first, b.last) for b in again.finish(NOW).batches]
     assert [((0, 0), (1, 0)), ((0, 0), (0, 0))] == found
 
@@ -270,14 +270,14 @@ def test_a_restored_upload_without_events_stays_only_where_it_is_still_asked_for
 def test_a_restored_window_that_the_filter_empties_is_gone() -> None:
     pipeline, _ = fed(connection(), upload(event()))
     again = builders.pipeline(connection(send_custom_events=False))
-    again.restore("lane", Gate((1, 0), 1, {}, {}, []), pipeline.save("lane", 1))
+    builders.resume(again, Gate((1, 0), 1, {}, {}, []), builders.saved(pipeline, 1))
     assert (0, []) == (again.open_windows(), again.finish(NOW).batches)
 
 
 def gated(gate: Gate, *uploads: object, **settings: Setting) -> Collected:
     """Return what comes out behind this gate."""
     pipeline = builders.pipeline(connection(**settings))
-    pipeline.restore("lane", gate, [])
+    builders.resume(pipeline, gate, [])
     out = pipeline.collect(records(*uploads), NOW)
     return builders.merged([out, pipeline.finish(NOW)])
 
@@ -297,9 +297,9 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
     pipeline = builders.pipeline(connection())
     first = builders.pipeline(connection())
     first.collect(records(upload(event(), ip="1"), upload(ip="2")), NOW)
-    held = first.save("lane", 5)
+    held = builders.saved(first, 5)
     to = {digest(h.key): h.to for h in held}
-    pipeline.restore("lane", Gate((0, 0), 5, {}, to, [("device-1", (0, 0))]), held)
+    builders.resume(pipeline, Gate((0, 0), 5, {}, to, [("device-1", (0, 0))]), held)
     pipeline.collect(records(upload(event(), ip="9"), upload(ip="8")), NOW)
     (batch,) = pipeline.finish(NOW).batches
     assert ("2", 1) == (json.loads(batch.payload)["ip"], batch.count)

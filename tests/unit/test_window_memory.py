@@ -221,7 +221,7 @@ def test_a_class_is_four_times_the_one_below(expected: int, weight: int) -> None
 def test_windows_taken_up_again_in_any_order_have_their_age_and_their_turn() -> None:
     first = builders.pipeline(PATIENT)
     first.collect(records(*(upload(event(), device=f"d{i}") for i in range(6))), NOW)
-    held = first.save("lane", 9)
+    held = builders.saved(first, 9)
     again = builders.pipeline(PATIENT)
     again.guard("lane", Gate((6, 0), 6, {}, {}, []))
     _resume(again, held[3:], held[:1], held[1:3])

@@ -139,10 +139,10 @@ def test_a_restored_session_knows_whether_it_had_ended() -> None:
     first = builders.pipeline(chosen)
     stream = recs(at(0, of("s", "session_end")), at(1, of("t")), at(2, of("s")), at(9, of("t")))
     first.collect(stream[:2], NOW)
-    held = first.save("lane", 9)
+    held = builders.saved(first, 9)
     again = builders.pipeline(chosen)
     to = {digest(h.key): h.to for h in held}
-    again.restore("lane", Gate((2, 0), 2, {}, to, [("session-1", (0, 0))]), held)
+    builders.resume(again, Gate((2, 0), 2, {}, to, [("session-1", (0, 0))]), held)
     out = again.collect(stream[2:], NOW)
     assert [(END, (0, 0), (2, 0))] == [(b.reason, b.first, b.last) for b in out.batches]
     assert 1 == again.open_windows()
@@ -176,9 +176,9 @@ def test_a_restored_window_without_a_session_is_not_ended_by_a_session() -> None
     stream = recs(at(0, of(None), of("s")), at(1, of("t")), at(7, of("t")))
     first, again = builders.pipeline(chosen), builders.pipeline(chosen)
     first.collect(stream[:1], NOW)
-    held = first.save("lane", 9)
+    held = builders.saved(first, 9)
     to = {digest(h.key): h.to for h in held}
-    again.restore("lane", Gate((1, 0), 1, {}, to, [("session-1", (0, 0))]), held)
+    builders.resume(again, Gate((1, 0), 1, {}, to, [("session-1", (0, 0))]), held)
     (batch,) = again.collect(stream[1:], NOW).batches
     assert b'"s"' in batch.payload
     assert 2 == again.open_windows()
