@@ -10,17 +10,22 @@ from forwarder.stages.rows import CHUNK, Row
 from forwarder.stages.shapes import Window
 
 _SECOND = 1000
+_FEW = 16
 
 
 class _Bucket:
-    """Windows of one second; none of them is due before ``earliest``, ``gone`` closed before."""
+    """Windows of one second; none of them is due before ``earliest``.
 
-    __slots__ = ("earliest", "gone", "second", "windows")
+    ``gone`` closed before their time since the row was last cleared of such; ``most`` may.
+    """
+
+    __slots__ = ("earliest", "gone", "most", "second", "windows")
 
     def __init__(self, second: int, earliest: int) -> None:
         self.second = second
         self.earliest = earliest
         self.gone = 0
+        self.most = _FEW
         self.windows: Row[Window] = Row(lambda one: not one.closed and one.slot == second)
 
 
@@ -52,8 +57,10 @@ class Deadlines:
         bucket = self._buckets.get(window.slot)
         if bucket is not None:
             bucket.gone += 1
-            if bucket.gone % CHUNK == 0:
+            if bucket.gone >= bucket.most:
                 bucket.windows.sweep()
+                bucket.gone = 0
+                bucket.most = max(_FEW, min(CHUNK, len(bucket.windows) // 2))
 
     def next(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late. None: no window."""

@@ -8,6 +8,9 @@ T = TypeVar("T")
 CHUNK = 512
 """Entries looked at in one go, some 50 µs; looking at a million at once would stall everything."""
 
+_FEW = 2
+"""Chunks that are cleared together."""
+
 
 class Row(Generic[T]):
     """Entries in the order they came; ``alive`` tells which of them still count.
@@ -26,9 +29,11 @@ class Row(Generic[T]):
         """Put an entry at the end."""
         last = self._chunks[-1]
         if len(last) >= CHUNK:
-            last = []
-            self._chunks.append(last)
             self.sweep()
+            last = self._chunks[-1]
+            if len(last) >= CHUNK:
+                last = []
+                self._chunks.append(last)
         last.append(entry)
 
     def head(self) -> T | None:
@@ -56,8 +61,13 @@ class Row(Generic[T]):
 
     def sweep(self) -> None:
         """Clear two chunks of the dead; call it, too, whenever as many as a chunk holds died."""
-        self._sweep()
-        self._sweep()
+        if len(self._chunks) > _FEW:
+            self._sweep()
+            self._sweep()
+            return
+        entries = [entry for chunk in self._chunks for entry in chunk]
+        self._chunks = [[entry for entry in entries[self._at :] if self._alive(entry)]]
+        self._at = 0
 
     def __iter__(self) -> Iterator[T]:
         """Yield the entries, dead ones too, perhaps those that come meanwhile."""

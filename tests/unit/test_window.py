@@ -305,6 +305,25 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
     assert ("2", 1) == (json.loads(batch.payload)["ip"], batch.count)
 
 
+def test_what_is_settled_is_not_looked_at_again() -> None:
+    seen = upload(event(), event("screen_view", location=1))
+    key = fed(connection(), seen)[0].finish(NOW).closings[0].window_key
+    gate = Gate((0, 0), 2, {key: (0, 1)}, {}, [("device-1", (0, 0))])
+    out = gated(gate, seen, seen, send_screen_views=False)
+    assert {("lane", "replay"): 2, ("lane", "send_screen_views"): 1} == out.filtered
+    assert [((1, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
+
+
+def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
+    uploads = [upload(event(session_uuid=name)) for name in ("s1", "s2", "s1")]
+    chosen = {"wait_for_complete_batch": True}
+    closings = builders.run(connection(**chosen), records(*uploads[:1])).closings
+    closed = {closings[0].window_key: (2, 0)}
+    out = gated(Gate((0, 0), 3, closed, {}, [("session-1", (0, 0))]), *uploads, **chosen)
+    assert [(1, 0)] == [b.first for b in out.batches]
+    assert 2 == out.filtered["lane", "replay"]
+
+
 def test_an_inactive_lane_accepts_nothing_from_its_bound_on() -> None:
     gate = Gate(LOWEST, 2, {}, {}, [("device-1", (0, 0))], accept_below=2)
     out = gated(gate, *(upload(event()) for _ in range(4)))

@@ -230,6 +230,14 @@ def test_windows_taken_up_again_in_any_order_have_their_age_and_their_turn() -> 
     assert [0, 1, 2, 3, 4, 5, 6] == shed(again, 10**9)
 
 
+def test_windows_that_closed_early_are_forgotten_long_before_their_deadline() -> None:
+    pipeline, found = builders.pipeline(PATIENT), 10 * CHUNK
+    pipeline.collect(records(*(upload(event(), device=f"d{i}") for i in range(found)), step=1), NOW)
+    assert found - 3 == len(pipeline.shed(10**9, found - 3, NOW).closings)
+    buckets = windows_of(pipeline)._deadlines._buckets.values()  # noqa: SLF001  # no trace outside
+    assert 3 * CHUNK > sum(len(bucket.windows) for bucket in buckets)
+
+
 def _resume(pipeline: Pipeline, *slices: list[Held]) -> None:
     for held in slices:
         pipeline.resume("lane", held)
