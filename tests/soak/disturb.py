@@ -177,8 +177,7 @@ class Disturbances:
         running = self.fleet.running
         for pod in self._dice.sample(running, max(len(running) - count, 0)):
             self._hit("scale", [pod])
-            pod.worker.signal(signal.SIGTERM)
-            await pod.drained()
+            await pod.drain()
         free = (f"pod-{i}" for i in range(9))
         alive = {pod.name for pod in self.fleet.running}
         for name in [name for name in free if name not in alive][: max(count - len(alive), 0)]:
@@ -222,8 +221,7 @@ class Disturbances:
             if self._dice.random() < 0.5:  # wait as careful deploys do, or do not
                 await self._until_ready()
         for pod in pods[keep or len(pods) :]:
-            pod.worker.signal(signal.SIGTERM)
-            await pod.drained()
+            await pod.drain()
         await self._settled(begun, names)
         self.changes.update(_kinds(before, after))
 
@@ -257,8 +255,7 @@ class Disturbances:
 
     async def _replace(self, pod: Pod, kind: str, release: Release) -> None:
         self._hit(kind, [pod])
-        pod.worker.signal(signal.SIGTERM)
-        await pod.drained()
+        await pod.drain()
         self.fleet.start(pod.name, release)
 
     def _hit(self, kind: str, pods: list[Pod]) -> None:

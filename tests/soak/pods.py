@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Pod:
     release: Release = field(default_factory=Release)
     exits: list[int] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
-    suspended: bool = False
+    draining: bool = False
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ class Pod:
     def running(self) -> bool:
         """Tell whether a worker should be running here; note one that ended by itself."""
         process = self.worker.process
-        if process is None:
+        if process is None or self.draining:
             return False
         if process.poll() is not None:
             self.ended.append(f"{self.name}: exit code {process.returncode}\n{self.worker.tail()}")
@@ -53,15 +54,15 @@ class Pod:
 
     def kill(self) -> None:
         """End the worker as a crash would."""
-        if self.running:
-            self.worker.kill()
-        self.worker.process = None
-        self.suspended = False
+        self.worker.kill()
+        self.worker.process, self.draining = None, False
 
-    async def drained(self) -> None:
-        """Wait for the end that SIGTERM asked for."""
+    async def drain(self) -> None:
+        """Let the worker end by itself, and note how it did."""
+        self.draining = True
+        self.worker.signal(signal.SIGTERM)
         self.exits.append(await self.worker.ended(DRAIN + 15))
-        self.worker.process = None
+        self.worker.process, self.draining = None, False
 
     def ready(self) -> bool:
         """Tell whether /readyz answers 200; blocks up to seconds where nobody answers."""

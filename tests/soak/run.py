@@ -1,7 +1,6 @@
 """One soak: set up, let the load flow, disturb, wait until all has arrived, judge."""
 
 import asyncio
-import signal
 import subprocess
 import sys
 import time
@@ -219,11 +218,7 @@ def _bad(name: str) -> bool:
 
 async def _stop(stage: Stage) -> list[str]:
     """Drain all workers; return what ended otherwise than it should have."""
-    running = stage.fleet.running
-    for pod in running:
-        pod.worker.signal(signal.SIGTERM)
-    for pod in running:
-        await pod.drained()
+    await asyncio.gather(*(pod.drain() for pod in stage.fleet.running))
     every = stage.fleet.pods.values()
     codes = [f"{pod.name} drained with exit code {c}" for pod in every for c in pod.exits if c]
     return codes + [f"ended by itself: {told}" for pod in every for told in pod.ended]
