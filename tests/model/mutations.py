@@ -13,6 +13,7 @@ from msgspec import structs
 
 from forwarder import partition
 from forwarder.bases import Bases
+from forwarder.errors import FencedError, JournalError
 from forwarder.keeper import Keeper
 from forwarder.ledger import lanes as rules
 from forwarder.ledger import opening, watermark
@@ -25,6 +26,7 @@ from forwarder.partition import OwnedPartition
 from forwarder.pipeline import Pipeline
 from forwarder.stages import gate, shapes
 from forwarder.stages.window import Windows
+from tests.model.journal import Journal
 
 Function = Callable[..., Any]
 Patch = tuple[object, str, Callable[[Any], Any]]
@@ -153,6 +155,51 @@ def _keep(right: Function) -> Function:
     def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
         self.kept = list(self._batches)
         return right(self, *args, **more)
+
+    return snapshot
+
+
+def _believe_success(right: Function) -> Function:
+    """Take a commit that nobody answered for one that succeeded."""
+
+    async def ask(self: Any, kind: str, effect: Any) -> Any:  # noqa: ANN401
+        try:
+            return await right(self, kind, effect)
+        except FencedError:
+            raise
+        except JournalError:
+            if kind != "end":
+                raise
+            self._spoiled = False
+
+    return ask
+
+
+class _Late:
+    """A tick whose offset is asked for when it is sent."""
+
+    def __init__(self, owner: Any, content: Any) -> None:  # noqa: ANN401
+        self._owner = owner
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._content, name)
+
+    @property
+    def offset(self) -> int:
+        """Return W as of now."""
+        lanes = [lane.name for lane in self._owner._lanes]  # noqa: SLF001
+        firsts = [self._owner.pipeline.first_unsaved(name) for name in lanes]
+        lowest: int = self._owner.position
+        for first in firsts:
+            lowest = lowest if first is None else min(lowest, first[0])
+        return lowest
+
+
+def _at_the_commit(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        drawn, content, records = right(self, *args, **more)
+        return drawn, content and _Late(self, content), records
 
     return snapshot
 
@@ -373,6 +420,10 @@ MUTATIONS = (
              ((OwnedPartition, "_snapshot", _partial),)),
     Mutation("unknown_is_failure", "K5", "an unknown outcome is taken for a failure",
              ((OwnedPartition, "journal_failed", _believe), (OwnedPartition, "_snapshot", _keep))),
+    Mutation("unknown_is_success", "K5", "an unknown outcome is taken for a success",
+             ((Journal, "_ask", _believe_success),)),
+    Mutation("w_at_commit", "K1", "W is computed when the offsets are sent, not at the snapshot",
+             ((OwnedPartition, "_snapshot", _at_the_commit),)),
     Mutation("any_tick_proves", "R3", "a tick begun before the assignment counts as the probe",
              ((OwnedPartition, "_commit_known", _any_tick_proves),)),
     Mutation("no_probe", "R3", "memory kept over a rebalance is used at once",

@@ -264,7 +264,10 @@ class World(Timekeeper):
                 process.source.learn()
 
     def do_freeze(self, a: int, b: int, c: int) -> None:
-        """Stop a machine for a while."""
+        """Stop a machine for a while, perhaps with a backlog that it cannot deliver."""
+        if c // 4 % 2:
+            self.do_mood(c // 8, 3, 0)
+            self.run(1.5)
         for process in self._one(a):
             if process.frozen_since is None:
                 process.freeze()
