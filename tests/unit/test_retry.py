@@ -1,9 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.retry import PAUSED, REOPEN, TRANSIENT, Backoff
+from forwarder.retry import PAUSED, REFUSED, RELAPSE, REOPEN, SETUP, TRANSIENT, Backoff, Repeats
 
-backoffs = st.sampled_from([PAUSED, REOPEN, TRANSIENT, Backoff(base=1.0, cap=1.0, floor=2.0)])
+SCHEDULES = [PAUSED, REFUSED, RELAPSE, REOPEN, SETUP, TRANSIENT]
+backoffs = st.sampled_from([*SCHEDULES, Backoff(base=1.0, cap=1.0, floor=2.0)])
 attempts = st.integers(0, 10_000)
 randoms = st.floats(0.0, 1.0, exclude_max=True)
 
@@ -33,3 +34,19 @@ def test_a_paused_lane_is_tried_every_5_to_60_seconds() -> None:
     delays = [PAUSED.delay(attempt, random) for attempt in range(9) for random in (0.0, 0.999)]
     assert min(delays) == 5.0
     assert 59.0 < max(delays) < 60.0
+
+
+def test_what_goes_on_is_news_once_in_a_while_and_what_is_new_at_once() -> None:
+    said = Repeats(60.0)
+    told = [said.news("away", now) for now in (0.0, 1.0, 59.0, 60.0, 119.0)]
+    assert [True, False, False, True, False] == told
+    assert said.news("another", 119.0)
+
+
+def test_kafka_is_asked_again_often_and_what_needs_a_person_seldom() -> None:
+    longest = {
+        name: max(schedule.delay(attempt, 0.999) for attempt in range(40))
+        for name, schedule in (("reopen", REOPEN), ("refused", REFUSED))
+    }
+    assert longest["reopen"] <= 2.0
+    assert 60.0 <= longest["refused"] <= 75.0
