@@ -39,6 +39,7 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 POLL = 500
 NEVER = 1e9
+BASE_SECONDS = 300.0
 UNDERWAY = 8
 """Batches of input sent at a time."""
 
@@ -278,13 +279,15 @@ class Run:
         }
 
     async def _base(self, owned: OwnedPartition) -> None:
-        bases = owned._bases  # noqa: SLF001  # in life a clock asks for it
-        written = bases._written  # noqa: SLF001
-        bases.hurry()
-        owned.acknowledged()
-        while bases.due() is not None:  # noqa: ASYNC110  # it is begun by the next tick
-            await asyncio.sleep(0.01)
-        await written.wait()
+        state = owned._state  # noqa: SLF001  # nobody else asks for a base by hand
+        async with asyncio.timeout(BASE_SECONDS):
+            while state.base_offset is None:  # noqa: ASYNC110  # the first of all comes by itself
+                await asyncio.sleep(0.01)
+            before = state.base_offset
+            owned._bases.hurry()  # noqa: SLF001
+            owned.acknowledged()
+            while state.base_offset == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def _second_life(self, around: Surroundings, journals: Journals, position: int) -> None:
         heart, begun = Heart(), time.perf_counter()
