@@ -5,6 +5,7 @@ on when its bucket comes up; one whose deadline moved forward is put into the ea
 """
 
 import heapq
+import sys
 
 from forwarder.stages.rows import CHUNK, Row
 from forwarder.stages.shapes import Window
@@ -84,17 +85,17 @@ class Deadlines:
         second = self._seconds[0]
         windows = self._buckets[second].windows
         later: list[Window] = []
-        while (window := windows.head()) is not None:
-            if limit is not None and len(due) >= limit:
-                for one in later:
-                    windows.append(one)
-                return
-            windows.pop()
+        most = sys.maxsize if limit is None else limit
+        while len(due) < most and (window := windows.pop()) is not None:
             if window.deadline <= now:
                 window.slot = -1
                 due.append(window)
             else:
                 later.append(window)
+        if windows.head() is not None:
+            for window in later:
+                windows.append(window)
+            return
         heapq.heappop(self._seconds)
         del self._buckets[second]
         for window in later:

@@ -143,9 +143,10 @@ class Window(msgspec.Struct, gc=False):
 
     def hollow(self) -> None:
         """Let go of what it held: rows may keep it for a while after it was closed."""
-        self.key = self.device = self.session = self.context = b""
-        self.pieces, self.deadline, self.touched = _NOTHING, 0, LOWEST
-        self.blocks = self.saved = self.draft = self.unsaved = None
+        self.key = self.device = self.context = b""
+        self.pieces, self.touched, self.unsaved = _NOTHING, LOWEST, None
+        if self.blocks or self.saved or self.draft:
+            self.blocks = self.saved = self.draft = None
 
 
 _NOTHING: list[Piece] = []
