@@ -6,7 +6,6 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from forwarder.config import loader
@@ -233,8 +232,10 @@ class Disturbances:
         await self._replace(pod, "deploy", after)
         await self._again("deploy", begun)
         # The number goes on: what a release was may not change any more.
-        self.release = replace(before, number=after.number + 1)
+        self.release = releases.taken_back(before, after)
         names = self._publish(self.release, await self._watermarks())
+        for name in {*self.release.gone} - {*before.gone}:
+            self.history.leave(name, watermarks, time.time_ns() // 1_000_000)
         begun = time.monotonic()
         for old in self._dice.sample(self.fleet.running, len(self.fleet.running)):
             await self._replace(old, "deploy", self.release)

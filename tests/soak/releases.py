@@ -149,7 +149,15 @@ def _toggle(now: Release, _: random.Random) -> Release:
 
 
 def _rename(now: Release, _: random.Random) -> Release:
-    return replace(now, named=now.named + 1, gone=(*now.gone, now.renamed))
+    # A name that was given up, even one taken back half-way, is never used again.
+    used = [int(name.removeprefix("named-")) for name in now.gone]
+    return replace(now, named=max(now.named, *used, 0) + 1, gone=(*now.gone, now.renamed))
+
+
+def taken_back(before: Release, after: Release) -> Release:
+    """Return the release that undoes ``after``; a new name it brought is given up for good."""
+    gone = before.gone if after.named == before.named else (*before.gone, after.renamed)
+    return replace(before, number=after.number + 1, gone=gone)
 
 
 CHANGES: dict[str, Callable[[Release, random.Random], Release]] = {

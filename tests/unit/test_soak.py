@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_every_release_is_a_configuration_without_faults(tmp_path: Path) -> None
         assert release.renamed not in release.retired
     assert releases.final(release).comes
     assert not {*release.gone} - {*releases.final(release).retired}
+
+
+def test_a_new_name_that_was_taken_back_is_given_up_and_never_used_again() -> None:
+    before = Release()
+    after = replace(before, number=1, named=2, gone=("named-1",))
+
+    back = releases.taken_back(before, after)
+
+    assert (back.renamed, back.gone) == ("named-1", ("named-2",))
+    assert releases.CHANGES["rename"](back, rolling(1)).renamed == "named-3"
+    assert releases.final(back).retired == ("named-2",)
 
 
 def put(at: int, worker: str, *ids: str, fate: str = "answered") -> Put:
