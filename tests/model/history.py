@@ -27,7 +27,7 @@ WEIGHTS = {
     "freeze": 2.0,
     "trouble": 6.0,
     "away": 0.7,
-    "mood": 3.0,
+    "mood": 4.0,
     "stale": 0.7,
     "markers": 1.2,
     "limits": 2.0,

@@ -11,7 +11,20 @@ from tests.model.journal import Client
 from tests.model.loop import Fault
 from tests.model.oracle import Committed, Oracle
 
-MOODS = ("up", "up", "up", "down", "mute", "closed", "picky", "half", "slow", "sleepy", "throttled")
+MOODS = (
+    "up",
+    "up",
+    "up",
+    "down",
+    "mute",
+    "closed",
+    "picky",
+    "picky",
+    "half",
+    "slow",
+    "sleepy",
+    "throttled",
+)
 """``mute`` lands and never says so, ``picky`` refuses some for good, ``half`` takes every second
 batch, ``slow`` answers late, ``sleepy`` lands late."""
 

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -39,6 +40,12 @@ KINDS = (
 )
 WAYS = ("drop", "mute", "late", "slow", "stall", "mute")
 SECONDS = (0.05, 0.5, 2.0, 5.0, 12.0, 40.0)
+
+
+HANG = 60.0
+"""Seconds of real time after which a history, usually of a twentieth, counts as endless."""
+
+STUCK = "I14: a process goes round in circles"
 
 
 class Action(NamedTuple):
@@ -379,16 +386,28 @@ class World(Timekeeper):
             process.loop.bury()
 
 
+class Hang(BaseException):
+    """Raised into a history that does not go on: nothing in the program may catch it."""
+
+
 def play(setting: Setting, actions: Sequence[Action]) -> tuple[str | None, World]:
     """Play a history; return what was broken, None if nothing was, and the world it left."""
     world = World(setting)
+    before = signal.signal(signal.SIGALRM, _hang)
+    signal.setitimer(signal.ITIMER_REAL, HANG)
     try:
         try:
             for action in actions:
                 world.act(action)
             world.drain()
-        except Fault as fault:
+        except (Fault, Hang) as fault:
             return str(fault), world
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
         world.close()
     return None, world
+
+
+def _hang(*_: object) -> None:
+    raise Hang(STUCK)
