@@ -235,3 +235,15 @@ def test_what_is_saved_and_what_is_unsaved_is_all_that_waits(
         for step in steps:
             model.step(step)
             model.check()
+
+
+def test_a_narrowed_filter_settles_a_saved_piece_whole() -> None:
+    wide, narrow = connection(), connection(send_screen_views=False)
+    fed = builders.pipeline(wide)
+    fed.collect(records(upload(event(n=1), event("screen_view", n=2)), start=5), NOW)
+    [held] = builders.saved(fed, 100)
+    again = builders.pipeline(narrow, read=6)
+    builders.resume(again, Gate((6, 0), 6, {}, {}, []), [held])
+    [closing] = again.finish(NOW).closings
+    # The batch ends at (5, 0); a piece that reaches beyond what is settled would come again.
+    assert (5, 1) == closing.last
