@@ -34,6 +34,9 @@ SEQUENCES = 20_000
 
 UNSENT = Outcome(Kind.TRANSIENT, classify.UNANSWERED, "not sent")
 """What an answer is before there is one: nothing is acknowledged by default."""
+FRESH_SECONDS = 10.0
+"""How long after its begin a put may make calls: a process that slept in the midst of one may have
+been replaced, and must not go on with it (D3)."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -126,9 +129,10 @@ class KinesisSink:
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
         entries = [wire.entry(batch, self._target.partition_key) for batch in batches]
+        until = self._aws.clock.steady() + FRESH_SECONDS
         answers: list[Outcome] = []
         for request in wire.requests(entries):
-            answers += await self._put_request(request)
+            answers += await self._put_request(request, until)
         return answers
 
     async def close(self) -> None:
@@ -137,19 +141,25 @@ class KinesisSink:
         if self._client is not None:
             await self._client.close()
 
-    async def _put_request(self, entries: Sequence[Entry]) -> list[Outcome]:
+    async def _put_request(self, entries: Sequence[Entry], until: float) -> list[Outcome]:
+        if self._is_late(until):
+            return [UNSENT] * len(entries)
         if not self._choice.together(self._aws.clock.steady()):
-            return await self._put_singly(entries)
+            return await self._put_singly(entries, until)
         reply = await self._call(PUT_RECORDS, self._body(entries))
         if not isinstance(reply, Refusal):
             self._learn(single=False)
             return self._answers(reply, len(entries))
         if self._falls_back(reply):
             self._learn(single=True)
-            return await self._put_singly(entries)
+            return await self._put_singly(entries, until)
         if reply.fault is Fault.PERMANENT and len(entries) > 1:
-            return await self._bisect(entries, reply)
+            return await self._bisect(entries, reply, until)
         return [reply.outcome] * len(entries)
+
+    def _is_late(self, until: float) -> bool:
+        """Tell whether this put has lasted so long that it may make no more calls."""
+        return self._aws.clock.steady() > until
 
     def _falls_back(self, refusal: Refusal) -> bool:
         denied = refusal.code == "AccessDenied"
@@ -181,13 +191,17 @@ class KinesisSink:
     def _outcome(self, operation: str, code: str, message: str) -> Outcome:
         return classify.outcome(Failure(operation, code, 200, message), self._where)
 
-    async def _bisect(self, entries: Sequence[Entry], refusal: Refusal) -> list[Outcome]:
+    async def _bisect(
+        self, entries: Sequence[Entry], refusal: Refusal, until: float
+    ) -> list[Outcome]:
         """Halve a refused request until each culprit is alone; the others get through."""
         answers: list[Outcome | None] = [None] * len(entries)
         pending = list(_halves(0, len(entries)))
         for _ in range(BISECT_REQUESTS):
             if not pending:
                 break
+            if self._is_late(until):
+                return [UNSENT if answer is None else answer for answer in answers]
             start, end = pending.pop()
             reply = await self._call(PUT_RECORDS, self._body(entries[start:end]))
             if not isinstance(reply, Refusal):
@@ -205,7 +219,7 @@ class KinesisSink:
         told = refusal.outcome
         return Outcome(kind, told.code, f"{told.error}; too many records are refused to sort out")
 
-    async def _put_singly(self, entries: Sequence[Entry]) -> list[Outcome]:
+    async def _put_singly(self, entries: Sequence[Entry], until: float) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
         answers = [UNSENT] * len(entries)
         todo = enumerate(entries)
@@ -213,7 +227,7 @@ class KinesisSink:
 
         async def work() -> None:
             for index, one in todo:
-                answer = stop[0] if stop else await self._put_one(one)
+                answer = stop[0] if stop else await self._put_one(one, until)
                 if answer.kind is Kind.CONFIGURATION:
                     stop.append(answer)
                 answers[index] = answer
@@ -223,9 +237,11 @@ class KinesisSink:
                 group.create_task(work())
         return answers
 
-    async def _put_one(self, one: Entry) -> Outcome:
+    async def _put_one(self, one: Entry, until: float) -> Outcome:
         key = one.batch.key
         async with self._slots:
+            if self._is_late(until):
+                return UNSENT
             after = self._sequences.get(key)
             reply = await self._single(one, after)
             if isinstance(reply, Refusal) and reply.fault is Fault.PERMANENT and after:

@@ -93,7 +93,6 @@ async def put(sink: KinesisSink, number: int = 8) -> list[Outcome]:
 
 
 async def arrival(fake: FakeKinesis, calls: int) -> None:
-    """Wait until so many calls have arrived."""
     while len(fake.calls) < calls:  # noqa: ASYNC110  # the fake only counts
         await asyncio.sleep(0.001)
 
@@ -355,6 +354,16 @@ async def test_put_record_runs_16_at_a_time(opened: Open, fake: FakeKinesis) -> 
     await puts
     assert fake.most_at_once == kinesis.IN_FLIGHT
     assert len(fake.stored) == 100
+
+
+async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKinesis) -> None:
+    heard = asyncio.Event()
+    fake.answers("PutRecord", *[Silent(heard)] * 32)
+    slept = asyncio.create_task(put(opened(PutMode.RECORD), 32))
+    await arrival(fake, kinesis.IN_FLIGHT)
+    fake.clock.now += kinesis.FRESH_SECONDS + 1
+    heard.set()
+    assert [DELIVERED] * 16 + [kinesis.UNSENT] * 16 == await slept
 
 
 async def test_put_record_passes_the_last_number_of_the_device(
