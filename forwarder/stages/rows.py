@@ -70,7 +70,9 @@ class Row(Generic[T]):
             self._sweep()
             return
         entries = [entry for chunk in self._chunks for entry in chunk]
-        self._chunks = [[entry for entry in entries[self._at :] if self._alive(entry)]]
+        living = [entry for entry in entries[self._at :] if self._alive(entry)]
+        # Cut again: a chunk that grew would be looked at as a whole at every call.
+        self._chunks = [living[at : at + CHUNK] for at in range(0, len(living), CHUNK)] or [[]]
         self._at = 0
 
     def __iter__(self) -> Iterator[T]:

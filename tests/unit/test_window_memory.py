@@ -261,6 +261,21 @@ def test_a_row_forgets_what_died_in_it_wherever_it_stood() -> None:
     assert (1, 1) == (row.head(), len(row))
 
 
+def test_a_row_in_which_none_died_looks_at_few_however_long_it_is() -> None:
+    looks: list[int] = []
+
+    def alive(entry: int) -> bool:
+        looks.append(entry)
+        return True
+
+    row: Row[int] = Row(alive)
+    for number in range(20 * CHUNK):
+        row.append(number)
+        assert 2 * CHUNK >= len(looks)
+        looks.clear()
+    assert list(range(20 * CHUNK)) == list(row)
+
+
 @MANY
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150))
 def test_a_row_gives_the_first_living_entry(steps: list[tuple[bool, int]]) -> None:
