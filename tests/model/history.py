@@ -52,7 +52,7 @@ def history(seed: int) -> tuple[Setting, list[Action]]:
         window_memory=rnd.choice((1 << 30, 1 << 30, 12_000)),
     )
     weights = [w * rnd.choice((0.2, 1, 1, 3)) for w in WEIGHTS.values()]
-    names = rnd.choices(list(WEIGHTS), weights, k=rnd.randrange(8, 40))
+    names = rnd.choices(list(WEIGHTS), weights, k=rnd.randrange(8, 34))
     return setting, [
         Action(name, rnd.randrange(64), rnd.randrange(48), rnd.randrange(400), rnd.randrange(11))
         for name in names

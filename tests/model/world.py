@@ -240,6 +240,9 @@ class World(Timekeeper):
             self.broker.count(f"killed.{owned.phase.value}")
             if not owned.idle():
                 self.broker.count("killed.busy")
+            draft = owned._bases.draft  # noqa: SLF001  # nobody else asks how far it has come
+            if draft is not None and not draft.complete:
+                self.broker.count("killed.drafting")
 
     def do_deploy(self, a: int, b: int, c: int) -> None:
         """Replace a process by one that is configured otherwise."""

@@ -24,7 +24,7 @@ send.drop send.mute send.late send.stall send_state.drop send_state.mute offsets
 init.drop init.mute init.late init.stall fetch.drop fetch.mute state.drop state.mute
 read.drop read.mute cut.drop cut.mute
 killed.outbox_sent killed.state_sent killed.offsets_sent killed.decided
-killed.opening killed.open killed.busy
+killed.opening killed.open killed.busy killed.drafting
 do.feed do.flow do.odd do.sleep do.kill do.deploy do.rebalance do.hear do.freeze do.trouble do.away
 do.mood do.stale do.markers do.limits
 """.split()  # noqa: SIM905  # words are easier to read
