@@ -7,21 +7,19 @@ one, and opening is the only recovery.
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from forwarder import restoring
 from forwarder.bases import Bases
-from forwarder.connection import Status
-from forwarder.delivery import Delivery, Policy
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
 from forwarder.ledger import cursor, opening, outbox, trouble, watermark
-from forwarder.ledger import lanes as rules
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
 from forwarder.ledger.draft import Draft, Origin
-from forwarder.ledger.state import Fold, LaneState
+from forwarder.ledger.state import Fold
 from forwarder.model import (
     Address,
     Batch,
@@ -33,8 +31,13 @@ from forwarder.model import (
     Record,
 )
 from forwarder.pipeline import Lane, Pipeline
+from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
 from forwarder.surroundings import Phase, Surroundings
+from forwarder.unknown import Unknown
+
+if TYPE_CHECKING:
+    from forwarder.delivery import Delivery
 
 log = structlog.get_logger()
 
@@ -59,7 +62,9 @@ class OwnedPartition:
         self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
         self._around = around
         self._journal = around.journals.journal(partition)
-        self._bases = Bases(str(partition), around, self._stir, self.journal_failed)
+        self._rhythm = Rhythm(around)
+        self._bases = Bases(str(partition), around, self._rhythm.stir, self.journal_failed)
+        self._unknown = Unknown(str(partition), around)
         self._state = states.PartitionState()
         self._end = 0
         self._batches: list[Batch] = []
@@ -69,10 +74,8 @@ class OwnedPartition:
         self._lease = float("-inf")
         self._assignment = 1
         self._proved = 0
-        self._last_tick = float("-inf")
         self._beat_wanted = False
         self._moved = False
-        self._stirred = asyncio.Event()
         self._ticking = asyncio.Lock()
 
     # ------------------------------------------------------------------ open (O1 to O8)
@@ -95,7 +98,7 @@ class OwnedPartition:
             raise
         await self._begin(start, found, fold)
         self.phase = Phase.OPEN
-        self._report_opening(start)
+        restoring.report(str(self.partition), start, self._around.reporter)
         for delivery in self.deliveries.values():
             delivery.wake()
         return start.seek
@@ -121,37 +124,12 @@ class OwnedPartition:
         self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
         for lane in self._lanes:
             if lane.name not in self.stopped:
-                self.deliveries[lane.name] = self._delivery(lane, start.state.lanes[lane.name])
-        if self._forgotten():
+                stored = start.state.lanes[lane.name]
+                self.deliveries[lane.name] = restoring.delivery(
+                    str(self.partition), lane, stored, self, self._around
+                )
+        if self._unknown.forgotten(self._state.lanes):
             self._bases.hurry()
-
-    def _delivery(self, lane: Lane, stored: LaneState) -> Delivery:
-        active = _is_active(lane)
-        capacity = self._around.queue_bytes() if active else 0
-        sink, end = self._around.sinks[lane.name], (self._end, 0)
-        queue = cursor.Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order)
-        since = lane.connection.deliver_from_ms
-        policy = Policy(lane.name, str(self.partition), active, since)
-        around = self._around
-        return Delivery(policy, queue, sink, self, around.reporter, around.random)
-
-    def _report_opening(self, start: opening.Opening) -> None:
-        log.info(
-            "partition.open",
-            partition=str(self.partition),
-            origin=start.origin.value,
-            position=start.seek,
-            read=start.state.read,
-            tick=start.state.n,
-            new=start.new,
-            unknown=start.unknown,
-        )
-        for name, refusal in start.stopped.items():
-            log.error(
-                "lane.stopped", partition=str(self.partition), connection=name, reason=str(refusal)
-            )
-            self._around.reporter.lane_status(name, str(self.partition), "stopped", str(refusal))
-        self._around.reporter.partition_phase(str(self.partition), self.phase, "")
 
     # ------------------------------------------------------------------ collect, C1 and C2
 
@@ -165,7 +143,7 @@ class OwnedPartition:
         self.position = records[-1].offset + 1
         self._gates.relax(self.position)
         self._moved = True
-        self._stir()
+        self._rhythm.stir()
 
     async def expire(self, deadline_ms: int) -> None:
         """Close the windows due at ``deadline_ms`` wall-clock time, in slices (C1, C2)."""
@@ -183,21 +161,21 @@ class OwnedPartition:
             return False
         now = self._around.clock.wall_ms()
         self._absorb(self.pipeline.expire(deadline_ms, SLICE, now))
-        self._stir()
+        self._rhythm.stir()
         await asyncio.sleep(0)
         return True
 
     def finish(self) -> None:
         """Close every window: the input has ended for good."""
         self._absorb(self.pipeline.finish(self._around.clock.wall_ms()))
-        self._stir()
+        self._rhythm.stir()
 
     def shed(self, bytes_wanted: int) -> bool:
         """Close some large old windows for want of memory; False if there are none (C1)."""
         now = self._around.clock.wall_ms()
         collected = self.pipeline.shed(bytes_wanted, SLICE, now)
         self._absorb(collected)
-        self._stir()
+        self._rhythm.stir()
         return bool(collected.closings)
 
     def memory_bytes(self) -> int:
@@ -225,7 +203,7 @@ class OwnedPartition:
     async def run(self) -> None:
         """Make ticks as they fall due, until the partition fails or is closed."""
         while self.phase is Phase.OPEN:
-            await self._wait_until_due()
+            await self._rhythm.wait(self._due)
             await self.tick()
 
     async def tick(self) -> None:
@@ -236,8 +214,11 @@ class OwnedPartition:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        began, lease, assignment = loop.time(), self._around.clock.steady(), self._assignment
-        self._last_tick = began
+        began, lease, assignment = (
+            self._rhythm.begin(),
+            self._around.clock.steady(),
+            self._assignment,
+        )
         self._prepare_base()
         drawn, content, records = self._snapshot()
         if drawn is None or content is None:
@@ -301,7 +282,7 @@ class OwnedPartition:
             at, acked = delivery.queue.snapshot((self._end, 0))
             if trouble.note(stored, delivery.reason, self._around.clock.wall_ms()):
                 self._state.unwritten.add(lane.name)
-        return ticks.View(first_unsaved, at, acked, not _is_active(lane))
+        return ticks.View(first_unsaved, at, acked, not restoring.is_active(lane))
 
     def _commit_known(
         self,
@@ -313,7 +294,8 @@ class OwnedPartition:
         """Make the tick true with the snapshot's values, and its batches deliverable (K5)."""
         if committed.outbox:
             self._end = committed.outbox[-1] + 1
-        self._report_forgotten(drawn)
+        if drawn.base is not None:
+            self._unknown.report(drawn.base.forgotten, self._state.lanes, (self._end, 0))
         ticks.apply(self._state, drawn, committed.state[0], self._end, self._bases.draft)
         self._closed_bytes -= sum(len(b.payload) for r in records for b in r)
         self._closed_bytes -= sum(len(d.value) for d in content.dead_letters)
@@ -321,9 +303,7 @@ class OwnedPartition:
         self._bases.committed(self._journal, drawn.base, drawn.ptr, size)
         if content.dead_letters:
             self._around.reporter.dead_letters(content.dead_letters)
-        fresh: dict[str, list[tuple[Address, Batch]]] = {}
-        for address, batch in cursor.addresses(committed.outbox, records):
-            fresh.setdefault(batch.lane, []).append((address, batch))
+        fresh = cursor.by_lane(cursor.addresses(committed.outbox, records))
         capacity = self._around.queue_bytes()  # less for each as more partitions are owned
         for lane, delivery in self.deliveries.items():
             delivery.resize(capacity)
@@ -345,64 +325,24 @@ class OwnedPartition:
         below = self._state.base_read
         savings = {lane.name: self.pipeline.saving(lane.name, below) for lane in self._lanes}
         origin = Origin(self._around.group, self.partition.topic)
-        return Draft(origin, self._state, savings, self._forgotten())
-
-    def _forgotten(self) -> set[str]:
-        """Return the unknown lanes whose time is over (L1)."""
-        around = self._around
-        names = {lane.name for lane in around.lanes}
-        return rules.forgotten(self._state.lanes, names, around.rules, around.clock.wall_ms())
-
-    def _report_forgotten(self, drawn: ticks.Drawn) -> None:
-        for name in sorted(drawn.base.forgotten) if drawn.base else ():
-            lane = self._state.lanes[name]
-            log.warning(
-                "lane.forgotten",
-                partition=str(self.partition),
-                connection=name,
-                seen_ms=lane.seen,
-                uncollected_from=lane.need[0],
-                undelivered_from=lane.cursor[0],
-                outbox_end=self._end,
-            )
-            self._around.reporter.lane_forgotten(name)
+        return Draft(origin, self._state, savings, self._unknown.forgotten(self._state.lanes))
 
     def holding(self) -> dict[str, int]:
         """Return the unknown lanes that hold the watermark, and for how many ms still (L1)."""
-        around = self._around
-        names = {lane.name for lane in around.lanes}
-        return rules.holding(self._state.lanes, names, around.rules, around.clock.wall_ms())
+        return self._unknown.holding(self._state.lanes)
 
     # ------------------------------------------------------------------ when ticks are due
 
-    def _stir(self) -> None:
-        self._stirred.set()
-
-    async def _wait_until_due(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self.phase is Phase.OPEN:
-            due = self._due()
-            if due is not None and due <= loop.time():
-                return
-            self._stirred.clear()
-            timeout = None if due is None else due - loop.time()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._stirred.wait()
-            except TimeoutError:
-                return
-
     def _due(self) -> float | None:
         """Return when the next tick is due; None: nothing changed."""
-        last, soonest = self._last_tick, max(0.1, 0.01 * self._around.owned())
+        if self.phase is not Phase.OPEN:
+            return float("-inf")
         if self._batches or self._closings or self._dead_letters or self._beat_wanted:
-            return last + soonest
-        usual = last + max(self._around.pacing.tick, soonest)
-        if self._moved or self._state.unwritten or self._state.base_offset is None:
+            return self._rhythm.soon()
+        usual, base = self._rhythm.usual(), self._bases.due()
+        news = self._moved or self._state.unwritten or self._state.base_offset is None
+        if news or self._bases.is_ready():
             return usual
-        if self._bases.is_ready():
-            return usual
-        base = self._bases.due()
         return None if base is None else max(base, usual)
 
     # ------------------------------------------------------------------ rebalance, end
@@ -431,7 +371,7 @@ class OwnedPartition:
     async def close(self) -> None:
         """Drop everything held in memory (R2); what was committed is all that counts."""
         self.phase = Phase.CLOSED
-        self._stir()
+        self._rhythm.stir()
         await asyncio.gather(self._bases.close(), *(d.stop() for d in self.deliveries.values()))
         await self._journal.close()
 
@@ -455,7 +395,7 @@ class OwnedPartition:
         if self.phase is Phase.OPEN and self._proved == self._assignment and fresh:
             return True
         self._beat_wanted = True
-        self._stir()
+        self._rhythm.stir()
         return False
 
     def committed_end(self) -> Address:
@@ -471,7 +411,7 @@ class OwnedPartition:
     def acknowledged(self) -> None:
         """Have the cursor committed with the next tick."""
         self._moved = True
-        self._stir()
+        self._rhythm.stir()
 
     def refused(self, batch: Batch, outcome: Outcome) -> None:
         """Turn a batch refused for good into a dead letter of the next tick (D4)."""
@@ -487,8 +427,4 @@ class OwnedPartition:
         self.phase = Phase.CLOSED
         self._bases.drop()
         self.hold()
-        self._stir()
-
-
-def _is_active(lane: Lane) -> bool:
-    return lane.connection.status is Status.ACTIVE
+        self._rhythm.stir()

@@ -9,12 +9,20 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+import structlog
+
 from forwarder.connection import Status
+from forwarder.delivery import Delivery, Owner, Policy
 from forwarder.ledger import packing
 from forwarder.ledger import state as states
+from forwarder.ledger.cursor import Queue
+from forwarder.ledger.opening import Opening
 from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Gate, Held
 from forwarder.pipeline import Lane, Pipeline
+from forwarder.surroundings import Phase, Reporter, Surroundings
+
+log = structlog.get_logger()
 
 SLICE_BYTES = 256 * 1024
 """Bytes of windows put back in one go, a few milliseconds' work."""
@@ -67,6 +75,42 @@ async def fill(
     return gates
 
 
+def delivery(
+    partition: str, lane: Lane, stored: LaneState, owner: Owner, around: Surroundings
+) -> Delivery:
+    """Return what delivers a lane's batches from its cursor on; nothing is put before it wakes."""
+    active = is_active(lane)
+    capacity = around.queue_bytes() if active else 0
+    sink, end = around.sinks[lane.name], owner.committed_end()
+    queue = Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order)
+    since = lane.connection.deliver_from_ms
+    policy = Policy(lane.name, partition, active, since)
+    return Delivery(policy, queue, sink, owner, around.reporter, around.random)
+
+
+def is_active(lane: Lane) -> bool:
+    """Tell whether a lane takes what is new."""
+    return lane.connection.status is Status.ACTIVE
+
+
+def report(partition: str, start: Opening, reporter: Reporter) -> None:
+    """Report where an opened partition goes on, and which of its lanes cannot."""
+    log.info(
+        "partition.open",
+        partition=partition,
+        origin=start.origin.value,
+        position=start.seek,
+        read=start.state.read,
+        tick=start.state.n,
+        new=start.new,
+        unknown=start.unknown,
+    )
+    for name, refusal in start.stopped.items():
+        log.error("lane.stopped", partition=partition, connection=name, reason=str(refusal))
+        reporter.lane_status(name, partition, "stopped", str(refusal))
+    reporter.partition_phase(partition, Phase.OPEN, "")
+
+
 def _typed(state: PartitionState, gate: Gate, name: str, key: bytes, form: dict[str, Any]) -> Held:
     held = states.window(form)
     gate.held_to[key] = held.to
@@ -106,5 +150,5 @@ def _gate(lane: Lane, stored: LaneState) -> Gate:
         closed=stored.closed,
         held_to={},
         keying=stored.keying,
-        accept_below=None if lane.connection.status is Status.ACTIVE else stored.read,
+        accept_below=None if is_active(lane) else stored.read,
     )

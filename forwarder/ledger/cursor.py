@@ -297,3 +297,11 @@ def addresses(
         for offset, record in zip(offsets, records, strict=True)
         for i, batch in enumerate(record)
     ]
+
+
+def by_lane(found: Sequence[tuple[Address, Batch]]) -> dict[str, list[tuple[Address, Batch]]]:
+    """Sort addressed batches by their lane."""
+    lanes: dict[str, list[tuple[Address, Batch]]] = {}
+    for address, batch in found:
+        lanes.setdefault(batch.lane, []).append((address, batch))
+    return lanes

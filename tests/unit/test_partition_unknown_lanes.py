@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from forwarder import gauges, partition, testing
+from forwarder import gauges, testing, unknown
 from forwarder.ledger import lanes
 from forwarder.ledger.lanes import Rules
 from tests.batches import lane_state
@@ -128,7 +128,7 @@ async def test_what_a_dropped_lane_had_not_delivered_is_said() -> None:
     await world.owner.tick()
     world.rules = Rules(retired=frozenset({"acme"}))
     await reopened(world, SINGLE)
-    with mock.patch.object(partition, "log") as log:
+    with mock.patch.object(unknown, "log") as log:
         await base(world)
     [call] = [c for c in log.warning.call_args_list if c.args == ("lane.forgotten",)]
     undelivered = (call.kwargs["connection"], call.kwargs["undelivered_from"])
