@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import os
 import random
 import signal
@@ -56,12 +57,16 @@ DEAD_LETTERS = "dead-letters.ndjson"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a worker is made of, whatever it reads and wherever it writes."""
+    """What a worker is made of, whatever it reads and wherever it writes.
+
+    ``session_timeout``: seconds after which others take over from a silent worker, if there are.
+    """
 
     group: str
     connections: Sequence[Connection]
     journal: JournalSettings
     limits: Limits
+    session_timeout: float = math.inf
 
 
 def collect_rarely() -> None:
@@ -92,6 +97,7 @@ async def work(configuration: Configuration) -> int:
         configuration.connections,
         configuration.journal,
         configuration.limits,
+        configuration.kafka.session_timeout_ms / 1000,
     )
     async with opened_sinks(configuration.connections) as sinks:
         around, owned = surroundings(plan, sinks, journals, clock, report)
@@ -164,6 +170,7 @@ def surroundings(
         pacing=Pacing(
             tick=plan.journal.tick_ms / 1000,
             base_interval=plan.journal.base_interval_ms / 1000,
+            session_timeout=plan.session_timeout,
         ),
         queue_bytes=lambda: max(QUEUE_FLOOR, share() // max(1, len(lanes))),
         closed_bytes=lambda: max(CLOSED_FLOOR, share()),

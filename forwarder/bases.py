@@ -65,6 +65,13 @@ class Bases:
             self._drafting = asyncio.get_running_loop().create_task(self._draft(make))
             self._drafting.add_done_callback(self._drafted)
 
+    def outrun(self, n: int) -> None:
+        """Give up a draft whose number the next tick after ``n`` takes; it is begun anew."""
+        draft = self.draft
+        if draft is not None and not draft.complete and draft.n <= n + 1:
+            log.warning("base.outrun", partition=self._name, n=n)
+            self._stop_drafting()
+
     def make(self, draft: Draft) -> None:
         """Take a draft that is so small that nobody has to wait for it: the first of all."""
         for _ in draft.steps():
@@ -91,10 +98,14 @@ class Bases:
 
     def drop(self) -> None:
         """Drop what is in the making, without waiting for its end."""
+        self._stop_drafting()
+        if self._cutting is not None:
+            self._cutting.cancel()
+
+    def _stop_drafting(self) -> None:
         self.draft = None
-        for task in (self._drafting, self._cutting):
-            if task is not None:
-                task.cancel()
+        if self._drafting is not None:
+            self._drafting.cancel()
 
     def _plan(self, share: float) -> None:
         interval = self._around.pacing.base_interval

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEASE = 10.0
-"""Seconds after the begin of a committed tick within which puts may start (D3)."""
+"""Seconds after the begin of a committed tick within which puts may start (D3), at most: never
+longer than the group waits for a worker that is silent."""
 
 SLICE = 200
 """Windows closed in one go when many expire at once, a few milliseconds' work."""
@@ -316,6 +317,7 @@ class OwnedPartition:
 
     def _prepare_base(self) -> None:
         """Begin to draft a base if one is due and no replay going on; the first one is at once."""
+        self._bases.outrun(self._state.n)
         if self._state.base_offset is None:
             self._bases.make(self._draft())
         elif self.position >= self._state.read:
@@ -391,7 +393,8 @@ class OwnedPartition:
 
     def may_put(self) -> bool:
         """Allow a put under probe and lease, else ask for the tick that renews them (D3, R3)."""
-        fresh = self._around.clock.steady() - self._lease <= LEASE
+        lease = min(LEASE, self._around.pacing.session_timeout)
+        fresh = self._around.clock.steady() - self._lease <= lease
         if self.phase is Phase.OPEN and self._proved == self._assignment and fresh:
             return True
         self._beat_wanted = True

@@ -1,6 +1,7 @@
 """What a partition is given, and what it reports: shared by all partitions of a worker."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -45,10 +46,15 @@ class Reporter(Observer, Protocol):
 
 
 class Pacing(msgspec.Struct, frozen=True):
-    """When ticks are made, seconds."""
+    """When ticks are made, and what they are good for, seconds.
+
+    ``session_timeout``: after so long without a word a worker's partitions go to another; no
+    proof of ownership counts for longer. Where nobody else can take them: infinite.
+    """
 
     tick: float
     base_interval: float
+    session_timeout: float = math.inf
 
 
 class Surroundings(msgspec.Struct, frozen=True):

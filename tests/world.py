@@ -347,6 +347,7 @@ class World:
         self.puts: list[str] = []
         self.in_order: set[str] = set()
         self.base_interval = 2.5
+        self.session_timeout = 30.0
         self.closed_bytes = 1 << 20
         self.rules = Rules()
         self.drafting = asyncio.Lock()
@@ -362,7 +363,7 @@ class World:
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
-            pacing=Pacing(tick=1.0, base_interval=self.base_interval),
+            pacing=Pacing(1.0, self.base_interval, self.session_timeout),
             queue_bytes=lambda: 2_000,
             closed_bytes=lambda: self.closed_bytes,
             owned=lambda: 1,

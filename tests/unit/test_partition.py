@@ -269,6 +269,30 @@ async def test_no_put_begins_once_the_lease_has_run_out() -> None:
     await world.close()
 
 
+@pytest.mark.parametrize(("asleep", "puts"), [(5, 1), (7, 0)])
+def test_the_lease_is_no_longer_than_the_group_waits_for_a_silent_worker(
+    asleep: float, puts: int
+) -> None:
+    async def story() -> None:
+        world = World()
+        world.session_timeout = 6.0
+        await world.open(SINGLE)
+        world.owner.hold()
+        world.feed("d1", [EVENT])
+        world.collect()
+        await world.owner.tick()
+        await asyncio.sleep(asleep)
+        world.owner.assigned_again()
+        world.owner._proved = world.owner._assignment  # noqa: SLF001  # the lease alone decides
+        for delivery in world.owner.deliveries.values():
+            delivery.wake()
+        await asyncio.sleep(0.5)
+        assert puts == len(world.puts)
+        await world.close()
+
+    testing.run_virtually(story())
+
+
 @virtually
 async def test_a_backlog_without_news_is_delivered_after_a_tick_of_nothing() -> None:
     world = await opened()

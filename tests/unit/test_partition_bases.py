@@ -1,6 +1,7 @@
 """Bases of one owned partition: drafted beside its ticks, restored in slices, the state cut."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from unittest import mock
 
@@ -184,6 +185,29 @@ async def test_a_base_is_due_by_itself_and_written_though_nothing_else_happens()
     assert seen + 5_000 < world.oracle.state.lanes["acme"].seen
     await world.close()
     await ticking
+
+
+@virtually
+async def test_a_draft_that_the_ticks_have_outrun_is_begun_anew() -> None:
+    world, numbers = await with_windows()
+    right = drafts.Draft.steps
+
+    def slowly(self: drafts.Draft) -> Iterator[None]:
+        yield from itertools.repeat(None, 1_000)
+        yield from right(self)
+
+    with mock.patch.multiple(drafts.Draft, steps=slowly), mock.patch.object(drafts, "LEAP", 3):
+        world.journals.seconds = 0.0
+        await drafting(world, 1)
+        first, before = world.oracle.state.n, world.oracle.state.base_offset
+        for _ in range(5):
+            await tick_with_news(world)
+        assert (first + 5, before) == (world.oracle.state.n, world.oracle.state.base_offset)
+    await until_based(world)
+    numbers.append(sorted(world.kinds.keys() - {n for some in numbers for n in some}))
+    await reopened(world, SESSION)
+    await finished(world)
+    assert numbers == sorted(world.documents("acme"))
 
 
 @virtually
