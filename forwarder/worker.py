@@ -93,6 +93,7 @@ class Worker:
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
         self._fails_since: float | None = None
+        self._leaving = False
         self._assignments: deque[float] = deque(maxlen=REBALANCES)
 
     # ------------------------------------------------------------------ the life, by name
@@ -214,6 +215,7 @@ class Worker:
 
         With Kafka away, closing its clients takes more than 5 s: that much is kept for the end.
         """
+        self._leaving = True
         rest = min(7.0, self._life.drain / 3)
         try:
             async with asyncio.timeout(self._life.drain - rest):
@@ -233,6 +235,8 @@ class Worker:
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Go on with what came back, open what is new, drop the rest (R2, R3)."""
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
+        if self._leaving:
+            return  # until it has left: what was opened or released now would outlive the drain
         self._note_rebalance()
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()

@@ -229,6 +229,24 @@ async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
 
 
 @virtually
+async def test_what_is_assigned_during_a_drain_is_not_taken_up() -> None:
+    scene = Scene()
+    async with scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.sink.gate = asyncio.Event()
+        scene.feed()
+        await asyncio.sleep(1)
+        scene.worker.stop()
+        await asyncio.sleep(1)
+        await scene.source.assign(P0, P1)
+        scene.sink.gate.set()
+        await asyncio.sleep(1)
+    assert [P0] == scene.journals.opened
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+@virtually
 async def test_a_drain_ends_in_time_although_a_put_never_does() -> None:
     scene = Scene(drain=20.0)
     async with scene:
