@@ -8,6 +8,10 @@ LOCK := requirements-dev.txt
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d' ' -f1)
 ARGS ?=
+# Two files of tests at once, unless ARGS chooses some: those with a broker wait more than they
+# compute. A file stays with one process, so that what its tests share is made once; files go in
+# their order, the long ones first.
+WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast soak bench check format docs lock clean
@@ -31,10 +35,10 @@ demo: setup ## Show it all on this machine: Kafka, an emulated AWS, a kill -9, t
 	$(BIN)/python -m tests.demo $(ARGS)
 
 test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(WIDE))
 
 test-fast: setup ## Run the tests that need no broker and no emulator
-	$(BIN)/python -m pytest -m "not service" $(ARGS)
+	$(BIN)/python -m pytest -m "not service" $(or $(ARGS),$(WIDE))
 
 soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--seconds 3600")
 	$(BIN)/python -m tests.soak $(ARGS)

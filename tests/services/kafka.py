@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -24,6 +25,8 @@ POM = Path(__file__).parents[1] / "kafka" / "pom.xml"
 JARS = Path(__file__).parents[2] / ".cache" / "kafka"
 JAVA_OPTIONS = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 OLDEST_JAVA = 17
+PORTS = range(12_000, 32_768)
+"""Ports to listen on: below those that Linux and macOS give to outgoing connections."""
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -110,10 +113,18 @@ def copy_dependencies(target: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port nobody uses right now.
+
+    Chance keeps tests apart that run at once: a broker that is away for a while, or that has yet
+    to be started, holds no port.
+    """
+    for _ in range(100):
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    text = f"no port is free of those from {PORTS.start} to {PORTS.stop - 1}"
+    raise RuntimeError(text)
 
 
 def new_cluster_id() -> str:
