@@ -139,7 +139,7 @@ def decide(
     marked = mark(found.commit.metadata) if found.commit else None
     if found.commit and marked and marked.ptr is not None:
         _check_state(found, topic, marked, state)
-    origin = _settle_origin(found, marked, state)
+    origin = _settle_origin(found, topic, marked, state)
     _check_outbox(found, topic, max(state.obend, marked.outbox if marked else 0))
     _check_identity(found, topic, origin, state)
     unknown = sorted(state.lanes.keys() - rules.keys())
@@ -157,10 +157,11 @@ def decide(
     return Opening(state, origin, seek, new, unknown, stopped, frozenset(unfed))
 
 
-def accept_loss(found: Restored, topic: str, connection: str = "") -> str:
+def accept_loss(found: Restored, topic: str, connection: str = "", begin: str = "") -> str:
     """Return the command that goes on without what was lost."""
-    lane = f" --connection {connection}" if connection else ""
-    return f"`forwarder accept-loss --topic {topic} --partition {found.number}{lane}`"
+    more = f" --connection {connection}" if connection else ""
+    more += f" --from {begin}" if begin else ""
+    return f"`forwarder accept-loss --topic {topic} --partition {found.number}{more}`"
 
 
 def _check_state(found: Restored, topic: str, marked: Mark, state: PartitionState) -> None:
@@ -213,26 +214,29 @@ def _anew(found: Restored, topic: str) -> str:
     )
 
 
-def _settle_origin(found: Restored, marked: Mark | None, state: PartitionState) -> Origin:
+def _settle_origin(
+    found: Restored, topic: str, marked: Mark | None, state: PartitionState
+) -> Origin:
     if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
         _move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:
-        _check_first(found)
+        _check_first(found, topic)
         _move(state, found.first)
         return Origin.FIRST_START
     return Origin.STATE
 
 
-def _check_first(found: Restored) -> None:
+def _check_first(found: Restored, topic: str) -> None:
     """Refuse to take for a first start what has neither offset nor state any more (O2)."""
     if found.outbox_used or found.state_start > 0:
         used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
         what = f"the group has neither an offset nor a state for this partition, but {used}"
         raise RefusedError(
             what,
-            "the state is lost and the group's offsets were deleted or expired: say with "
-            "`forwarder reset --to T` from where to collect, with every worker stopped",
+            "the state is lost and the group's offsets were deleted or expired: say from where to "
+            f"collect with {accept_loss(found, topic, begin='T')}, T being earliest, latest or an "
+            "offset",
         )
 
 
