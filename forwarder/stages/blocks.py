@@ -16,8 +16,11 @@ SHORT_TAIL = 8 * 1024
 LONG_TAIL = 32 * 1024
 """Bytes of a tail that become a block in any case: most windows close before they have them."""
 
-LOOKS = 16
-"""Pieces between two looks at the length of a tail."""
+PACKED_AT_ONCE = 1024 * 1024
+"""Bytes of tails that one lane compresses in a poll, some 6 ms; the others wait for the next."""
+
+FIRST_LOOK = 4 * 1024
+"""Bytes of a window at which it is looked at first; smaller ones are in the lowest size class."""
 
 # Measured as resident memory (tests/bench/windows.py, CPython 3.11): 20,000 to 1,000,000 windows
 # of one event take 1.91 KB each, 1.10 of it events, context and key; every further event 222 B

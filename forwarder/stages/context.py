@@ -16,9 +16,12 @@ def names_of(fields: dict[str, Raw]) -> Names:
     return Names(keys, keys.isdisjoint(_MERGED), "user_identities" in keys)
 
 
-def absorb(window: Window, upload: Upload) -> None:
-    """Bring the window's context up to the upload's; the newest wins, a null never erases."""
-    names = upload.names
+def absorb(window: Window, upload: Upload) -> int:
+    """Bring the window's context up to the upload's; the newest wins, a null never erases.
+
+    Returns by how many bytes it is longer now.
+    """
+    names, before = upload.names, len(window.context)
     if window.names is names and names.plain:
         window.context = upload.context
     elif names.plain and window.names.plain and window.names.keys <= names.keys:
@@ -29,6 +32,7 @@ def absorb(window: Window, upload: Upload) -> None:
     if names.identities:
         window.identities_ms = upload.time
     window.newest_ms = upload.time
+    return len(window.context) - before
 
 
 def merge(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:

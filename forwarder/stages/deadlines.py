@@ -86,12 +86,15 @@ class Deadlines:
         windows = self._buckets[second].windows
         later: list[Window] = []
         most = sys.maxsize if limit is None else limit
-        while len(due) < most and (window := windows.pop()) is not None:
-            if window.deadline <= now:
-                window.slot = -1
-                due.append(window)
-            else:
-                later.append(window)
+        while found := windows.take(most - len(due)):
+            for window in found:
+                if window.closed or window.slot != second:
+                    continue
+                if window.deadline <= now:
+                    window.slot = -1
+                    due.append(window)
+                else:
+                    later.append(window)
         if windows.head() is not None:
             for window in later:
                 windows.append(window)

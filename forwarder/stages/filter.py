@@ -1,6 +1,6 @@
 """Keep of every upload the events that the settings of a connection want, changed as they ask."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from forwarder.connection import Settings
 from forwarder.model import Piece
@@ -54,6 +54,9 @@ class Filter:
         self._drop = frozenset(self._dropped)
         self._keep = frozenset(GOVERNING) - self._drop
         self._unknown_pass = settings.send_unknown_events
+        self._all_pass: Callable[[list[str]], bool] = (
+            self._drop.isdisjoint if self._unknown_pass else self._keep.issuperset
+        )
 
     def sift(
         self, uploads: Sequence[Upload], filtered: dict[tuple[str, str], int]
@@ -74,9 +77,6 @@ class Filter:
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether all events pass and none is changed; False where that is not sure."""
         return self._all_pass(upload.types) and not transform.needed(upload, self._transform)
-
-    def _all_pass(self, types: list[str]) -> bool:
-        return self._drop.isdisjoint(types) if self._unknown_pass else self._keep.issuperset(types)
 
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types

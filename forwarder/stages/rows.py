@@ -15,7 +15,8 @@ _FEW = 2
 class Row(Generic[T]):
     """Entries in the order they came; ``alive`` tells which of them still count.
 
-    Whenever as many came, two chunks are cleared of the dead: so at most about half are dead.
+    What died at the front goes as chunks fill up. Once the row is half as long again as the last
+    time all of it was cleared, it is cleared again, two chunks for each that came.
     """
 
     def __init__(self, alive: Callable[[T], bool]) -> None:
@@ -24,12 +25,15 @@ class Row(Generic[T]):
         self._chunks: list[list[T]] = [[]]
         self._at = 0
         self._next = 1
+        self._due = 1
 
     def append(self, entry: T) -> None:
         """Put an entry at the end."""
         last = self._chunks[-1]
         if len(last) >= CHUNK:
-            self.sweep()
+            self.head()
+            if self._next > 1 or len(self._chunks) >= self._due:
+                self.sweep()
             last = self._chunks[-1]
             if len(last) >= CHUNK:
                 last = []
@@ -52,28 +56,29 @@ class Row(Generic[T]):
                 return None
             del chunks[0]
 
-    def pop(self) -> T | None:
-        """Take out the first living entry; None: there is none."""
-        first, at = self._chunks[0], self._at
-        if at < len(first) and self._alive(first[at]):  # nearly always
-            self._at = at + 1
-            return first[at]
-        entry = self.head()
-        if entry is not None:
-            self._at += 1
-        return entry
+    def take(self, most: int) -> list[T]:
+        """Take out some of the first entries, dead ones too; none: there are none."""
+        chunks = self._chunks
+        if self._at >= len(chunks[0]) and len(chunks) > 1:
+            del chunks[0]
+            self._at = 0
+        found = chunks[0][self._at : self._at + most]
+        self._at += len(found)
+        return found
 
     def sweep(self) -> None:
         """Clear two chunks of the dead; call it, too, whenever as many as a chunk holds died."""
         if len(self._chunks) > _FEW:
             self._sweep()
-            self._sweep()
+            if self._next > 1:  # else all of it was cleared
+                self._sweep()
             return
         entries = [entry for chunk in self._chunks for entry in chunk]
         living = [entry for entry in entries[self._at :] if self._alive(entry)]
         # Cut again: a chunk that grew would be looked at as a whole at every call.
         self._chunks = [living[at : at + CHUNK] for at in range(0, len(living), CHUNK)] or [[]]
         self._at = 0
+        self._passed()
 
     def __iter__(self) -> Iterator[T]:
         """Yield the entries, dead ones too, perhaps those that come meanwhile."""
@@ -87,7 +92,7 @@ class Row(Generic[T]):
         """Clear the next chunk of the dead and join it to the one before; never first and last."""
         chunks = self._chunks
         if self._next >= len(chunks) - 1:
-            self._next = 1
+            self._passed()
             return
         living = [entry for entry in chunks[self._next] if self._alive(entry)]
         before = chunks[self._next - 1]
@@ -96,3 +101,8 @@ class Row(Generic[T]):
         else:
             chunks[self._next] = living
             self._next += 1
+
+    def _passed(self) -> None:
+        """Begin anew once the row has grown by half."""
+        self._next = 1
+        self._due = 1 + 3 * len(self._chunks) // 2

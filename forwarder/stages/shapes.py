@@ -109,7 +109,8 @@ class Window(msgspec.Struct, gc=False):
     Its pieces are those in ``blocks``, then ``pieces``: read them with ``blocks.pieces``.
     ``unsaved`` is the first position that is in no base, ``touched`` the last one that changed
     the window, events or context; a settled ``draft`` counts before ``saved`` and ``unsaved``.
-    ``slot`` is its place in the deadlines, ``rank`` its size class.
+    ``slot`` is its place in the deadlines, ``rank`` its size class, ``weight`` the memory it is
+    estimated to take; when that has reached ``look``, rank and tail are looked at.
     """
 
     key: bytes
@@ -127,6 +128,8 @@ class Window(msgspec.Struct, gc=False):
     reason: CloseReason
     slot: int = -1
     rank: int = 0
+    weight: int = 0
+    look: int = 0
     unsaved: Position | None = None
     touched: Position = LOWEST
     blocks: list[Block] | None = None

@@ -11,7 +11,13 @@ from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, context, gate, saved
 from forwarder.stages.ages import Ages, rank_of
-from forwarder.stages.blocks import LONG_TAIL, LOOKS, PIECE_BYTES, SHORT_TAIL
+from forwarder.stages.blocks import (
+    FIRST_LOOK,
+    LONG_TAIL,
+    PACKED_AT_ONCE,
+    PIECE_BYTES,
+    SHORT_TAIL,
+)
 from forwarder.stages.deadlines import Deadlines
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
@@ -66,6 +72,7 @@ class Windows:
         self.saved: list[Window] = []
         self.generation = Generation()
         self.roomy = ROOMY
+        self._packable = PACKED_AT_ONCE
         self.memory = 0
         self.waiting_bytes = 0
         self.accepted = 0
@@ -89,6 +96,7 @@ class Windows:
 
     def add(self, kept: Iterable[Kept]) -> list[Window]:
         """Add uploads in stream order; return the windows that closed, in order."""
+        self._packable = PACKED_AT_ONCE
         take, read, below = self._rules[self._today], self._gate.read, self._gate.accept_below
         for upload, pieces in kept:
             if below is not None and upload.offset >= below:
@@ -145,13 +153,14 @@ class Windows:
             held.context, names, held.identities_ms, held.newest_ms, held.opened,
             held.last_activity, held.deadline, held.reason, touched=held.to,
         )  # fmt: skip
+        self._packable = PACKED_AT_ONCE  # an opening has its own slices
         window.saved = saved.now(window)
         self.saved.append(window)
         if held.session and self._today == BY_DEVICE:
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
-        self.memory += blocks.tail_weight(pieces) + blocks.further_weight(window)
+        self._weigh(window, blocks.tail_weight(pieces) + blocks.further_weight(window))
         self._look(window)
 
     def resolve(self, window: Window) -> None:
@@ -159,15 +168,15 @@ class Windows:
         draft = window.draft
         if draft is not None and draft.generation.settled:
             if window.saved is not None:
-                self.memory -= blocks.saved_weight(window.saved)
+                self._weigh(window, -blocks.saved_weight(window.saved))
             window.saved, window.unsaved, window.draft = draft.saved, draft.after, None
 
     def draft(self, window: Window, part: Saved, generation: Generation) -> None:
         """Note what is going to be the saved part, in place of a draft that came to nothing."""
         if window.draft is not None:
-            self.memory -= blocks.saved_weight(window.draft.saved)
+            self._weigh(window, -blocks.saved_weight(window.draft.saved))
         window.draft = Draft(part, generation)
-        self.memory += blocks.saved_weight(part)
+        self._weigh(window, blocks.saved_weight(part))
 
     def by_device(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         """Add an upload to the window of its device."""
@@ -259,13 +268,10 @@ class Windows:
         del self.open[window.key]
         if window.slot >= 0:
             self._deadlines.forget(window)
-        tail = window.pieces
-        size = sum([len(piece[4]) for piece in tail])
-        self.waiting_bytes -= size
-        self.memory -= size + PIECE_BYTES * len(tail) + blocks.least_weight(window)
-        if window.blocks or window.saved or window.draft:
+        self.memory -= window.weight
+        self.waiting_bytes -= sum([len(piece[4]) for piece in window.pieces])
+        if window.blocks is not None:
             self.waiting_bytes -= blocks.packed_bytes(window)
-            self.memory -= blocks.further_weight(window)
         self._done.append(window)
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
@@ -275,14 +281,13 @@ class Windows:
             window = None
         if len(pieces) == 1:
             piece = pieces[0]
-            if piece[2] + (0 if window is None else window.count) < self._batching.max_events:
-                if window is not None:  # the usual case
-                    before = len(window.context)
-                    context.absorb(window, upload)
-                    self._put(window, piece, len(window.context) - before)
-                else:
-                    deadline = upload.clock + self._batching.max_age_ms
-                    self._put(self.new(upload, key, session, deadline, CloseReason.AGE), piece)
+            if window is not None:
+                if piece[2] < self._batching.max_events - window.count:  # the usual case
+                    self._put(window, piece, context.absorb(window, upload))
+                    return
+            elif piece[2] < self._batching.max_events:
+                deadline = upload.clock + self._batching.max_age_ms
+                self._put(self.new(upload, key, session, deadline, CloseReason.AGE), piece)
                 return
         if pieces:
             deadline = upload.clock + self._batching.max_age_ms
@@ -296,31 +301,42 @@ class Windows:
             self.inform(window, upload)
 
     def _absorb(self, window: Window, upload: Upload) -> None:
-        before = len(window.context)
-        context.absorb(window, upload)
-        self.memory += len(window.context) - before
+        self._weigh(window, context.absorb(window, upload))
+
+    def _weigh(self, window: Window, more: int) -> None:
+        window.weight += more
+        self.memory += more
 
     def _put(self, window: Window, piece: Piece, grown: int = 0) -> None:
         """Add a piece; ``grown`` is by how many bytes the context has become larger with it."""
-        tail, size, position = window.pieces, len(piece[4]), (piece[0], piece[1])
-        tail.append(piece)
-        window.count += piece[2]
-        window.touched = position
-        self.accepted += piece[2]
+        offset, index, count, _, body = piece
+        size = len(body)
+        more = size + PIECE_BYTES + grown
+        window.pieces.append(piece)
+        window.count += count
+        window.touched = position = (offset, index)
+        self.accepted += count
         self.waiting_bytes += size
-        self.memory += size + PIECE_BYTES + grown
+        self.memory += more
+        window.weight = weight = window.weight + more
         if window.unsaved is None or window.draft is not None:
             self._note(window, position)
-        if not len(tail) % LOOKS or size > SHORT_TAIL:
+        if weight >= window.look:
             self._look(window)
 
     def _look(self, window: Window) -> None:
         """Compress a tail that has become long, and note how large the window is."""
         tail = blocks.tail_weight(window.pieces)
-        if tail >= (SHORT_TAIL if self.memory > self.roomy else LONG_TAIL):
-            self.memory -= blocks.pack(window)
+        if tail >= (SHORT_TAIL if self.memory > self.roomy else LONG_TAIL) and self._packable > 0:
+            self._packable -= tail
+            self._weigh(window, -blocks.pack(window))
             tail = 0
-        rank = rank_of(tail + blocks.frame_weight(window))
+        goal = LONG_TAIL if tail >= LONG_TAIL // 2 else max(2 * tail, LONG_TAIL // 2)
+        if self.memory > self.roomy:
+            goal = SHORT_TAIL
+        goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
+        window.look = window.weight + goal - tail
+        rank = rank_of(window.weight)
         if rank > window.rank:
             window.rank = rank
             self._ages.put(window)
@@ -342,7 +358,9 @@ class Windows:
 
     def _register(self, window: Window) -> None:
         self.open[window.key] = window
-        self.memory += blocks.least_weight(window)
+        window.look = FIRST_LOOK
+        window.weight = weight = blocks.least_weight(window)
+        self.memory += weight
         self._deadlines.put(window)
         self._ages.put(window)
 
