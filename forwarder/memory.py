@@ -6,7 +6,7 @@ from collections.abc import Collection
 import structlog
 
 from forwarder.partition import OwnedPartition
-from forwarder.surroundings import Phase
+from forwarder.surroundings import Phase, roomy
 
 log = structlog.get_logger()
 
@@ -24,12 +24,17 @@ class WindowMemory:
         """Begin with memory enough."""
         self.limit = limit
         self.is_short = False
+        self._owned = 0
 
     async def relieve(self, partitions: Collection[OwnedPartition]) -> bool:
         """Close the largest old windows until the limit is kept, in slices.
 
         Returns False if that has to wait for the journal, and reading with it.
         """
+        if len(partitions) != self._owned:
+            self._owned = len(partitions)
+            for partition in partitions:
+                partition.pipeline.compress_above(roomy(self.limit, self._owned))
         while (over := used(partitions) - self.limit) > 0:
             self._say(short=True)
             able = [p for p in partitions if p.phase is Phase.OPEN and not p.crowded()]

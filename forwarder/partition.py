@@ -33,7 +33,7 @@ from forwarder.model import (
 from forwarder.pipeline import Lane, Pipeline
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
-from forwarder.surroundings import Phase, Surroundings
+from forwarder.surroundings import Phase, Surroundings, roomy
 from forwarder.unknown import Unknown
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class OwnedPartition:
         self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
         self._unfed = start.unfed
         self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
-        self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
+        self.pipeline.compress_above(roomy(self._around.window_memory, self._around.owned()))
+        async with self._around.restoring:
+            self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
         for lane in self._lanes:
             if lane.name not in self.stopped:
                 stored = start.state.lanes[lane.name]

@@ -17,6 +17,10 @@ from forwarder.pipeline import Lane
 from forwarder.sinks.base import Sink
 
 
+ROOMY = 4
+"""Part of ``window_memory`` up to which small windows are left as they are: memory for CPU."""
+
+
 class Phase(StrEnum):
     """How far a partition has come."""
 
@@ -63,7 +67,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
     ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
     partitions this worker owns now. ``rules`` say when an unknown lane is dropped, ``drafting``
-    whose turn it is to draft a base, ``window_memory`` the bytes that the windows of all may take.
+    whose turn it is to draft a base, ``restoring`` to put windows back; ``window_memory`` the bytes
+    that the windows of all may take.
     """
 
     group: str
@@ -80,3 +85,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     rules: Rules = Rules()
     window_memory: int = 512 * 1024 * 1024
     drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    restoring: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+
+
+def roomy(window_memory: int, owned: int) -> int:
+    """Return the bytes of one partition's windows above which also small ones are compressed."""
+    return window_memory // ROOMY // max(1, owned)

@@ -156,7 +156,9 @@ def _mode_notes(sheet: Sheet) -> None:
         of_session = field.name.startswith("session_")
         used = mode is BatchMode.SESSION if of_session else _counts(field.name, mode)
         if not used and batching.get(field.name) != BATCHING.default(field):
-            batching.note(field.name, f"has no effect: {mode_in_words(mode)}")
+            left = mode is BatchMode.SESSION and field.name == "max_age"
+            rest = "; windows left from a time without that still close by it" if left else ""
+            batching.note(field.name, f"has no effect: {mode_in_words(mode)}{rest}")
     longest, quiet = batching.get("session_max"), batching.get("session_timeout")
     if mode is BatchMode.SESSION and longest and quiet and longest < quiet:
         batching.note("session_max", "is shorter than session_timeout, so it cuts quiet sessions")

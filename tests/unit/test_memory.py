@@ -10,6 +10,7 @@ from forwarder import memory
 from forwarder.memory import WindowMemory
 from forwarder.model import CloseReason, Partition
 from forwarder.partition import OwnedPartition
+from forwarder.surroundings import Phase
 from tests.batches import TOPIC
 from tests.world import BATCH, EVENT, World, finished, opened, virtually
 
@@ -135,3 +136,36 @@ async def test_a_partition_that_is_closed_takes_no_memory() -> None:
     world, _ = await with_windows(3)
     await world.owner.close()
     assert 0 == memory.used([world.owner])
+
+
+@virtually
+async def test_what_counts_as_little_depends_on_the_limit_and_on_how_many_share_it() -> None:
+    world, _ = await with_windows(1)
+    other = OwnedPartition(Partition(TOPIC, 1), world.around(BATCH))
+    short = WindowMemory(80_000_000)
+    for owned, expected in (([world.owner], 20_000_000), ([world.owner, other], 10_000_000)):
+        await short.relieve(owned)
+        assert expected == world.owner.pipeline._shares["acme"].windows.roomy  # noqa: SLF001
+    await other.open()
+    assert expected == other.pipeline._shares["acme"].windows.roomy  # noqa: SLF001
+    await other.close()
+    await world.close()
+
+
+@virtually
+async def test_while_one_partition_is_put_back_another_waits_and_the_open_ones_give_way() -> None:
+    world, numbers = await with_windows(10)
+    around = world.around(BATCH)
+    other = OwnedPartition(Partition(TOPIC, 1), around)
+    async with around.restoring:
+        opening = asyncio.create_task(other.open())
+        await asyncio.sleep(1)
+        assert Phase.OPENING is other.phase
+        with mock.patch.object(other, "memory_bytes", return_value=10**9):
+            assert await WindowMemory(10**9).relieve([world.owner, other])
+    assert 0 == world.owner.pipeline.open_windows()
+    await opening
+    assert Phase.OPEN is other.phase
+    await other.close()
+    await finished(world)
+    assert numbers == sorted(world.documents("acme"))
