@@ -16,7 +16,6 @@ from forwarder.model import Collected, DeadLetter
 from forwarder.pipeline import Lane
 from forwarder.sinks.base import Sink
 
-
 ROOMY = 4
 """Part of ``window_memory`` up to which small windows are left as they are: memory for CPU."""
 
