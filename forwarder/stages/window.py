@@ -325,7 +325,18 @@ class Windows:
             self._look(window)
 
     def _look(self, window: Window) -> None:
-        """Compress a tail that has become long, and note how large the window is."""
+        """Note how large the window is, and compress a tail that has become long."""
+        if window.weight >= LONG_TAIL // 2 or self.memory > self.roomy:
+            self._squeeze(window)
+        else:
+            window.look = LONG_TAIL // 2
+        rank = rank_of(window.weight)
+        if rank > window.rank:
+            window.rank = rank
+            self._ages.put(window)
+
+    def _squeeze(self, window: Window) -> None:
+        """Compress the tail if it is long, and note when to look again."""
         tail = blocks.tail_weight(window.pieces)
         if tail >= (SHORT_TAIL if self.memory > self.roomy else LONG_TAIL) and self._packable > 0:
             self._packable -= tail
@@ -336,10 +347,6 @@ class Windows:
             goal = SHORT_TAIL
         goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
         window.look = window.weight + goal - tail
-        rank = rank_of(window.weight)
-        if rank > window.rank:
-            window.rank = rank
-            self._ages.put(window)
 
     def _note(self, window: Window, position: Position) -> None:
         """Note the first change since the window was opened, saved, or drafted to be saved."""
