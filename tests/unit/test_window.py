@@ -316,10 +316,12 @@ def test_what_is_settled_is_not_looked_at_again() -> None:
 
 def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
     uploads = [upload(event(session_uuid=name)) for name in ("s1", "s2", "s1")]
-    chosen = {"wait_for_complete_batch": True}
-    closings = builders.run(connection(**chosen), records(*uploads[:1])).closings
+    closings = builders.run(
+        connection(wait_for_complete_batch=True), records(*uploads[:1])
+    ).closings
     closed = {closings[0].window_key: (2, 0)}
-    out = gated(Gate((0, 0), 3, closed, {}, [("session-1", (0, 0))]), *uploads, **chosen)
+    gate = Gate((0, 0), 3, closed, {}, [("session-1", (0, 0))])
+    out = gated(gate, *uploads, wait_for_complete_batch=True)
     assert [(1, 0)] == [b.first for b in out.batches]
     assert 2 == out.filtered["lane", "replay"]
 
