@@ -137,6 +137,28 @@ class Held(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
     reason: CloseReason
 
 
+class Judged(msgspec.Struct, frozen=True, gc=False):
+    """What is known of stored pieces without looking at them: how many, of how many events.
+
+    ``bytes`` are those of the events, ``last`` is the position of the last one.
+    """
+
+    pieces: int
+    events: int
+    bytes: int
+    last: Position
+
+
+class Unopened(Held, frozen=True, gc=False):
+    """A saved window whose pieces today's filter keeps as they are: it is not asked again.
+
+    ``pieces`` is empty, ``packed`` the pieces as they are stored, in msgpack.
+    """
+
+    packed: bytes
+    judged: Judged
+
+
 class Closing(msgspec.Struct, frozen=True, gc=False):
     """One window that closed, whatever became of it: batches, dead letters, or both."""
 

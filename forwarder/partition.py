@@ -125,12 +125,8 @@ class OwnedPartition:
         self.pipeline.compress_above(roomy(self._around.window_memory, self._around.owned()))
         async with self._around.restoring:
             self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
-        for lane in self._lanes:
-            if lane.name not in self.stopped:
-                stored = start.state.lanes[lane.name]
-                self.deliveries[lane.name] = restoring.delivery(
-                    str(self.partition), lane, stored, self, self._around
-                )
+        name = str(self.partition)
+        self.deliveries = restoring.deliveries(name, self._lanes, start, self, self._around)
         if self._unknown.forgotten(self._state.lanes):
             self._bases.hurry()
 
@@ -217,11 +213,8 @@ class OwnedPartition:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        began, lease, assignment = (
-            self._rhythm.begin(),
-            self._around.clock.steady(),
-            self._assignment,
-        )
+        began = self._rhythm.begin()
+        lease, assignment = self._around.clock.steady(), self._assignment
         self._prepare_base()
         drawn, content, records = self._snapshot()
         if drawn is None or content is None:
@@ -329,7 +322,8 @@ class OwnedPartition:
         below = self._state.base_read
         savings = {lane.name: self.pipeline.saving(lane.name, below) for lane in self._lanes}
         origin = Origin(self._around.group, self.partition.topic)
-        return Draft(origin, self._state, savings, self._unknown.forgotten(self._state.lanes))
+        forgotten = self._unknown.forgotten(self._state.lanes)
+        return Draft(origin, self._state, savings, forgotten, restoring.rules(self._lanes))
 
     def holding(self) -> dict[str, int]:
         """Return the unknown lanes that hold the watermark, and for how many ms still (L1)."""

@@ -59,12 +59,12 @@ async def fill(
     size = 0
     waiting: dict[str, list[Held]] = {}
     aside: dict[str, dict[bytes, dict[str, Any]]] = {}
-    for name, key, form in fold.windows():
+    for name, key, form in fold.windows(rules(lanes)):
         if name in gates.by_lane:
             waiting.setdefault(name, []).append(_typed(state, gates.by_lane[name], name, key, form))
         else:
             aside.setdefault(name, {})[key] = form
-        size += sum([len(piece[4]) for piece in form["pieces"]]) + len(form["context"])
+        size += len(form["context"]) + _bytes(form)
         if size > SLICE_BYTES:
             _put_back(pipeline, state, waiting, aside)
             size = 0
@@ -73,6 +73,18 @@ async def fill(
     for name, lane in state.lanes.items():
         await _enter(state, name, lane)
     return gates
+
+
+def deliveries(
+    partition: str, lanes: Iterable[Lane], start: Opening, owner: Owner, around: Surroundings
+) -> dict[str, Delivery]:
+    """Return what delivers each lane that has not stopped."""
+    stored = start.state.lanes
+    return {
+        lane.name: delivery(partition, lane, stored[lane.name], owner, around)
+        for lane in lanes
+        if lane.name not in start.stopped
+    }
 
 
 def delivery(
@@ -117,6 +129,17 @@ def _typed(state: PartitionState, gate: Gate, name: str, key: bytes, form: dict[
     if odd := states.odd(form):
         state.odd[name, key] = (held.opened, odd)
     return held
+
+
+def _bytes(form: dict[str, Any]) -> int:
+    if states.JUDGED in form:
+        return len(memoryview(form["pieces"]))
+    return sum([len(piece[4]) for piece in form["pieces"]])
+
+
+def rules(lanes: Iterable[Lane]) -> dict[str, str]:
+    """Return by which rule each lane keeps events: windows kept by the same are not judged."""
+    return {lane.name: lane.rule for lane in lanes}
 
 
 def _put_back(

@@ -6,6 +6,7 @@ the lanes' scalars before it, the entries of windows closed meanwhile behind it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -58,11 +59,13 @@ class Draft:
         state: PartitionState,
         savings: Mapping[str, Saving],
         forgotten: Iterable[str] = (),
+        rules: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Draft nothing yet; ``savings`` names the lanes that are fed."""
+        """Draft nothing yet; ``savings`` names the lanes that are fed, ``rules`` what they keep."""
         first = state.base_offset is None
         self.n = state.n + (1 if first else LEAP)
         self.savings = savings
+        self._rules = rules
         self.held: set[tuple[str, bytes]] = set()
         self.forgotten = frozenset(forgotten)
         self.complete = False
@@ -150,15 +153,19 @@ class Draft:
 
     def _saved(self, name: str) -> Iterator[_Window]:
         """Give the windows of a lane that is fed."""
+        rule = self._rules.get(name)
         while taken := self.savings[name].take(SLICE_BYTES):
-            for one in taken:
-                key = states.digest(one.key)
+            keys = [states.digest(one.key) for one in taken]
+            # All at once: one that closes before its turn here is in this base all the same.
+            self.held.update([(name, key) for key in keys])
+            for key, one in zip(keys, taken, strict=True):
                 opened, odd = self._state.odd.get((name, key), (0, {}))
                 odd = odd if opened == one.opened else {}
-                cost = states.ENTRY_BYTES + len(one.context) + sum([len(p[4]) for p in one.pieces])
-                cost += states.ENTRY_BYTES * len(one.pieces)
+                size = sum([len(piece[4]) for piece in one.pieces])
+                cost = len(one.context) + size + states.ENTRY_BYTES * (1 + len(one.pieces))
                 if not odd and cost < states.PART_BYTES:
-                    yield key, one, cost  # encoded like its form, without a copy of it
+                    # Encoded like its form, without a copy of it.
+                    yield key, states.written(one, self.n, rule, size) if rule else one, cost
                 else:
                     form = {**odd, **states.held(one)}
                     yield from ((key, part, cost) for part, cost in states.slices(form))

@@ -8,6 +8,7 @@ that pods of two releases or two configurations can share a partition one after 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec import Raw, msgpack
 from forwarder.errors import RefusedError
 from forwarder.ledger.index import Index
 from forwarder.ledger.packing import VERSION, check_version, damaged, pack, unpack
-from forwarder.model import LOWEST, Address, Held, Position
+from forwarder.model import LOWEST, Address, Held, Judged, Position, Unopened
 
 BASE = "base"
 DELTA = "delta"
@@ -29,7 +30,10 @@ ENTRY_BYTES = 48
 """About what a closed window's entry takes, or a piece beside its bytes, before compression."""
 
 _SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
-_HELD = frozenset(Held.__struct_fields__)
+JUDGED = "judged"
+"""The field of a held window that saves judging its pieces again; of one record, never carried."""
+
+_HELD = frozenset(Held.__struct_fields__) | {JUDGED}
 
 
 class LaneState(msgspec.Struct):
@@ -143,9 +147,33 @@ def held(window: Held) -> dict[str, Any]:
     return form
 
 
+class Written(Held, frozen=True, gc=False):
+    """A held window as the tick ``judged[0]`` writes it, its pieces kept by the rule ``judged[1]``.
+
+    Behind that the fields of ``Judged``. A release that does not know of this carries it along
+    with other pieces, but never in a tick of that number.
+    """
+
+    judged: tuple[int, str, int, int, int, Position]
+
+
+def written(window: Held, n: int, rule: str, size: int) -> Written:
+    """Return what tick ``n`` writes of a window with ``size`` bytes of events."""
+    pieces = window.pieces
+    last = pieces[-1][0], pieces[-1][1] + max(pieces[-1][2], 1) - 1
+    judged = (n, rule, len(pieces), sum([piece[2] for piece in pieces]), size, last)
+    return Written(**msgspec.structs.asdict(window), judged=judged)
+
+
 def window(stored: Mapping[str, Any]) -> Held:
     """Return the typed form of a held window; fields of a later release are passed over."""
-    return msgspec.convert(stored, Held)
+    if JUDGED not in stored:
+        return msgspec.convert(stored, Held)
+    count, events, size, (offset, index) = stored[JUDGED][2:]
+    judged = Judged(count, events, size, (offset, index))
+    held: Held = msgspec.convert({**stored, "pieces": []}, Held)
+    packed = bytes(stored["pieces"])
+    return Unopened(**msgspec.structs.asdict(held), packed=packed, judged=judged)
 
 
 def odd(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,16 +276,27 @@ class Fold:
         if self._apply(record):
             self._holding.append(value)
 
-    def windows(self) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    def windows(
+        self, rules: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
         """Give away (lane, digest, stored form) of every held window that is still open.
 
-        Events that a batch holds are left out, and so is a window with none left.
+        Events that a batch holds are left out, and so is a window with none left. Pieces that
+        were kept by a lane's rule in ``rules`` stay packed, and ``JUDGED`` says of them what
+        it says; no other form has that field.
         """
         begun: dict[tuple[str, bytes], dict[str, Any]] = {}
         while self._holding:
-            for name, key, form in _held(_decode(self._holding.popleft())["lanes"]):
-                whole = self._joined(begun, (name, key), form)
-                if whole and self._is_alive(name, key, whole):
+            record = _decode(self._holding.popleft())
+            for name, key, packed in _held(record["lanes"]):
+                one = name, key
+                sure = [record["n"], rules.get(name)]
+                if one not in self._split and key not in self.state.lanes[name].closed:
+                    form = _form(packed, sure)
+                else:
+                    form = _form(packed, None)
+                whole = self._joined(begun, one, form)
+                if whole and (JUDGED in whole or self._is_alive(name, key, whole)):
                     yield name, key, whole
 
     def forget_windows(self) -> None:
@@ -362,6 +401,7 @@ _HEAD = frozenset({"v", "kind", "n", "group", "topic", "read", "obend", "part", 
 _record = msgpack.Decoder(dict[str, Raw])
 _lanes = msgpack.Decoder(dict[str, dict[str, Raw]])
 _keys = msgpack.Decoder(dict[bytes, Raw])
+_forms = msgpack.Decoder(dict[bytes, dict[str, Raw]])
 _anything = msgpack.Decoder()
 
 
@@ -379,8 +419,18 @@ def _set(lane: LaneState, field: str, value: Any) -> None:  # noqa: ANN401
         lane.extra[field] = value
 
 
-def _held(lanes: Mapping[str, Mapping[str, Raw]]) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+def _held(lanes: Mapping[str, Mapping[str, Raw]]) -> Iterator[tuple[str, bytes, dict[str, Raw]]]:
     for name, change in lanes.items():
         if "held" in change:
-            for key, form in _anything.decode(change["held"]).items():
+            for key, form in _forms.decode(change["held"]).items():
                 yield name, key, form
+
+
+def _form(packed: dict[str, Raw], sure: list[object] | None) -> dict[str, Any]:
+    """Return a held window's fields; the pieces stay packed if they are judged as is ``sure``."""
+    judged = _anything.decode(packed.pop(JUDGED)) if JUDGED in packed else None
+    if sure is None or not isinstance(judged, list) or judged[:2] != sure:
+        return {name: _anything.decode(raw) for name, raw in packed.items()}
+    pieces = packed.pop("pieces")
+    form = {name: _anything.decode(raw) for name, raw in packed.items()}
+    return {**form, "pieces": pieces, JUDGED: judged}

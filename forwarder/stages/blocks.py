@@ -7,7 +7,7 @@ them here.
 import msgspec
 import zstandard
 
-from forwarder.model import Piece
+from forwarder.model import Piece, Unopened
 from forwarder.stages.shapes import Block, Saved, Window, last_of
 
 SHORT_TAIL = 8 * 1024
@@ -82,6 +82,15 @@ def pack(window: Window) -> int:
     window.blocks.append(block)
     window.pieces = []
     return tail_weight(tail) - BLOCK_BYTES - len(packed)
+
+
+def unopened(stored: Unopened) -> tuple[list[Piece], Block | None]:
+    """Return the pieces of a saved window, as a block from the start where they are many bytes."""
+    known = stored.judged
+    if known.bytes < LONG_TAIL:
+        return _decode(stored.packed), None
+    packed = bytes(memoryview(_compressor.compress(stored.packed)))
+    return [], Block(known.pieces, known.bytes, known.last, packed)
 
 
 def tail_weight(tail: list[Piece]) -> int:

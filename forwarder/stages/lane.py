@@ -2,8 +2,18 @@
 
 from collections.abc import Sequence
 
-from forwarder.connection import BatchMode, Connection
-from forwarder.model import Closing, Collected, DeadLetter, Gate, Held, Partition, Piece, Reason
+from forwarder.connection import BatchMode, Connection, Settings
+from forwarder.model import (
+    Closing,
+    Collected,
+    DeadLetter,
+    Gate,
+    Held,
+    Partition,
+    Piece,
+    Reason,
+    Unopened,
+)
 from forwarder.stages import filter, gate, rawjson, window  # noqa: A004  # a stage's name
 from forwarder.stages.decode import Decoder
 from forwarder.stages.encode import Encoder
@@ -11,6 +21,18 @@ from forwarder.stages.session import Sessions
 from forwarder.stages.shapes import Upload, Window, digest, joined
 
 _REPLAY = "replay"
+
+JUDGEMENT = 1
+"""To be raised by who changes what a filter or a transform makes of an event under the same
+settings: windows saved before are judged anew then."""
+
+
+def rule_of(settings: Settings) -> str:
+    """Name by which rule events are kept and changed: stored with what was kept by it."""
+    passes = sorted((k, s is None or getattr(settings, s)) for k, s in filter.GOVERNING.items())
+    rest = settings.send_unknown_events, settings.send_batches_without_events
+    told = (JUDGEMENT, passes, rest, filter.transform_of(settings))
+    return digest(repr(told).encode()).hex()
 
 
 class Lane:
@@ -25,6 +47,7 @@ class Lane:
         self.keying_rule = window.keying_rule(settings.mode)
         self.transform = filter.transform_of(settings)
         self.filter = filter.Filter(connection.name, settings)
+        self.rule = rule_of(settings)
 
     def windows(self) -> window.Windows:
         """Return an empty set of windows that closes as the connection's mode asks."""
@@ -54,8 +77,10 @@ class Share:
     def restore(self, held: Sequence[Held], decoder: Decoder) -> None:
         """Open saved windows again, with the events that today's filter keeps (O7)."""
         for stored in held:
-            pieces = self._kept(stored, decoder)
-            if pieces:
+            if isinstance(stored, Unopened):
+                names = decoder.names(rawjson.fields(stored.context))
+                self.windows.restore(stored, [], names)
+            elif pieces := self._kept(stored, decoder):
                 names = decoder.names(rawjson.fields(stored.context))
                 self.windows.restore(stored, pieces, names)
 

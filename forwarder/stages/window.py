@@ -8,7 +8,7 @@ record clock has passed is closed before an event joins it.
 from collections.abc import Callable, Iterable
 
 from forwarder.connection import Batching, BatchMode
-from forwarder.model import CloseReason, Gate, Held, Piece, Position
+from forwarder.model import CloseReason, Gate, Held, Piece, Position, Unopened
 from forwarder.stages import blocks, context, gate, saved
 from forwarder.stages.ages import Ages, rank_of
 from forwarder.stages.blocks import (
@@ -21,6 +21,7 @@ from forwarder.stages.blocks import (
 from forwarder.stages.deadlines import Deadlines
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
+    Block,
     Draft,
     Generation,
     Kept,
@@ -146,14 +147,25 @@ class Windows:
         return self._drain()
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
-        """Open a saved window again with those of its pieces that today's filter keeps."""
+        """Open a saved window again with those of its pieces that today's filter keeps.
+
+        Where that was known before (``Unopened``), they stand in the window itself.
+        """
+        block: Block | None = None
+        count = sum([piece[2] for piece in pieces])
+        if isinstance(held, Unopened):
+            pieces, block = blocks.unopened(held)
+            count = held.judged.events
         device = held.key if held.key == held.device else held.device  # kept once
         window = Window(
-            held.key, device, held.session, pieces, sum([piece[2] for piece in pieces]),
-            held.context, names, held.identities_ms, held.newest_ms, held.opened,
-            held.last_activity, held.deadline, held.reason, touched=held.to,
+            held.key, device, held.session, pieces, count, held.context, names,
+            held.identities_ms, held.newest_ms, held.opened, held.last_activity, held.deadline,
+            held.reason, touched=held.to,
         )  # fmt: skip
         self._packable = PACKED_AT_ONCE  # an opening has its own slices
+        if block is not None:
+            window.blocks = [block]
+            self.waiting_bytes += block.size
         window.saved = saved.now(window)
         self.saved.append(window)
         if held.session and self._today == BY_DEVICE:
@@ -224,7 +236,8 @@ class Windows:
         informed: Window | None = None
         most = self._batching.max_events
         for whole in pieces:
-            room = most if window is None else most - window.count
+            # One taken up again may have more events than a size set since.
+            room = most if window is None else max(0, most - window.count)
             for piece in cut(whole, range(room or most, whole[2], most)):
                 if window is not None and window.count >= most:
                     self.close(window, CloseReason.SIZE)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import msgspec
@@ -15,6 +16,9 @@ from forwarder.ledger import draft as drafts
 from forwarder.ledger import packing
 from forwarder.ledger import state as states
 from forwarder.ledger.lanes import Rules
+from forwarder.model import Held, Piece
+from forwarder.stages import blocks, lane
+from forwarder.stages.decode import Decoder
 from forwarder.surroundings import Phase
 from tests.world import (
     EVENT,
@@ -22,6 +26,7 @@ from tests.world import (
     SESSION,
     SINGLE,
     World,
+    connection,
     finished,
     opened,
     reopened,
@@ -321,8 +326,8 @@ async def test_windows_of_a_lane_that_is_not_configured_outlive_the_bases_of_oth
 def tinted(value: bytes) -> bytes:
     """Return a state record as a later release could have written it."""
     record = msgspec.msgpack.decode(packing.unpack(value))
-    for lane in record["lanes"].values():
-        for form in lane.get("held", {}).values():
+    for stored in record["lanes"].values():
+        for form in stored.get("held", {}).values():
             form["tint"] = 7
     return packing.pack(record)
 
@@ -353,3 +358,71 @@ async def test_what_a_replay_had_to_know_is_let_go_when_it_is_over() -> None:
     world.collect()
     assert ({}, {}) == (gate.closed, gate.held_to)
     await finished(world)
+
+
+NARROW = [connection("acme", wait_for_complete_batch=True, send_custom_events=False)]
+
+
+@contextmanager
+def judging() -> Iterator[list[int]]:
+    """Count the stored windows that are judged, and take blocks for all that are not."""
+    judged: list[int] = []
+    right = lane.Share._kept  # noqa: SLF001  # nothing else shows that nobody looked
+
+    def kept(self: lane.Share, stored: Held, decoder: Decoder) -> list[Piece]:
+        judged.append(len(stored.pieces))
+        return right(self, stored, decoder)
+
+    with mock.patch.object(lane.Share, "_kept", kept), mock.patch.object(blocks, "LONG_TAIL", 1):
+        yield judged
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_windows_that_today_s_filter_has_kept_are_taken_up_unseen(*, small: bool) -> None:
+    async def story() -> None:
+        with mock.patch.object(states, "PART_BYTES", 1 if small else 1 << 20), judging() as judged:
+            world, numbers = await with_windows()
+            await until_based(world)
+            await reopened(world, SESSION)
+            assert (DEVICES if small else 0) == len(judged)
+            numbers[0] += world.feed("d0", [EVENT])
+            world.collect()
+            await until_based(world)
+            await reopened(world, SESSION)
+            await finished(world)
+            assert numbers == sorted(world.documents("acme"))
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_windows_that_another_filter_has_kept_are_judged() -> None:
+    with mock.patch.object(states, "PART_BYTES", 1 << 20), judging() as judged:
+        world, _ = await with_windows()
+        await until_based(world)
+        await reopened(world, NARROW)
+        assert (DEVICES, 0) == (len(judged), world.owner.pipeline.open_windows())
+        await world.close()
+
+
+def carried(value: bytes, numbers: dict[int, int]) -> bytes:
+    """Return a state record as a release that knows less would have written it again, later."""
+    record = msgspec.msgpack.decode(packing.unpack(value))
+    record["n"] = numbers.setdefault(record["n"], record["n"] + 1)
+    return packing.pack(record)
+
+
+@virtually
+async def test_what_was_said_of_windows_counts_in_the_tick_that_said_it_alone() -> None:
+    with mock.patch.object(states, "PART_BYTES", 1 << 20), judging() as judged:
+        world, _ = await with_windows()
+        await until_based(world)
+        await world.crash()
+        log = world.journals.log(PARTITION)
+        numbers: dict[int, int] = {}
+        newest = world.oracle.state.base_offset
+        assert newest is not None
+        log.state = {o: carried(v, numbers) for o, v in log.state.items() if o >= newest}
+        await world.open(SESSION)
+        assert DEVICES == len(judged)
+        await world.close()
