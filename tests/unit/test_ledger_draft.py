@@ -16,7 +16,7 @@ from forwarder.ledger.index import CHUNK
 from forwarder.ledger.state import LaneState
 from forwarder.model import Closing, Held, Position
 from tests.batches import digest, held, lane_state
-from tests.story import ORIGIN, Story, closing, complete, draft, snapshot, view
+from tests.story import ORIGIN, Saved, Story, closing, complete, draft, snapshot, view
 
 KEYS = "abc"
 
@@ -171,6 +171,25 @@ def test_a_delta_enters_what_closed_below_need_while_its_window_is_in_the_draft(
     next(story.draft.steps())
     story.tick(snapshot(9, closings=[closing("a", (2, 0)), closing("b", (3, 0))]))
     assert {digest("a"): (2, 0)} == story.folded().lanes["acme"].closed
+
+
+def test_windows_taken_together_are_in_the_draft_before_anything_else_happens() -> None:
+    class AllAtOnce(Saved):
+        def take(self, limit_bytes: int) -> list[Held]:
+            del limit_bytes
+            taken, self.windows = self.windows, []
+            return taken
+
+    story = Story(acme=lane_state())
+    story.tick(snapshot(5))
+    story.draft = Draft(ORIGIN, story.state, {"acme": AllAtOnce(held("a", 1), held("b", 2))})
+    steps = story.draft.steps()
+    next(steps)  # a is encoded, b is not; b closes now, below need
+    story.tick(snapshot(9, closings=[closing("b", (2, 0))]))
+    for _ in steps:
+        pass
+    story.tick(snapshot(9))
+    assert {digest("a")} == story.folded().lanes["acme"].held.keys()
 
 
 def test_a_draft_that_is_given_up_leaves_nothing_behind() -> None:

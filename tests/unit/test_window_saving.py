@@ -1,12 +1,13 @@
 """What is saved of windows in slices while they live on, and what is still unsaved."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.connection import Connection
+from forwarder.connection import Batching, Connection
 from forwarder.model import CloseReason, Gate, Held, Position
 from forwarder.pipeline import Pipeline, Saving
 from forwarder.stages import blocks
@@ -247,3 +248,18 @@ def test_a_narrowed_filter_settles_a_saved_piece_whole() -> None:
     [closing] = again.finish(NOW).closings
     # The batch ends at (5, 0); a piece that reaches beyond what is settled would come again.
     assert (5, 1) == closing.last
+
+
+def test_a_window_taken_up_with_more_events_than_a_size_set_since_is_closed_first() -> None:
+    large, small = (connection(batching=Batching(max_events=most)) for most in (100, 3))
+    fed = builders.pipeline(large)
+    fed.collect(records(upload(*(event(n=n) for n in range(8)))), NOW)
+    [held] = builders.saved(fed, 100)
+    again = builders.pipeline(small, read=1)
+    builders.resume(again, Gate((1, 0), 1, {}, {}, []), [held])
+    out = again.collect(records(upload(*(event(n=n) for n in range(8, 16))), start=1), NOW)
+    assert [8, 3, 3] == [batch.count for batch in out.batches]
+    [rest] = again.finish(NOW).batches
+    documents = [json.loads(batch.payload)["events"] for batch in [*out.batches, rest]]
+    numbers = [one["data"]["n"] for document in documents for one in document]
+    assert [*range(16)] == numbers
