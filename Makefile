@@ -10,8 +10,8 @@ STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | 
 ARGS ?=
 # Two files of tests at once, unless ARGS chooses some: those with a broker wait more than they
 # compute. A file stays with one process, so that what its tests share is made once; files go in
-# their order, the long ones first.
-WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# their order, the long ones first. A process that dies would run the same test again and again.
+WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast soak bench check format docs lock clean

@@ -1,5 +1,7 @@
 """Fixtures for every test, and the marker of those that need a service."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +12,14 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 SERVICES = frozenset({"kafka", "ministack"})
+
+
+def pytest_configure() -> None:
+    """Take interrupts, and so let the programs that tests start and interrupt take them.
+
+    What a shell starts in its background inherits SIGINT ignored, and would hand that on.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
