@@ -11,7 +11,7 @@ import structlog
 from forwarder import partition, restoring
 from forwarder.ledger import cursor, draft, index, outbox
 from forwarder.ledger import state as states
-from forwarder.stages import transform, window
+from forwarder.stages import blocks, transform, window
 from tests.model import slowly
 from tests.model.world import Action, Setting, play
 
@@ -32,6 +32,15 @@ WEIGHTS = {
     "markers": 1.2,
     "limits": 2.0,
 }
+DAYS: tuple[dict[str, float], ...] = (
+    {},
+    {},
+    {},
+    {"deploy": 12.0, "kill": 6.0},
+    {"freeze": 10.0, "rebalance": 5.0, "mood": 4.0},
+)
+"""What happens more often on some days: rollouts, machines that sleep."""
+
 _STRIP = transform._strip  # noqa: SLF001  # what poison events break
 
 
@@ -52,6 +61,8 @@ def history(seed: int) -> tuple[Setting, list[Action]]:
         window_memory=rnd.choice((1 << 30, 1 << 30, 12_000)),
     )
     weights = [w * rnd.choice((0.2, 1, 1, 3)) for w in WEIGHTS.values()]
+    for name, more in rnd.choice(DAYS).items():
+        weights[list(WEIGHTS).index(name)] += more
     names = rnd.choices(list(WEIGHTS), weights, k=rnd.randrange(8, 34))
     return setting, [
         Action(name, rnd.randrange(64), rnd.randrange(48), rnd.randrange(400), rnd.randrange(11))
@@ -91,9 +102,12 @@ BOUNDS = (
     (restoring, "SLICE_BYTES", 300),
     (restoring, "ENTRIES", 2),
     (partition, "SLICE", 2),
-    (window, "LONG_TAIL", 300),
-    (window, "SHORT_TAIL", 150),
-    (window, "LOOKS", 2),
+    *(
+        (module, name, small)
+        for module in (blocks, window)
+        for name, small in (("LONG_TAIL", 300), ("SHORT_TAIL", 150), ("FIRST_LOOK", 40))
+        if hasattr(module, name) or module is blocks
+    ),
     (transform, "_strip", _strip),
 )
 """Small bounds, so that small histories pass them, and a way for events to be poisoned."""

@@ -12,6 +12,7 @@ KINDS = (
     "custom_event",
     "custom_event",
     "screen_view",
+    "screen_view",
     "session_end",
     "session_start",
     "huge",

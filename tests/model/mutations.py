@@ -25,6 +25,7 @@ from forwarder.model import LOWEST
 from forwarder.partition import OwnedPartition
 from forwarder.pipeline import Pipeline
 from forwarder.stages import gate, shapes
+from forwarder.stages.lane import Share
 from forwarder.stages.window import Windows
 from tests.model import world
 from tests.model.journal import Journal
@@ -119,6 +120,15 @@ def _reject_again(right: Function) -> Function:
         right(self, *args)
 
     return reject
+
+
+def _half_a_piece(right: Function) -> Function:
+    def settle(self: Share, one: Any, key: bytes, out: Any) -> None:  # noqa: ANN401
+        saved, one.saved = one.saved, None
+        right(self, one, key, out)
+        one.saved = saved
+
+    return settle
 
 
 def _saved_is_safe(right: Function) -> Function:  # noqa: ARG001
@@ -407,6 +417,8 @@ MUTATIONS = (
              ((opening, "decide", _opened(_one_read)),)),
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
              ((opening, "decide", _opened(_forget_acks)),)),
+    Mutation("half_a_piece", "O7", "a batch settles only what today's filter left of a saved piece",
+             ((Share, "_settle", _half_a_piece),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
              ((Windows, "first_unsaved", _saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",

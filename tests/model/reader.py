@@ -59,13 +59,16 @@ def read(records: Iterable[tuple[int, bytes]]) -> Reading:
 
 
 def buried(lane: dict[str, Any]) -> dict[str, Any]:
-    """Return a lane without the held events that a batch holds as well (O4)."""
+    """Return a lane without the held events that a batch holds as well (O4).
+
+    And without ``judged``, which counts in the record of one tick only.
+    """
     held = {}
     for key, form in lane["held"].items():
         last = lane["closed"].get(key, [-1, -1])
         pieces = [p for p in form["pieces"] if [p[0], p[1] + max(p[2], 1) - 1] > last]
         if pieces:
-            held[key] = {**form, "pieces": pieces}
+            held[key] = {**form, "pieces": pieces, "judged": None}
     return {**lane, "held": held}
 
 
