@@ -132,7 +132,7 @@ def _typed(state: PartitionState, gate: Gate, name: str, key: bytes, form: dict[
 
 
 def _bytes(form: dict[str, Any]) -> int:
-    if states.JUDGED in form:
+    if states.is_unopened(form):
         return len(memoryview(form["pieces"]))
     return sum([len(piece[4]) for piece in form["pieces"]])
 

@@ -165,9 +165,14 @@ def written(window: Held, n: int, rule: str, size: int) -> Written:
     return Written(**msgspec.structs.asdict(window), judged=judged)
 
 
+def is_unopened(stored: Mapping[str, Any]) -> bool:
+    """Tell whether a held window's pieces are still packed, since nobody has to look at them."""
+    return isinstance(stored["pieces"], Raw)
+
+
 def window(stored: Mapping[str, Any]) -> Held:
     """Return the typed form of a held window; fields of a later release are passed over."""
-    if JUDGED not in stored:
+    if not is_unopened(stored):
         return msgspec.convert(stored, Held)
     count, events, size, (offset, index) = stored[JUDGED][2:]
     judged = Judged(count, events, size, (offset, index))
@@ -283,7 +288,7 @@ class Fold:
 
         Events that a batch holds are left out, and so is a window with none left. Pieces that
         were kept by a lane's rule in ``rules`` stay packed, and ``JUDGED`` says of them what
-        it says; no other form has that field.
+        it says; of others it says nothing.
         """
         begun: dict[tuple[str, bytes], dict[str, Any]] = {}
         while self._holding:
@@ -296,7 +301,7 @@ class Fold:
                 else:
                     form = _form(packed, None)
                 whole = self._joined(begun, one, form)
-                if whole and (JUDGED in whole or self._is_alive(name, key, whole)):
+                if whole and (is_unopened(whole) or self._is_alive(name, key, whole)):
                     yield name, key, whole
 
     def forget_windows(self) -> None:
@@ -428,9 +433,9 @@ def _held(lanes: Mapping[str, Mapping[str, Raw]]) -> Iterator[tuple[str, bytes, 
 
 def _form(packed: dict[str, Raw], sure: list[object] | None) -> dict[str, Any]:
     """Return a held window's fields; the pieces stay packed if they are judged as is ``sure``."""
-    judged = _anything.decode(packed.pop(JUDGED)) if JUDGED in packed else None
-    if sure is None or not isinstance(judged, list) or judged[:2] != sure:
-        return {name: _anything.decode(raw) for name, raw in packed.items()}
-    pieces = packed.pop("pieces")
-    form = {name: _anything.decode(raw) for name, raw in packed.items()}
-    return {**form, "pieces": pieces, JUDGED: judged}
+    judged = _anything.decode(packed[JUDGED]) if JUDGED in packed else None
+    unseen = sure is not None and isinstance(judged, list) and judged[:2] == sure
+    return {
+        name: raw if unseen and name == "pieces" else _anything.decode(raw)
+        for name, raw in packed.items()
+    }
