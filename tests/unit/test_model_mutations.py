@@ -6,7 +6,7 @@ from tests.model import found
 from tests.model.history import history, kind, play, quietly
 from tests.model.mutations import MUTATIONS, Mutation, applied
 
-TRIES = 60
+TRIES = 250
 """Further histories that may find a fault, when code or histories have changed."""
 
 FOUND = found.load()
