@@ -7,7 +7,7 @@ import msgspec
 
 from forwarder.audit.view import Survey
 from forwarder.errors import ConfigurationError, ForwarderError, RefusedError
-from forwarder.ledger import salvage
+from forwarder.ledger import opening, salvage
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.ledger.state import PartitionState
 from forwarder.model import Partition
@@ -83,6 +83,8 @@ async def _move(survey: Survey, partition: Partition, target: Target) -> Move:
     await survey.leave(partition)
     to, note = await _resolve(survey, partition, target, found)
     state = _state(survey, partition, found)
+    if state is None and await _holds_any(survey, partition, found):
+        note = _left_out(partition, found) + note
     commit = found.commit.offset if found.commit else None
     held = sum(len(lane.held) for lane in state.lanes.values()) if state else 0
     return Move(partition, to, state.read if state else commit, commit, held, note)
@@ -104,12 +106,41 @@ async def _resolve(
     return offset, ""
 
 
+async def _holds_any(survey: Survey, partition: Partition, found: Restored) -> bool:
+    """Tell whether any batch is stored in the outbox."""
+    at, end = found.outbox_start, found.outbox_end
+    while at < end:
+        records, at = await survey.outbox(partition, at, end, 1)
+        if records:
+            return True
+    return False
+
+
+def _left_out(partition: Partition, found: Restored) -> str:
+    """Refuse a reset that hides a lost state, or say what comes of it if it is hidden already.
+
+    Without cursors a connection begins at the end of the outbox. Only what a tick committed tells
+    the next opening, and ``accept-loss``, that there were cursors; a reset replaces it.
+    """
+    if found.commit is None or opening.mark(found.commit.metadata) is not None:
+        text = (
+            f"{partition}: its state is lost, and a reset would leave out all that waits in the "
+            "outbox: let `forwarder accept-loss` go on from there first, then move it"
+        )
+        raise ForwarderError(text)
+    return "no state: what waits in the outbox is left out; `forwarder replay` can send it. "
+
+
 def _state(survey: Survey, partition: Partition, found: Restored) -> PartitionState | None:
-    """Return what is known of where the partition stands; a reset needs no readable state."""
+    """Return where the partition stands, None if no state is left.
+
+    Raises ForwarderError for what no offset mends: another group's state, or a later release's.
+    """
     try:
         return salvage.salvage(found.state, survey.group_id, partition.topic).state
-    except RefusedError:
-        return None
+    except RefusedError as refusal:
+        text = f"{partition} cannot be moved: {refusal}"
+        raise ForwarderError(text) from refusal
 
 
 async def carry_out(survey: Survey, moves: Sequence[Move]) -> None:

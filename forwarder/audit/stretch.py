@@ -1,9 +1,9 @@
 """Read a stretch of the outbox: the batches of one connection between two edges."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
-from forwarder.audit.moment import Edge
+from forwarder.audit.moment import Edge, Place
 from forwarder.audit.view import Survey
 from forwarder.errors import ConfigurationError
 from forwarder.ledger import outbox
@@ -16,6 +16,9 @@ LATE_MS = 600_000
 """How much later than a batch was closed its record may be stored, or the other way round where
 clocks differ. A batch waits for its tick, and ticks wait while Kafka is away: beyond this an
 edge given as a time may miss some, and places do not."""
+
+
+_NOTHING = "--to: is not after --from, so that nothing lies between them"
 
 
 class Stretch(NamedTuple):
@@ -32,8 +35,21 @@ class Stretch(NamedTuple):
         """Raise ConfigurationError for a stretch that holds nothing."""
         times = [edge.time_ms for edge in (self.since, self.until) if edge]
         if len(times) == 2 and None not in times and times[0] >= times[1]:  # type: ignore[operator]  # noqa: PLR2004  # both edges
-            complaint = "--to: is not after --from, so that nothing lies between them"
-            raise ConfigurationError([complaint])
+            raise ConfigurationError([_NOTHING])
+
+    def check_places(self, partitions: Sequence[Partition]) -> None:
+        """Raise ConfigurationError unless every place lies in just one of these partitions.
+
+        A place that is passed over would look like a stretch without batches.
+        """
+        named = zip(("--from", "--to", "--resume"), self, strict=True)
+        edges = [(option, edge.places) for option, edge in named if edge]
+        if faults := [it for option, places in edges for it in _faults(option, places, partitions)]:
+            raise ConfigurationError(faults)
+        for partition in partitions:
+            ends = [edge.place(partition) for edge in (self.since, self.until) if edge]
+            if len(ends) == 2 and ends[0] and ends[1] and ends[0] >= ends[1]:  # noqa: PLR2004  # both edges
+                raise ConfigurationError([_NOTHING])
 
     def covers(self, partition: Partition) -> bool:
         """Tell whether a partition takes part: with places only those that are named do."""
@@ -58,6 +74,21 @@ class Stretch(NamedTuple):
         if self.until.time_ms is not None:
             return batch.closed_at >= self.until.time_ms
         return address >= (self.until.place(partition) or address)
+
+
+def _faults(option: str, places: Sequence[Place], among: Sequence[Partition]) -> Iterator[str]:
+    seen: set[Partition] = set()
+    for place in places:
+        name = str(place.number) if place.topic is None else f"{place.topic}/{place.number}"
+        found = [partition for partition in among if place.of(partition)]
+        if not found:
+            yield f"{option}: there is no partition {name} among those that are meant"
+        elif len(found) > 1:
+            several = " and ".join(map(str, found))
+            yield f"{option}: {name} may be {several}; write TOPIC/{place.number}:OFFSET"
+        elif found[0] in seen:
+            yield f"{option}: names {found[0]} twice; give one place for each partition"
+        seen.update(found)
 
 
 async def batches(

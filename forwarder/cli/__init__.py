@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Protocol, cast
 
+from forwarder.cli import output
 from forwarder.errors import ConfigurationError, ForwarderError
 
 OK, RUNTIME, CONFIGURATION = 0, 1, 2
@@ -51,14 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _module(args.command).run(args)
     except ConfigurationError as error:
-        sys.stderr.write(f"{error}\n")
-        return CONFIGURATION
+        return _failed(args, CONFIGURATION, str(error), str(error))
     except ForwarderError as error:
-        sys.stderr.write(f"forwarder: {error}\n")
-        return RUNTIME
+        return _failed(args, RUNTIME, str(error), f"forwarder: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write("forwarder: stopped\n")
-        return RUNTIME
+        return _failed(args, RUNTIME, "stopped", "forwarder: stopped")
+
+
+def _failed(args: argparse.Namespace, code: int, error: str, line: str) -> int:
+    """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
+    if getattr(args, "json", False):
+        output.document({"error": error})
+    sys.stderr.write(f"{line}\n")
+    return code
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from forwarder.ledger.repair import Plan, Resend, Written
 from forwarder.model import Partition
 
 _WORDS = ("earliest", "latest")
+_CHOICE = "give --from earliest, latest or an offset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     wish = _wish(args, loaded)
     plan = asking.ask(loaded, lambda survey: _look(survey, wish))
     if not args.json:
-        output.show("\n".join(_lines(wish, plan)) + "\n")
+        output.show("\n".join(_lines(wish, plan, asked=args.dry_run)) + "\n")
     if plan.undecided and not args.dry_run:
-        complaint = f"{wish.partition}: {plan.undecided}; give --from earliest, latest or an offset"
+        complaint = f"{wish.partition}: {plan.undecided}; {_CHOICE}"
         raise ConfigurationError([complaint])
     written = None
     if plan.losses and not args.dry_run and asking.agreed(args):
@@ -84,12 +85,14 @@ async def _accept(survey: Survey, wish: Wish, plan: Plan) -> Written:
     return await accept.accept(survey, wish, SystemClock(), plan.losses)
 
 
-def _lines(wish: Wish, plan: Plan) -> Iterator[str]:
+def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
     if not plan.losses:
         yield f"{wish.partition}: nothing to accept"
     for loss in plan.losses:
         yield f"{wish.partition}: lost: {loss.what}"
         yield f"  given up: {loss.given_up}"
+    if plan.undecided and asked:
+        yield f"{wish.partition}: {plan.undecided}; {_CHOICE}"
 
 
 def _finish(args: argparse.Namespace, wish: Wish, plan: Plan, written: Written | None) -> None:

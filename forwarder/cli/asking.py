@@ -15,7 +15,7 @@ from typing import TypeVar
 from forwarder.audit.view import Survey
 from forwarder.config import loader
 from forwarder.config.loader import Loaded
-from forwarder.errors import ConfigurationError
+from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_survey import Survey as KafkaSurvey
 from forwarder.model import Partition
@@ -71,6 +71,11 @@ async def _ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
     survey = KafkaSurvey(loaded.configuration, client_id)
     try:
         return await question(survey)
+    except ForwarderError as error:
+        if "AuthorizationFailed" not in str(error):
+            raise
+        text = f"{error}; grant the principal what docs/commands.md lists"
+        raise ForwarderError(text) from error
     finally:
         await survey.close()
 
@@ -90,6 +95,13 @@ def rules(loaded: Loaded) -> dict[str, str]:
     """Return the keying rule of every configured connection."""
     lanes = map(compile_lane, loaded.configuration.connections)
     return {lane.name: lane.keying_rule for lane in lanes}
+
+
+def note_unknown(loaded: Loaded, name: str) -> None:
+    """Say on stderr that nothing is known of a connection: its name may be misspelt."""
+    names = ", ".join(one.name for one in loaded.configuration.connections) or "none"
+    if name not in names.split(", "):
+        sys.stderr.write(f"{name} is not configured, and nothing is stored; configured: {names}\n")
 
 
 def agreed(args: argparse.Namespace) -> bool:

@@ -34,9 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--waiting", action="store_true", help="only what was not delivered as of the last tick"
     )
     show.add_argument(
-        "--limit", type=int, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT}"
+        "--limit", type=limit, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT}"
     )
     show.add_argument("--payload", action="store_true", help="print the documents too")
+
+
+def limit(text: str) -> int:
+    """Read how many batches; at least one."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         output.document({"connection": args.connection, "batches": found, "more": more})
     else:
         _print(found, more=more, payload=args.payload)
+    if not found:
+        asking.note_unknown(loaded, args.connection)
     return 0
 
 
@@ -60,6 +70,7 @@ async def _look(survey: Survey, args: argparse.Namespace) -> tuple[list[dict[str
         args.mpid,
         args.waiting,
     )
+    wanted.stretch.check_places(partitions)
     found: list[dict[str, Any]] = []
     async for document in shelf(survey, partitions, wanted, payload=args.payload):
         if len(found) >= args.limit:

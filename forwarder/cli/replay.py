@@ -72,12 +72,17 @@ def run(args: argparse.Namespace) -> int:
         output.document(document)
     else:
         output.show("\n".join(_summary(args, document)) + "\n")
+    if not any(map(document.get, ("batches", "sent", "refused", "error", "resume"))):
+        asking.note_unknown(loaded, args.connection)
     return 0 if document.get("complete", True) else 1
 
 
 def _target(args: argparse.Namespace, loaded: Loaded) -> Connection:
     """Return the connection with the sink to send to; raises ConfigurationError."""
     name, sink = args.connection, args.to_sink
+    if sink in {"", FOLDER}:
+        complaint = "--to-sink: must be file:DIR or the path of a connection file"
+        raise ConfigurationError([complaint])
     if sink is not None and sink.startswith(FOLDER):
         return Connection(name, FileTarget(str(Path(sink.removeprefix(FOLDER)).absolute())))
     if sink is not None:
@@ -95,6 +100,7 @@ async def _replay(
     survey: Survey, args: argparse.Namespace, between: Stretch, target: Connection
 ) -> dict[str, Any]:
     partitions = await asking.chosen(survey, args.topic, args.partition)
+    between.check_places(partitions)
     if args.dry_run:
         return await measure(survey, partitions, args.connection, between)
     task = asyncio.current_task()

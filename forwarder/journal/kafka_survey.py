@@ -69,7 +69,8 @@ class Asked(Cluster):
         wanted = TopicPartition(partition.topic, partition.number)
 
         async def ask() -> list[int | None]:
-            found = (await self._offsets.offsets_for_times({wanted: time_ms}))[wanted]
+            # The client refuses times before 1970, where no record is.
+            found = (await self._offsets.offsets_for_times({wanted: max(0, time_ms)}))[wanted]
             return [None if found is None else int(found.offset)]
 
         return (await self._ask(f"where {partition} stood at a time", ask))[0]

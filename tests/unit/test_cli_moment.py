@@ -62,5 +62,29 @@ def test_a_stretch_that_ends_before_it_begins_is_refused() -> None:
         Stretch(since, until).check()
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "complaint"),
+    [
+        ("5:0", None, "--from: there is no partition 5"),
+        ("other/0:1", None, "no partition other/0 among"),
+        ("raw/0:1,tv/0:1", "0:9", "--to: 0 may be raw/0 and tv/0; write TOPIC/0:OFFSET"),
+        ("1:1,raw/1:2", None, "--from: names raw/1 twice"),
+        ("1:3", "1:3.0", "not after --from"),
+    ],
+)
+def test_a_place_that_cannot_be_meant_is_refused(
+    since: str, until: str | None, complaint: str
+) -> None:
+    ends = [edge(text, "") if text else None for text in (since, until)]
+    with pytest.raises(ConfigurationError, match=complaint):
+        Stretch(*ends).check_places([P0, P1, Partition("tv", 0)])
+
+
+def test_places_of_partitions_that_are_there_are_taken() -> None:
+    since = edge("raw/0:1,1:2", "--from")
+    Stretch(since, edge("1:3", "--to"), edge("1:2", "--resume")).check_places([P0, P1])
+    Stretch(edge("1769860800000", "--from")).check_places([P0])
+
+
 def test_times_are_shown_in_utc() -> None:
     assert ("2026-01-31T12:00:00Z", "-") == (moment.shown(1_769_860_800_999), moment.shown(None))

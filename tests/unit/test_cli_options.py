@@ -1,6 +1,7 @@
 """What the commands make of their arguments, before any Kafka is asked."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 import yaml
 
 from forwarder import cli
-from forwarder.cli import replay
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, replay
 from forwarder.config import loader
 from forwarder.connection import FileTarget, KinesisTarget
-from forwarder.errors import ConfigurationError
-from forwarder.journal import kafka_client
+from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.journal import kafka_client, kafka_cluster
 from forwarder.ops import logs
 
 SECRET = "the-key-that-no-output-shows"
@@ -73,6 +75,7 @@ def test_a_rate_is_a_number_of_batches_a_second(text: str, expected: float) -> N
         ("status", "--config"),
         ("outbox", "show", "--connection", "acme"),
         ("outbox",),
+        ("outbox", "show", "--connection", "acme", "--limit", "0"),
         ("replay", "--connection", "acme", "--from", "0:0"),
         ("replay", "--connection", "a", "--from", "0:0", "--to", "0:1", "--rate", "-1"),
         ("replay", "--connection", "a", "--from", "0:0", "--to", "0:1", "--rate", "nan"),
@@ -99,6 +102,10 @@ def test_arguments_that_are_missing_or_wrong_end_with_2(
         (("replay", "--connection", "acme", "--from", "soon", "--to", "0:1"), "--from: must be"),
         (("replay", "--connection", "gone", "--from", "0:0", "--to", "0:1"), "not configured"),
         (
+            ("replay", "--connection", "acme", "--from", "0:0", "--to", "0:1", "--to-sink", ""),
+            "--to-sink: must be file:DIR",
+        ),
+        (
             ("accept-loss", "--topic", "raw-events", "--partition", "0", "--from", "soon"),
             "--from: must be earliest",
         ),
@@ -123,3 +130,47 @@ def test_a_configuration_that_is_wrong_ends_with_2(
 ) -> None:
     assert 2 == cli.main(["status", "--config", str(tmp_path / "missing.yaml")])
     assert "missing.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (("reset", "--to", "yesterday"), 2, "--to: must be earliest"),
+        (("accept-loss", "--topic", "t", "--partition", "0", "--from", "soon"), 2, "--from: must"),
+        (("status",), 1, "Kafka at 127.0.0.1:1 did not tell"),
+    ],
+)
+def test_whoever_asks_for_json_gets_it_when_it_fails_too(  # noqa: PLR0913, PLR0917  # its fixtures
+    words: Sequence[str],
+    code: int,
+    error: str,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_cluster, "ANSWER_SECONDS", 0.0)
+    assert code == cli.main([*words, "--json", "--config", str(config)])
+    said = capsys.readouterr()
+    assert ["error"] == list(json.loads(said.out))
+    assert error in json.loads(said.out)["error"]
+    assert error in said.err
+
+
+def test_a_name_that_nobody_knows_is_named_beside_those_that_are(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = loader.load(config)
+    asking.note_unknown(loaded, "acme")
+    assert "" == capsys.readouterr().err
+    asking.note_unknown(loaded, "amce")
+    assert "amce is not configured" in (said := capsys.readouterr().err)
+    assert "configured: acme\n" in said
+
+
+def test_a_right_that_is_missing_leads_to_the_list_of_them(config: Path) -> None:
+    async def denied(_: Survey) -> None:
+        text = "topic raw-events: TopicAuthorizationFailedError"
+        raise ForwarderError(text)
+
+    with pytest.raises(ForwarderError, match=r"FailedError; grant .* docs/commands.md lists"):
+        asking.ask(loader.load(config), denied)

@@ -83,6 +83,30 @@ class TestReset:
         assert (70, opening.Origin.OPERATOR) == (start.seek, start.origin)
         assert (2, 0) == start.state.lanes["acme"].cursor
 
+    def test_a_state_that_is_lost_is_not_hidden_by_a_move(self) -> None:
+        survey = surveyed()
+        survey.kept[P0].state = None
+        for commit in (committed(80, 5), None):
+            survey.kept[P0].commit = commit
+            with pytest.raises(ForwarderError, match="let `forwarder accept-loss` go on"):
+                planned(survey, Target(word="earliest"))
+
+    def test_what_an_earlier_move_has_hidden_is_said(self) -> None:
+        survey = surveyed()
+        survey.kept[P0].state, survey.kept[P0].commit = None, Commit(80, "")
+        [move] = planned(survey, Target(word="earliest"))
+        assert "what waits in the outbox is left out" in move.note
+
+    def test_a_group_that_has_stored_nothing_yet_may_be_moved(self) -> None:
+        [move] = planned(Survey(P0), Target(word="latest"))
+        assert (100, "") == (move.to, move.note)
+
+    def test_another_groups_state_is_not_mended_by_an_offset(self) -> None:
+        survey = surveyed()
+        survey.group_id = "other"
+        with pytest.raises(ForwarderError, match=r"cannot be moved: .*another group_id"):
+            planned(survey, Target(word="earliest"))
+
     def test_a_group_with_members_is_left_alone_even_if_they_came_at_the_last_moment(self) -> None:
         survey = surveyed()
         survey.groups = [BUSY]
