@@ -80,10 +80,11 @@ async def plan(survey: Survey, partitions: Sequence[Partition], target: Target) 
 
 async def _move(survey: Survey, partition: Partition, target: Target) -> Move:
     found = await survey.find(partition)
+    state = _state(survey, partition, found)
+    hidden = state is None and await _holds_any(survey, partition, found)
     await survey.leave(partition)
     to, note = await _resolve(survey, partition, target, found)
-    state = _state(survey, partition, found)
-    if state is None and await _holds_any(survey, partition, found):
+    if hidden:
         note = _left_out(partition, found) + note
     commit = found.commit.offset if found.commit else None
     held = sum(len(lane.held) for lane in state.lanes.values()) if state else 0
