@@ -150,8 +150,11 @@ class OwnedPartition:
             pass
 
     async def catch_up(self) -> None:
-        """Close what the record clock has passed and the last poll left open, in slices (C2)."""
-        while self.phase is Phase.OPEN and await self._expire_slice(self.pipeline.clock):
+        """Close what the record clock has passed and the last poll left open, in slices (C2).
+
+        What is left because too much waits for the journal closes after the next poll.
+        """
+        while not self.crowded() and await self._expire_slice(self.pipeline.clock):
             pass
 
     async def _expire_slice(self, deadline_ms: int) -> bool:

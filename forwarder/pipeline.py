@@ -19,7 +19,7 @@ from forwarder.stages.window import BY_SESSION, Windows
 __all__ = ["Lane", "Pipeline", "Saving", "compile_lane"]
 
 MOST_CLOSED = 500
-"""Windows of one lane that a poll closes at its end; the owner closes the rest in slices."""
+"""Windows that a poll closes at its end, of all lanes; the owner closes the rest in slices."""
 
 
 def compile_lane(connection: Connection) -> Lane:
@@ -67,7 +67,7 @@ class Pipeline:
             kept, failed = share.lane.filter.sift(wanted, out.filtered)
             share.report(failed, out)
             closed = share.windows.add(kept)
-            closed += share.windows.expire(self.clock, MOST_CLOSED)
+            closed += share.windows.expire(self.clock, max(0, MOST_CLOSED - len(out.closings)))
             share.encode(closed, now_ms, out)
             share.count(out)
         return out

@@ -304,6 +304,27 @@ async def test_windows_that_one_record_outdates_are_closed_in_slices_too() -> No
 
 
 @virtually
+async def test_what_one_record_outdates_waits_while_too_much_is_closed_and_not_committed() -> None:
+    world = await opened(BATCH)
+    for number in range(1_000):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    await asyncio.sleep(60)
+    world.feed("late", [EVENT])
+    world.closed_bytes = 100
+    world.collect()
+    await world.owner.catch_up()
+    assert 501 == world.owner.pipeline.open_windows()
+    await world.owner.tick()
+    await world.owner.catch_up()
+    assert 301 == world.owner.pipeline.open_windows()
+    world.closed_bytes = 1 << 20
+    await world.owner.catch_up()
+    assert 1 == world.owner.pipeline.open_windows()
+    await world.close()
+
+
+@virtually
 async def test_too_many_closed_bytes_ask_for_a_pause_until_they_are_committed() -> None:
     world = await opened()
     world.closed_bytes = 100

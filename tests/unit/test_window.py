@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from forwarder import pipeline as flow
 from forwarder.connection import Batching, Connection
 from forwarder.model import LOWEST, CloseReason, Collected, Gate
 from forwarder.pipeline import Pipeline
@@ -68,6 +69,18 @@ def test_the_wall_clock_closes_at_most_as_many_as_asked() -> None:
     assert START + 10_004 == pipeline.next_deadline()
     assert 1 == len(pipeline.expire(START + 10_004, 2).batches)
     assert None is pipeline.next_deadline()
+
+
+def test_a_poll_closes_a_bounded_number_of_windows_however_many_lanes_have_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flow, "MOST_CLOSED", 3)
+    pipeline = builders.pipeline(*(connection(name, batching=TEN_SECONDS) for name in "abc"))
+    pipeline.collect(records(*(upload(event(), device=f"d{i}") for i in range(2)), step=1), NOW)
+    out = pipeline.collect(records(None, at=START + 20_000, start=2), NOW)
+    assert ["a", "a", "b"] == [closing.lane for closing in out.closings]
+    rest = pipeline.expire(pipeline.clock, 9, NOW)
+    assert ["b", "c", "c"] == [closing.lane for closing in rest.closings]
 
 
 def test_a_full_window_closes_with_exactly_max_events() -> None:
