@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from forwarder.audit.backlog import Backlog, backlogs
 from forwarder.audit.moment import shown
 from forwarder.audit.view import Group, Survey
-from forwarder.errors import ForwarderError, RefusedError
+from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.ledger import opening, salvage, trouble, watermark
 from forwarder.ledger.opening import Opening, Origin, Restored
 from forwarder.ledger.state import Fold, LaneState, PartitionState
@@ -28,19 +28,34 @@ Document = dict[str, Any]
 async def status(
     survey: Survey, rules: Mapping[str, str], now_ms: int, topics: Sequence[str], *, deep: bool
 ) -> Document:
-    """Return how everything stands as one document; its keys are part of docs/commands.md."""
+    """Return how everything stands as one document; its keys are part of docs/commands.md.
+
+    Raises JournalError if Kafka answers for no partition at all.
+    """
     group = await survey.group()
     owners = {p: member.client_id for member in group.members for p in member.partitions}
     free = asyncio.Semaphore(AT_ONCE)
 
+    answered: list[Partition] = []
+    silent: list[JournalError] = []
+
     async def look(partition: Partition) -> Document:
         async with free:
+            if len(silent) >= AT_ONCE and not answered:
+                return _unread(partition, silent[0])
             try:
-                return await _partition(survey, rules, now_ms, partition, deep=deep)
+                document = await _partition(survey, rules, now_ms, partition, deep=deep)
+            except JournalError as error:
+                silent.append(error)
+                return _unread(partition, error)
             finally:
                 await survey.leave(partition)
+        answered.append(partition)
+        return document
 
     listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
+    if silent and not answered:
+        raise silent[0]
     for document in listed:
         owner = owners.get(Partition(document["topic"], document["number"]))
         document["owner"] = owner
@@ -80,19 +95,22 @@ async def _partition(
 async def _look(
     survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
 ) -> Document:
-    document: Document = {"topic": partition.topic, "number": partition.number}
     try:
         found = await survey.find(partition)
         judged = _judge(survey, rules, now_ms, partition, found)
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
+    except JournalError:
+        raise
     except ForwarderError as error:
-        return document | {"opens": False, "refusal": str(error), "connections": []}
+        return _unread(partition, error)
     state, start, refusal, held, _ = judged
     reads = start.state.read if start else state.read
     needs = [lane.need for lane in state.lanes.values()]
     commit = found.commit.offset if found.commit else None
-    return document | {
+    return {
+        "topic": partition.topic,
+        "number": partition.number,
         "opens": start is not None,
         "refusal": str(refusal) if refusal else None,
         "input_start": found.input_start,
@@ -112,6 +130,17 @@ async def _look(
             _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
         ],
+    }
+
+
+def _unread(partition: Partition, error: ForwarderError) -> Document:
+    """Return what is said of a partition that cannot be looked at."""
+    return {
+        "topic": partition.topic,
+        "number": partition.number,
+        "opens": False,
+        "refusal": str(error),
+        "connections": [],
     }
 
 

@@ -7,9 +7,12 @@ import pytest
 
 from forwarder import testing
 from forwarder.audit import backlog
-from forwarder.audit.status import status
+from forwarder.audit.status import AT_ONCE, status
+from forwarder.errors import JournalError
 from forwarder.ledger import state as states
+from forwarder.ledger.opening import Restored
 from forwarder.ledger.state import PartitionState
+from forwarder.model import Partition
 from tests.batches import batch, held, lane_state
 from tests.survey import P0, P1, Group, Kept, Member, Survey, committed
 
@@ -139,3 +142,37 @@ def test_a_commit_seen_before_its_records_does_not_make_a_partition_look_broken(
 
     [one] = testing.run_virtually(main())["partitions"]
     assert one["opens"]
+
+
+def silenced(survey: Survey, *silent: Partition) -> list[Partition]:
+    """Let Kafka not answer for these partitions; return the list of those it was asked for."""
+    find, asked = survey.find, []
+
+    async def answer(partition: Partition, *, whole: bool = False) -> Restored:
+        asked.append(partition)
+        if partition in silent:
+            text = f"Kafka did not tell {partition}"
+            raise JournalError(text)
+        return await find(partition, whole=whole)
+
+    survey.find = answer  # type: ignore[method-assign]  # a Kafka that is partly away
+    return asked
+
+
+def test_a_partition_that_kafka_does_not_answer_for_leaves_the_others_alone() -> None:
+    survey = surveyed()
+    survey.kept[P1] = Kept()
+    asked = silenced(survey, P1)
+    one, other = stand(survey)["partitions"]
+    assert (True, False) == (one["opens"], other["opens"])
+    assert "did not tell raw-events/1" in other["refusal"]
+    assert [P0, P1] == asked
+
+
+def test_a_kafka_that_falls_silent_is_not_taken_for_partitions_that_would_not_open() -> None:
+    many = [Partition(P0.topic, number) for number in range(5 * AT_ONCE)]
+    survey = Survey(*many)
+    asked = silenced(survey, *many)
+    with pytest.raises(JournalError, match="did not tell"):
+        stand(survey)
+    assert many[:AT_ONCE] == asked
