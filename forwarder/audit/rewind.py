@@ -151,12 +151,14 @@ async def carry_out(survey: Survey, moves: Sequence[Move]) -> None:
     """
     for move in moves:
         writer = survey.writer(move.partition)
+        became = f"{move.partition} was not moved, nor any after it"
         try:
             await writer.start()
             await refuse_if_active(survey)
+            became = f"{move.partition} may be moved or not, none after it is; run this again"
             await writer.commit((), move.commit)
         except ForwarderError as error:
-            text = f"{move.partition} was not moved, nor any after it: {error}"
+            text = f"{became}: {error}"
             raise ForwarderError(text) from error
         finally:
             await writer.close()

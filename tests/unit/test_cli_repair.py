@@ -14,14 +14,14 @@ from forwarder.audit.shelf import Wanted, shelf
 from forwarder.audit.stretch import Stretch
 from forwarder.cli import asking
 from forwarder.clock import SystemClock
-from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.errors import ConfigurationError, ForwarderError, JournalError
 from forwarder.ledger import opening
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit
 from forwarder.ledger.repair import Plan
 from forwarder.ledger.state import PartitionState
 from tests.batches import batch, digest, held, lane_state
-from tests.survey import P0, P1, Group, Kept, Member, Survey, committed
+from tests.survey import P0, P1, Group, Kept, Member, Survey, Writer, committed
 
 RULES = {"acme": "device-1"}
 BUSY = Group("Stable", [Member("pod-1", "h", frozenset({P0}))])
@@ -106,6 +106,19 @@ class TestReset:
         survey.group_id = "other"
         with pytest.raises(ForwarderError, match=r"cannot be moved: .*another group_id"):
             planned(survey, Target(word="earliest"))
+
+    def test_a_commit_that_is_not_answered_may_have_moved_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def unanswered(*_: object) -> list[int]:
+            text = "Kafka did not finish"
+            raise JournalError(text)
+
+        monkeypatch.setattr(Writer, "commit", unanswered)
+        survey = surveyed()
+        moves = planned(survey, Target(offset=70))
+        with pytest.raises(ForwarderError, match="may be moved or not, .* did not finish"):
+            asyncio.run(rewind.carry_out(survey, moves))
 
     def test_a_group_with_members_is_left_alone_even_if_they_came_at_the_last_moment(self) -> None:
         survey = surveyed()
