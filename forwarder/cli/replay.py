@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         output.document(document)
     else:
         output.show("\n".join(_summary(args, document)) + "\n")
+    if document.get("error"):
+        sys.stderr.write(f"forwarder: {document['error']}\n")
     if not any(map(document.get, ("batches", "sent", "refused", "error", "resume"))):
         asking.note_unknown(loaded, args.connection)
     return 0 if document.get("complete", True) else 1
@@ -133,8 +135,6 @@ def _summary(args: argparse.Namespace, document: dict[str, Any]) -> list[str]:
     if document["refused"]:
         lines.append(f"refused {document['refused']}, the last one {document['last_refusal']}")
     lines += [f"{name} was {why}" for name, why in document["waiting_for"].items()]
-    if document["error"]:
-        lines.append(f"failed: {document['error']}")
     if not document["complete"]:
         lines.append(f"stopped; go on with: --resume {','.join(document['resume'])}")
     return lines

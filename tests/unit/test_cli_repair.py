@@ -117,7 +117,7 @@ class TestReset:
         monkeypatch.setattr(Writer, "commit", unanswered)
         survey = surveyed()
         moves = planned(survey, Target(offset=70))
-        with pytest.raises(ForwarderError, match="may be moved or not, .* did not finish"):
+        with pytest.raises(ForwarderError, match=r"may be moved or not, .* did not finish"):
             asyncio.run(rewind.carry_out(survey, moves))
 
     def test_a_group_with_members_is_left_alone_even_if_they_came_at_the_last_moment(self) -> None:
