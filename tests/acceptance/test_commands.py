@@ -1,10 +1,13 @@
 """What operators ask of a group, and do to it, beside real workers on a real Kafka."""
 
+import asyncio
+import json
 import signal
 
 from tests.acceptance.commands import answered, begun, block, ran, status, stopped
 from tests.acceptance.harness import Worker, until
 from tests.acceptance.scene import Scene, documents, numbers
+from tests.services.ministack import HOME_ACCOUNT, REGION, MiniStack
 
 SINGLY = {"send_as_batch": False}
 MANY = list(range(1, 13))
@@ -63,11 +66,14 @@ async def test_status_tells_how_partitions_and_connections_stand_with_and_withou
     assert "blocked" in text
 
 
-async def test_what_is_stored_can_be_listed_printed_and_sent_again(scene: Scene) -> None:
+async def test_what_is_stored_can_be_listed_printed_and_sent_again(
+    scene: Scene, ministack: MiniStack
+) -> None:
     await at_work(scene)
     await _outbox_show_lists_what_is_stored_and_prints_it(scene)
     await _replay_sends_the_stored_bytes_again_and_moves_no_cursor(scene)
     await _a_replay_that_is_interrupted_says_where_to_go_on(scene)
+    await _replay_puts_the_stored_bytes_into_a_stream_too(scene, ministack)
 
 
 async def _outbox_show_lists_what_is_stored_and_prints_it(scene: Scene) -> None:
@@ -132,6 +138,24 @@ async def _a_replay_that_is_interrupted_says_where_to_go_on(scene: Scene) -> Non
     assert rest["complete"]
     assert len(MANY) == first + rest["sent"]
     assert sorted(numbers(documents(again))) == MANY
+
+
+async def _replay_puts_the_stored_bytes_into_a_stream_too(
+    scene: Scene, ministack: MiniStack
+) -> None:
+    await asyncio.to_thread(ministack.make_stream, scene.name, HOME_ACCOUNT)
+    sink = {"type": "kinesis", "stream_name": scene.name, "region": REGION}
+    other = scene.folder / "other.yaml"
+    other.write_text(json.dumps({"name": "other", "sink": sink}))
+    scene.variables = ministack.variables()
+    ever = ("--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z", "--rate", "0")
+
+    sent = await ran(scene, "replay", "--connection", "acme", *ever, "--to-sink", str(other))
+
+    assert "sent 12 batches" in sent.out
+    stored = await asyncio.to_thread(ministack.read, scene.name, HOME_ACCOUNT)
+    lines = (scene.folder / "out" / "acme.ndjson").read_bytes().splitlines()
+    assert sorted(lines) == sorted(record.value for record in stored)
 
 
 async def test_reset_refuses_while_workers_run_and_then_moves_where_they_collect(
