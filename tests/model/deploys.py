@@ -16,13 +16,15 @@ MODES: tuple[dict[str, Any], ...] = (
     {"wait_for_complete_batch": True},
     {"send_as_batch": False},
 )
+HASTY_MS = 4_000
 BETA = ("here", "here", "here", "absent", "inactive", "renamed")
 
 
 class Deploy(msgspec.Struct, frozen=True):
     """What one rollout configures.
 
-    ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter windows) are acme's;
+    ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter and smaller windows)
+    are acme's;
     ``beta`` says what became of that lane; ``deliver_from_ms`` is solo's, ``retired`` names
     what the operator gave up.
     """
@@ -49,7 +51,7 @@ class Deploy(msgspec.Struct, frozen=True):
         """Return one connection."""
         if name == "acme":
             settings = {"send_screen_views": not self.narrow, **MODES[self.mode]}
-            return _connection(name, 4_000 if self.hasty else 10_000, settings)
+            return _connection(name, HASTY_MS if self.hasty else 10_000, settings)
         if name == "solo":
             settings = {"send_as_batch": False, "send_screen_views": False}
             return _connection(name, 10_000, settings, since=self.deliver_from_ms)
@@ -98,7 +100,7 @@ def _connection(
         settings=Settings(**settings),
         batching=Batching(
             max_age_ms=age_ms,
-            max_events=5,
+            max_events=2 if age_ms == HASTY_MS else 5,
             session_timeout_ms=8_000,
             session_grace_ms=2_000,
             session_max_ms=20_000,
