@@ -217,26 +217,38 @@ def _anew(found: Restored, topic: str) -> str:
 def _settle_origin(
     found: Restored, topic: str, marked: Mark | None, state: PartitionState
 ) -> Origin:
+    if state.base_offset is None:
+        _check_first(found, topic)
     if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
         _move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:
-        _check_first(found, topic)
         _move(state, found.first)
         return Origin.FIRST_START
     return Origin.STATE
 
 
+def vanished(found: Restored) -> str:
+    """Return what tells that a partition without a state once had one; empty if nothing does."""
+    if not found.outbox_used and found.state_start == 0:
+        return ""
+    used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
+    # An offset alone says where to collect from, but of no cursor what is still to be delivered.
+    if found.commit:
+        return f"the group has an offset and no state for this partition, but {used}"
+    return f"the group has neither an offset nor a state for this partition, but {used}"
+
+
 def _check_first(found: Restored, topic: str) -> None:
-    """Refuse to take for a first start what has neither offset nor state any more (O2)."""
-    if found.outbox_used or found.state_start > 0:
-        used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
-        what = f"the group has neither an offset nor a state for this partition, but {used}"
+    """Refuse to take for a first start what has lost its state (O2)."""
+    if what := vanished(found):
+        why = "the state is lost"
+        if found.commit is None:
+            why += " and the group's offsets were deleted or expired"
         raise RefusedError(
             what,
-            "the state is lost and the group's offsets were deleted or expired: say from where to "
-            f"collect with {accept_loss(found, topic, begin='T')}, T being earliest, latest or an "
-            "offset",
+            f"{why}: say from where to collect with "
+            f"{accept_loss(found, topic, begin='T')}, T being earliest, latest or an offset",
         )
 
 

@@ -163,16 +163,8 @@ def _why_lost(case: Case, marked: Mark | None, saved: Salvaged) -> str:
         return saved.fault or refusal.what
     if marked is not None and ptr is not None and folded.n < marked.n:
         return f"the state ends with tick {folded.n}, tick {marked.n} was committed"
-    if found.commit is None and folded.base_offset is None:
-        return _vanished(found)
-    return ""
-
-
-def _vanished(found: Restored) -> str:
-    """Return what tells that this is no first start; empty if it is one (O2)."""
-    if found.outbox_used or found.state_start > 0:
-        left = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
-        return f"the group has neither an offset nor a state, but {left}"
+    if ptr is None and folded.base_offset is None:
+        return opening.vanished(found)
     return ""
 
 
@@ -200,7 +192,8 @@ def _lost(case: Case, choice: Choice, saved: Salvaged, plan: Plan, why: str) -> 
     begin = choice.begin
     if begin is None and found.commit is not None:
         begin = found.commit.offset
-    plan.losses.append(Loss(Kind.STATE, (), why, _LOST.format(begin=begin, lanes=_cursors(saved))))
+    given_up = _LOST.format(begin="T" if begin is None else begin, lanes=_cursors(saved))
+    plan.losses.append(Loss(Kind.STATE, (), why, given_up))
     if begin is None:
         plan.undecided = "no offset is committed: say from where to collect"
         return

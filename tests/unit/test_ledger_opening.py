@@ -217,6 +217,14 @@ class TestRefusals:
         with pytest.raises(RefusedError, match=f"accept-loss --topic {TOPIC} .*--from T`"):
             begin(msgspec.structs.replace(NOTHING, **left))
 
+    @pytest.mark.parametrize("left", [{"outbox_used": True}, {"state_start": 4, "state_end": 4}])
+    def test_an_offset_set_from_outside_does_not_hide_a_lost_state(
+        self, left: dict[str, object]
+    ) -> None:
+        moved = msgspec.structs.replace(NOTHING, commit=Commit(70, ""), **left)
+        with pytest.raises(RefusedError, match="an offset and no state"):
+            begin(moved)
+
     def test_the_place_of_an_unknown_lane_in_the_input_may_be_gone(self) -> None:
         gone = lane_state((4, 0), 10)
         assert 15 == begin(found(stored(acme=kept(), gone=gone), input_start=10)).seek

@@ -209,6 +209,11 @@ class TestLostState:
         assert "" == plan.undecided
         assert 40 == opened(nothing, plan).seek
 
+    def test_after_a_move_without_a_state_the_outbox_is_sent_from_its_start(self) -> None:
+        moved = found(commit=Commit(70, ""), state=[], state_start=0, state_end=0, outbox_used=True)
+        start = opened(moved, examine(moved))
+        assert (70, (moved.outbox_start, 0)) == (start.seek, start.state.lanes["acme"].cursor)
+
     def test_an_operators_move_is_still_obeyed(self) -> None:
         moved = found(commit=Commit(70, ""), state=found().state[1:])
         assert 70 == opened(moved, examine(moved)).seek
