@@ -115,13 +115,24 @@ def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the
 def seal(client: Any) -> None:  # noqa: ANN401  # the client ships no types
     """Let a client make no connection any more; those it has are closed by its own ``close``.
 
-    A producer's tasks outlive its ``stop``: what they connect to then, nobody would close.
+    A producer's tasks outlive its ``stop``: what they connect to then, nobody would close, and
+    news of the cluster, on which they wait between two tries, would never come.
     """
 
     async def none(*_: Any, **__: Any) -> None:  # noqa: ANN401
         """Return no connection: the client takes the broker for not ready."""
 
+    def no_news() -> asyncio.Future[Any]:
+        never = asyncio.get_running_loop().create_future()
+        never.cancel()
+        return never
+
     client._get_conn = none  # noqa: SLF001  # no public way in
+    client.force_metadata_update = no_news
+    # In this order: the task would give its news to a future that is cancelled already.
+    for pending in (client._sync_task, client._md_update_fut):  # noqa: SLF001
+        if pending is not None:
+            pending.cancel()
 
 
 def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401

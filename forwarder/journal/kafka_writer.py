@@ -11,6 +11,7 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
+    KafkaError,
     ProducerFenced,
     UnknownProducerId,
 )
@@ -120,6 +121,7 @@ class Writer:
         if producer is not None:
 
             async def end() -> None:
+                _abandon(producer)
                 kafka_client.seal(producer.client)
                 await producer.client.close()
 
@@ -207,6 +209,13 @@ def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
         TopicPartition(p.topic, p.number): OffsetAndMetadata(c.offset, c.metadata)
         for p, c in offsets.items()
     }
+
+
+def _abandon(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """End the background tasks that ``stop`` leaves behind when it is cut off."""
+    if producer._sender and producer._sender.sender_task:  # noqa: SLF001
+        producer._sender.sender_task.cancel()  # noqa: SLF001
+    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))  # noqa: SLF001
 
 
 def _look(future: "asyncio.Future[Any]") -> None:

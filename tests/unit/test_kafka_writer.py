@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, ProducerFenced
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, ProducerFenced
 
 from forwarder import worker
 from forwarder.config.settings import InputTopic, Kafka
@@ -64,6 +65,26 @@ async def test_a_transaction_is_given_up_in_time_though_the_sender_lives() -> No
     made = writer(KafkaConnectionError("closed"), 1e6)
     assert (JournalError, TICK_SECONDS) == await until_given_up(made)
     made._producer._sender.sender_task.cancel()  # noqa: SLF001
+
+
+@virtually
+async def test_nothing_of_a_closed_producer_goes_on_however_it_was_caught() -> None:
+    made = Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+    producer = AIOKafkaProducer(**made._arguments)  # noqa: SLF001
+    sender = producer._sender  # noqa: SLF001
+    producer._txn_manager.set_pid_and_epoch(1, 0)  # noqa: SLF001  # as if it had been told
+    producer._txn_manager.begin_transaction()  # noqa: SLF001
+    producer._txn_manager.maybe_add_partition_to_txn(TopicPartition("raw", 0))  # noqa: SLF001
+    waiting = producer._message_accumulator  # noqa: SLF001
+    sent = await waiting.add_message(TopicPartition("raw", 0), None, b"x", 1)
+    producer.client.coordinator_lookup = lambda *_: fail(NodeNotReadyError(), 0.1)
+    await sender.start()  # it waits for news of the cluster, to ask again for the coordinator
+    made._producer = producer  # noqa: SLF001
+    await asyncio.sleep(1)
+    await made.close()
+    await asyncio.sleep(60)
+    assert isinstance(sent.exception(), KafkaError)
+    assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
 def test_what_a_revoked_partition_may_take_fits_into_the_rebalance() -> None:
