@@ -1,7 +1,6 @@
 """The composition root: the only module that names concrete sources, journals and sinks."""
 
 import asyncio
-import gc
 import math
 import os
 import random
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder import gauges
+from forwarder import garbage, gauges
 from forwarder.clock import Clock, EndOfTime, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.connection import Connection, FileTarget, Status
@@ -69,19 +68,9 @@ class Plan(msgspec.Struct, frozen=True):
     session_timeout: float = math.inf
 
 
-def collect_rarely() -> None:
-    """Have garbage looked for less often: it makes no cycles, and windows are many and old.
-
-    With the defaults, 60,000 open windows cost a tenth of the CPU in looking through them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 async def work(configuration: Configuration) -> int:
     """Be a worker until stopped; return the exit code. Raises ForwarderError."""
-    collect_rarely()
+    garbage.collect_rarely()
     clock = SystemClock()
     metrics = Metrics(version("forwarder"))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}

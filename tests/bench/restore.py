@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from forwarder import app, testing
+from forwarder import garbage, testing
 from forwarder.clock import SystemClock
 from forwarder.connection import Batching, Connection, FileTarget, Settings
 from forwarder.journal.base import Committed, Restored, Take, Tick
@@ -355,7 +355,7 @@ def table(loads: Sequence[Load], columns: Sequence[dict[str, str]]) -> str:
 
 async def run(loads: Sequence[Load], bootstrap: str) -> str:
     """Play every load; return the table."""
-    app.collect_rarely()
+    garbage.collect_rarely()
     return table(loads, [await Run(load, World(bootstrap, 1)).play() for load in loads])
 
 

@@ -15,8 +15,8 @@ from hashlib import shake_128
 from pathlib import Path
 from typing import TypeVar
 
-from forwarder.app import collect_rarely
 from forwarder.connection import Batching, Connection, KinesisTarget, Settings
+from forwarder.garbage import collect_rarely
 from forwarder.model import Collected, Partition
 from forwarder.pipeline import Pipeline, compile_lane
 from tests.bench.load import uploads

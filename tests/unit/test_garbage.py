@@ -1,0 +1,58 @@
+"""How garbage is collected, seen from what becomes of cycles."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from forwarder import garbage
+
+
+class Node:
+    """One that can point to itself."""
+
+    me: "Node"
+
+
+def cycle() -> "tuple[Node, weakref.ref[Node]]":
+    node = Node()
+    node.me = node
+    return node, weakref.ref(node)
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
+    garbage.collect_rarely()
+    yield
+    gc.callbacks[:] = callbacks
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def test_what_outlived_a_full_collection_is_not_looked_at_by_the_next() -> None:
+    node, seen = cycle()
+    gc.collect()
+    before = gc.get_freeze_count()
+    del node
+    gc.collect()
+    assert before > 0
+    assert seen() is not None
+
+
+def test_garbage_among_it_goes_with_the_tenth() -> None:
+    node, seen = cycle()
+    gc.collect()
+    del node
+    for _ in range(garbage.WHOLE):
+        gc.collect()
+    assert seen() is None
+
+
+def test_garbage_that_came_since_goes_with_any() -> None:
+    gc.collect()
+    node, seen = cycle()
+    del node
+    gc.collect(1)
+    assert seen() is None
