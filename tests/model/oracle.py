@@ -21,7 +21,7 @@ from tests.model.reader import Reading, buried, read
 LEASE = 10.0
 """Seconds a worker cut off may go on putting (D3)."""
 
-LANE_TTL_MS = 45_000
+LANE_TTL_MS = 12_000
 """How long a lane that no process knows is kept (L1)."""
 
 SKEW_MS = 1_000
