@@ -216,7 +216,13 @@ async def test_more_than_a_request_holds_is_split(destination: Destination) -> N
     many = [batch(n, b"%d" % n) for n in range(1100)]
     large = [batch(2000 + n, b"%d" % n * 600_000) for n in range(10)]
     sink = destination.sink()
-    assert await sink.put([*many, *large]) == [DELIVERED] * 1110
+    left = [*many, *large]
+    while left:  # call by call, a put that takes long on a busy machine leaves some unsent
+        outcomes = await sink.put(left)
+        assert DELIVERED in outcomes
+        assert {Kind.DELIVERED, Kind.TRANSIENT} >= {outcome.kind for outcome in outcomes}
+        pairs = zip(left, outcomes, strict=True)
+        left = [one for one, outcome in pairs if outcome.kind is Kind.TRANSIENT]
     await sink.close()
     assert sorted(destination.stored()) == sorted(one.payload for one in [*many, *large])
 
