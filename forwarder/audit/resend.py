@@ -113,8 +113,9 @@ class Replay:
     async def read_outbox(
         self, lane: str, start: Address, max_bytes: int
     ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Never called: nothing is left to be read back."""
-        raise NotImplementedError(lane, start, max_bytes)
+        """Refuse: nothing is ever left to be read back."""
+        msg = f"a replay of {lane} was to read back {max_bytes} bytes from {start}"
+        raise RuntimeError(msg)
 
     def acknowledged(self) -> None:
         """Look again at what has room and what is done."""

@@ -116,6 +116,7 @@ class Cluster:
             try:
                 answer = await self._admin._send_request(TopicIdRequest(topic))  # noqa: SLF001
             except (NotImplementedError, IncompatibleBrokerVersion):
+                # What the client raises where no version of a request is known to the brokers.
                 return ""
             return topic_id(answer)
 

@@ -220,10 +220,10 @@ def _settle_origin(
     if state.base_offset is None:
         _check_first(found, topic)
     if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
-        _move(state, found.commit.offset)
+        move(state, found.commit.offset)
         return Origin.OPERATOR if marked is None else Origin.FIRST_START
     if state.base_offset is None:
-        _move(state, found.first)
+        move(state, found.first)
         return Origin.FIRST_START
     return Origin.STATE
 
@@ -252,7 +252,7 @@ def _check_first(found: Restored, topic: str) -> None:
         )
 
 
-def _move(state: PartitionState, offset: int) -> None:
+def move(state: PartitionState, offset: int) -> None:
     """Obey an offset set from outside: everything begins there, cursors stay (O2)."""
     state.read = state.base_read = offset
     state.base_held.clear()

@@ -145,7 +145,7 @@ def _state(case: Case, choice: Choice, marked: Mark | None, saved: Salvaged, pla
             _older(case, choice, saved, plan, why, reached if reached < since else None)
     first = marked is not None and marked.ptr is None and not saved.records
     if commit is not None and (marked is None or first) and not plan.undecided:
-        begin_at(plan.state, commit.offset)
+        opening.move(plan.state, commit.offset)
 
 
 def _why_lost(case: Case, marked: Mark | None, saved: Salvaged) -> str:
@@ -219,16 +219,6 @@ def _cursors(saved: Salvaged) -> str:
     return ", ".join(sorted(known)) or "none"
 
 
-def begin_at(state: PartitionState, offset: int) -> None:
-    """Let everything begin at an offset: windows and index go, cursors stay (as O2 does)."""
-    state.read = state.base_read = offset
-    state.base_held.clear()
-    for lane in state.lanes.values():
-        lane.need, lane.read = (offset, 0), offset
-        lane.closed, lane.held = {}, {}
-        lane.keying = lane.keying[-1:]
-
-
 # -------------------------------------------------------------------------------- the outbox
 
 
@@ -291,7 +281,7 @@ def _input(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
     if choice.begin is None:
         plan.undecided = "the input was replaced or cut short: say from where to collect"
         return
-    begin_at(state, min(max(choice.begin, found.input_start), found.input_end))
+    opening.move(state, min(max(choice.begin, found.input_start), found.input_end))
 
 
 def _replaced(case: Case, marked: Mark | None, plan: Plan) -> str:

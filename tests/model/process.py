@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from forwarder.ledger.lanes import Rules
 from forwarder.model import CloseReason, Collected, Partition
@@ -240,28 +240,23 @@ class Process:
             raise Fault(text)
 
 
-class Timekeeper:
+class Timekeeper(Protocol):
     """What a process asks of the world."""
 
     def time(self) -> float:
         """Return seconds since the world began."""
-        raise NotImplementedError
 
     def after(self, seconds: float, then: Callable[[], None]) -> None:
         """Do something later."""
-        raise NotImplementedError
 
     def fault(self, text: str) -> None:
         """Note what is broken."""
-        raise NotImplementedError
 
     def refusal(self, text: str) -> None:
         """Note that something was refused."""
-        raise NotImplementedError
 
     def buried(self, process: Process) -> None:
         """Run a process no more."""
-        raise NotImplementedError
 
 
 class _Silence:
