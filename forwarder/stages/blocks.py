@@ -7,7 +7,7 @@ them here.
 import msgspec
 import zstandard
 
-from forwarder.model import Piece, Unopened
+from forwarder.model import Piece, Position, Unopened
 from forwarder.stages.shapes import Block, Saved, Window, last_of
 
 SHORT_TAIL = 8 * 1024
@@ -56,6 +56,12 @@ def first_pieces(window: Window, count: int) -> list[Piece]:
             return found[:count]
         found += _decode(_decompressor.decompress(block.packed))
     return (found + window.pieces)[:count]
+
+
+def first(window: Window) -> Position:
+    """Return the first position of a window."""
+    offset, index, *_ = first_pieces(window, 1)[0]
+    return offset, index
 
 
 def piece_count(window: Window) -> int:

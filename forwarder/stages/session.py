@@ -12,7 +12,7 @@ import msgspec
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
-from forwarder.stages import gate
+from forwarder.stages import blocks, gate
 from forwarder.stages.shapes import Names, Upload, Window, cut, digest, session_key
 from forwarder.stages.window import BY_SESSION, Windows
 
@@ -65,7 +65,13 @@ class Sessions(Windows):
             device.current = held.session
 
     def close(self, window: Window, reason: CloseReason) -> None:
-        """Close a window, and forget the device with its last one."""
+        """Close a window, and forget the device with its last one.
+
+        What waits by device, from before the mode changed, closes before later events.
+        """
+        former = self.open.get(window.device, window)
+        if former is not window and blocks.first(former) < blocks.first(window):
+            super().close(former, former.reason)
         super().close(window, reason)
         device = self._devices.get(window.device)
         if device is not None and device.windows.get(window.session) is window:

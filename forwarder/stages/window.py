@@ -68,6 +68,7 @@ class Windows:
         self._done: list[Window] = []
         self._ages = Ages()
         self._changed: Row[tuple[Position, Window]] = Row(_is_unsaved)
+        self._former: dict[bytes, list[Window]] = {}
         self.open: dict[bytes, Window] = {}
         self.fresh: Row[Window] = Row(saved.is_fresh)
         self.saved: list[Window] = []
@@ -111,13 +112,15 @@ class Windows:
     def expire(self, now: int, limit: int | None = None) -> list[Window]:
         """Close at most ``limit`` windows whose deadline is not after ``now`` (milliseconds)."""
         for window in self._deadlines.due(now, limit):
-            self.close(window, window.reason)
+            if not window.closed:
+                self.close(window, window.reason)
         return self._drain()
 
     def finish(self) -> list[Window]:
         """Close every window because the input has ended."""
         for window in list(self.open.values()):
-            self.close(window, CloseReason.END)
+            if not window.closed:
+                self.close(window, CloseReason.END)
         return self._drain()
 
     def next_deadline(self) -> int | None:
@@ -168,7 +171,7 @@ class Windows:
             self.waiting_bytes += block.size
         window.saved = saved.now(window)
         self.saved.append(window)
-        if held.session and self._today == BY_DEVICE:
+        if held.key != held.device and self._today == BY_DEVICE:
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
@@ -277,6 +280,8 @@ class Windows:
 
     def close(self, window: Window, reason: CloseReason) -> None:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
+        if self._former:
+            self.close_former(window.device, blocks.first(window))
         window.reason, window.closed = reason, True
         del self.open[window.key]
         if window.slot >= 0:
@@ -286,6 +291,19 @@ class Windows:
         if window.blocks is not None:
             self.waiting_bytes -= blocks.packed_bytes(window)
         self._done.append(window)
+
+    def close_former(self, device: bytes, before: Position) -> None:
+        """Close what waits by session, in an order of its own, before later events of the device.
+
+        The mode has changed since: the deadlines of the two know nothing of each other.
+        """
+        former = sorted(self._former.pop(device, ()), key=blocks.first)
+        later = [window for window in former if blocks.first(window) > before]
+        if later:
+            self._former[device] = later
+        for window in former:
+            if blocks.first(window) < before:
+                self.close(window, window.reason)
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
         window = self.open.get(key)
@@ -383,6 +401,8 @@ class Windows:
         self.memory += weight
         self._deadlines.put(window)
         self._ages.put(window)
+        if window.key is not window.device and self._today is BY_DEVICE:
+            self._former.setdefault(window.device, []).append(window)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
         self._rules.get(self._rule(upload), self._rules[self._today])(upload, pieces, self._gate)
@@ -414,6 +434,8 @@ class Singles(Windows):
         waiting = self.open.get(upload.device)  # from a time when events were batched
         if waiting is not None:
             self.close(waiting, waiting.reason)
+        if self._former:
+            self.close_former(upload.device, (upload.offset, upload.start))
         for piece in [single for run in pieces for single in singles(run)]:
             self.accepted += piece[2]
             single = Window(
