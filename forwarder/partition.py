@@ -75,6 +75,7 @@ class OwnedPartition:
         self._lease = float("-inf")
         self._assignment = 1
         self._proved = 0
+        self._held = False
         self._beat_wanted = False
         self._moved = False
         self._ticking = asyncio.Lock()
@@ -127,6 +128,8 @@ class OwnedPartition:
             self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
         name = str(self.partition)
         self.deliveries = restoring.deliveries(name, self._lanes, start, self, self._around)
+        if self._held:
+            self.hold()
         if self._unknown.forgotten(self._state.lanes):
             self._bases.hurry()
 
@@ -349,7 +352,8 @@ class OwnedPartition:
     # ------------------------------------------------------------------ rebalance, end
 
     def hold(self) -> None:
-        """Start no more puts until the next assignment (R1)."""
+        """Start no more puts until the next assignment, not even once it has opened (R1)."""
+        self._held = True
         for delivery in self.deliveries.values():
             delivery.hold()
 
@@ -366,8 +370,10 @@ class OwnedPartition:
     def assigned_again(self) -> None:
         """Go on with this memory; no put before a tick begun from now on has committed (R3)."""
         self._assignment += 1
-        for delivery in self.deliveries.values():
-            delivery.release()
+        self._held = False
+        if self.phase is Phase.OPEN:
+            for delivery in self.deliveries.values():
+                delivery.release()
 
     async def close(self) -> None:
         """Drop everything held in memory (R2); what was committed is all that counts."""

@@ -94,6 +94,7 @@ class Worker:
         self._said = retry.Repeats(SAID_AGAIN)
         self._fails_since: float | None = None
         self._leaving = False
+        self._between = False
         self._assignments: deque[float] = deque(maxlen=REBALANCES)
 
     # ------------------------------------------------------------------ the life, by name
@@ -238,12 +239,14 @@ class Worker:
         if self._leaving:
             return  # until it has left: what was opened or released now would outlive the drain
         self._note_rebalance()
+        self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()
         for partition in sorted(partitions):
             owned = self.partitions.get(partition)
-            if owned is not None and owned.phase is Phase.OPEN:
+            if owned is not None:
                 owned.assigned_again()
+            if owned is not None and owned.phase is Phase.OPEN:
                 self._source.resume_at(partition, owned.position)
             elif partition in self._keepers:
                 self._keepers[partition].hurry()
@@ -275,6 +278,8 @@ class Worker:
     def stands(self, owned: OwnedPartition) -> None:
         """Take note of the opening that counts. Caller: keepers, as for the next three."""
         self.partitions[owned.partition] = owned
+        if self._between:
+            owned.hold()
 
     def opened(self, owned: OwnedPartition, offset: int) -> None:
         """Read on from ``offset``."""
@@ -300,7 +305,11 @@ class Worker:
             await owned.close()
 
     async def _settle(self, seconds: float) -> None:
+        """Finish what is in flight; what is only opening must not begin a put meanwhile."""
+        self._between = True
         open_ones = [p for p in self.partitions.values() if p.phase is Phase.OPEN]
+        for owned in self.partitions.values():
+            owned.hold()
         await asyncio.gather(*(p.settle(seconds) for p in open_ones))
 
     def _warn(self, event: str, error: ForwarderError) -> None:

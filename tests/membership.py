@@ -32,6 +32,8 @@ class Journal(MemoryJournal):
 
     async def open(self, take: Callable[[int, bytes], None] | None = None) -> Restored:
         self._told.opened.append(self._where)
+        if self._told.gate is not None:
+            await self._told.gate.wait()
         if self._told.open_failures:
             raise self._told.open_failures.pop(0)
         return await super().open(take)
@@ -44,11 +46,12 @@ class Journal(MemoryJournal):
 
 
 class Journals(MemoryJournals):
-    """Journals whose next openings and commits fail as told."""
+    """Journals whose next openings and commits fail as told; openings wait for ``gate``."""
 
     def __init__(self) -> None:
         super().__init__()
         self.opened: list[Partition] = []
+        self.gate: asyncio.Event | None = None
         self.open_failures: list[Exception] = []
         self.commit_failures: list[Exception] = []
 

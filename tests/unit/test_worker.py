@@ -7,11 +7,9 @@ import pytest
 
 from forwarder import testing
 from forwarder.errors import ForwarderError, JournalError
-from forwarder.ledger import state as states
 from forwarder.ops.health import Health
 from forwarder.partition import OwnedPartition
 from forwarder.worker import SILENCE
-from tests.batches import GROUP, TOPIC
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import numbers, virtually
 
@@ -196,68 +194,6 @@ async def test_a_partition_given_away_is_dropped() -> None:
         sent = scene.feed(P1)
         await asyncio.sleep(10)
         assert [sent] == scene.landed()
-
-
-@virtually
-async def test_a_drain_finishes_puts_ticks_and_leaves_and_closes_no_window() -> None:
-    scene = Scene([*SINGLE, *BATCH])
-    async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.feed()
-        await asyncio.sleep(0.5)
-    assert ([0], [0]) == (scene.committed(), scene.landed())
-    assert scene.source.stopped
-    last = scene.journals.log(P0).commit
-    assert last is not None
-    assert 0 == last.offset
-
-
-@virtually
-async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
-    scene = Scene()
-    async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
-        asyncio.get_running_loop().call_later(3, scene.sink.gate.set)
-    assert [0] == scene.landed()
-    state = states.fold(scene.journals.log(P0).state.items(), GROUP, TOPIC)
-    assert (0, 0) < state.lanes["solo"].cursor
-
-
-@virtually
-async def test_what_is_assigned_during_a_drain_is_not_taken_up() -> None:
-    scene = Scene()
-    async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
-        scene.worker.stop()
-        await asyncio.sleep(1)
-        await scene.source.assign(P0, P1)
-        scene.sink.gate.set()
-        await asyncio.sleep(1)
-    assert [P0] == scene.journals.opened
-    assert {asyncio.current_task()} == asyncio.all_tasks()
-
-
-@virtually
-async def test_a_drain_ends_in_time_although_a_put_never_does() -> None:
-    scene = Scene(drain=20.0)
-    async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
-        stopped = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - stopped <= 20.0
-    assert scene.source.stopped
 
 
 @virtually
