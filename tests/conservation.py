@@ -240,7 +240,8 @@ def judge(  # noqa: PLR0913  # one argument for each thing that is compared
 
     ``letters`` are the dead letters wanted and those found. ``identify`` returns an event's id.
     """
-    judges = [_Judge(lane, wanted[lane], identify, terms.get(lane, Terms())) for lane in wanted]
+    events = _Events(identify)
+    judges = [_Judge(lane, wanted[lane], events, terms.get(lane, Terms())) for lane in wanted]
     strays = [batch for batch in outbox if batch.lane not in wanted]
     lanes = []
     for judging in judges:
@@ -290,15 +291,41 @@ def _few(examples: Sequence[str]) -> list[str]:
     return few
 
 
+class _Document(msgspec.Struct):
+    """A document whose events are left as they are spelled."""
+
+    events: list[msgspec.Raw]
+    message_id: str = ""
+
+
+_document = msgspec.json.Decoder(_Document).decode
+
+
+class _Events:
+    """Reads events, each spelling only once: most are in the documents of many lanes."""
+
+    def __init__(self, identify: Callable[[Any], str]) -> None:
+        self._identify = identify
+        self._known: dict[bytes, tuple[str, bytes]] = {}
+
+    def of(self, text: bytes) -> tuple[str, bytes]:
+        """Return an event's id and its mark."""
+        found = self._known.get(text)
+        if found is None:
+            event = exact(text)
+            found = self._known[text] = self._identify(event), mark(event)
+        return found
+
+
 class _Judge:
     """Judges one lane."""
 
     def __init__(
-        self, lane: str, wanted: Sequence[Wanted], identify: Callable[[Any], str], terms: Terms
+        self, lane: str, wanted: Sequence[Wanted], events: "_Events", terms: Terms
     ) -> None:
         self.lane = lane
         self.examples: list[str] = []
-        self._identify = identify
+        self._events = events
         self._terms = terms
         self._wanted = {w.id: (rank, w) for rank, w in enumerate(wanted)}
         # What the input itself holds twice has to come out twice.
@@ -323,36 +350,38 @@ class _Judge:
     def _open(self, batch: Batch) -> None:
         if batch.closed_at < (due := self._terms.due(batch)):
             self._fault("early", f"{batch._replace(payload=b'')}, not before {due}")
-        document = exact(batch.payload)
-        if document.get("message_id") != batch.id:
+        document = _document(batch.payload)
+        if document.message_id != batch.id:
             self._fault("altered", f"batch {batch.id} at {batch.address} carries another id")
         groups = set()
-        for event in document["events"]:
-            name = self._identify(event)
+        known = []
+        for text in document.events:
+            name, marked = self._events.of(bytes(text))
             self._seen[name] += 1
             if name not in self._wanted:
                 self._fault("invented", f"event {name} in {batch._replace(payload=b'')}")
                 continue
+            known.append(name)
             rank, wanted = self._wanted[name]
             groups.add(wanted.group)
-            self._event(batch, rank, wanted, event)
+            self._event(batch, rank, wanted, marked)
         if len(groups) > 1:
             self._fault("mixed", f"batch {batch.id} holds {sorted(map(str, groups))}")
         elif groups and self._terms.explains:
-            self._context(batch, document, self._terms.explains)
+            self._context(batch, known, self._terms.explains)
 
-    def _context(self, batch: Batch, document: Mapping[str, Any], explains: Explains) -> None:
-        names = [self._identify(event) for event in document["events"]]
-        if not explains([name for name in names if name in self._wanted], document):
+    def _context(self, batch: Batch, known: Sequence[str], explains: Explains) -> None:
+        document = exact(batch.payload)
+        if not explains(known, document):
             context = {key: value for key, value in document.items() if key != "events"}
             self._fault("context", f"batch {batch.id}: {context}")
 
-    def _event(self, batch: Batch, rank: int, wanted: Wanted, event: object) -> None:
+    def _event(self, batch: Batch, rank: int, wanted: Wanted, marked: bytes) -> None:
         if self._seen[wanted.id] > self._copies[wanted.id]:
             self._fault("twice", f"event {wanted.id}, again in {batch._replace(payload=b'')}")
             return
-        if mark(event) != wanted.event:
-            self._fault("altered", f"event {wanted.id}: {event}")
+        if marked != wanted.event:
+            self._fault("altered", f"event {wanted.id} in {batch.payload!r}")
         row = (wanted.group if wanted.row is None else wanted.row, self._terms.kind(batch))
         if rank < self._last_rank.get(row, -1):
             self._fault("order", f"event {wanted.id} in {batch.id} at {batch.address}")

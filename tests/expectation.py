@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from forwarder.connection import BatchMode, Connection
+from forwarder.connection import BatchMode, Connection, Settings
 from tests import oracle
 from tests.builders import Rec
 from tests.conservation import Letter, Wanted, mark
@@ -31,6 +31,10 @@ Told = Callable[[int], Sequence[Connection | None]]
 """Tells what may have governed a record of this offset; None: the lane was not there."""
 
 
+Marks = dict[tuple[int, bool, bool], bytes]
+"""The marks of one upload's events as settings have them forwarded, by the object."""
+
+
 class Lane:
     """What one lane has to forward of one partition, whose records are told in order."""
 
@@ -41,8 +45,9 @@ class Lane:
         self._by_session = modes == {BatchMode.SESSION}
         self._in_rows = BatchMode.SESSION in modes
 
-    def take(self, one: Sent, seen: oracle.Seen) -> None:
-        """Add an upload."""
+    def take(self, one: Sent, seen: oracle.Seen, marks: Marks | None = None) -> None:
+        """Add an upload; ``marks`` are shared by the lanes that are told of it."""
+        marks = {} if marks is None else marks
         told = self._told(one.offset)
         choices = [c for c in told if c is not None and oracle.matches(seen.content, c)]
         device = (one.topic, one.partition, *oracle.device(seen))
@@ -54,11 +59,18 @@ class Lane:
                     Wanted(
                         row if self._by_session else device,
                         identify(event),
-                        mark(oracle.governed(event, keen[0])),
+                        _mark(event, keen[0], marks),
                         row,
                         optional=len(keen) < len(told),
                     )
                 )
+
+
+def _mark(event: dict[str, Any], settings: Settings, marks: Marks) -> bytes:
+    known = (id(event), settings.include_location_information, settings.int64_as_string)
+    if known not in marks:
+        marks[known] = mark(oracle.governed(event, settings))
+    return marks[known]
 
 
 def uploads(one: Sent) -> list[oracle.Seen]:

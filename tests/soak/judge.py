@@ -71,8 +71,9 @@ def _partition(case: Case, partition: int) -> Found:
     for one in sent:
         record = _sent(one)
         for seen in expectation.uploads(record):
+            marks: expectation.Marks = {}
             for lane in lanes.values():
-                lane.take(record, seen)
+                lane.take(record, seen, marks)
             contexts.take(record, seen)
     clock = dict(times)
     verdict = conservation.judge(
