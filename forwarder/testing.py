@@ -9,7 +9,7 @@ import msgspec
 
 from forwarder.errors import ForwarderError
 from forwarder.model import Batch, Collected, DeadLetter, Partition, Record
-from forwarder.sinks.base import DELIVERED, Outcome
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.sources.base import Listener, PositionLostError
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class ScriptedSink:
         for batch in batches:
             outcome = self.answer(batch, self.tries.get(batch.id, 0))
             self.tries[batch.id] = self.tries.get(batch.id, 0) + 1
-            if outcome is DELIVERED:
+            if outcome.kind is Kind.DELIVERED:
                 self.landed.append(batch)
             outcomes.append(outcome)
         return outcomes

@@ -28,12 +28,15 @@ class Kind(Enum):
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One answer; ``code`` is the bounded error code for metrics, ``error`` one line for people.
 
-    Neither may hold a secret or any part of a payload.
+    Where somebody has to act, ``error`` ends with ``remedy``. ``shard``: where the destination
+    keeps the batch's key, if it said so. None may hold a secret or any part of a payload.
     """
 
     kind: Kind
     code: str = ""
     error: str = ""
+    shard: str = ""
+    remedy: str = ""
 
 
 DELIVERED = Outcome(Kind.DELIVERED)
