@@ -96,11 +96,23 @@ class Batching:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where access keys were written: the connection file, then the files it takes them from.
+
+    ``sink`` is the connection's own: keys that are found there later count while it is the same.
+    """
+
+    files: tuple[str, ...]
+    sink: object
+
+
+@dataclass(frozen=True, slots=True)
 class AccessKeys:
     """Static keys, already resolved from the environment or a file."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +140,26 @@ class KinesisTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class FirehoseTarget:
+    """A Firehose delivery stream; ``max_record_bytes`` counts data plus the end of its line.
+
+    The default is AWS's limit of a record, 1,000 KiB before base64.
+    """
+
+    delivery_stream_name: str
+    region: str
+    max_record_bytes: int = 1_024_000
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileTarget:
     """A folder that gets one NDJSON file per connection."""
 
     path: str
+
+
+Target = KinesisTarget | FirehoseTarget | FileTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +167,7 @@ class Connection:
     """One connection file. ``deliver_from_ms`` is wall-clock milliseconds, None: everything."""
 
     name: str
-    sink: KinesisTarget | FileTarget
+    sink: Target
     status: Status = Status.ACTIVE
     deliver_from_ms: int | None = None
     match: Match = Match()

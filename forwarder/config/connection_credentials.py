@@ -1,11 +1,12 @@
 """The description of ``credentials`` in a connection file, and what it amounts to."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from forwarder.config import checks
+from forwarder.config import checks, variables
 from forwarder.config.kinds import Nullable, Text
 from forwarder.config.shapes import Field, Section, Sheet
-from forwarder.connection import AccessKeys, AssumedRole, Credentials
+from forwarder.connection import AccessKeys, AssumedRole, Credentials, Origin
 
 # The role mParticle's own guide for this integration has customers create.
 _DEFAULT_ROLE = "mparticle-kinesis-role"
@@ -124,10 +125,19 @@ CREDENTIALS = Section(
 )
 
 
-def credentials_of(given: Given, region: str) -> Credentials:
+def origin_of(sheet: Sheet, sink: object) -> Origin:
+    """Return where the access keys of a connection are written."""
+    page, files = sheet.spot.page, list[Path]()
+    for name in _KEYS:
+        if spot := sheet.spots.get(name):
+            files += variables.files(str(spot.node.value), page.folder)
+    return Origin((str(page.folder / Path(page.file).name), *map(str, files)), sink)
+
+
+def credentials_of(given: Given, region: str, origin: Origin | None = None) -> Credentials:
     """Return what a sink in this region authenticates with; None: the default AWS chain."""
     if given.access_key_id and given.secret_access_key:
-        return AccessKeys(given.access_key_id, given.secret_access_key)
+        return AccessKeys(given.access_key_id, given.secret_access_key, origin)
     if not (given.role_arn or given.aws_account_id):
         return None
     external = given.external_id or (f"orgid:{given.org_id}" if given.org_id else None)

@@ -4,7 +4,7 @@ from dataclasses import MISSING
 
 from forwarder.config import checks
 from forwarder.config.amounts import Duration, Moment, Size, Whole
-from forwarder.config.connection_credentials import CREDENTIALS, credentials_of
+from forwarder.config.connection_credentials import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.connection_settings import SETTINGS
 from forwarder.config.kinds import Choice, Location, Nullable, Tag, Text
 from forwarder.config.shapes import Field, ListOf, Section, Sheet, Tagged
@@ -13,6 +13,7 @@ from forwarder.connection import (
     BatchMode,
     Connection,
     FileTarget,
+    FirehoseTarget,
     KinesisTarget,
     Match,
     PartitionKey,
@@ -61,8 +62,23 @@ def _sink_notes(sheet: Sheet) -> None:
 
 
 def _type(own: str) -> Field:
-    about = "kinesis (a Kinesis data stream) or file (a folder of NDJSON files)."
-    return Field("type", Tag(("kinesis", "file"), own), about, MISSING, stored=False)
+    about = (
+        "kinesis (a Kinesis data stream), firehose (a Firehose delivery stream) or file (a folder "
+        "of NDJSON files)."
+    )
+    return Field("type", Tag(("kinesis", "firehose", "file"), own), about, MISSING, stored=False)
+
+
+def _region(of: str) -> Field:
+    return Field("region", Text("an AWS region", check=checks.region), f"The AWS region of {of}.")
+
+
+def _endpoint(service: str) -> Field:
+    return Field(
+        "endpoint_url",
+        Nullable(Text("a URL", check=checks.endpoint)),
+        f"A VPC or FIPS endpoint; null: AWS_ENDPOINT_URL(_{service}), else AWS's own.",
+    )
 
 
 KINESIS = Section(
@@ -72,9 +88,7 @@ KINESIS = Section(
         Field(
             "stream_name", Text("a stream's name", check=checks.stream), "The name of the stream."
         ),
-        Field(
-            "region", Text("an AWS region", check=checks.region), "The AWS region of the stream."
-        ),
+        _region("the stream"),
         Field(
             "partition_key",
             Choice(PartitionKey),
@@ -92,11 +106,27 @@ KINESIS = Section(
             "The action used: record (PutRecord), records (PutRecords), or auto: PutRecords where "
             "the policy grants it, else PutRecord.",
         ),
+        _endpoint("KINESIS"),
+    ),
+    checks=(_sink_notes,),
+)
+
+FIREHOSE = Section(
+    FirehoseTarget,
+    (
+        _type("firehose"),
         Field(
-            "endpoint_url",
-            Nullable(Text("a URL", check=checks.endpoint)),
-            "A VPC or FIPS endpoint; null: AWS_ENDPOINT_URL(_KINESIS), else AWS's own.",
+            "delivery_stream_name",
+            Text("a delivery stream's name", check=checks.delivery_stream),
+            "The name of the delivery stream.",
         ),
+        _region("the delivery stream"),
+        Field(
+            "max_record_bytes",
+            Size(1 << 10, 1000 << 10),
+            "The largest record, data plus the end of its line; larger batches are split.",
+        ),
+        _endpoint("FIREHOSE"),
     ),
     checks=(_sink_notes,),
 )
@@ -187,10 +217,14 @@ def mode_in_words(mode: BatchMode) -> str:
     }[mode]
 
 
+SINKS = {"kinesis": KINESIS, "firehose": FIREHOSE, "file": FILE}
+
+
 def _connection(sheet: Sheet) -> Connection:
     attributes = sheet.attributes()
     region = getattr(attributes["sink"], "region", "")
-    attributes["credentials"] = credentials_of(attributes["credentials"], region)
+    origin = origin_of(sheet.get("credentials"), attributes["sink"])
+    attributes["credentials"] = credentials_of(attributes["credentials"], region, origin)
     return Connection(**attributes)
 
 
@@ -220,7 +254,7 @@ CONNECTION = Section(
             CREDENTIALS,
             "A role to assume, or access keys; absent: the default AWS chain.",
         ),
-        Field("sink", Tagged({"kinesis": KINESIS, "file": FILE}), "Where batches go."),
+        Field("sink", Tagged(SINKS), "Where batches go."),
         Field("settings", SETTINGS, "mParticle's connection settings."),
         Field("batching", BATCHING, "When batches are closed."),
     ),

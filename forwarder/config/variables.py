@@ -21,6 +21,14 @@ def names(text: str) -> str:
     return ", ".join(_spoken(inside) for inside in insides if inside is not None) or "$${"
 
 
+def files(text: str, folder: Path) -> list[Path]:
+    """Return the files that a value is taken from."""
+    insides = [m.group("inside") or "" for m in _REFERENCE.finditer(text)]
+    return [
+        folder / inside.removeprefix("file:") for inside in insides if inside.startswith("file:")
+    ]
+
+
 def _spoken(inside: str) -> str:
     """Return a reference fit for print; in ``${NAME:-DEFAULT}`` the default may be a secret."""
     match = _BEGINNING.match(inside)

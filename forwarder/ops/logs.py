@@ -38,9 +38,17 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Mask the given values wherever they occur, and everything under a secret's key."""
-        spellings = {form for value in secrets if value for form in _spellings(value)}
-        longest_first = sorted(spellings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if spellings else None
+        self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Mask these values, too: keys that were rotated."""
+        self._known |= {form for value in secrets if value for form in _spellings(value)}
+        longest_first = sorted(self._known, key=len, reverse=True)
+        self._pattern = (
+            re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        )
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         """Return the line with every secret masked and every value plain."""
@@ -67,6 +75,15 @@ def _spellings(value: str) -> tuple[str, ...]:
     return value, repr(value)[1:-1], " ".join(value.split()) or value
 
 
+_REDACTION = Redaction()
+"""That of the log as it was configured last."""
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Mask values that became known after the log was configured."""
+    _REDACTION.add(secrets)
+
+
 class _FromLibraries(logging.Handler):
     """Pass what libraries log through the standard module on to the program's log."""
 
@@ -91,6 +108,8 @@ def configure(
     ``form`` is ``json`` (a line each) or ``console`` (for people, coloured on a terminal);
     ``secrets`` are the values that must never appear, whatever they are part of.
     """
+    global _REDACTION  # noqa: PLW0603  # there is one log, and ``hide`` means it
+    _REDACTION = Redaction(secrets)
     out = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -98,7 +117,7 @@ def configure(
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_form(form, Redaction(secrets), colors=out.isatty()),
+            *_form(form, _REDACTION, colors=out.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(out),

@@ -30,9 +30,9 @@ from forwarder.sinks.credentials import (
     Keyring,
     RoleError,
     RoleKeys,
-    StaticKeys,
     Token,
 )
+from forwarder.sinks.static_keys import StaticKeys
 
 DURATION_SECONDS = 3600
 """The cap under role chaining, and the default of a role's own maximum."""
@@ -76,7 +76,7 @@ class Aws:
     def keyring(self, credentials: Credentials, region: str, name: str) -> Keyring:
         """Return what signs for the connection ``name``; calls nothing yet."""
         if isinstance(credentials, AccessKeys):
-            return StaticKeys(credentials)
+            return StaticKeys(credentials, name, self._clock)
         if isinstance(credentials, AssumedRole):
             role = credentials
             return RoleKeys(lambda: self._assume(role, region, session_name(name)), self._clock)

@@ -1,4 +1,4 @@
-"""Who signs: access keys, an assumed role or the default chain.
+"""Who signs: an assumed role or the default chain; access keys are in ``static_keys``.
 
 A client asks its keyring at every signature. A role's keyring calls STS once for any number of
 concurrent puts, renews in the background from half life on, goes on with what it has while STS
@@ -16,7 +16,6 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 from forwarder.clock import Clock
-from forwarder.connection import AccessKeys
 from forwarder.retry import Backoff
 from forwarder.sinks import classify
 from forwarder.sinks.base import Outcome
@@ -63,27 +62,6 @@ class Token(msgspec.Struct, frozen=True):
 
     keys: ReadOnlyCredentials
     lifetime: float
-
-
-class StaticKeys:
-    """Access keys as configured; nothing can renew them but a person."""
-
-    generation = 0
-
-    def __init__(self, keys: AccessKeys) -> None:
-        """Take resolved keys."""
-        self._keys = ReadOnlyCredentials(keys.access_key_id, keys.secret_access_key, None)
-
-    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Return the configured keys."""
-        return self._keys
-
-    async def renew(self, generation: int) -> bool:  # noqa: ARG002  # the protocol's
-        """Tell that there is nothing to renew."""
-        return False
-
-    async def close(self) -> None:
-        """Do nothing."""
 
 
 class DefaultChain:
