@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, Match, Settings
+from forwarder.connection import Batching, Connection, FileTarget, Match, Settings, Target
 from forwarder.model import Batch, Collected, Gate, Held, Partition
 from forwarder.pipeline import Pipeline, compile_lane
 
@@ -62,7 +62,7 @@ def connection(
     *,
     match: Match | None = None,
     batching: Batching | None = None,
-    sink: KinesisTarget | FileTarget | None = None,
+    sink: Target | None = None,
     **settings: Setting,
 ) -> Connection:
     """Return a connection with these settings."""

@@ -69,10 +69,20 @@ def region(text: str) -> str | None:
 
 def stream(text: str) -> str | None:
     """Complain about what cannot be the name of a Kinesis stream."""
+    return _stream(text, 128, "stream/")
+
+
+def delivery_stream(text: str) -> str | None:
+    """Complain about what cannot be the name of a Firehose delivery stream."""
+    return _stream(text, 64, "deliverystream/")
+
+
+def _stream(text: str, longest: int, before: str) -> str | None:
     if text.startswith("arn:"):
-        return "must be the stream's name, is an ARN; give the part after stream/"
-    if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,128}", text):
-        return "must be 1 to 128 of the characters a-z A-Z 0-9 _ . -, is {}; copy the stream's name"
+        return f"must be the stream's name, is an ARN; give the part after {before}"
+    if not re.fullmatch(rf"[a-zA-Z0-9_.-]{{1,{longest}}}", text):
+        known = f"1 to {longest} of the characters a-z A-Z 0-9 _ . -"
+        return f"must be {known}, is {{}}; copy the stream's name"
     return None
 
 

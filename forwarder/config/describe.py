@@ -7,7 +7,15 @@ from forwarder.config.connection_file import mode_in_words
 from forwarder.config.kinds import Text
 from forwarder.config.settings import outbox_topic, state_topic
 from forwarder.config.shapes import Field, Section, Sheet, Tagged
-from forwarder.connection import AccessKeys, AssumedRole, BatchMode, Connection, FileTarget, Status
+from forwarder.connection import (
+    AccessKeys,
+    AssumedRole,
+    BatchMode,
+    Connection,
+    FileTarget,
+    FirehoseTarget,
+    Status,
+)
 
 _COLUMN = 58
 
@@ -55,6 +63,8 @@ def _target(connection: Connection) -> str:
     sink = connection.sink
     if isinstance(sink, FileTarget):
         return f"{sink.path}/{connection.name}.ndjson"
+    if isinstance(sink, FirehoseTarget):
+        return f"the Firehose delivery stream {sink.delivery_stream_name} in {sink.region}"
     return f"the Kinesis stream {sink.stream_name} in {sink.region}"
 
 

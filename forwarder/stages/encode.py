@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.connection import Connection, FileTarget, PartitionKey
+from forwarder.connection import Connection, FileTarget, FirehoseTarget, PartitionKey
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Reason
 from forwarder.stages import blocks, rawjson
 from forwarder.stages.govern import Governance
@@ -17,6 +17,7 @@ MOST_BYTES = 10 * 1024 * 1024
 
 _DEVICE_KEY = 32
 _MESSAGE_ID = 36
+_LINE_END = 1
 _LONGEST_KEY = 256  # characters AWS takes; sinks use the device for a longer mpid
 _SCHEMA_VERSION = 2
 
@@ -78,10 +79,12 @@ class Encoder:
         return _Frame(window, key, other, mpid, now_ms, tail, size, self._limit(mpid))
 
     def _limit(self, mpid: str) -> int:
-        """Return how large a payload may be, its partition key counted."""
+        """Return how large a payload may be, its partition key or line end counted."""
         sink = self._sink
         if isinstance(sink, FileTarget):
             return MOST_BYTES
+        if isinstance(sink, FirehoseTarget):
+            return sink.max_record_bytes - _LINE_END
         size = _DEVICE_KEY
         if sink.partition_key is PartitionKey.BATCH:
             size = _MESSAGE_ID

@@ -39,7 +39,7 @@ def test_every_key_of_both_files_is_printed(capsys: Capture) -> None:
         field.name for section in (WORKER_SECTION, CONNECTION) for _, _, field in section.paths()
     }
     shown = set(re.findall(r"^ *([a-z0-9_]+):", text, re.MULTILINE))
-    assert names - {"path", "name", "format"} <= shown
+    assert names - {"path", "delivery_stream_name", "name", "format"} <= shown
 
 
 def test_what_is_printed_reads_as_the_same_yaml(capsys: Capture) -> None:
