@@ -1,33 +1,23 @@
-"""What an AWS error means for the batch it answered: one table, and the words for people.
-
-Codes are from the service models of Kinesis, Firehose and STS and from AWS's common errors;
-they are compared without the suffix ``Exception``, which one service adds and the next leaves out.
-"""
+"""What an AWS error means for the batch it answered, by the table in ``codes``, in words."""
 
 import re
-from enum import Enum
 
 import msgspec
 
+from forwarder.sinks import codes
 from forwarder.sinks.base import Kind, Outcome
 
 LONGEST_ERROR = 400
 """Characters of an error text; the labels of a log line are worth more than AWS's prose."""
 
-UNANSWERED = "Unanswered"
+UNANSWERED = codes.UNANSWERED
 OTHER = "Other"
+Fault = codes.Fault
+FAULTS = {code: rule.fault for code, rule in codes.TABLE.items()}
 
-
-class Fault(Enum):
-    """What may be done about an error."""
-
-    THROTTLED = "throttled"
-    TRANSIENT = "transient"
-    CREDENTIALS = "credentials"
-    """Renew the credentials once; after that it is configuration."""
-    CONFIGURATION = "configuration"
-    PERMANENT = "permanent"
-    """One record of the request is unacceptable: bisect to find it."""
+_WITH_MESSAGE = (Fault.THROTTLED, Fault.CONFIGURATION)
+_SECRET = re.compile(r"[A-Za-z0-9+/=]{40,}|'[^']*'|\"[^\"]*\"")
+_SHARD = re.compile(r"\bshardId-[0-9]{12}\b")
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -39,115 +29,6 @@ class Failure(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-_CODES = {
-    Fault.THROTTLED: (
-        "KMSThrottling",
-        "LimitExceeded",
-        "ProvisionedThroughputExceeded",
-        "RequestLimitExceeded",
-        "SlowDown",
-        "Throttled",
-        "ThrottledRequest",
-        "Throttling",
-        "TooManyRequests",
-    ),
-    Fault.TRANSIENT: (
-        "IDPCommunicationError",
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServiceError",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "TransactionInProgress",
-        UNANSWERED,
-    ),
-    Fault.CREDENTIALS: (
-        "ExpiredToken",
-        "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignature",
-        "InvalidToken",
-        "MissingAuthenticationToken",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClient",
-    ),
-    Fault.CONFIGURATION: (
-        "AccessDenied",
-        "CertificateError",
-        "InvalidEndpoint",
-        "InvalidIdentityToken",
-        "KMSAccessDenied",
-        "KMSDisabled",
-        "KMSInvalidState",
-        "KMSNotFound",
-        "KMSOptInRequired",
-        "NoCredentials",
-        "NotAuthorized",
-        "OptInRequired",
-        "RegionDisabled",
-        "ResourceInUse",
-        "ResourceNotFound",
-        "UnauthorizedOperation",
-        "UnknownOperation",
-    ),
-    Fault.PERMANENT: (
-        "InvalidArgument",
-        "RequestEntityTooLarge",
-        "Serialization",
-        "Validation",
-        "ValidationError",
-    ),
-}
-FAULTS = {code: fault for fault, codes in _CODES.items() for code in codes}
-
-_STATUSES = {
-    408: Fault.TRANSIENT,
-    413: Fault.PERMANENT,
-    # A 429 without a code comes from something before the service, which may have passed it on.
-    429: Fault.TRANSIENT,
-}
-
-_KINDS = {
-    Fault.THROTTLED: Kind.THROTTLED,
-    Fault.TRANSIENT: Kind.TRANSIENT,
-    Fault.CREDENTIALS: Kind.CONFIGURATION,
-    Fault.CONFIGURATION: Kind.CONFIGURATION,
-    Fault.PERMANENT: Kind.REFUSED,
-}
-
-_KEY = "check the state and the policy of the KMS key that encrypts the stream"
-_CLOCK = "check the clock of this machine"
-_KEYS = "check the access keys, and that they are active"
-REMEDIES = {
-    "AccessDenied": "allow kinesis:PutRecord, kinesis:PutRecords or both on the stream",
-    "CertificateError": "check endpoint_url and the certificate authorities trusted here",
-    "ExpiredToken": "check where the worker's own credentials come from",
-    "InvalidClientTokenId": _KEYS,
-    "InvalidEndpoint": "check endpoint_url and region",
-    "InvalidSignature": _KEYS,
-    "KMSAccessDenied": _KEY,
-    "KMSDisabled": _KEY,
-    "KMSInvalidState": _KEY,
-    "KMSNotFound": _KEY,
-    "KMSOptInRequired": _KEY,
-    "NoCredentials": "set credentials on the connection, or give the worker some",
-    "RequestExpired": _CLOCK,
-    "RequestTimeTooSkewed": _CLOCK,
-    "ResourceInUse": "wait until the stream is ACTIVE",
-    "ResourceNotFound": "check stream_name, region and account, or create the stream",
-    "SignatureDoesNotMatch": _KEYS,
-    "UnrecognizedClient": _KEYS,
-}
-_ANY_REMEDY = "check the connection's sink and credentials"
-
-_WITH_MESSAGE = (Fault.THROTTLED, Fault.CONFIGURATION)
-_SECRET = re.compile(r"[A-Za-z0-9+/=]{40,}|'[^']*'|\"[^\"]*\"")
-
-
 def short(code: str) -> str:
     """Return a code as the table spells it."""
     return code.removesuffix("Exception")
@@ -156,18 +37,32 @@ def short(code: str) -> str:
 def label(code: str) -> str:
     """Return the code if it is known, else ``Other``: labels of metrics are bounded."""
     bare = short(code)
-    return bare if bare in FAULTS else OTHER
+    return bare if bare in codes.TABLE else OTHER
 
 
 def fault(failure: Failure) -> Fault:
     """Decide what may be done; an unknown code is judged by its HTTP status."""
-    known = FAULTS.get(short(failure.code)) or _STATUSES.get(failure.status)
-    if known is Fault.PERMANENT and not failure.operation.startswith("Put"):
-        return Fault.CONFIGURATION
+    known = _known(failure)
+    if known is Fault.PERMANENT and failure.operation not in codes.PUTS:
+        return Fault.CONFIGURATION  # a role's fault never costs a record
     if known is not None:
         return known
     wanting = 400 <= failure.status < 500  # noqa: PLR2004  # RFC 9110: client errors
     return Fault.CONFIGURATION if wanting else Fault.TRANSIENT
+
+
+def kind(failure: Failure) -> Kind:
+    """Return the answer for delivery; that STS is busy says nothing of the stream's limits."""
+    found = codes.ACTIONS[fault(failure)].kind
+    if found is Kind.THROTTLED and failure.operation not in codes.PUTS:
+        return Kind.TRANSIENT
+    return found
+
+
+def shard(message: str) -> str:
+    """Return the shard that Kinesis names where it throttles a record, empty if it names none."""
+    found = _SHARD.search(message)
+    return found[0] if found else ""
 
 
 def outcome(failure: Failure, where: str, remedy: str = "") -> Outcome:
@@ -176,35 +71,51 @@ def outcome(failure: Failure, where: str, remedy: str = "") -> Outcome:
     Only the first sentence of the service's message is quoted, and only where it cannot name
     anything sent: AWS repeats rejected values, and signed headers with their session token.
     """
-    what = fault(failure)
     parts = [f"{failure.operation} on {where}: {_named(failure)}"]
-    if what in _WITH_MESSAGE and failure.message:
+    if fault(failure) in _WITH_MESSAGE and failure.message:
         parts.append(_sentence(failure.message))
-    text = ": ".join(parts)
-    if _KINDS[what] is Kind.CONFIGURATION:
-        text += f"; {remedy or REMEDIES.get(short(failure.code), _ANY_REMEDY)}"
-    return Outcome(_KINDS[what], label(failure.code), _bounded(text))
+    return _outcome(failure, ": ".join(parts), remedy or _remedy(failure))
 
 
 def role_refused(failure: Failure, role_arn: str, external_id: str | None) -> Outcome:
     """Say in words that a role cannot be assumed, as the answer for every batch of its lanes."""
     named = f"with ExternalId {external_id}" if external_id else "without an ExternalId"
     text = f"cannot assume {role_arn} {named}: {_named(failure)}"
-    kind = _KINDS[fault(failure)]
-    if kind is Kind.CONFIGURATION:
-        text += f"; {_ROLE_REMEDIES.get(short(failure.code), _ANY_ROLE_REMEDY)}"
-    return Outcome(kind, label(failure.code), _bounded(text))
+    return _outcome(failure, text, _role_remedy(failure))
 
 
-_ANY_ROLE_REMEDY = "check role_arn and region, and the worker's own credentials"
-_ROLE_REMEDIES = {
-    "AccessDenied": (
-        "check the role's trust policy (principal and ExternalId)"
-        " and that the worker may call sts:AssumeRole"
-    ),
-    "RegionDisabled": "activate STS in that region of the account",
-    "NoCredentials": "give the worker credentials of its own to assume roles with",
-}
+def _known(failure: Failure) -> Fault | None:
+    code = short(failure.code)
+    if failure.operation == "PutRecordBatch" and code == "ServiceUnavailable":
+        # Firehose has no code of its own for throttling. As the answer for one record of a
+        # request that succeeded, or with these words, it is that; else the service is away.
+        slowed = failure.status == 200 or "slow down" in failure.message.lower()  # noqa: PLR2004
+        return Fault.THROTTLED if slowed else Fault.TRANSIENT
+    rule = codes.TABLE.get(code)
+    return rule.fault if rule else codes.STATUSES.get(failure.status)
+
+
+def _outcome(failure: Failure, text: str, remedy: str) -> Outcome:
+    answer = kind(failure)
+    if answer is not Kind.CONFIGURATION:
+        named = shard(failure.message) if answer is Kind.THROTTLED else ""
+        return Outcome(answer, label(failure.code), _bounded(text), named)
+    # The remedy is whole whatever the service's own words took.
+    said = _bounded(text, LONGEST_ERROR - len(remedy) - 2)
+    return Outcome(answer, label(failure.code), f"{said}; {remedy}", remedy=remedy)
+
+
+def _remedy(failure: Failure) -> str:
+    service = codes.PUTS.get(failure.operation)
+    if service is None:
+        return _role_remedy(failure)
+    rule = codes.TABLE.get(short(failure.code))
+    words = (rule.remedy if rule else "") or codes.ANY_REMEDY
+    return words.format(allow=service.allow, setting=service.setting)
+
+
+def _role_remedy(failure: Failure) -> str:
+    return codes.ROLE_REMEDIES.get(short(failure.code), codes.ANY_ROLE_REMEDY)
 
 
 def _named(failure: Failure) -> str:
@@ -218,6 +129,6 @@ def _sentence(message: str) -> str:
     return _SECRET.sub("…", first)
 
 
-def _bounded(text: str) -> str:
+def _bounded(text: str, longest: int = LONGEST_ERROR) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"

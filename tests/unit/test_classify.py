@@ -1,8 +1,15 @@
-import pytest
+import re
+from pathlib import Path
 
-from forwarder.sinks import classify
+import pytest
+from botocore.loaders import Loader
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
+
+from forwarder.sinks import classify, codes
 from forwarder.sinks.base import Kind
 from forwarder.sinks.classify import Failure, Fault
+
+PAGE = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text()
 
 WHERE = "stream acme in eu-west-1"
 
@@ -152,5 +159,91 @@ def test_a_role_is_only_waited_for_while_sts_is_down() -> None:
     assert ";" not in told.error
 
 
-def test_every_remedy_is_for_a_known_code() -> None:
-    assert set(classify.REMEDIES) - set(classify.FAULTS) == set()
+def modelled() -> list[str]:
+    """Return every code that the service models of the installed library know."""
+    found = set()
+    for service in ("kinesis", "firehose", "sts"):
+        shapes = Loader().load_service_model(service, "service-2")["shapes"]
+        for name, shape in shapes.items():
+            if shape.get("exception"):
+                found |= {name, shape.get("error", {}).get("code", name)}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("code", modelled())
+def test_every_error_of_the_service_models_is_in_the_table(code: str) -> None:
+    assert classify.short(code) in codes.TABLE
+
+
+RETRIED = {
+    *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,  # noqa: SLF001  # the SDK's own list
+    *TransientRetryableChecker._TRANSIENT_ERROR_CODES,  # noqa: SLF001  # the SDK's own list
+}
+
+
+@pytest.mark.parametrize("code", sorted(RETRIED))
+def test_what_the_sdk_tries_again_is_tried_again(code: str) -> None:
+    assert classify.FAULTS[classify.short(code)] in {Fault.THROTTLED, Fault.TRANSIENT}
+
+
+@pytest.mark.parametrize("failing", list(Fault))
+def test_every_class_obliges_to_something(failing: Fault) -> None:
+    action = codes.ACTIONS[failing]
+    assert action.kind is not Kind.DELIVERED
+    assert f"| {action.words} |" in PAGE
+
+
+@pytest.mark.parametrize("failing", list(Fault))
+def test_the_page_shows_the_codes_of_every_class(failing: Fault) -> None:
+    (row,) = re.findall(rf"^\| {failing.value} \|.*$", PAGE, re.MULTILINE)
+    shown = set(re.findall(r"`([A-Za-z0-9]+)`", row))
+    assert {code for code, fault in classify.FAULTS.items() if fault is failing} == shown
+
+
+@pytest.mark.parametrize(
+    ("expected", "status", "message"),
+    [
+        (Fault.THROTTLED, 200, ""),
+        (Fault.THROTTLED, 503, "Slow down."),
+        (Fault.TRANSIENT, 503, "The service is unavailable. Back off and retry."),
+    ],
+)
+def test_firehose_has_one_code_for_throttling_and_being_away(
+    expected: Fault, status: int, message: str
+) -> None:
+    failure = Failure("PutRecordBatch", "ServiceUnavailableException", status, message)
+    assert expected is classify.fault(failure)
+
+
+def test_a_busy_sts_does_not_slow_the_stream_down() -> None:
+    failure = Failure("AssumeRole", "Throttling", 400, "Rate exceeded")
+    assert Kind.TRANSIENT is classify.outcome(failure, "STS").kind
+    assert Kind.TRANSIENT is classify.role_refused(failure, "arn:aws:iam::1:role/r", None).kind
+
+
+def test_a_throttled_record_names_its_shard() -> None:
+    message = "Rate exceeded for shard shardId-000000000007 in stream s under account 1."
+    failure = Failure("PutRecords", "ProvisionedThroughputExceededException", 200, message)
+    assert "shardId-000000000007" == classify.outcome(failure, WHERE).shard
+    unnamed = Failure("PutRecords", "ProvisionedThroughputExceededException", 200, "Rate exceeded")
+    assert "" == classify.outcome(unnamed, WHERE).shard
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        ("PutRecords", "allow kinesis:PutRecord, kinesis:PutRecords or both"),
+        ("PutRecordBatch", "allow firehose:PutRecordBatch"),
+        ("AssumeRoleWithWebIdentity", "check the role's trust policy"),
+    ],
+)
+def test_a_remedy_speaks_of_the_operation_that_was_denied(operation: str, words: str) -> None:
+    told = classify.outcome(Failure(operation, "AccessDeniedException", 400), WHERE)
+    assert told.remedy.startswith(words)
+    assert told.error.endswith(f"; {told.remedy}")
+
+
+def test_a_remedy_stands_whole_behind_the_longest_message() -> None:
+    message = "many words " * 100
+    told = classify.outcome(Failure("PutRecords", "AccessDenied", 400, message), WHERE)
+    assert told.error.endswith(f"…; {told.remedy}")
