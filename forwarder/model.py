@@ -1,5 +1,6 @@
 """The words of the program as types; see docs/architecture.md for what each one means."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -43,6 +44,10 @@ class Record(Protocol):
     def value(self) -> bytes | None:
         """The bytes of the upload; None for a tombstone."""
 
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """What came with it; hardly ever anything."""
+
 
 class CloseReason(StrEnum):
     """Why a window was closed."""
@@ -54,6 +59,7 @@ class CloseReason(StrEnum):
     MEMORY = "memory"
     SINGLE = "single"
     END = "end"
+    REDRIVEN = "redriven"
 
 
 class Reason(StrEnum):
@@ -94,7 +100,9 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """A record, event or batch that cannot be processed: its bytes and where they came from.
 
     ``connection`` is empty for a record that no connection could have used.
-    ``error`` is one line for a person; it never quotes the value.
+    ``error`` is one line for a person; it never quotes the value. ``time`` is the record time of
+    what it holds (0: not known), ``device`` of a batch its ``key``; ``redriven``: it was one
+    before and has failed again.
     """
 
     reason: Reason
@@ -102,6 +110,9 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     connection: str
     error: str
     value: bytes
+    time: int = 0
+    device: bytes = b""
+    redriven: bool = False
 
 
 Piece = tuple[int, int, int, int, bytes]

@@ -6,9 +6,11 @@ the owner of a partition asks of the open windows.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec.structs import replace
+
 from forwarder.connection import Connection
 from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Position, Record
-from forwarder.stages import transform
+from forwarder.stages import redriven, transform
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.lane import Lane, Share
 from forwarder.stages.route import Router
@@ -60,7 +62,8 @@ class Pipeline:
         """Take one poll's records in order; return everything that closed."""
         out = Collected()
         uploads = self._decode(records, now_ms, out)
-        routed, out.unmatched = self._router.route(uploads)
+        routed, unmatched = self._router.route(uploads)
+        out.unmatched += unmatched
         for share, wanted in zip(self._shares.values(), routed, strict=True):
             if records and records[0].offset < share.gate.read:
                 wanted = share.windows.unsettled(wanted)  # noqa: PLW2901  # the rest of it
@@ -178,16 +181,66 @@ class Pipeline:
             if value is None:
                 out.tombstones += 1
                 continue
+            if record.headers and (told := redriven.mark(record.headers)) is not None:
+                self._redrive(record, told, clock, now_ms, out)
+                continue
             found = decode(value, record.offset, time, clock)
             if isinstance(found, Reject):
-                self._reject(record.offset, value, found, out)
+                self._reject(record, found, out)
             else:
                 uploads += found
         self.clock = clock
-        out.records, out.uploads = len(records), len(uploads)
-        out.events = sum([len(upload.types) for upload in uploads])
+        out.records, out.uploads = len(records), out.uploads + len(uploads)
+        out.events += sum([len(upload.types) for upload in uploads])
         return uploads
 
-    def _reject(self, offset: int, value: bytes, found: Reject, out: Collected) -> None:
-        if offset >= self._read:
-            out.dead_letters.append(DeadLetter(found.reason, offset, "", found.error, value))
+    def _redrive(
+        self, record: Record, told: redriven.Mark, clock: int, now_ms: int, out: Collected
+    ) -> None:
+        """Take a dead letter that was sent back: at once, for its connection alone if it has one.
+
+        What fails again is marked, so that it is not sent back for ever.
+        """
+        before = len(out.dead_letters)
+        value = record.value or b""
+        found = self._decoder.decode(value, record.offset, record.timestamp, clock)
+        if isinstance(found, Reject):
+            self._reject(record, found, out)
+        else:
+            out.uploads += len(found)
+            out.events += sum([len(upload.types) for upload in found])
+            self._hand_over(record, told, found, now_ms, out)
+        out.dead_letters[before:] = [
+            replace(letter, redriven=True, connection=letter.connection or told.connection)
+            for letter in out.dead_letters[before:]
+        ]
+
+    def _hand_over(
+        self,
+        record: Record,
+        told: redriven.Mark,
+        found: Sequence[Upload],
+        now_ms: int,
+        out: Collected,
+    ) -> None:
+        """Give re-driven uploads, or the batch, to the lanes that they are for."""
+        batch = redriven.document(record, told.connection, found, told)
+        if batch is not None:
+            if (share := self._shares.get(batch.lane)) is not None:
+                share.redrive_batch(replace(batch, closed_at=now_ms), out)
+            else:
+                out.unmatched += 1
+            return
+        routed, out_of = self._router.route(found)
+        wanted = zip(self._shares.items(), routed, strict=True)
+        meant = [(s, u) for (name, s), u in wanted if told.connection in {"", name}]
+        out.unmatched += len(found) if not any(uploads for _, uploads in meant) else out_of
+        for share, uploads in meant:
+            for upload in uploads:
+                share.redrive(upload, now_ms, out)
+
+    def _reject(self, record: Record, found: Reject, out: Collected) -> None:
+        if record.offset >= self._read:
+            value, time = record.value or b"", record.timestamp
+            letter = DeadLetter(found.reason, record.offset, "", found.error, value, time)
+            out.dead_letters.append(letter)

@@ -74,6 +74,7 @@ class Message(msgspec.Struct, frozen=True):
     offset: int
     timestamp: int
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class ScriptedSink:

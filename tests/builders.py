@@ -30,6 +30,7 @@ class Rec:
     offset: int
     timestamp: int
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def event(kind: str = "custom_event", **fields: object) -> Json:

@@ -11,6 +11,8 @@ OVERHEAD = 256
 """More than what Kafka adds to one message: 61 bytes of batch header, and lengths."""
 
 _PER_HEADER = 10
+_OPTIONAL = frozenset({"time", "device_key", "redriven"})
+"""Left out where there is nothing to say; the first release wrote none of them."""
 
 
 class Message(NamedTuple):
@@ -46,8 +48,15 @@ def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple
         "connection": letter.connection,
         "error": letter.error,
         "group": group,
+        "time": str(letter.time) if letter.time else "",
+        "device_key": letter.device.hex(),
+        "redriven": "true" if letter.redriven else "",
     }
-    return [(name, text.encode(errors="replace")) for name, text in texts.items()]
+    return [
+        (name, text.encode(errors="replace"))
+        for name, text in texts.items()
+        if text or name not in _OPTIONAL
+    ]
 
 
 def _size(value: bytes, headers: list[tuple[str, bytes]]) -> int:

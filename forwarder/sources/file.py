@@ -33,6 +33,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     offset: int
     timestamp: int
     value: bytes
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class _Content(msgspec.Struct, gc=False):

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from forwarder.connection import BatchMode, Connection, Settings
 from forwarder.model import (
+    Batch,
+    CloseReason,
     Closing,
     Collected,
     DeadLetter,
@@ -11,10 +13,11 @@ from forwarder.model import (
     Held,
     Partition,
     Piece,
+    Position,
     Reason,
     Unopened,
 )
-from forwarder.stages import filter, gate, rawjson, window  # noqa: A004  # a stage's name
+from forwarder.stages import filter, gate, rawjson, redriven, window  # noqa: A004  # a stage's name
 from forwarder.stages.decode import Decoder
 from forwarder.stages.encode import Encoder
 from forwarder.stages.session import Sessions
@@ -110,7 +113,38 @@ class Share:
                 error = "the events cannot be changed as the settings ask"
                 value = rawjson.with_events(upload.body, upload.context)
                 letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
-                out.dead_letters.append(DeadLetter(*letter))
+                out.dead_letters.append(DeadLetter(*letter, upload.time))
+
+    def redrive(self, upload: Upload, now_ms: int, out: Collected) -> None:
+        """Take a re-driven upload: batches of its own at once, whatever windows are open.
+
+        It is older than what its device has sent since, and must not pass for the newest there.
+        """
+        key = redriven.window_key(upload.offset, upload.start)
+        if not self._admits((upload.offset, upload.start), digest(key)):
+            self.windows.replayed += len(upload.types)
+            return
+        kept, failed = self.lane.filter.sift([upload], out.filtered)
+        self.report(failed, out)
+        apart = self.lane.windows()
+        closed = apart.add(kept) + apart.finish()
+        self.windows.accepted += apart.accepted
+        for one in closed:
+            one.key, one.reason = key, CloseReason.REDRIVEN
+        self.encode(closed, now_ms, out)
+
+    def redrive_batch(self, batch: Batch, out: Collected) -> None:
+        """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""
+        if self._admits(batch.first, batch.window_key):
+            out.batches.append(batch)
+            self.windows.accepted += batch.count
+            self._note_closing(batch.window_key, batch.last, batch.reason, out)
+
+    def _admits(self, position: Position, name: bytes) -> bool:
+        """Tell whether what closes at once is wanted here, and was not taken before (O8)."""
+        below = self.gate.accept_below
+        accepted = below is None or position[0] < below
+        return accepted and gate.passes(self.gate, name, position)
 
     def count(self, out: Collected) -> None:
         """Report what was accepted and kept out since the last call."""
@@ -122,11 +156,16 @@ class Share:
 
     def _settle(self, one: Window, key: bytes, out: Collected) -> None:
         """Note that a window closed, and let go of what it held."""
-        lane = self.lane.name
         # A saved piece may end with events that today's filter left out: the batch settles them.
         last = one.last if one.saved is None else max(one.last, one.saved.to)
+        self._note_closing(key, last, one.reason, out)
+        one.hollow()
+
+    def _note_closing(
+        self, key: bytes, last: Position, reason: CloseReason, out: Collected
+    ) -> None:
+        lane = self.lane.name
         out.closings.append(Closing(lane, key, last))
-        out.closed[(lane, one.reason)] = out.closed.get((lane, one.reason), 0) + 1
+        out.closed[(lane, reason)] = out.closed.get((lane, reason), 0) + 1
         if last[0] < self.gate.read:  # later events of the key are not replayed any more
             self.gate.closed[key] = max(self.gate.closed.get(key, last), last)
-        one.hollow()

@@ -1,0 +1,77 @@
+"""What comes in once more: a dead letter that an operator has sent back, told by its headers."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from forwarder.model import Batch, CloseReason, Reason, Record
+from forwarder.stages import rawjson
+from forwarder.stages.rawjson import ABSENT
+from forwarder.stages.shapes import Upload, digest
+
+REDRIVE = "forwarder-redrive"
+"""Header of a re-driven record: the reason of the dead letter."""
+
+CONNECTION = "forwarder-connection"
+"""Header: the one connection that takes it; without it, all that match."""
+
+LETTER = "forwarder-letter"
+"""Header: where the dead letter is, as topic/partition:offset; for people."""
+
+DEVICE = "forwarder-device-key"
+"""Header of a re-driven batch: the digest of its device key, in hexadecimal digits."""
+
+_DIGEST_DIGITS = 32
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """What the headers of a re-driven record say; an empty connection: all that match."""
+
+    reason: str
+    connection: str
+    device: bytes
+
+
+def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
+    """Return the mark of a re-driven record; None for every other."""
+    for name, _ in headers:
+        if name == REDRIVE:
+            found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
+            return Mark(found[REDRIVE], found.get(CONNECTION, ""), _device(found.get(DEVICE, "")))
+    return None
+
+
+def window_key(offset: int, start: int) -> bytes:
+    """Return the key of a window that is closed at once; no device or session has such a one."""
+    return b"^%d/%d" % (offset, start)
+
+
+def document(record: Record, lane: str, found: Sequence[Upload], told: Mark) -> Batch | None:
+    """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
+
+    ``closed_at`` is left to the caller. The id is the document's own, the position the record's.
+    """
+    if told.reason != Reason.REFUSED or not told.connection or len(found) != 1:
+        return None
+    upload = found[0]
+    name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
+    if not name or record.value is None:
+        return None
+    position = (record.offset, 0)
+    return Batch(
+        lane, name, told.device or digest(upload.device), digest(window_key(record.offset, 0)),
+        position, position, len(upload.types), 0, record.timestamp, _mpid(upload),
+        CloseReason.REDRIVEN, record.value,
+    )  # fmt: skip
+
+
+def _mpid(upload: Upload) -> str:
+    text = rawjson.text_of(bytes(upload.fields.get("mpid", ABSENT))) or ""
+    return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
+
+
+def _device(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text) if len(text) == _DIGEST_DIGITS else b""
+    except ValueError:
+        return b""
