@@ -23,6 +23,7 @@ from forwarder.ledger.state import Fold
 from forwarder.model import (
     Address,
     Batch,
+    CloseReason,
     Closing,
     Collected,
     DeadLetter,
@@ -424,7 +425,11 @@ class OwnedPartition:
     def refused(self, batch: Batch, outcome: Outcome) -> None:
         """Turn a batch refused for good into a dead letter of the next tick (D4)."""
         text = f"{outcome.code}: {outcome.error}"
-        letter = DeadLetter(Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload)
+        again = batch.reason is CloseReason.REDRIVEN
+        letter = DeadLetter(
+            Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload, batch.record_ms,
+            batch.key, again,
+        )  # fmt: skip
         self._dead_letters.append(letter)
         self._closed_bytes += len(batch.payload)
 
