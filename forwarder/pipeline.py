@@ -186,7 +186,7 @@ class Pipeline:
                 continue
             found = decode(value, record.offset, time, clock)
             if isinstance(found, Reject):
-                self._reject(record, found, out)
+                self._reject(record, found, time, out)
             else:
                 uploads += found
         self.clock = clock
@@ -202,10 +202,10 @@ class Pipeline:
         What fails again is marked, so that it is not sent back for ever.
         """
         before = len(out.dead_letters)
-        value = record.value or b""
-        found = self._decoder.decode(value, record.offset, record.timestamp, clock)
+        value, time = record.value or b"", told.time or record.timestamp
+        found = self._decoder.decode(value, record.offset, time, clock)
         if isinstance(found, Reject):
-            self._reject(record, found, out)
+            self._reject(record, found, time, out)
         else:
             out.uploads += len(found)
             out.events += sum([len(upload.types) for upload in found])
@@ -224,7 +224,7 @@ class Pipeline:
         out: Collected,
     ) -> None:
         """Give re-driven uploads, or the batch, to the lanes that they are for."""
-        batch = redriven.document(record, told.connection, found, told)
+        batch = redriven.document(record, found, told)
         if batch is not None:
             if (share := self._shares.get(batch.lane)) is not None:
                 share.redrive_batch(replace(batch, closed_at=now_ms), out)
@@ -239,8 +239,8 @@ class Pipeline:
             for upload in uploads:
                 share.redrive(upload, now_ms, out)
 
-    def _reject(self, record: Record, found: Reject, out: Collected) -> None:
+    def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset >= self._read:
-            value, time = record.value or b"", record.timestamp
+            value = record.value or b""
             letter = DeadLetter(found.reason, record.offset, "", found.error, value, time)
             out.dead_letters.append(letter)

@@ -1,5 +1,6 @@
 """What comes in once more: a dead letter that an operator has sent back, told by its headers."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -21,15 +22,24 @@ LETTER = "forwarder-letter"
 DEVICE = "forwarder-device-key"
 """Header of a re-driven batch: the digest of its device key, in hexadecimal digits."""
 
+TIME = "forwarder-time"
+"""Header: the record time that it had, milliseconds. Its own is that of its return: a log that
+keeps records for a time would otherwise delete an old one before it is read."""
+
 _DIGEST_DIGITS = 32
+_MILLISECONDS = re.compile("[0-9]{1,15}")
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """What the headers of a re-driven record say; an empty connection: all that match."""
+    """What the headers of a re-driven record say.
+
+    An empty connection: all that match. ``time`` 0: not known.
+    """
 
     reason: str
     connection: str
     device: bytes
+    time: int
 
 
 def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
@@ -37,7 +47,9 @@ def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
     for name, _ in headers:
         if name == REDRIVE:
             found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
-            return Mark(found[REDRIVE], found.get(CONNECTION, ""), _device(found.get(DEVICE, "")))
+            device, time = _device(found.get(DEVICE, "")), found.get(TIME, "")
+            known = int(time) if _MILLISECONDS.fullmatch(time) else 0
+            return Mark(found[REDRIVE], found.get(CONNECTION, ""), device, known)
     return None
 
 
@@ -46,7 +58,7 @@ def window_key(offset: int, start: int) -> bytes:
     return b"^%d/%d" % (offset, start)
 
 
-def document(record: Record, lane: str, found: Sequence[Upload], told: Mark) -> Batch | None:
+def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | None:
     """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
 
     ``closed_at`` is left to the caller. The id is the document's own, the position the record's.
@@ -59,8 +71,8 @@ def document(record: Record, lane: str, found: Sequence[Upload], told: Mark) -> 
         return None
     position = (record.offset, 0)
     return Batch(
-        lane, name, told.device or digest(upload.device), digest(window_key(record.offset, 0)),
-        position, position, len(upload.types), 0, record.timestamp, _mpid(upload),
+        told.connection, name, told.device or digest(upload.device), digest(window_key(record.offset, 0)),
+        position, position, len(upload.types), 0, upload.time, _mpid(upload),
         CloseReason.REDRIVEN, record.value,
     )  # fmt: skip
 

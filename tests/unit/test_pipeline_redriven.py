@@ -17,8 +17,15 @@ Headers = tuple[tuple[str, bytes | None], ...]
 TWO = [builders.connection("one"), builders.connection("two")]
 
 
-def headers(reason: str = "invalid_json", connection: str = "", device: str = "") -> Headers:
-    found = {redriven.REDRIVE: reason, redriven.CONNECTION: connection, redriven.DEVICE: device}
+def headers(
+    reason: str = "invalid_json", connection: str = "", device: str = "", time: str = ""
+) -> Headers:
+    found = {
+        redriven.REDRIVE: reason,
+        redriven.CONNECTION: connection,
+        redriven.DEVICE: device,
+        redriven.TIME: time,
+    }
     return tuple((name, text.encode()) for name, text in found.items() if text)
 
 
@@ -156,6 +163,18 @@ def test_an_inactive_connection_takes_nothing_new() -> None:
     for told in (headers(), headers("refused_by_sink", "lane")):
         value = builders.encoded(upload(event(), message_id="m"))
         assert [] == fed.collect([Rec(1, builders.START, value, told)], NOW).batches
+
+
+@pytest.mark.parametrize(
+    ("text", "time"), [("5000", 5000), ("", builders.START), ("x", builders.START)]
+)
+def test_what_comes_back_keeps_its_record_time(text: str, time: int) -> None:
+    out = builders.run(TWO[0], [again(upload(event()), time=text), again(b"{", at=1, time=text)])
+    assert [time] == [one["timestamp_unixtime_ms"] for one in builders.documents(out.batches)]
+    assert [time] == [letter.time for letter in out.dead_letters]
+    value = builders.encoded(upload(event(), message_id="m"))
+    batch = again(value, time=text, reason="refused_by_sink", connection="one")
+    assert [time] == [one.record_ms for one in builders.run(TWO[0], [batch]).batches]
 
 
 def test_headers_of_others_change_nothing() -> None:
