@@ -19,7 +19,7 @@ import structlog
 from forwarder import garbage, gauges
 from forwarder.clock import Clock, EndOfTime, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
-from forwarder.connection import Connection, FileTarget, Status
+from forwarder.connection import Connection, FileTarget, FirehoseTarget, Status
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Journals
@@ -35,6 +35,7 @@ from forwarder.pipeline import compile_lane
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Sink
 from forwarder.sinks.file import FileDeadLetters, FileSink
+from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
@@ -197,6 +198,8 @@ def _sink(connection: Connection, aws: Aws, folder: Path | None) -> Sink:
         return FileSink(folder, connection.name)
     if isinstance(connection.sink, FileTarget):
         return FileSink(Path(connection.sink.path), connection.name)
+    if isinstance(connection.sink, FirehoseTarget):
+        return FirehoseSink(connection, connection.sink, aws)
     return KinesisSink(connection, connection.sink, aws)
 
 

@@ -32,6 +32,7 @@ from forwarder.sinks.credentials import (
     RoleKeys,
     Token,
 )
+from forwarder.sinks.places import Places
 from forwarder.sinks.static_keys import StaticKeys
 
 DURATION_SECONDS = 3600
@@ -67,6 +68,7 @@ class Aws:
         self._sts: dict[str, Any] = {}
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
+        self.places = Places(self.client)
 
     @property
     def clock(self) -> Clock:
@@ -83,17 +85,24 @@ class Aws:
         return self._chain
 
     async def client(
-        self, service: str, region: str, keyring: Keyring, endpoint_url: str | None = None
+        self,
+        service: str,
+        region: str,
+        keyring: Keyring,
+        endpoint_url: str | None = None,
+        session: Callable[..., Any] | None = None,
     ) -> Any:  # noqa: ANN401  # the library makes client classes at run time
         """Return a client that signs with ``keyring``; the caller closes it.
 
         Without ``endpoint_url``: AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL, else AWS's own.
+        ``session`` makes its HTTP session.
         """
-        session = self._session()
-        session.register_component("credential_provider", _Given(keyring))
+        config = CLIENT.merge(AioConfig(http_session_cls=session)) if session else CLIENT
+        made = self._session()
+        made.register_component("credential_provider", _Given(keyring))
         # The library's context manager adds nothing to this but the scope.
-        context = session.create_client(
-            service, region_name=region, endpoint_url=endpoint_url, config=CLIENT
+        context = made.create_client(
+            service, region_name=region, endpoint_url=endpoint_url, config=config
         )
         return await context.__aenter__()
 

@@ -2,52 +2,28 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from forwarder.connection import Connection, KinesisTarget, PutMode
 from forwarder.model import Batch
-from forwarder.sinks import classify, wire
-from forwarder.sinks.aws import Aws, failure_of
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.sinks import classify, together, wire
+from forwarder.sinks.aws import Aws
+from forwarder.sinks.base import Kind, Outcome
+from forwarder.sinks.caller import UNSENT, Caller, Goal, Refusal
 from forwarder.sinks.classify import Failure, Fault
-from forwarder.sinks.credentials import Keyring, RoleError
-from forwarder.sinks.wire import Entry
+from forwarder.sinks.wire import Entry, Told
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
-CALL_SECONDS = 30.0
-"""A bound on one call as a whole; the library's timeouts bound each of its steps."""
 IN_FLIGHT = 16
-"""PutRecord calls at a time: enough to fill a core (0.3 to 1 ms each)."""
+"""PutRecord calls at a time: enough to fill a core (a quarter of a millisecond each)."""
 RECORD_BATCHES = 2 * IN_FLIGHT
 """Batches to a put while each may be a call of its own: what was stored is acknowledged only with
 the whole put, and is sent again if the worker dies before that."""
 PROBE_SECONDS = 3600.0
 """How long a refusal of PutRecords is believed."""
-BISECT_REQUESTS = 64
-"""A bound on looking for culprits: one among 500 takes 18 requests, three about 50."""
 SEQUENCES = 20_000
 """Device keys whose last sequence number is remembered, some 250 bytes each."""
-
-UNSENT = Outcome(Kind.TRANSIENT, classify.UNANSWERED, "not sent")
-"""What an answer is before there is one: nothing is acknowledged by default."""
-FRESH_SECONDS = 10.0
-"""How long after its begin a put may make calls: a process that slept in the midst of one may have
-been replaced, and must not go on with it (D3)."""
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A call that stored nothing, or may not have; ``outcome`` answers for all its batches."""
-
-    fault: Fault
-    code: str
-    outcome: Outcome
-
-
-Reply = Mapping[str, Any]
 
 
 class Choice:
@@ -110,116 +86,68 @@ class KinesisSink:
     in_order = False
 
     def __init__(self, connection: Connection, target: KinesisTarget, aws: Aws) -> None:
-        """Prepare; the first put makes the client, so that this cannot fail."""
+        """Prepare; the first put connects, so that this cannot fail."""
         self._target = target
-        self._aws = aws
-        self._keys: Keyring = aws.keyring(connection.credentials, target.region, connection.name)
+        self._clock = aws.clock
+        where = f"stream {target.stream_name} in {target.region}"
+        keys = aws.keyring(connection.credentials, target.region, connection.name)
+        goal = Goal("kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where)
+        self._caller = Caller(aws, keys, goal, self._remedy)
         self._choice = Choice(target.put)
         self._sequences = Sequences()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._connecting = asyncio.Lock()
-        self._client: Any = None
-        self._where = f"stream {target.stream_name} in {target.region}"
         # ``auto`` does not know yet: its first put may turn into single calls.
-        together = target.put is PutMode.RECORDS
-        self.max_batches = wire.RECORDS_PER_REQUEST if together else RECORD_BATCHES
+        many = target.put is PutMode.RECORDS
+        self.max_batches = wire.RECORDS_PER_REQUEST if many else RECORD_BATCHES
         # Leaves room for the keys, so that a put is one request.
         self.max_bytes = wire.BYTES_PER_REQUEST - wire.RECORDS_PER_REQUEST * wire.LONGEST_KEY
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
         entries = [wire.entry(batch, self._target.partition_key) for batch in batches]
-        until = self._aws.clock.steady() + FRESH_SECONDS
+        late = self._caller.late()
         answers: list[Outcome] = []
         for request in wire.requests(entries):
-            answers += await self._put_request(request, until)
+            answers += await self._put_request(request, late)
         return answers
 
     async def close(self) -> None:
         """Close connections and credentials."""
-        await self._keys.close()
-        if self._client is not None:
-            await self._client.close()
+        await self._caller.close()
 
-    async def _put_request(self, entries: Sequence[Entry], until: float) -> list[Outcome]:
-        if self._is_late(until):
+    async def _put_request(
+        self, entries: Sequence[Entry], late: Callable[[], bool]
+    ) -> list[Outcome]:
+        if late():
             return [UNSENT] * len(entries)
-        if not self._choice.together(self._aws.clock.steady()):
-            return await self._put_singly(entries, until)
-        reply = await self._call(PUT_RECORDS, self._body(entries))
+        if not self._choice.together(self._clock.steady()):
+            return await self._put_singly(entries, late)
+        reply = await self._ask(entries)
         if not isinstance(reply, Refusal):
             self._learn(single=False)
-            return self._answers(reply, len(entries))
-        if self._falls_back(reply):
+        elif self._falls_back(reply):
             self._learn(single=True)
-            return await self._put_singly(entries, until)
-        if reply.fault is Fault.PERMANENT and len(entries) > 1:
-            return await self._bisect(entries, reply, until)
-        return [reply.outcome] * len(entries)
-
-    def _is_late(self, until: float) -> bool:
-        """Tell whether this put has lasted so long that it may make no more calls."""
-        return self._aws.clock.steady() > until
+            return await self._put_singly(entries, late)
+        return await together.settled(entries, reply, self._ask, late)
 
     def _falls_back(self, refusal: Refusal) -> bool:
         denied = refusal.code == "AccessDenied"
-        return denied and self._choice.together_denied(self._aws.clock.steady())
+        return denied and self._choice.together_denied(self._clock.steady())
 
     def _learn(self, *, single: bool) -> None:
         if self._target.put is PutMode.AUTO:
             self.max_batches = RECORD_BATCHES if single else wire.RECORDS_PER_REQUEST
 
-    def _body(self, entries: Sequence[Entry]) -> bytes:
-        return wire.put_records(self._target.stream_name, entries)
+    async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+        body = wire.put_records(self._target.stream_name, entries)
+        reply = await self._caller.call(PUT_RECORDS, body, wire.RECORDS)
+        if isinstance(reply, Refusal):
+            return reply
+        return together.answers(self._caller, PUT_RECORDS, reply.records, len(entries))
 
-    def _answers(self, reply: Reply, count: int) -> list[Outcome]:
-        """Read one answer per record; the sum in FailedRecordCount is not relied upon."""
-        records = reply.get("Records", ())
-        if len(records) != count:
-            text = f"answered for {len(records)} of {count} records"
-            return [self._outcome(PUT_RECORDS, classify.UNANSWERED, text)] * count
-        return [self._answer(record) for record in records]
-
-    def _answer(self, record: Reply) -> Outcome:
-        code = record.get("ErrorCode")
-        if code:
-            return self._outcome(PUT_RECORDS, code, record.get("ErrorMessage") or "")
-        if record.get("SequenceNumber"):
-            return DELIVERED
-        return self._outcome(PUT_RECORDS, classify.UNANSWERED, "no sequence number")
-
-    def _outcome(self, operation: str, code: str, message: str) -> Outcome:
-        return classify.outcome(Failure(operation, code, 200, message), self._where)
-
-    async def _bisect(
-        self, entries: Sequence[Entry], refusal: Refusal, until: float
+    async def _put_singly(
+        self, entries: Sequence[Entry], late: Callable[[], bool]
     ) -> list[Outcome]:
-        """Halve a refused request until each culprit is alone; the others get through."""
-        answers: list[Outcome | None] = [None] * len(entries)
-        pending = list(_halves(0, len(entries)))
-        for _ in range(BISECT_REQUESTS):
-            if not pending:
-                break
-            if self._is_late(until):
-                return [UNSENT if answer is None else answer for answer in answers]
-            start, end = pending.pop()
-            reply = await self._call(PUT_RECORDS, self._body(entries[start:end]))
-            if not isinstance(reply, Refusal):
-                answers[start:end] = self._answers(reply, end - start)
-            elif reply.fault is Fault.PERMANENT and end - start > 1:
-                pending += _halves(start, end)
-            else:
-                answers[start:end] = [reply.outcome] * (end - start)
-        rest = self._unsettled(answers, refusal)
-        return [rest if answer is None else answer for answer in answers]
-
-    def _unsettled(self, answers: Sequence[Outcome | None], refusal: Refusal) -> Outcome:
-        """Answer for what the bound left over: it is the setting unless something got through."""
-        kind = Kind.TRANSIENT if DELIVERED in answers else Kind.CONFIGURATION
-        told = refusal.outcome
-        return Outcome(kind, told.code, f"{told.error}; too many records are refused to sort out")
-
-    async def _put_singly(self, entries: Sequence[Entry], until: float) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
         answers = [UNSENT] * len(entries)
         todo = enumerate(entries)
@@ -227,7 +155,7 @@ class KinesisSink:
 
         async def work() -> None:
             for index, one in todo:
-                answer = stop[0] if stop else await self._put_one(one, until)
+                answer = stop[0] if stop else await self._put_one(one, late)
                 if answer.kind is Kind.CONFIGURATION:
                     stop.append(answer)
                 answers[index] = answer
@@ -237,10 +165,10 @@ class KinesisSink:
                 group.create_task(work())
         return answers
 
-    async def _put_one(self, one: Entry, until: float) -> Outcome:
+    async def _put_one(self, one: Entry, late: Callable[[], bool]) -> Outcome:
         key = one.batch.key
         async with self._slots:
-            if self._is_late(until):
+            if late():
                 return UNSENT
             after = self._sequences.get(key)
             reply = await self._single(one, after)
@@ -251,79 +179,15 @@ class KinesisSink:
             if reply.code == "AccessDenied":
                 self._choice.single_denied()
             return reply.outcome
-        number = reply.get("SequenceNumber")
-        if not number:
-            return self._outcome(PUT_RECORD, classify.UNANSWERED, "no sequence number")
-        self._sequences.put(key, number)
-        return DELIVERED
+        if reply.sequence_number:
+            self._sequences.put(key, reply.sequence_number)
+        return together.answer(self._caller, PUT_RECORD, reply)
 
-    async def _single(self, one: Entry, after: str | None) -> Reply | Refusal:
+    async def _single(self, one: Entry, after: str | None) -> Told | Refusal:
         body = wire.put_record(self._target.stream_name, one, after)
-        return await self._call(PUT_RECORD, body)
-
-    async def _call(self, operation: str, body: bytes) -> Reply | Refusal:
-        """Call once; if AWS rejects the keys, renew them and call once more."""
-        generation = self._keys.generation
-        reply = await self._try(operation, body)
-        if not isinstance(reply, Refusal) or reply.fault is not Fault.CREDENTIALS:
-            return reply
-        try:
-            renewed = await self._keys.renew(generation)
-        except RoleError as error:
-            return _role_refusal(error)
-        return await self._try(operation, body) if renewed else reply
-
-    async def _try(self, operation: str, body: bytes) -> Reply | Refusal:
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                client = self._client or await self._connect()
-                put = client.put_records if operation == PUT_RECORDS else client.put_record
-                reply: Reply = await put(Body=body)
-                return reply
-        except RoleError as error:
-            return _role_refusal(error)
-        except Exception as error:  # noqa: BLE001  # a sink answers, whatever happened
-            failure = failure_of(error, operation)
-        outcome = classify.outcome(failure, self._where, self._remedy(failure))
-        return Refusal(classify.fault(failure), classify.short(failure.code), outcome)
+        return await self._caller.call(PUT_RECORD, body, wire.ONE)
 
     def _remedy(self, failure: Failure) -> str:
         if classify.short(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:
             return ""
         return f"allow kinesis:{failure.operation} on the stream, or set put: auto"
-
-    async def _connect(self) -> Any:  # noqa: ANN401  # the library makes client classes at run time
-        async with self._connecting:
-            if self._client is None:
-                client = await self._aws.client(
-                    "kinesis", self._target.region, self._keys, self._target.endpoint_url
-                )
-                client.meta.events.register("provide-client-params.kinesis", _keep_body)
-                client.meta.events.register("before-call.kinesis", _give_body)
-                self._client = client
-        return self._client
-
-
-def _halves(start: int, end: int) -> Iterator[tuple[int, int]]:
-    middle = (start + end) // 2
-    # The first half last: it is popped first, and records are tried in order.
-    yield middle, end
-    yield start, middle
-
-
-def _role_refusal(error: RoleError) -> Refusal:
-    throttled = error.outcome.kind is Kind.THROTTLED
-    waits = Fault.THROTTLED if throttled else Fault.TRANSIENT
-    paused = error.outcome.kind is Kind.CONFIGURATION
-    return Refusal(Fault.CONFIGURATION if paused else waits, "Role", error.outcome)
-
-
-def _keep_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> dict[str, Any]:
-    """Lay the finished body aside, so that the serializer has nothing to do."""
-    context["body"] = params["Body"]
-    return {}
-
-
-def _give_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
-    """Put the body into the request just before it is signed."""
-    params["body"] = context["body"]

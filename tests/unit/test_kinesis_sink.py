@@ -16,9 +16,9 @@ from forwarder.connection import (
     PartitionKey,
     PutMode,
 )
-from forwarder.sinks import kinesis
+from forwarder.sinks import caller, kinesis, together
 from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
 from tests.services.fake_kinesis import (
     LOADER,
@@ -39,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:Re
 
 KEYS = AccessKeys("AKIA", "secret")
 ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
+STORED = Outcome(Kind.DELIVERED, shard="shardId-000000000000")
 EIGHT = [batch(number) for number in range(8)]
 HOUR = 3600.0
 Open = Callable[..., KinesisSink]
@@ -152,7 +153,7 @@ async def test_a_failed_call_answers_for_its_batches(
     fake.answers(action, answer)
     assert kinds(await put(sink, 1)) == [expected]
     assert fake.actions() == [action]
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
 
 
 async def test_a_service_that_is_not_there_is_waited_for(opened: Open, fake: FakeKinesis) -> None:
@@ -168,7 +169,7 @@ async def test_a_lost_answer_is_put_again_as_the_same_bytes(
     sink = opened()
     fake.answers("PutRecords", Lost(stored=True))
     assert kinds(await put(sink, 1)) == [Kind.TRANSIENT]
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
     first, second = fake.stored
     assert first == second
 
@@ -176,7 +177,7 @@ async def test_a_lost_answer_is_put_again_as_the_same_bytes(
 async def test_silence_ends_with_the_call(
     opened: Open, fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kinesis, "CALL_SECONDS", 0.01)
+    monkeypatch.setattr(caller, "CALL_SECONDS", 0.01)
     heard = asyncio.Event()
     fake.answers("PutRecords", Silent(heard))
     (outcome,) = await put(opened(), 1)
@@ -211,7 +212,7 @@ async def test_what_is_refused_for_good_is_found_among_the_rest(
     assert [n for n, outcome in enumerate(outcomes) if outcome.kind is Kind.REFUSED] == sorted(
         culprits
     )
-    assert [n for n, outcome in enumerate(outcomes) if outcome == DELIVERED] == sorted(
+    assert [n for n, outcome in enumerate(outcomes) if outcome == STORED] == sorted(
         set(range(8)) - culprits
     )
     assert set(fake.values()) == {one.payload for one in EIGHT} - bad
@@ -240,7 +241,7 @@ async def test_a_setting_that_refuses_everything_ends_the_search(
     fake.refuses = lambda _: True
     outcomes = await put(opened(), 500)
     assert set(kinds(outcomes)) == {Kind.REFUSED, Kind.CONFIGURATION}
-    assert len(fake.calls) == 1 + kinesis.BISECT_REQUESTS
+    assert len(fake.calls) == 1 + together.BISECT_REQUESTS
 
 
 async def test_too_many_culprits_for_one_put_leave_the_rest_for_the_next(
@@ -249,7 +250,7 @@ async def test_too_many_culprits_for_one_put_leave_the_rest_for_the_next(
     fake.refuses = lambda record: int(record.data[10:-1]) % 3 == 1
     outcomes = await put(opened(), 500)
     assert {Kind.DELIVERED, Kind.REFUSED, Kind.TRANSIENT} == set(kinds(outcomes))
-    assert len(fake.calls) == 1 + kinesis.BISECT_REQUESTS
+    assert len(fake.calls) == 1 + together.BISECT_REQUESTS
 
 
 async def test_trouble_during_a_search_is_told_of_its_part_alone(
@@ -277,7 +278,7 @@ async def test_denied_put_records_become_put_record_at_once(
 ) -> None:
     fake.denied.add("PutRecords")
     sink = opened(PutMode.AUTO)
-    assert await put(sink) == [DELIVERED] * 8
+    assert await put(sink) == [STORED] * 8
     assert fake.actions() == ["PutRecords"] + ["PutRecord"] * 8
     assert sorted(fake.values()) == [one.payload for one in EIGHT]
     assert sink.max_batches == kinesis.RECORD_BATCHES
@@ -314,7 +315,7 @@ async def test_auto_puts_few_batches_until_it_knows_that_put_records_is_allowed(
 
 async def test_put_records_alone_is_enough_for_auto(opened: Open, fake: FakeKinesis) -> None:
     fake.denied.add("PutRecord")
-    assert await put(opened(PutMode.AUTO)) == [DELIVERED] * 8
+    assert await put(opened(PutMode.AUTO)) == [STORED] * 8
     assert fake.actions() == ["PutRecords"]
 
 
@@ -329,7 +330,7 @@ async def test_with_both_denied_a_person_is_told_and_either_may_come(
     # One call at a time may be under way in each slot when the first denial arrives.
     assert len(fake.calls) <= 1 + kinesis.IN_FLIGHT
     fake.denied.remove("PutRecords")
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
 
 
 @pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
@@ -361,9 +362,9 @@ async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKine
     fake.answers("PutRecord", *[Silent(heard)] * 32)
     slept = asyncio.create_task(put(opened(PutMode.RECORD), 32))
     await arrival(fake, kinesis.IN_FLIGHT)
-    fake.clock.now += kinesis.FRESH_SECONDS + 1
+    fake.clock.now += caller.FRESH_SECONDS + 1
     heard.set()
-    assert [DELIVERED] * 16 + [kinesis.UNSENT] * 16 == await slept
+    assert [STORED] * 16 + [caller.UNSENT] * 16 == await slept
 
 
 async def test_put_record_passes_the_last_number_of_the_device(
@@ -379,7 +380,7 @@ async def test_a_number_that_the_stream_refuses_is_dropped(opened: Open, fake: F
     sink = opened(PutMode.RECORD)
     await put(sink, 1)
     fake.refuses_after.add(f"{1:021d}")
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
     assert [call.after for call in fake.calls] == [None, f"{1:021d}", None]
 
 
@@ -396,7 +397,7 @@ async def test_records_carry_the_configured_key(
     opened: Open, fake: FakeKinesis, expected: str, rule: PartitionKey, mode: PutMode
 ) -> None:
     one = batch(1, mpid="42")
-    assert await opened(mode, partition_key=rule).put([one]) == [DELIVERED]
+    assert await opened(mode, partition_key=rule).put([one]) == [STORED]
     assert fake.stored == [Record(expected, one.payload)]
 
 
@@ -407,7 +408,7 @@ async def test_the_endpoint_of_the_connection_wins_for_kinesis_alone(
     aws = Aws(fake.clock, LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=fake.url)
     sink = KinesisSink(Connection(name="acme", sink=target, credentials=ROLE), target, aws)
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
     await sink.close()
     await aws.close()
     assert fake.actions() == ["AssumeRole", "PutRecords"]
@@ -417,7 +418,7 @@ async def test_an_expired_token_is_renewed_within_the_put(opened: Open, fake: Fa
     sink = opened(credentials=ROLE)
     await put(sink, 1)
     fake.expired.add("ASIA1")
-    assert await put(sink, 2) == [DELIVERED] * 2
+    assert await put(sink, 2) == [STORED] * 2
     assert fake.actions() == [
         *("AssumeRole", "PutRecords"),
         *("PutRecords", "AssumeRole", "PutRecords"),
@@ -430,7 +431,7 @@ async def test_concurrent_puts_renew_an_expired_token_once(opened: Open, fake: F
     sink = opened(credentials=ROLE)
     await put(sink, 1)
     fake.expired.add("ASIA1")
-    assert await asyncio.gather(*(put(sink, 1) for _ in range(10))) == [[DELIVERED]] * 10
+    assert await asyncio.gather(*(put(sink, 1) for _ in range(10))) == [[STORED]] * 10
     assert fake.actions().count("AssumeRole") == 2
 
 
@@ -457,7 +458,7 @@ async def test_a_refused_role_answers_from_memory(opened: Open, fake: FakeKinesi
     assert fake.actions() == ["AssumeRole"]
     fake.denied.clear()
     fake.clock.now += 30
-    assert await put(sink, 2) == [DELIVERED] * 2
+    assert await put(sink, 2) == [STORED] * 2
 
 
 async def test_a_put_that_is_cancelled_leaves_nothing_running(
@@ -472,7 +473,7 @@ async def test_a_put_that_is_cancelled_leaves_nothing_running(
     with pytest.raises(asyncio.CancelledError):
         await call
     heard.set()
-    assert await put(sink, 1) == [DELIVERED]
+    assert await put(sink, 1) == [STORED]
 
 
 def test_sequences_forget_the_key_put_longest_ago() -> None:
@@ -487,11 +488,11 @@ def test_sequences_forget_the_key_put_longest_ago() -> None:
 
 def test_a_choice_is_made_by_setting_and_experience() -> None:
     clock = FakeClock()
-    for mode, together in ((PutMode.RECORD, False), (PutMode.RECORDS, True)):
+    for mode, many in ((PutMode.RECORD, False), (PutMode.RECORDS, True)):
         choice = Choice(mode)
-        assert choice.together(clock.now) is together
+        assert choice.together(clock.now) is many
         assert choice.together_denied(clock.now) is False
-        assert choice.together(clock.now) is together
+        assert choice.together(clock.now) is many
     auto = Choice(PutMode.AUTO)
     assert auto.together(0.0)
     assert auto.together_denied(0.0)

@@ -1,0 +1,57 @@
+"""Put batches into a Firehose delivery stream, one line each, by PutRecordBatch."""
+
+from collections.abc import Sequence
+
+from forwarder.connection import Connection, FirehoseTarget
+from forwarder.model import Batch
+from forwarder.sinks import together, wire
+from forwarder.sinks.aws import Aws
+from forwarder.sinks.base import Outcome
+from forwarder.sinks.caller import UNSENT, Caller, Goal, Refusal
+from forwarder.sinks.wire import Entry
+
+PUT_RECORD_BATCH = "PutRecordBatch"
+LIMITS = wire.DELIVERY_STREAM
+
+
+class FirehoseSink:
+    """One connection's delivery stream; see ``sinks.base.Sink`` for the contract.
+
+    Firehose promises no order; the caller's one batch in flight per key is all there is.
+    """
+
+    in_order = False
+    max_batches = LIMITS.records
+    max_bytes = LIMITS.size - LIMITS.records
+    """Leaves room for the ends of the lines, so that a put is one request."""
+
+    def __init__(self, connection: Connection, target: FirehoseTarget, aws: Aws) -> None:
+        """Prepare; the first put connects, so that this cannot fail."""
+        self._stream = target.delivery_stream_name
+        where = f"delivery stream {target.delivery_stream_name} in {target.region}"
+        keys = aws.keyring(connection.credentials, target.region, connection.name)
+        goal = Goal("firehose", "Firehose_20150804", target.region, target.endpoint_url, where)
+        self._caller = Caller(aws, keys, goal)
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        """Send batches, as few requests as hold them."""
+        late = self._caller.late()
+        found: list[Outcome] = []
+        for request in wire.requests([wire.line(batch) for batch in batches], LIMITS):
+            if late():
+                found += [UNSENT] * len(request)
+            else:
+                found += await together.settled(request, await self._ask(request), self._ask, late)
+        return found
+
+    async def close(self) -> None:
+        """Close connections and credentials."""
+        await self._caller.close()
+
+    async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+        body = wire.put_record_batch(self._stream, entries)
+        reply = await self._caller.call(PUT_RECORD_BATCH, body, wire.RESPONSES)
+        if isinstance(reply, Refusal):
+            return reply
+        told = reply.request_responses
+        return together.answers(self._caller, PUT_RECORD_BATCH, told, len(entries))

@@ -1,0 +1,100 @@
+"""Where an AWS service is, found by the library's rules once for any number of connections.
+
+Regions, VPC and FIPS endpoints, AWS_ENDPOINT_URL, proxies and certificate authorities follow from
+environment, configuration files and the library's rule sets. So the library makes one request,
+which is caught when it is about to be sent, and tells by it all that requests by hand need.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.credentials import ReadOnlyCredentials
+
+from forwarder.sinks.sigv4 import Signer
+
+_SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
+_ASKED: Mapping[str, Callable[[Any], Awaitable[object]]] = {
+    "kinesis": lambda client: client.put_records(StreamName="any", Records=[]),
+    "firehose": lambda client: client.put_record_batch(DeliveryStreamName="any", Records=[]),
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An endpoint: its URL, the names that signatures have there, how to connect to it."""
+
+    url: str
+    region: str
+    service: str
+    connecting: Mapping[str, Any]
+
+    def signer(self) -> Signer:
+        """Return what signs requests to it."""
+        return Signer(self.url, self.region, self.service)
+
+    def session(self) -> Any:  # noqa: ANN401  # the library is not typed
+        """Return an HTTP session with connections of its own; the caller enters and closes it."""
+        return AIOHTTPSession(**self.connecting)
+
+
+class Places:
+    """The endpoints that were found so far."""
+
+    def __init__(self, client: Callable[..., Awaitable[Any]]) -> None:
+        """Take ``client``, which makes a client of the library."""
+        self._client = client
+        self._known: dict[tuple[str, str, str | None], Place] = {}
+        self._asking = asyncio.Lock()
+
+    async def find(self, service: str, region: str, endpoint_url: str | None) -> Place:
+        """Return an endpoint; raises the library's errors for one that cannot be."""
+        asked = (service, region, endpoint_url)
+        async with self._asking:
+            if asked not in self._known:
+                self._known[asked] = await self._ask(*asked)
+        return self._known[asked]
+
+    async def _ask(self, service: str, region: str, endpoint_url: str | None) -> Place:
+        connecting: dict[str, Any] = {}
+
+        def remembered(**arguments: object) -> Any:  # noqa: ANN401  # the library is not typed
+            connecting.update(arguments)
+            return AIOHTTPSession(**arguments)
+
+        client = await self._client(service, region, _Nobody(), endpoint_url, session=remembered)
+        client.meta.events.register(f"before-send.{service}", _catch)
+        try:
+            await _ASKED[service](client)
+        except _CaughtError as caught:
+            request = caught.request
+        finally:
+            await client.close()
+        found = _SCOPE.search(_text(request.headers["Authorization"]))
+        if found is None:
+            message = f"{service} is not called with signature version 4"
+            raise RuntimeError(message)
+        return Place(request.url, found[1], found[2], connecting)
+
+
+class _Nobody:
+    """Signs the request that is never sent."""
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return ReadOnlyCredentials("nobody", "nothing", None)
+
+
+class _CaughtError(Exception):
+    def __init__(self, request: Any) -> None:  # noqa: ANN401  # the library is not typed
+        super().__init__("not to be sent")
+        self.request = request
+
+
+def _catch(request: Any, **_: object) -> None:  # noqa: ANN401  # the library is not typed
+    raise _CaughtError(request)
+
+
+def _text(header: str | bytes) -> str:
+    return header.decode() if isinstance(header, bytes) else header
