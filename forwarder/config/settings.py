@@ -28,11 +28,15 @@ class Mechanism(StrEnum):
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
     SCRAM_SHA_512 = "SCRAM-SHA-512"
+    AWS_MSK_IAM = "AWS_MSK_IAM"
 
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Transport and authentication towards Kafka; files are absolute paths."""
+    """Transport and authentication towards Kafka; files are absolute paths.
+
+    ``region`` and ``role_arn`` are those of AWS_MSK_IAM.
+    """
 
     protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     mechanism: Mechanism | None = None
@@ -41,6 +45,8 @@ class Security:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    region: str | None = None
+    role_arn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

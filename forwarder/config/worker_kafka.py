@@ -18,6 +18,7 @@ from forwarder.config.shapes import Field, ListOf, Named, Section, Sheet
 _SECOND, _MINUTE = 1_000, 60_000
 
 _SASL = ("mechanism", "username", "password")
+_IAM = ("region", "role_arn")
 _FILES = ("ca_file", "cert_file", "key_file")
 
 
@@ -25,25 +26,47 @@ def _security(sheet: Sheet) -> None:
     protocol = sheet.get("protocol")
     if protocol is None:
         return
-    if protocol.startswith("SASL"):
-        for name in _SASL:
-            if not sheet.has(name):
-                sheet.fault(name, f"is missing; protocol {protocol} needs {', '.join(_SASL)}")
+    if not protocol.startswith("SASL"):
+        why = f"protocol {protocol} does not log in; set protocol SASL_SSL, or delete it"
+        _not_used(sheet, (*_SASL, *_IAM), why)
+    elif sheet.get("mechanism") is Mechanism.AWS_MSK_IAM:
+        _iam(sheet)
     else:
-        _not_used(sheet, _SASL, f"{protocol} does not log in; set protocol SASL_SSL, or delete it")
+        _password(sheet)
     if not protocol.endswith("SSL"):
-        _not_used(sheet, _FILES, f"{protocol} is not encrypted; set an SSL protocol, or delete it")
+        why = f"protocol {protocol} is not encrypted; set an SSL protocol, or delete it"
+        _not_used(sheet, _FILES, why)
     elif sheet.has("cert_file") != sheet.has("key_file"):
         name, other = _FILES[1:] if sheet.has("key_file") else reversed(_FILES[1:])
         sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
+
+
+def _password(sheet: Sheet) -> None:
+    protocol = sheet.get("protocol")
+    for name in _SASL:
+        if not sheet.has(name):
+            sheet.fault(name, f"is missing; protocol {protocol} needs {', '.join(_SASL)}")
+    _not_used(sheet, _IAM, "it belongs to mechanism AWS_MSK_IAM; set that, or delete it")
     if protocol is SecurityProtocol.SASL_PLAINTEXT:
         sheet.note("protocol", "sends the password in clear with PLAIN; SASL_SSL does not")
+
+
+def _iam(sheet: Sheet) -> None:
+    if not sheet.has("region"):
+        sheet.fault("region", "is missing; AWS_MSK_IAM needs the AWS region of the cluster")
+    if sheet.get("protocol") is not SecurityProtocol.SASL_SSL:
+        sheet.fault("protocol", "would send tokens in clear; AWS_MSK_IAM needs SASL_SSL")
+    _not_used(sheet, _SASL[1:], "AWS_MSK_IAM signs with AWS credentials; delete it")
+    arn, region = sheet.get("role_arn"), sheet.get("region")
+    if arn and region and arn.split(":")[1] != checks.partition_of(region):
+        own = checks.partition_of(region)
+        sheet.fault("role_arn", f"is of another partition than {region}; give one of arn:{own}:…")
 
 
 def _not_used(sheet: Sheet, names: tuple[str, ...], why: str) -> None:
     for name in names:
         if sheet.has(name):
-            sheet.fault(name, f"is not used: protocol {why}")
+            sheet.fault(name, f"is not used: {why}")
 
 
 SECURITY = Section(
@@ -68,6 +91,18 @@ SECURITY = Section(
             "The worker's certificate; only with SSL.",
         ),
         Field("key_file", Nullable(Location("a PEM file", file=True)), "Its private key."),
+        Field(
+            "region",
+            Nullable(Text("an AWS region", check=checks.region)),
+            "The AWS region of the MSK cluster; only with AWS_MSK_IAM.",
+        ),
+        Field(
+            "role_arn",
+            Nullable(
+                Text("a role's ARN such as arn:aws:iam::111122223333:role/NAME", checks.ROLE_ARN)
+            ),
+            "A role to assume for Kafka; null: the default AWS chain. Only with AWS_MSK_IAM.",
+        ),
     ),
     checks=(_security,),
 )

@@ -17,8 +17,9 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
-from forwarder.config.settings import Kafka, Security, SecurityProtocol
+from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import StartupError
+from forwarder.journal import kafka_msk
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -69,7 +70,10 @@ def security_arguments(security: Security) -> dict[str, Any]:
     found: dict[str, Any] = {"security_protocol": security.protocol.value}
     if security.protocol in _ENCRYPTED:
         found["ssl_context"] = _ssl_context(security)
-    if security.mechanism is not None:
+    if security.mechanism is Mechanism.AWS_MSK_IAM:
+        found["sasl_mechanism"] = "OAUTHBEARER"
+        found["sasl_oauth_token_provider"] = kafka_msk.provider(security)
+    elif security.mechanism is not None:
         found["sasl_mechanism"] = security.mechanism.value
         found["sasl_plain_username"] = security.username
         found["sasl_plain_password"] = security.password

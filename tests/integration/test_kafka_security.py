@@ -1,6 +1,9 @@
 """A worker with a password and no more rights than the list it prints."""
 
 import asyncio
+import base64
+import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +15,10 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
-from forwarder.journal import kafka_topics
+from forwarder.journal import kafka_msk, kafka_topics
 from forwarder.journal.base import Entry, Tick
 from forwarder.journal.kafka import KafkaJournals
+from forwarder.journal.kafka_msk import Made
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.sources.kafka import KafkaSource
 from tests.integration.test_kafka_source import Member, until
@@ -24,10 +28,17 @@ from tests.services.kafka_world import World
 pytestmark = pytest.mark.service
 
 SECURED = """\
-listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}},SASL://127.0.0.1:{sasl}
-advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL://127.0.0.1:{sasl}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
+listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}},\
+SASL://127.0.0.1:{sasl},OAUTH://127.0.0.1:{oauth}
+advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL://127.0.0.1:{sasl},OAUTH://127.0.0.1:{oauth}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
+SASL:SASL_PLAINTEXT,OAUTH:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,OAUTHBEARER
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+unsecuredLoginStringClaim_sub="worker";
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN
 listener.name.sasl.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="right";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
@@ -50,13 +61,22 @@ LITERAL, PREFIXED, ALLOW = 3, 4, 3
 class Secured:
     """One broker with a door for its owner and one for the worker."""
 
-    def __init__(self, bootstrap: str, sasl: int) -> None:
+    def __init__(self, bootstrap: str, sasl: int, oauth: int) -> None:
         self.bootstrap = bootstrap
         self.sasl = f"127.0.0.1:{sasl}"
+        self.oauth = f"127.0.0.1:{oauth}"
 
     def for_worker(self, settings: Configuration, password: str) -> Configuration:
         security = Security(SecurityProtocol.SASL_PLAINTEXT, Mechanism.PLAIN, "worker", password)
         kafka = replace(settings.kafka, bootstrap_servers=(self.sasl,), security=security)
+        return replace(settings, kafka=kafka)
+
+    def with_token(self, settings: Configuration) -> Configuration:
+        """Return settings of AWS_MSK_IAM for this broker: unencrypted, as no file may."""
+        security = Security(
+            SecurityProtocol.SASL_PLAINTEXT, Mechanism.AWS_MSK_IAM, region="us-east-1"
+        )
+        kafka = replace(settings.kafka, bootstrap_servers=(self.oauth,), security=security)
         return replace(settings, kafka=kafka)
 
     async def grant(self, rows: Sequence[kafka_topics.Row]) -> None:
@@ -79,9 +99,10 @@ class Secured:
 
 @pytest.fixture
 async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
-    sasl = free_port()
-    broker = await asyncio.to_thread(own_broker, tmp_path, SECURED.format(sasl=sasl))
-    yield Secured(broker.bootstrap, sasl)
+    sasl, oauth = free_port(), free_port()
+    extra = SECURED.format(sasl=sasl, oauth=oauth)
+    broker = await asyncio.to_thread(own_broker, tmp_path, extra)
+    yield Secured(broker.bootstrap, sasl, oauth)
     await asyncio.to_thread(broker.kill)
 
 
@@ -115,6 +136,38 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         assert "DENIED" not in await journals.describe()
         await a_day_of_work(journals, settings, world)
         await journals.close()
+    await a_token_opens_the_door_too(secured, world, monkeypatch)
+
+
+async def a_token_opens_the_door_too(
+    secured: Secured, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log in by OAUTHBEARER: the broker checks a token's form, subject and times."""
+    settings = secured.with_token(world.settings())
+    made: list[Made] = []
+
+    def sign(_: Security) -> Made:
+        made.append(token(900 if made else -60))
+        return made[-1]
+
+    monkeypatch.setattr(kafka_msk, "sign", sign)
+    journals = KafkaJournals(settings, "worker")
+    await journals.prepare(frozenset())
+    journal = journals.journal(Partition(world.topic, 0))
+    await journal.open()
+    await journal.prove()
+    await journal.close()
+    await journals.close()
+    assert len(made) == 2, "the first was refused; all clients share the second"
+
+
+def token(seconds: float) -> Made:
+    """Return an unsecured JSON Web Token (RFC 7515, appendix A.5) that lives so long."""
+    now = time.time()
+    claims = {"sub": "worker", "iat": now - 120, "exp": now + seconds}
+    parts = [json.dumps(part).encode() for part in ({"alg": "none"}, claims)]
+    text = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+    return Made(text + ".", round((now + 900) * 1000))
 
 
 async def a_wrong_password_gets_nowhere(secured: Secured) -> None:
@@ -150,7 +203,7 @@ async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world:
     tick = Tick([Entry("acme", b"batches")], [letter], [b"base"], 1, '{"v":1,"n":1,"ptr":0}')
     committed = await journal.commit(tick)
     end = committed.outbox[0] + 1
-    assert await journal.read("acme", (0, 0), end, 100) == ([(0, b"batches")], (end, 0))
+    assert await journal.read(["acme"], 0, end, 100) == ([(0, "acme", b"batches")], end, 7)
     await journal.prove()
     with structlog.testing.capture_logs() as logged:
         await journal.cut(committed.state[0])

@@ -6,6 +6,7 @@ from tests.configurations import SMALL, SMALL_WORKER, WORKER, Folder, replaced
 
 LONG = "a" * 240
 
+ROLE = "role_arn: 'arn:aws:iam::111122223333:role/r'"
 VALUES = [
     ("bootstrap_servers:", "bootstrap_servers: []", "kafka.bootstrap_servers", "an empty list"),
     ("bootstrap_servers:", "bootstrap_servers: a:1", "kafka.bootstrap_servers", "write [a:1]"),
@@ -51,6 +52,37 @@ VALUES = [
         "mean PLAIN?",
     ),
     ("security:", "security: {password: x}", "kafka.security.password", "is not used"),
+    ("security:", "security: {region: us-east-1}", "kafka.security.region", "is not used"),
+    (
+        "security:",
+        "security: {protocol: SASL_SSL, mechanism: AWS_MSK_IAM}",
+        "kafka.security.region",
+        "is missing; AWS_MSK_IAM needs",
+    ),
+    (
+        "security:",
+        "security: {protocol: SASL_PLAINTEXT, mechanism: AWS_MSK_IAM, region: us-east-1}",
+        "kafka.security.protocol",
+        "would send tokens in clear",
+    ),
+    (
+        "security:",
+        "security: {protocol: SASL_SSL, mechanism: AWS_MSK_IAM, region: us-east-1, username: x}",
+        "kafka.security.username",
+        "AWS_MSK_IAM signs with AWS credentials",
+    ),
+    (
+        "security:",
+        f"security: {{protocol: SASL_SSL, mechanism: PLAIN, username: x, password: y, {ROLE}}}",
+        "kafka.security.role_arn",
+        "belongs to mechanism AWS_MSK_IAM",
+    ),
+    (
+        "security:",
+        f"security: {{protocol: SASL_SSL, mechanism: AWS_MSK_IAM, region: cn-north-1, {ROLE}}}",
+        "kafka.security.role_arn",
+        "is of another partition than cn-north-1",
+    ),
     (
         "security:",
         "security: {protocol: SSL, ca_file: a.pem}",
