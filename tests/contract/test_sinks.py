@@ -9,11 +9,19 @@ from uuid import uuid4
 
 import pytest
 
-from forwarder.connection import AccessKeys, AssumedRole, Connection, KinesisTarget, PutMode
+from forwarder.connection import (
+    AccessKeys,
+    AssumedRole,
+    Connection,
+    FirehoseTarget,
+    KinesisTarget,
+    PutMode,
+)
 from forwarder.connection import Credentials as ConnectionCredentials
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind, Outcome, Sink
 from forwarder.sinks.file import FileSink
+from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import REGION, MiniStack
@@ -25,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:Re
 MIB = 1024 * 1024
 PUT_RECORD = ("kinesis:PutRecord",)
 PUT_RECORDS = ("kinesis:PutRecords",)
+PUT_RECORD_BATCH = ("firehose:PutRecordBatch",)
 NOTHING = ("kinesis:ListStreams",)
 
 
@@ -33,7 +42,9 @@ def kinds(outcomes: Sequence[Outcome]) -> list[Kind]:
 
 
 class Destination(Protocol):
-    """Somewhere to deliver to, seen from both ends."""
+    """Somewhere to deliver to, seen from both ends; ``largest``: bytes of a document it takes."""
+
+    largest: int
 
     def sink(self) -> Sink:
         """Return a sink that may write there."""
@@ -45,10 +56,12 @@ class Destination(Protocol):
         """Let the barred sink write."""
 
     def stored(self) -> list[bytes]:
-        """Return what has arrived, in order for any one device."""
+        """Return what has arrived, in order for any one device where the sink keeps it."""
 
 
 class Folder:
+    largest = MIB - 32
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._barrier = folder / "acme.ndjson"
@@ -69,6 +82,8 @@ class Folder:
 
 class Stream:
     """A stream in the emulator, and one way of being allowed to write into it."""
+
+    largest = MIB - 32  # the partition key counts too
 
     def __init__(self, emulator: MiniStack, aws: Aws, put: PutMode, grant: tuple[str, ...]) -> None:
         self._emulator = emulator
@@ -97,6 +112,39 @@ class Stream:
         target = KinesisTarget(self._name, REGION, put=self._put)
         connection = Connection(name="acme", sink=target, credentials=credentials)
         return KinesisSink(connection, target, self._aws)
+
+
+class DeliveryStream:
+    """A delivery stream in the emulator, and the bucket behind it."""
+
+    largest = 1000 * 1024 - 1  # the end of the line counts too
+
+    def __init__(self, emulator: MiniStack, aws: Aws) -> None:
+        self._emulator = emulator
+        self._aws = aws
+        self._name = f"archive-{uuid4()}"
+        self._role = f"role-{uuid4()}"
+        emulator.make_delivery_stream(self._name)
+
+    def sink(self) -> Sink:
+        return self._sink(PUT_RECORD_BATCH)
+
+    def barred(self) -> Sink:
+        return self._sink(NOTHING)
+
+    def admit(self) -> None:
+        self._emulator.set_role_policy(self._role, PUT_RECORD_BATCH)
+
+    def stored(self) -> list[bytes]:
+        found = b"".join(self._emulator.objects(self._name))
+        assert found.endswith(b"\n")
+        return found.splitlines()
+
+    def _sink(self, grant: tuple[str, ...]) -> FirehoseSink:
+        arn = self._emulator.make_role(self._role, grant, "orgid:1111")
+        target = FirehoseTarget(self._name, REGION)
+        connection = Connection("acme", target, credentials=AssumedRole(arn, "orgid:1111"))
+        return FirehoseSink(connection, target, self._aws)
 
 
 @pytest.fixture
@@ -152,7 +200,12 @@ def stream_auto_records_only(ministack: MiniStack, aws: Aws) -> Stream:
     return Stream(ministack, aws, PutMode.AUTO, PUT_RECORDS)
 
 
-EVERY = [
+@pytest.fixture
+def delivery_stream(ministack: MiniStack, aws: Aws) -> DeliveryStream:
+    return DeliveryStream(ministack, aws)
+
+
+IN_ORDER = [
     "folder",
     "stream_by_records",
     "stream_by_record",
@@ -161,7 +214,7 @@ EVERY = [
 ]
 
 
-@pytest.fixture(params=EVERY)
+@pytest.fixture(params=[*IN_ORDER, "delivery_stream"])
 def destination(request: pytest.FixtureRequest) -> Destination:
     found: Destination = request.getfixturevalue(request.param)
     return found
@@ -199,6 +252,7 @@ async def test_puts_may_overlap(destination: Destination) -> None:
     assert sorted(destination.stored()) == sorted(one.payload for one in batches)
 
 
+@pytest.mark.parametrize("destination", IN_ORDER, indirect=True)
 async def test_batches_of_one_device_stay_in_the_order_put(destination: Destination) -> None:
     payloads = [b'{"turn":%d}' % turn for turn in range(12)]
     sink = destination.sink()
@@ -209,8 +263,8 @@ async def test_batches_of_one_device_stay_in_the_order_put(destination: Destinat
 
 
 async def test_the_largest_record_goes_through(destination: Destination) -> None:
-    payload = b'{"pad":"%b"}' % (b"x" * (MIB - 32 - 10))
-    assert len(payload) == MIB - 32
+    payload = b'{"pad":"%b"}' % (b"x" * (destination.largest - 10))
+    assert len(payload) == destination.largest
     sink = destination.sink()
     assert kinds(await sink.put([batch(1, payload)])) == [Kind.DELIVERED]
     await sink.close()

@@ -199,6 +199,28 @@ class MiniStack:
             StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 20}
         )
 
+    def make_delivery_stream(self, name: str, account: str = CUSTOMER_ACCOUNT) -> None:
+        """Create a delivery stream in an account, into a bucket of the same name."""
+        self.client("s3", root_of(account)).create_bucket(Bucket=name)
+        role = f"arn:aws:iam::{account}:role/archive"
+        self.client("firehose", root_of(account)).create_delivery_stream(
+            DeliveryStreamName=name,
+            ExtendedS3DestinationConfiguration={
+                "RoleARN": role,
+                "BucketARN": f"arn:aws:s3:::{name}",
+            },
+        )
+
+    def objects(self, bucket: str, account: str = CUSTOMER_ACCOUNT) -> list[bytes]:
+        """Read every object of a bucket, in no order; a delivery stream makes one a record."""
+        s3 = self.client("s3", root_of(account))
+        found = [
+            one
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            for one in page.get("Contents", ())
+        ]
+        return [s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in found]
+
     def make_role(
         self,
         name: str,
