@@ -25,6 +25,7 @@ from forwarder.journal import kafka_client
 from forwarder.journal.base import Journals
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
+from forwarder.ledger.budget import Budget
 from forwarder.ledger.lanes import Rules
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
@@ -32,6 +33,7 @@ from forwarder.ops.report import Report
 from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
 from forwarder.pipeline import compile_lane
+from forwarder.readback import Turns
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Sink
 from forwarder.sinks.file import FileDeadLetters, FileSink
@@ -43,9 +45,6 @@ from forwarder.surroundings import Pacing, Reporter, Surroundings
 from forwarder.worker import Life, Worker, leave_at_once
 
 log = structlog.get_logger()
-
-QUEUE_FLOOR = 256 * 1024
-"""Payload bytes one lane of one partition may keep in memory, however many there are."""
 
 CLOSED_FLOOR = 1024 * 1024
 """Bytes one partition may have closed and not yet committed, however many there are."""
@@ -162,7 +161,8 @@ def surroundings(
             base_interval=plan.journal.base_interval_ms / 1000,
             session_timeout=plan.session_timeout,
         ),
-        queue_bytes=lambda: max(QUEUE_FLOOR, share() // max(1, len(lanes))),
+        queue_bytes=lambda: plan.limits.in_flight,
+        turns=Turns(Budget(plan.limits.in_flight)),
         closed_bytes=lambda: max(CLOSED_FLOOR, share()),
         owned=lambda: sum(len(worker.partitions) for worker in workers),
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),

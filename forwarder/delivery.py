@@ -14,7 +14,9 @@ import structlog
 
 from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.journal.base import Stored
 from forwarder.ledger import outbox
+from forwarder.ledger.budget import Lag
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
 from forwarder.sinks.base import Kind, Outcome, Sink
@@ -27,8 +29,8 @@ REQUESTS = 4
 BEHIND = 0.01
 """Seconds by which a batch that failed for a lasting reason lets others go first."""
 
-READ_BACK_BYTES = 4 * 1024 * 1024
-"""Stored bytes fetched from the outbox at once."""
+PATIENCE = 1.0
+"""Seconds of waiting for which a lane keeps its batches in memory; beyond, its next probe alone."""
 
 
 class LaneStatus(StrEnum):
@@ -50,10 +52,8 @@ class Owner(Protocol):
     def committed_end(self) -> Address:
         """Return the end of what this owner knows to be committed in the outbox (D2)."""
 
-    async def read_outbox(
-        self, lane: str, start: Address, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read stored records of a lane from ``start`` up to the committed end."""
+    def read_back(self, lane: str) -> None:
+        """Read stored batches of a lane that has room for them, when its turn comes."""
 
     def acknowledged(self) -> None:
         """Note that a cursor moved, to be committed with the next tick."""
@@ -115,7 +115,6 @@ class Delivery:
         self._attempts: dict[Address, int] = {}
         self._refusals: dict[Address, int] = {}
         self._puts: set[asyncio.Task[None]] = set()
-        self._reading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self, batches: Sequence[tuple[Address, Batch]]) -> None:
@@ -160,10 +159,10 @@ class Delivery:
     async def stop(self) -> None:
         """Cancel what is in flight and end; what was not acknowledged is sent again later."""
         self.hold()
-        tasks = [*self._puts, *([self._reading] if self._reading else [])]
-        for task in tasks:
+        for task in self._puts:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._puts, return_exceptions=True)
+        self.queue.release()
 
     def idle(self) -> bool:
         """Tell whether nothing waits that could still be delivered."""
@@ -171,10 +170,9 @@ class Delivery:
             return True
         return not len(self.queue) and self.queue.rb is None
 
-    def lag(self) -> tuple[int, int | None]:
-        """Return how many batches are known to wait, and when the oldest in memory was closed."""
-        head = self.queue.head()
-        return len(self.queue) + self.queue.unread, head.closed_at if head else None
+    def lag(self) -> Lag:
+        """Return how much waits, in memory and in the outbox; see :meth:`Queue.lag`."""
+        return self.queue.lag()
 
     # ------------------------------------------------------------------ putting
 
@@ -323,40 +321,52 @@ class Delivery:
             log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
             self._owner.acknowledged()
 
-    def _read_back(self) -> None:
-        if self._reading or not self.policy.active or not self.queue.wants_read_back():
-            return
-        self._reading = asyncio.get_running_loop().create_task(self._fetch())
-        self._reading.add_done_callback(self._fetched)
+    def wanted(self) -> Address | None:
+        """Return from where on batches are to be read back now; None: none."""
+        return self.queue.gap() if self._may_read() else None
 
-    async def _fetch(self) -> None:
-        start = self.queue.rb
-        if start is None:
-            return
-        records, upto = await self._owner.read_outbox(self.policy.lane, start, READ_BACK_BYTES)
-        if self.queue.rb != start:
-            return  # the queue was cut meanwhile: what was read does not follow on it
-        for offset, value in records:
-            self.queue.read_back(outbox.decode(offset, value), (offset + 1, 0))
-            if not self.queue.has_seen((offset + 1, 0)):
-                return  # memory is full
+    def take(self, record: Stored) -> int:
+        """Take what fits of a stored record; return the bytes of its payload."""
+        try:
+            batches = outbox.decode(record.offset, record.value)
+        except RefusedError as error:
+            self._stop_lane(error)
+            return 0
+        self.queue.read_back(batches, (record.offset + 1, 0))
+        return sum([len(batch.payload) for _, batch in batches])
+
+    def passed(self, upto: Address) -> None:
+        """Note that nothing else of this lane lies below ``upto``."""
         self.queue.read_back((), upto)
 
-    def _fetched(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
-        if task.cancelled():
+    def fed(self) -> None:
+        """Go on with what was read back."""
+        self.wake()
+
+    def _may_read(self) -> bool:
+        """Tell whether what is read back could be put at once."""
+        if self._held or not self.policy.active or self.status is LaneStatus.STOPPED:
+            return False
+        return asyncio.get_running_loop().time() >= self._hold_until
+
+    def _read_back(self) -> None:
+        """Keep in memory what can be sent soon; have the rest read when it can."""
+        pause = self._hold_until - asyncio.get_running_loop().time()
+        if not self._hold_until or self._refusals:
+            self.queue.widen()  # also to find a batch that is not refused
+        elif pause > PATIENCE:
+            self.queue.narrow()
+        self.queue.claim()
+        if not self.queue.wants_read_back():
             return
-        error = task.exception()
-        if isinstance(error, RefusedError):
-            self._stop_lane(error)
-        elif isinstance(error, JournalError):
-            self._owner.journal_failed(error)
-        elif error is not None:
-            log.error("outbox.unreadable", connection=self.policy.lane, exc_info=error)
-            self._owner.journal_failed(JournalError(str(error)))
-        else:
-            self.wake()
+        if self._may_read():
+            self._owner.read_back(self.policy.lane)
+        elif self.policy.active and not len(self.queue):
+            self._wake_at(self._hold_until)  # nothing else would: the probe is in the outbox
 
     def _stop_lane(self, error: ForwarderError) -> None:
         self._set_status(LaneStatus.STOPPED, str(error))
         self.hold()
+        self.queue.most = 0
+        self.queue.evict(0)
+        self.queue.claim()

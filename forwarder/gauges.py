@@ -44,9 +44,9 @@ def lanes(owned: Iterable[OwnedPartition], now_ms: int) -> dict[str, LaneGauges]
             total.window_bytes += partition.pipeline.waiting_bytes(lane)
             opened = partition.pipeline.oldest_opened(lane)
             total.oldest_window_seconds = max(total.oldest_window_seconds, _age(opened, now_ms))
-            batches, closed_at = delivery.lag()
-            total.lag_batches += batches
-            total.lag_seconds = max(total.lag_seconds, _age(closed_at, now_ms))
+            lag = delivery.lag()
+            total.lag_batches += lag.batches
+            total.lag_seconds = max(total.lag_seconds, _age(lag.closed_at, now_ms))
     return gauges
 
 

@@ -15,7 +15,7 @@ from forwarder import restoring
 from forwarder.bases import Bases
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import base as journal
-from forwarder.ledger import cursor, opening, outbox, trouble, watermark
+from forwarder.ledger import opening, outbox, trouble, watermark
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
 from forwarder.ledger.draft import Draft, Origin
@@ -32,6 +32,7 @@ from forwarder.model import (
     Record,
 )
 from forwarder.pipeline import Lane, Pipeline
+from forwarder.readback import Readback
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
 from forwarder.surroundings import Phase, Surroundings, roomy
@@ -66,6 +67,13 @@ class OwnedPartition:
         self._journal = around.journals.journal(partition)
         self._rhythm = Rhythm(around)
         self._bases = Bases(str(partition), around, self._rhythm.stir, self.journal_failed)
+        self._readback = Readback(
+            around.turns,
+            self.deliveries,
+            self._journal.read,
+            self.committed_end,
+            self.journal_failed,
+        )
         self._unknown = Unknown(str(partition), around)
         self._state = states.PartitionState()
         self._end = 0
@@ -128,7 +136,8 @@ class OwnedPartition:
         async with self._around.restoring:
             self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
         name = str(self.partition)
-        self.deliveries = restoring.deliveries(name, self._lanes, start, self, self._around)
+        lanes = restoring.deliveries(name, self._lanes, start, self, self._around)
+        self.deliveries.update(lanes)
         if self._held:
             self.hold()
         if self._unknown.forgotten(self._state.lanes):
@@ -306,7 +315,7 @@ class OwnedPartition:
         self._bases.committed(self._journal, drawn.base, drawn.ptr, size)
         if content.dead_letters:
             self._around.reporter.dead_letters(content.dead_letters)
-        fresh = cursor.by_lane(cursor.addresses(committed.outbox, records))
+        fresh = outbox.by_lane(outbox.addresses(committed.outbox, records))
         capacity = self._around.queue_bytes()  # less for each as more partitions are owned
         for lane, delivery in self.deliveries.items():
             delivery.resize(capacity)
@@ -380,7 +389,8 @@ class OwnedPartition:
         """Drop everything held in memory (R2); what was committed is all that counts."""
         self.phase = Phase.CLOSED
         self._rhythm.stir()
-        await asyncio.gather(self._bases.close(), *(d.stop() for d in self.deliveries.values()))
+        ends = [self._readback.close(), *(d.stop() for d in self.deliveries.values())]
+        await asyncio.gather(self._bases.close(), *ends)
         await self._journal.close()
 
     def watermark(self) -> int:
@@ -411,11 +421,9 @@ class OwnedPartition:
         """Return the end of what this owner knows to be committed (D2)."""
         return (self._end, 0)
 
-    async def read_outbox(
-        self, lane: str, start: Address, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read stored records of a lane back."""
-        return await self._journal.read(lane, start, self._end, max_bytes)
+    def read_back(self, lane: str) -> None:
+        """Read stored batches of a lane, and of those close to it, when its turn comes (D2)."""
+        self._readback.ask(lane)
 
     def acknowledged(self) -> None:
         """Have the cursor committed with the next tick."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from forwarder.connection import Status
+from forwarder.connection import PartitionKey, Status
 from forwarder.delivery import Delivery, Owner, Policy
 from forwarder.ledger import packing
 from forwarder.ledger import state as states
@@ -19,6 +19,7 @@ from forwarder.ledger.cursor import Queue
 from forwarder.ledger.opening import Opening
 from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Gate, Held
+from forwarder.pace import Pace
 from forwarder.pipeline import Lane, Pipeline
 from forwarder.surroundings import Phase, Reporter, Surroundings
 
@@ -92,12 +93,21 @@ def delivery(
 ) -> Delivery:
     """Return what delivers a lane's batches from its cursor on; nothing is put before it wakes."""
     active = is_active(lane)
-    capacity = around.queue_bytes() if active else 0
+    capacity, budget = around.queue_bytes(), around.turns.budget
     sink, end = around.sinks[lane.name], owner.committed_end()
-    queue = Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order)
+    queue = Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order, budget=budget)
+    if not active:
+        queue.most = 0
     since = lane.connection.deliver_from_ms
-    policy = Policy(lane.name, partition, active, since)
-    return Delivery(policy, queue, sink, owner, around.reporter, around.random)
+    policy = Policy(lane.name, partition, active, since, keyed=_is_keyed(lane))
+    pace = around.paces.setdefault(lane.name, Pace())
+    return Delivery(policy, queue, sink, owner, around.reporter, around.random, pace)
+
+
+def _is_keyed(lane: Lane) -> bool:
+    """Tell whether the shard of a device's last batch is that of its next."""
+    target = lane.connection.sink
+    return getattr(target, "partition_key", PartitionKey.DEVICE) is not PartitionKey.BATCH
 
 
 def is_active(lane: Lane) -> bool:

@@ -13,7 +13,9 @@ from forwarder.delivery import Observer
 from forwarder.journal.base import Journals
 from forwarder.ledger.lanes import Rules
 from forwarder.model import Collected, DeadLetter
+from forwarder.pace import Pace
 from forwarder.pipeline import Lane
+from forwarder.readback import Turns
 from forwarder.sinks.base import Sink
 
 ROOMY = 4
@@ -63,11 +65,12 @@ class Pacing(msgspec.Struct, frozen=True):
 class Surroundings(msgspec.Struct, frozen=True):
     """What every partition of a worker shares.
 
-    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory,
+    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory at most,
+    ``turns`` hold what all of them may keep and at what rate they read the outbox back,
     ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
     partitions this worker owns now. ``rules`` say when an unknown lane is dropped, ``drafting``
     whose turn it is to draft a base, ``restoring`` to put windows back; ``window_memory`` the bytes
-    that the windows of all may take.
+    that the windows of all may take, ``paces`` by connection how fast it may be put to.
     """
 
     group: str
@@ -83,7 +86,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     owned: Callable[[], int]
     rules: Rules = Rules()
     window_memory: int = 512 * 1024 * 1024
+    paces: dict[str, Pace] = msgspec.field(default_factory=dict)
     drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    turns: Turns = msgspec.field(default_factory=Turns)
     restoring: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
 

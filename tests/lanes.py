@@ -1,16 +1,18 @@
 """One lane over a destination and an owner made by hand, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from forwarder import testing
 from forwarder.delivery import Delivery, Policy
 from forwarder.errors import JournalError
+from forwarder.journal.base import Stored, Stretch
 from forwarder.ledger import outbox
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
+from forwarder.readback import Lagging, Readback, Turns
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from tests.batches import batch
 
@@ -56,7 +58,12 @@ class Owner:
         self.asked = 0
         self.end = 0
         self.stored: dict[int, bytes] = {}
-        self.reads: list[Address] = []
+        self.reads: list[int] = []
+        self.lanes: dict[str, Lagging] = {}
+        self.turns = Turns()
+        self.readback = Readback(
+            self.turns, self.lanes, self.read, self.committed_end, self.journal_failed
+        )
         self.moved = 0
         self.letters: list[str] = []
         self.failures: list[JournalError] = []
@@ -70,23 +77,25 @@ class Owner:
     def committed_end(self) -> Address:
         return (self.end, 0)
 
-    async def read_outbox(
-        self, lane: str, start: Address, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        assert lane == "acme"
+    def read_back(self, lane: str) -> None:
+        self.readback.ask(lane)
+
+    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+        assert ["acme"] == list(lanes)
         self.reads.append(start)
-        end = self.end
         await asyncio.sleep(0.01)
         self.before_answer()
         if self.breaks is not None:
             raise self.breaks
-        found: list[tuple[int, bytes]] = []
+        found: list[Stored] = []
+        seen = 0
         for offset, value in self.stored.items():
-            if start[0] <= offset < end:
-                if found and sum(len(v) for _, v in found) + len(value) > max_bytes:
-                    return found, (offset, 0)
-                found.append((offset, value))
-        return found, (end, 0)
+            if start <= offset < end:
+                found.append(Stored(offset, "acme", value))
+                seen += len(value)
+                if seen >= max_bytes:
+                    return Stretch(found, offset + 1, seen)
+        return Stretch(found, end, seen)
 
     def acknowledged(self) -> None:
         self.moved += 1
@@ -127,6 +136,7 @@ class Lane:
         policy = Policy("acme", "raw-events/0", active, deliver_from_ms)
         queue = Queue(cursor, (), (self.owner.end, 0), capacity)
         self.delivery = Delivery(policy, queue, self.sink, self.owner, self.notes, lambda: 0.5)
+        self.owner.lanes["acme"] = self.delivery
         self.delivery.wake()
 
     def commit(self, *batches: Batch) -> None:

@@ -110,11 +110,9 @@ class Replay:
         """Return an end that asks for no read-back: every batch is handed over."""
         return (0, 0)
 
-    async def read_outbox(
-        self, lane: str, start: Address, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
+    def read_back(self, lane: str) -> None:
         """Refuse: nothing is ever left to be read back."""
-        msg = f"a replay of {lane} was to read back {max_bytes} bytes from {start}"
+        msg = f"a replay of {lane} was to read back"
         raise RuntimeError(msg)
 
     def acknowledged(self) -> None:
@@ -140,7 +138,14 @@ class Replay:
         self._tally.sent += len(batches)
         self._tally.sent_bytes += sum(len(batch.payload) for batch in batches)
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:  # noqa: ARG002  # one lane
+    def lane_status(
+        self,
+        lane: str,  # noqa: ARG002  # one lane
+        partition: str,
+        status: str,
+        reason: str,
+        remedy: str = "",  # noqa: ARG002  # part of the reason
+    ) -> None:
         """Remember why a partition does not get on."""
         if reason:
             self._tally.trouble[partition] = f"{status}: {reason}"

@@ -3,15 +3,18 @@
 Numbers such as O1 or K4 are the steps of docs/protocol.md.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.model import Address, DeadLetter, Partition
 
-__all__ = ["Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Take", "Tick"]
+__all__ = [
+    "Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Stored", "Stretch", "Take",
+    "Tick",
+]  # fmt: skip
 
 Take = Callable[[int, bytes], None]
 """Gets one stored state record, its offset and its value; what it raises ends the reading."""
@@ -46,6 +49,22 @@ class Committed(msgspec.Struct, frozen=True):
     state: Sequence[int]
 
 
+class Stored(NamedTuple):
+    """One record of the outbox as it was read back."""
+
+    offset: int
+    lane: str
+    value: bytes
+
+
+class Stretch(NamedTuple):
+    """What a read found: the records asked for, where to go on, and the bytes of all it saw."""
+
+    records: Sequence[Stored]
+    upto: int
+    seen: int
+
+
 class Journal(Protocol):
     """The journal of one owned partition.
 
@@ -73,14 +92,12 @@ class Journal(Protocol):
         unknown outcomes included.
         """
 
-    async def read(
-        self, lane: str, start: Address, end: int, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read one lane's outbox records (offset, value) from ``start`` up to offset ``end``.
+    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+        """Read the outbox from offset ``start`` up to ``end``; return the records of ``lanes``.
 
-        Stops after about ``max_bytes`` of values but returns at least one record if there is
-        one. The second result is where to go on; ``(end, 0)`` once all below ``end`` was seen.
-        Records are whole: the first may begin below ``start``. Raises JournalError.
+        Stops after about ``max_bytes`` of values, other lanes' included, but sees at least one
+        record if there is one. ``upto`` is ``end`` once all below it was seen; a read that goes
+        on there costs no more than one that did not stop. Raises JournalError.
         """
 
     async def cut(self, below: int) -> None:

@@ -12,13 +12,13 @@ import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
 from forwarder.journal import kafka_letters, kafka_outbox, kafka_topics
-from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
+from forwarder.journal.base import Commit, Committed, Restored, Stretch, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_provision import Provision, Settings
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
 from forwarder.ledger import opening
-from forwarder.model import Address, Partition
+from forwarder.model import Partition
 
 log = structlog.get_logger()
 
@@ -268,13 +268,11 @@ class KafkaJournal:
         offsets = await self._writer.commit([*outbox, *state, *self._dead_letters(tick)], settle)
         return Committed(offsets[:first], offsets[first:second])
 
-    async def read(
-        self, lane: str, start: Address, end: int, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read one lane's outbox records from ``start`` up to offset ``end`` (D2)."""
+    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+        """Read outbox records of some lanes from ``start`` up to offset ``end`` (D2)."""
         where = (self._outbox.topic, self._outbox.number)
-        records, go_on = await self._reader.read(where, start[0], end, max_bytes, lane.encode())
-        return records, (go_on, 0)
+        keys = {lane.encode(): lane for lane in lanes}
+        return await self._reader.stretch(where, start, end, max_bytes, keys)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
-from forwarder.journal.base import Take
+from forwarder.journal.base import Stored, Stretch, Take
 
 START_SECONDS = 15.0
 STALL_SECONDS = 15.0
@@ -50,6 +50,37 @@ class Reader:
             taken, go_on = await self._take(partition, end, max_bytes, key)
             self._next[partition] = go_on
             return taken, go_on
+
+    async def stretch(
+        self,
+        where: tuple[str, int],
+        start: int,
+        end: int,
+        max_bytes: int,
+        keys: Mapping[bytes, str],
+    ) -> Stretch:
+        """Return the records with one of ``keys`` from ``start`` on, by what each key stands for.
+
+        About ``max_bytes`` of values are seen, one record at least if there is one below ``end``.
+        What was fetched beyond waits for a read that goes on there. Raises JournalError.
+        """
+        partition = TopicPartition(*where)
+        found: list[Stored] = []
+        seen, upto = 0, end
+        async with self._reading(partition, start):
+            ahead = self._ahead[partition]
+            while ahead or await self._fetch(partition, end):
+                if ahead[0].offset >= end:
+                    break
+                record = ahead.popleft()
+                if (lane := keys.get(record.key)) is not None:
+                    found.append(Stored(record.offset, lane, record.value))
+                seen += len(record.value)
+                if seen >= max_bytes:
+                    upto = record.offset + 1
+                    break
+            self._next[partition] = upto
+        return Stretch(found, upto, seen)
 
     async def hand_over(self, where: tuple[str, int], start: int, end: int, take: Take) -> int:
         """Give every record in [``start``, ``end``) to ``take``, the loop let go round each time.

@@ -6,13 +6,21 @@ other, a tick is visible as a whole or not at all. Nothing survives the process.
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
-from forwarder.model import Address, DeadLetter, Partition
+from forwarder.journal.base import (
+    Commit,
+    Committed,
+    Restored,
+    Stored,
+    Stretch,
+    Take,
+    Tick,
+)
+from forwarder.model import DeadLetter, Partition
 
 DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], None]
 """Called inside a commit; must not fail for any other reason than a broken disk."""
@@ -144,21 +152,21 @@ class MemoryJournal:
             self._trim(tick)
         return Committed(outbox, state)
 
-    async def read(
-        self, lane: str, start: Address, end: int, max_bytes: int
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read one lane's records from ``start`` up to ``end`` (D2)."""
-        found: list[tuple[int, bytes]] = []
-        size = 0
-        for offset in range(max(start[0], self._log.outbox_start), end):
-            name, value = self._log.outbox.get(offset, ("", b""))
-            if name != lane:
+    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+        """Read records of some lanes from ``start`` up to ``end`` (D2)."""
+        log = self._log
+        found: list[Stored] = []
+        seen = 0
+        for offset in range(max(start, log.outbox_start), min(end, log.outbox_end)):
+            if (entry := log.outbox.get(offset)) is None:
                 continue
-            if found and size + len(value) > max_bytes:
-                return found, (offset, 0)
-            found.append((offset, value))
-            size += len(value)
-        return found, (end, 0)
+            lane, value = entry
+            if lane in lanes:
+                found.append(Stored(offset, lane, value))
+            seen += len(value)
+            if seen >= max_bytes:
+                return Stretch(found, offset + 1, seen)
+        return Stretch(found, end, seen)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset."""

@@ -7,8 +7,9 @@ acked, in the queue, at or above ``rb``, or at or above the end of what is commi
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from forwarder.ledger.budget import NOTHING, Budget, Lag
 from forwarder.model import Address, Batch
 
 WINDOW = 4096
@@ -19,12 +20,14 @@ what a state record carries."""
 class Queue:
     """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
 
-    ``capacity`` is the most payload bytes kept in memory, but always at least one batch.
-    ``unread`` counts the batches known to wait at or above ``rb``; after an opening it knows
-    only those committed since.
+    ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues keep
+    together; at least one batch passes at a time, however large. ``most`` is the most batches
+    kept, None without a bound: a lane that cannot send keeps one to probe with, or none.
+    ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
+    opening, before that what the state said of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # where a tick left off, and what there is room for
         self,
         cursor: Address,
         acked: Iterable[Address],
@@ -32,10 +35,13 @@ class Queue:
         capacity: int,
         *,
         in_order: bool = False,
+        budget: Budget | None = None,
+        unread: Lag = NOTHING,
     ) -> None:
         """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back.
 
-        ``in_order``: all batches form one line, and several of it may fly together.
+        ``in_order``: all batches form one line, and several of it may fly together. ``unread``:
+        what the state says of those that are read back.
         """
         self.cursor = cursor
         self.acked = {a for a in acked if a >= cursor}
@@ -43,7 +49,9 @@ class Queue:
         self.capacity = capacity
         self.in_order = in_order
         self.waiting_bytes = 0
-        self.unread = 0
+        self.most: int | None = None
+        self.unread = unread if self.rb is not None else NOTHING
+        self._budget = budget or Budget()
         self.in_flight: set[Address] = set()
         self._batches: dict[Address, Batch] = {}
         self._order: deque[Address] = deque()
@@ -64,9 +72,9 @@ class Queue:
             if self.rb is None and self._fits(batch):
                 self._add(address, batch)
                 continue
-            self.unread += 1
-            if self.rb is None:
-                self.rb = address
+            first = self.rb is None
+            self.rb = address if self.rb is None else self.rb
+            self._miss(batch, batch.closed_at if first else self.unread.closed_at)
 
     def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
         """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
@@ -82,11 +90,12 @@ class Queue:
             if address in self.acked:
                 self._order.append(address)
                 continue
-            if not self._fits(batch):
+            if not self._may_return(batch):
                 self.rb = address
+                self.unread = self.unread._replace(closed_at=batch.closed_at)
                 return
             self._add(address, batch)
-            self.unread = max(0, self.unread - 1)
+            self._found(batch)
             self.rb = (address[0], address[1] + 1)
         self.rb = max(self.rb, upto)
 
@@ -98,26 +107,61 @@ class Queue:
         """End the read-back if it has reached ``end``, what this owner knows to be committed."""
         if self.rb is not None and self.rb >= end:
             self.rb = None
-            self.unread = 0
+            self.unread = NOTHING
 
     def evict(self, keep_bytes: int) -> None:
         """Cut the queue's tail down to ``keep_bytes``, but nothing that is in flight."""
-        while self._order and self.waiting_bytes > keep_bytes:
-            address = self._order[-1]
-            if address in self.in_flight:
-                return
-            self._order.pop()
-            batch = self._batches.pop(address, None)
-            if batch is None:
-                continue
-            self.waiting_bytes -= len(batch.payload)
-            self._forget(address, batch)
-            self.unread += 1
-            self.rb = address
+        while self.waiting_bytes > keep_bytes and self._cut():
+            pass
+
+    def narrow(self) -> None:
+        """Keep the oldest batch alone, for a lane that cannot send now; it is its next probe.
+
+        Not even that one, if memory is tight: it is read when its time comes. What is in flight
+        stays until it is answered.
+        """
+        self.most = 1
+        while len(self._batches) > (not self._budget.is_tight()) and self._cut():
+            pass
+        self._sweep()
+
+    def widen(self) -> None:
+        """Keep as much as there is memory for, again."""
+        self.most = None
+
+    def release(self) -> None:
+        """Give all memory back: the queue is used no more."""
+        self._budget.used -= self.waiting_bytes
+        self._budget.claim(self, wants=False)
+        self.waiting_bytes = 0
+
+    def claim(self) -> None:
+        """Tell the others whether this lane needs a share of the memory."""
+        waits = bool(self._batches) or self.rb is not None
+        self._budget.claim(self, wants=waits and self.most is None)
 
     def wants_read_back(self) -> bool:
-        """Tell whether batches wait in the outbox and there is room for them."""
-        return self.rb is not None and self._has_space()
+        """Tell whether batches wait in the outbox and there is much room for them, or none here."""
+        return self.gap() is not None and self._has_space()
+
+    def gap(self) -> Address | None:
+        """Return from where on batches have to be read, if there is any room for them now."""
+        if not self._batches:
+            return self.rb
+        is_full = self.most is not None or 4 * self.waiting_bytes >= 3 * self._room()
+        return None if is_full else self.rb
+
+    def lag(self) -> Lag:
+        """Return how much waits, here and in the outbox.
+
+        Exact once all that waited at the opening was read back. Until then the state's word of it
+        is in it, up to ten seconds old then; and the oldest may be a little younger than it says
+        where the next one in the outbox has not been seen yet.
+        """
+        head = self.head()
+        oldest = head.closed_at if head else self.unread.closed_at
+        size = self.waiting_bytes + self.unread.bytes
+        return Lag(len(self) + self.unread.batches, size, oldest)
 
     def take(self, now: float, max_count: int, max_bytes: int) -> list[tuple[Address, Batch]]:
         """Return batches to put now and count them as in flight: one per line, oldest first.
@@ -174,9 +218,8 @@ class Queue:
 
     def acknowledge(self, address: Address) -> None:
         """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
-        batch = self._batches.pop(address)
+        batch = self._drop(address)
         self.in_flight.discard(address)
-        self.waiting_bytes -= len(batch.payload)
         self.acked.add(address)
         self._forget(address, batch)
 
@@ -227,19 +270,86 @@ class Queue:
         self.cursor = cursor
         if self.acked and min(self.acked) < cursor:
             self.acked = {a for a in self.acked if a >= cursor}
+        self._settle()
+
+    # ------------------------------------------------------------------ what fits
 
     def _fits(self, batch: Batch) -> bool:
-        after = self.waiting_bytes + len(batch.payload)
-        return self._has_space() or after <= self.capacity
+        """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
+        if not self._batches or self._budget.is_tight(len(batch.payload)):
+            return self._may_return(batch)
+        within = self.waiting_bytes + len(batch.payload) <= self.capacity
+        return self.most is None and (within or self.waiting_bytes < self.capacity // 2)
+
+    def _may_return(self, batch: Batch) -> bool:
+        """Tell whether a batch is taken; the first always, so that reading back moves on."""
+        if not self._batches:
+            return self.most != 0 and not self._budget.is_full()
+        if self.most is not None or not self._budget.admits(len(batch.payload)):
+            return False
+        return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
 
     def _has_space(self) -> bool:
-        """Tell whether one more batch is taken whatever its size, so that reading back moves on."""
-        return not self._batches or self.waiting_bytes < self.capacity // 2
+        """Tell whether one more batch is taken whatever its size."""
+        return not self._batches or self.waiting_bytes < self._room() // 2
+
+    def _settle(self) -> None:
+        """Give back what is more than this queue's share, if memory is tight; keep one batch."""
+        if not self._budget.is_tight():
+            return
+        room = self._room()
+        while self.waiting_bytes > room and len(self._batches) > 1 and self._cut():
+            pass
+
+    def _room(self) -> int:
+        return min(self.capacity, self._budget.share())
+
+    # ------------------------------------------------------------------ in and out
+
+    def _miss(self, batch: Batch, oldest: int | None) -> None:
+        """Count a batch that is not in memory; ``oldest``: when the first of those was closed."""
+        count, size, _ = self.unread
+        self.unread = Lag(count + 1, size + len(batch.payload), oldest)
+
+    def _found(self, batch: Batch) -> None:
+        """Count a batch that is back; the next was closed later."""
+        count, size, _ = self.unread
+        size = max(0, size - len(batch.payload))
+        self.unread = Lag(max(0, count - 1), size, batch.closed_at)
+
+    def _cut(self) -> bool:
+        """Leave the newest batch to the outbox; False if it is in flight, or there is none."""
+        while self._order:
+            address = self._order[-1]
+            if address in self.in_flight:
+                return False
+            self._order.pop()
+            if address in self._batches:
+                batch = self._drop(address)
+                self._forget(address, batch)
+                self._miss(batch, batch.closed_at)
+                self.rb = address
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        """Let go of the places of batches that are no longer here, once they are many."""
+        if len(self._ready) + len(self._deferred) <= 2 * len(self._batches) + 16:
+            return
+        self._ready = sorted({a for a in self._ready if self._is_next(a)})
+        self._deferred = sorted({d for d in self._deferred if d[1] in self._batches})
+
+    def _drop(self, address: Address) -> Batch:
+        batch = self._batches.pop(address)
+        self.waiting_bytes -= len(batch.payload)
+        self._budget.used -= len(batch.payload)
+        return batch
 
     def _add(self, address: Address, batch: Batch) -> None:
         self._batches[address] = batch
         self._order.append(address)
         self.waiting_bytes += len(batch.payload)
+        self._budget.used += len(batch.payload)
         line = self._by_key.setdefault(self._line(batch), deque())
         line.append(address)
         if len(line) == 1:
@@ -286,22 +396,3 @@ class Queue:
             address = heapq.heappop(self._deferred)[1]
             if self._is_next(address):
                 heapq.heappush(self._ready, address)
-
-
-def addresses(
-    offsets: Sequence[int], records: Sequence[Sequence[Batch]]
-) -> list[tuple[Address, Batch]]:
-    """Pair every batch of a tick's outbox records with its address."""
-    return [
-        ((offset, i), batch)
-        for offset, record in zip(offsets, records, strict=True)
-        for i, batch in enumerate(record)
-    ]
-
-
-def by_lane(found: Sequence[tuple[Address, Batch]]) -> dict[str, list[tuple[Address, Batch]]]:
-    """Sort addressed batches by their lane."""
-    lanes: dict[str, list[tuple[Address, Batch]]] = {}
-    for address, batch in found:
-        lanes.setdefault(batch.lane, []).append((address, batch))
-    return lanes

@@ -91,3 +91,22 @@ def _batch(lane: str, s: _Stored) -> Batch:
     return Batch(
         lane, s.id, s.key, b"", s.F, s.L, s.n, s.closed_at, s.at, s.mpid, reason, s.payload
     )
+
+
+def addresses(
+    offsets: Sequence[int], records: Sequence[Sequence[Batch]]
+) -> list[tuple[Address, Batch]]:
+    """Pair every batch of a tick's outbox records with its address."""
+    return [
+        ((offset, i), batch)
+        for offset, record in zip(offsets, records, strict=True)
+        for i, batch in enumerate(record)
+    ]
+
+
+def by_lane(found: Sequence[tuple[Address, Batch]]) -> dict[str, list[tuple[Address, Batch]]]:
+    """Sort addressed batches by their lane."""
+    lanes: dict[str, list[tuple[Address, Batch]]] = {}
+    for address, batch in found:
+        lanes.setdefault(batch.lane, []).append((address, batch))
+    return lanes

@@ -109,13 +109,13 @@ async def read_all(
     journal: Journal, lane: str, end: int, max_bytes: int = EVERYTHING
 ) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
-    at = (0, 0)
+    at = 0
     for _ in range(1000):
-        records, at = await journal.read(lane, at, end, max_bytes)
-        found += records
-        if at == (end, 0):
+        records, at, seen = await journal.read([lane], at, end, max_bytes)
+        found += [(record.offset, record.value) for record in records]
+        if at == end:
             return found
-        assert records
+        assert seen
     pytest.fail("the read never came to its end")
 
 
@@ -259,18 +259,30 @@ async def test_a_read_ends_below_the_offset_given(opened: Openings) -> None:
     journal = await opened()
     first = await journal.commit(tick(1, [("acme", b"1"), ("acme", b"2")]))
     await journal.commit(tick(2, [("acme", b"3")]))
-    records, at = await journal.read("acme", (0, 0), first.outbox[1], EVERYTHING)
-    assert [(first.outbox[0], b"1")] == list(records)
-    assert at == (first.outbox[1], 0)
+    records, at, _ = await journal.read(["acme"], 0, first.outbox[1], EVERYTHING)
+    assert [(first.outbox[0], "acme", b"1")] == list(records)
+    assert at == first.outbox[1]
 
 
-async def test_a_read_begins_with_the_whole_record_of_its_address(opened: Openings) -> None:
+async def test_a_read_begins_with_the_record_at_its_start(opened: Openings) -> None:
     journal = await opened()
     committed = await journal.commit(tick(1, [("acme", b"1"), ("acme", b"2")]))
-    start = (committed.outbox[1], 17)
-    records, at = await journal.read("acme", start, committed.outbox[1] + 1, EVERYTHING)
-    assert [(committed.outbox[1], b"2")] == list(records)
-    assert at == (committed.outbox[1] + 1, 0)
+    start = committed.outbox[1]
+    stretch = await journal.read(["acme"], start, start + 1, EVERYTHING)
+    assert ([(start, "acme", b"2")], start + 1, 1) == stretch
+
+
+async def test_a_read_serves_several_lanes_and_counts_what_it_saw_of_others(
+    opened: Openings,
+) -> None:
+    journal = await opened()
+    lanes = ["acme", "other", "third", "acme"]
+    committed = await journal.commit(tick(1, [(lane, b"1234") for lane in lanes]))
+    first, end = committed.outbox[0], committed.outbox[-1] + 1
+    records, at, seen = await journal.read({"acme", "third"}, first, end, EVERYTHING)
+    assert (["acme", "third", "acme"], end, 16) == ([r.lane for r in records], at, seen)
+    records, at, seen = await journal.read({"third"}, first, end, 8)
+    assert ([], first + 2, 8) == (records, at, seen)
 
 
 async def test_a_limited_read_goes_on_where_it_stopped(opened: Openings) -> None:
@@ -280,17 +292,17 @@ async def test_a_limited_read_goes_on_where_it_stopped(opened: Openings) -> None
         last = await journal.commit(tick(i, [("acme", v) for v in values[i : i + 10]]))
     end = last.outbox[-1] + 1
     assert values == [v for _, v in await read_all(journal, "acme", end, max_bytes=2500)]
-    some, at = await journal.read("acme", (0, 0), end, 2500)
-    assert 1 <= len(some) <= 3
-    assert at < (end, 0)
+    some, at, seen = await journal.read(["acme"], 0, end, 2500)
+    assert (3, 3000) == (len(some), seen)
+    assert at < end
 
 
 async def test_a_read_returns_one_record_however_large(opened: Openings) -> None:
     journal = await opened()
     committed = await journal.commit(tick(1, [("acme", b"x" * 5000), ("acme", b"y")]))
-    some, at = await journal.read("acme", (0, 0), committed.outbox[-1] + 1, 1)
-    assert [b"x" * 5000] == [v for _, v in some]
-    assert (committed.outbox[0], 0) < at <= (committed.outbox[1], 0)
+    some, at, _ = await journal.read(["acme"], 0, committed.outbox[-1] + 1, 1)
+    assert [b"x" * 5000] == [record.value for record in some]
+    assert committed.outbox[0] < at <= committed.outbox[1]
 
 
 async def test_a_read_steps_over_what_is_no_record(opened: Openings) -> None:

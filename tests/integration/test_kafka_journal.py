@@ -341,10 +341,11 @@ async def test_an_expired_stretch_of_the_outbox_is_an_error(world: World, made: 
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()
     with pytest.raises(JournalError, match="OffsetOutOfRange"):
-        await journal.read("acme", (50, 0), 60, 1000)
+        await journal.read(["acme"], 50, 60, 1000)
     committed = await journal.commit(a_tick(1))
     end = committed.outbox[0] + 1
-    assert await journal.read("acme", (0, 0), end, 1000) == ([(0, b"batches")], (end, 0))
+    stretch = await journal.read(["acme"], 0, end, 1000)
+    assert ([(0, "acme", b"batches")], end, 7) == stretch
     await journal.close()
 
 

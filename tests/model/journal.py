@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Protocol
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
-from forwarder.model import Address, Partition
+from forwarder.journal import base
+from forwarder.journal.base import Commit, Committed, Restored, Stretch, Take, Tick
+from forwarder.model import Partition
 from tests.model.deploys import Writer
 from tests.model.kafka import (
     TRANSACTION_SECONDS,
@@ -219,29 +220,31 @@ class Journal:
 
     async def read(
         self,
-        lane: str,
-        start: Address,
+        lanes: Collection[str],
+        start: int,
         end: int,
         max_bytes: int,  # noqa: ARG002  # always few
-    ) -> tuple[Sequence[tuple[int, bytes]], Address]:
-        """Read a few records of one lane; what is not stable yet is not there yet (D2)."""
-        found, go_on = await self._ask("read", lambda: self._outbox(lane, start[0], end))
-        if not found and go_on < end:
+    ) -> Stretch:
+        """Read a few records; what is not stable yet is not there yet (D2)."""
+        stretch: Stretch = await self._ask("read", lambda: self._outbox(lanes, start, end))
+        if not stretch.records and stretch.upto < end:
             await asyncio.sleep(0.25)  # as a fetch waits for more
-        return found, (go_on, 0)
+        return stretch
 
-    def _outbox(self, lane: str, first: int, end: int) -> tuple[list[tuple[int, bytes]], int]:
+    def _outbox(self, lanes: Collection[str], first: int, end: int) -> Stretch:
         log = self._stored.outbox
-        found: list[tuple[int, bytes]] = []
+        found: list[base.Stored] = []
+        seen = 0
         for offset, entry in log.committed(first, end):
-            if entry.lane == lane:
-                if len(found) == 3:
-                    return found, offset
-                found.append((offset, entry.value))
+            if seen == 3:
+                return Stretch(found, offset, seen)
+            seen += 1
+            if entry.lane in lanes:
+                found.append(base.Stored(offset, entry.lane, entry.value))
         stable = min(end, log.stable())
         if stable < end:
             self._broker.count("read_unstable")
-        return found, stable
+        return Stretch(found, stable, seen)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset (DeleteRecords)."""

@@ -301,12 +301,13 @@ def _highest(right: Function) -> Function:
 
 
 def _evict_for_good(right: Function) -> Function:
-    def evict(self: Queue, keep_bytes: int) -> None:
+    def cut(self: Queue) -> bool:
         before = self.rb
-        right(self, keep_bytes)
+        has_cut: bool = right(self)
         self.rb = before
+        return has_cut
 
-    return evict
+    return cut
 
 
 def _join_a_gap(right: Function) -> Function:
@@ -321,9 +322,9 @@ def _join_a_gap(right: Function) -> Function:
 
 
 def _end_of_log(right: Function) -> Function:
-    async def read(self: Any, lane: str, start: Any, max_bytes: int) -> Any:  # noqa: ANN401
-        records, upto = await right(self, lane, start, max_bytes)
-        return records, (upto if records else self.committed_end())
+    async def read(self: Any, lanes: Any, start: int, end: int, max_bytes: int) -> Any:  # noqa: ANN401
+        stretch = await right(self, lanes, start, end, max_bytes)
+        return stretch if stretch.records else stretch._replace(upto=end)
 
     return read
 
@@ -465,11 +466,11 @@ MUTATIONS = (
     Mutation("cursor_highest", "D4", "the cursor lies behind the highest acknowledged address",
              ((Queue, "snapshot", _highest),)),
     Mutation("evicted_lost", "D1", "what was cut from the queue is not read back",
-             ((Queue, "evict", _evict_for_good),)),
+             ((Queue, "_cut", _evict_for_good),)),
     Mutation("join_a_gap", "D1", "fresh batches join a queue that has a gap",
              ((Queue, "join", _join_a_gap),)),
     Mutation("end_of_log", "D2", "the last stable offset is taken for the end",
-             ((OwnedPartition, "read_outbox", _end_of_log),)),
+             ((Journal, "read", _end_of_log),)),
     Mutation("two_in_flight", "D3", "several puts of one device are in flight",
              ((Queue, "take", _two_of_a_line),)),
     Mutation("overtake", "D3", "a batch that failed lets later ones of its device go first",

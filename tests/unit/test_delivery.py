@@ -7,11 +7,12 @@ from itertools import pairwise
 import pytest
 
 from forwarder import retry
-from forwarder.delivery import REQUESTS, LaneStatus
+from forwarder.delivery import REQUESTS
 from forwarder.errors import JournalError
 from forwarder.ledger import packing
 from forwarder.model import Batch
 from forwarder.sinks.base import DELIVERED, Outcome
+from forwarder.standing import LaneStatus
 from tests.batches import batch
 from tests.lanes import (
     CONFIGURATION,
@@ -265,7 +266,7 @@ async def test_less_memory_is_kept_to_at_once_and_loses_nothing() -> None:
     lane.owner.allowed = False
     lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
     lane.delivery.resize(70)
-    assert (60, 2) == (lane.delivery.queue.waiting_bytes, lane.delivery.queue.unread)
+    assert (60, 2) == (lane.delivery.queue.waiting_bytes, lane.delivery.queue.unread.batches)
     lane.delivery.resize(200)
     lane.owner.allowed = True
     lane.delivery.wake()

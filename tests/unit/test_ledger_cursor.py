@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from forwarder.ledger import cursor
+from forwarder.ledger import cursor, outbox
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
 from tests.batches import batch
@@ -338,4 +338,4 @@ def test_no_more_old_batches_are_dropped_than_the_bound_allows(
 def test_batches_of_a_tick_are_paired_with_their_addresses() -> None:
     one, two, three = batch("1"), batch("2"), batch("3")
     expected = [((7, 0), one), ((7, 1), two), ((9, 0), three)]
-    assert expected == cursor.addresses([7, 9], [[one, two], [three]])
+    assert expected == outbox.addresses([7, 9], [[one, two], [three]])

@@ -1,0 +1,53 @@
+"""The memory that all queues of a worker share: no lane's lag takes another's (D1)."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+
+class Budget:
+    """Payload bytes in memory, over all lanes and partitions. Caller: queues, never concurrently.
+
+    Never passed by more than one batch. While more than half of it is taken, each lane that
+    waits to be delivered and can be is entitled to the same share, and to no more.
+    """
+
+    def __init__(self, limit: int = 1 << 62) -> None:
+        """Begin with nothing taken; without a ``limit`` there is always room."""
+        self.limit = limit
+        self.used = 0
+        self._claims: set[Hashable] = set()
+
+    def claim(self, who: Hashable, *, wants: bool) -> None:
+        """Note whether somebody has, or wants, more than the one batch a probe takes."""
+        if wants:
+            self._claims.add(who)
+        else:
+            self._claims.discard(who)
+
+    def share(self) -> int:
+        """Return the bytes each of those who want some is entitled to."""
+        return self.limit // max(1, len(self._claims))
+
+    def is_full(self) -> bool:
+        """Tell whether not even one more batch is taken."""
+        return self.used >= self.limit
+
+    def is_tight(self, more: int = 0) -> bool:
+        """Tell whether more than half is taken, with so many bytes more."""
+        return self.used + more > self.limit // 2
+
+    def admits(self, size: int) -> bool:
+        """Tell whether so many bytes fit into what is left."""
+        return self.used + size <= self.limit
+
+
+class Lag(NamedTuple):
+    """How much waits: batches, payload bytes, and when the oldest was closed (None: unknown)."""
+
+    batches: int = 0
+    bytes: int = 0
+    closed_at: int | None = None
+
+
+NOTHING = Lag()
+"""Of a lane that has delivered everything."""
