@@ -14,6 +14,7 @@ import structlog
 from forwarder import restoring
 from forwarder.bases import Bases
 from forwarder.errors import JournalError, RefusedError
+from forwarder.garbage import NURSERY
 from forwarder.journal import base as journal
 from forwarder.ledger import opening, outbox, trouble, watermark
 from forwarder.ledger import state as states
@@ -152,6 +153,7 @@ class OwnedPartition:
         if self.phase is not Phase.OPEN or not records:
             return
         self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))
+        NURSERY.note(len(records))
         self.position = records[-1].offset + 1
         self._gates.relax(self.position)
         self._moved = True

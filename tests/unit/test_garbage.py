@@ -56,3 +56,18 @@ def test_garbage_that_came_since_goes_with_any() -> None:
     del node
     gc.collect(1)
     assert seen() is None
+
+
+def test_the_young_are_looked_at_while_as_many_old_ones_go() -> None:
+    looks: list[int] = []
+    gc.callbacks.append(lambda phase, info: looks.extend([info["generation"]] * (phase == "stop")))
+    kept = [[n] for n in range(10 * garbage.RECORDS)]
+    gc.collect()
+    looks.clear()
+    nursery = garbage.Nursery()
+    for n in range(len(kept)):
+        kept[n] = [n]  # one comes, one goes
+    assert [] == looks
+    for _ in range(10):
+        nursery.note(garbage.RECORDS // 2)
+    assert [0, 0, 0, 0, 1] == looks
