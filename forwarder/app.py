@@ -24,6 +24,7 @@ from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Journals
 from forwarder.journal.kafka import KafkaJournals
+from forwarder.journal.kafka_retention import Retention
 from forwarder.journal.memory import MemoryJournals
 from forwarder.ledger.budget import Budget
 from forwarder.ledger.lanes import Rules
@@ -95,7 +96,8 @@ async def work(configuration: Configuration) -> int:
         obey_signals(worker)
         port = await server.start(configuration.server.host, configuration.server.port)
         log.info("worker.starts", version=version("forwarder"), client_id=client_id, port=port)
-        chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock))
+        retention = Retention(configuration, journals.cluster)
+        chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock, retention))
         try:
             await beside(chores, serve(worker, journals))
         finally:

@@ -6,7 +6,6 @@ A lane is *flowing*, *backing off* (a put failed and may succeed a moment later)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -19,7 +18,9 @@ from forwarder.ledger import outbox
 from forwarder.ledger.budget import Lag
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
+from forwarder.pace import Answer, Pace
 from forwarder.sinks.base import Kind, Outcome, Sink
+from forwarder.standing import LaneStatus, Standing, Watcher
 
 log = structlog.get_logger()
 
@@ -33,14 +34,12 @@ PATIENCE = 1.0
 """Seconds of waiting for which a lane keeps its batches in memory; beyond, its next probe alone."""
 
 
-class LaneStatus(StrEnum):
-    """How a lane is doing."""
+LASTING = (Kind.CONFIGURATION, Kind.REFUSED)
+"""Answers that last until somebody acts."""
 
-    FLOWING = "flowing"
-    BACKING_OFF = "backing_off"
-    PAUSED = "paused"
-    INACTIVE = "inactive"
-    STOPPED = "stopped"
+SHARDS_ALONE = 3
+"""Puts in a row of which nothing was taken, until throttled shards are the lane's trouble: before
+that, others may well be fine."""
 
 
 class Owner(Protocol):
@@ -65,7 +64,7 @@ class Owner(Protocol):
         """Drop everything and open again."""
 
 
-class Observer(Protocol):
+class Observer(Watcher, Protocol):
     """What is reported of deliveries, once per put."""
 
     def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
@@ -74,17 +73,19 @@ class Observer(Protocol):
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
         """Report acknowledged batches."""
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
-        """Report that a lane of a partition changed its status."""
-
 
 class Policy(msgspec.Struct, frozen=True):
-    """What a connection file says about delivering."""
+    """What a connection file says about delivering.
+
+    ``keyed``: batches of one device go to one shard, so that the shard of the last tells of the
+    next.
+    """
 
     lane: str
     partition: str
     active: bool
     deliver_from_ms: int | None
+    keyed: bool = True
 
 
 class Delivery:
@@ -98,12 +99,16 @@ class Delivery:
         owner: Owner,
         observer: Observer,
         random: Callable[[], float],
+        pace: Pace | None = None,
     ) -> None:
-        """Start idle; ``random`` gives numbers in [0, 1) for jitter."""
+        """Start idle; ``random`` gives numbers in [0, 1) for jitter.
+
+        ``pace`` is shared with the lane's deliveries of other partitions.
+        """
         self.policy = policy
         self.queue = queue
-        self.status = LaneStatus.FLOWING if policy.active else LaneStatus.INACTIVE
-        self.reason = ""
+        self._pace = pace or Pace()
+        self._standing = Standing(policy.lane, policy.partition, observer, active=policy.active)
         self._sink = sink
         self._owner = owner
         self._observer = observer
@@ -116,6 +121,16 @@ class Delivery:
         self._refusals: dict[Address, int] = {}
         self._puts: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def status(self) -> LaneStatus:
+        """Return how the lane is doing."""
+        return self._standing.status
+
+    @property
+    def reason(self) -> str:
+        """Return why it is not flowing, with what to do about it."""
+        return self._standing.reason
 
     def join(self, batches: Sequence[tuple[Address, Batch]]) -> None:
         """Take batches of a tick that is known to be committed, in address order."""
@@ -180,19 +195,36 @@ class Delivery:
         loop = asyncio.get_running_loop()
         while (due := self.queue.due()) is not None:
             due = max(due, self._hold_until)
+            if due <= loop.time() and self._pace.limited:
+                due = loop.time() + self._pace.wait(loop.time())
             if due > loop.time():
                 self._wake_at(due)
                 return
             if not self._has_room() or not self._owner.may_put():
                 return
-            paused = self.status is LaneStatus.PAUSED
-            count = 1 if paused else self._sink.max_batches
-            taken = self.queue.take(loop.time(), count, self._sink.max_bytes)
+            taken = self._take(loop.time())
             if not taken:
-                continue  # what was due must wait for the oldest batch: ask when that one is due
+                continue  # what was due must wait, for the oldest batch or for its shard
             task = loop.create_task(self._put(taken))
             self._puts.add(task)
             task.add_done_callback(self._put_done)
+
+    def _take(self, now: float) -> list[tuple[Address, Batch]]:
+        """Take from the queue what may go now, a probe or as much as the pace allows."""
+        count = 1 if self.status is LaneStatus.PAUSED else self._sink.max_batches
+        pace, size = self._pace, self._sink.max_bytes
+        if not pace.limited:
+            return self.queue.take(now, count, size)
+        count, size = pace.most(count, size, now)
+        going = []
+        for address, batch in self.queue.take(now, count, size):
+            again_at = 0.0 if self._sink.in_order else pace.admit(batch.key, _size(batch), now)
+            if again_at:
+                self.queue.defer(address, again_at)
+            else:
+                going.append((address, batch))
+        pace.spend(len(going), sum(_size(batch) for _, batch in going), now)
+        return going
 
     def _has_room(self) -> bool:
         """Allow a put when none is in flight, further ones only if they are full requests."""
@@ -220,6 +252,7 @@ class Delivery:
             answer = Outcome(Kind.TRANSIENT, "Other", f"{type(error).__name__} in the sink")
             outcomes = [answer] * len(taken)
         self._observer.put(self.policy.lane, loop.time() - began, outcomes)
+        self._learn(taken, outcomes, began, loop.time())
         self._answer(taken, outcomes, loop.time())
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
@@ -227,6 +260,32 @@ class Delivery:
         if not task.cancelled():
             task.result()
             self.wake()
+
+    def _learn(
+        self,
+        taken: Sequence[tuple[Address, Batch]],
+        outcomes: Sequence[Outcome],
+        began: float,
+        now: float,
+    ) -> None:
+        """Learn how much the destination takes, if it takes less than it was given."""
+        if not self._pace.limited and not any(o.kind is Kind.THROTTLED for o in outcomes):
+            return
+        self._pace.learn(
+            (
+                Answer(
+                    batch.key,
+                    _size(batch),
+                    outcome.shard if self.policy.keyed else "",
+                    outcome.kind is Kind.DELIVERED,
+                    outcome.kind is Kind.THROTTLED,
+                )
+                for (_, batch), outcome in zip(taken, outcomes, strict=True)
+            ),
+            began,
+            now,
+            self._random(),
+        )
 
     def _answer(
         self,
@@ -270,43 +329,38 @@ class Delivery:
     def _defer(self, address: Address, outcome: Outcome, now: float) -> None:
         attempt = self._attempts.get(address, 0)
         self._attempts[address] = attempt + 1
-        lasting = outcome.kind in (Kind.CONFIGURATION, Kind.REFUSED)
+        lasting = outcome.kind in LASTING
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
         until = now + schedule.delay(attempt, self._random())
-        # The lane's next probe is another batch's: one that is refused may hold up only itself.
-        self.queue.defer(address, max(until, self._hold_until + BEHIND) if lasting else until)
+        if outcome.kind is Kind.REFUSED:
+            # The lane's next probe is another batch's: one that is refused holds up only itself.
+            until = max(until, self._hold_until + BEHIND)
+        elif lasting and self.status is LaneStatus.PAUSED:
+            until = self._hold_until  # so that of all that wait, the oldest is the next probe
+        self.queue.defer(address, until)
 
     def _change_status(
         self, delivered: Sequence[object], failed: Sequence[Outcome], now: float
     ) -> None:
         if delivered or not failed:
+            whole = self.status is LaneStatus.PAUSED or self._failures > 1
             self._failures = 0
             self._hold_until = 0.0
-            self._set_status(LaneStatus.FLOWING, "")
+            if self._set_status(LaneStatus.FLOWING, "") and whole:
+                self.queue.hurry()  # it was about the lane, not about single batches
             return
-        lasting = any(o.kind in (Kind.CONFIGURATION, Kind.REFUSED) for o in failed)
+        lasting = next((o for o in failed if o.kind in LASTING), None)
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
         self._hold_until = now + schedule.delay(self._failures, self._random())
         self._failures += 1
-        status = LaneStatus.PAUSED if lasting else LaneStatus.BACKING_OFF
-        self._set_status(status, failed[0].error or failed[0].code)
+        if lasting is not None:
+            self._set_status(LaneStatus.PAUSED, lasting.error or lasting.code, lasting.remedy)
+        elif self._failures >= SHARDS_ALONE or not all(o.shard for o in failed):
+            self._set_status(LaneStatus.BACKING_OFF, failed[0].error or failed[0].code)
 
-    def _set_status(self, status: LaneStatus, reason: str) -> None:
-        if (status, reason) == (self.status, self.reason) or self.status is LaneStatus.STOPPED:
-            return
-        if status is not self.status:
-            note = log.info if status is LaneStatus.FLOWING else log.warning
-            note(
-                "lane.status",
-                connection=self.policy.lane,
-                partition=self.policy.partition,
-                status=status.value,
-                reason=reason,
-            )
-            if status is LaneStatus.FLOWING:
-                self.queue.hurry()
-        self.status, self.reason = status, reason
-        self._observer.lane_status(self.policy.lane, self.policy.partition, status.value, reason)
+    def _set_status(self, status: LaneStatus, reason: str, remedy: str = "") -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._standing.change(status, reason, remedy, now)
 
     # ------------------------------------------------------------------ reading back, dropping
 
@@ -370,3 +424,7 @@ class Delivery:
         self.queue.most = 0
         self.queue.evict(0)
         self.queue.claim()
+
+
+def _size(batch: Batch) -> int:
+    return len(batch.payload)

@@ -1,11 +1,13 @@
 """How things stand, looked at every few seconds: windows, lags, the oldest batch."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from forwarder import memory
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
+from forwarder.journal.kafka_retention import Retention
+from forwarder.ops.lateness import Lateness, is_late
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
@@ -16,26 +18,40 @@ EVERY = 5.0
 """Seconds between two looks; each asks the broker for the end of every owned partition."""
 
 
-async def keep(worker: Worker, source: Source, metrics: Metrics, clock: Clock) -> None:
-    """Set the gauges for ever."""
+async def keep(
+    worker: Worker, source: Source, metrics: Metrics, clock: Clock, retention: Retention
+) -> None:
+    """Set the gauges for ever, and say which connections are late."""
+    lateness = Lateness()
     while True:
         await asyncio.sleep(EVERY)
+        await retention.refresh()
         owned = [p for p in worker.partitions.values() if p.phase is Phase.OPEN]
-        metrics.lanes(lanes(owned, clock.wall_ms()))
+        found = lanes(owned, clock.wall_ms(), retention.seconds)
+        metrics.lanes(found)
+        lateness.note(
+            {lane: now.lag_seconds for lane, now in found.items()},
+            {lane for lane, now in found.items() if now.late},
+        )
         metrics.unknown_lanes(unknown(owned))
         metrics.window_memory(memory.used(owned))
-        found = await asyncio.gather(*(_partition(p, source) for p in owned))
+        lags = await asyncio.gather(*(_partition(p, source) for p in owned))
         metrics.partitions(
             {
                 (p.partition.topic, str(p.partition.number)): gauges
-                for p, gauges in zip(owned, found, strict=True)
+                for p, gauges in zip(owned, lags, strict=True)
                 if gauges is not None
             }
         )
 
 
-def lanes(owned: Iterable[OwnedPartition], now_ms: int) -> dict[str, LaneGauges]:
-    """Add up every connection over the partitions of this worker."""
+def lanes(
+    owned: Iterable[OwnedPartition], now_ms: int, kept: Callable[[str], float | None]
+) -> dict[str, LaneGauges]:
+    """Add up every connection over the partitions of this worker.
+
+    ``kept``: for how many seconds the outbox of an input topic is kept.
+    """
     gauges: dict[str, LaneGauges] = {}
     for partition in owned:
         for lane, delivery in partition.deliveries.items():
@@ -46,7 +62,10 @@ def lanes(owned: Iterable[OwnedPartition], now_ms: int) -> dict[str, LaneGauges]
             total.oldest_window_seconds = max(total.oldest_window_seconds, _age(opened, now_ms))
             lag = delivery.lag()
             total.lag_batches += lag.batches
-            total.lag_seconds = max(total.lag_seconds, _age(lag.closed_at, now_ms))
+            total.lag_bytes += lag.bytes
+            age = _age(lag.closed_at, now_ms)
+            total.lag_seconds = max(total.lag_seconds, age)
+            total.late |= is_late(age, kept(partition.partition.topic))
     return gauges
 
 

@@ -21,8 +21,9 @@ class Backoff:
         return self.floor + random * max(0.0, ceiling - self.floor)
 
 
-TRANSIENT = Backoff(base=0.1, cap=20.0)
-"""A put that may succeed a moment later: throttling, 5xx, resets."""
+TRANSIENT = Backoff(base=0.1, cap=20.0, floor=0.02)
+"""A put that may succeed a moment later: throttling, 5xx, resets. Never at once, whatever the
+chance: nothing is put in a loop."""
 
 PAUSED = Backoff(base=5.0, cap=60.0, floor=5.0)
 """A lane that waits for somebody to mend a permission, a stream or a key."""

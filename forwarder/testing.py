@@ -247,7 +247,14 @@ class Notes:
         """Note acknowledged batches."""
         self.log.append(("delivered", lane, len(batches)))
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+    def lane_status(
+        self,
+        lane: str,
+        partition: str,
+        status: str,
+        reason: str,
+        remedy: str = "",  # noqa: ARG002  # part of the reason
+    ) -> None:
         """Note a change of a lane's status."""
         self.log.append(("lane", lane, partition, status, reason))
 

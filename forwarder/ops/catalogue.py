@@ -151,16 +151,34 @@ LANES = _gauge(
     "Lanes (one per connection and partition) by state. Paused or stopped above zero: /readyz and "
     "the log give the reason and the remedy.",
 )
+LANE_SINCE = _gauge(
+    "lane_since_seconds",
+    "connection state",
+    "Unix time since when a lane of the connection is in this state, the earliest of this worker's "
+    "partitions; no value where none is. Paused for long: somebody has to mend what /readyz names.",
+)
 OUTBOX_LAG_BATCHES = _gauge(
     "outbox_lag_batches",
     "connection",
     "Batches committed and not acknowledged. Growing: the destination takes less than comes in.",
+)
+OUTBOX_LAG_BYTES = _gauge(
+    "outbox_lag_bytes",
+    "connection",
+    "Payload bytes committed and not acknowledged: what the destination has still to take.",
 )
 OUTBOX_LAG_SECONDS = _gauge(
     "outbox_lag_seconds",
     "connection",
     "Age of the oldest batch not acknowledged. Alert well before journal.outbox_retention: after "
     "that, batches expire unsent.",
+)
+LANE_LATE = _gauge(
+    "lane_late",
+    "connection",
+    "1 while the oldest batch not acknowledged is older than half of what the outbox keeps "
+    "(retention.ms of its topic). Mend the destination, raise the retention before it is over, or "
+    "give the backlog up with deliver_from.",
 )
 OPEN_WINDOWS = _gauge("open_windows", "connection", "Windows open, about one per active device.")
 WINDOW_BYTES = _gauge(

@@ -10,7 +10,7 @@ not answer, and the probe's timeout finds it; a loop that answers but has long n
 shows an old heartbeat, and the stamp finds it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,31 +26,40 @@ OPENING, OPEN, REFUSED = "opening", "open", "refused"
 
 NOT_JOINED = "the group is not joined yet: if this lasts, Kafka does not answer, see the log"
 
+BY_ITSELF = "it is tried again by itself every 5 to 60 s"
+
 REMEDIES = {
     "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
     "refused": "do what the reason says; it is opened again about once a minute, and the other "
     "partitions go on meanwhile",
     "backing_off": "nothing: it is tried again by itself",
-    "paused": "mend what the reason names; it is tried again by itself every 5 to 60 s",
+    "paused": f"mend what the reason names; {BY_ITSELF}",
     "inactive": "set status: active in the connection's file to deliver again",
     "stopped": "do what the reason says; the other connections go on meanwhile",
 }
 
 
+WORST_FIRST = ("stopped", "paused", "backing_off", "inactive", "flowing")
+"""The states of a lane; what a worker shows of a connection is the worst of its partitions."""
+
+
 class Standing(msgspec.Struct):
-    """A state, the wall-clock milliseconds since when, and why."""
+    """A state, the wall-clock milliseconds since when, why, and what to do about it."""
 
     state: str
     since_ms: int
     reason: str = ""
+    remedy: str = ""
 
     def described(self) -> dict[str, Any]:
         """Return it for people, with what they can do about it."""
         since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="seconds")
         described = {"state": self.state, "since": since}
         if self.reason:
-            described["reason"] = self.reason
-        if self.state in REMEDIES:
+            described["reason"] = self.reason.removesuffix(f"; {self.remedy}")
+        if self.remedy:
+            described["remedy"] = f"{self.remedy}; {BY_ITSELF}"
+        elif self.state in REMEDIES:
             described["remedy"] = REMEDIES[self.state]
         return described
 
@@ -92,10 +101,25 @@ class Health:
         """Note where one partition stands."""
         self._stand(partition, phase, reason)
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+    def lane_status(
+        self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
+    ) -> None:
         """Note how one lane of one partition is doing."""
         lanes = self.lanes.setdefault(partition, {})
-        lanes[lane] = self._since(lanes.get(lane), status, reason)
+        lanes[lane] = self._since(lanes.get(lane), status, reason, remedy)
+
+    def lane(self, name: str, initial: str) -> dict[str, list[Standing]]:
+        """Return how a connection stands on the open partitions, by state.
+
+        ``initial`` is its state where nothing was told of it since the partition opened.
+        """
+        found: dict[str, list[Standing]] = {}
+        for partition, there in self.partitions.items():
+            if there.state == OPEN:
+                unheard = Standing(initial, there.since_ms)
+                standing = self.lanes.get(partition, {}).get(name, unheard)
+                found.setdefault(standing.state, []).append(standing)
+        return found
 
     def ready(self) -> bool:
         """Tell whether the group was joined and no owned partition is still opening."""
@@ -109,6 +133,7 @@ class Health:
             "ready": self.ready(),
             "joined": self._joined,
             **waits,
+            **self._worst(),
             "partitions": {
                 name: standing.described() | self._troubled(name)
                 for name, standing in sorted(self.partitions.items())
@@ -125,10 +150,25 @@ class Health:
             reason = reason or before.reason
         self.partitions[partition] = self._since(before, state, reason)
 
-    def _since(self, before: Standing | None, state: str, reason: str) -> Standing:
+    def _since(
+        self, before: Standing | None, state: str, reason: str, remedy: str = ""
+    ) -> Standing:
         same = before is not None and before.state == state
         since = before.since_ms if before is not None and same else self._clock.wall_ms()
-        return Standing(str(state), since, reason)
+        return Standing(str(state), since, reason, remedy)
+
+    def _worst(self) -> dict[str, Any]:
+        """Return the connections that are not well: the worst of their lanes, and how many."""
+        names = sorted({name for lanes in self.lanes.values() for name in lanes})
+        return {"connections": found} if (found := dict(self._ill(names))) else {}
+
+    def _ill(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in names:
+            states = self.lane(name, "flowing")
+            state = next((state for state in WORST_FIRST if state in states), "flowing")
+            if state != "flowing":
+                oldest = min(states[state], key=lambda standing: standing.since_ms)
+                yield name, oldest.described() | {"partitions": len(states[state])}
 
     def _troubled(self, partition: str) -> dict[str, Any]:
         lanes = {

@@ -5,7 +5,7 @@ never per event; the gauges are set once a second by whoever knows them all.
 """
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -52,7 +52,7 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
         child = self[values] = self._metric.labels(*values)
         return child
 
-    def keep(self, wanted: set[tuple[str, ...]]) -> None:
+    def keep(self, wanted: Collection[tuple[str, ...]]) -> None:
         """Remove the series of everything not ``wanted``, so that no old value is exported."""
         for values in [known for known in self if known not in wanted]:
             self._metric.remove(*values)
@@ -66,7 +66,9 @@ class LaneGauges(msgspec.Struct):
     window_bytes: int = 0
     oldest_window_seconds: float = 0.0
     lag_batches: int = 0
+    lag_bytes: int = 0
     lag_seconds: float = 0.0
+    late: bool = False
 
 
 class PartitionGauges(msgspec.Struct):
@@ -108,6 +110,9 @@ class Metrics:
         self._read_lag = self._gauges(catalogue.READ_LAG)
         self._commit_lag = self._gauges(catalogue.COMMIT_LAG)
         self._lanes = self._gauges(catalogue.LANES)
+        self._lane_since = self._gauges(catalogue.LANE_SINCE)
+        self._lane_late = self._gauges(catalogue.LANE_LATE)
+        self._lag_bytes = self._gauges(catalogue.OUTBOX_LAG_BYTES)
         self._lag_batches = self._gauges(catalogue.OUTBOX_LAG_BATCHES)
         self._lag_seconds = self._gauges(catalogue.OUTBOX_LAG_SECONDS)
         self._open_windows = self._gauges(catalogue.OPEN_WINDOWS)
@@ -212,11 +217,13 @@ class Metrics:
             self._window_bytes[lane,].set(now.window_bytes)
             self._oldest_window[lane,].set(now.oldest_window_seconds)
             self._lag_batches[lane,].set(now.lag_batches)
+            self._lag_bytes[lane,].set(now.lag_bytes)
+            self._lane_late[lane,].set(now.late)
             self._lag_seconds[lane,].set(now.lag_seconds)
         wanted: set[tuple[str, ...]] = {(lane,) for lane in gauges}
         for children in (self._open_windows, self._window_bytes, self._oldest_window):
             children.keep(wanted)
-        for children in (self._lag_batches, self._lag_seconds):
+        for children in (self._lag_batches, self._lag_bytes, self._lag_seconds, self._lane_late):
             children.keep(wanted)
 
     def partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
@@ -227,10 +234,23 @@ class Metrics:
         for children in (self._read_lag, self._commit_lag):
             children.keep(set(gauges))
 
-    def states(self, partitions: Mapping[str, int], lanes: Mapping[tuple[str, ...], int]) -> None:
-        """Set how many partitions are in each state, and lanes in each (connection, state)."""
-        _set_all(self._partitions, {(state,): count for state, count in partitions.items()})
-        _set_all(self._lanes, lanes)
+    def partition_states(self, counts: Mapping[str, int]) -> None:
+        """Set how many partitions are in each state."""
+        _set_all(self._partitions, {(state,): count for state, count in counts.items()})
+
+    def lane_states(self, lane: str, states: Mapping[str, tuple[int, float]]) -> None:
+        """Set on how many partitions a lane is in each state, and since when (Unix seconds).
+
+        A state that ended counts zero, for an alert needs to see that.
+        """
+        for values in [known for known in self._lanes if known[0] == lane]:
+            if values[1] not in states:
+                self._lanes[values].set(0)
+        for state, (count, since) in states.items():
+            self._lanes[lane, state].set(count)
+            self._lane_since[lane, state].set(since)
+        gone = {known for known in self._lane_since if known[0] == lane and known[1] not in states}
+        self._lane_since.keep(self._lane_since.keys() - gone)
 
     def unknown_lanes(self, left: Mapping[str, float]) -> None:
         """Set for how many seconds unknown lanes that hold the commit are kept; others go."""

@@ -75,10 +75,12 @@ class Report:
         """Report acknowledged batches."""
         self.metrics.delivered(lane, batches, self._clock.wall_ms())
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
-        """Report that a lane of a partition changed its status."""
-        self.health.lane_status(lane, partition, status, reason)
-        self._count_states()
+    def lane_status(
+        self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
+    ) -> None:
+        """Report that a lane of a partition changed its status, or the reason of it."""
+        self.health.lane_status(lane, partition, status, reason, remedy)
+        self._count_lane(lane)
 
     # ------------------------------------------------------------------ the worker
 
@@ -112,11 +114,18 @@ class Report:
             self.health.beat()
 
     def _count_states(self) -> None:
-        lanes: Tally[tuple[str, ...]] = Tally()
-        for partition, standing in self.health.partitions.items():
-            if standing.state == OPEN:
-                known = self.health.lanes.get(partition, {})
-                now = {lane: there.state for lane, there in known.items()}
-                lanes.update((self._initial | now).items())
-        states = Tally(standing.state for standing in self.health.partitions.values())
-        self.metrics.states(states, lanes)
+        self.metrics.partition_states(
+            Tally(standing.state for standing in self.health.partitions.values())
+        )
+        for lane in self._initial:
+            self._count_lane(lane)
+
+    def _count_lane(self, lane: str) -> None:
+        found = self.health.lane(lane, self._initial.get(lane, "flowing"))
+        self.metrics.lane_states(
+            lane,
+            {
+                state: (len(there), min(standing.since_ms for standing in there) / 1000)
+                for state, there in found.items()
+            },
+        )

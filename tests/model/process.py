@@ -51,7 +51,14 @@ class Reporter:
         if str(phase) == "refused" and self._process.alive:
             self._process.refused(f"{partition}: {reason}")
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+    def lane_status(
+        self,
+        lane: str,
+        partition: str,
+        status: str,
+        reason: str,
+        remedy: str = "",  # noqa: ARG002  # part of the reason
+    ) -> None:
         """Judge that no lane stops without a loss (I20)."""
         if status == "stopped" and self._process.alive:
             self._process.refused(f"{partition}, {lane}: {reason}")

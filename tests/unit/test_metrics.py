@@ -162,11 +162,15 @@ def test_a_partition_that_moved_away_is_exported_no_more(metrics: Metrics) -> No
 
 
 def test_a_state_that_ended_goes_to_zero_so_that_an_alert_ends(metrics: Metrics) -> None:
-    metrics.states({"refused": 1}, {("acme", "paused"): 2})
-    metrics.states({"open": 1}, {("acme", "flowing"): 2})
+    metrics.partition_states({"refused": 1})
+    metrics.lane_states("acme", {"paused": (2, 17.0)})
+    assert value(metrics, "lane_since_seconds", connection="acme", state="paused") == 17
+    metrics.partition_states({"open": 1})
+    metrics.lane_states("acme", {"flowing": (2, 18.0)})
     assert value(metrics, "partitions", state="refused") == 0
     assert value(metrics, "lanes", connection="acme", state="paused") == 0
     assert value(metrics, "lanes", connection="acme", state="flowing") == 2
+    assert value(metrics, "lane_since_seconds", connection="acme", state="paused") is None
 
 
 def test_what_is_rendered_can_be_scraped(metrics: Metrics) -> None:

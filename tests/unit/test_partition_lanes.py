@@ -6,7 +6,7 @@ import pytest
 
 from forwarder import testing
 from forwarder.connection import Connection
-from forwarder.delivery import LaneStatus
+from forwarder.standing import LaneStatus
 from forwarder.errors import FencedError, RefusedError
 from forwarder.journal.base import Commit
 from forwarder.model import CloseReason

@@ -1,0 +1,229 @@
+"""How fast a throttled connection may be put to: learned from replies, forgotten when it is over.
+
+Pure: time comes in as an argument, in steady seconds. Rates are in *shards*: one is what Kinesis
+lets one shard take (1,000 records and 1 MB a second), so that one number limits both.
+
+A rate is halved when a reply says throttled, at most once for what was under way meanwhile. It
+grows back by an amount per second: quickly to just below where it was throttled, slowly from
+there, and by twice as much every second while nothing is throttled, so that a limit that was
+lifted is found within seconds. Nothing is limited before the first throttling, and no longer than
+the limit holds anything back.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from forwarder import retry
+
+SHARD_RECORDS = 1_000
+"""Records a second that one shard takes (AWS quota)."""
+SHARD_BYTES = 1_000_000
+"""Bytes a second that one shard takes (AWS quota: 1 MB)."""
+
+LEAST = 0.01
+"""Lowest rate, in shards: 10 records or 10 KB a second; backoff takes care of what takes less."""
+STEEP = 0.25
+"""Growth per second, as a part of the rate that was throttled, up to ``KNEE`` of that rate."""
+KNEE = 0.9
+GENTLE = 0.02
+"""Growth per second above that, doubled every second."""
+LEAST_STEP = 0.005
+"""Growth per second in shards, whatever the rate."""
+SLICE = 0.1
+"""Seconds' worth put at once: enough to fill requests, too little to empty a bucket."""
+BURST = 0.5
+"""Seconds' worth that may be made up for at most, after a put that took long."""
+AHEAD = 2.0
+"""Seconds ahead for which batches of a shard are given a time to come back."""
+FORGET = 10.0
+"""Seconds after which a rate that held nothing back is forgotten."""
+KEYS = 20_000
+"""Device keys whose shard is remembered while some shard is slow, some 250 bytes each."""
+
+
+def weight(records: int, size: int) -> float:
+    """Return what records of ``size`` bytes together take of one shard, in seconds."""
+    return max(records / SHARD_RECORDS, size / SHARD_BYTES)
+
+
+class Rate:
+    """What a connection, or one shard, was found to take. Caller: :class:`Pace`."""
+
+    def __init__(self, taken: float, seconds: float, now: float) -> None:
+        """Begin at half of what was tried: ``taken`` shard-seconds within ``seconds``."""
+        self.shards = max(LEAST, taken / max(seconds, 0.001) / 2)
+        self._refusals = 0
+        self._throttled = self.shards * 2
+        self._step = 0.0
+        self._halved = self._grown = self._held = now
+        self._free = self._line = now
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until something may go; 0.0: now."""
+        self._grow(now)
+        if self._free <= now:
+            return 0.0
+        self._held = now
+        return self._free - now
+
+    def share(self, now: float) -> float:
+        """Return what one put may take now, in shard-seconds."""
+        return self.shards * min(BURST, SLICE + max(0.0, now - self._free))
+
+    def spend(self, taken: float, now: float) -> None:
+        """Count what goes now."""
+        if taken > self.share(now) / 2:
+            self._held = now  # it filled what it was given, and would have taken more
+        self._free = max(self._free, now - BURST + SLICE) + taken / self.shards
+
+    def place(self, taken: float, now: float) -> float:
+        """Return when what may not go now is to ask again; later for each one that asks."""
+        self._line = min(max(self._line, self._free) + taken / self.shards, now + AHEAD)
+        # Several come back together, to share a request.
+        return now + SLICE * max(1, math.ceil((self._line - now) / SLICE))
+
+    def halve(self, began: float, now: float) -> None:
+        """Slow down for a put begun at ``began``, unless that was done since."""
+        self._grow(now)
+        if began < self._halved:
+            return
+        self._throttled = self.shards
+        self.shards = max(LEAST, self.shards / 2)
+        self._halved, self._step = now, 0.0
+
+    def rest(self, random: float, now: float) -> None:
+        """Let nothing go for a while, longer each time: nothing at all was taken."""
+        delay = retry.TRANSIENT.delay(self._refusals, random)
+        self._free = max(self._free, now + delay)
+        self._refusals += 1
+        self._held = now
+
+    def taken(self) -> None:
+        """Note that something was."""
+        self._refusals = 0
+
+    def is_idle(self, now: float) -> bool:
+        """Tell whether it held nothing back for a while."""
+        return now - max(self._held, self._halved) > FORGET
+
+    def _grow(self, now: float) -> None:
+        # Only while it holds something back: what is not tried teaches nothing.
+        passed = min(now - self._grown, 1.0) if self._held >= self._grown else 0.0
+        self._grown = now
+        if self.shards < KNEE * self._throttled:
+            step = STEEP * self._throttled
+        else:
+            self._step = max(self._step, GENTLE * self._throttled) * 2.0**passed
+            step = self._step
+        self.shards += max(LEAST_STEP, step) * passed
+
+
+class Answer(NamedTuple):
+    """What a reply says of one batch; ``shard``: empty where it names none."""
+
+    key: bytes
+    size: int
+    shard: str
+    delivered: bool
+    throttled: bool
+
+
+class Pace:
+    """The rates of one connection, shared by its lanes on all partitions of a worker.
+
+    Caller: delivery, on the event loop. ``limited``: whether there is any; while there is none,
+    nothing else is to be asked.
+    """
+
+    def __init__(self) -> None:
+        """Begin without limits."""
+        self.limited = False
+        self.whole: Rate | None = None
+        self.shards: dict[str, Rate] = {}
+        self._shard_of: OrderedDict[bytes, str] = OrderedDict()
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until the connection as a whole may put again; 0.0: now."""
+        return self.whole.wait(now) if self.whole else 0.0
+
+    def most(self, records: int, size: int, now: float) -> tuple[int, int]:
+        """Return the most records and bytes of the next put, of those it might have."""
+        if self.whole is None:
+            return records, size
+        share = self.whole.share(now)
+        return (
+            min(records, max(1, int(share * SHARD_RECORDS))),
+            min(size, int(share * SHARD_BYTES)),
+        )
+
+    def admit(self, key: bytes, size: int, now: float) -> float:
+        """Return 0.0 and count a batch of a device key, or when it is to ask again."""
+        rate = self.shards.get(self._shard_of.get(key, ""))
+        if rate is None:
+            return 0.0
+        taken = weight(1, size)
+        if rate.wait(now):
+            return rate.place(taken, now)
+        rate.spend(taken, now)
+        return 0.0
+
+    def spend(self, records: int, size: int, now: float) -> None:
+        """Count a put that begins."""
+        if self.whole:
+            self.whole.spend(weight(records, size), now)
+
+    def learn(self, answers: Iterable[Answer], began: float, now: float, random: float) -> None:
+        """Learn from the reply to a put begun at ``began``; ``random`` in [0, 1).
+
+        Needed only while ``limited``, and for a reply that throttles.
+        """
+        replies: dict[str, list[Answer]] = {}
+        for answer in answers:
+            if answer.shard:
+                self._note(answer.key, answer.shard)
+            shard = answer.shard or self._shard_of.get(answer.key, "")
+            replies.setdefault(shard, []).append(answer)
+        for shard, reply in replies.items():
+            self._judge(shard, reply, began, now, random)
+        self._forget(now)
+
+    def _judge(
+        self, shard: str, reply: Sequence[Answer], began: float, now: float, random: float
+    ) -> None:
+        rate = self.shards.get(shard) if shard else self.whole
+        if any(answer.throttled for answer in reply):
+            if rate is None:
+                taken = weight(len(reply), sum(answer.size for answer in reply))
+                rate = self._limit(shard, Rate(taken, now - began, now))
+            else:
+                rate.halve(began, now)
+            if not any(answer.delivered for answer in reply):
+                rate.rest(random, now)
+                return
+        if rate is not None:
+            rate.taken()
+
+    def _limit(self, shard: str, rate: Rate) -> Rate:
+        if shard:
+            self.shards[shard] = rate
+        else:
+            self.whole = rate
+        return rate
+
+    def _note(self, key: bytes, shard: str) -> None:
+        self._shard_of[key] = shard
+        self._shard_of.move_to_end(key)
+        if len(self._shard_of) > KEYS:
+            self._shard_of.popitem(last=False)
+
+    def _forget(self, now: float) -> None:
+        """Let go of rates that hold nothing back, and of the keys when no shard is slow."""
+        for shard in [s for s, rate in self.shards.items() if rate.is_idle(now)]:
+            del self.shards[shard]
+        if self.whole and self.whole.is_idle(now):
+            self.whole = None
+        if not self.shards:
+            self._shard_of.clear()
+        self.limited = bool(self.whole or self.shards)
