@@ -15,6 +15,7 @@ import pybase64
 from forwarder.errors import JournalError
 from forwarder.model import Batch, DeadLetter, Partition
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.sinks.wire import one_line
 
 INLINE_BYTES = 256 * 1024
 """More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
@@ -101,7 +102,7 @@ def whole(file: int) -> int:
 
 
 class FileSink:
-    """One connection's batches in ``<folder>/<name>.ndjson``, one a line, bytes unchanged."""
+    """One connection's batches in ``<folder>/<name>.ndjson``, one a line."""
 
     max_batches = 1000
     max_bytes = 4 * 1024 * 1024
@@ -116,7 +117,7 @@ class FileSink:
         """Append the batches; all of them are there, or none."""
         if not batches:
             return []
-        lines = b"\n".join([*(batch.payload for batch in batches), b""])
+        lines = b"\n".join([*(one_line(batch.payload) for batch in batches), b""])
         try:
             if len(lines) <= INLINE_BYTES:
                 self._lines.append(lines)

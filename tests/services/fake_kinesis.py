@@ -1,6 +1,6 @@
-"""Kinesis and STS that misbehave on request: what an emulator cannot do.
+"""Kinesis, Firehose and STS that misbehave on request: what an emulator cannot do.
 
-Speaks the JSON 1.1 protocol for PutRecord and PutRecords and the query protocol for AssumeRole,
+Speaks the JSON 1.1 protocol for puts and the query protocol for AssumeRole,
 on one loopback port. Every call takes the next scripted answer of its action; without one it is
 answered as the service would answer.
 """
@@ -20,7 +20,14 @@ from botocore.loaders import create_loader
 from forwarder.model import Batch, CloseReason
 
 LARGEST_RECORD = 1_048_576
+LARGEST_LINE = 1_024_000
+MOST_LINES = 4 * 1024 * 1024
 MOST_RECORDS = 500
+VERSIONS = {
+    "PutRecord": "Kinesis_20131202",
+    "PutRecords": "Kinesis_20131202",
+    "PutRecordBatch": "Firehose_20150804",
+}
 SIGNED_BY = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([a-z0-9-]+)/(\w+)/aws4_request")
 STS = "https://sts.amazonaws.com/doc/2011-06-15/"
 
@@ -51,7 +58,7 @@ class Error(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """PutRecords stores everything but these records, by index."""
+    """PutRecords or PutRecordBatch stores everything but these records, by index."""
 
     errors: dict[int, str]
 
@@ -72,13 +79,19 @@ class Blank(NamedTuple):
     """Everything is stored, and the answer names neither errors nor sequence numbers."""
 
 
+class Garbled(NamedTuple):
+    """Everything is stored, and the answer cannot be read."""
+
+    body: bytes
+
+
 class Silent(NamedTuple):
     """No answer until the test says so."""
 
     until: asyncio.Event
 
 
-Answer = Error | Partial | Lost | Cut | Blank | Silent
+Answer = Error | Partial | Lost | Cut | Blank | Garbled | Silent
 
 
 class Single(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
@@ -96,6 +109,15 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
 class Many(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
     stream_name: str
     records: list[Record]
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
+    data: bytes
+
+
+class Lines(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
+    delivery_stream_name: str
+    records: list[Line]
 
 
 class Call(NamedTuple):
@@ -175,13 +197,17 @@ class FakeKinesis:
             return Call(form["Action"], signed[1], signed[2], signed[3], form=form)
         assert request.headers["Content-Type"] == "application/x-amz-json-1.1"
         version, action = target.split(".")
-        assert version == "Kinesis_20131202"
+        assert version == VERSIONS[action]
         if action == "PutRecord":
             one = msgspec.json.decode(body, type=Single)
             record = Record(one.partition_key, one.data)
             return Call(
                 action, signed[1], signed[2], signed[3], [record], one.sequence_number_for_ordering
             )
+        if action == "PutRecordBatch":
+            lines = msgspec.json.decode(body, type=Lines).records
+            records = [Record("", line.data) for line in lines]
+            return Call(action, signed[1], signed[2], signed[3], records)
         many = msgspec.json.decode(body, type=Many)
         return Call(action, signed[1], signed[2], signed[3], many.records)
 
@@ -202,7 +228,10 @@ class FakeKinesis:
             assert request.transport is not None
             request.transport.abort()
         if isinstance(answer, Blank):
-            return _json({"FailedRecordCount": 0, "Records": [{}] * len(call.records)})
+            blank = [{}] * len(call.records)
+            return _json({"FailedRecordCount": 0, "Records": blank, "RequestResponses": blank})
+        if isinstance(answer, Garbled):
+            return web.Response(body=answer.body)
         return self._told(call, failed, answer.named if isinstance(answer, Cut) else None)
 
     def _rejection(self, call: Call) -> Error | None:
@@ -210,9 +239,11 @@ class FakeKinesis:
             return Error("ExpiredTokenException")
         if call.action in self.denied:
             return Error("AccessDeniedException")
-        too_many = len(call.records) > MOST_RECORDS
         sizes = [len(r.data) + len(r.partition_key.encode()) for r in call.records]
-        if too_many or any(size > LARGEST_RECORD for size in sizes):
+        largest, most = LARGEST_RECORD, 1e9
+        if call.action == "PutRecordBatch":
+            largest, most = LARGEST_LINE, MOST_LINES
+        if len(sizes) > MOST_RECORDS or sum(sizes) > most or any(s > largest for s in sizes):
             return Error("ValidationException")
         if any(self.refuses(record) for record in call.records):
             return Error("ValidationException", message="Value 'a-secret' is not accepted")
@@ -222,6 +253,9 @@ class FakeKinesis:
 
     def _told(self, call: Call, failed: dict[int, str], count: int | None) -> web.Response:
         told = [_result(index, failed.get(index)) for index in range(len(call.records))]
+        if call.action == "PutRecordBatch":
+            lines = [each if "ErrorCode" in each else {"RecordId": "r"} for each in told]
+            return _json({"FailedPutCount": len(failed), "RequestResponses": lines[:count]})
         if call.action == "PutRecord":
             number = f"{len(self.stored):021d}"
             return _json({"ShardId": "shardId-000000000000", "SequenceNumber": number})

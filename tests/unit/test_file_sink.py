@@ -61,6 +61,13 @@ async def test_a_file_is_appended_to_unless_told_otherwise(tmp_path: Path) -> No
     assert path_of(tmp_path).read_bytes() == b'{"number":3}\n{"number":4}\n'
 
 
+async def test_a_document_with_line_breaks_is_one_line_all_the_same(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path, "acme")
+    await sink.put([batch(1, b'{\r\n "a": 1\n}'), batch(2, b"{}")])
+    await sink.close()
+    assert b'{   "a": 1 }\n{}\n' == path_of(tmp_path).read_bytes()
+
+
 async def test_emptying_happens_once(tmp_path: Path) -> None:
     sink = FileSink(tmp_path, "acme", truncate=True)
     await sink.put([batch(1)])

@@ -82,6 +82,34 @@ def test_a_request_of_one_is_what_json_makes_of_it(
     assert body == expected
 
 
+@given(texts, st.lists(st.binary(), min_size=1))
+def test_a_request_of_lines_is_what_json_makes_of_it(stream: str, payloads: list[bytes]) -> None:
+    lines = [wire.line(batch(1, payload)) for payload in payloads]
+    body = json.loads(wire.put_record_batch(stream, lines))
+    sent = [base64.b64decode(record.pop("Data"), validate=True) for record in body["Records"]]
+    assert {"DeliveryStreamName": stream, "Records": [{}] * len(payloads)} == body
+    assert [wire.one_line(payload) + b"\n" for payload in payloads] == sent
+    assert [len(line) for line in sent] == [line.size for line in lines]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(json_values, st.sampled_from([None, 2, "\t"]), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_a_document_on_one_line_is_the_same_document(
+    document: object, indent: int | str | None, end: bytes
+) -> None:
+    text = json.dumps(document, indent=indent).encode().replace(b"\n", end)
+    line = wire.one_line(text)
+    assert document == json.loads(line)
+    assert len(text) == len(line)
+    assert not {10, 13} & set(line)
+    assert line is text or {10, 13} & set(text)
+
+
 def key_of(mpid: str) -> str:
     return mpid if 0 < len(mpid) <= 256 else "0" * 31 + "1"
 
