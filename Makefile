@@ -14,7 +14,7 @@ ARGS ?=
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast soak bench check format docs lock clean
+.PHONY: help setup demo test test-fast soak faults bench check format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-fast: setup ## Run the tests that need no broker and no emulator
 
 soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--seconds 3600")
 	$(BIN)/python -m tests.soak $(ARGS)
+
+faults: setup ## Let AWS do everything wrong, row by row, and count (ARGS="--only kms --scale 0.1")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: setup ## Measure events per CPU-second and memory of the worker (ARGS="--count 50000")
 	$(BIN)/python -m tests.bench $(ARGS)

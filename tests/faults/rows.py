@@ -1,0 +1,59 @@
+"""The rows of the matrix: which lanes there are, and what AWS does to them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.faults.aws import Aws
+
+Content = dict[str, Any]
+HEALTHY = "healthy"
+"""How the names of the lanes begin that nothing happens to."""
+
+SHORTEST = 1.5
+"""Seconds that a fault lasts at least, however small the scale."""
+
+
+class Plot(NamedTuple):
+    """What a row's faults are made with; ``seconds`` is how long they last.
+
+    ``stream`` and ``role`` return the name of a lane's stream and the ARN of its role.
+    """
+
+    aws: Aws
+    stream: Callable[[str], str]
+    role: Callable[[str], str]
+    seconds: float
+
+
+Act = Callable[[Plot], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. ``lanes`` are those that suffer, by the end of their names.
+
+    ``seconds`` is how long the fault lasts at scale 1, ``calm`` how long all is well before and
+    after; ``beside`` is the number of healthy lanes; ``broken`` and ``large`` are records a second
+    that are no uploads, or too large for the lanes of the row; ``weighed``: the worker's memory
+    is told.
+    """
+
+    name: str
+    told: str
+    act: Act
+    seconds: float = 30.0
+    lanes: Mapping[str, Content] = field(default_factory=lambda: {"": {}})
+    beside: int = 2
+    calm: float = 5.0
+    broken: float = 0.2
+    large: float = 0.0
+    weighed: bool = False
+
+    def lasts(self, scale: float) -> float:
+        """Return how long the fault lasts, in seconds."""
+        return max(SHORTEST, self.seconds * scale)
+
+    def named(self, end: str) -> str:
+        """Return the name of one of its lanes."""
+        return f"{self.name}-{end}" if end else self.name
