@@ -108,6 +108,7 @@ class Journal:
     async def open(self, take: Take | None = None) -> Restored:
         """Fence the former owner and read, in the order of O1 to O6."""
         stored, client = self._stored, self._client
+        client.initialising(self._partition)  # judged as it is asked, the request may be late
         self._epoch = await self._ask("init", self._initialise)
         commit = await self._ask("fetch", self._fetch)
         state = await self._ask("bounds", lambda: (stored.state.start, stored.state.stable()))
@@ -150,7 +151,6 @@ class Journal:
         return [record for record, _ in zip(found, range(4), strict=False)]
 
     def _initialise(self) -> int:
-        self._client.initialising(self._partition)
         return self._stored.initialise(self._client, self._client.now())
 
     def _fetch(self) -> Commit | None:
