@@ -15,9 +15,10 @@ from forwarder.sinks.wire import Entry, Told
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
-IN_FLIGHT = 16
-"""PutRecord calls at a time: enough to fill a core (a quarter of a millisecond each)."""
-RECORD_BATCHES = 2 * IN_FLIGHT
+IN_FLIGHT = 64
+"""PutRecord calls at a time, each on a connection of its own: AWS takes 10 to 30 ms for one, a
+core a quarter of a millisecond."""
+RECORD_BATCHES = 32
 """Batches to a put while each may be a call of its own: what was stored is acknowledged only with
 the whole put, and is sent again if the worker dies before that."""
 PROBE_SECONDS = 3600.0

@@ -1,13 +1,14 @@
 """``python -m tests.bench.sink``: a Kinesis that takes everything at once, for measuring only.
 
-Prints its port. Answers PutRecords without reading more of a request than it must: what is
-measured is the worker, not this.
+Prints its port. Answers puts without reading more of a request than it must: what is measured is
+the worker, not this. Its answers may be late, by as many seconds as given (default: none).
 """
 
 import asyncio
 import sys
 
 RECORD = b'"Data":'
+ALONE = b".PutRecord\r\n"
 ANSWER = b'{"ShardId":"shardId-000000000000","SequenceNumber":"1"}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 
@@ -16,6 +17,7 @@ class Sink(asyncio.Protocol):
     """One connection."""
 
     records = 0
+    late = 0.0
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -45,14 +47,20 @@ class Sink(asyncio.Protocol):
             self._parts = [whole]
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        assert self._transport is not None
         if head.startswith(b"GET"):
             told = b"%d" % Sink.records
         else:
             count = body.count(RECORD)
             Sink.records += count
             told = b'{"FailedRecordCount":0,"Records":[%b]}' % b",".join([ANSWER] * count)
-        self._transport.write(HEAD % len(told) + told)
+            if ALONE in head:
+                told = ANSWER
+        asyncio.get_running_loop().call_later(self.late, self._tell, HEAD % len(told) + told)
+
+    def _tell(self, answer: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(answer)
 
 
 def _length(head: bytes) -> int:
@@ -72,4 +80,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    Sink.late = float(sys.argv[1]) if sys.argv[1:] else 0.0
     asyncio.run(main())

@@ -17,7 +17,7 @@ from forwarder.connection import (
     PutMode,
 )
 from forwarder.sinks import caller, kinesis, together
-from forwarder.sinks.aws import Aws
+from forwarder.sinks.aws import CLIENT, Aws
 from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
 from tests.services.fake_kinesis import (
@@ -345,7 +345,7 @@ async def test_a_chosen_action_is_never_replaced(
     assert fake.actions() == [action]
 
 
-async def test_put_record_runs_16_at_a_time(opened: Open, fake: FakeKinesis) -> None:
+async def test_put_record_runs_64_at_a_time(opened: Open, fake: FakeKinesis) -> None:
     sink = opened(PutMode.RECORD)
     heard = asyncio.Event()
     fake.answers("PutRecord", *[Silent(heard)] * 100)
@@ -357,14 +357,18 @@ async def test_put_record_runs_16_at_a_time(opened: Open, fake: FakeKinesis) -> 
     assert len(fake.stored) == 100
 
 
+def test_every_call_under_way_has_a_connection_of_its_own() -> None:
+    assert kinesis.IN_FLIGHT <= CLIENT.max_pool_connections
+
+
 async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKinesis) -> None:
     heard = asyncio.Event()
-    fake.answers("PutRecord", *[Silent(heard)] * 32)
-    slept = asyncio.create_task(put(opened(PutMode.RECORD), 32))
+    fake.answers("PutRecord", *[Silent(heard)] * 100)
+    slept = asyncio.create_task(put(opened(PutMode.RECORD), 100))
     await arrival(fake, kinesis.IN_FLIGHT)
     fake.clock.now += caller.FRESH_SECONDS + 1
     heard.set()
-    assert [STORED] * 16 + [caller.UNSENT] * 16 == await slept
+    assert [STORED] * 64 + [caller.UNSENT] * 36 == await slept
 
 
 async def test_put_record_passes_the_last_number_of_the_device(
