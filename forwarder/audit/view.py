@@ -1,9 +1,10 @@
 """What the commands ask of a group's survey: the part of it that can be played in a test."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.config.settings import Configuration
+from forwarder.ledger.letters import Parcel, Stored
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.model import Partition
 
@@ -70,6 +71,47 @@ class Writer(Protocol):
         """Give it up; raises nothing."""
 
 
+class Courier(Protocol):
+    """Sends dead letters back, each transaction whole or not at all."""
+
+    async def start(self) -> dict[int, int]:
+        """Fence every other courier of the group; return what was settled before.
+
+        By partition of the dead letter topic, the offset below which every receipt is visible.
+        Raises JournalError.
+        """
+
+    async def send(self, outgoing: Sequence[Parcel]) -> None:
+        """Write these in one transaction; raises JournalError if that is not known to be done."""
+
+    async def close(self) -> None:
+        """Give it up; raises nothing."""
+
+
+class DeadLetters(Protocol):
+    """The dead letter topic. Every question may raise ForwarderError."""
+
+    topic: str
+
+    async def bounds(self) -> Mapping[int, Bounds]:
+        """Return where each of its partitions starts and ends."""
+
+    async def at_time(self, number: int, time_ms: int) -> int | None:
+        """Return the offset of the first record stored at or after a time."""
+
+    def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
+        """Yield what is stored in a partition, in order."""
+
+    async def original(self, partition: Partition, offset: int) -> bytes | None:
+        """Return the value of an input record, None if it is not there any more."""
+
+    async def limits(self) -> Mapping[str, int]:
+        """Return how large a message each input topic takes, in bytes, by its name."""
+
+    def courier(self) -> Courier:
+        """Return who sends letters back; not started."""
+
+
 class Survey(Protocol):
     """A look at what one group keeps; nothing here joins the group or fences anybody.
 
@@ -101,6 +143,9 @@ class Survey(Protocol):
 
     async def group(self) -> Group:
         """Return the group's state and members."""
+
+    def dead_letters(self) -> DeadLetters:
+        """Return the look at the dead letter topic."""
 
     def writer(self, partition: Partition) -> Writer:
         """Return the writer under a partition's transactional id."""

@@ -15,6 +15,7 @@ from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.journal import kafka_outbox
 from forwarder.journal.base import Restored
 from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
+from forwarder.journal.kafka_dead_letters import DeadLetters
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import Outgoing, Writer
 from forwarder.ledger import opening
@@ -86,6 +87,7 @@ class Survey:
         self._client_id = client_id
         self._cluster = Asked(settings.kafka, client_id)
         self._readers: dict[Partition, Reader] = {}
+        self._letters: DeadLetters | None = None
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         """Return the partitions of the named input topics, of all of them if none is named.
@@ -166,6 +168,14 @@ class Survey:
         """Return the group's state and members."""
         return await self._cluster.group(self.group_id)
 
+    def dead_letters(self) -> DeadLetters:
+        """Return the look at the dead letter topic."""
+        if self._letters is None:
+            cluster = self._cluster
+            kafka, client_id = self.settings.kafka, self._client_id
+            self._letters = DeadLetters(kafka, client_id, cluster, cluster.at_time)
+        return self._letters
+
     def writer(self, partition: Partition) -> "PartitionWriter":
         """Return the writer that fences a partition's owner once it is started."""
         name = f"{self.group_id}/{partition}"
@@ -182,6 +192,8 @@ class Survey:
         """Give up every connection within seconds; raises nothing."""
         readers = list(self._readers.values())
         await asyncio.gather(*(reader.close() for reader in readers))
+        if self._letters is not None:
+            await self._letters.close()
         await self._cluster.close()
 
     def _kept(self, partition: Partition) -> tuple[Partition, Partition]:

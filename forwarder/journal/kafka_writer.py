@@ -65,7 +65,12 @@ class Writer:
     """Runs transactions one at a time; after any error it is only good for ``close``."""
 
     def __init__(
-        self, kafka: Kafka, client_id: str, transactional_id: str, batch_bytes: int = BATCH_BYTES
+        self,
+        kafka: Kafka,
+        client_id: str,
+        transactional_id: str,
+        batch_bytes: int = BATCH_BYTES,
+        compression: str | None = None,
     ) -> None:
         """Prepare; ``batch_bytes`` is at most what the smallest topic written to accepts."""
         self._group = kafka.group_id
@@ -78,6 +83,7 @@ class Writer:
             "acks": "all",
             "enable_idempotence": True,
             "linger_ms": 0,
+            "compression_type": compression,
         }
         self._producer: Any = None
         self._spoiled: JournalError | None = None
@@ -95,6 +101,7 @@ class Writer:
         """Send messages and offsets in one transaction; return the offset of each message (K4).
 
         ``offsets`` may depend on where the messages are; what it raises ends the transaction.
+        None at all: the group commits nothing with it.
         Returns only if it is known to be committed; raises FencedError or JournalError.
         """
         async with self._step(TICK_SECONDS):
@@ -104,7 +111,9 @@ class Writer:
                 text = f"{self._name}: Kafka did not say where a message was stored"
                 raise JournalError(text)
             settled = offsets(found) if callable(offsets) else offsets
-            await self._producer.send_offsets_to_transaction(_offsets(settled), self._group)
+            if settled:
+                group = self._group
+                await self._producer.send_offsets_to_transaction(_offsets(settled), group)
             await self._producer.commit_transaction()
             return found
 

@@ -70,10 +70,10 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
     if not name or record.value is None:
         return None
     position = (record.offset, 0)
+    key, apart = told.device or digest(upload.device), digest(window_key(*position))
     return Batch(
-        told.connection, name, told.device or digest(upload.device), digest(window_key(record.offset, 0)),
-        position, position, len(upload.types), 0, upload.time, _mpid(upload),
-        CloseReason.REDRIVEN, record.value,
+        told.connection, name, key, apart, position, position, len(upload.types), 0, upload.time,
+        _mpid(upload), CloseReason.REDRIVEN, record.value,
     )  # fmt: skip
 
 

@@ -1,0 +1,296 @@
+"""``forwarder dead-letters list|show|redrive``: what could not be processed, and the way back."""
+
+import argparse
+import re
+import sys
+from typing import Any
+
+import pybase64
+
+from forwarder.audit import letters, redrive
+from forwarder.audit.letters import Wanted
+from forwarder.audit.moment import time
+from forwarder.audit.redrive import Choice, Tally
+from forwarder.audit.view import Survey
+from forwarder.cli import asking, output
+from forwarder.cli.outbox import limit
+from forwarder.cli.replay import rate
+from forwarder.config.loader import Loaded
+from forwarder.connection import Status
+from forwarder.errors import ConfigurationError
+from forwarder.ledger.letters import Letter
+from forwarder.model import Reason
+
+LIMIT = 100
+RATE = 100.0
+EVERYTHING = 10**9
+
+_TIME = "a time with its zone (2026-01-31T12:00:00Z), or milliseconds since the epoch"
+_MILLISECONDS = re.compile(r"[0-9]{10,15}")
+_PLACE = re.compile(r"([0-9]{1,9}):([0-9]{1,15})")
+_OFFSETS = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the three actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    about = "Count the group's dead letters by reason and connection, and list the first of them."
+    lists = actions.add_parser("list", help="count and list them", description=about)
+    _add_filters(lists)
+    lists.add_argument(
+        "--limit", type=limit, metavar="N", default=LIMIT, help=f"list at most so many; {LIMIT}"
+    )
+    about = "Show one dead letter: its headers, and the bytes as they came."
+    show = actions.add_parser("show", help="show one with its bytes", description=about)
+    asking.add_common(show)
+    show.add_argument("place", metavar="PARTITION:OFFSET", help="where it is, as list prints it")
+    show.add_argument("--raw", action="store_true", help="only its bytes, as they are")
+    about = "Send dead letters back through the input, each once, for the connection they are of."
+    back = actions.add_parser("redrive", help="send them back", description=about)
+    _add_redrive(back)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    asking.add_common(parser)
+    reasons = [reason.value for reason in Reason]
+    parser.add_argument(
+        "--reason", action="append", choices=reasons, help="only with this reason; repeatable"
+    )
+    parser.add_argument(
+        "--connection", action="append", metavar="NAME", help="only of this one; repeatable"
+    )
+    parser.add_argument("--from", dest="since", metavar="T", help=f"made from here on: {_TIME}")
+    parser.add_argument("--to", dest="until", metavar="T", help="made up to here, and without it")
+    asking.add_topics(parser)
+    parser.add_argument("--partition", type=int, metavar="N", help="only from this input partition")
+    parser.add_argument(
+        "--offset", metavar="A[-B]", help="only from this offset of the input, or these"
+    )
+    parser.add_argument(
+        "--letter", metavar="PARTITION:OFFSET", action="append", help="only this one; repeatable"
+    )
+
+
+def _add_redrive(parser: argparse.ArgumentParser) -> None:
+    _add_filters(parser)
+    parser.add_argument("--limit", type=limit, metavar="N", default=EVERYTHING, help="at most so")
+    parser.add_argument(
+        "--rate", type=rate, metavar="N", default=RATE, help="letters a second; 100; 0: no limit"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="also what was sent back once and failed again"
+    )
+    parser.add_argument(
+        "--repeat",
+        action="store_true",
+        help="also what was sent back already: it comes a second time; needs --letter",
+    )
+    asking.add_consent(parser)
+    parser.epilog = (
+        "Mend the cause first, and let every worker run a release that knows the marks (README). "
+        "Run twice, it sends nothing twice; stopped half-way, it goes on where it stopped."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of the three; raises ForwarderError."""
+    action = {"list": _list, "show": _show, "redrive": _redrive}[args.action]
+    return action(args)
+
+
+# ------------------------------------------------------------------------------- list and show
+
+
+def _list(args: argparse.Namespace) -> int:
+    loaded = asking.load(args.config)
+    wanted = _wanted(args, loaded)
+    document = asking.ask(
+        loaded, lambda survey: letters.listed(survey.dead_letters(), wanted, args.limit)
+    )
+    if args.json:
+        output.document(document)
+    else:
+        output.show(_table(document))
+    return 0
+
+
+def _table(document: dict[str, Any]) -> str:
+    if not document["counts"]:
+        return "no dead letters\n"
+    heads = ("REASON", "CONNECTION", "STATE", "LETTERS", "BYTES")
+    counted = output.table(heads, map(_count, document["counts"]))
+    heads = ("PLACE", "STORED AT", "STATE", "REASON", "CONNECTION", "FROM", "BYTES", "ERROR")
+    rest = "and there are more (--limit)\n" if document["more"] else ""
+    return f"{counted}\n{output.table(heads, map(_row, document['letters']))}{rest}"
+
+
+def _count(one: dict[str, Any]) -> tuple[object, ...]:
+    connection = one["connection"] or None
+    return one["reason"], connection, one["state"], one["letters"], one["bytes"]
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        one["place"],
+        one["stored_at"],
+        one["state"],
+        one["reason"],
+        one["connection"] or None,
+        one["from"],
+        "truncated" if one["truncated"] else one["bytes"],
+        printable(one["error"]),
+    )
+
+
+def _show(args: argparse.Namespace) -> int:
+    loaded = asking.load(args.config)
+    number, offset = _place(args.place, "PARTITION:OFFSET")
+    group = loaded.configuration.kafka.group_id
+    letter, standing = asking.ask(
+        loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
+    )
+    if args.raw:
+        sys.stdout.buffer.write(letter.value)
+        sys.stdout.flush()
+    elif args.json:
+        output.document(_whole(letter, standing))
+    else:
+        heads = {"place": letter.place, "state": standing, **letter.headers}
+        lines = [f"{name}: {printable(text)}" for name, text in heads.items()]
+        output.show("\n".join([*lines, "", _body(letter), ""]))
+    return 0
+
+
+def _whole(letter: Letter, standing: str) -> dict[str, Any]:
+    return {
+        **letters.described(letter, standing),
+        "headers": letter.headers,
+        "value": printable(letter.value.decode(errors="backslashreplace")),
+        "value_base64": pybase64.b64encode(letter.value).decode(),
+    }
+
+
+def _body(letter: Letter) -> str:
+    if letter.truncated:
+        return f"(its bytes were too large; they were at {letter.origin}:{letter.at} of the input)"
+    return printable(letter.value.decode(errors="backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Return text that no terminal takes for a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# ------------------------------------------------------------------------------------- redrive
+
+
+def _redrive(args: argparse.Namespace) -> int:
+    loaded = asking.load(args.config)
+    choice = _choice(args, loaded)
+    tally = asking.ask(loaded, lambda survey: redrive.plan(survey.dead_letters(), choice))
+    if not args.json:
+        output.show(_summary(tally, "would be sent back" if args.dry_run else "to be sent back"))
+    if args.dry_run or not tally.letters:
+        return _finish(args, tally, sent=False)
+    if not asking.agreed(args):
+        _finish(args, tally, sent=False)
+        return 1
+    ends = tally.ends
+    tally = asking.ask(loaded, lambda survey: _send(survey, args, choice, ends))
+    return _finish(args, tally, sent=True)
+
+
+async def _send(
+    survey: Survey, args: argparse.Namespace, choice: Choice, ends: dict[int, int]
+) -> Tally:
+    shelf = survey.dead_letters()
+    courier = shelf.courier()
+    try:
+        return await redrive.redrive(shelf, courier, choice, ends, rate=args.rate, tell=_progress)
+    finally:
+        await courier.close()
+
+
+def _progress(tally: Tally) -> None:
+    sys.stderr.write(f"sent back {tally.letters} letters, {tally.bytes} bytes\n")
+
+
+def _finish(args: argparse.Namespace, tally: Tally, *, sent: bool) -> int:
+    if args.json:
+        output.document({"sent": sent, **tally.document()})
+    elif sent:
+        output.show(f"sent back {tally.letters} letters, {tally.bytes} bytes\n")
+    elif not args.dry_run:
+        output.show("nothing was sent back\n")
+    return 0
+
+
+def _summary(tally: Tally, verb: str) -> str:
+    heads = ("REASON", "CONNECTION", "LETTERS")
+    rows = [(reason, lane or None, n) for (reason, lane), n in sorted(tally.counts.items())]
+    table = output.table(heads, rows) + "\n" if rows else ""
+    lines = [f"{tally.letters} letters, {tally.bytes} bytes {verb}"]
+    lines += [f"{count} stay: {why}" for why, count in sorted(tally.skipped.items())]
+    return table + "\n".join(lines) + "\n"
+
+
+def _choice(args: argparse.Namespace, loaded: Loaded) -> Choice:
+    if args.repeat and not args.letter:
+        complaint = "--repeat: would send again what was sent back; name each with --letter"
+        raise ConfigurationError([complaint])
+    configured = loaded.configuration.connections
+    return Choice(
+        _wanted(args, loaded),
+        frozenset(one.name for one in configured if one.status is Status.ACTIVE),
+        frozenset(topic.name for topic in loaded.configuration.kafka.topics),
+        args.limit,
+        again=args.again,
+        repeat=args.repeat,
+    )
+
+
+# ------------------------------------------------------------------------------------- options
+
+
+def _wanted(args: argparse.Namespace, loaded: Loaded) -> Wanted:
+    first, last = _offsets(args.offset)
+    since = None if args.since is None else _moment(args.since, "--from")
+    until = None if args.until is None else _moment(args.until, "--to")
+    if since is not None and until is not None and since >= until:
+        complaint = "--to: is not after --from, so that nothing lies between them"
+        raise ConfigurationError([complaint])
+    places = [_place(text, "--letter") for text in args.letter or ()]
+    return Wanted(
+        loaded.configuration.kafka.group_id,
+        frozenset(args.reason or ()),
+        frozenset(args.connection or ()),
+        since,
+        until,
+        frozenset(args.topic or ()),
+        args.partition,
+        first,
+        last,
+        frozenset(f"{number}:{offset}" for number, offset in places),
+    )
+
+
+def _moment(text: str, option: str) -> int:
+    return int(text) if _MILLISECONDS.fullmatch(text) else time(text, option, _TIME)
+
+
+def _place(text: str, option: str) -> tuple[int, int]:
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        complaint = f"{option}: must be PARTITION:OFFSET of the dead letter topic, is {text!r}"
+        raise ConfigurationError([complaint])
+    return int(match[1]), int(match[2])
+
+
+def _offsets(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    match = _OFFSETS.fullmatch(text)
+    if match is None:
+        complaint = f"--offset: must be an offset, or two as in 100-200, is {text!r}"
+        raise ConfigurationError([complaint])
+    return int(match[1]), int(match[2] or match[1])
