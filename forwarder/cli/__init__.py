@@ -27,6 +27,10 @@ COMMANDS = {
     ),
     "outbox": ("forwarder.cli.outbox", "show what is stored for a connection"),
     "replay": ("forwarder.cli.replay", "send stored batches once more, touching no cursor"),
+    "dead-letters": (
+        "forwarder.cli.dead_letters",
+        "list dead letters, show one, or send them back once the cause is mended",
+    ),
     "reset": ("forwarder.cli.reset", "move where the group collects, while no worker runs"),
     "accept-loss": (
         "forwarder.cli.accept_loss",
