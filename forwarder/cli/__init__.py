@@ -20,6 +20,8 @@ COMMANDS = {
         "forwarder.cli.check",
         "report every fault of the configuration, or show its settings",
     ),
+    "doctor": ("forwarder.cli.doctor", "try Kafka and every connection for real"),
+    "iam": ("forwarder.cli.iam", "print the IAM policies that are enough for a connection"),
     "schema": ("forwarder.cli.schema", "print the JSON Schema of connection files"),
     "status": (
         "forwarder.cli.status",

@@ -15,9 +15,11 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
+from forwarder.finding import Finding, Grade
 from forwarder.journal import kafka_msk, kafka_topics
 from forwarder.journal.base import Entry, Tick
 from forwarder.journal.kafka import KafkaJournals
+from forwarder.journal.kafka_checkup import Checkup
 from forwarder.journal.kafka_msk import Made
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.sources.kafka import KafkaSource
@@ -119,6 +121,7 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
             await owner.prepare(frozenset())
             await owner.close()
         settings = secured.for_worker(world.settings(create_topics=create), "right")
+        assert "FAIL" in await grades(settings)
         journals = KafkaJournals(settings, "worker")
         with pytest.raises(StartupError) as refused:
             await journals.prepare(frozenset())
@@ -130,13 +133,25 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         )
         if not create:
             await secured.grant([replace(r, text=r.text.replace(", Delete", "")) for r in rights])
+            [missing] = [one for one in await findings(settings) if one.grade is Grade.FAIL]
+            assert f"grant Delete on topic {world.state}" == missing.remedy
             await the_state_keeps_its_history(journals, world)
         await secured.grant(rights)
         await journals.prepare(frozenset())
         assert "DENIED" not in await journals.describe()
         await a_day_of_work(journals, settings, world)
+        assert await grades(settings) == {"ok"}
         await journals.close()
     await a_token_opens_the_door_too(secured, world, monkeypatch)
+
+
+async def findings(settings: Configuration) -> list[Finding]:
+    """Return what the doctor says of this Kafka."""
+    return await Checkup(settings, "doctor").findings()
+
+
+async def grades(settings: Configuration) -> set[str]:
+    return {str(one.grade) for one in await findings(settings)}
 
 
 async def a_token_opens_the_door_too(
@@ -172,6 +187,10 @@ def token(seconds: float) -> Made:
 
 async def a_wrong_password_gets_nowhere(secured: Secured) -> None:
     settings = secured.for_worker(World(secured.bootstrap).settings(), "wrong")
+    [told] = await findings(settings)
+    assert "lets nobody in" in told.what
+    assert "Invalid username or password" in told.what
+    assert "wrong" not in told.what
     journals = KafkaJournals(settings, "worker")
     with pytest.raises(JournalError, match="did not tell"):
         await journals.prepare(frozenset())

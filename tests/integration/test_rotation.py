@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from forwarder.clock import SystemClock
 from forwarder.config.loader import load_connection
 from forwarder.connection import KinesisTarget
 from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import DELIVERED
+from forwarder.sinks.base import Kind
+from forwarder.sinks.credentials import RENEW_EVERY
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import HOME_ACCOUNT, REGION, Keys, MiniStack
@@ -22,6 +24,20 @@ def store(folder: Path, keys: Keys) -> None:
     (folder / "secret").write_text(keys.secret_access_key)
 
 
+class Ahead(SystemClock):
+    """The machine's clock, and what the test does not wait for."""
+
+    ahead = 0.0
+
+    def steady(self) -> float:
+        return super().steady() + self.ahead
+
+
+async def delivered(sink: KinesisSink, number: int) -> bool:
+    [outcome] = await sink.put([batch(number)])
+    return outcome.kind is Kind.DELIVERED
+
+
 async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(
     ministack: MiniStack, tmp_path: Path
 ) -> None:
@@ -32,18 +48,18 @@ async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(
     file.write_text(FILE.format(region=REGION, url=ministack.endpoint()))
     connection = load_connection(file).connection
     assert isinstance(connection.sink, KinesisTarget)
-    aws = Aws(loader=LOADER)
+    clock = Ahead()
+    aws = Aws(clock, LOADER)
     sink = KinesisSink(connection, connection.sink, aws)
-    assert [DELIVERED] == await sink.put([batch(1)])
+    assert await delivered(sink, 1)
 
     iam = ministack.client("iam")
     made = iam.create_access_key(UserName="rotated")["AccessKey"]
     iam.delete_access_key(UserName="rotated", AccessKeyId=old.access_key_id)
-    [refused] = await sink.put([batch(2)])
-    assert refused != DELIVERED, "the old key is dead, and the new one is nowhere yet"
+    assert not await delivered(sink, 2), "the old key is dead, and the new one is nowhere yet"
     store(tmp_path, Keys(made["AccessKeyId"], made["SecretAccessKey"]))
-    sink._keys._renewable_at = 0.0  # type: ignore[attr-defined]  # noqa: SLF001  # as 5 s later
-    assert [DELIVERED] == await sink.put([batch(2)])
+    clock.ahead += RENEW_EVERY
+    assert await delivered(sink, 2)
 
     await sink.close()
     await aws.close()

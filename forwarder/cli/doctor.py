@@ -1,0 +1,206 @@
+"""``forwarder doctor``: try Kafka and every connection for real, and say what to mend."""
+
+import argparse
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from forwarder import app
+from forwarder.cli import asking, iam, output
+from forwarder.config.settings import Configuration, Mechanism
+from forwarder.connection import (
+    AssumedRole,
+    Connection,
+    FileTarget,
+    KinesisTarget,
+    PutMode,
+)
+from forwarder.finding import Finding, Grade, fail, note, ok
+from forwarder.journal.kafka_checkup import Checkup
+from forwarder.model import Batch, CloseReason
+from forwarder.sinks import identity
+from forwarder.sinks.aws import Aws
+from forwarder.sinks.base import Kind, Outcome
+
+AT_ONCE = 8
+"""Connections looked at at a time."""
+
+Report = dict[str, list[Finding]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which connections, and how far to go."""
+    asking.add_common(parser)
+    parser.add_argument(
+        "--connection", metavar="NAME", action="append", help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--put", action="store_true", help="put a record that says it is a test, one per action"
+    )
+    parser.epilog = (
+        "Runs beside live workers: it joins no group, fences nobody and moves nothing. In Kafka it "
+        "leaves a transaction that was aborted. Without --put no destination gets anything."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was found; return 1 if anything has to be mended."""
+    loaded = asking.load(args.config)
+    wanted = [iam.named(loaded, name) for name in args.connection or ()]
+    connections = wanted or list(loaded.configuration.connections)
+    report = asyncio.run(_report(loaded.configuration, connections, put=args.put))
+    failures = [one for found in report.values() for one in found if one.grade is Grade.FAIL]
+    if args.json:
+        output.document(_document(report, len(failures)))
+    else:
+        output.show("\n".join(_lines(report, len(failures))) + "\n")
+    return 1 if failures else 0
+
+
+async def _report(
+    configuration: Configuration, connections: Sequence[Connection], *, put: bool
+) -> Report:
+    aws = Aws()
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def examined(connection: Connection) -> list[Finding]:
+        async with slots:
+            return await _connection(aws, connection, put=put)
+
+    client_id = f"forwarder-doctor-{socket.gethostname()}-{os.getpid()}"
+    try:
+        kafka, own, *found = await asyncio.gather(
+            _kafka(aws, configuration, client_id),
+            _worker(aws, connections),
+            *map(examined, connections),
+        )
+    finally:
+        await aws.close()
+    names = [f"connection {connection.name}" for connection in connections]
+    report = {"kafka": kafka, "worker": own, **dict(zip(names, found, strict=True))}
+    return {where: findings for where, findings in report.items() if findings}
+
+
+async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list[Finding]:
+    security, found = configuration.kafka.security, []
+    if security.mechanism is Mechanism.AWS_MSK_IAM and security.region is not None:
+        role = AssumedRole(security.role_arn, None) if security.role_arn else None
+        found.append(await identity.finding(aws, role, security.region, "kafka"))
+    return found + await Checkup(configuration, client_id).findings()
+
+
+async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:
+    """Say who assumes the roles, once for all of them."""
+    regions = [
+        connection.sink.region
+        for connection in connections
+        if not isinstance(connection.sink, FileTarget)
+        and isinstance(connection.credentials, AssumedRole)
+    ]
+    return [await identity.finding(aws, None, regions[0], "worker")] if regions else []
+
+
+async def _connection(aws: Aws, connection: Connection, *, put: bool) -> list[Finding]:
+    sink = connection.sink
+    if isinstance(sink, FileTarget):
+        return [_folder(Path(sink.path))]
+    who = await identity.finding(aws, connection.credentials, sink.region, connection.name)
+    if who.grade is Grade.FAIL:
+        return [who]
+    if not put:
+        return [who, note("no record was put: --put tries it")]
+    return [who, *await _puts(connection)]
+
+
+def _folder(path: Path) -> Finding:
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ok(f"{path} can be written")
+    return fail(f"{path} cannot be written", f"give this user the right to write in {there}")
+
+
+async def _puts(connection: Connection) -> list[Finding]:
+    """Put a test record by each action that may be used; one that works is enough for ``auto``."""
+    sink = connection.sink
+    if not isinstance(sink, KinesisTarget) or sink.put is not PutMode.AUTO:
+        outcome = await _put(connection)
+        return [_told(outcome, "a test record was put")]
+    by_action = {
+        action: await _put(replace(connection, sink=replace(sink, put=mode)))
+        for action, mode in (("PutRecords", PutMode.RECORDS), ("PutRecord", PutMode.RECORD))
+    }
+    works = any(outcome.kind is Kind.DELIVERED for outcome in by_action.values())
+    told = [_told(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
+    if not works:
+        return told[:1]
+    return [
+        one if one.grade is Grade.OK else note(f"{one.what}: the other action is used")
+        for one in told
+    ]
+
+
+def _told(outcome: Outcome, success: str) -> Finding:
+    if outcome.kind is Kind.DELIVERED:
+        return ok(success)
+    return identity.failed(outcome, "look again: this passes by itself, or AWS is out of order")
+
+
+async def _put(connection: Connection) -> Outcome:
+    async with app.opened_sinks([connection]) as sinks:
+        [outcome] = await sinks[connection.name].put([trial(connection)])
+        return outcome
+
+
+def trial(connection: Connection) -> Batch:
+    """Return a record that readers can tell from every batch: no event, and another type."""
+    now = time.time_ns() // 1_000_000
+    payload = {
+        "message_type": "forwarder_test",
+        "message_id": f"forwarder-doctor-{now}",
+        "connection": connection.name,
+        "sent_at": datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="seconds"),
+        "events": [],
+    }
+    return Batch(
+        lane=connection.name,
+        id=payload["message_id"],
+        key=bytes(16),
+        window_key=bytes(16),
+        first=(0, 0),
+        last=(0, 0),
+        count=0,
+        closed_at=now,
+        record_ms=now,
+        mpid="",
+        reason=CloseReason.SINGLE,
+        payload=msgspec.json.encode(payload),
+    )
+
+
+def _document(report: Report, failures: int) -> dict[str, object]:
+    return {
+        "ok": failures == 0,
+        "findings": [
+            {"where": where, "grade": one.grade.lower(), "what": one.what, "remedy": one.remedy}
+            for where, found in report.items()
+            for one in found
+        ],
+    }
+
+
+def _lines(report: Mapping[str, Sequence[Finding]], failures: int) -> Iterator[str]:
+    for where, found in report.items():
+        yield where
+        for one in found:
+            yield f"  {one.grade.value:<4}  {one.what}"
+            if one.remedy:
+                yield f"        {one.remedy}"
+    yield ""
+    yield f"{failures} to mend" if failures else "nothing to mend"

@@ -1,0 +1,114 @@
+"""``forwarder iam``: the policies that are exactly enough for a connection."""
+
+import argparse
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from forwarder.cli import output
+from forwarder.config import checks, loader
+from forwarder.config.loader import Loaded
+from forwarder.connection import AccessKeys, Connection, FileTarget
+from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.ops import logs
+from forwarder.sinks import identity, policy
+from forwarder.sinks.aws import Aws
+from forwarder.sinks.policy import Document, Policies
+
+_ASK = "ask"
+_ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:\S+")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare whose policies, and who the worker is."""
+    parser.add_argument("name", metavar="NAME", help="the connection")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", required=True, help="forwarder.yaml, as for run"
+    )
+    parser.add_argument(
+        "--principal",
+        metavar="ARN",
+        nargs="?",
+        const=_ASK,
+        help="who the worker runs as; without ARN: ask AWS, with the credentials found here",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.epilog = "Nothing is changed, and without --principal nobody is asked."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print them; raises ForwarderError where there are none."""
+    loaded = loader.load(args.config, offline=args.principal != _ASK)
+    logs.configure("warning", "console", loaded.secrets)
+    connection = named(loaded, args.name)
+    found = _policies(connection, args.principal)
+    if args.json:
+        output.document({"connection": connection.name, **_document(found)})
+    else:
+        output.show("\n".join(_lines(connection, found)) + "\n")
+    return 0
+
+
+def named(loaded: Loaded, name: str) -> Connection:
+    """Return a connection by its name; raises ConfigurationError for one that is not there."""
+    known = {connection.name: connection for connection in loaded.configuration.connections}
+    if name not in known:
+        complaint = f"{name} is not configured; give one of {', '.join(known) or 'none'}"
+        raise ConfigurationError([complaint])
+    return known[name]
+
+
+def _policies(connection: Connection, principal: str | None) -> Policies:
+    sink = connection.sink
+    if isinstance(sink, FileTarget):
+        text = f"{connection.name} writes into {sink.path}, for which AWS has no policies"
+        raise ForwarderError(text)
+    if principal == _ASK:
+        principal = identity.principal(asyncio.run(_caller(connection, sink.region)))
+    elif principal is not None and not _ARN.fullmatch(principal):
+        wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
+        raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
+    found = policy.policies(connection, checks.partition_of(sink.region), principal)
+    assert found is not None  # noqa: S101  # of a file alone there are none
+    return found
+
+
+async def _caller(connection: Connection, region: str) -> str:
+    """Ask who signs: for a role, who assumes it."""
+    keys = connection.credentials if isinstance(connection.credentials, AccessKeys) else None
+    aws = Aws()
+    try:
+        return await identity.arn(aws, aws.keyring(keys, region, connection.name), region)
+    except identity.Unknown as unknown:
+        raise ForwarderError(str(unknown)) from unknown
+    finally:
+        await aws.close()
+
+
+def _document(found: Policies) -> dict[str, object]:
+    return {
+        "holder": found.holder,
+        "permission": found.permission,
+        "trust": found.trust,
+        "worker": found.worker,
+        "notes": list(found.notes),
+    }
+
+
+def _lines(connection: Connection, found: Policies) -> Iterator[str]:
+    yield f"# Permission policy of {found.holder}:"
+    yield _json(found.permission)
+    if found.trust is not None:
+        yield f"# Trust policy of {found.holder}:"
+        yield _json(found.trust)
+    if found.worker is not None:
+        yield "# Permission policy of the worker, which assumes that role:"
+        yield _json(found.worker)
+    for note in found.notes:
+        yield f"# {connection.name}: {note}"
+
+
+def _json(document: Document) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,0 +1,224 @@
+"""Look at a Kafka as a worker would use it: topics, their limits, rights, transactions.
+
+Runs beside live workers: it joins no group, fences nobody and creates nothing. Its one trace is a
+transaction of a throw-away id that is aborted at once, as failed ticks leave them.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from aiokafka.conn import create_conn, get_ip_port_afi
+from aiokafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
+
+from forwarder.config.settings import Configuration, outbox_topic
+from forwarder.errors import ForwarderError, JournalError
+from forwarder.finding import Finding, Grade, fail, note, ok
+from forwarder.journal import kafka_client, kafka_topics
+from forwarder.journal.kafka_cluster import Cluster
+from forwarder.journal.kafka_rights import (
+    GroupRightsRequest,
+    Operations,
+    TopicRightsRequest,
+    on_group,
+    on_topics,
+)
+from forwarder.journal.kafka_topics import Mark, Need, Row
+from forwarder.journal.kafka_writer import Writer
+
+_LATER = frozenset({"Create", "Alter"})
+"""Operations without which a worker works until something has to be created or to grow."""
+
+KNOCK_SECONDS = 10.0
+"""How long a broker may take to accept a connection and a login."""
+
+_UNREACHED = "check kafka.bootstrap_servers, kafka.security and the network"
+
+_Told = TypeVar("_Told")
+
+Settings = Mapping[str, Mapping[str, str] | str]
+
+
+class _Asking(Cluster):
+    """What only a checkup asks; None where brokers are too old to say."""
+
+    async def topic_rights(self, topics: list[str]) -> dict[str, Operations] | None:
+        """Return what is granted on topics that are there."""
+
+        async def ask() -> list[dict[str, Operations] | None]:
+            request = TopicRightsRequest(topics)
+            return [on_topics(await self._admin._send_request(request))]  # noqa: SLF001  # no other way in
+
+        return await self._answer("what is granted on topics", ask)
+
+    async def group_rights(self, group: str) -> Operations | None:
+        """Return what is granted on a group."""
+
+        async def ask() -> list[Operations | None]:
+            try:
+                node = await self._admin.find_coordinator(group)
+            except GroupAuthorizationFailedError:
+                return [frozenset()]
+            answer = await self._admin._send_request(GroupRightsRequest(group), node)  # noqa: SLF001  # as above
+            return [on_group(answer)]
+
+        return await self._answer(f"what is granted on group {group}", ask)
+
+    async def _answer(
+        self, what: str, ask: Callable[[], Awaitable[list[_Told | None]]]
+    ) -> _Told | None:
+        async def understood() -> list[_Told | None]:
+            try:
+                return await ask()
+            except (NotImplementedError, IncompatibleBrokerVersion):
+                return [None]
+
+        return (await self._ask(what, understood))[0]
+
+
+class Checkup:
+    """One look at the Kafka of a configuration."""
+
+    def __init__(self, settings: Configuration, client_id: str) -> None:
+        """Connect to nothing yet."""
+        self._settings = settings
+        self._client_id = client_id
+        self._cluster = _Asking(settings.kafka, client_id)
+
+    async def findings(self) -> list[Finding]:
+        """Return what was found; what does not answer is a finding, too."""
+        found: list[Finding] = []
+        try:
+            await self._look(found)
+        except ForwarderError as error:
+            found.append(fail(str(error), _UNREACHED))
+        finally:
+            await self._cluster.close()
+        return found
+
+    async def _look(self, found: list[Finding]) -> None:
+        servers = self._settings.kafka.bootstrap_servers
+        found += await asyncio.gather(*map(self._knock, servers))
+        if all(one.grade is Grade.FAIL for one in found):
+            return
+        counts = await self._cluster.partition_counts()
+        wanted = kafka_topics.needs(self._settings, counts)
+        settings = await self._cluster.settings(need.topic for need in wanted)
+        for need in wanted:
+            found += self._topic(need, counts, settings)
+        found += self._small_letters(settings)
+        topics = [need.topic for need in wanted if need.topic in counts]
+        group = self._settings.kafka.group_id
+        granted = await self._cluster.topic_rights(topics) if topics else {}
+        found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
+        found.append(await self._transaction(counts))
+
+    async def _knock(self, server: str) -> Finding:
+        """Connect and log in to one broker: the client library says in its log alone why not."""
+        host, port, _ = get_ip_port_afi(server)
+        own = kafka_client.arguments(self._settings.kafka, self._client_id)
+        options = {k: v for k, v in own.items() if k.startswith(("security_", "ssl_", "sasl_"))}
+        try:
+            async with asyncio.timeout(KNOCK_SECONDS):
+                connection = await create_conn(
+                    host, port, client_id=self._client_id, request_timeout_ms=10_000, **options
+                )
+        except kafka_client.FAILURES as error:
+            return fail(f"{server} lets nobody in: {kafka_client.describe(error)}", _UNREACHED)
+        connection.close()
+        return ok(f"{server} {self._login()}")
+
+    def _login(self) -> str:
+        security = self._settings.kafka.security
+        who = f" as {security.username}" if security.username else ""
+        how = f", logged in{who} by {security.mechanism}" if security.mechanism else ""
+        return f"answers over {security.protocol}{how}"
+
+    def _topic(
+        self, need: Need, counts: Mapping[str, int], settings: Settings
+    ) -> Iterator[Finding]:
+        letters = self._settings.kafka.dead_letter_topic
+        for row in kafka_topics.rows([need], counts, settings, letters):
+            if row.mark is Mark.OK:
+                size = kafka_topics.limit(settings.get(need.topic))
+                count = counts[need.topic]
+                plural = "" if count == 1 else "s"
+                yield ok(f"{row.text}: {count} partition{plural}, messages up to {size} bytes")
+            else:
+                yield self._amiss(need, row)
+
+    def _amiss(self, need: Need, row: Row) -> Finding:
+        if row.mark is Mark.MISSING and need.own and self._settings.journal.create_topics:
+            return note(f"{row.text.partition(':')[0]} is not there: a worker creates it")
+        remedy = {
+            Mark.MISSING: "create it so, or grant Describe on it",
+            Mark.WRONG: "set that right with kafka-configs or kafka-topics",
+        }.get(row.mark, "grant DescribeConfigs on it")
+        return fail(row.text, remedy)
+
+    def _small_letters(self, settings: Settings) -> Iterator[Finding]:
+        kafka = self._settings.kafka
+        room = kafka_topics.limit(settings.get(kafka.dead_letter_topic))
+        for topic in kafka.topics:
+            if kafka_topics.limit(settings.get(topic.name)) > room:
+                what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
+                yield note(f"{what}: larger dead letters go compressed, or without their bytes")
+
+    async def _transaction(self, counts: Mapping[str, int]) -> Finding:
+        """Begin and abort one; raises nothing."""
+        kafka = self._settings.kafka
+        name = f"{kafka.group_id}/doctor-{uuid.uuid4().hex[:8]}"
+        topic = outbox_topic(kafka.group_id, kafka.topics[0].name)
+        writer = Writer(kafka, self._client_id, name)
+        try:
+            await writer.start()
+            if topic not in counts:
+                return note(
+                    f"transactional id {name} is accepted; {topic} is not there to write to"
+                )
+            await writer.prove(topic, 0)
+        except JournalError as error:
+            remedy = (
+                f"grant Write on transactional-id {kafka.group_id}/ (prefixed) and topic {topic},"
+                " and see that the brokers allow transactions of 45 s (transaction.max.timeout.ms)"
+            )
+            return fail(f"no transaction is possible: {error}", remedy)
+        finally:
+            await writer.close()
+        return ok(f"a transaction on topic {topic} was begun and aborted")
+
+
+def _rights(
+    wanted: Sequence[Need],
+    on_topics: Mapping[str, Operations] | None,
+    group: str,
+    on_group: Operations | None,
+) -> Iterator[Finding]:
+    """Compare what is needed with what is granted."""
+    found: list[Finding] = []
+    for need in wanted:
+        granted = (on_topics or {}).get(need.topic)
+        if granted is not None:
+            found += _missing(f"topic {need.topic}", set(need.operations) - granted)
+    if on_group is not None:
+        found += _missing(f"group {group}", {"Read"} - on_group)
+    if on_topics is None:
+        yield note("this Kafka is too old to say what is granted")
+    else:
+        yield from found or [ok("every right that is needed is granted, as far as brokers say so")]
+
+
+def _missing(what: str, operations: set[str]) -> list[Finding]:
+    """Tell apart what stops a worker and what it lacks only one day."""
+    found = []
+    now, later = sorted(operations - _LATER), sorted(operations & _LATER)
+    if now:
+        listed = ", ".join(now)
+        found.append(fail(f"{what}: {listed} not granted", f"grant {listed} on {what}"))
+    if later:
+        listed = ", ".join(later)
+        remedy = f"grant {listed} on {what}, or give the topic partitions by hand"
+        text = f"{what}: {listed} not granted, so that it cannot grow with the input"
+        found.append(Finding(Grade.NOTE, text, remedy))
+    return found

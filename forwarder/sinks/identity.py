@@ -1,0 +1,69 @@
+"""Who signs: asked of STS, which tells everybody and needs no permission for it."""
+
+from forwarder.connection import AssumedRole, Credentials
+from forwarder.finding import Finding, fail, ok
+from forwarder.sinks import classify
+from forwarder.sinks.aws import Aws, failure_of
+from forwarder.sinks.base import Outcome
+from forwarder.sinks.credentials import Keyring, RoleError
+
+OPERATION = "GetCallerIdentity"
+_REMEDY = "check the credentials, that STS can be reached, and this machine's clock"
+
+
+class Unknown(Exception):  # noqa: N818  # it is the identity that is
+    """Nobody said who signs; the text says why and what to do, ``outcome`` both apart."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        """Keep the answer; its text is the error's."""
+        super().__init__(outcome.error)
+        self.outcome = outcome
+
+
+async def arn(aws: Aws, keys: Keyring, region: str) -> str:
+    """Return the ARN of who signs with ``keys``; raises Unknown."""
+    try:
+        client = await aws.client("sts", region, keys)
+        try:
+            return str((await client.get_caller_identity())["Arn"])
+        finally:
+            await client.close()
+    except RoleError as error:
+        raise Unknown(error.outcome) from error
+    except Exception as error:  # the library raises what it likes
+        failure = failure_of(error, OPERATION)
+        remedy = "" if failure.code == "NoCredentials" else _REMEDY
+        raise Unknown(classify.outcome(failure, f"STS in {region}", remedy)) from error
+
+
+async def finding(aws: Aws, credentials: Credentials, region: str, name: str) -> Finding:
+    """Say who a connection (or whatever ``name`` is) signs as; a role is assumed for it."""
+    keys = aws.keyring(credentials, region, name)
+    try:
+        found = await arn(aws, keys, region)
+    except Unknown as unknown:
+        return failed(unknown.outcome, _REMEDY)
+    finally:
+        await keys.close()
+    if isinstance(credentials, AssumedRole):
+        external = credentials.external_id
+        with_it = f"with ExternalId {external}" if external else "without an ExternalId"
+        return ok(f"{credentials.role_arn} was assumed {with_it}: signs as {found}")
+    return ok(f"signs as {found}")
+
+
+def failed(outcome: Outcome, remedy: str) -> Finding:
+    """Return what an answer of AWS says; ``remedy`` is for those that nobody has to act upon."""
+    return fail(outcome.error.removesuffix(f"; {outcome.remedy}"), outcome.remedy or remedy)
+
+
+def principal(caller: str) -> str:
+    """Return what a trust policy names for a caller: of an assumed role's session the role.
+
+    A session's ARN leaves out the role's path.
+    """
+    parts = caller.split(":")
+    kind, _, rest = parts[-1].partition("/")
+    if parts[2] != "sts" or kind != "assumed-role":
+        return caller
+    return f"arn:{parts[1]}:iam::{parts[4]}:role/{rest.partition('/')[0]}"
