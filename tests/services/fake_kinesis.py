@@ -228,7 +228,7 @@ class FakeKinesis:
             assert request.transport is not None
             request.transport.abort()
         if isinstance(answer, Blank):
-            blank = [{}] * len(call.records)
+            blank: list[dict[str, str]] = [{}] * len(call.records)
             return _json({"FailedRecordCount": 0, "Records": blank, "RequestResponses": blank})
         if isinstance(answer, Garbled):
             return web.Response(body=answer.body)
