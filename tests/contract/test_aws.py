@@ -11,19 +11,15 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
-from tests.fake_aws import CUSTOMER_ACCOUNT, UNLIMITED, FakeAws
-from tests.services.fake_kinesis import LOADER
-from tests.services.ministack import REGION, MiniStack
+from tests.fake_aws import CUSTOMER_ACCOUNT, UNLIMITED, FakeAws, clients
+from tests.services.ministack import MiniStack
 
 # See tests/contract/test_sinks.py: the client library's advice about bodies of a few MiB.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 
 MIB = 1024 * 1024
-CONFIG = AioConfig(parameter_validation=False, retries={"total_max_attempts": 1})
 
 Session = tuple[str, str, str]
 
@@ -103,17 +99,7 @@ async def connect(cloud: Cloud) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as opened:
 
         async def made(service: str, key: str, secret: str, token: str | None = None) -> object:
-            session = AioSession()
-            session.register_component("data_loader", LOADER)
-            client = session.create_client(
-                service,
-                region_name=REGION,
-                endpoint_url=cloud.url,
-                aws_access_key_id=key,
-                aws_secret_access_key=secret,
-                aws_session_token=token,
-                config=CONFIG,
-            )
+            client = clients.connect(cloud.url, service, key, secret, token)
             return await opened.enter_async_context(client)
 
         yield made

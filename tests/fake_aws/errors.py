@@ -33,6 +33,7 @@ _MISMATCH = (
 )
 _KEY = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 _SLOW = "Slow down."
+_SUBSCRIBE = "The AWS Access Key Id needs a subscription for the service"
 _RATE = "Rate exceeded"
 _INTERNAL = "Internal service failure."
 _DENIED = "User is not authorized to perform this action."
@@ -49,13 +50,19 @@ ERRORS: dict[str, tuple[int, str]] = {
     "Throttling": (400, _RATE),
     "ThrottlingException": (400, _RATE),
     "TooManyRequestsException": (429, _RATE),
+    "BandwidthLimitExceeded": (503, _SLOW),
+    "EC2ThrottledException": (400, _RATE),
+    "PriorRequestNotComplete": (400, "The previous request has not been completed."),
+    "RequestThrottledException": (400, _RATE),
     # The service's own fault.
+    "ConcurrentModificationException": (400, "Another change is under way."),
     "IDPCommunicationError": (400, "The identity provider could not be reached."),
     "InternalError": (500, _INTERNAL),
     "InternalFailure": (500, _INTERNAL),
     "InternalFailureException": (500, _INTERNAL),
     "InternalServerError": (500, _INTERNAL),
     "InternalServiceError": (500, _INTERNAL),
+    "RequestAbortedException": (400, "The request was aborted."),
     "RequestTimeout": (408, "Your socket connection was not read from within the timeout period."),
     "ServiceUnavailable": (503, "The service is temporarily unavailable."),
     "ServiceUnavailableException": (503, _SLOW),
@@ -75,6 +82,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "RequestTimeTooSkewed": (403, "The request time and the current time differ too much."),
     "SignatureDoesNotMatch": (403, _MISMATCH),
     "UnrecognizedClientException": (400, _INVALID_TOKEN),
+    "ExpiredTradeInTokenException": (400, _EXPIRED),
+    "TokenRefreshRequired": (400, "The provided token must be refreshed."),
     # What a person has to mend.
     "AccessDenied": (403, _DENIED),
     "AccessDeniedException": (400, _DENIED),
@@ -85,15 +94,34 @@ ERRORS: dict[str, tuple[int, str]] = {
     "KMSDisabledException": (400, f"{_KEY} is disabled."),
     "KMSInvalidStateException": (400, f"{_KEY} is pending deletion."),
     "KMSNotFoundException": (400, f"Key '{_KEY}' does not exist"),
-    "KMSOptInRequired": (400, "The AWS Access Key Id needs a subscription for the service"),
+    "KMSOptInRequired": (400, _SUBSCRIBE),
     "NotAuthorized": (400, _DENIED),
-    "OptInRequired": (403, "The AWS Access Key Id needs a subscription for the service"),
+    "OptInRequired": (403, _SUBSCRIBE),
     "RegionDisabledException": (403, "STS is not activated in this region for this account."),
     "ResourceInUseException": (400, "Stream is not ACTIVE, instead in state UPDATING"),
     "ResourceNotFoundException": (400, "Stream not found."),
     "UnauthorizedOperation": (403, "You are not authorized to perform this operation."),
     "UnknownOperationException": (400, "Unknown operation"),
+    "AccountDisabled": (403, "The account is disabled."),
+    "SubscriptionRequired": (403, _SUBSCRIBE),
+    # What no put and no AssumeRole of ours should ever be told.
+    "ExpiredIteratorException": (400, "The iterator has expired."),
+    "ExpiredNextTokenException": (400, "The pagination token has expired."),
+    "IDPRejectedClaim": (403, "The identity provider rejected the claim."),
+    "InvalidAction": (400, "Could not find the operation."),
+    "InvalidAuthorizationMessageException": (400, "The message cannot be decoded."),
+    "JWTPayloadSizeExceededException": (400, "The token is too large."),
+    "MalformedHttpRequestException": (400, "The request cannot be read."),
+    "MalformedPolicyDocument": (400, "The policy cannot be read."),
+    "MalformedQueryString": (404, "The query string contains a syntax error."),
+    "MissingAction": (400, "The request names no action."),
+    "OutboundWebIdentityFederationDisabledException": (403, "The feature is not enabled."),
+    "PackedPolicyTooLarge": (400, "The packed size of the policies is too large."),
+    "SessionDurationEscalationException": (403, "The session would last too long."),
     # The request itself.
+    "InvalidParameterCombination": (400, "Parameters must not be used together."),
+    "InvalidParameterValue": (400, "A parameter is not valid."),
+    "MissingParameter": (400, "A parameter is missing."),
     "DryRunOperationException": (400, "Request would have succeeded, but DryRun flag is set."),
     "InvalidArgumentException": (400, "Invalid argument"),
     "RequestEntityTooLargeException": (413, "Request size exceeded the limit"),

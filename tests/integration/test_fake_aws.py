@@ -1,0 +1,283 @@
+"""What the fake AWS does that no emulator does, each fault seen from the client's side."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, HTTPClientError
+
+from forwarder.sinks import classify, codes
+from tests.fake_aws import HOME_ACCOUNT, ROOT, FakeAws, clients
+from tests.fake_aws.errors import ERRORS
+from tests.services.fake_kinesis import FakeClock
+
+OURS = {classify.UNANSWERED, "CertificateError", "InvalidEndpoint", "NoCredentials"}
+"""Codes for what never reached AWS."""
+
+Connect = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def aws(clock: FakeClock) -> AsyncIterator[FakeAws]:
+    async with FakeAws(clock=clock) as aws:
+        aws.make_stream("s")
+        aws.make_stream("other")
+        yield aws
+
+
+@pytest.fixture
+async def connect(aws: FakeAws) -> AsyncIterator[Connect]:
+    async with AsyncExitStack() as opened:
+
+        async def made(service: str, *keys: str) -> object:
+            context = clients.connect(aws.url, service, *(keys or ROOT))
+            return await opened.enter_async_context(context)
+
+        yield made
+
+
+@pytest.fixture
+async def kinesis(connect: Connect) -> Any:  # noqa: ANN401  # the library makes it at run time
+    return await connect("kinesis")
+
+
+@pytest.fixture
+async def sts(connect: Connect) -> Any:  # noqa: ANN401  # as above
+    return await connect("sts")
+
+
+def one(data: bytes = b"-", key: str = "a", stream: str = "s") -> dict[str, object]:
+    return {"StreamName": stream, "PartitionKey": key, "Data": data}
+
+
+def many(count: int, stream: str = "s", data: bytes = b"-") -> dict[str, object]:
+    records = [{"PartitionKey": f"key-{n}", "Data": data} for n in range(count)]
+    return {"StreamName": stream, "Records": records}
+
+
+async def refused(call: Awaitable[object]) -> tuple[str, int]:
+    with pytest.raises(ClientError) as error:
+        await call
+    response = error.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+async def role(aws: FakeAws, sts: Any, connect: Connect, **faults: object) -> Any:  # noqa: ANN401
+    """Return a client of Kinesis that signs with a new session of a role."""
+    arn = aws.make_role("r", ["kinesis:*"], "orgid:1", HOME_ACCOUNT)
+    assumed = {"RoleArn": arn, "RoleSessionName": "acme", "ExternalId": "orgid:1", **faults}
+    given = (await sts.assume_role(**assumed))["Credentials"]
+    keys = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
+    return await connect("kinesis", *keys)
+
+
+def test_every_code_that_is_classified_can_be_made_to_happen() -> None:
+    known = {classify.short(code) for code in ERRORS}
+    assert codes.TABLE.keys() - OURS <= known
+
+
+async def test_an_error_is_told_as_the_service_tells_it(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    for code, (status, message) in ERRORS.items():
+        aws.fault("error", code=code, times=1)
+        with pytest.raises(ClientError) as error:
+            await kinesis.put_records(**many(2))
+        response = error.value.response
+        assert (code, message) == (response["Error"]["Code"], response["Error"]["Message"])
+        assert status == response["ResponseMetadata"]["HTTPStatusCode"]
+    assert aws.streams["s"].records == []
+
+
+async def test_an_error_may_be_one_that_aws_does_not_have(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("error", code="", status=502)
+    assert ("502", 502) == await refused(kinesis.put_record(**one()))
+    with pytest.raises(ValueError, match="unknown code 'NoSuchThing'"):
+        aws.fault("error", code="NoSuchThing")
+
+
+async def test_a_share_of_the_records_is_refused(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("partial", stream="s", rate=0.2)
+    told = await kinesis.put_records(**many(500))
+    failed = [one for one in told["Records"] if "ErrorCode" in one]
+    assert told["FailedRecordCount"] == len(failed)
+    assert 50 < len(failed) < 150
+    assert {one["ErrorCode"] for one in failed} == {"ProvisionedThroughputExceededException"}
+    assert "Rate exceeded for shard shardId-00000000000" in failed[0]["ErrorMessage"]
+    assert 500 - len(failed) == len(aws.streams["s"].records)
+
+
+async def test_a_lost_answer_is_of_a_put_that_was_stored(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("lost", times=1)
+    with pytest.raises(HTTPClientError):
+        await kinesis.put_records(**many(3))
+    assert len(aws.streams["s"].records) == 3
+    await kinesis.put_records(**many(3))
+    assert len(aws.streams["s"].records) == 6
+
+
+async def test_a_reset_connection_stored_nothing(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("reset", times=1)
+    with pytest.raises(HTTPClientError):
+        await kinesis.put_records(**many(3))
+    assert aws.streams["s"].records == []
+
+
+async def test_a_stalled_call_may_be_obeyed_later_or_never(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("stall", delay=0.05, times=1)
+    with pytest.raises(HTTPClientError):
+        await kinesis.put_record(**one(b"never"))
+    aws.fault("stall", delay=0.05, times=1, obeyed="late")
+    await kinesis.put_record(**one(b"late"))
+    assert aws.streams["s"].records == [b"late"]
+
+
+async def test_a_slow_answer_comes(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("slow", delay=0.05, shortest=0.01)
+    await kinesis.put_record(**one())
+    assert aws.streams["s"].records == [b"-"]
+
+
+async def test_one_shard_alone_is_throttled(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    aws.fault("throttle", stream="s", shard=1)
+    told = await kinesis.put_records(**many(50))
+    first, second = aws.streams["s"].shards
+    assert told["FailedRecordCount"] == 50 - len(first.records) > 0
+    assert second.records == []
+    assert "shard shardId-000000000001" in str(told["Records"])
+
+
+async def test_a_throttled_shard_may_take_a_few(
+    aws: FakeAws,
+    kinesis: Any,  # noqa: ANN401
+    clock: FakeClock,
+) -> None:
+    aws.fault("throttle", stream="s", records_per_second=5)
+    put = [{"PartitionKey": "a", "Data": b"-"}] * 20
+    told = await kinesis.put_records(StreamName="s", Records=put)
+    clock.now += 0.4
+    again = await kinesis.put_records(StreamName="s", Records=put)
+    assert [15, 18] == [told["FailedRecordCount"], again["FailedRecordCount"]]
+
+
+async def test_a_fault_meets_what_it_was_asked_for(
+    aws: FakeAws,
+    kinesis: Any,  # noqa: ANN401
+    sts: Any,  # noqa: ANN401
+    clock: FakeClock,
+) -> None:
+    aws.fault("error", code="AccessDeniedException", stream="s", action="PutRecords", seconds=30)
+    assert ("AccessDeniedException", 400) == await refused(kinesis.put_records(**many(1)))
+    await kinesis.put_record(**one())
+    await kinesis.put_records(**many(1, "other"))
+    await sts.get_caller_identity()
+    clock.now += 31
+    await kinesis.put_records(**many(1))
+
+
+async def test_faults_can_be_cleared(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    first = aws.fault("error", code="InternalFailure")
+    aws.fault("error", code="KMSDisabledException", stream="s")
+    assert ("InternalFailure", 500) == await refused(kinesis.put_record(**one()))
+    aws.clear(first)
+    assert ("KMSDisabledException", 400) == await refused(kinesis.put_record(**one()))
+    aws.clear(stream="s")
+    await kinesis.put_record(**one())
+    aws.fault("reset")
+    aws.clear()
+    await kinesis.put_record(**one())
+
+
+async def test_a_session_ends(
+    aws: FakeAws,
+    connect: Connect,
+    sts: Any,  # noqa: ANN401
+    clock: FakeClock,
+) -> None:
+    aws.fault("lifetime", service="sts", lifetime=5)
+    kinesis = await role(aws, sts, connect)
+    clock.now += 4.9
+    await kinesis.put_record(**one())
+    clock.now += 0.2
+    assert ("ExpiredTokenException", 400) == await refused(kinesis.put_record(**one()))
+
+
+async def test_sessions_can_be_revoked(aws: FakeAws, connect: Connect, sts: Any) -> None:  # noqa: ANN401
+    before = await role(aws, sts, connect)
+    aws.fault("revoke")
+    after = await role(aws, sts, connect)
+    assert ("ExpiredTokenException", 400) == await refused(before.put_record(**one()))
+    await after.put_record(**one())
+
+
+async def test_sts_can_be_down_alone(
+    aws: FakeAws,
+    connect: Connect,
+    kinesis: Any,  # noqa: ANN401
+    sts: Any,  # noqa: ANN401
+) -> None:
+    aws.fault("error", service="sts", code="ServiceUnavailable", times=1)
+    aws.fault("error", service="sts", code="Throttling", times=1)
+    aws.fault("reset", service="sts", times=1)
+    await kinesis.put_record(**one())
+    assert ("ServiceUnavailable", 503) == await refused(role(aws, sts, connect))
+    assert ("Throttling", 400) == await refused(role(aws, sts, connect))
+    with pytest.raises(HTTPClientError):
+        await role(aws, sts, connect)
+    await role(aws, sts, connect)
+
+
+async def test_a_role_may_ask_for_another_external_id(
+    aws: FakeAws,
+    connect: Connect,
+    sts: Any,  # noqa: ANN401
+    clock: FakeClock,
+) -> None:
+    aws.fault("trust", external_id="orgid:2", service="sts", seconds=10)
+    assert ("AccessDenied", 403) == await refused(role(aws, sts, connect))
+    await role(aws, sts, connect, ExternalId="orgid:2")
+    clock.now += 11
+    await role(aws, sts, connect)
+
+
+async def test_a_stream_that_is_made_anew_knows_no_old_numbers(
+    aws: FakeAws,
+    kinesis: Any,  # noqa: ANN401
+    clock: FakeClock,
+) -> None:
+    old = (await kinesis.put_record(**one()))["SequenceNumber"]
+    aws.fault("deleted", stream="s", seconds=10)
+    assert ("ResourceNotFoundException", 400) == await refused(kinesis.put_record(**one()))
+    clock.now += 11
+    after = kinesis.put_record(**one(), SequenceNumberForOrdering=old)
+    assert ("InvalidArgumentException", 400) == await refused(after)
+    told = await kinesis.put_record(**one(b"new"))
+    assert int(old) < int(told["SequenceNumber"])
+    assert aws.streams["s"].records == [b"new"]
+
+
+@pytest.mark.parametrize(("by", "words"), [(900, "Signature expired"), (-900, "not yet current")])
+async def test_a_clock_that_is_wrong_invalidates_signatures(
+    aws: FakeAws,
+    kinesis: Any,  # noqa: ANN401
+    by: float,
+    words: str,
+) -> None:
+    aws.fault("skew", by=by)
+    with pytest.raises(ClientError, match=words) as error:
+        await kinesis.put_record(**one())
+    assert error.value.response["Error"]["Code"] == "InvalidSignatureException"
+
+
+async def test_a_dry_run_checks_and_stores_nothing(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    assert ("DryRunOperationException", 400) == await refused(
+        kinesis.put_record(**one(), DryRun=True)
+    )
+    assert ("ValidationException", 400) == await refused(
+        kinesis.put_records(**many(501), DryRun=True)
+    )
+    assert aws.streams["s"].records == []
