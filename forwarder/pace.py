@@ -58,7 +58,7 @@ class Rate:
         self._throttled = self.shards * 2
         self._step = 0.0
         self._halved = self._grown = self._held = now
-        self._free = self._line = now
+        self._free = self._line = self._rested = now
 
     def wait(self, now: float) -> float:
         """Return the seconds until something may go; 0.0: now."""
@@ -96,7 +96,8 @@ class Rate:
     def rest(self, random: float, now: float) -> None:
         """Let nothing go for a while, longer each time: nothing at all was taken."""
         delay = retry.TRANSIENT.delay(self._refusals, random)
-        self._free = max(self._free, now + delay)
+        self._rested = max(self._rested, now + delay)
+        self._free = max(self._free, self._rested)
         self._refusals += 1
         self._held = now
 
@@ -109,8 +110,9 @@ class Rate:
         return now - max(self._held, self._halved) > FORGET
 
     def _grow(self, now: float) -> None:
-        # Only while it holds something back: what is not tried teaches nothing.
-        passed = min(now - self._grown, 1.0) if self._held >= self._grown else 0.0
+        # Only while it holds something back, and does not rest: what is not tried teaches nothing.
+        since = max(self._grown, self._rested)
+        passed = min(max(0.0, now - since), 1.0) if self._held >= self._grown else 0.0
         self._grown = now
         if self.shards < KNEE * self._throttled:
             step = STEEP * self._throttled

@@ -6,10 +6,10 @@ import pytest
 
 from forwarder import testing
 from forwarder.connection import Connection
-from forwarder.standing import LaneStatus
 from forwarder.errors import FencedError, RefusedError
 from forwarder.journal.base import Commit
 from forwarder.model import CloseReason
+from forwarder.standing import LaneStatus
 from forwarder.surroundings import Phase
 from tests.world import (
     BATCH,
