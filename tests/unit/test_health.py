@@ -116,6 +116,35 @@ def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
     } == health.described()["partitions"]["raw/0"]["lanes"]
 
 
+def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
+    clock: HandClock, health: Health
+) -> None:
+    health.joined({ZERO: "open", ONE: "open", Partition("raw", 2): "open"})
+    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
+    clock.now += 60
+    told = "AccessDenied; allow it"
+    health.lane_status("acme", "raw/1", "paused", told, "allow it")
+    clock.now += 60
+    health.lane_status("acme", "raw/2", "paused", told, "allow it")
+    health.lane_status("beta", "raw/2", "flowing", "")
+    assert {
+        "acme": {
+            "state": "paused",
+            "since": "1970-01-01T00:17:40+00:00",
+            "reason": "AccessDenied",
+            "remedy": "allow it; it is tried again by itself every 5 to 60 s",
+            "partitions": 2,
+        }
+    } == health.described()["connections"]
+
+
+def test_a_worker_whose_lanes_are_all_well_lists_none(health: Health) -> None:
+    health.joined({ZERO: "open"})
+    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
+    health.lane_status("acme", "raw/0", "flowing", "")
+    assert "connections" not in health.described()
+
+
 def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health: Health) -> None:
     health.partition_phase("raw/0", "refused", "the state is lost; accept the loss")
     health.joined({ZERO: "refused"})
@@ -139,6 +168,25 @@ def test_lanes_count_as_their_files_say_until_something_else_is_reported(report:
     report.lane_status("acme", "raw/1", "paused", "no stream")
     assert lanes(report, "acme", "flowing") == 1
     assert lanes(report, "acme", "paused") == 1
+
+
+def since(report: Report, state: str) -> float | None:
+    labels = {"connection": "acme", "state": state}
+    return report.metrics.registry.get_sample_value("forwarder_lane_since_seconds", labels)
+
+
+def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
+    clock: HandClock, report: Report
+) -> None:
+    report.joined({ZERO: "open", ONE: "open"})
+    assert 1000 == since(report, "flowing")
+    clock.now += 5
+    report.lane_status("acme", "raw/1", "paused", "no stream")
+    clock.now += 5
+    report.lane_status("acme", "raw/0", "paused", "no stream")
+    assert (1005, None) == (since(report, "paused"), since(report, "flowing"))
+    report.lane_status("acme", "raw/1", "flowing", "")
+    assert (1010, 1010) == (since(report, "paused"), since(report, "flowing"))
 
 
 def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -> None:
