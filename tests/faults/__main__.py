@@ -51,9 +51,18 @@ async def matrix(
             with aws.running(place / "books.ndjson") as fake:
                 given = broker.bootstrap, fake, place / "books.ndjson"
                 found.append(await run(rows, plan, given, place, say))
+            say("so far:\n" + told(found))
     finally:
         await asyncio.to_thread(broker.stop)
     return found
+
+
+def told(outcomes: Sequence[Outcome]) -> str:
+    """Return all that runs found, for people."""
+    lines = [line for one in outcomes for line in report.lines(one)]
+    weighed = [report.memory(one, row) for one in outcomes for row in one.rows if row.weighed]
+    wrong = [f"WRONG: {what}" for one in outcomes for what in report.wrong(one)]
+    return "\n".join([report.table(lines), *weighed, *wrong])
 
 
 def main() -> int:
@@ -72,10 +81,7 @@ def main() -> int:
     say(f"in {folder}")
     runs = [rows] if together else [[row] for row in rows]
     outcomes = asyncio.run(matrix(runs, Plan(**args), folder, say))
-    sys.stdout.write(report.table([line for one in outcomes for line in report.lines(one)]) + "\n")
-    for one in outcomes:
-        sys.stdout.writelines(f"{report.memory(one, row)}\n" for row in one.rows if row.weighed)
-        sys.stdout.writelines(f"WRONG: {told}\n" for told in report.wrong(one))
+    sys.stdout.write(told(outcomes) + "\n")
     return 1 if sum(map(report.faults, outcomes)) else 0
 
 

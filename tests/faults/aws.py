@@ -42,6 +42,11 @@ class Aws:
         """Make streams, roles and users, by name."""
         await asyncio.to_thread(self._post, "/world", world)
 
+    async def codes(self) -> set[str]:
+        """Return every error code it has answered with, as the worker spells them."""
+        state = await asyncio.to_thread(self._post, "/state", {})
+        return {call["code"].removesuffix("Exception") for call in state["calls"]}
+
     def _post(self, path: str, told: Mapping[str, object]) -> dict[str, Any]:
         url, body = f"{self.url}/_control{path}", json.dumps(told).encode()
         with urlopen(Request(url, body), timeout=PATIENCE) as answer:  # noqa: S310  # loopback

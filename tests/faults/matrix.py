@@ -16,46 +16,51 @@ def during(*faults: dict[str, Any]) -> Act:
     """Let these befall the row's stream, all of them for the whole time."""
 
     async def act(plot: Plot) -> None:
-        for fault in faults:
-            await plot.aws.fault(stream=plot.stream(""), seconds=plot.seconds, **fault)
-        await asyncio.sleep(plot.seconds)
+        await _befall(plot, [{"stream": plot.stream(""), **fault} for fault in faults])
 
     return act
 
 
+async def _befall(plot: Plot, faults: Sequence[dict[str, Any]]) -> None:
+    numbers = [await plot.aws.fault(**fault) for fault in faults]
+    await plot.last()
+    for number in numbers:
+        await plot.aws.end(number)
+
+
 async def nothing(plot: Plot) -> None:
     """Let all be well."""
-    await asyncio.sleep(plot.seconds)
+    await plot.last()
 
 
 async def expired_token(plot: Plot) -> None:
     """Let every session end before its time, again and again."""
-    for _ in range(3):
+    for _ in range(2):
         await plot.aws.fault(fault="revoke", role=plot.role(""))
         await asyncio.sleep(plot.seconds / 3)
+    await plot.aws.fault(fault="revoke", role=plot.role(""))
+    await plot.last()
 
 
 async def sts_down(plot: Plot) -> None:
     """Hand out a short session, then be away until it has expired, and longer."""
-    role_arn = plot.role("")
-    life = plot.seconds / 3
-    number = await plot.aws.fault(fault="lifetime", lifetime=life, service="sts", role=role_arn)
-    await plot.aws.fault(fault="revoke", role=role_arn)
+    sts = {"service": "sts", "role": plot.role("")}
+    short = await plot.aws.fault(fault="lifetime", lifetime=plot.seconds / 3, **sts)
+    await plot.aws.fault(fault="revoke", role=plot.role(""))
     await asyncio.sleep(1)
-    away = {"service": "sts", "role": role_arn, "seconds": plot.seconds}
-    await plot.aws.fault(fault="reset", rate=0.5, **away)
-    await plot.aws.fault(fault="error", code="ServiceUnavailable", **away)
-    await asyncio.sleep(plot.seconds)
-    await plot.aws.end(number)
+    away: list[dict[str, Any]] = [
+        {"fault": "reset", "rate": 0.5},
+        {"fault": "error", "code": "ServiceUnavailable"},
+    ]
+    await _befall(plot, [{**sts, **fault} for fault in away])
+    await plot.aws.end(short)
 
 
 async def external_id(plot: Plot) -> None:
     """Ask for another ExternalId until somebody corrects it."""
-    role_arn = plot.role("")
-    told = {"external_id": "orgid:2", "service": "sts", "role": role_arn}
-    await plot.aws.fault(fault="trust", seconds=plot.seconds, **told)
-    await plot.aws.fault(fault="revoke", role=role_arn)
-    await asyncio.sleep(plot.seconds)
+    sts = {"service": "sts", "role": plot.role("")}
+    await plot.aws.fault(fault="revoke", role=plot.role(""))
+    await _befall(plot, [{"fault": "trust", "external_id": "orgid:2", **sts}])
 
 
 WAYS: tuple[dict[str, Any], ...] = (
@@ -74,52 +79,115 @@ WAYS: tuple[dict[str, Any], ...] = (
 
 async def nine_down(plot: Plot) -> None:
     """Let nine lanes be down, each in a way of its own."""
-    for number, fault in enumerate(WAYS):
-        await plot.aws.fault(stream=plot.stream(str(number)), seconds=plot.seconds, **fault)
-    await asyncio.sleep(plot.seconds)
+    await _befall(plot, [{"stream": plot.stream(str(n)), **way} for n, way in enumerate(WAYS)])
 
 
+THROTTLED = "ProvisionedThroughputExceeded"
 ROWS = (
-    Row("partial", "20 % of the records are refused", during({"fault": "partial", "rate": 0.2})),
-    Row("shard", "one shard takes nothing", during({"fault": "throttle", "shard": 0})),
-    Row("errors", "500", during({"fault": "error", "code": "InternalFailure"}), seconds=60),
-    Row("resets", "half of the requests are reset", during({"fault": "reset", "rate": 0.5})),
-    Row("answers", "half of the answers are lost", during({"fault": "lost", "rate": 0.5})),
-    Row("expired-token", "sessions end mid-run", expired_token, lanes={"": role()}),
-    Row("sts", "STS is away past the token's life", sts_down, seconds=60, lanes={"": role()}),
-    Row("external-id", "a wrong ExternalId, corrected", external_id, lanes={"": role()}),
-    Row("stream", "the stream is deleted and made again", during({"fault": "deleted"})),
+    Row(
+        "partial",
+        "20 % of the records are refused",
+        during({"fault": "partial", "rate": 0.2}),
+        meets=THROTTLED,
+    ),
+    Row(
+        "shard",
+        "one shard of four takes nothing",
+        during({"fault": "throttle", "shard": 0}),
+        meets=THROTTLED,
+    ),
+    Row(
+        "errors",
+        "every answer is 500",
+        during({"fault": "error", "code": "InternalFailure"}),
+        seconds=60,
+        meets="InternalFailure",
+    ),
+    Row(
+        "resets",
+        "half of the connections are reset",
+        during({"fault": "reset", "rate": 0.5}),
+        meets="Unanswered",
+    ),
+    Row(
+        "answers",
+        "half of the answers are lost after storing",
+        during({"fault": "lost", "rate": 0.5}),
+        meets="Unanswered",
+    ),
+    Row(
+        "expired-token",
+        "all sessions end before their time, three times",
+        expired_token,
+        lanes={"": role()},
+        meets="ExpiredToken",
+    ),
+    Row(
+        "sts",
+        "STS is away past the token's life",
+        sts_down,
+        seconds=60,
+        lanes={"": role()},
+        meets="ServiceUnavailable",
+    ),
+    Row(
+        "external-id",
+        "a wrong ExternalId, then corrected",
+        external_id,
+        lanes={"": role()},
+        meets="AccessDenied",
+    ),
+    Row(
+        "stream",
+        "the stream is deleted, then made again",
+        during({"fault": "deleted"}),
+        meets="ResourceNotFound",
+    ),
     Row(
         "kms",
-        "the key is disabled and enabled again",
+        "the key is disabled, then enabled",
         during({"fault": "error", "code": "KMSDisabledException"}),
+        meets="KMSDisabled",
     ),
     Row(
         "input",
-        "malformed records, and events too large",
+        "malformed records and events too large among the others",
         nothing,
         lanes={"": {"sink": {"max_record_bytes": "64KiB"}}},
         broken=5.0,
         large=2.0,
     ),
-    Row("put-record", "PutRecord only", nothing, lanes={"": role(["PutRecord"])}),
-    Row("put-records", "PutRecords only", nothing, lanes={"": role(["PutRecords"])}),
+    Row(
+        "put-record",
+        "the policy grants PutRecord only",
+        nothing,
+        lanes={"": role(["PutRecord"])},
+        meets="AccessDenied",
+    ),
+    Row(
+        "put-records",
+        "the policy grants PutRecords only",
+        nothing,
+        lanes={"": role(["PutRecords"])},
+    ),
     Row(
         "one-down",
-        "no answers, beside nine healthy lanes",
+        "no answer at all, beside nine healthy lanes",
         during({"fault": "stall", "delay": 30.0}),
         seconds=600,
         beside=9,
-        calm=60,
+        calm=30,
+        meets="Unanswered",
     ),
     Row(
         "outage",
-        "nine of ten lanes are down",
+        "nine of ten lanes are down, each in its own way",
         nine_down,
         seconds=600,
         lanes={str(number): {} for number in range(len(WAYS))},
         beside=1,
-        calm=60,
+        calm=30,
+        meets="KMSDisabled",
         weighed=True,
     ),
 )

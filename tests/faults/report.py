@@ -13,7 +13,7 @@ LOST = ("lost", "missing")
 REORDERED = ("order", "stream_order")
 HEAD = (
     "", "fault", "wanted", "lost", "reordered", "other", "repeated", "dead letters",
-    "healthy: p99 before", "p99 since", "longest", "suffering: longest",
+    "healthy: p99 before", "during", "after", "longest", "suffering: longest",
 )  # fmt: skip
 
 
@@ -29,7 +29,8 @@ class Line(NamedTuple):
     repeated: int
     letters: int
     before: float | None
-    since: float | None
+    during: float | None
+    after: float | None
     longest: float | None
     suffering: float | None
 
@@ -53,7 +54,8 @@ def _line(outcome: Outcome, row: Row) -> Line:
     ]
     began, ended = outcome.spans[row.name]
     healthy = _delays(outcome, [lane.name for lane in seen if lane.name not in own])
-    since = [delay for delay in healthy if began <= delay.at]
+    during = [delay for delay in healthy if began <= delay.at < ended]
+    after = [delay for delay in healthy if ended <= delay.at]
     verdict = outcome.found.verdict
     lost, reordered = _sum(seen, LOST), _sum(seen, REORDERED)
     return Line(
@@ -66,8 +68,9 @@ def _line(outcome: Outcome, row: Row) -> Line:
         sum(lane.repeats for lane in seen),
         sum(outcome.found.letters[name] for name in ["", *own]),
         _p99(delay for delay in healthy if outcome.warm <= delay.at < began),
-        _p99(since),
-        max((delay.took for delay in since), default=None),
+        _p99(during),
+        _p99(after),
+        max((delay.took for delay in [*during, *after]), default=None),
         max((delay.took for delay in _delays(outcome, own)), default=None),
     )
 
@@ -101,7 +104,7 @@ def table(found: Sequence[Line]) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     counts = line.wanted, line.lost, line.reordered, line.other, line.repeated, line.letters
-    delays = line.before, line.since, line.longest, line.suffering
+    delays = line.before, line.during, line.after, line.longest, line.suffering
     return (
         line.name,
         f"{line.seconds:,.0f} s",

@@ -15,14 +15,16 @@ SHORTEST = 1.5
 
 
 class Plot(NamedTuple):
-    """What a row's faults are made with; ``seconds`` is how long they last.
+    """What a row's faults are made with; ``seconds`` is how long they last at least.
 
-    ``stream`` and ``role`` return the name of a lane's stream and the ARN of its role.
+    ``stream`` and ``role`` return the name of a lane's stream and the ARN of its role; ``last``
+    waits for so long, and until somebody has met what the row is about.
     """
 
     aws: Aws
     stream: Callable[[str], str]
     role: Callable[[str], str]
+    last: Callable[[], Awaitable[None]]
     seconds: float
 
 
@@ -35,8 +37,8 @@ class Row:
 
     ``seconds`` is how long the fault lasts at scale 1, ``calm`` how long all is well before and
     after; ``beside`` is the number of healthy lanes; ``broken`` and ``large`` are records a second
-    that are no uploads, or too large for the lanes of the row; ``weighed``: the worker's memory
-    is told.
+    that are no uploads, or too large for the lanes of the row; ``meets`` is a code
+    that must have come up, or nothing was proved; ``weighed``: the worker's memory is told.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Row:
     calm: float = 5.0
     broken: float = 0.2
     large: float = 0.0
+    meets: str = ""
     weighed: bool = False
 
     def lasts(self, scale: float) -> float:

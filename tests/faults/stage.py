@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import time
 import uuid
@@ -24,7 +25,7 @@ from tests.faults.lanes import lanes, needed, role_arn
 from tests.faults.rows import Plot, Row
 from tests.soak.load import Load, Producer
 
-ARRIVAL = 120.0
+ARRIVAL = 240.0
 """Seconds after the load within which everything has to be there; a paused lane waits up to 60."""
 
 LOOK = 0.25
@@ -39,6 +40,9 @@ WARM = 2.0
 
 DRAIN = 40.0
 
+ERRORS = re.compile(
+    r'forwarder_put_errors_total\{code="(?P<code>\w+)",connection="(?P<lane>[^"]+)".*'
+)
 SETTLED = ("forwarder_open_windows", "forwarder_outbox_lag_batches")
 """What has to come to nothing once the load is over."""
 
@@ -122,7 +126,7 @@ async def run(
         try:
             await _flow(stage, producer, made)
             say(f"sent {producer.sent.total():,} records; waiting for the rest")
-            wrong = await _arrived(stage)
+            wrong = [*await _arrived(stage), *await _unproved(stage)]
         finally:
             watching.cancel()
         wrong += await _stopped(stage)
@@ -192,12 +196,28 @@ async def _play(stage: Stage, row: Row) -> None:
 
 
 def _plot(stage: Stage, row: Row, seconds: float) -> Plot:
+    async def last() -> None:
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(Missing):
+            await until(lambda: _met(stage, row), f"{row.meets} is met", ARRIVAL, LOOK)
+
     return Plot(
         stage.aws,
         lambda end: stage.stream(row.named(end)),
         lambda end: role_arn(stage.stream(row.named(end))),
+        last,
         seconds,
     )
+
+
+async def _met(stage: Stage, row: Row) -> bool:
+    """Tell whether what a row is about has happened to somebody."""
+    if not row.meets or row.meets in await stage.aws.codes():
+        return True
+    figures = await asyncio.to_thread(stage.worker.metrics)
+    found = [ERRORS.fullmatch(name) for name, value in figures.items() if value]
+    own = {row.named(end) for end in row.lanes}
+    return any(one["code"] == row.meets and one["lane"] in own for one in found if one)
 
 
 async def _watch_memory(stage: Stage) -> None:
@@ -242,6 +262,11 @@ async def _arrived(stage: Stage) -> list[str]:
     except Missing:
         return left
     return []
+
+
+async def _unproved(stage: Stage) -> list[str]:
+    """Return the rows whose fault met nobody."""
+    return [f"{r.name}: nothing met {r.meets}" for r in stage.rows if not await _met(stage, r)]
 
 
 async def _stopped(stage: Stage) -> list[str]:

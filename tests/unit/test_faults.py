@@ -74,10 +74,11 @@ def test_a_row_counts_its_own_lanes_and_the_healthy_ones() -> None:
     assert (30, 0, 0, 0, 3) == (line.wanted, line.lost, line.reordered, line.other, line.letters)
 
 
-def test_delays_of_healthy_lanes_are_told_before_and_since_the_fault() -> None:
+def test_delays_of_healthy_lanes_are_told_before_during_and_after_the_fault() -> None:
     (line,) = report.lines(outcome(*FINE))
 
-    assert (50, 80, 80, 9_000) == (line.before, line.since, line.longest, line.suffering)
+    delays = line.before, line.during, line.after, line.longest, line.suffering
+    assert (50, 80, 70, 80, 9_000) == delays
 
 
 @pytest.mark.parametrize(
