@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.faults import aws, report
 from tests.faults.matrix import ROWS
-from tests.faults.stage import Plan, run
+from tests.faults.run import run
+from tests.faults.stage import Plan
 
 PLAN = Plan(scale=0.05, rate=40.0, devices=100, partitions=2)
 LEFT_OUT = {"outage"}

@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.faults import aws, report
 from tests.faults.matrix import ROWS
 from tests.faults.rows import Row
-from tests.faults.stage import Outcome, Plan, run
+from tests.faults.run import run
+from tests.faults.stage import Outcome, Plan
 from tests.services.kafka import Broker
 
 
