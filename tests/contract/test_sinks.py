@@ -23,6 +23,7 @@ from forwarder.sinks.base import Kind, Outcome, Sink
 from forwarder.sinks.file import FileSink
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
+from tests.fake_aws import UNLIMITED, UNLIMITED_FIREHOSE, FakeAws, Terms
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import REGION, MiniStack
 
@@ -59,6 +60,24 @@ class Destination(Protocol):
         """Return what has arrived, in order for any one device where the sink keeps it."""
 
 
+class Value(Protocol):
+    """What was stored."""
+
+    @property
+    def value(self) -> bytes: ...
+
+
+class Cloud(Protocol):
+    """An AWS to make things in: the emulator, or the fake, which must not differ from it."""
+
+    def make_stream(self, name: str) -> object: ...
+    def make_delivery_stream(self, name: str) -> object: ...
+    def make_role(self, name: str, actions: Sequence[str], external_id: str | None) -> str: ...
+    def set_role_policy(self, name: str, actions: Sequence[str]) -> None: ...
+    def read(self, stream: str) -> Sequence[Value]: ...
+    def objects(self, name: str) -> Sequence[bytes]: ...
+
+
 class Folder:
     largest = MIB - 32
 
@@ -81,32 +100,32 @@ class Folder:
 
 
 class Stream:
-    """A stream in the emulator, and one way of being allowed to write into it."""
+    """A stream in an AWS, and one way of being allowed to write into it."""
 
     largest = MIB - 32  # the partition key counts too
 
-    def __init__(self, emulator: MiniStack, aws: Aws, put: PutMode, grant: tuple[str, ...]) -> None:
-        self._emulator = emulator
+    def __init__(self, cloud: Cloud, aws: Aws, put: PutMode, grant: tuple[str, ...]) -> None:
+        self._cloud = cloud
         self._aws = aws
         self._put = put
         self._grant = grant
         self._name = f"stream-{uuid4()}"
         self._role = f"role-{uuid4()}"
-        emulator.make_stream(self._name)
+        cloud.make_stream(self._name)
 
     def sink(self) -> Sink:
-        arn = self._emulator.make_role(self._role, self._grant, "orgid:1111")
+        arn = self._cloud.make_role(self._role, self._grant, "orgid:1111")
         return self.with_credentials(AssumedRole(arn, "orgid:1111"))
 
     def barred(self) -> Sink:
-        arn = self._emulator.make_role(self._role, NOTHING, "orgid:1111")
+        arn = self._cloud.make_role(self._role, NOTHING, "orgid:1111")
         return self.with_credentials(AssumedRole(arn, "orgid:1111"))
 
     def admit(self) -> None:
-        self._emulator.set_role_policy(self._role, self._grant)
+        self._cloud.set_role_policy(self._role, self._grant)
 
     def stored(self) -> list[bytes]:
-        return [record.value for record in self._emulator.read(self._name)]
+        return [record.value for record in self._cloud.read(self._name)]
 
     def with_credentials(self, credentials: ConnectionCredentials) -> KinesisSink:
         target = KinesisTarget(self._name, REGION, put=self._put)
@@ -115,16 +134,16 @@ class Stream:
 
 
 class DeliveryStream:
-    """A delivery stream in the emulator, and the bucket behind it."""
+    """A delivery stream in an AWS, and the bucket behind it."""
 
     largest = 1000 * 1024 - 1  # the end of the line counts too
 
-    def __init__(self, emulator: MiniStack, aws: Aws) -> None:
-        self._emulator = emulator
+    def __init__(self, cloud: Cloud, aws: Aws) -> None:
+        self._cloud = cloud
         self._aws = aws
         self._name = f"archive-{uuid4()}"
         self._role = f"role-{uuid4()}"
-        emulator.make_delivery_stream(self._name)
+        cloud.make_delivery_stream(self._name)
 
     def sink(self) -> Sink:
         return self._sink(PUT_RECORD_BATCH)
@@ -133,15 +152,15 @@ class DeliveryStream:
         return self._sink(NOTHING)
 
     def admit(self) -> None:
-        self._emulator.set_role_policy(self._role, PUT_RECORD_BATCH)
+        self._cloud.set_role_policy(self._role, PUT_RECORD_BATCH)
 
     def stored(self) -> list[bytes]:
-        found = b"".join(self._emulator.objects(self._name))
+        found = b"".join(self._cloud.objects(self._name))
         assert found.endswith(b"\n")
         return found.splitlines()
 
     def _sink(self, grant: tuple[str, ...]) -> FirehoseSink:
-        arn = self._emulator.make_role(self._role, grant, "orgid:1111")
+        arn = self._cloud.make_role(self._role, grant, "orgid:1111")
         target = FirehoseTarget(self._name, REGION)
         connection = Connection("acme", target, credentials=AssumedRole(arn, "orgid:1111"))
         return FirehoseSink(connection, target, self._aws)
@@ -205,12 +224,55 @@ def delivery_stream(ministack: MiniStack, aws: Aws) -> DeliveryStream:
     return DeliveryStream(ministack, aws)
 
 
+@pytest.fixture
+async def fake(
+    lone_environment: None,  # noqa: ARG001  # it has to be there first
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[FakeAws]:
+    async with FakeAws(Terms(limits=UNLIMITED, firehose_limits=UNLIMITED_FIREHOSE)) as fake:
+        for name, value in fake.variables().items():
+            monkeypatch.setenv(name, value)
+        yield fake
+
+
+@pytest.fixture
+async def aws_of_fake(fake: FakeAws) -> AsyncIterator[Aws]:
+    assert fake.url
+    shared = Aws(loader=LOADER)
+    yield shared
+    await shared.close()
+
+
+@pytest.fixture
+def fake_by_records(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+    return Stream(fake, aws_of_fake, PutMode.RECORDS, PUT_RECORDS)
+
+
+@pytest.fixture
+def fake_by_record(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+    return Stream(fake, aws_of_fake, PutMode.RECORD, PUT_RECORD)
+
+
+@pytest.fixture
+def fake_auto_record_only(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+    return Stream(fake, aws_of_fake, PutMode.AUTO, PUT_RECORD)
+
+
+@pytest.fixture
+def fake_delivery_stream(fake: FakeAws, aws_of_fake: Aws) -> DeliveryStream:
+    return DeliveryStream(fake, aws_of_fake)
+
+
 IN_ORDER = [
     "folder",
     "stream_by_records",
     "stream_by_record",
     "stream_auto_record_only",
     "stream_auto_records_only",
+    "fake_by_records",
+    "fake_by_record",
+    "fake_auto_record_only",
+    "fake_delivery_stream",
 ]
 
 

@@ -20,18 +20,22 @@ from tests.fake_aws.accounts import (
 )
 from tests.fake_aws.books import Books
 from tests.fake_aws.policy import Document, allow, root_arn, trust
-from tests.fake_aws.shards import DeliveryStream, Limits, Stored, Stream
+from tests.fake_aws.shards import DeliveryStream, Limits, Stored, Stream, firehose_limits, unlimited
 from tests.fake_aws.web import Connection, Reply, Request
 from tests.fake_aws.world import Seen, Terms, World
 
 ROOT = Keys(ROOT_KEY, ROOT_SECRET)
-UNLIMITED = Limits(records_per_second=None, bytes_per_second=None)
+CUSTOMER_ROOT = Keys(CUSTOMER_ACCOUNT, ROOT_SECRET)
+UNLIMITED = unlimited(Limits())
+UNLIMITED_FIREHOSE = unlimited(firehose_limits())
 
 __all__ = [
     "CUSTOMER_ACCOUNT",
+    "CUSTOMER_ROOT",
     "HOME_ACCOUNT",
     "ROOT",
     "UNLIMITED",
+    "UNLIMITED_FIREHOSE",
     "FakeAws",
     "Keys",
     "Limits",
@@ -126,7 +130,7 @@ class FakeAws:
     def make_stream(
         self,
         name: str,
-        account: str = HOME_ACCOUNT,
+        account: str = CUSTOMER_ACCOUNT,
         shards: int = 2,
         limits: Limits | None = None,
     ) -> Stream:
@@ -134,7 +138,7 @@ class FakeAws:
         return self.world.make_stream(name, account, shards, limits)
 
     def make_delivery_stream(
-        self, name: str, account: str = HOME_ACCOUNT, limits: Limits | None = None
+        self, name: str, account: str = CUSTOMER_ACCOUNT, limits: Limits | None = None
     ) -> DeliveryStream:
         """Make a delivery stream, or make it anew; AWS's limits unless told."""
         return self.world.make_delivery_stream(name, account, limits)
@@ -180,6 +184,10 @@ class FakeAws:
     def read(self, stream: str) -> list[Stored]:
         """Return every record of a stream, in the order in which they were stored."""
         return self.streams[stream].order
+
+    def objects(self, name: str) -> list[bytes]:
+        """Return what a delivery stream wrote, joined as it is in a bucket."""
+        return [b"".join(self.delivery_streams[name].records)]
 
     def shards(self, stream: str) -> dict[str, list[Stored]]:
         """Return every record of a stream by shard."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.fake_aws import FakeAws, Terms, control
+from tests.fake_aws import UNLIMITED, UNLIMITED_FIREHOSE, FakeAws, Terms, control
 from tests.fake_aws.books import Books
 from tests.fake_aws.shards import Limits, firehose_limits
 
@@ -21,8 +21,8 @@ def main() -> None:
         open_streams=told.open_streams,
         stranger_secret=told.stranger_secret,
         keeps=told.keep or told.books is None,
-        limits=_limits(Limits(), unlimited=told.unlimited),
-        firehose_limits=_limits(firehose_limits(), unlimited=told.unlimited),
+        limits=UNLIMITED if told.unlimited else Limits(),
+        firehose_limits=UNLIMITED_FIREHOSE if told.unlimited else firehose_limits(),
     )
     with contextlib.ExitStack() as open_files:
         books = None
@@ -40,12 +40,6 @@ async def _serve(aws: FakeAws, port: int) -> None:
     sys.stdout.write(f"{await aws.start(port)}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
-
-
-def _limits(limits: Limits, *, unlimited: bool) -> Limits:
-    if not unlimited:
-        return limits
-    return msgspec.structs.replace(limits, records_per_second=None, bytes_per_second=None)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -191,3 +191,8 @@ def firehose_limits() -> Limits:
         largest_record=FIREHOSE_LARGEST_RECORD,
         request_bytes=FIREHOSE_REQUEST_BYTES,
     )
+
+
+def unlimited(limits: Limits) -> Limits:
+    """Return limits without rates."""
+    return msgspec.structs.replace(limits, records_per_second=None, bytes_per_second=None)

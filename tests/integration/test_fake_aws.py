@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
 from forwarder.sinks import classify, codes
-from tests.fake_aws import HOME_ACCOUNT, ROOT, FakeAws, clients
+from tests.fake_aws import CUSTOMER_ROOT, ROOT, FakeAws, clients
 from tests.fake_aws.errors import ERRORS
 from tests.services.fake_kinesis import FakeClock
 
@@ -36,7 +36,7 @@ async def connect(aws: FakeAws) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as opened:
 
         async def made(service: str, *keys: str) -> object:
-            context = clients.connect(aws.url, service, *(keys or ROOT))
+            context = clients.connect(aws.url, service, *keys)
             return await opened.enter_async_context(context)
 
         yield made
@@ -44,12 +44,12 @@ async def connect(aws: FakeAws) -> AsyncIterator[Connect]:
 
 @pytest.fixture
 async def kinesis(connect: Connect) -> Any:  # noqa: ANN401  # the library makes it at run time
-    return await connect("kinesis")
+    return await connect("kinesis", *CUSTOMER_ROOT)
 
 
 @pytest.fixture
 async def sts(connect: Connect) -> Any:  # noqa: ANN401  # as above
-    return await connect("sts")
+    return await connect("sts", *ROOT)
 
 
 def one(data: bytes = b"-", key: str = "a", stream: str = "s") -> dict[str, object]:
@@ -70,7 +70,7 @@ async def refused(call: Awaitable[object]) -> tuple[str, int]:
 
 async def role(aws: FakeAws, sts: Any, connect: Connect, **faults: object) -> Any:  # noqa: ANN401
     """Return a client of Kinesis that signs with a new session of a role."""
-    arn = aws.make_role("r", ["kinesis:*"], "orgid:1", HOME_ACCOUNT)
+    arn = aws.make_role("r", ["kinesis:*"], "orgid:1")
     assumed = {"RoleArn": arn, "RoleSessionName": "acme", "ExternalId": "orgid:1", **faults}
     given = (await sts.assume_role(**assumed))["Credentials"]
     keys = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
