@@ -6,9 +6,10 @@ share a few places and a bandwidth, so that lanes at the head never notice.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
@@ -26,17 +27,27 @@ log = structlog.get_logger()
 SCANS = 4
 """Most scans of a worker at once: bounds what they hold, and one that hangs stops no other."""
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 128 * 1024
 """Stored bytes asked of the journal at once; what follows them is mostly fetched already."""
 
 SCAN_BYTES = 4 * 1024 * 1024
 """Stored bytes after which a scan makes room for the next lane's."""
+
+KEPT_BYTES = 8 * 1024 * 1024
+"""Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
 
 PATIENCE = 0.05
 """Seconds between two looks whether there is memory for what is to be read."""
 
 BANDWIDTH = 64 * 1024 * 1024
 """Bytes a second: stored ones that were read, and payload that was taken from them."""
+
+
+class Chunk(NamedTuple):
+    """What was read from an offset on, of all lanes."""
+
+    start: int
+    stretch: "Stretch"
 
 
 class Turns:
@@ -51,6 +62,8 @@ class Turns:
         self.rate = rate
         self._places = asyncio.Semaphore(SCANS)
         self._paid_until = 0.0
+        self._kept: deque[tuple[list[Chunk], Chunk]] = deque()
+        self._kept_bytes = 0
 
     @asynccontextmanager
     async def turn(self) -> "AsyncIterator[None]":
@@ -65,6 +78,16 @@ class Turns:
         now = asyncio.get_running_loop().time()
         self._paid_until = max(now, self._paid_until) + size / self.rate
         await asyncio.sleep(max(0.0, self._paid_until - now))
+
+    def keep(self, shelf: "list[Chunk]", chunk: "Chunk") -> None:
+        """Keep what was read on a partition's shelf, and drop what was read first of all."""
+        shelf.append(chunk)
+        self._kept.append((shelf, chunk))
+        self._kept_bytes += chunk.stretch.seen
+        while self._kept_bytes > KEPT_BYTES:
+            shelf, oldest = self._kept.popleft()
+            shelf.remove(oldest)
+            self._kept_bytes -= oldest.stretch.seen
 
 
 class Lagging(Protocol):
@@ -109,6 +132,7 @@ class Readback:
         self._fail = fail
         self._asking: dict[str, None] = {}
         self._span = 0
+        self._shelf: list[Chunk] = []
         self._task: asyncio.Task[None] | None = None
 
     def ask(self, lane: str) -> None:
@@ -156,7 +180,7 @@ class Readback:
         reached = {name: a for name, a in wanted.items() if a[0] >= begin}
         position, seen, end = begin, 0, self._end()[0]
         while position < end and (seen < SCAN_BYTES or position <= at[0]):
-            stretch = await self._read(reached.keys(), position, end, CHUNK_BYTES)
+            stretch = self._kept(position) or await self._fetch(position, end)
             taken = await self._hand_out(stretch.records, reached)
             self._pass_over(stretch.upto, reached)
             position, seen = stretch.upto, seen + stretch.seen
@@ -166,6 +190,19 @@ class Readback:
         self._span = position - begin
         for name in wanted:
             self._lanes[name].fed()
+
+    def _kept(self, position: int) -> "Stretch | None":
+        """Return what follows on a position, if it was read a moment ago; it costs nothing."""
+        for start, stretch in self._shelf:
+            if start <= position < stretch.upto:
+                return stretch._replace(seen=0)
+        return None
+
+    async def _fetch(self, position: int, end: int) -> "Stretch":
+        stretch = await self._read(self._lanes.keys(), position, end, CHUNK_BYTES)
+        if stretch.upto > position:
+            self._turns.keep(self._shelf, Chunk(position, stretch))
+        return stretch
 
     async def _hand_out(self, records: "Sequence[Stored]", reached: "dict[str, Address]") -> int:
         """Give every record to its lane, unless it missed one before; return the payload bytes.

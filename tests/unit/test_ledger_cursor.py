@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 )
 
 from forwarder.ledger import cursor, outbox
+from forwarder.ledger.budget import Budget
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
 from tests.batches import batch
@@ -36,18 +37,30 @@ class QueueMachine(RuleBasedStateMachine):
         self.log: dict[Address, Batch] = {}
         self.done: set[Address] = set()
         self.waits: dict[Address, float] = {}
+        self.crashed = False
         self.end = 0
         self.now = 0.0
 
     def teardown(self) -> None:
         self.patch.stop()
 
-    @initialize(capacity=st.sampled_from([0, 1, 100, 600]), in_order=st.booleans())
-    def begin(self, capacity: int, *, in_order: bool) -> None:
+    @initialize(
+        capacity=st.sampled_from([0, 1, 100, 600]),
+        in_order=st.booleans(),
+        limit=st.sampled_from([1, 150, 700, 10_000]),
+    )
+    def begin(self, capacity: int, limit: int, *, in_order: bool) -> None:
         self.capacity = capacity
         self.in_order = in_order
         self.stored: tuple[Address, frozenset[Address]] = ((0, 0), frozenset())
-        self.queue = Queue((0, 0), (), (0, 0), capacity, in_order=in_order)
+        self.budget = Budget(limit)
+        self.queue = self.made()
+
+    def made(self) -> Queue:
+        at, acked = self.stored
+        end = (self.end, 0)
+        order = self.in_order
+        return Queue(at, acked, end, self.capacity, in_order=order, budget=self.budget)
 
     @rule(contents=st.lists(st.tuples(st.sampled_from("abc"), SIZES), min_size=1, max_size=4))
     def commit(self, contents: list[tuple[str, int]]) -> None:
@@ -122,6 +135,24 @@ class QueueMachine(RuleBasedStateMachine):
         for address in had - set(self.in_memory()):
             self.waits.pop(address, None)
 
+    @rule()
+    def narrow(self) -> None:
+        had = set(self.in_memory())
+        self.queue.narrow()
+        assert self.queue.in_flight or len(self.queue) <= 1
+        for address in had - set(self.in_memory()):
+            self.waits.pop(address, None)
+
+    @rule()
+    def widen(self) -> None:
+        self.queue.widen()
+
+    @rule(others=st.integers(0, 3))
+    def share(self, others: int) -> None:
+        for number in range(4):
+            self.budget.claim(number, wants=number < others)
+        self.queue.claim()
+
     @rule(before=st.integers(0, 20))
     def drop(self, before: int) -> None:
         ready = [a for a in self.log if a not in self.done and self.log[a].closed_at < before]
@@ -145,9 +176,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         at, acked = self.stored
+        self.crashed = True
         self.done = {a for a in self.log if a < at} | set(acked)
         self.waits.clear()
-        self.queue = Queue(at, acked, (self.end, 0), self.capacity, in_order=self.in_order)
+        self.queue.release()
+        self.queue = self.made()
 
     @invariant()
     def one_batch_of_a_device_is_in_flight(self) -> None:
@@ -170,6 +203,19 @@ class QueueMachine(RuleBasedStateMachine):
         sizes = [len(self.log[a].payload) for a in self.in_memory()]
         assert sum(sizes) == self.queue.waiting_bytes
         assert not sizes or sum(sizes) <= max(self.capacity, self.capacity // 2 + 250)
+        assert self.budget.used == sum(sizes) <= self.budget.limit + 250
+
+    @invariant()
+    def the_lag_is_what_was_committed_and_not_acknowledged(self) -> None:
+        if self.crashed:
+            return
+        waits = {a: b for a, b in self.log.items() if a not in self.done}
+        oldest = waits[min(waits)].closed_at if waits else None
+        lag = self.queue.lag()
+        assert (len(waits), sum(len(b.payload) for b in waits.values())) == (lag.batches, lag.bytes)
+        if len(self.queue):
+            assert lag.closed_at == oldest
+        assert oldest is None or (lag.closed_at is not None and lag.closed_at <= oldest)
 
     @invariant()
     def the_rest_can_be_delivered(self) -> None:
@@ -198,7 +244,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def filled(*sizes: int, capacity: int = 1000, keys: str = "abcdefgh") -> Queue:

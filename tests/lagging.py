@@ -1,0 +1,173 @@
+"""A partition of many lanes over one outbox, in virtual time; reading it has a cost."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from hashlib import shake_128
+
+from forwarder import testing
+from forwarder.delivery import Delivery, Policy
+from forwarder.errors import JournalError
+from forwarder.journal.base import Stored, Stretch
+from forwarder.ledger import outbox
+from forwarder.ledger.cursor import Queue
+from forwarder.model import Address, Batch
+from forwarder.readback import Readback, Turns
+from forwarder.sinks.base import DELIVERED, Outcome
+from tests.batches import batch
+from tests.lanes import CONFIGURATION, Sink
+
+ASK_SECONDS = 0.002
+BYTE_SECONDS = 1 / 100e6
+
+
+class Destination(Sink):
+    """A destination that somebody may close; ``seconds`` a put takes."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _batch, _tried: self.outcome)
+        self.outcome: Outcome = DELIVERED
+        self.landed_at: dict[str, float] = {}
+
+    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        outcomes = await super().put(batches)
+        now = asyncio.get_running_loop().time()
+        for one, outcome in zip(batches, outcomes, strict=True):
+            if outcome is DELIVERED:
+                self.landed_at.setdefault(one.id, now)
+        return outcomes
+
+    def close_down(self) -> None:
+        self.outcome = CONFIGURATION
+
+    def mend(self) -> None:
+        self.outcome = DELIVERED
+
+
+class Partition:
+    """What is committed, the lanes that deliver it, and what was read back for them."""
+
+    def __init__(self, turns: Turns | None = None) -> None:
+        self.turns = turns or Turns()
+        self.stored: dict[int, tuple[str, bytes]] = {}
+        self.sizes: dict[str, int] = {}
+        self.committed: dict[str, list[str]] = {}
+        self.end = 0
+        self.seen = 0
+        self.reads: list[tuple[frozenset[str], int]] = []
+        self.failures: list[JournalError] = []
+        self.lanes: dict[str, Delivery] = {}
+        self.sinks: dict[str, Destination] = {}
+        self.readback = Readback(
+            self.turns, self.lanes, self.read, self.committed_end, self.journal_failed
+        )
+
+    def lane(
+        self, name: str, *, capacity: int = 1 << 40, cursor: Address | None = None
+    ) -> Destination:
+        """Add a lane at the end of what is committed, or at ``cursor``; return its destination."""
+        sink = self.sinks[name] = Destination()
+        end = self.committed_end()
+        budget = self.turns.budget
+        queue = Queue(end if cursor is None else cursor, (), end, capacity, budget=budget)
+        policy = Policy(name, "raw-events/0", True, None)  # noqa: FBT003  # active
+        notes = testing.Notes()
+        self.lanes[name] = Delivery(policy, queue, sink, self, notes, lambda: 0.5)
+        return sink
+
+    def commit(self, **batches: Sequence[Batch]) -> None:
+        """Commit one tick: a record for each lane, its batches handed on."""
+        fresh = {}
+        for name, some in batches.items():
+            value = outbox.encode([_of(name, b) for b in some])
+            self.stored[self.end] = (name, value)
+            self.sizes[name] = self.sizes.get(name, 0) + len(value)
+            self.committed.setdefault(name, []).extend(b.id for b in some)
+            fresh[name] = [((self.end, i), b) for i, b in enumerate(some)]
+            self.end += 1
+        self.end += 1
+        for name, delivery in self.lanes.items():
+            delivery.queue.committed(delivery.queue.snapshot(self.committed_end())[0])
+            delivery.join(fresh.get(name, ()))
+
+    def resident(self) -> int:
+        """Return the payload bytes of all lanes in memory."""
+        return sum(delivery.queue.waiting_bytes for delivery in self.lanes.values())
+
+    def idle(self) -> bool:
+        return all(delivery.idle() for delivery in self.lanes.values())
+
+    async def until(self, reached: Callable[[], bool], seconds: float = 7200) -> None:
+        """Let time pass until something is so."""
+        async with asyncio.timeout(seconds):
+            while not reached():  # noqa: ASYNC110  # time is virtual
+                await asyncio.sleep(0.05)
+
+    async def until_idle(self, seconds: float = 7200) -> None:
+        """Let time pass until everything is delivered."""
+        await self.until(self.idle, seconds)
+
+    async def close(self) -> None:
+        await self.readback.close()
+        await asyncio.gather(*(delivery.stop() for delivery in self.lanes.values()))
+
+    # ------------------------------------------------------------------ what deliveries ask
+
+    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+        assert end <= self.end
+        self.reads.append((frozenset(lanes), start))
+        found: list[Stored] = []
+        seen, upto = 0, end
+        for offset in range(start, end):
+            if (record := self.stored.get(offset)) is None:
+                continue
+            if record[0] in lanes:
+                found.append(Stored(offset, *record))
+            seen += len(record[1])
+            if seen >= max_bytes:
+                upto = offset + 1
+                break
+        self.seen += seen
+        await asyncio.sleep(ASK_SECONDS + seen * BYTE_SECONDS)
+        return Stretch(found, upto, seen)
+
+    def may_put(self) -> bool:
+        return True
+
+    def committed_end(self) -> Address:
+        return (self.end, 0)
+
+    def read_back(self, lane: str) -> None:
+        self.readback.ask(lane)
+
+    def acknowledged(self) -> None:
+        """Nobody waits for it."""
+
+    def refused(self, batch: Batch, outcome: Outcome) -> None:
+        raise AssertionError((batch, outcome))
+
+    def journal_failed(self, error: JournalError) -> None:
+        self.failures.append(error)
+
+
+def _of(lane: str, one: Batch) -> Batch:
+    return Batch(
+        lane, one.id, one.key, one.window_key, one.first, one.last, one.count, one.closed_at,
+        one.record_ms, one.mpid, one.reason, one.payload,
+    )  # fmt: skip
+
+
+def some(name: str, count: int, size: int, *, devices: int = 8, closed_at: int = 0) -> list[Batch]:
+    """Return batches of some devices whose payload hardly compresses."""
+    return [
+        batch(
+            f"{name}.{i}",
+            key=f"device{i % devices}",
+            payload=_noise(f"{name}.{i}", size),
+            closed_at=closed_at or 1_000,
+        )
+        for i in range(count)
+    ]
+
+
+def _noise(seed: str, size: int) -> bytes:
+    return shake_128(seed.encode()).digest(size)
