@@ -161,16 +161,17 @@ async def _put(connection: Connection) -> Outcome:
 def trial(connection: Connection) -> Batch:
     """Return a record that readers can tell from every batch: no event, and another type."""
     now = time.time_ns() // 1_000_000
+    name = f"forwarder-doctor-{now}"
     payload = {
         "message_type": "forwarder_test",
-        "message_id": f"forwarder-doctor-{now}",
+        "message_id": name,
         "connection": connection.name,
         "sent_at": datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="seconds"),
         "events": [],
     }
     return Batch(
         lane=connection.name,
-        id=payload["message_id"],
+        id=name,
         key=bytes(16),
         window_key=bytes(16),
         first=(0, 0),

@@ -40,7 +40,9 @@ class TopicRightsRequest(Request[_Question]):  # type: ignore[misc]  # the clien
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
         """Return the request as it is sent."""
-        wanted = [(_NO_ID, topic, {}) for topic in self._topics]
+        wanted: list[tuple[bytes, str, dict[str, object]]] = [
+            (_NO_ID, topic, {}) for topic in self._topics
+        ]
         return request_struct_class(wanted, False, False, True, {})  # noqa: FBT003
 
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 
+from forwarder.sinks.http_session import SharingSession
 from forwarder.sinks.sigv4 import Signer
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
@@ -37,7 +37,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def session(self) -> Any:  # noqa: ANN401  # the library is not typed
         """Return an HTTP session with connections of its own; the caller enters and closes it."""
-        return AIOHTTPSession(**self.connecting)
+        return SharingSession(**self.connecting)
 
 
 class Places:
@@ -62,7 +62,7 @@ class Places:
 
         def remembered(**arguments: object) -> Any:  # noqa: ANN401  # the library is not typed
             connecting.update(arguments)
-            return AIOHTTPSession(**arguments)
+            return SharingSession(**arguments)
 
         client = await self._client(service, region, _Nobody(), endpoint_url, session=remembered)
         client.meta.events.register(f"before-send.{service}", _catch)
