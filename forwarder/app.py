@@ -21,6 +21,7 @@ from forwarder.clock import Clock, EndOfTime, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.connection import Connection, FileTarget, FirehoseTarget, Status
 from forwarder.errors import ForwarderError, StartupError
+from forwarder.guard import Guard
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Journals
 from forwarder.journal.kafka import KafkaJournals
@@ -126,7 +127,7 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
     letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally()
-    plan = Plan("file", connections, JournalSettings(), Limits())
+    plan = Plan("file", connections, JournalSettings(), Limits(rejected_percent=0))
     async with opened_sinks(connections, folder) as sinks:
         around, owned = surroundings(plan, sinks, journals, EndOfTime(), tally)
         life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
@@ -169,6 +170,7 @@ def surroundings(
         owned=lambda: sum(len(worker.partitions) for worker in workers),
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
         window_memory=plan.limits.window_memory,
+        guard=Guard(plan.limits.rejected_percent, len(lanes)),
     )
     return around, workers
 

@@ -60,6 +60,7 @@ class OwnedPartition:
         self.partition = partition
         self.phase = Phase.OPENING
         self.position = 0
+        self.intake_stopped = 0
         self.pipeline = Pipeline(partition, ())
         self.deliveries: dict[str, Delivery] = {}
         self.stopped: dict[str, RefusedError] = {}
@@ -130,6 +131,8 @@ class OwnedPartition:
         self._state_start = found.state_start
         self.stopped = start.stopped
         self.position = start.seek
+        if found.commit and (mark := opening.mark(found.commit.metadata)):
+            self.intake_stopped = mark.stopped if self._around.guard.percent else 0
         self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
         self._unfed = start.unfed
         self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
@@ -213,7 +216,27 @@ class OwnedPartition:
         self._dead_letters += collected.dead_letters
         self._closed_bytes += sum(len(b.payload) for b in collected.batches)
         self._closed_bytes += sum(len(d.value) for d in collected.dead_letters)
+        self._around.guard.note(collected, self._around.clock.steady())
         self._around.reporter.collected(str(self.partition), collected)
+
+    # ------------------------------------------------------------------ the intake's stop
+
+    def stop_intake(self, since_ms: int) -> None:
+        """Note that nothing is collected any more, or with 0 that it is, and commit that."""
+        self.intake_stopped = since_ms
+        self._beat_wanted = True
+        self._rhythm.stir()
+
+    def trial_offset(self) -> int:
+        """Return where what was never collected begins: what a sample is taken of."""
+        return max(self.position, self._state.read)
+
+    def try_out(self, records: Sequence[Record]) -> Collected:
+        """Collect a sample into windows of its own, close them, and keep nothing of it."""
+        apart, now = Pipeline(self.partition, self._lanes), self._around.clock.wall_ms()
+        found, rest = apart.collect(records, now), apart.finish(now)
+        found.dead_letters += rest.dead_letters
+        return found
 
     # ------------------------------------------------------------------ tick (K1 to K5)
 
@@ -282,7 +305,7 @@ class OwnedPartition:
             dead_letters=self._dead_letters,
             state=drawn.values,
             offset=drawn.watermark,
-            metadata=drawn.metadata,
+            metadata=opening.stopping(drawn.metadata, self.intake_stopped),
             floor=min((lane.cursor for lane in drawn.lanes.values()), default=(0, 0)),
         )
         self._batches, self._closings, self._dead_letters = [], [], []

@@ -10,6 +10,7 @@ import msgspec
 
 from forwarder.clock import Clock
 from forwarder.delivery import Observer
+from forwarder.guard import Guard
 from forwarder.journal.base import Journals
 from forwarder.ledger.lanes import Rules
 from forwarder.model import Collected, DeadLetter
@@ -86,6 +87,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     owned: Callable[[], int]
     rules: Rules = Rules()
     window_memory: int = 512 * 1024 * 1024
+    guard: Guard = msgspec.field(default_factory=Guard)
     paces: dict[str, Pace] = msgspec.field(default_factory=dict)
     drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     turns: Turns = msgspec.field(default_factory=Turns)

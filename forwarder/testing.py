@@ -289,6 +289,10 @@ class Notes:
         """Note a failure of a partition."""
         self.log.append(("failed", str(partition), reason))
 
+    def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
+        """Note what is not collected."""
+        self.log.append(("stopped", sorted(map(str, partitions))))
+
     def rebalanced(self) -> None:
         """Note a rebalance."""
         self.log.append(("rebalanced",))

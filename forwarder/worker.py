@@ -12,6 +12,8 @@ import structlog
 
 from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, StartupError
+from forwarder.intake import Intake
+from forwarder.intake import Pulse as IntakePulse
 from forwarder.keeper import SAID_AGAIN, Keeper
 from forwarder.memory import WindowMemory
 from forwarder.model import Partition
@@ -47,7 +49,7 @@ RESTLESS = 60.0
 REBALANCES = 6
 
 
-class Pulse(Protocol):
+class Pulse(IntakePulse, Protocol):
     """What the worker tells health checks."""
 
     def beat(self) -> None:
@@ -89,6 +91,7 @@ class Worker:
         self._paused: set[Partition] = set()
         self._memory = WindowMemory(around.window_memory)
         self._relieved = True
+        self._intake = Intake(source, around, pulse)
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
@@ -180,8 +183,9 @@ class Worker:
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
                 owned = self.partitions.get(partition)
-                if owned is not None:
+                if owned is not None and not self._intake.takes(owned, records):
                     owned.collect(records)
+            await self._intake.attend(self.partitions)
             for owned in [self.partitions[p] for p in polled if p in self.partitions]:
                 await owned.catch_up()
             await self._relieve_memory()
@@ -242,6 +246,7 @@ class Worker:
         self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()
+        self._intake.start_over()
         for partition in sorted(partitions):
             owned = self.partitions.get(partition)
             if owned is not None:
@@ -325,6 +330,7 @@ class Worker:
             if owned.phase is not Phase.OPEN:
                 continue
             wanted = owned.crowded() or not room or not self._relieved
+            wanted = wanted or self._intake.holds(owned)
             if wanted and partition not in self._paused:
                 self._paused.add(partition)
                 self._source.pause(partition)
@@ -343,6 +349,8 @@ class Worker:
         """Close windows by the wall clock, if everything up to now has been collected (C1)."""
         if owned.phase is not Phase.OPEN or owned.partition in self._paused:
             return
+        if owned.intake_stopped:
+            return  # what a sample reaches is not collected
         now = self._around.clock.wall_ms()
         deadline = owned.pipeline.next_deadline()
         if deadline is None or deadline + GRACE_MS > now:

@@ -6,6 +6,7 @@ from typing import Self
 
 from forwarder import testing
 from forwarder.connection import Connection
+from forwarder.guard import Guard
 from forwarder.journal.base import Committed, Restored, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.ledger import outbox
@@ -68,9 +69,14 @@ class Scene:
         *,
         drain: float = 20.0,
         clocked: bool = True,
+        rejected_percent: int = 0,
+        after: "Scene | None" = None,
     ) -> None:
+        """``after``: the worker before this one, whose input and journals it finds."""
         self.source = testing.HandFedSource()
-        self.journals = Journals()
+        self.journals = Journals() if after is None else after.journals
+        if after is not None:
+            self.source.logs = after.source.logs
         self.sink = testing.ScriptedSink()
         self.notes = testing.Notes()
         self.clock = testing.LoopClock(START_MS)
@@ -89,6 +95,7 @@ class Scene:
             queue_bytes=lambda: 10_000,
             closed_bytes=lambda: 1 << 20,
             owned=lambda: 1,
+            guard=Guard(rejected_percent, len(lanes)),
         )
         life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
         self.worker = Worker(self.source, around, life, self.notes)

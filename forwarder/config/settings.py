@@ -104,10 +104,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Memory bounds in bytes."""
+    """Memory bounds in bytes; the share of rejected records that stops the intake, in percent."""
 
     window_memory: int = 536_870_912
     in_flight: int = 67_108_864
+    rejected_percent: int = 50
 
 
 @dataclass(frozen=True, slots=True)

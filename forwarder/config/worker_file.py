@@ -95,6 +95,12 @@ LIMITS = Section(
     (
         Field("window_memory", Size(_MIB, 1 << 40), "Memory for open windows."),
         Field("in_flight", Size(_MIB, 1 << 40), "Memory for batches being put."),
+        Field(
+            "rejected_percent",
+            Whole(0, 100),
+            "More rejected records than this, of 1,000 or more within a minute, stop the intake; "
+            "0: never.",
+        ),
     ),
 )
 
@@ -123,7 +129,7 @@ WORKER = Section(
         ),
         Field("journal", JOURNAL, "How closed batches and state are kept in Kafka."),
         Field("server", SERVER, "Where metrics and probes are served."),
-        Field("limits", LIMITS, "Memory bounds."),
+        Field("limits", LIMITS, "Memory bounds, and what stops the intake."),
         Field(
             "drain_timeout",
             Duration(_SECOND, _HOUR),

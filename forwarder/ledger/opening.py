@@ -78,16 +78,28 @@ class Mark(msgspec.Struct, frozen=True):
     """The metadata of a commit made by a tick, or by the start of an added partition.
 
     ``outbox``: the offset after the last batch then in the outbox; 0 if it does not say.
+    ``stopped``: since which wall-clock milliseconds the input is not collected; 0: it is.
     """
 
     n: int
     ptr: int | None
     outbox: int = 0
+    stopped: int = 0
 
 
 def metadata(n: int, ptr: int) -> str:
     """Return the commit metadata of a tick; ``ptr`` is the offset of the newest base before it."""
     return json.dumps({"v": VERSION, "n": n, "ptr": ptr}, separators=(",", ":"))
+
+
+def stopping(text: str, since_ms: int) -> str:
+    """Return a tick's metadata that says as well since when the input is not collected.
+
+    A hint like the rest: whoever does not see it collects until it is noticed once more.
+    """
+    if not since_ms:
+        return text
+    return json.dumps({**json.loads(text), "stopped": since_ms}, separators=(",", ":"))
 
 
 def ending(text: str, outbox_end: int) -> str:
@@ -118,7 +130,8 @@ def mark(text: str) -> Mark | None:
     if not is_readable(version):
         what = f"the committed offset carries format version {version!r}"
         raise RefusedError(what, "it was written by a later release: roll forward again")
-    return Mark(int(content.get("n", 0)), content.get("ptr"), int(content.get("outbox", 0)))
+    outbox, stopped = int(content.get("outbox", 0)), int(content.get("stopped", 0))
+    return Mark(int(content.get("n", 0)), content.get("ptr"), outbox, stopped)
 
 
 def begin(

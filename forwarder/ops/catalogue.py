@@ -112,6 +112,13 @@ PARTITIONS = _gauge(
     "Partitions of this worker by state. Any refused: /readyz and the log say what contradicts "
     "itself and what to do. Opening for minutes: Kafka does not answer.",
 )
+INTAKE_STOPPED = _gauge(
+    "intake_stopped",
+    "",
+    "1 while the guard keeps partitions of this worker from being collected, because more records "
+    "were rejected than limits.rejected_percent: nothing is lost, everything waits. The log "
+    "(intake.stopped) and /readyz say what to do.",
+)
 READ_LAG = _gauge(
     "read_lag_records",
     "topic partition",

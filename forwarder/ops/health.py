@@ -28,7 +28,11 @@ NOT_JOINED = "the group is not joined yet: if this lasts, Kafka does not answer,
 
 BY_ITSELF = "it is tried again by itself every 5 to 60 s"
 
+MOST_REJECTED = "more records were rejected than limits.rejected_percent"
+
 REMEDIES = {
+    "intake_stopped": "see forwarder dead-letters list; mend or roll back what was deployed, then "
+    "it goes on by itself; limits.rejected_percent: 0 and a restart let all become dead letters",
     "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
     "refused": "do what the reason says; it is opened again about once a minute, and the other "
     "partitions go on meanwhile",
@@ -74,6 +78,7 @@ class Health:
         self._clock = clock
         self._beaten = clock.steady()
         self._joined = False
+        self._stopped: Mapping[str, int] = {}
 
     def beat(self) -> None:
         """Note that the loop makes progress."""
@@ -100,6 +105,10 @@ class Health:
     def partition_phase(self, partition: str, phase: str, reason: str) -> None:
         """Note where one partition stands."""
         self._stand(partition, phase, reason)
+
+    def intake_stopped(self, partitions: Mapping[str, int]) -> None:
+        """Note which partitions are not collected, and since which wall-clock milliseconds."""
+        self._stopped = partitions
 
     def lane_status(
         self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
@@ -133,6 +142,7 @@ class Health:
             "ready": self.ready(),
             "joined": self._joined,
             **waits,
+            **self._intake(),
             **self._worst(),
             "partitions": {
                 name: standing.described() | self._troubled(name)
@@ -156,6 +166,13 @@ class Health:
         same = before is not None and before.state == state
         since = before.since_ms if before is not None and same else self._clock.wall_ms()
         return Standing(str(state), since, reason, remedy)
+
+    def _intake(self) -> dict[str, Any]:
+        """Return that collecting has stopped; ready it is, or the rollout that mends it waits."""
+        if not self._stopped:
+            return {}
+        standing = Standing("intake_stopped", min(self._stopped.values()), MOST_REJECTED)
+        return {"intake": standing.described() | {"partitions": sorted(self._stopped)}}
 
     def _worst(self) -> dict[str, Any]:
         """Return the connections that are not well: the worst of their lanes, and how many."""

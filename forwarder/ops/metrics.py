@@ -122,6 +122,9 @@ class Metrics:
         self._window_memory = Gauge(
             catalogue.WINDOW_MEMORY.name, catalogue.WINDOW_MEMORY.advice, registry=self.registry
         )
+        self._intake = Gauge(
+            catalogue.INTAKE_STOPPED.name, catalogue.INTAKE_STOPPED.advice, registry=self.registry
+        )
         self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
         self._recovery = self._histogram(catalogue.RECOVERY_SECONDS, RECOVERY_BOUNDS)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
@@ -185,6 +188,10 @@ class Metrics:
     def recovered(self, seconds: float) -> None:
         """Report the first committed tick after a failure ``seconds`` ago."""
         self._recovery.observe(seconds)
+
+    def intake_stopped(self, *, stopped: bool) -> None:
+        """Set whether any partition is kept from being collected."""
+        self._intake.set(stopped)
 
     def rebalanced(self) -> None:
         """Report a rebalance of the group."""

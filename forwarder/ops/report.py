@@ -94,6 +94,11 @@ class Report:
         if reason != REFUSED:
             self._failing.setdefault(str(partition), self._clock.steady())
 
+    def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
+        """Report which partitions are not collected, and since when."""
+        self.metrics.intake_stopped(stopped=bool(partitions))
+        self.health.intake_stopped({str(one): since for one, since in partitions.items()})
+
     def rebalanced(self) -> None:
         """Report that the group shared its partitions out anew."""
         self.metrics.rebalanced()

@@ -91,5 +91,8 @@ class Tally:
     def failed(self, partition: Partition, reason: str) -> None:
         """Pass over a failure: it ends the run, which says why."""
 
+    def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
+        """Pass over what never happens: a file is read to its end."""
+
     def rebalanced(self) -> None:
         """Pass over the one assignment there is."""

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 from tests.acceptance.commands import block, ran, status, stopped
@@ -24,6 +25,7 @@ def examples() -> list[tuple[str, str]]:
 def shape(text: str, scene: Scene) -> list[str]:
     """Return a text without what differs from run to run: numbers, ids, times, widths, owners."""
     text = text.replace(scene.topic, "raw-events").replace(scene.name, "forwarder")
+    text = text.replace(str(scene.folder), "/data").replace(scene.kafka.bootstrap, "localhost:9092")
     text = re.sub(r"forwarder-[\w.]+(-[\w.]+)*-[0-9a-f]{8}\b", "OWNER", text)
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b", "ID", text)
     text = re.sub(r"[0-9][0-9.,:TZ-]*", "0", text)
@@ -36,6 +38,7 @@ async def test_every_example_of_the_page_prints_what_the_page_shows(scene: Scene
     worker = scene.worker()
     worker.start()
     await worker.until_ready()
+    await scene.kafka.send(scene.topic, [(b"d1", b"{not json", time.time_ns() // 1_000_000)])
     for device in ("d1", "d2", "d3", "d4"):
         await scene.feed(range(3), device)
 

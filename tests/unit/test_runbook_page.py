@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from forwarder import cli
-from forwarder.cli import accept_loss, outbox, replay, reset, run, status
+from forwarder.cli import accept_loss, dead_letters, outbox, replay, reset, run, status
+from forwarder.model import Reason
 from forwarder.ops import catalogue
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("runbook.md", "guarantee.md")}
+NAMES = ("runbook.md", "guarantee.md", "dead-letters.md")
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in NAMES}
 RUNBOOK = PAGES["runbook.md"]
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "forwarder").rglob("*.py")))
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
@@ -22,12 +24,13 @@ MODULES = {
     "run": run,
     "status": status,
     "outbox": outbox,
+    "dead-letters": dead_letters,
     "replay": replay,
     "reset": reset,
     "accept-loss": accept_loss,
 }
 KAFKAS_OWN = re.compile(
-    r"(cleanup|retention|min\.insync|transaction\.state|unclean|replication)[a-z.]*"
+    r"(cleanup|retention|min\.insync|max\.message|transaction\.state|unclean|replication)[a-z.]*"
 )
 TEXT = " ".join(re.sub(r'"\s*f?"', "", SOURCE).split())
 """The source with every text that goes over several lines in one piece."""
@@ -67,7 +70,7 @@ def test_every_dotted_name_is_a_log_event_or_a_key_of_the_configuration() -> Non
 def test_every_single_word_that_looks_like_a_key_is_one() -> None:
     known = {key.rpartition(".")[2] for key in KEYS}
     events = {"backing_off", "read_committed", "message_id", "__transaction_state"}
-    events |= {"__consumer_offsets"}
+    events |= {"__consumer_offsets", *Reason}
     for code in of(r"[a-z_]+_[a-z_]+"):
         assert code in known | events or code.startswith("forwarder_"), code
 

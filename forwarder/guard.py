@@ -1,0 +1,84 @@
+"""Notice that most of what comes in is rejected: something was deployed that should not have been.
+
+Pure: it counts what it is told, by the time it is told.
+"""
+
+from collections import deque
+from math import floor
+from typing import NamedTuple
+
+from forwarder.model import Collected
+
+WITHIN = 60.0
+"""Seconds over which the share is taken."""
+
+LEAST = 1_000
+"""Records in that time below which nothing is decided: a few odd ones are no deploy."""
+
+
+class Share(NamedTuple):
+    """Records, and how many were rejected; one that a part of the lanes rejects counts in part."""
+
+    records: int
+    rejected: float
+
+    def above(self, percent: int) -> bool:
+        """Tell whether more than ``percent`` of the records were rejected."""
+        return self.rejected * 100 > self.records * percent
+
+
+def share(collected: Collected, lanes: int) -> Share:
+    """Return what was collected and rejected.
+
+    A letter of one lane out of ``lanes`` is that part of a record: a broken connection alone must
+    not stop the others.
+    """
+    letters = collected.dead_letters
+    if not letters:
+        return Share(collected.records, 0.0)
+    whole = sum(1 for letter in letters if not letter.connection)
+    parts = {(letter.connection, letter.offset) for letter in letters if letter.connection}
+    return Share(collected.records, whole + len(parts) / max(1, lanes))
+
+
+class Guard:
+    """Counts over all partitions of a worker. ``percent``: the share that is too much; 0: off."""
+
+    def __init__(self, percent: int = 0, lanes: int = 1) -> None:
+        """Have seen nothing."""
+        self.percent = percent
+        self._lanes = lanes
+        self._seconds: deque[tuple[int, Share]] = deque()
+        self._records = 0
+        self._rejected = 0.0
+
+    def note(self, collected: Collected, now: float) -> None:
+        """Count one poll, or one slice of closed windows."""
+        if not self.percent or not (collected.records or collected.dead_letters):
+            return
+        told, second = share(collected, self._lanes), floor(now)
+        self._records += told.records
+        self._rejected += told.rejected
+        if self._seconds and self._seconds[-1][0] == second:
+            _, last = self._seconds.pop()
+            told = Share(last.records + told.records, last.rejected + told.rejected)
+        self._seconds.append((second, told))
+
+    def tripped(self, now: float) -> Share | None:
+        """Return what was counted if too much was rejected; None if all is well."""
+        while self._seconds and self._seconds[0][0] <= now - WITHIN - 1:
+            _, gone = self._seconds.popleft()
+            self._records -= gone.records
+            self._rejected = self._rejected - gone.rejected if self._seconds else 0.0
+        counted = Share(self._records, self._rejected)
+        return counted if self._records >= LEAST and counted.above(self.percent or 100) else None
+
+    def judge(self, collected: Collected) -> Share | None:
+        """Return what a sample holds if too much of it is rejected, however small it is."""
+        found = share(collected, self._lanes)
+        return found if found.above(self.percent or 100) else None
+
+    def reset(self) -> None:
+        """Forget everything: what was counted is answered for."""
+        self._seconds.clear()
+        self._records, self._rejected = 0, 0.0
