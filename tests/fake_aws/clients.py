@@ -4,12 +4,10 @@ from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.loaders import create_loader
+
+from tests.services.fake_kinesis import LOADER
 
 REGION = "us-east-1"
-LOADER = create_loader()
-"""The library's service models; reading them takes 100 ms, which every test would pay."""
-
 _CONFIG = AioConfig(parameter_validation=False, read_timeout=10, retries={"total_max_attempts": 1})
 
 

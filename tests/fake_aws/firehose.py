@@ -6,11 +6,11 @@ from typing import NamedTuple
 import msgspec
 
 from tests.fake_aws.errors import INVALID_ARGUMENT, AwsError, invalid
-from tests.fake_aws.faults import Call, Partial
+from tests.fake_aws.faults import Call
 from tests.fake_aws.kinesis import BUFFER, check_count, malformed
 from tests.fake_aws.shards import DeliveryStream
 from tests.fake_aws.web import Reply
-from tests.fake_aws.world import World
+from tests.fake_aws.world import Gate, World
 
 BUSY = "ServiceUnavailableException"
 SLOW_DOWN = "Slow down."
@@ -68,8 +68,8 @@ def put(world: World, call: Call, asked: Put, account: str) -> tuple[Reply, list
     """Store what can be stored; return the answer, and what was stored in order."""
     stream = world.delivery_stream(call, account)
     _check(stream, asked)
-    partials = world.partials(call)
-    told = [_store(world, call, stream, entry.data, partials) for entry in asked.records]
+    gate = world.gate(call)
+    told = [_store(stream, entry.data, gate) for entry in asked.records]
     pairs = zip(asked.records, told, strict=True)
     values = [entry.data for entry, one in pairs if not one.code]
     if not asked.alone:
@@ -80,14 +80,11 @@ def put(world: World, call: Call, asked: Put, account: str) -> tuple[Reply, list
     return Reply.of({"RecordId": one.id, "Encrypted": False}), values
 
 
-def _store(
-    world: World, call: Call, stream: DeliveryStream, value: bytes, partials: Sequence[Partial]
-) -> Stored:
-    for fault in partials:
-        if world.faults.dice(fault.rate):
-            return Stored("", fault.code or BUSY, fault.message or SLOW_DOWN)
-    refused = world.throttle(call, 0, len(value))
-    if refused or not stream.bucket.take(len(value), world.clock.steady()):
+def _store(stream: DeliveryStream, value: bytes, gate: Gate) -> Stored:
+    fault = gate.refuses()
+    if fault is not None:
+        return Stored("", fault.code or BUSY, fault.message or SLOW_DOWN)
+    if gate.throttles(0, len(value), stream.bucket):
         stream.throttled += 1
         return Stored("", BUSY, SLOW_DOWN)
     return Stored(stream.store(value))

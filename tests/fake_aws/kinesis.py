@@ -14,10 +14,10 @@ from tests.fake_aws.errors import (
     AwsError,
     invalid,
 )
-from tests.fake_aws.faults import Call, Partial
+from tests.fake_aws.faults import Call
 from tests.fake_aws.shards import MOST_RECORDS, Shard, Stream
 from tests.fake_aws.web import Reply
-from tests.fake_aws.world import World
+from tests.fake_aws.world import Gate, World
 
 LONGEST_KEY = 256
 BUFFER = "java.nio.HeapByteBuffer"
@@ -96,8 +96,8 @@ def put(world: World, call: Call, asked: Put, account: str) -> tuple[Reply, list
     _check(stream, asked)
     if asked.dry_run:
         raise AwsError(DRY_RUN)
-    partials = world.partials(call)
-    told = [_store(world, call, stream, entry, partials) for entry in asked.records]
+    gate, at = world.gate(call), world.now()
+    told = [_store(stream, entry, gate, at) for entry in asked.records]
     pairs = zip(asked.records, told, strict=True)
     values = [entry.data for entry, one in pairs if not one.code]
     if not asked.alone:
@@ -108,21 +108,17 @@ def put(world: World, call: Call, asked: Put, account: str) -> tuple[Reply, list
     return Reply.of({"ShardId": one.shard, "SequenceNumber": one.number}), values
 
 
-def _store(
-    world: World, call: Call, stream: Stream, entry: Entry, partials: Sequence[Partial]
-) -> Stored:
+def _store(stream: Stream, entry: Entry, gate: Gate, at: float) -> Stored:
     shard = stream.shard(entry.partition_key, entry.explicit_hash_key)
-    for fault in partials:
-        if world.faults.dice(fault.rate):
-            code = fault.code or THROUGHPUT
-            return Stored("", "", code, fault.message or _message(code, stream, shard))
+    fault = gate.refuses()
+    if fault is not None:
+        code = fault.code or THROUGHPUT
+        return Stored("", "", code, fault.message or _message(code, stream, shard))
     size = len(entry.data) + len(entry.partition_key.encode())
-    refused = world.throttle(call, shard.number, size)
-    if refused or not shard.bucket.take(size, world.clock.steady()):
+    if gate.throttles(shard.number, size, shard.bucket):
         stream.throttled += 1
         return Stored("", "", THROUGHPUT, _message(THROUGHPUT, stream, shard))
-    number = stream.store(shard, entry.partition_key, entry.data, world.now())
-    return Stored(shard.name, number)
+    return Stored(shard.name, stream.store(shard, entry.partition_key, entry.data, at))
 
 
 def _message(code: str, stream: Stream, shard: Shard) -> str:

@@ -103,7 +103,7 @@ class Stream:
         self.throttled = 0
         self.order: list[Stored] = []
         self.generation = 0
-        self._last = 0
+        self._first = self._last = _FIRST_NUMBER
         self._split(shards)
 
     @property
@@ -114,7 +114,7 @@ class Stream:
     def renew(self) -> None:
         """Be a new stream of the same name, with nothing in it."""
         self.generation += 1
-        self._last = 0
+        self._first = self._last = _FIRST_NUMBER + self.generation * _GENERATION
         self.order = []
         self._split(len(self.shards))
 
@@ -127,7 +127,7 @@ class Stream:
     def store(self, shard: Shard, partition_key: str, value: bytes, at: float) -> str:
         """Store a record; return its sequence number."""
         self._last += 1
-        number = str(self._base + self._last * 16)
+        number = str(self._last)
         self.count += 1
         self.volume += len(value)
         if self.keeps:
@@ -138,11 +138,7 @@ class Stream:
 
     def knows(self, number: str) -> bool:
         """Tell whether a sequence number is one of this stream's."""
-        return number.isdigit() and self._base < int(number) <= self._base + self._last * 16
-
-    @property
-    def _base(self) -> int:
-        return _FIRST_NUMBER + self.generation * _GENERATION
+        return number.isdigit() and self._first < int(number) <= self._last
 
     def _split(self, count: int) -> None:
         bounds = [-(-_HASHES * number // count) for number in range(count + 1)]

@@ -134,21 +134,18 @@ class World:
             if stream in named:
                 named[stream].renew()
 
-    def throttle(self, call: Call, shard: int, size: int) -> bool:
-        """Tell whether a fault keeps a record from its shard."""
-        refused = False
-        for fault in self.faults.of(Throttle, call):
-            if fault.shard is None or fault.shard == shard:
-                key = (id(fault), call.stream, shard)
-                if key not in self._throttled:
-                    volume = fault.bytes_per_second or None
-                    self._throttled[key] = Bucket(fault.records_per_second, volume)
-                refused |= not self._throttled[key].take(size, self.clock.steady())
-        return refused
+    def gate(self, call: Call) -> "Gate":
+        """Return what is asked about every record of a call before it is stored."""
+        throttles = list(self.faults.of(Throttle, call))
+        return Gate(self, call, list(self._partials(call)), throttles)
 
-    def partials(self, call: Call) -> Sequence[Partial]:
-        """Return by what records of this call are refused one by one."""
-        return list(self._partials(call))
+    def bucket(self, fault: Throttle, stream: str, shard: int) -> Bucket:
+        """Return what a fault lets through into a shard."""
+        key = (id(fault), stream, shard)
+        if key not in self._throttled:
+            volume = fault.bytes_per_second or None
+            self._throttled[key] = Bucket(fault.records_per_second, volume)
+        return self._throttled[key]
 
     def _partials(self, call: Call) -> Iterator[Partial]:
         for fault in self.faults.of(Partial, call):
@@ -184,3 +181,37 @@ class World:
         """Write what a put stored into the books."""
         if self.books is not None and values:
             self.books.write(who.worker, call.stream, fate, values)
+
+
+class Gate:
+    """What keeps single records of one call from being stored; ``now`` in steady seconds."""
+
+    def __init__(
+        self,
+        world: World,
+        call: Call,
+        partials: Sequence[Partial],
+        throttles: Sequence[Throttle],
+    ) -> None:
+        """Take the faults that this call meets."""
+        self._world = world
+        self._call = call
+        self._partials = partials
+        self._throttles = throttles
+        self.now = world.clock.steady()
+
+    def refuses(self) -> Partial | None:
+        """Return by what the next record is refused, if it is."""
+        for fault in self._partials:
+            if self._world.faults.dice(fault.rate):
+                return fault
+        return None
+
+    def throttles(self, shard: int, size: int, own: Bucket) -> bool:
+        """Tell whether a shard takes no more: by a fault, or by its ``own`` limits."""
+        for fault in self._throttles:
+            if fault.shard is None or fault.shard == shard:
+                bucket = self._world.bucket(fault, self._call.stream, shard)
+                if not bucket.take(size, self.now):
+                    return True
+        return not own.take(size, self.now)

@@ -12,10 +12,10 @@ from forwarder.connection import Batching, BatchMode
 from tests import conservation, expectation
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Terms, Verdict
+from tests.fake_aws.books import puts
 from tests.soak import history
 from tests.soak.history import History, Lane
 from tests.soak.releases import LONGEST, STEADY
-from tests.soak.sink import puts
 
 PROCESSES = 2
 NEVER = 2**62

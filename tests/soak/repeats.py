@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tests.soak.sink import Put
+from tests.fake_aws.books import Put
 
 LOST = "an answer was lost"
 UNEXPLAINED = "nothing known"

@@ -16,13 +16,13 @@ from urllib.request import urlopen
 from tests import conservation
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Missing, group_sections, until
+from tests.fake_aws.books import puts
 from tests.services.kafka import Broker
 from tests.soak import judge, load, pods, repeats
 from tests.soak.disturb import Disturbances
 from tests.soak.load import Load, Producer
 from tests.soak.pods import Fleet
 from tests.soak.report import Result
-from tests.soak.sink import puts
 
 ARRIVAL = 180.0
 """Seconds after the load within which everything has to be in the streams."""

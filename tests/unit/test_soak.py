@@ -12,13 +12,13 @@ import yaml
 from forwarder.config import loader
 from forwarder.connection import Connection, KinesisTarget
 from tests.conservation import Landed, Verdict
+from tests.fake_aws.books import Put
 from tests.soak import history, releases, repeats
 from tests.soak.disturb import Recovery
 from tests.soak.history import History
 from tests.soak.releases import Release
 from tests.soak.repeats import Hit, Repeats, Share
 from tests.soak.report import Result
-from tests.soak.sink import Put
 from tests.soak.watch import Ticks
 
 
