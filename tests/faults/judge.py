@@ -12,10 +12,10 @@ from forwarder.connection import Connection
 from tests import conservation, expectation
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Verdict, Wanted
+from tests.fake_aws.books import Put, puts
 from tests.faults.load import LARGE
 from tests.oracle import exact
 from tests.soak.judge import letters
-from tests.soak.sink import Put, puts
 
 TOO_LARGE = "event_too_large"
 AT_ONCE = 30_000
