@@ -16,7 +16,7 @@ from forwarder.bases import Bases
 from forwarder.errors import JournalError, RefusedError
 from forwarder.garbage import NURSERY
 from forwarder.journal import base as journal
-from forwarder.ledger import opening, outbox, trouble, watermark
+from forwarder.ledger import behind, opening, outbox, trouble, watermark
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
 from forwarder.ledger.draft import Draft, Origin
@@ -317,7 +317,9 @@ class OwnedPartition:
         at, acked = stored.cursor, stored.acked
         if (delivery := self.deliveries.get(lane.name)) is not None:
             at, acked = delivery.queue.snapshot((self._end, 0))
-            if trouble.note(stored, delivery.reason, self._around.clock.wall_ms()):
+            now = self._around.clock.wall_ms()
+            why = trouble.note(stored, delivery.reason, now)
+            if behind.note(stored, delivery.queue, now) or why:
                 self._state.unwritten.add(lane.name)
         return ticks.View(first_unsaved, at, acked, not restoring.is_active(lane))
 

@@ -13,7 +13,7 @@ import structlog
 
 from forwarder.connection import PartitionKey, Status
 from forwarder.delivery import Delivery, Owner, Policy
-from forwarder.ledger import packing
+from forwarder.ledger import behind, packing
 from forwarder.ledger import state as states
 from forwarder.ledger.cursor import Queue
 from forwarder.ledger.opening import Opening
@@ -95,7 +95,15 @@ def delivery(
     active = is_active(lane)
     capacity, budget = around.queue_bytes(), around.turns.budget
     sink, end = around.sinks[lane.name], owner.committed_end()
-    queue = Queue(stored.cursor, stored.acked, end, capacity, in_order=sink.in_order, budget=budget)
+    queue = Queue(
+        stored.cursor,
+        stored.acked,
+        end,
+        capacity,
+        in_order=sink.in_order,
+        budget=budget,
+        unread=behind.of(stored),
+    )
     if not active:
         queue.most = 0
     since = lane.connection.deliver_from_ms
