@@ -31,6 +31,7 @@ class Cloud(Protocol):
     url: str
 
     def make_stream(self, name: str) -> None: ...
+    def make_delivery_stream(self, name: str) -> None: ...
     def make_role(self, name: str, actions: Sequence[str], external_id: str | None) -> str: ...
     def make_user(self, name: str, actions: Sequence[str]) -> tuple[str, str]: ...
 
@@ -46,6 +47,9 @@ class Emulator:
 
     def make_stream(self, name: str) -> None:
         self._ministack.make_stream(name)
+
+    def make_delivery_stream(self, name: str) -> None:
+        self._ministack.make_delivery_stream(name)
 
     def make_role(self, name: str, actions: Sequence[str], external_id: str | None) -> str:
         return self._ministack.make_role(name, actions, external_id)
@@ -64,7 +68,10 @@ class Fake:
         self.url = aws.url
 
     def make_stream(self, name: str) -> None:
-        self._aws.make_stream(name, CUSTOMER_ACCOUNT, limits=UNLIMITED)
+        self._aws.make_stream(name, limits=UNLIMITED)
+
+    def make_delivery_stream(self, name: str) -> None:
+        self._aws.make_delivery_stream(name)
 
     def make_role(self, name: str, actions: Sequence[str], external_id: str | None) -> str:
         return self._aws.make_role(name, actions, external_id)
@@ -113,6 +120,11 @@ async def kinesis(connect: Connect) -> Any:  # noqa: ANN401  # the library makes
 @pytest.fixture
 async def sts(connect: Connect) -> Any:  # noqa: ANN401  # as above
     return await connect("sts", "test", "test")
+
+
+@pytest.fixture
+async def firehose(connect: Connect) -> Any:  # noqa: ANN401  # as above
+    return await connect("firehose", CUSTOMER_ACCOUNT, "test")
 
 
 @pytest.fixture
@@ -321,3 +333,44 @@ async def test_a_call_that_nobody_signed_is_refused_in_json(cloud: Cloud) -> Non
         "__type": "MissingAuthenticationTokenException",
         "message": "Missing Authentication Token",
     }
+
+
+async def test_an_answer_has_an_id_for_each_line(cloud: Cloud, firehose: Any) -> None:  # noqa: ANN401
+    name = f"archive-{uuid4()}"
+    cloud.make_delivery_stream(name)
+    records = [{"Data": b"%d\n" % n} for n in range(3)]
+    told = await firehose.put_record_batch(DeliveryStreamName=name, Records=records)
+    assert told["FailedPutCount"] == 0
+    assert len({one["RecordId"] for one in told["RequestResponses"]}) == 3
+    assert all("ErrorCode" not in one for one in told["RequestResponses"])
+    alone = await firehose.put_record(DeliveryStreamName=name, Record=records[0])
+    assert alone["RecordId"]
+
+
+async def test_too_many_lines_are_refused_as_a_whole(cloud: Cloud, firehose: Any) -> None:  # noqa: ANN401
+    name = f"archive-{uuid4()}"
+    cloud.make_delivery_stream(name)
+    put = firehose.put_record_batch(DeliveryStreamName=name, Records=[{"Data": b"-"}] * 501)
+    # The emulator has another code for it than AWS.
+    code = {"emulator": "InvalidArgumentException", "fake": "ValidationException"}[cloud.name]
+    assert await refused(put) == (code, 400)
+
+
+async def test_a_line_that_is_too_large_is_refused_with_all_others(
+    cloud: Cloud,
+    firehose: Any,  # noqa: ANN401
+) -> None:
+    name = f"archive-{uuid4()}"
+    cloud.make_delivery_stream(name)
+    records = [{"Data": b"-"}, {"Data": b"x" * (1000 * 1024 + 1)}]
+    put = firehose.put_record_batch(DeliveryStreamName=name, Records=records)
+    if cloud.name == "emulator":  # which, unlike AWS, takes it
+        await put
+    else:
+        assert await refused(put) == ("ValidationException", 400)
+
+
+async def test_a_delivery_stream_that_is_not_there_is_named(firehose: Any) -> None:  # noqa: ANN401
+    put = firehose.put_record_batch(DeliveryStreamName="nowhere", Records=[{"Data": b"-"}])
+    with pytest.raises(firehose.exceptions.ResourceNotFoundException, match="nowhere"):
+        await put

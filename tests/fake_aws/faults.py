@@ -147,6 +147,7 @@ Known = (
     | Skew
 )
 Fate = Error | Lost | Reset | Slow | Stall
+KINDS = get_args(Known)
 F = TypeVar("F", bound=Fault)
 
 
@@ -228,7 +229,7 @@ def used(fault: Fault) -> None:
 
 def fault_of(content: object) -> Fault:
     """Read a fault; raises ValueError that says what is wrong with it."""
-    names = [kind.__struct_config__.tag for kind in get_args(Known)]
+    names = [kind.__struct_config__.tag for kind in KINDS]
     if not isinstance(content, dict) or content.get("fault") not in names:
         text = f"fault: one of {', '.join(map(str, names))}"
         raise ValueError(text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.conservation import Landed, digest
-from tests.fake_aws import CUSTOMER_ACCOUNT, FakeAws, books, clients
+from tests.fake_aws import CUSTOMER_ACCOUNT, FakeAws, books, clients, faults
 from tests.fake_aws.books import Put
 
 WORLD = {
@@ -100,3 +101,20 @@ async def test_what_cannot_be_understood_is_refused_in_words(
         async with session.get(f"{aws.url}/_control/nowhere") as answer:
             assert answer.status == 404
         assert aws.world.faults.present() == []
+
+
+def test_every_fault_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    kinds = {kind.__struct_config__.tag: kind for kind in faults.KINDS}
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", page, re.MULTILINE))
+    assert kinds.keys() == rows.keys()
+    common = set(faults.Fault.__struct_fields__)
+    for name, arguments in rows.items():
+        own = set(kinds[name].__struct_fields__) - common
+        assert own == set(re.findall(r"`(\w+)`", arguments)) - {"never", "late"}
+
+
+def test_the_documented_call_of_the_control_api_is_understood() -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (content,) = re.findall(r"/_control -d '(.*)'$", page, re.MULTILINE)
+    assert faults.fault_of(json.loads(content)).stream == "s"
