@@ -73,7 +73,9 @@ class Tally:
     def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
         """Pass over single calls."""
 
-    def lane_status(self, lane: str, partition: str, status: str, reason: str) -> None:
+    def lane_status(
+        self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
+    ) -> None:
         """Pass over what the log says already."""
 
     def tick(self, partition: str, seconds: float, result: str) -> None:
