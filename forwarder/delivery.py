@@ -42,6 +42,11 @@ SHARDS_ALONE = 3
 that, others may well be fine."""
 
 
+SPARE = 16
+"""Most batches kept in memory, however large, beside as many that were refused: one of them must be
+accepted before it is known that those alone are at fault (D4)."""
+
+
 class Owner(Protocol):
     """What a lane asks of the partition it belongs to."""
 
@@ -410,6 +415,7 @@ class Delivery:
             self.queue.widen()  # also to find a batch that is not refused
         elif pause > PATIENCE:
             self.queue.narrow()
+        self.queue.least = 1 + min(len(self._refusals), SPARE)
         self.queue.claim()
         if not self.queue.wants_read_back():
             return

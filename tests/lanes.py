@@ -12,6 +12,7 @@ from forwarder.journal.base import Stored, Stretch
 from forwarder.ledger import outbox
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
+from forwarder.pace import Pace
 from forwarder.readback import Lagging, Readback, Turns
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from tests.batches import batch
@@ -127,6 +128,8 @@ class Lane:
         deliver_from_ms: int | None = None,
         stored: Sequence[Sequence[Batch]] = (),
         cursor: Address = (0, 0),
+        pace: Pace | None = None,
+        random: Callable[[], float] = lambda: 0.5,
     ) -> None:
         self.sink = Sink(answer)
         self.owner = Owner()
@@ -135,7 +138,10 @@ class Lane:
             self.owner.commit(*record)
         policy = Policy("acme", "raw-events/0", active, deliver_from_ms)
         queue = Queue(cursor, (), (self.owner.end, 0), capacity)
-        self.delivery = Delivery(policy, queue, self.sink, self.owner, self.notes, lambda: 0.5)
+        self.pace = pace or Pace()
+        self.delivery = Delivery(
+            policy, queue, self.sink, self.owner, self.notes, random, self.pace
+        )
         self.owner.lanes["acme"] = self.delivery
         self.delivery.wake()
 

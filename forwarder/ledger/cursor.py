@@ -16,13 +16,17 @@ WINDOW = 4096
 """Most addresses acknowledged above the cursor plus in flight (K in docs/protocol.md): bounds
 what a state record carries."""
 
+EACH = 512
+"""Bytes that a batch in memory takes besides its payload, about: they count in the budget."""
+
 
 class Queue:
     """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
 
-    ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues keep
+    ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues take
     together; at least one batch passes at a time, however large. ``most`` is the most batches
     kept, None without a bound: a lane that cannot send keeps one to probe with, or none.
+    ``least``: as many are taken whatever their size, one unless some of them are stuck.
     ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
     opening, before that what the state said of it.
     """
@@ -50,6 +54,7 @@ class Queue:
         self.in_order = in_order
         self.waiting_bytes = 0
         self.most: int | None = None
+        self.least = 1
         self.unread = unread if self.rb is not None else NOTHING
         self._budget = budget or Budget()
         self.in_flight: set[Address] = set()
@@ -131,9 +136,9 @@ class Queue:
 
     def release(self) -> None:
         """Give all memory back: the queue is used no more."""
-        self._budget.used -= self.waiting_bytes
+        self._budget.used -= self.waiting_bytes + EACH * len(self._batches)
         self._budget.claim(self, wants=False)
-        self.waiting_bytes = 0
+        self._budget = Budget()
 
     def claim(self) -> None:
         """Tell the others whether this lane needs a share of the memory."""
@@ -146,7 +151,7 @@ class Queue:
 
     def gap(self) -> Address | None:
         """Return from where on batches have to be read, if there is any room for them now."""
-        if not self._batches:
+        if self._is_short():
             return self.rb
         is_full = self.most is not None or 4 * self.waiting_bytes >= 3 * self._room()
         return None if is_full else self.rb
@@ -276,29 +281,33 @@ class Queue:
 
     def _fits(self, batch: Batch) -> bool:
         """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
-        if not self._batches or self._budget.is_tight(len(batch.payload)):
+        if self._is_short() or self._budget.is_tight(len(batch.payload) + EACH):
             return self._may_return(batch)
         within = self.waiting_bytes + len(batch.payload) <= self.capacity
         return self.most is None and (within or self.waiting_bytes < self.capacity // 2)
 
     def _may_return(self, batch: Batch) -> bool:
         """Tell whether a batch is taken; the first always, so that reading back moves on."""
-        if not self._batches:
+        if self._is_short():
             return self.most != 0 and not self._budget.is_full()
-        if self.most is not None or not self._budget.admits(len(batch.payload)):
+        if self.most is not None or not self._budget.admits(len(batch.payload) + EACH):
             return False
         return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
 
     def _has_space(self) -> bool:
         """Tell whether one more batch is taken whatever its size."""
-        return not self._batches or self.waiting_bytes < self._room() // 2
+        return self._is_short() or self.waiting_bytes < self._room() // 2
+
+    def _is_short(self) -> bool:
+        """Tell whether so few batches are here that the next is taken, however large."""
+        return len(self._batches) < self.least
 
     def _settle(self) -> None:
         """Give back what is more than this queue's share, if memory is tight; keep one batch."""
         if not self._budget.is_tight():
             return
         room = self._room()
-        while self.waiting_bytes > room and len(self._batches) > 1 and self._cut():
+        while self.waiting_bytes > room and len(self._batches) > self.least and self._cut():
             pass
 
     def _room(self) -> int:
@@ -342,14 +351,14 @@ class Queue:
     def _drop(self, address: Address) -> Batch:
         batch = self._batches.pop(address)
         self.waiting_bytes -= len(batch.payload)
-        self._budget.used -= len(batch.payload)
+        self._budget.used -= len(batch.payload) + EACH
         return batch
 
     def _add(self, address: Address, batch: Batch) -> None:
         self._batches[address] = batch
         self._order.append(address)
         self.waiting_bytes += len(batch.payload)
-        self._budget.used += len(batch.payload)
+        self._budget.used += len(batch.payload) + EACH
         line = self._by_key.setdefault(self._line(batch), deque())
         line.append(address)
         if len(line) == 1:

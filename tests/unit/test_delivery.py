@@ -11,7 +11,8 @@ from forwarder.delivery import REQUESTS
 from forwarder.errors import JournalError
 from forwarder.ledger import packing
 from forwarder.model import Batch
-from forwarder.sinks.base import DELIVERED, Outcome
+from forwarder.pace import Pace
+from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.standing import LaneStatus
 from tests.batches import batch
 from tests.lanes import (
@@ -85,6 +86,16 @@ async def test_a_partial_failure_lets_no_later_batch_of_the_device_overtake() ->
 
 
 @virtually
+async def test_of_a_partial_failure_only_what_failed_is_put_again() -> None:
+    lane = Lane(lambda b, tried: THROTTLED if b.id in {"1", "3"} and tried < 1 else DELIVERED)
+    lane.commit(*devices(5))
+    await lane.until_idle()
+    first, *others = [[b.id for b in put] for put in lane.sink.puts]
+    assert ["0", "1", "2", "3", "4"] == first
+    assert ["1", "3"] == sorted(ident for put in others for ident in put)
+
+
+@virtually
 async def test_a_partial_failure_leaves_the_lane_flowing() -> None:
     lane = Lane(lambda b, tried: THROTTLED if b.id == "0" and tried < 1 else DELIVERED)
     lane.commit(*devices(3))
@@ -112,6 +123,85 @@ async def test_a_paused_lane_is_probed_with_one_batch() -> None:
     assert LaneStatus.PAUSED is lane.delivery.status
     assert "not allowed" == lane.delivery.reason
     await lane.delivery.stop()
+
+
+@virtually
+async def test_a_paused_lane_is_probed_with_its_oldest_batch() -> None:
+    lane = Lane(lambda _b, _t: CONFIGURATION)
+    lane.commit(*devices(20))
+    await asyncio.sleep(600)
+    assert {"0"} == {put[0].id for put in lane.sink.puts[1:]}
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_batch_that_fails_alone_keeps_its_pauses_while_others_get_through() -> None:
+    lane = Lane(lambda b, _t: TRANSIENT if b.id == "bad" else DELIVERED)
+    lane.commit(batch("bad", key="bad"))
+    for number in range(600):
+        lane.commit(batch(f"{number}", key=f"{number % 7}"))
+        await asyncio.sleep(0.1)
+    assert 600 == len(lane.landed())
+    assert lane.sink.tries["bad"] <= 20
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_throttled_shard_slows_only_the_devices_on_it() -> None:
+    def shard(one: Batch) -> str:
+        return "slow" if one.id.startswith("slow") else "fast"
+
+    def answer(one: Batch, _tried: int) -> Outcome:
+        if shard(one) == "slow":
+            return Outcome(Kind.THROTTLED, "Throttled", "slow down", "slow")
+        return Outcome(Kind.DELIVERED, shard="fast")
+
+    lane = Lane(answer, capacity=10**9)
+    delays: list[float] = []
+    loop = asyncio.get_running_loop()
+    for number in range(300):
+        lane.commit(batch(f"slow{number}", key=f"slow{number % 40}"))
+        lane.commit(batch(f"fast{number}", key=f"fast{number % 40}"))
+        began = loop.time()
+        await asyncio.sleep(0.1)
+        delays.append(next(t for t in reversed(lane.sink.times) if t <= loop.time()) - began)
+    assert 300 == len(lane.landed())
+    assert max(delays) <= 0.1
+    assert sum(tries for name, tries in lane.sink.tries.items() if name.startswith("slow")) <= 120
+    lane.sink.says = lambda one, _tried: Outcome(Kind.DELIVERED, shard=shard(one))
+    await lane.until_idle()
+    assert loop.time() <= 30 + 60
+    assert [f"slow{n}" for n in range(0, 300, 40)] == [
+        i for i in lane.landed() if i in {f"slow{n}" for n in range(0, 300, 40)}
+    ]
+
+
+@virtually
+async def test_lanes_of_one_connection_share_what_was_learned() -> None:
+    pace = Pace()
+    first = Lane(lambda _b, tried: THROTTLED if tried < 1 else DELIVERED, pace=pace)
+    second = Lane(pace=pace, capacity=10**9)
+    first.sink.seconds = 0.1
+    first.commit(*devices(100))
+    await asyncio.sleep(0.11)
+    assert pace.limited
+    second.commit(*devices(100))
+    await second.until_idle()
+    assert len(second.sink.puts) > 1
+    await first.until_idle()
+
+
+@virtually
+async def test_a_pace_that_nothing_needs_any_more_is_forgotten() -> None:
+    once = failing_first(1, THROTTLED)
+    lane = Lane(lambda b, tried: once(b, tried) if b.id.isdigit() else DELIVERED)
+    lane.commit(*devices(100))
+    await lane.until_idle()
+    assert lane.pace.limited
+    for number in range(40):
+        lane.commit(batch(f"late{number}"))
+        await asyncio.sleep(1)
+    assert not lane.pace.limited
 
 
 @virtually
@@ -172,6 +262,15 @@ async def test_the_next_batch_of_a_device_follows_a_refused_one() -> None:
     lane.commit(batch("bad", key="a"), batch("next", key="a"), batch("good", key="b"))
     await lane.until_idle()
     assert (["good", "next"], ["bad"]) == (lane.landed(), lane.owner.letters)
+
+
+@virtually
+async def test_a_refused_batch_that_fills_the_memory_keeps_no_other_from_being_tried() -> None:
+    lane = Lane(lambda b, _t: REFUSED if b.id == "bad" else DELIVERED, capacity=100)
+    lane.commit(batch("bad", key="a", payload=b"x" * 200))
+    lane.commit(batch("good", key="b", payload=b"x" * 200))
+    await lane.until_idle()
+    assert (["good"], ["bad"]) == (lane.landed(), lane.owner.letters)
 
 
 @virtually
