@@ -156,7 +156,7 @@ def _show(args: argparse.Namespace) -> int:
         output.document(_whole(letter, standing))
     else:
         heads = {"place": letter.place, "state": standing, **letter.headers}
-        lines = [f"{name}: {printable(text)}" for name, text in heads.items()]
+        lines = [f"{name}: {printable(text) or '-'}" for name, text in heads.items()]
         output.show("\n".join([*lines, "", _body(letter), ""]))
     return 0
 

@@ -34,6 +34,7 @@ async def test_what_is_no_upload_becomes_a_dead_letter_and_the_rest_goes_on(scen
     for letter in letters:
         told = {key: value.decode() for key, value in letter.headers.items()}
         error = told.pop("error")
+        assert abs(now_ms() - int(told.pop("time"))) < 600_000
         assert {
             "v": "1",
             "reason": broken[letter.value or b""],
