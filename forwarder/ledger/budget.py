@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Budget:
-    """Payload bytes in memory, over all lanes and partitions. Caller: queues, never concurrently.
+    """Bytes of batches in memory, of all lanes and partitions. Caller: queues, never concurrently.
 
     Never passed by more than one batch. While more than half of it is taken, each lane that
     waits to be delivered and can be is entitled to the same share, and to no more.

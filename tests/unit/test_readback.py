@@ -1,6 +1,7 @@
 """Lanes that lag behind one outbox, in virtual time: what they keep, read back, and cost others."""
 
 import asyncio
+from collections.abc import Iterator
 from itertools import pairwise
 from unittest import mock
 
@@ -11,12 +12,20 @@ from hypothesis import strategies as st
 from forwarder import readback, testing
 from forwarder.delivery import LaneStatus
 from forwarder.errors import JournalError
+from forwarder.ledger import cursor
 from forwarder.ledger.budget import Budget
 from forwarder.readback import Turns
 from tests.lagging import Partition, some
 from tests.world import virtually
 
 KIB = 1024
+
+
+@pytest.fixture(autouse=True)
+def _payload_alone() -> Iterator[None]:
+    """Have batches take nothing but their payload."""
+    with mock.patch.object(cursor, "EACH", 0):
+        yield
 
 
 async def an_outage(partition: Partition, lanes: list[str], ticks: int, size: int = KIB) -> None:
