@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forwarder import cli
-from forwarder.cli import accept_loss, dead_letters, outbox, replay, reset, run, status
+from forwarder.cli import accept_loss, dead_letters, doctor, iam, outbox, replay, reset, run, status
 from forwarder.model import Reason
 from forwarder.ops import catalogue
 
@@ -25,6 +25,8 @@ MODULES = {
     "status": status,
     "outbox": outbox,
     "dead-letters": dead_letters,
+    "doctor": doctor,
+    "iam": iam,
     "replay": replay,
     "reset": reset,
     "accept-loss": accept_loss,

@@ -1,0 +1,129 @@
+"""What the doctor says where nothing answers, and what it would put."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from forwarder import cli
+from forwarder.cli import doctor
+from forwarder.connection import Connection, FileTarget, FirehoseTarget, KinesisTarget, PutMode
+from forwarder.finding import Grade
+from forwarder.journal import kafka_client, kafka_cluster
+from forwarder.ops import logs
+from forwarder.sinks.base import Kind, Outcome
+
+SECRET = "the-key-that-no-output-shows"
+NOWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a configuration of which nothing can be reached but a folder."""
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setattr(kafka_client, "quiet", lambda: None)
+    monkeypatch.setattr(kafka_cluster, "ANSWER_SECONDS", 0.0)
+    for name, value in NOWHERE.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "connections").mkdir()
+    sink = {"type": "kinesis", "stream_name": "events", "region": "us-east-1"}
+    keys = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": SECRET}
+    file = {"type": "file", "path": str(tmp_path / "out" / "below")}
+    for name, content in (("keys", {"sink": sink, "credentials": keys}), ("file", {"sink": file})):
+        text = yaml.safe_dump({"name": name, **content})
+        (tmp_path / "connections" / f"{name}.yaml").write_text(text)
+    kafka = {"bootstrap_servers": ["127.0.0.1:1"], "topics": ["raw-events"]}
+    path = tmp_path / "forwarder.yaml"
+    path.write_text(yaml.safe_dump({"kafka": kafka}))
+    return path
+
+
+def test_what_does_not_answer_is_a_finding_with_a_remedy_and_ends_with_1(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 1 == cli.main(["doctor", "--json", "--put", "--config", str(config)])
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["ok"] is False
+    found = {one["where"]: one for one in document["findings"]}
+    assert "127.0.0.1:1 lets nobody in" in found["kafka"]["what"]
+    assert "bootstrap_servers" in found["kafka"]["remedy"]
+    assert "GetCallerIdentity on STS in us-east-1" in found["connection keys"]["what"]
+    assert "STS can be reached" in found["connection keys"]["remedy"]
+    assert "ok" == found["connection file"]["grade"]
+    assert SECRET not in said.out + said.err
+
+
+def test_only_the_connections_named_are_looked_at(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 1 == cli.main(["doctor", "--config", str(config), "--connection", "file"])
+    printed = capsys.readouterr().out
+    assert "connection file\n  ok    " in printed
+    assert "connection keys" not in printed
+    assert printed.endswith("1 to mend\n")
+    assert 2 == cli.main(["doctor", "--config", str(config), "--connection", "gone"])
+    assert "gone is not configured; give one of file, keys" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_to_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    found = doctor._folder(tmp_path / "taken" / "out")  # noqa: SLF001  # a place of its own
+    assert Grade.FAIL is found.grade
+    assert str(tmp_path / "taken") in found.remedy
+
+
+def test_a_test_record_says_that_it_is_one() -> None:
+    connection = Connection("acme", FileTarget("/out"))
+    record = doctor.trial(connection)
+    payload = msgspec.json.decode(record.payload)
+    assert ("forwarder_test", "acme", []) == (
+        payload["message_type"],
+        payload["connection"],
+        payload["events"],
+    )
+    assert record.id == payload["message_id"]
+
+
+DENIED = Outcome(Kind.CONFIGURATION, "AccessDenied", "denied; allow it", remedy="allow it")
+STORED = Outcome(Kind.DELIVERED)
+AUTO, RECORD = KinesisTarget("s", "us-east-1"), KinesisTarget("s", "us-east-1", put=PutMode.RECORD)
+
+
+def allows(*modes: PutMode) -> Callable[[Connection], Outcome]:
+    def answer(connection: Connection) -> Outcome:
+        sink = connection.sink
+        mode = sink.put if isinstance(sink, KinesisTarget) else PutMode.AUTO
+        return STORED if mode in modes else DENIED
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("sink", "answer", "expected"),
+    [
+        (AUTO, allows(PutMode.RECORD, PutMode.RECORDS), ["ok", "ok"]),
+        (AUTO, allows(PutMode.RECORD), ["note", "ok"]),
+        (AUTO, allows(PutMode.RECORDS), ["ok", "note"]),
+        (AUTO, allows(), ["FAIL"]),
+        (RECORD, allows(PutMode.RECORD), ["ok"]),
+        (RECORD, allows(PutMode.RECORDS), ["FAIL"]),
+        (FirehoseTarget("s", "us-east-1"), allows(PutMode.AUTO), ["ok"]),
+    ],
+)
+async def test_one_action_that_works_is_enough_for_auto_and_the_one_set_for_the_others(
+    sink: KinesisTarget | FirehoseTarget,
+    answer: Callable[[Connection], Outcome],
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def put(connection: Connection) -> Outcome:
+        return answer(connection)
+
+    monkeypatch.setattr(doctor, "_put", put)
+    found = await doctor._puts(Connection("acme", sink))  # noqa: SLF001  # without an AWS
+    assert expected == [str(one.grade) for one in found]
+    assert all(one.remedy == "allow it" for one in found if one.grade is Grade.FAIL)
