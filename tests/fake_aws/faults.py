@@ -37,8 +37,11 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field=
 
     def meets(self, call: Call) -> bool:
         """Tell whether a call is one of those meant."""
-        if self.service is None and call.service == "sts" and self.role is None:
+        if self.service is None and self.role is None and call.service == "sts":
             return False
+        return self._confines(call)
+
+    def _confines(self, call: Call) -> bool:
         return all(
             wanted is None or wanted == found
             for wanted, found in (
@@ -114,22 +117,28 @@ class Revoke(Fault, tag="revoke"):
     """Every session handed out before now has expired; it stays so."""
 
 
-class Lifetime(Fault, tag="lifetime"):
+class Lifetime(Fault, tag="lifetime", kw_only=True):
     """Sessions last ``lifetime`` seconds, whatever is asked for; less than AWS's 900 may do."""
 
     lifetime: float
+    service: Service | None = "sts"
 
 
-class Trust(Fault, tag="trust"):
+class Trust(Fault, tag="trust", kw_only=True):
     """Roles ask for this ExternalId instead of their own."""
 
     external_id: str
+    service: Service | None = "sts"
 
 
 class Skew(Fault, tag="skew"):
-    """The services' clocks are ahead by ``by`` seconds where they look at signatures."""
+    """Clocks of all services (or one) are ahead by ``by`` seconds where signatures are checked."""
 
     by: float
+
+    def meets(self, call: Call) -> bool:
+        """Tell whether a call is one of those meant: those to STS like any other."""
+        return self._confines(call)
 
 
 Known = (

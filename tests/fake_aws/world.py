@@ -81,7 +81,7 @@ class World:
         self.delivery_streams: dict[str, DeliveryStream] = {}
         self.calls: list[Seen] = []
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        self._throttled: dict[tuple[int, str, int], Bucket] = {}
+        self._throttled: dict[tuple[int, str, int], tuple[Throttle, Bucket]] = {}
 
     def now(self) -> float:
         """Return the wall clock, in seconds."""
@@ -144,8 +144,9 @@ class World:
         key = (id(fault), stream, shard)
         if key not in self._throttled:
             volume = fault.bytes_per_second or None
-            self._throttled[key] = Bucket(fault.records_per_second, volume)
-        return self._throttled[key]
+            # With the fault, whose number another one must not get.
+            self._throttled[key] = fault, Bucket(fault.records_per_second, volume)
+        return self._throttled[key][1]
 
     def _partials(self, call: Call) -> Iterator[Partial]:
         for fault in self.faults.of(Partial, call):

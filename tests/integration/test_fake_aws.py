@@ -1,10 +1,15 @@
 """What the fake AWS does that no emulator does, each fault seen from the client's side."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 
 from forwarder.sinks import classify, codes
@@ -198,7 +203,7 @@ async def test_a_session_ends(
     sts: Any,  # noqa: ANN401
     clock: FakeClock,
 ) -> None:
-    aws.fault("lifetime", service="sts", lifetime=5)
+    aws.fault("lifetime", lifetime=5)
     kinesis = await role(aws, sts, connect)
     clock.now += 4.9
     await kinesis.put_record(**one())
@@ -237,7 +242,7 @@ async def test_a_role_may_ask_for_another_external_id(
     sts: Any,  # noqa: ANN401
     clock: FakeClock,
 ) -> None:
-    aws.fault("trust", external_id="orgid:2", service="sts", seconds=10)
+    aws.fault("trust", external_id="orgid:2", seconds=10)
     assert ("AccessDenied", 403) == await refused(role(aws, sts, connect))
     await role(aws, sts, connect, ExternalId="orgid:2")
     clock.now += 11
@@ -264,10 +269,12 @@ async def test_a_stream_that_is_made_anew_knows_no_old_numbers(
 async def test_a_clock_that_is_wrong_invalidates_signatures(
     aws: FakeAws,
     kinesis: Any,  # noqa: ANN401
+    sts: Any,  # noqa: ANN401
     by: float,
     words: str,
 ) -> None:
     aws.fault("skew", by=by)
+    assert ("SignatureDoesNotMatch", 403) == await refused(sts.get_caller_identity())
     with pytest.raises(ClientError, match=words) as error:
         await kinesis.put_record(**one())
     assert error.value.response["Error"]["Code"] == "InvalidSignatureException"
@@ -281,3 +288,51 @@ async def test_a_dry_run_checks_and_stores_nothing(aws: FakeAws, kinesis: Any) -
         kinesis.put_records(**many(501), DryRun=True)
     )
     assert aws.streams["s"].records == []
+
+
+def signed(aws: FakeAws, body: bytes, service: str = "kinesis") -> AWSRequest:
+    headers = {"X-Amz-Target": "Kinesis_20131202.PutRecord"}
+    request = AWSRequest("POST", f"{aws.url}/", headers=headers, data=body)
+    SigV4Auth(Credentials(*CUSTOMER_ROOT), service, clients.REGION).add_auth(request)
+    return request
+
+
+async def sent(request: AWSRequest, body: bytes) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(request.url, data=body, headers=dict(request.headers.items())) as answer,
+    ):
+        told = await answer.json(content_type=None)
+        return answer.status, told.get("__type", "")
+
+
+async def test_a_signature_is_of_every_byte(aws: FakeAws) -> None:
+    body = b'{"StreamName":"s","PartitionKey":"a","Data":"MTIz"}'
+    assert await sent(signed(aws, body), body) == (200, "")
+    forged = (400, "InvalidSignatureException")
+    assert await sent(signed(aws, body), body.replace(b"MTIz", b"MTI0")) == forged
+    other = signed(aws, body)
+    other.headers.replace_header("X-Amz-Target", "Kinesis_20131202.PutRecords")
+    assert await sent(other, body) == forged
+    assert await sent(signed(aws, body, "firehose"), body) == forged
+    assert aws.streams["s"].records == [b"123"]
+
+
+async def test_a_body_that_cannot_be_read_is_refused(aws: FakeAws) -> None:
+    assert await sent(signed(aws, b"{"), b"{") == (400, "SerializationException")
+    assert await sent(signed(aws, b"{}"), b"{}") == (400, "ValidationException")
+
+
+async def test_requests_may_come_in_pieces_or_together(aws: FakeAws) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(aws.url.rpartition(":")[2]))
+    whole = b"POST /_control/clear HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+    for byte in whole:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    writer.write(whole * 2)
+    for _ in range(3):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert await reader.readexactly(2) == b"{}"
+    writer.close()
+    await writer.wait_closed()
