@@ -232,6 +232,20 @@ async def test_a_request_needs_records(
         assert await refused(put) == ("ValidationException", 400)
 
 
+async def test_a_dry_run_stores_nothing(
+    cloud: Cloud,
+    kinesis: Any,  # noqa: ANN401
+    stream: str,
+) -> None:
+    put = kinesis.put_record(StreamName=stream, PartitionKey="a", Data=b"-", DryRun=True)
+    if cloud.name == "emulator":  # which, unlike AWS, stores the record: it is no probe
+        await put
+    else:
+        assert await refused(put) == ("DryRunOperationException", 400)
+    stored = sum(len(records) for records in (await read(kinesis, stream)).values())
+    assert stored == {"emulator": 1, "fake": 0}[cloud.name]
+
+
 async def test_a_stream_that_is_not_there_is_named(kinesis: Any) -> None:  # noqa: ANN401
     put = kinesis.put_record(StreamName="nowhere", PartitionKey="a", Data=b"-")
     with pytest.raises(kinesis.exceptions.ResourceNotFoundException, match="nowhere"):
