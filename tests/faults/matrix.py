@@ -121,6 +121,7 @@ ROWS = (
         expired_token,
         lanes={"": role()},
         meets="ExpiredToken",
+        quiet=True,
     ),
     Row(
         "sts",
@@ -163,6 +164,7 @@ ROWS = (
         nothing,
         lanes={"": role(["PutRecord"])},
         meets="AccessDenied",
+        quiet=True,
     ),
     Row(
         "put-records",

@@ -119,16 +119,22 @@ def wrong(outcome: Outcome) -> list[str]:
 
 
 def memory(outcome: Outcome, row: Row) -> str:
-    """Tell the worker's resident size around a row's fault."""
+    """Tell the worker's resident size around a row's fault, in MiB."""
     began, ended = outcome.spans[row.name]
-    sizes = [(at, size / 2**20) for at, size in outcome.memory]
-    before = max((size for at, size in sizes if at < began), default=0.0)
-    during = [size for at, size in sizes if began <= at <= ended]
-    late = during[-max(1, len(during) // 5) :]
-    mean = sum(late) / max(1, len(late))
-    grown = 100 * (mean / before - 1) if before else 0.0
-    after = max((size for at, size in sizes if at > ended), default=0.0)
+    early, late = began + (ended - began) // 10, ended - (ended - began) // 5
+    before = _mean(outcome, outcome.warm, began)
+    first, last = _mean(outcome, early, early + (early - began)), _mean(outcome, late, ended)
     return (
-        f"{row.name}: memory {before:.0f} MiB before, {mean:.0f} in the last fifth of it "
-        f"({grown:+.1f} %), at most {max(during, default=0.0):.0f}; {after:.0f} afterwards"
+        f"{row.name}: memory {before:.0f} MiB before, {first:.0f} after a tenth of it, {last:.0f} "
+        f"in its last fifth ({_grown(before, last)}, {_grown(first, last)} since the tenth), "
+        f"{_mean(outcome, ended, outcome.memory[-1][0] + 1):.0f} afterwards"
     )
+
+
+def _mean(outcome: Outcome, since: int, until: int) -> float:
+    sizes = [size / 2**20 for at, size in outcome.memory if since <= at < until]
+    return sum(sizes) / max(1, len(sizes))
+
+
+def _grown(before: float, after: float) -> str:
+    return f"{100 * (after / before - 1):+.1f} %" if before else "-"

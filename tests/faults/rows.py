@@ -38,7 +38,8 @@ class Row:
     ``seconds`` is how long the fault lasts at scale 1, ``calm`` how long all is well before and
     after; ``beside`` is the number of healthy lanes; ``broken`` and ``large`` are records a second
     that are no uploads, or too large for the lanes of the row; ``meets`` is a code
-    that must have come up, or nothing was proved; ``weighed``: the worker's memory is told.
+    that must have come up, or nothing was proved, in puts of its lanes or, ``quiet``, in an
+    answer that the worker makes good itself; ``weighed``: the worker's memory is told.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row:
     broken: float = 0.2
     large: float = 0.0
     meets: str = ""
+    quiet: bool = False
     weighed: bool = False
 
     def lasts(self, scale: float) -> float:
