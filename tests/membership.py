@@ -74,7 +74,7 @@ class Scene:
     ) -> None:
         """``after``: the worker before this one, whose input and journals it finds."""
         self.source = testing.HandFedSource()
-        self.journals = Journals() if after is None else after.journals
+        self.journals: Journals = Journals() if after is None else after.journals
         if after is not None:
             self.source.logs = after.source.logs
         self.sink = testing.ScriptedSink()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from forwarder.audit.view import DeadLetters
 from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
@@ -142,6 +143,10 @@ class Survey:
 
     def writer(self, partition: Partition) -> Writer:
         return Writer(self.kept[partition], self.steps)
+
+    def dead_letters(self) -> DeadLetters:
+        """Have none: ``tests.letters`` has."""
+        raise NotImplementedError
 
     async def leave(self, partition: Partition) -> None:
         self.left.append(partition)

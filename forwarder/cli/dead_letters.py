@@ -117,8 +117,8 @@ def _list(args: argparse.Namespace) -> int:
 def _table(document: dict[str, Any]) -> str:
     if not document["counts"]:
         return "no dead letters\n"
-    heads = ("REASON", "CONNECTION", "STATE", "LETTERS", "BYTES")
-    counted = output.table(heads, map(_count, document["counts"]))
+    sums = ("REASON", "CONNECTION", "STATE", "LETTERS", "BYTES")
+    counted = output.table(sums, map(_count, document["counts"]))
     heads = ("PLACE", "STORED AT", "STATE", "REASON", "CONNECTION", "FROM", "BYTES", "ERROR")
     rest = "and there are more (--limit)\n" if document["more"] else ""
     return f"{counted}\n{output.table(heads, map(_row, document['letters']))}{rest}"
@@ -150,8 +150,7 @@ def _show(args: argparse.Namespace) -> int:
         loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
-        sys.stdout.buffer.write(letter.value)
-        sys.stdout.flush()
+        _write(letter.value)
     elif args.json:
         output.document(_whole(letter, standing))
     else:
@@ -159,6 +158,11 @@ def _show(args: argparse.Namespace) -> int:
         lines = [f"{name}: {printable(text) or '-'}" for name, text in heads.items()]
         output.show("\n".join([*lines, "", _body(letter), ""]))
     return 0
+
+
+def _write(value: bytes) -> None:
+    sys.stdout.buffer.write(value)
+    sys.stdout.flush()
 
 
 def _whole(letter: Letter, standing: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,7 +111,7 @@ def test_a_receipt_does_not_cover_what_lies_between() -> None:
     ],
 )
 def test_what_cannot_go_back_stays_and_is_counted(
-    letter: DeadLetter, changes: dict[str, object], why: str
+    letter: DeadLetter, changes: dict[str, Any], why: str
 ) -> None:
     topic = Letters(most=2000)
     topic.store(letter, most=10**7)

@@ -1,6 +1,7 @@
 """What an operator sends back: taken once more, alone, by whom it is meant for, and marked."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,7 @@ def test_an_old_upload_neither_joins_the_window_of_its_device_nor_changes_it() -
 
 
 @pytest.mark.parametrize("mode", [{}, {"send_as_batch": False}, {"wait_for_complete_batch": True}])
-def test_every_mode_closes_it_at_once_under_a_key_of_its_own(mode: dict[str, bool]) -> None:
+def test_every_mode_closes_it_at_once_under_a_key_of_its_own(mode: dict[str, Any]) -> None:
     lane = builders.connection(**mode)
     fed = builders.pipeline(lane)
     out = fed.collect([again(upload(event(), event(), event()), at=7)], NOW)
