@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from tests.acceptance.harness import Missing, until
@@ -19,8 +19,8 @@ from tests.faults.rows import Plot, Row
 from tests.faults.stage import Outcome, Plan, Span, Stage, case, opened
 from tests.soak.load import Load, Producer
 
-ARRIVAL = 240.0
-"""Seconds after the load within which everything has to be there; a paused lane waits up to 60."""
+STANDSTILL = 180.0
+"""Seconds without any progress after which a run has failed; a paused lane waits for up to 60."""
 
 LOOK = 0.25
 SAMPLE = 1.0
@@ -102,7 +102,7 @@ def _plot(stage: Stage, row: Row, seconds: float) -> Plot:
     async def last() -> None:
         await asyncio.sleep(seconds)
         with contextlib.suppress(Missing):
-            await until(lambda: _met(stage, row), f"{row.meets} is met", ARRIVAL, LOOK)
+            await until(lambda: _met(stage, row), f"{row.meets} is met", STANDSTILL, LOOK)
 
     return Plot(
         stage.aws,
@@ -138,35 +138,38 @@ def _resident(pid: int) -> int:
 
 
 async def _arrived(stage: Stage) -> list[str]:
-    """Wait until nothing waits anywhere; return what still does in the end."""
-    left: list[str] = []
-
-    async def collected() -> bool:
-        ends = await stage.cluster.ends(stage.topic)
-        at = await stage.cluster.committed(stage.group)
-        left[:] = [
-            f"the watermark of partition {p} is not at the end, {end}"
-            for p, end in ends.items()
-            if at.get((stage.topic, p), (0, ""))[0] < end
-        ]
-        return not left
-
-    async def delivered() -> bool:
-        figures = await asyncio.to_thread(stage.worker.metrics)
-        left[:] = [
-            f"still there: {name} {value:.0f}"
-            for name, value in figures.items()
-            if value and name.startswith(SETTLED)
-        ] or ([] if figures else ["the worker does not answer"])
-        return not left
-
-    try:
-        await until(collected, "everything is collected", ARRIVAL, LOOK)
+    """Wait until nothing waits anywhere; return what still does after a standstill."""
+    left = await _waited(lambda: _uncollected(stage))
+    if not left:
         await asyncio.sleep(GAUGES)
-        await until(delivered, "everything has arrived", ARRIVAL, LOOK)
-    except Missing:
-        return left
-    return []
+        left = await _waited(lambda: _undelivered(stage))
+    return [f"still there: {name} {value:,.0f}" for name, value in left.items()]
+
+
+async def _waited(look: Callable[[], Awaitable[dict[str, float]]]) -> dict[str, float]:
+    """Wait until nothing is left, or as much as long before."""
+    least, since = float("inf"), time.monotonic()
+    while left := await look():
+        if sum(left.values()) < least:
+            least, since = sum(left.values()), time.monotonic()
+        elif time.monotonic() - since > STANDSTILL:
+            break
+        await asyncio.sleep(LOOK)
+    return left
+
+
+async def _uncollected(stage: Stage) -> dict[str, float]:
+    """Return how far the watermarks are from the ends."""
+    ends = await stage.cluster.ends(stage.topic)
+    at = await stage.cluster.committed(stage.group)
+    lag = {p: end - at.get((stage.topic, p), (0, ""))[0] for p, end in ends.items()}
+    return {f"records of partition {p}": float(left) for p, left in lag.items() if left}
+
+
+async def _undelivered(stage: Stage) -> dict[str, float]:
+    figures = await asyncio.to_thread(stage.worker.metrics)
+    left = {name: n for name, n in figures.items() if n and name.startswith(SETTLED)}
+    return left if figures else {"a worker that does not answer": 1.0}
 
 
 async def _unproved(stage: Stage) -> list[str]:

@@ -17,6 +17,9 @@ from tests.faults.lanes import lanes, needed
 from tests.faults.rows import Row
 from tests.soak.load import Load
 
+READY = 120.0
+"""Seconds in which a worker has to be ready; a busy machine takes a minute."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -99,7 +102,7 @@ async def opened(
         await aws.make(streams=streams, roles=roles)
         try:
             stage.worker.start()
-            await stage.worker.until_ready()
+            await stage.worker.until_ready(READY)
             yield stage
         finally:
             site.close()
