@@ -7,16 +7,16 @@ one, and opening is the only recovery.
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import structlog
 
 from forwarder import restoring
 from forwarder.bases import Bases
+from forwarder.deliveries import Deliveries, refusal
 from forwarder.errors import JournalError, RefusedError
 from forwarder.garbage import NURSERY
 from forwarder.journal import base as journal
-from forwarder.ledger import behind, opening, outbox, trouble, watermark
+from forwarder.ledger import opening, outbox, watermark
 from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
 from forwarder.ledger.draft import Draft, Origin
@@ -24,23 +24,17 @@ from forwarder.ledger.state import Fold
 from forwarder.model import (
     Address,
     Batch,
-    CloseReason,
     Closing,
     Collected,
     DeadLetter,
     Partition,
-    Reason,
     Record,
 )
 from forwarder.pipeline import Lane, Pipeline
-from forwarder.readback import Readback
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
 from forwarder.surroundings import Phase, Surroundings, roomy
 from forwarder.unknown import Unknown
-
-if TYPE_CHECKING:
-    from forwarder.delivery import Delivery
 
 log = structlog.get_logger()
 
@@ -62,19 +56,14 @@ class OwnedPartition:
         self.position = 0
         self.intake_stopped = 0
         self.pipeline = Pipeline(partition, ())
-        self.deliveries: dict[str, Delivery] = {}
         self.stopped: dict[str, RefusedError] = {}
         self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
         self._around = around
         self._journal = around.journals.journal(partition)
         self._rhythm = Rhythm(around)
         self._bases = Bases(str(partition), around, self._rhythm.stir, self.journal_failed)
-        self._readback = Readback(
-            around.turns,
-            self.deliveries,
-            self._journal.read,
-            self.committed_end,
-            self.journal_failed,
+        self.deliveries = Deliveries(
+            around.turns, self._journal.read, self.committed_end, self.journal_failed
         )
         self._unknown = Unknown(str(partition), around)
         self._state = states.PartitionState()
@@ -112,8 +101,7 @@ class OwnedPartition:
         await self._begin(start, found, fold)
         self.phase = Phase.OPEN
         restoring.report(str(self.partition), start, self._around.reporter)
-        for delivery in self.deliveries.values():
-            delivery.wake()
+        self.deliveries.wake()
         return start.seek
 
     def _decide(self, found: journal.Restored, fold: Fold) -> opening.Opening:
@@ -140,8 +128,7 @@ class OwnedPartition:
         async with self._around.restoring:
             self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
         name = str(self.partition)
-        lanes = restoring.deliveries(name, self._lanes, start, self, self._around)
-        self.deliveries.update(lanes)
+        self.deliveries |= restoring.deliveries(name, self._lanes, start, self, self._around)
         if self._held:
             self.hold()
         if self._unknown.forgotten(self._state.lanes):
@@ -314,13 +301,9 @@ class OwnedPartition:
     def _view(self, lane: Lane) -> ticks.View:
         first_unsaved = self.pipeline.first_unsaved(lane.name)
         stored = self._state.lanes[lane.name]
-        at, acked = stored.cursor, stored.acked
-        if (delivery := self.deliveries.get(lane.name)) is not None:
-            at, acked = delivery.queue.snapshot((self._end, 0))
-            now = self._around.clock.wall_ms()
-            why = trouble.note(stored, delivery.reason, now)
-            if behind.note(stored, delivery.queue, now) or why:
-                self._state.unwritten.add(lane.name)
+        if self.deliveries.note(lane.name, stored, self._around.clock.wall_ms()):
+            self._state.unwritten.add(lane.name)
+        at, acked = self.deliveries.snapshot(lane.name, stored, self.committed_end())
         return ticks.View(first_unsaved, at, acked, not restoring.is_active(lane))
 
     def _commit_known(
@@ -343,13 +326,7 @@ class OwnedPartition:
         if content.dead_letters:
             self._around.reporter.dead_letters(content.dead_letters)
         fresh = outbox.by_lane(outbox.addresses(committed.outbox, records))
-        capacity = self._around.queue_bytes()  # less for each as more partitions are owned
-        for lane, delivery in self.deliveries.items():
-            delivery.resize(capacity)
-            delivery.queue.committed(
-                drawn.lanes[lane].cursor if lane in drawn.lanes else delivery.queue.cursor
-            )
-            delivery.join(fresh.get(lane, ()))
+        self.deliveries.committed(drawn, fresh, self._around.queue_bytes())
 
     # ------------------------------------------------------------------ bases, K2
 
@@ -391,15 +368,14 @@ class OwnedPartition:
     def hold(self) -> None:
         """Start no more puts until the next assignment, not even once it has opened (R1)."""
         self._held = True
-        for delivery in self.deliveries.values():
-            delivery.hold()
+        self.deliveries.hold()
 
     async def settle(self, seconds: float) -> None:
         """Wait for puts in flight, ``seconds`` at most, then make a last tick (R1)."""
         self.hold()
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(d.settled() for d in self.deliveries.values()))
+                await self.deliveries.settled()
         except TimeoutError:
             log.warning("puts.unfinished", partition=str(self.partition), waited=seconds)
         await self.tick()
@@ -409,15 +385,13 @@ class OwnedPartition:
         self._assignment += 1
         self._held = False
         if self.phase is Phase.OPEN:
-            for delivery in self.deliveries.values():
-                delivery.release()
+            self.deliveries.release()
 
     async def close(self) -> None:
         """Drop everything held in memory (R2); what was committed is all that counts."""
         self.phase = Phase.CLOSED
         self._rhythm.stir()
-        ends = [self._readback.close(), *(d.stop() for d in self.deliveries.values())]
-        await asyncio.gather(self._bases.close(), *ends)
+        await asyncio.gather(self._bases.close(), self.deliveries.close())
         await self._journal.close()
 
     def watermark(self) -> int:
@@ -430,7 +404,7 @@ class OwnedPartition:
         waiting = self._batches or self._closings or self._dead_letters or self._moved
         if waiting or self._ticking.locked():
             return False
-        return all(d.idle() for d in self.deliveries.values())
+        return self.deliveries.idle()
 
     # ------------------------------------------------------------------ what deliveries ask
 
@@ -449,8 +423,8 @@ class OwnedPartition:
         return (self._end, 0)
 
     def read_back(self, lane: str) -> None:
-        """Read stored batches of a lane, and of those close to it, when its turn comes (D2)."""
-        self._readback.ask(lane)
+        """Read stored batches of a lane that has room for them, when its turn comes (D2)."""
+        self.deliveries.read_back(lane)
 
     def acknowledged(self) -> None:
         """Have the cursor committed with the next tick."""
@@ -459,13 +433,7 @@ class OwnedPartition:
 
     def refused(self, batch: Batch, outcome: Outcome) -> None:
         """Turn a batch refused for good into a dead letter of the next tick (D4)."""
-        text = f"{outcome.code}: {outcome.error}"
-        again = batch.reason is CloseReason.REDRIVEN
-        letter = DeadLetter(
-            Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload, batch.record_ms,
-            batch.key, again,
-        )  # fmt: skip
-        self._dead_letters.append(letter)
+        self._dead_letters.append(refusal(batch, outcome))
         self._closed_bytes += len(batch.payload)
 
     def journal_failed(self, error: JournalError) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from forwarder.model import Batch
+
 
 class Budget:
     """Bytes of batches in memory, of all lanes and partitions. Caller: queues, never concurrently.
@@ -47,6 +49,15 @@ class Lag(NamedTuple):
     batches: int = 0
     bytes: int = 0
     closed_at: int | None = None
+
+    def more(self, batch: Batch, oldest: int | None) -> "Lag":
+        """Count a batch that is not in memory; ``oldest``: when the first of those was closed."""
+        return Lag(self.batches + 1, self.bytes + len(batch.payload), oldest)
+
+    def less(self, batch: Batch) -> "Lag":
+        """Count a batch that is back in memory; the next was closed later."""
+        size = max(0, self.bytes - len(batch.payload))
+        return Lag(max(0, self.batches - 1), size, batch.closed_at)
 
 
 NOTHING = Lag()

@@ -79,7 +79,8 @@ class Queue:
                 continue
             first = self.rb is None
             self.rb = address if self.rb is None else self.rb
-            self._miss(batch, batch.closed_at if first else self.unread.closed_at)
+            oldest = batch.closed_at if first else self.unread.closed_at
+            self.unread = self.unread.more(batch, oldest)
 
     def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
         """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
@@ -100,7 +101,7 @@ class Queue:
                 self.unread = self.unread._replace(closed_at=batch.closed_at)
                 return
             self._add(address, batch)
-            self._found(batch)
+            self.unread = self.unread.less(batch)
             self.rb = (address[0], address[1] + 1)
         self.rb = max(self.rb, upto)
 
@@ -315,17 +316,6 @@ class Queue:
 
     # ------------------------------------------------------------------ in and out
 
-    def _miss(self, batch: Batch, oldest: int | None) -> None:
-        """Count a batch that is not in memory; ``oldest``: when the first of those was closed."""
-        count, size, _ = self.unread
-        self.unread = Lag(count + 1, size + len(batch.payload), oldest)
-
-    def _found(self, batch: Batch) -> None:
-        """Count a batch that is back; the next was closed later."""
-        count, size, _ = self.unread
-        size = max(0, size - len(batch.payload))
-        self.unread = Lag(max(0, count - 1), size, batch.closed_at)
-
     def _cut(self) -> bool:
         """Leave the newest batch to the outbox; False if it is in flight, or there is none."""
         while self._order:
@@ -336,7 +326,7 @@ class Queue:
             if address in self._batches:
                 batch = self._drop(address)
                 self._forget(address, batch)
-                self._miss(batch, batch.closed_at)
+                self.unread = self.unread.more(batch, batch.closed_at)
                 self.rb = address
                 return True
         return False

@@ -114,8 +114,9 @@ async def bench(args: argparse.Namespace, folder: Path) -> None:
     partition.stored = log  # type: ignore[assignment]  # a mapping all the same
     for name in [f"down{i}" for i in range(args.lanes)] + [UP]:
         partition.lane(name)
-        sink = partition.sinks[name] = partition.lanes[name]._sink = Counting()  # noqa: SLF001
-        sink.seconds = 0.02
+        counting = Counting()
+        counting.seconds = 0.02
+        partition.sinks[name] = partition.lanes[name]._sink = counting  # noqa: SLF001
     show(f"{'':24}{'waiting':>10}{'MiB':>10}{'in memory':>12}{'MiB':>10}{'RSS':>8}")
     committed(partition, 0, args)
     await asyncio.sleep(1)

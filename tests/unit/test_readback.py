@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder import readback, testing
-from forwarder.delivery import LaneStatus
 from forwarder.errors import JournalError
 from forwarder.ledger import cursor
 from forwarder.ledger.budget import Budget
 from forwarder.readback import Turns
+from forwarder.standing import LaneStatus
 from tests.lagging import Partition, some
 from tests.world import virtually
 
