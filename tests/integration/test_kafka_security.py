@@ -222,7 +222,8 @@ async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world:
     tick = Tick([Entry("acme", b"batches")], [letter], [b"base"], 1, '{"v":1,"n":1,"ptr":0}')
     committed = await journal.commit(tick)
     end = committed.outbox[0] + 1
-    assert await journal.read(["acme"], 0, end, 100) == ([(0, "acme", b"batches")], end, 7)
+    stored = [(committed.outbox[0], "acme", b"batches")]
+    assert await journal.read(["acme"], 0, end, 100) == (stored, end, 7)
     await journal.prove()
     with structlog.testing.capture_logs() as logged:
         await journal.cut(committed.state[0])
