@@ -21,8 +21,8 @@ class Retention:
         """Ask nothing yet; until Kafka answers, what the configuration says is true."""
         names = [topic.name for topic in settings.kafka.topics]
         self._topics = {name: outbox_topic(settings.kafka.group_id, name) for name in names}
-        configured: float | None = settings.journal.outbox_retention_ms / 1000
-        self._kept = dict.fromkeys(self._topics, configured)
+        configured = settings.journal.outbox_retention_ms / 1000
+        self._kept: dict[str, float | None] = dict.fromkeys(names, configured)
         self._cluster = cluster
         self._asked = float("-inf")
 

@@ -183,10 +183,11 @@ def test_what_was_under_way_together_halves_the_rate_once() -> None:
 def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
     learned = Pace()
     learned.learn(throttled(b"a", shard="1") + throttled(b"b"), 0.0, 0.1, 0.5)
-    learned.learn(taken(b"a", shard="1"), 1.0, 1.1, 0.5)
-    assert learned.limited
-    learned.learn(taken(b"a", shard="1"), 10.0, 10.2, 0.5)
-    assert not learned.limited
+    limited = []
+    for now in (1.0, 10.2):
+        learned.learn(taken(b"a", shard="1"), now - 0.1, now, 0.5)
+        limited.append(learned.limited)
+    assert [True, False] == limited
     assert ({}, None) == (learned.shards, learned.whole)
 
 
