@@ -12,7 +12,7 @@ from forwarder import cli
 from forwarder.audit.view import Survey
 from forwarder.cli import asking, replay
 from forwarder.config import loader
-from forwarder.connection import FileTarget, KinesisTarget
+from forwarder.connection import FileTarget, FirehoseTarget, KinesisTarget, Target
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.journal import kafka_client, kafka_cluster
 from forwarder.ops import logs
@@ -41,7 +41,7 @@ def unchanged_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_client, "quiet", lambda: None)
 
 
-def target(config: Path, connection: str, sink: str | None) -> KinesisTarget | FileTarget:
+def target(config: Path, connection: str, sink: str | None) -> Target:
     args = argparse.Namespace(connection=connection, to_sink=sink)
     return replay._target(args, loader.load(config)).sink  # noqa: SLF001  # where to, and nothing else
 
@@ -55,6 +55,13 @@ def test_a_replay_goes_to_the_connections_own_sink_unless_another_is_named(
     found = [target(config, "acme", one) for one in (None, str(other), "file:/again")]
     assert [KinesisTarget("theirs", "us-east-1"), KinesisTarget("ours", "eu-west-1")] == found[:2]
     assert FileTarget("/again") == found[2]
+
+
+def test_a_replay_may_go_into_a_delivery_stream(config: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    sink = {"type": "firehose", "delivery_stream_name": "archive", "region": "eu-west-1"}
+    other.write_text(yaml.safe_dump({"name": "other", "sink": sink}))
+    assert FirehoseTarget("archive", "eu-west-1") == target(config, "acme", str(other))
 
 
 def test_what_is_not_configured_any_more_needs_a_sink(config: Path) -> None:
