@@ -69,14 +69,11 @@ class Places:
         try:
             await _ASKED[service](client)
         except _CaughtError as caught:
-            request = caught.request
+            return _read(caught.request, connecting)
         finally:
             await client.close()
-        found = _SCOPE.search(_text(request.headers["Authorization"]))
-        if found is None:
-            message = f"{service} is not called with signature version 4"
-            raise RuntimeError(message)
-        return Place(request.url, found[1], found[2], connecting)
+        message = f"the library made no request to {service}"
+        raise RuntimeError(message)
 
 
 class _Nobody:
@@ -94,6 +91,14 @@ class _CaughtError(Exception):
 
 def _catch(request: Any, **_: object) -> None:  # noqa: ANN401  # the library is not typed
     raise _CaughtError(request)
+
+
+def _read(request: Any, connecting: Mapping[str, Any]) -> Place:  # noqa: ANN401  # as above
+    found = _SCOPE.search(_text(request.headers["Authorization"]))
+    if found is None:
+        message = f"{request.url} is not called with signature version 4"
+        raise RuntimeError(message)
+    return Place(request.url, found[1], found[2], connecting)
 
 
 def _text(header: str | bytes) -> str:
