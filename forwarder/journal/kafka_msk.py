@@ -15,7 +15,6 @@ from aiokafka.errors import AuthenticationFailedError
 
 from forwarder.clock import Clock, SystemClock
 from forwarder.config.settings import Security
-from forwarder.sinks import msk_token
 
 REFRESH = 0.5
 """The share of a token's life after which a new one is made."""
@@ -161,4 +160,7 @@ def _shared(security: Security) -> Tokens:
 
 def sign(security: Security) -> Made:
     """Let AWS's signer make a token; blocks for what finding credentials takes."""
+    # Here: commands that ask Kafka alone need no AWS library, which takes 0.2 s to load.
+    from forwarder.sinks import msk_token  # noqa: PLC0415
+
     return Made(*msk_token.sign(security.region or "", security.role_arn))

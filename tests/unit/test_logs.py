@@ -106,6 +106,13 @@ def test_no_text_around_a_secret_brings_it_back(secret: str, before: str, after:
     assert secret not in line["event"].replace(logs.MASK, "") or secret in before + after
 
 
+def test_a_secret_that_became_known_later_never_appears_either() -> None:
+    stream = configured()
+    logs.hide(["AKIAROTATED"])
+    structlog.get_logger().info("x", note=f"signed by AKIAROTATED, not by {SECRET}")
+    assert "signed by ****, not by ****" == lines(stream)[0]["note"]
+
+
 def test_an_exception_is_one_line_and_a_list_of_frames() -> None:
     stream = configured()
     try:
