@@ -78,7 +78,7 @@ class Partition:
         """Commit one tick: a record for each lane, its batches handed on."""
         fresh = {}
         for name, some in batches.items():
-            value = outbox.encode([_of(name, b) for b in some])
+            value = outbox.encode([of(name, b) for b in some])
             self.stored[self.end] = (name, value)
             self.sizes[name] = self.sizes.get(name, 0) + len(value)
             self.committed.setdefault(name, []).extend(b.id for b in some)
@@ -149,7 +149,8 @@ class Partition:
         self.failures.append(error)
 
 
-def _of(lane: str, one: Batch) -> Batch:
+def of(lane: str, one: Batch) -> Batch:
+    """Return a batch as one of another lane."""
     return Batch(
         lane, one.id, one.key, one.window_key, one.first, one.last, one.count, one.closed_at,
         one.record_ms, one.mpid, one.reason, one.payload,
