@@ -103,3 +103,13 @@ async def test_a_put_of_many_calls_is_small_until_all_may_go_in_one() -> None:
     lane.commit(*(batch(f"more{n}", key=f"more{n}") for n in range(1_000)))
     await lane.until_idle()
     assert [32, 32, 500, 500] == sizes(lane)
+
+
+@virtually
+async def test_large_batches_fill_requests_to_the_bytes_they_may_have() -> None:
+    lane = answered_after(0.5)
+    lane.sink.max_bytes = 1_000
+    lane.commit(*(batch(f"{n}", key=f"{n}", payload=b"x" * 300) for n in range(9)))
+    lane.commit(batch("whole", key="whole", payload=b"x" * 5_000))
+    await lane.until_idle()
+    assert [3, 3, 3, 1] == sizes(lane), "one larger than that goes alone"
