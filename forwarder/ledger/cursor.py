@@ -154,8 +154,9 @@ class Queue:
         """Return from where on batches have to be read, if there is any room for them now."""
         if self._is_short():
             return self.rb
-        is_full = self.most is not None or 4 * self.waiting_bytes >= 3 * self._room()
-        return None if is_full else self.rb
+        if self.most is not None or self._budget.is_tight():
+            return None
+        return None if 4 * self.waiting_bytes >= 3 * self._room() else self.rb
 
     def lag(self) -> Lag:
         """Return how much waits, here and in the outbox.
@@ -282,18 +283,28 @@ class Queue:
 
     def _fits(self, batch: Batch) -> bool:
         """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
-        if self._is_short() or self._budget.is_tight(len(batch.payload) + EACH):
-            return self._may_return(batch)
-        within = self.waiting_bytes + len(batch.payload) <= self.capacity
-        return self.most is None and (within or self.waiting_bytes < self.capacity // 2)
+        if self._is_short():
+            return self._is_first()
+        size = len(batch.payload)
+        room = self.capacity
+        if self._budget.is_tight(size + EACH):
+            if not self._budget.admits(size + EACH):
+                return False
+            room = min(room, self._budget.share())
+        fits = self.waiting_bytes < room // 2 or self.waiting_bytes + size <= room
+        return fits and self.most is None
 
     def _may_return(self, batch: Batch) -> bool:
-        """Tell whether a batch is taken; the first always, so that reading back moves on."""
+        """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
         if self._is_short():
-            return self.most != 0 and not self._budget.is_full()
-        if self.most is not None or not self._budget.admits(len(batch.payload) + EACH):
+            return self._is_first()
+        if self.most is not None or self._budget.is_tight():
             return False
         return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
+
+    def _is_first(self) -> bool:
+        """Tell whether one of the first is taken, however large, so that every lane moves on."""
+        return self.most != 0 and not self._budget.is_full()
 
     def _has_space(self) -> bool:
         """Tell whether one more batch is taken whatever its size."""
@@ -307,12 +318,13 @@ class Queue:
         """Give back what is more than this queue's share, if memory is tight; keep one batch."""
         if not self._budget.is_tight():
             return
-        room = self._room()
+        room = min(self.capacity, self._budget.share())
         while self.waiting_bytes > room and len(self._batches) > self.least and self._cut():
             pass
 
     def _room(self) -> int:
-        return min(self.capacity, self._budget.share())
+        """Return the bytes that this lane may have read back: all who wait share half of it all."""
+        return min(self.capacity, self._budget.share() // 2)
 
     # ------------------------------------------------------------------ in and out
 

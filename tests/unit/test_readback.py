@@ -170,6 +170,30 @@ async def test_all_lanes_together_keep_to_the_budget_plus_one_batch() -> None:
 
 
 @virtually
+async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head() -> None:
+    budget = Budget(400 * KIB)
+    partition = Partition(Turns(budget))
+    lanes = [f"lane{i}" for i in range(4)]
+    for name in [*lanes, "head"]:
+        partition.lane(name)
+    await an_outage(partition, lanes, 60, 4 * KIB)
+    for name in lanes:
+        partition.sinks[name].mend()
+        partition.sinks[name].seconds = 5.0
+    partition.sinks["head"].seconds = 0.5
+    highest = 0
+    for tick in range(60):
+        await asyncio.sleep(1)
+        highest = max(highest, budget.used)
+        partition.commit(head=some(f"head.{tick}", 8, 4 * KIB))
+        assert partition.lanes["head"].queue.rb is None
+    assert 150 * KIB < highest <= 200 * KIB + 8 * KIB
+    await partition.until_idle()
+    assert in_order(partition)
+    await partition.close()
+
+
+@virtually
 async def test_the_probes_of_many_lanes_that_cannot_send_leave_half_of_the_budget() -> None:
     budget = Budget(16 * KIB)
     partition = Partition(Turns(budget))
