@@ -6,21 +6,20 @@ A lane is *flowing*, *backing off* (a put failed and may succeed a moment later)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from forwarder import retry
-from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.errors import ForwarderError, RefusedError
 from forwarder.journal.base import Stored
 from forwarder.ledger import outbox
 from forwarder.ledger.budget import Lag
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
+from forwarder.owner import Observer, Owner, Policy
 from forwarder.pace import Answer, Pace
 from forwarder.sinks.base import Kind, Outcome, Sink
-from forwarder.standing import LaneStatus, Standing, Watcher
+from forwarder.standing import LaneStatus, Standing
 
 log = structlog.get_logger()
 
@@ -33,7 +32,6 @@ BEHIND = 0.01
 PATIENCE = 1.0
 """Seconds of waiting for which a lane keeps its batches in memory; beyond, its next probe alone."""
 
-
 LASTING = (Kind.CONFIGURATION, Kind.REFUSED)
 """Answers that last until somebody acts."""
 
@@ -41,56 +39,9 @@ SHARDS_ALONE = 3
 """Puts in a row of which nothing was taken, until throttled shards are the lane's trouble: before
 that, others may well be fine."""
 
-
 SPARE = 16
 """Most batches kept in memory, however large, beside as many that were refused: one of them must be
 accepted before it is known that those alone are at fault (D4)."""
-
-
-class Owner(Protocol):
-    """What a lane asks of the partition it belongs to."""
-
-    def may_put(self) -> bool:
-        """Tell whether probe and lease allow a put now; if not, a tick is made and wakes us."""
-
-    def committed_end(self) -> Address:
-        """Return the end of what this owner knows to be committed in the outbox (D2)."""
-
-    def read_back(self, lane: str) -> None:
-        """Read stored batches of a lane that has room for them, when its turn comes."""
-
-    def acknowledged(self) -> None:
-        """Note that a cursor moved, to be committed with the next tick."""
-
-    def refused(self, batch: Batch, outcome: Outcome) -> None:
-        """Turn a batch into a dead letter of the tick that will hold its acknowledgement (D4)."""
-
-    def journal_failed(self, error: JournalError) -> None:
-        """Drop everything and open again."""
-
-
-class Observer(Watcher, Protocol):
-    """What is reported of deliveries, once per put."""
-
-    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
-        """Report one call of the sink and its answers."""
-
-    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
-        """Report acknowledged batches."""
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What a connection file says about delivering.
-
-    ``keyed``: batches of one device go to one shard, so that the shard of the last tells of the
-    next.
-    """
-
-    lane: str
-    partition: str
-    active: bool
-    deliver_from_ms: int | None
-    keyed: bool = True
 
 
 class Delivery:

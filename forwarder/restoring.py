@@ -12,13 +12,14 @@ from typing import Any
 import structlog
 
 from forwarder.connection import PartitionKey, Status
-from forwarder.delivery import Delivery, Owner, Policy
+from forwarder.delivery import Delivery
 from forwarder.ledger import behind, packing
 from forwarder.ledger import state as states
 from forwarder.ledger.cursor import Queue
 from forwarder.ledger.opening import Opening
 from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Gate, Held
+from forwarder.owner import Owner, Policy
 from forwarder.pace import Pace
 from forwarder.pipeline import Lane, Pipeline
 from forwarder.surroundings import Phase, Reporter, Surroundings

@@ -9,11 +9,11 @@ from typing import Protocol
 import msgspec
 
 from forwarder.clock import Clock
-from forwarder.delivery import Observer
 from forwarder.guard import Guard
 from forwarder.journal.base import Journals
 from forwarder.ledger.lanes import Rules
 from forwarder.model import Collected, DeadLetter
+from forwarder.owner import Observer
 from forwarder.pace import Pace
 from forwarder.pipeline import Lane
 from forwarder.readback import Turns

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 
 from forwarder import testing
-from forwarder.delivery import Delivery, Policy
+from forwarder.delivery import Delivery
 from forwarder.errors import JournalError
 from forwarder.journal.base import Stored, Stretch
 from forwarder.ledger import outbox
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch
+from forwarder.owner import Policy
 from forwarder.pace import Pace
 from forwarder.readback import Lagging, Readback, Turns
 from forwarder.sinks.base import DELIVERED, Kind, Outcome

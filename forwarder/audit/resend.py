@@ -15,10 +15,11 @@ import msgspec
 
 from forwarder.audit.stretch import Stretch, batches
 from forwarder.audit.view import Survey
-from forwarder.delivery import Delivery, Policy
+from forwarder.delivery import Delivery
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.ledger.cursor import Queue
 from forwarder.model import Address, Batch, Partition
+from forwarder.owner import Policy
 from forwarder.sinks.base import Outcome, Sink
 
 QUEUE_BYTES = 8 * 1024 * 1024
