@@ -334,7 +334,7 @@ async def test_the_largest_record_goes_through(destination: Destination) -> None
 
 
 async def test_more_than_a_request_holds_is_split(destination: Destination) -> None:
-    many = [batch(n, b"%d" % n) for n in range(1100)]
+    many = [batch(n, b"%d" % n) for n in range(600)]
     large = [batch(2000 + n, b"%d" % n * 600_000) for n in range(10)]
     sink = destination.sink()
     left = [*many, *large]

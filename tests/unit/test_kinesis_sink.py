@@ -19,13 +19,12 @@ from forwarder.connection import (
 from forwarder.sinks import caller, kinesis, together
 from forwarder.sinks.aws import CLIENT, Aws
 from forwarder.sinks.base import Kind, Outcome
-from forwarder.sinks.kinesis import Choice, KinesisSink, Sequences
+from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import (
     LOADER,
     Blank,
     Cut,
     Error,
-    FakeClock,
     FakeKinesis,
     Lost,
     Partial,
@@ -478,28 +477,3 @@ async def test_a_put_that_is_cancelled_leaves_nothing_running(
         await call
     heard.set()
     assert await put(sink, 1) == [STORED]
-
-
-def test_sequences_forget_the_key_put_longest_ago() -> None:
-    last = Sequences(size=2)
-    for key, number in ((b"a", "1"), (b"b", "2"), (b"a", "3"), (b"c", "4")):
-        last.put(key, number)
-    assert [last.get(key) for key in (b"a", b"b", b"c")] == ["3", None, "4"]
-    last.forget(b"a")
-    last.forget(b"never")
-    assert last.get(b"a") is None
-
-
-def test_a_choice_is_made_by_setting_and_experience() -> None:
-    clock = FakeClock()
-    for mode, many in ((PutMode.RECORD, False), (PutMode.RECORDS, True)):
-        choice = Choice(mode)
-        assert choice.together(clock.now) is many
-        assert choice.together_denied(clock.now) is False
-        assert choice.together(clock.now) is many
-    auto = Choice(PutMode.AUTO)
-    assert auto.together(0.0)
-    assert auto.together_denied(0.0)
-    assert not auto.together(HOUR - 1)
-    auto.single_denied()
-    assert auto.together(1.0)
