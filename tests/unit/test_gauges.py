@@ -1,0 +1,33 @@
+"""How far connections lag, as the metrics are told."""
+
+import asyncio
+
+from forwarder import gauges
+from tests.world import EVENT, SINGLE, finished, opened, virtually
+
+
+@virtually
+async def test_what_a_destination_has_not_taken_is_lag_and_late_after_half_of_what_is_kept() -> (
+    None
+):
+    world = await opened(SINGLE)
+    world.moods["solo"] = "closed"
+    for number in range(3):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(100)
+    now = world.clock.wall_ms()
+    kept = {"long": 1_000.0, "short": 150.0, "ever": None}
+    told = {
+        name: gauges.lanes([world.owner], now, lambda _topic, s=seconds: s)["solo"]  # type: ignore[misc]
+        for name, seconds in kept.items()
+    }
+    assert 3 == told["long"].lag_batches
+    assert (
+        sum(len(b.payload) for b in world.oracle.batches["solo"].values()) == told["long"].lag_bytes
+    )
+    assert 99 <= told["long"].lag_seconds <= 101
+    assert {"long": False, "short": True, "ever": False} == {n: it.late for n, it in told.items()}
+    world.moods.clear()
+    await finished(world)
