@@ -87,7 +87,7 @@ def _add_redrive(parser: argparse.ArgumentParser) -> None:
     )
     asking.add_consent(parser)
     parser.epilog = (
-        "Mend the cause first, and let every worker run a release that knows the marks (README). "
+        "Mend the cause first, and let every worker run a release that knows the marks. "
         "Run twice, it sends nothing twice; stopped half-way, it goes on where it stopped."
     )
 
