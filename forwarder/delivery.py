@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from forwarder import retry
-from forwarder.errors import ForwarderError, RefusedError
+from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal.base import Stored
 from forwarder.ledger import outbox
 from forwarder.ledger.budget import Lag
@@ -213,9 +213,15 @@ class Delivery:
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
         self._puts.discard(task)
-        if not task.cancelled():
+        if task.cancelled():
+            return
+        try:
             task.result()
             self.wake()
+        except Exception as error:  # a fault here must not leave the lane standing still
+            log.exception("delivery.failed", connection=self.policy.lane)
+            text = f"{type(error).__name__} in the delivery of {self.policy.lane}"
+            self._owner.journal_failed(JournalError(text))
 
     def _learn(
         self,

@@ -8,8 +8,6 @@ import pytest
 
 from forwarder import retry
 from forwarder.delivery import REQUESTS
-from forwarder.errors import JournalError
-from forwarder.ledger import packing
 from forwarder.model import Batch
 from forwarder.pace import Pace
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
@@ -294,132 +292,6 @@ async def test_a_lane_with_nothing_to_put_asks_for_no_leave() -> None:
 
 
 @virtually
-async def test_stored_batches_are_read_back_and_put_in_order() -> None:
-    lane = Lane(stored=[[batch(f"{r}.{i}") for i in range(3)] for r in range(4)])
-    await lane.until_idle()
-    assert [f"{r}.{i}" for r in range(4) for i in range(3)] == lane.landed()
-
-
-@virtually
-async def test_batches_are_read_back_from_the_cursor_on() -> None:
-    lane = Lane(stored=[devices(3)], cursor=(0, 1))
-    await lane.until_idle()
-    assert ["1", "2"] == lane.landed()
-
-
-@virtually
-async def test_what_does_not_fit_in_memory_is_read_back() -> None:
-    lane = Lane(capacity=100)
-    lane.sink.seconds = 1.0
-    for number in range(10):
-        lane.commit(batch(str(number), key=f"{number % 2}", payload=b"x" * 60))
-    await lane.until_idle()
-    assert sorted(map(str, range(10))) == sorted(lane.landed())
-    assert [str(n) for n in range(0, 10, 2)] == [i for i in lane.landed() if int(i) % 2 == 0]
-    assert lane.owner.reads
-
-
-@virtually
-async def test_batches_larger_than_the_memory_pass_one_by_one() -> None:
-    lane = Lane(capacity=10, stored=[devices(5, size=5_000)])
-    await lane.until_idle()
-    assert ["0", "1", "2", "3", "4"] == lane.landed()
-
-
-@virtually
-async def test_fresh_batches_wait_their_turn_while_others_are_read_back() -> None:
-    lane = Lane(capacity=200, stored=[[batch(f"old{i}", payload=b"x" * 90)] for i in range(4)])
-    lane.commit(batch("fresh"))
-    await lane.until_idle()
-    assert ["old0", "old1", "old2", "old3", "fresh"] == lane.landed()
-
-
-@virtually
-async def test_batches_committed_during_the_last_read_are_not_forgotten() -> None:
-    lane = Lane(stored=[[batch("old")]])
-    fresh = [batch("fresh")]
-    lane.owner.before_answer = lambda: lane.commit(fresh.pop()) if fresh else None
-    await lane.until_idle()
-    assert ["old", "fresh"] == lane.landed()
-
-
-@virtually
-async def test_a_queue_cut_during_a_read_back_loses_nothing() -> None:
-    lane = Lane(capacity=70)
-    lane.owner.allowed = False
-    lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
-    lane.owner.before_answer = lambda: lane.delivery.queue.evict(0)
-    lane.delivery.queue.evict(30)
-    lane.delivery.wake()
-    await asyncio.sleep(1)
-    lane.owner.before_answer = lambda: None
-    lane.owner.allowed = True
-    lane.delivery.wake()
-    await lane.until_idle()
-    assert ["0", "1", "2", "3"] == sorted(lane.landed())
-
-
-@virtually
-async def test_less_memory_is_kept_to_at_once_and_loses_nothing() -> None:
-    lane = Lane(capacity=200)
-    lane.owner.allowed = False
-    lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
-    lane.delivery.resize(70)
-    assert (60, 2) == (lane.delivery.queue.waiting_bytes, lane.delivery.queue.unread.batches)
-    lane.delivery.resize(200)
-    lane.owner.allowed = True
-    lane.delivery.wake()
-    await lane.until_idle()
-    assert ["0", "1", "2", "3"] == sorted(lane.landed())
-
-
-@virtually
-async def test_a_read_that_fails_ends_the_opening() -> None:
-    lane = Lane(stored=[devices(1)])
-    lane.owner.breaks = JournalError("the broker is away")
-    await lane.until(lambda: bool(lane.owner.failures))
-    assert ["the broker is away"] == [str(e) for e in lane.owner.failures]
-
-
-@virtually
-async def test_a_read_that_breaks_in_an_unforeseen_way_ends_the_opening() -> None:
-    lane = Lane(stored=[devices(1)])
-    lane.owner.breaks = KeyError("what")
-    await lane.until(lambda: bool(lane.owner.failures))
-    assert 1 == len(lane.owner.failures)
-
-
-@virtually
-async def test_an_unreadable_record_stops_the_lane_for_good() -> None:
-    lane = Lane(stored=[devices(1)])
-    lane.owner.stored[0] = packing.pack({"v": 9})
-    await lane.until(lambda: lane.delivery.status is LaneStatus.STOPPED)
-    lane.delivery.release()
-    await asyncio.sleep(100)
-    assert ([], LaneStatus.STOPPED, []) == (
-        lane.landed(),
-        lane.delivery.status,
-        lane.owner.failures,
-    )
-    assert "format version 9" in lane.delivery.reason
-
-
-@virtually
-async def test_an_answer_does_not_revive_a_stopped_lane() -> None:
-    lane = Lane(capacity=100)
-    lane.sink.seconds = 0.1
-    for number, size in enumerate([60, 30, 95]):
-        lane.commit(batch(str(number), key=str(number), payload=b"x" * size))
-    lane.owner.stored[4] = packing.pack({"v": 9})
-    await asyncio.sleep(0.05)
-    lane.sink.seconds = 5.0
-    await lane.until(lambda: LaneStatus.STOPPED is lane.delivery.status)
-    assert ["0"] == lane.landed()
-    await asyncio.sleep(60)
-    assert (["0", "1"], LaneStatus.STOPPED) == (lane.landed(), lane.delivery.status)
-
-
-@virtually
 async def test_a_held_lane_finishes_what_is_in_flight_and_starts_nothing() -> None:
     lane = Lane()
     lane.sink.seconds = 5.0
@@ -492,6 +364,19 @@ async def test_a_sink_that_answers_for_too_few_costs_a_repeat_only() -> None:
     lane.commit(*devices(3))
     await lane.until_idle()
     assert LaneStatus.FLOWING is lane.delivery.status
+
+
+@virtually
+async def test_a_fault_of_its_own_ends_the_opening_instead_of_leaving_the_lane_standing() -> None:
+    lane = Lane()
+
+    def broken(*_: object) -> None:
+        raise LookupError
+
+    lane.delivery.queue.acknowledge = broken  # type: ignore[method-assign]
+    lane.commit(batch("a"))
+    await asyncio.sleep(1)
+    assert ["LookupError in the delivery of acme"] == list(map(str, lane.owner.failures))
 
 
 @virtually
