@@ -373,7 +373,7 @@ async def test_a_fault_of_its_own_ends_the_opening_instead_of_leaving_the_lane_s
     def broken(*_: object) -> None:
         raise LookupError
 
-    lane.delivery.queue.acknowledge = broken  # type: ignore[method-assign]
+    lane.delivery.queue.acknowledge = broken  # type: ignore[assignment, method-assign]
     lane.commit(batch("a"))
     await asyncio.sleep(1)
     assert ["LookupError in the delivery of acme"] == list(map(str, lane.owner.failures))
