@@ -22,10 +22,12 @@ FETCH_BYTES = 256 * 1024
 """Per partition and request: parsing 1 MiB in one go stalls the loop for 200 ms, this for 12.
 A larger record still passes, alone: brokers return a first batch whatever its size."""
 
-REBALANCE_MS = 60_000
-"""How long a revoked member may take to finish its puts and to tick."""
+REBALANCE_MS = 25_000
+"""How long a revoked member may take to finish its puts and to tick, a coordinator that moves
+included. One whose tick hangs for longer loses its partitions to others, which costs repeats; the
+whole group waits that long for a member of which only the broker still knows."""
 
-REQUEST_MS = 90_000
+REQUEST_MS = 30_000
 """Above the rebalance timeout: the answer to joining waits for the slowest member."""
 
 SEEN_MS = 15_000
