@@ -106,6 +106,7 @@ def test_the_walk_over_the_text_finds_all_but_the_keys_in_braces() -> None:
     in_braces = {"kafka.security.protocol", "server.host", "server.port"} | {
         "limits.window_memory",
         "limits.in_flight",
+        "limits.rejected_percent",
         "log.level",
         "log.format",
     }
