@@ -17,6 +17,8 @@ FAULTS = {code: rule.fault for code, rule in codes.TABLE.items()}
 
 _WITH_MESSAGE = (Fault.THROTTLED, Fault.CONFIGURATION)
 _SECRET = re.compile(r"[A-Za-z0-9+/=]{40,}|'[^']*'|\"[^\"]*\"")
+_SKEWED = ("Signature expired", "Signature not yet current")
+"""How AWS words an ``InvalidSignature`` that is a matter of clocks."""
 _SHARD = re.compile(r"\bshardId-[0-9]{12}\b")
 
 
@@ -109,6 +111,8 @@ def _remedy(failure: Failure) -> str:
     service = codes.PUTS.get(failure.operation)
     if service is None:
         return _role_remedy(failure)
+    if failure.message.startswith(_SKEWED):
+        return codes.TABLE["RequestTimeTooSkewed"].remedy
     rule = codes.TABLE.get(short(failure.code))
     words = (rule.remedy if rule else "") or codes.ANY_REMEDY
     return words.format(allow=service.allow, setting=service.setting)

@@ -247,3 +247,9 @@ def test_a_remedy_stands_whole_behind_the_longest_message() -> None:
     message = "many words " * 100
     told = classify.outcome(Failure("PutRecords", "AccessDenied", 400, message), WHERE)
     assert told.error.endswith(f"…; {told.remedy}")
+
+
+@pytest.mark.parametrize("words", ["Signature expired: 1 is now", "Signature not yet current: 2"])
+def test_a_signature_that_is_a_matter_of_clocks_says_so(words: str) -> None:
+    failure = Failure("PutRecords", "InvalidSignatureException", 400, words)
+    assert "check the clock of this machine" == classify.outcome(failure, "stream s").remedy
