@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from aiokafka.conn import create_conn, get_ip_port_afi
-from aiokafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
+from aiokafka.errors import GroupAuthorizationFailedError
 
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import ForwarderError, JournalError
@@ -71,7 +71,7 @@ class _Asking(Cluster):
         async def understood() -> list[_Told | None]:
             try:
                 return await ask()
-            except (NotImplementedError, IncompatibleBrokerVersion):
+            except kafka_client.UNKNOWN:
                 return [None]
 
         return (await self._ask(what, understood))[0]

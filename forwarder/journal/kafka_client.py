@@ -11,6 +11,7 @@ from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalOperation,
+    IncompatibleBrokerVersion,
     KafkaError,
     RequestTimedOutError,
 )
@@ -24,6 +25,9 @@ from forwarder.journal import kafka_msk
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
 AssertionError: it asserts on partitions its metadata does not know yet."""
+
+UNKNOWN = (NotImplementedError, IncompatibleBrokerVersion)
+"""What a client raises where the brokers know no version of a request."""
 
 CLOSE_SECONDS = 5.0
 """How long a client may take to close before it is cut off."""

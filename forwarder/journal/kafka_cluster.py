@@ -10,7 +10,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
-    IncompatibleBrokerVersion,
     KafkaError,
     KafkaTimeoutError,
     TransactionalIdAuthorizationFailed,
@@ -115,8 +114,7 @@ class Cluster:
         async def ask() -> str:
             try:
                 answer = await self._admin._send_request(TopicIdRequest(topic))  # noqa: SLF001
-            except (NotImplementedError, IncompatibleBrokerVersion):
-                # What the client raises where no version of a request is known to the brokers.
+            except kafka_client.UNKNOWN:
                 return ""
             return topic_id(answer)
 

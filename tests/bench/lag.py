@@ -55,7 +55,8 @@ class FileLog(MutableMapping[int, tuple[str, bytes]]):
         return self._names[place[2]], self._file.read(place[1])
 
     def __delitem__(self, offset: int) -> None:
-        raise NotImplementedError
+        msg = f"an outbox is only added to, and offset {offset} is to go"
+        raise AssertionError(msg)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self._places) // 3))

@@ -10,6 +10,16 @@ from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import virtually
 
 
+async def in_flight(scene: Scene) -> asyncio.Event:
+    """Leave a put of P0 in flight; return what lets it be answered."""
+    await scene.source.assign(P0)
+    await asyncio.sleep(2)
+    scene.sink.gate = asyncio.Event()
+    scene.feed()
+    await asyncio.sleep(1)
+    return scene.sink.gate
+
+
 @virtually
 async def test_a_drain_finishes_puts_ticks_and_leaves_and_closes_no_window() -> None:
     scene = Scene([*SINGLE, *BATCH])
@@ -29,12 +39,8 @@ async def test_a_drain_finishes_puts_ticks_and_leaves_and_closes_no_window() -> 
 async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
     scene = Scene()
     async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
-        asyncio.get_running_loop().call_later(3, scene.sink.gate.set)
+        gate = await in_flight(scene)
+        asyncio.get_running_loop().call_later(3, gate.set)
     assert [0] == scene.landed()
     state = states.fold(scene.journals.log(P0).state.items(), GROUP, TOPIC)
     assert (0, 0) < state.lanes["solo"].cursor
@@ -44,15 +50,11 @@ async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
 async def test_what_is_assigned_during_a_drain_is_not_taken_up() -> None:
     scene = Scene()
     async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
+        gate = await in_flight(scene)
         scene.worker.stop()
         await asyncio.sleep(1)
         await scene.source.assign(P0, P1)
-        scene.sink.gate.set()
+        gate.set()
         await asyncio.sleep(1)
     assert [P0] == scene.journals.opened
     assert {asyncio.current_task()} == asyncio.all_tasks()
@@ -127,11 +129,7 @@ async def test_what_fails_after_a_revocation_puts_nothing_before_the_assignment(
 async def test_a_drain_ends_in_time_although_a_put_never_does() -> None:
     scene = Scene(drain=20.0)
     async with scene:
-        await scene.source.assign(P0)
-        await asyncio.sleep(2)
-        scene.sink.gate = asyncio.Event()
-        scene.feed()
-        await asyncio.sleep(1)
+        await in_flight(scene)
         stopped = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - stopped <= 20.0
     assert scene.source.stopped
