@@ -63,7 +63,7 @@ class Delivery:
         """
         self.policy = policy
         self.queue = queue
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self._standing = Standing(policy.lane, policy.partition, observer, active=policy.active)
         self._sink = sink
         self._owner = owner
@@ -151,8 +151,8 @@ class Delivery:
         loop = asyncio.get_running_loop()
         while (due := self.queue.due()) is not None:
             due = max(due, self._hold_until)
-            if due <= loop.time() and self._pace.limited:
-                due = loop.time() + self._pace.wait(loop.time())
+            if due <= loop.time() and self.pace.limited:
+                due = loop.time() + self.pace.wait(loop.time())
             if due > loop.time():
                 self._wake_at(due)
                 return
@@ -168,7 +168,7 @@ class Delivery:
     def _take(self, now: float) -> list[tuple[Address, Batch]]:
         """Take from the queue what may go now, a probe or as much as the pace allows."""
         count = 1 if self.status is LaneStatus.PAUSED else self._sink.max_batches
-        pace, size = self._pace, self._sink.max_bytes
+        pace, size = self.pace, self._sink.max_bytes
         if not pace.limited:
             return self.queue.take(now, count, size)
         count, size = pace.most(count, size, now)
@@ -188,7 +188,7 @@ class Delivery:
             return True
         if self.status is not LaneStatus.FLOWING or len(self._puts) >= REQUESTS:
             return False
-        return self.queue.ready() >= self._sink.max_batches
+        return self.queue.fills(self._sink.max_batches, self._sink.max_bytes)
 
     def _wake_at(self, when: float) -> None:
         if self._timer:
@@ -231,9 +231,9 @@ class Delivery:
         now: float,
     ) -> None:
         """Learn how much the destination takes, if it takes less than it was given."""
-        if not self._pace.limited and not any(o.kind is Kind.THROTTLED for o in outcomes):
+        if not self.pace.limited and not any(o.kind is Kind.THROTTLED for o in outcomes):
             return
-        self._pace.learn(
+        self.pace.learn(
             (
                 Answer(
                     batch.key,

@@ -66,6 +66,7 @@ def lanes(
             age = _age(lag.closed_at, now_ms)
             total.lag_seconds = max(total.lag_seconds, age)
             total.late |= is_late(age, kept(partition.partition.topic))
+            total.rate = delivery.pace.slowest()
     return gauges
 
 

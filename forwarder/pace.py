@@ -146,6 +146,14 @@ class Pace:
         self.shards: dict[str, Rate] = {}
         self._shard_of: OrderedDict[bytes, str] = OrderedDict()
 
+    def slowest(self) -> float | None:
+        """Return the lowest rate there is, of the whole or of a shard, in shards; None: no limit.
+
+        As it was when it was last asked for: a rate that nothing waits for does not grow.
+        """
+        rates = [*self.shards.values(), *([self.whole] if self.whole else [])]
+        return min((rate.shards for rate in rates), default=None)
+
     def wait(self, now: float) -> float:
         """Return the seconds until the connection as a whole may put again; 0.0: now."""
         return self.whole.wait(now) if self.whole else 0.0

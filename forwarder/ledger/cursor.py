@@ -207,9 +207,10 @@ class Queue:
         """Return the name of the line a batch stands in: no two of one line overtake."""
         return b"" if self.in_order else batch.key
 
-    def ready(self) -> int:
-        """Return about how many batches could be put now."""
-        return len(self._ready)
+    def fills(self, count: int, size: int) -> bool:
+        """Tell whether what could be put now is about so many batches, or so many payload bytes."""
+        ready = len(self._ready)
+        return ready >= count or ready * self.waiting_bytes >= size * max(1, len(self))
 
     def due(self) -> float | None:
         """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""

@@ -187,6 +187,13 @@ LANE_LATE = _gauge(
     "(retention.ms of its topic). Mend the destination, raise the retention before it is over, or "
     "give the backlog up with deliver_from.",
 )
+PUT_RATE = _gauge(
+    "put_rate_shards",
+    "connection",
+    "What a throttled destination was found to take, in shards of 1,000 records and 1 MB a second: "
+    "all of it, or the slowest of its shards. There only while puts are held back; if it stays, "
+    "the stream needs more shards, or the account a higher quota.",
+)
 OPEN_WINDOWS = _gauge("open_windows", "connection", "Windows open, about one per active device.")
 WINDOW_BYTES = _gauge(
     "window_bytes",

@@ -69,6 +69,7 @@ class LaneGauges(msgspec.Struct):
     lag_bytes: int = 0
     lag_seconds: float = 0.0
     late: bool = False
+    rate: float | None = None
 
 
 class PartitionGauges(msgspec.Struct):
@@ -112,6 +113,7 @@ class Metrics:
         self._lanes = self._gauges(catalogue.LANES)
         self._lane_since = self._gauges(catalogue.LANE_SINCE)
         self._lane_late = self._gauges(catalogue.LANE_LATE)
+        self._put_rate = self._gauges(catalogue.PUT_RATE)
         self._lag_bytes = self._gauges(catalogue.OUTBOX_LAG_BYTES)
         self._lag_batches = self._gauges(catalogue.OUTBOX_LAG_BATCHES)
         self._lag_seconds = self._gauges(catalogue.OUTBOX_LAG_SECONDS)
@@ -227,6 +229,9 @@ class Metrics:
             self._lag_bytes[lane,].set(now.lag_bytes)
             self._lane_late[lane,].set(now.late)
             self._lag_seconds[lane,].set(now.lag_seconds)
+            if now.rate is not None:
+                self._put_rate[lane,].set(now.rate)
+        self._put_rate.keep({(lane,) for lane, now in gauges.items() if now.rate is not None})
         wanted: set[tuple[str, ...]] = {(lane,) for lane in gauges}
         for children in (self._open_windows, self._window_bytes, self._oldest_window):
             children.keep(wanted)

@@ -391,6 +391,17 @@ async def test_few_batches_wait_for_the_put_in_flight_and_full_requests_do_not()
 
 
 @virtually
+async def test_a_request_is_full_by_its_bytes_too() -> None:
+    lane = Lane(capacity=10**9)
+    lane.sink.max_bytes = 1_000
+    lane.sink.seconds = 1.0
+    lane.commit(*devices(20, size=300))
+    await lane.until_idle()
+    assert [3] * 6 + [2] == [len(put) for put in lane.sink.puts]
+    assert REQUESTS * 3 == lane.sink.concurrent
+
+
+@virtually
 async def test_batches_closed_before_the_given_time_are_skipped() -> None:
     old = [batch(f"old{i}", closed_at=1_000) for i in range(3)]
     lane = Lane(stored=[[*old, batch("new", closed_at=2_000)]], deliver_from_ms=2_000)

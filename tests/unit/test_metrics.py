@@ -154,6 +154,14 @@ def test_a_connection_that_is_gone_is_exported_no_more(metrics: Metrics) -> None
     assert value(metrics, "window_bytes", connection="beta") == 9
 
 
+def test_the_learned_rate_is_there_only_while_puts_are_held_back(metrics: Metrics) -> None:
+    metrics.lanes({"acme": LaneGauges(rate=0.25), "beta": LaneGauges()})
+    assert value(metrics, "put_rate_shards", connection="acme") == 0.25
+    assert value(metrics, "put_rate_shards", connection="beta") is None
+    metrics.lanes({"acme": LaneGauges(), "beta": LaneGauges()})
+    assert value(metrics, "put_rate_shards", connection="acme") is None
+
+
 def test_a_partition_that_moved_away_is_exported_no_more(metrics: Metrics) -> None:
     metrics.partitions({("raw", "0"): PartitionGauges(5, 9), ("raw", "1"): PartitionGauges()})
     metrics.partitions({("raw", "1"): PartitionGauges(read_lag=3)})

@@ -191,6 +191,13 @@ def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
     assert ({}, None) == (learned.shards, learned.whole)
 
 
+def test_the_slowest_of_all_rates_is_told() -> None:
+    learned = Pace()
+    assert learned.slowest() is None
+    learned.learn(throttled(*KEYS, shard="1") + throttled(b"x", shard="2"), 0.0, 1.0, 0.5)
+    assert learned.slowest() == learned.shards["2"].shards < learned.shards["1"].shards
+
+
 def test_keys_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "KEYS", 3)
     learned = Pace()
