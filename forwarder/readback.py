@@ -33,7 +33,7 @@ CHUNK_BYTES = 128 * 1024
 SCAN_BYTES = 4 * 1024 * 1024
 """Stored bytes after which a scan makes room for the next lane's."""
 
-KEPT_BYTES = 8 * 1024 * 1024
+KEPT_BYTES = 2 * 1024 * 1024
 """Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
 
 PATIENCE = 0.05

@@ -15,7 +15,7 @@ from forwarder.journal import kafka_letters, kafka_outbox, kafka_topics
 from forwarder.journal.base import Commit, Committed, Restored, Stretch, Take, Tick
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_provision import Provision, Settings
-from forwarder.journal.kafka_reader import Reader
+from forwarder.journal.kafka_reader import PIECE_BYTES, Reader
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
 from forwarder.ledger import opening
 from forwarder.model import Partition
@@ -207,8 +207,9 @@ class KafkaJournal:
         self._outbox_end = self._outbox_last = self._state_end = self._n = 0
         batch_bytes = min(BATCH_BYTES, shared.letters.limit)
         self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
-        stored = [(p.topic, p.number) for p in (self._outbox, self._state)]
-        self._reader = Reader(kafka, client_id, stored)
+        state, outbox = [[(p.topic, p.number)] for p in (self._state, self._outbox)]
+        self._history = Reader(kafka, client_id, state)
+        self._reader = Reader(kafka, client_id, outbox, PIECE_BYTES)
 
     async def open(self, take: Take | None = None) -> Restored:
         """Fence the former owner, then read commit and state (O1 to O3)."""
@@ -288,8 +289,9 @@ class KafkaJournal:
         await self._writer.prove(self._state.topic, self._state.number)
 
     async def close(self) -> None:
-        """Give up producer and reader within seconds, raising nothing."""
-        await asyncio.gather(self._writer.close(), self._reader.close())
+        """Give up the producer and both readers within seconds, raising nothing."""
+        closing = self._writer.close(), self._history.close(), self._reader.close()
+        await asyncio.gather(*closing)
 
     async def _commit(self) -> Commit | None:
         return (await self._cluster.committed(self._group, [self._partition]))[self._partition]
@@ -301,7 +303,10 @@ class KafkaJournal:
         if start >= state.end:
             return 0
         where = (self._state.topic, self._state.number)
-        return await self._reader.hand_over(where, start, state.end, take)
+        try:
+            return await self._history.hand_over(where, start, state.end, take)
+        finally:
+            await self._history.close()  # an owner reads it once
 
     def _dead_letters(self, tick: Tick) -> list[Outgoing]:
         letters = self._letters

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     ConsumerStoppedError,
@@ -209,6 +210,18 @@ async def close_consumer(consumer: Any, seconds: float = CLOSE_SECONDS) -> None:
     """Close a consumer and, where its own way fails, the connections it leaves open."""
     connections = consumer._client  # noqa: SLF001  # there is no public way to them
     await close(consumer.stop, connections.close, seconds=seconds)
+
+
+def forget_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: ANN401  # the client ships no types
+    """Let go of what a consumer fetched and nobody took, before it seeks elsewhere.
+
+    The client drops it too, but what it drops refers to itself and a whole fetch with it: all of
+    them would stay until the garbage collector comes.
+    """
+    fetched = consumer._fetcher._records.pop(partition, None)  # noqa: SLF001  # no public way to it
+    records = getattr(fetched, "_partition_records", None)
+    if records is not None:
+        records._records_iterator = None  # noqa: SLF001  # refers to the records
 
 
 def quiet() -> None:

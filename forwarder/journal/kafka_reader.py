@@ -21,6 +21,12 @@ POLL_MS = 500
 POLL_RECORDS = 100
 
 FETCH_BYTES = 2 * 1024 * 1024
+"""Stored bytes of one fetch, of what is read from end to end."""
+
+PIECE_BYTES = 256 * 1024
+"""The same for what is read in pieces, here and there: most of a longer fetch would be thrown away,
+and until then the client holds two or three copies of it."""
+
 WAIT_MS = 100
 """A stretch that is read exists already, so a fetch has nothing to wait for but markers."""
 
@@ -28,9 +34,16 @@ WAIT_MS = 100
 class Reader:
     """One consumer over the given partitions, all paused but the one being read."""
 
-    def __init__(self, kafka: Kafka, client_id: str, partitions: Iterable[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        client_id: str,
+        partitions: Iterable[tuple[str, int]],
+        fetch_bytes: int = FETCH_BYTES,
+    ) -> None:
         """Prepare; the connection is made by the first read."""
         self._arguments = kafka_client.arguments(kafka, client_id)
+        self._fetch_bytes = fetch_bytes
         self._partitions = [TopicPartition(*p) for p in partitions]
         self._ahead: dict[TopicPartition, deque[Any]] = {p: deque() for p in self._partitions}
         self._next: dict[TopicPartition, int] = {}
@@ -126,6 +139,7 @@ class Reader:
             self._consumer = await self._connect()
         if self._next.pop(partition, None) != start:
             self._ahead[partition].clear()
+            kafka_client.forget_fetched(self._consumer, partition)
             self._consumer.seek(partition, start)
         self._consumer.resume(partition)
 
@@ -134,7 +148,7 @@ class Reader:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=self._fetch_bytes,
             fetch_max_wait_ms=WAIT_MS,
             **self._arguments,
         )
