@@ -30,7 +30,8 @@ BEHIND = 0.01
 """Seconds by which a batch that failed for a lasting reason lets others go first."""
 
 PATIENCE = 1.0
-"""Seconds of waiting for which a lane keeps its batches in memory; beyond, its next probe alone."""
+"""Seconds that a lane may have to wait, or deliver nothing, and keep its batches in memory; beyond,
+its next probe alone."""
 
 LASTING = (Kind.CONFIGURATION, Kind.REFUSED)
 """Answers that last until somebody acts."""
@@ -72,6 +73,7 @@ class Delivery:
         self._held = False
         self._hold_until = 0.0
         self._failures = 0
+        self._failing_since = 0.0
         self._accepted = 0
         self._attempts: dict[Address, int] = {}
         self._refusals: dict[Address, int] = {}
@@ -209,6 +211,8 @@ class Delivery:
             outcomes = [answer] * len(taken)
         self._observer.put(self.policy.lane, loop.time() - began, outcomes)
         self._learn(taken, outcomes, began, loop.time())
+        if not self._failures:
+            self._failing_since = began
         self._answer(taken, outcomes, loop.time())
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
@@ -367,11 +371,13 @@ class Delivery:
 
     def _read_back(self) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
-        pause = self._hold_until - asyncio.get_running_loop().time()
-        if not self._hold_until or self._refusals:
-            self.queue.widen()  # also to find a batch that is not refused
-        elif pause > PATIENCE:
+        now = asyncio.get_running_loop().time()
+        if self._refusals:
+            self.queue.widen()  # to find a batch that is not refused
+        elif self._is_long(now):
             self.queue.narrow()
+        elif not self._failures:
+            self.queue.widen()
         self.queue.least = 1 + min(len(self._refusals), SPARE)
         self.queue.claim()
         if not self.queue.wants_read_back():
@@ -380,6 +386,12 @@ class Delivery:
             self._owner.read_back(self.policy.lane)
         elif self.policy.active and not len(self.queue):
             self._wake_at(self._hold_until)  # nothing else would: the probe is in the outbox
+
+    def _is_long(self, now: float) -> bool:
+        """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
+        if self._failures and now - self._failing_since > PATIENCE:
+            return True
+        return self._hold_until - now > PATIENCE or self.pace.rest(now) > PATIENCE
 
     def _stop_lane(self, error: ForwarderError) -> None:
         self._set_status(LaneStatus.STOPPED, str(error))

@@ -63,10 +63,13 @@ class Rate:
     def wait(self, now: float) -> float:
         """Return the seconds until something may go; 0.0: now."""
         self._grow(now)
-        if self._free <= now:
-            return 0.0
-        self._held = now
-        return self._free - now
+        if self._free > now:
+            self._held = now
+        return self.left(now)
+
+    def left(self, now: float) -> float:
+        """Return the seconds until something may go, and take no notice of being asked."""
+        return max(0.0, self._free - now)
 
     def share(self, now: float) -> float:
         """Return what one put may take now, in shard-seconds."""
@@ -157,6 +160,10 @@ class Pace:
     def wait(self, now: float) -> float:
         """Return the seconds until the connection as a whole may put again; 0.0: now."""
         return self.whole.wait(now) if self.whole else 0.0
+
+    def rest(self, now: float) -> float:
+        """Return the same for somebody who would not put now: nothing is learned from that."""
+        return self.whole.left(now) if self.whole else 0.0
 
     def most(self, records: int, size: int, now: float) -> tuple[int, int]:
         """Return the most records and bytes of the next put, of those it might have."""

@@ -1,9 +1,12 @@
 """Lanes read back from a real broker's outbox together."""
 
+import gc
 import json
 
 import pytest
+from aiokafka.consumer.fetcher import PartitionRecords
 
+from forwarder.journal import kafka_reader
 from forwarder.journal.base import Entry, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.ledger import outbox
@@ -58,3 +61,33 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
         for device in range(4):
             mine = [i for i in landed if i.endswith(f".{device}")]
             assert [i for i in ids if i.endswith(f".{device}")] == mine
+
+
+async def test_what_was_fetched_for_another_place_does_not_wait_for_the_garbage_collector(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_reader, "POLL_RECORDS", 1)
+    world = World(kafka)
+    await world.create_input()
+    journals = KafkaJournals(world.settings(), "pieces")
+    await journals.prepare(frozenset())
+    journal = journals.journal(Partition(world.topic, 0))
+    await journal.open()
+    offsets = []
+    for n in range(1, 20):
+        entries = [Entry("one", outbox.encode([of("one", b) for b in some(f"{n}", 4, 8 * KIB)]))]
+        metadata = json.dumps({"v": 1, "n": n, "ptr": 0})
+        stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))
+        offsets.append(stored.outbox[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for offset in offsets[:10]:
+            stretch = await journal.read(["one"], offset, offsets[-1] + 1, 1)
+            assert [offset] == [record.offset for record in stretch.records]
+        kept = [one for one in gc.get_objects() if isinstance(one, PartitionRecords)]
+    finally:
+        gc.enable()
+    await journal.close()
+    await journals.close()
+    assert len(kept) <= 1

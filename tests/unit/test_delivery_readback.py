@@ -2,11 +2,14 @@
 
 import asyncio
 
+from forwarder.delivery import PATIENCE
 from forwarder.errors import JournalError
 from forwarder.ledger import packing
+from forwarder.pace import Answer, Pace
+from forwarder.sinks.base import DELIVERED as OK
 from forwarder.standing import LaneStatus
 from tests.batches import batch
-from tests.lanes import Lane, devices
+from tests.lanes import TRANSIENT, Lane, devices
 from tests.world import virtually
 
 
@@ -74,6 +77,43 @@ async def test_a_queue_cut_during_a_read_back_loses_nothing() -> None:
     lane.delivery.wake()
     await lane.until_idle()
     assert ["0", "1", "2", "3"] == sorted(lane.landed())
+
+
+@virtually
+async def test_a_lane_of_which_nothing_was_taken_for_a_second_keeps_its_probe_alone() -> None:
+    lane = Lane(lambda _batch, _tried: TRANSIENT if asyncio.get_running_loop().time() < 30 else OK)
+    lane.sink.seconds = 1.5  # as one that never answers: every put takes its whole time
+    lane.commit(*devices(3))
+    await asyncio.sleep(1.4)
+    lane.commit(*(batch(f"fresh{n}", key=f"later{n}") for n in range(20)))
+    assert 23 == len(lane.delivery.queue)
+    await asyncio.sleep(0.2)
+    assert 1 == len(lane.delivery.queue)
+    await lane.until_idle()
+    assert 23 == len(lane.landed())
+
+
+@virtually
+async def test_a_lane_that_fails_for_a_moment_keeps_what_it_has() -> None:
+    lane = Lane(lambda _batch, tried: TRANSIENT if tried < 3 else OK)
+    lane.commit(*devices(20))
+    await lane.until_idle()
+    assert (20, []) == (len(lane.landed()), lane.owner.reads)
+
+
+@virtually
+async def test_a_lane_whose_connection_rests_keeps_its_probe_alone() -> None:
+    """Another partition's put was throttled whole: this one has not even tried."""
+    pace = Pace()
+    now = asyncio.get_running_loop().time()
+    for _ in range(8):
+        pace.learn([Answer(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    assert pace.rest(now) > 2 * PATIENCE
+    lane = Lane(pace=pace)
+    lane.commit(*devices(20))
+    assert (LaneStatus.FLOWING, 1) == (lane.delivery.status, len(lane.delivery.queue))
+    await lane.until_idle()
+    assert 20 == len(lane.landed())
 
 
 @virtually

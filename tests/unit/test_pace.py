@@ -198,6 +198,18 @@ def test_the_slowest_of_all_rates_is_told() -> None:
     assert learned.slowest() == learned.shards["2"].shards < learned.shards["1"].shards
 
 
+def test_to_look_at_a_rest_teaches_nothing() -> None:
+    learned, other = Pace(), Pace()
+    assert 0.0 == learned.rest(0.0)
+    for each in (learned, other):
+        each.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
+    assert learned.rest(0.11) == pytest.approx(other.wait(0.11))
+    for now in range(1, 10):
+        learned.rest(float(now))
+    learned.learn(taken(b"a"), 10.1, 10.2, 0.5)
+    assert learned.whole is None
+
+
 def test_keys_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "KEYS", 3)
     learned = Pace()
