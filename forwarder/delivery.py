@@ -79,6 +79,8 @@ class Delivery:
         self._refusals: dict[Address, int] = {}
         self._puts: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        if not policy.active:
+            queue.most = 0
 
     @property
     def status(self) -> LaneStatus:
@@ -371,6 +373,8 @@ class Delivery:
 
     def _read_back(self) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
+        if not self.policy.active:
+            return
         now = asyncio.get_running_loop().time()
         if self._refusals:
             self.queue.widen()  # to find a batch that is not refused
@@ -384,7 +388,7 @@ class Delivery:
             return
         if self._may_read():
             self._owner.read_back(self.policy.lane)
-        elif self.policy.active and not len(self.queue):
+        elif not len(self.queue):
             self._wake_at(self._hold_until)  # nothing else would: the probe is in the outbox
 
     def _is_long(self, now: float) -> bool:

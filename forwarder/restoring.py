@@ -105,8 +105,6 @@ def delivery(
         budget=budget,
         unread=behind.of(stored),
     )
-    if not active:
-        queue.most = 0
     since = lane.connection.deliver_from_ms
     policy = Policy(lane.name, partition, active, since, keyed=_is_keyed(lane))
     pace = around.paces.setdefault(lane.name, Pace())

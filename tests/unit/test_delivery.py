@@ -8,6 +8,7 @@ import pytest
 
 from forwarder import retry
 from forwarder.delivery import REQUESTS
+from forwarder.ledger.budget import Budget
 from forwarder.model import Batch
 from forwarder.pace import Pace
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
@@ -420,6 +421,18 @@ async def test_an_inactive_lane_puts_nothing_and_keeps_its_cursor() -> None:
         lane.delivery.queue.snapshot((lane.owner.end, 0))[0],
     )
     assert LaneStatus.INACTIVE is lane.delivery.status
+
+
+@virtually
+async def test_an_inactive_lane_takes_no_memory_nor_a_share_of_it() -> None:
+    lane = Lane(active=False, stored=[devices(3)])
+    queue, budget = lane.delivery.queue, Budget(1_000)
+    queue._budget = budget  # noqa: SLF001  # it is given one at its making elsewhere
+    lane.commit(*devices(20))
+    await asyncio.sleep(10)
+    assert (0, 0, 1_000) == (len(queue), budget.used, budget.share())
+    budget.claim("another", wants=True)
+    assert 1_000 == budget.share()
 
 
 @virtually
