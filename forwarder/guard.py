@@ -31,9 +31,9 @@ def share(collected: Collected, lanes: int) -> Share:
     """Return what was collected and rejected.
 
     A letter of one lane out of ``lanes`` is that part of a record: a broken connection alone must
-    not stop the others.
+    not stop the others. What an operator sent back and failed again is no deploy's.
     """
-    letters = collected.dead_letters
+    letters = [letter for letter in collected.dead_letters if not letter.redriven]
     if not letters:
         return Share(collected.records, 0.0)
     whole = sum(1 for letter in letters if not letter.connection)

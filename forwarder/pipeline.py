@@ -224,12 +224,14 @@ class Pipeline:
         out: Collected,
     ) -> None:
         """Give re-driven uploads, or the batch, to the lanes that they are for."""
+        share = self._shares.get(told.connection)
+        if told.connection and (share is None or not share.takes(record.offset)):
+            if record.offset >= self._read:
+                out.dead_letters.append(redriven.returned(record, told))
+            return
         batch = redriven.document(record, found, told)
-        if batch is not None:
-            if (share := self._shares.get(batch.lane)) is not None:
-                share.redrive_batch(replace(batch, closed_at=now_ms), out)
-            else:
-                out.unmatched += 1
+        if batch is not None and share is not None:
+            share.redrive_batch(replace(batch, closed_at=now_ms), out)
             return
         routed, out_of = self._router.route(found)
         wanted = zip(self._shares.items(), routed, strict=True)

@@ -140,11 +140,14 @@ class Share:
             self.windows.accepted += batch.count
             self._note_closing(batch.window_key, batch.last, batch.reason, out)
 
+    def takes(self, offset: int) -> bool:
+        """Tell whether a record at an offset is taken at all: an inactive connection takes none."""
+        below = self.gate.accept_below
+        return below is None or offset < below
+
     def _admits(self, position: Position, name: bytes) -> bool:
         """Tell whether what closes at once is wanted here, and was not taken before (O8)."""
-        below = self.gate.accept_below
-        accepted = below is None or position[0] < below
-        return accepted and gate.passes(self.gate, name, position)
+        return self.takes(position[0]) and gate.passes(self.gate, name, position)
 
     def count(self, out: Collected) -> None:
         """Report what was accepted and kept out since the last call."""

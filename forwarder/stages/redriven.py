@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.model import Batch, CloseReason, Reason, Record
+from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 from forwarder.stages import rawjson
 from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload, digest
@@ -25,6 +25,12 @@ DEVICE = "forwarder-device-key"
 TIME = "forwarder-time"
 """Header: the record time that it had, milliseconds. Its own is that of its return: a log that
 keeps records for a time would otherwise delete an old one before it is read."""
+
+_LONGEST_NAME = 100
+"""Characters of a connection's name; a longer one names none, and would not fit a dead letter."""
+
+_LONGEST_ID = 256
+"""Characters of a batch's id; those made here have 36. It is stored beside the bytes it is in."""
 
 _DIGEST_DIGITS = 32
 _MILLISECONDS = re.compile("[0-9]{1,15}")
@@ -49,7 +55,8 @@ def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
             found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
             device, time = _device(found.get(DEVICE, "")), found.get(TIME, "")
             known = int(time) if _MILLISECONDS.fullmatch(time) else 0
-            return Mark(found[REDRIVE], found.get(CONNECTION, ""), device, known)
+            connection = found.get(CONNECTION, "")[:_LONGEST_NAME]
+            return Mark(found[REDRIVE], connection, device, known)
     return None
 
 
@@ -67,13 +74,26 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
         return None
     upload = found[0]
     name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
-    if not name or record.value is None:
+    if not name or len(name) > _LONGEST_ID or record.value is None:
         return None
     position = (record.offset, 0)
     key, apart = told.device or digest(upload.device), digest(window_key(*position))
     return Batch(
         told.connection, name, key, apart, position, position, len(upload.types), 0, upload.time,
         _mpid(upload), CloseReason.REDRIVEN, record.value,
+    )  # fmt: skip
+
+
+def returned(record: Record, told: Mark) -> DeadLetter:
+    """Return the letter of what came back for a connection that does not take it here.
+
+    Its bytes are nowhere else: whoever sent them back took them for settled.
+    """
+    known = told.reason in {reason.value for reason in Reason}
+    error = "it was sent back, and its connection is not configured here, inactive or stopped"
+    return DeadLetter(
+        Reason(told.reason) if known else Reason.NOT_ENCODABLE, record.offset, told.connection,
+        error, record.value or b"", told.time or record.timestamp, told.device, redriven=True,
     )  # fmt: skip
 
 

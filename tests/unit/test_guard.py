@@ -78,6 +78,13 @@ def test_events_of_one_record_count_once_for_a_lane() -> None:
     assert guard.share(Collected(records=1, dead_letters=letters), 2) == (1, 1.0)
 
 
+def test_what_an_operator_sent_back_and_failed_again_stops_nobody() -> None:
+    again = [DeadLetter(Reason.INVALID_JSON, n, "", "", b"", redriven=True) for n in range(LEAST)]
+    watch = Guard(50)
+    watch.note(Collected(records=LEAST, dead_letters=again), 1.0)
+    assert watch.tripped(1.0) is None
+
+
 def test_a_sample_is_judged_however_small_it_is() -> None:
     watch = Guard(50)
     assert watch.judge(poll(1, 1)) == (1, 1)

@@ -48,12 +48,36 @@ def test_an_upload_of_one_connection_goes_to_that_one_alone() -> None:
 
 
 def test_what_no_connection_here_wants_is_counted_as_unmatched() -> None:
-    gone = again(upload(event()), connection="gone")
-    assert 1 == builders.run(TWO, [gone]).unmatched
-    batch = again(upload(event(), message_id="m"), reason="refused_by_sink", connection="gone")
-    assert 1 == builders.run(TWO, [batch]).unmatched
     picky = builders.connection(match=Match(environment=frozenset({"development"})))
     assert 1 == builders.run(picky, [again(upload(event()))]).unmatched
+
+
+@pytest.mark.parametrize("reason", ["not_encodable", "refused_by_sink", "of-a-later-release"])
+def test_what_comes_back_for_a_connection_that_is_not_here_stays_a_dead_letter(
+    reason: str,
+) -> None:
+    """Its receipt says that it was sent: dropped here, it would be gone."""
+    gone = again(upload(event(), message_id="m"), 5, reason=reason, connection="gone", time="77")
+    fed = builders.pipeline(*TWO)
+    out = fed.collect([gone], NOW)
+    [letter] = out.dead_letters
+    known = reason if reason in set(Reason) else Reason.NOT_ENCODABLE
+    assert (known, 5, "gone") == (letter.reason, letter.offset, letter.connection)
+    assert (gone.value, 77, True) == (letter.value, letter.time, letter.redriven)
+    assert "not configured here" in letter.error
+    assert [] == out.batches
+    assert [] == builders.pipeline(*TWO, read=6).collect([gone], NOW).dead_letters
+
+
+def test_a_name_too_long_for_a_connection_does_not_swell_a_dead_letter() -> None:
+    out = builders.run(TWO, [again(b"{", connection="x" * 10_000)])
+    assert [100] == [len(letter.connection) for letter in out.dead_letters]
+
+
+def test_an_id_that_no_batch_has_is_not_stored_beside_the_bytes_it_is_in() -> None:
+    odd = again(upload(event(), message_id="m" * 300), reason="refused_by_sink", connection="one")
+    [batch] = builders.run(TWO, [odd]).batches
+    assert 36 == len(batch.id)
 
 
 def test_an_old_upload_neither_joins_the_window_of_its_device_nor_changes_it() -> None:
@@ -161,9 +185,10 @@ def test_an_inactive_connection_takes_nothing_new() -> None:
     closed = gate.wide_open()
     closed.accept_below = 1
     fed.guard("lane", closed)
-    for told in (headers(), headers("refused_by_sink", "lane")):
+    for told, kept in ((headers(), 0), (headers("refused_by_sink", "lane"), 1)):
         value = builders.encoded(upload(event(), message_id="m"))
-        assert [] == fed.collect([Rec(1, builders.START, value, told)], NOW).batches
+        out = fed.collect([Rec(1, builders.START, value, told)], NOW)
+        assert ([], kept) == (out.batches, len(out.dead_letters))
 
 
 @pytest.mark.parametrize(
