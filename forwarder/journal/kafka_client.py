@@ -21,7 +21,7 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import StartupError
-from forwarder.journal import kafka_msk
+from forwarder.journal import kafka_headers, kafka_msk
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -62,6 +62,7 @@ _NOISY = {
 
 def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     """Return the arguments that every client shares; raises StartupError for unusable files."""
+    kafka_headers.allow_any()
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,
