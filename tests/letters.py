@@ -20,16 +20,21 @@ class Letters:
     topic: str = LETTERS
     logs: dict[int, list[Stored]] = field(default_factory=lambda: {0: [], 1: []})
     inputs: list[Parcel] = field(default_factory=list)
-    input: dict[tuple[Partition, int], bytes] = field(default_factory=dict)
+    input: dict[tuple[Partition, int], Stored] = field(default_factory=dict)
     most: int = 1_000_000
     newest: "Courier | None" = None
     dies_after: int = 10**9
 
     def store(
-        self, letter: DeadLetter, number: int = 0, group: str = GROUP, most: int = 10**6
+        self,
+        letter: DeadLetter,
+        number: int = 0,
+        group: str = GROUP,
+        most: int = 10**6,
+        came_from: int | None = None,
     ) -> str:
-        """Append a letter; return its place."""
-        origin = Partition(TOPIC, number)
+        """Append a letter; return its place. ``came_from``: of another input partition."""
+        origin = Partition(TOPIC, number if came_from is None else came_from)
         message = kafka_letters.message(letter, origin, group, most)
         self.append(number, message.value, message.headers)
         return f"{number}:{self.logs[number][-1].offset}"
@@ -53,11 +58,11 @@ class Letters:
             if start <= stored.offset < end:
                 yield stored
 
-    async def original(self, partition: Partition, offset: int) -> bytes | None:
+    async def original(self, partition: Partition, offset: int) -> Stored | None:
         return self.input.get((partition, offset))
 
-    async def limits(self) -> Mapping[str, int]:
-        return {TOPIC: self.most}
+    async def limits(self) -> Mapping[Partition, int]:
+        return {Partition(TOPIC, number): self.most for number in self.logs}
 
     def courier(self) -> "Courier":
         return Courier(self)

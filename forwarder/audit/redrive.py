@@ -7,18 +7,18 @@ starts ends what another has left open, and reads the receipts only then.
 """
 
 import asyncio
+import gzip
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import zstandard
 
 from forwarder.audit import letters as shelf
 from forwarder.audit.letters import AGAIN, SENT, Stretch, Wanted
 from forwarder.audit.resend import Pace
 from forwarder.audit.view import Courier, DeadLetters
 from forwarder.ledger import letters
-from forwarder.ledger.letters import Letter, Parcel, Span
+from forwarder.ledger.letters import Letter, Parcel, Span, Stored
 from forwarder.model import Partition
 from forwarder.stages import redriven
 
@@ -189,7 +189,7 @@ async def _send(courier: Courier, load: Load) -> None:
 async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is judged by
     survey: DeadLetters,
     choice: Choice,
-    limits: Mapping[str, int],
+    limits: Mapping[Partition, int],
     letter: Letter,
     standing: str,
     tally: Tally,
@@ -202,7 +202,7 @@ async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is 
         original = await _original(survey, letter)
         value, why = original or b"", None if original else "its bytes are not there any more"
     if why is None and letter.origin is not None:
-        why = _oversize(value, limits.get(letter.origin.topic, 0))
+        why = _oversize(value, limits.get(letter.origin))
     if why is None and tally.letters >= choice.limit:
         why = "beyond --limit"
     if why is not None:
@@ -229,13 +229,20 @@ async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
     """Return the bytes of a letter that was too large, from the input; whole records only."""
     if letter.origin is None or letter.reason not in letters.WHOLE or letter.connection:
         return None
-    return await survey.original(letter.origin, letter.at)
+    found = await survey.original(letter.origin, letter.at)
+    return found.value if found is not None and _is_of(found, letter) else None
 
 
-def _oversize(value: bytes, limit: int) -> str | None:
-    if len(value) + _FRAMING <= limit:
-        return None
-    packed = zstandard.ZstdCompressor(level=1).compress(value)  # about as well as the producer's
-    if len(packed) + len(packed) // 4 + _FRAMING <= limit:
+def _is_of(record: Stored, letter: Letter) -> bool:
+    """Tell whether a letter is of this record: its topic may have been made anew since."""
+    told = redriven.mark(record.headers)
+    return letter.time in {0, record.timestamp, told.time if told else 0}
+
+
+def _oversize(value: bytes, limit: int | None) -> str | None:
+    if limit is None:
+        return "its input partition is not there any more"
+    # As the courier compresses it: one that is refused would keep all behind it for ever.
+    if len(value) + _FRAMING <= limit or len(gzip.compress(value)) + _FRAMING <= limit:
         return None
     return "larger than max.message.bytes of its input topic"

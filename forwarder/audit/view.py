@@ -102,11 +102,11 @@ class DeadLetters(Protocol):
     def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
         """Yield what is stored in a partition, in order."""
 
-    async def original(self, partition: Partition, offset: int) -> bytes | None:
-        """Return the value of an input record, None if it is not there any more."""
+    async def original(self, partition: Partition, offset: int) -> Stored | None:
+        """Return an input record, None if it is not there any more."""
 
-    async def limits(self) -> Mapping[str, int]:
-        """Return how large a message each input topic takes, in bytes, by its name."""
+    async def limits(self) -> Mapping[Partition, int]:
+        """Return how large a message each input partition takes, in bytes."""
 
     def courier(self) -> Courier:
         """Return who sends letters back; not started."""

@@ -74,22 +74,27 @@ class DeadLetters:
         async for stored in self._reader(where).records(where, start, end):
             yield stored
 
-    async def original(self, partition: Partition, offset: int) -> bytes | None:
-        """Return the value of an input record, None if it is not there any more."""
+    async def original(self, partition: Partition, offset: int) -> Stored | None:
+        """Return an input record, None if it is not there any more."""
         if partition.number >= (await self._cluster.partition_counts()).get(partition.topic, 0):
             return None
         bounds = (await self._cluster.bounds([partition]))[partition]
         if not bounds.start <= offset < bounds.end:
             return None
         reader = self._reader(partition)
-        found = [it.value async for it in reader.records(partition, offset, offset + 1)]
+        found = [it async for it in reader.records(partition, offset, offset + 1)]
         return found[0] if found else None
 
-    async def limits(self) -> Mapping[str, int]:
-        """Return how large a message each input topic takes, in bytes, by its name."""
+    async def limits(self) -> Mapping[Partition, int]:
+        """Return how large a message each input partition takes, in bytes."""
         names = [topic.name for topic in self._kafka.topics]
-        found = await self._cluster.settings(names)
-        return {name: kafka_topics.limit(found.get(name)) for name in names}
+        counts = await self._cluster.partition_counts()
+        found = await self._cluster.settings(name for name in names if name in counts)
+        return {
+            Partition(name, number): kafka_topics.limit(found.get(name))
+            for name in names
+            for number in range(counts.get(name, 0))
+        }
 
     def courier(self) -> "Courier":
         """Return who sends letters back; not started."""
@@ -114,8 +119,7 @@ class Courier:
         self._kafka = kafka
         self._client_id = client_id
         self._letters = letters
-        name = f"{kafka.group_id}/redrive"
-        self._writer = Writer(kafka, client_id, name, BATCH_BYTES, "gzip")
+        self._writer: Writer | None = None
 
     async def start(self) -> dict[int, int]:
         """Fence every other courier, and wait until all that they committed can be read.
@@ -123,6 +127,9 @@ class Courier:
         What they left open is ended before this returns; but the transaction of a worker that
         began earlier hides what lies behind it.
         """
+        limits = (await self._letters.limits()).values()
+        name, most = f"{self._kafka.group_id}/redrive", min([BATCH_BYTES, *limits])
+        self._writer = Writer(self._kafka, self._client_id, name, most, "gzip")
         await self._writer.start()
         ends = await self._ends()
         try:
@@ -140,7 +147,10 @@ class Courier:
             raise JournalError(text) from None
 
     async def send(self, outgoing: Sequence[Parcel]) -> None:
-        """Write these in one transaction."""
+        """Write these in one transaction; raises JournalError, also before it was started."""
+        if self._writer is None:
+            text = "a courier that was not started sends nothing"
+            raise JournalError(text)
         messages = [
             Outgoing(one.to.topic, one.to.number, one.value, headers=one.headers)
             for one in outgoing
@@ -149,7 +159,8 @@ class Courier:
 
     async def close(self) -> None:
         """Give the producer up within seconds; raises nothing."""
-        await self._writer.close()
+        if self._writer is not None:
+            await self._writer.close()
 
     async def _ends(self) -> dict[int, int]:
         """Return the end of every partition, what is not committed included."""

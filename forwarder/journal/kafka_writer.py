@@ -21,6 +21,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Commit
+from forwarder.ledger.packing import LARGEST_VALUE
 from forwarder.model import Partition
 
 MESSAGE_BYTES = 16 * 1024 * 1024
@@ -78,7 +79,8 @@ class Writer:
         self._arguments = kafka_client.arguments(kafka, client_id) | {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": TRANSACTION_MS,
-            "max_request_size": MESSAGE_BYTES + _SLACK,
+            # The client compares it with what is not compressed yet.
+            "max_request_size": LARGEST_VALUE if compression else MESSAGE_BYTES + _SLACK,
             "max_batch_size": batch_bytes,
             "acks": "all",
             "enable_idempotence": True,

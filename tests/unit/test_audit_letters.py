@@ -14,6 +14,7 @@ from forwarder.audit import letters, redrive
 from forwarder.audit.letters import AGAIN, SENT, WAITING, Wanted
 from forwarder.audit.redrive import Choice, Tally
 from forwarder.errors import FencedError, ForwarderError
+from forwarder.ledger.letters import Stored
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.stages import redriven
 from tests.batches import GROUP, TOPIC
@@ -122,6 +123,20 @@ def test_what_cannot_go_back_stays_and_is_counted(
     assert [] == back(topic, choice(**changes))
 
 
+def test_a_letter_that_the_broker_would_refuse_keeps_none_behind_it() -> None:
+    """Of a partition that is gone; and what repeats itself too far off for the courier's gzip."""
+    topic = Letters(most=150_000)
+    topic.store(dead(0), came_from=2)
+    topic.store(dead(1, value=hashlib.shake_256(b"far").digest(100_000) * 3))
+    last = topic.store(dead(2))
+    why = asyncio.run(redrive.plan(topic, choice())).skipped
+    assert {
+        "its input partition is not there any more": 1,
+        "larger than max.message.bytes of its input topic": 1,
+    } == why
+    assert [f"{LETTERS}/{last}"] == back(topic)
+
+
 def test_a_large_letter_goes_where_it_fits_compressed() -> None:
     topic = Letters(most=20_000)
     topic.store(dead(value=b"x" * 100_000))
@@ -129,13 +144,19 @@ def test_a_large_letter_goes_where_it_fits_compressed() -> None:
 
 
 def test_a_letter_without_its_bytes_gets_them_from_the_input_while_they_are_there() -> None:
-    topic = Letters(most=100_000, input={(Partition(TOPIC, 0), 3): NOISE})
-    for offset, reason in ((3, Reason.INVALID_JSON), (4, Reason.INVALID_JSON), (3, Reason.REFUSED)):
-        topic.store(dead(offset, reason, value=NOISE), most=600)
-    assert [f"{LETTERS}/0:0"] == back(topic)
-    assert NOISE == topic.inputs[0].value
+    back_at = [(redriven.REDRIVE, b"invalid_json"), (redriven.TIME, b"50")]
+    records = [Stored(3, 70, NOISE, []), Stored(5, 90, NOISE, back_at)]
+    topic = Letters(most=100_000, input={(Partition(TOPIC, 0), one.offset): one for one in records})
+    stored = [
+        (3, Reason.INVALID_JSON, 70), (4, Reason.INVALID_JSON, 70), (3, Reason.REFUSED, 70),
+        (3, Reason.INVALID_JSON, 60), (5, Reason.INVALID_JSON, 50), (3, Reason.INVALID_JSON, 0),
+    ]  # fmt: skip
+    for offset, reason, time in stored:
+        topic.store(dead(offset, reason, value=NOISE, time=time), most=600)
+    assert [f"{LETTERS}/0:{place}" for place in (0, 8, 10)] == back(topic)
+    assert {NOISE} == {one.value for one in topic.inputs}
     tally = asyncio.run(redrive.plan(topic, choice()))
-    assert 2 == tally.skipped["its bytes are not there any more"]
+    assert 3 == tally.skipped["its bytes are not there any more"]
 
 
 @pytest.mark.parametrize(
