@@ -9,8 +9,8 @@ from operator import itemgetter
 from tests.soak.load import Load, Row
 from tests.traffic import poison, traffic
 
-LARGE = "large-"
-"""How the ids of events begin that are too large for lanes with a small record limit."""
+SMALL_BYTES = 64 * 1024
+"""The record limit of lanes for which some events are too large."""
 
 LARGE_BYTES = 100_000
 LONGEST = 3_600
@@ -41,7 +41,7 @@ def _uploads(seed: int, devices: int, rate: float, start: int, span: int) -> Ite
 def _large(start: int, rate: float) -> Iterator[Row]:
     """Yield uploads of an event as usual, one that is too large, and one as usual."""
     for number in range(round(rate * LONGEST)):
-        ids = f"before-{number}", f"{LARGE}{number}", f"after-{number}"
+        ids = f"before-{number}", f"large-{number}", f"after-{number}"
         sizes = 10, LARGE_BYTES, 10
         events = [
             {

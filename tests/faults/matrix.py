@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from tests.faults.load import SMALL_BYTES
 from tests.faults.rows import Act, Content, Plot, Row
 
 
@@ -163,7 +164,7 @@ ROWS = (
         "input",
         "malformed records and events too large among the others",
         nothing,
-        lanes={"": {"sink": {"max_record_bytes": "64KiB"}}},
+        lanes={"": {"sink": {"max_record_bytes": f"{SMALL_BYTES}B"}}},
         broken=5.0,
         large=2.0,
     ),
