@@ -85,7 +85,8 @@ async def _partition(owned: OwnedPartition, source: Source) -> PartitionGauges |
     except ForwarderError:
         return None  # the broker is away; no figure is better than an old one
     read = source.position(owned.partition)
-    at = owned.position if read is None else read
+    # While the intake is stopped the source stands behind a sample that nobody collected.
+    at = owned.position if read is None or owned.intake_stopped else read
     return PartitionGauges(max(0, end - at), max(0, end - owned.watermark()))
 
 

@@ -160,11 +160,13 @@ class Intake:
         log.info("intake.resumed", partition=str(owned.partition), offset=owned.position)
 
     async def _is_empty(self, owned: OwnedPartition) -> bool:
-        """Tell whether nothing comes next: then nothing can be rejected."""
+        """Tell whether nothing comes next but markers: then nothing can be rejected."""
         try:
-            return await self._source.end(owned.partition) <= owned.trial_offset()
+            end = await self._source.end(owned.partition)
         except ForwarderError:
             return False  # the broker is away: its records may be too
+        read = self._source.position(owned.partition)
+        return end <= max(owned.trial_offset(), read or 0)
 
     def _tell(self, stopped: dict[Partition, int]) -> None:
         for gone in self._told.keys() - stopped.keys():

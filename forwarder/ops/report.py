@@ -4,11 +4,16 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from forwarder.clock import Clock
 from forwarder.model import Batch, Collected, DeadLetter, Partition
 from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.sinks.base import Outcome
+
+UNKNOWN = "(unknown)"
+"""Label of what came back for a connection that is not configured: a header may say any name."""
 
 HEARTBEAT = 1.0
 """Seconds between heartbeats of the event loop."""
@@ -62,8 +67,14 @@ class Report:
         self.metrics.lane_forgotten(lane)
 
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Report dead letters that are committed."""
-        self.metrics.dead_letters(letters)
+        """Report dead letters that are committed; names that nobody configured are not labels."""
+        known = {"", *self._initial}
+        self.metrics.dead_letters(
+            [
+                one if one.connection in known else replace(one, connection=UNKNOWN)
+                for one in letters
+            ]
+        )
 
     # ------------------------------------------------------------------ a delivery
 

@@ -3,7 +3,8 @@
 import asyncio
 
 from forwarder import gauges
-from tests.world import EVENT, SINGLE, finished, opened, virtually
+from forwarder.testing import HandFedSource
+from tests.world import EVENT, PARTITION, SINGLE, finished, opened, virtually
 
 
 @virtually
@@ -30,4 +31,17 @@ async def test_what_a_destination_has_not_taken_is_lag_and_late_after_half_of_wh
     assert 99 <= told["long"].lag_seconds <= 101
     assert {"long": False, "short": True, "ever": False} == {n: it.late for n, it in told.items()}
     world.moods.clear()
+    await finished(world)
+
+
+@virtually
+async def test_records_of_a_sample_still_count_as_unread() -> None:
+    world = await opened(SINGLE)
+    source = HandFedSource()
+    source.positions[PARTITION], source.ends[PARTITION] = 900, 1000
+    world.owner.stop_intake(77)
+    found = await gauges._partition(world.owner, source)  # noqa: SLF001  # one look
+    assert found is not None
+    assert 1000 == found.read_lag
+    world.owner.stop_intake(0)
     await finished(world)

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from forwarder.model import Partition
+from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.report import Report
+from forwarder.ops.report import UNKNOWN, Report
 from forwarder.testing import LoopClock, run_virtually
 
 ZERO, ONE = Partition("raw", 0), Partition("raw", 1)
@@ -234,3 +234,15 @@ def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
     silence, count, in_time = run_virtually(scenario())
     assert pytest.approx(0.5) == silence
     assert (10.0, 10.0) == (count, in_time)
+
+
+def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: Report) -> None:
+    names = ["acme", "old", "", "x1", "x2"]
+    report.dead_letters([DeadLetter(Reason.INVALID_JSON, 1, name, "", b"") for name in names])
+    found = {
+        sample.labels["connection"]: sample.value
+        for metric in report.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "forwarder_dead_letters_total"
+    }
+    assert {"acme": 1, "old": 1, "": 1, UNKNOWN: 2} == found

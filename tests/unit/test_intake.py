@@ -146,6 +146,22 @@ async def test_an_empty_input_keeps_nothing_stopped() -> None:
 
 
 @virtually
+async def test_a_marker_at_the_end_keeps_nothing_stopped() -> None:
+    """A transaction's end takes up an offset that holds no record."""
+    async with Scene(rejected_percent=50) as scene:
+        await scene.source.assign(P0)
+        flood(scene)
+        await asyncio.sleep(3)
+        assert stopped(scene)
+        source, end = scene.source, FLOOD + 1
+        source.ends[P0] = end
+        plain = source.position
+        source.position = lambda p: end if plain(p) == FLOOD else plain(p)  # type: ignore[method-assign]
+        await asyncio.sleep(EVERY + 20)
+        assert ([], 0) == (stopped(scene), stored(scene))
+
+
+@virtually
 async def test_a_rebalance_in_the_middle_of_a_sample_skips_nothing() -> None:
     async with Scene(rejected_percent=50) as scene:
         await scene.source.assign(P0, P1)
