@@ -126,11 +126,23 @@ async def _look(
         "state_records": len(found.state),
         "state_bytes": sum(len(value) for _, value in found.state),
         "held_windows": held.total(),
+        "intake_stopped": _stopped(survey, found),
         "connections": [
             _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
         ],
     }
+
+
+def _stopped(survey: Survey, found: Restored) -> str | None:
+    """Return since when the guard has kept a partition from being collected, if it does."""
+    if not survey.settings.limits.rejected_percent:
+        return None  # whoever opens it with these settings collects
+    try:
+        mark = opening.mark(found.commit.metadata) if found.commit else None
+    except RefusedError:
+        return None  # a later release's: that is told already
+    return shown(mark.stopped) if mark and mark.stopped else None
 
 
 def _unread(partition: Partition, error: ForwarderError) -> Document:

@@ -7,6 +7,8 @@ from typing import Any
 from forwarder.audit.status import status
 from forwarder.cli import asking, output
 from forwarder.clock import SystemClock
+from forwarder.intake import REMEDY as INTAKE_REMEDY
+from forwarder.ops.health import MOST_REJECTED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +123,9 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         name = f"{partition['topic']}/{partition['number']}"
         if partition["refusal"]:
             yield f"{name} would not open: {partition['refusal']}\n"
+        if partition.get("intake_stopped"):
+            since = partition["intake_stopped"]
+            yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}\n"
         for one in partition["connections"]:
             if one["stopped"]:
                 yield f"{one['connection']} is stopped on {name}: {one['stopped']}\n"

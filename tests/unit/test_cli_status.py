@@ -1,6 +1,7 @@
 """How everything stands, from what is stored alone."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,9 +9,12 @@ import pytest
 from forwarder import testing
 from forwarder.audit import backlog
 from forwarder.audit.status import AT_ONCE, status
+from forwarder.cli.status import _remarks
+from forwarder.config.settings import Limits
 from forwarder.errors import JournalError
+from forwarder.ledger import opening
 from forwarder.ledger import state as states
-from forwarder.ledger.opening import Restored
+from forwarder.ledger.opening import Commit, Restored
 from forwarder.ledger.state import PartitionState
 from forwarder.model import Partition
 from tests.batches import batch, held, lane_state
@@ -142,6 +146,22 @@ def test_a_commit_seen_before_its_records_does_not_make_a_partition_look_broken(
 
     [one] = testing.run_virtually(main())["partitions"]
     assert one["opens"]
+
+
+def test_a_stopped_intake_is_told_with_since_when_and_what_to_do() -> None:
+    survey = surveyed()
+    survey.kept[P1] = Kept()
+    plain = committed(80, 5)
+    survey.kept[P0].commit = Commit(plain.offset, opening.stopping(plain.metadata, 77_000))
+    document = stand(survey)
+    since = [one["intake_stopped"] for one in document["partitions"]]
+    assert ["1970-01-01T00:01:17Z", None] == since
+    [remark] = _remarks(document)
+    assert remark.startswith("raw-events/0 is not collected since 1970-01-01T00:01:17Z: more rec")
+    assert "forwarder dead-letters list" in remark
+    off = Limits(rejected_percent=0)
+    survey.settings = dataclasses.replace(survey.settings, limits=off)
+    assert [] == list(_remarks(stand(survey)))
 
 
 def silenced(survey: Survey, *silent: Partition) -> list[Partition]:
