@@ -22,6 +22,7 @@ from forwarder.connection import (
     KinesisTarget,
     PutMode,
 )
+from forwarder.errors import ForwarderError
 from forwarder.finding import Finding, Grade, fail, note, ok
 from forwarder.journal.kafka_checkup import Checkup
 from forwarder.model import Batch, CloseReason
@@ -93,7 +94,10 @@ async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list
     if security.mechanism is Mechanism.AWS_MSK_IAM and security.region is not None:
         role = AssumedRole(security.role_arn, None) if security.role_arn else None
         found.append(await identity.finding(aws, role, security.region, "kafka"))
-    return found + await Checkup(configuration, client_id).findings()
+    try:
+        return found + await Checkup(configuration, client_id).findings()
+    except ForwarderError as error:  # certificates that cannot be used: nothing was asked yet
+        return [*found, fail(str(error), "check the files that kafka.security names")]
 
 
 async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:
@@ -120,7 +124,7 @@ async def _connection(aws: Aws, connection: Connection, *, put: bool) -> list[Fi
 
 
 def _folder(path: Path) -> Finding:
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110  # pathlib's own raises where this user may not look
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return ok(f"{path} can be written")
     return fail(f"{path} cannot be written", f"give this user the right to write in {there}")
@@ -139,7 +143,10 @@ async def _puts(connection: Connection) -> list[Finding]:
     works = any(outcome.kind is Kind.DELIVERED for outcome in by_action.values())
     told = [_told(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
     if not works:
-        return told[:1]
+        # Refused alike, one line says it; else the second is what really is in the way: a policy
+        # need not have PutRecords at all.
+        alike = len({(outcome.code, outcome.remedy) for outcome in by_action.values()}) == 1
+        return told[:1] if alike else told
     return [
         one if one.grade is Grade.OK else note(f"{one.what}: the other action is used")
         for one in told

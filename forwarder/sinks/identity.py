@@ -1,5 +1,7 @@
 """Who signs: asked of STS, which tells everybody and needs no permission for it."""
 
+import asyncio
+
 from forwarder.connection import AssumedRole, Credentials
 from forwarder.finding import Finding, fail, ok
 from forwarder.sinks import classify
@@ -8,6 +10,8 @@ from forwarder.sinks.base import Outcome
 from forwarder.sinks.credentials import Keyring, RoleError
 
 OPERATION = "GetCallerIdentity"
+ANSWER_SECONDS = 30.0
+"""How long all of it may take, finding credentials and assuming a role included."""
 _REMEDY = "check the credentials, that STS can be reached, and this machine's clock"
 
 
@@ -23,11 +27,13 @@ class Unknown(Exception):  # noqa: N818  # it is the identity that is
 async def arn(aws: Aws, keys: Keyring, region: str) -> str:
     """Return the ARN of who signs with ``keys``; raises Unknown."""
     try:
-        client = await aws.client("sts", region, keys)
-        try:
-            return str((await client.get_caller_identity())["Arn"])
-        finally:
-            await client.close()
+        # The library's limits are for each step: an answer that drips in keeps them all.
+        async with asyncio.timeout(ANSWER_SECONDS):
+            client = await aws.client("sts", region, keys)
+            try:
+                return str((await client.get_caller_identity())["Arn"])
+            finally:
+                await client.close()
     except RoleError as error:
         raise Unknown(error.outcome) from error
     except Exception as error:  # the library raises what it likes

@@ -1,6 +1,9 @@
 """What the doctor says where nothing answers, and what it would put."""
 
+import asyncio
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +13,26 @@ import yaml
 
 from forwarder import cli
 from forwarder.cli import doctor
-from forwarder.connection import Connection, FileTarget, FirehoseTarget, KinesisTarget, PutMode
+from forwarder.config.settings import (
+    Configuration,
+    InputTopic,
+    Kafka,
+    Security,
+    SecurityProtocol,
+)
+from forwarder.connection import (
+    AccessKeys,
+    Connection,
+    FileTarget,
+    FirehoseTarget,
+    KinesisTarget,
+    PutMode,
+)
 from forwarder.finding import Grade
 from forwarder.journal import kafka_client, kafka_cluster
 from forwarder.ops import logs
+from forwarder.sinks import identity
+from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind, Outcome
 
 SECRET = "the-key-that-no-output-shows"
@@ -88,6 +107,58 @@ def test_a_test_record_says_that_it_is_one() -> None:
     assert record.id == payload["message_id"]
 
 
+def test_a_folder_behind_one_that_nobody_may_look_into_is_to_be_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = tmp_path / "shut"
+
+    def stat(path: str | Path, **options: bool) -> os.stat_result:
+        if shut in Path(path).parents:
+            raise PermissionError(path)
+        return plain(path, **options)
+
+    plain = os.stat
+    shut.mkdir()
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    found = doctor._folder(shut / "below" / "out")  # noqa: SLF001  # a place of its own
+    assert (Grade.FAIL, True) == (found.grade, str(shut) in found.remedy)
+
+
+async def test_certificates_that_cannot_be_used_are_a_finding(tmp_path: Path) -> None:
+    missing = Security(SecurityProtocol.SSL, ca_file=str(tmp_path / "none.pem"))
+    kafka = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g", security=missing)
+    [found] = await doctor._kafka(Aws(), Configuration(kafka, ()), "me")  # noqa: SLF001  # alone
+    assert "certificates for Kafka cannot be used" in found.what
+    assert "kafka.security" in found.remedy
+
+
+async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(identity, "ANSWER_SECONDS", 0.5)
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    aws = Aws()
+    keys = AccessKeys("AKIAEXAMPLE", SECRET)
+    async with asyncio.timeout(20):
+        found = await identity.finding(aws, keys, "us-east-1", "acme")
+    await aws.close()
+    server.close()
+    assert (Grade.FAIL, True) == (found.grade, "Unanswered" in found.what)
+
+
 DENIED = Outcome(Kind.CONFIGURATION, "AccessDenied", "denied; allow it", remedy="allow it")
 STORED = Outcome(Kind.DELIVERED)
 AUTO, RECORD = KinesisTarget("s", "us-east-1"), KinesisTarget("s", "us-east-1", put=PutMode.RECORD)
@@ -100,6 +171,18 @@ def allows(*modes: PutMode) -> Callable[[Connection], Outcome]:
         return STORED if mode in modes else DENIED
 
     return answer
+
+
+async def test_where_no_action_works_each_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy may have PutRecord alone: then its answer is the one that matters."""
+    locked = Outcome(Kind.CONFIGURATION, "KMSAccessDenied", "locked; allow the key", remedy="key")
+
+    async def put(connection: Connection) -> Outcome:
+        return locked if connection.sink == RECORD else DENIED
+
+    monkeypatch.setattr(doctor, "_put", put)
+    found = await doctor._puts(Connection("acme", AUTO))  # noqa: SLF001  # without an AWS
+    assert [(Grade.FAIL, "allow it"), (Grade.FAIL, "key")] == [(o.grade, o.remedy) for o in found]
 
 
 @pytest.mark.parametrize(
