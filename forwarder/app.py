@@ -36,6 +36,7 @@ from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
 from forwarder.pipeline import compile_lane
 from forwarder.readback import Turns
+from forwarder.restoring import is_active
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Sink
 from forwarder.sinks.file import FileDeadLetters, FileSink
@@ -170,7 +171,7 @@ def surroundings(
         owned=lambda: sum(len(worker.partitions) for worker in workers),
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
         window_memory=plan.limits.window_memory,
-        guard=Guard(plan.limits.rejected_percent, len(lanes)),
+        guard=Guard(plan.limits.rejected_percent, sum(map(is_active, lanes))),
     )
     return around, workers
 

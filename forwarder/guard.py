@@ -13,7 +13,11 @@ WITHIN = 60.0
 """Seconds over which the share is taken."""
 
 LEAST = 1_000
-"""Records in that time below which nothing is decided: a few odd ones are no deploy."""
+"""Records below which nothing is decided: a few odd ones are no deploy. Where fewer come in that
+time, those before them count as well."""
+
+LONGEST = 3_600.0
+"""Seconds after which what was counted is forgotten, however few came since."""
 
 
 class Share(NamedTuple):
@@ -66,12 +70,18 @@ class Guard:
 
     def tripped(self, now: float) -> Share | None:
         """Return what was counted if too much was rejected; None if all is well."""
-        while self._seconds and self._seconds[0][0] <= now - WITHIN - 1:
+        while self._seconds and self._is_past(*self._seconds[0], now):
             _, gone = self._seconds.popleft()
             self._records -= gone.records
             self._rejected = self._rejected - gone.rejected if self._seconds else 0.0
         counted = Share(self._records, self._rejected)
         return counted if self._records >= LEAST and counted.above(self.percent or 100) else None
+
+    def _is_past(self, second: int, counted: Share, now: float) -> bool:
+        """Tell whether a second counts no more: too old, or old and not needed for ``LEAST``."""
+        if second <= now - LONGEST - 1:
+            return True
+        return second <= now - WITHIN - 1 and self._records - counted.records >= LEAST
 
     def judge(self, collected: Collected) -> Share | None:
         """Return what a sample holds if too much of it is rejected, however small it is."""

@@ -98,8 +98,8 @@ LIMITS = Section(
         Field(
             "rejected_percent",
             Whole(0, 100),
-            "More rejected records than this, of 1,000 or more within a minute, stop the intake; "
-            "0: never.",
+            "More rejected records than this, of the last minute's or the last 1,000, stop the "
+            "intake; 0: never.",
         ),
     ),
 )

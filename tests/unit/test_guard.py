@@ -4,9 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder import guard
-from forwarder.guard import LEAST, WITHIN, Guard
+from forwarder import app, guard
+from forwarder.config.settings import JournalSettings, Limits
+from forwarder.connection import Connection, FileTarget, Status
+from forwarder.guard import LEAST, LONGEST, WITHIN, Guard
+from forwarder.journal.memory import MemoryJournals
 from forwarder.model import Collected, DeadLetter, Reason
+from forwarder.testing import LoopClock, Notes
 
 Poll = tuple[float, int, int]
 polls = st.lists(
@@ -23,7 +27,7 @@ def poll(records: int, rejected: int, lane: str = "") -> Collected:
 
 
 @given(polls, st.integers(1, 100))
-def test_it_trips_just_when_the_share_of_the_last_minute_is_too_large(
+def test_it_trips_just_when_the_share_of_the_last_minute_or_thousand_is_too_large(
     given_polls: list[Poll], percent: int
 ) -> None:
     watch, now, seen = Guard(percent), 0.0, []
@@ -31,10 +35,37 @@ def test_it_trips_just_when_the_share_of_the_last_minute_is_too_large(
         now += later
         seen.append((now, records, rejected))
         watch.note(poll(records, rejected), now)
-        # What is older than a minute by less than a second may still count.
-        sure = [one for one in seen if int(one[0]) > now - WITHIN - 1]
-        total, bad = sum(one[1] for one in sure), sum(one[2] for one in sure)
+        total, bad = counted(seen, now)
         assert (total >= LEAST and bad * 100 > total * percent) == bool(watch.tripped(now))
+
+
+def counted(seen: list[Poll], now: float) -> tuple[int, int]:
+    """Return what counts: the last minute in whole seconds, or longer for a thousand records."""
+    total = bad = 0
+    for second in sorted({int(one[0]) for one in seen}, reverse=True):
+        if second <= now - WITHIN - 1 and (total >= LEAST or second <= now - LONGEST - 1):
+            break
+        total += sum(one[1] for one in seen if int(one[0]) == second)
+        bad += sum(one[2] for one in seen if int(one[0]) == second)
+    return total, bad
+
+
+def test_a_worker_that_gets_ten_records_a_second_is_guarded_as_well() -> None:
+    """They never make a thousand within a minute, but a day of them makes 864,000 letters."""
+    watch, letters = Guard(50), 0
+    for second in range(86_400):
+        watch.note(poll(10, 10), float(second))
+        letters += 10
+        if watch.tripped(float(second)):
+            break
+    assert letters == LEAST
+
+
+def test_what_came_more_than_an_hour_ago_is_forgotten() -> None:
+    watch = Guard(50)
+    watch.note(poll(LEAST - 1, LEAST - 1), 1.0)
+    watch.note(poll(1, 1), 3_700.0)
+    assert watch.tripped(3_700.0) is None
 
 
 def test_it_never_trips_when_it_is_off_or_just_at_the_limit() -> None:
@@ -90,3 +121,12 @@ def test_a_sample_is_judged_however_small_it_is() -> None:
     assert watch.judge(poll(1, 1)) == (1, 1)
     assert watch.judge(poll(2, 1)) is None
     assert watch.judge(poll(0, 0)) is None
+
+
+async def test_a_connection_that_is_inactive_has_no_part() -> None:
+    """The one that takes anything rejects all of it; nine others take nothing."""
+    idle = [Connection(f"{n}", FileTarget("out"), status=Status.INACTIVE) for n in range(9)]
+    connections = [Connection("acme", FileTarget("out")), *idle]
+    plan = app.Plan("g", connections, JournalSettings(), Limits())
+    around, _ = app.surroundings(plan, {}, MemoryJournals(), LoopClock(), Notes())
+    assert around.guard.judge(poll(LEAST, LEAST, "acme"))
