@@ -125,8 +125,8 @@ def _table(document: dict[str, Any]) -> str:
 
 
 def _count(one: dict[str, Any]) -> tuple[object, ...]:
-    connection = one["connection"] or None
-    return one["reason"], connection, one["state"], one["letters"], one["bytes"]
+    reason, connection = printable(one["reason"]), printable(one["connection"])
+    return reason, connection or None, one["state"], one["letters"], one["bytes"]
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:
@@ -134,9 +134,9 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
         one["place"],
         one["stored_at"],
         one["state"],
-        one["reason"],
-        one["connection"] or None,
-        one["from"],
+        printable(one["reason"]),
+        printable(one["connection"]) or None,
+        one["from"] and printable(one["from"]),
         "truncated" if one["truncated"] else one["bytes"],
         printable(one["error"]),
     )
@@ -155,7 +155,7 @@ def _show(args: argparse.Namespace) -> int:
         output.document(_whole(letter, standing))
     else:
         heads = {"place": letter.place, "state": standing, **letter.headers}
-        lines = [f"{name}: {printable(text) or '-'}" for name, text in heads.items()]
+        lines = [f"{printable(name)}: {printable(text) or '-'}" for name, text in heads.items()]
         output.show("\n".join([*lines, "", _body(letter), ""]))
     return 0
 
@@ -176,7 +176,8 @@ def _whole(letter: Letter, standing: str) -> dict[str, Any]:
 
 def _body(letter: Letter) -> str:
     if letter.truncated:
-        return f"(its bytes were too large; they were at {letter.origin}:{letter.at} of the input)"
+        where = printable(f"{letter.origin}:{letter.at}")
+        return f"(its bytes were too large; they were at {where} of the input)"
     return printable(letter.value.decode(errors="backslashreplace"))
 
 
@@ -231,10 +232,13 @@ def _finish(args: argparse.Namespace, tally: Tally, *, sent: bool) -> int:
 
 def _summary(tally: Tally, verb: str) -> str:
     heads = ("REASON", "CONNECTION", "LETTERS")
-    rows = [(reason, lane or None, n) for (reason, lane), n in sorted(tally.counts.items())]
+    rows = [
+        (printable(reason), printable(lane) or None, n)
+        for (reason, lane), n in sorted(tally.counts.items())
+    ]
     table = output.table(heads, rows) + "\n" if rows else ""
     lines = [f"{tally.letters} letters, {tally.bytes} bytes {verb}"]
-    lines += [f"{count} stay: {why}" for why, count in sorted(tally.skipped.items())]
+    lines += [f"{count} stay: {printable(why)}" for why, count in sorted(tally.skipped.items())]
     return table + "\n".join(lines) + "\n"
 
 

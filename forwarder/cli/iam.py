@@ -67,9 +67,11 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
         raise ForwarderError(text)
     if principal == _ASK:
         principal = identity.principal(asyncio.run(_caller(connection, sink.region)))
-    elif principal is not None and not _ARN.fullmatch(principal):
-        wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
-        raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
+    elif principal is not None:
+        if not _ARN.fullmatch(principal):
+            wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
+            raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
+        principal = identity.principal(principal)  # a session's would trust that one alone
     found = policy.policies(connection, checks.partition_of(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found

@@ -101,6 +101,14 @@ def test_a_letter_is_shown_so_that_no_terminal_obeys_it(ask: Ask) -> None:
     assert ("waiting", "extbMzFt/wo=") == (found["state"], found["value_base64"])
 
 
+def test_what_a_header_says_is_obeyed_by_no_terminal_either(ask: Ask, topic: Letters) -> None:
+    """Whoever writes to the input may say for which connection something comes back."""
+    place = topic.store(DeadLetter(Reason.REFUSED, 8, "\x1b]0;x\x07", "", b"{}"))
+    for words in (("list",), ("show", place), ("redrive", "--dry-run")):
+        code, said = ask(*words)
+        assert (0, False, True) == (code, "\x1b" in said, "\\x1b]0;x\\x07" in said)
+
+
 def test_bytes_that_are_missing_are_told(ask: Ask, topic: Letters) -> None:
     place = topic.store(DeadLetter(Reason.INVALID_JSON, 9, "", "", bytes(range(256)) * 8), most=400)
     assert f"were at {TOPIC}/0:9 of the input" in ask("show", place)[1]

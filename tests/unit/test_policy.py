@@ -157,6 +157,17 @@ def test_the_command_prints_them_for_people_and_for_programs(
     assert {"AWS": WORKER} == document["trust"]["Statement"][0]["Principal"]
 
 
+def test_of_a_session_that_is_given_the_role_is_trusted(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is what `aws sts get-caller-identity` prints; another session has another name."""
+    session = "arn:aws:sts::222233334444:assumed-role/forwarder/pod-7"
+    words = ["iam", "by-role", "--json", "--config", str(config), "--principal", session]
+    assert 0 == cli.main(words)
+    [statement] = json.loads(capsys.readouterr().out)["trust"]["Statement"]
+    assert {"AWS": "arn:aws:iam::222233334444:role/forwarder"} == statement["Principal"]
+
+
 def test_keys_need_not_be_there_as_long_as_nobody_is_asked(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
