@@ -90,7 +90,7 @@ def _p99(delays: Iterable[Delay]) -> float | None:
 
 def faults(outcome: Outcome) -> int:
     """Return how many things a run found wrong."""
-    return outcome.found.verdict.faults + len(outcome.wrong)
+    return outcome.found.verdict.faults + len(outcome.wrong) + len(_idle(outcome))
 
 
 def table(found: Sequence[Line]) -> str:
@@ -115,7 +115,13 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def wrong(outcome: Outcome) -> list[str]:
     """Return in words what is wrong, and examples of what is counted."""
-    return [*outcome.wrong, *outcome.found.verdict.examples]
+    return [*outcome.wrong, *_idle(outcome), *outcome.found.verdict.examples]
+
+
+def _idle(outcome: Outcome) -> list[str]:
+    """Return the lanes that had nothing to forward: of them nothing can be lost."""
+    lanes = outcome.found.verdict.lanes
+    return [f"{lane.name} had nothing to forward" for lane in lanes if not lane.events]
 
 
 def memory(outcome: Outcome, row: Row) -> str:

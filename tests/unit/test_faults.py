@@ -107,6 +107,13 @@ def test_whatever_else_is_wrong_counts_as_a_fault() -> None:
     assert 1 == report.faults(outcome(*FINE, wrong=("the worker ended by itself",)))
 
 
+def test_a_lane_of_which_nothing_can_be_lost_is_wrong() -> None:
+    found = outcome(*FINE, lane("healthy-2"))
+
+    assert 1 == report.faults(found)
+    assert ["healthy-2 had nothing to forward"] == report.wrong(found)
+
+
 def test_memory_is_told_before_during_and_after_the_fault() -> None:
     sizes = {90: 100, 110: 160, 119: 160, 150: 300, 190: 168, 250: 90}
     found = replace(outcome(*FINE), memory=[(at, size * 2**20) for at, size in sizes.items()])
