@@ -30,7 +30,7 @@ from forwarder.sinks import identity
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind, Outcome
 
-AT_ONCE = 8
+AT_ONCE = 32
 """Connections looked at at a time."""
 
 Report = dict[str, list[Finding]]

@@ -72,6 +72,8 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
             wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
             raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
         principal = identity.principal(principal)  # a session's would trust that one alone
+        if isinstance(connection.credentials, AccessKeys):
+            principal = None  # whom the keys are of is another matter, and so is the account
     found = policy.policies(connection, checks.partition_of(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found

@@ -168,6 +168,16 @@ def test_of_a_session_that_is_given_the_role_is_trusted(
     assert {"AWS": "arn:aws:iam::222233334444:role/forwarder"} == statement["Principal"]
 
 
+def test_the_account_of_keys_is_not_taken_from_who_the_worker_is(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["iam", "by-keys", "--json", "--config", str(config), "--principal", WORKER]
+    assert 0 == cli.main(words)
+    document = json.loads(capsys.readouterr().out)
+    assert ":ACCOUNT_ID:" in document["permission"]["Statement"][0]["Resource"]
+    assert "replace ACCOUNT_ID" in document["notes"][0]
+
+
 def test_keys_need_not_be_there_as_long_as_nobody_is_asked(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
