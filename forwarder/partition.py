@@ -220,7 +220,8 @@ class OwnedPartition:
 
     def try_out(self, records: Sequence[Record]) -> Collected:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
-        apart, now = Pipeline(self.partition, self._lanes), self._around.clock.wall_ms()
+        lanes = list(filter(restoring.is_active, self._lanes))
+        apart, now = Pipeline(self.partition, lanes), self._around.clock.wall_ms()
         found, rest = apart.collect(records, now), apart.finish(now)
         found.dead_letters += rest.dead_letters
         return found
