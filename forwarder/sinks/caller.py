@@ -137,7 +137,10 @@ class Caller:
 def _failure(operation: str, status: int, headers: Any, told: bytes) -> Failure:  # noqa: ANN401
     """Read an error as the library reads it: AWS has spelled them in several ways."""
     answer = {"status_code": status, "headers": headers, "body": told}
-    error = _PARSER.parse(answer, None).get("Error", {})
+    try:
+        error = _PARSER.parse(answer, None).get("Error", {})
+    except Exception:  # noqa: BLE001  # not from AWS: what a proxy says need be neither text nor JSON
+        error = {}
     return Failure(operation, str(error.get("Code", "")), status, str(error.get("Message", "")))
 
 

@@ -83,6 +83,7 @@ class Garbled(NamedTuple):
     """Everything is stored, and the answer cannot be read."""
 
     body: bytes
+    status: int = 200
 
 
 class Silent(NamedTuple):
@@ -231,7 +232,7 @@ class FakeKinesis:
             blank: list[dict[str, str]] = [{}] * len(call.records)
             return _json({"FailedRecordCount": 0, "Records": blank, "RequestResponses": blank})
         if isinstance(answer, Garbled):
-            return web.Response(body=answer.body)
+            return web.Response(body=answer.body, status=answer.status)
         return self._told(call, failed, answer.named if isinstance(answer, Cut) else None)
 
     def _rejection(self, call: Call) -> Error | None:

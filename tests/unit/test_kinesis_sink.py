@@ -26,6 +26,7 @@ from tests.services.fake_kinesis import (
     Cut,
     Error,
     FakeKinesis,
+    Garbled,
     Lost,
     Partial,
     Record,
@@ -160,6 +161,28 @@ async def test_a_service_that_is_not_there_is_waited_for(opened: Open, fake: Fak
     (outcome,) = await put(opened(), 1)
     assert (outcome.kind, outcome.code) == (Kind.TRANSIENT, "Unanswered")
     assert "EndpointConnectionError" in outcome.error
+
+
+PAGES = [
+    b"<!DOCTYPE html><p>Dienst vor\xfcbergehend nicht verf\xfcgbar</p>",
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff",
+    b'["not", "an", "object"]',
+    b'"text"',
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=["latin-1", "gzip", "list", "text"])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(503, Kind.TRANSIENT), (429, Kind.TRANSIENT), (403, Kind.CONFIGURATION), (413, Kind.REFUSED)],
+)
+async def test_a_proxys_page_in_whatever_form_is_judged_by_its_status(
+    opened: Open, fake: FakeKinesis, page: bytes, status: int, expected: Kind
+) -> None:
+    fake.answers("PutRecords", Garbled(page, status))
+    outcomes = await put(opened(), 1)
+    assert kinds(outcomes) == [expected]
+    assert f"HTTP {status}" in outcomes[0].error
 
 
 async def test_a_lost_answer_is_put_again_as_the_same_bytes(
