@@ -152,12 +152,12 @@ class RoleKeys:
 
     async def _first(self, now: float) -> ReadOnlyCredentials:
         if self._refusal is not None and now < self._refresh_at:
-            raise self._refusal
+            raise _anew(self._refusal)
         # Shielded: a put that is cancelled must not take the call from the others.
         await asyncio.shield(self._started())
         if self._keys is not None and self._clock.steady() < self._expires:
             return self._keys
-        raise self._refusal or RoleError(_interrupted())
+        raise _anew(self._refusal) if self._refusal else RoleError(_interrupted())
 
     def _started(self) -> asyncio.Task[None]:
         if self._call is None or self._call.done():
@@ -179,6 +179,11 @@ class RoleKeys:
         self._expires = now + token.lifetime
         # Half life, and up to a tenth later: a fleet that started together spreads out.
         self._refresh_at = now + token.lifetime * (0.5 + 0.1 * self._jitter())
+
+
+def _anew(refusal: RoleError) -> RoleError:
+    """Return a refusal for one more put: one that is raised again keeps what each put was to send."""
+    return RoleError(refusal.outcome)
 
 
 def _interrupted() -> Outcome:

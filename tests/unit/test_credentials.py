@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -145,7 +146,18 @@ async def test_a_refusal_is_remembered_and_then_asked_about_again(ring: Ring) ->
 async def test_concurrent_first_puts_are_all_refused_by_one_call(ring: Ring) -> None:
     ring.sts.error = REFUSED
     told = await asyncio.gather(*(ring.sign() for _ in range(9)), return_exceptions=True)
-    assert told == [REFUSED] * 9
+    assert [one.outcome for one in told if isinstance(one, RoleError)] == [REFUSED.outcome] * 9
+    assert ring.sts.calls == 1
+
+
+async def test_a_refusal_keeps_nothing_of_the_puts_it_answered(ring: Ring) -> None:
+    ring.sts.error = REFUSED
+    frames = []
+    for _ in range(9):
+        with pytest.raises(RoleError) as told:
+            await ring.sign()
+        frames.append(len(list(traceback.walk_tb(told.value.__traceback__))))
+    assert len(set(frames[1:])) == 1
     assert ring.sts.calls == 1
 
 
