@@ -182,7 +182,7 @@ class RoleKeys:
 
 
 def _anew(refusal: RoleError) -> RoleError:
-    """Return a refusal for one more put: one that is raised again keeps what each put was to send."""
+    """Return a refusal for one put more: one raised again keeps what every put was to send."""
     return RoleError(refusal.outcome)
 
 
