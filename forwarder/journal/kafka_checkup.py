@@ -107,7 +107,7 @@ class Checkup:
         settings = await self._cluster.settings(need.topic for need in wanted)
         for need in wanted:
             found += self._topic(need, counts, settings)
-        found += self._small_letters(settings)
+        found += self._letters(settings)
         topics = [need.topic for need in wanted if need.topic in counts]
         group = self._settings.kafka.group_id
         granted = await self._cluster.topic_rights(topics) if topics else {}
@@ -157,9 +157,16 @@ class Checkup:
         }.get(row.mark, "grant DescribeConfigs on it")
         return fail(row.text, remedy)
 
-    def _small_letters(self, settings: Settings) -> Iterator[Finding]:
+    def _letters(self, settings: Settings) -> Iterator[Finding]:
+        """Tell what is odd about the dead letter topic, which may be the users' own."""
         kafka = self._settings.kafka
-        room = kafka_topics.limit(settings.get(kafka.dead_letter_topic))
+        kept = settings.get(kafka.dead_letter_topic)
+        if isinstance(kept, Mapping) and "compact" in kept.get("cleanup.policy", ""):
+            what = (
+                f"topic {kafka.dead_letter_topic} is compacted and takes no letter: none has a key"
+            )
+            yield fail(what, "set its cleanup.policy to delete: with a letter a partition stands")
+        room = kafka_topics.limit(kept)
         for topic in kafka.topics:
             if kafka_topics.limit(settings.get(topic.name)) > room:
                 what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
