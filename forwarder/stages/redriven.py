@@ -74,7 +74,8 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
         return None
     upload = found[0]
     name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
-    if not name or len(name) > _LONGEST_ID or record.value is None:
+    # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
+    if not name or len(name) > _LONGEST_ID or not name.isprintable() or record.value is None:
         return None
     position = (record.offset, 0)
     key, apart = told.device or digest(upload.device), digest(window_key(*position))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.connection import Batching, KinesisTarget, Match
+from forwarder.ledger import outbox
 from forwarder.model import CloseReason, Gate, Reason
 from forwarder.stages import gate, redriven
 from forwarder.stages.shapes import digest
@@ -74,10 +75,15 @@ def test_a_name_too_long_for_a_connection_does_not_swell_a_dead_letter() -> None
     assert [100] == [len(letter.connection) for letter in out.dead_letters]
 
 
-def test_an_id_that_no_batch_has_is_not_stored_beside_the_bytes_it_is_in() -> None:
-    odd = again(upload(event(), message_id="m" * 300), reason="refused_by_sink", connection="one")
+@pytest.mark.parametrize("name", ["m" * 300, "\\ud800", "\\u001b[2J"])
+def test_an_id_that_no_batch_has_is_not_taken_for_one(name: str) -> None:
+    """It would be stored twice, or cannot be stored at all: then no tick would ever succeed."""
+    value = b'{"message_id":"%b","mpid":"7","events":[{"event_type":"e"}]}' % name.encode()
+    odd = again(value, reason="refused_by_sink", connection="one")
     [batch] = builders.run(TWO, [odd]).batches
     assert 36 == len(batch.id)
+    [stored] = outbox.group([batch])
+    assert outbox.encode(stored)
 
 
 def test_an_old_upload_neither_joins_the_window_of_its_device_nor_changes_it() -> None:
