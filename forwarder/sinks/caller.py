@@ -108,7 +108,7 @@ class Caller:
             failure = _failure(operation, status, headers, told)
         except RoleError as error:
             return _role_refusal(error)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             failure = Failure(operation, classify.UNANSWERED, 200, "the answer is unreadable")
         except Exception as error:  # noqa: BLE001  # a sink answers, whatever happened
             failure = failure_of(error, operation)

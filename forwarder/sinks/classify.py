@@ -49,7 +49,7 @@ def fault(failure: Failure) -> Fault:
         return Fault.CONFIGURATION  # a role's fault never costs a record
     if known is not None:
         return known
-    wanting = 400 <= failure.status < 500  # noqa: PLR2004  # RFC 9110: client errors
+    wanting = 300 <= failure.status < 500  # noqa: PLR2004  # RFC 9110: redirects, client errors
     return Fault.CONFIGURATION if wanting else Fault.TRANSIENT
 
 

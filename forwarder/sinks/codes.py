@@ -229,8 +229,8 @@ STATUSES = {
     # A 429 without a code comes from something before the service, which may have passed it on.
     429: Fault.TRANSIENT,
 }
-"""What the HTTP status of an unknown code says; else a client's error is configuration (it lasts
-until somebody acts), and anything else is tried again."""
+"""What the HTTP status of an unknown code says; else a redirect or a client's error is
+configuration (it lasts until somebody acts), and anything else is tried again."""
 
 ROLE_REMEDIES = {
     "AccessDenied": (

@@ -86,13 +86,20 @@ class Garbled(NamedTuple):
     status: int = 200
 
 
+class Moved(NamedTuple):
+    """Nothing is stored, and the answer is a redirect to another URL."""
+
+    url: str
+    status: int
+
+
 class Silent(NamedTuple):
     """No answer until the test says so."""
 
     until: asyncio.Event
 
 
-Answer = Error | Partial | Lost | Cut | Blank | Garbled | Silent
+Answer = Error | Partial | Lost | Cut | Blank | Garbled | Moved | Silent
 
 
 class Single(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
@@ -215,6 +222,8 @@ class FakeKinesis:
     async def _answer(
         self, request: web.Request, call: Call, answer: Answer | None
     ) -> web.Response:
+        if isinstance(answer, Moved):
+            return web.Response(status=answer.status, headers={"Location": answer.url})
         error = answer if isinstance(answer, Error) else self._rejection(call)
         if error is not None:
             return _failed(call, error)

@@ -28,6 +28,7 @@ from tests.services.fake_kinesis import (
     FakeKinesis,
     Garbled,
     Lost,
+    Moved,
     Partial,
     Record,
     Silent,
@@ -183,6 +184,24 @@ async def test_a_proxys_page_in_whatever_form_is_judged_by_its_status(
     outcomes = await put(opened(), 1)
     assert kinds(outcomes) == [expected]
     assert f"HTTP {status}" in outcomes[0].error
+
+
+async def test_an_answer_that_is_no_text_is_put_again(opened: Open, fake: FakeKinesis) -> None:
+    fake.answers("PutRecords", Garbled(b'{"Records":[{"ErrorMessage":"\xff"}]}'))
+    assert kinds(await put(opened(), 1)) == [Kind.TRANSIENT]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_not_followed(opened: Open, fake: FakeKinesis, status: int) -> None:
+    """Else it would be given the records and the session token, and could say they are stored."""
+    elsewhere = FakeKinesis(fake.clock)
+    await elsewhere.start()
+    sink = opened(credentials=ROLE)
+    fake.answers("PutRecords", Moved(elsewhere.url, status))
+    (outcome,) = await put(sink, 1)
+    assert (outcome.kind, elsewhere.calls) == (Kind.CONFIGURATION, [])
+    assert str(status) in outcome.error
+    await elsewhere.stop()
 
 
 async def test_a_lost_answer_is_put_again_as_the_same_bytes(
