@@ -1,7 +1,9 @@
 """``forwarder dead-letters list|show|redrive``: what could not be processed, and the way back."""
 
 import argparse
+import asyncio
 import re
+import signal
 import sys
 from typing import Any
 
@@ -201,13 +203,19 @@ def _redrive(args: argparse.Namespace) -> int:
         _finish(args, tally, sent=False)
         return 1
     ends = tally.ends
-    tally = asking.ask(loaded, lambda survey: _send(survey, args, choice, ends))
+    try:
+        tally = asking.ask(loaded, lambda survey: _send(survey, args, choice, ends))
+    except asyncio.CancelledError:  # SIGTERM; as after Ctrl-C, the transaction under way has ended
+        raise KeyboardInterrupt from None
     return _finish(args, tally, sent=True)
 
 
 async def _send(
     survey: Survey, args: argparse.Namespace, choice: Choice, ends: dict[int, int]
 ) -> Tally:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     shelf = survey.dead_letters()
     courier = shelf.courier()
     try:

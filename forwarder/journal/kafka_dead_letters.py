@@ -147,7 +147,11 @@ class Courier:
             raise JournalError(text) from None
 
     async def send(self, outgoing: Sequence[Parcel]) -> None:
-        """Write these in one transaction; raises JournalError, also before it was started."""
+        """Write these in one transaction; raises JournalError, also before it was started.
+
+        Cancelled, it ends the transaction first: one left open would keep everybody from reading
+        on in the input partitions, until the broker ends it.
+        """
         if self._writer is None:
             text = "a courier that was not started sends nothing"
             raise JournalError(text)
@@ -155,7 +159,12 @@ class Courier:
             Outgoing(one.to.topic, one.to.number, one.value, headers=one.headers)
             for one in outgoing
         ]
-        await self._writer.commit(messages, {})
+        writing = asyncio.ensure_future(self._writer.commit(messages, {}))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
 
     async def close(self) -> None:
         """Give the producer up within seconds; raises nothing."""
