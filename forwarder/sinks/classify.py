@@ -134,5 +134,6 @@ def _sentence(message: str) -> str:
 
 
 def _bounded(text: str, longest: int = LONGEST_ERROR) -> str:
-    line = " ".join(text.split())
+    # JSON may hold half a surrogate pair, which no tick can store and no page can show.
+    line = " ".join(text.encode(errors="replace").decode().split())
     return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -253,3 +253,11 @@ def test_a_remedy_stands_whole_behind_the_longest_message() -> None:
 def test_a_signature_that_is_a_matter_of_clocks_says_so(words: str) -> None:
     failure = Failure("PutRecords", "InvalidSignatureException", 400, words)
     assert "check the clock of this machine" == classify.outcome(failure, "stream s").remedy
+
+
+def test_what_a_reply_says_can_be_stored_and_shown() -> None:
+    """Half a surrogate pair is JSON; in a lane's reason it would fail every tick and /readyz."""
+    failure = Failure("PutRecords", "Access\ud800", 400, "not \ud800 you")
+    said = [classify.outcome(failure, "stream s"), classify.role_refused(failure, "arn", None)]
+    assert all(one.error == one.error.encode().decode() for one in said)
+    assert "Access?" in said[0].error
