@@ -40,6 +40,15 @@ SHARDS_ALONE = 3
 """Puts in a row of which nothing was taken, until throttled shards are the lane's trouble: before
 that, others may well be fine."""
 
+PROBES = 4
+"""Most batches kept by a lane that fails for long and is not paused, one more after every four
+tries: it may be the oldest alone that fails."""
+
+FEW = 64
+"""Batches that have to be taken after such a time, or after a rest, until as many are kept as there
+is memory for. Until then about twice as many as were taken: where only now and then one is, what
+is read back would be cut again each time."""
+
 SPARE = 16
 """Most batches kept in memory, however large, beside as many that were refused: one of them must be
 accepted before it is known that those alone are at fault (D4)."""
@@ -74,11 +83,14 @@ class Delivery:
         self._hold_until = 0.0
         self._failures = 0
         self._failing_since = 0.0
+        self._by_shard = False
         self._accepted = 0
+        self._narrowed = -FEW
         self._attempts: dict[Address, int] = {}
         self._refusals: dict[Address, int] = {}
         self._puts: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
         if not policy.active:
             queue.most = 0
 
@@ -134,6 +146,7 @@ class Delivery:
     async def stop(self) -> None:
         """Cancel what is in flight and end; what was not acknowledged is sent again later."""
         self.hold()
+        self._stopped = True
         for task in self._puts:
             task.cancel()
         await asyncio.gather(*self._puts, return_exceptions=True)
@@ -219,11 +232,13 @@ class Delivery:
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
         self._puts.discard(task)
-        if task.cancelled():
+        if self._stopped:
             return
         try:
             task.result()
             self.wake()
+        except asyncio.CancelledError:  # a library passed on what it has cancelled itself
+            self._owner.journal_failed(JournalError(f"a put of {self.policy.lane} was cancelled"))
         except Exception as error:  # a fault here must not leave the lane standing still
             log.exception("delivery.failed", connection=self.policy.lane)
             text = f"{type(error).__name__} in the delivery of {self.policy.lane}"
@@ -319,11 +334,12 @@ class Delivery:
             return
         lasting = next((o for o in failed if o.kind in LASTING), None)
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
+        self._by_shard = all(o.shard for o in failed)
         self._hold_until = now + schedule.delay(self._failures, self._random())
         self._failures += 1
         if lasting is not None:
             self._set_status(LaneStatus.PAUSED, lasting.error or lasting.code, lasting.remedy)
-        elif self._failures >= SHARDS_ALONE or not all(o.shard for o in failed):
+        elif self._failures >= SHARDS_ALONE or not self._by_shard:
             self._set_status(LaneStatus.BACKING_OFF, failed[0].error or failed[0].code)
 
     def _set_status(self, status: LaneStatus, reason: str, remedy: str = "") -> bool:
@@ -369,7 +385,12 @@ class Delivery:
         """Tell whether what is read back could be put at once."""
         if self._held or not self.policy.active or self.status is LaneStatus.STOPPED:
             return False
-        return asyncio.get_running_loop().time() >= self._hold_until
+        now = asyncio.get_running_loop().time()
+        return now >= self._rests_until(now)
+
+    def _rests_until(self, now: float) -> float:
+        """Return until when nothing is put, whatever waits."""
+        return max(self._hold_until, now + self.pace.rest(now))
 
     def _read_back(self) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
@@ -379,9 +400,12 @@ class Delivery:
         if self._refusals:
             self.queue.widen()  # to find a batch that is not refused
         elif self._is_long(now):
-            self.queue.narrow()
+            if self.status is not LaneStatus.PAUSED:
+                self._narrowed = self._accepted
+            self.queue.narrow(self._probes(), waits=now < self._rests_until(now))
         elif not self._failures:
-            self.queue.widen()
+            taken = self._accepted - self._narrowed
+            self.queue.widen(1 + 2 * taken if taken < FEW else None)
         self.queue.least = 1 + min(len(self._refusals), SPARE)
         self.queue.claim()
         if not self.queue.wants_read_back():
@@ -389,13 +413,22 @@ class Delivery:
         if self._may_read():
             self._owner.read_back(self.policy.lane)
         elif not len(self.queue):
-            self._wake_at(self._hold_until)  # nothing else would: the probe is in the outbox
+            # Nothing else would: the probe is in the outbox.
+            self._wake_at(self._rests_until(now))
 
     def _is_long(self, now: float) -> bool:
         """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
+        if self._failures and self._by_shard:
+            return self.pace.rest(now) > PATIENCE  # batches of other shards have to be here, too
         if self._failures and now - self._failing_since > PATIENCE:
             return True
-        return self._hold_until - now > PATIENCE or self.pace.rest(now) > PATIENCE
+        return self._rests_until(now) - now > PATIENCE
+
+    def _probes(self) -> int:
+        """Return how many batches are kept to find out whether something is taken again."""
+        if self.status is LaneStatus.PAUSED:
+            return 1
+        return min(1 + self._failures // 4, PROBES)
 
     def _stop_lane(self, error: ForwarderError) -> None:
         self._set_status(LaneStatus.STOPPED, str(error))

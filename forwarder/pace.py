@@ -37,6 +37,9 @@ BURST = 0.5
 """Seconds' worth that may be made up for at most, after a put that took long."""
 AHEAD = 2.0
 """Seconds ahead for which batches of a shard are given a time to come back."""
+LONGEST = retry.TRANSIENT.cap
+"""Seconds for which nothing goes at most, however much one put took of a low rate: what would be
+left to pay is for the next replies to judge."""
 FORGET = 10.0
 """Seconds after which a rate that held nothing back is forgotten."""
 KEYS = 20_000
@@ -63,13 +66,14 @@ class Rate:
     def wait(self, now: float) -> float:
         """Return the seconds until something may go; 0.0: now."""
         self._grow(now)
-        if self._free > now:
-            self._held = now
-        return self.left(now)
+        if self._free <= now:
+            return 0.0
+        self._held = now
+        return self._free - now
 
-    def left(self, now: float) -> float:
-        """Return the seconds until something may go, and take no notice of being asked."""
-        return max(0.0, self._free - now)
+    def resting(self, now: float) -> float:
+        """Return the seconds for which it is left alone still; to be asked changes nothing."""
+        return max(0.0, self._rested - now)
 
     def share(self, now: float) -> float:
         """Return what one put may take now, in shard-seconds."""
@@ -79,7 +83,8 @@ class Rate:
         """Count what goes now."""
         if taken > self.share(now) / 2:
             self._held = now  # it filled what it was given, and would have taken more
-        self._free = max(self._free, now - BURST + SLICE) + taken / self.shards
+        due = max(self._free, now - BURST + SLICE) + taken / self.shards
+        self._free = min(due, max(self._free, now + LONGEST))
 
     def place(self, taken: float, now: float) -> float:
         """Return when what may not go now is to ask again; later for each one that asks."""
@@ -162,8 +167,12 @@ class Pace:
         return self.whole.wait(now) if self.whole else 0.0
 
     def rest(self, now: float) -> float:
-        """Return the same for somebody who would not put now: nothing is learned from that."""
-        return self.whole.left(now) if self.whole else 0.0
+        """Return the seconds for which it is left alone still, because nothing at all was taken.
+
+        Not the pauses in which a low rate catches up with what was put. Nothing is learned from
+        the question.
+        """
+        return self.whole.resting(now) if self.whole else 0.0
 
     def most(self, records: int, size: int, now: float) -> tuple[int, int]:
         """Return the most records and bytes of the next put, of those it might have."""

@@ -33,7 +33,7 @@ CHUNK_BYTES = 128 * 1024
 SCAN_BYTES = 4 * 1024 * 1024
 """Stored bytes after which a scan makes room for the next lane's."""
 
-KEPT_BYTES = 2 * 1024 * 1024
+KEPT_BYTES = 4 * 1024 * 1024
 """Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
 
 PATIENCE = 0.05
@@ -142,24 +142,30 @@ class Readback:
         self._span = 0
         self._shelf: list[Chunk] = []
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def ask(self, lane: str) -> None:
         """Have a scan led by this lane, after those of the lanes that asked before."""
+        if self._closed:
+            return
         self._asking.setdefault(lane)
-        if self._task is None:
+        # One that has just ended looks at nobody any more, though it is still here.
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._serve())
             self._task.add_done_callback(self._served)
 
     async def close(self) -> None:
         """Read nothing more."""
-        self._asking.clear()
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        if task.cancelled():
+        if self._closed:
+            return
+        if task.cancelled():  # the Kafka client passes on what it has cancelled itself
+            self._fail(JournalError("reading the outbox was cancelled"))
             return
         error = task.exception()
         if isinstance(error, JournalError):

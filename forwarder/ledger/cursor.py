@@ -25,7 +25,7 @@ class Queue:
 
     ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues take
     together; at least one batch passes at a time, however large. ``most`` is the most batches
-    kept, None without a bound: a lane that cannot send keeps one to probe with, or none.
+    kept, None without a bound: a lane that cannot send keeps one to probe with, a few, or none.
     ``least``: as many are taken whatever their size, one unless some of them are stuck.
     ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
     opening, before that what the state said of it.
@@ -120,20 +120,21 @@ class Queue:
         while self.waiting_bytes > keep_bytes and self._cut():
             pass
 
-    def narrow(self) -> None:
+    def narrow(self, most: int = 1, *, waits: bool = True) -> None:
         """Keep the oldest batch alone, for a lane that cannot send now; it is its next probe.
 
-        Not even that one, if memory is tight: it is read when its time comes. What is in flight
-        stays until it is answered.
+        Or as many as ``most``. If memory is tight one alone, and while it ``waits`` not even that:
+        it is read when its time comes. What is in flight stays until it is answered.
         """
-        self.most = 1
-        while len(self._batches) > (not self._budget.is_tight()) and self._cut():
+        self.most = most
+        keep = most if not self._budget.is_tight() else 0 if waits else 1
+        while len(self._batches) > keep and self._cut():
             pass
         self._sweep()
 
-    def widen(self) -> None:
-        """Keep as much as there is memory for, again."""
-        self.most = None
+    def widen(self, most: int | None = None) -> None:
+        """Keep as many as ``most`` again; None: as there is memory for."""
+        self.most = most
 
     def release(self) -> None:
         """Give all memory back: the queue is used no more."""
@@ -154,7 +155,7 @@ class Queue:
         """Return from where on batches have to be read, if there is any room for them now."""
         if self._is_short():
             return self.rb
-        if self.most is not None or self._budget.is_tight():
+        if self._has_most() or self._budget.is_tight():
             return None
         return None if 4 * self.waiting_bytes >= 3 * self._room() else self.rb
 
@@ -293,13 +294,13 @@ class Queue:
                 return False
             room = min(room, self._budget.share())
         fits = self.waiting_bytes < room // 2 or self.waiting_bytes + size <= room
-        return fits and self.most is None
+        return fits and not self._has_most()
 
     def _may_return(self, batch: Batch) -> bool:
         """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
         if self._is_short():
             return self._is_first()
-        if self.most is not None or self._budget.is_tight():
+        if self._has_most() or self._budget.is_tight():
             return False
         return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
 
@@ -314,6 +315,10 @@ class Queue:
     def _is_short(self) -> bool:
         """Tell whether so few batches are here that the next is taken, however large."""
         return len(self._batches) < self.least
+
+    def _has_most(self) -> bool:
+        """Tell whether as many are here as are kept for now."""
+        return self.most is not None and len(self._batches) >= self.most
 
     def _settle(self) -> None:
         """Give back what is more than this queue's share, if memory is tight; keep one batch."""

@@ -424,6 +424,22 @@ async def test_an_inactive_lane_puts_nothing_and_keeps_its_cursor() -> None:
 
 
 @virtually
+async def test_a_put_that_somebody_else_cancels_leaves_no_lane_standing() -> None:
+    """A library may pass on what it has cancelled itself; what became of the put is unknown."""
+    lane = Lane()
+
+    async def cancelled(_: Sequence[Batch]) -> Sequence[Outcome]:
+        raise asyncio.CancelledError
+
+    lane.sink.put = cancelled  # type: ignore[method-assign]  # once
+    lane.commit(batch("1"))
+    await asyncio.sleep(1)
+    assert ["a put of acme was cancelled"] == [str(failure) for failure in lane.owner.failures]
+    await lane.delivery.stop()
+    assert 1 == len(lane.owner.failures)
+
+
+@virtually
 async def test_an_inactive_lane_takes_no_memory_nor_a_share_of_it() -> None:
     lane = Lane(active=False, stored=[devices(3)])
     queue, budget = lane.delivery.queue, Budget(1_000)

@@ -7,6 +7,7 @@ from forwarder.errors import JournalError
 from forwarder.ledger import packing
 from forwarder.pace import Answer, Pace
 from forwarder.sinks.base import DELIVERED as OK
+from forwarder.sinks.base import Kind, Outcome
 from forwarder.standing import LaneStatus
 from tests.batches import batch
 from tests.lanes import TRANSIENT, Lane, devices
@@ -114,6 +115,45 @@ async def test_a_lane_whose_connection_rests_keeps_its_probe_alone() -> None:
     assert (LaneStatus.FLOWING, 1) == (lane.delivery.status, len(lane.delivery.queue))
     await lane.until_idle()
     assert 20 == len(lane.landed())
+
+
+@virtually
+async def test_one_batch_that_fails_for_ever_holds_up_its_device_alone() -> None:
+    lane = Lane(lambda one, _tried: TRANSIENT if one.id == "bad" else OK)
+    lane.commit(batch("bad", key="bad"))
+    await asyncio.sleep(30)
+    for number in range(5):
+        lane.commit(batch(str(number), key=str(number)))
+        await asyncio.sleep(1)
+    await lane.until(lambda: 5 == len(lane.landed()))
+    assert asyncio.get_running_loop().time() < 100
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_a_shard_that_takes_nothing_holds_up_its_devices_alone() -> None:
+    slow = Outcome(Kind.THROTTLED, "Throttled", "slow down", "shardId-000000000001")
+    lane = Lane(lambda one, _tried: slow if one.id.startswith("slow") else OK)
+    lane.commit(*(batch(f"slow{n}", key=f"slow{n}") for n in range(30)))
+    await asyncio.sleep(30)
+    for number in range(5):
+        lane.commit(batch(str(number), key=str(number)))
+        await asyncio.sleep(1)
+    await lane.until(lambda: 5 == len(lane.landed()))
+    assert asyncio.get_running_loop().time() < 100
+    await lane.delivery.stop()
+
+
+@virtually
+async def test_after_a_time_of_failures_as_many_are_read_as_are_taken() -> None:
+    """For the next one may fail again, and what was read would be cut."""
+    lane = Lane(lambda _batch, _tried: TRANSIENT if asyncio.get_running_loop().time() < 60 else OK)
+    lane.sink.seconds = 0.1
+    lane.commit(*devices(500))
+    await lane.until_idle()
+    assert 500 == len(lane.landed())
+    sizes = [len(put) for put in lane.sink.puts[-9:]]
+    assert all(later <= 3 * sum(sizes[: n + 1]) for n, later in enumerate(sizes[1:]))
 
 
 @virtually

@@ -198,6 +198,23 @@ def test_the_slowest_of_all_rates_is_told() -> None:
     assert learned.slowest() == learned.shards["2"].shards < learned.shards["1"].shards
 
 
+def test_a_large_record_at_a_low_rate_holds_nothing_up_beyond_the_longest_backoff() -> None:
+    learned = Pace()
+    learned.learn(throttled(b"a"), 0.0, 0.1, 0.5)
+    for now in range(1, 20):
+        learned.learn(throttled(b"a"), float(now), now + 0.1, 0.0)
+    learned.spend(1, 10_000_000, 100.0)
+    assert 10.0 < learned.wait(100.0) <= retry.TRANSIENT.cap
+
+
+def test_a_low_rate_that_catches_up_does_not_rest() -> None:
+    learned = Pace()
+    learned.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
+    learned.spend(1, 1_000_000_000, 10.0)
+    assert learned.wait(10.0) > 1.0
+    assert 0.0 == learned.rest(10.0)
+
+
 def test_to_look_at_a_rest_teaches_nothing() -> None:
     learned, other = Pace(), Pace()
     assert 0.0 == learned.rest(0.0)

@@ -8,17 +8,23 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from forwarder import readback, testing
 from forwarder.errors import JournalError
 from forwarder.ledger import cursor
 from forwarder.ledger.budget import Budget
+from forwarder.model import Batch
+from forwarder.pace import Answer
 from forwarder.readback import Turns
+from forwarder.sinks.base import DELIVERED, Outcome
 from forwarder.standing import LaneStatus
 from tests.lagging import Partition, some
+from tests.lanes import CONFIGURATION, THROTTLED, TRANSIENT
 from tests.world import virtually
 
 KIB = 1024
+MOODS = {"close": CONFIGURATION, "fail": TRANSIENT, "mend": DELIVERED}
 
 
 @pytest.fixture(autouse=True)
@@ -311,7 +317,7 @@ async def test_how_much_waits_is_known_without_reading_it() -> None:
 @st.composite
 def stories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """Draw what happens: (what, to which lane, how much)."""
-    kinds = st.sampled_from(["commit", "commit", "close", "mend", "cut", "slow", "wait"])
+    kinds = st.sampled_from(["commit", "commit", "close", "fail", "mend", "cut", "slow", "wait"])
     return draw(st.lists(st.tuples(kinds, st.integers(0, 3), st.integers(1, 40)), max_size=40))
 
 
@@ -339,10 +345,8 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
                 other = f"lane{(which + 1) % 4}"
                 batches[other] = some(f"{other}.{number}", 2, 500)
                 partition.commit(**batches)
-            elif what == "close":
-                sink.close_down()
-            elif what == "mend":
-                sink.mend()
+            elif what in MOODS:
+                sink.outcome = MOODS[what]
             elif what == "cut":
                 partition.lanes[name].queue.evict(much * 50)
                 partition.lanes[name].wake()
@@ -361,6 +365,71 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
         await partition.close()
 
     with mock.patch.object(readback, "CHUNK_BYTES", chunk):
+        testing.run_virtually(run())
+
+
+@virtually
+async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
+    """Cut again at once, it would be read again and again, and the lane never deliver."""
+    partition = Partition(Turns(Budget(100 * KIB)))
+    sink = partition.lane("acme")
+    sink.outcome = TRANSIENT
+    partition.turns.budget.used += 60 * KIB  # other lanes'
+    partition.commit(acme=some("a", 5, KIB))
+    await asyncio.sleep(300)
+    assert len(sink.puts) > 20
+    assert len(partition.reads) <= len(sink.puts)
+    sink.mend()
+    await partition.until_idle(60)
+    assert in_order(partition)
+    await partition.close()
+
+
+@virtually
+async def test_nothing_is_read_for_a_connection_that_rests() -> None:
+    partition = Partition(Turns(Budget(100 * KIB)))
+    sink = partition.lane("acme")
+    pace, now = partition.lanes["acme"].pace, asyncio.get_running_loop().time()
+    for _ in range(8):
+        pace.learn([Answer(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    rest = pace.rest(now)
+    partition.turns.budget.used += 60 * KIB  # other lanes'
+    partition.commit(acme=some("a", 5, KIB))
+    await asyncio.sleep(rest - 0.01)
+    assert ([], [], 0) == (partition.reads, sink.puts, len(partition.lanes["acme"].queue))
+    await partition.until_idle(60)
+    assert in_order(partition)
+    await partition.close()
+
+
+@pytest.mark.parametrize("size", [30 * KIB, 100 * KIB, 200 * KIB])
+def test_a_lane_throttled_to_a_batch_now_and_then_reads_little_more_than_it_puts(size: int) -> None:
+    async def run() -> None:
+        partition = Partition(Turns(Budget(64 * KIB * KIB)))
+        sink = partition.lane("acme")
+        loop = asyncio.get_running_loop()
+        left, at = 0.0, loop.time()
+
+        def says(one: Batch, _tried: int) -> Outcome:
+            """Take 100 KB a second, and save up one batch of it."""
+            nonlocal left, at
+            left, at = min(size, left + 100_000 * (loop.time() - at)), loop.time()
+            if left < len(one.payload):
+                return THROTTLED
+            left -= len(one.payload)
+            return DELIVERED
+
+        sink.says, sink.seconds = says, 0.05
+        for number in range(40_000 * KIB // size):
+            partition.commit(acme=some(f"{number}", 1, size, devices=50))
+        before = len(sink.landed)
+        await asyncio.sleep(200)
+        put = sum(len(b.payload) for b in sink.landed[before:])
+        assert put > 100_000 * 200 / 2
+        assert partition.seen <= 4 * put
+        await partition.close()
+
+    with capture_logs():
         testing.run_virtually(run())
 
 
