@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forwarder.config.settings import Kafka
-from forwarder.errors import ForwarderError, JournalError
+from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import kafka_client, kafka_topics
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_reader import Reader
@@ -162,6 +162,9 @@ class Courier:
         writing = asyncio.ensure_future(self._writer.commit(messages, {}))
         try:
             await asyncio.shield(writing)
+        except FencedError as error:
+            text = "another redrive of this group has begun, and sends the rest of what it is to"
+            raise FencedError(text) from error
         except asyncio.CancelledError:
             await asyncio.gather(writing, return_exceptions=True)
             raise

@@ -7,7 +7,7 @@ import pytest
 
 from forwarder import testing
 from forwarder.config.settings import InputTopic, Kafka
-from forwarder.errors import JournalError
+from forwarder.errors import FencedError, JournalError
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.journal.kafka_dead_letters import Courier, DeadLetters
 from forwarder.model import Partition
@@ -45,6 +45,18 @@ def test_a_transaction_under_way_is_ended_before_the_courier_is() -> None:
         return writer.done
 
     assert 1 == testing.run_virtually(story())
+
+
+async def test_who_is_replaced_by_another_redrive_is_told_so() -> None:
+    class Fenced(Writer):
+        async def commit(self, _messages: Sequence[object], _offsets: object) -> None:
+            text = "g/redrive: another owner took over"
+            raise FencedError(text)
+
+    replaced = courier()
+    replaced._writer = Fenced()  # type: ignore[assignment]  # noqa: SLF001  # without a Kafka
+    with pytest.raises(FencedError, match="another redrive of this group has begun"):
+        await replaced.send([])
 
 
 async def test_a_courier_that_was_not_started_sends_nothing() -> None:
