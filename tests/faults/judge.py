@@ -173,7 +173,7 @@ def _bare(letter: Letter) -> Letter:
     if letter.reason != TOO_LARGE:
         return letter
     (event,) = exact(letter.value)["events"]
-    return letter._replace(value=expectation.expectation.identify(event).encode())
+    return letter._replace(value=expectation.identify(event).encode())
 
 
 def _landed(stored: Sequence[Put], ids: set[str], stream: str) -> Iterator[Landed]:
