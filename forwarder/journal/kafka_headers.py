@@ -5,7 +5,7 @@ one record would end every worker that ever reads it, one after the other.
 """
 
 from collections.abc import Iterator
-from typing import Any, overload
+from typing import Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
@@ -24,11 +24,7 @@ def allow_any() -> None:
 class _Text(bytearray):
     """Bytes whose parts become text whatever they are."""
 
-    @overload
-    def __getitem__(self, at: Any, /) -> Any: ...  # noqa: ANN401  # an index or a part
-    @overload
-    def __getitem__(self, at: slice, /) -> Any: ...  # noqa: ANN401  # as above
-    def __getitem__(self, at: Any) -> Any:
+    def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a part
         found = super().__getitem__(at)
         return _Text(found) if isinstance(found, bytearray) else found
 
@@ -38,6 +34,8 @@ class _Text(bytearray):
 
 class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
     """The client's own in Python, which is slower and can be told how to decode."""
+
+    _buffer: Any
 
     def __iter__(self) -> "_Batch":
         self._maybe_uncompress()

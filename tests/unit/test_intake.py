@@ -156,7 +156,11 @@ async def test_a_marker_at_the_end_keeps_nothing_stopped() -> None:
         source, end = scene.source, FLOOD + 1
         source.ends[P0] = end
         plain = source.position
-        source.position = lambda p: end if plain(p) == FLOOD else plain(p)  # type: ignore[method-assign]
+
+        def stepped(partition: Partition) -> int | None:
+            return end if plain(partition) == FLOOD else plain(partition)
+
+        source.position = stepped  # type: ignore[method-assign]  # over the marker
         await asyncio.sleep(EVERY + 20)
         assert ([], 0) == (stopped(scene), stored(scene))
 
