@@ -123,11 +123,12 @@ class Queue:
     def narrow(self, most: int = 1, *, waits: bool = True) -> None:
         """Keep the oldest batch alone, for a lane that cannot send now; it is its next probe.
 
-        Or as many as ``most``. If memory is tight one alone, and while it ``waits`` not even that:
-        it is read when its time comes. What is in flight stays until it is answered.
+        Or as many as ``most``. Not even that, if memory is tight, while it ``waits``: it is read
+        when its time comes, and then not cut again before it was put. What is in flight stays until
+        it is answered.
         """
         self.most = most
-        keep = most if not self._budget.is_tight() else 0 if waits else 1
+        keep = 0 if waits and self._budget.is_tight() else most
         while len(self._batches) > keep and self._cut():
             pass
         self._sweep()

@@ -386,6 +386,24 @@ async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
 
 
 @virtually
+async def test_a_probe_that_makes_memory_tight_is_not_read_again_and_again() -> None:
+    partition = Partition(Turns(Budget(100 * KIB)))
+    sink = partition.lane("acme")
+    sink.outcome, sink.seconds = TRANSIENT, 1.0
+    partition.turns.budget.used += 44 * KIB  # other lanes'
+    for number in range(5):
+        partition.commit(acme=some(f"{number}", 1, 5 * KIB))
+    lane = partition.lanes["acme"]
+    with mock.patch.object(lane, "take", wraps=lane.take) as seen:
+        await asyncio.sleep(300)
+    assert 20 < len(sink.puts)
+    assert seen.call_count <= 3 * len(sink.puts)
+    sink.mend()
+    await partition.until_idle(60)
+    await partition.close()
+
+
+@virtually
 async def test_nothing_is_read_for_a_connection_that_rests() -> None:
     partition = Partition(Turns(Budget(100 * KIB)))
     sink = partition.lane("acme")
