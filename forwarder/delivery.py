@@ -44,6 +44,12 @@ PROBES = 4
 """Most batches kept by a lane that fails for long and is not paused, one more after every four
 tries: it may be the oldest alone that fails."""
 
+SHARD_PATIENCE = 5.0
+"""The same as ``PATIENCE`` where single shards take nothing: others may come that are fine."""
+
+SHARD_PROBES = 512
+"""Most batches kept then: behind those of slow shards others must find room."""
+
 FEW = 64
 """Batches that have to be taken after such a time, or after a rest, until as many are kept as there
 is memory for. Until then about twice as many as were taken: where only now and then one is, what
@@ -418,16 +424,17 @@ class Delivery:
 
     def _is_long(self, now: float) -> bool:
         """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
+        failing = now - self._failing_since if self._failures else 0.0
         if self._failures and self._by_shard:
-            return self.pace.rest(now) > PATIENCE  # batches of other shards have to be here, too
-        if self._failures and now - self._failing_since > PATIENCE:
-            return True
-        return self._rests_until(now) - now > PATIENCE
+            return failing > SHARD_PATIENCE or self.pace.rest(now) > PATIENCE
+        return failing > PATIENCE or self._rests_until(now) - now > PATIENCE
 
     def _probes(self) -> int:
         """Return how many batches are kept to find out whether something is taken again."""
         if self.status is LaneStatus.PAUSED:
             return 1
+        if self._failures and self._by_shard:
+            return SHARD_PROBES
         return min(1 + self._failures // 4, PROBES)
 
     def _stop_lane(self, error: ForwarderError) -> None:

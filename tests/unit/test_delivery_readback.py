@@ -2,7 +2,7 @@
 
 import asyncio
 
-from forwarder.delivery import PATIENCE
+from forwarder.delivery import PATIENCE, SHARD_PATIENCE, SHARD_PROBES
 from forwarder.errors import JournalError
 from forwarder.ledger import packing
 from forwarder.pace import Answer, Pace
@@ -154,6 +154,22 @@ async def test_after_a_time_of_failures_as_many_are_read_as_are_taken() -> None:
     assert 500 == len(lane.landed())
     sizes = [len(put) for put in lane.sink.puts[-9:]]
     assert all(later <= 3 * sum(sizes[: n + 1]) for n, later in enumerate(sizes[1:]))
+
+
+@virtually
+async def test_a_lane_all_of_whose_shards_take_nothing_keeps_a_few_hundred_batches() -> None:
+    slow = Outcome(Kind.THROTTLED, "Throttled", "slow down", "shardId-000000000001")
+    lane = Lane(
+        lambda _batch, _tried: slow if asyncio.get_running_loop().time() < 60 else OK,
+        capacity=10**9,
+    )
+    lane.commit(*devices(2 * SHARD_PROBES))
+    await asyncio.sleep(SHARD_PATIENCE / 2)
+    assert 2 * SHARD_PROBES == len(lane.delivery.queue)
+    await asyncio.sleep(30)
+    assert SHARD_PROBES == len(lane.delivery.queue)
+    await lane.until_idle()
+    assert 2 * SHARD_PROBES == len(set(lane.landed()))
 
 
 @virtually
