@@ -428,7 +428,7 @@ async def test_a_put_that_somebody_else_cancels_leaves_no_lane_standing() -> Non
     """A library may pass on what it has cancelled itself; what became of the put is unknown."""
     lane = Lane()
 
-    async def cancelled(_: Sequence[Batch]) -> Sequence[Outcome]:
+    async def cancelled(batches: Sequence[Batch]) -> Sequence[Outcome]:  # noqa: ARG001  # none
         raise asyncio.CancelledError
 
     lane.sink.put = cancelled  # type: ignore[method-assign]  # once
