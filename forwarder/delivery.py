@@ -47,7 +47,7 @@ tries: it may be the oldest alone that fails."""
 SHARD_PATIENCE = 5.0
 """The same as ``PATIENCE`` where single shards take nothing: others may come that are fine."""
 
-SHARD_PROBES = 512
+SHARD_PROBES = 256
 """Most batches kept then: behind those of slow shards others must find room."""
 
 FEW = 64

@@ -114,7 +114,7 @@ def _plot(stage: Stage, row: Row, seconds: float) -> Plot:
 
 
 async def _met(stage: Stage, row: Row) -> bool:
-    """Tell whether what a row is about has happened to somebody."""
+    """Tell whether what a row is about has happened, and something to each of its lanes."""
     if not row.meets:
         return True
     if row.quiet:
@@ -122,7 +122,8 @@ async def _met(stage: Stage, row: Row) -> bool:
     figures = await asyncio.to_thread(stage.worker.metrics)
     found = [ERRORS.fullmatch(name) for name, value in figures.items() if value]
     own = {row.named(end) for end in row.lanes}
-    return any(one["code"] == row.meets and one["lane"] in own for one in found if one)
+    met = [(one["lane"], one["code"]) for one in found if one and one["lane"] in own]
+    return own == {lane for lane, _ in met} and row.meets in {code for _, code in met}
 
 
 async def _watch_memory(stage: Stage) -> None:
