@@ -84,15 +84,19 @@ class Plan(msgspec.Struct):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A new base, and the commit that belongs to it once it lies at ``ptr``."""
+    """A new base, and the commit that belongs to it once it lies at ``ptr``.
+
+    ``stopped``: since when the input is not collected, as the last commit said.
+    """
 
     values: list[bytes]
     offset: int
     n: int
+    stopped: int = 0
 
     def commit(self, ptr: int) -> Commit:
         """Return the commit to store with it."""
-        return Commit(self.offset, opening.metadata(self.n, ptr))
+        return Commit(self.offset, opening.stopping(opening.metadata(self.n, ptr), self.stopped))
 
 
 def examine(case: Case, choice: Choice) -> Plan:
@@ -127,7 +131,8 @@ def write(case: Case, plan: Plan) -> Written:
     lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = watermark.watermark((lane.need for lane in state.lanes.values()), state.read)
-    return Written(values, offset, state.n + 1)
+    marked = opening.mark(case.found.commit.metadata) if case.found.commit else None
+    return Written(values, offset, state.n + 1, marked.stopped if marked else 0)
 
 
 # --------------------------------------------------------------------------------- the state

@@ -323,3 +323,13 @@ def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, record
             lane.read,
             lane.cursor,
         )
+
+
+def test_a_stopped_intake_stays_stopped_through_a_repair() -> None:
+    stopped = opening.stopping(opening.metadata(5, BASE_AT), 1_700)
+    what = found(commit=Commit(12, stopped), outbox_start=8)
+    plan = examine(what)
+    assert plan.losses
+    again = opening.mark(repair.write(case(what), plan).commit(34).metadata)
+    assert again is not None
+    assert (6, 34, 1_700) == (again.n, again.ptr, again.stopped)
