@@ -47,6 +47,11 @@ SHARE = 0.2
 batches of 40 events, 5 for 8 events, 20 for single ones. To put it takes about as much again."""
 
 
+MOST_WORK = 0.05
+"""Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process itself
+stood still, and nobody has to wait for that once more."""
+
+
 class Chunk(NamedTuple):
     """What was read from an offset on, of all lanes."""
 
@@ -83,7 +88,8 @@ class Turns:
         What was not used is not saved up.
         """
         now = asyncio.get_running_loop().time()
-        due = max(size / self.rate, seconds / SHARE - seconds)
+        worked = min(seconds, MOST_WORK)
+        due = max(size / self.rate, worked / SHARE - worked)
         self._paid_until = max(now, self._paid_until) + due
         await asyncio.sleep(max(0.0, self._paid_until - now))
 

@@ -130,6 +130,15 @@ async def test_what_is_read_back_keeps_to_its_bandwidth() -> None:
 
 
 @virtually
+async def test_work_is_charged_four_times_and_a_process_that_stood_still_is_not() -> None:
+    turns, loop = Turns(), asyncio.get_running_loop()
+    for seconds, due in ((0.01, 0.04), (60.0, 4 * readback.MOST_WORK)):
+        began = loop.time()
+        await turns.pay(0, seconds)
+        assert due == pytest.approx(loop.time() - began)
+
+
+@virtually
 async def test_lanes_at_the_head_are_as_fast_while_others_are_read_back() -> None:
     async def delays(*lagging: str) -> list[float]:
         partition = Partition(Turns(Budget(400 * KIB)))
