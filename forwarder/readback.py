@@ -48,7 +48,7 @@ batches of 40 events, 5 for 8 events, 20 for single ones. To put it takes about 
 
 
 MOST_WORK = 0.05
-"""Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process itself
+"""Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process
 stood still, and nobody has to wait for that once more."""
 
 
