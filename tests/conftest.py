@@ -5,7 +5,11 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.services.kafka", "tests.services.ministack"]
+pytest_plugins = [
+    "tests.services.kafka",
+    "tests.services.kinesis_sinks",
+    "tests.services.ministack",
+]
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,24 +1,18 @@
 """The Kinesis sink against a service that misbehaves on request."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
 from forwarder.connection import (
-    AccessKeys,
-    AssumedRole,
     Connection,
-    Credentials,
     KinesisTarget,
     PartitionKey,
     PutMode,
 )
-from forwarder.sinks import caller, kinesis, together
-from forwarder.sinks.aws import CLIENT, Aws
-from forwarder.sinks.base import Kind, Outcome
+from forwarder.sinks import caller, together
+from forwarder.sinks.aws import Aws
+from forwarder.sinks.base import Kind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import (
     LOADER,
@@ -34,69 +28,18 @@ from tests.services.fake_kinesis import (
     Silent,
     batch,
 )
+from tests.services.kinesis_sinks import (
+    EIGHT,
+    ROLE,
+    STORED,
+    Open,
+    arrival,
+    kinds,
+    put,
+)
 
 # The HTTP client would rather be given a file than one piece of 5 MiB, which is copied in 1 ms.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
-
-KEYS = AccessKeys("AKIA", "secret")
-ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
-STORED = Outcome(Kind.DELIVERED, shard="shardId-000000000000")
-EIGHT = [batch(number) for number in range(8)]
-HOUR = 3600.0
-Open = Callable[..., KinesisSink]
-
-
-@pytest.fixture
-async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeKinesis]:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    service = FakeKinesis()
-    await service.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
-    yield service
-    await service.stop()
-
-
-@pytest.fixture
-async def opened(fake: FakeKinesis) -> AsyncIterator[Open]:
-    aws = Aws(fake.clock, LOADER)
-    sinks: list[KinesisSink] = []
-
-    def make(
-        put: PutMode = PutMode.RECORDS,
-        credentials: Credentials = KEYS,
-        partition_key: PartitionKey = PartitionKey.DEVICE,
-    ) -> KinesisSink:
-        target = KinesisTarget("acme", "eu-west-1", partition_key=partition_key, put=put)
-        connection = Connection(name="acme", sink=target, credentials=credentials)
-        sinks.append(KinesisSink(connection, target, aws))
-        return sinks[-1]
-
-    yield make
-    for sink in sinks:
-        await sink.close()
-    await aws.close()
-    assert asyncio.all_tasks() - tasks_of_the_server() == {asyncio.current_task()}
-
-
-def tasks_of_the_server() -> set["asyncio.Task[object]"]:
-    return {task for task in asyncio.all_tasks() if "RequestHandler" in repr(task)}
-
-
-def kinds(outcomes: "list[Outcome] | tuple[Outcome, ...]") -> list[Kind]:
-    return [outcome.kind for outcome in outcomes]
-
-
-async def put(sink: KinesisSink, number: int = 8) -> list[Outcome]:
-    return list(await sink.put([batch(n) for n in range(number)]))
-
-
-async def arrival(fake: FakeKinesis, calls: int) -> None:
-    while len(fake.calls) < calls:  # noqa: ASYNC110  # the fake only counts
-        await asyncio.sleep(0.001)
 
 
 async def test_a_failed_record_is_told_from_those_stored(opened: Open, fake: FakeKinesis) -> None:
@@ -312,121 +255,6 @@ async def test_a_record_at_the_limit_goes_and_one_byte_more_is_refused(
         Kind.DELIVERED,
     ]
     assert len(fake.stored) == 2
-
-
-async def test_denied_put_records_become_put_record_at_once(
-    opened: Open, fake: FakeKinesis
-) -> None:
-    fake.denied.add("PutRecords")
-    sink = opened(PutMode.AUTO)
-    assert await put(sink) == [STORED] * 8
-    assert fake.actions() == ["PutRecords"] + ["PutRecord"] * 8
-    assert sorted(fake.values()) == [one.payload for one in EIGHT]
-    assert sink.max_batches == kinesis.RECORD_BATCHES
-
-
-async def test_a_denial_of_put_records_is_believed_for_an_hour(
-    opened: Open, fake: FakeKinesis
-) -> None:
-    fake.denied.add("PutRecords")
-    sink = opened(PutMode.AUTO)
-    await put(sink, 1)
-    fake.denied.clear()
-    fake.calls.clear()
-    fake.clock.now += HOUR - 1
-    await put(sink, 1)
-    fake.clock.now += 1
-    await put(sink, 1)
-    await put(sink, 1)
-    assert fake.actions() == ["PutRecord", "PutRecords", "PutRecords"]
-    assert sink.max_batches == 500
-
-
-async def test_auto_puts_few_batches_until_it_knows_that_put_records_is_allowed(
-    opened: Open,
-) -> None:
-    sink = opened(PutMode.AUTO)
-
-    assert sink.max_batches == kinesis.RECORD_BATCHES
-
-    await put(sink, 1)
-
-    assert sink.max_batches == 500
-
-
-async def test_put_records_alone_is_enough_for_auto(opened: Open, fake: FakeKinesis) -> None:
-    fake.denied.add("PutRecord")
-    assert await put(opened(PutMode.AUTO)) == [STORED] * 8
-    assert fake.actions() == ["PutRecords"]
-
-
-async def test_with_both_denied_a_person_is_told_and_either_may_come(
-    opened: Open, fake: FakeKinesis
-) -> None:
-    fake.denied.update({"PutRecord", "PutRecords"})
-    sink = opened(PutMode.AUTO)
-    outcomes = await put(sink, 100)
-    assert set(kinds(outcomes)) == {Kind.CONFIGURATION}
-    assert "allow kinesis:PutRecord, kinesis:PutRecords or both" in outcomes[0].error
-    # One call at a time may be under way in each slot when the first denial arrives.
-    assert len(fake.calls) <= 1 + kinesis.IN_FLIGHT
-    fake.denied.remove("PutRecords")
-    assert await put(sink, 1) == [STORED]
-
-
-@pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
-async def test_a_chosen_action_is_never_replaced(
-    opened: Open, fake: FakeKinesis, mode: PutMode
-) -> None:
-    action = "PutRecord" if mode is PutMode.RECORD else "PutRecords"
-    fake.denied.add(action)
-    (outcome,) = await put(opened(mode), 1)
-    assert outcome.kind is Kind.CONFIGURATION
-    assert f"allow kinesis:{action} on the stream, or set put: auto" in outcome.error
-    assert fake.actions() == [action]
-
-
-async def test_put_record_runs_64_at_a_time(opened: Open, fake: FakeKinesis) -> None:
-    sink = opened(PutMode.RECORD)
-    heard = asyncio.Event()
-    fake.answers("PutRecord", *[Silent(heard)] * 100)
-    puts = asyncio.gather(put(sink, 50), put(sink, 50))
-    await arrival(fake, kinesis.IN_FLIGHT)
-    heard.set()
-    await puts
-    assert fake.most_at_once == kinesis.IN_FLIGHT
-    assert len(fake.stored) == 100
-
-
-def test_every_call_under_way_has_a_connection_of_its_own() -> None:
-    assert kinesis.IN_FLIGHT <= CLIENT.max_pool_connections
-
-
-async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKinesis) -> None:
-    heard = asyncio.Event()
-    fake.answers("PutRecord", *[Silent(heard)] * 100)
-    slept = asyncio.create_task(put(opened(PutMode.RECORD), 100))
-    await arrival(fake, kinesis.IN_FLIGHT)
-    fake.clock.now += caller.FRESH_SECONDS + 1
-    heard.set()
-    assert [STORED] * 64 + [caller.UNSENT] * 36 == await slept
-
-
-async def test_put_record_passes_the_last_number_of_the_device(
-    opened: Open, fake: FakeKinesis
-) -> None:
-    sink = opened(PutMode.RECORD)
-    for number in (1, 2, 1, 1):
-        await sink.put([batch(number)])
-    assert [call.after for call in fake.calls] == [None, None, f"{1:021d}", f"{3:021d}"]
-
-
-async def test_a_number_that_the_stream_refuses_is_dropped(opened: Open, fake: FakeKinesis) -> None:
-    sink = opened(PutMode.RECORD)
-    await put(sink, 1)
-    fake.refuses_after.add(f"{1:021d}")
-    assert await put(sink, 1) == [STORED]
-    assert [call.after for call in fake.calls] == [None, f"{1:021d}", None]
 
 
 @pytest.mark.parametrize(
