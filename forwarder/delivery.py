@@ -400,7 +400,7 @@ class Delivery:
 
     def _read_back(self) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
-        if not self.policy.active:
+        if not (self.policy.active and self.policy.rereads):
             return
         now = asyncio.get_running_loop().time()
         if self._refusals:

@@ -47,7 +47,7 @@ class Policy(msgspec.Struct, frozen=True):
     """What a connection file says about delivering.
 
     ``keyed``: batches of one device go to one shard, so that the shard of the last tells of the
-    next.
+    next. ``rereads``: what is cut from memory can be read back; if not, nothing is cut.
     """
 
     lane: str
@@ -55,3 +55,4 @@ class Policy(msgspec.Struct, frozen=True):
     active: bool
     deliver_from_ms: int | None
     keyed: bool = True
+    rereads: bool = True

@@ -66,7 +66,7 @@ class Replay:
         self._tally = tally
         self._moved = asyncio.Event()
         self._queue = Queue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
-        policy = Policy(lane, str(partition), active=True, deliver_from_ms=None)
+        policy = Policy(lane, str(partition), active=True, deliver_from_ms=None, rereads=False)
         self._delivery = Delivery(policy, self._queue, sink, self, self, random.random)
 
     async def run(self, stored: AsyncIterator[tuple[Address, Batch]], pace: Pace) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from forwarder import testing
 from forwarder.audit.moment import edge
 from forwarder.audit.resend import Tally, measure, replay
@@ -86,6 +88,14 @@ def test_what_fails_is_sent_again_before_anything_later_of_its_device() -> None:
     document, _ = ran(surveyed(), target)
     assert 12 == document["sent"]
     assert ["0", "3", "6", "9"] == [one for one in ids(target) if int(one) % 3 == 0]
+
+
+@pytest.mark.parametrize("mood", [TRANSIENT, CONFIGURATION])
+def test_a_destination_that_fails_for_minutes_gets_everything_all_the_same(mood: Outcome) -> None:
+    target = sink(failing_first(15, mood))
+    document, seconds = ran(surveyed(), target)
+    assert seconds > 10
+    assert (12, True) == (document["sent"], document["complete"])
 
 
 def test_what_is_refused_for_good_is_counted_and_the_rest_goes_on() -> None:
