@@ -137,8 +137,10 @@ async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(identity, "ANSWER_SECONDS", 0.5)
+    answering: list[asyncio.Task[object] | None] = []
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.append(asyncio.current_task())
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
         with contextlib.suppress(OSError):
             while not writer.is_closing():
@@ -146,6 +148,8 @@ async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
                 await writer.drain()
                 await asyncio.sleep(0.05)
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -156,6 +160,7 @@ async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
         found = await identity.finding(aws, keys, "us-east-1", "acme")
     await aws.close()
     server.close()
+    await asyncio.gather(*(task for task in answering if task))
     assert (Grade.FAIL, True) == (found.grade, "Unanswered" in found.what)
 
 
