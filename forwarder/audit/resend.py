@@ -65,6 +65,7 @@ class Replay:
         self._next: Address = (0, 0)
         self._tally = tally
         self._moved = asyncio.Event()
+        self._fault: JournalError | None = None
         self._queue = Queue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
         policy = Policy(lane, str(partition), active=True, deliver_from_ms=None, rereads=False)
         self._delivery = Delivery(policy, self._queue, sink, self, self, random.random)
@@ -99,7 +100,10 @@ class Replay:
 
     async def _until_moved(self) -> None:
         self._moved.clear()
-        await self._moved.wait()
+        if self._fault is None:
+            await self._moved.wait()
+        if self._fault is not None:
+            raise self._fault
 
     # ------------------------------------------------------------------ what the delivery asks
 
@@ -126,8 +130,9 @@ class Replay:
         self._tally.refusal = f"{batch.id}: {outcome.code}: {outcome.error}"
 
     def journal_failed(self, error: JournalError) -> None:
-        """Never called: there is no journal."""
-        raise error
+        """End this partition's replay: a put of it went wrong in a way nobody foresaw."""
+        self._fault = error
+        self._moved.set()
 
     # ------------------------------------------------------------------ what the delivery reports
 

@@ -98,6 +98,18 @@ def test_a_destination_that_fails_for_minutes_gets_everything_all_the_same(mood:
     assert (12, True) == (document["sent"], document["complete"])
 
 
+def test_a_put_that_a_library_cancels_ends_the_replay_instead_of_leaving_it_waiting() -> None:
+    def cancelled(_batch: Batch, _tried: int) -> Outcome:
+        raise asyncio.CancelledError
+
+    document, seconds = ran(surveyed(), sink(cancelled))
+    assert seconds < 60
+    assert (0, False, ["raw-events/0:0.0"]) == (
+        document["sent"], document["complete"], document["resume"],
+    )  # fmt: skip
+    assert "a put of acme was cancelled" in document["error"]
+
+
 def test_what_is_refused_for_good_is_counted_and_the_rest_goes_on() -> None:
     def answer(one: Batch, _tried: int) -> Outcome:
         return REFUSED if one.id == "4" else DELIVERED
