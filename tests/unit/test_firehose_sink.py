@@ -1,8 +1,6 @@
 """The Firehose sink against a service that misbehaves on request."""
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -37,20 +35,6 @@ KEYS = AccessKeys("AKIA", "secret")
 ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
 LARGEST = 1000 * 1024 - 1
 Open = Callable[..., FirehoseSink]
-
-
-@pytest.fixture
-async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeKinesis]:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    service = FakeKinesis()
-    await service.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
-    yield service
-    await service.stop()
 
 
 @pytest.fixture
