@@ -90,5 +90,5 @@ def refusal(batch: Batch, outcome: Outcome) -> DeadLetter:
     again = batch.reason is CloseReason.REDRIVEN
     return DeadLetter(
         Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload, batch.record_ms,
-        batch.key, again,
+        batch.key, again, batch.count,
     )  # fmt: skip

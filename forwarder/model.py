@@ -102,7 +102,8 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     ``connection`` is empty for a record that no connection could have used.
     ``error`` is one line for a person; it never quotes the value. ``time`` is the record time of
     what it holds (0: not known), ``device`` of a batch its ``key``; ``redriven``: it was one
-    before and has failed again.
+    before and has failed again. ``events`` is how many it holds; 0 of a record that could not be
+    read.
     """
 
     reason: Reason
@@ -113,6 +114,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     time: int = 0
     device: bytes = b""
     redriven: bool = False
+    events: int = 0
 
 
 Piece = tuple[int, int, int, int, bytes]

@@ -227,7 +227,8 @@ class Pipeline:
         share = self._shares.get(told.connection)
         if told.connection and (share is None or not share.takes(record.offset)):
             if record.offset >= self._read:
-                out.dead_letters.append(redriven.returned(record, told))
+                events = sum([len(upload.types) for upload in found])
+                out.dead_letters.append(redriven.returned(record, told, events))
             return
         batch = redriven.document(record, found, told)
         if batch is not None and share is not None:

@@ -128,7 +128,7 @@ class Encoder:
     def _letter(self, window: Window, piece: Piece, reason: Reason, error: str) -> DeadLetter:
         """Return events as an upload of their own, in the shape they came in."""
         value = rawjson.with_events(piece[4], window.context)
-        return DeadLetter(reason, piece[0], self._lane, error, value, piece[3])
+        return DeadLetter(reason, piece[0], self._lane, error, value, piece[3], events=piece[2])
 
 
 def _plain(raw: bytes) -> str:

@@ -113,7 +113,8 @@ class Share:
                 error = "the events cannot be changed as the settings ask"
                 value = rawjson.with_events(upload.body, upload.context)
                 letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
-                out.dead_letters.append(DeadLetter(*letter, upload.time))
+                events = len(upload.types)
+                out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
 
     def redrive(self, upload: Upload, now_ms: int, out: Collected) -> None:
         """Take a re-driven upload: batches of its own at once, whatever windows are open.

@@ -85,16 +85,18 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
     )  # fmt: skip
 
 
-def returned(record: Record, told: Mark) -> DeadLetter:
+def returned(record: Record, told: Mark, events: int) -> DeadLetter:
     """Return the letter of what came back for a connection that does not take it here.
 
-    Its bytes are nowhere else: whoever sent them back took them for settled.
+    Its bytes are nowhere else: whoever sent them back took them for settled. ``events``: how many
+    it holds.
     """
     known = told.reason in {reason.value for reason in Reason}
     error = "it was sent back, and its connection is not configured here, inactive or stopped"
     return DeadLetter(
         Reason(told.reason) if known else Reason.NOT_ENCODABLE, record.offset, told.connection,
         error, record.value or b"", told.time or record.timestamp, told.device, redriven=True,
+        events=events,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, PartitionKey
 from forwarder.model import Batch, DeadLetter, Partition, Reason
 from forwarder.pipeline import Pipeline, compile_lane
-from forwarder.stages import encode, ids
+from forwarder.stages import encode, ids, transform
 from tests import builders, oracle
 from tests.builders import NOW, PARTITION, Rec, connection, event, records, upload
 
@@ -186,6 +186,7 @@ def test_a_context_too_large_alone_makes_a_dead_letter_of_every_event() -> None:
     assert [(0, 1), (0, 1), (1, 0)] == [
         (letter.offset, len(json.loads(letter.value)["events"])) for letter in out.dead_letters
     ]
+    assert [1, 1, 0] == [letter.events for letter in out.dead_letters]
     assert 1 == len(out.closings)
 
 
@@ -213,8 +214,20 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
     assert ["good"] == [batch.lane for batch in out.batches]
     letters = [(x.reason, x.offset, x.connection) for x in out.dead_letters]
     assert [(Reason.NOT_ENCODABLE, 0, "odd"), (Reason.NOT_ENCODABLE, 1, "odd")] == letters
+    assert [1, 1] == [letter.events for letter in out.dead_letters]
     assert ["good", "odd"] == [closing.lane for closing in out.closings]
     assert _events(out.dead_letters) == [event(n=1), event(n=2)]
+
+
+def test_a_dead_letter_tells_how_many_events_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_upload: object, _transform: int) -> bytes:
+        raise RecursionError
+
+    monkeypatch.setattr(transform, "body", fails)
+    out = builders.run(connection(), records(upload(event(), event()), b"{"))
+    assert [(Reason.INVALID_JSON, 0), (Reason.NOT_ENCODABLE, 2)] == [
+        (letter.reason, letter.events) for letter in out.dead_letters
+    ]
 
 
 def _events(letters: list[DeadLetter]) -> list[object]:

@@ -68,6 +68,7 @@ async def test_a_batch_that_is_refused_again_is_marked_and_keeps_its_key() -> No
         found[True].device,
     )
     assert document(900, REFUSED_ID) == found[True].value
+    assert (1, 1) == (found[True].events, found[False].events)
     assert not found[False].redriven
     assert found[False].device
     world.moods.clear()

@@ -65,6 +65,7 @@ def test_what_comes_back_for_a_connection_that_is_not_here_stays_a_dead_letter(
     known = reason if reason in set(Reason) else Reason.NOT_ENCODABLE
     assert (known, 5, "gone") == (letter.reason, letter.offset, letter.connection)
     assert (gone.value, 77, True) == (letter.value, letter.time, letter.redriven)
+    assert 1 == letter.events
     assert "not configured here" in letter.error
     assert [] == out.batches
     assert [] == builders.pipeline(*TWO, read=6).collect([gone], NOW).dead_letters
