@@ -117,8 +117,8 @@ async def serve(worker: Worker, journals: KafkaJournals) -> None:
     await worker.run()
 
 
-async def read_file(connections: Sequence[Connection], source: str, folder: Path | None) -> str:
-    """Read a file of uploads to its end, deliver everything, return a summary for people.
+async def read_file(connections: Sequence[Connection], source: str, folder: Path | None) -> Tally:
+    """Read a file of uploads to its end, deliver everything, return the totals.
 
     With a ``folder`` every connection writes there instead of into its own sink, and what an
     earlier run left in it is replaced.
@@ -142,7 +142,7 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
     if worker.stopping():
         msg = f"stopped before the end of the input\n{tally.text()}"
         raise ForwarderError(msg)
-    return tally.text()
+    return tally
 
 
 def surroundings(

@@ -58,6 +58,6 @@ def _read_file(args: argparse.Namespace) -> int:
     logs.configure("warning", "console", secrets)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
-    summary = asyncio.run(app.read_file(connections, args.source, args.sink))
-    sys.stderr.write(summary + "\n")
+    tally = asyncio.run(app.read_file(connections, args.source, args.sink))
+    sys.stderr.write(tally.text() + "\n")
     return 0

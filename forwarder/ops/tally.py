@@ -11,7 +11,10 @@ log = structlog.get_logger()
 
 
 class Tally:
-    """The reporter and pulse of a run without probes or metrics."""
+    """The reporter and pulse of a run without probes or metrics.
+
+    ``filtered`` counts events by connection and setting, ``rejected`` dead letters by reason.
+    """
 
     def __init__(self) -> None:
         """Begin at nothing."""
@@ -21,7 +24,7 @@ class Tally:
         self.unmatched = 0
         self.batches: dict[str, int] = {}
         self.delivered_events: dict[str, int] = {}
-        self.filtered: dict[str, int] = {}
+        self.filtered: dict[tuple[str, str], int] = {}
         self.rejected: dict[str, int] = {}
 
     def text(self) -> str:
@@ -38,10 +41,11 @@ class Tally:
 
     def _line(self, lane: str) -> str:
         count = self.batches[lane]
+        filtered = sum(n for (name, _), n in self.filtered.items() if name == lane)
         return (
             f"{lane}: {self.delivered_events[lane]} events in {count} "
             f"{'batch' if count == 1 else 'batches'} delivered, "
-            f"{self.filtered.get(lane, 0)} events filtered out"
+            f"{filtered} events filtered out"
         )
 
     def collected(self, _partition: str, collected: Collected) -> None:
@@ -53,8 +57,8 @@ class Tally:
         for lane in collected.accepted:
             self.batches.setdefault(lane, 0)
             self.delivered_events.setdefault(lane, 0)
-        for (lane, _), count in collected.filtered.items():
-            self.filtered[lane] = self.filtered.get(lane, 0) + count
+        for what, count in collected.filtered.items():
+            self.filtered[what] = self.filtered.get(what, 0) + count
 
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
         """Add acknowledged batches."""
