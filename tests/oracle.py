@@ -310,7 +310,10 @@ def content(pile: Pile, settings: Settings) -> dict[str, Any]:
     if settings.include_system_notifications:
         context.setdefault("system_notifications", [])
     for path in settings.metadata_field_exclusion:
-        _remove(context, path.split("."))
+        if path.startswith("user_identities."):
+            _remove_identity(context, path.removeprefix("user_identities."))
+        else:
+            _remove(context, path.split("."))
     return {**ours, **(_strings(context) if settings.int64_as_string else context)}
 
 
@@ -343,3 +346,12 @@ def _remove(fields: dict[str, Any], path: list[str]) -> None:
         _remove(fields[name], rest)
     elif not rest:
         fields.pop(name, None)
+
+
+def _remove_identity(fields: dict[str, Any], kind: str) -> None:
+    def same(one: object) -> bool:
+        named = one.get("identity_type") if isinstance(one, dict) else None
+        return _text(named).lower().replace("customerid", "customer_id") == kind
+
+    if isinstance(fields.get("user_identities"), list):
+        fields["user_identities"] = [one for one in fields["user_identities"] if not same(one)]

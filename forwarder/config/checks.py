@@ -40,15 +40,6 @@ ROLE_ARN = (
     rf"arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{{12}}:role/(?:[\w+=,.@/-]{{1,512}}/)?{ROLE_NAME}"
 )
 
-_SET_BY_US = {
-    "message_id": "every batch needs its id",
-    "message_type": "every batch names its type",
-    "schema_version": "every batch names its version",
-    "batch_id": "every batch needs its id",
-    "timestamp_unixtime_ms": "every batch carries its time",
-    "unique_id": "set unique_id: null instead",
-}
-_SEGMENT = re.compile(r"[^\s.*?\[\]{}\"'\\/$]{1,256}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -148,15 +139,3 @@ def secret(text: str) -> str | None:
         if re.search(r"\s", text)
         else None
     )
-
-
-def excluded_path(text: str) -> str | None:
-    """Complain about a path that may not, or cannot, be removed from a batch."""
-    first, *below = text.split(".")
-    if not all(_SEGMENT.fullmatch(segment) for segment in (first, *below)):
-        return "must be keys joined by dots, without wildcards, is {}; write device_info.imei, say"
-    if first == "events":
-        return "reaches into events; only context can be excluded, use the include_… settings"
-    if first in _SET_BY_US:
-        return f"cannot be removed, is {{}}; {_SET_BY_US[first]}"
-    return None

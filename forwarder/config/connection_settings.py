@@ -1,6 +1,6 @@
 """The description of ``settings`` in a connection file: mParticle's names, one line each."""
 
-from forwarder.config import checks
+from forwarder.config import exclusions
 from forwarder.config.kinds import Flag, Nullable, Text
 from forwarder.config.shapes import Field, ListOf, Section, Sheet
 from forwarder.connection import Settings
@@ -71,13 +71,14 @@ SETTINGS = Section(
         _flag("send_unknown_events", "Send events of types this release does not know."),
         Field(
             "metadata_field_exclusion",
-            ListOf(Text("a path such as device_info.device_name", check=checks.excluded_path)),
-            "Paths removed from every batch, from its top, without wildcards, never inside events.",
+            ListOf(Text("a path such as device_info.device_name", check=exclusions.complaint)),
+            "Paths removed from every batch, from its top, without wildcards, never inside events; "
+            "user_identities.TYPE removes one identity.",
         ),
         _flag(
             "int64_as_string",
             "Quote event_id, session_id, mpid and batch_id, for readers that keep 53 bits only.",
         ),
     ),
-    checks=(_setting_notes,),
+    checks=(_setting_notes, exclusions.judge),
 )

@@ -33,14 +33,18 @@ class Governance:
         self._located = (
             settings.include_event_batch_location and settings.include_location_information
         )
-        self._exclusions = [path.split(".") for path in settings.metadata_field_exclusion]
+        paths = [path.split(".") for path in settings.metadata_field_exclusion]
+        self._identities = frozenset(_kind(p[1]) for p in paths if _names_identity(p))
+        self._exclusions = [path for path in paths if not _names_identity(path)]
 
     def apply(self, fields: _Object, identities_ms: int) -> _Object:
         """Return the keys of the document; ``identities_ms`` dates the user identities."""
         kept = {key: raw for key, raw in fields.items() if key not in self._drop}
         self._shrink(kept)
         if "user_identities" in kept:
-            kept["user_identities"] = identities(kept["user_identities"], identities_ms)
+            kept["user_identities"] = without(
+                identities(kept["user_identities"], identities_ms), self._identities
+            )
         if self._settings.include_system_notifications:
             kept.setdefault("system_notifications", _EMPTY)
         for path in self._exclusions:
@@ -74,6 +78,33 @@ def identities(raw: Raw, time: int) -> Raw:
         if bytes(value) != rawjson.NULL
     ]
     return Raw(b"[%b]" % b",".join(entries))
+
+
+def without(raw: Raw, kinds: frozenset[str]) -> Raw:
+    """Return an array of user identities without those of these types; all else as it is.
+
+    Documents hold an array whichever form an upload had, so an exclusion means its entries.
+    """
+    if not kinds or bytes(raw)[:1] != b"[":
+        return raw
+    entries = rawjson.elements(raw)
+    kept = [entry for entry in entries if _kind_of(entry) not in kinds]
+    return raw if len(kept) == len(entries) else Raw(rawjson.array(kept))
+
+
+def _kind_of(entry: Raw) -> str | None:
+    named = rawjson.text_of(bytes(_members(entry).get("identity_type", rawjson.ABSENT)))
+    return None if named is None else _kind(named)
+
+
+def _kind(name: str) -> str:
+    """Return the one spelling of an identity's type; SDKs say ``customerid``, too."""
+    folded = name.lower()
+    return "customer_id" if folded == "customerid" else folded
+
+
+def _names_identity(path: list[str]) -> bool:
+    return path[0] == "user_identities" and len(path) == 2  # noqa: PLR2004  # its name and a type
 
 
 def _text(raw: Raw) -> bytes:

@@ -98,27 +98,6 @@ def test_a_wrong_value_is_the_one_fault_of_its_line(
     assert [True] == [words in fault for fault in named]
 
 
-EXCLUSIONS = [
-    ("events", "reaches into events"),
-    ("events.data.location", "reaches into events"),
-    ("device_info.*", "without wildcards"),
-    ("device_info..model", "without wildcards"),
-    ("events[0]", "without wildcards"),
-    ("message_id", "every batch needs its id"),
-    ("batch_id", "every batch needs its id"),
-    ("schema_version", "every batch names its version"),
-    ("unique_id", "set unique_id: null instead"),
-]
-
-
-@pytest.mark.parametrize(("path", "words"), EXCLUSIONS)
-def test_a_path_that_cannot_be_excluded_is_a_fault(folder: Folder, path: str, words: str) -> None:
-    folder.connect(f'{SMALL}settings:\n  metadata_field_exclusion:\n    - ip\n    - "{path}"\n')
-    (fault,) = folder.faults()
-    assert fault.startswith(f"{CONNECTION}:9: settings.metadata_field_exclusion[1]: ")
-    assert words in fault
-
-
 ROLE = "arn:aws:iam::111122223333:role/x"
 CREDENTIALS = [
     ("access_key_id: AKIA", "secret_access_key", "is missing; it belongs to access_key_id"),

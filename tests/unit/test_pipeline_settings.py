@@ -84,6 +84,8 @@ _OTHER: list[dict[str, Any]] = [
     {"unique_id": 'mine, "quoted"'},
     {"metadata_field_exclusion": ("ip", "device_info.device_name", "context.data_plan", "no.x")},
     {"metadata_field_exclusion": ("user_identities", "brand_new_key.deep")},
+    {"metadata_field_exclusion": ("user_identities.email", "device_info.device_name")},
+    {"metadata_field_exclusion": ("user_identities.customer_id", "user_identities.other")},
     {"include_event_batch_location": True, "include_location_information": False},
     {"include_metadata": False, "metadata_field_exclusion": ("application_info.package",)},
     {"send_batches_without_events": True, "send_custom_events": False},
