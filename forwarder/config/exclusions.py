@@ -153,7 +153,7 @@ def _without_digits(word: str) -> str:
 
 
 def _one_slip(wrong: str, right: str) -> bool:
-    """Tell whether one letter too many, too few, another one, or two swapped make the difference."""
+    """Tell whether one letter too many, too few or another one, or two swapped, is all there is."""
     if abs(len(wrong) - len(right)) > 1:
         return False
     start = next((i for i, (a, b) in enumerate(zip(wrong, right, strict=False)) if a != b), -1)
