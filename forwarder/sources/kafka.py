@@ -53,7 +53,8 @@ class KafkaSource:
         self._shared = cluster is not None
         self._cluster = cluster or Cluster(settings.kafka, client_id)
         self._names: dict[TopicPartition, Partition] = {}
-        self._positioned: set[Partition] = set()
+        self._held: Any = None
+        self._next: dict[Partition, int] = {}
         self._sought: dict[Partition, int] = {}
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
@@ -97,6 +98,7 @@ class KafkaSource:
                 self._give_back(tp, self._sought.get(partition, records[0].offset))
             else:
                 kept[partition] = records
+                self._next[partition] = records[-1].offset + 1
         return kept
 
     def resume_at(self, partition: Partition, offset: int) -> None:
@@ -104,8 +106,7 @@ class KafkaSource:
         if (tp := self._assigned(partition)) is not None:
             self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
-            self._positioned.add(partition)
-            self._sought[partition] = offset
+            self._next[partition] = self._sought[partition] = offset
 
     def pause(self, partition: Partition) -> None:
         """Return no more; what is buffered is dropped by the client and fetched again."""
@@ -114,19 +115,21 @@ class KafkaSource:
 
     def resume(self, partition: Partition) -> None:
         """Go on where ``pause`` stopped."""
-        if (tp := self._assigned(partition)) is not None and partition in self._positioned:
+        if (tp := self._assigned(partition)) is not None and partition in self._next:
             self._consumer.resume(tp)
 
     def position(self, partition: Partition) -> int | None:
-        """Return the offset up to which records were returned or markers stepped over."""
+        """Return the offset up to which records were returned or markers stepped over.
+
+        None while a rebalance is between its assignment and its callback, too.
+        """
         tp = self._assigned(partition)
-        if tp is None or partition not in self._positioned:
+        if tp is None or partition not in self._next:
             return None
         if waiting := self._unreturned(tp):
             return int(waiting[0].offset)
         # The public way is a coroutine, and the contract is a plain look.
-        state = self._consumer._subscription.subscription.assignment.state_value(tp)  # noqa: SLF001
-        return int(state.position)
+        return int(self._held.state_value(tp).position)
 
     async def end(self, partition: Partition) -> int:
         """Fetch the last stable offset now."""
@@ -165,7 +168,8 @@ class KafkaSource:
 
     def hold(self, assigned: Collection[TopicPartition]) -> frozenset[Partition]:
         """Pause what was assigned, at no position yet. Caller: the rebalance, before anyone."""
-        self._positioned.clear()
+        self._held = self._assignment()
+        self._next.clear()
         self._sought.update((self._name(tp), 0) for tp in assigned)
         self._consumer.pause(*assigned)
         for tp in assigned:
@@ -199,9 +203,21 @@ class KafkaSource:
         except OffsetOutOfRangeError as error:
             raise self._set_aside(error) from error
         except kafka_client.FAILURES as error:
+            self._rewind()
             text = f"the consumer failed: {kafka_client.describe(error)}"
             raise ForwarderError(text) from error
         return polled
+
+    def _rewind(self) -> None:
+        """Seek every partition back to what was returned of it last, after a poll that failed.
+
+        The client moves its positions while it unpacks, partition after partition: where one of
+        them cannot be unpacked, what it had already unpacked is gone, and so is the part before
+        the fault in the partition itself. Read on from there, these records would be lost.
+        """
+        for partition, offset in self._next.items():
+            if (tp := self._assigned(partition)) is not None:
+                self._consumer.seek(tp, offset)
 
     def _unreturned(self, tp: TopicPartition) -> Sequence[Any]:
         """Return what a poll brought that nobody has come back for yet."""
@@ -236,8 +252,21 @@ class KafkaSource:
         return name
 
     def _assigned(self, partition: Partition) -> TopicPartition | None:
+        """Name a partition to the client, if it is assigned by an assignment that was told.
+
+        The client has a new assignment some steps of the loop before it calls back. Until then
+        every partition of it is without a position, and what is known is of the one before.
+        """
         tp = TopicPartition(partition.topic, partition.number)
-        return tp if tp in self._consumer.assignment() else None
+        now = self._assignment()
+        return tp if now is not None and now is self._held and tp in now.tps else None
+
+    def _assignment(self) -> Any:  # noqa: ANN401  # the client ships no types
+        """Return the client's assignment, None if it has none; there is no public way to it."""
+        if self._consumer is None:
+            return None
+        subscription = self._consumer._subscription.subscription  # noqa: SLF001
+        return None if subscription is None else subscription.assignment
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types

@@ -1,0 +1,148 @@
+"""The Kafka source between an assignment and its callback, and after a poll that failed."""
+# ruff: noqa: SLF001  # the client's own rebalance is played step by step
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CorruptRecordException
+
+from forwarder.errors import ForwarderError
+from forwarder.model import Partition
+from forwarder.sources import kafka as sources
+from forwarder.sources.kafka import KafkaSource
+from tests.services.kafka_world import World
+
+NUMBERS = (0, 1)
+
+
+class Told:
+    """A listener that goes on at offset 7, as a worker does."""
+
+    def __init__(self) -> None:
+        self.source: KafkaSource | None = None
+
+    async def on_revoked(self, partitions: frozenset[Partition]) -> None:
+        """Accept."""
+
+    async def on_assigned(self, partitions: frozenset[Partition]) -> None:
+        assert self.source is not None
+        for partition in partitions:
+            self.source.resume_at(partition, 7)
+
+
+class Rig:
+    """A source over a client that is never connected; the test plays the coordinator."""
+
+    def __init__(self) -> None:
+        settings = World("127.0.0.1:1").settings()
+        self.topic = settings.kafka.topics[0].name
+        self.source = KafkaSource(settings, "rig")
+        listener = Told()
+        listener.source = self.source
+        self.client = AIOKafkaConsumer(**sources._arguments(settings.kafka, "rig"))
+        self.client._fetcher = Fetched(self.client._subscription)
+        self.client._coordinator = Calm()
+        self.source._consumer = self.client
+        self.back = sources._Rebalance(self.source, listener)
+        self.client._subscription.subscribe({self.topic}, listener=self.back)
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return [Partition(self.topic, number) for number in NUMBERS]
+
+    def assign(self) -> list[TopicPartition]:
+        """Give the client a new assignment, as its coordinator does before it calls back."""
+        found = [TopicPartition(self.topic, number) for number in NUMBERS]
+        self.client._subscription.assign_from_subscribed(found)
+        return found
+
+    async def rebalance(self) -> None:
+        await self.back.on_partitions_assigned(self.assign())
+
+    def state(self, number: int) -> Any:  # noqa: ANN401  # the client is not typed
+        assignment = self.client._subscription.subscription.assignment
+        return assignment.state_value(TopicPartition(self.topic, number))
+
+
+class Calm:
+    """A coordinator without an error."""
+
+    def check_errors(self) -> None:
+        """Find none."""
+
+
+class Fetched:
+    """A fetcher whose answers are made by hand; it moves positions as the client's own does."""
+
+    def __init__(self, subscription: Any) -> None:  # noqa: ANN401
+        self.subscription = subscription
+        self.script: list[tuple[dict[TopicPartition, int], Exception | None]] = []
+
+    def seek_to(self, tp: TopicPartition, offset: int) -> None:
+        self.subscription.seek(tp, offset)
+
+    async def fetched_records(
+        self, *_: object, **__: object
+    ) -> dict[TopicPartition, Sequence[Any]]:
+        moved, fault = self.script.pop(0)
+        for tp, offset in moved.items():
+            self.subscription.subscription.assignment.state_value(tp).consumed_to(offset)
+        if fault is not None:
+            raise fault
+        return {}
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.client._closed = True
+
+
+async def test_between_an_assignment_and_its_callback_nothing_is_known_and_nothing_raises(
+    rig: Rig,
+) -> None:
+    first = rig.partitions[0]
+    await rig.rebalance()
+    assert 7 == rig.source.position(first)
+    told = rig.assign()
+    assert rig.source.position(first) is None
+    for act in (rig.source.pause, rig.source.resume):
+        act(first)
+    rig.source.resume_at(first, 99)
+    assert not rig.state(0).paused
+    assert not rig.state(0).has_valid_position
+    await rig.back.on_partitions_assigned(told)
+    assert 7 == rig.source.position(first)
+
+
+async def test_nothing_raises_before_the_first_assignment_and_after_the_last(rig: Rig) -> None:
+    first = rig.partitions[0]
+    for _ in range(2):
+        assert rig.source.position(first) is None
+        rig.source.pause(first)
+        rig.source.resume(first)
+        rig.source.resume_at(first, 1)
+        rig.client._subscription.unsubscribe()
+    unstarted = KafkaSource(World("127.0.0.1:1").settings(), "unstarted")
+    assert unstarted.position(first) is None
+
+
+async def test_a_poll_that_fails_gives_back_what_its_client_had_already_moved_over(
+    rig: Rig,
+) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)  # the seeks are behind it
+    with pytest.raises(ForwarderError, match="CorruptRecordException"):
+        await poll(rig, {0: 50, 1: 31}, CorruptRecordException("Invalid CRC"))
+    assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+
+
+async def poll(rig: Rig, moved: dict[int, int], fault: Exception | None) -> None:
+    positions = {TopicPartition(rig.topic, number): at for number, at in moved.items()}
+    rig.client._fetcher.script.append((positions, fault))
+    async with asyncio.timeout(10):
+        assert {} == await rig.source.poll(50)
