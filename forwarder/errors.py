@@ -2,7 +2,16 @@
 
 
 class ForwarderError(Exception):
-    """Base of every error raised on purpose; its text says what, where, and what to do."""
+    """Base of every error raised on purpose; its text says what, where, and what to do.
+
+    ``remedy`` is what an operator can do about it, empty where that stands in ``what`` already or
+    where it passes by itself.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 class ConfigurationError(ForwarderError):
@@ -30,10 +39,7 @@ class RefusedError(ForwarderError):
 
     Raised by :mod:`forwarder.ledger`, and the owner proves its ownership before it reports it;
     by a journal that lacks topics for a partition before it is opened.
-    ``remedy`` tells the operator what can be done.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what}; {remedy}")
-        self.what = what
-        self.remedy = remedy
+        super().__init__(what, remedy)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -70,7 +70,27 @@ class Reason(StrEnum):
     NOT_AN_UPLOAD = "not_an_upload"
     EVENT_TOO_LARGE = "event_too_large"
     NOT_ENCODABLE = "not_encodable"
+    TOO_LARGE_UNPACKED = "too_large_unpacked"
+    UNREADABLE_BATCH = "unreadable_batch"
     REFUSED = "refused_by_sink"
+
+
+class Sealed(bytes):
+    """A batch of records as Kafka stores it, where a record's value would be: nobody unpacks it.
+
+    ``first`` is the offset of the first record in it that nobody has read, the record's own that
+    of the last. ``error`` says why in one line.
+    """
+
+    reason: Reason
+    error: str
+    first: int
+
+    def __new__(cls, content: bytes, reason: Reason, error: str, first: int) -> Self:
+        """Take the bytes, and what is known of them."""
+        sealed = super().__new__(cls, content)
+        sealed.reason, sealed.error, sealed.first = reason, error, first
+        return sealed
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -103,7 +123,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     ``error`` is one line for a person; it never quotes the value. ``time`` is the record time of
     what it holds (0: not known), ``device`` of a batch its ``key``; ``redriven``: it was one
     before and has failed again. ``events`` is how many it holds; 0 of a record that could not be
-    read.
+    read. ``first`` is the offset of the first record of a batch of them, -1 of anything else.
     """
 
     reason: Reason
@@ -115,6 +135,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     device: bytes = b""
     redriven: bool = False
     events: int = 0
+    first: int = -1
 
 
 Piece = tuple[int, int, int, int, bytes]

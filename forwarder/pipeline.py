@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from forwarder.connection import Connection
-from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Position, Record
+from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Position, Record, Sealed
 from forwarder.stages import redriven, transform
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.lane import Lane, Share
@@ -243,7 +243,10 @@ class Pipeline:
                 share.redrive(upload, now_ms, out)
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
-        if record.offset >= self._read:
-            value = record.value or b""
-            letter = DeadLetter(found.reason, record.offset, "", found.error, value, time)
-            out.dead_letters.append(letter)
+        if record.offset < self._read:
+            return
+        value, first = record.value or b"", -1
+        if isinstance(value, Sealed):  # no JSON: what is wrong with it was known before
+            found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
+        letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
+        out.dead_letters.append(letter)

@@ -218,6 +218,8 @@ def _hindrance(choice: Choice, letter: Letter, standing: str) -> str | None:
         return "sent back before"
     if standing == AGAIN and not choice.again:
         return "failed again (--again)"
+    if letter.reason in letters.SEALED:
+        return "a batch as Kafka stores it: send its records again in smaller ones"
     if letter.origin is None or letter.origin.topic not in choice.topics:
         return "its input topic is not configured"
     if letter.connection and letter.connection not in choice.active:

@@ -31,8 +31,8 @@ class Loaded:
     @property
     def secrets(self) -> frozenset[str]:
         """Return every configured value that no log line may show."""
-        password = self.configuration.kafka.security.password
-        own = {password} if password else set()
+        security = self.configuration.kafka.security
+        own = filter(None, (security.password, security.key_password))
         return frozenset(own).union(*map(secrets_of, self.configuration.connections))
 
 

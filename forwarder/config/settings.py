@@ -45,6 +45,7 @@ class Security:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    key_password: str | None = field(default=None, repr=False)
     region: str | None = None
     role_arn: str | None = None
 
@@ -68,6 +69,7 @@ class Kafka:
     session_timeout_ms: int = 30_000
     start: Start = Start.EARLIEST
     dead_letter_topic: str = "forwarder-dead-letters"
+    max_unpacked_batch: int = 67_108_864
     security: Security = Security()
 
 

@@ -1,7 +1,7 @@
 """The description of ``kafka`` in forwarder.yaml."""
 
-from forwarder.config import checks
-from forwarder.config.amounts import Duration
+from forwarder.config import certificates, checks
+from forwarder.config.amounts import Duration, Size
 from forwarder.config.kinds import Choice, Location, Nullable, Text
 from forwarder.config.settings import (
     InputTopic,
@@ -16,10 +16,11 @@ from forwarder.config.settings import (
 from forwarder.config.shapes import Field, ListOf, Named, Section, Sheet
 
 _SECOND, _MINUTE = 1_000, 60_000
+_MIB = 1024 * 1024
 
 _SASL = ("mechanism", "username", "password")
 _IAM = ("region", "role_arn")
-_FILES = ("ca_file", "cert_file", "key_file")
+_FILES = ("ca_file", "cert_file", "key_file", "key_password")
 
 
 def _security(sheet: Sheet) -> None:
@@ -37,8 +38,23 @@ def _security(sheet: Sheet) -> None:
         why = f"protocol {protocol} is not encrypted; set an SSL protocol, or delete it"
         _not_used(sheet, _FILES, why)
     elif sheet.has("cert_file") != sheet.has("key_file"):
-        name, other = _FILES[1:] if sheet.has("key_file") else reversed(_FILES[1:])
+        pair = _FILES[1:3]
+        name, other = pair if sheet.has("key_file") else reversed(pair)
         sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
+    elif not sheet.spot.page.offline:
+        _certificates(sheet)
+
+
+def _certificates(sheet: Sheet) -> None:
+    """Open the files as the client will, unless one of them or the passphrase is not known."""
+    files = {name: sheet.get(name) for name in _FILES}
+    if any(sheet.has(name) and value is None for name, value in files.items()):
+        return
+    if sheet.has("key_password") and not sheet.has("key_file"):
+        _not_used(sheet, ("key_password",), "there is no key_file; give it, or delete this")
+        return
+    for name, text in certificates.faults(**files):
+        sheet.fault(name, text)
 
 
 def _password(sheet: Sheet) -> None:
@@ -91,6 +107,11 @@ SECURITY = Section(
             "The worker's certificate; only with SSL.",
         ),
         Field("key_file", Nullable(Location("a PEM file", file=True)), "Its private key."),
+        Field(
+            "key_password",
+            Nullable(Text("a passphrase", secret=True)),
+            "Of a key that is encrypted; best as ${NAME} or ${file:PATH}.",
+        ),
         Field(
             "region",
             Nullable(Text("an AWS region", check=checks.region)),
@@ -191,6 +212,12 @@ KAFKA = Section(
             "dead_letter_topic",
             Text("a topic", check=checks.kafka_name),
             "Where records go that cannot be processed.",
+        ),
+        Field(
+            "max_unpacked_batch",
+            Size(32 * _MIB, 1024 * _MIB),
+            "What one compressed batch of records may become in memory; a larger one is a dead "
+            "letter.",
         ),
         Field("security", SECURITY, "Transport and login."),
     ),

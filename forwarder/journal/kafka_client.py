@@ -21,7 +21,8 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import StartupError
-from forwarder.journal import kafka_headers, kafka_msk
+from forwarder.journal import kafka_msk
+from forwarder.kafka import batches
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -62,7 +63,7 @@ _NOISY = {
 
 def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     """Return the arguments that every client shares; raises StartupError for unusable files."""
-    kafka_headers.allow_any()
+    batches.install(kafka.max_unpacked_batch)
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,
@@ -89,7 +90,10 @@ def security_arguments(security: Security) -> dict[str, Any]:
 def _ssl_context(security: Security) -> Any:  # noqa: ANN401  # the client ships no types
     try:
         return create_ssl_context(
-            cafile=security.ca_file, certfile=security.cert_file, keyfile=security.key_file
+            cafile=security.ca_file,
+            certfile=security.cert_file,
+            keyfile=security.key_file,
+            password=security.key_password or "",  # without one OpenSSL asks on the terminal
         )
     except OSError as error:
         text = f"the certificates for Kafka cannot be used: {error}"

@@ -11,7 +11,7 @@ OVERHEAD = 256
 """More than what Kafka adds to one message: 61 bytes of batch header, and lengths."""
 
 _PER_HEADER = 10
-_OPTIONAL = frozenset({"time", "device_key", "redriven"})
+_OPTIONAL = frozenset({"time", "device_key", "redriven", "first_offset"})
 """Left out where there is nothing to say; the first release wrote none of them."""
 
 
@@ -51,6 +51,7 @@ def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple
         "time": str(letter.time) if letter.time else "",
         "device_key": letter.device.hex(),
         "redriven": "true" if letter.redriven else "",
+        "first_offset": str(letter.first) if letter.first >= 0 else "",
     }
     return [
         (name, text.encode(errors="replace"))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Stored, Stretch, Take
+from forwarder.model import Sealed
 
 START_SECONDS = 15.0
 STALL_SECONDS = 15.0
@@ -26,6 +27,10 @@ FETCH_BYTES = 2 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 """The same for what is read in pieces, here and there: most of a longer fetch would be thrown away,
 and until then the client holds two or three copies of it."""
+
+_FOREIGN = (
+    "only workers may write to this topic: restore it, and see who else is granted Write on it"
+)
 
 WAIT_MS = 100
 """A stretch that is read exists already, so a fetch has nothing to wait for but markers."""
@@ -190,9 +195,18 @@ class Reader:
                 polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
                 await asyncio.sleep(0)
                 if records := polled.get(partition):
+                    self._look_at(partition, records)
                     self._ahead[partition].extend(records)
                     return True
         return False
+
+    def _look_at(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        """Raise JournalError for a batch that cannot be unpacked: none that was written here is."""
+        for record in records:
+            if isinstance(record.value, Sealed):
+                where = f"{partition.topic}/{partition.partition}"
+                what = f"{where} cannot be read: {record.value.error}"
+                raise JournalError(what, _FOREIGN)
 
     def _rest(self, partition: TopicPartition) -> None:
         if self._consumer is not None:

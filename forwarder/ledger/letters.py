@@ -31,6 +31,9 @@ WHOLE = frozenset(
 )
 """Reasons whose bytes are the whole record, as it stands in the input."""
 
+SEALED = frozenset({Reason.TOO_LARGE_UNPACKED.value, Reason.UNREADABLE_BATCH.value})
+"""Reasons whose bytes are a batch of records as Kafka stores it."""
+
 
 class Letter(msgspec.Struct, frozen=True):
     """One dead letter; ``number`` and ``offset`` are its place in the dead letter topic.

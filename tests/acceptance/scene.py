@@ -49,11 +49,13 @@ class Scene(Site):
         """Return the numbers of the events delivered, in the order they arrived."""
         return numbers(self.delivered(name))
 
-    async def feed(self, which: Iterable[int], device: str = "d1") -> list[Sent]:
+    async def feed(
+        self, which: Iterable[int], device: str = "d1", partition: int | None = None
+    ) -> list[Sent]:
         """Send one upload with one event for each number, all of one device."""
         now = time.time_ns() // 1_000_000
         rows = [(device.encode(), encoded(upload(event(n=n), device=device)), now) for n in which]
-        return await self.kafka.send(self.topic, rows)
+        return await self.kafka.send(self.topic, rows, partition)
 
 
 def documents(file: Path) -> list[Json]:

@@ -109,6 +109,8 @@ def test_a_receipt_does_not_cover_what_lies_between() -> None:
         (dead(0), {"topics": frozenset()}, "input topic is not configured"),
         (dead(0), {"limit": 0}, "beyond --limit"),
         (dead(0, value=NOISE), {}, "larger than max.message.bytes"),
+        (dead(5, Reason.TOO_LARGE_UNPACKED, connection=""), {}, "a batch as Kafka stores it"),
+        (dead(5, Reason.UNREADABLE_BATCH, connection=""), {}, "a batch as Kafka stores it"),
     ],
 )
 def test_what_cannot_go_back_stays_and_is_counted(

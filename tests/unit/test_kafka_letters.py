@@ -51,6 +51,12 @@ def test_a_message_fits_and_says_what_was_done_to_it(length: int, soft: bool) ->
         assert value == message.value
 
 
+def test_a_batch_of_records_says_where_it_begins_and_ends() -> None:
+    batch = DeadLetter(Reason.TOO_LARGE_UNPACKED, 9, "", "why", b"", first=4)
+    headers = dict(kafka_letters.message(batch, PARTITION, "g", LIMIT).headers)
+    assert (b"4", b"9") == (headers["first_offset"], headers["offset"])
+
+
 def test_what_cannot_be_written_as_text_is_replaced() -> None:
     message = kafka_letters.message(letter(b"", "lone \ud800"), PARTITION, "g", LIMIT)
     assert dict(message.headers)["error"] == b"lone ?"

@@ -6,6 +6,8 @@ from forwarder.config.loader import load, load_connection
 from forwarder.errors import ConfigurationError
 from tests.configurations import SMALL, SMALL_WORKER, Folder
 
+DATA = Path(__file__).parents[1] / "data"
+
 BROKEN = [
     (b"", ":1: (file): is empty"),
     (b"# nothing but a comment\n", ":1: (file): is empty"),
@@ -78,7 +80,7 @@ def test_connections_come_in_the_order_of_their_files(folder: Folder) -> None:
 def test_paths_start_from_the_file_that_names_them(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder.path / "ca.pem").write_text("certificate")
+    (folder.path / "ca.pem").write_bytes((DATA / "tls" / "cert.pem").read_bytes())
     folder.write(
         "kafka:\n  bootstrap_servers: [localhost:9092]\n  topics: [raw-events]\n"
         "  security: {protocol: SSL, ca_file: ca.pem}\n"

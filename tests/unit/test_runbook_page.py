@@ -72,7 +72,7 @@ def test_every_dotted_name_is_a_log_event_or_a_key_of_the_configuration() -> Non
 def test_every_single_word_that_looks_like_a_key_is_one() -> None:
     known = {key.rpartition(".")[2] for key in KEYS}
     events = {"backing_off", "read_committed", "message_id", "__transaction_state"}
-    events |= {"__consumer_offsets", *Reason}
+    events |= {"__consumer_offsets", "first_offset", *Reason}
     for code in of(r"[a-z_]+_[a-z_]+"):
         assert code in known | events or code.startswith("forwarder_"), code
 

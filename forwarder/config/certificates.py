@@ -1,0 +1,75 @@
+"""Whether the certificates for Kafka can be used: opened here as the client opens them later.
+
+OpenSSL asks for the passphrase of a key on the terminal unless it is given one; here it never does.
+"""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+_MARKS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+"""How PEM says that a key is encrypted: PKCS #8 (RFC 5958), and the older form of OpenSSL."""
+
+_MISMATCH = "KEY_VALUES_MISMATCH"
+
+
+def faults(
+    ca_file: str | None, cert_file: str | None, key_file: str | None, key_password: str | None
+) -> Iterator[tuple[str, str]]:
+    """Yield which of these cannot be used, and what to do; nothing is ever asked for."""
+    if ca_file and (why := _authorities(ca_file)):
+        yield "ca_file", f"holds no certificate that can be used ({why}); give a PEM file of them"
+    if not (cert_file and key_file):
+        return
+    if why := _authorities(cert_file):
+        yield "cert_file", f"holds no certificate that can be used ({why}); give a PEM file"
+        return
+    encrypted = _encrypted(key_file)
+    if encrypted and not key_password:
+        advice = "give its passphrase as ${NAME} or ${file:PATH}, or a key without one"
+        yield "key_password", f"is missing: the key in key_file is encrypted; {advice}"
+    elif fault := _key(cert_file, key_file, key_password or "", encrypted=encrypted):
+        yield fault
+    elif key_password and not encrypted:
+        yield "key_password", "is not used: the key in key_file is not encrypted; delete it"
+
+
+def _authorities(path: str) -> str:
+    """Return why a file's certificates cannot be used, empty if they can."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        return _said(error)
+    return ""
+
+
+def _key(
+    cert_file: str, key_file: str, password: str, *, encrypted: bool
+) -> tuple[str, str] | None:
+    """Return what is wrong with a key and its certificate together."""
+    try:
+        # A text: without one OpenSSL asks whoever sits there.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, password)
+    except OSError as error:
+        if _MISMATCH in str(error):
+            return "key_file", "does not belong to the certificate in cert_file; give its own key"
+        if encrypted:
+            what = f"does not open the key in key_file ({_said(error)})"
+            return "key_password", f"{what}; correct the passphrase"
+        return "key_file", f"holds no private key that can be used ({_said(error)}); give a PEM key"
+    except ValueError:
+        return "key_password", "is longer than OpenSSL takes; give the key a shorter passphrase"
+    return None
+
+
+def _encrypted(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return any(mark in content for mark in _MARKS)
+
+
+def _said(error: OSError) -> str:
+    reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+    return str(reason).lower().replace("_", " ")

@@ -1,0 +1,44 @@
+"""What the readers of the journal and of dead letters do about a batch beyond the bound."""
+
+import pytest
+
+from forwarder.errors import JournalError
+from forwarder.journal.kafka_dead_letters import LetterReader
+from forwarder.journal.kafka_reader import Reader
+from forwarder.kafka import batches
+from forwarder.model import Partition, Sealed
+from tests.services import kafka_batches
+from tests.services.kafka_world import World
+
+pytestmark = pytest.mark.service
+
+MIB = 1024 * 1024
+
+
+async def test_a_reader_of_the_journal_names_it_and_one_of_letters_passes_over_it(
+    kafka: str,
+) -> None:
+    world = World(kafka, partitions=1)
+    await world.create_input()
+    records = b"".join(kafka_batches.record(n, b" " * MIB) for n in range(70))
+    packed = kafka_batches.packed(records, 70, "zstd")
+    await world.produce([b"one"])
+    await kafka_batches.send(kafka, world.topic, 0, packed)
+    await world.produce([b"last"])
+    given = [(world.topic, 0)]
+
+    reader = Reader(world.settings().kafka, "reader", given)
+    where = (world.topic, 0)
+    with pytest.raises(JournalError, match=rf"{world.topic}/0 cannot be read: .* 1 to 70") as told:
+        await reader.hand_over(where, 0, 72, lambda *_: None)
+    assert "only workers may write" in told.value.remedy
+    with pytest.raises(JournalError, match="max_unpacked_batch"):
+        await reader.stretch(where, 0, 72, MIB, {})
+    await reader.close()
+
+    letters = LetterReader(world.settings().kafka, "letters", given)
+    found = [one async for one in letters.records(Partition(world.topic, 0), 0, 72)]
+    assert [0, 70, 71] == [one.offset for one in found]
+    assert isinstance(found[1].value, Sealed)
+    assert batches.LIMIT < 70 * MIB
+    await letters.close()

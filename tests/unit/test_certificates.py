@@ -1,0 +1,90 @@
+"""A key with a passphrase is judged before anything connects, and nobody is asked for it."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from forwarder.config.settings import InputTopic, Kafka, Security, SecurityProtocol
+from forwarder.errors import StartupError
+from forwarder.journal import kafka_client
+from tests.configurations import Folder
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+WHERE = "kafka.security"
+
+
+def write(folder: Folder, **files: str) -> None:
+    given = {n: str(TLS / v) if n.endswith("_file") else v for n, v in files.items()}
+    lines = "".join(f'    {name}: "{value}"\n' for name, value in given.items())
+    folder.write(
+        "kafka:\n  bootstrap_servers: [localhost:9092]\n  topics: [raw-events]\n"
+        f"  security:\n    protocol: SSL\n{lines}"
+    )
+
+
+FAULTS = [
+    ({}, "encrypted.pem", "key_password", "is missing: the key in key_file is encrypted"),
+    ({}, "encrypted-old.pem", "key_password", "is missing: the key in key_file is encrypted"),
+    ({"key_password": "wrong-one"}, "encrypted.pem", "key_password", "does not open the key"),
+    ({"key_password": "wrong-one"}, "encrypted-old.pem", "key_password", "does not open the key"),
+    ({"key_password": "p" * 2000}, "encrypted.pem", "key_password", "is longer than"),
+    ({}, "other.pem", "key_file", "does not belong to the certificate"),
+    ({}, "cert.pem", "key_file", "holds no private key"),
+    ({}, "gone.pem", "key_file", "cannot be used"),
+    ({"key_password": "opensesame"}, "key.pem", "key_password", "is not used"),
+    ({"ca_file": "README.md"}, "key.pem", "ca_file", "holds no certificate"),
+]
+
+
+@pytest.mark.parametrize(("more", "key", "name", "text"), FAULTS)
+def test_what_is_wrong_with_a_key_is_a_fault_at_its_line(
+    folder: Folder, more: dict[str, str], key: str, name: str, text: str
+) -> None:
+    write(folder, cert_file="cert.pem", key_file=key, **more)
+    [fault] = folder.faults()
+    assert f"{WHERE}.{name}: " in fault
+    assert text in fault
+    assert fault.startswith("forwarder.yaml:")
+    assert "wrong-one" not in fault
+
+
+def test_a_certificate_that_is_none_is_a_fault(folder: Folder) -> None:
+    write(folder, cert_file="README.md", key_file="key.pem")
+    [fault] = folder.faults()
+    assert f"{WHERE}.cert_file: holds no certificate" in fault
+
+
+def test_a_passphrase_without_a_key_is_not_used(folder: Folder) -> None:
+    write(folder, key_password="opensesame")
+    [fault] = folder.faults()
+    assert f"{WHERE}.key_password: is not used: there is no key_file" in fault
+
+
+def test_a_passphrase_that_is_not_here_is_one_fault(folder: Folder) -> None:
+    write(folder, cert_file="cert.pem", key_file="encrypted.pem", key_password="${NOT_HERE}")
+    [fault] = folder.faults()
+    assert "NOT_HERE" in fault
+
+
+@pytest.mark.parametrize("key", ["encrypted.pem", "encrypted-old.pem"])
+@pytest.mark.parametrize("given", ["${PASS}", "${file:FOLDER/pass}"])
+def test_a_key_with_its_passphrase_is_what_the_client_uses(
+    folder: Folder, key: str, given: str
+) -> None:
+    (folder.path / "pass").write_text("opensesame\n")
+    given = given.replace("FOLDER", str(folder.path))
+    write(folder, cert_file="cert.pem", key_file=key, key_password=given)
+    loaded = folder.load({"PASS": "opensesame"})
+    security = loaded.configuration.kafka.security
+    assert "opensesame" in loaded.secrets
+    assert "opensesame" not in repr(security)
+    assert isinstance(kafka_client.security_arguments(security)["ssl_context"], ssl.SSLContext)
+
+
+def test_a_client_never_asks_on_the_terminal() -> None:
+    files = {"cert_file": str(TLS / "cert.pem"), "key_file": str(TLS / "encrypted.pem")}
+    security = Security(SecurityProtocol.SSL, **files)
+    kafka = Kafka(("127.0.0.1:1",), (InputTopic("t"),), "g", security=security)
+    with pytest.raises(StartupError, match="the certificates for Kafka cannot be used"):
+        kafka_client.arguments(kafka, "me")
