@@ -263,6 +263,8 @@ class _Tolerant(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ship
 class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
     """The client's own, which goes on behind what it cannot read."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self) -> Iterator[Any]:
         while True:
             try:

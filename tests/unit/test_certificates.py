@@ -83,8 +83,8 @@ def test_a_key_with_its_passphrase_is_what_the_client_uses(
 
 
 def test_a_client_never_asks_on_the_terminal() -> None:
-    files = {"cert_file": str(TLS / "cert.pem"), "key_file": str(TLS / "encrypted.pem")}
-    security = Security(SecurityProtocol.SSL, **files)
+    cert, key = str(TLS / "cert.pem"), str(TLS / "encrypted.pem")
+    security = Security(SecurityProtocol.SSL, cert_file=cert, key_file=key)
     kafka = Kafka(("127.0.0.1:1",), (InputTopic("t"),), "g", security=security)
     with pytest.raises(StartupError, match="the certificates for Kafka cannot be used"):
         kafka_client.arguments(kafka, "me")

@@ -233,4 +233,4 @@ def test_every_name_of_the_client_that_is_replaced_is_where_it_was() -> None:
     for name in ("MemoryRecords", "PartitionRecords"):
         assert batches.__name__ == getattr(fetcher, name).__module__
     for private in ("_consumer_record", "_unpack_records"):
-        assert hasattr(batches.fetcher.PartitionRecords, private)
+        assert hasattr(Unpacked.__mro__[1], private)

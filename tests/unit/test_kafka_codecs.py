@@ -22,12 +22,12 @@ def raw_snappy(content: bytes) -> bytes:
 
 def members(content: bytes) -> bytes:
     half = len(content) // 2
-    return codec.gzip_encode(content[:half]) + codec.gzip_encode(content[half:])
+    return b"".join(codec.gzip_encode(part) for part in (content[:half], content[half:]))
 
 
 def frames(content: bytes) -> bytes:
     half = len(content) // 2
-    return codec.zstd_encode(content[:half]) + codec.zstd_encode(content[half:])
+    return b"".join(codec.zstd_encode(part) for part in (content[:half], content[half:]))
 
 
 def streamed(content: bytes) -> bytes:
@@ -37,7 +37,7 @@ def streamed(content: bytes) -> bytes:
 
 def lz4_frames(content: bytes) -> bytes:
     half = len(content) // 2
-    return codec.lz4_encode(content[:half]) + codec.lz4_encode(content[half:])
+    return b"".join(codec.lz4_encode(part) for part in (content[:half], content[half:]))
 
 
 PACKED: dict[str, tuple[Pack, Callable[[bytes, int], bytes]]] = {
