@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import msgspec
 import structlog
 
 from forwarder import garbage, gauges
-from forwarder.clock import Clock, EndOfTime, SystemClock
+from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.connection import Connection, FileTarget, FirehoseTarget, Status
 from forwarder.errors import ForwarderError, StartupError
@@ -128,19 +129,26 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
     letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally()
+    read = FileSource(source)
+    # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
+    connections = [replace(connection, deliver_from_ms=None) for connection in connections]
     plan = Plan("file", connections, JournalSettings(), Limits(rejected_percent=0))
     async with opened_sinks(connections, folder) as sinks:
-        around, owned = surroundings(plan, sinks, journals, EndOfTime(), tally)
+        around, owned = surroundings(plan, sinks, journals, InputClock(read.now_ms), tally)
         life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
-        worker = Worker(FileSource(source), around, life, tally)
+        worker = Worker(read, around, life, tally)
         owned.append(worker)
         obey_signals(worker)
         try:
             await worker.run()
         finally:
             letters.close()
+    tally.remarks = read.remarks()
     if worker.stopping():
         msg = f"stopped before the end of the input\n{tally.text()}"
+        raise ForwarderError(msg)
+    if fault := read.fault():
+        msg = f"{fault}\n{tally.text()}"
         raise ForwarderError(msg)
     return tally
 

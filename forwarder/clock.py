@@ -1,6 +1,7 @@
 """The only module that reads a clock; everything else is given the time."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _SUSPEND_AWARE = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -28,13 +29,15 @@ class SystemClock:
         return time.clock_gettime(_SUSPEND_AWARE)
 
 
-class EndOfTime(SystemClock):
-    """A wall clock that is later than every record: for input whose time is all in the past.
+class InputClock(SystemClock):
+    """The time in the input instead of that of the machine: for input that is all of the past.
 
-    Records are then never taken for coming from the future, and the same input gives the same
-    output whenever it is read.
+    The same input then gives the same output whenever it is read. ``now`` returns milliseconds.
     """
 
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+
     def wall_ms(self) -> int:
-        """Return a time beyond every record's, below 2**53."""
-        return 2**52
+        """Return the time that the input has come to."""
+        return self._now()

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--connection", type=Path, metavar="FILE", help="a single connection file; needs --source"
     )
     parser.add_argument(
-        "--source", metavar="FILE", help="read uploads from this NDJSON file, - for stdin; no Kafka"
+        "--source",
+        metavar="FILE",
+        help="read uploads from this NDJSON file, plain, gzip or zstd, - for stdin; no Kafka",
     )
     parser.add_argument(
         "--sink", type=Path, metavar="DIR", help="write batches into this folder; no AWS"

@@ -13,7 +13,8 @@ log = structlog.get_logger()
 class Tally:
     """The reporter and pulse of a run without probes or metrics.
 
-    ``filtered`` counts events by connection and setting, ``rejected`` dead letters by reason.
+    ``filtered`` counts events by connection and setting, ``rejected`` dead letters by reason;
+    ``remarks`` are what the source has to say of the file.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class Tally:
         self.delivered_events: dict[str, int] = {}
         self.filtered: dict[tuple[str, str], int] = {}
         self.rejected: dict[str, int] = {}
+        self.remarks: list[str] = []
 
     def text(self) -> str:
         """Return the totals for people: one line for the input, one for each connection."""
@@ -36,7 +38,7 @@ class Tally:
         lines = [first, *(self._line(lane) for lane in sorted(self.batches))]
         if self.rejected:
             reasons = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))
-            lines.append(f"dead letters: {reasons}")
+            lines += [f"dead letters: {reasons}", *self.remarks]
         return "\n".join(lines)
 
     def _line(self, lane: str) -> str:

@@ -1,18 +1,18 @@
-"""Reads uploads from a file of NDJSON, or from standard input."""
+"""Reads uploads from a file of NDJSON, plain, gzip or zstd, or from standard input."""
 
 import asyncio
 import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Annotated
-
-import msgspec
 
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.model import Partition, Record
+from forwarder.sources import file_format
 from forwarder.sources.base import Listener
-from forwarder.stages import rawjson
+from forwarder.sources.file_lines import MOST_LINE_BYTES, Line, LineCutter, read_line
+from forwarder.sources.file_time import LOOKAHEAD, InputTime
+from forwarder.sources.file_unpack import Unpacker
 
 PARTITION = Partition("file", 0)
 STDIN = "-"
@@ -21,76 +21,7 @@ CHUNK_BYTES = 256 * 1024
 """How much is read at a time: some milliseconds of work for everything behind it."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-_Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What a Kafka record can be dated with, and the journal can store."""
-
-
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line as a record: its number from 0, its record time in ms, the upload's bytes."""
-
-    offset: int
-    timestamp: int
-    value: bytes
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-
-
-class _Content(msgspec.Struct, gc=False):
-    """What dates a line: an upload's own field, or ``{"timestamp_ms": …, "upload": {…}}``."""
-
-    timestamp_unixtime_ms: _Milliseconds | None = None
-    timestamp_ms: _Milliseconds | None = None
-    upload: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-
-
-_content = msgspec.json.Decoder(_Content, strict=False)
-_time = msgspec.json.Decoder(_Milliseconds | None, strict=False)
-
-
-def read_line(number: int, line: bytes, before_ms: int) -> Line:
-    """Return a line as a record; ``before_ms`` is the record time of the line before it.
-
-    What is no JSON, or no upload, is passed on as it is: the decoder says so in a dead letter.
-    """
-    try:
-        content = _content.decode(line)
-    except RecursionError:
-        return Line(number, before_ms, line)
-    except msgspec.DecodeError:
-        content = _slowly(line)
-    if content.timestamp_ms is not None and (upload := bytes(content.upload)):
-        return Line(number, content.timestamp_ms, upload)
-    own_ms = content.timestamp_unixtime_ms
-    return Line(number, before_ms if own_ms is None else own_ms, line)
-
-
-def _slowly(line: bytes) -> _Content:
-    """Read an array of uploads, or what msgspec refused; nothing of what cannot be read."""
-    try:
-        if line.lstrip()[:1] == b"[":
-            times = (_tolerant(bytes(e)).timestamp_unixtime_ms for e in rawjson.elements(line))
-            return _Content(next(filter(None, times), None))
-        return _tolerant(line)
-    except (ValueError, RecursionError):
-        return _Content()
-
-
-def _tolerant(value: bytes) -> _Content:
-    fields = rawjson.fields(value)
-    return _Content(
-        _milliseconds(fields.get("timestamp_unixtime_ms")),
-        _milliseconds(fields.get("timestamp_ms")),
-        fields.get("upload", rawjson.ABSENT),
-    )
-
-
-def _milliseconds(raw: msgspec.Raw | None) -> int | None:
-    """Return a time, if it is one."""
-    try:
-        return None if raw is None else _time.decode(raw)
-    except msgspec.DecodeError:
-        return None
+_MIB = 1 << 20
 
 
 class FileSource:
@@ -106,13 +37,23 @@ class FileSource:
         """Prepare to read ``path``, or standard input for ``-``."""
         self._path = path
         self._file = -1
-        self._rest = b""
-        self._lines: deque[Line] = deque()
-        self._number = 0
-        self._from = 0
-        self._last_ms = 0
         self._positioned = False
         self._flowing = asyncio.Event()
+        self._from = 0
+        self.hint = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Stand before the first byte."""
+        self._unpacker = Unpacker()
+        self._cutter = LineCutter()
+        self._time = InputTime()
+        self._head = b""
+        self._known = self._begun = False
+        self._read_ahead: deque[Line] = deque()
+        self._lines: deque[tuple[Line, int]] = deque()
+        self._last_ms = 0
+        self._now_ms = 0
         self._ended = False
 
     async def start(self, listener: Listener) -> None:
@@ -128,26 +69,52 @@ class FileSource:
 
     async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
         """Return the next line; raises ForwarderError if it cannot be read."""
+        wanting = False
         if not (self._lines and self._flowing.is_set()):
             try:
                 async with asyncio.timeout(timeout_ms / 1000):
                     await self._flowing.wait()
-                    await self._readable()
+                    wanting = not (self._lines or self._ended or self._advance())
+                    if wanting:
+                        await self._readable()
             except TimeoutError:
                 return {}
         # A file is always ready, and everything else would starve.
         await asyncio.sleep(0)
         if not self._flowing.is_set():
             return {}
-        if not self._lines and not self._ended:
-            self._lines.extend(self._read())
-        return {PARTITION: [self._lines.popleft()]} if self._lines else {}
+        if wanting:
+            self._unpacker.feed(self._chunk())
+            self._advance()
+        if not self._lines:
+            return {}
+        line, self._now_ms = self._lines.popleft()
+        return {PARTITION: [line]}
+
+    def now_ms(self) -> int:
+        """Return what time it was in the file when the last line came (see ``file_time``)."""
+        return self._now_ms
+
+    def fault(self) -> str:
+        """Return what kept the file from being read to its end; nothing: nothing did."""
+        return f"{self._name()} {self._unpacker.fault}" if self._unpacker.fault else ""
+
+    def remarks(self) -> list[str]:
+        """Return what people should know of the file: lines cut, a format that is another one."""
+        found = [f"{self._name()} {self.hint}"] if self.hint else []
+        if cut := self._cutter.cut:
+            first = (
+                f"line {cut[0] + 1} of {self._name()} is longer than {MOST_LINE_BYTES // _MIB} MiB"
+            )
+            others = f", as are {len(cut) - 1} others" if len(cut) > 1 else ""
+            found.append(f"{first}{others}; the rest of it was left out, write one upload a line")
+        return found
 
     def resume_at(self, partition: Partition, offset: int) -> None:
         """Read on from line ``offset``; raises ForwarderError if it cannot go back."""
-        if offset < (self._lines[0].offset if self._lines else self._number):
+        if offset < self._next():
             self._rewind()
-        while self._lines and self._lines[0].offset < offset:
+        while self._lines and self._lines[0][0].offset < offset:
             self._lines.popleft()
         self._from = offset
         self._positioned = True
@@ -166,12 +133,17 @@ class FileSource:
     def position(self, partition: Partition) -> int | None:
         """Return the number of the next line."""
         known = partition == PARTITION and self._positioned
-        ahead = self._lines[0].offset if self._lines else max(self._number, self._from)
-        return ahead if known else None
+        return max(self._next(), self._from) if known else None
+
+    def _next(self) -> int:
+        """Return the number of the first line that was not returned."""
+        if self._lines:
+            return self._lines[0][0].offset
+        return self._read_ahead[0].offset if self._read_ahead else self._cutter.number
 
     async def end(self, partition: Partition) -> int:  # noqa: ARG002  # there is one only
         """Return the number of lines once all were read, until then one more than are known."""
-        return self._number + (not self._ended)
+        return self._cutter.number + (not self._ended)
 
     async def owns(self, partition: Partition) -> bool:
         """Return whether it is the one there is: nobody else reads along."""
@@ -194,8 +166,6 @@ class FileSource:
 
     async def _readable(self) -> None:
         """Wait until a pipe has something; a thread in a blocking read could not be stopped."""
-        if self._ended or self._lines:
-            return
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         try:
@@ -207,39 +177,76 @@ class FileSource:
         finally:
             loop.remove_reader(self._file)
 
-    def _read(self) -> list[Line]:
-        try:
-            chunk = os.read(self._file, CHUNK_BYTES)
-        except OSError as error:
-            text = f"{self._path} cannot be read: {error.strerror}"
-            raise ForwarderError(text) from error
-        self._ended = not chunk
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        if self._ended and rest:
-            lines, rest = [rest], b""
-        self._rest = rest
-        return self._records(lines)
+    def _advance(self) -> bool:
+        """Take apart what was read, by one piece; False: more has to be read first."""
+        piece = self._unpacker.read()
+        self._ended = bool(self._unpacker.fault) or (not piece and self._unpacker.fed_all)
+        known = self._recognized(piece)
+        for number, line in self._cutter.feed(known) if known else ():
+            self._take(number, line)
+        for number, line in self._cutter.finish() if self._ended else ():
+            self._take(number, line)
+        self._date()
+        return bool(piece) or self._ended
 
-    def _records(self, lines: Sequence[bytes]) -> list[Line]:
-        records = []
-        for number, line in enumerate(lines, self._number):
-            text = (
-                line.rstrip(b"\r") if number else line.removeprefix(_BYTE_ORDER_MARK).rstrip(b"\r")
-            )
-            if not text.strip():
-                continue
-            record = read_line(number, text, self._last_ms)
-            self._last_ms = record.timestamp
-            if number >= self._from:
-                records.append(record)
-        self._number += len(lines)
-        return records
+    def _chunk(self) -> bytes:
+        try:
+            return os.read(self._file, CHUNK_BYTES)
+        except OSError as error:
+            text = f"{self._name()} cannot be read: {error.strerror}"
+            raise ForwarderError(text) from error
+
+    def _recognized(self, piece: bytes) -> bytes:
+        """Hold back the first bytes until they tell what this is; raises ForwarderError."""
+        if self._known:
+            return piece
+        self._head += piece
+        tells = len(self._head) >= file_format.HEAD_BYTES or b"\n" in self._head
+        if not (tells or self._ended):
+            return b""
+        self._known = True
+        if foreign := file_format.foreign(self._head):
+            text = f"{self._name()} {foreign}"
+            raise ForwarderError(text)
+        head, self._head = self._head, b""
+        return head.removeprefix(_BYTE_ORDER_MARK)
+
+    def _take(self, number: int, line: bytes) -> None:
+        text = line.rstrip(b"\r")
+        if not text.strip():
+            return
+        if not self._begun:
+            self._begun = True
+            self.hint = file_format.hint(text)
+        record = read_line(number, text, self._last_ms)
+        self._last_ms = record.timestamp
+        self._read_ahead.append(record)
+
+    def _date(self) -> None:
+        """Pass on the lines of which it is known what time it is then."""
+        ahead = self._read_ahead
+        while ahead:
+            line = ahead[0]
+            now = self._time.now_ms
+            if line.dated:
+                sure = self._ended or len(ahead) > LOOKAHEAD or self._time.is_sure(line.timestamp)
+                if not sure:
+                    return
+                following = [ahead[i] for i in range(1, min(len(ahead), LOOKAHEAD + 1))]
+                now = self._time.advance(
+                    line.timestamp, [other.timestamp for other in following if other.dated]
+                )
+            ahead.popleft()
+            if line.offset >= self._from:
+                self._lines.append((line, now))
+
+    def _name(self) -> str:
+        return "standard input" if self._path == STDIN else self._path
 
     def _rewind(self) -> None:
         try:
             os.lseek(self._file, 0, os.SEEK_SET)
         except OSError as error:
-            text = f"{self._path} cannot be read again from an earlier line: {error.strerror}"
+            text = f"{self._name()} cannot be read again from an earlier line: {error.strerror}"
             raise ForwarderError(text) from error
-        self._rest, self._number, self._last_ms, self._ended = b"", 0, 0, False
-        self._lines.clear()
+        self._begin()

@@ -1,16 +1,23 @@
 """``forwarder run --source``: people try their settings on a file; no Kafka, no AWS."""
 
 import base64
+import gzip
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from forwarder.config import loader
 from tests import oracle
 from tests.acceptance.harness import Site, Worker
 from tests.acceptance.scene import documents
 from tests.builders import START, Rec, encoded, event, upload
+from tests.configurations import ROOT
 from tests.expectation import LATER, identify
 from tests.traffic import poison, traffic
 
@@ -186,3 +193,107 @@ async def test_a_source_that_is_not_there_ends_it_with_1(folder: Site) -> None:
     assert await run.ended() == 1
     assert "nowhere.ndjson" in run.log_file.read_text()
     assert "Traceback" not in run.log_file.read_text()
+
+
+# ---------------------------------------------------------------------- packed, cut, foreign
+
+PACKERS: list[Callable[[bytes], bytes]] = [
+    gzip.compress,
+    zstandard.ZstdCompressor().compress,
+]
+LIMITED = (
+    "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); "
+    "runpy.run_module('forwarder', run_name='__main__')"
+)
+
+
+def run_over(folder: Site, source: str, out: str, stdin: bytes | None = None) -> "Ended":
+    """Run one connection over a source to its end, with no more than 1 GiB of addresses."""
+    path = folder.connect({**SESSIONS, "name": "all", "settings": {}})
+    arguments = ["run", "--connection", str(path), "--source", source, "--sink", out]
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, *arguments],
+        cwd=folder.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+Ended = subprocess.CompletedProcess[bytes]
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_packed_input_gives_the_same_bytes_from_a_file_and_from_standard_input(
+    folder: Site, source: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    content = source.read_bytes()
+    half = content.index(b"\n", len(content) // 2) + 7
+    packed = pack(content[:half]) + pack(content[half:])
+    (folder.folder / "packed").write_bytes(packed)
+
+    plain = run_over(folder, str(source), "plain")
+    assert (0, 0, 0) == (
+        plain.returncode,
+        run_over(folder, "packed", "file").returncode,
+        run_over(folder, "-", "pipe", stdin=packed).returncode,
+    )
+
+    assert written(folder, "plain") == written(folder, "file") == written(folder, "pipe")
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_what_was_read_of_a_file_that_was_cut_off_counts_and_the_exit_code_is_1(
+    folder: Site, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = [encoded(upload(event(n=n), timestamp_unixtime_ms=START + n)) for n in range(3_000)]
+    packed = pack(b"\n".join(lines))
+    (folder.folder / "cut").write_bytes(packed[: len(packed) * 3 // 4])
+
+    run = run_over(folder, "cut", "out")
+
+    assert 1 == run.returncode
+    text = run.stderr.decode()
+    assert "cut ends in the middle of its compressed data" in text
+    assert "Traceback" not in text
+    assert (
+        0 < sum(len(one["events"]) for one in documents(folder.folder / "out/all.ndjson")) < 3_000
+    )
+    assert "read " in text
+
+
+def test_another_format_is_named_and_ends_it_with_1(folder: Site) -> None:
+    (folder.folder / "events").write_bytes('{"events":[]}\n'.encode("utf-16"))
+
+    run = run_over(folder, "events", "out")
+
+    assert 1 == run.returncode
+    assert "events is UTF-16 text; it has to hold one upload a line as JSON" in run.stderr.decode()
+
+
+def test_a_file_of_something_else_says_what_it_looks_like(folder: Site) -> None:
+    (folder.folder / "events").write_bytes(b'[\n {"events": []}\n]\n')
+
+    run = run_over(folder, "events", "out")
+
+    assert "holds a JSON array over several lines; it has to hold" in run.stderr.decode()
+    assert "jq -c '.[]'" in run.stderr.decode()
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_bomb_and_a_line_without_end_stop_only_themselves(
+    folder: Site, pack: Callable[[bytes], bytes]
+) -> None:
+    good = encoded(upload(event(n=1), timestamp_unixtime_ms=START)) + b"\n"
+    bomb = pack(b"{" * (64 << 20)) * 24  # a line of 1.5 GiB
+    (folder.folder / "bomb").write_bytes(pack(good) + bomb + pack(b"\n" + good))
+
+    run = run_over(folder, "bomb", "out")
+
+    text = run.stderr.decode()
+    assert "line 2 of bomb is longer than 32 MiB" in text
+    assert "dead letters: 1 invalid_json" in text
+    assert 2 == sum(len(one["events"]) for one in documents(folder.folder / "out/all.ndjson"))
+    assert 0 == run.returncode

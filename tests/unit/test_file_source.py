@@ -1,17 +1,20 @@
 """The file source: what a line is, and where it may come from."""
 
 import asyncio
+import gzip
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 import pytest
+import zstandard
 
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.model import Partition
-from forwarder.sources import file
-from forwarder.sources.file import PARTITION, FileSource, Line, read_line
+from forwarder.sources import file, file_lines
+from forwarder.sources.file import PARTITION, FileSource
+from forwarder.sources.file_lines import Line, read_line
 
 
 class Nobody:
@@ -61,7 +64,13 @@ class Nobody:
 def test_a_line_is_dated_and_keeps_its_bytes(
     line: bytes, timestamp: int, value: bytes | None
 ) -> None:
-    assert Line(2, timestamp, line if value is None else value) == read_line(2, line, before_ms=7)
+    found = read_line(2, line, before_ms=7)
+    assert (2, timestamp, line if value is None else value) == (
+        found.offset,
+        found.timestamp,
+        found.value,
+    )
+    assert found.dated or found.timestamp == 7
 
 
 def test_depth_and_length_without_end_are_left_to_the_decoder() -> None:
@@ -245,3 +254,116 @@ async def test_a_quiet_pipe_holds_nothing_up(pipe: Pipe) -> None:
 async def offsets_and_values(source: FileSource) -> list[tuple[int, bytes | None]]:
     polled = await source.poll(5000)
     return [(record.offset, record.value) for record in polled[PARTITION]]
+
+
+# ---------------------------------------------------------------------- packed, odd, endless
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+async def test_packed_files_are_read_by_what_they_begin_with(
+    holding: Holding, pack: Callable[[bytes], bytes]
+) -> None:
+    source = holding(pack(b'\xef\xbb\xbf{"a":1}\r\n{"b"') + pack(b":2}"))
+    assert [b'{"a":1}', b'{"b":2}'] == [value for _, _, value in await drained(source)]
+    assert ("", []) == (source.fault(), source.remarks())
+    await source.stop()
+
+
+async def test_packed_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
+    source = FileSource("-")
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    packed = gzip.compress(b'{"a":1}\n' * 50_000)
+    os.write(pipe.write, packed[:5])
+    assert await source.poll(10) == {}
+    os.write(pipe.write, packed[5:])
+    found = 0
+    for _ in range(60_000):
+        found += len((await source.poll(10)).get(PARTITION, ()))
+        if found == 50_000:
+            break
+    assert 50_000 == found
+    os.close(pipe.write)
+    assert await source.poll(1000) == {}
+    assert source.exhausted()
+
+
+async def test_of_a_file_that_was_cut_off_the_beginning_is_read(holding: Holding) -> None:
+    packed = gzip.compress(b"".join(b'{"mpid":%d}\n' % n for n in range(1_000)))
+    source = holding(packed[: len(packed) // 2])
+    found = [value for _, _, value in await drained(source)]
+    assert 100 < len(found) < 1_000
+    assert b'{"mpid":0}' == found[0]
+    assert "ends in the middle of its compressed data" in source.fault()
+    await source.stop()
+
+
+async def test_another_format_ends_it_with_its_name(holding: Holding) -> None:
+    source = holding(b"PAR1\x15\x04\x15")
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    with pytest.raises(ForwarderError, match=r"events\.ndjson is a Parquet file; it has to hold"):
+        for _ in range(5):
+            await source.poll(50)
+    await source.stop()
+
+
+async def test_a_first_line_that_is_no_upload_is_remarked_on(holding: Holding) -> None:
+    source = holding(b"\nmpid,event\n1,2\n")
+    assert 2 == len(await drained(source))
+    (remark,) = source.remarks()
+    assert "events.ndjson holds what looks like CSV; it has to hold one upload a line" in remark
+    await source.stop()
+
+
+async def test_of_a_line_without_end_a_part_is_kept(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_lines, "MOST_LINE_BYTES", 1_000)
+    monkeypatch.setattr(file, "CHUNK_BYTES", 300)
+    source = holding(b'{"a":1}\n' + b"x" * 5_000 + b"\n" + b"y" * 1_000 + b"\n" + b"z" * 1_001)
+    lines = [value for _, _, value in await drained(source)]
+    assert [b'{"a":1}', b"x" * 1_000, b"y" * 1_000, b"z" * 1_000] == lines
+    (remark,) = source.remarks()
+    assert "line 2 of" in remark
+    assert "as are 1 others" in remark
+    await source.stop()
+
+
+# ---------------------------------------------------------------------- what time it is
+
+
+async def test_a_line_from_the_future_keeps_its_own_time_and_moves_no_other(
+    holding: Holding,
+) -> None:
+    minute = 60_000
+    times = [minute, 9_000_000_000 * minute, 2 * minute, 3 * minute]
+    source = holding(b"".join(b'{"timestamp_unixtime_ms":%d}\n' % time for time in times))
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    found = []
+    while not source.exhausted():
+        for records in (await source.poll(50)).values():
+            found += [(record.timestamp, source.now_ms()) for record in records]
+    assert list(zip(times, [minute, minute, 2 * minute, 3 * minute], strict=True)) == found
+    await source.stop()
+
+
+async def test_a_file_read_again_from_an_earlier_line_tells_the_same_time(
+    holding: Holding,
+) -> None:
+    source = holding(b"".join(b'{"timestamp_unixtime_ms":%d}\n' % (n * 10**7) for n in range(50)))
+    await source.start(Nobody())
+    source.resume_at(PARTITION, 0)
+    before = {}
+    for _ in range(30):
+        for records in (await source.poll(50)).values():
+            before[records[0].offset] = source.now_ms()
+    source.resume_at(PARTITION, 7)
+    again = {}
+    while not source.exhausted():
+        for records in (await source.poll(50)).values():
+            again[records[0].offset] = source.now_ms()
+    assert list(range(7, 50)) == list(again)
+    assert {**again, **before} == {**before, **again}
+    await source.stop()

@@ -1,0 +1,104 @@
+"""What is no uploads is named, with how to make uploads of it."""
+
+import json
+
+import pytest
+
+from forwarder.sources import file_format
+
+NDJSON = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "remedy"),
+    [
+        (b"PAR1\x15\x04", "a Parquet file", "convert it"),
+        (b"Obj\x01\x04", "an Avro file", "convert it"),
+        (b"ORC\x08", "an ORC file", "convert it"),
+        (b"BZh91AY", "packed with bzip2", "convert it"),
+        (b"\xfd7zXZ\x00", "packed with xz", "convert it"),
+        (b"\x04\x22\x4d\x18", "packed with lz4", "convert it"),
+        (b"PK\x03\x04", "a zip file", "convert it"),
+        (b"\x1f\x8b\x08", "packed twice", "unpack it once"),
+        (b"x" * 257 + b"ustar\x0000", "a tar archive", "tar -xO"),
+        ('{"a":1}\n'.encode("utf-16"), "UTF-16 text", "iconv -f UTF-16"),
+        ('{"a":1}\n'.encode("utf-16-le"), "UTF-16 text", "iconv -f UTF-16"),
+        ('{"a":1}\n'.encode("utf-16-be"), "UTF-16 text", "iconv -f UTF-16"),
+        ("{}".encode("utf-32"), "UTF-32 text", "iconv -f UTF-32"),
+    ],
+)
+def test_a_file_of_another_format_is_named(head: bytes, name: str, remedy: str) -> None:
+    found = file_format.foreign(head)
+    assert found.startswith(f"is {name}; {NDJSON}: ")
+    assert remedy in found
+
+
+@pytest.mark.parametrize("head", [b"", b"{", b'{"events":[]}\n', b"not json", b"\xef\xbb\xbf{"])
+def test_text_may_hold_uploads(head: bytes) -> None:
+    assert file_format.foreign(head) == ""
+
+
+HINTS = [
+    (b"[", "a JSON array over several lines"),
+    (b'[{"events": []},', "a JSON array over several lines"),
+    (b"{", "JSON over several lines"),
+    (b'{"events": [', "JSON over several lines"),
+    (b'{"mpid": 1,', "JSON over several lines"),
+    (b'{"mpid": 1}{"mpid": 2}', "several JSON objects a line"),
+    (b'{"mpid": 1}, {"mpid": 2}', "several JSON objects a line"),
+    (b"mpid,event_type,timestamp", "what looks like CSV"),
+    (b"mpid\tevent_type", "what looks like CSV"),
+    (b"<events>", "XML or HTML"),
+    (b"---", "YAML"),
+    (b"\x1e{}", "a JSON text sequence"),
+    (b"data: {}", "server-sent events"),
+    (b'device-1\t{"events":[]}', "a key or a time before each upload"),
+    (b'CreateTime:1767225600000\t{"events":[]}', "a key or a time before each upload"),
+    (b"eyJldmVudHMiOltdLCJtcGlkIjoxfQ==", "base64"),
+    (b"hello", "no JSON"),
+    (b"\xff\x01", "is not UTF-8 text"),
+    (b"42", "bare values"),
+    (b'"text"', "bare values"),
+    (b'{"type":"track","anonymousId":"a","event":"e"}', "events of Segment or RudderStack"),
+    (b'{"event":"e","properties":{"distinct_id":"d"}}', "events of Mixpanel or PostHog"),
+    (b'[{"event":"e","properties":{}}]', "events of Mixpanel or PostHog"),
+    (b'{"event_type":"e","event_properties":{}}', "events of Amplitude"),
+    (b'{"event_type":"custom_event","data":{}}', "bare events"),
+    (b'{"specversion":"1.0","type":"t"}', "CloudEvents"),
+    (b'{"batch":{"events":[]}}', "uploads below the key batch: jq -c .batch"),
+    (b'{"timestamp_ms":1,"upload":{"event":1,"properties":{}}}', "events of Mixpanel"),
+]
+
+
+@pytest.mark.parametrize(("line", "name"), HINTS)
+def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: str) -> None:
+    found = file_format.hint(line)
+    assert name.partition(":")[0] in found
+    assert NDJSON in found
+    assert name.partition(": ")[2] in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"events":[]}',
+        b'{"mpid":1}',
+        b'[{"mpid":1}]',
+        b"[]",
+        b"{}",
+        b'{"timestamp_ms":1,"upload":{"mpid":1}}',
+        b'{"mpid":1,"events":[{"event_type":"cust',
+        b'{"mpid":1,"anonymousId":"a","messageId":"m"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_may_be_an_upload_gets_no_hint(line: bytes) -> None:
+    assert file_format.hint(line) == ""
+
+
+@pytest.mark.parametrize("unit", ['}{"', "\t", ",", ", ", '":', "[", '{"a":', "\t{", "a,"])
+def test_a_hostile_first_line_takes_no_time(unit: str) -> None:
+    line = (unit * 65_536)[:65_000]
+    assert isinstance(file_format.hint(line.encode()), str)
+    assert isinstance(file_format.hint(("{" + line).encode()), str)
+    assert isinstance(file_format.hint((json.dumps(line)[:-1]).encode()), str)
