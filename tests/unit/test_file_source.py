@@ -300,11 +300,8 @@ async def test_of_a_file_that_was_cut_off_the_beginning_is_read(holding: Holding
 
 async def test_another_format_ends_it_with_its_name(holding: Holding) -> None:
     source = holding(b"PAR1\x15\x04\x15")
-    await source.start(Nobody())
-    source.resume_at(PARTITION, 0)
     with pytest.raises(ForwarderError, match=r"events\.ndjson is a Parquet file; it has to hold"):
-        for _ in range(5):
-            await source.poll(50)
+        await drained(source)
     await source.stop()
 
 
