@@ -98,7 +98,15 @@ async def work(configuration: Configuration) -> int:
         owned.append(worker)
         obey_signals(worker)
         port = await server.start(configuration.server.host, configuration.server.port)
-        log.info("worker.starts", version=version("forwarder"), client_id=client_id, port=port)
+        log.info(
+            "worker.starts",
+            version=version("forwarder"),
+            client_id=client_id,
+            port=port,
+            group=configuration.kafka.group_id,
+            topics=[topic.name for topic in configuration.kafka.topics],
+            connections=len(configuration.connections),
+        )
         retention = Retention(configuration, journals.cluster)
         chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock, retention))
         try:

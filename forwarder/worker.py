@@ -17,6 +17,7 @@ from forwarder.intake import Pulse as IntakePulse
 from forwarder.keeper import SAID_AGAIN, Keeper
 from forwarder.memory import WindowMemory
 from forwarder.model import Partition
+from forwarder.ops import log_writer
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import PositionLostError, Source
 from forwarder.surroundings import Phase, Surroundings
@@ -47,6 +48,10 @@ RESTLESS = 60.0
 """Seconds in which so many rebalances are worth a warning:"""
 
 REBALANCES = 6
+
+
+LAST_WORDS = 0.5
+"""Seconds that a worker told to leave at once waits for what it has logged to be written."""
 
 
 class Pulse(IntakePulse, Protocol):
@@ -428,4 +433,5 @@ class Worker:
 
 def leave_at_once() -> None:
     """End the process without cleaning up: the second signal."""
+    log_writer.flush(LAST_WORDS)
     os._exit(1)

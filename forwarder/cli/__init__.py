@@ -1,16 +1,24 @@
 """The command line: which commands there are, and what their exit codes mean."""
 
 import argparse
+import contextlib
+import difflib
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from forwarder.cli import output
 from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.ops import log_writer
 
-OK, RUNTIME, CONFIGURATION = 0, 1, 2
-"""Exit codes; wrong arguments count as configuration."""
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+OK, RUNTIME, CONFIGURATION, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
+"""Exit codes; wrong arguments count as configuration. Shells say 130 of what Ctrl-C ended."""
 
 # name -> (module, what it does). A module is imported once its command is chosen, so that `check`
 # does not wait for the clients of Kafka and AWS.
@@ -52,33 +60,110 @@ class Command(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 (runtime) or 2 (configuration)."""
+    """Run one command; return 0, 1 (runtime), 2 (configuration) or 130 (interrupted).
+
+    What it prints on stderr goes through the log's queue: neither a reader that is gone nor a full
+    disk ends a command or changes its exit code.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(next((word for word in arguments if word in COMMANDS), "")).parse_args(arguments)
+    log_writer.install()
     try:
-        return _module(args.command).run(args)
+        return _answered(arguments)
+    finally:
+        log_writer.uninstall()
+
+
+def _answered(arguments: list[str]) -> int:
+    """Run a command, say on stderr what went wrong, and return the exit code."""
+    args = argparse.Namespace()
+    try:
+        try:
+            return _run(arguments, args)
+        finally:
+            output.flush()
     except ConfigurationError as error:
         return _failed(args, CONFIGURATION, str(error), str(error))
     except ForwarderError as error:
         return _failed(args, RUNTIME, str(error), f"forwarder: {error}")
     except KeyboardInterrupt:
-        return _failed(args, RUNTIME, "stopped", "forwarder: stopped")
+        return _failed(args, INTERRUPTED, "stopped", "forwarder: stopped")
+    except Exception as error:  # noqa: BLE001  # logged with its traceback; the exit code is kept
+        from forwarder.ops import logs  # noqa: PLC0415  # `schema` needs no log
+
+        logs.crashed(error)
+        kind = type(error).__name__
+        return _failed(args, RUNTIME, kind, f"forwarder: a fault of the program ({kind})")
+
+
+def _run(arguments: list[str], args: argparse.Namespace) -> int:
+    """Do what the arguments say, which are put into ``args``; without any, print the help."""
+    parser = _parser(next((word for word in arguments if word in COMMANDS), ""))
+    if not arguments:
+        parser.print_help()
+        return OK
+    parser.parse_args(arguments, args)
+    command = _module(args.command)
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before):
+        # From here on there is something to clean up: __main__.py's handler ends at once.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return command.run(args)
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGINT, before)
 
 
 def _failed(args: argparse.Namespace, code: int, error: str, line: str) -> int:
     """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
-    if getattr(args, "json", False):
-        output.document({"error": error})
+    with contextlib.suppress(ForwarderError):  # stdout takes nothing
+        if getattr(args, "json", False):
+            output.document({"error": error})
     sys.stderr.write(f"{line}\n")
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what a mistyped command was meant to be, and whether it could print."""
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print the help; raises ForwarderError where argparse would pass over a full disk."""
+        if file is None:
+            output.show(self.format_help())
+        else:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and end with 2."""
+        super().error(message + _suggestion(message))
+
+
+class _Version(argparse.Action):
+    """Print the version, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        output.show(f"forwarder {_version()}\n")
+        parser.exit()
+
+
+def _suggestion(message: str) -> str:
+    """Return what a choice that does not exist may have meant, or nothing."""
+    found = re.search(r"invalid choice: '(.*)' \(choose from (.*?)\)$", message)
+    if found is None:
+        return ""
+    known = [word.strip("' ") for word in found[2].split(",")]
+    close = difflib.get_close_matches(found[1].lower(), known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _parser(chosen: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="forwarder",
         description="Forward app events from Kafka into Kinesis, in batches per device.",
     )
-    parser.add_argument("--version", action="version", version=f"forwarder {_version()}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, about) in COMMANDS.items():
         command = commands.add_parser(

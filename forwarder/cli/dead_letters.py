@@ -152,7 +152,7 @@ def _show(args: argparse.Namespace) -> int:
         loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
-        _write(letter.value)
+        output.raw(letter.value)
     elif args.json:
         output.document(_whole(letter, standing))
     else:
@@ -160,11 +160,6 @@ def _show(args: argparse.Namespace) -> int:
         lines = [f"{printable(name)}: {printable(text) or '-'}" for name, text in heads.items()]
         output.show("\n".join([*lines, "", _body(letter), ""]))
     return 0
-
-
-def _write(value: bytes) -> None:
-    sys.stdout.buffer.write(value)
-    sys.stdout.flush()
 
 
 def _whole(letter: Letter, standing: str) -> dict[str, Any]:

@@ -4,16 +4,61 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from forwarder.errors import ForwarderError
 
 
 def show(text: str) -> None:
-    """Print to stdout; a reader that has seen enough (``| head``) is no error."""
+    """Print to stdout; a reader that has seen enough (``| head``) is no error.
+
+    Raises ForwarderError where stdout takes nothing: a full disk, a closed descriptor.
+    """
+    raw(text.encode(_encoding(), "backslashreplace"), text)
+
+
+def raw(data: bytes, text: str | None = None) -> None:
+    """Print bytes as they are; ``text`` is what streams that only take text are given."""
+    stream = _stdout()
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more as it exits, which would print a traceback after all.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if (buffer := getattr(stream, "buffer", None)) is not None:
+            stream.flush()
+            buffer.write(data)
+        else:
+            stream.write(data.decode(errors="replace") if text is None else text)
+        stream.flush()
+    except OSError as error:
+        _give_up(error)
+
+
+def flush() -> None:
+    """Give on what was printed by others (``--help``); raises ForwarderError as :func:`show`."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        _give_up(error)
+
+
+def _stdout() -> TextIO:
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        msg = "cannot print: stdout is closed"
+        raise ForwarderError(msg)
+    return stream
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _give_up(error: OSError) -> None:
+    """Print nothing more; raises ForwarderError unless the reader has only seen enough."""
+    # The interpreter flushes once more as it exits, and would print a traceback after all.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        msg = f"cannot print: {error.strerror or error}"
+        raise ForwarderError(msg) from error
 
 
 def document(content: object) -> None:

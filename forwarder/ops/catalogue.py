@@ -225,6 +225,13 @@ LANES_FORGOTTEN = _counter(
     "Partitions on which a connection that is not configured any more was dropped "
     "(journal.lane_ttl, journal.retired); the log says what it had not delivered.",
 )
+LOG_LINES_DROPPED = _counter(
+    "log_lines_dropped",
+    "",
+    "Lines of the log that could not be written: nobody reads its pipe, its reader has gone, or "
+    "its disk is full. Nothing else suffers from it; mend what reads the log, in which "
+    "log.dropped says how many lines are missing where.",
+)
 LOOP_LAG = _histogram(
     "loop_lag_seconds",
     "",

@@ -1,11 +1,14 @@
 """One log for the program and its libraries: structured, with stable event names, no secrets.
 
 ``event`` names what happened (``lane.status``), the other keys say to whom. What libraries log
-arrives as the event ``library`` with their text in ``message``.
+arrives as the event ``library`` with their text in ``message``. Lines are written by a thread of
+their own (log_writer.py): nobody who logs waits for the log, or fails with it.
 """
 
 import json
 import logging
+import math
+import os
 import re
 import sys
 import traceback
@@ -14,6 +17,8 @@ from typing import TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
+
+from forwarder.ops.log_writer import FLUSH_SECONDS, LogWriter, QueuedStream, writer_of
 
 MASK = "****"
 
@@ -32,9 +37,21 @@ LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.C
 FRAMES = 20
 """Most frames of a traceback in a JSON line: the innermost ones."""
 
+MOST_TEXT = 16 * 1024
+"""Characters of one value in a line; what is longer is cut, and says so."""
+
+DEEPEST = 8
+"""Levels of lists and mappings in a value; what lies deeper is shown as one text."""
+
+LARGEST = 2**64
+"""Beyond it a number is shown as text: few readers of JSON take it, and its digits have no end."""
+
 
 class Redaction:
-    """Mask secrets in everything a log line holds; the last step before rendering."""
+    """Mask secrets in everything a log line holds; the last step before rendering.
+
+    Values come out plain: whatever JSON cannot say, or what has no text, is replaced by one.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Mask the given values wherever they occur, and everything under a secret's key."""
@@ -52,22 +69,49 @@ class Redaction:
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         """Return the line with every secret masked and every value plain."""
-        return {key: self._masked(str(key), value) for key, value in event.items()}
+        return {_text(key): self._masked(key, value, 0) for key, value in event.items()}
 
-    def _masked(self, key: str, value: object) -> object:
-        if SECRET_KEY.search(key) and value is not None:
-            return MASK
-        return self._clean(value)
-
-    def _clean(self, value: object) -> object:
-        if isinstance(value, PLAIN):
-            return value
-        if isinstance(value, Mapping):
-            return {str(key): self._masked(str(key), inner) for key, inner in value.items()}
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return [self._clean(inner) for inner in value]
-        text = str(value)
+    def text(self, text: str) -> str:
+        """Mask every known secret in a text."""
         return self._pattern.sub(MASK, text) if self._pattern else text
+
+    def _masked(self, key: object, value: object, depth: int) -> object:
+        if SECRET_KEY.search(_text(key)) and value is not None:
+            return MASK
+        try:
+            return self._clean(value, depth)
+        except Exception as error:  # noqa: BLE001  # a value's own code may do anything
+            return _unshown(value, error)
+
+    def _clean(self, value: object, depth: int) -> object:
+        if isinstance(value, PLAIN) and _fits(value):
+            return value
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            return {_text(k): self._masked(k, inner, depth + 1) for k, inner in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)) and depth < DEEPEST:
+            return [self._masked("", inner, depth + 1) for inner in value]
+        masked = self.text(_text(value))
+        left_out = len(masked) - MOST_TEXT
+        return masked if left_out <= 0 else f"{masked[:MOST_TEXT]}… ({left_out} characters more)"
+
+
+def _fits(value: object) -> bool:
+    """Tell whether JSON has a number like this one."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) < LARGEST
+
+
+def _text(value: object) -> str:
+    """Return the value's own text, or what kind of value has none."""
+    try:
+        return hex(value) if isinstance(value, int) and not _fits(value) else str(value)
+    except Exception as error:  # noqa: BLE001  # a value's own code may do anything
+        return _unshown(value, error)
+
+
+def _unshown(value: object, error: Exception) -> str:
+    return f"<{type(value).__name__}, which cannot be shown: {type(error).__name__}>"
 
 
 def _spellings(value: str) -> tuple[str, ...]:
@@ -77,6 +121,10 @@ def _spellings(value: str) -> tuple[str, ...]:
 
 _REDACTION = Redaction()
 """That of the log as it was configured last."""
+
+
+_WRITER: LogWriter | None = None
+"""What writes that log's lines."""
 
 
 def hide(secrets: Iterable[str]) -> None:
@@ -92,9 +140,39 @@ class _FromLibraries(logging.Handler):
         level = max(known for known in LEVELS if known <= max(record.levelno, logging.DEBUG))
         try:
             message = record.getMessage()
-            log.log(level, "library", logger=record.name, message=message, exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001  # a library's bad format string must not stop the worker
-            self.handleError(record)
+        except Exception as error:  # noqa: BLE001  # a bad format string must not stop the worker
+            message = f"{_text(record.msg)} ({_unshown(record.args, error)})"
+        log.log(level, "library", logger=record.name, message=message, exc_info=record.exc_info)
+
+
+class _Line:
+    """What structlog hands a rendered line to, under whatever level."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def msg(self, line: str) -> None:
+        """Queue a line."""
+        self._writer.put(line + "\n")
+
+    debug = info = warning = error = critical = exception = fatal = log = warn = failure = err = msg
+
+
+class _Rendered:
+    """Render a line; one that no step can render is replaced by its name alone."""
+
+    def __init__(self, steps: Iterable[Processor]) -> None:
+        self._steps = tuple(steps)
+
+    def __call__(self, logger: WrappedLogger, level: str, event: EventDict) -> str:
+        name = _text(event.get("event"))
+        try:
+            rendered: object = event
+            for step in self._steps:
+                rendered = step(logger, level, rendered)  # type: ignore[arg-type]  # the last gives text
+        except Exception as error:  # noqa: BLE001  # logging decides about nothing
+            return json.dumps({"level": level, "event": name, "unrendered": _text(error)})
+        return str(rendered)
 
 
 def configure(
@@ -108,31 +186,71 @@ def configure(
     ``form`` is ``json`` (a line each) or ``console`` (for people, coloured on a terminal);
     ``secrets`` are the values that must never appear, whatever they are part of.
     """
-    global _REDACTION  # noqa: PLW0603  # there is one log, and ``hide`` means it
+    global _REDACTION, _WRITER  # noqa: PLW0603  # there is one log, and ``hide`` means it
     _REDACTION = Redaction(secrets)
     out = stream or sys.stderr
+    former, writer = _WRITER, writer_of(out)
+    _WRITER = writer
+    if former is not None and former is not writer:
+        former.close()
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    rendered = _Rendered(_steps(form, _REDACTION, colors=colored(out)))
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_form(form, _REDACTION, colors=out.isatty()),
-        ],
+        processors=[rendered],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: _Line(writer),
         cache_logger_on_first_use=False,
     )
+
+    def notice(lines: int, why: str) -> str:
+        missing: EventDict = {"event": "log.dropped", "lines": lines, "reason": why}
+        return rendered(None, "warning", missing) + "\n"
+
+    writer.notice = notice
+    stands_for: object = out
+    if isinstance(stands_for, QueuedStream):
+        stands_for.mask = _REDACTION.text
     _take_over_libraries(max(threshold, LIBRARY_LEVEL))
 
 
-def _form(form: str, redaction: Redaction, *, colors: bool) -> list[Processor]:
+def flush(seconds: float = FLUSH_SECONDS) -> bool:
+    """Wait until what was logged is written; tell whether it was within ``seconds``."""
+    return _WRITER is None or _WRITER.flush(seconds)
+
+
+def note_ignored(signal: str) -> None:
+    """Say that a signal was ignored. Caller: the program's own handler of it, at any moment."""
+    if _WRITER is not None:
+        structlog.get_logger().info("signal.ignored", signal=signal)
+
+
+def crashed(error: BaseException) -> None:
+    """Say which fault of the program ended a command, masked as every line is."""
+    if _WRITER is not None:
+        structlog.get_logger().critical("command.crashed", exc_info=error)
+    else:
+        traceback.print_exception(error)
+
+
+def colored(out: TextIO | None) -> bool:
+    """Tell whether a stream may be given colours (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not plain and out is not None and out.isatty()
+
+
+def _steps(form: str, redaction: Redaction, *, colors: bool) -> list[Processor]:
+    steps: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     if form == "console":
         console = structlog.dev.ConsoleRenderer(
             colors=colors, exception_formatter=structlog.dev.plain_traceback
         )
-        return [structlog.processors.format_exc_info, redaction, console]
-    return [structured_exception, redaction, structlog.processors.JSONRenderer(_dumped)]
+        return [*steps, structlog.processors.format_exc_info, redaction, console]
+    json_lines = structlog.processors.JSONRenderer(_dumped)
+    return [*steps, structured_exception, redaction, json_lines]
 
 
 def structured_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -157,7 +275,7 @@ def _error(exc_info: object) -> BaseException | None:
 def _chain(error: BaseException) -> list[BaseException]:
     chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in chain:
+    while current is not None and not any(current is seen for seen in chain):
         chain.append(current)
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
@@ -165,7 +283,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(_text(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

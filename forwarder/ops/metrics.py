@@ -5,7 +5,7 @@ never per event; the gauges are set once a second by whoever knows them all.
 """
 
 from collections import Counter as Tally
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -18,11 +18,13 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from forwarder.model import Batch, Collected, DeadLetter
-from forwarder.ops import catalogue
+from forwarder.ops import catalogue, log_writer
 from forwarder.ops.catalogue import Definition
 from forwarder.ops.distribution import Distribution
 from forwarder.sinks.base import Kind, Outcome
@@ -86,6 +88,7 @@ class Metrics:
         """Register everything; each registry takes one of these."""
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.registry.register(_DroppedLines())
         self._records = self._counters(catalogue.RECORDS)
         self._uploads = self._counters(catalogue.UPLOADS)
         self._events = self._counters(catalogue.EVENTS)
@@ -288,6 +291,15 @@ class Metrics:
 
     def _histogram(self, it: Definition, bounds: Sequence[float]) -> Histogram:
         return Histogram(it.name, it.advice, it.labels, registry=self.registry, buckets=bounds)
+
+
+class _DroppedLines(Collector):
+    """What the log's writer counts itself: it may be told of by any thread, at any moment."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the family as it stands."""
+        it = catalogue.LOG_LINES_DROPPED
+        yield CounterMetricFamily(it.name, it.advice, value=log_writer.dropped())
 
 
 def _set_all(children: _Children[Gauge], counts: Mapping[tuple[str, ...], int]) -> None:

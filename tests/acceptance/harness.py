@@ -75,15 +75,21 @@ class Worker:
         """Return where standard output goes."""
         return self.folder / f"{self.name}.out"
 
-    def start(self, stdin: bytes | None = None) -> None:
-        """Start the process; ``stdin`` is given to it whole."""
+    def start(
+        self,
+        stdin: bytes | None = None,
+        *,
+        stdin_from: int = subprocess.DEVNULL,
+        stderr: int | None = None,
+    ) -> None:
+        """Start the process; ``stdin`` is given to it whole, ``stderr`` is instead of the log."""
         assert not self.running
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "forwarder", *self.arguments],
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdin=stdin_from if stdin is None else subprocess.PIPE,
                 stdout=output,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 cwd=self.folder,
                 env=environment(self.folder, self.variables),
                 start_new_session=True,

@@ -155,12 +155,42 @@ def test_faults_go_to_stderr_and_make_the_exit_code_two(folder: Folder, capsys: 
     ] == places
 
 
-@pytest.mark.parametrize("argv", [[], ["check"], ["sing"], ["check", "--config"]])
+@pytest.mark.parametrize("argv", [["check"], ["sing"], ["check", "--config"]])
 def test_wrong_arguments_count_as_configuration(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as raised:
         main(argv)
     assert 2 == raised.value.code
     assert "usage: forwarder" in capsys.readouterr().err
+
+
+def test_without_arguments_the_help_is_what_was_asked_for(capsys: Capture) -> None:
+    assert 0 == main([])
+    captured = capsys.readouterr()
+    assert captured.out.startswith("usage: forwarder")
+    assert not captured.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["statsu"], "did you mean status?"),
+        (["Check"], "did you mean check?"),
+        (["deadletters"], "did you mean dead-letters?"),
+        (["outbox", "shwo"], "did you mean show?"),
+        (["dead-letters", "redrvie"], "did you mean redrive?"),
+    ],
+)
+def test_a_mistyped_command_gets_a_suggestion(argv: list[str], meant: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(argv)
+    assert 2 == raised.value.code
+    assert meant in capsys.readouterr().err
+
+
+def test_what_resembles_no_command_gets_none(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["xyzzy"])
+    assert "did you mean" not in capsys.readouterr().err
 
 
 def test_help_names_every_command(capsys: Capture) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from forwarder import cli
-from forwarder.cli import asking, dead_letters
+from forwarder.cli import asking, output
 from forwarder.config.loader import Loaded
 from forwarder.journal import kafka_client
 from forwarder.model import DeadLetter, Reason
@@ -117,7 +117,7 @@ def test_bytes_that_are_missing_are_told(ask: Ask, topic: Letters) -> None:
 
 def test_raw_bytes_come_as_they_are(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    monkeypatch.setattr(dead_letters, "_write", written.append)
+    monkeypatch.setattr(output, "raw", written.append)
     assert 0 == ask("show", "0:0", "--raw")[0]
     assert [b"{\x1b[31m\xff\n"] == written
 

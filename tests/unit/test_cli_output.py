@@ -1,12 +1,18 @@
 """What commands print: tables for people, and their options."""
 
+import errno
+import io
+import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from forwarder import cli
 from forwarder.cli import output
+from forwarder.errors import ForwarderError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
 ASKING = ("status", "outbox", "replay", "reset", "accept-loss")
@@ -24,6 +30,49 @@ def test_columns_of_numbers_stand_to_the_right_and_others_to_the_left() -> None:
     expected = "NAME    X   N\na       x  10\nlonger  -  7+\n"
     assert expected == output.table(("NAME", "X", "N"), rows)
     assert "NAME  N\n" == output.table(("NAME", "N"), [])
+
+
+class Stream(io.StringIO):
+    """A text stream that fails as a real one would; it has a descriptor of its own."""
+
+    def __init__(self, error: OSError, descriptor: int) -> None:
+        super().__init__()
+        self._error = error
+        self._descriptor = descriptor
+
+    def write(self, _text: str) -> int:
+        raise self._error
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    with Path(os.devnull).open("wb") as nothing:
+        yield nothing.fileno()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, descriptor: int
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Stream(BrokenPipeError(), descriptor))
+    output.show("rows\n")
+
+
+def test_a_full_disk_is_said_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, descriptor: int
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(sys, "stdout", Stream(full, descriptor))
+    with pytest.raises(ForwarderError, match="cannot print: No space left on device"):
+        output.show("rows\n")
+
+
+def test_a_closed_stdout_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ForwarderError, match="stdout is closed"):
+        output.show("rows\n")
 
 
 @pytest.mark.parametrize("name", ASKING)

@@ -27,6 +27,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    logs.flush()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -62,6 +63,7 @@ def test_what_is_below_the_level_is_not_written() -> None:
 def test_the_value_of_a_secret_key_never_appears(key: str) -> None:
     stream = configured()
     structlog.get_logger().info("start", security={key: "hunter2"}, **{key: "hunter2"})
+    logs.flush()
     assert "hunter2" not in stream.getvalue()
     assert lines(stream)[0][key] == logs.MASK
 
@@ -92,6 +94,7 @@ def test_a_configured_secret_never_appears_wherever_it_is_put(form: str) -> None
     except OSError as error:
         log.exception("failed", error=error, error_repr=repr(error))
     logging.getLogger("aiokafka").warning("cannot use %s", SECRET)
+    logs.flush()
     written = stream.getvalue()
     assert written.count(logs.MASK) >= 7
     for spelling in (SECRET, repr(SECRET)[1:-1], json.dumps(SECRET)[1:-1], "wJalr"):
@@ -173,8 +176,99 @@ def test_no_value_breaks_the_log(value: object) -> None:
     assert lines(stream)[0]["event"] == "odd"
 
 
+def refuse(value: object) -> NoReturn:
+    raise ValueError(value)
+
+
+class Silent:
+    def __str__(self) -> str:
+        msg = "no text"
+        raise RuntimeError(msg)
+
+    __repr__ = __str__
+
+
+class Wrong(dict[str, int]):
+    def items(self) -> NoReturn:
+        raise KeyError
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "value",
+    [Silent(), [Silent()], {Silent(): 1}, Wrong(), CYCLE, 10**5000, "x" * 10**6],
+    ids=["silent", "inside", "key", "wrong", "cycle", "digits", "long"],
+)
+def test_what_cannot_be_rendered_costs_nobody_anything(value: object, form: str) -> None:
+    stream = configured(form=form)
+    log = structlog.get_logger()
+    # Without pytest's own handler, which raises what a program's does not.
+    logging.getLogger().handlers[:] = logging.getLogger().handlers[-1:]
+    log.info("odd", value=value)
+    try:
+        refuse(value)
+    except ValueError:
+        log.exception("failed")
+    logging.getLogger("library").warning("%d of %s", value, value)
+    log.info("goes on")
+    logs.flush()
+    written = stream.getvalue()
+    begins = [written.index(text) for text in ("odd", "failed", "library", "goes on")]
+    assert sorted(begins) == begins
+    assert len(written) < 200_000
+
+
+def test_every_line_is_strict_json() -> None:
+    stream = configured()
+    structlog.get_logger().info("odd", value=[float("nan"), float("inf"), 2**70])
+    logs.flush()
+
+    (line,) = stream.getvalue().splitlines()
+    assert ["nan", "inf", hex(2**70)] == json.loads(line, parse_constant=refuse)["value"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "colored"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_a_terminal_gets_colours_unless_somebody_asks_for_none(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, colored: bool
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    stream = Terminal()
+    logs.configure("info", "console", [], stream)
+    structlog.get_logger().info("lane.status")
+    logs.flush()
+    assert colored == ("\x1b[" in stream.getvalue())
+
+
+def test_what_is_no_terminal_gets_no_colours() -> None:
+    stream = configured(form="console")
+    structlog.get_logger().info("lane.status")
+    logs.flush()
+    assert "\x1b[" not in stream.getvalue()
+
+
 def test_the_console_form_is_for_people() -> None:
     stream = configured(form="console")
     structlog.get_logger().info("lane.status", connection="acme")
+    logs.flush()
     assert "lane.status" in stream.getvalue()
     assert "connection=acme" in stream.getvalue()

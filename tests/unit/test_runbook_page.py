@@ -20,6 +20,7 @@ SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "forwarder").rglo
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
 KEYS = set(re.findall(r"^\| `([a-z_.]+)` \|", REFERENCE, re.MULTILINE))
 EVENTS = set(re.findall(r"\b(?:log|note)\.?\w*\(\s*\"([a-z]+\.[a-z]+)\"", SOURCE))
+EVENTS |= set(re.findall(r"\"event\": \"([a-z]+\.[a-z]+)\"", SOURCE))
 MODULES = {
     "run": run,
     "status": status,
