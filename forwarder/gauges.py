@@ -1,11 +1,10 @@
 """How things stand, looked at every few seconds: windows, lags, the oldest batch."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from forwarder import memory
 from forwarder.clock import Clock
-from forwarder.errors import ForwarderError
 from forwarder.journal.kafka_retention import Retention
 from forwarder.ops.lateness import Lateness, is_late
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
@@ -35,14 +34,7 @@ async def keep(
         )
         metrics.unknown_lanes(unknown(owned))
         metrics.window_memory(memory.used(owned))
-        lags = await asyncio.gather(*(_partition(p, source) for p in owned))
-        metrics.partitions(
-            {
-                (p.partition.topic, str(p.partition.number)): gauges
-                for p, gauges in zip(owned, lags, strict=True)
-                if gauges is not None
-            }
-        )
+        metrics.partitions(await lags(list(worker.partitions.values()), source))
 
 
 def lanes(
@@ -79,15 +71,31 @@ def unknown(owned: Iterable[OwnedPartition]) -> dict[str, float]:
     return found
 
 
-async def _partition(owned: OwnedPartition, source: Source) -> PartitionGauges | None:
-    try:
-        end = await source.end(owned.partition)
-    except ForwarderError:
-        return None  # the broker is away; no figure is better than an old one
-    read = source.position(owned.partition)
-    # While the intake is stopped the source stands behind a sample that nobody collected.
-    at = owned.position if read is None or owned.intake_stopped else read
-    return PartitionGauges(max(0, end - at), max(0, end - owned.watermark()))
+async def lags(
+    owned: Sequence[OwnedPartition], source: Source
+) -> dict[tuple[str, str], PartitionGauges]:
+    """Return by (topic, number) how far each partition is behind its high watermark.
+
+    One that is not open lags from where the group has committed. One whose end Kafka does not tell
+    is left out: no figure is better than an old one.
+    """
+    ends = await source.ends([one.partition for one in owned])
+    closed = [one.partition for one in owned if one.phase is not Phase.OPEN]
+    committed = await source.committed(closed) if closed else {}
+    found = {}
+    for one in owned:
+        if one.partition not in ends:
+            continue
+        high, settled = ends[one.partition].high, committed.get(one.partition, 0)
+        at = settled
+        if one.phase is Phase.OPEN:
+            read = source.position(one.partition)
+            # While the intake is stopped the source stands behind a sample that nobody collected.
+            at = one.position if read is None or one.intake_stopped else read
+            settled = one.watermark()
+        name = (one.partition.topic, str(one.partition.number))
+        found[name] = PartitionGauges(max(0, high - at), max(0, high - settled))
+    return found
 
 
 def _age(since_ms: int | None, now_ms: int) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -24,6 +24,31 @@ class Partition(msgspec.Struct, frozen=True, gc=False, order=True):
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.number}"
+
+
+class Ends(NamedTuple):
+    """Where a partition ends: for ``read_committed``, and with what is not committed yet.
+
+    Below ``stable`` (the last stable offset) every transaction has ended; below ``high`` (the high
+    watermark) is everything that was accepted.
+    """
+
+    stable: int
+    high: int
+
+
+class OpenTransaction(msgspec.Struct, frozen=True):
+    """The oldest transaction open in a partition, as far as Kafka tells.
+
+    ``transactional_id`` is empty where Kafka does not say it: the principal may not describe it,
+    or its coordinator did not answer. ``since_ms``: wall clock of its begin, or of the producer's
+    last record where only that is told. ``timeout_ms``: after how long Kafka aborts it; 0: unknown.
+    """
+
+    producer_id: int
+    since_ms: int
+    transactional_id: str = ""
+    timeout_ms: int = 0
 
 
 class Record(Protocol):

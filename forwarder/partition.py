@@ -149,6 +149,18 @@ class OwnedPartition:
         self._moved = True
         self._rhythm.stir()
 
+    def step_over(self, position: int) -> None:
+        """Go past markers and gaps: below ``position`` no record is left to be collected.
+
+        Caller: the worker's clock. Without it an input that goes idle after a transaction, or whose
+        last one was aborted, would keep a lag for ever.
+        """
+        if self.phase is Phase.OPEN and not self.intake_stopped and position > self.position:
+            self.position = position
+            self._gates.relax(position)
+            self._moved = True
+            self._rhythm.stir()
+
     async def expire(self, deadline_ms: int) -> None:
         """Close the windows due at ``deadline_ms`` wall-clock time, in slices (C1, C2)."""
         while not self.crowded() and await self._expire_slice(deadline_ms):

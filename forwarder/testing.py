@@ -2,13 +2,22 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from forwarder.errors import ForwarderError
-from forwarder.model import Batch, Collected, DeadLetter, Partition, Record
+from forwarder.model import (
+    Batch,
+    Collected,
+    DeadLetter,
+    Ends,
+    OpenTransaction,
+    Partition,
+    Record,
+)
+from forwarder.ops.stall import Stall
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 from forwarder.sources.base import Listener, PositionLostError
 
@@ -139,7 +148,9 @@ class HandFedSource:
         self.gone: set[Partition] = set()
         self.polls = 0
         self.stopped = False
-        self.ends: dict[Partition, int] = {}
+        self.stable: dict[Partition, int] = {}
+        self.high: dict[Partition, int] = {}
+        self.open: dict[Partition, OpenTransaction] = {}
 
     async def start(self, listener: Listener) -> None:
         """Remember whom to tell."""
@@ -205,7 +216,22 @@ class HandFedSource:
         if self.fails:
             msg = "the broker is away"
             raise ForwarderError(msg)
-        return self.ends.get(partition, len(self.logs.get(partition, [])))
+        return self.stable.get(partition, len(self.logs.get(partition, [])))
+
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Return the log's end, unless the test says otherwise."""
+        if self.fails:
+            return {}
+        stable = {partition: await self.end(partition) for partition in partitions}
+        return {p: Ends(end, max(end, self.high.get(p, end))) for p, end in stable.items()}
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Return 0 for every partition."""
+        return dict.fromkeys(partitions, 0)
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the transaction that the test opened."""
+        return self.open.get(partition)
 
     async def owns(self, partition: Partition) -> bool:
         """Tell what the coordinator would say."""
@@ -234,6 +260,7 @@ class Notes:
         """Begin with an empty log."""
         self.log: list[tuple[Any, ...]] = []
         self.phases: dict[Partition, str] = {}
+        self.stalls: dict[str, str] = {}
 
     def names(self) -> list[str]:
         """Return the kinds of entries, in order."""
@@ -292,6 +319,13 @@ class Notes:
     def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
         """Note what is not collected."""
         self.log.append(("stopped", sorted(map(str, partitions))))
+
+    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
+        """Note why which partitions stand still, when that is other than before."""
+        told = {str(partition): str(stall.reason) for partition, stall in partitions.items()}
+        if told != self.stalls:
+            self.stalls = told
+            self.log.append(("stalled", told))
 
     def rebalanced(self) -> None:
         """Note a rebalance."""

@@ -18,9 +18,12 @@ from forwarder.keeper import SAID_AGAIN, Keeper
 from forwarder.memory import WindowMemory
 from forwarder.model import Partition
 from forwarder.ops import log_writer
+from forwarder.ops.stall import StallReason
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import PositionLostError, Source
 from forwarder.surroundings import Phase, Surroundings
+from forwarder.watchdog import Pulse as WatchdogPulse
+from forwarder.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -34,16 +37,6 @@ GRACE_MS = 1_000
 """How long after its deadline an idle window is closed by the wall clock: records that flow
 close it by their own time first."""
 
-WATCH = 10.0
-"""Seconds between two looks of the watchdog."""
-
-SILENCE = 60.0
-"""Seconds a position may stand still below the end of the log, or every poll may fail although
-Kafka answers, before the worker gives up."""
-
-STRAYED = 150.0
-"""Seconds the group may not know this worker before it gives up: more than two rebalances take."""
-
 RESTLESS = 60.0
 """Seconds in which so many rebalances are worth a warning:"""
 
@@ -54,7 +47,7 @@ LAST_WORDS = 0.5
 """Seconds that a worker told to leave at once waits for what it has logged to be written."""
 
 
-class Pulse(IntakePulse, Protocol):
+class Pulse(IntakePulse, WatchdogPulse, Protocol):
     """What the worker tells health checks."""
 
     def beat(self) -> None:
@@ -93,10 +86,11 @@ class Worker:
         self._life = life
         self._pulse = pulse
         self._keepers: dict[Partition, Keeper] = {}
-        self._paused: set[Partition] = set()
+        self._paused: dict[Partition, StallReason] = {}
         self._memory = WindowMemory(around.window_memory)
         self._relieved = True
         self._intake = Intake(source, around, pulse)
+        self._watchdog = Watchdog(source, around, pulse, self)
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
@@ -110,9 +104,9 @@ class Worker:
     async def run(self) -> None:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
         await self.insist(lambda: self._source.start(self))
-        chores = [
-            asyncio.create_task(self._guard(chore)) for chore in (self._keep_time, self._watch)
-        ]
+        # A file goes on only with deliveries and has an end: nothing stands still by the clock.
+        watched = (self._watchdog.keep,) if self._life.clocked else ()
+        chores = [asyncio.create_task(self._guard(chore)) for chore in (self._keep_time, *watched)]
         try:
             await self._main_loop()
         finally:
@@ -294,7 +288,7 @@ class Worker:
     def opened(self, owned: OwnedPartition, offset: int) -> None:
         """Read on from ``offset``."""
         self._source.resume_at(owned.partition, offset)
-        self._paused.discard(owned.partition)
+        self._paused.pop(owned.partition, None)
         self.changed()
 
     def changed(self) -> None:
@@ -326,6 +320,21 @@ class Worker:
         if self._said.news(f"{event} {error}", self._around.clock.steady()):
             log.warning(event, error=str(error))
 
+    # ------------------------------------------------------------------ what the watchdog asks
+
+    def phase(self, partition: Partition) -> Phase:
+        """Return how far a partition has come; a refused one stays so while it is retried."""
+        keeper = self._keepers.get(partition)
+        return Phase.CLOSED if keeper is None else keeper.phase
+
+    def paused(self, partition: Partition) -> StallReason | None:
+        """Return why a partition is not read just now."""
+        return self._paused.get(partition)
+
+    def failing_since(self) -> float | None:
+        """Return since when every poll has failed, by the steady clock."""
+        return self._fails_since
+
     # ------------------------------------------------------------------ chores
 
     def _throttle(self) -> None:
@@ -334,21 +343,44 @@ class Worker:
         for partition, owned in self.partitions.items():
             if owned.phase is not Phase.OPEN:
                 continue
-            wanted = owned.crowded() or not room or not self._relieved
-            wanted = wanted or self._intake.holds(owned)
-            if wanted and partition not in self._paused:
-                self._paused.add(partition)
+            reason = self._hold(owned, room=room)
+            if reason is not None and partition not in self._paused:
                 self._source.pause(partition)
-            elif not wanted and partition in self._paused:
-                self._paused.discard(partition)
+            elif reason is None and partition in self._paused:
                 self._source.resume(partition)
+            if reason is None:
+                self._paused.pop(partition, None)
+            else:
+                self._paused[partition] = reason
+
+    def _hold(self, owned: OwnedPartition, *, room: bool) -> StallReason | None:
+        """Return why an open partition must not be read now; None: it may."""
+        if owned.crowded():
+            return StallReason.JOURNAL_BEHIND
+        if not self._relieved:
+            return StallReason.MEMORY_SHORT
+        if not room:
+            return StallReason.DELIVERY_BEHIND
+        return StallReason.INTAKE_STOPPED if self._intake.holds(owned) else None
 
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             self._pulse.beat()
             if self._life.clocked:
+                self._step_over()
                 await asyncio.gather(*map(self._expire_idle, list(self.partitions.values())))
+
+    def _step_over(self) -> None:
+        """Take note of markers at the end of an input, so that the commit goes past them, too.
+
+        Between a poll's return and the collecting of its records nothing waits: below the position
+        that the source names here, everything is collected.
+        """
+        for partition, owned in self.partitions.items():
+            at = self._source.position(partition)
+            if at is not None:
+                owned.step_over(at)
 
     async def _expire_idle(self, owned: OwnedPartition) -> None:
         """Close windows by the wall clock, if everything up to now has been collected (C1)."""
@@ -370,55 +402,6 @@ class Worker:
             return await self._source.end(partition)
         except ForwarderError:
             return None  # the broker is away: its records may be too
-
-    async def _watch(self) -> None:
-        """End the worker if its consumer went silent; never because Kafka is away.
-
-        The client's own tasks may end with an error nobody expected. It then returns nothing, or
-        the same error for ever, or waits for a membership that it has lost.
-        """
-        stuck: dict[Partition, tuple[int, float]] = {}
-        known = self._around.clock.steady()
-        while self._life.clocked:
-            await asyncio.sleep(WATCH)
-            await self._watch_positions(stuck)
-            known = await self._watch_membership(known)
-
-    async def _watch_positions(self, stuck: dict[Partition, tuple[int, float]]) -> None:
-        now = self._around.clock.steady()
-        for partition, owned in list(self.partitions.items()):
-            at = self._source.position(partition)
-            end = await self._end(partition)
-            flowing = owned.phase is Phase.OPEN and partition not in self._paused
-            if not flowing or at is None or end is None or at >= end:
-                stuck.pop(partition, None)
-                continue
-            since = stuck.get(partition, (at, now))
-            stuck[partition] = since if since[0] == at else (at, now)
-            if now - stuck[partition][1] > SILENCE:
-                what = (
-                    f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends "
-                    f"at {end}: the consumer went silent"
-                )
-                raise ForwarderError(what)
-
-    async def _watch_membership(self, known: float) -> float:
-        """Return when the group last knew this worker, or could not be asked."""
-        now = self._around.clock.steady()
-        try:
-            member = await self._source.joined()
-        except ForwarderError:
-            return now  # Kafka is away: nothing is known
-        if self._fails_since is not None and now - self._fails_since > SILENCE:
-            what = f"every poll failed for {SILENCE:.0f} s although Kafka answers: see poll.failed"
-            raise ForwarderError(what)
-        if not member and now - known > STRAYED:
-            what = (
-                f"the group has not known this worker for {STRAYED:.0f} s although Kafka "
-                f"answers: the consumer lost its membership"
-            )
-            raise ForwarderError(what)
-        return now if member else known
 
     async def _guard(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a chore; a fault nobody expected ends the worker, which then starts anew."""

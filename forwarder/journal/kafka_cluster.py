@@ -1,7 +1,7 @@
 """What is asked of the cluster as a whole: offsets, groups, topics and their settings."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,7 +21,8 @@ from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Commit
 from forwarder.journal.kafka_topic_id import TopicIdRequest, topic_id
-from forwarder.model import Partition
+from forwarder.kafka import offsets, open_transactions
+from forwarder.model import Ends, OpenTransaction, Partition
 
 ANSWER_SECONDS = 15.0
 """How long a question may take, its repetitions included."""
@@ -107,6 +108,34 @@ class Cluster:
             return int((await self._offsets.end_offsets([wanted]))[wanted])
 
         return await self._ask(f"the end of {partition}", ask)
+
+    async def ends(self, partitions: Collection[Partition]) -> dict[Partition, Ends]:
+        """Return last stable offset and high watermark of each partition, asked now.
+
+        In this order: the watermark is never found below a stable offset found before it.
+        """
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Ends]:
+            stable = await self._offsets.end_offsets(wanted)
+            client = self._offsets._client  # noqa: SLF001  # no public way to it
+            high = await offsets.high_watermarks(client, wanted)
+            return {Partition(tp.topic, tp.partition): Ends(stable[tp], high[tp]) for tp in wanted}
+
+        if not wanted:
+            return {}
+        return await self._ask(f"the ends of {', '.join(map(str, partitions))}", ask)
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in a partition; None: none, or Kafka is too old."""
+
+        async def ask() -> list[OpenTransaction | None]:
+            # Learns who leads it, if that was never asked.
+            await self._offsets.end_offsets([TopicPartition(partition.topic, partition.number)])
+            client = self._offsets._client  # noqa: SLF001  # no public way to it
+            return [await open_transactions.oldest(client, partition.topic, partition.number)]
+
+        return (await self._ask(f"the transactions open in {partition}", ask))[0]
 
     async def topic_id(self, topic: str) -> str:
         """Return the id the topic got when it was created; empty where brokers give none."""

@@ -122,13 +122,23 @@ INTAKE_STOPPED = _gauge(
 READ_LAG = _gauge(
     "read_lag_records",
     "topic partition",
-    "Records not read yet. Scale workers on this one.",
+    "Records not read yet, up to the high watermark: what waits behind a producer's open "
+    "transaction is among them. Scale workers on this one. Growing on some partitions only: see "
+    "forwarder_read_stalled_seconds.",
+)
+READ_STALLED = _gauge(
+    "read_stalled_seconds",
+    "topic partition reason",
+    "For how long a partition has not been read any further although its log goes on, by what "
+    "holds it; absent where it moves. Alert on it. /readyz and the log (input.stalled) say which "
+    "transaction is open, or what else to mend.",
 )
 COMMIT_LAG = _gauge(
     "commit_lag_records",
     "topic partition",
-    "Records not settled yet: open windows are among them, so it is never zero while devices are "
-    "active. Do not scale on it. Older than a few windows: see forwarder_oldest_window_seconds.",
+    "Records not settled yet, up to the high watermark: open windows are among them, so it is "
+    "never zero while devices are active. Do not scale on it. Older than a few windows: see "
+    "forwarder_oldest_window_seconds.",
 )
 BATCHES_DELIVERED = _counter("batches_delivered", "connection", "Batches acknowledged.")
 EVENTS_DELIVERED = _counter("events_delivered", "connection", "Events out: acknowledged.")

@@ -18,6 +18,7 @@ import msgspec
 
 from forwarder.clock import Clock
 from forwarder.model import Partition
+from forwarder.ops.stall import Stall
 
 STALL = 30.0
 """Seconds without a heartbeat after which the loop counts as stuck: thirty missed in a row."""
@@ -79,6 +80,7 @@ class Health:
         self._beaten = clock.steady()
         self._joined = False
         self._stopped: Mapping[str, int] = {}
+        self._stalled: Mapping[str, Stall] = {}
 
     def beat(self) -> None:
         """Note that the loop makes progress."""
@@ -109,6 +111,10 @@ class Health:
     def intake_stopped(self, partitions: Mapping[str, int]) -> None:
         """Note which partitions are not collected, and since which wall-clock milliseconds."""
         self._stopped = partitions
+
+    def stalled(self, partitions: Mapping[str, Stall]) -> None:
+        """Note which positions stand still although their log goes on, and why."""
+        self._stalled = partitions
 
     def lane_status(
         self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
@@ -145,7 +151,7 @@ class Health:
             **self._intake(),
             **self._worst(),
             "partitions": {
-                name: standing.described() | self._troubled(name)
+                name: standing.described() | self._still(name) | self._troubled(name)
                 for name, standing in sorted(self.partitions.items())
             },
         }
@@ -186,6 +192,11 @@ class Health:
             if state != "flowing":
                 oldest = min(states[state], key=lambda standing: standing.since_ms)
                 yield name, oldest.described() | {"partitions": len(states[state])}
+
+    def _still(self, partition: str) -> dict[str, Any]:
+        """Return why a partition is not read any further; ready it is all the same."""
+        stall = self._stalled.get(partition)
+        return {"stalled": stall.described()} if stall is not None else {}
 
     def _troubled(self, partition: str) -> dict[str, Any]:
         lanes = {

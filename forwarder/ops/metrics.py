@@ -113,6 +113,7 @@ class Metrics:
         self._partitions = self._gauges(catalogue.PARTITIONS)
         self._read_lag = self._gauges(catalogue.READ_LAG)
         self._commit_lag = self._gauges(catalogue.COMMIT_LAG)
+        self._read_stalled = self._gauges(catalogue.READ_STALLED)
         self._lanes = self._gauges(catalogue.LANES)
         self._lane_since = self._gauges(catalogue.LANE_SINCE)
         self._lane_late = self._gauges(catalogue.LANE_LATE)
@@ -248,6 +249,12 @@ class Metrics:
             self._commit_lag[partition].set(now.commit_lag)
         for children in (self._read_lag, self._commit_lag):
             children.keep(set(gauges))
+
+    def read_stalled(self, seconds: Mapping[tuple[str, str, str], float]) -> None:
+        """Set by (topic, number, reason) for how long a position stands; others go."""
+        for partition, now in seconds.items():
+            self._read_stalled[partition].set(now)
+        self._read_stalled.keep(set(seconds))
 
     def partition_states(self, counts: Mapping[str, int]) -> None:
         """Set how many partitions are in each state."""

@@ -10,6 +10,7 @@ from forwarder.clock import Clock
 from forwarder.model import Batch, Collected, DeadLetter, Partition
 from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.metrics import Metrics
+from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
 
 UNKNOWN = "(unknown)"
@@ -109,6 +110,17 @@ class Report:
         """Report which partitions are not collected, and since when."""
         self.metrics.intake_stopped(stopped=bool(partitions))
         self.health.intake_stopped({str(one): since for one, since in partitions.items()})
+
+    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
+        """Report which positions stand still although their log goes on, and why."""
+        now = self._clock.wall_ms()
+        self.metrics.read_stalled(
+            {
+                (p.topic, str(p.number), str(stall.reason)): max(0, now - stall.since_ms) / 1000
+                for p, stall in partitions.items()
+            }
+        )
+        self.health.stalled({str(p): stall for p, stall in partitions.items()})
 
     def rebalanced(self) -> None:
         """Report that the group shared its partitions out anew."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from forwarder.model import Batch, Collected, DeadLetter, Partition
+from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
 
 log = structlog.get_logger()
@@ -98,6 +99,9 @@ class Tally:
 
     def failed(self, partition: Partition, reason: str) -> None:
         """Pass over a failure: it ends the run, which says why."""
+
+    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
+        """Pass over standing positions: a file has no clock."""
 
     def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
         """Pass over what never happens: a file is read to its end."""

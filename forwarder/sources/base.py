@@ -1,10 +1,10 @@
 """What the worker asks of a source of records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.errors import ForwarderError
-from forwarder.model import Partition, Record
+from forwarder.model import Ends, OpenTransaction, Partition, Record
 
 
 class PositionLostError(ForwarderError):
@@ -63,6 +63,15 @@ class Source(Protocol):
 
     async def end(self, partition: Partition) -> int:
         """Fetch the last stable offset now; raises ForwarderError when it cannot."""
+
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Fetch last stable offset and high watermark of each; who cannot be asked is left out."""
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Fetch what the group has committed; left out: no commit, or Kafka cannot be asked."""
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Ask who holds the last stable offset back; None: nobody, or it is not told."""
 
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""

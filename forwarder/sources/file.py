@@ -4,10 +4,10 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.model import Partition, Record
+from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources import file_format
 from forwarder.sources.base import Listener
 from forwarder.sources.file_lines import MOST_LINE_BYTES, Line, LineCutter, read_line
@@ -144,6 +144,19 @@ class FileSource:
     async def end(self, partition: Partition) -> int:  # noqa: ARG002  # there is one only
         """Return the number of lines once all were read, until then one more than are known."""
         return self._cutter.number + (not self._ended)
+
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Return the same for both: a file has no transactions."""
+        end = await self.end(PARTITION)
+        return {partition: Ends(end, end) for partition in partitions if partition == PARTITION}
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002
+        """Return nothing: there is no group."""
+        return {}
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:  # noqa: ARG002
+        """Return None: a file has no transactions."""
+        return None
 
     async def owns(self, partition: Partition) -> bool:
         """Return whether it is the one there is: nobody else reads along."""

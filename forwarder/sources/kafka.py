@@ -12,7 +12,7 @@ from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_cluster import Cluster
-from forwarder.model import Partition, Record
+from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.base import Listener, PositionLostError
 
 POLL_RECORDS = 1000
@@ -134,6 +134,32 @@ class KafkaSource:
     async def end(self, partition: Partition) -> int:
         """Fetch the last stable offset now."""
         return await self._cluster.end(partition)
+
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Fetch last stable offset and high watermark of each; who cannot be asked is left out."""
+        try:
+            return await self._cluster.ends(partitions)
+        except ForwarderError:
+            if len(partitions) == 1:
+                return {}
+        # One that has no leader must not hide the others.
+        found = await asyncio.gather(*(self.ends([partition]) for partition in partitions))
+        return {partition: ends for one in found for partition, ends in one.items()}
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Fetch what the group has committed; left out: no commit, or Kafka cannot be asked."""
+        try:
+            found = await self._cluster.committed(self._kafka.group_id, partitions)
+        except ForwarderError:
+            return {}
+        return {partition: commit.offset for partition, commit in found.items() if commit}
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Ask who holds the last stable offset back; None: nobody, or it is not told."""
+        try:
+            return await self._cluster.open_transaction(partition)
+        except ForwarderError:
+            return None
 
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""

@@ -1,11 +1,12 @@
 """A model of the consumer group: eager rebalances, members that sleep or never hear of one."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from forwarder.errors import ForwarderError
-from forwarder.model import Partition, Record
+from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.base import Listener
 from tests.model.journal import Client, request
 from tests.model.kafka import Broker, Stored
@@ -194,6 +195,23 @@ class Source:
         stored: Stored = self._group.broker.at(partition)
         end: int = await self._ask("input_end", lambda: len(stored.input))
         return end
+
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Ask for the ends of the input; a broker that is away tells none."""
+        found = {}
+        for partition in partitions:
+            with contextlib.suppress(ForwarderError):
+                end = await self.end(partition)
+                found[partition] = Ends(end, end)
+        return found
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002
+        """Tell nothing: no property depends on it."""
+        return {}
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:  # noqa: ARG002
+        """Return None: none is open."""
+        return None
 
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator (R4)."""

@@ -38,10 +38,9 @@ async def test_what_a_destination_has_not_taken_is_lag_and_late_after_half_of_wh
 async def test_records_of_a_sample_still_count_as_unread() -> None:
     world = await opened(SINGLE)
     source = HandFedSource()
-    source.positions[PARTITION], source.ends[PARTITION] = 900, 1000
+    source.positions[PARTITION], source.stable[PARTITION] = 900, 1000
     world.owner.stop_intake(77)
-    found = await gauges._partition(world.owner, source)  # noqa: SLF001  # one look
-    assert found is not None
+    [found] = (await gauges.lags([world.owner], source)).values()
     assert 1000 == found.read_lag
     world.owner.stop_intake(0)
     await finished(world)

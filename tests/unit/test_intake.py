@@ -154,7 +154,7 @@ async def test_a_marker_at_the_end_keeps_nothing_stopped() -> None:
         await asyncio.sleep(3)
         assert stopped(scene)
         source, end = scene.source, FLOOD + 1
-        source.ends[P0] = end
+        source.stable[P0] = end
         plain = source.position
 
         def stepped(partition: Partition) -> int | None:

@@ -9,7 +9,7 @@ from forwarder import testing
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.ops.health import Health
 from forwarder.partition import OwnedPartition
-from forwarder.worker import SILENCE
+from forwarder.watchdog import SILENCE
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import numbers, virtually
 
@@ -213,10 +213,10 @@ async def test_no_window_is_closed_by_the_wall_clock_while_records_are_behind() 
         await scene.source.assign(P0)
         scene.feed()
         await asyncio.sleep(2)
-        scene.source.ends[P0] = 9
+        scene.source.stable[P0] = 9
         await asyncio.sleep(40)
         assert [] == scene.committed()
-        scene.source.ends[P0] = 1
+        scene.source.stable[P0] = 1
         await asyncio.sleep(5)
         assert [0] == scene.committed()
 
@@ -281,7 +281,7 @@ async def test_a_worker_whose_consumer_went_silent_ends() -> None:
         async with scene:
             await scene.source.assign(P0)
             await asyncio.sleep(2)
-            scene.source.ends[P0] = 5
+            scene.source.stable[P0] = 5
             await failing(scene, SILENCE + 30)
 
     with pytest.raises(ForwarderError, match="went silent"):
@@ -294,12 +294,12 @@ def disturb_nothing(scene: Scene) -> None:
 
 
 def take_the_broker_away(scene: Scene) -> None:
-    scene.source.ends[P0] = 5
+    scene.source.stable[P0] = 5
     scene.source.fails = True
 
 
 def leave_no_room(scene: Scene) -> None:
-    scene.source.ends[P0] = 5
+    scene.source.stable[P0] = 5
     scene.has_room = False
 
 

@@ -13,7 +13,7 @@ from forwarder.model import Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
-from forwarder.worker import SILENCE, STRAYED
+from forwarder.watchdog import SILENCE, STRAYED
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 

@@ -1,0 +1,99 @@
+"""Why a partition's position stands still although its log goes on, and what to do about it."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import msgspec
+
+from forwarder.model import OpenTransaction
+
+
+class StallReason(StrEnum):
+    """Everything that can keep a position where it is; the label of the metric."""
+
+    OPEN_TRANSACTION = "open_transaction"
+    INTAKE_STOPPED = "intake_stopped"
+    JOURNAL_BEHIND = "journal_behind"
+    MEMORY_SHORT = "memory_short"
+    DELIVERY_BEHIND = "delivery_behind"
+    REFUSED = "refused"
+    OPENING = "opening"
+    REBALANCE = "rebalance"
+    NOT_FETCHED = "not_fetched"
+
+
+TEXTS = {
+    StallReason.OPEN_TRANSACTION: "a transaction of a producer is open, and what lies behind its "
+    "first record is not read before it ends",
+    StallReason.INTAKE_STOPPED: "more records were rejected than limits.rejected_percent",
+    StallReason.JOURNAL_BEHIND: "closed batches wait for Kafka to commit them (limits.in_flight)",
+    StallReason.MEMORY_SHORT: "open windows take limits.window_memory, and those that could close "
+    "wait for Kafka to commit what has closed",
+    StallReason.DELIVERY_BEHIND: "what was read waits for its delivery",
+    StallReason.REFUSED: "the partition is refused",
+    StallReason.OPENING: "the partition is being opened",
+    StallReason.REBALANCE: "the group is sharing its partitions out",
+    StallReason.NOT_FETCHED: "Kafka has records, and no poll brings them",
+}
+
+REMEDIES = {
+    StallReason.OPEN_TRANSACTION: "have its producer commit or abort; that of a dead one is "
+    "aborted by Kafka after its transaction.timeout.ms, and one that hangs beyond it by hand: "
+    "kafka-transactions.sh find-hanging, then abort",
+    StallReason.INTAKE_STOPPED: "see intake in /readyz and the log event intake.stopped",
+    StallReason.JOURNAL_BEHIND: "see forwarder_tick_seconds and the brokers' health; more "
+    "partitions or brokers share the load",
+    StallReason.MEMORY_SHORT: "see forwarder_tick_seconds and the brokers' health; raise "
+    "limits.window_memory or add workers",
+    StallReason.DELIVERY_BEHIND: "mend the destination",
+    StallReason.REFUSED: "do what the reason says; it is opened again about once a minute",
+    StallReason.OPENING: "nothing unless it lasts: the log says with partition.reopens what fails",
+    StallReason.REBALANCE: "nothing unless it lasts: then a member of the group does not answer",
+    StallReason.NOT_FETCHED: "see poll.failed in the log; a worker whose client went silent ends "
+    "after a minute and starts anew",
+}
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """One position that stands still: why, since which wall-clock milliseconds, where.
+
+    ``high``: the high watermark; ``transaction``: who holds it back, if that is the reason and
+    Kafka tells.
+    """
+
+    reason: StallReason
+    since_ms: int
+    position: int | None = None
+    high: int = 0
+    transaction: OpenTransaction | None = None
+
+    def text(self) -> str:
+        """Return what holds it, for people."""
+        if self.transaction is None:
+            return TEXTS[self.reason]
+        return f"{whose(self.transaction)}; what lies behind its first record is not read"
+
+    def described(self) -> dict[str, str | int | None]:
+        """Return it as JSON can hold it, with what to do about it."""
+        return {
+            "reason": str(self.reason),
+            "since": moment(self.since_ms),
+            "position": self.position,
+            "high_watermark": self.high,
+            "what": self.text(),
+            "remedy": REMEDIES[self.reason],
+        }
+
+
+def whose(found: OpenTransaction) -> str:
+    """Return a transaction for people: whose it is, since when, and when Kafka would end it."""
+    told = found.transactional_id
+    name = f"transactional id {told}" if told else "its transactional id is not told"
+    limit = f", for {found.timeout_ms / 1000:g} s at most" if found.timeout_ms else ""
+    since = moment(found.since_ms)
+    return f"the transaction of producer {found.producer_id} ({name}) is open since {since}{limit}"
+
+
+def moment(wall_ms: int) -> str:
+    """Return wall-clock milliseconds as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(wall_ms / 1000, UTC).isoformat(timespec="seconds")

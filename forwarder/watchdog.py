@@ -1,0 +1,249 @@
+"""Whether positions move and the group knows this worker, looked at every few seconds.
+
+Nothing may stand still unnoticed. What holds a partition for a reason (a transaction open in its
+input, the guard, a journal that is behind …) is told with that reason. What has none is a client
+that went silent: its tasks may end with an error nobody expected, and it then returns nothing, or
+the same error for ever, or waits for a membership that it has lost. That ends the worker, which
+starts anew; never because Kafka is away.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from forwarder import retry
+from forwarder.errors import ForwarderError
+from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.ops.stall import REMEDIES, Stall, StallReason, moment
+from forwarder.partition import OwnedPartition
+from forwarder.sources.base import Source
+from forwarder.surroundings import Phase, Surroundings
+
+log = structlog.get_logger()
+
+WATCH = 10.0
+"""Seconds between two looks."""
+
+STALLED = 25.0
+"""Seconds a position stands still below the high watermark before that is told: with the pause
+between two looks it is known within a minute."""
+
+SILENCE = 60.0
+"""Seconds a position may stand still below the last stable offset, or every poll may fail although
+Kafka answers, before the worker gives up."""
+
+STRAYED = 150.0
+"""Seconds the group may not know this worker before it gives up: more than two rebalances take."""
+
+ASKED = 16
+"""Partitions whose open transaction is asked for at one look; each takes three requests."""
+
+NAMED = 20
+"""Partitions that one line of the log names."""
+
+SAID_AGAIN = 600.0
+"""Seconds after which what still stands is logged once more."""
+
+
+class Host(Protocol):
+    """The worker that is watched."""
+
+    partitions: dict[Partition, OwnedPartition]
+
+    def phase(self, partition: Partition) -> Phase:
+        """Return how far a partition has come; a refused one stays so while it is retried."""
+
+    def paused(self, partition: Partition) -> StallReason | None:
+        """Return why a partition is not read just now."""
+
+    def failing_since(self) -> float | None:
+        """Return since when every poll has failed, by the steady clock."""
+
+
+class Pulse(Protocol):
+    """Whom it is told."""
+
+    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
+        """Note which positions stand still; all others move, or are at the end."""
+
+
+class Still(NamedTuple):
+    """A position that has not moved, and since when, by the steady clock and the wall's."""
+
+    position: int | None
+    since: float
+    wall_ms: int
+
+
+class Watchdog:
+    """Watches one worker. Caller: the worker, as one of its chores."""
+
+    def __init__(self, source: Source, around: Surroundings, pulse: Pulse, host: Host) -> None:
+        """Have seen nothing."""
+        self._source = source
+        self._clock = around.clock
+        self._pulse = pulse
+        self._host = host
+        self._still: dict[Partition, Still] = {}
+        self._silent: dict[Partition, tuple[int, float]] = {}
+        self._told: dict[Partition, StallReason] = {}
+        self._said = retry.Repeats(SAID_AGAIN)
+        self._known = around.clock.steady()
+
+    async def keep(self) -> None:
+        """Look for ever; raises ForwarderError when the worker has to start anew."""
+        while True:
+            await asyncio.sleep(WATCH)
+            await self._watch_positions()
+            await self._watch_membership()
+
+    # ------------------------------------------------------------------ positions
+
+    async def _watch_positions(self) -> None:
+        partitions = list(self._host.partitions)
+        positions = await self._positions(partitions)
+        ends = await self._source.ends(partitions)
+        now, wall_ms = self._clock.steady(), self._clock.wall_ms()
+        stalled: dict[Partition, Stall] = {}
+        for partition in partitions:
+            if (told := ends.get(partition)) is None or partition not in self._host.partitions:
+                self._still.pop(partition, None)
+                self._silent.pop(partition, None)
+                continue
+            at = positions[partition]
+            reason = self._reason(partition, at, told)
+            self._give_up_if_silent(partition, at, told, reason, now)
+            if (stall := self._stall(partition, at, told, reason, now, wall_ms)) is not None:
+                stalled[partition] = stall
+        for gone in self._still.keys() - set(partitions):
+            del self._still[gone]
+        self._tell(await self._with_transactions(stalled))
+
+    async def _positions(self, partitions: list[Partition]) -> dict[Partition, int | None]:
+        """Return where each partition reads on: as committed where it is not open."""
+        opened = self._host.partitions
+        closed = [p for p in partitions if opened[p].phase is not Phase.OPEN]
+        positions: dict[Partition, int | None] = dict.fromkeys(partitions)
+        if closed:
+            positions |= await self._source.committed(closed)
+        for partition in partitions:
+            owned = opened.get(partition)
+            if owned is not None and owned.phase is Phase.OPEN:
+                # While the intake is stopped the source stands behind a sample nobody collected.
+                read = None if owned.intake_stopped else self._source.position(partition)
+                positions[partition] = owned.position if read is None else read
+        return positions
+
+    def _reason(self, partition: Partition, at: int | None, told: Ends) -> StallReason:
+        """Return what would hold a partition, if it should stand still."""
+        owned, phase = self._host.partitions[partition], self._host.phase(partition)
+        if phase is not Phase.OPEN:
+            return StallReason.REFUSED if phase is Phase.REFUSED else StallReason.OPENING
+        if owned.intake_stopped:
+            return StallReason.INTAKE_STOPPED
+        if (paused := self._host.paused(partition)) is not None:
+            return paused
+        if self._source.position(partition) is None:
+            return StallReason.REBALANCE
+        held = at is not None and at >= told.stable
+        return StallReason.OPEN_TRANSACTION if held else StallReason.NOT_FETCHED
+
+    def _stall(  # noqa: PLR0913, PLR0917  # one look, each part of it given once
+        self,
+        partition: Partition,
+        at: int | None,
+        told: Ends,
+        reason: StallReason,
+        now: float,
+        wall_ms: int,
+    ) -> Stall | None:
+        """Return how a partition stands still, None if it moves, or has not stood for long."""
+        if told.high <= (at or 0):
+            self._still.pop(partition, None)
+            return None
+        still = self._still.get(partition)
+        if still is None or still.position != at:
+            still = self._still[partition] = Still(at, now, wall_ms)
+        if now - still.since < STALLED:
+            return None
+        return Stall(reason, still.wall_ms, at, told.high)
+
+    def _give_up_if_silent(
+        self, partition: Partition, at: int | None, told: Ends, reason: StallReason, now: float
+    ) -> None:
+        if reason is not StallReason.NOT_FETCHED or at is None:
+            self._silent.pop(partition, None)
+            return
+        since = self._silent.get(partition, (at, now))
+        self._silent[partition] = since if since[0] == at else (at, now)
+        if now - self._silent[partition][1] > SILENCE:
+            what = (
+                f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends "
+                f"at {told.stable}: the consumer went silent"
+            )
+            raise ForwarderError(what)
+
+    async def _with_transactions(self, stalled: dict[Partition, Stall]) -> dict[Partition, Stall]:
+        """Add whose transactions hold partitions back, of some of them."""
+        held = [p for p, s in stalled.items() if s.reason is StallReason.OPEN_TRANSACTION]
+        asked = held[:ASKED]
+        found = await asyncio.gather(*map(self._source.open_transaction, asked))
+        for partition, transaction in zip(asked, found, strict=True):
+            if transaction is not None:
+                stalled[partition] = _held_by(stalled[partition], transaction)
+        return stalled
+
+    def _tell(self, stalled: dict[Partition, Stall]) -> None:
+        self._pulse.stalled(stalled)
+        now = self._clock.steady()
+        for reason in sorted({stall.reason for stall in stalled.values()}):
+            those = sorted(p for p, stall in stalled.items() if stall.reason is reason)
+            new = [p for p in those if self._told.get(p) is not reason]
+            if new or self._said.news(f"{reason} {those}", now):
+                self._said.news(f"{reason} {those}", now)
+                _warn(reason, those, stalled)
+        for partition in sorted(self._told.keys() - stalled.keys()):
+            log.info("input.moves", partition=str(partition))
+        self._told = {partition: stall.reason for partition, stall in stalled.items()}
+
+    # ------------------------------------------------------------------ membership
+
+    async def _watch_membership(self) -> None:
+        now, failing = self._clock.steady(), self._host.failing_since()
+        try:
+            member = await self._source.joined()
+        except ForwarderError:
+            self._known = now  # Kafka is away: nothing is known
+            return
+        if failing is not None and now - failing > SILENCE:
+            what = f"every poll failed for {SILENCE:.0f} s although Kafka answers: see poll.failed"
+            raise ForwarderError(what)
+        if member:
+            self._known = now
+        elif now - self._known > STRAYED:
+            what = (
+                f"the group has not known this worker for {STRAYED:.0f} s although Kafka "
+                f"answers: the consumer lost its membership"
+            )
+            raise ForwarderError(what)
+
+
+def _held_by(stall: Stall, transaction: OpenTransaction) -> Stall:
+    return Stall(stall.reason, stall.since_ms, stall.position, stall.high, transaction)
+
+
+def _warn(reason: StallReason, those: list[Partition], stalled: Mapping[Partition, Stall]) -> None:
+    oldest = min((stalled[partition] for partition in those), key=lambda stall: stall.since_ms)
+    log.warning(
+        "input.stalled",
+        reason=str(reason),
+        partitions=[str(partition) for partition in those[:NAMED]],
+        count=len(those),
+        since=moment(oldest.since_ms),
+        position=oldest.position,
+        high_watermark=oldest.high,
+        what=oldest.text(),
+        remedy=REMEDIES[reason],
+    )

@@ -1,0 +1,202 @@
+"""What stands still is told with its reason, and what only looks so is not."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forwarder import testing
+from forwarder.errors import JournalError
+from forwarder.model import OpenTransaction
+from forwarder.ops.health import Health
+from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
+from forwarder.surroundings import Phase
+from forwarder.watchdog import SILENCE, STALLED, WATCH
+from tests.membership import P0, P1, Scene
+from tests.world import virtually
+
+KNOWN = 60.0
+"""Seconds within which it has to be told."""
+
+
+def ahead(scene: Scene) -> None:
+    """Let the log of P0 go on by 61 records that are not stable."""
+    scene.source.high[P0] = len(scene.source.logs.get(P0, [])) + 61
+
+
+@virtually
+async def test_a_transaction_that_stays_open_is_told_within_a_minute_and_its_end_too() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0, P1)
+        scene.feed()
+        ahead(scene)
+        await asyncio.sleep(KNOWN)
+        assert {str(P0): "open_transaction"} == scene.notes.stalls
+        scene.source.high.clear()
+        await asyncio.sleep(WATCH + 1)
+        assert {} == scene.notes.stalls
+
+
+@virtually
+async def test_a_position_that_moves_stands_nowhere_however_far_behind_it_is() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        for _ in range(30):
+            scene.feed()
+            ahead(scene)
+            await asyncio.sleep(STALLED / 3)
+        assert "stalled" not in scene.notes.names()
+
+
+def keep_no_room(scene: Scene) -> None:
+    scene.has_room = False
+    scene.source.stable[P0] = 9
+
+
+def be_crowded(scene: Scene) -> None:
+    scene.worker.partitions[P0].crowded = lambda: True  # type: ignore[method-assign]
+    scene.source.stable[P0] = 9
+
+
+def be_short_of_memory(scene: Scene) -> None:
+    async def never(_: object) -> bool:
+        return False
+
+    scene.worker._memory.relieve = never  # type: ignore[assignment]  # noqa: SLF001
+    scene.source.stable[P0] = 9
+
+
+def stop_the_intake(scene: Scene) -> None:
+    scene.worker.partitions[P0].stop_intake(1)
+    scene.source.stable[P0] = 9
+    scene.source.logs[P0] = []
+
+
+def fail_to_open(scene: Scene) -> None:
+    scene.journals.open_failures = [JournalError("no answer")] * 1000
+    scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+    scene.source.stable[P0] = 9
+
+
+def refuse(scene: Scene) -> None:
+    log = scene.journals.log(P0)
+    log.state[len(log.state) + 9] = b"no state"
+    scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+    scene.source.stable[P0] = 9
+
+
+def lose_the_position(scene: Scene) -> None:
+    scene.source.position = lambda _: None  # type: ignore[assignment]
+    scene.source.stable[P0] = 9
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reason"),
+    [
+        (keep_no_room, StallReason.DELIVERY_BEHIND),
+        (be_crowded, StallReason.JOURNAL_BEHIND),
+        (be_short_of_memory, StallReason.MEMORY_SHORT),
+        (stop_the_intake, StallReason.INTAKE_STOPPED),
+        (fail_to_open, StallReason.OPENING),
+        (refuse, StallReason.REFUSED),
+        (lose_the_position, StallReason.REBALANCE),
+        (ahead, StallReason.OPEN_TRANSACTION),
+    ],
+)
+def test_whatever_holds_a_partition_is_told_by_name(
+    disturb: Callable[[Scene], None], reason: StallReason
+) -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            await scene.source.assign(P0)
+            await asyncio.sleep(2)
+            disturb(scene)
+            await asyncio.sleep(KNOWN)
+            assert {str(P0): str(reason)} == scene.notes.stalls
+
+    testing.run_virtually(story())
+
+
+@virtually
+async def test_a_transaction_that_ends_after_long_gives_the_client_its_time_to_fetch() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        ahead(scene)
+        await asyncio.sleep(10 * SILENCE)
+        scene.source.stable[P0] = 61
+        await asyncio.sleep(SILENCE / 2)
+        scene.source.positions[P0] = 61
+        await asyncio.sleep(SILENCE)
+        assert not scene.running.done()
+
+
+@virtually
+async def test_nothing_is_told_of_what_kafka_cannot_be_asked() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        ahead(scene)
+        scene.source.fails = True
+        await asyncio.sleep(10 * SILENCE)
+        assert "stalled" not in scene.notes.names()
+
+
+# ---------------------------------------------------------------------- markers at the end
+
+
+@virtually
+async def test_the_commit_goes_past_markers_at_the_end_of_an_input_that_went_idle() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        scene.feed()
+        await asyncio.sleep(3)
+        assert 1 == scene.worker.partitions[P0].watermark()
+        scene.source.positions[P0] = 4  # the client stepped over what holds no record
+        await asyncio.sleep(3)
+        log = scene.journals.log(P0)
+        assert log.commit is not None
+        assert (4, 4) == (log.commit.offset, scene.worker.partitions[P0].watermark())
+
+
+@virtually
+async def test_nothing_is_stepped_over_while_the_intake_is_stopped() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        owned = scene.worker.partitions[P0]
+        owned.stop_intake(1)
+        scene.source.positions[P0] = 900
+        await asyncio.sleep(3)
+        assert 0 == owned.position
+        owned.phase = Phase.CLOSED
+        owned.intake_stopped = 0
+        owned.step_over(900)
+        assert 0 == owned.position
+
+
+# ---------------------------------------------------------------------- what people read
+
+
+def test_every_reason_has_a_text_and_a_remedy() -> None:
+    assert set(StallReason) == set(TEXTS) == set(REMEDIES)
+
+
+def test_readyz_says_whose_transaction_is_open_since_when_and_stays_ready() -> None:
+    async def story() -> dict[str, Any]:
+        health = Health(testing.LoopClock())
+        health.joined({P0: "open"})
+        found = OpenTransaction(4711, 1_700_000_000_000, "billing-7", 900_000)
+        stall = Stall(StallReason.OPEN_TRANSACTION, 1_700_000_030_000, 10, 72, found)
+        health.stalled({str(P0): stall})
+        return health.described()
+
+    described = testing.run_virtually(story())
+    assert described["ready"]
+    told = described["partitions"][str(P0)]["stalled"]
+    assert ("open_transaction", 10, 72) == (
+        told["reason"], told["position"], told["high_watermark"]
+    )  # fmt: skip
+    for part in ("4711", "billing-7", "2023-11-14T22:13:20+00:00", "900 s"):
+        assert part in told["what"]
+    assert json.dumps(described)
