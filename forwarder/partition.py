@@ -78,6 +78,7 @@ class OwnedPartition:
         self._held = False
         self._beat_wanted = False
         self._moved = False
+        self._paused = ("", 0)
         self._ticking = asyncio.Lock()
 
     # ------------------------------------------------------------------ open (O1 to O8)
@@ -159,6 +160,16 @@ class OwnedPartition:
             self.position = position
             self._gates.relax(position)
             self._moved = True
+            self._rhythm.stir()
+
+    def note_pause(self, reason: str, since_ms: int) -> None:
+        """Have the next commit say why this partition is not read, or with "" that it is.
+
+        Caller: the watchdog. Only a commit shows it to who looks from outside.
+        """
+        if (reason, since_ms) != self._paused:
+            self._paused = (reason, since_ms)
+            self._beat_wanted = True
             self._rhythm.stir()
 
     async def expire(self, deadline_ms: int) -> None:
@@ -305,7 +316,9 @@ class OwnedPartition:
             dead_letters=self._dead_letters,
             state=drawn.values,
             offset=drawn.watermark,
-            metadata=opening.stopping(drawn.metadata, self.intake_stopped),
+            metadata=opening.pausing(
+                opening.stopping(drawn.metadata, self.intake_stopped), *self._paused
+            ),
             floor=min((lane.cursor for lane in drawn.lanes.values()), default=(0, 0)),
         )
         self._batches, self._closings, self._dead_letters = [], [], []

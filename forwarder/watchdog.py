@@ -43,6 +43,9 @@ ASKED = 16
 NAMED = 20
 """Partitions that one line of the log names."""
 
+NOTED = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
+"""What only the owner knows; everything else is to be seen in Kafka by whoever looks."""
+
 SAID_AGAIN = 600.0
 """Seconds after which what still stands is logged once more."""
 
@@ -197,6 +200,10 @@ class Watchdog:
 
     def _tell(self, stalled: dict[Partition, Stall]) -> None:
         self._pulse.stalled(stalled)
+        for partition, owned in self._host.partitions.items():
+            stall = stalled.get(partition)
+            paused = stall if stall is not None and stall.reason in NOTED else None
+            owned.note_pause(str(paused.reason) if paused else "", paused.since_ms if paused else 0)
         now = self._clock.steady()
         for reason in sorted({stall.reason for stall in stalled.values()}):
             those = sorted(p for p, stall in stalled.items() if stall.reason is reason)

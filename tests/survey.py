@@ -9,7 +9,7 @@ from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.ledger.state import Head, PartitionState
-from forwarder.model import Batch, Partition
+from forwarder.model import Batch, OpenTransaction, Partition
 from tests.batches import GROUP, TOPIC
 
 P0 = Partition(TOPIC, 0)
@@ -93,6 +93,8 @@ class Survey:
         self.steps: list[str] = []
         self.reads = 0
         self.left: list[Partition] = []
+        self.high: dict[Partition, int] = {}
+        self.open: dict[Partition, OpenTransaction] = {}
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         assert set(topics) <= {TOPIC}
@@ -112,6 +114,12 @@ class Survey:
             input_start=kept.input.start,
             input_end=kept.input.end,
         )
+
+    async def high_watermark(self, partition: Partition) -> int:
+        return max(self.kept[partition].input.end, self.high.get(partition, 0))
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        return self.open.get(partition)
 
     async def outbox_bounds(self, partition: Partition) -> Bounds:
         kept = self.kept[partition]

@@ -13,6 +13,7 @@ from forwarder.ledger import opening, salvage, trouble, watermark
 from forwarder.ledger.opening import Opening, Origin, Restored
 from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Partition
+from forwarder.ops.stall import TEXTS, Stall, StallReason
 
 AT_ONCE = 8
 """Partitions looked at concurrently."""
@@ -100,6 +101,7 @@ async def _look(
         judged = _judge(survey, rules, now_ms, partition, found)
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
+        high = max(found.input_end, await survey.high_watermark(partition))
     except JournalError:
         raise
     except ForwarderError as error:
@@ -115,10 +117,11 @@ async def _look(
         "refusal": str(refusal) if refusal else None,
         "input_start": found.input_start,
         "input_end": found.input_end,
+        "input_high_watermark": high,
         "read": reads,
         "watermark": watermark.watermark(needs, reads) if commit is None else commit,
-        "lag_read": max(0, found.input_end - reads),
-        "lag_commit": max(0, found.input_end - (reads if commit is None else commit)),
+        "lag_read": max(0, high - reads),
+        "lag_commit": max(0, high - (reads if commit is None else commit)),
         "tick": state.n,
         "base_offset": state.base_offset,
         "outbox_start": found.outbox_start,
@@ -127,11 +130,44 @@ async def _look(
         "state_bytes": sum(len(value) for _, value in found.state),
         "held_windows": held.total(),
         "intake_stopped": _stopped(survey, found),
+        "stalled": await _stalled(survey, partition, found, judged, reads, high),
         "connections": [
             _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
         ],
     }
+
+
+async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given once
+    survey: Survey, partition: Partition, found: Restored, judged: "_Judged", read: int, high: int
+) -> Document | None:
+    """Return what holds a partition back that has more to read, as far as Kafka knows it."""
+    if high <= read:
+        return None
+    if judged.refusal is not None:
+        return {"reason": str(StallReason.REFUSED), "since": None, "what": str(judged.refusal)}
+    if (stopped := _stopped(survey, found)) is not None:
+        reason = StallReason.INTAKE_STOPPED
+        return {"reason": str(reason), "since": stopped, "what": TEXTS[reason]}
+    if found.input_end <= read:
+        transaction = await survey.open_transaction(partition)
+        return _open(Stall(StallReason.OPEN_TRANSACTION, 0, read, high, transaction))
+    mark = opening.mark(found.commit.metadata) if found.commit else None
+    if mark is None or mark.paused not in set(StallReason):
+        return None
+    reason = StallReason(mark.paused)
+    return {"reason": mark.paused, "since": shown(mark.paused_since), "what": TEXTS[reason]}
+
+
+def _open(stall: Stall) -> Document:
+    """Return an open transaction, with what Kafka tells of it."""
+    document: Document = {"reason": str(stall.reason), "since": None, "what": stall.text()}
+    if (found := stall.transaction) is not None:
+        document["since"] = shown(found.since_ms)
+        document["producer_id"] = found.producer_id
+        document["transactional_id"] = found.transactional_id or None
+        document["timeout_ms"] = found.timeout_ms or None
+    return document
 
 
 def _stopped(survey: Survey, found: Restored) -> str | None:

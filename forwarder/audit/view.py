@@ -6,7 +6,7 @@ from typing import Protocol
 from forwarder.config.settings import Configuration
 from forwarder.ledger.letters import Parcel, Stored
 from forwarder.ledger.opening import Commit, Restored
-from forwarder.model import Partition
+from forwarder.model import OpenTransaction, Partition
 
 
 class Member(Protocol):
@@ -126,6 +126,12 @@ class Survey(Protocol):
 
     async def find(self, partition: Partition, *, whole: bool = False) -> Restored:
         """Return what an opening would find; ``whole``: the state from its log start on."""
+
+    async def high_watermark(self, partition: Partition) -> int:
+        """Return where an input partition ends, transactions that are open included."""
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in an input partition; None: none, or not told."""
 
     async def outbox_bounds(self, partition: Partition) -> Bounds:
         """Return where a partition's outbox starts and ends."""

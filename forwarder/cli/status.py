@@ -9,6 +9,7 @@ from forwarder.cli import asking, output
 from forwarder.clock import SystemClock
 from forwarder.intake import REMEDY as INTAKE_REMEDY
 from forwarder.ops.health import MOST_REJECTED
+from forwarder.ops.stall import REMEDIES, StallReason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def _partition(one: dict[str, Any]) -> tuple[object, ...]:
         return (name, *[None] * 8, one["owner"])
     return (
         name,
-        f"{one['input_start']}-{one['input_end']}",
+        f"{one['input_start']}-{one['input_high_watermark']}",
         one["read"],
         one["lag_read"],
         one["watermark"],
@@ -126,6 +127,9 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         if partition.get("intake_stopped"):
             since = partition["intake_stopped"]
             yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}\n"
+        elif (stall := partition.get("stalled")) and not partition["refusal"]:
+            remedy = REMEDIES[StallReason(stall["reason"])]
+            yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}\n"
         for one in partition["connections"]:
             if one["stopped"]:
                 yield f"{one['connection']} is stopped on {name}: {one['stopped']}\n"

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
-from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.errors import ConfigurationError, ForwarderError, JournalError
 from forwarder.journal import kafka_outbox
 from forwarder.journal.base import Restored
 from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
@@ -20,7 +20,7 @@ from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import Outgoing, Writer
 from forwarder.ledger import opening
 from forwarder.ledger.opening import Commit
-from forwarder.model import Partition
+from forwarder.model import OpenTransaction, Partition
 
 _NOBODY = frozenset({"Empty", "Dead"})
 _EVERYTHING = 1 << 62
@@ -140,6 +140,17 @@ class Survey:
             and await kafka_outbox.holds_any(self._reader(outbox), outbox, stored),
             input_id=await self._cluster.topic_id(partition.topic),
         )
+
+    async def high_watermark(self, partition: Partition) -> int:
+        """Return where an input partition ends, transactions that are open included."""
+        return (await self._cluster.ends([partition]))[partition].high
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in an input partition; None: none, or not told."""
+        try:
+            return await self._cluster.open_transaction(partition)
+        except JournalError:
+            return None  # the right to ask may be missing, and the rest is still worth showing
 
     async def outbox_bounds(self, partition: Partition) -> Bounds:
         """Return start and read_committed end of a partition's outbox."""

@@ -79,12 +79,15 @@ class Mark(msgspec.Struct, frozen=True):
 
     ``outbox``: the offset after the last batch then in the outbox; 0 if it does not say.
     ``stopped``: since which wall-clock milliseconds the input is not collected; 0: it is.
+    ``paused``: why it was not read when the tick was made, and ``paused_since``; empty: it was.
     """
 
     n: int
     ptr: int | None
     outbox: int = 0
     stopped: int = 0
+    paused: str = ""
+    paused_since: int = 0
 
 
 def metadata(n: int, ptr: int) -> str:
@@ -100,6 +103,17 @@ def stopping(text: str, since_ms: int) -> str:
     if not since_ms:
         return text
     return json.dumps({**json.loads(text), "stopped": since_ms}, separators=(",", ":"))
+
+
+def pausing(text: str, reason: str, since_ms: int) -> str:
+    """Return a tick's metadata that says as well why the input is not read; "": it is.
+
+    For whoever looks from outside: what an owner waits for is in its memory alone.
+    """
+    if not reason:
+        return text
+    paused = {"paused": reason, "paused_since": since_ms}
+    return json.dumps({**json.loads(text), **paused}, separators=(",", ":"))
 
 
 def ending(text: str, outbox_end: int) -> str:
@@ -130,8 +144,14 @@ def mark(text: str) -> Mark | None:
     if not is_readable(version):
         what = f"the committed offset carries format version {version!r}"
         raise RefusedError(what, "it was written by a later release: roll forward again")
-    outbox, stopped = int(content.get("outbox", 0)), int(content.get("stopped", 0))
-    return Mark(int(content.get("n", 0)), content.get("ptr"), outbox, stopped)
+    return Mark(
+        n=int(content.get("n", 0)),
+        ptr=content.get("ptr"),
+        outbox=int(content.get("outbox", 0)),
+        stopped=int(content.get("stopped", 0)),
+        paused=str(content.get("paused", "")),
+        paused_since=int(content.get("paused_since", 0)),
+    )
 
 
 def begin(

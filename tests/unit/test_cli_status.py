@@ -16,7 +16,7 @@ from forwarder.ledger import opening
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.ledger.state import PartitionState
-from forwarder.model import Partition
+from forwarder.model import OpenTransaction, Partition
 from tests.batches import batch, held, lane_state
 from tests.survey import P0, P1, Group, Kept, Member, Survey, committed
 
@@ -51,6 +51,58 @@ def test_lag_is_counted_from_what_was_read_and_from_what_is_committed() -> None:
     assert (5, 30, 1, True) == (
         one["tick"], one["base_offset"], one["held_windows"], one["opens"]
     )  # fmt: skip
+
+
+def stalled(survey: Survey) -> dict[str, Any]:
+    [one] = stand(survey)["partitions"]
+    return one["stalled"] or {}
+
+
+def test_an_open_transaction_is_lag_and_told_with_whose_it_is_and_since_when() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    kept.input.end = 90
+    assert {} == stalled(survey)
+    survey.high[P0] = 151
+    [one] = stand(survey)["partitions"]
+    assert (90, 151, 61, 71) == (
+        one["input_end"], one["input_high_watermark"], one["lag_read"], one["lag_commit"]
+    )  # fmt: skip
+    assert ("open_transaction", None) == (stalled(survey)["reason"], stalled(survey)["since"])
+    survey.open[P0] = OpenTransaction(4711, 50_000, "billing-7", 60_000)
+    told = stalled(survey)
+    assert ("billing-7", 4711, "1970-01-01T00:00:50Z") == (
+        told["transactional_id"], told["producer_id"], told["since"]
+    )  # fmt: skip
+    [remark] = _remarks(stand(survey))
+    assert "not read beyond 90" in remark
+    assert "billing-7" in remark
+    assert "transaction.timeout.ms" in remark
+
+
+def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    assert kept.commit is not None
+    text = opening.pausing(kept.commit.metadata, "memory_short", 70_000)
+    kept.commit = Commit(kept.commit.offset, text)
+    assert ("memory_short", "1970-01-01T00:01:10Z") == (
+        stalled(survey)["reason"], stalled(survey)["since"]
+    )  # fmt: skip
+    [remark] = _remarks(stand(survey))
+    assert "limits.window_memory" in remark
+    survey.kept[P0].input.end = 90
+    assert {} == stalled(survey), "nothing is left to be read"
+
+
+def test_a_stopped_intake_and_a_refusal_are_what_a_partition_stands_for() -> None:
+    survey = surveyed()
+    kept = survey.kept[P0]
+    assert kept.commit is not None
+    kept.commit = Commit(kept.commit.offset, opening.stopping(kept.commit.metadata, 70_000))
+    assert "intake_stopped" == stalled(survey)["reason"]
+    kept.commit = Commit(80, opening.metadata(6, 0).replace('"v":1', '"v":99'))
+    assert "refused" == stalled(survey)["reason"]
 
 
 def test_what_waits_is_counted_from_the_cursor_without_what_was_acknowledged() -> None:
