@@ -30,8 +30,11 @@ from forwarder.journal.kafka_retention import Retention
 from forwarder.journal.memory import MemoryJournals
 from forwarder.ledger.budget import Budget
 from forwarder.ledger.lanes import Rules
+from forwarder.ops import open_files
 from forwarder.ops.health import Health
+from forwarder.ops.http_server import Bounds
 from forwarder.ops.metrics import Metrics
+from forwarder.ops.public import Public
 from forwarder.ops.report import Report
 from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
@@ -79,7 +82,9 @@ async def work(configuration: Configuration) -> int:
     metrics = Metrics(version("forwarder"))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
     report = Report(metrics, Health(clock), clock, active)
-    server = Server(report)
+    files = open_files.raise_limit()
+    bounds = Bounds(open_files.for_probes(files, Bounds().connections))
+    server = Server(report, Public(configuration.connections), bounds)
     kafka_client.quiet()
     # R4 knows this process by it; a restarted container has the same name and pid as before.
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -106,6 +111,7 @@ async def work(configuration: Configuration) -> int:
             group=configuration.kafka.group_id,
             topics=[topic.name for topic in configuration.kafka.topics],
             connections=len(configuration.connections),
+            open_files=files,
         )
         retention = Retention(configuration, journals.cluster)
         chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock, retention))

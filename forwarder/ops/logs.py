@@ -218,6 +218,11 @@ def flush(seconds: float = FLUSH_SECONDS) -> bool:
     return _WRITER is None or _WRITER.flush(seconds)
 
 
+def masked(text: str) -> str:
+    """Return a text without the secrets that the log knows."""
+    return _REDACTION.text(text)
+
+
 def note_ignored(signal: str) -> None:
     """Say that a signal was ignored. Caller: the program's own handler of it, at any moment."""
     if _WRITER is not None:

@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from forwarder.model import Batch, Collected, DeadLetter
@@ -36,6 +37,7 @@ TICK_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE_OPENMETRICS = openmetrics_exposition.CONTENT_TYPE_LATEST
 
 # They would add a series to every counter, and say when the process began over and over.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types there
@@ -145,8 +147,11 @@ class Metrics:
         )
         self._gauges(catalogue.INFO)[version,].set(1)
 
-    def render(self) -> bytes:
-        """Return everything in the text format that Prometheus scrapes."""
+    def render(self, *, openmetrics: bool = False) -> bytes:
+        """Return everything in the text format that Prometheus scrapes, or as OpenMetrics 1.0."""
+        if openmetrics:
+            text: bytes = openmetrics_exposition.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # the library has no types there
+            return text
         return generate_latest(self.registry)
 
     # ------------------------------------------------------------------ collecting

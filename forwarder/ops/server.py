@@ -1,65 +1,159 @@
-"""The HTTP server of /metrics, /livez and /readyz; it answers before Kafka is reachable."""
+"""What /metrics, /livez and /readyz answer; they do before Kafka is reachable.
+
+What bounds the port itself is in http_server.py, and what may be seen there in public.py.
+"""
 
 import asyncio
+import gzip
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
-from aiohttp import web
+import structlog
 
+from forwarder import retry
 from forwarder.errors import StartupError
-from forwarder.ops.metrics import CONTENT_TYPE
+from forwarder.ops import negotiation
+from forwarder.ops.http_server import SAID_AGAIN, Answer, Bounds, HttpServer, Request
+from forwarder.ops.metrics import CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS
+from forwarder.ops.negotiation import Form
+from forwarder.ops.public import Public
 from forwarder.ops.report import Report
 
-STOP_SECONDS = 2.0
-"""How long a stop waits for answers under way; a scrape takes milliseconds."""
+log = structlog.get_logger()
+
+REST = 4
+"""Parts of rest for one of rendering: however many ask for metrics, they cost a fifth of a core."""
+
+GZIP_LEVEL = 5
+"""A megabyte of metrics becomes 50 KB in 10 ms."""
+
+METHODS = ("GET", "HEAD")
 
 
 class Server:
     """Serve one report; whoever runs the worker keeps its pulse (``Report.keep_pulse``)."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(
+        self, report: Report, public: Public | None = None, bounds: Bounds | None = None
+    ) -> None:
         """Serve nothing before :meth:`start`."""
         self._report = report
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        # Without an access log: a probe every few seconds says nothing worth keeping.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+        self._public = public or Public()
+        self._scrapes = _Scrapes(self._render)
+        self._http = HttpServer(self._respond, bounds or Bounds())
+        self._said = retry.Repeats(SAID_AGAIN)
+        self._pages: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
+            "/metrics": self._metrics,
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+        }
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; or StartupError."""
-        await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            return await self._http.start(host, port)
         except OSError as error:
-            await self._runner.cleanup()
             what = f"cannot listen on {host}:{port} ({error.strerror or error})"
             msg = f"{what}: set server.host and server.port to an address that is free here"
             raise StartupError(msg) from error
-        bound: int = self._runner.addresses[0][1]
-        return bound
 
     async def stop(self) -> None:
         """Stop listening and let answers under way finish."""
-        await self._runner.cleanup()
+        await self._http.stop()
+        await self._scrapes.stop()
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        # In a thread: with a hundred connections it takes 80 ms, too long for the loop to stand.
-        body = await asyncio.to_thread(self._report.metrics.render)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+    async def _respond(self, request: Request) -> Answer:
+        """Answer whatever is asked; a fault of ours is logged once a minute."""
+        page = self._pages.get(request.path)
+        if page is None:
+            pages = ", ".join(self._pages)
+            return _text(HTTPStatus.NOT_FOUND, f"there are {pages}\n")
+        if request.method not in METHODS:
+            refusal = _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD\n")
+            return refusal._replace(header={**refusal.header, "Allow": ", ".join(METHODS)})
+        try:
+            return await page(request)
+        except Exception as error:
+            if self._said.news(type(error).__name__, asyncio.get_running_loop().time()):
+                log.exception("http.failed", path=request.path)
+            return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log\n")
 
-    async def _livez(self, _: web.Request) -> web.Response:
+    async def _metrics(self, request: Request) -> Answer:
+        form = negotiation.form(request.header)
+        body = await self._scrapes.get(form)
+        kind = CONTENT_TYPE_OPENMETRICS if form.openmetrics else CONTENT_TYPE
+        header = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
+        if form.gzip:
+            header["Content-Encoding"] = "gzip"
+        return Answer(HTTPStatus.OK, body, header)
+
+    async def _livez(self, _: Request) -> Answer:
         health = self._report.health
         alive = health.alive()
-        return _json({"alive": alive, "silence_seconds": round(health.silence(), 3)}, good=alive)
+        return self._json({"alive": alive, "silence_seconds": round(health.silence(), 3)}, alive)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _readyz(self, _: Request) -> Answer:
         health = self._report.health
-        return _json(health.described(), good=health.ready())
+        return self._json(health.described(), health.ready())
+
+    def _json(self, content: dict[str, Any], good: bool) -> Answer:  # noqa: FBT001  # the answer
+        option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        body = orjson.dumps(self._public(content), option=option)
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        return Answer(status, body, {"Content-Type": "application/json"})
+
+    def _render(self, form: Form) -> bytes:
+        body = self._report.metrics.render(openmetrics=form.openmetrics)
+        return gzip.compress(body, GZIP_LEVEL, mtime=0) if form.gzip else body
 
 
-def _json(content: dict[str, Any], *, good: bool) -> web.Response:
-    body = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    status = web.HTTPOk.status_code if good else web.HTTPServiceUnavailable.status_code
-    return web.Response(body=body, status=status, content_type="application/json")
+class _Scrapes:
+    """Render the metrics for all who ask at a time, one after the other, and rest in between.
+
+    A scrape shows what is true after it was asked for.
+    """
+
+    def __init__(self, render: Callable[[Form], bytes]) -> None:
+        self._render = render
+        self._asked: dict[Form, asyncio.Future[bytes]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self, form: Form) -> bytes:
+        """Return the metrics in this form, once it is its turn."""
+        if form not in self._asked:
+            self._asked[form] = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        # One of several that wait for it may leave.
+        return await asyncio.shield(self._asked[form])
+
+    async def stop(self) -> None:
+        """Render no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for answer in self._asked.values():
+            answer.cancel()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._asked:
+            form = next(iter(self._asked))
+            answer = self._asked.pop(form)
+            began = loop.time()
+            # In a thread: with a hundred connections it takes 80 ms, too long for the loop.
+            try:
+                body = await asyncio.to_thread(self._render, form)
+            except Exception as error:  # noqa: BLE001  # it is told whoever asked
+                if not answer.cancelled():
+                    answer.set_exception(error)
+            else:
+                if not answer.cancelled():
+                    answer.set_result(body)
+            await asyncio.sleep(REST * (loop.time() - began))
+
+
+def _text(status: HTTPStatus, text: str) -> Answer:
+    return Answer(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})

@@ -64,6 +64,8 @@ class Worker:
     variables: Mapping[str, str]
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    limit_files: int | None = None
+    """Open files it may have, hard and soft."""
 
     @property
     def log_file(self) -> Path:
@@ -85,8 +87,9 @@ class Worker:
         """Start the process; ``stdin`` is given to it whole, ``stderr`` is instead of the log."""
         assert not self.running
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
+            limited = ["prlimit", f"--nofile={self.limit_files}"] if self.limit_files else []
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "forwarder", *self.arguments],
+                [*limited, sys.executable, "-m", "forwarder", *self.arguments],
                 stdin=stdin_from if stdin is None else subprocess.PIPE,
                 stdout=output,
                 stderr=log if stderr is None else stderr,

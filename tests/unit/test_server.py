@@ -1,12 +1,21 @@
+import asyncio
+import gzip
+import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import aiohttp
 import pytest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families as text_families
+from structlog.testing import capture_logs
 
 from forwarder.clock import SystemClock
 from forwarder.errors import StartupError
-from forwarder.model import Partition
+from forwarder.model import Collected, Partition
 from forwarder.ops.health import STALL, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
@@ -81,6 +90,129 @@ async def test_a_head_request_gets_the_headers_alone(
     async with client.head(path) as answer:
         assert answer.status == 200
         assert await answer.read() == b""
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def busy(report: Report) -> None:
+    """Report something of every kind of metric."""
+    report.joined({Partition("raw", 0): "open"})
+    report.collected("raw/0", Collected(records=3, uploads=2, accepted={"acme": 2}))
+    report.put("acme", 0.1, [])
+    report.metrics._freshness.observe("acme", [0.1, 7.0])  # noqa: SLF001  # the one kind that is ours
+    report.tick("raw/0", 0.5, "committed")
+
+
+def samples(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.startswith("process_")
+    }
+
+
+async def test_openmetrics_says_the_same_as_the_text_format(
+    client: aiohttp.ClientSession, report: Report
+) -> None:
+    busy(report)
+    async with client.get("/metrics") as answer:
+        text = await answer.text()
+    async with client.get("/metrics", headers={"Accept": OPENMETRICS}) as answer:
+        assert OPENMETRICS == answer.headers["Content-Type"]
+        openmetrics = await answer.text()
+    assert openmetrics.endswith("# EOF\n")
+    found = samples(openmetrics_families(openmetrics))  # type: ignore[no-untyped-call]  # as they ship it
+    assert samples(text_families(text)) == found
+    assert 3 == found["forwarder_records_total", (("topic", "raw"),)]
+    assert 2 == found["forwarder_freshness_seconds_count", (("connection", "acme"),)]
+
+
+@pytest.mark.parametrize("accept", ["*/*", OPENMETRICS])
+async def test_metrics_are_compressed_for_who_asks_for_it(report: Report, accept: str) -> None:
+    server = Server(report)
+    port = await server.start("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{port}/metrics"
+    header = {"Accept": accept, "Accept-Encoding": "gzip;q=0.9, identity;q=0.1"}
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with session.get(url, headers=header) as answer:
+            assert "gzip" == answer.headers["Content-Encoding"]
+            assert "Accept, Accept-Encoding" == answer.headers["Vary"]
+            text = gzip.decompress(await answer.read())
+        async with session.get(url, headers={"Accept-Encoding": "gzip;q=0"}) as answer:
+            assert "Content-Encoding" not in answer.headers
+            assert (await answer.read()).startswith(b"# HELP")
+        async with session.head(url, headers=header) as answer:
+            assert "gzip" == answer.headers["Content-Encoding"]
+            assert int(answer.headers["Content-Length"]) > 0
+    await server.stop()
+    assert b"forwarder_info" in text
+    assert (accept == OPENMETRICS) == text.endswith(b"# EOF\n")
+
+
+async def test_however_many_scrape_at_a_time_they_share_what_is_rendered(
+    client: aiohttp.ClientSession, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = []
+    real = report.metrics.render
+
+    def render(*, openmetrics: bool = False) -> bytes:
+        rendered.append(openmetrics)
+        return real(openmetrics=openmetrics)
+
+    monkeypatch.setattr(report.metrics, "render", render)
+
+    async def scrape() -> int:
+        async with client.get("/metrics") as answer:
+            await answer.read()
+            return answer.status
+
+    assert [200] * 50 == await asyncio.gather(*(scrape() for _ in range(50)))
+    assert 0 < len(rendered) < 50
+
+
+async def test_a_scrape_shows_what_was_true_when_it_was_asked_for(
+    client: aiohttp.ClientSession, report: Report
+) -> None:
+    for number in range(1, 4):
+        report.rebalanced()
+        async with client.get("/metrics") as answer:
+            assert f"forwarder_rebalances_total {number}.0" in await answer.text()
+
+
+async def test_metrics_that_cannot_be_rendered_are_a_500_and_a_line(
+    client: aiohttp.ClientSession, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: bool) -> bytes:
+        raise RuntimeError
+
+    monkeypatch.setattr(report.metrics, "render", fail)
+    with capture_logs() as logs:
+        for _ in range(3):
+            async with client.get("/metrics") as answer:
+                assert answer.status == 500
+    assert ["http.failed"] == [line["event"] for line in logs]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_another_method_is_refused(client: aiohttp.ClientSession, method: str) -> None:
+    async with client.request(method, "/livez", data=b"body") as answer:
+        assert answer.status == 405
+        assert "GET, HEAD" == answer.headers["Allow"]
+
+
+async def test_ready_shows_neither_role_nor_account(
+    client: aiohttp.ClientSession, report: Report
+) -> None:
+    report.joined({Partition("raw", 0): "open"})
+    role = "arn:aws:iam::111122223333:role/mparticle"
+    reason = f"cannot assume {role} with ExternalId orgid:77: AccessDenied"
+    report.lane_status("acme", "raw/0", "paused", reason, f"ask {role}")
+    async with client.get("/readyz") as answer:
+        text = await answer.text()
+    assert "cannot assume (ARN) with ExternalId (ExternalId): AccessDenied" in text
+    assert not re.search("111122223333|mparticle|orgid|77", text)
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/healthz"])

@@ -1,0 +1,320 @@
+"""A small HTTP server for probes and scrapes, every part of which has a bound.
+
+Whoever can reach the port may hold connections open, send half a head or read slowly: it costs them
+their connections and the worker nothing. One connection carries one request and lives for some
+seconds; the newest is always accepted, and the oldest that waits makes room for it.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from http import HTTPStatus
+from typing import NamedTuple
+
+import structlog
+
+from forwarder import retry
+
+log = structlog.get_logger()
+
+HEAD_BYTES = 16 * 1024
+"""Most bytes of a request line and its header; probes and Prometheus send some 300."""
+
+FIELDS = 64
+"""Most lines of a header."""
+
+BACKLOG = 128
+"""Connections that the system holds until they are accepted."""
+
+ACCEPTS = 16
+"""Most accepted in one go; then the loop does other work, for at least:"""
+
+ACCEPT_PAUSE = 0.01
+"""Seconds. 1,600 a second cost less than a fifth of a core; a flood has to wait."""
+
+SAID_AGAIN = 60.0
+"""Seconds between two log lines of one kind: a probe comes every second."""
+
+STOP_SECONDS = 2.0
+"""How long a stop waits for answers under way; a scrape takes milliseconds."""
+
+
+class Bounds(NamedTuple):
+    """What whoever asks may take.
+
+    ``connections`` are open at most: probes and scrapes are a handful. Each lives for ``seconds``,
+    until the last byte of its answer is taken: that is Prometheus's own limit for a scrape, and ten
+    times a probe's. ``retry``: seconds until accepting is tried again after it failed, as asyncio
+    has it.
+    """
+
+    connections: int = 128
+    seconds: float = 10.0
+    retry: float = 1.0
+
+
+_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+_HEAD_END = b"\r\n\r\n"
+
+
+class Request(NamedTuple):
+    """What was asked: header names are in lower case, of equal ones the values are joined."""
+
+    method: str
+    path: str
+    header: Mapping[str, str]
+
+
+class Answer(NamedTuple):
+    """What is answered; the length of the body is added to the header."""
+
+    status: HTTPStatus
+    body: bytes = b""
+    header: Mapping[str, str] = {}
+
+
+Respond = Callable[[Request], Awaitable[Answer]]
+
+
+def parsed(head: bytes) -> Request | HTTPStatus:
+    """Return the request of a head without its end, or the status that refuses it."""
+    line, *fields = head.split(b"\r\n")
+    asked = _LINE.fullmatch(line)
+    if asked is None:
+        return HTTPStatus.BAD_REQUEST
+    if len(fields) > FIELDS:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    header: dict[str, str] = {}
+    for field in fields:
+        found = _FIELD.fullmatch(field)
+        if found is None:
+            return HTTPStatus.BAD_REQUEST
+        name, value = found[1].decode("latin-1").lower(), found[2].decode("latin-1")
+        header[name] = f"{header[name]}, {value}" if name in header else value
+    path = asked[2].decode("latin-1").partition("?")[0]
+    return Request(asked[1].decode("latin-1"), path, header)
+
+
+class _Phase(Enum):
+    """How far a connection has come; those that wait longest for nothing make room first."""
+
+    DONE = 0
+    READING = 1
+    ANSWERING = 2
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: a head in, an answer out, and the end, all in time."""
+
+    def __init__(
+        self, open_ones: "dict[_Connection, None]", respond: Respond, seconds: float
+    ) -> None:
+        self.phase = _Phase.READING
+        self._open_ones = open_ones
+        self._respond = respond
+        self._seconds = seconds
+        self._head = b""
+        self._half_closed = False
+        self.answering: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to live, and to die."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what a socket has
+        self._transport = transport
+        self._open_ones[self] = None
+        self._deadline = asyncio.get_running_loop().call_later(self._seconds, self.abort)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Leave nothing behind."""
+        self._open_ones.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self.answering is not None:
+            self.answering.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Gather the head; what comes after it is thrown away."""
+        if self.phase is not _Phase.READING:
+            return
+        begin = max(0, len(self._head) - len(_HEAD_END) + 1)
+        self._head += data
+        end = self._head.find(_HEAD_END, begin)
+        if end < 0 and len(self._head) <= HEAD_BYTES:
+            return
+        if end < 0 or end > HEAD_BYTES:
+            self._send("GET", Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+            return
+        asked, self._head = parsed(self._head[:end].lstrip(b"\r\n")), b""
+        if isinstance(asked, HTTPStatus):
+            self._send("GET", Answer(asked))
+        else:
+            self.phase = _Phase.ANSWERING
+            self.answering = asyncio.get_running_loop().create_task(self._answer(asked))
+
+    def eof_received(self) -> bool:
+        """Answer all the same whoever has said all it wants to say."""
+        self._half_closed = True
+        return self.phase is _Phase.ANSWERING
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _answer(self, asked: Request) -> None:
+        self._send(asked.method, await self._respond(asked))
+
+    def _send(self, method: str, answer: Answer) -> None:
+        """Give the answer to the system, and say that it was the last."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self.phase = _Phase.DONE
+        lines = [
+            f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+            *(f"{name}: {value}" for name, value in answer.header.items()),
+            f"Content-Length: {len(answer.body)}",
+            "Connection: close",
+        ]
+        head = "\r\n".join(lines).encode("latin-1") + _HEAD_END
+        self._transport.write(head if method == "HEAD" else head + answer.body)
+        if self._half_closed:
+            self._transport.close()
+        else:
+            # This half alone: closed with something unread, the system takes the answer back.
+            self._transport.write_eof()
+
+
+class HttpServer:
+    """Listen, and keep what is open within its bounds. Caller: ops/server.py."""
+
+    def __init__(self, respond: Respond, bounds: Bounds) -> None:
+        """Answer requests by ``respond``."""
+        self._respond = respond
+        self._bounds = bounds
+        self._open_ones: dict[_Connection, None] = {}
+        self._listening: list[socket.socket] = []
+        self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said = retry.Repeats(SAID_AGAIN)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the port, chosen by the system if ``port`` is 0; raises OSError."""
+        self._listening = await _listening(host, port)
+        for listener in self._listening:
+            self._resume(listener)
+        bound: int = self._listening[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Listen no more, let answers under way finish for a moment, and end the others."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listening:
+            loop.remove_reader(listener)
+            if (timer := self._timers.pop(listener, None)) is not None:
+                timer.cancel()
+            listener.close()
+        self._listening = []
+        answering = [c for c in self._open_ones if c.phase is _Phase.ANSWERING]
+        if tasks := [c.answering for c in answering if c.answering is not None]:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        await asyncio.sleep(0)  # what was just answered goes out
+        for connection in list(self._open_ones):
+            connection.abort()
+
+    def _resume(self, listener: socket.socket) -> None:
+        self._timers.pop(listener, None)
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _rest(self, listener: socket.socket, seconds: float) -> None:
+        """Accept nothing for a while; the system holds what comes meanwhile."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        self._timers[listener] = loop.call_later(seconds, self._resume, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept what waits, a few at a time. Caller: the event loop."""
+        for _ in range(ACCEPTS):
+            try:
+                accepted, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
+                self._refused(error)
+                self._rest(listener, self._bounds.retry)
+                return
+            accepted.settimeout(0)
+            self._make_room()
+            task = asyncio.get_running_loop().create_task(self._begin(accepted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._rest(listener, ACCEPT_PAUSE)
+
+    def _make_room(self) -> None:
+        """End the oldest connection that only waits, if there are as many as may be."""
+        if (
+            len(self._open_ones) + len(self._tasks) < self._bounds.connections
+            or not self._open_ones
+        ):
+            return
+        # Of equal ones the first: the dictionary has them in the order in which they came.
+        oldest = min(self._open_ones, key=lambda connection: connection.phase.value)
+        del self._open_ones[oldest]
+        oldest.abort()
+
+    async def _begin(self, accepted: socket.socket) -> None:
+        def made() -> _Connection:
+            return _Connection(self._open_ones, self._respond, self._bounds.seconds)
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(made, accepted)
+        except OSError:  # it has gone already
+            accepted.close()
+
+    def _refused(self, error: OSError) -> None:
+        what = errno.errorcode.get(error.errno or 0, "") or str(error)
+        if self._said.news(what, asyncio.get_running_loop().time()):
+            log.warning(
+                "http.refused",
+                error=f"{what}: {error.strerror or error}",
+                remedy="probes and scrapes are not answered meanwhile: raise the limit of open "
+                "files (ulimit -n, LimitNOFILE), or run fewer connections in one worker",
+            )
+
+
+async def _listening(host: str, port: int) -> list[socket.socket]:
+    """Return a listening socket for every address of the host; raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listening: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            bound = listening[0].getsockname()[1] if listening else port
+            listening.append(_listener(family, (address[0], bound, *address[2:])))
+    except OSError:
+        for listener in listening:
+            listener.close()
+        raise
+    return listening
+
+
+def _listener(family: int, address: Sequence[object]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(tuple(address))
+        listener.listen(BACKLOG)
+        listener.settimeout(0)
+    except OSError:
+        listener.close()
+        raise
+    return listener

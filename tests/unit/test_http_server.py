@@ -1,0 +1,245 @@
+"""The open port: whatever is done to it, probes are answered and nothing grows."""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from forwarder.ops.http_server import (
+    FIELDS,
+    HEAD_BYTES,
+    Answer,
+    Bounds,
+    HttpServer,
+    Request,
+    parsed,
+)
+
+LONG = 20.0
+"""Seconds after which something hangs."""
+
+GET = b"GET /page HTTP/1.1\r\nHost: here\r\n\r\n"
+
+Start = Callable[..., Awaitable["Running"]]
+
+
+class Running:
+    """A server that answers with a page, and what it was asked."""
+
+    def __init__(self, bounds: Bounds, body: bytes) -> None:
+        self.asked: list[Request] = []
+        self.was_asked = asyncio.Event()
+        self.gate: asyncio.Event | None = None
+        self.body = body
+        self.server = HttpServer(self.respond, bounds)
+        self.port = 0
+
+    async def respond(self, request: Request) -> Answer:
+        self.asked.append(request)
+        self.was_asked.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        return Answer(HTTPStatus.OK, self.body, {"Content-Type": "text/plain"})
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def told(self, data: bytes) -> bytes:
+        """Send something and return all that comes back until the end."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        async with asyncio.timeout(LONG):
+            answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    running: list[Running] = []
+
+    async def begin(bounds: Bounds | None = None, body: bytes = b"page\n") -> Running:
+        one = Running(bounds or Bounds(seconds=LONG), body)
+        one.port = await one.server.start("127.0.0.1", 0)
+        running.append(one)
+        return one
+
+    yield begin
+    for one in running:
+        await one.server.stop()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait until the other side ends the connection; tell that it said nothing."""
+    async with asyncio.timeout(LONG):
+        try:
+            return await reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+async def test_a_connection_carries_one_answer(start: Start) -> None:
+    one = await start()
+    answer = await one.told(GET + GET)
+    assert (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n"
+        b"Connection: close\r\n\r\npage\n"
+    ) == answer
+    assert [Request("GET", "/page", {"host": "here"})] == one.asked
+
+
+async def test_a_head_request_gets_the_length_alone(start: Start) -> None:
+    answer = await (await start()).told(b"HEAD /page?x=1 HTTP/1.0\r\n\r\n")
+    assert b"Content-Length: 5\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_head_may_come_byte_by_byte_and_end_with_half_a_connection(start: Start) -> None:
+    one = await start()
+    reader, writer = await one.connect()
+    for byte in GET:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+        await asyncio.sleep(0)
+    writer.write_eof()
+    async with asyncio.timeout(LONG):
+        assert (await reader.read()).endswith(b"page\n")
+    writer.close()
+
+
+async def test_a_body_is_thrown_away(start: Start) -> None:
+    one = await start()
+    head = b"POST /page HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n"
+    assert (await one.told(head + b"x" * 1_000_000)).endswith(b"page\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"x" * (HEAD_BYTES + 5), 431),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * HEAD_BYTES, 431),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (FIELDS + 1) + b"\r\n", 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n folded: x\r\n\r\n", 400),
+    ],
+)
+async def test_what_is_no_request_is_refused(start: Start, sent: bytes, status: int) -> None:
+    one = await start()
+    assert (await one.told(sent)).startswith(b"HTTP/1.1 %d " % status)
+    assert [] == one.asked
+
+
+async def test_half_a_head_and_silence_are_ended(start: Start) -> None:
+    one = await start(Bounds(seconds=0.2))
+    idle, idle_writer = await one.connect()
+    half, half_writer = await one.connect()
+    half_writer.write(GET[:-2])
+    assert await ended(idle)
+    assert await ended(half)
+    idle_writer.close()
+    half_writer.close()
+
+
+async def test_whoever_does_not_read_the_answer_is_ended(start: Start) -> None:
+    one = await start(Bounds(connections=1, seconds=0.2), body=b"x" * 50_000_000)
+    with socket.create_connection(("127.0.0.1", one.port)) as slow:
+        slow.sendall(GET)
+        await one.was_asked.wait()
+        while one.server._open_ones:  # noqa: ASYNC110, SLF001  # the time limit; nothing else tells
+            await asyncio.sleep(0.01)
+        slow.settimeout(LONG)
+        received = 0
+        while (found := len(slow.recv(2**20))) > 0:
+            received += found
+    assert 0 < received < len(one.body)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:-2]], ids=["idle", "half a head"])
+async def test_the_newest_is_answered_whatever_is_open(start: Start, sent: bytes) -> None:
+    one = await start(Bounds(connections=16, seconds=LONG))
+    held = [await one.connect() for _ in range(100)]
+    for _, writer in held:
+        writer.write(sent)
+    assert (await one.told(GET)).endswith(b"page\n")
+    for reader, _ in held[:80]:
+        assert await ended(reader), "the oldest made room"
+    for _, writer in held:
+        writer.close()
+
+
+async def test_who_waits_for_an_answer_is_the_last_to_make_room(start: Start) -> None:
+    one = await start(Bounds(connections=4, seconds=LONG))
+    one.gate = asyncio.Event()
+    probe = asyncio.create_task(one.told(GET))
+    await one.was_asked.wait()
+    held = [await one.connect() for _ in range(50)]
+    assert await ended(held[0][0])
+    one.gate.set()
+    assert (await probe).endswith(b"page\n")
+    for _, writer in held:
+        writer.close()
+
+
+async def test_without_files_accepting_rests_and_says_so_once(start: Start) -> None:
+    one = await start(Bounds(seconds=LONG, retry=0.01))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with capture_logs() as logs, socket.create_connection(("127.0.0.1", one.port)) as client:
+        client.setblocking(False)  # noqa: FBT003  # the library's own signature
+        client.send(GET)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+        try:
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            assert ["http.refused"] == [line["event"] for line in logs]
+            assert logs[0]["error"].startswith("EMFILE")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        async with asyncio.timeout(LONG):
+            answer = await asyncio.get_running_loop().sock_recv(client, 1000)
+        assert answer.endswith(b"page\n")
+
+
+async def test_a_stop_lets_an_answer_under_way_finish_and_ends_the_others(start: Start) -> None:
+    one = await start()
+    idle, idle_writer = await one.connect()
+    one.gate = asyncio.Event()
+    asking = asyncio.create_task(one.told(GET))
+    await one.was_asked.wait()
+    stop = asyncio.create_task(one.server.stop())
+    await asyncio.sleep(0)
+    one.gate.set()
+    await stop
+    assert (await asking).endswith(b"page\n")
+    assert await ended(idle)
+    idle_writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await one.connect()
+
+
+async def test_every_address_of_a_host_has_the_same_port() -> None:
+    one = Running(Bounds(), b"page\n")
+    port = await one.server.start("", 0)
+    assert {port} == {s.getsockname()[1] for s in one.server._listening}  # noqa: SLF001  # no other way to see
+    await one.server.stop()
+
+
+@given(st.binary())
+def test_no_bytes_break_the_parser(head: bytes) -> None:
+    assert isinstance(parsed(head), (Request, HTTPStatus))
+
+
+@given(st.lists(st.sampled_from([b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b":", b"a", b"\x00"])))
+def test_nothing_like_a_head_breaks_the_parser(parts: list[bytes]) -> None:
+    assert isinstance(parsed(b"".join(parts)), (Request, HTTPStatus))
