@@ -43,6 +43,7 @@ class Bases:
         self._delta_bytes = 0
         self._ptrs: deque[int] = deque(maxlen=2)
         self._next = 0.0
+        self._owed = False
         self._plan(0.5 + 0.5 * around.random())
 
     def hurry(self) -> None:
@@ -72,6 +73,23 @@ class Bases:
             log.warning("base.outrun", partition=self._name, n=n)
             self._stop_drafting()
 
+    def postpone(self) -> None:
+        """Give up what is being drafted: windows have closed that no base and no batch holds yet.
+
+        One that a draft had not come to would be in neither, and its saved part be cut away. A
+        draft that is complete has them all, and is written.
+        """
+        if self._drafting is not None and not self.is_ready():
+            self._owed = True
+            self._stop_drafting()
+
+    def is_owed(self) -> bool:
+        """Tell whether a base that was given up is in the making again: reading waits for it.
+
+        Else input that closes windows of that kind again and again would leave no time for one.
+        """
+        return self._owed and not self.is_ready()
+
     def make(self, draft: Draft) -> None:
         """Take a draft that is so small that nobody has to wait for it: the first of all."""
         for _ in draft.steps():
@@ -83,6 +101,7 @@ class Bases:
         self._delta_bytes += size
         if base is not None:
             self._plan(1.0)
+            self._owed = False
             self.draft = None
             self._written.set()
         if not self._ptrs or self._ptrs[-1] != ptr:

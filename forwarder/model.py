@@ -248,7 +248,7 @@ class Collected(msgspec.Struct):
     """What a poll or an expiry brought about; the journal gets it all in one tick.
 
     ``filtered`` counts events by (lane, setting or ``replay``), ``rejected`` by reason,
-    ``closed`` windows by (lane, reason).
+    ``closed`` windows by (lane, reason). ``encoded``: bytes of the documents made of windows.
     """
 
     batches: list[Batch] = msgspec.field(default_factory=list)
@@ -262,3 +262,4 @@ class Collected(msgspec.Struct):
     accepted: dict[str, int] = msgspec.field(default_factory=dict)
     filtered: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
     closed: dict[tuple[str, CloseReason], int] = msgspec.field(default_factory=dict)
+    encoded: int = 0

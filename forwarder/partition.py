@@ -180,14 +180,16 @@ class OwnedPartition:
     async def catch_up(self) -> None:
         """Close what the record clock has passed and the last poll left open, in slices (C2).
 
-        What is left because too much waits for the journal closes after the next poll.
+        What is left because too much waits for the journal closes after the next poll, and so do
+        documents of closed windows that are still to be made.
         """
         while not self.crowded() and await self._expire_slice(self.pipeline.clock):
             pass
 
     async def _expire_slice(self, deadline_ms: int) -> bool:
         due = self.pipeline.next_deadline()
-        if self.phase is not Phase.OPEN or due is None or due > deadline_ms:
+        late = due is not None and due <= deadline_ms
+        if self.phase is not Phase.OPEN or not (late or self.pipeline.is_behind()):
             return False
         now = self._around.clock.wall_ms()
         self._absorb(self.pipeline.expire(deadline_ms, SLICE, now))
@@ -217,8 +219,16 @@ class OwnedPartition:
         return self.pipeline.memory_bytes() + indexes + (draft.bytes if draft else 0)
 
     def crowded(self) -> bool:
-        """Tell whether so much waits for the next tick that reading has to pause (C2)."""
+        """Tell whether so much waits for the next tick that nothing more may close (C2)."""
         return self._closed_bytes > self._around.closed_bytes()
+
+    def is_behind(self) -> bool:
+        """Tell whether documents of closed windows are still to be made; ``catch_up`` goes on."""
+        return self.phase is Phase.OPEN and self.pipeline.is_behind()
+
+    def takes_more(self) -> bool:
+        """Tell whether reading may go on: nothing waits that has to be stored first (C2, K2)."""
+        return not (self.crowded() or self.is_behind() or self._bases.is_owed())
 
     def _absorb(self, collected: Collected) -> None:
         self._batches += collected.batches
@@ -226,6 +236,8 @@ class OwnedPartition:
         self._dead_letters += collected.dead_letters
         self._closed_bytes += sum(len(b.payload) for b in collected.batches)
         self._closed_bytes += sum(len(d.value) for d in collected.dead_letters)
+        if self.pipeline.is_behind():
+            self._bases.postpone()
         self._around.guard.note(collected, self._around.clock.steady())
         self._around.reporter.collected(str(self.partition), collected)
 
@@ -361,7 +373,7 @@ class OwnedPartition:
         self._bases.outrun(self._state.n)
         if self._state.base_offset is None:
             self._bases.make(self._draft())
-        elif self.position >= self._state.read:
+        elif self.position >= self._state.read and not self.pipeline.is_behind():
             self._bases.begin(self._draft)
 
     def _draft(self) -> Draft:
@@ -428,7 +440,7 @@ class OwnedPartition:
     def idle(self) -> bool:
         """Tell whether nothing waits for a tick or for an acknowledgement."""
         waiting = self._batches or self._closings or self._dead_letters or self._moved
-        if waiting or self._ticking.locked():
+        if waiting or self._ticking.locked() or self.is_behind():
             return False
         return self.deliveries.idle()
 

@@ -72,14 +72,15 @@ class Pipeline:
             closed = share.windows.add(kept)
             closed += share.windows.expire(self.clock, max(0, MOST_CLOSED - len(out.closings)))
             share.encode(closed, now_ms, out)
+            share.take_misfits(out)
             share.count(out)
         return out
 
     def expire(self, due_ms: int, limit: int, now_ms: int | None = None) -> Collected:
         """Close at most ``limit`` windows with a deadline not after ``due_ms``.
 
-        If as many closed (``len(closings)``), more may be due. ``now_ms`` is the wall clock, if
-        it is another time.
+        What is pending comes first. If as many closed (``len(closings)``), or ``is_behind``, more
+        may be due. ``now_ms`` is the wall clock, if it is another time.
         """
         out = Collected()
         for share in self._shares.values():
@@ -96,7 +97,9 @@ class Pipeline:
         out = Collected()
         goal = self.memory_bytes() - bytes_wanted
         heaviest = {share: share.windows.heaviest(self.clock) for share in self._shares.values()}
-        while self.memory_bytes() > goal and len(out.closings) < limit:
+        for share in self._shares.values():
+            share.encode([], now_ms, out)
+        while self.memory_bytes() > goal and len(out.closings) < limit and not self.is_behind():
             found = [(one[0], share, one[1]) for share, one in heaviest.items() if one is not None]
             if not found:
                 break
@@ -106,7 +109,7 @@ class Pipeline:
         return out
 
     def finish(self, now_ms: int) -> Collected:
-        """Close all windows: the input has ended."""
+        """Close all windows: the input has ended; ``expire`` goes on while it ``is_behind``."""
         out = Collected()
         for share in self._shares.values():
             share.encode(share.windows.finish(), now_ms, out)
@@ -118,7 +121,7 @@ class Pipeline:
 
     def first_unsaved(self, lane: str) -> Position | None:
         """Return the lowest position that is in an open window of the lane and in no base."""
-        return self._shares[lane].windows.first_unsaved()
+        return self._shares[lane].first_unsaved()
 
     def saving(self, lane: str, below: int) -> Saving:
         """Begin to save a lane's windows for a base: in slices, settled in the base's tick (K2).
@@ -130,7 +133,14 @@ class Pipeline:
 
     def memory_bytes(self, lane: str | None = None) -> int:
         """Return an estimate of the memory all open windows take, of a lane or of all; cheap."""
-        return sum(share.windows.memory for share in self._chosen(lane))
+        return sum(share.memory_bytes() for share in self._chosen(lane))
+
+    def is_behind(self) -> bool:
+        """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
+
+        Until then nothing should be collected, and no base drafted: what is pending is in none.
+        """
+        return any(share.pending for share in self._shares.values())
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short waiting while ``memory_bytes()`` is above this; long is always.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -185,12 +185,17 @@ class Worker:
                 if owned is not None and not self._intake.takes(owned, records):
                     owned.collect(records)
             await self._intake.attend(self.partitions)
-            for owned in [self.partitions[p] for p in polled if p in self.partitions]:
-                await owned.catch_up()
+            await self._catch_up(polled)
             await self._relieve_memory()
             if not polled and self._source.exhausted():
                 await self._finish()
                 return
+
+    async def _catch_up(self, polled: Iterable[Partition]) -> None:
+        """Close what the poll left open, and make documents of what closed before."""
+        for partition, owned in list(self.partitions.items()):
+            if partition in polled or owned.is_behind():
+                await owned.catch_up()
 
     async def _relieve_memory(self) -> None:
         """Close windows early if they take too much memory; reading waits if that has to wait."""
@@ -208,6 +213,8 @@ class Worker:
             owned.finish()
         while not self.stopping() and not self._all_idle():
             self._pulse.beat()
+            for owned in self.partitions.values():
+                await owned.catch_up()
             await asyncio.sleep(0.02)
 
     def _all_idle(self) -> bool:
@@ -355,7 +362,7 @@ class Worker:
 
     def _hold(self, owned: OwnedPartition, *, room: bool) -> StallReason | None:
         """Return why an open partition must not be read now; None: it may."""
-        if owned.crowded():
+        if not owned.takes_more():
             return StallReason.JOURNAL_BEHIND
         if not self._relieved:
             return StallReason.MEMORY_SHORT

@@ -1,13 +1,13 @@
 """Build events, uploads, records and connections in few words."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from forwarder.connection import Batching, Connection, FileTarget, Match, Settings, Target
-from forwarder.model import Batch, Collected, Gate, Held, Partition
+from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Partition, Position
 from forwarder.pipeline import Pipeline, compile_lane
 
 DATA = Path(__file__).parent / "data"
@@ -91,6 +91,11 @@ def saved(pipeline: Pipeline, below: int) -> list[Held]:
     return found
 
 
+def gate(read: int, need: Position = LOWEST, closed: dict[bytes, Position] | None = None) -> Gate:
+    """Return the gate of a lane that was read up to an offset and needs all from ``need`` on."""
+    return Gate(need, read, closed or {}, {}, [])
+
+
 def resume(pipeline: Pipeline, gate: Gate, held: Iterable[Held]) -> None:
     """Take up what an opening found for the lane."""
     pipeline.guard("lane", gate)
@@ -111,7 +116,14 @@ def run(
             parts = [[one for one in polls if isinstance(one, Rec)]]
             break
         parts.append(poll)
-    return merged([*(fed.collect(part, now) for part in parts), fed.finish(now)])
+    return merged([*(fed.collect(part, now) for part in parts), *finished(fed, now)])
+
+
+def finished(fed: Pipeline, now: int = NOW) -> Iterator[Collected]:
+    """Close everything, in as many slices as it takes."""
+    yield fed.finish(now)
+    while fed.is_behind():
+        yield fed.expire(0, 0, now)
 
 
 def merged(outcomes: Iterable[Collected]) -> Collected:

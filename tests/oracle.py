@@ -9,7 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forwarder.connection import Connection, Settings
+from forwarder.connection import (
+    Connection,
+    FirehoseTarget,
+    KinesisTarget,
+    Settings,
+    Target,
+)
 from tests.builders import Rec
 
 
@@ -315,6 +321,40 @@ def content(pile: Pile, settings: Settings) -> dict[str, Any]:
         else:
             _remove(context, path.split("."))
     return {**ours, **(_strings(context) if settings.int64_as_string else context)}
+
+
+def record_bytes(document: dict[str, Any], connection: Connection) -> int:
+    """Return how much of a record's limit a document takes, its ids and partition key included."""
+    number = Number("9" * 19).text if connection.settings.int64_as_string else Number("9" * 19)
+    whole = {**document, "message_id": "0" * 36, "batch_id": number}
+    return len(compact(whole).encode()) + _key_bytes(document, connection.sink)
+
+
+def _key_bytes(document: dict[str, Any], sink: Target) -> int:
+    if not isinstance(sink, KinesisTarget):
+        return 1 if isinstance(sink, FirehoseTarget) else 0
+    mpid = _text(document.get("mpid"))
+    by_mpid = sink.partition_key.value == "mpid" and 0 < len(mpid) <= 256
+    return len(mpid.encode()) if by_mpid else {"batch": 36}.get(sink.partition_key.value, 32)
+
+
+def compact(value: Any) -> str:  # noqa: ANN401  # any JSON value
+    """Return JSON without a space."""
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{compact(k)}:{compact(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(compact, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def fits_alone(seen: Seen, event: dict[str, Any] | None, connection: Connection) -> bool:
+    """Tell whether an event fits into a record with the context of its own upload."""
+    pile = Pile(0, events=[] if event is None else [governed(event, connection.settings)])
+    pile.learn(seen)
+    document = content(pile, connection.settings)
+    return record_bytes(document, connection) <= getattr(connection.sink, "max_record_bytes", 10**7)
 
 
 def _leave_out(context: dict[str, Any], settings: Settings) -> None:

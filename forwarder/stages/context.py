@@ -24,15 +24,25 @@ def absorb(window: Window, upload: Upload) -> int:
     names, before = upload.names, len(window.context)
     if window.names is names and names.plain:
         window.context = upload.context
-    elif names.plain and window.names.plain and window.names.keys <= names.keys:
-        window.context, window.names = upload.context, names
     else:
-        merged = merge(rawjson.fields(window.context), rawjson.fields(upload.context))
-        window.context, window.names = rawjson.stored(merged), names_of(merged)
+        window.context, window.names = _merged(window, upload)
     if names.identities:
         window.identities_ms = upload.time
     window.newest_ms = upload.time
     return len(window.context) - before
+
+
+def merged(window: Window, upload: Upload) -> bytes:
+    """Return what ``absorb`` would make of the window's context."""
+    return _merged(window, upload)[0]
+
+
+def _merged(window: Window, upload: Upload) -> tuple[bytes, Names]:
+    names = upload.names
+    if names.plain and window.names.plain and window.names.keys <= names.keys:
+        return upload.context, names
+    both = merge(rawjson.fields(window.context), rawjson.fields(upload.context))
+    return rawjson.stored(both), names_of(both)
 
 
 def merge(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:

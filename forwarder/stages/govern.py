@@ -20,6 +20,9 @@ _NEVER = frozenset(
     }
 )
 _EMPTY = Raw(b"[]")
+_SMALL = 1024
+"""Bytes of a value that is kept although no document has it: it may tell whose the upload is."""
+
 _Object = dict[str, Raw]
 
 
@@ -36,6 +39,8 @@ class Governance:
         paths = [path.split(".") for path in settings.metadata_field_exclusion]
         self._identities = frozenset(_kind(p[1]) for p in paths if _names_identity(p))
         self._exclusions = [path for path in paths if not _names_identity(path)]
+        # What deletions are compared with stays as long as it can (``context.merge``).
+        self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
 
     def apply(self, fields: _Object, identities_ms: int) -> _Object:
         """Return the keys of the document; ``identities_ms`` dates the user identities."""
@@ -52,6 +57,32 @@ class Governance:
         if self._settings.int64_as_string:
             transform.quote(kept)
         return kept
+
+    def prune(self, fields: _Object, most: int) -> _Object:
+        """Return the keys of a context that waits, without what is large and never forwarded.
+
+        What becomes of them in a document is the same. Beyond ``most`` bytes all goes that
+        documents leave out; so they are never more than a document's own.
+        """
+        kept = {k: raw for k, raw in fields.items() if len(raw) <= _SMALL or k not in self._unsent}
+        if len(kept) == len(fields):
+            kept = fields
+        if sum([len(key) + len(raw) for key, raw in kept.items()]) <= most:
+            return kept
+        kept = {key: raw for key, raw in kept.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = self._named(kept["user_identities"])
+        for path in self._exclusions:
+            _exclude(kept, path)
+        return kept
+
+    def _named(self, raw: Raw) -> Raw:
+        """Return user identities, in whichever form, without those that are excluded."""
+        if not self._identities or bytes(raw)[:1] != b"{":
+            return without(raw, self._identities)
+        members = rawjson.fields(raw).items()
+        return Raw(rawjson.encode({k: v for k, v in members if _kind(k) not in self._identities}))
 
     def _shrink(self, kept: _Object) -> None:
         """Leave of two objects only what is always forwarded."""

@@ -1,6 +1,7 @@
 """The compiled form of a connection, and its share in one partition: windows, gate, encoder."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 from forwarder.connection import BatchMode, Connection, Settings
 from forwarder.model import (
@@ -17,17 +18,34 @@ from forwarder.model import (
     Reason,
     Unopened,
 )
-from forwarder.stages import filter, gate, rawjson, redriven, window  # noqa: A004  # a stage's name
+from forwarder.stages import (  # a stage's name
+    blocks,
+    filter,  # noqa: A004
+    gate,
+    misfits,
+    rawjson,
+    redriven,
+    window,
+)
 from forwarder.stages.decode import Decoder
 from forwarder.stages.encode import Encoder
+from forwarder.stages.fit import Fit
+from forwarder.stages.frame import Frames
+from forwarder.stages.misfits import Misfits
 from forwarder.stages.session import Sessions
 from forwarder.stages.shapes import Upload, Window, digest, joined
+from forwarder.stages.single import Singles
 
 _REPLAY = "replay"
 
 JUDGEMENT = 1
 """To be raised by who changes what a filter or a transform makes of an event under the same
 settings: windows saved before are judged anew then."""
+
+
+MOST_ENCODED = 8 * 1024 * 1024
+"""Bytes of documents that a poll or a slice makes, of all lanes; passed by one document. What
+else has closed waits as it is (``Share.pending``)."""
 
 
 def rule_of(settings: Settings) -> str:
@@ -51,26 +69,33 @@ class Lane:
         self.transform = filter.transform_of(settings)
         self.filter = filter.Filter(connection.name, settings)
         self.rule = rule_of(settings)
+        self.frames = Frames(connection)
+        self._fit = Fit(self.frames)
 
     def windows(self) -> window.Windows:
         """Return an empty set of windows that closes as the connection's mode asks."""
         batching = self.connection.batching
         if self.mode is BatchMode.SESSION:
-            return Sessions(batching)
+            return Sessions(batching, self._fit)
         if self.mode is BatchMode.SINGLE:
-            return window.Singles(batching)
-        return window.Windows(batching)
+            return Singles(batching, self._fit)
+        return window.Windows(batching, self._fit)
 
 
 class Share:
-    """One lane's part in one partition."""
+    """One lane's part in one partition.
+
+    ``pending`` are windows that closed and whose documents are not all made, in the order they
+    closed; nothing of the partition is collected until they are.
+    """
 
     def __init__(self, partition: Partition, lane: Lane) -> None:
         """Begin with no open windows and a gate that keeps nothing out."""
+        self.pending: deque[Window] = deque()
         self.lane = lane
         self.windows = lane.windows()
         self.gate = gate.wide_open()
-        self._encoder = Encoder(partition, lane.connection)
+        self._encoder = Encoder(partition, lane.connection, lane.frames)
 
     def guard(self, gated: Gate) -> None:
         """Keep out what an opening says is settled."""
@@ -98,12 +123,42 @@ class Share:
         return [piece for _, found in kept for piece in found]
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
-        """Encode what closed, all of it before anybody takes a snapshot (C2)."""
-        for one in closed:
-            batches, letters = self._encoder.encode(one, now_ms)
-            out.batches += batches
-            out.dead_letters += letters
-            self._settle(one, batches[0].window_key if batches else digest(one.key), out)
+        """Encode what closed, all of it before anybody takes a snapshot (C2), or as much as fits.
+
+        What is left is pending, and holds ``first_unsaved``.
+        """
+        self.pending += closed
+        while self.pending and out.encoded < MOST_ENCODED:
+            if self._write(self.pending[0], now_ms, out):
+                self.pending.popleft()
+
+    def first_unsaved(self) -> Position | None:
+        """Return the lowest position that is in an open or pending window and in no base."""
+        found = [self.windows.first_unsaved(), *map(_unsaved, self.pending)]
+        return min([position for position in found if position is not None], default=None)
+
+    def memory_bytes(self) -> int:
+        """Return an estimate of the memory that open and pending windows take."""
+        return self.windows.memory + (_pending_bytes(self.pending) if self.pending else 0)
+
+    def take_misfits(self, out: Collected) -> None:
+        """Make dead letters of what was added since the last call and fits into no document."""
+        if self.windows.misfits:
+            found, self.windows.misfits = self.windows.misfits, []
+            self._letter(found, out)
+
+    def _letter(self, found: Sequence[Misfits], out: Collected) -> None:
+        """Make a dead letter of each upload's events that do not fit alone."""
+        for one in found:
+            upload = one.upload
+            out.dead_letters.append(
+                DeadLetter(
+                    one.reason, upload.offset, self.lane.name, one.error, one.value, upload.time,
+                    events=one.events,
+                )
+            )  # fmt: skip
+            for key, last in one.closings():
+                self._note_closing(key, last, out)
 
     def report(self, failed: Sequence[Upload], out: Collected) -> None:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
@@ -121,25 +176,40 @@ class Share:
 
         It is older than what its device has sent since, and must not pass for the newest there.
         """
+        if not self.takes(upload.offset):
+            return
         key = redriven.window_key(upload.offset, upload.start)
-        if not self._admits((upload.offset, upload.start), digest(key)):
+        name = digest(key)
+        position = (upload.offset, upload.start)
+        if position < self.gate.need:
             self.windows.replayed += len(upload.types)
             return
         kept, failed = self.lane.filter.sift([upload], out.filtered)
         self.report(failed, out)
         apart = self.lane.windows()
-        closed = apart.add(kept) + apart.finish()
+        closed = apart.add([(u, self._left(name, u, pieces)) for u, pieces in kept])
+        closed += apart.finish()
         self.windows.accepted += apart.accepted
         for one in closed:
             one.key, one.reason = key, CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
+        self._letter(apart.misfits, out)
+
+    def _left(self, name: bytes, upload: Upload, pieces: list[Piece]) -> list[Piece]:
+        """Return what of a re-driven upload is in no batch and no letter."""
+        admitted, _ = misfits.lettered(self.gate, upload, gate.admit(self.gate, name, pieces))
+        came = sum([piece[2] for piece in pieces])
+        self.windows.replayed += came - sum([piece[2] for piece in admitted])
+        return admitted
 
     def redrive_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""
         if self._admits(batch.first, batch.window_key):
             out.batches.append(batch)
             self.windows.accepted += batch.count
-            self._note_closing(batch.window_key, batch.last, batch.reason, out)
+            self._note_closing(batch.window_key, batch.last, out)
+            closed = self.lane.name, batch.reason
+            out.closed[closed] = out.closed.get(closed, 0) + 1
 
     def takes(self, offset: int) -> bool:
         """Tell whether a record at an offset is taken at all: an inactive connection takes none."""
@@ -158,18 +228,48 @@ class Share:
             out.filtered[(lane, _REPLAY)] = windows.replayed
         windows.accepted = windows.replayed = 0
 
-    def _settle(self, one: Window, key: bytes, out: Collected) -> None:
-        """Note that a window closed, and let go of what it held."""
+    def _write(self, one: Window, now_ms: int, out: Collected) -> bool:
+        """Make documents of a window, and note how far they go; tell whether that is all of it."""
+        made = self._encoder.encode(one, now_ms, MOST_ENCODED - out.encoded)
+        out.batches += made.batches
+        out.dead_letters += made.letters
+        out.encoded += sum([len(batch.payload) for batch in made.batches])
+        key = made.batches[0].window_key if made.batches else digest(one.key)
+        if made.rest:
+            one.pieces, one.blocks = made.rest, None
+            if one.unsaved is not None:
+                one.unsaved = max(one.unsaved, (made.rest[0][0], made.rest[0][1]))
+            self._note_closing(key, made.last, out)
+            return False
         # A saved piece may end with events that today's filter left out: the batch settles them.
-        last = one.last if one.saved is None else max(one.last, one.saved.to)
-        self._note_closing(key, last, one.reason, out)
+        self._note_closing(
+            key, made.last if one.saved is None else max(made.last, one.saved.to), out
+        )
+        closed = self.lane.name, one.reason
+        out.closed[closed] = out.closed.get(closed, 0) + 1
         one.hollow()
+        return True
 
-    def _note_closing(
-        self, key: bytes, last: Position, reason: CloseReason, out: Collected
-    ) -> None:
-        lane = self.lane.name
-        out.closings.append(Closing(lane, key, last))
-        out.closed[(lane, reason)] = out.closed.get((lane, reason), 0) + 1
+    def _note_closing(self, key: bytes, last: Position, out: Collected) -> None:
+        """Note up to where what was collected under a window key is in batches or letters."""
+        out.closings.append(Closing(self.lane.name, key, last))
         if last[0] < self.gate.read:  # later events of the key are not replayed any more
             self.gate.closed[key] = max(self.gate.closed.get(key, last), last)
+
+
+def _unsaved(window: Window) -> Position | None:
+    """Return from where on a pending window is in no base."""
+    if window.unsaved is None and window.saved is None:  # one event, never gathered
+        return window.pieces[0][0], window.pieces[0][1]
+    return window.unsaved
+
+
+def _pending_bytes(pending: Iterable[Window]) -> int:
+    """Estimate the memory of pending windows; events of one upload share its context."""
+    size, context = 0, b""
+    for one in pending:
+        size += blocks.weight(one)
+        if one.context is context:
+            size -= len(context)
+        context = one.context
+    return size

@@ -13,6 +13,7 @@ import msgspec
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, gate
+from forwarder.stages.fit import Fit
 from forwarder.stages.shapes import Names, Upload, Window, cut, digest, session_key
 from forwarder.stages.window import BY_SESSION, Windows
 
@@ -37,9 +38,9 @@ class _Device(msgspec.Struct, gc=False):
 class Sessions(Windows):
     """The open windows of a lane that waits for complete sessions."""
 
-    def __init__(self, batching: Batching) -> None:
+    def __init__(self, batching: Batching, fit: Fit) -> None:
         """Begin without windows."""
-        super().__init__(batching, BatchMode.SESSION)
+        super().__init__(batching, fit, BatchMode.SESSION)
         self._rules[BY_SESSION] = self._upload
         self._devices: dict[bytes, _Device] = {}
 
@@ -139,6 +140,9 @@ class Sessions(Windows):
         self, upload: Upload, session: bytes, window: Window | None, pieces: list[Piece]
     ) -> Window | None:
         """Put pieces into the session's window, or into a new one."""
+        if window is not None and not self.joins(window, upload, pieces):
+            self.close(window, CloseReason.SIZE)
+            window = None
         window = self.fill(upload, window, lambda: self._fresh(upload, session), pieces)
         device = self._devices.get(upload.device)
         if device is not None and session and session not in device.ended:

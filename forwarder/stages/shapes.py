@@ -110,7 +110,10 @@ class Window(msgspec.Struct, gc=False):
     ``unsaved`` is the first position that is in no base, ``touched`` the last one that changed
     the window, events or context; a settled ``draft`` counts before ``saved`` and ``unsaved``.
     ``slot`` is its place in the deadlines, ``rank`` its size class, ``weight`` the memory it is
-    estimated to take; when that has reached ``look``, rank and tail are looked at.
+    estimated to take; when that has reached ``look``, rank and tail are looked at. ``narrow``: it
+    is not so small that every upload may join (see ``fit``); ``filled`` are the bytes of its
+    events with a comma each, ``largest`` those of its largest piece, ``received`` those of all
+    that joined it, contexts too, once they are measured.
     """
 
     key: bytes
@@ -136,6 +139,10 @@ class Window(msgspec.Struct, gc=False):
     saved: Saved | None = None
     draft: Draft | None = None
     closed: bool = False
+    narrow: bool = False
+    filled: int = -1
+    largest: int = 0
+    received: int = 0
 
     @property
     def last(self) -> Position:

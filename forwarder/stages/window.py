@@ -1,15 +1,15 @@
 """Gather what is kept into windows, one per window key, and close them.
 
-``Windows`` closes by age and size; ``Singles`` here and ``Sessions`` beside it are the other two
+``Windows`` closes by age and size; ``Singles`` and ``Sessions`` beside it are the other two
 batch modes. Nothing depends on how records were cut into polls: a window whose deadline the
 record clock has passed is closed before an event joins it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position, Unopened
-from forwarder.stages import blocks, context, gate, saved
+from forwarder.stages import blocks, context, gate, misfits, saved
 from forwarder.stages.ages import Ages, rank_of
 from forwarder.stages.blocks import (
     FIRST_LOOK,
@@ -19,6 +19,7 @@ from forwarder.stages.blocks import (
     SHORT_TAIL,
 )
 from forwarder.stages.deadlines import Deadlines
+from forwarder.stages.fit import Fit
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
     Block,
@@ -55,12 +56,17 @@ class Windows:
     ``memory`` estimates the bytes they take, ``waiting_bytes`` are those of their events as they
     came. ``roomy``: bytes of memory up to which only long tails are compressed. For ``Saving``:
     ``fresh`` are the windows never saved, in the order of their first position, ``saved`` those
-    of the last base, ``generation`` is the newest saving.
+    of the last base, ``generation`` is the newest saving. ``misfits`` are the events found since
+    somebody took them that fit into no document.
     """
 
-    def __init__(self, batching: Batching, mode: BatchMode = BatchMode.BATCH) -> None:
+    def __init__(self, batching: Batching, fit: Fit, mode: BatchMode = BatchMode.BATCH) -> None:
         """Begin without windows; ``mode`` says how today's events are keyed."""
         self._batching = batching
+        self._fit = fit
+        self._slim = fit.slim
+        self._lean = fit.lean
+        self.misfits: list[misfits.Misfits] = []
         self._today = keying_rule(mode)
         self._rules: dict[str, _Take] = {BY_DEVICE: self.by_device, BY_SESSION: self._by_session}
         self._gate = gate.wide_open()
@@ -105,6 +111,8 @@ class Windows:
                 continue
             if upload.offset < read:
                 self._replay(upload, pieces)
+            elif len(upload.context) > self._slim or len(upload.body) > self._lean:
+                take(*self._sorted(upload, pieces), None)
             else:
                 take(upload, pieces, None)
         return self._drain()
@@ -156,9 +164,11 @@ class Windows:
         """
         block: Block | None = None
         count = sum([piece[2] for piece in pieces])
+        largest = max([len(piece[4]) for piece in pieces], default=0)
         if isinstance(held, Unopened):
             pieces, block = blocks.unopened(held)
             count = held.judged.events
+            largest = held.judged.bytes  # or less
         device = held.key if held.key == held.device else held.device  # kept once
         window = Window(
             held.key, device, held.session, pieces, count, held.context, names,
@@ -169,6 +179,7 @@ class Windows:
         if block is not None:
             window.blocks = [block]
             self.waiting_bytes += block.size
+        window.narrow = len(held.context) > self._slim or largest > self._lean
         window.saved = saved.now(window)
         self.saved.append(window)
         if held.key != held.device and self._today == BY_DEVICE:
@@ -264,11 +275,35 @@ class Windows:
             key, upload.device, session, [], 0, upload.context, upload.names, upload.time,
             upload.time, upload.clock, upload.clock, deadline, reason,
         )  # fmt: skip
+        window.narrow = len(upload.context) > self._slim or len(upload.body) > self._lean
         self._register(window)
         return window
 
+    def joins(self, window: Window, upload: Upload, pieces: Sequence[Piece] = ()) -> bool:
+        """Tell whether a window has room for an upload; else it has to close first.
+
+        Where it has, the pieces have to be put into it.
+        """
+        if (
+            not window.narrow
+            and len(window.context) + len(upload.context) <= self._slim
+            and len(upload.body) <= self._lean
+        ):
+            return True
+        before = len(window.context)
+        found = self._fit.joins(window, upload, pieces)
+        self._weigh(window, len(window.context) - before)
+        window.narrow = window.filled >= 0
+        return found
+
     def inform(self, window: Window, upload: Upload) -> None:
-        """Update the context alone; a replay has to see that upload again, too."""
+        """Update the context alone; a replay has to see that upload again, too.
+
+        Where it has no room for it, the window closes: what comes later has a newer context.
+        """
+        if not self.joins(window, upload):
+            self.close(window, CloseReason.SIZE)
+            return
         self._absorb(window, upload)
         window.touched = (upload.offset, upload.start)
         self._note(window, window.touched)
@@ -309,6 +344,9 @@ class Windows:
         window = self.open.get(key)
         if window is not None and window.deadline <= upload.clock:
             self.close(window, window.reason)
+            window = None
+        if window is not None and pieces and not self.joins(window, upload, pieces):
+            self.close(window, CloseReason.SIZE)
             window = None
         if len(pieces) == 1:
             piece = pieces[0]
@@ -405,7 +443,24 @@ class Windows:
             self._former.setdefault(window.device, []).append(window)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
-        self._rules.get(self._rule(upload), self._rules[self._today])(upload, pieces, self._gate)
+        rule = self._rule(upload)
+        pieces, gone = misfits.lettered(self._gate, upload, pieces)
+        self.replayed += gone
+        if len(upload.context) > self._slim or len(upload.body) > self._lean:
+            upload, pieces = self._sorted(upload, pieces, by_session=rule == BY_SESSION)
+        self._rules.get(rule, self._rules[self._today])(upload, pieces, self._gate)
+
+    def _sorted(
+        self, upload: Upload, pieces: list[Piece], *, by_session: bool = False
+    ) -> tuple[Upload, list[Piece]]:
+        """Return an upload as it may wait, and what of it fits alone; note the rest."""
+        fits, found = misfits.sort(self._fit, upload, pieces)
+        if found is not None and upload.offset < self._gate.read:
+            found = misfits.wanted(self._gate, found, by_session=by_session)
+        if found is not None:
+            self.accepted += found.events
+            self.misfits.append(found)
+        return self._fit.pruned(upload), fits
 
     def _rule(self, upload: Upload) -> str:
         """Return the rule by which a replayed upload is keyed; nearly always it is the only one."""
@@ -416,34 +471,6 @@ class Windows:
     def _drain(self) -> list[Window]:
         done, self._done = self._done, []
         return done
-
-
-class Singles(Windows):
-    """Every event at once, as a window of its own."""
-
-    def __init__(self, batching: Batching) -> None:
-        """Begin without windows."""
-        super().__init__(batching, BatchMode.SINGLE)
-        self._rules[BY_DEVICE] = self._each
-
-    def _each(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
-        if replay is not None:
-            pieces = self.admit(replay, upload, gate.name_of(upload), pieces) or []
-        if not pieces:
-            return
-        waiting = self.open.get(upload.device)  # from a time when events were batched
-        if waiting is not None:
-            self.close(waiting, waiting.reason)
-        if self._former:
-            self.close_former(upload.device, (upload.offset, upload.start))
-        for piece in [single for run in pieces for single in singles(run)]:
-            self.accepted += piece[2]
-            single = Window(
-                upload.device, upload.device, b"", [piece], piece[2], upload.context,
-                upload.names, upload.time, upload.time, upload.clock, upload.clock,
-                upload.clock, CloseReason.SINGLE, closed=True,
-            )  # fmt: skip
-            self._done.append(single)
 
 
 def _is_unsaved(entry: tuple[Position, Window]) -> bool:

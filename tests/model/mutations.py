@@ -123,12 +123,13 @@ def _reject_again(right: Function) -> Function:
 
 
 def _half_a_piece(right: Function) -> Function:
-    def settle(self: Share, one: Any, key: bytes, out: Any) -> None:  # noqa: ANN401
+    def write(self: Share, one: Any, *args: Any) -> Any:  # noqa: ANN401
         saved, one.saved = one.saved, None
-        right(self, one, key, out)
+        result = right(self, one, *args)
         one.saved = saved
+        return result
 
-    return settle
+    return write
 
 
 def _saved_is_safe(right: Function) -> Function:  # noqa: ARG001
@@ -419,7 +420,7 @@ MUTATIONS = (
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
              ((opening, "decide", _opened(_forget_acks)),)),
     Mutation("half_a_piece", "O7", "a batch settles only what today's filter left of a saved piece",
-             ((Share, "_settle", _half_a_piece),)),
+             ((Share, "_write", _half_a_piece),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
              ((Windows, "first_unsaved", _saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",

@@ -10,7 +10,7 @@ import pytest
 from forwarder.connection import Batching, Connection, FileTarget, KinesisTarget, PartitionKey
 from forwarder.model import Batch, DeadLetter, Partition, Reason
 from forwarder.pipeline import Pipeline, compile_lane
-from forwarder.stages import encode, ids, transform
+from forwarder.stages import frame, ids, transform
 from tests import builders, oracle
 from tests.builders import NOW, PARTITION, Rec, connection, event, records, upload
 
@@ -178,20 +178,20 @@ def test_a_dead_letter_is_an_upload_that_can_be_sent_again() -> None:
     assert fed["events"] == document["events"]
 
 
-def test_a_context_too_large_alone_makes_a_dead_letter_of_every_event() -> None:
+def test_a_context_too_large_alone_makes_one_dead_letter_of_its_upload_and_of_no_other() -> None:
     chosen = connection(sink=kinesis(1000), send_batches_without_events=True)
-    fed = records(upload(event(), event()), upload(ip="x" * 1000))
-    out = builders.run(chosen, fed)
-    assert [] == out.batches
-    assert [(0, 1), (0, 1), (1, 0)] == [
-        (letter.offset, len(json.loads(letter.value)["events"])) for letter in out.dead_letters
+    large = {"ip": "x" * 1000}
+    fed = [upload(event(), event()), upload(**large), upload(event(), event(), **large)]
+    out = builders.run(chosen, records(*fed))
+    assert [(0, 0, 2)] == [(*batch.first, batch.count) for batch in out.batches]
+    assert [(1, 0), (2, 2)] == [(letter.offset, letter.events) for letter in out.dead_letters]
+    assert [{**large, "mp_deviceid": "d1"}, fed[2]] == [
+        json.loads(letter.value) for letter in out.dead_letters
     ]
-    assert [1, 1, 0] == [letter.events for letter in out.dead_letters]
-    assert 1 == len(out.closings)
 
 
 def test_no_payload_is_larger_than_any_stream_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "MOST_BYTES", 600)
+    monkeypatch.setattr(frame, "MOST_BYTES", 600)
     fed = [upload(event(n=n)) for n in range(20)]
     for sink in (FileTarget("out"), kinesis(10_000)):
         parts = batches(connection(sink=sink), *fed)
@@ -207,14 +207,14 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
         raise KeyError(message)
 
     pipeline = builders.pipeline(connection("good"), connection("odd"))
-    encoder = pipeline._shares["odd"]._encoder  # noqa: SLF001  # no input makes it fail
-    monkeypatch.setattr(encoder._governance, "apply", odd)  # noqa: SLF001
+    frames = pipeline._shares["odd"].lane.frames  # noqa: SLF001  # no input makes it fail
+    monkeypatch.setattr(frames._governance, "apply", odd)  # noqa: SLF001
     pipeline.collect(records(upload(event(n=1)), upload(event(n=2), ip="1")), NOW)
     out = pipeline.finish(NOW)
     assert ["good"] == [batch.lane for batch in out.batches]
     letters = [(x.reason, x.offset, x.connection) for x in out.dead_letters]
-    assert [(Reason.NOT_ENCODABLE, 0, "odd"), (Reason.NOT_ENCODABLE, 1, "odd")] == letters
-    assert [1, 1] == [letter.events for letter in out.dead_letters]
+    assert [(Reason.NOT_ENCODABLE, 0, "odd")] == letters  # one of the whole window
+    assert [2] == [letter.events for letter in out.dead_letters]
     assert ["good", "odd"] == [closing.lane for closing in out.closings]
     assert _events(out.dead_letters) == [event(n=1), event(n=2)]
 
