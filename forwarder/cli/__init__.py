@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
+from forwarder import masking
 from forwarder.cli import output
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import log_writer
@@ -116,6 +117,7 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
 
 def _failed(args: argparse.Namespace, code: int, error: str, line: str) -> int:
     """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
+    error, line = masking.mask_line(error), masking.mask_line(line)
     with contextlib.suppress(ForwarderError):  # stdout takes nothing
         if getattr(args, "json", False):
             output.document({"error": error})
@@ -135,7 +137,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end with 2."""
-        super().error(message + _suggestion(message))
+        # Somebody may have put a secret where an option or a value is expected.
+        super().error(masking.mask(message) + _suggestion(message))
 
 
 class _Version(argparse.Action):

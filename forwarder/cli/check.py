@@ -1,48 +1,120 @@
 """``forwarder check``: every fault in one run, or the settings as the worker will see them."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from forwarder import masking
 from forwarder.cli import output
 from forwarder.config import describe, loader
+from forwarder.config.loader import FaultyError, Loaded, LoadedConnection
+from forwarder.config.page import Fault
+from forwarder.config.shapes import Sheet
+from forwarder.connection import Connection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which files to check."""
+    """Declare which files to check, and how to say what is found."""
     which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="a forwarder.yaml with its connections, or a single connection file",
+    )
     which.add_argument(
         "--config", type=Path, metavar="FILE", help="forwarder.yaml; its connections too"
     )
     which.add_argument("--connection", type=Path, metavar="FILE", help="a single connection file")
+    parser.add_argument(
+        "--no-secrets",
+        action="store_true",
+        help="variables and files that are not here are notes, as where the worker does not run",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print faults and notes only, no settings"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document with faults and notes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print effective settings and notes; raises ConfigurationError with every fault."""
-    lines = _configuration(args.config) if args.config else _connection(args.connection)
-    output.show("\n".join(lines) + "\n")
+    """Print effective settings and notes; raises ConfigurationError with every fault.
+
+    With ``--json`` the faults are in the document, and 2 is returned.
+    """
+    try:
+        loaded = _load(args)
+    except FaultyError as error:
+        if not args.json:
+            raise
+        output.document(_document(error.found, error.noted, []))
+        return 2
+    pairs = _pairs(loaded)
+    if args.json:
+        output.document(_document([], loaded.noted, pairs))
+    elif text := "\n".join(_lines(loaded, pairs, quiet=args.quiet)):
+        output.show(f"{text}\n")
     return 0
 
 
-def _configuration(path: Path) -> Iterator[str]:
-    loaded = loader.load(path)
-    yield from describe.worker_lines(loaded.worker_sheet)
+def _load(args: argparse.Namespace) -> Loaded | LoadedConnection:
+    config = args.config
+    if args.file and loader.is_of_a_worker(args.file):
+        config = args.file
+    if config:
+        return loader.load(config, elsewhere=args.no_secrets)
+    return loader.load_connection(args.connection or args.file, elsewhere=args.no_secrets)
+
+
+def _pairs(loaded: Loaded | LoadedConnection) -> list[tuple[Sheet, Connection]]:
+    """Return how each connection was written, and what it is."""
+    if isinstance(loaded, LoadedConnection):
+        return [(loaded.sheet, loaded.connection)]
     connections = loaded.configuration.connections
-    for sheet, connection in zip(loaded.connection_sheets, connections, strict=True):
+    return list(zip(loaded.connection_sheets, connections, strict=True))
+
+
+def _lines(
+    loaded: Loaded | LoadedConnection, pairs: list[tuple[Sheet, Connection]], *, quiet: bool
+) -> Iterator[str]:
+    notes = [f"note: {note}" for note in loaded.notes]
+    if quiet:
+        yield from notes
+        return
+    if isinstance(loaded, Loaded):
+        yield from describe.worker_lines(loaded.worker_sheet)
         yield ""
+    for sheet, connection in pairs:
         yield from describe.connection_lines(sheet, connection)
-    yield from _closing(len(connections), loaded.notes)
+        yield ""
+    yield from notes
+    plural = "" if len(pairs) == 1 else "s"
+    yield f"ok: {len(pairs)} connection{plural}, no faults"
 
 
-def _connection(path: Path) -> Iterator[str]:
-    loaded = loader.load_connection(path)
-    yield from describe.connection_lines(loaded.sheet, loaded.connection)
-    yield from _closing(1, loaded.notes)
+def _document(
+    faults: Sequence[Fault], notes: Sequence[Fault], pairs: list[tuple[Sheet, Connection]]
+) -> dict[str, Any]:
+    return {
+        "faults": list(map(_place, faults)),
+        "notes": list(map(_place, notes)),
+        "connections": [
+            {
+                "name": masking.mask(connection.name),
+                "file": masking.mask_line(sheet.spot.page.file),
+                "status": str(connection.status),
+                "sink": sheet.get("sink").told("type"),
+                "mode": str(connection.settings.mode),
+                "about": list(describe.in_words(connection)),
+            }
+            for sheet, connection in pairs
+        ],
+    }
 
 
-def _closing(connections: int, notes: tuple[str, ...]) -> Iterator[str]:
-    yield ""
-    for note in notes:
-        yield f"note: {note}"
-    plural = "" if connections == 1 else "s"
-    yield f"ok: {connections} connection{plural}, no faults"
+def _place(fault: Fault) -> dict[str, Any]:
+    return {"file": fault.file, "line": fault.line, "key": fault.key, "message": fault.text}

@@ -179,13 +179,13 @@ def _mode_notes(sheet: Sheet) -> None:
     if settings is None or batching is None:
         return
     mode = Settings(
-        send_as_batch=settings.get("send_as_batch"),
-        wait_for_complete_batch=settings.get("wait_for_complete_batch"),
+        send_as_batch=settings.told("send_as_batch"),
+        wait_for_complete_batch=settings.told("wait_for_complete_batch"),
     ).mode
     for field in BATCHING.fields:
         of_session = field.name.startswith("session_")
         used = mode is BatchMode.SESSION if of_session else _counts(field.name, mode)
-        if not used and batching.get(field.name) != BATCHING.default(field):
+        if not used and batching.told(field.name) != BATCHING.default(field):
             left = mode is BatchMode.SESSION and field.name == "max_age"
             rest = "; windows left from a time without that still close by it" if left else ""
             batching.note(field.name, f"has no effect: {mode_in_words(mode)}{rest}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from forwarder import masking
 from forwarder.config.amounts import duration
 from forwarder.config.connection_file import mode_in_words
 from forwarder.config.kinds import Text
@@ -22,8 +23,9 @@ _COLUMN = 58
 
 def connection_lines(sheet: Sheet, connection: Connection) -> Iterator[str]:
     """Yield what a connection does in words, then all of its keys."""
-    yield f"{connection.name} ({sheet.spot.page.file})"
-    for line in _in_words(connection):
+    file = masking.mask_line(sheet.spot.page.file)
+    yield f"{masking.mask(connection.name)} ({file})"
+    for line in in_words(connection):
         yield f"  # {line}"
     yield from _keys(sheet, "  ", _derived(connection))
 
@@ -31,18 +33,19 @@ def connection_lines(sheet: Sheet, connection: Connection) -> Iterator[str]:
 def worker_lines(sheet: Sheet) -> Iterator[str]:
     """Yield which topics a worker uses, then all of its keys."""
     kafka = sheet.get("kafka")
-    group, topics = kafka.get("group_id"), [topic.get("name") for topic in kafka.get("topics")]
-    yield sheet.spot.page.file
+    group, topics = kafka.told("group_id"), [topic.told("name") for topic in kafka.told("topics")]
+    yield masking.mask_line(sheet.spot.page.file)
     yield f"  # group {group} reads {', '.join(topics)}"
     for topic in topics:
         yield f"  # keeps {outbox_topic(group, topic)} and {state_topic(group, topic)}"
     yield from _keys(sheet, "  ", {})
 
 
-def _in_words(connection: Connection) -> Iterator[str]:
+def in_words(connection: Connection) -> Iterator[str]:
+    """Yield what a connection does, a line each."""
     yield _mode(connection)
-    yield f"they go to {_target(connection)}"
-    yield _identity(connection)
+    yield masking.mask_line(f"they go to {_target(connection)}")
+    yield masking.mask_line(_identity(connection))
     if connection.status is Status.INACTIVE:
         yield "inactive: accepts no new event and sends nothing, but keeps its place"
 
@@ -93,8 +96,10 @@ def _derived(connection: Connection) -> dict[str, str]:
 
 def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
     for field in sheet.section.fields:
-        value = sheet.get(field.name)
-        if isinstance(value, Sheet):
+        value = sheet.told(field.name)
+        if field.name in sheet.unknown:
+            yield _marked(f"{indent}{field.name}: {_shown(field, value)}", "not known here")
+        elif isinstance(value, Sheet):
             yield f"{indent}{field.name}:"
             yield from _keys(value, indent + "  ", derived if field.name == "credentials" else {})
         elif value is None and field.name in derived:
@@ -106,7 +111,7 @@ def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
 
 
 def _shown(field: Field, value: object) -> str:
-    return "null" if value is None else field.kind.show(value)
+    return "null" if value is None else masking.mask(field.kind.show(value))
 
 
 def _is_default(section: Section, field: Field, value: object) -> bool:

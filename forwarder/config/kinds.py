@@ -13,14 +13,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from forwarder import masking
 from forwarder.config.nodes import Scalar, Spot
 from forwarder.config.page import quoted
+from forwarder.masking import MASK
 
 if TYPE_CHECKING:
     from forwarder.config.shapes import Section
 
 Schema = dict[str, object]
-MASK = "****"
 _SHORTEST_START, _LONGEST_WORD = 3, 100
 
 # A value with a reference is judged once it is expanded, which an editor cannot do.
@@ -44,6 +45,11 @@ class Kind(ABC):
 
     wanted: str
     suffix: ClassVar[str] = ""
+
+    @property
+    def textual(self) -> bool:
+        """Tell whether what is written may stand in for a value that is not known here."""
+        return False
 
     @property
     def hidden(self) -> bool:
@@ -81,6 +87,11 @@ class Text(Kind):
     secret: bool = False
 
     @property
+    def textual(self) -> bool:
+        """Tell whether what is written may stand in for a value that is not known here."""
+        return True
+
+    @property
     def hidden(self) -> bool:
         """Tell whether values are never shown."""
         return self.masked or self.secret
@@ -96,7 +107,16 @@ class Text(Kind):
         complaint = self._complaint(scalar)
         if complaint:
             spot.refuse(complaint)
+        if not scalar.expanded:
+            self._note_secret(spot, scalar.text)
         return scalar.text
+
+    def _note_secret(self, spot: Spot, text: str) -> None:
+        """Say of a secret in a file that it is in it: files are copied, stored and shown."""
+        if self.secret:
+            spot.note("is written in the file; take it from ${NAME} or ${file:PATH}")
+        elif not self.masked and masking.mask(text) != text:
+            spot.note("looks like a secret, which this key is not for; if it is one, move it")
 
     def _complaint(self, scalar: Scalar) -> str | None:
         if not scalar.text:
@@ -153,6 +173,11 @@ class Choice(Kind):
     words: type[StrEnum] | tuple[str, ...]
 
     @property
+    def textual(self) -> bool:
+        """Tell whether what is written may stand in for a value that is not known here."""
+        return True
+
+    @property
     def known(self) -> list[str]:
         """List the words."""
         return [str(word) for word in self.words]
@@ -199,6 +224,11 @@ class Location(Kind):
     wanted: str
     file: bool = False
 
+    @property
+    def textual(self) -> bool:
+        """Tell whether what is written may stand in for a value that is not known here."""
+        return True
+
     def read(self, spot: Spot) -> str:
         """Read a path and look whether it can be used."""
         written, shown = Text(self.wanted).read(spot), spot.described()
@@ -206,6 +236,8 @@ class Location(Kind):
             spot.refuse(f"must be {self.wanted}, holds a NUL character; correct the path")
         path = Path(os.path.normpath(spot.page.folder / written))
         complaint = self._complaint(path)
+        if complaint and self.file and not spot.page.offline and not os.path.exists(path):  # noqa: PTH110  # of any name
+            spot.missing(f"{shown} {complaint}", written)
         if complaint and not (self.file and spot.page.offline):
             spot.refuse(f"{shown} {complaint}")
         return str(path)
@@ -236,6 +268,11 @@ class Nullable(Kind):
     """Another kind, or null."""
 
     kind: Kind
+
+    @property
+    def textual(self) -> bool:
+        """Tell what the other kind tells."""
+        return self.kind.textual
 
     @property
     def wanted(self) -> str:  # type: ignore[override]  # follows from the other kind

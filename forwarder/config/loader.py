@@ -1,19 +1,28 @@
 """Load configuration files, reporting every fault of every file in one go."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from forwarder.config import nodes
 from forwarder.config.amounts import size
 from forwarder.config.connection_file import CONNECTION
-from forwarder.config.page import WHOLE_FILE, Fault, Page
+from forwarder.config.page import WHOLE_FILE, Fault, InvalidError, Page
 from forwarder.config.settings import Configuration
 from forwarder.config.shapes import Section, Sheet
 from forwarder.config.worker_file import WORKER
 from forwarder.connection import AccessKeys, Connection
 from forwarder.errors import ConfigurationError
+
+
+class FaultyError(ConfigurationError):
+    """The files have faults; ``found`` are they, ``noted`` what else there is to say."""
+
+    def __init__(self, found: Sequence[Fault], noted: Sequence[Fault]) -> None:
+        super().__init__(list(map(str, found)))
+        self.found = found
+        self.noted = noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +33,14 @@ class Loaded:
     """
 
     configuration: Configuration
-    notes: tuple[str, ...]
+    noted: tuple[Fault, ...]
     worker_sheet: Sheet = field(repr=False)
     connection_sheets: tuple[Sheet, ...] = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what may not be as meant, a line each."""
+        return tuple(map(str, self.noted))
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -41,8 +55,13 @@ class LoadedConnection:
     """One connection on its own, what may not be as meant, and how it was written."""
 
     connection: Connection
-    notes: tuple[str, ...]
+    noted: tuple[Fault, ...]
     sheet: Sheet = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what may not be as meant, a line each."""
+        return tuple(map(str, self.noted))
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -60,15 +79,20 @@ def secrets_of(connection: Connection) -> frozenset[str]:
 
 
 def load(
-    path: Path | str, *, environ: Mapping[str, str] | None = None, offline: bool = False
+    path: Path | str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    offline: bool = False,
+    elsewhere: bool = False,
 ) -> Loaded:
     """Load forwarder.yaml and the connections it names.
 
     ``environ`` stands in for the environment. ``offline``: nothing will be contacted, so secrets
-    are not looked up and certificates need not be there. Raises ConfigurationError with every
-    fault as ``file:line: key: what, and what to do``.
+    are not looked up and certificates need not be there. ``elsewhere``: a variable or file that is
+    not here is a note, what was written or the default stands in for the value: for looking at, not
+    for running. Raises FaultyError with every fault as ``file:line: key: what, and what to do``.
     """
-    reading = _Reading(os.environ if environ is None else environ, offline=offline)
+    reading = _Reading(environ, offline=offline, elsewhere=elsewhere)
     worker = reading.sheet(Path(path), WORKER)
     folder = _folder(Path(path), worker)
     sheets = [reading.sheet(file, CONNECTION) for file in reading.files(folder)] if folder else []
@@ -76,24 +100,41 @@ def load(
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
     worker = reading.finish(worker)
-    return Loaded(_configuration(worker, connections), reading.notes(), worker, tuple(connections))
+    return Loaded(_configuration(worker, connections), reading.noted(), worker, tuple(connections))
 
 
 def load_connection(
-    path: Path | str, *, environ: Mapping[str, str] | None = None, offline: bool = False
+    path: Path | str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    offline: bool = False,
+    elsewhere: bool = False,
 ) -> LoadedConnection:
     """Load a single connection file; arguments and errors are those of ``load``."""
-    reading = _Reading(os.environ if environ is None else environ, offline=offline)
+    reading = _Reading(environ, offline=offline, elsewhere=elsewhere)
     sheet = reading.finish(reading.sheet(Path(path), CONNECTION))
-    return LoadedConnection(sheet.build(), reading.notes(), sheet)
+    return LoadedConnection(sheet.build(), reading.noted(), sheet)
+
+
+def is_of_a_worker(path: Path) -> bool:
+    """Tell whether a file is a forwarder.yaml, by its keys; False for what cannot be read."""
+    spot = nodes.parse(path, Page(str(path), path.parent, {}))
+    try:
+        keys = spot.entries() if spot else {}
+    except InvalidError:
+        return False
+    return WORKER.shares(keys) > CONNECTION.shares(keys)
 
 
 class _Reading:
     """The pages of one load."""
 
-    def __init__(self, environ: Mapping[str, str], *, offline: bool) -> None:
-        self._environ = environ
+    def __init__(
+        self, environ: Mapping[str, str] | None, *, offline: bool, elsewhere: bool
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
         self._offline = offline
+        self._elsewhere = elsewhere
         self._pages: list[Page] = []
 
     def sheet(self, path: Path, section: Section) -> Sheet | None:
@@ -104,7 +145,7 @@ class _Reading:
         return section.read(spot) if spot else None
 
     def _page(self, file: str, folder: Path) -> Page:
-        page = Page(file, folder, self._environ, self._offline)
+        page = Page(file, folder, self._environ, self._offline, self._elsewhere)
         self._pages.append(page)
         return page
 
@@ -114,34 +155,47 @@ class _Reading:
             names = sorted(entry.name for entry in folder.path.iterdir())
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
-            folder.fault(f"{folder.path} cannot be read ({reason}); name the folder of connections")
+            text = f"{folder.path} cannot be read ({reason}); name the folder of connections"
+            if self._elsewhere and isinstance(error, FileNotFoundError):
+                folder.note(text)
+            else:
+                folder.fault(text)
             return []
         visible = [name for name in names if not name.startswith(".")]
         found = [folder.path / name for name in visible if name.endswith(".yaml")]
         for name in visible:
-            if name.endswith(".yml"):
+            if note := _passed_over(folder.path / name):
                 page = self._page(str(folder.path / name), folder.path)
-                page.note(1, WHOLE_FILE, "is not read; rename it to .yaml if it is a connection")
+                page.note(1, WHOLE_FILE, note)
         if not found:
             folder.fault(f"{folder.path} holds no *.yaml; add a connection")
         return found
 
     def finish(self, top: Sheet | None) -> Sheet:
         """Return the sheet all began with; raise ConfigurationError if anything is wrong."""
-        faults = list(_lines(page.faults for page in self._pages))
+        faults = tuple(_in_order(page.faults for page in self._pages))
         if faults or top is None:
-            raise ConfigurationError(faults)
+            raise FaultyError(faults, self.noted())
         return top
 
-    def notes(self) -> tuple[str, ...]:
+    def noted(self) -> tuple[Fault, ...]:
         """Return what may not be as meant."""
-        return tuple(_lines(page.notes for page in self._pages))
+        return tuple(_in_order(page.notes for page in self._pages))
 
 
-def _lines(pages: Iterable[list[Fault]]) -> Iterator[str]:
+def _passed_over(path: Path) -> str:
+    """Return what to say of something in the folder of connections that is not read."""
+    if path.suffix.lower() in {".yaml", ".yml"} and path.suffix != ".yaml":
+        return "is not read; rename it to .yaml if it is a connection"
+    if path.suffix != ".yaml" and path.is_dir():
+        return "is a folder, which is not read; move connections in it one folder up"
+    return ""
+
+
+def _in_order(pages: Iterable[list[Fault]]) -> Iterator[Fault]:
+    """Yield what was found page by page, by line, each once."""
     for found in pages:
-        in_order = sorted(found, key=lambda fault: fault.line)
-        yield from dict.fromkeys(map(str, in_order))
+        yield from dict.fromkeys(sorted(found, key=lambda fault: fault.line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +208,10 @@ class _Folder:
     def fault(self, text: str) -> None:
         if self.worker is not None:
             self.worker.fault("connections", text)
+
+    def note(self, text: str) -> None:
+        if self.worker is not None:
+            self.worker.note("connections", text)
 
 
 def _folder(path: Path, worker: Sheet | None) -> _Folder | None:
@@ -172,9 +230,10 @@ def _judge_names(worker: Sheet | None, connections: list[Sheet]) -> None:
                 "name", f"{name} is the name of the connection in {place} too; rename one of them"
             )
     journal = worker.get("journal") if worker else None
-    for index, name in enumerate((journal.get("retired") or ()) if journal else ()):
-        if name in first and journal:
-            element = journal.spots["retired"].elements("names")[index]
+    retired = (journal.get("retired") or ()) if journal else ()
+    spots = journal.spots["retired"].elements("names") if journal and retired else []
+    for name, element in zip(retired, spots, strict=True):
+        if name in first:
             place = first[name].spot.page.file
             element.fault(f"{name} is still configured, in {place}; delete one of them")
 

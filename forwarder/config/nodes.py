@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import yaml
 
+from forwarder import masking
 from forwarder.config import variables
 from forwarder.config.page import WHOLE_FILE, InvalidError, Page, quoted
 
@@ -60,6 +61,14 @@ class Spot:
         """Note a fault here with which the value cannot be used; raises InvalidError."""
         self.page.refuse(self.line, self.path or WHOLE_FILE, text)
 
+    def note(self, text: str) -> None:
+        """Note what is allowed but may not be what was meant."""
+        self.page.note(self.line, self.path or WHOLE_FILE, text)
+
+    def missing(self, text: str, written: object) -> NoReturn:
+        """Note what is not here; raises InvalidError or UnknownError (see ``Page.missing``)."""
+        self.page.missing(self.line, self.path or WHOLE_FILE, text, written)
+
     def below(self, name: str) -> str:
         """Return the dotted path of a key of this mapping."""
         return f"{self.path}.{name}" if self.path else name
@@ -101,17 +110,22 @@ class Spot:
         value = str(self.node.value)
         if not variables.refers(value):
             return Scalar(self, value, self.tag, expanded=False, secret=secret)
-        text, complaints = variables.expand(value, self.page.environ, self.page.folder)
-        for complaint in complaints:
+        text, complaints, absent = variables.expand(value, self.page.environ, self.page.folder)
+        for complaint in complaints if self.page.elsewhere else (*complaints, *absent):
             self.fault(complaint)
-        if complaints:
+        if complaints or (absent and not self.page.elsewhere):
             raise InvalidError(self.path)
+        if absent:
+            for each in absent[:-1]:
+                self.note(each)
+            self.missing(absent[-1], value)
         return Scalar(self, text, "str", expanded=True, secret=secret)
 
     def elements(self, wanted: str, *, secret: bool = False) -> list["Spot"]:
         """Return the elements of a list; else note the fault."""
         if not isinstance(self.node, yaml.SequenceNode):
-            advice = "" if secret or self.tag != "str" else f"; write [{self.node.value[:60]}]"
+            plain = not secret and self.tag == "str"
+            advice = f"; write [{quoted(self.node.value)[1:-1]}]" if plain else ""
             shown = self.described(secret=secret)
             self.refuse(f"must be a list of {wanted}, is {shown}{advice}")
         return [
@@ -152,7 +166,7 @@ def _own(parent: Spot, mapping: yaml.MappingNode) -> Iterator[tuple[str, Spot]]:
 def _spoken(key: str) -> str:
     """Return a key fit for print; after ``password:`` without a space a secret may follow."""
     if _PLAIN_KEY.fullmatch(key):
-        return key
+        return masking.mask(key)
     before, colon, _ = key.partition(":")
     return f"{before}…" if colon and _PLAIN_KEY.fullmatch(before) else quoted(before)
 

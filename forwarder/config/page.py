@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-_LONGEST_QUOTE = 60
+from forwarder import masking
+
+_LONGEST_QUOTE, _LONGEST_LOOKED_AT = 60, 4_096
 
 WHOLE_FILE = "(file)"
 """Stands for the key where the fault is not in any one of them."""
@@ -16,14 +18,31 @@ class InvalidError(Exception):
     """A value was refused and its fault is on the page; the reader goes on with the next key."""
 
 
+class UnknownError(InvalidError):
+    """A value cannot be known here, and that is no fault; ``written`` stands in for it."""
+
+    def __init__(self, written: object) -> None:
+        super().__init__("not known here")
+        self.written = written
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One line for the person who wrote the file; ``line`` counts from 1."""
+    """One line for the person who wrote the file; ``line`` counts from 1.
+
+    ``at`` makes one in which nothing looks like a secret.
+    """
 
     file: str
     line: int
     key: str
     text: str
+
+    @classmethod
+    def at(cls, file: str, line: int, key: str, text: str) -> "Fault":
+        """Return it with what looks like a secret hidden, whichever part it stands in."""
+        hide = masking.mask_line
+        return cls(masking.mask_line(file), line, hide(key), hide(text))
 
     def __str__(self) -> str:
         """Return the line as it is printed: one line, whatever a name or a value holds."""
@@ -38,31 +57,45 @@ class Page:
     ``file`` is the name faults print, ``folder`` what relative paths in it start from, ``homes``
     the dotted path of every key there is, for advice on misplaced ones.
     ``offline``: nothing will be contacted, so secrets and certificates are not looked up.
+    ``elsewhere``: the worker runs on another machine, so what is not here is only noted.
     """
 
     file: str
     folder: Path
     environ: Mapping[str, str]
     offline: bool = False
+    elsewhere: bool = False
     homes: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
 
     def fault(self, line: int, key: str, text: str) -> None:
         """Note a fault."""
-        self.faults.append(Fault(self.file, line, key, text))
+        self.faults.append(Fault.at(self.file, line, key, text))
 
     def refuse(self, line: int, key: str, text: str) -> NoReturn:
         """Note a fault with which the value cannot be used; raises InvalidError."""
         self.fault(line, key, text)
         raise InvalidError(text)
 
+    def missing(self, line: int, key: str, text: str, written: object) -> NoReturn:
+        """Note what is not here: a fault, unless it may be where the worker runs.
+
+        Raises InvalidError, or UnknownError with what was written.
+        """
+        if not self.elsewhere:
+            self.refuse(line, key, text)
+        self.note(line, key, text)
+        raise UnknownError(written)
+
     def note(self, line: int, key: str, text: str) -> None:
         """Note what is allowed but may not be what was meant."""
-        self.notes.append(Fault(self.file, line, key, text))
+        self.notes.append(Fault.at(self.file, line, key, text))
 
 
 def quoted(text: str) -> str:
-    """Return a text as a fault shows it: in quotes, on one line, not too long."""
-    shown = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
+    """Return a text as a fault shows it: in quotes, on one line, not too long, no secret in it."""
+    shown = masking.mask(text[:_LONGEST_LOOKED_AT])
+    if len(shown) > _LONGEST_QUOTE:
+        shown = shown[: _LONGEST_QUOTE - 1] + "…"
     return json.dumps(shown, ensure_ascii=not shown.isprintable())

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from forwarder.config.kinds import Kind, Schema, likeliest
 from forwarder.config.nodes import Spot
-from forwarder.config.page import InvalidError
+from forwarder.config.page import InvalidError, UnknownError
 
 _NO_DEFAULT: Any = object()
 
@@ -34,18 +34,26 @@ class Field:
 
 
 class Sheet:
-    """One section as read: the good values by key, and where each was given."""
+    """One section as read: the good values by key, and where each was given.
+
+    ``unknown`` holds what stands in for values that are not known here (``Page.elsewhere``).
+    """
 
     def __init__(self, section: "Section", spot: Spot) -> None:
         """Begin with nothing read."""
         self.section = section
         self.spot = spot
         self.values: dict[str, Any] = {}
+        self.unknown: dict[str, Any] = {}
         self.spots: dict[str, Spot] = {}
 
     def get(self, name: str) -> Any:  # noqa: ANN401  # each field has a type of its own
-        """Return a value; None where it was refused."""
+        """Return a value; None where it was refused, or is not known here."""
         return self.values.get(name)
+
+    def told(self, name: str) -> Any:  # noqa: ANN401  # each field has a type of its own
+        """Return a value, or what stands in for one that is not known here."""
+        return self.values.get(name, self.unknown.get(name))
 
     def has(self, *names: str) -> bool:
         """Tell whether the file gives any of these a value other than null."""
@@ -68,7 +76,9 @@ class Sheet:
     def attributes(self) -> dict[str, Any]:
         """Return what the dataclass is made of, sections below included."""
         return {
-            field.attribute: built(self.values[field.name])
+            field.attribute: built(
+                self.unknown[field.name] if field.name in self.unknown else self.values[field.name]
+            )
             for field in self.section.fields
             if field.stored
         }
@@ -169,6 +179,10 @@ class Section(Kind):
             return
         try:
             sheet.values[field.name] = field.kind.read(spot)
+        except UnknownError as error:
+            default = self.default(field)
+            keeps = field.kind.textual or default is MISSING
+            sheet.unknown[field.name] = error.written if keeps else default
         except InvalidError:
             return
 
@@ -216,6 +230,11 @@ class ListOf(Kind):
     into: Callable[[tuple[Any, ...]], object] = tuple
 
     @property
+    def textual(self) -> bool:
+        """Tell what the elements tell."""
+        return self.element.textual
+
+    @property
     def wanted(self) -> str:  # type: ignore[override]  # follows from the element
         """Name the elements."""
         return f"a list of {self.element.wanted}"
@@ -223,19 +242,28 @@ class ListOf(Kind):
     def read(self, spot: Spot) -> object:
         """Read every element, so that each wrong one is noted."""
         values: list[Any] = []
+        seen: set[Any] = set()  # sheets among them are told apart by identity
+        unknown = False
         spots = spot.elements(self.element.wanted, secret=self.element.hidden)
         for element in spots:
             try:
                 value = self.element.read(element)
+            except UnknownError as error:
+                values.append(error.written)
+                unknown = True
+                continue
             except InvalidError:
                 continue
-            if value in values:
+            if value in seen:
                 element.fault("is in the list twice; delete one of them")
+            seen.add(value)
             values.append(value)
         if len(spots) < self.least:
             spot.refuse(f"is an empty list; name at least {self.least}, or delete the key")
         if len(values) < len(spots):
             raise InvalidError(spot.path)
+        if unknown:
+            raise UnknownError(self.into(tuple(values)))
         return self.into(tuple(values))
 
     def show(self, value: object) -> str:
@@ -289,13 +317,16 @@ class Named(Kind):
         sheet.values = {field.name: self.section.default(field) for field in others}
         sheet.spots = {name.name: spot}
         with suppress(InvalidError):  # noted; the others of the list are judged all the same
-            sheet.values[name.name] = name.kind.read(spot)
+            try:
+                sheet.values[name.name] = name.kind.read(spot)
+            except UnknownError as error:
+                sheet.unknown[name.name] = error.written
         return sheet
 
     def show(self, value: object) -> str:
         """Write the name."""
         name = self.section.fields[0]
-        return name.kind.show(value.get(name.name)) if isinstance(value, Sheet) else str(value)
+        return name.kind.show(value.told(name.name)) if isinstance(value, Sheet) else str(value)
 
     def schema(self) -> Schema:
         """Describe both forms."""

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from forwarder import masking
+
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BEGINNING = re.compile(r"file:.*|\s*\w*\s*", re.DOTALL | re.ASCII)
@@ -31,17 +33,21 @@ def files(text: str, folder: Path) -> list[Path]:
 
 def _spoken(inside: str) -> str:
     """Return a reference fit for print; in ``${NAME:-DEFAULT}`` the default may be a secret."""
+    if masking.mask(inside) != inside:  # whoever wrote it took ${…} for quotes
+        return f"${{{masking.MASK}}}"
     match = _BEGINNING.match(inside)
     beginning = match.group() if match else ""
     return f"${{{beginning}{'' if beginning == inside else '…'}}}"
 
 
-def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[str]]:
+def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[str], list[str]]:
     """Return the text with every reference replaced, and a complaint for each that cannot be.
 
-    Relative files start from ``folder``. Complaints never hold a value.
+    Relative files start from ``folder``. Complaints never hold a value; the last list is those
+    about what is not here.
     """
     complaints: list[str] = []
+    absent: list[str] = []
 
     def replacement(match: re.Match[str]) -> str:
         if match.group("open") is not None:
@@ -50,35 +56,47 @@ def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, li
         inside = match.group("inside")
         if inside is None:
             return "${"
-        value, complaint = _look_up(inside, environ, folder)
-        complaints.extend([complaint] if complaint else [])
-        return value
+        try:
+            return _look_up(inside, environ, folder)
+        except _AbsentError as error:
+            absent.append(str(error))
+        except ValueError as error:
+            complaints.append(str(error))
+        return ""
 
-    return _REFERENCE.sub(replacement, text), complaints
+    return _REFERENCE.sub(replacement, text), complaints, absent
 
 
-def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
+class _AbsentError(ValueError):
+    """What a reference names is not here."""
+
+
+def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
+    """Return what a reference stands for; raises ValueError with a complaint."""
     if inside.startswith("file:"):
-        return _content(folder / inside.removeprefix("file:"), inside)
+        return _content(folder / inside.removeprefix("file:"), _spoken(inside))
     if not _NAME.fullmatch(inside):
-        spoken = _spoken(inside)
-        return "", f"{spoken} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
+        text = f"{_spoken(inside)} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
+        raise ValueError(text)
     if inside not in environ:
-        return "", f"the environment variable {inside} is not set; set it for the worker"
-    return environ[inside], ""
+        text = f"the environment variable {inside} is not set; set it for the worker"
+        raise _AbsentError(text)
+    return environ[inside]
 
 
-def _content(path: Path, inside: str) -> tuple[str, str]:
-    reference = f"${{{inside}}}"
+def _content(path: Path, reference: str) -> str:
     try:
         with path.open("rb") as opened:
             content = opened.read(_LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
-        return "", f"{reference} cannot be read ({reason}); mount it, or correct the path"
+        text = f"{reference} cannot be read ({reason}); mount it, or correct the path"
+        raise _AbsentError(text) from None
     if len(content) > _LARGEST_FILE:
-        return "", f"{reference} is larger than 64 KiB; point to the file of the secret itself"
+        text = f"{reference} is larger than 64 KiB; point to the file of the secret itself"
+        raise ValueError(text)
     try:
-        return content.decode().rstrip("\r\n"), ""
+        return content.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        return "", f"{reference} is not UTF-8 text; store the secret as text"
+        text = f"{reference} is not UTF-8 text; store the secret as text"
+        raise ValueError(text) from None

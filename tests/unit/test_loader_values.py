@@ -276,9 +276,9 @@ WORKER_NOTES = [
 def test_what_may_not_be_meant_by_the_worker_file_is_noted(
     folder: Folder, text: str, words: str
 ) -> None:
-    secure = "security: {protocol: SASL_PLAINTEXT, mechanism: PLAIN, username: u, password: p}"
-    folder.write(SMALL_WORKER + text if text else SMALL_WORKER.replace("}", f", {secure}}}"))
-    (note,) = folder.load().notes
+    secure = "security: {protocol: SASL_PLAINTEXT, mechanism: PLAIN, username: u, password: '${P}'}"
+    folder.write(SMALL_WORKER + text if text else SMALL_WORKER[:-2] + f", {secure}}}\n")
+    (note,) = folder.load({"P": "p"}).notes
     assert note.startswith(f"forwarder.yaml:{2 if text else 1}: {words}")
 
 
