@@ -142,7 +142,7 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
         _empty(folder, connections)
     letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
-    tally = Tally()
+    tally = Tally(SystemClock())
     read = FileSource(source)
     # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [replace(connection, deliver_from_ms=None) for connection in connections]

@@ -349,8 +349,7 @@ class Delivery:
             self._set_status(LaneStatus.BACKING_OFF, failed[0].error or failed[0].code)
 
     def _set_status(self, status: LaneStatus, reason: str, remedy: str = "") -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._standing.change(status, reason, remedy, now)
+        return self._standing.change(status, reason, remedy)
 
     # ------------------------------------------------------------------ reading back, dropping
 

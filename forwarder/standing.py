@@ -3,14 +3,6 @@
 from enum import StrEnum
 from typing import Protocol
 
-import structlog
-
-log = structlog.get_logger()
-
-CALM = 10.0
-"""Seconds between two log lines that say a lane backs off: a throttled one may do so many times a
-second. Metrics and ``/readyz`` are told of every change."""
-
 
 class LaneStatus(StrEnum):
     """How a lane is doing."""
@@ -43,11 +35,9 @@ class Standing:
         self._lane = lane
         self._partition = partition
         self._watcher = watcher
-        self._logged = self.status
-        self._logged_at = float("-inf")
 
-    def change(self, status: LaneStatus, reason: str, remedy: str, now: float) -> bool:
-        """Take a new status at ``now`` (steady seconds); tell whether it is another.
+    def change(self, status: LaneStatus, reason: str, remedy: str) -> bool:
+        """Take a new status; tell whether it is another.
 
         A lane that was stopped stays so.
         """
@@ -57,21 +47,4 @@ class Standing:
         if is_other or reason != self.reason:
             self.status, self.reason = status, reason
             self._watcher.lane_status(self._lane, self._partition, status.value, reason, remedy)
-        self._log(remedy, now)
         return is_other
-
-    def _log(self, remedy: str, now: float) -> None:
-        if self.status is self._logged:
-            return
-        if self.status is LaneStatus.BACKING_OFF and now - self._logged_at < CALM:
-            return
-        note = log.info if self.status is LaneStatus.FLOWING else log.warning
-        note(
-            "lane.status",
-            connection=self._lane,
-            partition=self._partition,
-            status=self.status.value,
-            reason=self.reason,
-            remedy=remedy,
-        )
-        self._logged, self._logged_at = self.status, now

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from forwarder.clock import Clock
 from forwarder.model import Batch, Collected, DeadLetter, Partition
 from forwarder.ops.health import OPEN, REFUSED, Health
+from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
@@ -33,6 +34,7 @@ class Report:
         self._initial = {
             name: "flowing" if active else "inactive" for name, active in connections.items()
         }
+        self._lane_log = LaneLog(clock.steady)
         self._opened: set[str] = set()
         self._causes: dict[str, str] = {}
         self._failing: dict[str, float] = {}
@@ -92,6 +94,7 @@ class Report:
     ) -> None:
         """Report that a lane of a partition changed its status, or the reason of it."""
         self.health.lane_status(lane, partition, status, reason, remedy)
+        self._lane_log.change(lane, partition, status, reason, remedy)
         self._count_lane(lane)
 
     # ------------------------------------------------------------------ the worker
@@ -140,8 +143,10 @@ class Report:
             await asyncio.sleep(HEARTBEAT)
             self.metrics.loop_lag(max(0.0, self._clock.steady() - began - HEARTBEAT))
             self.health.beat()
+            self._lane_log.look()
 
     def _count_states(self) -> None:
+        self._lane_log.keep(self.health.lanes)
         self.metrics.partition_states(
             Tally(standing.state for standing in self.health.partitions.values())
         )

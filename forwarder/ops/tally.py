@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from forwarder.clock import Clock
 from forwarder.model import Batch, Collected, DeadLetter, Partition
+from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
 
@@ -18,8 +20,9 @@ class Tally:
     ``remarks`` are what the source has to say of the file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         """Begin at nothing."""
+        self._lane_log = LaneLog(clock.steady)
         self.uploads = 0
         self.events = 0
         self.tombstones = 0
@@ -83,7 +86,8 @@ class Tally:
     def lane_status(
         self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
     ) -> None:
-        """Pass over what the log says already."""
+        """Say in the log what a connection waits for."""
+        self._lane_log.change(lane, partition, status, reason, remedy)
 
     def tick(self, partition: str, seconds: float, result: str) -> None:
         """Pass over ticks."""
@@ -92,7 +96,8 @@ class Tally:
         """Pass over the one partition there is."""
 
     def beat(self) -> None:
-        """Pass over heartbeats."""
+        """Look whether there is anything to say of the connections."""
+        self._lane_log.look()
 
     def joined(self, partitions: Mapping[Partition, str]) -> None:
         """Pass over the one partition there is."""

@@ -66,7 +66,9 @@ async def test_broken_lanes_pause_alone_and_recover_without_a_restart(
     assert {"paused"} == {it["state"] for it in troubles(worker).values()}
     assert f"{scene.name}-{NO_STREAM}" in reasons[NO_STREAM]
     assert "cannot assume (ARN) with ExternalId (ExternalId)" in reasons[NO_TRUST]
-    (line,) = worker.logged("lane.status", connection=NO_TRUST)[:1]
+    said = {"connection": NO_TRUST, "status": "paused"}
+    await worker.until(lambda: worker.logged("lane.status", **said), "the log says so, too")
+    (line,) = worker.logged("lane.status", **said)
     assert f"{scene.name}-wary" in line["reason"], "the log names the role"
     assert "trust policy" in troubles(worker)[NO_TRUST]["remedy"]
     assert worker.get("/readyz")[0] == 200, "a broken destination does not block a rollout"

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.ops.health import NOT_JOINED, STALL, Health
@@ -234,6 +235,27 @@ def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
     silence, count, in_time = run_virtually(scenario())
     assert pytest.approx(0.5) == silence
     assert (10.0, 10.0) == (count, in_time)
+
+
+def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() -> None:
+    async def scenario() -> list[tuple[str, str, int]]:
+        clock = LoopClock()
+        report = Report(Metrics("1"), Health(clock), clock, {"acme": True})
+        report.joined({ZERO: "open", ONE: "open"})
+        pulse = asyncio.create_task(report.keep_pulse())
+        with capture_logs() as logs:
+            for partition in (ZERO, ONE):
+                report.lane_status("acme", str(partition), "paused", "no stream")
+            await asyncio.sleep(600)
+            report.joined({ZERO: "open", ONE: "closed"})
+            report.partition_phase("raw/1", "open", "")
+            report.lane_status("acme", "raw/0", "flowing", "")
+            await asyncio.sleep(600)
+        pulse.cancel()
+        return [(line["event"], line["status"], line["partitions"]) for line in logs]
+
+    expected = [("lane.status", "paused", 2), ("lane.status", "flowing", 1)]
+    assert expected == run_virtually(scenario())
 
 
 def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: Report) -> None:

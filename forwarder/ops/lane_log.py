@@ -1,0 +1,106 @@
+"""What the log says of connections: one line for all partitions of one, on changes."""
+
+from collections.abc import Callable, Collection
+
+import msgspec
+import structlog
+
+from forwarder.ops.health import WORST_FIRST
+
+log = structlog.get_logger()
+
+GATHERS = 1.0
+"""Seconds from a change to its line: what breaks a destination breaks it on every partition."""
+
+CALM = 10.0
+"""Seconds between two lines that say a connection backs off: a throttled one may do so many times a
+second. Metrics and ``/readyz`` are told of every change."""
+
+SAID_AGAIN = 60.0
+"""Seconds until another reason, or another number of partitions, of the same state is said."""
+
+FLOWING, BACKING_OFF = "flowing", "backing_off"
+
+
+class _Told(msgspec.Struct):
+    """What one partition told last."""
+
+    state: str
+    reason: str
+    remedy: str
+
+
+class _Said(msgspec.Struct):
+    """What the log says of a connection."""
+
+    state: str = FLOWING
+    reason: str = ""
+    partitions: int = 0
+    at: float = float("-inf")
+
+
+class LaneLog:
+    """Write ``lane.status``. Caller: whoever is told of every lane on every partition.
+
+    A connection's state is the worst of its partitions', the reason that of one of those.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        """Take every lane for flowing; ``steady`` gives seconds of a clock that never jumps."""
+        self._steady = steady
+        self._told: dict[str, dict[str, _Told]] = {}
+        self._said: dict[str, _Said] = {}
+        self._changed: dict[str, float] = {}
+
+    def change(self, lane: str, partition: str, state: str, reason: str, remedy: str) -> None:
+        """Note how a lane does on one partition."""
+        self._told.setdefault(lane, {})[partition] = _Told(state, reason, remedy)
+        self._changed.setdefault(lane, self._steady())
+
+    def keep(self, partitions: Collection[str]) -> None:
+        """Forget all other partitions: they moved away, or are opened anew with lanes afresh."""
+        for lane, told in list(self._told.items()):
+            gone = told.keys() - partitions
+            for partition in gone:
+                del told[partition]
+            if not told:
+                # What is told next is news, for nothing is known until then.
+                del self._told[lane]
+                self._said.pop(lane, None)
+                self._changed.pop(lane, None)
+            elif gone:
+                self._changed.setdefault(lane, self._steady())
+
+    def look(self) -> None:
+        """Say what is due. Caller: whoever has a heartbeat, about once a second."""
+        now = self._steady()
+        for lane, since in list(self._changed.items()):
+            if now - since >= GATHERS and self._say(lane, now):
+                del self._changed[lane]
+
+    def _say(self, lane: str, now: float) -> bool:
+        """Say how a connection stands, if that is news; return False if it is to be said later."""
+        told = self._told[lane]
+        state = next(s for s in WORST_FIRST if s in {one.state for one in told.values()})
+        there = [one for one in told.values() if one.state == state]
+        said = self._said.setdefault(lane, _Said())
+        if state == said.state:
+            if state in (FLOWING, BACKING_OFF):
+                return True  # a throttled lane has a reason of its own for each shard
+            if (there[0].reason, len(there)) == (said.reason, said.partitions):
+                return True
+            if now - said.at < SAID_AGAIN:
+                return False
+        elif state == BACKING_OFF and now - said.at < CALM:
+            return False
+        self._said[lane] = _Said(state, there[0].reason, len(there), now)
+        note = log.info if state == FLOWING else log.warning
+        note(
+            "lane.status",
+            connection=lane,
+            status=state,
+            partitions=len(there),
+            reason=there[0].reason,
+            remedy=there[0].remedy,
+        )
+        return True
