@@ -7,8 +7,8 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder import garbage, gauges
+from forwarder import chores, garbage, gauges
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.connection import Connection, FileTarget, FirehoseTarget, Status
@@ -114,9 +114,12 @@ async def work(configuration: Configuration) -> int:
             open_files=files,
         )
         retention = Retention(configuration, journals.cluster)
-        chores = (report.keep_pulse(), gauges.keep(worker, source, metrics, clock, retention))
+        beside_it: dict[str, chores.Run] = {
+            "heartbeat": report.keep_pulse,
+            "gauges": lambda: gauges.keep(worker, source, metrics, clock, retention),
+        }
         try:
-            await beside(chores, serve(worker, journals))
+            await beside(beside_it, serve(worker, journals), clock, report.chore_failed)
         finally:
             await journals.close()
             await server.stop()
@@ -209,15 +212,18 @@ def _share(workers: Sequence[Worker], in_flight: int) -> Callable[[], int]:
 async def opened_sinks(
     connections: Sequence[Connection], folder: Path | None = None
 ) -> AsyncIterator[dict[str, Sink]]:
-    """Make the sink of every connection, and close them all at the end."""
-    aws = Aws()
-    sinks = {c.name: _sink(c, aws, folder) for c in connections}
-    try:
+    """Make the sink of every connection, and close them all at the end, whatever one raises.
+
+    What was raised last comes out once all are closed.
+    """
+    async with AsyncExitStack() as stack:
+        aws = Aws()
+        stack.push_async_callback(aws.close)
+        sinks: dict[str, Sink] = {}
+        for connection in connections:
+            sinks[connection.name] = sink = _sink(connection, aws, folder)
+            stack.push_async_callback(sink.close)
         yield sinks
-    finally:
-        for sink in sinks.values():
-            await sink.close()
-        await aws.close()
 
 
 def _sink(connection: Connection, aws: Aws, folder: Path | None) -> Sink:
@@ -256,20 +262,22 @@ def obey_signals(worker: Worker) -> None:
 
 
 async def beside(
-    chores: Sequence[Coroutine[Any, Any, None]], main: Coroutine[Any, Any, None]
+    runs: Mapping[str, chores.Run],
+    main: Coroutine[Any, Any, None],
+    clock: Clock,
+    failed: Callable[[str], None],
 ) -> None:
-    """Run ``main`` with chores beside it; a chore that fails is logged, ``main`` goes on."""
-    tasks = [asyncio.create_task(_chore(chore)) for chore in chores]
+    """Run ``main`` with chores beside it that are begun anew whatever they raise.
+
+    The worker can do without them for a while, so that none of these ends it: a gauge that stands
+    is logged and counted, and no reason to stop delivering.
+    """
+    tasks = [
+        asyncio.create_task(chores.keep(name, run, clock, failed)) for name, run in runs.items()
+    ]
     try:
         await main
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _chore(chore: Coroutine[Any, Any, None]) -> None:
-    try:
-        await chore
-    except Exception:
-        log.exception("chore.failed")

@@ -30,6 +30,10 @@ SAID_AGAIN = 60.0
 _NUMBERS = re.compile(r"\d+")
 
 
+class UnforeseenError(ForwarderError):
+    """Something that no part of the program foresaw ended an opening."""
+
+
 class Host(Protocol):
     """What a keeper tells the worker."""
 
@@ -43,7 +47,7 @@ class Host(Protocol):
         """Report the phases anew."""
 
     def failed(self, partition: Partition, reason: str) -> None:
-        """Count a failure: fenced, setup, opening, running or refused."""
+        """Count a failure: fenced, setup, opening, running, refused or fault."""
 
 
 class Keeper:
@@ -96,6 +100,20 @@ class Keeper:
                     await self._rest(self._owned, error)
                 else:
                     await self._recover(self._owned, error)
+            except Exception as fault:
+                if not self._lasts:
+                    raise
+                await self._recover(self._owned, self._unforeseen(fault))
+
+    def _unforeseen(self, fault: Exception) -> ForwarderError:
+        """Take what nobody expected, an answer that makes no sense for one, as any other failure.
+
+        Were it to end the worker, all its partitions would stand for what one of them ran into.
+        """
+        what = f"{self.partition}: {type(fault).__name__}: {fault}, which nobody expected"
+        if self._said.news(f"fault {_NUMBERS.sub('#', what)}", self._around.clock.steady()):
+            log.error("partition.fault", partition=str(self.partition), exc_info=fault)
+        return UnforeseenError(what)
 
     async def _live(self, owned: OwnedPartition) -> None:
         """Open and run; ends only by raising why."""
@@ -190,6 +208,8 @@ def _kind(error: ForwarderError, *, opened: bool) -> str:
         return "fenced"
     if isinstance(error, StartupError):
         return "setup"
+    if isinstance(error, UnforeseenError):
+        return "fault"
     return "running" if opened else "opening"
 
 

@@ -320,6 +320,10 @@ class Notes:
         """Note what is not collected."""
         self.log.append(("stopped", sorted(map(str, partitions))))
 
+    def chore_failed(self, name: str) -> None:
+        """Note a failure of a chore."""
+        self.log.append(("chore", name))
+
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
         """Note why which partitions stand still, when that is other than before."""
         told = {str(partition): str(stall.reason) for partition, stall in partitions.items()}

@@ -5,12 +5,13 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from forwarder import retry
+from forwarder import chores, retry
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.intake import Intake
 from forwarder.intake import Pulse as IntakePulse
@@ -42,6 +43,9 @@ RESTLESS = 60.0
 
 REBALANCES = 6
 
+PATIENCE = 60.0
+"""Seconds for which the clock or the watchdog may fail again and again."""
+
 
 LAST_WORDS = 0.5
 """Seconds that a worker told to leave at once waits for what it has logged to be written."""
@@ -58,6 +62,9 @@ class Pulse(IntakePulse, WatchdogPulse, Protocol):
 
     def failed(self, partition: Partition, reason: str) -> None:
         """Note that a partition failed, or could not be opened."""
+
+    def chore_failed(self, name: str) -> None:
+        """Note that a chore failed; it is begun anew."""
 
     def rebalanced(self) -> None:
         """Note that the group shared its partitions out anew."""
@@ -105,14 +112,17 @@ class Worker:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
         await self.insist(lambda: self._source.start(self))
         # A file goes on only with deliveries and has an end: nothing stands still by the clock.
-        watched = (self._watchdog.keep,) if self._life.clocked else ()
-        chores = [asyncio.create_task(self._guard(chore)) for chore in (self._keep_time, *watched)]
+        watched = {"watchdog": self._watchdog.keep} if self._life.clocked else {}
+        tasks = [
+            asyncio.create_task(self._guard(partial(self._keep_up, name, chore)))
+            for name, chore in {"clock": self._keep_time, **watched}.items()
+        ]
         try:
             await self._main_loop()
         finally:
-            for chore in chores:
-                chore.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._drain()
         if self._fault is not None:
             raise self._fault
@@ -410,8 +420,14 @@ class Worker:
         except ForwarderError:
             return None  # the broker is away: its records may be too
 
+    async def _keep_up(self, name: str, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep a chore going; without its clock or its watchdog the worker is not one for long."""
+        patience, failed = PATIENCE if self._life.clocked else 0.0, self._pulse.chore_failed
+        clock = self._around.clock
+        await chores.keep(name, chore, clock, failed, patience=patience, verdict=ForwarderError)
+
     async def _guard(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a chore; a fault nobody expected ends the worker, which then starts anew."""
+        """Run a chore; what it raises ends the worker, which then starts anew."""
         try:
             await chore()
         except Exception as error:

@@ -81,6 +81,7 @@ class Scene:
         self.notes = testing.Notes()
         self.clock = testing.LoopClock(START_MS)
         self.has_room = True
+        self.surprising = False
         self.fed = 0
         lanes = [compile_lane(c) for c in connections]
         around = Surroundings(
@@ -110,6 +111,8 @@ class Scene:
         finished = await asyncio.gather(self.running, return_exceptions=True)
         if kind is None and isinstance(finished[0], BaseException):
             raise finished[0]
+        faults = [e for e in self.notes.log if e[0] == "chore" or e[0::2] == ("failed", "fault")]
+        assert self.surprising or not faults, "what nobody expected"
 
     def feed(self, partition: Partition = P0, device: str = "d1") -> int:
         """Append an upload of one event; return its number."""

@@ -295,6 +295,10 @@ class Cluster:
                         problem = kafka_client.describe(error)
                         if not _passing(error):
                             break
+                    except TimeoutError:
+                        raise
+                    except Exception as error:  # noqa: BLE001  # what is in an answer is not ours
+                        problem = f"an answer that makes no sense ({type(error).__name__}: {error})"
                     else:
                         if answer is not None:
                             return answer

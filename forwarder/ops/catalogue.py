@@ -91,8 +91,15 @@ PARTITION_FAILURES = _counter(
     "reason",
     "Openings of a partition that ended or did not succeed: fenced (another worker took over), "
     "running (a tick failed, or its outcome is unknown), opening (Kafka did not answer), setup "
-    "(topics or certificates are missing), refused. It is opened again by itself; growing without "
+    "(topics or certificates are missing), refused, fault (nobody expected it: see partition.fault "
+    "in the log, and report it). It is opened again by itself; growing without "
     "forwarder_recovery_seconds_count: Kafka is away.",
+)
+CHORE_FAILURES = _counter(
+    "chore_failures",
+    "chore",
+    "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat. It is begun "
+    "anew after seconds; any growth: see chore.failed in the log, and report it.",
 )
 RECOVERY_SECONDS = _histogram(
     "recovery_seconds",

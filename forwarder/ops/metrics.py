@@ -104,6 +104,7 @@ class Metrics:
         self._ticks = self._counters(catalogue.TICKS)
         self._reopens = self._counters(catalogue.REOPENS)
         self._partition_failures = self._counters(catalogue.PARTITION_FAILURES)
+        self._chore_failures = self._counters(catalogue.CHORE_FAILURES)
         self._rebalances = Counter(
             catalogue.REBALANCES.name, catalogue.REBALANCES.advice, registry=self.registry
         )
@@ -191,6 +192,10 @@ class Metrics:
     def partition_failed(self, reason: str) -> None:
         """Report that a partition failed, or could not be opened."""
         self._partition_failures[reason,].inc()
+
+    def chore_failed(self, chore: str) -> None:
+        """Report that a chore failed, and is begun anew."""
+        self._chore_failures[chore,].inc()
 
     def lane_forgotten(self, lane: str) -> None:
         """Report that a lane was left out of a partition's base."""

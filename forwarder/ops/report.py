@@ -125,6 +125,10 @@ class Report:
         )
         self.health.stalled({str(p): stall for p, stall in partitions.items()})
 
+    def chore_failed(self, name: str) -> None:
+        """Report that a chore failed, and is begun anew."""
+        self.metrics.chore_failed(name)
+
     def rebalanced(self) -> None:
         """Report that the group shared its partitions out anew."""
         self.metrics.rebalanced()

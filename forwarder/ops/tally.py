@@ -105,6 +105,9 @@ class Tally:
     def failed(self, partition: Partition, reason: str) -> None:
         """Pass over a failure: it ends the run, which says why."""
 
+    def chore_failed(self, name: str) -> None:
+        """Pass over a failure: it ends the run, which says why."""
+
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
         """Pass over standing positions: a file has no clock."""
 

@@ -12,6 +12,7 @@ from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_cluster import Cluster
+from forwarder.kafka import fetching
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.base import Listener, PositionLostError
 
@@ -81,6 +82,9 @@ class KafkaSource:
         The client's own call is never cancelled (each time would leak a counter and in the end
         disable ``max.poll.interval.ms``), only left alone until the next poll.
         """
+        if self._pending is None and (ended := fetching.begin_anew(self._consumer)) is not None:
+            text = f"the consumer's fetching ended, and was begun anew: {ended!r}"
+            raise ForwarderError(text)
         overdue, task = self._pending is not None, self._pending or self._ask(timeout_ms)
         self._pending = task
         done, _ = await asyncio.wait({task}, timeout=timeout_ms / 1000 + OVERDUE_SECONDS)

@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Worker, until
 from tests.acceptance.scene import Scene
+from tests.builders import encoded, event, upload
 from tests.services.fake_kinesis import Answer, Call, FakeKinesis
 from tests.services.kafka import Broker, free_port, own_broker
 from tests.services.proxy import Proxy, before
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.service
 
 RECOVERY = 10.0
 """Seconds after Kafka is back within which records flow again: what is promised."""
+
+LOOKS = 5.0
+"""Seconds between two looks of the gauges."""
 
 LEASE = 10.0
 """Seconds after the begin of the last committed tick within which puts may begin (D3)."""
@@ -199,6 +203,33 @@ async def test_connections_that_went_silent_are_given_up_and_no_put_begins_meanw
     await worker.until(lambda: len(stage.stream.arrivals) > begun, "puts begin again", 2 * RECOVERY)
     await stage.all_arrived(worker, 120)
     assert worker.running
+
+
+def gauge(worker: Worker, name: str) -> float | None:
+    return worker.metrics().get(f'{name}{{connection="waiting"}}')
+
+
+async def test_answers_that_made_no_sense_for_a_while_leave_nothing_dead_and_nothing_lost(
+    stage: Stage,
+) -> None:
+    stage.stream.seconds = 0.02
+    sink = {"type": "file", "path": str(stage.scene.folder / "out")}
+    stage.scene.connect({"name": "waiting", "sink": sink, "batching": {"max_age": "1h"}})
+    worker = await flowing(stage, 20)
+    await worker.until(lambda: gauge(worker, "forwarder_open_windows") == 1, "the gauges are set")
+
+    stage.proxy.garbled = stage.scene.topic.encode()
+    await stage.scene.feed(range(20, 30))
+    await asyncio.sleep(2 * LOOKS)
+    stage.proxy.garbled = b""
+
+    await stage.scene.feed(range(30, 40))
+    await stage.all_arrived(worker, 40, 2 * RECOVERY)
+    now = time.time_ns() // 1_000_000
+    value = encoded(upload(event("custom_event", n=99), device="another"))
+    await stage.scene.kafka.send(stage.scene.topic, [(b"another", value, now)])
+    await worker.until(lambda: gauge(worker, "forwarder_open_windows") == 2, "the gauges go on")
+    await worker.until_ready()
 
 
 async def test_a_worker_that_slept_through_its_replacement_changes_nothing(stage: Stage) -> None:

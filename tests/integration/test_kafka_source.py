@@ -199,6 +199,28 @@ async def test_the_position_never_runs_ahead_of_what_was_returned(
             await asyncio.sleep(0)
 
 
+async def test_fetching_that_an_answer_ended_is_begun_anew_and_loses_nothing(
+    world: World, members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, first = members("one"), Partition(world.topic, 0)
+    one.start_at = 0
+    await one.join()
+    await world.produce([b"before"])
+    await until(lambda: one.values(first) == [b"before"])
+    fetcher = one.source._consumer._fetcher  # noqa: SLF001  # what an answer would end
+    plain, ended = fetcher._get_actions_per_node, fetcher._fetch_task  # noqa: SLF001
+
+    def surprised(assignment: object) -> object:
+        monkeypatch.setattr(fetcher, "_get_actions_per_node", plain)
+        raise KeyError(assignment)
+
+    monkeypatch.setattr(fetcher, "_get_actions_per_node", surprised)
+    await world.produce([b"after"])
+    await until(ended.done)
+    await until(lambda: one.values(first) == [b"before", b"after"])
+    assert any("was begun anew" in str(error) for error in one.errors)
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_compressed_input_is_read(world: World, members: Members, codec: str) -> None:
     values = [b"%d" % n * 50 for n in range(300)]

@@ -64,6 +64,15 @@ class Reporter:
             self._process.refused(f"{partition}, {lane}: {reason}")
         self._see(f"lane.{status}", 1)
 
+    def failed(self, partition: object, reason: str) -> None:
+        """Judge that a partition fails for reasons that somebody foresaw."""
+        if reason == "fault":
+            self._process.fault(f"{partition} ran into what nobody expected")
+
+    def chore_failed(self, name: str) -> None:
+        """Judge that no chore fails."""
+        self._process.fault(f"the chore {name} failed")
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         """Pass over the rest."""
         return lambda *_args, **_more: None

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that delays, swallows or resets what passes, as a test says."""
+"""A TCP proxy on loopback that delays, swallows, corrupts or resets what passes, as a test says."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,10 @@ class Mode(Enum):
 
 
 class Proxy:
-    """Stands before one port; ``delay`` seconds are added to every piece, in each direction."""
+    """Stands before one port; ``delay`` seconds are added to every piece, in each direction.
+
+    ``garbled``: bytes that are turned around wherever they stand in an answer; none while empty.
+    """
 
     def __init__(self, target: int, port: int) -> None:
         """Prepare; connections to ``port`` are passed on to ``target``."""
@@ -25,6 +28,7 @@ class Proxy:
         self.port = port
         self.delay = 0.0
         self.mode = Mode.PASS
+        self.garbled = b""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._lost: set[asyncio.StreamWriter] = set()
@@ -85,6 +89,8 @@ class Proxy:
                 if self.mode is Mode.HOLE or client in self._lost:
                     self._lost.add(client)
                     continue
+                if self.garbled and sink is client:
+                    piece = piece.replace(self.garbled, self.garbled[::-1])
                 sink.write(piece)
                 await sink.drain()
         if client not in self._lost:

@@ -79,6 +79,7 @@ class Fetched:
 
     def __init__(self, subscription: Any) -> None:  # noqa: ANN401
         self.subscription = subscription
+        self._fetch_task = asyncio.get_running_loop().create_future()
         self.script: list[tuple[dict[TopicPartition, int], Exception | None]] = []
 
     def seek_to(self, tp: TopicPartition, offset: int) -> None:

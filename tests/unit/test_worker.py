@@ -355,8 +355,8 @@ async def test_polls_that_fail_are_repeated() -> None:
 
 
 @virtually
-async def test_a_fault_nobody_expected_ends_the_worker() -> None:
-    scene = Scene()
+async def test_a_fault_nobody_expected_ends_a_run_that_can_be_run_again() -> None:
+    scene = Scene(clocked=False)
 
     async def fault() -> None:
         async with scene:
