@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import zstandard
 
+from forwarder.journal.kafka_writer import MESSAGE_BYTES
 from forwarder.ledger.packing import VERSION
 from forwarder.model import DeadLetter, Partition
 
@@ -11,6 +12,7 @@ OVERHEAD = 256
 """More than what Kafka adds to one message: 61 bytes of batch header, and lengths."""
 
 _PER_HEADER = 10
+_LONGEST_ERROR = 2000  # characters; for a person, and sometimes another service's text
 _OPTIONAL = frozenset({"time", "device_key", "redriven", "first_offset"})
 """Left out where there is nothing to say; the first release wrote none of them."""
 
@@ -29,6 +31,7 @@ def message(letter: DeadLetter, partition: Partition, group: str, limit: int) ->
     as a pointer to the input, without its bytes (header ``truncated: true``).
     """
     headers = _headers(letter, partition, group)
+    limit = min(limit, MESSAGE_BYTES)  # what the producer takes, however large the topic's is
     if _size(letter.value, headers) <= limit:
         return Message(letter.value, headers)
     compressed = zstandard.ZstdCompressor().compress(letter.value)
@@ -46,7 +49,7 @@ def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple
         "partition": str(partition.number),
         "offset": str(letter.offset),
         "connection": letter.connection,
-        "error": letter.error,
+        "error": letter.error[:_LONGEST_ERROR],
         "group": group,
         "time": str(letter.time) if letter.time else "",
         "device_key": letter.device.hex(),

@@ -115,7 +115,8 @@ class Draft:
         """Return the base's records; ``head``, ``lanes`` and ``entries`` as of the snapshot.
 
         The last record is encoded now, too: what a record says of the partition as a whole
-        counts until the next one says otherwise.
+        counts until the next one says otherwise. Scalars that the first has no room for are
+        there as well.
         """
         scalars = {name: Change(states.scalars(lane)) for name, lane in lanes.items()}
         later = {name: Change({}, found) for name, found in self._later(entries).items()}
@@ -123,7 +124,14 @@ class Draft:
             for name, change in later.items():
                 scalars[name].closed = change.closed
             return states.encode(head, extra, scalars)
-        first = states.encode_part(head, extra, 0, {n: c.scalars for n, c in scalars.items()})
+        room, front = states.PART_BYTES, dict[str, dict[str, Any]]()
+        for name, change in scalars.items():
+            room -= states.scalars_bytes(change.scalars)
+            if front and room < 0:
+                later.setdefault(name, Change({})).scalars = change.scalars
+            else:
+                front[name] = change.scalars
+        first = states.encode_part(head, extra, 0, front)
         rest = states.encode(head, {}, later, len(self._values) + 1)
         return [first, *self._values, *rest]
 

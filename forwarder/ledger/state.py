@@ -24,10 +24,18 @@ DELTA = "delta"
 
 PART_BYTES = 1024 * 1024
 """Rough size of one record before compression: a base of any size becomes a row of these, and
-each is packed or read in less than 10 ms."""
+each is packed or read in less than 10 ms. Larger is only a record of a single context or piece:
+a context has at most the bytes of the largest document, and so has a piece above 1 MiB, of one
+event. So a record takes less than the 16 MiB of its topic."""
 
 ENTRY_BYTES = 48
 """About what a closed window's entry takes, or a piece beside its bytes, before compression."""
+
+CONTEXT_APART = 256 * 1024
+"""Bytes of a context that shares no record with pieces where the two are large together."""
+
+_ADDRESS_BYTES = 19
+"""The most an acknowledged address takes."""
 
 _SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
 JUDGED = "judged"
@@ -202,11 +210,23 @@ def encode_part(
     return pack({**fields, "lanes": lanes})
 
 
+def scalars_bytes(content: Mapping[str, Any]) -> int:
+    """Return about how many bytes a lane's scalars take, at most, besides those that never grow."""
+    further = [value for name, value in content.items() if name not in _SCALARS]
+    acked = _ADDRESS_BYTES * len(content.get("acked", ()))
+    return acked + (len(msgpack.encode(further)) if further else 0)
+
+
 def _parts(lanes: Mapping[str, Change]) -> Iterator[dict[str, dict[str, Any]]]:
     part: dict[str, dict[str, Any]] = {}
     size = 0
     for name, change in lanes.items():
+        cost = scalars_bytes(change.scalars)
+        if size and size + cost > PART_BYTES:
+            yield part
+            part, size = {}, 0
         part.setdefault(name, {}).update(change.scalars)
+        size += cost
         for field, key, value, cost in _entries(change):
             if size and size + cost > PART_BYTES:
                 yield part
@@ -227,19 +247,25 @@ def _entries(change: Change) -> Iterator[tuple[str, bytes, Any, int]]:
 def slices(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
     """Cut a large window by its pieces, so that none is more than Kafka takes in one message.
 
+    The last part alone has the context, and no piece where the two are large together.
     Two neighbours together are above the limit, so that they never meet in one record.
     """
-    least = ENTRY_BYTES + len(form["context"])
+    bare = {name: value for name, value in form.items() if name != "context"}
+    least = ENTRY_BYTES + sum([len(bare[name]) for name in ("key", "device", "session")])
     pieces: list[Any] = []
     size = least
     for piece in form["pieces"]:
         cost = ENTRY_BYTES + len(piece[4])
         if pieces and size + cost > PART_BYTES:
-            yield {**form, "pieces": pieces}, size
+            yield {**bare, "pieces": pieces}, size
             pieces, size = [], least
         pieces.append(piece)
         size += cost
-    yield {**form, "pieces": pieces}, size
+    last = len(form["context"])
+    if pieces and last > CONTEXT_APART and size + last > PART_BYTES:
+        yield {**bare, "pieces": pieces}, size
+        pieces, size = [], least
+    yield {**form, "pieces": pieces}, size + last
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # a field of a lane, whatever its type

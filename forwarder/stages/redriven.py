@@ -7,6 +7,7 @@ import msgspec
 
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 from forwarder.stages import rawjson
+from forwarder.stages.frame import LONGEST_KEY, MOST_BYTES
 from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload, digest
 
@@ -75,7 +76,9 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
     upload = found[0]
     name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
     # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
-    if not name or len(name) > _LONGEST_ID or not name.isprintable() or record.value is None:
+    if not name or len(name) > _LONGEST_ID or not name.isprintable():
+        return None
+    if record.value is None or len(record.value) > MOST_BYTES:  # never a batch made here
         return None
     position = (record.offset, 0)
     key, apart = told.device or digest(upload.device), digest(window_key(*position))
@@ -102,7 +105,8 @@ def returned(record: Record, told: Mark, events: int) -> DeadLetter:
 
 def _mpid(upload: Upload) -> str:
     text = rawjson.text_of(bytes(upload.fields.get("mpid", ABSENT))) or ""
-    return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
+    odd = len(text) > LONGEST_KEY or any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "" if odd else text
 
 
 def _device(text: str) -> bytes:

@@ -2,7 +2,10 @@
 
 from forwarder.model import Held
 from forwarder.stages import blocks
-from forwarder.stages.shapes import Saved, Window
+from forwarder.stages.shapes import Saved, Window, within
+
+LARGEST_PIECE = 1024 * 1024
+"""Bytes of a stored piece of more than one event: one alone is never larger than a document."""
 
 
 def now(window: Window) -> Saved:
@@ -18,8 +21,11 @@ def now(window: Window) -> Saved:
 
 def stored(window: Window, part: Saved) -> Held:
     """Return the stored form of that part of a window."""
+    pieces = blocks.first_pieces(window, part.pieces)
+    if max([len(piece[4]) for piece in pieces], default=0) > LARGEST_PIECE:
+        pieces = [small for piece in pieces for small in within(piece, LARGEST_PIECE)]
     return Held(
-        window.key, window.device, window.session, blocks.first_pieces(window, part.pieces),
+        window.key, window.device, window.session, pieces,
         part.context, part.identities_ms, part.newest_ms, part.to, window.opened,
         part.last_activity, part.deadline, part.reason,
     )  # fmt: skip

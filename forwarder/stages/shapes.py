@@ -203,6 +203,20 @@ def singles(piece: Piece) -> list[Piece]:
     return [(offset, index + i, 1, time, bytes(part)) for i, part in enumerate(parts)]
 
 
+def within(piece: Piece, most: int) -> list[Piece]:
+    """Return a piece as pieces of at most ``most`` bytes each; larger ones have one event."""
+    if len(piece[4]) <= most:
+        return [piece]
+    edges: list[int] = []
+    size = 0
+    for at, single in enumerate(singles(piece)):
+        if at and size + len(single[4]) + 1 > most:
+            edges.append(at)
+            size = 0
+        size += len(single[4]) + 1
+    return cut(piece, edges)
+
+
 def last_of(piece: Piece) -> Position:
     """Return the last position of a piece; one without events takes one slot."""
     return piece[0], piece[1] + max(piece[2], 1) - 1

@@ -1,6 +1,7 @@
 """Dead letters as messages: every size has a form that fits."""
 
 import hashlib
+import random
 
 import pytest
 import zstandard
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.journal import kafka_letters
+from forwarder.journal.kafka_writer import MESSAGE_BYTES
 from forwarder.model import DeadLetter, Partition, Reason
 
 PARTITION = Partition("input", 3)
@@ -66,3 +68,14 @@ def test_what_cannot_be_written_as_text_is_replaced() -> None:
 def test_a_pointer_is_what_is_left_at_the_least(limit: int) -> None:
     message = kafka_letters.message(letter(b"x" * 1000), PARTITION, "g", limit)
     assert (message.value, dict(message.headers)["truncated"]) == (b"", b"true")
+
+
+def test_no_letter_is_larger_than_the_producer_takes_however_large_the_topic_is() -> None:
+    noise = random.Random(1).randbytes(MESSAGE_BYTES + 1)  # noqa: S311  # no secret
+    message = kafka_letters.message(letter(noise), PARTITION, "g", 2 * MESSAGE_BYTES)
+    assert ("truncated", b"true") == message.headers[-1]
+
+
+def test_a_text_that_another_service_gave_takes_no_more_than_its_share() -> None:
+    message = kafka_letters.message(letter(b"{}", "x" * 1_000_000), PARTITION, "g", LIMIT * 2)
+    assert (b"{}", True) == (message.value, size(message) < 2 * LIMIT)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.connection import Batching, KinesisTarget, Match
+from forwarder.connection import Batching, Connection, KinesisTarget, Match
 from forwarder.ledger import outbox
 from forwarder.model import CloseReason, Gate, Reason
 from forwarder.stages import gate, redriven
+from forwarder.stages.frame import MOST_BYTES
 from forwarder.stages.shapes import digest
 from tests import builders
 from tests.builders import NOW, Rec, event, upload
@@ -143,6 +144,28 @@ def test_an_event_that_is_still_too_large_is_marked_for_its_connection() -> None
         (one.reason, one.connection, one.redriven) for one in out.dead_letters
     ]
     assert [] == out.batches
+
+
+@pytest.mark.parametrize("limit", [2000, 9000])
+def test_a_replay_of_what_was_too_large_again_makes_neither_letter_nor_batch(limit: int) -> None:
+    def lane(most: int) -> Connection:
+        return builders.connection(sink=KinesisTarget("s", "us-east-1", max_record_bytes=most))
+
+    fed = [again(upload(event(n=1), event(text="x" * 3000)), at=1, connection="lane")]
+    out = builders.run(lane(2000), fed)
+    assert ([1], [1]) == ([x.events for x in out.dead_letters], [x.count for x in out.batches])
+    closed = {closing.window_key: closing.last for closing in out.closings}
+    after = builders.pipeline(lane(limit), read=3)
+    builders.resume(after, builders.gate(read=3, closed=closed), [])
+    replayed = builders.merged([after.collect(fed, NOW), *builders.finished(after)])
+    assert ([], []) == (replayed.dead_letters, replayed.batches)
+
+
+def test_what_is_larger_than_any_batch_is_none_whatever_its_headers_say() -> None:
+    value = builders.encoded(upload(event(), message_id="m", ip="x" * MOST_BYTES))
+    told = headers("refused_by_sink", "one")
+    out = builders.run(TWO[0], [Rec(0, builders.START, value, told)])
+    assert ([], [Reason.EVENT_TOO_LARGE]) == (out.batches, [x.reason for x in out.dead_letters])
 
 
 def test_a_batch_is_put_as_it_was_with_its_id_and_key() -> None:

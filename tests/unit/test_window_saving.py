@@ -263,3 +263,17 @@ def test_a_window_taken_up_with_more_events_than_a_size_set_since_is_closed_firs
     documents = [json.loads(batch.payload)["events"] for batch in [*out.batches, rest]]
     numbers = [one["data"]["n"] for document in documents for one in document]
     assert [*range(16)] == numbers
+
+
+def test_what_is_stored_of_one_large_upload_is_cut_between_its_events() -> None:
+    came = [event(n=n, text="x" * 300_000) for n in range(9)]
+    pipeline = builders.pipeline(PATIENT)
+    pipeline.collect(records(upload(*came), upload(event(n=9))), NOW)
+    (held,) = builders.saved(pipeline, 99)
+    assert [3, 3, 3, 1] == [piece[2] for piece in held.pieces]
+    assert [(0, 0), (0, 3), (0, 6), (1, 0)] == [(piece[0], piece[1]) for piece in held.pieces]
+    again = builders.pipeline(PATIENT, read=2)
+    builders.resume(again, builders.gate(read=2, need=(2, 0)), [held])
+    (batch,) = again.finish(NOW).batches
+    (expected,) = pipeline.finish(NOW).batches
+    assert expected.payload == batch.payload
