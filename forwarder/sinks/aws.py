@@ -32,7 +32,7 @@ from forwarder.sinks.credentials import (
     RoleKeys,
     Token,
 )
-from forwarder.sinks.http_session import SharingSession
+from forwarder.sinks.http_session import SharingSession, bound_metadata
 from forwarder.sinks.places import Places
 from forwarder.sinks.static_keys import StaticKeys
 
@@ -64,6 +64,7 @@ class Aws:
 
     def __init__(self, clock: Clock | None = None, loader: Loader | None = None) -> None:
         """Prepare; nothing is read or called yet."""
+        bound_metadata()
         self._clock = clock or SystemClock()
         self._loader = loader
         self._chain = DefaultChain(self._session, self._clock)
@@ -118,6 +119,8 @@ class Aws:
             self._loader = session.get_component("data_loader")
         session.register_component("data_loader", self._loader)
         session.set_config_variable("sts_regional_endpoints", "regional")
+        # What the chain itself calls (STS for a web identity, single sign-on) is bounded as well.
+        session.set_default_client_config(AioConfig(http_session_cls=SharingSession))
         return session
 
     async def _sts_client(self, region: str) -> Any:  # noqa: ANN401  # as above
@@ -152,12 +155,19 @@ class Aws:
             asked["ExternalId"] = role.external_id
         sts = await self._sts_client(region)
         async with asyncio.timeout(CLIENT.read_timeout + CLIENT.connect_timeout):
-            given = (await sts.assume_role(**asked))["Credentials"]
+            answer = await sts.assume_role(**asked)
+        if not is_session_of(answer.get("AssumedRoleUser", {}).get("Arn", ""), role.role_arn, name):
+            raise ForeignAnswerError
+        given = answer["Credentials"]
         keys = ReadOnlyCredentials(
             given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
         )
         left = given["Expiration"].timestamp() - self._clock.wall_ms() / 1000
         return Token(keys, max(SHORTEST_SECONDS, left))
+
+
+class ForeignAnswerError(Exception):
+    """STS answered with a session of another role, or of another name."""
 
 
 class _Given:
@@ -182,6 +192,16 @@ class _Given:
 
     async def get_account_id(self) -> None:
         """Name no account: endpoints by account are a thing of other services."""
+
+
+def is_session_of(arn: str, role_arn: str, name: str) -> bool:
+    """Tell whether ``arn`` is that of a session ``name`` of a role.
+
+    arn:PARTITION:sts::ACCOUNT:assumed-role/ROLE/NAME; the role's path is left out there.
+    """
+    partition, account = role_arn.split(":")[1], role_arn.split(":")[4]
+    role = role_arn.rpartition("/")[2]
+    return arn == f"arn:{partition}:sts::{account}:assumed-role/{role}/{name}"
 
 
 def session_name(name: str) -> str:

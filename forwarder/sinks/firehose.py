@@ -50,8 +50,7 @@ class FirehoseSink:
 
     async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
         body = wire.put_record_batch(self._stream, entries)
-        reply = await self._caller.call(PUT_RECORD_BATCH, body, wire.RESPONSES)
+        reply = await self._caller.call(PUT_RECORD_BATCH, body, wire.RESPONSES, len(entries))
         if isinstance(reply, Refusal):
             return reply
-        told = reply.request_responses
-        return together.answers(self._caller, PUT_RECORD_BATCH, told, len(entries))
+        return together.answers(self._caller, PUT_RECORD_BATCH, reply, len(entries))

@@ -1,9 +1,23 @@
-"""The library's HTTP session: authorities are read once for all of them, redirects not followed."""
+"""The library's HTTP session: its answers are bounded and belong to their requests.
 
+The certificate authorities are read once for all sessions, and redirects are not followed.
+"""
+
+import asyncio
 import threading
 from typing import Any, NamedTuple
 
-from aiobotocore.httpsession import AIOHTTPSession
+import aiohttp
+from aiobotocore import utils
+from aiobotocore.httpsession import AIOHTTPSession, _ProxySSLTCPConnector
+
+from forwarder.sinks.http_connection import (
+    LONGEST_LINE,
+    MOST_HEADERS,
+    OneAnswer,
+    Request,
+    Response,
+)
 
 _CONTEXTS: dict[object, Any] = {}
 _BUILDING = threading.Lock()
@@ -22,6 +36,14 @@ class _Straight(NamedTuple):
         return self.session.request(*arguments, allow_redirects=False, **options)
 
 
+class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library ships no types
+    """A pool of connections with one answer for a request."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
+        super().__init__(**options)
+        self._factory = lambda: OneAnswer(self._loop)
+
+
 class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types
     """Shares its TLS contexts with every session that verifies alike.
 
@@ -30,7 +52,41 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
     """
 
     async def _get_session(self, proxy_url: str | None) -> _Straight:
-        return _Straight(await super()._get_session(proxy_url))
+        if proxy_url not in self._sessions:
+            async with self._sessions_lock:
+                if proxy_url not in self._sessions:
+                    self._sessions[proxy_url] = await self._exit_stack.enter_async_context(
+                        await self._open(proxy_url)
+                    )
+        return _Straight(self._sessions[proxy_url])
+
+    async def _open(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=await self._create_connector(proxy_url),
+            timeout=self._timeout,
+            skip_auto_headers={"CONTENT-TYPE"},
+            # What is small on the wire may be large once it is unpacked; AWS packs nothing here.
+            auto_decompress=False,
+            request_class=Request,
+            response_class=Response,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+            max_headers=MOST_HEADERS,
+        )
+
+    async def _create_connector(self, proxy_url: str | None) -> _Connector:
+        loaded = bool(self._verify or self._cert_file or proxy_url)
+        contexts = (
+            await asyncio.to_thread(self._build_ssl_contexts, proxy_url)
+            if loaded
+            else self._build_ssl_contexts(proxy_url)
+        )
+        return _Connector(
+            limit=self._max_pool_connections,
+            ssl=contexts[0],
+            proxy_ssl_context=contexts[1],
+            **self._connector_args,
+        )
 
     def _build_ssl_contexts(self, proxy_url: str | None) -> Any:  # noqa: ANN401  # as above
         alike = (
@@ -45,3 +101,13 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
             if alike not in _CONTEXTS:
                 _CONTEXTS[alike] = super()._build_ssl_contexts(proxy_url)
             return _CONTEXTS[alike]
+
+
+class _Metadata(utils._RefCountedSessionMixin, SharingSession):  # type: ignore[misc]  # noqa: SLF001
+    """The session of the library's readers of instance and container metadata."""
+
+
+def bound_metadata() -> None:
+    """Let the default chain read metadata by such sessions, too; it makes its own otherwise."""
+    for fetcher in (utils.AioIMDSFetcher, utils.AioContainerMetadataFetcher):
+        fetcher._ref_counted_session_cls = _Metadata  # noqa: SLF001  # no public way in

@@ -141,10 +141,10 @@ class KinesisSink:
 
     async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
         body = wire.put_records(self._target.stream_name, entries)
-        reply = await self._caller.call(PUT_RECORDS, body, wire.RECORDS)
+        reply = await self._caller.call(PUT_RECORDS, body, wire.RECORDS, len(entries))
         if isinstance(reply, Refusal):
             return reply
-        return together.answers(self._caller, PUT_RECORDS, reply.records, len(entries))
+        return together.answers(self._caller, PUT_RECORDS, reply, len(entries))
 
     async def _put_singly(
         self, entries: Sequence[Entry], late: Callable[[], bool]
@@ -180,9 +180,10 @@ class KinesisSink:
             if reply.code == "AccessDenied":
                 self._choice.single_denied()
             return reply.outcome
-        if reply.sequence_number:
+        outcome = together.answer(self._caller, PUT_RECORD, reply)
+        if outcome.kind is Kind.DELIVERED and reply.sequence_number:
             self._sequences.put(key, reply.sequence_number)
-        return together.answer(self._caller, PUT_RECORD, reply)
+        return outcome
 
     async def _single(self, one: Entry, after: str | None) -> Told | Refusal:
         body = wire.put_record(self._target.stream_name, one, after)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from typing import NamedTuple, Self
+from uuid import uuid4
 
 import msgspec
 
 JSON = "application/x-amz-json-1.1"
 XML = "text/xml"
 
-_LINE = b"HTTP/1.1 %d X\r\nContent-Type: %b\r\nx-amzn-RequestId: %d\r\nContent-Length: %d\r\n\r\n"
+_LINE = b"HTTP/1.1 %d X\r\nContent-Type: %b\r\nx-amzn-RequestId: %b\r\nContent-Length: %d\r\n\r\n"
 _END = b"\r\n\r\n"
 
 
@@ -52,7 +53,6 @@ class Connection(asyncio.Protocol):
         self._head: tuple[str, str, dict[str, str]] | None = None
         self._missing = 0
         self._waiting = False
-        self._answered = 0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,9 +112,9 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             self._waiting = False
-            self._answered += 1
             kind, length = reply.kind.encode(), len(reply.body)
-            self._write(_LINE % (reply.status, kind, self._answered, length) + reply.body)
+            number = str(uuid4()).encode()
+            self._write(_LINE % (reply.status, kind, number, length) + reply.body)
             # A client that does not wait for answers has sent the next request already.
             if self._received:
                 self._go_on()

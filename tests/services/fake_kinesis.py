@@ -154,6 +154,7 @@ class FakeKinesis:
         self.refuses_after: set[str] = set()
         self.token_seconds = 3600.0
         self.most_at_once = 0
+        self.told = 0
         self._at_once = 0
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -230,7 +231,7 @@ class FakeKinesis:
         if isinstance(answer, Silent):
             await answer.until.wait()
         if call.form is not None and not isinstance(answer, Lost):
-            return self._assumed()
+            return self._assumed(call.form)
         failed = answer.errors if isinstance(answer, Partial) else {}
         if not isinstance(answer, Lost) or answer.stored:
             self.stored += [r for index, r in enumerate(call.records) if index not in failed]
@@ -262,16 +263,20 @@ class FakeKinesis:
         return None
 
     def _told(self, call: Call, failed: dict[int, str], count: int | None) -> web.Response:
-        told = [_result(index, failed.get(index)) for index in range(len(call.records))]
+        first, self.told = self.told, self.told + len(call.records)
+        told = [_result(first + index, failed.get(index)) for index in range(len(call.records))]
         if call.action == "PutRecordBatch":
-            lines = [each if "ErrorCode" in each else {"RecordId": "r"} for each in told]
+            lines = [
+                each if "ErrorCode" in each else {"RecordId": f"r{each['SequenceNumber']}"}
+                for each in told
+            ]
             return _json({"FailedPutCount": len(failed), "RequestResponses": lines[:count]})
         if call.action == "PutRecord":
-            number = f"{len(self.stored):021d}"
-            return _json({"ShardId": "shardId-000000000000", "SequenceNumber": number})
+            return _json(told[0])
         return _json({"FailedRecordCount": len(failed), "Records": told[:count]})
 
-    def _assumed(self) -> web.Response:
+    def _assumed(self, form: dict[str, str]) -> web.Response:
+        role = form["RoleArn"].replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
         number = self.actions().count("AssumeRole")
         until = datetime.fromtimestamp(self.clock.now + self.token_seconds, UTC).isoformat()
         return web.Response(
@@ -280,7 +285,8 @@ class FakeKinesis:
                 f'<AssumeRoleResponse xmlns="{STS}"><AssumeRoleResult><Credentials>'
                 f"<AccessKeyId>ASIA{number}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
                 f"<SessionToken>t</SessionToken><Expiration>{until}</Expiration>"
-                "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+                f"</Credentials><AssumedRoleUser><Arn>{role}/{form['RoleSessionName']}</Arn>"
+                "</AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
             ),
         )
 
@@ -288,7 +294,7 @@ class FakeKinesis:
 def _result(index: int, code: str | None) -> dict[str, str]:
     if code is not None:
         return {"ErrorCode": code, "ErrorMessage": "made up"}
-    return {"ShardId": "shardId-000000000000", "SequenceNumber": f"{index:021d}"}
+    return {"ShardId": "shardId-000000000000", "SequenceNumber": f"{index + 1:021d}"}
 
 
 def _failed(call: Call, error: Error) -> web.Response:
