@@ -12,11 +12,12 @@ from forwarder.connection import Connection
 from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Position, Record, Sealed
 from forwarder.stages import redriven, transform
 from forwarder.stages.decode import Decoder, Reject
+from forwarder.stages.keying import SESSION_RULES
 from forwarder.stages.lane import Lane, Share
 from forwarder.stages.route import Router
 from forwarder.stages.saving import Saving
 from forwarder.stages.shapes import Upload
-from forwarder.stages.window import BY_SESSION, Windows
+from forwarder.stages.window import Windows
 
 __all__ = ["Lane", "Pipeline", "Saving", "compile_lane"]
 
@@ -177,7 +178,7 @@ class Pipeline:
         strip = transform.STRIP_LOCATION
         return Decoder(
             self._partition,
-            sessions=BY_SESSION in rules,
+            sessions=not SESSION_RULES.isdisjoint(rules),
             places=any(share.lane.transform & strip for share in shares),
         )
 

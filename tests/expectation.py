@@ -50,14 +50,14 @@ class Lane:
         marks = {} if marks is None else marks
         told = self._told(one.offset)
         choices = [c for c in told if c is not None and oracle.matches(seen.content, c)]
-        device = (one.topic, one.partition, *oracle.device(seen))
+        owner = (one.topic, one.partition, *oracle.owner(seen))
         for event in seen.events if choices else ():
             keen = [c.settings for c in choices if oracle.wanted(event, c.settings)]
             if keen:
-                row = (*device, session(event)) if self._in_rows else device
+                row = (*owner, oracle.session(event)) if self._in_rows else owner
                 self.wanted.append(
                     Wanted(
-                        row if self._by_session else device,
+                        row if self._by_session else owner,
                         identify(event),
                         _mark(event, keen[0], marks),
                         row,
@@ -78,12 +78,6 @@ def uploads(one: Sent) -> list[oracle.Seen]:
     return oracle.read([Rec(one.offset, one.timestamp_ms, one.value)], LATER)[0]
 
 
-def session(event: Mapping[str, Any]) -> str:
-    """Return the name of the session an event belongs to, empty for none."""
-    name = event["data"].get("session_uuid") or event["data"].get("session_id") or ""
-    return name.text if isinstance(name, oracle.Number) else str(name)
-
-
 class _Told(NamedTuple):
     """What a document may take from one upload; ``opens``: an event of it is forwarded."""
 
@@ -102,13 +96,13 @@ class Contexts:
         self._at: dict[str, tuple[Hashable, int]] = {}
 
     def take(self, one: Sent, seen: oracle.Seen) -> None:
-        """Add an upload; those of a device come in the order of the input."""
+        """Add an upload; those of an owner come in the order of the input."""
         if not oracle.matches(seen.content, self._connection):
             return
-        device = (one.topic, one.partition, *oracle.device(seen))
-        told = self._uploads.setdefault(device, [])
+        owner = (one.topic, one.partition, *oracle.owner(seen))
+        told = self._uploads.setdefault(owner, [])
         for event in seen.events:
-            self._at[identify(event)] = (device, len(told))
+            self._at[identify(event)] = (owner, len(told))
         opens = any(oracle.wanted(event, self._settings) for event in seen.events)
         # An hour's events would not fit into memory, and their context is all that is asked for.
         content = {key: value for key, value in seen.content.items() if key != "events"}
@@ -122,9 +116,9 @@ class Contexts:
         Uploads that put no event into the window may have been merged too, if they came between
         its last event and its end: both is right, since nothing says when a window ends.
         """
-        device, first = self._at[names[0]]
+        owner, first = self._at[names[0]]
         _, last = self._at[names[-1]]
-        told = self._uploads[device]
+        told = self._uploads[owner]
         pile = oracle.Pile(0)
         for seen, _ in told[first : last + 1]:
             pile.learn(seen)

@@ -43,14 +43,16 @@ SWITCHES: dict[str, str] = {
     "": "opt_out uninstall pre_attribution",
 }
 SWITCH_OF = {kind: switch for switch, kinds in SWITCHES.items() for kind in kinds.split()}
-KNOWN_KEYS = (
-    "source_request_id events device_info application_info user_attributes environment api_key "
-    "deleted_user_attributes user_identities api_keys ip integration_attributes context mpid "
-    "partner_identity partner_identities source_info mp_deviceid attribution_info batch_id "
-    "timestamp_unixtime_ms origin_mpid sdk_version consent_state job_id message_id message_type "
-    "schema_version unique_id system_notifications"
+_ONLY_UPLOADS = (
+    "mpid mp_deviceid user_identities user_attributes deleted_user_attributes device_info "
+    "application_info consent_state source_request_id"
 )
-KNOWN = set(KNOWN_KEYS.split())
+ONLY_UPLOADS = set(_ONLY_UPLOADS.split())
+_NONE = (
+    "unknown null undefined none nil n/a na nan anonymous anon guest true false -1 android deface "
+    "9774d56d682e549c 02:00:00:00:00:00 (null) <null> (nil) <nil> optional(nil) [] {}"
+)
+NONE_WORDS = {*_NONE.split(), "not set", "(not set)", "not available", "[object object]"}
 OURS = (
     "message_id",
     "message_type",
@@ -67,9 +69,24 @@ ID_NAMES = (
 DEVICE_IDS = ID_NAMES.split()
 
 
+class Twice(dict[str, Any]):
+    """An object that has a key twice; the last value counts."""
+
+
 def exact(text: bytes | str) -> Any:  # noqa: ANN401  # any JSON value
     """Return a JSON value with its numbers as text; raises ValueError."""
-    return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
+    return json.loads(
+        text,
+        parse_int=Number,
+        parse_float=Number,
+        parse_constant=_no_constant,
+        object_pairs_hook=_object,
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Twice(found)
 
 
 def _no_constant(name: str) -> None:
@@ -104,11 +121,15 @@ def uploads_of(value: bytes) -> list[dict[str, Any]] | None:
 
 
 def _is_upload(one: object) -> bool:
-    if not isinstance(one, dict) or ("event_type" in one and "data" in one):
+    if not isinstance(one, dict) or isinstance(one, Twice):
         return False
-    events = one.get("events") or []
-    listed = one.get("events") is None or isinstance(one["events"], list)
-    return listed and all(isinstance(e, dict) for e in events) and bool(KNOWN & set(one))
+    if "event_type" in one and "data" in one:
+        return False
+    events = one.get("events")
+    if events is not None:
+        return isinstance(events, list) and all(isinstance(e, dict) for e in events)
+    wrapped = any(isinstance(one.get(name), dict) for name in ("batch", "payload", "message"))
+    return bool(ONLY_UPLOADS & set(one)) and not wrapped
 
 
 def read(records: Iterable[Rec], now: int) -> tuple[list[Seen], list[int]]:
@@ -154,16 +175,51 @@ def wanted(event: dict[str, Any], settings: Settings) -> bool:
 
 
 def device(seen: Seen) -> tuple[object, ...]:
-    """Return whose upload it is, as anything that can be compared."""
+    """Return whose upload it is as deliveries are ordered, as anything that can be compared."""
     content = seen.content
     ids = [content.get("mp_deviceid")]
     ids += [_dig(content, "device_info", name) for name in DEVICE_IDS]
-    found = next((_text(one) for one in ids if one is not None and one != ""), "")
-    mpid = _text(content.get("mpid"))
+    found = next((named(one) for one in ids if named(one)), "")
+    mpid = named(content.get("mpid"))
     if not found and not mpid:
         return ("own", seen.offset, seen.first)
     environment = content.get("environment") or "production"
     return (environment, _text(_dig(content, "application_info", "package")), found, mpid)
+
+
+def owner(seen: Seen) -> tuple[object, ...]:
+    """Return who may share a document: a device's user, by its mpid, else by its identities."""
+    whose = device(seen)
+    return whose if whose[0] == "own" or whose[-1] else (*whose, *people(seen.content))
+
+
+def people(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return who the user is said to be: object and array say the same."""
+    said = content.get("user_identities") or {}
+    if isinstance(said, list):
+        said = {one["identity_type"]: one.get("identity") for one in said}
+    found = {("customer_id" if k == "customerid" else k): named(v) for k, v in said.items()}
+    return sorted((kind, one) for kind, one in found.items() if one)
+
+
+def session(event: dict[str, Any]) -> str:
+    """Return the name of the session an event belongs to, empty for none."""
+    data = event.get("data")
+    if not isinstance(data, dict):
+        return ""
+    return named(data.get("session_id")) or named(data.get("session_uuid")).lower()
+
+
+def named(value: object) -> str:
+    """Return an id as text, empty if it means none."""
+    text = value.text if isinstance(value, Number) else value
+    if not isinstance(text, str):
+        return ""
+    bare = text.strip().lower()
+    zero = not bare.strip("0-+:.,_{}()* \t\n\0")
+    if isinstance(value, Number) and not zero:
+        zero = float(bare) == 0
+    return "" if zero or bare in NONE_WORDS else text
 
 
 def _text(value: object) -> str:
@@ -226,6 +282,7 @@ class Pile:
     """An open window of the oracle."""
 
     deadline: int
+    device: tuple[object, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
     identities_ms: int = 0
     newest_ms: int = 0
@@ -267,7 +324,7 @@ def documents(records: Sequence[Rec], connection: Connection, now: int) -> list[
     for seen in read(records, now)[0]:
         if not matches(seen.content, connection):
             continue
-        key = device(seen)
+        key = owner(seen)
         if key in piles and piles[key].deadline <= seen.clock:
             done.append(piles.pop(key))
         chosen = [
@@ -280,15 +337,24 @@ def documents(records: Sequence[Rec], connection: Connection, now: int) -> list[
                 piles[key].learn(seen)
             continue
         for i, one in chosen or [(0, {})]:
-            pile = piles.setdefault(key, Pile(seen.clock + connection.batching.max_age_ms))
+            deadline = seen.clock + connection.batching.max_age_ms
+            pile = piles.setdefault(key, Pile(deadline, device(seen)))
             if not pile.positions or pile.positions[-1] < (seen.offset, seen.first):
                 pile.learn(seen)
             pile.positions.append((seen.offset, seen.first + i))
             pile.events += [one] if chosen else []
             if not settings.send_as_batch or len(pile.events) == connection.batching.max_events:
-                done.append(piles.pop(key))
+                done += _closed(piles, key)
     done += piles.values()
     return [Expected(content(pile, settings), pile.positions) for pile in done]
+
+
+def _closed(piles: dict[object, Pile], key: object) -> list[Pile]:
+    """Take out a pile, and what other users of its device began before."""
+    pile = piles[key]
+    first = pile.positions[0]
+    gone = [k for k, p in piles.items() if p.device == pile.device and p.positions[0] <= first]
+    return [piles.pop(k) for k in gone]
 
 
 def content(pile: Pile, settings: Settings) -> dict[str, Any]:

@@ -6,9 +6,14 @@ import zstandard
 from forwarder.errors import RefusedError
 
 VERSION = 1
-"""Format of both topics. A release reads this one and the one before, and writes this one."""
+"""Format of the outbox, the commit and dead letters: what this release reads and writes."""
 
-READABLE = frozenset({1})
+STATE_VERSION = 2
+"""Format of the state: 2 says that its keying rules may be named ``device-2`` or ``session-2``. A
+release that does not know them would take its own rule for them, and events come twice."""
+
+READABLE = frozenset({VERSION})
+STATE_READABLE = frozenset({1, STATE_VERSION})
 """Versions this release can read."""
 
 LARGEST_VALUE = 256 * 1024 * 1024
@@ -41,15 +46,15 @@ def damaged(why: str) -> RefusedError:
     )
 
 
-def is_readable(v: object) -> bool:
+def is_readable(v: object, readable: frozenset[int] = READABLE) -> bool:
     """Tell whether this release knows format ``v``, which comes straight from a decoder."""
-    return isinstance(v, int) and v in READABLE
+    return isinstance(v, int) and v in readable
 
 
-def check_version(v: object) -> None:
+def check_version(v: object, readable: frozenset[int] = READABLE) -> None:
     """Refuse a format this release does not know (L3)."""
-    if not is_readable(v):
-        what = f"a stored value has format version {v!r}, this release reads {sorted(READABLE)}"
+    if not is_readable(v, readable):
+        what = f"a stored value has format version {v!r}, this release reads {sorted(readable)}"
         raise RefusedError(
             what,
             "it was written by a later release: roll forward again",

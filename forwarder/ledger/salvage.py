@@ -7,7 +7,7 @@ import msgspec
 
 from forwarder.errors import RefusedError
 from forwarder.ledger import state as states
-from forwarder.ledger.packing import check_version, unpack
+from forwarder.ledger.packing import STATE_READABLE, check_version, unpack
 from forwarder.ledger.state import LaneState, PartitionState
 from forwarder.model import Address
 
@@ -108,7 +108,7 @@ def _record(value: bytes, group: str, topic: str) -> dict[str, Any] | None:
         record["lanes"] = _lanes.decode(packed.get("lanes", b""))
     except (RefusedError, msgspec.DecodeError):
         return None
-    check_version(record.get("v"))
+    check_version(record.get("v"), STATE_READABLE)
     if not isinstance(record.get("n"), int):
         return None
     if (record.get("group"), record.get("topic")) != (group, topic):

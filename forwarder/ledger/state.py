@@ -16,7 +16,14 @@ from msgspec import Raw, msgpack
 
 from forwarder.errors import RefusedError
 from forwarder.ledger.index import Index
-from forwarder.ledger.packing import VERSION, check_version, damaged, pack, unpack
+from forwarder.ledger.packing import (
+    STATE_READABLE,
+    STATE_VERSION,
+    check_version,
+    damaged,
+    pack,
+    unpack,
+)
 from forwarder.model import LOWEST, Address, Held, Judged, Position, Unopened
 
 BASE = "base"
@@ -206,7 +213,7 @@ def encode_part(
     head: Head, extra: Mapping[str, Any], part: int, lanes: Mapping[str, Mapping[str, Any]]
 ) -> bytes:
     """Return the value of one state record."""
-    fields = {**extra, "v": VERSION, **msgspec.to_builtins(head), "part": part}
+    fields = {**extra, "v": STATE_VERSION, **msgspec.to_builtins(head), "part": part}
     return pack({**fields, "lanes": lanes})
 
 
@@ -408,7 +415,7 @@ def _decode(value: bytes) -> dict[str, Any]:
             record[key] = (_lanes if key == "lanes" else _anything).decode(content)
     except (msgspec.DecodeError, TypeError) as error:
         raise damaged(str(error)) from error
-    check_version(record.get("v"))
+    check_version(record.get("v"), STATE_READABLE)
     if missing := sorted(_HEAD - record.keys()):
         why = f"it has no {', '.join(missing)}"
         raise damaged(why)

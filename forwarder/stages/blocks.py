@@ -8,7 +8,7 @@ import msgspec
 import zstandard
 
 from forwarder.model import Piece, Position, Unopened
-from forwarder.stages.shapes import Block, Saved, Window, last_of
+from forwarder.stages.shapes import Block, Saved, Window, is_of_session, last_of
 
 SHORT_TAIL = 8 * 1024
 """Bytes of a tail that become a block while memory is short; smaller ones compress badly."""
@@ -24,11 +24,12 @@ FIRST_LOOK = 4 * 1024
 
 # Measured as resident memory (tests/bench/windows.py, CPython 3.11): 20,000 to 1,000,000 windows
 # of one event take 1.91 KB each, 1.10 of it events, context and key; every further event 222 B
-# besides its bytes; a window of a session 1.1 KB more. Up to as many closed ones as are open wait
-# in rows to be cleared, 0.2 KB each.
+# besides its bytes; a window of a session 1.1 KB more, one keyed by identities some 0.3. Up to as
+# many closed ones as are open wait in rows to be cleared, 0.2 KB each.
 WINDOW_BYTES = 900
 PIECE_BYTES = 225
 SESSION_BYTES = 1000
+KIN_BYTES = 300
 BLOCK_BYTES = 230
 SAVED_BYTES = 400
 
@@ -59,9 +60,11 @@ def first_pieces(window: Window, count: int) -> list[Piece]:
 
 
 def first(window: Window) -> Position:
-    """Return the first position of a window."""
-    offset, index, *_ = first_pieces(window, 1)[0]
-    return offset, index
+    """Return the first position of a window; it is remembered."""
+    if window.first is None:
+        offset, index, *_ = first_pieces(window, 1)[0]
+        window.first = offset, index
+    return window.first
 
 
 def piece_count(window: Window) -> int:
@@ -119,7 +122,9 @@ def least_weight(window: Window) -> int:
     size = WINDOW_BYTES + len(window.context) + len(window.key)
     if window.key is window.device:
         return size
-    return size + SESSION_BYTES + len(window.session)
+    if is_of_session(window.key, window.session):
+        return size + SESSION_BYTES + len(window.session)
+    return size + KIN_BYTES + len(window.device)
 
 
 def further_weight(window: Window) -> int:

@@ -5,14 +5,15 @@ nothing here raises through the loop.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
-from forwarder.model import Held, Partition, Piece, Reason
-from forwarder.stages import context, rawjson
+from forwarder.model import Held, Partition, Piece, Position, Reason
+from forwarder.stages import context, not_uploads, rawjson
 from forwarder.stages.device import Identity
+from forwarder.stages.none_values import NONE, id_of
 from forwarder.stages.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.stages.shapes import Names, Upload
 
@@ -20,32 +21,37 @@ UNKNOWN = ""
 """The type of an event that names none, or not with a text."""
 
 _MEMO = 1024
-# fmt: off
-_KNOWN = frozenset({
+_NAMED = frozenset({
     "api_key", "api_keys", "application_info", "attribution_info", "batch_id", "consent_state",
     "context", "deleted_user_attributes", "device_info", "environment", "events",
     "integration_attributes", "ip", "job_id", "message_id", "message_type", "mp_deviceid",
     "mpid", "origin_mpid", "partner_identities", "partner_identity", "schema_version",
     "sdk_version", "source_info", "source_request_id", "system_notifications",
     "timestamp_unixtime_ms", "unique_id", "user_attributes", "user_identities",
-})
-# fmt: on
+})  # fmt: skip
+"""Keys that an error may name; any other may hold anything, also in its name."""
+
 # Nesting is bounded by the stack that is left: whoever decodes an upload's parts later may
 # stand deeper than decode, so uploads with this many brackets have to fit with a margin.
 _BRACKETS = 600
 _MARGIN = 120
 
-_NO_SESSION = frozenset({b"", rawjson.NULL, b'""'})
+_EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
 
 _LOCATION = b'"location"'
+_SESSION_ID, _SESSION_UUID = b'"session_id"', b'"session_uuid"'
 _ESCAPED_LETTERS = (b"\\u006", b"\\u007")
 
 Events = tuple[list[str], list[bytes], list[int]]
 """Types, sessions, and which events may carry a location."""
 
 _Read = Callable[[bytes], Events]
+
+
+class _RepeatedError(Exception):
+    """An event names its session twice."""
 
 
 class Reject(Struct, frozen=True, gc=False):
@@ -97,11 +103,50 @@ def _places(raw: bytes) -> Events:
 
 def _full(raw: bytes) -> Events:
     events = [(event.event_type, event.data) for event in _FULL(raw)]
-    return (
-        [kind for kind, _ in events],
-        [session_name(data.session_uuid, data.session_id) for _, data in events],
-        _governed(raw, [data for _, data in events]),
+    data = [one for _, one in events]
+    if _may_repeat(raw, data) and any(map(_names_session_twice, rawjson.elements(raw))):
+        raise _RepeatedError
+    return [kind for kind, _ in events], _session_names(data), _governed(raw, data)
+
+
+def _may_repeat(raw: bytes, data: Sequence[_Names]) -> bool:
+    """Tell whether some event may name its session twice; the last name would count."""
+    found = sum([
+        (one.session_id is not ABSENT) + (one.session_uuid is not ABSENT) for one in data
+    ])  # fmt: skip
+    return raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or any(
+        escape in raw for escape in _ESCAPED_LETTERS
     )
+
+
+def _names_session_twice(event: Raw) -> bool:
+    data = bytes(rawjson.fields(event).get("data", ABSENT))
+    return rawjson.repeats_key(bytes(event)) or (data[:1] == b"{" and rawjson.repeats_key(data))
+
+
+def _once(event: Raw) -> Raw:
+    """Return an event with every key once, the last of each: as it was read."""
+    fields = rawjson.fields(event)
+    data = bytes(fields.get("data", ABSENT))
+    if data[:1] == b"{":
+        fields["data"] = Raw(rawjson.encode(rawjson.fields(data)))
+    return Raw(rawjson.encode(fields))
+
+
+def _session_names(events: Iterable[_Names]) -> list[bytes]:
+    """Return the name of each event's session; mostly it is the one of the event before."""
+    names: list[bytes] = []
+    known, name = b"", b""
+    for data in events:
+        number = bytes(data.session_id)
+        if number != known or not known:
+            found = id_of(number)
+            if found == NONE:
+                names.append(session_name(data.session_uuid, ABSENT))
+                continue
+            known, name = number, found
+        names.append(name)
+    return names
 
 
 def _governed(raw: bytes, events: Sequence[_Places | _Names]) -> list[int]:
@@ -156,20 +201,29 @@ def _tolerant(raw: bytes) -> Events:
 
 
 def session_name(uuid: Raw, number: Raw) -> bytes:
-    """Return the raw name of an event's session, empty where it has none."""
-    if uuid is not ABSENT and (name := bytes(uuid)) not in _NO_SESSION:
-        return name
-    name = bytes(number)
-    return b"" if name in _NO_SESSION else name
+    """Return the name of an event's session, empty where it has none.
+
+    It is that of ``session_id``, as number or as text, else that of ``session_uuid``, in any case.
+    """
+    name = id_of(bytes(number))
+    if name == NONE:
+        name = id_of(bytes(uuid)).lower()
+    return b"" if name == NONE else name
 
 
-def _events(raw: bytes, read: _Read) -> Events:
+def _events(raw: bytes, read: _Read) -> tuple[Events, bytes]:
+    """Return what there is to know of events, and the events as they are forwarded."""
     if not raw or raw == rawjson.NULL:
-        return [], [], []
+        return ([], [], []), raw
     try:
-        return read(raw)
+        return read(raw), raw
     except msgspec.DecodeError:
-        return _tolerant(raw)
+        repeated = any(map(_names_session_twice, rawjson.elements(raw)))
+    except _RepeatedError:
+        repeated = True
+    if repeated:
+        raw = rawjson.array([_once(event) for event in rawjson.elements(raw)])
+    return _tolerant(raw), raw
 
 
 class Decoder:
@@ -207,10 +261,10 @@ class Decoder:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
         # Its session is known, and a crash may have left millions of events to look at.
-        types, _, governed = _events(b"[%b]" % body, self._waiting)
+        (types, _, governed), _ = _events(b"[%b]" % body, self._waiting)
         return Upload(
-            offset, start, time, 0, held.device, b"", b"", types, [held.session] * count,
-            governed, body, {}, b"{}", context.names_of({}),
+            offset, start, time, 0, held.device, held.device, b"", b"",
+            types, [held.session] * count, governed, body, {}, b"{}", context.names_of({}),
         )  # fmt: skip
 
     def names(self, fields: dict[str, Raw]) -> Names:
@@ -230,7 +284,7 @@ class Decoder:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
-        return [self._upload(fields, offset, 0, time, clock)]
+        return [self._upload(value, fields, (offset, 0), (time, clock))]
 
     def _slowly(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         """Decode an array of uploads, or what msgspec refused; the first fault rejects it all."""
@@ -240,7 +294,7 @@ class Decoder:
         uploads: list[Upload] = []
         start = 0
         for part in parts:
-            uploads.append(self._upload(rawjson.fields(part), offset, start, time, clock))
+            uploads.append(self._upload(part, rawjson.fields(part), (offset, start), (time, clock)))
             start += max(len(uploads[-1].types), 1)
         if not uploads:
             message = "an array without uploads"
@@ -248,31 +302,42 @@ class Decoder:
         return uploads
 
     def _upload(
-        self, fields: dict[str, Raw], offset: int, start: int, time: int, clock: int
+        self, value: bytes, fields: dict[str, Raw], position: Position, times: tuple[int, int]
     ) -> Upload:
-        if _KNOWN.isdisjoint(fields):
-            message = "an object without any key of an upload"
-            raise ShapeError(message)
+        """Return the upload that is this value; ``times`` are its record's and the clock's."""
         if "event_type" in fields and "data" in fields:
-            message = "a bare event, not an upload"
+            message = "looks like a bare event, not an upload"
             raise ShapeError(message)
         body = bytes(fields.pop("events", ABSENT))
-        types, sessions, governed = _events(body, self._narrow)
-        stored = self._context(fields)
-        identity = self._identity
+        if body[:1] != b"[":
+            _check_without_events(fields, body)
+        (types, sessions, governed), events = _events(body, self._narrow)
+        stored = self._context(fields, value, body)
+        (offset, start), (time, clock), identity = position, times, self._identity
         environment, package = identity.environment(fields), identity.package(fields)
+        device, owner = identity.keys(fields, environment, package, offset, start)
+        if identity.repeated:
+            identity.repeated = False
+            stored = _read_once(fields)
         return Upload(
-            offset, start, time, clock,
-            identity.key(fields, environment, package, offset, start), environment, package,
-            types, sessions, governed, body[1:-1].strip() if types else b"",
+            offset, start, time, clock, device, owner, environment, package,
+            types, sessions, governed, events[1:-1].strip() if types else b"",
             fields, stored, self.names(fields),
         )  # fmt: skip
 
-    def _context(self, fields: dict[str, Raw]) -> bytes:
-        """Return the fields as an object of its own, and drop nulls from both."""
+    def _context(self, fields: dict[str, Raw], value: bytes, body: bytes) -> bytes:
+        """Return the fields as an object of its own, and drop nulls from both.
+
+        ``value`` is the upload, ``body`` its events. Raises ShapeError if a key stands twice in it.
+        """
         try:
             _ENCODE_INTO(fields, self._buffer)
+            # Equal only if each key stands once, without a space: the rule, and hardly a cost.
+            size = len(self._buffer) + (len(body) + _EVENTS_BYTES if body else 0)
+            if size - (not fields) != len(value):
+                _check_keys(value)
         except UnicodeEncodeError:
+            _check_keys(value)
             self._buffer[:] = rawjson.encode(fields)
         stored = bytes(self._buffer)
         if b":null" not in stored:
@@ -280,6 +345,31 @@ class Decoder:
         for key in [key for key, raw in fields.items() if bytes(raw) == rawjson.NULL]:
             del fields[key]
         return rawjson.stored(fields)
+
+
+def _check_without_events(fields: dict[str, Raw], body: bytes) -> None:
+    """Raise ShapeError unless this can be an upload without events."""
+    if body not in {b"", rawjson.NULL}:
+        message = "`events` is not an array"
+        raise ShapeError(message)
+    if not_uploads.ONLY_UPLOADS.isdisjoint(fields) or not_uploads.is_wrapped(fields):
+        raise ShapeError(not_uploads.likely_cause(fields))
+
+
+def _check_keys(value: bytes) -> None:
+    """Raise ShapeError if a key stands twice: both its values may be meant."""
+    if (key := rawjson.repeated_key(value)) is not None:
+        message = f"`{key}` is given twice" if key in _NAMED else "a key is given twice"
+        raise ShapeError(message)
+
+
+def _read_once(fields: dict[str, Raw]) -> bytes:
+    """Leave every key of what names app and device once, as it was read; return the context."""
+    for name in ("application_info", "device_info"):
+        raw = bytes(fields.get(name, ABSENT))
+        if raw[:1] == b"{":
+            fields[name] = Raw(rawjson.encode(rawjson.fields(raw)))
+    return rawjson.stored(fields)
 
 
 def _fits(value: bytes, margin: int) -> None:

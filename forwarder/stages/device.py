@@ -1,17 +1,19 @@
-"""Tell whose an upload is: the device key, an injective name for user, device and app."""
+"""Tell whose an upload is: the device key, and with the identities of its user its owner."""
+
+from hashlib import blake2b
 
 import msgspec
 from msgspec import Raw
 
 from forwarder.model import Partition
 from forwarder.stages import rawjson
+from forwarder.stages.none_values import NONE, id_of
 from forwarder.stages.rawjson import ABSENT
 
 _MEMO = 4096
-_EMPTY = b'""'
 _PRODUCTION = b'"production"'
-_NOTHING = frozenset({b"", rawjson.NULL, _EMPTY})
-_IDS = (
+_NOTHING = frozenset({b"", rawjson.NULL, NONE})
+IDS = (
     "android_uuid",
     "android_advertising_id",
     "ios_idfv",
@@ -23,21 +25,36 @@ _IDS = (
     "roku_publisher_id",
     "microsoft_publisher_id",
 )
+"""Members of ``device_info`` that name a device, in the order in which they are asked."""
+
+_PACKAGE = ("package",)
+_ID_ENDS = (b'_id"', b'"android_uuid"', b'"ios_idfv"')
+"""How the names in ``IDS`` end, or are: each stands once for each of them."""
+
+PEOPLE = b"#"
+"""Between a device key and the digest of identities."""
 
 
 class Identity:
-    """Reads device keys; remembers the packages of application_info objects it has seen."""
+    """Reads device keys; remembers packages and identities that it has seen.
+
+    ``repeated`` is set where an object that was read has a key twice: whoever takes the other
+    value would see another app or device, so it is forwarded with the one that was read.
+    """
 
     def __init__(self, partition: Partition) -> None:
         """Begin with nothing remembered."""
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._packages: dict[bytes, bytes] = {}
+        self._twice: set[bytes] = set()
+        self._people: dict[bytes, bytes] = {}
+        self.repeated = False
 
     def environment(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the environment; production where there is none."""
         raw = fields.get("environment")
-        token = _EMPTY if raw is None else token_of(raw)
-        return _PRODUCTION if token == _EMPTY else token
+        token = NONE if raw is None else token_of(raw)
+        return _PRODUCTION if token == NONE else token
 
     def package(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the app's package, empty text where there is none."""
@@ -46,24 +63,94 @@ class Identity:
         if known is None:
             if len(self._packages) >= _MEMO:
                 self._packages.clear()
-            known = self._packages[raw] = member(raw, ("package",))
+                self._twice.clear()
+            known = self._packages[raw] = member(raw, _PACKAGE)
+            if raw[:1] == b"{" and rawjson.repeats_key(raw):
+                self._twice.add(raw)
+        if self._twice and raw in self._twice:
+            self.repeated = True
         return known
 
-    def key(
+    def keys(
         self, fields: dict[str, Raw], environment: bytes, package: bytes, offset: int, start: int
-    ) -> bytes:
-        """Return the device key; an upload that names neither device nor user is its own.
+    ) -> tuple[bytes, bytes]:
+        """Return the device key and the owner; an upload without device and user is its own.
 
-        Every part but the first is a JSON string or another self-delimiting value, so no two
-        different keys look the same.
+        The device key orders deliveries. The owner is who may share a window: the device key
+        where it holds an mpid, else also a digest of the user's identities. Every part but the
+        first is a JSON string, so no two different keys look the same.
         """
-        device = token_of(fields.get("mp_deviceid", ABSENT))
-        if device == _EMPTY and "device_info" in fields:
-            device = member(bytes(fields["device_info"]), _IDS)
-        mpid = token_of(fields.get("mpid", ABSENT))
-        if device == mpid == _EMPTY:
-            return b"%b%d/%d" % (self._prefix, offset, start)
-        return b"%b,%b,%b,%b" % (environment, package, device, mpid)
+        device = id_of(bytes(fields.get("mp_deviceid", ABSENT)))
+        if device == NONE and "device_info" in fields:
+            device = self._device(bytes(fields["device_info"]))
+        mpid = id_of(bytes(fields.get("mpid", ABSENT)))
+        if device == mpid == NONE:
+            key = b"%b%d/%d" % (self._prefix, offset, start)
+            return key, key
+        key = b"%b,%b,%b,%b" % (environment, package, device, mpid)
+        if mpid != NONE:
+            return key, key
+        return key, key + PEOPLE + self._digest(bytes(fields.get("user_identities", ABSENT)))
+
+    def _device(self, raw: bytes) -> bytes:
+        """Return the first id of ``device_info`` that names a device."""
+        values = members(raw, IDS)
+        if _may_repeat(raw, values):
+            self.repeated = self.repeated or rawjson.repeats_key(raw)
+        for value in values:
+            if value is not ABSENT and (token := id_of(bytes(value))) != NONE:
+                return token
+        return NONE
+
+    def _digest(self, raw: bytes) -> bytes:
+        found = self._people.get(raw)
+        if found is None:
+            if len(self._people) >= _MEMO:
+                self._people.clear()
+            found = self._people[raw] = people(raw)
+        return found
+
+
+def people(raw: bytes) -> bytes:
+    """Return the digest of user identities, empty where none of them names anybody.
+
+    The same for the same identities in another order, as object or as array, under ``customerid``
+    or ``customer_id``, as number or as text.
+    """
+    named = sorted(set(_identities(raw)))
+    return blake2b(b",".join(named), digest_size=16).hexdigest().encode() if named else b""
+
+
+def _identities(raw: bytes) -> list[bytes]:
+    """Return identities as ``type:identity`` in JSON; what is of another form as it is."""
+    first = raw[:1]
+    if first == b"{":
+        pairs = [(rawjson.quoted(kind), bytes(one)) for kind, one in rawjson.fields(raw).items()]
+        return [named for kind, value in pairs if (named := _identity(kind, value))]
+    if first == b"[":
+        return [named for one in rawjson.elements(raw) if (named := _entry(bytes(one)))]
+    return [] if raw in _NOTHING else [b"=" + raw]
+
+
+def _entry(raw: bytes) -> bytes:
+    """Return an identity of the array form; one that is odd, or says it twice, as it is."""
+    if raw[:1] != b"{":
+        return b"" if raw in _NOTHING else raw
+    fields = rawjson.fields(raw)
+    kind, value = fields.get("identity_type"), fields.get("identity", ABSENT)
+    if kind is None or rawjson.repeats_key(raw):
+        return raw
+    return _identity(rawjson.token(bytes(kind)), bytes(value))
+
+
+def _identity(kind: bytes, value: bytes) -> bytes:
+    """Return what one identity says; nothing if its value means none."""
+    named = id_of(value)
+    if named == NONE:
+        if value[:1] not in {b"{", b"["}:  # these are forwarded as the text they are
+            return b""
+        named = rawjson.quoted(value.decode())
+    return b"%b:%b" % (b'"customer_id"' if kind == b'"customerid"' else kind, named)
 
 
 def token_of(raw: Raw) -> bytes:
@@ -71,23 +158,33 @@ def token_of(raw: Raw) -> bytes:
     value = bytes(raw)
     if value[:1] == b'"' and b"\\" not in value:  # nearly always
         return value
-    return _EMPTY if value in _NOTHING else rawjson.token(value)
+    return NONE if value in _NOTHING else rawjson.token(value)
 
 
 def member(raw: bytes, names: tuple[str, ...]) -> bytes:
     """Return the token of the first of these members that an object has, else the empty text."""
+    for value in members(raw, names):
+        if value is not ABSENT and (token := token_of(value)) != NONE:
+            return token
+    return NONE
+
+
+def members(raw: bytes, names: tuple[str, ...]) -> list[Raw]:
+    """Return the raw values of these members of an object, ``ABSENT`` for what it has not."""
     if raw[:1] != b"{":
-        return _EMPTY
+        return []
     try:
         found = _DECODERS[names].decode(raw)
-        values = [getattr(found, name) for name in names]
+        return [getattr(found, name) for name in names]
     except msgspec.DecodeError:
         fields = rawjson.fields(raw)
-        values = [fields.get(name, ABSENT) for name in names]
-    for value in values:
-        if value is not ABSENT and (token := token_of(value)) != _EMPTY:
-            return token
-    return _EMPTY
+        return [fields.get(name, ABSENT) for name in names]
+
+
+def _may_repeat(raw: bytes, values: list[Raw]) -> bool:
+    """Tell whether some id may stand twice in a ``device_info``; hardly ever."""
+    found = sum([value is not ABSENT for value in values])
+    return b"\\u00" in raw or sum([raw.count(end) for end in _ID_ENDS]) > found
 
 
 def _narrow(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
@@ -96,5 +193,5 @@ def _narrow(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
     return msgspec.json.Decoder(struct)
 
 
-_NARROWED: tuple[tuple[str, ...], ...] = (_IDS, ("package",), ("platform",))
+_NARROWED: tuple[tuple[str, ...], ...] = (IDS, _PACKAGE, ("platform",))
 _DECODERS = {names: _narrow(names) for names in _NARROWED}

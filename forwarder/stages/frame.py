@@ -6,6 +6,7 @@ from forwarder.connection import Connection, FileTarget, FirehoseTarget, Kinesis
 from forwarder.stages import rawjson
 from forwarder.stages.govern import Governance
 from forwarder.stages.ids import BATCH_ID_DIGITS
+from forwarder.stages.none_values import means_none
 from forwarder.stages.rawjson import ABSENT
 
 MOST_BYTES = 10 * 1024 * 1024
@@ -55,6 +56,7 @@ class Frames:
         """Encode everything but the events and the ids, whose length is known."""
         fields = rawjson.fields(context)
         mpid = _plain(bytes(fields.get("mpid", ABSENT)))
+        mpid = "" if means_none(mpid) else mpid  # it may choose the shard, of all without a user
         rest = rawjson.encode(self._governance.apply(fields, identities_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
             newest_ms,

@@ -28,16 +28,16 @@ def passes(gate: Gate, name: bytes, position: Position) -> bool:
 def is_settled(gate: Gate, upload: Upload, *, by_device: bool) -> bool:
     """Tell whether nothing of an upload is wanted, before anything is made of its events.
 
-    Where windows are keyed otherwise than ``by_device``, their keys are not known yet.
+    Where windows are keyed otherwise than ``by_device``, by owner, their keys are not known yet.
     """
     last = (upload.offset, upload.start + max(len(upload.types), 1) - 1)
     return last < gate.need or (by_device and last <= settled_to(gate, name_of(upload)))
 
 
 def name_of(upload: Upload) -> bytes:
-    """Return the digest of the device key, made once for all lanes."""
+    """Return the digest of the owner, made once for all lanes."""
     if not upload.name:
-        upload.name = digest(upload.device)
+        upload.name = digest(upload.owner)
     return upload.name
 
 

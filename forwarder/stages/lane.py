@@ -22,6 +22,7 @@ from forwarder.stages import (  # a stage's name
     blocks,
     filter,  # noqa: A004
     gate,
+    keying,
     misfits,
     rawjson,
     redriven,
@@ -65,7 +66,7 @@ class Lane:
         self.connection = connection
         self.name = connection.name
         self.mode = settings.mode
-        self.keying_rule = window.keying_rule(settings.mode)
+        self.keying_rule = keying.keying_rule(settings.mode)
         self.transform = filter.transform_of(settings)
         self.filter = filter.Filter(connection.name, settings)
         self.rule = rule_of(settings)

@@ -77,10 +77,10 @@ def wanted(replay: Gate, found: Misfits, *, by_session: bool) -> Misfits | None:
     """Return the misfits of a replayed upload that no batch and no saved window holds."""
     upload, left = found.upload, []
     for piece in found.pieces:
-        key = upload.device
+        key = upload.owner
         if by_session:
             session = upload.sessions[piece[1] - upload.start] if upload.types else b""
-            key = session_key(upload.device, session)
+            key = session_key(upload.owner, session)
         if gate.passes(replay, digest(key), last_of(piece)):
             left.append(piece)
     return msgspec.structs.replace(found, pieces=left) if left else None

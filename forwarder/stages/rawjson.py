@@ -19,6 +19,8 @@ _ENCODER = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"(?:[^"\\]|\\.)*"[ \t\n\r]*:[ \t\n\r]*')
+_CLOSED = re.compile(rb"[ \t\n\r]*}[ \t\n\r]*")
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 NULL = b"null"
@@ -113,6 +115,45 @@ def token(value: bytes) -> bytes:
     return b'"%b"' % value if first.isdigit() or first == b"-" else value
 
 
+def repeats_key(value: bytes) -> bool:
+    """Tell whether an object has a key twice; see ``repeated_key``."""
+    return repeated_key(value) is not None
+
+
+def repeated_key(value: bytes) -> str | None:
+    """Return a key that an object has twice, so that every reader takes the value it likes.
+
+    None: there is none. Deeper levels are not looked at. Errors as for ``fields``.
+    """
+    found = fields(value)
+    try:
+        compact = len(_ENCODER.encode(found))
+    except UnicodeEncodeError:
+        return _find_repeated(value)
+    # Keys are never shorter than they are encoded: an equal length leaves no room for another.
+    if len(value) == compact or _is_once(value, found):
+        return None
+    return _find_repeated(value)
+
+
+def _is_once(value: bytes, found: dict[str, Raw]) -> bool:
+    """Tell whether an object is these members in their order, white space apart; one look."""
+    at = 0
+    for raw in found.values():
+        match = _KEY.match(value, at)
+        expected = bytes(raw)
+        if match is None or not value.startswith(expected, match.end()):
+            return False
+        at = match.end() + len(expected)
+    return at > 0 and _CLOSED.fullmatch(value, at) is not None
+
+
+def _find_repeated(value: bytes) -> str | None:
+    """Look at every key; slow."""
+    keys = [key for key, _ in _PAIRS.decode(value.decode().strip(" \t\n\r"))]
+    return next((key for at, key in enumerate(keys) if key in keys[:at]), None)
+
+
 def is_integer(value: bytes) -> bool:
     """Tell whether the raw value is a number without fraction and exponent."""
     return _INTEGER.fullmatch(value) is not None
@@ -125,6 +166,7 @@ def _refuse(_name: str) -> NoReturn:
 
 # Numbers stay text: int() refuses more than 4300 digits.
 _STRICT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
+_PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)
 
 
 def _lenient(value: bytes, error: Exception, kind: type) -> str:

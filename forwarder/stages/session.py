@@ -6,7 +6,7 @@ on all events of the device, also those that the filter leaves out; those open n
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -14,8 +14,9 @@ from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, gate
 from forwarder.stages.fit import Fit
-from forwarder.stages.shapes import Names, Upload, Window, cut, digest, session_key
-from forwarder.stages.window import BY_SESSION, Windows
+from forwarder.stages.keying import BY_SESSION
+from forwarder.stages.shapes import Names, Upload, Window, cut, digest, is_of_session, session_key
+from forwarder.stages.window import Windows
 
 _REMEMBERED = 8
 _START = "session_start"
@@ -24,15 +25,20 @@ _Segment = tuple[int, int, bytes]
 
 
 class _Device(msgspec.Struct, gc=False):
-    """What is known of a device while a window of it is open; sessions by raw name.
+    """What is known of a device while a window of it is open; sessions by name.
 
-    ``going`` are the windows of named sessions that have not ended.
+    ``windows`` are its open ones by key: a session has one for each user of the device.
+    ``going`` are those of named sessions that have not ended, by session.
     """
 
     windows: dict[bytes, Window]
-    going: dict[bytes, Window]
+    going: dict[bytes, list[Window]]
     current: bytes
     ended: list[bytes]
+
+    def of(self, session: bytes) -> list[Window]:
+        """Return the open windows of a session, or of events without one, of all users."""
+        return [window for window in self.windows.values() if window.session == session]
 
 
 class Sessions(Windows):
@@ -50,36 +56,48 @@ class Sessions(Windows):
         The order of the calls does not matter.
         """
         super().restore(held, pieces, names)
-        if held.key == held.device:
+        if not is_of_session(held.key, held.session):
             return
-        device = self._device(held.device)
-        device.windows[held.session] = self.open[held.key]
+        device, window = self._device(held.device), self.open[held.key]
+        device.windows[held.key] = window
         if not held.session:
             return
         if held.reason is CloseReason.SESSION_END:
-            device.ended.append(held.session)
-            device.ended.sort(key=lambda name: _since(device.windows[name]))
+            since = {held.session: _since(window)}
+            since |= {name: max(map(_since, device.of(name))) for name in device.ended}
+            device.ended = sorted(since, key=since.__getitem__)
             return
-        device.going[held.session] = self.open[held.key]
-        current = device.windows.get(device.current) if device.current else None
-        if current is None or _active(current) < _active(self.open[held.key]):
+        current = max(map(_active, device.going.get(device.current, ())), default=None)
+        device.going.setdefault(held.session, []).append(window)
+        if current is None or current < _active(window):
             device.current = held.session
 
-    def close(self, window: Window, reason: CloseReason) -> None:
-        """Close a window, and forget the device with its last one.
-
-        What waits by device, from before the mode changed, closes before later events.
-        """
-        former = self.open.get(window.device, window)
-        if former is not window and blocks.first(former) < blocks.first(window):
-            super().close(former, former.reason)
-        super().close(window, reason)
+    def shed(self, window: Window) -> list[Window]:
+        """Close a window for want of memory, and before it what its device opened earlier."""
         device = self._devices.get(window.device)
-        if device is not None and device.windows.get(window.session) is window:
-            del device.windows[window.session]
-            device.going.pop(window.session, None)
+        earlier = [] if device is None else list(device.windows.values())
+        earlier = [one for one in earlier if blocks.first(one) < blocks.first(window)]
+        for one in sorted(earlier, key=blocks.first):
+            self.close(one, CloseReason.MEMORY)
+        return super().shed(window)
+
+    def shut(self, window: Window, reason: CloseReason) -> None:
+        """Close a window, and forget the device with its last one."""
+        super().shut(window, reason)
+        device = self._devices.get(window.device)
+        if device is not None and device.windows.pop(window.key, None) is not None:
+            _leave(device, window)
             if not device.windows:
                 del self._devices[window.device]
+
+    def _due_with(self, window: Window, now: int) -> Iterable[Window]:
+        device = self._devices.get(window.device)
+        if device is None or len(device.windows) == 1:
+            return (window,)
+        due = [one for one in device.windows.values() if one.deadline <= now]
+        if window.key not in device.windows:
+            due.append(window)
+        return sorted(due, key=blocks.first)
 
     def _device(self, key: bytes) -> _Device:
         device = self._devices.get(key)
@@ -104,7 +122,7 @@ class Sessions(Windows):
     ) -> list[Piece] | None:
         """Return what the gate admits of a segment; None if it must not act at all."""
         first, last, session = segment
-        name = digest(session_key(upload.device, session))
+        name = digest(session_key(upload.owner, session))
         if pieces:
             return self.admit(replay, upload, name, pieces)
         position = (upload.offset, upload.start + max(last - 1, first))
@@ -113,53 +131,59 @@ class Sessions(Windows):
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
         if device is not None:
-            for window in list(device.windows.values()):
-                if window.deadline <= upload.clock:
-                    self.close(window, window.reason)
+            due = [one for one in device.windows.values() if one.deadline <= upload.clock]
+            for window in sorted(due, key=blocks.first):
+                self.close(window, window.reason)
 
     def _segment(
         self, upload: Upload, types: list[str], session: bytes, pieces: list[Piece]
     ) -> None:
         """Take a run of events of one session: what it ends, then its events, then its end."""
-        device = self._devices.get(upload.device)
-        window = device.windows.get(session) if device else None
-        if session:
-            if device and window is None and session not in device.ended:
-                self._succeed(device, session, upload.clock)
-        elif window is not None and types[:1] == [_START]:
-            self.close(window, CloseReason.SESSION_END)
-            window = None
-        if window is not None and types:
-            self._stay(window, upload.clock)
+        device, key = self._devices.get(upload.device), session_key(upload.owner, session)
+        window = device.windows.get(key) if device else None
+        if device is not None:
+            if session:
+                if window is None and session not in device.going and session not in device.ended:
+                    self._succeed(device, session, upload.clock)
+            elif types[:1] == [_START]:
+                for one in sorted(device.of(b""), key=blocks.first):
+                    self.close(one, CloseReason.SESSION_END)
+                window = None
+            if types:
+                self._stay(device, window, session, upload.clock)
         if pieces:
-            window = self._gather(upload, session, window, pieces)
-        if window is not None and _END in types:
-            self._end(window, upload.clock)
+            self._gather(upload, key, session, window, pieces)
+        if _END in types and (device := self._devices.get(upload.device)) is not None:
+            for one in device.of(session):
+                self._end(one, upload.clock)
 
     def _gather(
-        self, upload: Upload, session: bytes, window: Window | None, pieces: list[Piece]
-    ) -> Window | None:
+        self,
+        upload: Upload,
+        key: bytes,
+        session: bytes,
+        window: Window | None,
+        pieces: list[Piece],
+    ) -> None:
         """Put pieces into the session's window, or into a new one."""
         if window is not None and not self.joins(window, upload, pieces):
             self.close(window, CloseReason.SIZE)
             window = None
-        window = self.fill(upload, window, lambda: self._fresh(upload, session), pieces)
+        self.fill(upload, window, lambda: self._fresh(upload, key, session), pieces)
         device = self._devices.get(upload.device)
         if device is not None and session and session not in device.ended:
             device.current = session
-        return window
 
-    def _fresh(self, upload: Upload, session: bytes) -> Window:
+    def _fresh(self, upload: Upload, key: bytes, session: bytes) -> Window:
         device = self._device(upload.device)
         late = session in device.ended
         if late:
             times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
         else:
             times = self._silence(upload.clock, upload.clock)
-        key = session_key(upload.device, session)
-        window = device.windows[session] = self.new(upload, key, session, *times)
+        window = device.windows[key] = self.new(upload, key, session, *times)
         if session and not late:
-            device.going[session] = window
+            device.going.setdefault(session, []).append(window)
         return window
 
     def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
@@ -170,15 +194,17 @@ class Sessions(Windows):
             return silent, CloseReason.SESSION_TIMEOUT
         return oldest, CloseReason.AGE
 
-    def _stay(self, window: Window, now: int) -> None:
-        """Note an event of the session; an ended one is not prolonged."""
-        window.last_activity = now
-        if window.reason is not CloseReason.SESSION_END:
-            self.due_at(window, *self._silence(window.opened, now))
+    def _stay(self, device: _Device, window: Window | None, session: bytes, now: int) -> None:
+        """Note an event of a session, in all its windows; an ended one is not prolonged."""
+        alone = () if window is None else (window,)
+        for one in device.going.get(session, alone):
+            one.last_activity = now
+            if one.reason is not CloseReason.SESSION_END:
+                self.due_at(one, *self._silence(one.opened, now))
 
     def _succeed(self, device: _Device, session: bytes, now: int) -> None:
         """Let a session not seen before end the named ones that are open."""
-        for window in list(device.going.values()):
+        for window in [one for going in device.going.values() for one in going]:
             self._end(window, now)
         device.current = session
 
@@ -187,22 +213,33 @@ class Sessions(Windows):
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.due_at(window, deadline, CloseReason.SESSION_END)
         device = self._devices[window.device]
-        device.going.pop(window.session, None)
+        _leave(device, window)
         ended = device.ended
         if window.session and window.session not in ended:
             ended.append(window.session)
             del ended[:-_REMEMBERED]
 
     def _inform(self, upload: Upload, segments: list[_Segment], replay: Gate | None) -> None:
-        """Give the context of an upload without kept events to the sessions it belongs to."""
+        """Give the context of an upload without kept events to those sessions of its user."""
         device = self._devices.get(upload.device)
         if device is None:
             return
         names = {s for _, _, s in segments} if upload.types else {device.current}
-        for window in [device.windows[name] for name in names if name in device.windows]:
+        keys = [session_key(upload.owner, name) for name in names]
+        for window in [device.windows[key] for key in keys if key in device.windows]:
             position = (upload.offset, upload.start)
             if replay is None or gate.passes(replay, digest(window.key), position):
                 self.inform(window, upload)
+
+
+def _leave(device: _Device, window: Window) -> None:
+    """Take a window out of those whose sessions go on."""
+    going = device.going.get(window.session, ())
+    left = [one for one in going if one is not window]
+    if left:
+        device.going[window.session] = left
+    elif going:
+        del device.going[window.session]
 
 
 def _since(window: Window) -> tuple[int, Position]:

@@ -27,12 +27,13 @@ class Upload(msgspec.Struct, gc=False):
 
     ``offset`` is its record's, ``start`` the index of its first event in the record, ``time``
     its record time and ``clock`` the partition's record clock, both in milliseconds.
+    ``device`` is the device key, ``owner`` what its windows are keyed by: who may share a document.
     ``environment`` and ``package`` are tokens. ``types`` and ``sessions`` have one entry per
     event (sessions are empty unless asked for); ``governed`` lists the events that may carry a
     location. ``body`` is the events joined by commas. ``fields`` are views of the record,
     ``context`` is the same as an object of its own, without nulls. ``forms`` and ``bodies`` hold
     the events as the lanes' transforms have left them, so that lanes alike share the work; so
-    does ``name``, the digest of the device key in a replay.
+    do, in a replay, ``name``, the digest of the owner, and ``former``, the upload by former rules.
     """
 
     offset: int
@@ -40,6 +41,7 @@ class Upload(msgspec.Struct, gc=False):
     time: int
     clock: int
     device: bytes
+    owner: bytes
     environment: bytes
     package: bytes
     types: list[str]
@@ -52,6 +54,7 @@ class Upload(msgspec.Struct, gc=False):
     forms: dict[int, list[bytes]] | None = None
     bodies: dict[int, bytes] | None = None
     name: bytes = b""
+    former: "Upload | None" = None
 
 
 Kept = tuple[Upload, list[Piece]]
@@ -109,6 +112,7 @@ class Window(msgspec.Struct, gc=False):
     Its pieces are those in ``blocks``, then ``pieces``: read them with ``blocks.pieces``.
     ``unsaved`` is the first position that is in no base, ``touched`` the last one that changed
     the window, events or context; a settled ``draft`` counts before ``saved`` and ``unsaved``.
+    ``first`` is that of its first event once it was asked for: read it with ``blocks.first``.
     ``slot`` is its place in the deadlines, ``rank`` its size class, ``weight`` the memory it is
     estimated to take; when that has reached ``look``, rank and tail are looked at. ``narrow``: it
     is not so small that every upload may join (see ``fit``); ``filled`` are the bytes of its
@@ -133,6 +137,7 @@ class Window(msgspec.Struct, gc=False):
     rank: int = 0
     weight: int = 0
     look: int = 0
+    first: Position | None = None
     unsaved: Position | None = None
     touched: Position = LOWEST
     blocks: list[Block] | None = None
@@ -167,9 +172,14 @@ def digest(key: bytes) -> bytes:
     return blake2b(key, digest_size=16).digest()
 
 
-def session_key(device: bytes, session: bytes) -> bytes:
-    """Return the window key of a device's session; it never equals a device key."""
-    return b"%b|%b" % (device, session)
+def session_key(owner: bytes, session: bytes) -> bytes:
+    """Return the window key of an owner's session; it never equals an owner or a device key."""
+    return b"%b|%b" % (owner, session)
+
+
+def is_of_session(key: bytes, session: bytes) -> bool:
+    """Tell whether a window key is that of a session, perhaps of one without a name."""
+    return bool(session) or key.endswith(b"|")
 
 
 def divide(piece: Piece, count: int) -> tuple[Piece, Piece]:

@@ -4,8 +4,9 @@ from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Piece
 from forwarder.stages import gate
 from forwarder.stages.fit import Fit
+from forwarder.stages.keying import BY_DEVICE
 from forwarder.stages.shapes import Upload, Window, singles
-from forwarder.stages.window import BY_DEVICE, Windows
+from forwarder.stages.window import Windows
 
 
 class Singles(Windows):
@@ -21,15 +22,15 @@ class Singles(Windows):
             pieces = self.admit(replay, upload, gate.name_of(upload), pieces) or []
         if not pieces:
             return
-        waiting = self.open.get(upload.device)  # from a time when events were batched
+        if self._kin.devices:  # from a time when events were batched, as what waits by device
+            self.close_kin(upload.device, (upload.offset, upload.start))
+        waiting = self.open.get(upload.device)
         if waiting is not None:
             self.close(waiting, waiting.reason)
-        if self._former:
-            self.close_former(upload.device, (upload.offset, upload.start))
         for piece in [single for run in pieces for single in singles(run)]:
             self.accepted += piece[2]
             single = Window(
-                upload.device, upload.device, b"", [piece], piece[2], upload.context,
+                upload.owner, upload.device, b"", [piece], piece[2], upload.context,
                 upload.names, upload.time, upload.time, upload.clock, upload.clock,
                 upload.clock, CloseReason.SINGLE, closed=True,
             )  # fmt: skip

@@ -5,6 +5,7 @@ batch modes. Nothing depends on how records were cut into polls: a window whose 
 record clock has passed is closed before an event joins it.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from forwarder.connection import Batching, BatchMode
@@ -20,6 +21,8 @@ from forwarder.stages.blocks import (
 )
 from forwarder.stages.deadlines import Deadlines
 from forwarder.stages.fit import Fit
+from forwarder.stages.keying import BY_DEVICE, BY_SESSION, keying_rule, replayed
+from forwarder.stages.kin import Kin
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
     Block,
@@ -32,22 +35,15 @@ from forwarder.stages.shapes import (
     Window,
     cut,
     digest,
+    is_of_session,
     session_key,
     singles,
 )
-
-BY_DEVICE = "device-1"
-BY_SESSION = "session-1"
 
 ROOMY = 64 * 1024 * 1024
 """Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
 
 _Take = Callable[[Upload, list[Piece], Gate | None], None]
-
-
-def keying_rule(mode: BatchMode) -> str:
-    """Return the rule by which a mode derives window keys; stored, so names never change."""
-    return BY_SESSION if mode is BatchMode.SESSION else BY_DEVICE
 
 
 class Windows:
@@ -74,7 +70,7 @@ class Windows:
         self._done: list[Window] = []
         self._ages = Ages()
         self._changed: Row[tuple[Position, Window]] = Row(_is_unsaved)
-        self._former: dict[bytes, list[Window]] = {}
+        self._kin = Kin()
         self.open: dict[bytes, Window] = {}
         self.fresh: Row[Window] = Row(saved.is_fresh)
         self.saved: list[Window] = []
@@ -95,8 +91,8 @@ class Windows:
         read, wanted = self._gate.read, []
         for upload in uploads:
             if upload.offset < read:
-                rule = self._rule(upload)
-                if gate.is_settled(self._gate, upload, by_device=rule == BY_DEVICE):
+                rule, keyed = replayed(self._gate, upload, self._today)
+                if gate.is_settled(self._gate, keyed, by_device=rule == BY_DEVICE):
                     self.replayed += len(upload.types)
                     continue
             wanted.append(upload)
@@ -118,15 +114,26 @@ class Windows:
         return self._drain()
 
     def expire(self, now: int, limit: int | None = None) -> list[Window]:
-        """Close at most ``limit`` windows whose deadline is not after ``now`` (milliseconds)."""
-        for window in self._deadlines.due(now, limit):
-            if not window.closed:
-                self.close(window, window.reason)
+        """Close at most ``limit`` windows whose deadline is not after ``now`` (milliseconds).
+
+        Those of one device leave in the order of their first events, also over several calls.
+        """
+        due = self._deadlines.due(now, limit)
+        most = sys.maxsize if limit is None else len(self._done) + limit
+        for window in due:
+            if len(self._done) >= most:
+                break
+            for one in () if window.closed else self._due_with(window, now):
+                if len(self._done) < most:
+                    self.close(one, one.reason)
+        for window in due:
+            if not window.closed:  # others of its device went first and took its place
+                self._deadlines.put(window)
         return self._drain()
 
     def finish(self) -> list[Window]:
         """Close every window because the input has ended."""
-        for window in list(self.open.values()):
+        for window in sorted(self.open.values(), key=blocks.first):
             if not window.closed:
                 self.close(window, CloseReason.END)
         return self._drain()
@@ -182,7 +189,7 @@ class Windows:
         window.narrow = len(held.context) > self._slim or largest > self._lean
         window.saved = saved.now(window)
         self.saved.append(window)
-        if held.key != held.device and self._today == BY_DEVICE:
+        if self._today == BY_DEVICE and is_of_session(held.key, held.session):
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
@@ -205,19 +212,19 @@ class Windows:
         self._weigh(window, blocks.saved_weight(part))
 
     def by_device(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
-        """Add an upload to the window of its device."""
+        """Add an upload to the window of its owner."""
         if replay is not None:
             passed = self.admit(replay, upload, gate.name_of(upload), pieces)
             if passed is None:
                 return
             pieces = passed
-        self._join(upload, upload.device, b"", pieces)
+        self._join(upload, upload.owner, b"", pieces)
 
     def _by_session(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         """Add events that were keyed by session when they came first (L2); they close by age."""
         for piece in [single for run in pieces for single in singles(run)]:
             session = upload.sessions[piece[1] - upload.start] if upload.types else b""
-            key = session_key(upload.device, session)
+            key = session_key(upload.owner, session)
             passed = [piece] if replay is None else gate.admit(replay, digest(key), [piece])
             self.replayed += piece[2] if not passed else 0
             if passed:
@@ -315,8 +322,12 @@ class Windows:
 
     def close(self, window: Window, reason: CloseReason) -> None:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
-        if self._former:
-            self.close_former(window.device, blocks.first(window))
+        if self._kin.devices:
+            self.close_kin(window.device, blocks.first(window))
+        self.shut(window, reason)
+
+    def shut(self, window: Window, reason: CloseReason) -> None:
+        """Close a window whatever else its device has open."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
         if window.slot >= 0:
@@ -326,19 +337,17 @@ class Windows:
         if window.blocks is not None:
             self.waiting_bytes -= blocks.packed_bytes(window)
         self._done.append(window)
+        if self._kin.devices:
+            self._kin.forget(window)
 
-    def close_former(self, device: bytes, before: Position) -> None:
-        """Close what waits by session, in an order of its own, before later events of the device.
+    def close_kin(self, device: bytes, before: Position) -> None:
+        """Close what a device has open since before this position, in the order of first events."""
+        for window in self._kin.before(device, before, self.open.get(device)):
+            self.shut(window, window.reason)
 
-        The mode has changed since: the deadlines of the two know nothing of each other.
-        """
-        former = sorted(self._former.pop(device, ()), key=blocks.first)
-        later = [window for window in former if blocks.first(window) > before]
-        if later:
-            self._former[device] = later
-        for window in former:
-            if blocks.first(window) < before:
-                self.close(window, window.reason)
+    def _due_with(self, window: Window, now: int) -> Iterable[Window]:  # noqa: ARG002
+        """Return what of its device has to close with a window that is due, in order."""
+        return (window,)  # closing it closes what was opened before, due or not
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
         window = self.open.get(key)
@@ -424,6 +433,7 @@ class Windows:
         if window.unsaved is None:
             window.unsaved = position
             if window.saved is None:
+                window.first = position
                 self.fresh.append(window)
                 return
         elif window.draft is not None and window.draft.after is None:
@@ -439,11 +449,14 @@ class Windows:
         self.memory += weight
         self._deadlines.put(window)
         self._ages.put(window)
-        if window.key is not window.device and self._today is BY_DEVICE:
-            self._former.setdefault(window.device, []).append(window)
+        if window.key is not window.device:
+            if self._today is BY_DEVICE or not is_of_session(window.key, window.session):
+                self._kin.put(window)
+        elif self._today is BY_SESSION:
+            self._kin.put(window)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
-        rule = self._rule(upload)
+        rule, upload = replayed(self._gate, upload, self._today)
         pieces, gone = misfits.lettered(self._gate, upload, pieces)
         self.replayed += gone
         if len(upload.context) > self._slim or len(upload.body) > self._lean:
@@ -461,12 +474,6 @@ class Windows:
             self.accepted += found.events
             self.misfits.append(found)
         return self._fit.pruned(upload), fits
-
-    def _rule(self, upload: Upload) -> str:
-        """Return the rule by which a replayed upload is keyed; nearly always it is the only one."""
-        if len(self._gate.keying) == 1:
-            return self._gate.keying[0][0]
-        return gate.rule_at(self._gate, (upload.offset, upload.start), self._today)
 
     def _drain(self) -> list[Window]:
         done, self._done = self._done, []

@@ -323,11 +323,11 @@ class Oracle:
 
 def _key(event: Event, rules: Sequence[Any]) -> str:
     """Return under which key an event was collected, by the rule of its position (L2)."""
-    rule = "device-1"
+    rule = "device-2"
     for name, start in rules:
         if tuple(start) <= event.position:
             rule = name
-    return f"{event.device}|{event.session}" if rule == "session-1" else event.device
+    return f"{event.device}|{event.session}" if rule.startswith("session") else event.device
 
 
 def _require(condition: bool, text: str) -> None:  # noqa: FBT001  # reads like an assertion

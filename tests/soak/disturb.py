@@ -68,7 +68,7 @@ class Disturbances:
         self.hits: list[Hit] = []
         self.recoveries: list[Recovery] = []
         self.history = History()
-        self.release = Release()
+        self.release = Release(previous=previous)
         self.changes: Counter[str] = Counter()
         self.ticks = Ticks(lambda: cluster.committed(names[0]), names[2])
         self._cluster = cluster
@@ -198,7 +198,9 @@ class Disturbances:
             before, self._dice, time.time_ns() // 1_000_000, previous=self._previous
         )
         words = releases.told(before, after)
-        if self._dice.random() < 0.25:  # one deploy in four is taken back half-way
+        # One deploy in four is taken back half-way, where the program stays the same: an older one
+        # refuses what today's has held until a pod of today's has it again.
+        if self._dice.random() < 0.25 and before.previous == after.previous:
             await self._roll_back(before, after)
             return f"taken back: {words}"
         self.release = after

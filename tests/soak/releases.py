@@ -120,7 +120,10 @@ def _iso(milliseconds: int) -> str:
 
 
 def change(now: Release, dice: random.Random, now_ms: int, *, previous: bool) -> Release:
-    """Return the next release: one or two changes; ``previous``: it may run older code."""
+    """Return the next release: one or two changes; ``previous``: it may still run older code.
+
+    Only as long as the one before does: older code does not read what today's has written.
+    """
     after = replace(now, number=now.number + 1, previous=False, deliver_from_ms=None)
     for kind in dice.sample(sorted(CHANGES), dice.choice((1, 1, 2))):
         after = CHANGES[kind](after, dice)
@@ -128,7 +131,7 @@ def change(now: Release, dice: random.Random, now_ms: int, *, previous: bool) ->
         after = replace(after, deliver_from_ms=now_ms)
     # What went with the deploy before is given up for good with this one.
     after = replace(after, retired=tuple(sorted({*now.retired, *now.gone})))
-    return replace(after, previous=previous and dice.random() < 0.4)
+    return replace(after, previous=previous and now.previous and dice.random() < 0.7)
 
 
 def final(now: Release) -> Release:
@@ -155,9 +158,12 @@ def _rename(now: Release, _: random.Random) -> Release:
 
 
 def taken_back(before: Release, after: Release) -> Release:
-    """Return the release that undoes ``after``; a new name it brought is given up for good."""
+    """Return the release that undoes ``after``; a new name it brought is given up for good.
+
+    Its connections, not its program: there is no way back to older code.
+    """
     gone = before.gone if after.named == before.named else (*before.gone, after.renamed)
-    return replace(before, number=after.number + 1, gone=gone)
+    return replace(before, number=after.number + 1, gone=gone, previous=after.previous)
 
 
 CHANGES: dict[str, Callable[[Release, random.Random], Release]] = {

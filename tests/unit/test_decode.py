@@ -33,6 +33,11 @@ def device(**context: object) -> bytes:
     return uploads({"events": [], **context})[0].device
 
 
+def owner(**context: object) -> bytes:
+    """Return what the windows of an upload with this context are keyed by."""
+    return uploads({"events": [], **context})[0].owner
+
+
 @pytest.mark.parametrize(
     ("reason", "value"),
     [
@@ -111,15 +116,27 @@ def test_every_spelling_of_a_governed_field_is_seen(places: bytes) -> None:
     assert [1] == uploads(value)[0].governed
 
 
-def test_a_session_is_named_by_its_uuid_else_by_its_id() -> None:
+def test_a_session_is_named_by_its_id_else_by_its_uuid() -> None:
     value = upload(
-        event(session_uuid="u", session_id=5),
+        event(session_uuid="U", session_id=5),
         event(session_id=-5),
         event(session_uuid=None, session_id="5"),
+        event(session_uuid="Ab"),
+        event(session_uuid="aB", session_id=None),
         event(session_uuid=""),
         event(),
     )
-    assert [b'"u"', b"-5", b'"5"', b"", b""] == uploads(value)[0].sessions
+    assert [b'"5"', b'"-5"', b'"5"', b'"ab"', b'"ab"', b"", b""] == uploads(value)[0].sessions
+
+
+@pytest.mark.parametrize(
+    "none", [0, -1, "0", "-1", "", None, " ", "null", 0.0, "000", [], {}, True]
+)
+def test_what_means_none_names_no_session(none: object) -> None:
+    value = upload(event(session_id=none), event(session_id=none, session_uuid=none))
+    assert [b"", b""] == uploads(value)[0].sessions
+    named = upload(event(session_id=none, session_uuid="u"), event(session_id=7, session_uuid=none))
+    assert [b'"u"', b'"7"'] == uploads(named)[0].sessions
 
 
 def test_the_device_key_holds_app_environment_device_and_user() -> None:
@@ -157,7 +174,8 @@ def test_equal_names_in_other_spellings_are_one_device(one: Any, other: Any) -> 
 
 
 def test_an_upload_without_device_and_user_is_its_own_key() -> None:
-    anonymous = encoded([{"ip": "10.0.0.1"}, {"ip": "10.0.0.1", "mp_deviceid": "", "mpid": None}])
+    bare = {"events": [], "ip": "10.0.0.1"}
+    anonymous = encoded([bare, {**bare, "mp_deviceid": "", "mpid": None}])
     decoder = Decoder(PARTITION, sessions=False, places=False)
     keys = []
     for offset in (1, 2, 12):

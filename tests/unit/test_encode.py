@@ -12,7 +12,7 @@ from forwarder.model import Batch, DeadLetter, Partition, Reason
 from forwarder.pipeline import Pipeline, compile_lane
 from forwarder.stages import frame, ids, transform
 from tests import builders, oracle
-from tests.builders import NOW, PARTITION, Rec, connection, event, records, upload
+from tests.builders import NOW, PARTITION, Json, Rec, connection, event, records, upload
 
 ZEROS = "0" * 36
 
@@ -156,8 +156,8 @@ def test_parts_carry_the_whole_context_and_ids_of_their_own() -> None:
 
 def test_an_event_of_exactly_the_limit_goes_alone_and_a_larger_one_is_a_dead_letter() -> None:
     big = event(t="x" * 500)
-    fed = [upload(event(n=1)), upload(big, api_key="k", user_identities={"email": "e"}),
-           upload(event(n=2))]  # fmt: skip
+    said: Json = {"api_key": "k", "user_identities": {"email": "e"}}
+    fed = [upload(event(n=1), mpid=1), upload(big, mpid=1, **said), upload(event(n=2), mpid=1)]
     alone = one(connection(), {**fed[1], "mp_deviceid": "d1"})
     limit = len(alone.payload) + 32
     exact = builders.run(connection(sink=kinesis(limit)), records(*fed))

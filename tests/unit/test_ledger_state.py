@@ -252,7 +252,7 @@ REFUSALS = {
         *base_of(PartitionState(n=1)),
         (9, delta(1, {})),
     ],
-    "format version 2": [(0, packing.pack({"v": 2, "kind": "base"}))],
+    "format version 3": [(0, packing.pack({"v": 3, "kind": "base"}))],
     "format version None": [(0, packing.pack({"kind": "base"}))],
     r"format version \[1\]": [(0, packing.pack({"v": [1]}))],
     "it has no group, kind": [(0, packing.pack({"v": 1}))],

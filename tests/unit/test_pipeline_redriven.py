@@ -201,7 +201,7 @@ def test_a_replay_takes_it_exactly_once(need: int, batched: bool) -> None:  # no
     for told in (headers(), headers("refused_by_sink", "lane")):
         fed = builders.pipeline(builders.connection(), read=3)
         closed = {name: (1, 0)} if batched else {}
-        fed.guard("lane", Gate((need, 0), 3, closed, {}, [("device-1", (0, 0))]))
+        fed.guard("lane", Gate((need, 0), 3, closed, {}, [("device-2", (0, 0))]))
         value = builders.encoded(upload(event(), message_id="m"))
         taken = fed.collect([Rec(1, builders.START, value, told)], NOW)
         more = fed.collect([Rec(1, builders.START, value, told)], NOW)

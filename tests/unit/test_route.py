@@ -10,8 +10,9 @@ from tests.builders import PARTITION, encoded
 
 
 def decoded(value: object) -> Upload:
-    """Decode one upload."""
-    found = Decoder(PARTITION, sessions=False, places=False).decode(encoded(value), 0, 0, 0)
+    """Decode one upload; it has no events unless it says so."""
+    content = {"events": [], **value} if isinstance(value, dict) else value
+    found = Decoder(PARTITION, sessions=False, places=False).decode(encoded(content), 0, 0, 0)
     assert not isinstance(found, Reject)
     return found[0]
 
@@ -40,7 +41,7 @@ def test_an_empty_list_of_values_matches_nothing() -> None:
         (True, {"mpid": 1}),
         (True, {"environment": "production"}),
         (True, {"environment": None, "mpid": 1}),
-        (True, b'{"environment":"pro\\u0064uction"}'),
+        (True, b'{"events":[],"environment":"pro\\u0064uction"}'),
         (False, {"environment": "development"}),
         (False, {"environment": "Production"}),
     ],

@@ -108,13 +108,24 @@ def rolling(seed: int) -> random.Random:
 
 def test_the_same_seed_gives_the_same_releases() -> None:
     def made(seed: int) -> list[Release]:
-        dice, found = rolling(seed), [Release()]
+        dice, found = rolling(seed), [Release(previous=True)]
         for number in range(20):
             found.append(releases.change(found[-1], dice, number, previous=True))
         return found
 
     assert made(3) == made(3)
     assert made(3) != made(4)
+
+
+def test_releases_go_forward_only_from_older_code() -> None:
+    dice, found = rolling(6), [Release(previous=True)]
+    for number in range(20):
+        found.append(releases.change(found[-1], dice, number, previous=True))
+        back = releases.taken_back(found[-2], found[-1])
+        assert back.previous == found[-1].previous
+    older = [release.previous for release in found]
+    assert older == sorted(older, reverse=True)
+    assert {True, False} == set(older)
 
 
 def test_every_release_is_a_configuration_without_faults(tmp_path: Path) -> None:

@@ -181,9 +181,9 @@ def test_system_notifications_are_appended() -> None:
 
 def test_identities_are_dated_by_the_upload_they_came_in() -> None:
     found = context(
-        upload(event(), user_identities={"email": "a"}),
-        upload(event(), user_identities={"email": "b"}),
-        upload(event()),
+        upload(event(), mpid=1, user_identities={"email": "a"}),
+        upload(event(), mpid=1, user_identities={"email": "b"}),
+        upload(event(), mpid=1),
     )
     assert [START + 1000] == [i["timestamp_unixtime_ms"] for i in found["user_identities"]]
     assert START + 2000 == found["timestamp_unixtime_ms"]
@@ -298,7 +298,7 @@ def gated(gate: Gate, *uploads: object, **settings: Setting) -> Collected:
 def test_a_replay_collects_only_what_is_still_needed() -> None:
     key = fed(connection(), upload(event()))[0].finish(NOW).closings[0].window_key
     two = upload(event(), event())
-    gate = Gate((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-1", (0, 0))])
+    gate = Gate((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
     out = gated(gate, two, two, two, two, upload(event(), device="d2"))
     assert [((3, 0), (3, 1)), ((4, 0), (4, 0))] == [(b.first, b.last) for b in out.batches]
     assert 6 == out.filtered["lane", "replay"]
@@ -312,7 +312,7 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
     first.collect(records(upload(event(), ip="1"), upload(ip="2")), NOW)
     held = builders.saved(first, 5)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(pipeline, Gate((0, 0), 5, {}, to, [("device-1", (0, 0))]), held)
+    builders.resume(pipeline, Gate((0, 0), 5, {}, to, [("device-2", (0, 0))]), held)
     pipeline.collect(records(upload(event(), ip="9"), upload(ip="8")), NOW)
     (batch,) = pipeline.finish(NOW).batches
     assert ("2", 1) == (json.loads(batch.payload)["ip"], batch.count)
@@ -321,7 +321,7 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
 def test_what_is_settled_is_not_looked_at_again() -> None:
     seen = upload(event(), event("screen_view", location=1))
     key = fed(connection(), seen)[0].finish(NOW).closings[0].window_key
-    gate = Gate((0, 0), 2, {key: (0, 1)}, {}, [("device-1", (0, 0))])
+    gate = Gate((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
     out = gated(gate, seen, seen, send_screen_views=False)
     assert {("lane", "replay"): 2, ("lane", "send_screen_views"): 1} == out.filtered
     assert [((1, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
@@ -333,14 +333,14 @@ def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
         connection(wait_for_complete_batch=True), records(*uploads[:1])
     ).closings
     closed = {closings[0].window_key: (2, 0)}
-    gate = Gate((0, 0), 3, closed, {}, [("session-1", (0, 0))])
+    gate = Gate((0, 0), 3, closed, {}, [("session-2", (0, 0))])
     out = gated(gate, *uploads, wait_for_complete_batch=True)
     assert [(1, 0)] == [b.first for b in out.batches]
     assert 2 == out.filtered["lane", "replay"]
 
 
 def test_an_inactive_lane_accepts_nothing_from_its_bound_on() -> None:
-    gate = Gate(LOWEST, 2, {}, {}, [("device-1", (0, 0))], accept_below=2)
+    gate = Gate(LOWEST, 2, {}, {}, [("device-2", (0, 0))], accept_below=2)
     out = gated(gate, *(upload(event()) for _ in range(4)))
     assert [((0, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
 
@@ -352,7 +352,7 @@ def test_decoder_dead_letters_are_not_made_twice() -> None:
 
 
 def test_events_keep_the_key_they_had_when_they_came() -> None:
-    rules = [("session-1", (0, 0)), ("device-1", (2, 0))]
+    rules = [("session-2", (0, 0)), ("device-2", (2, 0))]
     uploads = [upload(event(session_uuid=s)) for s in ("s1", "s2", "s1")]
     out = gated(Gate(LOWEST, 3, {}, {}, rules), *uploads)
     assert [(0, 0), (1, 0), (2, 0)] == sorted(b.first for b in out.batches)

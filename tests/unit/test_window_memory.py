@@ -183,7 +183,7 @@ def test_an_old_large_window_goes_before_young_ones_and_before_small_ones() -> N
     pipeline = builders.pipeline(PATIENT)
     tiny = [upload(event(), device=f"d{i}") for i in range(3)]
     pipeline.collect(records(tiny[0], padded(30_000, "large"), tiny[1], tiny[2]), NOW)
-    assert [1, 0] == shed(pipeline, 31_500)
+    assert [1, 0] == shed(pipeline, 32_000)
     assert 2 == pipeline.open_windows()
 
 

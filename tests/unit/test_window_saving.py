@@ -155,7 +155,7 @@ def test_sessions_taken_up_again_in_any_order_are_told_apart() -> None:
     found = []
     for order in (held, held[::-1]):
         again = builders.pipeline(chosen)
-        again.guard("lane", Gate((4, 0), 4, {}, {}, [("session-1", (0, 0))]))
+        again.guard("lane", Gate((4, 0), 4, {}, {}, [("session-2", (0, 0))]))
         for one in order:
             again.resume("lane", [one])
         again.collect(records(upload(ip="1"), start=4, at=START + 99), NOW)

@@ -142,7 +142,7 @@ def test_a_restored_session_knows_whether_it_had_ended() -> None:
     held = builders.saved(first, 9)
     again = builders.pipeline(chosen)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(again, Gate((2, 0), 2, {}, to, [("session-1", (0, 0))]), held)
+    builders.resume(again, Gate((2, 0), 2, {}, to, [("session-2", (0, 0))]), held)
     out = again.collect(stream[2:], NOW)
     assert [(END, (0, 0), (2, 0))] == [(b.reason, b.first, b.last) for b in out.batches]
     assert 1 == again.open_windows()
@@ -178,7 +178,7 @@ def test_a_restored_window_without_a_session_is_not_ended_by_a_session() -> None
     first.collect(stream[:1], NOW)
     held = builders.saved(first, 9)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(again, Gate((1, 0), 1, {}, to, [("session-1", (0, 0))]), held)
+    builders.resume(again, Gate((1, 0), 1, {}, to, [("session-2", (0, 0))]), held)
     (batch,) = again.collect(stream[1:], NOW).batches
     assert b'"s"' in batch.payload
     assert 2 == again.open_windows()
