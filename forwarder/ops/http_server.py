@@ -26,6 +26,9 @@ HEAD_BYTES = 16 * 1024
 FIELDS = 64
 """Most lines of a header."""
 
+PIECE = 64 * 1024
+"""Bytes of a body given to the transport at a time."""
+
 BACKLOG = 128
 """Connections that the system holds until they are accepted."""
 
@@ -119,6 +122,8 @@ class _Connection(asyncio.Protocol):
         self._seconds = seconds
         self._head = b""
         self._half_closed = False
+        self._paused = False
+        self._rest: memoryview | None = None
         self.answering: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -171,18 +176,41 @@ class _Connection(asyncio.Protocol):
         self._send(asked.method, await self._respond(asked))
 
     def _send(self, method: str, answer: Answer) -> None:
-        """Give the answer to the system, and say that it was the last."""
+        """Begin to give the answer to the system, in pieces as it takes them."""
         if self._transport is None or self._transport.is_closing():
             return
-        self.phase = _Phase.DONE
+        self.phase = _Phase.ANSWERING
         lines = [
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
             *(f"{name}: {value}" for name, value in answer.header.items()),
             f"Content-Length: {len(answer.body)}",
             "Connection: close",
         ]
-        head = "\r\n".join(lines).encode("latin-1") + _HEAD_END
-        self._transport.write(head if method == "HEAD" else head + answer.body)
+        self._transport.write("\r\n".join(lines).encode("latin-1") + _HEAD_END)
+        # The body is shared by all who were given it: slow readers hold no copies.
+        self._rest = memoryview(b"" if method == "HEAD" else answer.body)
+        self._go_on()
+
+    def pause_writing(self) -> None:
+        """Stop: the transport holds enough."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on: most of it is with the system."""
+        self._paused = False
+        if self._rest is not None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Write what there is room for; after the last piece say that it was the last."""
+        assert self._transport is not None  # noqa: S101  # the caller has it
+        while self._rest:
+            if self._paused or self._transport.is_closing():
+                return
+            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
+            self._transport.write(piece)
+        self._rest = None
+        self.phase = _Phase.DONE
         if self._half_closed:
             self._transport.close()
         else:

@@ -217,6 +217,7 @@ class QueuedStream(io.TextIOBase):
         self.writer = writer
         self.original = original
         self.mask: Callable[[str], str] = str
+        self.hooks = threading.excepthook, sys.unraisablehook
         self._begun = ""
         self._lock = threading.RLock()
 
@@ -269,6 +270,8 @@ def uninstall() -> None:
         stream.flush()
         stream.writer.close()
         sys.stderr = stream.original
+        # logs.py may have set others, which write through the queue that ends here.
+        threading.excepthook, sys.unraisablehook = stream.hooks
 
 
 def writer_of(out: TextIO | None) -> LogWriter:

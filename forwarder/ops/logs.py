@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import TextIO
@@ -210,6 +211,7 @@ def configure(
     stands_for: object = out
     if isinstance(stands_for, QueuedStream):
         stands_for.mask = _REDACTION.text
+        _take_over_hooks()
     _take_over_libraries(max(threshold, LIBRARY_LEVEL))
 
 
@@ -295,6 +297,25 @@ def _one_line(error: BaseException) -> str:
 def _dumped(event: EventDict, **_: object) -> str:
     first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
     return json.dumps({**first, **event}, separators=(",", ":"))
+
+
+def _take_over_hooks() -> None:
+    """Log what nobody caught in a thread, or in a finalizer, like everything else."""
+
+    def thread(missed: threading.ExceptHookArgs) -> None:
+        if not isinstance(missed.exc_value, SystemExit):
+            name = missed.thread.name if missed.thread is not None else ""
+            structlog.get_logger().error("thread.failed", thread=name, exc_info=missed.exc_value)
+
+    def finalizer(missed: "sys.UnraisableHookArgs") -> None:
+        what = missed.err_msg or "an exception was ignored"
+        where = _text(missed.object)
+        structlog.get_logger().warning(
+            "exception.ignored", message=f"{what}: {where}", exc_info=missed.exc_value
+        )
+
+    threading.excepthook = thread
+    sys.unraisablehook = finalizer
 
 
 def _take_over_libraries(level: int) -> None:

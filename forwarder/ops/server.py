@@ -7,7 +7,7 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 import structlog
@@ -24,12 +24,15 @@ from forwarder.ops.report import Report
 log = structlog.get_logger()
 
 REST = 4
-"""Parts of rest for one of rendering: however many ask for metrics, they cost a fifth of a core."""
+"""Parts of rest for one of rendering: however many ask for a page, it costs a fifth of a core."""
 
 GZIP_LEVEL = 5
 """A megabyte of metrics becomes 50 KB in 10 ms."""
 
 METHODS = ("GET", "HEAD")
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Server:
@@ -41,7 +44,8 @@ class Server:
         """Serve nothing before :meth:`start`."""
         self._report = report
         self._public = public or Public()
-        self._scrapes = _Scrapes(self._render)
+        self._scrapes = _Shared(self._rendered)
+        self._readiness = _Shared(self._described)
         self._http = HttpServer(self._respond, bounds or Bounds())
         self._said = retry.Repeats(SAID_AGAIN)
         self._pages: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
@@ -63,6 +67,7 @@ class Server:
         """Stop listening and let answers under way finish."""
         await self._http.stop()
         await self._scrapes.stop()
+        await self._readiness.stop()
 
     async def _respond(self, request: Request) -> Answer:
         """Answer whatever is asked; a fault of ours is logged once a minute."""
@@ -95,6 +100,10 @@ class Server:
         return self._json({"alive": alive, "silence_seconds": round(health.silence(), 3)}, alive)
 
     async def _readyz(self, _: Request) -> Answer:
+        return await self._readiness.get(None)
+
+    async def _described(self, _: None) -> Answer:
+        # In the loop, which changes what is described: 50 ms for thousands of broken lanes.
         health = self._report.health
         return self._json(health.described(), health.ready())
 
@@ -104,30 +113,35 @@ class Server:
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
         return Answer(status, body, {"Content-Type": "application/json"})
 
+    async def _rendered(self, form: Form) -> bytes:
+        # In a thread: with a hundred connections it takes 80 ms, too long for the loop.
+        return await asyncio.to_thread(self._render, form)
+
     def _render(self, form: Form) -> bytes:
         body = self._report.metrics.render(openmetrics=form.openmetrics)
         return gzip.compress(body, GZIP_LEVEL, mtime=0) if form.gzip else body
 
 
-class _Scrapes:
-    """Render the metrics for all who ask at a time, one after the other, and rest in between.
+class _Shared(Generic[K, V]):
+    """Render a page for all who ask at a time, one after the other, and rest in between.
 
-    A scrape shows what is true after it was asked for.
+    Whoever asks is shown what is true after it has asked.
     """
 
-    def __init__(self, render: Callable[[Form], bytes]) -> None:
+    def __init__(self, render: Callable[[K], Awaitable[V]]) -> None:
         self._render = render
-        self._asked: dict[Form, asyncio.Future[bytes]] = {}
+        self._asked: dict[K, asyncio.Future[V]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def get(self, form: Form) -> bytes:
-        """Return the metrics in this form, once it is its turn."""
+    async def get(self, form: K) -> V:
+        """Return the page in this form, once it is its turn."""
         if form not in self._asked:
             self._asked[form] = asyncio.get_running_loop().create_future()
+        answer = self._asked[form]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         # One of several that wait for it may leave.
-        return await asyncio.shield(self._asked[form])
+        return await asyncio.shield(answer)
 
     async def stop(self) -> None:
         """Render no more."""
@@ -143,15 +157,15 @@ class _Scrapes:
             form = next(iter(self._asked))
             answer = self._asked.pop(form)
             began = loop.time()
-            # In a thread: with a hundred connections it takes 80 ms, too long for the loop.
             try:
-                body = await asyncio.to_thread(self._render, form)
+                page = await self._render(form)
             except Exception as error:  # noqa: BLE001  # it is told whoever asked
                 if not answer.cancelled():
                     answer.set_exception(error)
+                    answer.exception()  # whoever asked may have left: nobody misses it then
             else:
                 if not answer.cancelled():
-                    answer.set_result(body)
+                    answer.set_result(page)
             await asyncio.sleep(REST * (loop.time() - began))
 
 

@@ -114,6 +114,12 @@ async def test_a_head_may_come_byte_by_byte_and_end_with_half_a_connection(start
     writer.close()
 
 
+async def test_a_large_answer_comes_whole(start: Start) -> None:
+    one = await start(body=bytes(range(256)) * 50_000)
+    assert (await one.told(GET)).partition(b"\r\n\r\n")[2] == one.body
+    assert (await one.told(b"HEAD / HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+
+
 async def test_a_body_is_thrown_away(start: Start) -> None:
     one = await start()
     head = b"POST /page HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n"

@@ -1,6 +1,9 @@
+import asyncio
 import io
 import json
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -10,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.ops import logs
+from forwarder.ops import log_writer, logs
 
 SECRET = 'wJalr"XUtn\nFEMI'
 
@@ -154,6 +157,39 @@ def test_warnings_go_to_the_log() -> None:
         logging.captureWarnings(capture=True)
         warnings.warn("old call", DeprecationWarning, stacklevel=1)
     assert "old call" in lines(stream)[0]["message"]
+
+
+class Broken:
+    def __del__(self) -> None:
+        msg = f"with {SECRET}"
+        raise RuntimeError(msg)
+
+
+def test_what_nobody_caught_is_a_line_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    log_writer.install()
+    logs.configure("info", "json", [SECRET])
+    thread = threading.Thread(target=fail, args=(SECRET,), name="worker")
+    thread.start()
+    thread.join()
+    Broken()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(fail, SECRET)
+        await asyncio.sleep(0)
+
+    logging.getLogger().handlers[:] = logging.getLogger().handlers[-1:]
+    asyncio.run(main())
+    found = lines(stream)
+    assert ["thread.failed", "exception.ignored", "library"] == [line["event"] for line in found]
+    assert ["OSError: ****", "RuntimeError: with ****", "OSError: ****"] == [
+        line["exception"] for line in found
+    ]
+    assert "wJalr" not in stream.getvalue()
+    log_writer.uninstall()
 
 
 def test_a_library_may_use_levels_of_its_own() -> None:
