@@ -58,7 +58,8 @@ async def test_ctrl_c_during_the_start_ends_it_without_a_traceback(
     said = command.log_file.read_text()
     assert "Traceback" not in said
     assert "Exception ignored" not in said
-    assert code in {0, 1, 130}
+    # At its very end the interpreter gives signals back to the system, whose way is -2 here.
+    assert code in {0, 1, 130, -signal.SIGINT}
     if code == 130:
         assert "forwarder: stopped" in said
 
