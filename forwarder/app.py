@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -75,8 +75,16 @@ class Plan(msgspec.Struct, frozen=True):
     session_timeout: float = math.inf
 
 
-async def work(configuration: Configuration) -> int:
-    """Be a worker until stopped; return the exit code. Raises ForwarderError."""
+Look = Callable[[], Awaitable[Sequence[str]]]
+"""A look at Kafka before the work begins: returns what is worth a warning, raises StartupError
+where the worker must not begin."""
+
+
+async def work(configuration: Configuration, look: Look) -> int:
+    """Be a worker until stopped; return the exit code. Raises ForwarderError.
+
+    ``look``: at what is left of input topics that are not configured any more.
+    """
     garbage.collect_rarely()
     clock = SystemClock()
     metrics = Metrics(version("forwarder"))
@@ -119,7 +127,7 @@ async def work(configuration: Configuration) -> int:
             "gauges": lambda: gauges.keep(worker, source, metrics, clock, retention),
         }
         try:
-            await beside(beside_it, serve(worker, journals), clock, report.chore_failed)
+            await beside(beside_it, serve(worker, journals, look), clock, report.chore_failed)
         finally:
             await journals.close()
             await server.stop()
@@ -127,9 +135,15 @@ async def work(configuration: Configuration) -> int:
     return 0
 
 
-async def serve(worker: Worker, journals: KafkaJournals) -> None:
+async def serve(worker: Worker, journals: KafkaJournals, look: Look) -> None:
     """Wait until Kafka has the topics, then work; raises StartupError if it never will."""
+
+    async def begin() -> None:
+        for left in await look():
+            log.warning("input.retired", left=left)
+
     await worker.insist(lambda: journals.prepare(frozenset()))
+    await worker.insist(begin)
     for note in journals.notes:
         log.warning("kafka.note", note=note)
     await worker.run()

@@ -93,16 +93,29 @@ class Survey:
         self.steps: list[str] = []
         self.reads = 0
         self.left: list[Partition] = []
+        self.deleted: set[Partition] = set()
         self.high: dict[Partition, int] = {}
         self.open: dict[Partition, OpenTransaction] = {}
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         assert set(topics) <= {TOPIC}
-        return list(self.kept)
+        return [partition for partition in self.kept if partition.topic == TOPIC]
 
-    async def find(self, partition: Partition, *, whole: bool = False) -> Restored:  # noqa: ARG002  # all there is
+    async def left_out(self) -> list[Partition]:
+        return [partition for partition in self.kept if partition.topic != TOPIC]
+
+    async def exists(self, partition: Partition) -> bool:
+        return partition not in self.deleted
+
+    async def find(
+        self,
+        partition: Partition,
+        *,
+        whole: bool = False,  # noqa: ARG002  # all there is
+        left_out: bool = False,  # noqa: ARG002  # the same
+    ) -> Restored:
         kept = self.kept[partition]
-        records = [] if kept.state is None else [(30, base(kept.state))]
+        records = [] if kept.state is None else [(30, base(kept.state, partition.topic))]
         return Restored(
             commit=kept.commit,
             state=records,
@@ -165,9 +178,9 @@ class Survey:
         raise AssertionError(msg)
 
 
-def base(state: PartitionState) -> bytes:
+def base(state: PartitionState, topic: str = TOPIC) -> bytes:
     """Return a state as one stored base."""
-    head = Head(states.BASE, state.n, GROUP, TOPIC, state.read, state.obend)
+    head = Head(states.BASE, state.n, GROUP, topic, state.read, state.obend)
     lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
     [value] = states.encode(head, state.extra, lanes)
     return value

@@ -55,6 +55,8 @@ async def status(
         return document
 
     listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
+    if not topics:
+        listed += await left_out(survey, rules, now_ms, deep=deep)
     if silent and not answered:
         raise silent[0]
     for document in listed:
@@ -64,10 +66,41 @@ async def status(
         "group": survey.group_id,
         "group_state": group.state,
         "at": shown(now_ms),
+        "retired_topics": list(survey.settings.journal.retired_topics),
         "members": _members(group),
         "partitions": listed,
         "connections": _summed(listed),
     }
+
+
+async def left_out(
+    survey: Survey, rules: Mapping[str, str], now_ms: int, *, deep: bool = False
+) -> list[Document]:
+    """Return how partitions stand whose topic was read once and is not configured any more.
+
+    Nobody owns them; those of which nothing is left are not returned.
+    """
+    found = []
+    for partition in await survey.left_out():
+        try:
+            document = await _look(survey, rules, now_ms, partition, deep=deep, left_out=True)
+        except JournalError as error:
+            document = _unread(partition, error)
+        finally:
+            await survey.leave(partition)
+        document |= {"configured": False, "owner": None}
+        if "read" not in document or _is_left(document):
+            found.append(document)
+    return found
+
+
+def _is_left(document: Document) -> bool:
+    """Tell whether a partition holds anything that is not finished; one never opened does not."""
+    if not document["state_records"] and document["refusal"] is None:
+        return False
+    behind = any(one["batches_behind"] for one in document["connections"])
+    odd = document["refusal"] is not None and document["input_exists"]
+    return bool(behind or odd or document["held_windows"] or document["lag_commit"])
 
 
 def _members(group: Group) -> list[Document]:
@@ -93,15 +126,26 @@ async def _partition(
     return await _look(survey, rules, now_ms, partition, deep=deep)
 
 
-async def _look(
-    survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
+async def _look(  # noqa: PLR0913  # what to look at, and how closely
+    survey: Survey,
+    rules: Mapping[str, str],
+    now_ms: int,
+    partition: Partition,
+    *,
+    deep: bool,
+    left_out: bool = False,
 ) -> Document:
     try:
-        found = await survey.find(partition)
-        judged = _judge(survey, rules, now_ms, partition, found)
+        there = not left_out or await survey.exists(partition)
+        found = await survey.find(partition, left_out=left_out)
+        judged = (
+            _judge(survey, rules, now_ms, partition, found)
+            if there
+            else _deleted(survey, partition, found)
+        )
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
-        high = max(found.input_end, await survey.high_watermark(partition))
+        high = max(found.input_end, await survey.high_watermark(partition)) if there else 0
     except JournalError:
         raise
     except ForwarderError as error:
@@ -113,8 +157,10 @@ async def _look(
     return {
         "topic": partition.topic,
         "number": partition.number,
+        "configured": True,
         "opens": start is not None,
         "refusal": str(refusal) if refusal else None,
+        "input_exists": there,
         "input_start": found.input_start,
         "input_end": found.input_end,
         "input_high_watermark": high,
@@ -186,6 +232,7 @@ def _unread(partition: Partition, error: ForwarderError) -> Document:
     return {
         "topic": partition.topic,
         "number": partition.number,
+        "configured": True,
         "opens": False,
         "refusal": str(error),
         "connections": [],
@@ -209,6 +256,21 @@ def _judge(
         fold.forget_windows()
     held = Counter(name for name, _, _ in fold.windows())
     return _Judged(start.state, start, None, held, ttl)
+
+
+def _deleted(survey: Survey, partition: Partition, found: Restored) -> "_Judged":
+    """Return what can be read of a partition whose input topic is not there any more."""
+    group, topic = survey.group_id, partition.topic
+    refusal = RefusedError(f"the input topic {topic} is not there any more", "create it again")
+    fold, held = Fold(group, topic), Counter[str]()
+    try:
+        for offset, value in found.state:
+            fold.take(offset, value)
+        held = Counter(name for name, _, _ in fold.windows())
+    except RefusedError as error:
+        refusal = error
+    ttl = survey.settings.journal.lane_ttl_ms
+    return _Judged(_readable(found, group, topic), None, refusal, held, ttl)
 
 
 def _readable(found: Restored, group: str, topic: str) -> PartitionState:

@@ -124,8 +124,19 @@ class Survey(Protocol):
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         """Return the partitions of the named input topics, of all of them if none is named."""
 
-    async def find(self, partition: Partition, *, whole: bool = False) -> Restored:
-        """Return what an opening would find; ``whole``: the state from its log start on."""
+    async def left_out(self) -> list[Partition]:
+        """Return the partitions the group keeps a journal of, and whose topic is not configured."""
+
+    async def find(
+        self, partition: Partition, *, whole: bool = False, left_out: bool = False
+    ) -> Restored:
+        """Return what an opening would find; ``whole``: the state from its log start on.
+
+        ``left_out``: it is of a topic that is not configured, and may not be there any more.
+        """
+
+    async def exists(self, partition: Partition) -> bool:
+        """Tell whether an input partition is there."""
 
     async def high_watermark(self, partition: Partition) -> int:
         """Return where an input partition ends, transactions that are open included."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from forwarder.audit.view import Survey
 from forwarder.config import loader
 from forwarder.config.loader import Loaded
-from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.errors import ConfigurationError, ForwarderError, StartupError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_survey import Survey as KafkaSurvey
 from forwarder.model import Partition
@@ -63,16 +63,17 @@ def load(config: Path) -> Loaded:
 
 def ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
     """Run a question against the group of a configuration."""
-    return asyncio.run(_ask(loaded, question))
+    return asyncio.run(asked(loaded, question))
 
 
-async def _ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+async def asked(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+    """Run a question against the group of a configuration, over connections of its own."""
     client_id = f"forwarder-command-{socket.gethostname()}-{os.getpid()}"
     survey = KafkaSurvey(loaded.configuration, client_id)
     try:
         return await question(survey)
     except ForwarderError as error:
-        if "AuthorizationFailed" not in str(error):
+        if isinstance(error, StartupError) or "AuthorizationFailed" not in str(error):
             raise
         text = f"{error}; grant the principal what docs/commands.md lists"
         raise ForwarderError(text) from error

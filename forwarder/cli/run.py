@@ -3,9 +3,14 @@
 import argparse
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 from forwarder import app
+from forwarder.audit.left_out import Gate
+from forwarder.audit.view import Survey
+from forwarder.cli import asking
+from forwarder.clock import SystemClock
 from forwarder.config import loader
 from forwarder.ops import logs
 
@@ -43,7 +48,13 @@ def _work(config: Path) -> int:
     logs.configure(log.level, log.format, loaded.secrets)
     for note in loaded.notes:
         sys.stderr.write(f"note: {note}\n")
-    return asyncio.run(app.work(loaded.configuration))
+    gate = Gate(asking.rules(loaded), loaded.configuration.journal.retired_topics)
+
+    async def check(survey: Survey) -> list[str]:
+        return await gate.check(survey, SystemClock().wall_ms())
+
+    # Nothing may be left of a topic that was taken out, unless it is said to be given up.
+    return asyncio.run(app.work(loaded.configuration, partial(asking.asked, loaded, check)))
 
 
 def _read_file(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from forwarder.audit.left_out import REMEDY, rests
 from forwarder.audit.status import status
 from forwarder.cli import asking, output
 from forwarder.clock import SystemClock
@@ -120,6 +121,9 @@ def _behind(one: dict[str, Any]) -> str:
 
 
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
+    for rest in rests(document["partitions"]):
+        fate = "given up" if rest.topic in document["retired_topics"] else REMEDY
+        yield f"not in kafka.topics, and delivered by nobody: {rest.text()}; {fate}\n"
     for partition in document["partitions"]:
         name = f"{partition['topic']}/{partition['number']}"
         if partition["refusal"]:

@@ -92,6 +92,7 @@ class JournalSettings:
     outbox_retention_ms: int = 604_800_000
     lane_ttl_ms: int = 86_400_000
     retired: tuple[str, ...] = ()
+    retired_topics: tuple[str, ...] = ()
     create_topics: bool = True
     replication_factor: int = -1
 

@@ -36,6 +36,17 @@ def _no_replication(sheet: Sheet) -> None:
         )
 
 
+def _no_topic_twice(sheet: Sheet) -> None:
+    """Judge that no topic is read and given up at once."""
+    kafka, journal = sheet.get("kafka"), sheet.get("journal")
+    read = {topic.get("name") for topic in (kafka.get("topics") or ())} if kafka else set()
+    retired = (journal.get("retired_topics") or ()) if journal else ()
+    spots = journal.spots["retired_topics"].elements("topics") if journal and retired else []
+    for name, element in zip(retired, spots, strict=True):
+        if name in read:
+            element.fault(f"{name} is in kafka.topics, too; delete one of them")
+
+
 JOURNAL = Section(
     JournalSettings,
     (
@@ -63,6 +74,11 @@ JOURNAL = Section(
             "retired",
             ListOf(Text("a connection's name", check=checks.label)),
             "Connections gone for good: their place is given up at once.",
+        ),
+        Field(
+            "retired_topics",
+            ListOf(Text("a topic", check=checks.kafka_name)),
+            "Input topics gone for good: what is left of them is neither read nor delivered.",
         ),
         Field(
             "create_topics",
@@ -137,4 +153,5 @@ WORKER = Section(
         ),
         Field("log", LOG, "Level and form of the log."),
     ),
+    checks=(_no_topic_twice,),
 )

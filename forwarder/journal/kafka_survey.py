@@ -107,17 +107,40 @@ class Survey:
                 raise ForwarderError(text)
         return [Partition(name, number) for name in names for number in range(counts[name])]
 
-    async def find(self, partition: Partition, *, whole: bool = False) -> Restored:
+    async def left_out(self) -> list[Partition]:
+        """Return the partitions the group keeps a journal of, and whose topic is not configured."""
+        counts = await self._cluster.partition_counts()
+        configured = {topic.name for topic in self.settings.kafka.topics}
+        prefix = state_topic(self.group_id, "")
+        named = (name.removeprefix(prefix) for name in counts if name.startswith(prefix))
+        # Both: "a.state.b" may be the state of group "a", or a topic of a group "a.state".
+        found = [n for n in named if n and outbox_topic(self.group_id, n) in counts]
+        return [
+            Partition(name, number)
+            for name in sorted(set(found) - configured)
+            for number in range(counts[state_topic(self.group_id, name)])
+        ]
+
+    async def exists(self, partition: Partition) -> bool:
+        """Tell whether an input partition is there."""
+        return partition.number < (await self._cluster.partition_counts()).get(partition.topic, 0)
+
+    async def find(
+        self, partition: Partition, *, whole: bool = False, left_out: bool = False
+    ) -> Restored:
         """Return what an opening would find; with ``whole`` the state from its log start on.
+
+        ``left_out``: it is of a topic that is not configured, and may not be there any more.
 
         Nobody is fenced, so a running worker may commit meanwhile: the commit is read first and
         the outbox's end last, which together say no more than was true at one moment.
         """
         state, outbox = self._kept(partition)
-        await self._check(partition)
+        there = not left_out or await self.exists(partition)
+        await self._check(*((partition,) if there else ()), *self._kept(partition))
         commit = await self._commit(partition)
-        bounds = await self._cluster.bounds([state, partition])
-        kept, source = bounds[state], bounds[partition]
+        bounds = await self._cluster.bounds([state, partition] if there else [state])
+        kept, source = bounds[state], bounds.get(partition, Bounds(0, 0))
         if commit is not None and (_ptr(commit) or kept.start) < kept.start:
             commit = await self._commit(partition)
         ptr = None if whole or commit is None else _ptr(commit)
@@ -138,7 +161,7 @@ class Survey:
             outbox_used=commit is None
             and not records
             and await kafka_outbox.holds_any(self._reader(outbox), outbox, stored),
-            input_id=await self._cluster.topic_id(partition.topic),
+            input_id=await self._cluster.topic_id(partition.topic) if there else "",
         )
 
     async def high_watermark(self, partition: Partition) -> int:
@@ -154,7 +177,7 @@ class Survey:
 
     async def outbox_bounds(self, partition: Partition) -> Bounds:
         """Return start and read_committed end of a partition's outbox."""
-        await self._check(partition)
+        await self._check(partition, *self._kept(partition))
         outbox = self._kept(partition)[1]
         return (await self._cluster.bounds([outbox]))[outbox]
 
@@ -215,14 +238,14 @@ class Survey:
             Partition(outbox_topic(group, topic), number),
         )
 
-    async def _check(self, partition: Partition) -> None:
+    async def _check(self, *partitions: Partition) -> None:
         """Raise ForwarderError where the group never worked on a partition, or lost its topics."""
         counts = await self._cluster.partition_counts()
-        for kept in (partition, *self._kept(partition)):
+        for kept in partitions:
             if kept.number >= counts.get(kept.topic, 0):
                 text = (
                     f"{kept} does not exist, or Describe is refused: no worker of group "
-                    f"{self.group_id} has opened {partition} yet, or the topic was deleted; "
+                    f"{self.group_id} has opened that partition yet, or the topic was deleted; "
                     "a worker creates it when it starts, or create it by hand"
                 )
                 raise ForwarderError(text)

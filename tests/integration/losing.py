@@ -36,6 +36,11 @@ PATIENCE = 60.0
 DOWN = Outcome(Kind.TRANSIENT, "Down", "the destination is down")
 
 
+async def nothing_left() -> list[str]:
+    """Find nothing of topics that are not configured."""
+    return []
+
+
 class Sink(ScriptedSink):
     """Delivers everything but what comes from partitions that are ``blocked``."""
 
@@ -131,7 +136,7 @@ class Shift:
         owned.append(self.worker)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(app.serve(self.worker, self.journals))
+        self._task = asyncio.create_task(app.serve(self.worker, self.journals, nothing_left))
         return self
 
     async def __aexit__(self, *_: object) -> None:

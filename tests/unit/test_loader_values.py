@@ -88,7 +88,7 @@ def test_every_key_of_the_worker_file_reaches_its_attribute(folder: Folder) -> N
         "  security: {protocol: SASL_SSL, mechanism: SCRAM-SHA-512, username: u, password: p}\n"
         "journal:\n"
         "  {tick: 100ms, base_interval: 1s, outbox_retention: 1m, lane_ttl: 2m, retired: [old],\n"
-        "   create_topics: false, replication_factor: 3}\n"
+        "   retired_topics: [x], create_topics: false, replication_factor: 3}\n"
         "server: {host: 127.0.0.1, port: 0}\n"
         "limits: {window_memory: 1GiB, in_flight: 32MiB}\n"
         "drain_timeout: 1m\n"
@@ -113,12 +113,13 @@ def test_every_key_of_the_worker_file_reaches_its_attribute(folder: Folder) -> N
         security.password,
     )
     journal = found.journal
-    assert (100, 1_000, 60_000, 120_000, ("old",), False, 3) == (
+    assert (100, 1_000, 60_000, 120_000, ("old",), ("x",), False, 3) == (
         journal.tick_ms,
         journal.base_interval_ms,
         journal.outbox_retention_ms,
         journal.lane_ttl_ms,
         journal.retired,
+        journal.retired_topics,
         journal.create_topics,
         journal.replication_factor,
     )

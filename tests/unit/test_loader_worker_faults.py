@@ -116,6 +116,13 @@ VALUES = [
     ("outbox_retention:", "outbox_retention: 1w", "journal.outbox_retention", "ms s m h d"),
     ("retired:", "retired: [acme]", "journal.retired[0]", "configured, in connections/acme.yaml"),
     ("retired:", "retired: acme", "journal.retired", "must be a list"),
+    (
+        "retired_topics:",
+        "retired_topics: [old, raw-events]",
+        "journal.retired_topics[1]",
+        "raw-events is in kafka.topics, too",
+    ),
+    ("retired_topics:", "retired_topics: x", "journal.retired_topics", "must be a list"),
     ("create_topics:", "create_topics: maybe", "journal.create_topics", "true or false"),
     ("replication_factor:", "replication_factor: 0", "journal.replication_factor", "-1"),
     ("server:", "server: {port: 65536}", "server.port", "from 0 to 65535"),
