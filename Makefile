@@ -14,10 +14,10 @@ ARGS ?=
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast soak faults bench check format docs lock clean
+.PHONY: help setup demo test test-fast test-docker soak faults bench check package format docs lock pin-images clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
 
@@ -40,6 +40,9 @@ test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k n
 test-fast: setup ## Run the tests that need no broker and no emulator
 	$(BIN)/python -m pytest -m "not service" $(or $(ARGS),$(WIDE))
 
+test-docker: setup ## Test what needs Docker: the Compose file as Docker reads it
+	$(BIN)/python -m pytest tests/docker/compose.py $(ARGS)
+
 soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--seconds 3600")
 	$(BIN)/python -m tests.soak $(ARGS)
 
@@ -55,6 +58,9 @@ check: setup ## Lint, formatting, types and the layers between modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+package: setup ## Build wheel and source distribution into dist, judge them, run the wheel as installed
+	$(BIN)/python -m tests.package dist
+
 format: setup ## Format the code and mend what the linter can mend by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -62,10 +68,15 @@ format: setup ## Format the code and mend what the linter can mend by itself
 docs: setup ## Write docs/metrics.md from the definitions of the metrics
 	$(BIN)/python -m forwarder.ops.catalogue > docs/metrics.md
 
-lock: setup ## Resolve the newest allowed versions into the two lock files
+lock: setup ## Resolve the newest allowed versions into the three lock files
 	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --output-file requirements.txt pyproject.toml
 	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --allow-unsafe --constraint requirements.txt \
 		--output-file $(LOCK) pyproject.toml requirements-dev.in
+	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --allow-unsafe --only-build-deps --build-deps-for wheel \
+		--constraint $(LOCK) --output-file requirements-build.txt pyproject.toml
+
+pin-images: ## Write the digests of the images' bases into deploy, as the registry has them (needs Docker)
+	$(PYTHON) tools/pin_images.py deploy/Dockerfile deploy/emulator.Dockerfile deploy/compose.yaml
 
 LOCK_FLAGS := --quiet --upgrade --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header

@@ -1,5 +1,6 @@
 # The AWS emulator of the tests, at the tests' own version. For trying things out, not for data.
-FROM python:3.13.9-slim-bookworm
+ARG PYTHON_IMAGE=python:3.13.9-slim-bookworm
+FROM ${PYTHON_IMAGE}
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY tests/services/ministack-requirements.txt /requirements.txt
 RUN pip install --require-hashes --requirement /requirements.txt

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
 from forwarder.surroundings import Pacing, Reporter, Surroundings
+from forwarder.version import version
 from forwarder.worker import Life, Worker, leave_at_once
 
 log = structlog.get_logger()
@@ -87,7 +87,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     """
     garbage.collect_rarely()
     clock = SystemClock()
-    metrics = Metrics(version("forwarder"))
+    metrics = Metrics(version())
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
     report = Report(metrics, Health(clock), clock, active)
     files = open_files.raise_limit()
@@ -113,7 +113,7 @@ async def work(configuration: Configuration, look: Look) -> int:
         port = await server.start(configuration.server.host, configuration.server.port)
         log.info(
             "worker.starts",
-            version=version("forwarder"),
+            version=version(),
             client_id=client_id,
             port=port,
             group=configuration.kafka.group_id,

@@ -7,13 +7,14 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from forwarder import masking
 from forwarder.cli import output
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import log_writer
+from forwarder.version import version
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -145,7 +146,7 @@ class _Version(argparse.Action):
     """Print the version, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        output.show(f"forwarder {_version()}\n")
+        output.show(f"forwarder {version()}\n")
         parser.exit()
 
 
@@ -175,13 +176,6 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         if name == chosen:
             _module(name).add_arguments(command)
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version("forwarder")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _module(name: str) -> Command:

@@ -113,8 +113,18 @@ def is_in_the_compose_file(it: Typed, _: Path) -> None:
         assert it.words[-1] in services
 
 
-def is_made_by_setup(it: Typed, _: Path) -> None:
-    assert it.words == [".", ".venv/bin/activate"]
+def is_installed_so(it: Typed, clone: Path) -> None:
+    """See that the files named are here; ``make package`` installs what they make."""
+    match it.words:
+        case ["/opt/forwarder/bin/forwarder", *rest]:
+            run(shlex.join(["forwarder", *rest]), clone)
+        case ["/opt/forwarder/bin/pip", "install", *_, last]:
+            assert (ROOT / last / "pyproject.toml" if last == "." else ROOT / last).is_file()
+        case words:
+            assert words in (
+                ["python", "-m", "venv", "/opt/forwarder"],
+                [".", ".venv/bin/activate"],
+            )
 
 
 def how_to_prove(it: Typed) -> Callable[[Typed, Path], None]:
@@ -128,8 +138,8 @@ def how_to_prove(it: Typed) -> Callable[[Typed, Path], None]:
             return is_in_the_compose_file
         case ["forwarder", "run", *rest] if "--source" not in rest:
             return is_a_good_configuration
-        case [".", *_]:
-            return is_made_by_setup
+        case ["python" | "." | "/opt/forwarder/bin/pip" | "/opt/forwarder/bin/forwarder", *_]:
+            return is_installed_so
         case ["forwarder" | "cat" | "ls", *_]:
             return runs_as_shown
     raise AssertionError(it.command)
