@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,20 +11,17 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
-    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
     SSLError,
 )
-from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.loaders import Loader
 
 from forwarder.clock import Clock, SystemClock
-from forwarder.connection import AccessKeys, AssumedRole, Credentials
-from forwarder.sinks import classify
+from forwarder.connection import AccessKeys, AssumedRole, Connection, Credentials
+from forwarder.sinks import classify, local_settings
 from forwarder.sinks.classify import Failure, Fault
 from forwarder.sinks.credentials import (
     DefaultChain,
@@ -33,6 +31,7 @@ from forwarder.sinks.credentials import (
     Token,
 )
 from forwarder.sinks.http_session import SharingSession, bound_metadata
+from forwarder.sinks.local_settings import LocalFault
 from forwarder.sinks.places import Places
 from forwarder.sinks.static_keys import StaticKeys
 
@@ -52,7 +51,15 @@ CLIENT = AioConfig(
 )
 """One try per call: the caller owns the retries."""
 
-_NETWORK = (HTTPClientError, NoConnectionError)
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let the library say that it found no credentials; the lane says why, and what to do."""
+    record.exc_info = None
+    return True
+
+
+for _name in ("aiobotocore.credentials", "botocore.credentials"):
+    logging.getLogger(_name).addFilter(_without_traceback)
 
 
 class Aws:
@@ -114,6 +121,7 @@ class Aws:
         await self._open.aclose()
 
     def _session(self) -> AioSession:
+        local_settings.check_sizes()
         session = AioSession()
         if self._loader is None:
             self._loader = session.get_component("data_loader")
@@ -138,6 +146,8 @@ class Aws:
         except Exception as error:  # noqa: BLE001  # whatever it is, the role cannot be used
             failure = failure_of(error, "AssumeRole")
         stale = classify.fault(failure) is Fault.CREDENTIALS
+        if stale and (found := local_settings.keys_fault()):
+            failure = local_failure("AssumeRole", found)
         if stale and await self._chain.renew(generation):
             try:
                 return await self._assume_once(role, region, name)
@@ -218,12 +228,35 @@ def failure_of(error: Exception, operation: str) -> Failure:
         return Failure(error.operation_name, code, status, message)
     name = type(error).__name__
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return Failure(operation, "NoCredentials", 0, name)
+        program = getattr(error, "kwargs", {}).get("provider") == "custom-process"
+        remedy = "check credential_process in the AWS config file" if program else ""
+        return Failure(operation, "NoCredentials", 0, str(error), remedy)
     if isinstance(error, SSLError) and "certificate" in str(error).lower():
         return Failure(operation, "CertificateError", 0, name)
-    if isinstance(error, ValueError):
+    found = local_settings.fault_of(error)
+    if isinstance(error, ValueError) and (found is None or found.what.startswith(name)):
         # The library's and the URL parser's word for an endpoint_url they cannot use.
         return Failure(operation, "InvalidEndpoint", 0, name)
-    if isinstance(error, BotoCoreError) and not isinstance(error, _NETWORK):
-        return Failure(operation, name, 400)
+    if found is not None:
+        return local_failure(operation, found)
     return Failure(operation, classify.UNANSWERED, 0, name)
+
+
+def local_failure(operation: str, fault: LocalFault) -> Failure:
+    """Return a call's failure by something on this machine."""
+    return Failure(operation, classify.LOCAL_SETTING, 0, fault.what, fault.remedy)
+
+
+def keys_remedy(connection: Connection) -> str:
+    """Say whose keys to renew where AWS goes on rejecting those of a connection."""
+    credentials = connection.credentials
+    if isinstance(credentials, AccessKeys):
+        origin = credentials.origin
+        file, *others = origin.files if origin else ("its file",)
+        taken = f" (taken from {', '.join(others)})" if others else ""
+        what = f"the access keys of connection {connection.name}"
+        return f"renew {what}: credentials.access_key_id and secret_access_key in {file}{taken}"
+    if isinstance(credentials, AssumedRole):
+        role = credentials.role_arn
+        return f"check {role}, and the worker's own credentials, by which it is assumed"
+    return ""

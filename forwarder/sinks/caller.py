@@ -9,11 +9,12 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.parsers import create_parser
 from msgspec.json import Decoder
 
-from forwarder.sinks import classify
-from forwarder.sinks.aws import Aws, failure_of
+from forwarder.connection import Connection
+from forwarder.sinks import classify, local_settings
+from forwarder.sinks.aws import Aws, failure_of, keys_remedy
 from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.classify import Failure, Fault
-from forwarder.sinks.credentials import Keyring, RoleError
+from forwarder.sinks.credentials import RoleError
 from forwarder.sinks.http_connection import largest
 from forwarder.sinks.receipts import Receipts
 from forwarder.sinks.sigv4 import Signer
@@ -85,13 +86,18 @@ class Caller:
     """Calls one service for one connection; renews its credentials when AWS rejects them."""
 
     def __init__(
-        self, aws: Aws, keys: Keyring, goal: Goal, remedy: Callable[[Failure], str] | None = None
+        self,
+        aws: Aws,
+        connection: Connection,
+        goal: Goal,
+        remedy: Callable[[Failure], str] | None = None,
     ) -> None:
         """Prepare; the first call connects. ``remedy`` knows better than the table what to do."""
         self._aws = aws
-        self._keys = keys
+        self._connection = connection
+        self._keys = aws.keyring(connection.credentials, goal.region, connection.name)
         self._goal = goal
-        self._remedy = remedy or (lambda _: "")
+        self._known_remedy = remedy or (lambda _: "")
         self._connecting = asyncio.Lock()
         self._line: _Line | None = None
         self._receipts = Receipts()
@@ -163,9 +169,18 @@ class Caller:
             failure = Failure(operation, classify.UNANSWERED, 200, "the answer is unreadable")
         except Exception as error:  # noqa: BLE001  # a sink answers, whatever happened
             failure = failure_of(error, operation)
+        return self._refusal(failure)
+
+    def _refusal(self, failure: Failure) -> Refusal:
         if classify.short(failure.code) == "ResourceNotFound":
             self._receipts.clear()
-        outcome = classify.outcome(failure, self._goal.where, self._remedy(failure))
+        remedy = self._known_remedy(failure)
+        if classify.is_of_keys(failure):
+            remedy = keys_remedy(self._connection)
+            found = None if self._connection.credentials else local_settings.keys_fault()
+            if found is not None:
+                remedy = f"{found.remedy}: {found.what}"
+        outcome = classify.outcome(failure, self._goal.where, remedy)
         return Refusal(classify.fault(failure), classify.short(failure.code), outcome)
 
     async def _post(self, operation: str, body: bytes) -> _Answer:

@@ -4,6 +4,7 @@ import re
 
 import msgspec
 
+from forwarder import masking
 from forwarder.sinks import codes
 from forwarder.sinks.base import Kind, Outcome
 
@@ -11,24 +12,34 @@ LONGEST_ERROR = 400
 """Characters of an error text; the labels of a log line are worth more than AWS's prose."""
 
 UNANSWERED = codes.UNANSWERED
+LOCAL_SETTING = codes.LOCAL_SETTING
 OTHER = "Other"
 Fault = codes.Fault
 FAULTS = {code: rule.fault for code, rule in codes.TABLE.items()}
 
 _WITH_MESSAGE = (Fault.THROTTLED, Fault.CONFIGURATION)
 _SECRET = re.compile(r"[A-Za-z0-9+/=]{40,}|'[^']*'|\"[^\"]*\"")
+_SIGNED = re.compile(r"\b(authorization|bearer|basic|signature|credential)\b\S*.*", re.IGNORECASE)
+"""From here on a message may repeat what signs a request."""
+_CODE = re.compile(r"(?:[A-Z]{1,5}[a-z]{2,20}[0-9]?){1,10}")
+"""How AWS spells codes. Others are not shown: an endpoint may put there whatever it was sent."""
+_LONGEST_CODE = 64
 _SKEWED = ("Signature expired", "Signature not yet current")
 """How AWS words an ``InvalidSignature`` that is a matter of clocks."""
 _SHARD = re.compile(r"\bshardId-[0-9]{12}\b")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An error as the service told it; ``status`` is the HTTP status, 0: no answer at all."""
+    """An error as the service told it; ``status`` is the HTTP status, 0: no answer at all.
+
+    Where it was found here (``LOCAL_SETTING``), message and remedy are the program's own.
+    """
 
     operation: str
     code: str
     status: int = 0
     message: str = ""
+    remedy: str = ""
 
 
 def short(code: str) -> str:
@@ -53,6 +64,12 @@ def fault(failure: Failure) -> Fault:
     return Fault.CONFIGURATION if wanting else Fault.TRANSIENT
 
 
+def is_of_keys(failure: Failure) -> bool:
+    """Tell whether other keys would help: not where clocks differ."""
+    clock = codes.TABLE["RequestTimeTooSkewed"].remedy
+    return fault(failure) is Fault.CREDENTIALS and _remedy(failure) != clock
+
+
 def kind(failure: Failure) -> Kind:
     """Return the answer for delivery; that STS is busy says nothing of the stream's limits."""
     found = codes.ACTIONS[fault(failure)].kind
@@ -74,7 +91,8 @@ def outcome(failure: Failure, where: str, remedy: str = "") -> Outcome:
     anything sent: AWS repeats rejected values, and signed headers with their session token.
     """
     parts = [f"{failure.operation} on {where}: {_named(failure)}"]
-    if fault(failure) in _WITH_MESSAGE and failure.message:
+    own = failure.code == LOCAL_SETTING
+    if fault(failure) in _WITH_MESSAGE and failure.message and not own:
         parts.append(_sentence(failure.message))
     return _outcome(failure, ": ".join(parts), remedy or _remedy(failure))
 
@@ -83,7 +101,7 @@ def role_refused(failure: Failure, role_arn: str, external_id: str | None) -> Ou
     """Say in words that a role cannot be assumed, as the answer for every batch of its lanes."""
     named = f"with ExternalId {external_id}" if external_id else "without an ExternalId"
     text = f"cannot assume {role_arn} {named}: {_named(failure)}"
-    return _outcome(failure, text, _role_remedy(failure))
+    return _outcome(failure, text, failure.remedy or _role_remedy(failure))
 
 
 def _known(failure: Failure) -> Fault | None:
@@ -108,6 +126,8 @@ def _outcome(failure: Failure, text: str, remedy: str) -> Outcome:
 
 
 def _remedy(failure: Failure) -> str:
+    if failure.remedy:
+        return failure.remedy
     service = codes.PUTS.get(failure.operation)
     if service is None:
         return _role_remedy(failure)
@@ -124,13 +144,27 @@ def _role_remedy(failure: Failure) -> str:
 
 def _named(failure: Failure) -> str:
     if failure.code == UNANSWERED and failure.message:
-        return f"{UNANSWERED} ({failure.message})"
-    return short(failure.code) or f"HTTP {failure.status}"
+        return f"{UNANSWERED} ({_masked(failure.message[:LONGEST_ERROR])})"
+    if failure.code == LOCAL_SETTING:
+        return f"{LOCAL_SETTING}: {failure.message}"
+    code = short(failure.code)
+    return code if _is_code(code) else f"HTTP {failure.status}"
+
+
+def _is_code(code: str) -> bool:
+    if code in codes.TABLE:
+        return True
+    spelled = len(code) <= _LONGEST_CODE and _CODE.fullmatch(code) is not None
+    return spelled and masking.mask(code) == code
 
 
 def _sentence(message: str) -> str:
-    first = message.split("\n", 1)[0].split(". ", 1)[0]
-    return _SECRET.sub("…", first)
+    first = message[: 4 * LONGEST_ERROR].split("\n", 1)[0].split(". ", 1)[0]
+    return _masked(_SECRET.sub("…", first))
+
+
+def _masked(text: str) -> str:
+    return masking.mask(_SIGNED.sub(masking.MASK, text))
 
 
 def _bounded(text: str, longest: int = LONGEST_ERROR) -> str:

@@ -14,6 +14,9 @@ from forwarder.sinks.base import Kind
 UNANSWERED = "Unanswered"
 """Stands for a call without an answer: it may have stored what it carried."""
 
+LOCAL_SETTING = "LocalSetting"
+"""Stands for a call that failed here, by a variable or file of this machine, before it was made."""
+
 
 class Fault(Enum):
     """The classes of errors; ``ACTIONS`` says what each obliges to."""
@@ -182,6 +185,11 @@ TABLE: dict[str, Rule] = {
     ),
     **_rules(
         Fault.CONFIGURATION,
+        LOCAL_SETTING,
+        remedy="check the AWS_… variables and the AWS config file of this machine",
+    ),
+    **_rules(
+        Fault.CONFIGURATION,
         "InvalidEndpoint",
         remedy="check endpoint_url and region",
     ),
@@ -232,7 +240,15 @@ STATUSES = {
 """What the HTTP status of an unknown code says; else a redirect or a client's error is
 configuration (it lasts until somebody acts), and anything else is tried again."""
 
+_BASE_KEYS = (
+    "renew the worker's own credentials (the default AWS chain), by which the role is assumed"
+)
 ROLE_REMEDIES = {
+    **{
+        code: rule.remedy if "clock" in rule.remedy else _BASE_KEYS
+        for code, rule in TABLE.items()
+        if rule.fault is Fault.CREDENTIALS
+    },
     "AccessDenied": (
         "check the role's trust policy (principal and ExternalId)"
         " and that the worker may call sts:AssumeRole"

@@ -29,9 +29,8 @@ class FirehoseSink:
         """Prepare; the first put connects, so that this cannot fail."""
         self._stream = target.delivery_stream_name
         where = f"delivery stream {target.delivery_stream_name} in {target.region}"
-        keys = aws.keyring(connection.credentials, target.region, connection.name)
         goal = Goal("firehose", "Firehose_20150804", target.region, target.endpoint_url, where)
-        self._caller = Caller(aws, keys, goal)
+        self._caller = Caller(aws, connection, goal)
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches, as few requests as hold them."""

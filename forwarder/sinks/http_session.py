@@ -11,6 +11,7 @@ import aiohttp
 from aiobotocore import utils
 from aiobotocore.httpsession import AIOHTTPSession, _ProxySSLTCPConnector
 
+from forwarder.sinks import local_settings
 from forwarder.sinks.http_connection import (
     LONGEST_LINE,
     MOST_HEADERS,
@@ -96,6 +97,7 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
             proxy_url,
             repr(self._proxy_config.settings),
         )
+        local_settings.check_sizes()
         # The library calls this in a thread.
         with _BUILDING:
             if alike not in _CONTEXTS:

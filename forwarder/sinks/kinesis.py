@@ -91,9 +91,8 @@ class KinesisSink:
         self._target = target
         self._clock = aws.clock
         where = f"stream {target.stream_name} in {target.region}"
-        keys = aws.keyring(connection.credentials, target.region, connection.name)
         goal = Goal("kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where)
-        self._caller = Caller(aws, keys, goal, self._remedy)
+        self._caller = Caller(aws, connection, goal, self._remedy)
         self._choice = Choice(target.put)
         self._sequences = Sequences()
         self._slots = asyncio.Semaphore(IN_FLIGHT)

@@ -385,8 +385,20 @@ def client_error() -> ClientError:
 
 FAILURES: list[tuple[Failure, Callable[[], Exception]]] = [
     (Failure("AssumeRole", "X", 418, "m"), client_error),
-    (Failure("PutRecord", "NoCredentials", 0, "NoCredentialsError"), NoCredentialsError),
-    (Failure("PutRecord", "NoRegionError", 400), NoRegionError),
+    (
+        Failure("PutRecord", "NoCredentials", 0, "Unable to locate credentials"),
+        NoCredentialsError,
+    ),
+    (
+        Failure(
+            "PutRecord",
+            "LocalSetting",
+            0,
+            "NoRegionError: You must specify a region.",
+            "correct the AWS_… variable or the line of the AWS config file that says so",
+        ),
+        NoRegionError,
+    ),
     (Failure("PutRecord", "InvalidEndpoint", 0, "ValueError"), lambda: ValueError("endpoint")),
     (Failure("PutRecord", UNANSWERED, 0, "TimeoutError"), TimeoutError),
     (Failure("PutRecord", UNANSWERED, 0, "KeyError"), lambda: KeyError("needle")),
