@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from forwarder.cli import output
-from forwarder.config import checks, loader
+from forwarder.config import loader, partitions
 from forwarder.config.loader import Loaded
 from forwarder.connection import AccessKeys, Connection, FileTarget
 from forwarder.errors import ConfigurationError, ForwarderError
@@ -74,7 +74,7 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
         principal = identity.principal(principal)  # a session's would trust that one alone
         if isinstance(connection.credentials, AccessKeys):
             principal = None  # whom the keys are of is another matter, and so is the account
-    found = policy.policies(connection, checks.partition_of(sink.region), principal)
+    found = policy.policies(connection, partitions.of(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found
 

@@ -6,24 +6,12 @@ A complaint says what is wrong and what to do; ``{}`` in it stands for the value
 import re
 from urllib.parse import urlsplit
 
+from forwarder.config import partitions
 from forwarder.config.kinds import likeliest
 
-PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Prefix of a region -> its AWS partition; every other region is in ``aws``."""
-
-# https://docs.aws.amazon.com/general/latest/gr/rande.html, November 2026; newer ones get a note.
-REGIONS = (
-    *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1"),
-    *("ca-central-1", "ca-west-1", "mx-central-1", "sa-east-1", "af-south-1"),
-    *("eu-central-1", "eu-central-2", "eu-west-1", "eu-west-2", "eu-west-3"),
-    *("eu-north-1", "eu-south-1", "eu-south-2", "il-central-1", "me-central-1", "me-south-1"),
-    *("ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3"),
-    *("ap-south-1", "ap-south-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3"),
-    *("ap-southeast-4", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7"),
-    *("cn-north-1", "cn-northwest-1"),
-)
+# The words that AWS makes names of regions of. Its own patterns take any word there.
 _REGION = re.compile(
-    r"(?:us-gov|us|ca|mx|sa|af|eu|il|me|ap|cn)"
+    r"[a-z]{2,4}(?:-[a-z]{2,5})?"
     r"-(?:central|north|south|east|west|northeast|northwest|southeast|southwest)-[1-9]"
 )
 
@@ -36,26 +24,33 @@ LABEL = r"[a-zA-Z0-9._-]{1,100}"
 EXTERNAL_ID = r"[\w+=,.@:/-]{2,1224}"
 ORG_ID = r"[\w+=,.@:/-]{1,1218}"
 ROLE_NAME = r"[\w+=,.@-]{1,64}"
-ROLE_ARN = (
-    rf"arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{{12}}:role/(?:[\w+=,.@/-]{{1,512}}/)?{ROLE_NAME}"
-)
+ROLE_ARN = rf"arn:aws(?:-[a-z]+)*:iam::[0-9]{{12}}:role/(?:[\w+=,.@/-]{{1,512}}/)?{ROLE_NAME}"
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def partition_of(region: str) -> str:
-    """Return the AWS partition a region belongs to."""
-    return next((name for start, name in PARTITIONS.items() if region.startswith(start)), "aws")
-
-
 def region(text: str) -> str | None:
-    """Complain about what cannot be a region."""
-    if _REGION.fullmatch(text):
+    """Complain about what cannot be a region; a new one has to fit a partition's pattern."""
+    if _is_region(text):
         return None
-    if _REGION.fullmatch(text[:-1]):
+    if _is_region(text[:-1]):
         return "{} is an availability zone; give its region, without the letter"
-    near = likeliest(text, REGIONS)
+    near = likeliest(text, sorted(partitions.regions()))
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
+
+
+def role_arn(text: str) -> str | None:
+    """Complain about an ARN of a partition that there is not."""
+    partition = text.split(":")[1]
+    if partition in partitions.names():
+        return None
+    near = likeliest(partition, partitions.names())
+    return f"is of partition {partition}, which AWS does not have{near}; correct it"
+
+
+def _is_region(text: str) -> bool:
+    known = text in partitions.regions()
+    return known or (partitions.find(text) is not None and _REGION.fullmatch(text) is not None)
 
 
 def stream(text: str) -> str | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwarder.config import checks, variables
+from forwarder.config import checks, partitions, variables
 from forwarder.config.kinds import Nullable, Text
 from forwarder.config.shapes import Field, Section, Sheet
 from forwarder.connection import AccessKeys, AssumedRole, Credentials, Origin
@@ -92,7 +92,11 @@ CREDENTIALS = Section(
         Field(
             "role_arn",
             Nullable(
-                Text("a role's ARN such as arn:aws:iam::111122223333:role/NAME", checks.ROLE_ARN)
+                Text(
+                    "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
+                    checks.ROLE_ARN,
+                    check=checks.role_arn,
+                )
             ),
             "The whole ARN of the role, instead of aws_account_id and role_name.",
         ),
@@ -142,5 +146,5 @@ def credentials_of(given: Given, region: str, origin: Origin | None = None) -> C
         return None
     external = given.external_id or (f"orgid:{given.org_id}" if given.org_id else None)
     name = given.role_name or _DEFAULT_ROLE
-    made = f"arn:{checks.partition_of(region)}:iam::{given.aws_account_id}:role/{name}"
+    made = f"arn:{partitions.of(region)}:iam::{given.aws_account_id}:role/{name}"
     return AssumedRole(given.role_arn or made, external)

@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING
 
-from forwarder.config import checks
+from forwarder.config import checks, partitions
 from forwarder.config.amounts import Duration, Moment, Size, Whole
 from forwarder.config.connection_credentials import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.connection_settings import SETTINGS
@@ -55,7 +55,7 @@ MATCH = Section(
 
 def _sink_notes(sheet: Sheet) -> None:
     region, url = sheet.get("region"), sheet.get("endpoint_url")
-    if region and region not in checks.REGIONS:
+    if region and region not in partitions.regions():
         sheet.note("region", "is not known to this release; right if AWS has opened it since")
     if url and checks.unencrypted(url):
         sheet.note("endpoint_url", "is not encrypted; use https:// outside a test")
@@ -202,8 +202,8 @@ def _same_partition(sheet: Sheet) -> None:
     credentials, sink = sheet.get("credentials"), sheet.get("sink")
     arn = credentials.get("role_arn") if credentials is not None else None
     region = sink.get("region") if sink is not None else None
-    if arn and region and arn.split(":")[1] != checks.partition_of(region):
-        own = checks.partition_of(region)
+    if arn and region and arn.split(":")[1] != partitions.of(region):
+        own = partitions.of(region)
         what = f"is of partition {arn.split(':')[1]}, region {region} is in {own}"
         credentials.fault("role_arn", f"{what}; give a role of arn:{own}:…, or correct sink.region")
 

@@ -1,6 +1,6 @@
 """The description of ``kafka`` in forwarder.yaml."""
 
-from forwarder.config import certificates, checks
+from forwarder.config import certificates, checks, partitions
 from forwarder.config.amounts import Duration, Size
 from forwarder.config.kinds import Choice, Location, Nullable, Text
 from forwarder.config.settings import (
@@ -74,8 +74,8 @@ def _iam(sheet: Sheet) -> None:
         sheet.fault("protocol", "would send tokens in clear; AWS_MSK_IAM needs SASL_SSL")
     _not_used(sheet, _SASL[1:], "AWS_MSK_IAM signs with AWS credentials; delete it")
     arn, region = sheet.get("role_arn"), sheet.get("region")
-    if arn and region and arn.split(":")[1] != checks.partition_of(region):
-        own = checks.partition_of(region)
+    if arn and region and arn.split(":")[1] != partitions.of(region):
+        own = partitions.of(region)
         sheet.fault("role_arn", f"is of another partition than {region}; give one of arn:{own}:…")
 
 
@@ -120,7 +120,11 @@ SECURITY = Section(
         Field(
             "role_arn",
             Nullable(
-                Text("a role's ARN such as arn:aws:iam::111122223333:role/NAME", checks.ROLE_ARN)
+                Text(
+                    "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
+                    checks.ROLE_ARN,
+                    check=checks.role_arn,
+                )
             ),
             "A role to assume for Kafka; null: the default AWS chain. Only with AWS_MSK_IAM.",
         ),
