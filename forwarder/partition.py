@@ -30,7 +30,7 @@ from forwarder.model import (
     Partition,
     Record,
 )
-from forwarder.pipeline import Lane, Pipeline
+from forwarder.pipeline import MOST_ENCODED, Lane, Pipeline
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
 from forwarder.surroundings import Phase, Surroundings, roomy
@@ -219,8 +219,15 @@ class OwnedPartition:
         return self.pipeline.memory_bytes() + indexes + (draft.bytes if draft else 0)
 
     def crowded(self) -> bool:
-        """Tell whether so much waits for the next tick that nothing more may close (C2)."""
-        return self._closed_bytes > self._around.closed_bytes()
+        """Tell whether so much waits for the next tick that nothing more may close (C2).
+
+        Where documents are made in slices, one slice waits at most: they may be many times what
+        came in.
+        """
+        most = self._around.closed_bytes()
+        if self.pipeline.is_behind():
+            most = min(most, MOST_ENCODED)
+        return self._closed_bytes > most
 
     def is_behind(self) -> bool:
         """Tell whether documents of closed windows are still to be made; ``catch_up`` goes on."""

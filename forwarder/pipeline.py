@@ -13,13 +13,13 @@ from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Positi
 from forwarder.stages import redriven, transform
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.keying import SESSION_RULES
-from forwarder.stages.lane import Lane, Share
+from forwarder.stages.lane import MOST_ENCODED, Lane, Share
 from forwarder.stages.route import Router
 from forwarder.stages.saving import Saving
 from forwarder.stages.shapes import Upload
 from forwarder.stages.window import Windows
 
-__all__ = ["Lane", "Pipeline", "Saving", "compile_lane"]
+__all__ = ["MOST_ENCODED", "Lane", "Pipeline", "Saving", "compile_lane"]
 
 MOST_CLOSED = 500
 """Windows that a poll closes at its end, of all lanes; the owner closes the rest in slices."""
