@@ -216,7 +216,14 @@ class Delivery:
     def _wake_at(self, when: float) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self.wake)
+        self._timer = asyncio.get_running_loop().call_at(when, self._woken)
+
+    def _woken(self) -> None:
+        """Wake by the timer, whom nobody would hear of a fault."""
+        try:
+            self.wake()
+        except Exception as error:  # noqa: BLE001  # told there
+            self._failed(error)
 
     async def _put(self, taken: Sequence[tuple[Address, Batch]]) -> None:
         loop = asyncio.get_running_loop()
@@ -245,10 +252,14 @@ class Delivery:
             self.wake()
         except asyncio.CancelledError:  # a library passed on what it has cancelled itself
             self._owner.journal_failed(JournalError(f"a put of {self.policy.lane} was cancelled"))
-        except Exception as error:  # a fault here must not leave the lane standing still
-            log.exception("delivery.failed", connection=self.policy.lane)
-            text = f"{type(error).__name__} in the delivery of {self.policy.lane}"
-            self._owner.journal_failed(JournalError(text))
+        except Exception as error:  # noqa: BLE001  # told there
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """End the opening: a fault here must not leave the lane standing still."""
+        log.error("delivery.failed", connection=self.policy.lane, exc_info=error)
+        text = f"{type(error).__name__} in the delivery of {self.policy.lane}"
+        self._owner.journal_failed(JournalError(text))
 
     def _learn(
         self,

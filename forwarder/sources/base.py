@@ -8,7 +8,7 @@ from forwarder.model import Ends, OpenTransaction, Partition, Record
 
 
 class PositionLostError(ForwarderError):
-    """The input no longer has what was to be read next: open these partitions again.
+    """What was to be read next is not there, or cannot be read: open these partitions again.
 
     The opening finds out what is missing, and refuses or goes on.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
@@ -232,6 +232,9 @@ class KafkaSource:
             polled: Mapping[TopicPartition, Sequence[Any]] = task.result()
         except OffsetOutOfRangeError as error:
             raise self._set_aside(error) from error
+        except CorruptRecordException as error:
+            self._rewind()
+            raise self._set_damaged_aside(error) from error
         except kafka_client.FAILURES as error:
             self._rewind()
             text = f"the consumer failed: {kafka_client.describe(error)}"
@@ -265,6 +268,20 @@ class KafkaSource:
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
         what = f"the input no longer has what was to be read next: {where}"
         return PositionLostError(what, frozenset(map(self._name, gone)))
+
+    def _set_damaged_aside(self, error: CorruptRecordException) -> ForwarderError:
+        """Pause the partition with a batch whose checksum is wrong: the others flow on.
+
+        The client names it in the text alone. On the way a batch is damaged once and right when it
+        is fetched again; on a broker's disk it stays so, and every poll would fail for it.
+        """
+        named = [p for p in self._next if str(TopicPartition(p.topic, p.number)) in str(error)]
+        for partition in named:
+            self.pause(partition)
+        where = ", ".join(map(str, named)) or kafka_client.describe(error)
+        what = f"a batch came with a wrong checksum: {where}"
+        remedy = "if it stays so, its leader's disk is damaged: move leadership to another replica"
+        return PositionLostError(f"{what}; {remedy}", frozenset(named))
 
     def _give_back(self, tp: TopicPartition, offset: int) -> None:
         """Seek back before what arrived while nobody waited, or around a seek.

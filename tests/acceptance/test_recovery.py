@@ -9,6 +9,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,10 @@ async def test_connections_that_went_silent_are_given_up_and_no_put_begins_meanw
     assert worker.running
 
 
+def arrived(stage: Stage, number: int) -> bool:
+    return number in stage.stream.numbers()
+
+
 def gauge(worker: Worker, name: str) -> float | None:
     return worker.metrics().get(f'{name}{{connection="waiting"}}')
 
@@ -230,6 +235,31 @@ async def test_answers_that_made_no_sense_for_a_while_leave_nothing_dead_and_not
     await stage.scene.kafka.send(stage.scene.topic, [(b"another", value, now)])
     await worker.until(lambda: gauge(worker, "forwarder_open_windows") == 2, "the gauges go on")
     await worker.until_ready()
+
+
+async def test_a_batch_that_stays_damaged_stops_its_partition_alone_until_it_is_right(
+    stage: Stage,
+) -> None:
+    stage.stream.seconds = 0.02
+    worker = await flowing(stage, 20)
+    now, topic = time.time_ns() // 1_000_000, stage.scene.topic
+    first = {row.partition for row in await stage.scene.feed([20])}.pop()
+
+    stage.proxy.garbled = b"poisonous"
+    value = encoded(upload(event("custom_event", n=21, what="poisonous"), device="d1"))
+    await stage.scene.kafka.send(topic, [(b"d1", value, now)], first)
+    await worker.until(lambda: worker.logged("partition.reopens"), "the partition is set aside")
+    for number in range(22, 30):
+        value = encoded(upload(event("custom_event", n=number), device="d2"))
+        await stage.scene.kafka.send(topic, [(b"d2", value, now)], 1 - first)
+        await worker.until(partial(arrived, stage, number), "the other one flows")
+    assert 21 not in stage.stream.numbers()
+    assert "wrong checksum" in worker.logged("partition.reopens")[0]["error"]
+    stage.proxy.garbled = b""
+    await worker.until(lambda: 21 in stage.stream.numbers(), "it is read once it is right")
+    assert set(range(30)) == set(stage.stream.numbers())
+    assert [] == worker.logged("partition.fault")
+    assert worker.running
 
 
 async def test_a_worker_that_slept_through_its_replacement_changes_nothing(stage: Stage) -> None:

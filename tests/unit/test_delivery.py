@@ -64,6 +64,20 @@ async def test_a_put_that_failed_is_repeated_with_growing_pauses() -> None:
 
 
 @virtually
+async def test_a_surprise_when_a_repeat_is_due_ends_the_opening_instead_of_the_lane() -> None:
+    lane = Lane(failing_first(1, TRANSIENT))
+    lane.commit(batch("1"))
+    await asyncio.sleep(0)
+
+    def surprised() -> bool:
+        raise ZeroDivisionError
+
+    lane.owner.may_put = surprised  # type: ignore[method-assign]
+    await lane.until(lambda: bool(lane.owner.failures))
+    assert "ZeroDivisionError in the delivery of acme" == str(lane.owner.failures[0])
+
+
+@virtually
 async def test_a_repeat_carries_the_same_bytes() -> None:
     lane = Lane(failing_first(3, TRANSIENT))
     lane.commit(batch("1", payload=b'{"a":1}'))

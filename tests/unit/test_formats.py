@@ -108,6 +108,15 @@ def test_commit_metadata_that_says_where_the_outbox_ends_is_read() -> None:
     assert text == opening.ending(opening.metadata(8, 31), 18)
 
 
+def test_commit_metadata_that_says_why_nothing_is_read_is_read() -> None:
+    text = stored("metadata-v1-paused.json").decode()
+    paused = Mark(8, 31, paused="memory_short", paused_since=1_767_225_600_000)
+    assert paused == opening.mark(text)
+    since = paused.paused_since
+    assert text == opening.pausing(opening.metadata(8, 31), "memory_short", since)
+    assert opening.metadata(8, 31) == opening.pausing(opening.metadata(8, 31), "", 0)
+
+
 def test_the_examples_of_the_documentation_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     failures, examples = doctest.testfile(

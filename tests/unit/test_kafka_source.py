@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 
 from forwarder.errors import ForwarderError
 from forwarder.model import Partition
 from forwarder.sources import kafka as sources
+from forwarder.sources.base import PositionLostError
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka_world import World
 
@@ -137,9 +138,20 @@ async def test_a_poll_that_fails_gives_back_what_its_client_had_already_moved_ov
 ) -> None:
     await rig.rebalance()
     await poll(rig, {}, None)  # the seeks are behind it
-    with pytest.raises(ForwarderError, match="CorruptRecordException"):
-        await poll(rig, {0: 50, 1: 31}, CorruptRecordException("Invalid CRC"))
+    with pytest.raises(ForwarderError, match="KafkaTimeoutError"):
+        await poll(rig, {0: 50, 1: 31}, KafkaTimeoutError("no answer"))
     assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+
+
+async def test_a_partition_with_a_damaged_batch_is_set_aside_and_the_others_flow(rig: Rig) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    tp = TopicPartition(rig.topic, 1)
+    with pytest.raises(PositionLostError, match="wrong checksum") as lost:
+        await poll(rig, {0: 50, 1: 31}, CorruptRecordException(f"Invalid CRC - {tp}"))
+    assert {rig.partitions[1]} == lost.value.partitions
+    assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+    assert [False, True] == [rig.state(number).paused for number in NUMBERS]
 
 
 async def poll(rig: Rig, moved: dict[int, int], fault: Exception | None) -> None:

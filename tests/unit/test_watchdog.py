@@ -9,6 +9,7 @@ import pytest
 
 from forwarder import testing
 from forwarder.errors import JournalError
+from forwarder.ledger import opening
 from forwarder.model import OpenTransaction
 from forwarder.ops.health import Health
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
@@ -117,6 +118,26 @@ def test_whatever_holds_a_partition_is_told_by_name(
             assert {str(P0): str(reason)} == scene.notes.stalls
 
     testing.run_virtually(story())
+
+
+def committed_pause(scene: Scene) -> str:
+    commit = scene.journals.log(P0).commit
+    mark = opening.mark(commit.metadata) if commit else None
+    return mark.paused if mark else ""
+
+
+@virtually
+async def test_what_only_the_owner_knows_is_committed_and_taken_back() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        be_crowded(scene)
+        await asyncio.sleep(KNOWN)
+        assert "journal_behind" == committed_pause(scene)
+        scene.worker.partitions[P0].crowded = lambda: False  # type: ignore[method-assign]
+        scene.source.positions[P0] = 9
+        await asyncio.sleep(2 * WATCH)
+        assert "" == committed_pause(scene)
 
 
 @virtually
