@@ -3,12 +3,17 @@
 import json
 import re
 
+from msgspec import Raw
+
+from forwarder.stages import not_uploads, rawjson
+from forwarder.stages.rawjson import ShapeError
+
 WANTED = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
 
 HEAD_BYTES = 512
 """How much of a file tells what it is, unless its first line is shorter."""
 
-_LONGEST_HINTED = 64 * 1024
+_LONGEST_LOOKED_AT = 64 * 1024
 
 # https://en.wikipedia.org/wiki/List_of_file_signatures, and each format's own specification.
 _FOREIGN = (
@@ -42,24 +47,6 @@ _REMEDIES = {
     "packed twice": "unpack it once",
 }
 
-# A key that tells whose events these are -> their name. Each product's own reference names it.
-_PRODUCTS = (
-    ({"anonymousId", "messageId"}, "events of Segment or RudderStack"),
-    ({"anonymousId", "context"}, "events of Segment or RudderStack"),
-    ({"anonymousId", "type"}, "events of Segment or RudderStack"),
-    ({"event_properties", "event_type"}, "events of Amplitude"),
-    ({"event", "properties"}, "events of Mixpanel or PostHog"),
-    ({"specversion", "type"}, "CloudEvents"),
-    ({"schema", "payload"}, "records of Kafka Connect"),
-    ({"collector_tstamp", "event_id"}, "events of Snowplow"),
-    ({"event_name", "event_params"}, "events of Google Analytics"),
-    ({"user_pseudo_id", "event_name"}, "events of Google Analytics"),
-    ({"Records"}, "an AWS notification with records in it"),
-    ({"event_type", "data"}, "bare events"),
-)
-_WRAPPERS = ("batch", "payload", "message", "value", "body", "data")
-_UPLOAD = {"events", "mpid", "user_identities", "device_info", "user_attributes"}
-
 
 def foreign(head: bytes) -> str:
     """Return what a file is that holds no lines of text; nothing where it may."""
@@ -76,19 +63,23 @@ def foreign(head: bytes) -> str:
 
 def hint(line: bytes) -> str:
     """Return what is wrong with a first line that is no upload; nothing where it may be one."""
-    if len(line) > _LONGEST_HINTED:
-        return ""
+    value = line.strip(b" \t\r\n")
     try:
-        text = line.decode().strip(" \t\r\n")
-    except UnicodeDecodeError:
-        return f"is not UTF-8 text; {WANTED}"
-    try:
-        content = json.loads(text)
+        if value[:1] == b"[":
+            value = next((bytes(element) for element in rawjson.elements(value)), b"{}")
+        fields = rawjson.fields(value)
+        if "timestamp_ms" in fields and "upload" in fields:
+            fields = rawjson.fields(bytes(fields["upload"]))
+    except ShapeError:
+        return f"holds bare values; {WANTED}"
     except (ValueError, RecursionError):
-        found = _of_text(text)
-    else:
-        found = _of_json(content)
-    return f"holds {found[0]}; {WANTED}{found[1]}" if found else ""
+        try:
+            text = value.decode()[:_LONGEST_LOOKED_AT]
+        except UnicodeDecodeError:
+            return f"is not UTF-8 text; {WANTED}"
+        found, remedy = _of_text(text)
+        return f"holds {found}; {WANTED}{remedy}"
+    return _of_object(fields)
 
 
 # How a line that is no JSON begins -> what it is, how to make uploads of it; the first counts.
@@ -99,7 +90,7 @@ _TEXTS = (
         "JSON over several lines",
         ": jq -c . makes it of this",
     ),
-    (re.compile(r"\{.*"), "", ""),  # an upload that was cut or scrambled
+    (re.compile(r"\{.*"), "broken JSON", ""),
     (re.compile("\x1e.*"), "a JSON text sequence", ": tr -d '\\036' makes it of this"),
     (re.compile(r"data:.*"), "a stream of server-sent events", ""),
     (re.compile(r"<.*"), "XML or HTML", ""),
@@ -115,34 +106,31 @@ _TEXTS = (
         "what looks like CSV",
         "",
     ),
-    (re.compile(r".*"), "no JSON", ""),
+    (re.compile(r".*", re.DOTALL), "no JSON", ""),
 )
 
 
-def _of_text(text: str) -> tuple[str, str] | None:
-    """Tell what text is that is no JSON."""
+def _of_text(text: str) -> tuple[str, str]:
+    """Tell what text is that is no JSON, and how to make uploads of it."""
     try:
         end = json.JSONDecoder().raw_decode(text)[1]
     except (ValueError, RecursionError):
         end = 0
     if end and text[end:].lstrip(", \t").startswith("{"):
         return "several JSON objects a line", ": jq -c . makes it of this"
-    found = next((rest for pattern, *rest in _TEXTS if pattern.fullmatch(text)), ["", ""])
-    return (found[0], found[1]) if found[0] else None
+    return next((name, remedy) for pattern, name, remedy in _TEXTS if pattern.fullmatch(text))
 
 
-def _of_json(content: object) -> tuple[str, str] | None:
-    if isinstance(content, list):
-        return _of_json(content[0]) if content else None
-    if not isinstance(content, dict):
-        return "bare values", ""
-    keys = set(content)
-    if "upload" in keys and "timestamp_ms" in keys:
-        return _of_json(content["upload"])
-    if keys & _UPLOAD:
-        return None
-    inner = next((key for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
-    if inner and _UPLOAD & set(content[inner]):
-        return f"uploads below the key {inner}", f": jq -c .{inner} makes it of this"
-    product = next((name for told, name in _PRODUCTS if told <= keys), None)
-    return (product, "; an upload has events, mpid or user_identities") if product else None
+def _of_object(fields: dict[str, Raw]) -> str:
+    """Tell what an object is, if it is no upload."""
+    if "events" in fields or not fields:
+        return ""
+    wrapper = not_uploads.is_wrapped(fields)
+    if not wrapper and not not_uploads.ONLY_UPLOADS.isdisjoint(fields):
+        return ""
+    remedy = f": jq -c .{wrapper} makes it of this" if wrapper else ""
+    return f"holds what {_looks(not_uploads.likely_cause(fields))}; {WANTED}{remedy}"
+
+
+def _looks(cause: str) -> str:
+    return cause if cause.startswith("looks") else f"is {cause}"

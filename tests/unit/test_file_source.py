@@ -263,8 +263,8 @@ async def offsets_and_values(source: FileSource) -> list[tuple[int, bytes | None
 async def test_packed_files_are_read_by_what_they_begin_with(
     holding: Holding, pack: Callable[[bytes], bytes]
 ) -> None:
-    source = holding(pack(b'\xef\xbb\xbf{"a":1}\r\n{"b"') + pack(b":2}"))
-    assert [b'{"a":1}', b'{"b":2}'] == [value for _, _, value in await drained(source)]
+    source = holding(pack(b'\xef\xbb\xbf{"mpid":1}\r\n{"mpid"') + pack(b":2}"))
+    assert [b'{"mpid":1}', b'{"mpid":2}'] == [value for _, _, value in await drained(source)]
     assert ("", []) == (source.fault(), source.remarks())
     await source.stop()
 
@@ -273,7 +273,7 @@ async def test_packed_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
     source = FileSource("-")
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
-    packed = gzip.compress(b'{"a":1}\n' * 50_000)
+    packed = gzip.compress(b'{"mpid":1}\n' * 50_000)
     os.write(pipe.write, packed[:5])
     assert await source.poll(10) == {}
     os.write(pipe.write, packed[5:])
@@ -318,9 +318,9 @@ async def test_of_a_line_without_end_a_part_is_kept(
 ) -> None:
     monkeypatch.setattr(file_lines, "MOST_LINE_BYTES", 1_000)
     monkeypatch.setattr(file, "CHUNK_BYTES", 300)
-    source = holding(b'{"a":1}\n' + b"x" * 5_000 + b"\n" + b"y" * 1_000 + b"\n" + b"z" * 1_001)
+    source = holding(b'{"mpid":1}\n' + b"x" * 5_000 + b"\n" + b"y" * 1_000 + b"\n" + b"z" * 1_001)
     lines = [value for _, _, value in await drained(source)]
-    assert [b'{"a":1}', b"x" * 1_000, b"y" * 1_000, b"z" * 1_000] == lines
+    assert [b'{"mpid":1}', b"x" * 1_000, b"y" * 1_000, b"z" * 1_000] == lines
     (remark,) = source.remarks()
     assert "line 2 of" in remark
     assert "as are 1 others" in remark
