@@ -1,12 +1,13 @@
 """Hide what looks like a secret in a text for people, wherever somebody has put it.
 
-For messages that name what was written: a key in the wrong place of a file, an argument, a path.
-Values that are known to be secret are hidden by whoever knows them (``ops/logs.py``); this knows
-none, and rather hides too much.
+``mask`` is for messages that name what was written: a key in the wrong place of a file, an
+argument, a path. It knows no secret, and rather hides too much. ``KnownSecrets`` hides values that
+are known to be secret, in whatever is logged.
 """
 
 import itertools
 import re
+from collections.abc import Iterable
 
 MASK = "****"
 
@@ -101,3 +102,49 @@ def _kind(character: str) -> str:
     if character.isupper():
         return "upper"
     return "lower" if character.islower() else "other"
+
+
+_BEGINNING = 4
+
+
+class KnownSecrets:
+    """Values to hide wherever they occur, however many: a text costs its own length alone.
+
+    One expression of all of them would take seconds to compile for the 40,000 API keys that a
+    configuration may hold.
+    """
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._values: set[str] = set()
+        self._beginning = _BEGINNING
+        self._lengths: dict[str, list[int]] = {}
+
+    def add(self, values: Iterable[str]) -> None:
+        """Hide these, too; empty ones hide nothing."""
+        self._values |= set(filter(None, values))
+        self._beginning = min([_BEGINNING, *map(len, self._values)])
+        lengths: dict[str, set[int]] = {}
+        for value in self._values:
+            lengths.setdefault(value[: self._beginning], set()).add(len(value))
+        self._lengths = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
+
+    def mask(self, text: str) -> str:
+        """Return the text with each of them replaced by ``MASK``, the longest that fits first."""
+        if not self._values:
+            return text
+        parts, start, at = list[str](), 0, 0
+        while at < len(text):
+            found = self._length_at(text, at)
+            if found:
+                parts += [text[start:at], MASK]
+                start = at + found
+            at += found or 1
+        return "".join([*parts, text[start:]]) if parts else text
+
+    def _length_at(self, text: str, at: int) -> int:
+        """Return how long the secret is that begins here, 0 if none does."""
+        for length in self._lengths.get(text[at : at + self._beginning], ()):
+            if text[at : at + length] in self._values:
+                return length
+        return 0

@@ -19,9 +19,10 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from forwarder import masking
 from forwarder.ops.log_writer import FLUSH_SECONDS, LogWriter, QueuedStream, writer_of
 
-MASK = "****"
+MASK = masking.MASK
 
 SECRET_KEY = re.compile(
     r"secret|passw|token|authorization|private_key|access_key(?!_id)|api_key", re.IGNORECASE
@@ -56,17 +57,12 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Mask the given values wherever they occur, and everything under a secret's key."""
-        self._known: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._known = masking.KnownSecrets()
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these values, too: keys that were rotated."""
-        self._known |= {form for value in secrets if value for form in _spellings(value)}
-        longest_first = sorted(self._known, key=len, reverse=True)
-        self._pattern = (
-            re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        )
+        self._known.add(form for value in secrets if value for form in _spellings(value))
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         """Return the line with every secret masked and every value plain."""
@@ -74,7 +70,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Mask every known secret in a text."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        return self._known.mask(text)
 
     def _masked(self, key: object, value: object, depth: int) -> object:
         if SECRET_KEY.search(_text(key)) and value is not None:

@@ -4,11 +4,16 @@ import contextlib
 import json
 import os
 import random
+import re
 import string
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forwarder import masking
 from forwarder.cli import main
@@ -191,3 +196,40 @@ def test_what_is_written_in_a_file_is_noted_and_no_fault(
 
 def _files_again(folder: Path) -> list[str]:
     return ["check", "--config", str((folder / "forwarder.yaml").relative_to(folder))]
+
+
+@given(st.lists(st.text("abé", max_size=6), max_size=8), st.text("abé ", max_size=40))
+def test_known_secrets_are_hidden_as_one_expression_of_them_all_would(
+    values: list[str], text: str
+) -> None:
+    known = masking.KnownSecrets()
+    known.add(values)
+    longest_first = sorted(filter(None, values), key=len, reverse=True)
+    pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
+    assert re.sub(pattern, "****", text) == known.mask(text)
+
+
+def test_secrets_that_become_known_later_are_hidden_with_the_others() -> None:
+    known = masking.KnownSecrets()
+    known.add(["hunter2"])
+    known.add(["", "no"])
+    assert "**** and ****" == known.mask("hunter2 and no")
+
+
+def test_a_text_costs_its_own_length_however_many_secrets_there_are() -> None:
+    text = "x" * 200
+    looked: list[int] = []
+    for count in (10, 1_000):
+        known = masking.KnownSecrets()
+        known.add(f"us1-{number:032x}" for number in range(count))
+        calls = 0
+
+        def note(_: FrameType, event: str, __: object) -> None:
+            nonlocal calls
+            calls += event in {"call", "c_call"}
+
+        sys.setprofile(note)
+        known.mask(text)
+        sys.setprofile(None)
+        looked.append(calls)
+    assert looked[0] == looked[1]
