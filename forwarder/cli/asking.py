@@ -109,7 +109,8 @@ def agreed(args: argparse.Namespace) -> bool:
     """Ask on a terminal unless ``--yes`` was given; raises ConfigurationError where nobody is."""
     if args.yes:
         return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    # A closed stdin is none at all.
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         complaint = "nothing was changed: add --yes to do it, or --dry-run to look only"
         raise ConfigurationError([complaint])
     sys.stderr.write("Do it? Type yes: ")

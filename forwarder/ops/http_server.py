@@ -61,7 +61,9 @@ class Bounds(NamedTuple):
 
 _LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
-_HEAD_END = b"\r\n\r\n"
+_LINE_END = re.compile(rb"\r?\n")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+"""RFC 9112, 2.2: a line feed alone may end a line; who types a request by hand sends that."""
 
 
 class Request(NamedTuple):
@@ -85,7 +87,7 @@ Respond = Callable[[Request], Awaitable[Answer]]
 
 def parsed(head: bytes) -> Request | HTTPStatus:
     """Return the request of a head without its end, or the status that refuses it."""
-    line, *fields = head.split(b"\r\n")
+    line, *fields = _LINE_END.split(head)
     asked = _LINE.fullmatch(line)
     if asked is None:
         return HTTPStatus.BAD_REQUEST
@@ -147,15 +149,16 @@ class _Connection(asyncio.Protocol):
         """Gather the head; what comes after it is thrown away."""
         if self.phase is not _Phase.READING:
             return
-        begin = max(0, len(self._head) - len(_HEAD_END) + 1)
-        self._head += data
-        end = self._head.find(_HEAD_END, begin)
-        if end < 0 and len(self._head) <= HEAD_BYTES:
+        # Some clients send an empty line first; the last bytes may be the beginning of the end.
+        begin = max(0, len(self._head) - 3)
+        self._head = (self._head + data).lstrip(b"\r\n")
+        end = _HEAD_END.search(self._head, begin)
+        if end is None and len(self._head) <= HEAD_BYTES:
             return
-        if end < 0 or end > HEAD_BYTES:
+        if end is None or end.start() > HEAD_BYTES:
             self._send("GET", Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             return
-        asked, self._head = parsed(self._head[:end].lstrip(b"\r\n")), b""
+        asked, self._head = parsed(self._head[: end.start()]), b""
         if isinstance(asked, HTTPStatus):
             self._send("GET", Answer(asked))
         else:
@@ -186,7 +189,7 @@ class _Connection(asyncio.Protocol):
             f"Content-Length: {len(answer.body)}",
             "Connection: close",
         ]
-        self._transport.write("\r\n".join(lines).encode("latin-1") + _HEAD_END)
+        self._transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
         # The body is shared by all who were given it: slow readers hold no copies.
         self._rest = memoryview(b"" if method == "HEAD" else answer.body)
         self._go_on()

@@ -58,6 +58,9 @@ class FileSource:
 
     async def start(self, listener: Listener) -> None:
         """Open the file and assign its one partition; raises StartupError."""
+        if self._path == STDIN and sys.stdin is None:
+            text = "stdin is closed: name a file, or give it something to read"
+            raise StartupError(text)
         try:
             self._file = (
                 sys.stdin.fileno() if self._path == STDIN else os.open(self._path, os.O_RDONLY)

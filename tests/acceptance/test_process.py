@@ -150,6 +150,9 @@ def test_closed_descriptors_are_no_reason_to_fail(site: Site) -> None:
     assert (1, "forwarder: cannot print: stdout is closed\n") == (closed.returncode, closed.stderr)
     run = " ".join(FILE_RUN)
     assert 0 == shell(site, f"forwarder {run} < /dev/null >&- 2>&-").returncode
+    nothing_to_read = shell(site, f"forwarder {run} <&-")
+    assert 1 == nothing_to_read.returncode
+    assert nothing_to_read.stderr.startswith("forwarder: stdin is closed: ")
 
 
 def test_a_fault_of_the_program_is_told_without_its_secrets(site: Site) -> None:

@@ -114,6 +114,21 @@ async def test_a_head_may_come_byte_by_byte_and_end_with_half_a_connection(start
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /page HTTP/1.0\n\n",
+        b"\r\n\r\nGET /page HTTP/1.1\r\nHost: here\r\n\r\n",
+        b"GET /page HTTP/1.1\nHost: here\r\n\n",
+        b"GET /page?name=value HTTP/1.1\r\na: \r\nA:b\t\r\n\r\n",
+    ],
+)
+async def test_a_request_may_be_typed_by_hand(start: Start, sent: bytes) -> None:
+    one = await start()
+    assert (await one.told(sent)).endswith(b"page\n")
+    assert "/page" == one.asked[0].path
+
+
 async def test_a_large_answer_comes_whole(start: Start) -> None:
     one = await start(body=bytes(range(256)) * 50_000)
     assert (await one.told(GET)).partition(b"\r\n\r\n")[2] == one.body
