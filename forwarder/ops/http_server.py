@@ -30,8 +30,8 @@ PIECE = 64 * 1024
 """Bytes of a body given to the transport at a time."""
 
 BACKLOG = 256
-"""Connections that the system holds until they are accepted: a probe behind so many waits 0.1 s, and
-where there is no room for it a second or three, until its system asks again."""
+"""Connections that the system holds until they are accepted: a probe behind so many waits 0.1 s.
+Where there is no room for it, it waits a second or three, until its system asks again."""
 
 ACCEPTS = 32
 """Most accepted in one go; then the loop does other work, for at least:"""
