@@ -150,6 +150,7 @@ class HandFedSource:
         self.stopped = False
         self.stable: dict[Partition, int] = {}
         self.high: dict[Partition, int] = {}
+        self.silent: set[Partition] = set()
         self.open: dict[Partition, OpenTransaction] = {}
 
     async def start(self, listener: Listener) -> None:
@@ -222,7 +223,8 @@ class HandFedSource:
         """Return the log's end, unless the test says otherwise."""
         if self.fails:
             return {}
-        stable = {partition: await self.end(partition) for partition in partitions}
+        told = [partition for partition in partitions if partition not in self.silent]
+        stable = {partition: await self.end(partition) for partition in told}
         return {p: Ends(end, max(end, self.high.get(p, end))) for p, end in stable.items()}
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:

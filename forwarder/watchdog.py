@@ -46,6 +46,9 @@ NAMED = 20
 NOTED = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
 """What only the owner knows; everything else is to be seen in Kafka by whoever looks."""
 
+SILENT = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
+"""What a client that went silent looks like: a rebalance takes less than ``SILENCE``."""
+
 SAID_AGAIN = 600.0
 """Seconds after which what still stands is logged once more."""
 
@@ -60,6 +63,9 @@ class Host(Protocol):
 
     def paused(self, partition: Partition) -> StallReason | None:
         """Return why a partition is not read just now."""
+
+    def rebalancing(self) -> bool:
+        """Tell whether the group has taken the partitions back and not given any out again."""
 
     def failing_since(self) -> float | None:
         """Return since when every poll has failed, by the steady clock."""
@@ -107,21 +113,25 @@ class Watchdog:
     async def _watch_positions(self) -> None:
         partitions = list(self._host.partitions)
         positions = await self._positions(partitions)
+        asked, wall_ms = self._clock.steady(), self._clock.wall_ms()
         ends = await self._source.ends(partitions)
-        now, wall_ms = self._clock.steady(), self._clock.wall_ms()
         stalled: dict[Partition, Stall] = {}
-        for partition in partitions:
-            if (told := ends.get(partition)) is None or partition not in self._host.partitions:
-                self._still.pop(partition, None)
-                self._silent.pop(partition, None)
-                continue
-            at = positions[partition]
+        for partition in [p for p in partitions if p in self._host.partitions]:
+            at, told = positions[partition], ends.get(partition)
             reason = self._reason(partition, at, told)
-            self._give_up_if_silent(partition, at, told, reason, now)
-            if (stall := self._stall(partition, at, told, reason, now, wall_ms)) is not None:
-                stalled[partition] = stall
-        for gone in self._still.keys() - set(partitions):
-            del self._still[gone]
+            self._give_up_if_silent(partition, at, told, reason)
+            if told is not None and told.high <= (at or 0):
+                self._still.pop(partition, None)
+                continue
+            still = self._still.get(partition)
+            if still is None or still.position != at:
+                still = self._still[partition] = Still(at, asked, wall_ms)
+            if self._clock.steady() - still.since >= STALLED:
+                high = None if told is None else told.high
+                stalled[partition] = Stall(reason, still.wall_ms, at, high)
+        for kept in (self._still, self._silent):
+            for gone in kept.keys() - self._host.partitions.keys():
+                kept.pop(gone)
         self._tell(await self._with_transactions(stalled))
 
     async def _positions(self, partitions: list[Partition]) -> dict[Partition, int | None]:
@@ -139,7 +149,7 @@ class Watchdog:
                 positions[partition] = owned.position if read is None else read
         return positions
 
-    def _reason(self, partition: Partition, at: int | None, told: Ends) -> StallReason:
+    def _reason(self, partition: Partition, at: int | None, told: Ends | None) -> StallReason:
         """Return what would hold a partition, if it should stand still."""
         owned, phase = self._host.partitions[partition], self._host.phase(partition)
         if phase is not Phase.OPEN:
@@ -148,37 +158,24 @@ class Watchdog:
             return StallReason.INTAKE_STOPPED
         if (paused := self._host.paused(partition)) is not None:
             return paused
-        if self._source.position(partition) is None:
-            return StallReason.REBALANCE
-        held = at is not None and at >= told.stable
-        return StallReason.OPEN_TRANSACTION if held else StallReason.NOT_FETCHED
+        if told is None:
+            return StallReason.UNAVAILABLE
+        if at is not None and at >= told.stable:
+            return StallReason.OPEN_TRANSACTION
+        return StallReason.REBALANCE if self._is_unassigned(partition) else StallReason.NOT_FETCHED
 
-    def _stall(  # noqa: PLR0913, PLR0917  # one look, each part of it given once
-        self,
-        partition: Partition,
-        at: int | None,
-        told: Ends,
-        reason: StallReason,
-        now: float,
-        wall_ms: int,
-    ) -> Stall | None:
-        """Return how a partition stands still, None if it moves, or has not stood for long."""
-        if told.high <= (at or 0):
-            self._still.pop(partition, None)
-            return None
-        still = self._still.get(partition)
-        if still is None or still.position != at:
-            still = self._still[partition] = Still(at, now, wall_ms)
-        if now - still.since < STALLED:
-            return None
-        return Stall(reason, still.wall_ms, at, told.high)
+    def _is_unassigned(self, partition: Partition) -> bool:
+        return self._host.rebalancing() or self._source.position(partition) is None
 
     def _give_up_if_silent(
-        self, partition: Partition, at: int | None, told: Ends, reason: StallReason, now: float
+        self, partition: Partition, at: int | None, told: Ends | None, reason: StallReason
     ) -> None:
-        if reason is not StallReason.NOT_FETCHED or at is None:
+        """Raise ForwarderError where Kafka has records, and the client has not brought any."""
+        silent = reason in SILENT and self._source.position(partition) is not None
+        if not silent or at is None or told is None:
             self._silent.pop(partition, None)
             return
+        now = self._clock.steady()
         since = self._silent.get(partition, (at, now))
         self._silent[partition] = since if since[0] == at else (at, now)
         if now - self._silent[partition][1] > SILENCE:

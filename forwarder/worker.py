@@ -348,6 +348,10 @@ class Worker:
         """Return why a partition is not read just now."""
         return self._paused.get(partition)
 
+    def rebalancing(self) -> bool:
+        """Tell whether the group has taken the partitions back and not given any out again."""
+        return self._between
+
     def failing_since(self) -> float | None:
         """Return since when every poll has failed, by the steady clock."""
         return self._fails_since

@@ -55,13 +55,16 @@ async def status(
         return document
 
     listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
-    if not topics:
-        listed += await left_out(survey, rules, now_ms, deep=deep)
     if silent and not answered:
         raise silent[0]
     for document in listed:
         owner = owners.get(Partition(document["topic"], document["number"]))
         document["owner"] = owner
+        unowned = owner is None and group.state == "Stable" and document.get("lag_read")
+        if unowned and not document["stalled"]:
+            document["stalled"] = _plainly(StallReason.UNOWNED, None)
+    if not topics:
+        listed += await left_out(survey, rules, now_ms, deep=deep)
     return {
         "group": survey.group_id,
         "group_state": group.state,
@@ -193,16 +196,18 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
     if judged.refusal is not None:
         return {"reason": str(StallReason.REFUSED), "since": None, "what": str(judged.refusal)}
     if (stopped := _stopped(survey, found)) is not None:
-        reason = StallReason.INTAKE_STOPPED
-        return {"reason": str(reason), "since": stopped, "what": TEXTS[reason]}
+        return _plainly(StallReason.INTAKE_STOPPED, stopped)
     if found.input_end <= read:
         transaction = await survey.open_transaction(partition)
         return _open(Stall(StallReason.OPEN_TRANSACTION, 0, read, high, transaction))
     mark = opening.mark(found.commit.metadata) if found.commit else None
     if mark is None or mark.paused not in set(StallReason):
         return None
-    reason = StallReason(mark.paused)
-    return {"reason": mark.paused, "since": shown(mark.paused_since), "what": TEXTS[reason]}
+    return _plainly(StallReason(mark.paused), shown(mark.paused_since))
+
+
+def _plainly(reason: StallReason, since: str | None) -> Document:
+    return {"reason": str(reason), "since": since, "what": TEXTS[reason]}
 
 
 def _open(stall: Stall) -> Document:

@@ -20,6 +20,8 @@ class StallReason(StrEnum):
     OPENING = "opening"
     REBALANCE = "rebalance"
     NOT_FETCHED = "not_fetched"
+    UNAVAILABLE = "unavailable"
+    UNOWNED = "unowned"
 
 
 TEXTS = {
@@ -34,6 +36,8 @@ TEXTS = {
     StallReason.OPENING: "the partition is being opened",
     StallReason.REBALANCE: "the group is sharing its partitions out",
     StallReason.NOT_FETCHED: "Kafka has records, and no poll brings them",
+    StallReason.UNAVAILABLE: "Kafka does not tell where the partition ends",
+    StallReason.UNOWNED: "workers run, and none of them owns the partition",
 }
 
 REMEDIES = {
@@ -51,20 +55,24 @@ REMEDIES = {
     StallReason.REBALANCE: "nothing unless it lasts: then a member of the group does not answer",
     StallReason.NOT_FETCHED: "see poll.failed in the log; a worker whose client went silent ends "
     "after a minute and starts anew",
+    StallReason.UNAVAILABLE: "see whether its leader is up, or whether it has one at all; nothing "
+    "else is to be done, it goes on by itself",
+    StallReason.UNOWNED: "nothing while a rebalance lasts; else kafka.topics of the workers that "
+    "run lacks the topic",
 }
 
 
 class Stall(msgspec.Struct, frozen=True):
     """One position that stands still: why, since which wall-clock milliseconds, where.
 
-    ``high``: the high watermark; ``transaction``: who holds it back, if that is the reason and
-    Kafka tells.
+    ``high``: the high watermark, None: Kafka does not tell it. ``transaction``: who holds it back,
+    if that is the reason and Kafka tells.
     """
 
     reason: StallReason
     since_ms: int
     position: int | None = None
-    high: int = 0
+    high: int | None = None
     transaction: OpenTransaction | None = None
 
     def text(self) -> str:

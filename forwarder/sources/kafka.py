@@ -57,6 +57,7 @@ class KafkaSource:
         self._held: Any = None
         self._next: dict[Partition, int] = {}
         self._sought: dict[Partition, int] = {}
+        self._untold: set[Partition] = set()
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
         self._consumer: Any = None
@@ -141,14 +142,24 @@ class KafkaSource:
 
     async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
         """Fetch last stable offset and high watermark of each; who cannot be asked is left out."""
+        # One without a leader takes as long as a question may: those that were not told the last
+        # time are asked for one by one, so that it delays and hides no other.
+        told = [partition for partition in partitions if partition not in self._untold]
+        asked = [told, *([one] for one in partitions if one in self._untold)]
+        answers = await asyncio.gather(*map(self._ends, asked))
+        found = {partition: ends for one in answers for partition, ends in one.items()}
+        self._untold = set(partitions) - found.keys()
+        return found
+
+    async def _ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        """Ask for all at once, and where that fails for each by itself."""
         try:
             return await self._cluster.ends(partitions)
         except ForwarderError:
             if len(partitions) == 1:
                 return {}
-        # One that has no leader must not hide the others.
-        found = await asyncio.gather(*(self.ends([partition]) for partition in partitions))
-        return {partition: ends for one in found for partition, ends in one.items()}
+        answers = await asyncio.gather(*(self._ends([partition]) for partition in partitions))
+        return {partition: ends for one in answers for partition, ends in one.items()}
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Fetch what the group has committed; left out: no commit, or Kafka cannot be asked."""

@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.errors import ForwarderError
 from forwarder.journal.kafka_cluster import Cluster
-from forwarder.model import Partition
+from forwarder.model import Ends, Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.base import Listener, PositionLostError
 from forwarder.sources.kafka import KafkaSource
@@ -197,6 +197,18 @@ async def test_the_position_never_runs_ahead_of_what_was_returned(
     async with asyncio.timeout(PATIENCE):
         while not returned():  # noqa: ASYNC110  # looks between any two steps of the poll
             await asyncio.sleep(0)
+
+
+async def test_a_partition_whose_end_is_not_told_hides_no_other(
+    world: World, members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 1.0)
+    one, absent = members("one"), Partition(world.topic, 9)
+    await one.join()
+    await world.produce([b"1"] * 3)
+    expected = {Partition(world.topic, 0): Ends(3, 3), Partition(world.topic, 1): Ends(0, 0)}
+    for _ in range(2):
+        assert expected == await one.source.ends([*both(world), absent])
 
 
 async def test_fetching_that_an_answer_ended_is_begun_anew_and_loses_nothing(

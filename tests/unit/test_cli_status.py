@@ -80,6 +80,16 @@ def test_an_open_transaction_is_lag_and_told_with_whose_it_is_and_since_when() -
     assert "transaction.timeout.ms" in remark
 
 
+def test_what_nobody_owns_while_workers_run_is_told() -> None:
+    survey = surveyed()
+    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    assert "unowned" == stalled(survey)["reason"]
+    survey.groups = [Group("PreparingRebalance", [Member("w", "h", frozenset())])]
+    assert {} == stalled(survey), "it is being given out"
+    survey.groups = [Group()]
+    assert {} == stalled(survey), "no worker runs, as the first line says"
+
+
 def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     survey = surveyed()
     kept = survey.kept[P0]

@@ -154,13 +154,32 @@ async def test_a_transaction_that_ends_after_long_gives_the_client_its_time_to_f
 
 
 @virtually
-async def test_nothing_is_told_of_what_kafka_cannot_be_asked() -> None:
+async def test_a_partition_whose_end_kafka_does_not_tell_is_told_and_ends_no_worker() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0, P1)
+        scene.source.silent.add(P0)
+        await asyncio.sleep(KNOWN)
+        assert {str(P0): "unavailable"} == scene.notes.stalls
+        await asyncio.sleep(10 * SILENCE)
+        assert not scene.running.done()
+        scene.source.silent.clear()
+        await asyncio.sleep(2 * WATCH)
+        assert {} == scene.notes.stalls
+
+
+@virtually
+async def test_a_rebalance_that_lasts_is_told_as_one() -> None:
     async with Scene() as scene:
         await scene.source.assign(P0)
-        ahead(scene)
-        scene.source.fails = True
-        await asyncio.sleep(10 * SILENCE)
-        assert "stalled" not in scene.notes.names()
+        await asyncio.sleep(2)
+        await scene.worker.on_revoked(frozenset({P0}))
+        scene.source.stable[P0] = 9
+        await asyncio.sleep(SILENCE - 2 * WATCH)
+        assert {str(P0): "rebalance"} == scene.notes.stalls
+        await scene.source.assign(P0)
+        scene.source.stable.clear()
+        await asyncio.sleep(2 * WATCH)
+        assert {} == scene.notes.stalls
 
 
 # ---------------------------------------------------------------------- markers at the end
