@@ -10,8 +10,8 @@ import errno
 import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from enum import Enum
 from http import HTTPStatus
+from operator import attrgetter
 from typing import NamedTuple
 
 import structlog
@@ -60,6 +60,8 @@ class Bounds(NamedTuple):
     retry: float = 1.0
 
 
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 _LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _LINE_END = re.compile(rb"\r?\n")
@@ -105,12 +107,8 @@ def parsed(head: bytes) -> Request | HTTPStatus:
     return Request(asked[1].decode("latin-1"), path, header)
 
 
-class _Phase(Enum):
-    """How far a connection has come; those that wait longest for nothing make room first."""
-
-    DONE = 0
-    READING = 1
-    ANSWERING = 2
+_DONE, _READING, _ANSWERING = range(3)
+"""How far a connection has come, in the order in which they make room for others."""
 
 
 class _Connection(asyncio.Protocol):
@@ -119,7 +117,7 @@ class _Connection(asyncio.Protocol):
     def __init__(
         self, open_ones: "dict[_Connection, None]", respond: Respond, seconds: float
     ) -> None:
-        self.phase = _Phase.READING
+        self.phase = _READING
         self._open_ones = open_ones
         self._respond = respond
         self._seconds = seconds
@@ -148,7 +146,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Gather the head; what comes after it is thrown away."""
-        if self.phase is not _Phase.READING:
+        if self.phase != _READING:
             return
         # Some clients send an empty line first; the last bytes may be the beginning of the end.
         begin = max(0, len(self._head) - 3)
@@ -163,13 +161,13 @@ class _Connection(asyncio.Protocol):
         if isinstance(asked, HTTPStatus):
             self._send("GET", Answer(asked))
         else:
-            self.phase = _Phase.ANSWERING
+            self.phase = _ANSWERING
             self.answering = asyncio.get_running_loop().create_task(self._answer(asked))
 
     def eof_received(self) -> bool:
         """Answer all the same whoever has said all it wants to say."""
         self._half_closed = True
-        return self.phase is _Phase.ANSWERING
+        return self.phase == _ANSWERING
 
     def abort(self) -> None:
         """End at once."""
@@ -183,7 +181,7 @@ class _Connection(asyncio.Protocol):
         """Begin to give the answer to the system, in pieces as it takes them."""
         if self._transport is None or self._transport.is_closing():
             return
-        self.phase = _Phase.ANSWERING
+        self.phase = _ANSWERING
         lines = [
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
             *(f"{name}: {value}" for name, value in answer.header.items()),
@@ -214,7 +212,7 @@ class _Connection(asyncio.Protocol):
             piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
             self._transport.write(piece)
         self._rest = None
-        self.phase = _Phase.DONE
+        self.phase = _DONE
         if self._half_closed:
             self._transport.close()
         else:
@@ -252,7 +250,8 @@ class HttpServer:
                 timer.cancel()
             listener.close()
         self._listening = []
-        answering = [c for c in self._open_ones if c.phase is _Phase.ANSWERING]
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        answering = [c for c in self._open_ones if c.phase == _ANSWERING]
         if tasks := [c.answering for c in answering if c.answering is not None]:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         await asyncio.sleep(0)  # what was just answered goes out
@@ -295,7 +294,7 @@ class HttpServer:
         ):
             return
         # Of equal ones the first: the dictionary has them in the order in which they came.
-        oldest = min(self._open_ones, key=lambda connection: connection.phase.value)
+        oldest = min(self._open_ones, key=attrgetter("phase"))
         del self._open_ones[oldest]
         oldest.abort()
 
@@ -320,16 +319,26 @@ class HttpServer:
 
 
 async def _listening(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for every address of the host; raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
+    """Return a listening socket for every address of the host; raises OSError.
+
+    An address that this machine does not have (IPv6, as a rule) is no fault beside one it has.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listening: list[socket.socket] = []
+    missing: list[OSError] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
             bound = listening[0].getsockname()[1] if listening else port
-            listening.append(_listener(family, (address[0], bound, *address[2:])))
+            try:
+                listening.append(_listener(family, (address[0], bound, *address[2:])))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing.append(error)
+        if not listening:
+            raise missing[0]
     except OSError:
         for listener in listening:
             listener.close()

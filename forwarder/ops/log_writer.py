@@ -78,9 +78,9 @@ class LogWriter:
                 self.dropped += 1
                 self._overflow += 1
                 return
-            if self._overflow:
-                self._queue.append(self._overflow)
-                self._overflow = 0
+            missing, self._overflow = self._overflow, 0
+            if missing:
+                self._queue.append(missing)
             self._queue.append(data)
             self._bytes += len(data)
             self._changed.notify_all()
@@ -102,12 +102,12 @@ class LogWriter:
         if self._ends:
             return False
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="log", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="log", daemon=True)
             try:
-                thread.start()
-            except RuntimeError:
-                return False  # the limit of threads, or the interpreter is ending
-            self._thread = thread
+                self._thread.start()
+            except RuntimeError:  # the limit of threads, or the interpreter is ending
+                self._thread = None
+                return False
         return True
 
     # ------------------------------------------------------------------ the thread
@@ -123,7 +123,10 @@ class LogWriter:
                     return
                 entries = self._taken()
                 self._busy = True
-            self._write(entries)
+            try:
+                self._write(entries)
+            except Exception as error:  # noqa: BLE001  # without this thread all lines were lost
+                self._note_lost(entries, type(error).__name__)
 
     def _taken(self) -> list[bytes | int]:
         """Take about a chunk of entries out of the queue; how many are missing, if it is empty."""
@@ -145,19 +148,26 @@ class LogWriter:
         if self._unsaid:
             texts.insert(0, self._text(self._unsaid, self._why))
             entries.insert(0, self._unsaid)
+            self._unsaid = 0
         if self._torn:
             texts[0] = b"\n" + texts[0]
         written, error = self._pass_on(b"".join(texts))
-        self._unsaid = 0
+        if error is None:
+            return
+        lost = []
         for entry, text in zip(entries, texts, strict=True):
             written -= len(text)
-            if written < 0 and isinstance(entry, bytes):
-                self._unsaid += 1
-                self.dropped += 1
-            elif written < 0 and isinstance(entry, int):
-                self._unsaid += entry  # counted when they were dropped
-        if error is not None:
-            self._why = error.strerror or type(error).__name__
+            if written < 0:
+                lost.append(entry)
+        self._note_lost(lost, error.strerror or type(error).__name__)
+
+    def _note_lost(self, entries: list[bytes | int], why: str) -> None:
+        """Count what was not written; what it says that is missing was counted before."""
+        lines = sum(isinstance(entry, bytes) for entry in entries)
+        self._unsaid += lines + sum(entry for entry in entries if isinstance(entry, int))
+        self._why = why
+        with self._changed:
+            self.dropped += lines
 
     def _text(self, entry: bytes | int, why: str) -> bytes:
         if isinstance(entry, bytes):

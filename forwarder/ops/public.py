@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from forwarder import masking
 from forwarder.connection import AssumedRole, Connection
 from forwarder.ops import logs
 
@@ -55,13 +56,14 @@ class Public:
                 known[value] = self._text(value)
             return known[value]
         if isinstance(value, dict):
-            return {self._clean(k, known): self._clean(one, known) for k, one in value.items()}
+            # Names of partitions and connections stay as the metrics have them.
+            return {key: self._clean(one, known) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self._clean(one, known) for one in value]
         return value
 
     def _text(self, text: str) -> str:
-        text = logs.masked(text)
+        text = masking.mask_line(logs.masked(text))
         if self._pattern is not None:
             text = self._pattern.sub(lambda found: self._named[found[0]], text)
         for pattern, instead in _PATTERNS:

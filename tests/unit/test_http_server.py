@@ -256,6 +256,30 @@ async def test_every_address_of_a_host_has_the_same_port() -> None:
     await one.server.stop()
 
 
+@pytest.mark.parametrize(
+    ("hosts", "listens"),
+    [
+        (["127.0.0.1", "192.0.2.1"], True),
+        (["192.0.2.1", "127.0.0.1"], True),
+        (["192.0.2.1"], False),
+    ],
+)
+async def test_an_address_that_is_not_here_is_no_fault_beside_one_that_is(
+    monkeypatch: pytest.MonkeyPatch, hosts: list[str], *, listens: bool
+) -> None:
+    async def resolved(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in hosts]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    one = Running(Bounds(), b"page\n")
+    if not listens:
+        with pytest.raises(OSError, match="assign requested address"):
+            await one.server.start("several", 0)
+        return
+    assert await one.server.start("several", 0) > 0
+    await one.server.stop()
+
+
 @given(st.binary())
 def test_no_bytes_break_the_parser(head: bytes) -> None:
     assert isinstance(parsed(head), (Request, HTTPStatus))

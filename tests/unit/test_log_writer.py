@@ -32,7 +32,7 @@ class Failing(io.StringIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
     def write(self, text: str) -> int:
         if self.error is not None:
@@ -196,6 +196,19 @@ def test_a_line_torn_by_an_error_does_not_spoil_the_next(
     assert writer.flush(LONG)
     lines = reader.read(1000).decode().splitlines()
     assert ["fir", "1 lines were dropped here: No space left on device", "second"] == lines
+
+
+def test_whatever_a_line_does_to_the_thread_the_next_is_written() -> None:
+    stream = Failing()
+    writer = LogWriter(stream)
+    stream.error = RuntimeError("odd")
+    writer.put("lost\n")
+    assert writer.flush(LONG)
+    stream.error = None
+    writer.put("next\n")
+    writer.close()
+    assert ["1 lines were dropped here: RuntimeError", "next"] == said(stream)
+    assert 1 == writer.dropped
 
 
 def test_what_is_printed_goes_the_same_way_as_what_is_logged(

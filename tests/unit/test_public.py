@@ -109,6 +109,13 @@ def test_secrets_that_the_log_knows_are_hidden(
     )
 
 
+def test_what_looks_like_a_secret_is_hidden_and_names_stay_as_the_metrics_have_them(
+    public: Public,
+) -> None:
+    key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    assert {key: "with ****"} == public({key: f"with {key}"})
+
+
 @given(st.text(), st.text(), st.sampled_from([ACCOUNT, ROLE, EXTERNAL_ID]))
 def test_no_text_around_it_brings_it_back(before: str, after: str, name: str) -> None:
     public = Public([through(AssumedRole(ROLE, EXTERNAL_ID))])
