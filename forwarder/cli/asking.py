@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from forwarder import masking
 from forwarder.audit.view import Survey
 from forwarder.config import loader
 from forwarder.config.loader import Loaded
@@ -102,7 +103,8 @@ def note_unknown(loaded: Loaded, name: str) -> None:
     """Say on stderr that nothing is known of a connection: its name may be misspelt."""
     names = ", ".join(one.name for one in loaded.configuration.connections) or "none"
     if name not in names.split(", "):
-        sys.stderr.write(f"{name} is not configured, and nothing is stored; configured: {names}\n")
+        shown = masking.mask(name)
+        sys.stderr.write(f"{shown} is not configured, and nothing is stored; configured: {names}\n")
 
 
 def agreed(args: argparse.Namespace) -> bool:

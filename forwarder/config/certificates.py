@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+_MOST_BYTES = 1024 * 1024  # a key is some KiB
 _MARKS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 """How PEM says that a key is encrypted: PKCS #8 (RFC 5958), and the older form of OpenSSL."""
 
@@ -64,7 +65,8 @@ def _key(
 
 def _encrypted(path: str) -> bool:
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as opened:
+            content = opened.read(_MOST_BYTES)
     except OSError:
         return False
     return any(mark in content for mark in _MARKS)

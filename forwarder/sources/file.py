@@ -24,6 +24,18 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MIB = 1 << 20
 
 
+def _standard_input() -> int:
+    """Return its descriptor; raises ValueError where the program was started without."""
+    if sys.stdin is None:
+        message = "it is closed"
+        raise ValueError(message)
+    return sys.stdin.fileno()
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDONLY)
+
+
 class FileSource:
     """One partition, ``file/0``: the lines of a file in order, one a poll.
 
@@ -62,11 +74,10 @@ class FileSource:
             text = "stdin is closed: name a file, or give it something to read"
             raise StartupError(text)
         try:
-            self._file = (
-                sys.stdin.fileno() if self._path == STDIN else os.open(self._path, os.O_RDONLY)
-            )
-        except OSError as error:
-            text = f"{self._path} cannot be read: {error.strerror}"
+            self._file = _standard_input() if self._path == STDIN else _opened(self._path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            text = f"{self._name()} cannot be read: {reason}"
             raise StartupError(text) from error
         await listener.on_assigned(frozenset({PARTITION}))
 

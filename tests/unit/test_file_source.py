@@ -154,6 +154,13 @@ async def test_a_missing_file_is_said(tmp_path: Path) -> None:
         await FileSource(str(tmp_path / "nothing")).start(Nobody())
 
 
+@pytest.mark.parametrize("path", ["a\0b", "-"])
+async def test_what_cannot_be_opened_is_said(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(StartupError, match=r"cannot be read: (embedded null byte|it is closed)"):
+        await FileSource(path).start(Nobody())
+
+
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path))
     await source.start(Nobody())

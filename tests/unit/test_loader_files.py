@@ -165,3 +165,11 @@ def test_a_path_out_of_a_variable_is_not_shown(folder: Folder) -> None:
     folder.connect('name: acme\nsink: {type: file, path: "${DIR}"}\n')
     text = "sink.path: what ${DIR} stands for is a file; name a folder"
     assert [f"connections/acme.yaml:2: {text}"] == folder.faults({"DIR": "acme.yaml"})
+
+
+def test_a_file_without_end_is_refused_before_it_is_read() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load("/dev/zero", environ={})
+    assert ["/dev/zero:1: (file): is larger than 16 MiB; name the file itself"] == (
+        raised.value.faults
+    )
