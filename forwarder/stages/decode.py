@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from forwarder.model import Held, Partition, Piece, Position, Reason
+from forwarder.model import Held, Partition, Piece, Reason
 from forwarder.stages import context, not_uploads, rawjson
 from forwarder.stages.device import Identity
 from forwarder.stages.none_values import NONE, id_of
@@ -102,21 +102,24 @@ def _places(raw: bytes) -> Events:
 
 
 def _full(raw: bytes) -> Events:
-    events = [(event.event_type, event.data) for event in _FULL(raw)]
-    data = [one for _, one in events]
-    if _may_repeat(raw, data) and any(map(_names_session_twice, rawjson.elements(raw))):
+    events = _FULL(raw)
+    data = [event.data for event in events]
+    found = 2 * len(data)
+    found -= [one.session_id for one in data].count(ABSENT)
+    found -= [one.session_uuid for one in data].count(ABSENT)
+    if _may_repeat(raw, found) and any(map(_names_session_twice, rawjson.elements(raw))):
         raise _RepeatedError
-    return [kind for kind, _ in events], _session_names(data), _governed(raw, data)
+    return [event.event_type for event in events], _session_names(data), _governed(raw, data)
 
 
-def _may_repeat(raw: bytes, data: Sequence[_Names]) -> bool:
-    """Tell whether some event may name its session twice; the last name would count."""
-    found = sum([
-        (one.session_id is not ABSENT) + (one.session_uuid is not ABSENT) for one in data
-    ])  # fmt: skip
-    return raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or any(
-        escape in raw for escape in _ESCAPED_LETTERS
-    )
+def _may_repeat(raw: bytes, found: int) -> bool:
+    """Tell whether some event may name its session twice, having found so many names."""
+    return raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or _may_be_escaped(raw)
+
+
+def _may_be_escaped(raw: bytes) -> bool:
+    """Tell whether a name of Latin letters may be spelled with escapes."""
+    return b"\\" in raw and any(escape in raw for escape in _ESCAPED_LETTERS)
 
 
 def _names_session_twice(event: Raw) -> bool:
@@ -161,7 +164,7 @@ def _governed(raw: bytes, events: Sequence[_Places | _Names]) -> list[int]:
         if data.location is not ABSENT or data.breadcrumbs is not ABSENT
     ]
     own = sum([data.location is not ABSENT for data in events])
-    if raw.count(_LOCATION) > own or any(escape in raw for escape in _ESCAPED_LETTERS):
+    if raw.count(_LOCATION) > own or _may_be_escaped(raw):
         elements = rawjson.elements(raw)
         return sorted({*governed, *(i for i, e in enumerate(elements) if _repeats(bytes(e)))})
     return governed
@@ -211,19 +214,21 @@ def session_name(uuid: Raw, number: Raw) -> bytes:
     return b"" if name == NONE else name
 
 
-def _events(raw: bytes, read: _Read) -> tuple[Events, bytes]:
+def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int], bytes]:
     """Return what there is to know of events, and the events as they are forwarded."""
     if not raw or raw == rawjson.NULL:
-        return ([], [], []), raw
+        return [], [], [], raw
     try:
-        return read(raw), raw
+        types, sessions, governed = read(raw)
     except msgspec.DecodeError:
         repeated = any(map(_names_session_twice, rawjson.elements(raw)))
     except _RepeatedError:
         repeated = True
+    else:
+        return types, sessions, governed, raw
     if repeated:
         raw = rawjson.array([_once(event) for event in rawjson.elements(raw)])
-    return _tolerant(raw), raw
+    return *_tolerant(raw), raw
 
 
 class Decoder:
@@ -241,6 +246,7 @@ class Decoder:
             self._narrow = _full
         self._names: dict[tuple[str, ...], Names] = {}
         self._buffer = bytearray()
+        self._compact = 0
 
     def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
         """Decode one record's value; ``time`` and ``clock`` as in ``Upload``."""
@@ -261,7 +267,7 @@ class Decoder:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
         # Its session is known, and a crash may have left millions of events to look at.
-        (types, _, governed), _ = _events(b"[%b]" % body, self._waiting)
+        types, _, governed, _ = _events(b"[%b]" % body, self._waiting)
         return Upload(
             offset, start, time, 0, held.device, held.device, b"", b"",
             types, [held.session] * count, governed, body, {}, b"{}", context.names_of({}),
@@ -284,7 +290,10 @@ class Decoder:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
-        return [self._upload(value, fields, (offset, 0), (time, clock))]
+        upload = self._upload(fields, offset, 0, time, clock)
+        if self._compact != len(value):  # hardly ever: else each key stands once, without a space
+            _check_keys(value)
+        return [upload]
 
     def _slowly(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         """Decode an array of uploads, or what msgspec refused; the first fault rejects it all."""
@@ -294,7 +303,8 @@ class Decoder:
         uploads: list[Upload] = []
         start = 0
         for part in parts:
-            uploads.append(self._upload(part, rawjson.fields(part), (offset, start), (time, clock)))
+            _check_keys(part)
+            uploads.append(self._upload(rawjson.fields(part), offset, start, time, clock))
             start += max(len(uploads[-1].types), 1)
         if not uploads:
             message = "an array without uploads"
@@ -302,18 +312,17 @@ class Decoder:
         return uploads
 
     def _upload(
-        self, value: bytes, fields: dict[str, Raw], position: Position, times: tuple[int, int]
+        self, fields: dict[str, Raw], offset: int, start: int, time: int, clock: int
     ) -> Upload:
-        """Return the upload that is this value; ``times`` are its record's and the clock's."""
         if "event_type" in fields and "data" in fields:
             message = "looks like a bare event, not an upload"
             raise ShapeError(message)
         body = bytes(fields.pop("events", ABSENT))
         if body[:1] != b"[":
             _check_without_events(fields, body)
-        (types, sessions, governed), events = _events(body, self._narrow)
-        stored = self._context(fields, value, body)
-        (offset, start), (time, clock), identity = position, times, self._identity
+        types, sessions, governed, events = _events(body, self._narrow)
+        stored = self._context(fields, body)
+        identity = self._identity
         environment, package = identity.environment(fields), identity.package(fields)
         device, owner = identity.keys(fields, environment, package, offset, start)
         if identity.repeated:
@@ -325,19 +334,18 @@ class Decoder:
             fields, stored, self.names(fields),
         )  # fmt: skip
 
-    def _context(self, fields: dict[str, Raw], value: bytes, body: bytes) -> bytes:
+    def _context(self, fields: dict[str, Raw], body: bytes) -> bytes:
         """Return the fields as an object of its own, and drop nulls from both.
 
-        ``value`` is the upload, ``body`` its events. Raises ShapeError if a key stands twice in it.
+        Notes how long the upload with these events is without spaces and with each key once: keys
+        are never shorter than they are encoded.
         """
         try:
             _ENCODE_INTO(fields, self._buffer)
-            # Equal only if each key stands once, without a space: the rule, and hardly a cost.
             size = len(self._buffer) + (len(body) + _EVENTS_BYTES if body else 0)
-            if size - (not fields) != len(value):
-                _check_keys(value)
+            self._compact = size if fields else size - 1
         except UnicodeEncodeError:
-            _check_keys(value)
+            self._compact = -1
             self._buffer[:] = rawjson.encode(fields)
         stored = bytes(self._buffer)
         if b":null" not in stored:

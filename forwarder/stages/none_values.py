@@ -34,15 +34,12 @@ def id_of(value: bytes) -> bytes:
 
     A value that is neither a text nor a number names nobody.
     """
-    if (
-        len(value.strip(_PADDING)) > _LONGEST  # nearly always: too long for any word, and no zero
-        and b"\\" not in value
-        and value.isascii()
-    ):
-        first = value[:1]
-        if first == b'"':
+    first = value[:1]
+    if len(value.strip(_PADDING)) > _LONGEST:  # nearly always: too long for a word, and no zero
+        if first != b'"':
+            return b'"%b"' % value if first in _NUMBER else NONE
+        if b"\\" not in value and value.isascii():
             return value
-        return b'"%b"' % value if first in _NUMBER else NONE
     return _look(value)
 
 

@@ -5,6 +5,7 @@ Its window then stays open for a grace period, in which late events join. Bounda
 on all events of the device, also those that the filter leaves out; those open no window.
 """
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
@@ -90,7 +91,23 @@ class Sessions(Windows):
             if not device.windows:
                 del self._devices[window.device]
 
+    def expire(self, now: int, limit: int | None = None) -> list[Window]:
+        """Close as in ``Windows``; those of one device in order, also over several calls."""
+        due = self._deadlines.due(now, limit)
+        most = sys.maxsize if limit is None else len(self._done) + limit
+        for window in due:
+            if len(self._done) >= most:
+                break
+            for one in () if window.closed else self._due_with(window, now):
+                if len(self._done) < most:
+                    self.close(one, one.reason)
+        for window in due:
+            if not window.closed:  # others of its device went first and took its place
+                self._deadlines.put(window)
+        return self._drain()
+
     def _due_with(self, window: Window, now: int) -> Iterable[Window]:
+        """Return what of its device is due with a window that is, in order."""
         device = self._devices.get(window.device)
         if device is None or len(device.windows) == 1:
             return (window,)
@@ -131,9 +148,11 @@ class Sessions(Windows):
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
         if device is not None:
-            due = [one for one in device.windows.values() if one.deadline <= upload.clock]
-            for window in sorted(due, key=blocks.first):
-                self.close(window, window.reason)
+            clock = upload.clock
+            due = [one for one in device.windows.values() if one.deadline <= clock]
+            if due:
+                for window in sorted(due, key=blocks.first):
+                    self.close(window, window.reason)
 
     def _segment(
         self, upload: Upload, types: list[str], session: bytes, pieces: list[Piece]

@@ -5,7 +5,6 @@ batch modes. Nothing depends on how records were cut into polls: a window whose 
 record clock has passed is closed before an event joins it.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from forwarder.connection import Batching, BatchMode
@@ -118,17 +117,9 @@ class Windows:
 
         Those of one device leave in the order of their first events, also over several calls.
         """
-        due = self._deadlines.due(now, limit)
-        most = sys.maxsize if limit is None else len(self._done) + limit
-        for window in due:
-            if len(self._done) >= most:
-                break
-            for one in () if window.closed else self._due_with(window, now):
-                if len(self._done) < most:
-                    self.close(one, one.reason)
-        for window in due:
-            if not window.closed:  # others of its device went first and took its place
-                self._deadlines.put(window)
+        for window in self._deadlines.due(now, limit):
+            if not window.closed:  # closing one closes what its device opened before, due or not
+                self.close(window, window.reason)
         return self._drain()
 
     def finish(self) -> list[Window]:
@@ -324,10 +315,11 @@ class Windows:
         """Close a window; the next ``add``, ``expire`` or ``finish`` returns it."""
         if self._kin.devices:
             self.close_kin(window.device, blocks.first(window))
+            self._kin.forget(window)
         self.shut(window, reason)
 
     def shut(self, window: Window, reason: CloseReason) -> None:
-        """Close a window whatever else its device has open."""
+        """Close a window whatever else its device has open; callers see to the order."""
         window.reason, window.closed = reason, True
         del self.open[window.key]
         if window.slot >= 0:
@@ -337,17 +329,12 @@ class Windows:
         if window.blocks is not None:
             self.waiting_bytes -= blocks.packed_bytes(window)
         self._done.append(window)
-        if self._kin.devices:
-            self._kin.forget(window)
 
     def close_kin(self, device: bytes, before: Position) -> None:
         """Close what a device has open since before this position, in the order of first events."""
         for window in self._kin.before(device, before, self.open.get(device)):
+            self._kin.forget(window)
             self.shut(window, window.reason)
-
-    def _due_with(self, window: Window, now: int) -> Iterable[Window]:  # noqa: ARG002
-        """Return what of its device has to close with a window that is due, in order."""
-        return (window,)  # closing it closes what was opened before, due or not
 
     def _join(self, upload: Upload, key: bytes, session: bytes, pieces: list[Piece]) -> None:
         window = self.open.get(key)

@@ -13,6 +13,8 @@ from mparticle import (
 )
 
 LARGEST_ID = 2**63 - 1
+NO_ID = "00000000-0000-0000-0000-000000000000"
+"""What platforms say where they may not tell an advertising id."""
 SHOP, TV, NEWS = "com.acme.shop", "com.acme.tv", "com.acme.news"
 
 FLEET: tuple[tuple[str, str, int], ...] = (
@@ -48,7 +50,10 @@ class Session:
 
 @dataclass
 class Device:
-    """One sender and what it remembers from one upload to the next."""
+    """One sender and what it remembers from one upload to the next.
+
+    A ``shared`` one has no mpid, and two people take turns on it: ``user`` says who has it now.
+    """
 
     name: str
     number: int
@@ -60,6 +65,8 @@ class Device:
     mp_deviceid: str | None
     locates: bool
     home: tuple[float, float, str]
+    shared: bool = False
+    user: int = 0
     session: Session | None = None
     left_open: Session | None = None
     earlier: Session | None = None
@@ -92,17 +99,19 @@ def make_device(rng: random.Random, number: int) -> Device:
     """Return device ``number``; the fleet's shares hold for any hundred of them."""
     application, platform = _place(number)
     anonymous = platform == "web" and number % 4 == 0
+    shared = platform not in {"web", "out_of_band"} and number % 10 == 6
     return Device(
         name=f"device-{number:05d}",
         number=number,
         application=application,
         platform=platform,
         environment=("development" if number % 10 == 3 else (None, "production")[number % 2]),
-        mpid=None if anonymous else int64(rng),
+        mpid=None if anonymous or shared else int64(rng),
         mpid_as_text=number % 4 == 1,
         mp_deviceid=None if platform in {"web", "out_of_band"} else uuid4(rng),
         locates=number % 5 < 2,  # two in five
         home=rng.choice(CITIES),
+        shared=shared,
         attributes={"plan": rng.choice(("free", "plus")), "visits": 0, "newsletter": True},
     )
 
@@ -136,8 +145,10 @@ def device_info(device: Device) -> DeviceInformation:
     info.platform = device.platform
     if device.platform == "Android":
         info.android_uuid = f"{device.number:016x}"
+        info.android_advertising_id = NO_ID if device.number % 3 == 0 else None
     if device.platform == "iOS":
         info.ios_idfv = f"{device.number:08X}-0000-4000-8000-{device.number:012X}"
+        info.ios_advertising_id = NO_ID
     return info
 
 
@@ -159,6 +170,5 @@ def source_info(device: Device) -> SourceInformation:
 
 def identities(device: Device) -> UserIdentities:
     """Return who the user is; the SDK spells ``customerid`` without an underscore."""
-    return UserIdentities(
-        customerid=f"customer-{device.number}", email=f"user{device.number}@example.com"
-    )
+    who = f"{device.number}" if not device.user else f"{device.number}-{device.user}"
+    return UserIdentities(customerid=f"customer-{who}", email=f"user{who}@example.com")

@@ -16,6 +16,12 @@ from tests.traffic.life import Act, endless_deck, next_acts
 from tests.traffic.sdk_events import Common
 from tests.traffic.upload import Upload
 
+TURNS = 0.3
+"""Share of a shared device's uploads before which it changes hands."""
+
+NAMELESS = 0.03
+"""Share of events whose session id is a placeholder, as a server sends them that knows none."""
+
 HEARTBEAT = 0.02
 """Share of uploads without events."""
 
@@ -64,6 +70,8 @@ def _turns(rng: random.Random, count: int) -> Iterator[tuple[Device, float]]:
 
 
 def _upload(rng: random.Random, device: Device, acts: list[Act], now_ms: int) -> Upload:
+    if device.shared and rng.random() < TURNS:
+        device.user = 1 - device.user
     made = [_event(rng, device, act, now_ms - len(acts) + i) for i, act in enumerate(acts)]
     documents = _documents(rng, device, [event for event, _ in made], now_ms)
     facts = [it for _, it in made]
@@ -87,10 +95,13 @@ def _event(
     rng: random.Random, device: Device, act: Act, at_ms: int
 ) -> tuple[dict[str, Any], Facts]:
     maker, session = act
+    if rng.random() < NAMELESS and maker not in {sdk_events.session_start, sdk_events.session_end}:
+        session = None
     common = _common(rng, device, session, at_ms)
     LABELS.events = [maker(rng, device, common)]
     event: dict[str, Any] = ApiClient.sanitize_for_serialization(LABELS.events[0])
-    name = common["session_uuid"] or common["session_id"] or ""
+    name = common["session_id"]
+    name = (common["session_uuid"] or "") if name in PLACEHOLDERS else name
     return event, (common["source_message_id"], event["event_type"], str(name))
 
 
@@ -100,7 +111,7 @@ def _common(rng: random.Random, device: Device, session: Session | None, at_ms: 
         "timestamp_unixtime_ms": at_ms,
         "event_id": devices.int64(rng),
         "source_message_id": devices.uuid4(rng),
-        "session_id": _session_id(device, session),
+        "session_id": _session_id(rng, device, session),
         "session_uuid": None if session is None or by_number_only else session.name,
         "custom_attributes": {"screen": "Home", "position": rng.randrange(50), "member": True},
         "location": sdk_events.location(rng, device) if device.locates else None,
@@ -108,9 +119,13 @@ def _common(rng: random.Random, device: Device, session: Session | None, at_ms: 
     }
 
 
-def _session_id(device: Device, session: Session | None) -> int | str | None:
+PLACEHOLDERS = (0, -1, "", "0", None)
+"""Ids of sessions that name none."""
+
+
+def _session_id(rng: random.Random, device: Device, session: Session | None) -> int | str | None:
     if session is None:
-        return None
+        return rng.choice(PLACEHOLDERS)
     return str(session.number) if device.platform == "web" else session.number
 
 
@@ -166,6 +181,10 @@ def _add_quirks(rng: random.Random, device: Device, content: dict[str, Any]) -> 
     """Change an upload into what the SDK's models cannot say."""
     if device.mpid_as_text and device.mpid is not None:
         content["mpid"] = str(device.mpid)
+    if device.shared:
+        content["mpid"] = rng.choice((None, 0, "0", "undefined"))
+    if device.platform == "iOS" and device.number % 4 == 1:
+        content["mp_deviceid"] = devices.NO_ID
     if device.locates:
         place = sdk_events.location(rng, device)
         content["context"]["location"] = ApiClient.sanitize_for_serialization(place)

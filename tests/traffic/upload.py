@@ -7,7 +7,7 @@ class Upload(NamedTuple):
     """One record of the input topic, keyed by device.
 
     ``event_ids``, ``event_types`` and ``sessions`` have one entry per event, in the order of the
-    record; a session is named by ``session_uuid``, else by ``session_id``, else it is empty.
+    record; a session is named by ``session_id``, else by ``session_uuid``, else it is empty.
     ``environment`` is ``production`` where the upload says nothing; ``mpid`` is its text, empty
     where there is none. An upload without events is a heartbeat.
     """

@@ -111,7 +111,7 @@ def test_breadcrumbs_with_places_come_as_events_and_flat() -> None:
 def test_ids_are_beyond_what_a_float_holds_negative_too_and_mpids_come_in_both_spellings() -> None:
     mpids = [document.get("mpid") for upload in sent() for document in documents(upload)]
     assert {int, str, type(None)} == {type(mpid) for mpid in mpids}
-    numbers = [int(mpid) for mpid in mpids if mpid is not None]
+    numbers = [int(mpid) for mpid in mpids if mpid not in {None, "undefined"}]
     assert min(numbers) < -(2**53)
     assert max(numbers) > 2**53
 
@@ -134,6 +134,25 @@ def test_the_quirks_met_in_the_wild_are_in_it() -> None:
         assert quirk in text, quirk
     assert any(upload.value.startswith(b"[") for upload in uploads)
     assert any(not upload.event_ids for upload in uploads)
+
+
+def test_ids_that_mean_none_people_who_share_a_device_and_nameless_sessions_are_in_it() -> None:
+    text = b"".join(upload.value for upload in sent())
+    for quirk in (
+        b'"mp_deviceid":"00000000-0000-0000-0000-000000000000"',
+        b'"ios_advertising_id":"00000000-0000-0000-0000-000000000000"',
+        b'"android_advertising_id":"00000000-0000-0000-0000-000000000000"',
+        b'"mpid":"undefined"',
+        b'"mpid":0',
+        b'"session_id":-1',
+        b'"session_id":""',
+    ):
+        assert quirk in text, quirk
+    people: dict[str, set[str]] = {}
+    for upload in sent():
+        for document in documents(upload):
+            people.setdefault(upload.device, set()).add(str(document["user_identities"]))
+    assert {1, 2} == {len(names) for names in people.values()}
 
 
 def test_malformed_records_cover_every_reason_of_the_decoder() -> None:
