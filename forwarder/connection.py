@@ -129,7 +129,11 @@ Credentials = AccessKeys | AssumedRole | None
 
 @dataclass(frozen=True, slots=True)
 class KinesisTarget:
-    """A Kinesis data stream; ``max_record_bytes`` counts data plus partition key."""
+    """A Kinesis data stream; ``max_record_bytes`` counts data plus partition key.
+
+    ``stream_name`` may be the stream's whole ARN. ``newline``: documents end with a line end,
+    which counts as data.
+    """
 
     stream_name: str
     region: str
@@ -137,6 +141,17 @@ class KinesisTarget:
     max_record_bytes: int = 1_048_576
     put: PutMode = PutMode.AUTO
     endpoint_url: str | None = None
+    newline: bool = False
+
+    @property
+    def arn(self) -> str | None:
+        """Return the stream's ARN, if it is addressed by it."""
+        return self.stream_name if self.stream_name.startswith("arn:") else None
+
+    @property
+    def name(self) -> str:
+        """Return the stream's name alone."""
+        return self.stream_name.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ ORG_ID = r"[\w+=,.@:/-]{1,1218}"
 ROLE_NAME = r"[\w+=,.@-]{1,64}"
 ROLE_ARN = rf"arn:aws(?:-[a-z]+)*:iam::[0-9]{{12}}:role/(?:[\w+=,.@/-]{{1,512}}/)?{ROLE_NAME}"
 
+_STREAM_ARN = re.compile(
+    r"arn:(aws(?:-[a-z]+)*):kinesis:([a-z0-9-]{1,40}):[0-9]{12}:stream/[a-zA-Z0-9_.-]{1,128}"
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -54,8 +57,17 @@ def _is_region(text: str) -> bool:
 
 
 def stream(text: str) -> str | None:
-    """Complain about what cannot be the name of a Kinesis stream."""
-    return _stream(text, 128, "stream/")
+    """Complain about what can be neither the name nor the ARN of a Kinesis stream."""
+    if not text.startswith("arn:"):
+        return _stream(text, 128, "stream/")
+    found = _STREAM_ARN.fullmatch(text)
+    if found is None:
+        return "is no ARN of a stream: arn:aws:kinesis:REGION:ACCOUNT:stream/NAME; copy it whole"
+    partition, region = found.groups()
+    if partition != partitions.of(region):
+        own = partitions.of(region)
+        return f"is of partition {partition}, its region {region} is in {own}; correct it"
+    return None
 
 
 def delivery_stream(text: str) -> str | None:

@@ -6,7 +6,7 @@ from forwarder.config import checks, partitions
 from forwarder.config.amounts import Duration, Moment, Size, Whole
 from forwarder.config.connection_credentials import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.connection_settings import SETTINGS
-from forwarder.config.kinds import Choice, Location, Nullable, Tag, Text
+from forwarder.config.kinds import Choice, Flag, Location, Nullable, Tag, Text
 from forwarder.config.shapes import Field, ListOf, Section, Sheet, Tagged
 from forwarder.connection import (
     Batching,
@@ -61,6 +61,27 @@ def _sink_notes(sheet: Sheet) -> None:
         sheet.note("endpoint_url", "is not encrypted; use https:// outside a test")
 
 
+def _region_of_arn(sheet: Sheet) -> None:
+    name, region = sheet.get("stream_name"), sheet.get("region")
+    if name and region and name.startswith("arn:") and name.split(":")[3] != region:
+        own = name.split(":")[3]
+        sheet.fault("region", f"is {region}, stream_name is of {own}; correct one of them")
+
+
+def _account_of_arn(sheet: Sheet) -> None:
+    """Note a stream of another account than the role's: that needs a policy of the stream's own."""
+    credentials, sink = sheet.get("credentials"), sheet.get("sink")
+    name = sink.get("stream_name") if sink is not None and sink.section is KINESIS else None
+    if credentials is None or not name or not name.startswith("arn:"):
+        return
+    arn = credentials.get("role_arn")
+    account = arn.split(":")[4] if arn else credentials.get("aws_account_id")
+    own = name.split(":")[4]
+    if account and account != own:
+        what = f"is of account {own}, the role of {account}"
+        sink.note("stream_name", f"{what}; right if the stream's resource policy allows the role")
+
+
 def _type(own: str) -> Field:
     about = (
         "kinesis (a Kinesis data stream), firehose (a Firehose delivery stream) or file (a folder "
@@ -86,7 +107,9 @@ KINESIS = Section(
     (
         _type("kinesis"),
         Field(
-            "stream_name", Text("a stream's name", check=checks.stream), "The name of the stream."
+            "stream_name",
+            Text("a stream's name or ARN", check=checks.stream),
+            "The name of the stream, or its whole ARN: requests then name it by that.",
         ),
         _region("the stream"),
         Field(
@@ -106,9 +129,15 @@ KINESIS = Section(
             "The action used: record (PutRecord), records (PutRecords), or auto: PutRecords where "
             "the policy grants it, else PutRecord.",
         ),
+        Field(
+            "newline",
+            Flag(),
+            "Ends each document with a line end, one document a line: for a Firehose that reads "
+            "the stream, and writes records one after the other without a break.",
+        ),
         _endpoint("KINESIS"),
     ),
-    checks=(_sink_notes,),
+    checks=(_sink_notes, _region_of_arn),
 )
 
 FIREHOSE = Section(
@@ -258,6 +287,6 @@ CONNECTION = Section(
         Field("settings", SETTINGS, "mParticle's connection settings."),
         Field("batching", BATCHING, "When batches are closed."),
     ),
-    checks=(_mode_notes, _same_partition),
+    checks=(_mode_notes, _same_partition, _account_of_arn),
     build=_connection,
 )

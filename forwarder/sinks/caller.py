@@ -58,13 +58,17 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What is called: ``service`` and ``target`` as AWS names them, ``where`` for people."""
+    """What is called: ``service`` and ``target`` as AWS names them, ``where`` for people.
+
+    ``arn``: the stream's, where requests name it so; it may have an endpoint of its own.
+    """
 
     service: str
     target: str
     region: str
     endpoint_url: str | None
     where: str
+    arn: str | None = None
 
 
 class _Line(NamedTuple):
@@ -197,7 +201,9 @@ class Caller:
         goal = self._goal
         async with self._connecting:
             if self._line is None:
-                place = await self._aws.places.find(goal.service, goal.region, goal.endpoint_url)
+                place = await self._aws.places.find(
+                    goal.service, goal.region, goal.endpoint_url, goal.arn
+                )
                 session = await place.session().__aenter__()
                 self._line = _Line(place.url, place.signer(), session)
         return self._line

@@ -90,8 +90,11 @@ class KinesisSink:
         """Prepare; the first put connects, so that this cannot fail."""
         self._target = target
         self._clock = aws.clock
-        where = f"stream {target.stream_name} in {target.region}"
-        goal = Goal("kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where)
+        where = f"stream {target.name} in {target.region}"
+        self._address = wire.address(target)
+        goal = Goal(
+            "kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where, target.arn
+        )
         self._caller = Caller(aws, connection, goal, self._remedy)
         self._choice = Choice(target.put)
         self._sequences = Sequences()
@@ -104,7 +107,7 @@ class KinesisSink:
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
-        entries = [wire.entry(batch, self._target.partition_key) for batch in batches]
+        entries = [wire.entry(batch, self._target) for batch in batches]
         late = self._caller.late()
         answers: list[Outcome] = []
         for request in wire.requests(entries):
@@ -139,7 +142,7 @@ class KinesisSink:
             self.max_batches = RECORD_BATCHES if single else wire.RECORDS_PER_REQUEST
 
     async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
-        body = wire.put_records(self._target.stream_name, entries)
+        body = wire.put_records(self._address, entries)
         reply = await self._caller.call(PUT_RECORDS, body, wire.RECORDS, len(entries))
         if isinstance(reply, Refusal):
             return reply
@@ -185,7 +188,7 @@ class KinesisSink:
         return outcome
 
     async def _single(self, one: Entry, after: str | None) -> Told | Refusal:
-        body = wire.put_record(self._target.stream_name, one, after)
+        body = wire.put_record(self._address, one, after)
         return await self._caller.call(PUT_RECORD, body, wire.ONE)
 
     def _remedy(self, failure: Failure) -> str:

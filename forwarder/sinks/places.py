@@ -17,8 +17,10 @@ from forwarder.sinks.http_session import SharingSession
 from forwarder.sinks.sigv4 import Signer
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
-_ASKED: Mapping[str, Callable[[Any], Awaitable[object]]] = {
-    "kinesis": lambda client: client.put_records(StreamName="any", Records=[]),
+_ASKED: Mapping[str, Callable[..., Awaitable[object]]] = {
+    "kinesis": lambda client, **named: client.put_records(
+        **(named or {"StreamName": "any"}), Records=[]
+    ),
     "firehose": lambda client: client.put_record_batch(DeliveryStreamName="any", Records=[]),
 }
 
@@ -46,18 +48,26 @@ class Places:
     def __init__(self, client: Callable[..., Awaitable[Any]]) -> None:
         """Take ``client``, which makes a client of the library."""
         self._client = client
-        self._known: dict[tuple[str, str, str | None], Place] = {}
+        self._known: dict[tuple[str, str, str | None, str | None], Place] = {}
         self._asking = asyncio.Lock()
 
-    async def find(self, service: str, region: str, endpoint_url: str | None) -> Place:
-        """Return an endpoint; raises the library's errors for one that cannot be."""
-        asked = (service, region, endpoint_url)
+    async def find(
+        self, service: str, region: str, endpoint_url: str | None, arn: str | None = None
+    ) -> Place:
+        """Return an endpoint; raises the library's errors for one that cannot be.
+
+        A stream that is named by its ``arn`` has one of its account.
+        """
+        # The endpoint of an ARN is its account's, whatever the stream.
+        asked = (service, region, endpoint_url, arn.partition("/")[0] if arn else None)
         async with self._asking:
             if asked not in self._known:
-                self._known[asked] = await self._ask(*asked)
+                self._known[asked] = await self._ask(service, region, endpoint_url, arn)
         return self._known[asked]
 
-    async def _ask(self, service: str, region: str, endpoint_url: str | None) -> Place:
+    async def _ask(
+        self, service: str, region: str, endpoint_url: str | None, arn: str | None
+    ) -> Place:
         connecting: dict[str, Any] = {}
 
         def remembered(**arguments: object) -> Any:  # noqa: ANN401  # the library is not typed
@@ -67,7 +77,7 @@ class Places:
         client = await self._client(service, region, _Nobody(), endpoint_url, session=remembered)
         client.meta.events.register(f"before-send.{service}", _catch)
         try:
-            await _ASKED[service](client)
+            await _ASKED[service](client, **({"StreamARN": arn} if arn else {}))
         except _CaughtError as caught:
             return _read(caught.request, connecting)
         finally:

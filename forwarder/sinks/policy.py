@@ -79,7 +79,9 @@ def _put(sink: KinesisTarget | FirehoseTarget, partition: str, account: str) -> 
         what = f"firehose:{sink.region}:{account}:deliverystream/{sink.delivery_stream_name}"
     else:
         actions = _ACTIONS[sink.put]
-        what = f"kinesis:{sink.region}:{account}:stream/{sink.stream_name}"
+        what = f"kinesis:{sink.region}:{account}:stream/{sink.name}"
+        if sink.arn:
+            return {"Effect": "Allow", "Action": actions, "Resource": sink.arn}
     return {"Effect": "Allow", "Action": actions, "Resource": f"arn:{partition}:{what}"}
 
 
@@ -105,7 +107,8 @@ def _notes(
     principal: str | None,
 ) -> list[str]:
     found = []
-    if account == ACCOUNT:
+    by_arn = isinstance(sink, KinesisTarget) and sink.arn
+    if account == ACCOUNT and not by_arn:
         found.append(f"replace {ACCOUNT} by the account of the stream")
     if role and principal is None:
         found.append(
@@ -114,6 +117,10 @@ def _notes(
         )
     if role and not role.external_id:
         found.append("no ExternalId is sent: whoever may use the worker's identity may assume this")
+    if by_arn and account not in {ACCOUNT, by_arn.split(":")[4]}:
+        found.append(
+            "the stream is of another account: its own resource policy has to allow the same"
+        )
     if isinstance(sink, KinesisTarget):
         found.append(
             "if the stream is encrypted with a KMS key of the customer's, allow"

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 import pybase64
 
-from forwarder.connection import PartitionKey
+from forwarder.connection import KinesisTarget, PartitionKey
 from forwarder.model import Batch
 
 RECORDS_PER_REQUEST = 500
@@ -111,14 +111,22 @@ def partition_key(batch: Batch, rule: PartitionKey) -> str:
     return mpid
 
 
-def entry(batch: Batch, rule: PartitionKey) -> Entry:
-    """Return the record of a batch in a data stream."""
+def entry(batch: Batch, target: KinesisTarget) -> Entry:
+    """Return the record of a batch in a data stream.
+
+    With ``newline`` a document is one line. One that was made to fill a record before that was
+    set has no room for the line end, and goes without.
+    """
+    rule = target.partition_key
     try:
         quoted = orjson.dumps(partition_key(batch, rule))
     except TypeError:
         # A lone surrogate is legal in JSON text and in nothing that AWS accepts.
         quoted = orjson.dumps(batch.key.hex())
-    return Entry(batch, batch.payload, quoted, len(batch.payload) + len(quoted) - 2)
+    data, key = batch.payload, len(quoted) - 2
+    if target.newline and len(data) + key < target.max_record_bytes:
+        data = one_line(data) + b"\n"
+    return Entry(batch, data, quoted, len(data) + key)
 
 
 def line(batch: Batch) -> Entry:
@@ -147,21 +155,28 @@ def requests(entries: Sequence[Entry], limits: Limits = STREAM) -> Iterator[Sequ
         yield entries[start:]
 
 
-def put_records(stream: str, entries: Sequence[Entry]) -> bytes:
-    """Return the body of a PutRecords request."""
+def address(target: KinesisTarget) -> bytes:
+    """Return how requests name a stream: by its name, or by its ARN where that is given."""
+    if target.arn:
+        return b'"StreamARN":' + orjson.dumps(target.arn)
+    return b'"StreamName":' + orjson.dumps(target.stream_name)
+
+
+def put_records(stream: bytes, entries: Sequence[Entry]) -> bytes:
+    """Return the body of a PutRecords request; ``stream`` is its ``address``."""
     encode = pybase64.b64encode
-    parts = [b'{"StreamName":', orjson.dumps(stream), b',"Records":[']
+    parts = [b"{", stream, b',"Records":[']
     for one in entries:
         parts += (b'{"PartitionKey":', one.quoted, b',"Data":"', encode(one.data), b'"},')
     parts[-1] = b'"}]}'
     return b"".join(parts)
 
 
-def put_record(stream: str, one: Entry, after: str | None) -> bytes:
+def put_record(stream: bytes, one: Entry, after: str | None) -> bytes:
     """Return the body of a PutRecord request; ``after`` is the key's last sequence number."""
     ordering = b',"SequenceNumberForOrdering":' + orjson.dumps(after) if after else b""
-    return b'{"StreamName":%b,"PartitionKey":%b%b,"Data":"%b"}' % (
-        orjson.dumps(stream),
+    return b'{%b,"PartitionKey":%b%b,"Data":"%b"}' % (
+        stream,
         one.quoted,
         ordering,
         pybase64.b64encode(one.data),

@@ -85,7 +85,7 @@ class Frames:
         """Return how many bytes any document may have, whatever its partition key."""
         sink = self._sink
         if isinstance(sink, KinesisTarget) and sink.partition_key is PartitionKey.MPID:
-            return min(sink.max_record_bytes - 4 * LONGEST_KEY, MOST_BYTES)
+            return min(sink.max_record_bytes - _line_end(sink) - 4 * LONGEST_KEY, MOST_BYTES)
         return self._limit("")
 
     def _size(self, tail: bytes) -> int:
@@ -103,7 +103,11 @@ class Frames:
             size = _MESSAGE_ID
         elif sink.partition_key is PartitionKey.MPID and mpid:
             size = len(mpid.encode())
-        return min(sink.max_record_bytes - size, MOST_BYTES)
+        return min(sink.max_record_bytes - _line_end(sink) - size, MOST_BYTES)
+
+
+def _line_end(sink: KinesisTarget) -> int:
+    return _LINE_END if sink.newline else 0
 
 
 def _plain(raw: bytes) -> str:

@@ -27,6 +27,7 @@ from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import batch
 
 STREAM, REGION = "acme", "us-east-1"
+NAMED = b'"StreamName":"acme"'
 KEYS = AccessKeys("AKIAEXAMPLE", "not-a-secret")
 SINGLE, MANY = 16, 4
 """Calls under way by the library, of one record and of 500; the sink decides for itself."""
@@ -165,7 +166,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
     aws = Aws()
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
-    entries = [wire.entry(one, KinesisTarget(STREAM, REGION).partition_key) for one in batches]
+    entries = [wire.entry(one, KinesisTarget(STREAM, REGION)) for one in batches]
     many = entries[: wire.RECORDS_PER_REQUEST]
     plain = [{"PartitionKey": one.batch.key.hex(), "Data": one.data} for one in many]
     async with (
@@ -181,13 +182,13 @@ async def costs(args: argparse.Namespace, url: str) -> None:
 
         async def record_by_hand(number: int) -> object:
             one = many[number % len(many)]
-            return await given.put_record(Body=wire.put_record(STREAM, one, None))
+            return await given.put_record(Body=wire.put_record(NAMED, one, None))
 
         async def records(_: int) -> object:
             return await whole.put_records(StreamName=STREAM, Records=plain)
 
         async def records_by_hand(_: int) -> object:
-            return await given.put_records(Body=wire.put_records(STREAM, many))
+            return await given.put_records(Body=wire.put_records(NAMED, many))
 
         rows = [
             Row("PutRecord of 2 KB, library", 1, side_by_side(record, SINGLE)),

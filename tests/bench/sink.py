@@ -9,7 +9,8 @@ import sys
 
 RECORD = b'"Data":'
 ALONE = b".PutRecord\r\n"
-ANSWER = b'{"ShardId":"shardId-000000000000","SequenceNumber":"1"}'
+ANSWER = b'{"ShardId":"shardId-000000000000","SequenceNumber":"%056d"}'
+"""A number is as long as one of AWS's, and comes once."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -51,10 +52,11 @@ class Sink(asyncio.Protocol):
             told = b"%d" % Sink.records
         else:
             count = body.count(RECORD)
-            Sink.records += count
-            told = b'{"FailedRecordCount":0,"Records":[%b]}' % b",".join([ANSWER] * count)
+            first, Sink.records = Sink.records + 1, Sink.records + count
+            each = [ANSWER % number for number in range(first, first + count)]
+            told = b'{"FailedRecordCount":0,"Records":[%b]}' % b",".join(each)
             if ALONE in head:
-                told = ANSWER
+                told = each[0]
         asyncio.get_running_loop().call_later(self.late, self._tell, HEAD % len(told) + told)
 
     def _tell(self, answer: bytes) -> None:

@@ -133,6 +133,25 @@ class Stream:
         return KinesisSink(connection, target, self._aws)
 
 
+class LinesByArn(Stream):
+    """A stream named by its ARN, each document a line of it."""
+
+    largest = MIB - 33  # the end of the line counts too
+
+    def stored(self) -> list[bytes]:
+        found = super().stored()
+        assert all(value.endswith(b"\n") for value in found)
+        return [value[:-1] for value in found]
+
+    def with_credentials(self, credentials: ConnectionCredentials) -> KinesisSink:
+        assert isinstance(credentials, AssumedRole)
+        account = credentials.role_arn.split(":")[4]
+        arn = f"arn:aws:kinesis:{REGION}:{account}:stream/{self._name}"
+        target = KinesisTarget(arn, REGION, put=self._put, newline=True)
+        connection = Connection(name="acme", sink=target, credentials=credentials)
+        return KinesisSink(connection, target, self._aws)
+
+
 class DeliveryStream:
     """A delivery stream in an AWS, and the bucket behind it."""
 
@@ -220,6 +239,16 @@ def stream_auto_records_only(ministack: MiniStack, aws: Aws) -> Stream:
 
 
 @pytest.fixture
+def lines_by_arn(ministack: MiniStack, aws: Aws) -> LinesByArn:
+    return LinesByArn(ministack, aws, PutMode.AUTO, PUT_RECORDS)
+
+
+@pytest.fixture
+def fake_lines_by_arn(fake: FakeAws, aws_of_fake: Aws) -> LinesByArn:
+    return LinesByArn(fake, aws_of_fake, PutMode.RECORD, PUT_RECORD)
+
+
+@pytest.fixture
 def delivery_stream(ministack: MiniStack, aws: Aws) -> DeliveryStream:
     return DeliveryStream(ministack, aws)
 
@@ -269,6 +298,8 @@ IN_ORDER = [
     "stream_by_record",
     "stream_auto_record_only",
     "stream_auto_records_only",
+    "lines_by_arn",
+    "fake_lines_by_arn",
     "fake_by_records",
     "fake_by_record",
     "fake_auto_record_only",

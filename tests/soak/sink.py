@@ -8,6 +8,7 @@ which this is the quick relation: it knows one kind of put, and no limits.
 """
 
 import asyncio
+import itertools
 import random
 import re
 import sys
@@ -100,7 +101,8 @@ class Sink:
 
     def _told(self, kept: list[bool]) -> bytes:
         failed = b'{"ErrorCode":"%b","ErrorMessage":"made up"}' % THROTTLED
-        told = [TOLD % self._count if keep else failed for keep in kept]
+        numbers = itertools.count(self._count - sum(kept) + 1)
+        told = [TOLD % next(numbers) if keep else failed for keep in kept]
         return b'{"FailedRecordCount":%d,"Records":[%b]}' % (kept.count(False), b",".join(told))
 
 

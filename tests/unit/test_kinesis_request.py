@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.connection import PartitionKey
+from forwarder.connection import KinesisTarget, PartitionKey
 from forwarder.sinks import wire
 from tests.services.fake_kinesis import batch
 
@@ -15,8 +15,16 @@ texts = st.text(st.characters(codec="utf-8"))
 MIB = 1024 * 1024
 
 
+def of(rule: PartitionKey, name: str = "acme") -> KinesisTarget:
+    return KinesisTarget(name, "eu-west-1", partition_key=rule)
+
+
+def address(name: str) -> bytes:
+    return wire.address(of(PartitionKey.DEVICE, name))
+
+
 def entry(payload: bytes, mpid: str = "", rule: PartitionKey = PartitionKey.MPID) -> wire.Entry:
-    return wire.entry(batch(1, payload, mpid), rule)
+    return wire.entry(batch(1, payload, mpid), of(rule))
 
 
 def sized(size: int) -> wire.Entry:
@@ -39,7 +47,7 @@ def test_the_partition_key_follows_the_setting(
     expected: str, rule: PartitionKey, mpid: str
 ) -> None:
     assert wire.partition_key(batch(1, mpid=mpid), rule) == expected
-    assert json.loads(wire.entry(batch(1, mpid=mpid), rule).quoted) == expected
+    assert json.loads(wire.entry(batch(1, mpid=mpid), of(rule)).quoted) == expected
 
 
 def test_a_key_that_is_no_text_gives_way_to_the_device() -> None:
@@ -56,7 +64,7 @@ def test_a_request_of_many_is_what_json_makes_of_it(
     stream: str, records: list[tuple[bytes, str]]
 ) -> None:
     entries = [entry(payload, mpid) for payload, mpid in records]
-    body = json.loads(wire.put_records(stream, entries))
+    body = json.loads(wire.put_records(address(stream), entries))
     assert body["StreamName"] == stream
     assert [set(record) for record in body["Records"]] == [{"PartitionKey", "Data"}] * len(records)
     assert [payload for payload, _ in records] == [
@@ -71,7 +79,7 @@ def test_a_request_of_many_is_what_json_makes_of_it(
 def test_a_request_of_one_is_what_json_makes_of_it(
     stream: str, payload: bytes, mpid: str, after: str | None
 ) -> None:
-    body = json.loads(wire.put_record(stream, entry(payload, mpid), after))
+    body = json.loads(wire.put_record(address(stream), entry(payload, mpid), after))
     expected = {
         "StreamName": stream,
         "PartitionKey": key_of(mpid),
@@ -144,3 +152,30 @@ def test_a_request_holds_5_mebibytes_and_no_more() -> None:
 
 def test_nothing_needs_no_request() -> None:
     assert list(wire.requests([])) == []
+
+
+ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/acme"
+
+
+def test_a_stream_given_by_its_arn_is_named_by_it() -> None:
+    target = KinesisTarget(ARN, "eu-west-1")
+    for body in (
+        wire.put_records(wire.address(target), [entry(b"x")]),
+        wire.put_record(wire.address(target), entry(b"x"), None),
+    ):
+        assert ARN == json.loads(body)["StreamARN"]
+        assert "StreamName" not in json.loads(body)
+
+
+def test_with_newline_a_document_is_one_line_and_its_end_counts() -> None:
+    target = KinesisTarget("acme", "eu-west-1", newline=True)
+    one = wire.entry(batch(1, b'{\n "a": 1\r\n}'), target)
+    assert b'{  "a": 1  }\n' == one.data
+    assert len(one.data) + 32 == one.size
+
+
+def test_a_document_that_filled_a_record_before_goes_without_its_line_end() -> None:
+    target = KinesisTarget("acme", "eu-west-1", max_record_bytes=1024, newline=True)
+    full = b"x" * (1024 - 32)
+    assert full == wire.entry(batch(1, full), target).data
+    assert full[1:] + b"\n" == wire.entry(batch(1, full[1:]), target).data

@@ -49,10 +49,17 @@ VALUES = [
     ("stream_name:", f"stream_name: {'a' * 129}", "sink.stream_name", "1 to 128"),
     (
         "stream_name:",
-        "stream_name: arn:aws:kinesis:us-east-1:111122223333:stream/acme",
+        "stream_name: arn:aws:kinesis:us-east-1:111122223333:stream/acme/consumer/x:1",
         "sink.stream_name",
-        "give the part after stream/",
+        "is no ARN of a stream: arn:aws:kinesis:REGION:ACCOUNT:stream/NAME",
     ),
+    (
+        "stream_name:",
+        "stream_name: arn:aws-cn:kinesis:us-east-1:111122223333:stream/acme",
+        "sink.stream_name",
+        "is of partition aws-cn, its region us-east-1 is in aws",
+    ),
+    ("newline:", 'newline: "yes"', "sink.newline", "must be true or false"),
     ("region:", "region: us-east-1a", "sink.region", "give its region, without the letter"),
     ("region:", "region: us-esat-1", "sink.region", "did you mean us-east-1?"),
     ("region:", "region: cn-west", "sink.region", "must be an AWS region"),
@@ -128,7 +135,8 @@ def test_a_missing_key_is_named_at_its_parents_line(folder: Folder) -> None:
     folder.connect("status: active\nsink:\n  type: kinesis\n  region: us-east-1\n")
     assert [
         f"{CONNECTION}:1: name: is missing; add it: {about}",
-        f"{CONNECTION}:2: sink.stream_name: is missing; add it: The name of the stream.",
+        f"{CONNECTION}:2: sink.stream_name: is missing; add it: The name of the stream, or its "
+        "whole ARN: requests then name it by that.",
     ] == folder.faults()
 
 
@@ -195,3 +203,10 @@ def test_a_secret_one_level_too_high_is_not_repeated(folder: Folder, text: str) 
     folder.connect(f"{SMALL}{text}\n")
     (fault,) = folder.faults()
     assert "hunter2" not in fault
+
+
+def test_a_stream_s_arn_is_of_the_sink_s_region(folder: Folder) -> None:
+    arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/acme"
+    folder.connect(f"name: acme\nsink: {{type: kinesis, stream_name: {arn}, region: us-east-1}}\n")
+    text = "is us-east-1, stream_name is of eu-west-1; correct one of them"
+    assert [f"{CONNECTION}:2: sink.region: {text}"] == folder.faults()

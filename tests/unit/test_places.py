@@ -97,3 +97,17 @@ async def test_connections_of_one_region_ask_once_and_share_no_connections() -> 
     assert found[0] is found[19]
     assert found[0].session() is not found[0].session()
     await aws.close()
+
+
+ARN = "arn:aws:kinesis:us-east-1:111122223333:stream/acme"
+
+
+async def test_a_stream_s_arn_leads_to_the_endpoint_the_library_has_for_it() -> None:
+    aws = Aws(FakeClock(), LOADER)
+    found = await aws.places.find("kinesis", "us-east-1", None, ARN)
+    assert "https://111122223333.data-kinesis.us-east-1.amazonaws.com/" == found.url
+    other = await aws.places.find("kinesis", "us-east-1", None, ARN + "-2")
+    assert other is found
+    own = await aws.places.find("kinesis", "us-east-1", "http://127.0.0.1:1", ARN)
+    assert "http://127.0.0.1:1/" == own.url
+    await aws.close()

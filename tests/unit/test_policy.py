@@ -198,3 +198,16 @@ def test_what_has_no_policies_is_said(
 ) -> None:
     assert code == cli.main([*words, "--config", str(config)])
     assert error in capsys.readouterr().err
+
+
+ARN = "arn:aws:kinesis:us-east-1:333344445555:stream/events"
+
+
+def test_a_stream_given_by_its_arn_is_that_resource_whoever_signs() -> None:
+    target = KinesisTarget(ARN, "us-east-1")
+    for connection in (Connection("acme", target, credentials=ROLE), Connection("acme", target)):
+        found = made(connection)
+        assert ARN == found.permission["Statement"][0]["Resource"]
+        assert any("resource policy" in note for note in found.notes)
+    unknown = made(Connection("acme", target), principal=None)
+    assert not any("replace" in note for note in unknown.notes)
