@@ -13,7 +13,7 @@ from tests.fake_aws.errors import (
     AwsError,
     refusal,
 )
-from tests.fake_aws.faults import Call, Error, Fate, Lost, Reset, Service, Slow, Stall
+from tests.fake_aws.faults import Call, Error, Fate, Lost, Reset, Service, Slow, Stall, Stray
 from tests.fake_aws.web import Reply, Request
 from tests.fake_aws.world import World
 
@@ -44,7 +44,15 @@ def answer(world: World, request: Request) -> Reply:
         late = fate.obeyed == "late"
         then = partial(_obey, world, request, asked, None, "late") if late else None
         return _break(world, asked, "stall")._replace(delay=fate.delay, broken=not late, then=then)
-    reply = _obey(world, request, asked, fate, _word(fate))
+    if isinstance(fate, Stray) and fate.moment == "instead":
+        return _break(world, asked, "stray")._replace(previous=True)
+    return _told(world, fate, _obey(world, request, asked, fate, _word(fate)))
+
+
+def _told(world: World, fate: Fate | None, reply: Reply) -> Reply:
+    """Return what becomes of the answer to a call that was obeyed."""
+    if isinstance(fate, Stray):
+        return reply._replace(again=fate.delay)
     if isinstance(fate, Lost):
         return Reply(broken=True)
     if isinstance(fate, Slow):

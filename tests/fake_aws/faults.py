@@ -82,6 +82,18 @@ class Slow(Fault, tag="slow"):
     shortest: float | None = None
 
 
+class Stray(Fault, tag="stray"):
+    """An answer comes that belongs to another call.
+
+    ``moment`` "idle": the call is obeyed, and its answer comes again ``delay`` seconds later, when
+    nothing is asked on the connection. "instead": nothing is done, and the connection's answer to
+    the call before comes once more, or its end where there was none.
+    """
+
+    moment: Literal["idle", "instead"] = "idle"
+    delay: float = 0.0
+
+
 class Stall(Fault, tag="stall"):
     """Nothing comes back for ``delay`` seconds.
 
@@ -146,6 +158,7 @@ Known = (
     | Lost
     | Reset
     | Slow
+    | Stray
     | Stall
     | Partial
     | Throttle
@@ -155,7 +168,7 @@ Known = (
     | Trust
     | Skew
 )
-Fate = Error | Lost | Reset | Slow | Stall
+Fate = Error | Lost | Reset | Slow | Stray | Stall
 KINDS = get_args(Known)
 F = TypeVar("F", bound=Fault)
 

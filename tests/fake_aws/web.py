@@ -26,7 +26,9 @@ class Request(NamedTuple):
 class Reply(NamedTuple):
     """What comes back: an answer, or the connection's end instead of one.
 
-    It comes after ``delay`` seconds; with ``then`` it is made only at that time.
+    It comes after ``delay`` seconds; with ``then`` it is made only at that time. ``previous``: the
+    answer before comes instead, if there was one. ``again``: it comes once more, so many seconds
+    later, unless something is asked by then.
     """
 
     status: int = 200
@@ -34,6 +36,8 @@ class Reply(NamedTuple):
     kind: str = JSON
     delay: float = 0.0
     broken: bool = False
+    previous: bool = False
+    again: float | None = None
     then: "Callable[[], Reply] | None" = None
 
     @classmethod
@@ -53,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._head: tuple[str, str, dict[str, str]] | None = None
         self._missing = 0
         self._waiting = False
+        self._last = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,16 +113,26 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(reply.delay, self._give, prompt)
         elif reply.then is not None:
             self._give(reply.then())
+        elif reply.previous and self._last:
+            self._waiting = False
+            self._write(self._last)
         elif reply.broken:
             self.abort()
         else:
             self._waiting = False
             kind, length = reply.kind.encode(), len(reply.body)
             number = str(uuid4()).encode()
-            self._write(_LINE % (reply.status, kind, number, length) + reply.body)
+            self._last = _LINE % (reply.status, kind, number, length) + reply.body
+            self._write(self._last)
+            if reply.again is not None:
+                asyncio.get_running_loop().call_later(reply.again, self._write_again, self._last)
             # A client that does not wait for answers has sent the next request already.
             if self._received:
                 self._go_on()
+
+    def _write_again(self, content: bytes) -> None:
+        if not self._waiting and not self._received and self._head is None:
+            self._write(content)
 
     def _write(self, content: bytes) -> None:
         assert self._transport is not None

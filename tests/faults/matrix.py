@@ -126,6 +126,15 @@ ROWS = (
         meets="Unanswered",
     ),
     Row(
+        "stray",
+        "answers come twice, or instead of those to other puts",
+        during(
+            {"fault": "stray", "moment": "instead", "rate": 0.2},
+            {"fault": "stray", "delay": 0.005},
+        ),
+        meets="Unanswered",
+    ),
+    Row(
         "expired-token",
         "all sessions end before their time, three times",
         expired_token,

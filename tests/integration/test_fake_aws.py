@@ -17,7 +17,13 @@ from tests.fake_aws import CUSTOMER_ROOT, ROOT, FakeAws, clients
 from tests.fake_aws.errors import ERRORS
 from tests.services.fake_kinesis import FakeClock
 
-OURS = {classify.UNANSWERED, "CertificateError", "InvalidEndpoint", "NoCredentials"}
+OURS = {
+    classify.UNANSWERED,
+    classify.LOCAL_SETTING,
+    "CertificateError",
+    "InvalidEndpoint",
+    "NoCredentials",
+}
 """Codes for what never reached AWS."""
 
 Connect = Callable[..., Awaitable[Any]]
@@ -123,6 +129,27 @@ async def test_a_lost_answer_is_of_a_put_that_was_stored(aws: FakeAws, kinesis: 
     assert len(aws.streams["s"].records) == 3
     await kinesis.put_records(**many(3))
     assert len(aws.streams["s"].records) == 6
+
+
+async def test_an_answer_instead_of_another_stores_nothing(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401
+    first = await kinesis.put_record(**one(b"1"))
+    aws.fault("stray", moment="instead", times=1)
+    again = await kinesis.put_record(**one(b"2"))
+    assert first["SequenceNumber"] == again["SequenceNumber"]
+    assert [b"1"] == aws.streams["s"].records
+
+
+async def test_a_stray_answer_comes_where_nothing_was_asked(aws: FakeAws) -> None:
+    host, port = aws.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    aws.fault("stray", service="sts", times=1)
+    request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\nAction=GetCallerIdentity"
+    writer.write(request.encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(int(head.split(b"Length: ")[1].split(b"\r\n")[0]))
+    assert head == await reader.readuntil(b"\r\n\r\n")
+    assert body == await reader.readexactly(len(body))
+    writer.close()
 
 
 async def test_a_reset_connection_stored_nothing(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401

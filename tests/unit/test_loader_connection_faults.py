@@ -131,12 +131,12 @@ def test_half_a_credential_or_two_of_them_is_a_fault(
 
 
 def test_a_missing_key_is_named_at_its_parents_line(folder: Folder) -> None:
+    name = "The name of the stream, or its whole ARN: requests then name it by that."
     about = "Unique; the label in logs and metrics. Renaming makes a new connection."
     folder.connect("status: active\nsink:\n  type: kinesis\n  region: us-east-1\n")
     assert [
         f"{CONNECTION}:1: name: is missing; add it: {about}",
-        f"{CONNECTION}:2: sink.stream_name: is missing; add it: The name of the stream, or its "
-        "whole ARN: requests then name it by that.",
+        f"{CONNECTION}:2: sink.stream_name: is missing; add it: {name}",
     ] == folder.faults()
 
 
