@@ -30,6 +30,7 @@ from forwarder.journal.memory import MemoryJournals
 from forwarder.ledger.budget import Budget
 from forwarder.ledger.lanes import Rules
 from forwarder.ops import open_files
+from forwarder.ops.catalogue import Known
 from forwarder.ops.health import Health
 from forwarder.ops.http_server import Bounds
 from forwarder.ops.metrics import Metrics
@@ -47,6 +48,7 @@ from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
+from forwarder.stages.filter import leaves_out
 from forwarder.surroundings import Pacing, Reporter, Surroundings
 from forwarder.version import version
 from forwarder.worker import Life, Worker, leave_at_once
@@ -87,7 +89,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     """
     garbage.collect_rarely()
     clock = SystemClock()
-    metrics = Metrics(version())
+    metrics = Metrics(version(), known=known(configuration))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
     report = Report(metrics, Health(clock), clock, active)
     files = open_files.raise_limit()
@@ -109,6 +111,7 @@ async def work(configuration: Configuration, look: Look) -> int:
         around, owned = surroundings(plan, sinks, journals, clock, report)
         worker = Worker(source, around, Life(configuration.drain_timeout_ms / 1000), report)
         owned.append(worker)
+        metrics.waiting_in(lambda: gauges.waiting(worker.partitions.values()))
         obey_signals(worker)
         port = await server.start(configuration.server.host, configuration.server.port)
         log.info(
@@ -135,6 +138,18 @@ async def work(configuration: Configuration, look: Look) -> int:
     return 0
 
 
+def known(configuration: Configuration) -> Known:
+    """Return what the configuration says of the labels of metrics."""
+    return Known(
+        [topic.name for topic in configuration.kafka.topics],
+        {
+            one.name: leaves_out(one.settings, active=one.status is Status.ACTIVE)
+            for one in configuration.connections
+        },
+        configuration.journal.retired,
+    )
+
+
 async def serve(worker: Worker, journals: KafkaJournals, look: Look) -> None:
     """Wait until Kafka has the topics, then work; raises StartupError if it never will."""
 
@@ -159,13 +174,15 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
         _empty(folder, connections)
     letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
-    tally = Tally(SystemClock())
+    tally = Tally(SystemClock(), [connection.name for connection in connections])
     read = FileSource(source)
     # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [replace(connection, deliver_from_ms=None) for connection in connections]
     plan = Plan("file", connections, JournalSettings(), Limits(rejected_percent=0))
     async with opened_sinks(connections, folder) as sinks:
-        around, owned = surroundings(plan, sinks, journals, InputClock(read.now_ms), tally)
+        around, owned = surroundings(
+            plan, sinks, journals, InputClock(read.now_ms), tally, explains=True
+        )
         life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
         worker = Worker(read, around, life, tally)
         owned.append(worker)
@@ -184,8 +201,14 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
     return tally
 
 
-def surroundings(
-    plan: Plan, sinks: dict[str, Sink], journals: Journals, clock: Clock, reporter: Reporter
+def surroundings(  # noqa: PLR0913  # what is concrete, each given once
+    plan: Plan,
+    sinks: dict[str, Sink],
+    journals: Journals,
+    clock: Clock,
+    reporter: Reporter,
+    *,
+    explains: bool = False,
 ) -> tuple[Surroundings, list[Worker]]:
     """Compile the lanes; the worker is to be put into the list, it knows how many it owns."""
     workers: list[Worker] = []
@@ -210,6 +233,7 @@ def surroundings(
         owned=lambda: sum(len(worker.partitions) for worker in workers),
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
         window_memory=plan.limits.window_memory,
+        explains=explains,
         guard=Guard(plan.limits.rejected_percent, sum(map(is_active, lanes))),
     )
     return around, workers

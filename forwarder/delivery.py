@@ -373,6 +373,8 @@ class Delivery:
             dropped += newly
         if dropped:
             log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
+            self._observer.passed_over(self.policy.lane, self.queue.passed_over)
+            self.queue.passed_over = 0
             self._owner.acknowledged()
 
     def wanted(self) -> Address | None:
@@ -387,6 +389,9 @@ class Delivery:
             self._stop_lane(error)
             return 0
         self.queue.read_back(batches, (record.offset + 1, 0))
+        if self.queue.taken_over:
+            self._observer.taken_over(self.policy.lane, self.queue.taken_over)
+            self.queue.taken_over = 0
         return sum([len(batch.payload) for _, batch in batches])
 
     def passed(self, upto: Address) -> None:

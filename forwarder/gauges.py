@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from forwarder import memory
 from forwarder.clock import Clock
 from forwarder.journal.kafka_retention import Retention
+from forwarder.model import add
 from forwarder.ops.lateness import Lateness, is_late
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
 from forwarder.partition import OwnedPartition
@@ -60,6 +61,15 @@ def lanes(
             total.late |= is_late(age, kept(partition.partition.topic))
             total.rate = delivery.pace.slowest()
     return gauges
+
+
+def waiting(owned: Iterable[OwnedPartition]) -> dict[str, int]:
+    """Return by connection how many events wait on all partitions, those that end included."""
+    found: dict[str, int] = {}
+    for partition in owned:
+        for lane, events in partition.waiting().items():
+            add(found, lane, events)
+    return found
 
 
 def unknown(owned: Iterable[OwnedPartition]) -> dict[str, float]:

@@ -35,12 +35,14 @@ def share(collected: Collected, lanes: int) -> Share:
     """Return what was collected and rejected.
 
     A letter of one lane out of ``lanes`` is that part of a record: a broken connection alone must
-    not stop the others. What an operator sent back and failed again is no deploy's.
+    not stop the others. What an operator sent back and failed again is no deploy's. A record of
+    which nothing came anywhere and that does not even have a key ``events`` (``idle``) counts as
+    rejected; one with an empty list of events, an SDK's heartbeat, does not.
     """
     letters = [letter for letter in collected.dead_letters if not letter.redriven]
     if not letters:
-        return Share(collected.records, 0.0)
-    whole = sum(1 for letter in letters if not letter.connection)
+        return Share(collected.records, float(collected.idle))
+    whole = sum(1 for letter in letters if not letter.connection) + collected.idle
     parts = {(letter.connection, letter.offset) for letter in letters if letter.connection}
     return Share(collected.records, whole + len(parts) / max(1, lanes))
 

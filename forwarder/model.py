@@ -1,10 +1,12 @@
 """The words of the program as types; see docs/architecture.md for what each one means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
+
+K = TypeVar("K")
 
 Position = tuple[int, int]
 """(offset of the record, index of the event in it); tuples compare in stream order."""
@@ -116,6 +118,29 @@ class Sealed(bytes):
         sealed = super().__new__(cls, content)
         sealed.reason, sealed.error, sealed.first = reason, error, first
         return sealed
+
+
+class RecordOutcome(StrEnum):
+    """Where a record went, and each of its bytes: every one went one way."""
+
+    ROUTED = "routed"
+    """To a connection, at least one; its settings decide about each event."""
+    UNMATCHED = "unmatched"
+    CONTEXT_ONLY = "context_only"
+    """An upload without events: what it tells of the user may join a window."""
+    REJECTED = "rejected"
+    TOMBSTONE = "tombstone"
+
+
+class Unused(StrEnum):
+    """What an upload without events had instead of them, when it came to nothing."""
+
+    MISSING = "events_missing"
+    EMPTY = "events_empty"
+
+
+STATUS = "status"
+"""The setting by which an inactive connection leaves events out: ``status: inactive``."""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -247,19 +272,57 @@ class Gate(msgspec.Struct):
 class Collected(msgspec.Struct):
     """What a poll or an expiry brought about; the journal gets it all in one tick.
 
-    ``filtered`` counts events by (lane, setting or ``replay``), ``rejected`` by reason,
-    ``closed`` windows by (lane, reason). ``encoded``: bytes of the documents made of windows.
+    What counts the input counts each offset once, from the opening's ``read`` on: ``records``
+    and their ``bytes``, and both by where they went (``outcome_records``, ``outcome_bytes``);
+    ``uploads`` and their ``events``, ``tombstones``, ``unmatched`` uploads; ``unused`` uploads
+    without events that touched no window, and ``idle`` records of nothing else that have no key
+    ``events``. ``replayed`` are the records below ``read``.
+
+    In events and by lane, from the lane's own ``read`` on: ``routed`` = ``accepted`` +
+    ``filtered``, the last by (lane, setting). Below it: ``taken_over`` into windows again, or
+    ``settled`` before. ``closed`` counts windows by (lane, reason), ``missed`` by (lane, part of
+    its match, value) why uploads matched no lane, if that was asked for.
+    ``encoded``: bytes of the documents made of windows.
     """
 
     batches: list[Batch] = msgspec.field(default_factory=list)
     closings: list[Closing] = msgspec.field(default_factory=list)
     dead_letters: list[DeadLetter] = msgspec.field(default_factory=list)
     records: int = 0
+    bytes: int = 0
+    replayed: int = 0
     uploads: int = 0
     events: int = 0
     tombstones: int = 0
     unmatched: int = 0
+    idle: int = 0
+    outcome_records: dict[RecordOutcome, int] = msgspec.field(default_factory=dict)
+    outcome_bytes: dict[RecordOutcome, int] = msgspec.field(default_factory=dict)
+    unused: dict[Unused, int] = msgspec.field(default_factory=dict)
+    routed: dict[str, int] = msgspec.field(default_factory=dict)
     accepted: dict[str, int] = msgspec.field(default_factory=dict)
     filtered: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    taken_over: dict[str, int] = msgspec.field(default_factory=dict)
+    settled: dict[str, int] = msgspec.field(default_factory=dict)
     closed: dict[tuple[str, CloseReason], int] = msgspec.field(default_factory=dict)
     encoded: int = 0
+    missed: dict[tuple[str, str, str], int] = msgspec.field(default_factory=dict)
+
+
+class Released(msgspec.Struct, frozen=True):
+    """What waited in an opening when it ended: whoever opens the partition next finds it again.
+
+    ``events`` that were accepted or taken over, by lane; ``records`` and ``bytes`` that were
+    collected and not committed, so that they are read again; ``failed``: the journal ended it.
+    """
+
+    events: Mapping[str, int]
+    records: int
+    bytes: int
+    failed: bool
+
+
+def add(counts: dict[K, int], key: K, count: int) -> None:
+    """Add to one of several counts."""
+    if count:
+        counts[key] = counts.get(key, 0) + count

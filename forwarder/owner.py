@@ -42,6 +42,12 @@ class Observer(Watcher, Protocol):
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
         """Report acknowledged batches."""
 
+    def taken_over(self, lane: str, events: int) -> None:
+        """Report events that another opening accepted, and that wait here from now on."""
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Report events that ``deliver_from`` drops undelivered (D5)."""
+
 
 class Policy(msgspec.Struct, frozen=True):
     """What a connection file says about delivering.

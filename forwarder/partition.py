@@ -33,6 +33,7 @@ from forwarder.model import (
 from forwarder.pipeline import MOST_ENCODED, Lane, Pipeline
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
+from forwarder.stock import Stock
 from forwarder.surroundings import Phase, Surroundings, roomy
 from forwarder.unknown import Unknown
 
@@ -65,12 +66,14 @@ class OwnedPartition:
         self.deliveries = Deliveries(
             around.turns, self._journal.read, self.committed_end, self.journal_failed
         )
+        self._stock = Stock(str(partition), around.reporter, self.deliveries)
         self._unknown = Unknown(str(partition), around)
         self._state = states.PartitionState()
         self._end = 0
         self._batches: list[Batch] = []
         self._closings: list[Closing] = []
         self._dead_letters: list[DeadLetter] = []
+        self._lanes: list[Lane] = []
         self._closed_bytes = 0
         self._lease = float("-inf")
         self._assignment = 1
@@ -124,10 +127,14 @@ class OwnedPartition:
             self.intake_stopped = mark.stopped if self._around.guard.percent else 0
         self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
         self._unfed = start.unfed
-        self.pipeline = Pipeline(self.partition, self._lanes, start.state.read)
+        self.pipeline = Pipeline(
+            self.partition, self._lanes, start.state.read, explains=self._around.explains
+        )
         self.pipeline.compress_above(roomy(self._around.window_memory, self._around.owned()))
         async with self._around.restoring:
-            self._gates = await restoring.fill(self.pipeline, self._lanes, start.state, fold)
+            self._gates = await restoring.fill(
+                self.pipeline, self._lanes, start.state, fold, self._around.reporter
+            )
         name = str(self.partition)
         self.deliveries |= restoring.deliveries(name, self._lanes, start, self, self._around)
         if self._held:
@@ -246,7 +253,7 @@ class OwnedPartition:
         if self.pipeline.is_behind():
             self._bases.postpone()
         self._around.guard.note(collected, self._around.clock.steady())
-        self._around.reporter.collected(str(self.partition), collected)
+        self._stock.collected(collected)
 
     # ------------------------------------------------------------------ the intake's stop
 
@@ -262,11 +269,7 @@ class OwnedPartition:
 
     def try_out(self, records: Sequence[Record]) -> Collected:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
-        lanes = list(filter(restoring.is_active, self._lanes))
-        apart, now = Pipeline(self.partition, lanes), self._around.clock.wall_ms()
-        found, rest = apart.collect(records, now), apart.finish(now)
-        found.dead_letters += rest.dead_letters
-        return found
+        return self.pipeline.try_out(records, self._around.clock.wall_ms())
 
     # ------------------------------------------------------------------ tick (K1 to K5)
 
@@ -340,6 +343,7 @@ class OwnedPartition:
             ),
             floor=min((lane.cursor for lane in drawn.lanes.values()), default=(0, 0)),
         )
+        self._stock.drawn(self._batches, self._dead_letters)
         self._batches, self._closings, self._dead_letters = [], [], []
         return drawn, content, records
 
@@ -368,9 +372,8 @@ class OwnedPartition:
         self._closed_bytes -= sum(len(d.value) for d in content.dead_letters)
         size = sum(len(v) for v in drawn.values)
         self._bases.committed(self._journal, drawn.base, drawn.ptr, size)
-        if content.dead_letters:
-            self._around.reporter.dead_letters(content.dead_letters)
         fresh = outbox.by_lane(outbox.addresses(committed.outbox, records))
+        self._stock.committed(content.dead_letters, fresh)
         self.deliveries.committed(drawn, fresh, self._around.queue_bytes())
 
     # ------------------------------------------------------------------ bases, K2
@@ -437,7 +440,12 @@ class OwnedPartition:
         self.phase = Phase.CLOSED
         self._rhythm.stir()
         await asyncio.gather(self._bases.close(), self.deliveries.close())
+        self._stock.release(self.waiting(), failed=self.failed.done())
         await self._journal.close()
+
+    def waiting(self) -> dict[str, int]:
+        """Return by lane how many events wait here, from windows to deliveries."""
+        return self._stock.waiting(self.pipeline, self._lanes, self._batches, self._dead_letters)
 
     def watermark(self) -> int:
         """Return W as of the last tick: everything below it is in the outbox or in the state."""

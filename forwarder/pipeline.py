@@ -9,8 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from forwarder.connection import Connection
-from forwarder.model import Collected, DeadLetter, Gate, Held, Partition, Position, Record, Sealed
-from forwarder.stages import redriven, transform
+from forwarder.model import (
+    Collected,
+    DeadLetter,
+    Gate,
+    Held,
+    Partition,
+    Position,
+    Record,
+    RecordOutcome,
+    Sealed,
+    add,
+)
+from forwarder.stages import outcomes, redriven, transform
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.keying import SESSION_RULES
 from forwarder.stages.lane import MOST_ENCODED, Lane, Share
@@ -38,9 +49,23 @@ class Pipeline:
     never later than the wall clock was.
     """
 
-    def __init__(self, partition: Partition, lanes: Sequence[Lane], read: int = 0) -> None:
-        """Begin with no open windows; call ``guard`` and ``resume`` for what an opening found."""
+    def __init__(
+        self,
+        partition: Partition,
+        lanes: Sequence[Lane],
+        read: int = 0,
+        *,
+        explains: bool = False,
+        besides: "Pipeline | None" = None,
+    ) -> None:
+        """Begin with no open windows; call ``guard`` and ``resume`` for what an opening found.
+
+        ``explains``: count why uploads match nothing, for a run that somebody watches.
+        ``besides``: of a sample, the pipeline whose windows are open.
+        """
         self._partition = partition
+        self._explains = explains
+        self._besides = besides
         self._read = read
         self.clock = 0
         self._shares = {lane.name: Share(partition, lane) for lane in lanes}
@@ -52,30 +77,35 @@ class Pipeline:
         self._shares[lane].guard(gated)
         self._decoder = self._new_decoder()
 
-    def resume(self, lane: str, held: Iterable[Held]) -> None:
+    def resume(self, lane: str, held: Iterable[Held]) -> int:
         """Open some saved windows again (O7); call it as often as there are slices.
 
-        Neither the order of the slices nor that of the windows in them matters.
+        Neither the order of the slices nor that of the windows in them matters. Returns how many
+        events wait in them.
         """
-        self._shares[lane].restore(list(held), self._decoder)
+        return self._shares[lane].restore(list(held), self._decoder)
 
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
         out = Collected()
         uploads = self._decode(records, now_ms, out)
         routed, unmatched = self._router.route(uploads)
-        out.unmatched += unmatched
         for share, wanted in zip(self._shares.values(), routed, strict=True):
-            if records and records[0].offset < share.gate.read:
-                wanted = share.windows.unsettled(wanted)  # noqa: PLW2901  # the rest of it
-            kept, failed = share.lane.filter.sift(wanted, out.filtered)
-            share.report(failed, out)
-            closed = share.windows.add(kept)
+            closed = share.take(wanted, out)
             closed += share.windows.expire(self.clock, max(0, MOST_CLOSED - len(out.closings)))
             share.encode(closed, now_ms, out)
             share.take_misfits(out)
-            share.count(out)
+        self._account(uploads, unmatched, out)
         return out
+
+    def try_out(self, records: Sequence[Record], now_ms: int) -> Collected:
+        """Collect a sample into windows of its own, close them, and keep nothing of it."""
+        shares = self._shares.values()
+        lanes = [share.lane for share in shares if share.gate.accept_below is None]
+        apart = Pipeline(self._partition, lanes, besides=self)
+        found, rest = apart.collect(records, now_ms), apart.finish(now_ms)
+        found.dead_letters += rest.dead_letters
+        return found
 
     def expire(self, due_ms: int, limit: int, now_ms: int | None = None) -> Collected:
         """Close at most ``limit`` windows with a deadline not after ``due_ms``.
@@ -159,6 +189,14 @@ class Pipeline:
         """Return how many bytes of events wait in open windows, in a lane or in all."""
         return sum(share.windows.waiting_bytes for share in self._chosen(lane))
 
+    def waiting_events(self, lane: str) -> int:
+        """Return how many events wait in a lane's windows, those included that only just closed."""
+        return self._shares[lane].waiting_events()
+
+    def knows(self, upload: Upload) -> bool:
+        """Tell whether an upload, had it no events, would touch an open window."""
+        return any(share.windows.knows(upload) for share in self._shares.values())
+
     def oldest_opened(self, lane: str | None = None) -> int | None:
         """Return the record time at which the oldest open window was opened."""
         return min(self._each(Windows.oldest_opened, lane), default=None)
@@ -190,7 +228,8 @@ class Pipeline:
             time, value = record.timestamp, record.value
             clock = max(clock, min(time, now_ms))
             if value is None:
-                out.tombstones += 1
+                if record.offset >= self._read:
+                    out.tombstones += 1
                 continue
             if record.headers and (told := redriven.mark(record.headers)) is not None:
                 self._redrive(record, told, clock, now_ms, out)
@@ -198,12 +237,49 @@ class Pipeline:
             found = decode(value, record.offset, time, clock)
             if isinstance(found, Reject):
                 self._reject(record, found, time, out)
+            elif len(found) == 1:
+                found[0].size = len(value)
+                uploads += found
             else:
+                outcomes.share_out(found, len(value))
                 uploads += found
         self.clock = clock
-        out.records, out.uploads = len(records), out.uploads + len(uploads)
-        out.events += sum([len(upload.types) for upload in uploads])
+        self._count_records(records, out)
         return uploads
+
+    def _count_records(self, records: Sequence[Record], out: Collected) -> None:
+        """Count what was read, once: what lies below ``read`` was counted when it came first."""
+        if records and records[0].offset < self._read:
+            fresh = [record for record in records if record.offset >= self._read]
+            out.replayed = len(records) - len(fresh)
+            records = fresh
+        out.records = len(records)
+        out.bytes = sum([len(record.value) for record in records if record.value is not None])
+        outcomes.settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
+
+    def _account(
+        self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected
+    ) -> None:
+        """Count decoded uploads, and where their bytes went, once the lanes have had them."""
+        if uploads and uploads[0].offset < self._read:
+            uploads = [upload for upload in uploads if upload.offset >= self._read]
+            unmatched = [upload for upload in unmatched if upload.offset >= self._read]
+        out.uploads += len(uploads)
+        out.events += sum([len(upload.types) for upload in uploads])
+        out.unmatched += len(unmatched)
+        if self._besides is not None:
+            for upload in [one for one in uploads if not one.types]:
+                upload.used |= self._besides.knows(upload)
+        outcomes.count(uploads, unmatched, out)
+        if self._explains:
+            self._explain(unmatched, out)
+
+    def _explain(self, unmatched: Sequence[Upload], out: Collected) -> None:
+        """Count by lane which parts of its match the uploads missed that no lane wants."""
+        names = list(self._shares)
+        for upload in unmatched:
+            for lane, part, value in self._router.misses(upload):
+                add(out.missed, (names[lane], part, value), 1)
 
     def _redrive(
         self, record: Record, told: redriven.Mark, clock: int, now_ms: int, out: Collected
@@ -218,8 +294,7 @@ class Pipeline:
         if isinstance(found, Reject):
             self._reject(record, found, time, out)
         else:
-            out.uploads += len(found)
-            out.events += sum([len(upload.types) for upload in found])
+            outcomes.share_out(found, len(value))
             self._hand_over(record, told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
@@ -237,21 +312,43 @@ class Pipeline:
         """Give re-driven uploads, or the batch, to the lanes that they are for."""
         share = self._shares.get(told.connection)
         if told.connection and (share is None or not share.takes(record.offset)):
-            if record.offset >= self._read:
-                events = sum([len(upload.types) for upload in found])
-                out.dead_letters.append(redriven.returned(record, told, events))
+            self._return(record, told, found, out)
             return
+        idle, unused = out.idle, dict(out.unused)
         batch = redriven.document(record, found, told)
         if batch is not None and share is not None:
             share.redrive_batch(replace(batch, closed_at=now_ms), out)
+            found[0].used = True
+            self._account(found, (), out)
             return
-        routed, out_of = self._router.route(found)
+        routed, unmatched = self._router.route(found)
         wanted = zip(self._shares.items(), routed, strict=True)
         meant = [(s, u) for (name, s), u in wanted if told.connection in {"", name}]
-        out.unmatched += len(found) if not any(uploads for _, uploads in meant) else out_of
         for share, uploads in meant:
             for upload in uploads:
                 share.redrive(upload, now_ms, out)
+        if told.connection:
+            taken = {id(upload) for _, uploads in meant for upload in uploads}
+            unmatched = [upload for upload in found if id(upload) not in taken]
+        self._account(found, unmatched, out)
+        out.idle, out.unused = idle, unused  # what an operator sent back is no deploy's
+
+    def _return(
+        self, record: Record, told: redriven.Mark, found: Sequence[Upload], out: Collected
+    ) -> None:
+        """Make a letter again of what came back for a connection that does not take it here.
+
+        Its events count as accepted by that connection, whose letter it becomes.
+        """
+        if record.offset < self._read:
+            return
+        events = sum([len(upload.types) for upload in found])
+        out.dead_letters.append(redriven.returned(record, told, events))
+        out.uploads += len(found)
+        out.events += events
+        for counts in (out.routed, out.accepted):
+            add(counts, told.connection, events)
+        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset < self._read:
@@ -261,3 +358,4 @@ class Pipeline:
             found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
         letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
         out.dead_letters.append(letter)
+        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(value))

@@ -52,7 +52,11 @@ class Gates:
 
 
 async def fill(
-    pipeline: Pipeline, lanes: Sequence[Lane], state: PartitionState, fold: Fold
+    pipeline: Pipeline,
+    lanes: Sequence[Lane],
+    state: PartitionState,
+    fold: Fold,
+    reporter: Reporter,
 ) -> Gates:
     """Put the windows of ``lanes`` back into the pipeline, and the rest aside for the next base."""
     gates = Gates(lanes, state)
@@ -68,10 +72,10 @@ async def fill(
             aside.setdefault(name, {})[key] = form
         size += len(form["context"]) + _bytes(form)
         if size > SLICE_BYTES:
-            _put_back(pipeline, state, waiting, aside)
+            _put_back(pipeline, state, waiting, aside, reporter)
             size = 0
             await asyncio.sleep(0)
-    _put_back(pipeline, state, waiting, aside)
+    _put_back(pipeline, state, waiting, aside, reporter)
     for name, lane in state.lanes.items():
         await _enter(state, name, lane)
     return gates
@@ -164,9 +168,11 @@ def _put_back(
     state: PartitionState,
     waiting: dict[str, list[Held]],
     aside: dict[str, dict[bytes, dict[str, Any]]],
+    reporter: Reporter,
 ) -> None:
     for name, held in waiting.items():
-        pipeline.resume(name, held)
+        if events := pipeline.resume(name, held):
+            reporter.taken_over(name, events)
     for name, forms in aside.items():
         state.kept.setdefault(name, []).append(packing.pack(forms))
     waiting.clear()

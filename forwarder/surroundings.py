@@ -12,7 +12,7 @@ from forwarder.clock import Clock
 from forwarder.guard import Guard
 from forwarder.journal.base import Journals
 from forwarder.ledger.lanes import Rules
-from forwarder.model import Collected, DeadLetter
+from forwarder.model import Collected, DeadLetter, Released
 from forwarder.owner import Observer
 from forwarder.pace import Pace
 from forwarder.pipeline import Lane
@@ -47,8 +47,11 @@ class Reporter(Observer, Protocol):
     def lane_forgotten(self, lane: str) -> None:
         """Report that a partition's base leaves out a lane that nobody knows any more."""
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:
         """Report dead letters that are committed."""
+
+    def released(self, partition: str, what: Released) -> None:
+        """Report what an opening that has ended left behind."""
 
 
 class Pacing(msgspec.Struct, frozen=True):
@@ -72,6 +75,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     partitions this worker owns now. ``rules`` say when an unknown lane is dropped, ``drafting``
     whose turn it is to draft a base, ``restoring`` to put windows back; ``window_memory`` the bytes
     that the windows of all may take, ``paces`` by connection how fast it may be put to.
+    ``explains``: count why uploads match nothing.
     """
 
     group: str
@@ -87,6 +91,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     owned: Callable[[], int]
     rules: Rules = Rules()
     window_memory: int = 512 * 1024 * 1024
+    explains: bool = False
     guard: Guard = msgspec.field(default_factory=Guard)
     paces: dict[str, Pace] = msgspec.field(default_factory=dict)
     drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)

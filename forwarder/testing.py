@@ -16,6 +16,7 @@ from forwarder.model import (
     OpenTransaction,
     Partition,
     Record,
+    Released,
 )
 from forwarder.ops.stall import Stall
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
@@ -303,9 +304,18 @@ class Notes:
         """Note a lane that was left out."""
         self.log.append(("forgotten", lane))
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:  # noqa: ARG002
         """Note committed dead letters."""
         self.log.append(("dead", [letter.reason.value for letter in letters]))
+
+    def taken_over(self, lane: str, events: int) -> None:
+        """Pass over events that another opening accepted."""
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Pass over events that are dropped undelivered."""
+
+    def released(self, partition: str, what: Released) -> None:
+        """Pass over what an opening left behind."""
 
     def beat(self) -> None:
         """Pass over heartbeats."""

@@ -321,9 +321,10 @@ class Worker:
         if keeper is not None and keeper.task is not None:
             keeper.task.cancel()
             await asyncio.gather(keeper.task, return_exceptions=True)
-        owned = self.partitions.pop(partition, None)
+        owned = self.partitions.get(partition)
         if owned is not None:
-            await owned.close()
+            await owned.close()  # what waits in it counts here until it is released
+            self.partitions.pop(partition, None)
 
     async def _settle(self, seconds: float) -> None:
         """Finish what is in flight; what is only opening must not begin a put meanwhile."""

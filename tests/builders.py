@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from forwarder.connection import Batching, Connection, FileTarget, Match, Settings, Target
-from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Partition, Position
+from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Partition, Position, add
 from forwarder.pipeline import Pipeline, compile_lane
 
 DATA = Path(__file__).parent / "data"
@@ -20,7 +20,6 @@ START = 1_700_000_000_000
 Json = dict[str, Any]
 Setting: TypeAlias = Any
 """The value of a setting or of a key: text, a switch, a list …"""
-K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -130,14 +129,13 @@ def merged(outcomes: Iterable[Collected]) -> Collected:
     """Return several outcomes as one."""
     whole = Collected()
     for one in outcomes:
-        whole.batches += one.batches
-        whole.closings += one.closings
-        whole.dead_letters += one.dead_letters
-        for name in ("records", "uploads", "events", "tombstones", "unmatched"):
-            setattr(whole, name, getattr(whole, name) + getattr(one, name))
-        _add(whole.accepted, one.accepted)
-        _add(whole.filtered, one.filtered)
-        _add(whole.closed, one.closed)
+        for name in Collected.__struct_fields__:
+            mine, more = getattr(whole, name), getattr(one, name)
+            if isinstance(more, dict):
+                for key, count in more.items():
+                    add(mine, key, count)
+            else:
+                setattr(whole, name, mine + more)
     return whole
 
 
@@ -150,8 +148,3 @@ def sample(name: str) -> Json:
     """Return a real document from ``tests/data``."""
     content: Json = json.loads((DATA / name).read_text())
     return content
-
-
-def _add(whole: dict[K, int], part: dict[K, int]) -> None:
-    for key, count in part.items():
-        whole[key] = whole.get(key, 0) + count

@@ -144,6 +144,12 @@ class Replay:
         self._tally.sent += len(batches)
         self._tally.sent_bytes += sum(len(batch.payload) for batch in batches)
 
+    def taken_over(self, lane: str, events: int) -> None:
+        """Pass over what is read back: all of it was committed before."""
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Pass over what is dropped: a replay drops nothing."""
+
     def lane_status(
         self,
         lane: str,  # noqa: ARG002  # one lane

@@ -73,4 +73,4 @@ def _read_file(args: argparse.Namespace) -> int:
         sys.stderr.write(f"note: {note}\n")
     tally = asyncio.run(app.read_file(connections, args.source, args.sink))
     sys.stderr.write(tally.text() + "\n")
-    return 0
+    return 1 if tally.is_useless() else 0

@@ -29,6 +29,10 @@ class Queue:
     ``least``: as many are taken whatever their size, one unless some of them are stuck.
     ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
     opening, before that what the state said of it.
+
+    ``taken_over`` and ``passed_over`` count events until their reader sets them to 0: those of
+    batches that another opening committed, when they are first read here, and those of batches
+    that were dropped by ``deliver_from``.
     """
 
     def __init__(  # noqa: PLR0913  # where a tick left off, and what there is room for
@@ -55,6 +59,12 @@ class Queue:
         self.waiting_bytes = 0
         self.most: int | None = None
         self.least = 1
+        self.taken_over = 0
+        self.passed_over = 0
+        self._events = 0
+        self._unread_events = 0
+        self._inherited = end
+        self._counted = cursor
         self.unread = unread if self.rb is not None else NOTHING
         self._budget = budget or Budget()
         self.in_flight: set[Address] = set()
@@ -81,6 +91,7 @@ class Queue:
             self.rb = address if self.rb is None else self.rb
             oldest = batch.closed_at if first else self.unread.closed_at
             self.unread = self.unread.more(batch, oldest)
+            self._unread_events += batch.count
 
     def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
         """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
@@ -101,9 +112,18 @@ class Queue:
                 self.unread = self.unread._replace(closed_at=batch.closed_at)
                 return
             self._add(address, batch)
+            self._count_read(address, batch)
             self.unread = self.unread.less(batch)
             self.rb = (address[0], address[1] + 1)
         self.rb = max(self.rb, upto)
+
+    def waiting_events(self) -> int:
+        """Return how many events wait for delivery, in memory and cut from it.
+
+        Of batches that an opening before this one committed, those that were read here: how many
+        others there are nobody knows.
+        """
+        return self._events + self._unread_events
 
     def has_seen(self, upto: Address) -> bool:
         """Tell whether everything below ``upto`` was taken or passed over."""
@@ -258,6 +278,7 @@ class Queue:
             if not self._may_fly(address):
                 break
             self.acknowledge(address)
+            self.passed_over += batch.count
             dropped += 1
         return dropped
 
@@ -346,6 +367,7 @@ class Queue:
                 batch = self._drop(address)
                 self._forget(address, batch)
                 self.unread = self.unread.more(batch, batch.closed_at)
+                self._unread_events += batch.count
                 self.rb = address
                 return True
         return False
@@ -359,6 +381,7 @@ class Queue:
 
     def _drop(self, address: Address) -> Batch:
         batch = self._batches.pop(address)
+        self._events -= batch.count
         self.waiting_bytes -= len(batch.payload)
         self._budget.used -= len(batch.payload) + EACH
         return batch
@@ -366,12 +389,21 @@ class Queue:
     def _add(self, address: Address, batch: Batch) -> None:
         self._batches[address] = batch
         self._order.append(address)
+        self._events += batch.count
         self.waiting_bytes += len(batch.payload)
         self._budget.used += len(batch.payload) + EACH
         line = self._by_key.setdefault(self._line(batch), deque())
         line.append(address)
         if len(line) == 1:
             heapq.heappush(self._ready, address)
+
+    def _count_read(self, address: Address, batch: Batch) -> None:
+        """Count the events of a batch that was read: it was cut before, or is taken over."""
+        if self._counted <= address < self._inherited:
+            self.taken_over += batch.count
+            self._counted = (address[0], address[1] + 1)
+        else:
+            self._unread_events -= batch.count
 
     def _forget(self, address: Address, batch: Batch) -> None:
         name = self._line(batch)

@@ -4,21 +4,55 @@ docs/metrics.md is made from this module by ``make docs``.
 """
 
 import sys
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import msgspec
 
+from forwarder.model import CloseReason, Reason, RecordOutcome, Unused
+
+UNKNOWN = "(unknown)"
+"""Label of what came back for a connection that is not configured: a header may say any name."""
+
+FAILURES = ("JournalError", "FencedError")
+"""Names of the errors that end a tick."""
+
+OPEN = frozenset({"code"})
+"""Labels of counters whose values are known only once they occur: what destinations answer."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What a worker's configuration says of labels' values.
+
+    ``connections``: by name the settings by which one leaves events out; ``retired`` are those
+    whose lanes are to be forgotten.
+    """
+
+    topics: Sequence[str] = ()
+    connections: Mapping[str, Sequence[str]] = {}
+    retired: Sequence[str] = ()
+
 
 class Definition(msgspec.Struct, frozen=True):
-    """One metric; ``advice`` is its help text: what it counts, and what to do about it."""
+    """One metric; ``advice`` is its help text: what it counts, and what to do about it.
+
+    ``values`` are those of labels that no configuration decides, ``others`` further ones of the
+    label ``connection``.
+    """
 
     name: str
     kind: str
     labels: tuple[str, ...]
     advice: str
+    values: Mapping[str, Sequence[str]] = {}
+    others: Sequence[str] = ()
 
 
-def _counter(name: str, labels: str, advice: str) -> Definition:
-    return Definition(f"forwarder_{name}_total", "counter", tuple(labels.split()), advice)
+def _counter(
+    name: str, labels: str, advice: str, others: Sequence[str] = (), **values: Sequence[str]
+) -> Definition:
+    name = f"forwarder_{name}_total"
+    return Definition(name, "counter", tuple(labels.split()), advice, values, others)
 
 
 def _gauge(name: str, labels: str, advice: str) -> Definition:
@@ -29,10 +63,60 @@ def _histogram(name: str, labels: str, advice: str) -> Definition:
     return Definition(f"forwarder_{name}", "histogram", tuple(labels.split()), advice)
 
 
+def series(it: Definition, known: Known) -> list[tuple[str, ...]]:
+    """Return the values of the labels that a counter has from the start.
+
+    Whoever watches for growth sees none in a series that is born with it. Empty where a label is
+    in ``OPEN``.
+    """
+    if OPEN.intersection(it.labels):
+        return []
+    if it.labels == ("connection", "setting"):
+        return [(name, setting) for name, off in known.connections.items() for setting in off]
+    told: dict[str, Sequence[str]] = {
+        "topic": known.topics,
+        "connection": [*known.connections, *it.others],
+        **it.values,
+    }
+    return list(product(*(told[label] for label in it.labels)))
+
+
 RECORDS = _counter(
     "records",
     "topic",
-    "Records read. Flat while forwarder_read_lag_records grows: look at forwarder_partitions.",
+    "Records in, each offset once: from where a partition's last owner had committed on. Flat "
+    "while forwarder_read_lag_records grows: look at forwarder_partitions.",
+)
+RECORD_BYTES = _counter("record_bytes", "topic", "Bytes of the values of these records.")
+OUTCOME_RECORDS = _counter(
+    "accounted_records",
+    "topic outcome",
+    "Where these records went; together they are forwarder_records_total. routed: to a connection "
+    "at least, whose settings decide about each event. unmatched: to none. context_only: an "
+    "upload without events. rejected: a dead letter. tombstone: there is no value. A record of "
+    "several uploads counts where its first one went.",
+    outcome=tuple(RecordOutcome),
+)
+OUTCOME_BYTES = _counter(
+    "accounted_record_bytes",
+    "topic outcome",
+    "The bytes of these records by where they went; together they are "
+    "forwarder_record_bytes_total. Of a record with several uploads, each further one has the "
+    "bytes of its events and its context, the first one all the rest. A tombstone has none.",
+    outcome=tuple(RecordOutcome),
+)
+UNCOMMITTED_BYTES = _counter(
+    "uncommitted_record_bytes",
+    "topic",
+    "Bytes of records that were counted and not committed, because a tick failed or the partition "
+    "was lost: they are read once more, here or by another worker, and count again. "
+    "forwarder_record_bytes_total less these is what was committed.",
+)
+REPLAYED = _counter(
+    "replayed_records",
+    "topic",
+    "Records below where the last owner had committed, read once more to build open windows again. "
+    "Nothing else counts them. Many after every restart: see journal.base_interval.",
 )
 UPLOADS = _counter("uploads", "topic", "Uploads decoded; a record may hold several.")
 EVENTS = _counter("events", "topic", "Events in, before routing and filters.")
@@ -43,36 +127,92 @@ UNMATCHED = _counter(
     "Uploads that no connection matches. Unexpectedly many: compare the match of the connections "
     "with environment, package, platform and API key of what is sent.",
 )
-ACCEPTED = _counter("events_accepted", "connection", "Events that wait in a window or left it.")
+UNUSED = _counter(
+    "unused_uploads",
+    "topic reason",
+    "Uploads without events that touched no open window of any connection and became no document: "
+    "nothing came of them. events_empty: a heartbeat of an SDK. events_missing: there is no key "
+    "events; many of them are perhaps not uploads at all, and a record of nothing else counts "
+    "for limits.rejected_percent.",
+    reason=tuple(Unused),
+)
+ROUTED = _counter(
+    "events_routed",
+    "connection",
+    "Events of uploads that a connection's match wants; they are accepted or filtered.",
+    others=(UNKNOWN,),
+)
+ACCEPTED = _counter(
+    "events_accepted",
+    "connection",
+    "Events that wait in a window or left it, and those that became dead letters instead.",
+    others=(UNKNOWN,),
+)
 FILTERED = _counter(
     "events_filtered",
     "connection setting",
-    "Events left out, by the setting that said so. The setting replay: read again after a restart "
-    "and already batched, nothing was left out.",
+    "Events left out, by the setting that said so; status: the connection is inactive.",
+)
+TAKEN_OVER = _counter(
+    "events_taken_over",
+    "connection",
+    "Events that another opening of the partition accepted, here or on another worker, and that "
+    "wait here now: windows that were restored or built again, batches read from the outbox.",
+    others=(UNKNOWN,),
+)
+RELEASED = _counter(
+    "events_released",
+    "connection cause",
+    "Events that waited here when an opening of a partition ended: whoever opens it next takes "
+    "them over. moved: a rebalance or a stop. failed: a tick failed, or its outcome is unknown.",
+    others=(UNKNOWN,),
+    cause=("moved", "failed"),
+)
+PASSED_OVER = _counter(
+    "events_passed_over",
+    "connection",
+    "Events dropped undelivered because their batches were closed before deliver_from.",
+)
+DEAD_LETTER_EVENTS = _counter(
+    "events_dead_lettered",
+    "connection",
+    "Events in dead letters of the connection: forwarder_dead_letters_total counts the letters.",
+    others=(UNKNOWN,),
+)
+EVENTS_WAITING = _gauge(
+    "events_waiting",
+    "connection",
+    "Events that wait here: in open windows, for the next tick, for delivery. Of what another "
+    "owner had in the outbox, what was read from there by now.",
 )
 WINDOWS_CLOSED = _counter(
     "windows_closed",
     "connection reason",
     "Windows closed, by close reason. Many with reason memory: raise limits.window_memory or add "
     "workers.",
+    reason=tuple(CloseReason),
 )
 BATCHES_CLOSED = _counter(
     "batches_closed",
     "connection reason",
     "Batches made, by close reason. More than windows closed: windows were split to fit "
     "sink.max_record_bytes.",
+    reason=tuple(CloseReason),
 )
 DEAD_LETTERS = _counter(
     "dead_letters",
     "reason connection",
     "Dead letters committed. Any growth: read the dead letter topic, whose header error says what "
     "was wrong; connection is empty for what no connection could have used.",
+    others=("", UNKNOWN),
+    reason=tuple(Reason),
 )
 TICKS = _counter(
     "ticks",
     "result",
     "Journal transactions, by result. Growth of anything but committed: see the log for "
     "partition.reopens; FencedError alone is a partition that moved to another worker.",
+    result=("committed", *FAILURES),
 )
 TICK_SECONDS = _histogram(
     "tick_seconds",
@@ -85,6 +225,7 @@ REOPENS = _counter(
     "cause",
     "Partitions opened again after a failure. Growing steadily: the brokers fail ticks; see the "
     "log for the cause.",
+    cause=(*FAILURES, "other"),
 )
 PARTITION_FAILURES = _counter(
     "partition_failures",
@@ -94,12 +235,14 @@ PARTITION_FAILURES = _counter(
     "(topics or certificates are missing), refused, fault (nobody expected it: see partition.fault "
     "in the log, and report it). It is opened again by itself; growing without "
     "forwarder_recovery_seconds_count: Kafka is away.",
+    reason=("fenced", "running", "opening", "setup", "refused"),
 )
 CHORE_FAILURES = _counter(
-    "chore_failures",
+    "chores_failed",
     "chore",
     "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat. It is begun "
     "anew after seconds; any growth: see chore.failed in the log, and report it.",
+    chore=("clock", "watchdog", "gauges", "heartbeat"),
 )
 RECOVERY_SECONDS = _histogram(
     "recovery_seconds",
@@ -149,7 +292,7 @@ COMMIT_LAG = _gauge(
 )
 BATCHES_DELIVERED = _counter("batches_delivered", "connection", "Batches acknowledged.")
 EVENTS_DELIVERED = _counter("events_delivered", "connection", "Events out: acknowledged.")
-BYTES_DELIVERED = _counter("bytes_delivered", "connection", "Payload bytes acknowledged.")
+BYTES_DELIVERED = _counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
 FRESHNESS = _histogram(
     "freshness_seconds",
     "connection",
@@ -176,7 +319,7 @@ LANES = _gauge(
     "the log give the reason and the remedy.",
 )
 LANE_SINCE = _gauge(
-    "lane_since_seconds",
+    "lane_since_timestamp_seconds",
     "connection state",
     "Unix time since when a lane of the connection is in this state, the earliest of this worker's "
     "partitions; no value where none is. Paused for long: somebody has to mend what /readyz names.",
@@ -241,6 +384,7 @@ LANES_FORGOTTEN = _counter(
     "connection",
     "Partitions on which a connection that is not configured any more was dropped "
     "(journal.lane_ttl, journal.retired); the log says what it had not delivered.",
+    connection=(),
 )
 LOG_LINES_DROPPED = _counter(
     "log_lines_dropped",
@@ -255,7 +399,7 @@ LOOP_LAG = _histogram(
     "How late the event loop's one-second heartbeat came. Often above 0.25: the process is short "
     "of CPU; give it a whole core.",
 )
-INFO = _gauge("info", "version", "Always 1; the label tells the version that runs.")
+INFO = _gauge("build_info", "version", "Always 1; the label tells the version that runs.")
 
 DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))
 
@@ -277,7 +421,9 @@ _HEAD = (
     "",
     "`GET /metrics` serves these, and `process_*` (memory, CPU, open files), in Prometheus's text",
     "format. Every worker reports what it owns: sum over workers. Counters start at zero with the",
-    "process.",
+    "process, and every series of a counter is there from the start; only what destinations answer",
+    "(`code`) appears when it does. How the counts of what comes in and of what becomes of it add",
+    "up is in [reliability.md](reliability.md#nothing-vanishes).",
     "",
     "| metric | kind | labels | what it tells, and what to do |",
     "|---|---|---|---|",

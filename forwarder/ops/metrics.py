@@ -5,7 +5,7 @@ never per event; the gauges are set once a second by whoever knows them all.
 """
 
 from collections import Counter as Tally
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -24,9 +24,10 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
-from forwarder.model import Batch, Collected, DeadLetter
+from forwarder.model import Batch, Collected, DeadLetter, Released
 from forwarder.ops import catalogue, log_writer
-from forwarder.ops.catalogue import Definition
+from forwarder.ops.account import Account
+from forwarder.ops.catalogue import Definition, Known
 from forwarder.ops.distribution import Distribution
 from forwarder.sinks.base import Kind, Outcome
 
@@ -44,6 +45,25 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
+_NOBODY = Known()
+
+_ACCOUNTED = (
+    catalogue.RECORDS,
+    catalogue.RECORD_BYTES,
+    catalogue.OUTCOME_RECORDS,
+    catalogue.OUTCOME_BYTES,
+    catalogue.UNCOMMITTED_BYTES,
+    catalogue.ROUTED,
+    catalogue.FILTERED,
+    catalogue.ACCEPTED,
+    catalogue.TAKEN_OVER,
+    catalogue.EVENTS_DELIVERED,
+    catalogue.DEAD_LETTER_EVENTS,
+    catalogue.PASSED_OVER,
+    catalogue.RELEASED,
+)
+"""What the equations of docs/reliability.md are about, beside what waits."""
+
 
 class _Children(dict[tuple[str, ...], M], Generic[M]):
     """A metric by label values; each child is resolved once, for labels() costs 1.9 µs."""
@@ -55,6 +75,11 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
     def __missing__(self, values: tuple[str, ...]) -> M:
         child = self[values] = self._metric.labels(*values)
         return child
+
+    def begin(self, wanted: Iterable[tuple[str, ...]]) -> None:
+        """Have these series from now on: whoever watches for growth has to see the 0 before it."""
+        for values in wanted:
+            self[values]  # it is made when it is asked for
 
     def keep(self, wanted: Collection[tuple[str, ...]]) -> None:
         """Remove the series of everything not ``wanted``, so that no old value is exported."""
@@ -86,18 +111,24 @@ class PartitionGauges(msgspec.Struct):
 class Metrics:
     """The metrics of one worker on a registry of their own. Caller: app, worker, partitions."""
 
-    def __init__(self, version: str, registry: CollectorRegistry | None = None) -> None:
-        """Register everything; each registry takes one of these."""
+    def __init__(
+        self,
+        version: str,
+        registry: CollectorRegistry | None = None,
+        known: Known = _NOBODY,
+    ) -> None:
+        """Register everything; each registry takes one of these. ``known``: what is configured."""
         self.registry = registry or CollectorRegistry()
+        self._known = known
         ProcessCollector(registry=self.registry)
         self.registry.register(_DroppedLines())
-        self._records = self._counters(catalogue.RECORDS)
+        self.account = Account(_ACCOUNTED, catalogue.EVENTS_WAITING, known, self.registry)
+        self._replayed = self._counters(catalogue.REPLAYED)
         self._uploads = self._counters(catalogue.UPLOADS)
         self._events = self._counters(catalogue.EVENTS)
         self._tombstones = self._counters(catalogue.TOMBSTONES)
         self._unmatched = self._counters(catalogue.UNMATCHED)
-        self._accepted = self._counters(catalogue.ACCEPTED)
-        self._filtered = self._counters(catalogue.FILTERED)
+        self._unused = self._counters(catalogue.UNUSED)
         self._windows_closed = self._counters(catalogue.WINDOWS_CLOSED)
         self._batches_closed = self._counters(catalogue.BATCHES_CLOSED)
         self._dead_letters = self._counters(catalogue.DEAD_LETTERS)
@@ -109,8 +140,9 @@ class Metrics:
             catalogue.REBALANCES.name, catalogue.REBALANCES.advice, registry=self.registry
         )
         self._lanes_forgotten = self._counters(catalogue.LANES_FORGOTTEN)
+        for lane in known.retired:
+            self.lane_unknown(lane)
         self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
-        self._events_delivered = self._counters(catalogue.EVENTS_DELIVERED)
         self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
         self._put_errors = self._counters(catalogue.PUT_ERRORS)
         self._partitions = self._gauges(catalogue.PARTITIONS)
@@ -137,8 +169,8 @@ class Metrics:
         self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
         self._recovery = self._histogram(catalogue.RECOVERY_SECONDS, RECOVERY_BOUNDS)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
-        put_seconds = self._histogram(catalogue.PUT_SECONDS, PUT_BOUNDS)
-        self._put_seconds: _Children[Histogram] = _Children(put_seconds)
+        self._put_seconds = _Children(self._histogram(catalogue.PUT_SECONDS, PUT_BOUNDS))
+        self._put_seconds.begin(catalogue.series(catalogue.PUT_SECONDS, known))
         self._freshness = Distribution(
             catalogue.FRESHNESS.name,
             catalogue.FRESHNESS.advice,
@@ -146,6 +178,8 @@ class Metrics:
             FRESHNESS_BOUNDS,
             self.registry,
         )
+        for (lane,) in catalogue.series(catalogue.FRESHNESS, known):
+            self._freshness.observe(lane, ())
         self._gauges(catalogue.INFO)[version,].set(1)
 
     def render(self, *, openmetrics: bool = False) -> bytes:
@@ -159,26 +193,77 @@ class Metrics:
 
     def collected(self, topic: str, collected: Collected) -> None:
         """Report one poll, or one slice of expired windows."""
-        self._records[topic,].inc(collected.records)
+        account = self.account
+        account.add(catalogue.RECORDS, (topic,), collected.records)
+        account.add(catalogue.RECORD_BYTES, (topic,), collected.bytes)
+        for outcome, count in collected.outcome_records.items():
+            account.add(catalogue.OUTCOME_RECORDS, (topic, outcome.value), count)
+        for outcome, count in collected.outcome_bytes.items():
+            account.add(catalogue.OUTCOME_BYTES, (topic, outcome.value), count)
+        for it, counts in (
+            (catalogue.ROUTED, collected.routed),
+            (catalogue.ACCEPTED, collected.accepted),
+            (catalogue.TAKEN_OVER, collected.taken_over),
+        ):
+            for lane, count in counts.items():
+                account.add(it, (self.named(lane),), count)
+        for filtered, count in collected.filtered.items():
+            account.add(catalogue.FILTERED, filtered, count)
+        self._replayed[topic,].inc(collected.replayed)
         self._uploads[topic,].inc(collected.uploads)
         self._events[topic,].inc(collected.events)
         self._tombstones[topic,].inc(collected.tombstones)
         self._unmatched[topic,].inc(collected.unmatched)
-        for lane, count in collected.accepted.items():
-            self._accepted[lane,].inc(count)
-        for filtered, count in collected.filtered.items():
-            self._filtered[filtered].inc(count)
-        for (lane, reason), count in collected.closed.items():
-            self._windows_closed[lane, reason.value].inc(count)
+        for reason, count in collected.unused.items():
+            self._unused[topic, reason.value].inc(count)
+        for (lane, why), count in collected.closed.items():
+            self._windows_closed[lane, why.value].inc(count)
         made = Tally((batch.lane, batch.reason.value) for batch in collected.batches)
         for closed, count in made.items():
             self._batches_closed[closed].inc(count)
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Report dead letters that are committed."""
-        tally = Tally((letter.reason.value, letter.connection) for letter in letters)
+    def dead_letters(self, letters: Sequence[tuple[str, DeadLetter]]) -> None:
+        """Report dead letters that are committed, each under its connection's label."""
+        tally = Tally((letter.reason.value, label) for label, letter in letters)
         for values, count in tally.items():
             self._dead_letters[values].inc(count)
+        for label, letter in letters:
+            if label:
+                self.account.add(catalogue.DEAD_LETTER_EVENTS, (label,), letter.events)
+
+    def taken_over(self, lane: str, events: int) -> None:
+        """Report events that another opening accepted, and that wait here from now on."""
+        self.account.add(catalogue.TAKEN_OVER, (self.named(lane),), events)
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Report events that are dropped undelivered."""
+        self.account.add(catalogue.PASSED_OVER, (lane,), events)
+
+    def released(self, topic: str, what: Released) -> None:
+        """Report what an opening that has ended left behind."""
+        self.account.add(catalogue.UNCOMMITTED_BYTES, (topic,), what.bytes)
+        cause = "failed" if what.failed else "moved"
+        for lane, events in what.events.items():
+            self.account.add(catalogue.RELEASED, (self.named(lane), cause), events)
+
+    def waiting_in(self, measure: Callable[[], Mapping[str, int]]) -> None:
+        """Have measured at every scrape how many events wait, by connection."""
+
+        def named() -> dict[str, int]:
+            found = dict.fromkeys([*self._known.connections, catalogue.UNKNOWN], 0)
+            for lane, count in measure().items():
+                found[self.named(lane)] += count
+            return found
+
+        self.account.watch(named)
+
+    def freeze(self) -> None:
+        """Note how everything stands that has to add up; called on the loop, before a scrape."""
+        self.account.freeze()
+
+    def named(self, lane: str) -> str:
+        """Return the label of a connection; a header may name any, and none is made of those."""
+        return lane if not lane or lane in self._known.connections else catalogue.UNKNOWN
 
     def tick(self, seconds: float, result: str) -> None:
         """Report one tick: ``committed``, or the name of the error that ended it."""
@@ -196,6 +281,10 @@ class Metrics:
     def chore_failed(self, chore: str) -> None:
         """Report that a chore failed, and is begun anew."""
         self._chore_failures[chore,].inc()
+
+    def lane_unknown(self, lane: str) -> None:
+        """Have a counter of partitions on which this lane is going to be forgotten."""
+        self._lanes_forgotten.begin([(lane,)])
 
     def lane_forgotten(self, lane: str) -> None:
         """Report that a lane was left out of a partition's base."""
@@ -225,7 +314,8 @@ class Metrics:
     def delivered(self, lane: str, batches: Sequence[Batch], now_ms: int) -> None:
         """Report acknowledged batches; ``now_ms`` is the wall clock."""
         self._batches_delivered[lane,].inc(len(batches))
-        self._events_delivered[lane,].inc(sum(batch.count for batch in batches))
+        events = sum(batch.count for batch in batches)
+        self.account.add(catalogue.EVENTS_DELIVERED, (lane,), events)
         self._bytes_delivered[lane,].inc(sum(len(batch.payload) for batch in batches))
         # A producer's clock may be ahead of ours: no freshness is below zero.
         ages = (max(0, now_ms - batch.record_ms) / 1000 for batch in batches)
@@ -288,6 +378,7 @@ class Metrics:
         """Set for how many seconds unknown lanes that hold the commit are kept; others go."""
         for lane, seconds in left.items():
             self._unknown_lanes[lane,].set(seconds)
+            self.lane_unknown(lane)
         self._unknown_lanes.keep({(lane,) for lane in left})
 
     def window_memory(self, size: int) -> None:
@@ -301,7 +392,9 @@ class Metrics:
     # ------------------------------------------------------------------ making them
 
     def _counters(self, it: Definition) -> _Children[Counter]:
-        return _Children(Counter(it.name, it.advice, it.labels, registry=self.registry))
+        children = _Children(Counter(it.name, it.advice, it.labels, registry=self.registry))
+        children.begin(catalogue.series(it, self._known))
+        return children
 
     def _gauges(self, it: Definition) -> _Children[Gauge]:
         return _Children(Gauge(it.name, it.advice, it.labels, registry=self.registry))

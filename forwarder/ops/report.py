@@ -4,18 +4,14 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 
-from msgspec.structs import replace
-
 from forwarder.clock import Clock
-from forwarder.model import Batch, Collected, DeadLetter, Partition
+from forwarder.model import Batch, Collected, DeadLetter, Partition, Released
+from forwarder.ops import occurrences
 from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
-
-UNKNOWN = "(unknown)"
-"""Label of what came back for a connection that is not configured: a header may say any name."""
 
 HEARTBEAT = 1.0
 """Seconds between heartbeats of the event loop."""
@@ -38,11 +34,14 @@ class Report:
         self._opened: set[str] = set()
         self._causes: dict[str, str] = {}
         self._failing: dict[str, float] = {}
+        self._letters = occurrences.Letters()
+        self._unused = occurrences.UnusedUploads()
 
     # ------------------------------------------------------------------ a partition
 
     def collected(self, partition: str, collected: Collected) -> None:
         """Report one poll, or one slice of expired windows."""
+        self._unused.note(collected.uploads, collected.unused)
         self.metrics.collected(partition.rpartition("/")[0], collected)
 
     def tick(self, partition: str, seconds: float, result: str) -> None:
@@ -69,15 +68,15 @@ class Report:
         """Report that a base leaves out a lane that nobody knows any more."""
         self.metrics.lane_forgotten(lane)
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:
         """Report dead letters that are committed; names that nobody configured are not labels."""
-        known = {"", *self._initial}
-        self.metrics.dead_letters(
-            [
-                one if one.connection in known else replace(one, connection=UNKNOWN)
-                for one in letters
-            ]
-        )
+        named = [(self.metrics.named(letter.connection), letter) for letter in letters]
+        self.metrics.dead_letters(named)
+        self._letters.note(partition, named, self._clock.steady())
+
+    def released(self, partition: str, what: Released) -> None:
+        """Report what an opening that has ended left behind."""
+        self.metrics.released(partition.rpartition("/")[0], what)
 
     # ------------------------------------------------------------------ a delivery
 
@@ -88,6 +87,14 @@ class Report:
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
         """Report acknowledged batches."""
         self.metrics.delivered(lane, batches, self._clock.wall_ms())
+
+    def taken_over(self, lane: str, events: int) -> None:
+        """Report events that another opening accepted, and that wait here from now on."""
+        self.metrics.taken_over(lane, events)
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Report events that are dropped undelivered."""
+        self.metrics.passed_over(lane, events)
 
     def lane_status(
         self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
@@ -145,9 +152,12 @@ class Report:
         while True:
             began = self._clock.steady()
             await asyncio.sleep(HEARTBEAT)
-            self.metrics.loop_lag(max(0.0, self._clock.steady() - began - HEARTBEAT))
+            now = self._clock.steady()
+            self.metrics.loop_lag(max(0.0, now - began - HEARTBEAT))
             self.health.beat()
             self._lane_log.look()
+            self._letters.tell(now)
+            self._unused.tell(now)
 
     def _count_states(self) -> None:
         self._lane_log.keep(self.health.lanes)

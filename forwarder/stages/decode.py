@@ -331,7 +331,7 @@ class Decoder:
         return Upload(
             offset, start, time, clock, device, owner, environment, package,
             types, sessions, governed, events[1:-1].strip() if types else b"",
-            fields, stored, self.names(fields),
+            fields, stored, self.names(fields), keyless=not body,
         )  # fmt: skip
 
     def _context(self, fields: dict[str, Raw], body: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from forwarder.connection import Settings
-from forwarder.model import Piece
+from forwarder.model import STATUS, Piece
 from forwarder.stages import transform
 from forwarder.stages.shapes import Kept, Upload
 
@@ -38,6 +38,13 @@ def transform_of(settings: Settings) -> int:
     """Return what these settings change in every event, as flags of ``transform``."""
     strip = 0 if settings.include_location_information else transform.STRIP_LOCATION
     return strip | (transform.QUOTE_INTEGERS if settings.int64_as_string else 0)
+
+
+def leaves_out(settings: Settings, *, active: bool = True) -> tuple[str, ...]:
+    """Return the settings by which a connection leaves events out, as they are counted."""
+    names = [name for name in (*dict.fromkeys(GOVERNING.values()), UNKNOWN_EVENTS) if name]
+    off = [name for name in names if not getattr(settings, name)]
+    return tuple(off if active else [*off, STATUS])
 
 
 class Filter:
@@ -91,16 +98,20 @@ class Filter:
     def _pick(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         """Return the events that pass, as runs without gaps."""
         wanted: list[int] = []
+        refused: list[str] = []
         for i, kind in enumerate(upload.types):
             setting = self._refusal(kind)
             if setting is None:
                 wanted.append(i)
             else:
-                key = (self._lane, setting)
-                filtered[key] = filtered.get(key, 0) + 1
+                refused.append(setting)
+        # Before anything is counted: what cannot be changed becomes a letter with all its events.
+        events = transform.parts(upload, self._transform) if wanted else []
+        for setting in refused:
+            key = (self._lane, setting)
+            filtered[key] = filtered.get(key, 0) + 1
         if not wanted:
             return []
-        events = transform.parts(upload, self._transform)
         return [
             (upload.offset, upload.start + a, b - a, upload.time, b",".join(events[a:b]))
             for a, b in _runs(wanted)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from forwarder.connection import BatchMode, Connection, Settings
 from forwarder.model import (
+    STATUS,
     Batch,
     CloseReason,
     Closing,
@@ -17,6 +18,7 @@ from forwarder.model import (
     Position,
     Reason,
     Unopened,
+    add,
 )
 from forwarder.stages import (  # a stage's name
     blocks,
@@ -36,8 +38,6 @@ from forwarder.stages.misfits import Misfits
 from forwarder.stages.session import Sessions
 from forwarder.stages.shapes import Upload, Window, digest, joined
 from forwarder.stages.single import Singles
-
-_REPLAY = "replay"
 
 JUDGEMENT = 1
 """To be raised by who changes what a filter or a transform makes of an event under the same
@@ -103,8 +103,12 @@ class Share:
         self.gate = gated
         self.windows.guard(gated)
 
-    def restore(self, held: Sequence[Held], decoder: Decoder) -> None:
-        """Open saved windows again, with the events that today's filter keeps (O7)."""
+    def restore(self, held: Sequence[Held], decoder: Decoder) -> int:
+        """Open saved windows again, with the events that today's filter keeps (O7).
+
+        Returns how many events that is.
+        """
+        before = self.windows.waiting_events
         for stored in held:
             if isinstance(stored, Unopened):
                 names = decoder.names(rawjson.fields(stored.context))
@@ -112,6 +116,7 @@ class Share:
             elif pieces := self._kept(stored, decoder):
                 names = decoder.names(rawjson.fields(stored.context))
                 self.windows.restore(stored, pieces, names)
+        return self.windows.waiting_events - before
 
     def _kept(self, stored: Held, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
@@ -122,6 +127,53 @@ class Share:
         uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
         kept, _ = self.lane.filter.sift(uploads, {})
         return [piece for _, found in kept for piece in found]
+
+    def take(self, uploads: list[Upload], out: Collected) -> list[Window]:
+        """Take a poll's uploads that the lane's match wants; return the windows that closed.
+
+        Those below the lane's ``read`` are a replay: they were counted when they came first.
+        """
+        closed: list[Window] = []
+        read, below = self.gate.read, self.gate.accept_below
+        if uploads and uploads[0].offset < read:
+            again = [upload for upload in uploads if upload.offset < read]
+            uploads = uploads[len(again) :]
+            closed = self._take_again(again, out)
+        name = self.lane.name
+        add(out.routed, name, sum([len(upload.types) for upload in uploads]))
+        if below is not None:
+            left_out = [upload for upload in uploads if upload.offset >= below]
+            uploads = uploads[: len(uploads) - len(left_out)]
+            add(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
+        kept, failed = self.lane.filter.sift(uploads, out.filtered)
+        self._report(failed, out)
+        closed += self.windows.add(kept)
+        if self.windows.informed:
+            self._note_used(uploads)
+        if self.lane.connection.settings.send_batches_without_events:
+            for upload, pieces in kept:
+                if pieces and not upload.types:
+                    upload.used = True
+        add(out.accepted, name, self.windows.accepted)
+        self.windows.accepted = 0
+        return closed
+
+    def _note_used(self, uploads: Sequence[Upload]) -> None:
+        """Mark the uploads without events that touched a window; it may have had a copy."""
+        informed, self.windows.informed = self.windows.informed, set()
+        for upload in uploads:
+            if not upload.types and (upload.offset, upload.start) in informed:
+                upload.used = True
+
+    def _take_again(self, uploads: list[Upload], out: Collected) -> list[Window]:
+        """Take what a replay brings: what is not settled joins its window again (O8)."""
+        windows, name = self.windows, self.lane.name
+        kept, _ = self.lane.filter.sift(windows.unsettled(uploads), {})
+        closed = windows.add(kept)
+        add(out.taken_over, name, windows.accepted)
+        add(out.settled, name, windows.replayed)
+        windows.accepted = windows.replayed = 0
+        return closed
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
         """Encode what closed, all of it before anybody takes a snapshot (C2), or as much as fits.
@@ -142,6 +194,10 @@ class Share:
         """Return an estimate of the memory that open and pending windows take."""
         return self.windows.memory + (_pending_bytes(self.pending) if self.pending else 0)
 
+    def waiting_events(self) -> int:
+        """Return how many events wait in open and pending windows."""
+        return self.windows.waiting_events + sum([one.count for one in self.pending])
+
     def take_misfits(self, out: Collected) -> None:
         """Make dead letters of what was added since the last call and fits into no document."""
         if self.windows.misfits:
@@ -161,56 +217,67 @@ class Share:
             for key, last in one.closings():
                 self._note_closing(key, last, out)
 
-    def report(self, failed: Sequence[Upload], out: Collected) -> None:
+    def _report(self, failed: Sequence[Upload], out: Collected) -> None:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
-        below = self.gate.accept_below
         for upload in failed:
-            if upload.offset >= self.gate.read and (below is None or upload.offset < below):
-                error = "the events cannot be changed as the settings ask"
-                value = rawjson.with_events(upload.body, upload.context)
-                letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
-                events = len(upload.types)
-                out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
+            error = "the events cannot be changed as the settings ask"
+            value = rawjson.with_events(upload.body, upload.context)
+            letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
+            events = len(upload.types)
+            out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
+            add(out.accepted, self.lane.name, events)
 
     def redrive(self, upload: Upload, now_ms: int, out: Collected) -> None:
         """Take a re-driven upload: batches of its own at once, whatever windows are open.
 
         It is older than what its device has sent since, and must not pass for the newest there.
         """
+        lane, events, again = self.lane.name, len(upload.types), upload.offset < self.gate.read
+        if not again:
+            add(out.routed, lane, events)
         if not self.takes(upload.offset):
+            if not again:
+                add(out.filtered, (lane, STATUS), events)
             return
         key = redriven.window_key(upload.offset, upload.start)
         name = digest(key)
         position = (upload.offset, upload.start)
         if position < self.gate.need:
-            self.windows.replayed += len(upload.types)
+            add(out.settled, lane, events)
             return
-        kept, failed = self.lane.filter.sift([upload], out.filtered)
-        self.report(failed, out)
+        kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
+        if not again:
+            self._report(failed, out)
         apart = self.lane.windows()
-        closed = apart.add([(u, self._left(name, u, pieces)) for u, pieces in kept])
+        closed = apart.add([(u, self._left(name, u, pieces, out)) for u, pieces in kept])
         closed += apart.finish()
-        self.windows.accepted += apart.accepted
+        upload.used = bool(closed)
+        add(out.taken_over if again else out.accepted, lane, apart.accepted)
         for one in closed:
             one.key, one.reason = key, CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
         self._letter(apart.misfits, out)
 
-    def _left(self, name: bytes, upload: Upload, pieces: list[Piece]) -> list[Piece]:
+    def _left(
+        self, name: bytes, upload: Upload, pieces: list[Piece], out: Collected
+    ) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter."""
         admitted, _ = misfits.lettered(self.gate, upload, gate.admit(self.gate, name, pieces))
         came = sum([piece[2] for piece in pieces])
-        self.windows.replayed += came - sum([piece[2] for piece in admitted])
+        add(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
         return admitted
 
     def redrive_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""
-        if self._admits(batch.first, batch.window_key):
-            out.batches.append(batch)
-            self.windows.accepted += batch.count
-            self._note_closing(batch.window_key, batch.last, out)
-            closed = self.lane.name, batch.reason
-            out.closed[closed] = out.closed.get(closed, 0) + 1
+        name, again = self.lane.name, batch.first[0] < self.gate.read
+        if not self._admits(batch.first, batch.window_key):
+            add(out.settled, name, batch.count)
+            return
+        out.batches.append(batch)
+        for counts in (out.taken_over,) if again else (out.routed, out.accepted):
+            add(counts, name, batch.count)
+        self._note_closing(batch.window_key, batch.last, out)
+        add(out.closed, (name, batch.reason), 1)
 
     def takes(self, offset: int) -> bool:
         """Tell whether a record at an offset is taken at all: an inactive connection takes none."""
@@ -221,14 +288,6 @@ class Share:
         """Tell whether what closes at once is wanted here, and was not taken before (O8)."""
         return self.takes(position[0]) and gate.passes(self.gate, name, position)
 
-    def count(self, out: Collected) -> None:
-        """Report what was accepted and kept out since the last call."""
-        windows, lane = self.windows, self.lane.name
-        out.accepted[lane] = windows.accepted
-        if windows.replayed:
-            out.filtered[(lane, _REPLAY)] = windows.replayed
-        windows.accepted = windows.replayed = 0
-
     def _write(self, one: Window, now_ms: int, out: Collected) -> bool:
         """Make documents of a window, and note how far they go; tell whether that is all of it."""
         made = self._encoder.encode(one, now_ms, MOST_ENCODED - out.encoded)
@@ -238,6 +297,7 @@ class Share:
         key = made.batches[0].window_key if made.batches else digest(one.key)
         if made.rest:
             one.pieces, one.blocks = made.rest, None
+            one.count = sum([piece[2] for piece in made.rest])
             if one.unsaved is not None:
                 one.unsaved = max(one.unsaved, (made.rest[0][0], made.rest[0][1]))
             self._note_closing(key, made.last, out)

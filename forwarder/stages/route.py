@@ -21,27 +21,51 @@ class Router:
         self._keys = any(m.api_key is not None for m in matches)
         self._memo: dict[tuple[bytes, ...], list[int]] = {}
 
-    def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], int]:
-        """Return the uploads of every lane, in order, and how many uploads no lane wants."""
+    def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], list[Upload]]:
+        """Return the uploads of every lane, in order, and those no lane wants."""
         if self._everything:
-            return [list(uploads) for _ in self._matches], 0 if self._matches else len(uploads)
+            return [list(uploads) for _ in self._matches], [] if self._matches else list(uploads)
         routed: list[list[Upload]] = [[] for _ in self._matches]
-        unmatched = 0
+        unmatched: list[Upload] = []
         for upload in uploads:
             lanes = self._lanes(upload)
+            if not lanes:
+                unmatched.append(upload)
             for lane in lanes:
                 routed[lane].append(upload)
-            unmatched += not lanes
         return routed, unmatched
 
-    def _lanes(self, upload: Upload) -> list[int]:
+    def misses(self, upload: Upload) -> list[tuple[int, str, str]]:
+        """Return which parts of each lane's match an upload misses, with the value it has.
+
+        A platform or an application may be long, an API key is nobody's to see: it is left out.
+        """
+        environment, package, platform, key, keys = self._told(upload)
+        env, app, kind = (rawjson.text_of(t) or "" for t in (environment, package, platform))
+        api_keys = _texts([key]) | _texts(_array(keys))
+        found: list[tuple[int, str, str]] = []
+        for lane, match in enumerate(self._matches):
+            parts = (
+                ("environment", env, match.environment is None or env in match.environment),
+                ("application", app, match.application is None or app in match.application),
+                ("platform", kind, match.platform is None or kind.lower() in match.platform),
+                ("api_key", "", match.api_key is None or not match.api_key.isdisjoint(api_keys)),
+            )
+            found += [(lane, name, value) for name, value, meets in parts if not meets]
+        return found
+
+    def _told(self, upload: Upload) -> tuple[bytes, ...]:
+        """Return what of an upload any match looks at."""
         platform = key = keys = b""
         if self._platforms:
             platform = device.member(bytes(upload.fields.get("device_info", b"")), ("platform",))
         if self._keys:
             key = bytes(upload.fields.get("api_key", ABSENT))
             keys = bytes(upload.fields.get("api_keys", ABSENT))
-        told = (upload.environment, upload.package, platform, key, keys)
+        return upload.environment, upload.package, platform, key, keys
+
+    def _lanes(self, upload: Upload) -> list[int]:
+        told = self._told(upload)
         lanes = self._memo.get(told)
         if lanes is None:
             if len(self._memo) >= _MEMO:

@@ -50,6 +50,7 @@ class Sessions(Windows):
         super().__init__(batching, fit, BatchMode.SESSION)
         self._rules[BY_SESSION] = self._upload
         self._devices: dict[bytes, _Device] = {}
+        self.knows = self._would_inform
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
@@ -72,6 +73,11 @@ class Sessions(Windows):
         device.going.setdefault(held.session, []).append(window)
         if current is None or current < _active(window):
             device.current = held.session
+
+    def _would_inform(self, upload: Upload) -> bool:
+        """Tell whether an upload, had it no events, would touch a window."""
+        known = self._devices.get(upload.device)
+        return known is not None and session_key(upload.owner, known.current) in known.windows
 
     def shed(self, window: Window) -> list[Window]:
         """Close a window for want of memory, and before it what its device opened earlier."""

@@ -34,6 +34,8 @@ class Upload(msgspec.Struct, gc=False):
     ``context`` is the same as an object of its own, without nulls. ``forms`` and ``bodies`` hold
     the events as the lanes' transforms have left them, so that lanes alike share the work; so
     do, in a replay, ``name``, the digest of the owner, and ``former``, the upload by former rules.
+    ``size``: its bytes of the record. ``keyless``: it has no key ``events``; ``used``: it has no
+    events, and touched a window all the same, or became a document.
     """
 
     offset: int
@@ -55,6 +57,9 @@ class Upload(msgspec.Struct, gc=False):
     bodies: dict[int, bytes] | None = None
     name: bytes = b""
     former: "Upload | None" = None
+    size: int = 0
+    keyless: bool = False
+    used: bool = False
 
 
 Kept = tuple[Upload, list[Piece]]

@@ -48,11 +48,12 @@ _Take = Callable[[Upload, list[Piece], Gate | None], None]
 class Windows:
     """The open windows of one lane on one partition, closed by age and size.
 
-    ``memory`` estimates the bytes they take, ``waiting_bytes`` are those of their events as they
-    came. ``roomy``: bytes of memory up to which only long tails are compressed. For ``Saving``:
-    ``fresh`` are the windows never saved, in the order of their first position, ``saved`` those
-    of the last base, ``generation`` is the newest saving. ``misfits`` are the events found since
-    somebody took them that fit into no document.
+    ``memory`` estimates the bytes they take, ``waiting_bytes`` are those of their
+    ``waiting_events`` as they came. ``roomy``: bytes of memory up to which only long tails are
+    compressed. For ``Saving``: ``fresh`` are the windows never saved, in the order of their first
+    position, ``saved`` those of the last base, ``generation`` is the newest saving. ``misfits`` are
+    events that fit into no document, ``informed`` the positions of uploads without events that
+    touched a window, both until somebody takes them; ``knows`` tells of an upload that it would.
     """
 
     def __init__(self, batching: Batching, fit: Fit, mode: BatchMode = BatchMode.BATCH) -> None:
@@ -62,6 +63,8 @@ class Windows:
         self._slim = fit.slim
         self._lean = fit.lean
         self.misfits: list[misfits.Misfits] = []
+        self.informed: set[Position] = set()
+        self.knows: Callable[[Upload], bool] = lambda upload: upload.owner in self.open
         self._today = keying_rule(mode)
         self._rules: dict[str, _Take] = {BY_DEVICE: self.by_device, BY_SESSION: self._by_session}
         self._gate = gate.wide_open()
@@ -78,6 +81,7 @@ class Windows:
         self._packable = PACKED_AT_ONCE
         self.memory = 0
         self.waiting_bytes = 0
+        self.waiting_events = 0
         self.accepted = 0
         self.replayed = 0
 
@@ -183,6 +187,7 @@ class Windows:
         if self._today == BY_DEVICE and is_of_session(held.key, held.session):
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window)
+        self.waiting_events += count
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
         self._weigh(window, blocks.tail_weight(pieces) + blocks.further_weight(window))
         self._look(window)
@@ -299,6 +304,8 @@ class Windows:
 
         Where it has no room for it, the window closes: what comes later has a newer context.
         """
+        if not upload.types:
+            self.informed.add((upload.offset, upload.start))
         if not self.joins(window, upload):
             self.close(window, CloseReason.SIZE)
             return
@@ -325,6 +332,7 @@ class Windows:
         if window.slot >= 0:
             self._deadlines.forget(window)
         self.memory -= window.weight
+        self.waiting_events -= window.count
         self.waiting_bytes -= sum([len(piece[4]) for piece in window.pieces])
         if window.blocks is not None:
             self.waiting_bytes -= blocks.packed_bytes(window)
@@ -381,6 +389,7 @@ class Windows:
         window.count += count
         window.touched = position = (offset, index)
         self.accepted += count
+        self.waiting_events += count
         self.waiting_bytes += size
         self.memory += more
         window.weight = weight = window.weight + more

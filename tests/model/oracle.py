@@ -1,5 +1,7 @@
 """The properties I1 to I21 of docs/protocol.md, asked of everything that is committed or put.
 
+I22, the accounting, is asked of each process (``process.py``) whenever the world is at rest.
+
 The oracle knows what is promised and nothing of how it is kept: it reads the stored records by
 their documented form alone.
 """

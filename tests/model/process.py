@@ -1,13 +1,15 @@
 """One worker process of the model: the real worker on its own event loop."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from forwarder.ledger.lanes import Rules
-from forwarder.model import CloseReason, Collected, Partition
+from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
 from forwarder.surroundings import Pacing, Surroundings
 from forwarder.worker import Life, Worker
+from tests.books import Books
 from tests.model.deploys import Deploy
 from tests.model.group import Group, Source
 from tests.model.journal import Journals
@@ -35,16 +37,40 @@ class Reporter:
 
     def __init__(self, process: "Process", seen: dict[str, int]) -> None:
         """Report about one process."""
+        self.books = Books()
         self._process = process
         self._seen = seen
 
     def collected(self, partition: str, collected: Collected) -> None:  # noqa: ARG002
         """Count why windows closed."""
+        self.books.collected(collected)
         for (_, why), count in collected.closed.items():
             self._see(f"closed.{CloseReason(why).value}", count)
-        for (_, setting), count in collected.filtered.items():
-            if setting == "replay":
-                self._see("replayed", count)
+        for count in collected.settled.values():
+            self._see("replayed", count)
+
+    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
+        """Count acknowledged batches."""
+        self.books.delivered(lane, batches)
+
+    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:  # noqa: ARG002
+        """Count committed dead letters."""
+        self.books.dead_letters(letters)
+
+    def taken_over(self, lane: str, events: int) -> None:
+        """Count what another opening accepted."""
+        self.books.taken_over(lane, events)
+        self._see("taken_over", events)
+
+    def passed_over(self, lane: str, events: int) -> None:
+        """Count what is dropped undelivered."""
+        self.books.passed_over(lane, events)
+        self._see("passed_over", events)
+
+    def released(self, partition: str, what: Released) -> None:  # noqa: ARG002
+        """Count what an opening left behind."""
+        self.books.released(what)
+        self._see("released.failed" if what.failed else "released", sum(what.events.values()))
 
     def partition_phase(self, partition: str, phase: str, reason: str) -> None:
         """Judge that nothing is refused without a loss (I20)."""
@@ -130,6 +156,7 @@ class Process:
         self._fenced: dict[Partition, int] = {}
         self.clock = Clock(world.time, (number % 3 - 1) * 300)
         self.source = Source(self, group)
+        self.reporter = Reporter(self, oracle.seen)
         lanes = deploy.compiled()
         around = _surroundings(
             {
@@ -138,7 +165,7 @@ class Process:
                 "sinks": {lane.name: Sink(lane.name, self, destinations) for lane in lanes},
                 "journals": Journals(self, broker, oracle),
                 "clock": self.clock,
-                "reporter": Reporter(self, oracle.seen),
+                "reporter": self.reporter,
                 "random": random.Random(number).random,  # noqa: S311  # jitter
                 "pacing": Pacing(tick=1.0, base_interval=limits.base_interval),
                 "queue_bytes": lambda: limits.queue_bytes,
@@ -189,6 +216,14 @@ class Process:
     def refused(self, text: str) -> None:
         """Take a refusal for a fault, unless something was lost on purpose."""
         self._world.refusal(text)
+
+    def judge(self) -> None:
+        """Judge that everything it took in is accounted for (I22), while it is at rest."""
+        waiting: Counter[str] = Counter()
+        for owned in self.worker.partitions.values():
+            waiting.update(owned.waiting())
+        for fault in self.reporter.books.faults(waiting):
+            self.fault(f"I22: process {self.number}: {fault}")
 
     # ------------------------------------------------------------------ what its clients say
 

@@ -140,6 +140,9 @@ class World(Timekeeper):
                         busy = True
                     elif when < due:
                         due = when
+            if not busy:
+                for process in self.processes:
+                    process.judge()
             if self.faults:
                 raise Fault(self.faults[0])
             if not busy:

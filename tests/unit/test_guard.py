@@ -109,6 +109,20 @@ def test_events_of_one_record_count_once_for_a_lane() -> None:
     assert guard.share(Collected(records=1, dead_letters=letters), 2) == (1, 1.0)
 
 
+def test_records_without_a_key_events_of_which_nothing_came_count_as_rejected() -> None:
+    watch = Guard(50)
+    watch.note(Collected(records=LEAST, idle=LEAST // 2), 1.0)
+    assert watch.tripped(1.0) is None
+    watch.note(Collected(records=1, idle=1), 1.0)
+    assert (LEAST + 1, LEAST // 2 + 1) == watch.tripped(1.0)
+    assert (3, 2.0) == guard.share(
+        Collected(
+            records=3, idle=1, dead_letters=[DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")]
+        ),
+        1,
+    )
+
+
 def test_what_an_operator_sent_back_and_failed_again_stops_nobody() -> None:
     again = [DeadLetter(Reason.INVALID_JSON, n, "", "", b"", redriven=True) for n in range(LEAST)]
     watch = Guard(50)

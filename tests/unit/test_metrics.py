@@ -1,19 +1,39 @@
+import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as strictly
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
+from forwarder.errors import JournalError
+from forwarder.model import (
+    Batch,
+    CloseReason,
+    Collected,
+    DeadLetter,
+    Reason,
+    RecordOutcome,
+    Released,
+    Unused,
+)
 from forwarder.ops import catalogue
+from forwarder.ops.catalogue import Known
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
 from forwarder.sinks.base import DELIVERED, Kind, Outcome
 
 NOW = 1_700_000_000_000
+KNOWN = Known(
+    topics=("raw",),
+    connections={"acme": ("send_custom_events",), "beta": ()},
+    retired=("former",),
+)
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("1.2.3")
+    return Metrics("1.2.3", known=KNOWN)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -59,11 +79,146 @@ def test_the_documentation_is_current() -> None:
     assert catalogue.reference() == document.read_text()
 
 
+UNITS = ("seconds", "bytes", "records", "batches", "shards")
+"""Units that a name may end with; what counts things otherwise has none."""
+
+
+@pytest.mark.parametrize("it", catalogue.DEFINITIONS, ids=lambda it: it.name)
+def test_every_name_follows_the_conventions_of_prometheus(it: catalogue.Definition) -> None:
+    """https://prometheus.io/docs/practices/naming, and what promtool and OpenMetrics refuse."""
+    base = it.name.removesuffix("_total")
+    assert re.fullmatch(r"forwarder(_[a-z]+)+", it.name)
+    assert not base.endswith(("_total", "_count", "_sum", "_bucket", "_created", "_gauge"))
+    is_time = "Unix time" in it.advice
+    assert is_time == base.endswith("_timestamp_seconds")
+    assert base.endswith("_info") == ("Always 1" in it.advice)
+    for unit in ("milliseconds", "ms", "kilobytes", "kb", "mb", "minutes", "hours", "percent"):
+        assert unit not in base.split("_")
+    for unit in ("seconds", "bytes"):
+        assert (unit in base.split("_")) == base.endswith(f"_{unit}")
+    if it.kind == "histogram":
+        assert base.endswith(UNITS)
+    for label in it.labels:
+        assert re.fullmatch(r"[a-z]+", label)
+        assert label not in {"le", "quantile", "job", "instance"}
+        assert label not in base.split("_")
+
+
+def test_what_is_exported_is_openmetrics_too(metrics: Metrics) -> None:
+    text = openmetrics.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
+    names = {family.name for family in strictly(text)}  # type: ignore[no-untyped-call]
+    assert {it.name.removesuffix("_total") for it in catalogue.DEFINITIONS} <= names
+
+
+@pytest.mark.parametrize("it", catalogue.DEFINITIONS, ids=lambda it: it.name)
+def test_every_series_of_a_counter_is_there_from_the_start(it: catalogue.Definition) -> None:
+    """An alert on growth sees no growth in a series that is born with it."""
+    if it.kind == "gauge":
+        return
+    exported = {
+        tuple(sample.labels[label] for label in it.labels): sample.value
+        for family in Metrics("1", known=KNOWN).registry.collect()
+        for sample in family.samples
+        if sample.name == (it.name if it.kind == "counter" else f"{it.name}_count")
+    }
+    if catalogue.OPEN.intersection(it.labels):
+        assert it.name in CODES
+    elif it.labels == ("connection", "setting"):
+        assert {("acme", "send_custom_events"): 0} == exported
+    else:
+        domains = [DOMAINS[it.name, label] for label in it.labels]
+        assert dict.fromkeys(product(*domains), 0) == exported
+
+
+CODES = {"forwarder_put_errors_total"}
+"""Counters that appear when used: their label ``code`` is whatever a destination answers."""
+
+
+class Domains(dict[tuple[str, str], tuple[str, ...]]):
+    """By metric and label what values there are; told here a second time, from the enums."""
+
+    def __missing__(self, asked: tuple[str, str]) -> tuple[str, ...]:
+        name, label = asked
+        if label == "connection":
+            ours = ("acme", "beta")
+            if name.removesuffix("_total").endswith(("routed", "accepted", "taken_over")):
+                return (*ours, catalogue.UNKNOWN)
+            if name.removesuffix("_total").endswith(("released", "dead_lettered")):
+                return (*ours, catalogue.UNKNOWN)
+            return ours
+        return {"topic": ("raw",), "outcome": tuple(RecordOutcome)}[label]
+
+
+DOMAINS = Domains(
+    {
+        ("forwarder_dead_letters_total", "connection"): ("acme", "beta", "", catalogue.UNKNOWN),
+        ("forwarder_dead_letters_total", "reason"): tuple(Reason),
+        ("forwarder_lanes_forgotten_total", "connection"): ("former",),
+        ("forwarder_unused_uploads_total", "reason"): tuple(Unused),
+        ("forwarder_windows_closed_total", "reason"): tuple(CloseReason),
+        ("forwarder_batches_closed_total", "reason"): tuple(CloseReason),
+        ("forwarder_events_released_total", "cause"): ("moved", "failed"),
+        ("forwarder_chores_failed_total", "chore"): ("clock", "watchdog", "gauges", "heartbeat"),
+        ("forwarder_ticks_total", "result"): ("committed", "JournalError", "FencedError"),
+        ("forwarder_partition_reopens_total", "cause"): (
+            "JournalError", "FencedError", "other",
+        ),
+        ("forwarder_partition_failures_total", "reason"): (
+            "fenced", "running", "opening", "setup", "refused",
+        ),
+    }
+)  # fmt: skip
+
+
+def test_every_error_that_ends_a_tick_has_its_series() -> None:
+    errors: list[type[JournalError]] = [JournalError, *JournalError.__subclasses__()]
+    assert sorted(catalogue.FAILURES) == sorted(error.__name__ for error in errors)
+
+
+def test_a_lane_that_nobody_knows_has_a_counter_before_it_is_forgotten(metrics: Metrics) -> None:
+    metrics.unknown_lanes({"gone": 7.0})
+    assert value(metrics, "lanes_forgotten_total", connection="gone") == 0
+    metrics.lane_forgotten("gone")
+    assert value(metrics, "lanes_forgotten_total", connection="gone") == 1
+
+
+def test_all_of_a_scrape_is_of_one_moment(metrics: Metrics) -> None:
+    """It is rendered in a thread, while the loop goes on."""
+    waits = {"acme": 3, "x-1": 1, "x-2": 1}
+    metrics.waiting_in(lambda: waits)
+    metrics.collected("raw", Collected(records=2, accepted={"acme": 3}, routed={"acme": 3}))
+    metrics.freeze()
+    metrics.collected("raw", Collected(records=5, accepted={"acme": 4, "x-1": 2}))
+    waits["acme"] = 7
+    assert value(metrics, "records_total", topic="raw") == 2
+    assert value(metrics, "events_accepted_total", connection="acme") == 3
+    assert value(metrics, "events_waiting", connection="acme") == 3
+    assert value(metrics, "events_waiting", connection="beta") == 0
+    assert value(metrics, "events_waiting", connection=catalogue.UNKNOWN) == 2
+    metrics.freeze()
+    assert value(metrics, "events_waiting", connection="acme") == 7
+    assert value(metrics, "events_accepted_total", connection=catalogue.UNKNOWN) == 2
+
+
+def test_what_moves_between_openings_is_counted(metrics: Metrics) -> None:
+    metrics.taken_over("acme", 2)
+    metrics.passed_over("acme", 1)
+    metrics.released("raw", Released({"acme": 4, "x": 5}, 1, 77, failed=True))
+    metrics.released("raw", Released({"acme": 3}, 0, 1, failed=False))
+    assert value(metrics, "events_taken_over_total", connection="acme") == 2
+    assert value(metrics, "events_passed_over_total", connection="acme") == 1
+    assert value(metrics, "events_released_total", connection="acme", cause="failed") == 4
+    assert value(metrics, "events_released_total", connection="acme", cause="moved") == 3
+    unknown = {"connection": catalogue.UNKNOWN, "cause": "failed"}
+    assert value(metrics, "events_released_total", **unknown) == 5
+    assert value(metrics, "uncommitted_record_bytes_total", topic="raw") == 78
+
+
 def test_two_workers_in_one_process_do_not_share_values() -> None:
     first, second = Metrics("1"), Metrics("1")
     first.reopened("JournalError")
     assert value(first, "partition_reopens_total", cause="JournalError") == 1.0
-    assert value(second, "partition_reopens_total", cause="JournalError") is None
+    assert value(second, "partition_reopens_total", cause="JournalError") == 0
 
 
 def test_a_poll_is_added_to_every_count_it_concerns(metrics: Metrics) -> None:
@@ -78,8 +233,15 @@ def test_a_poll_is_added_to_every_count_it_concerns(metrics: Metrics) -> None:
         events=9,
         tombstones=1,
         unmatched=2,
+        bytes=30,
+        replayed=2,
+        outcome_records={RecordOutcome.ROUTED: 2, RecordOutcome.TOMBSTONE: 1},
+        outcome_bytes={RecordOutcome.ROUTED: 30},
+        unused={Unused.EMPTY: 1},
+        routed={"acme": 7},
         accepted={"acme": 5, "beta": 1},
-        filtered={("acme", "send_custom_events"): 2, ("acme", "replay"): 1},
+        filtered={("acme", "send_custom_events"): 2},
+        taken_over={"beta": 3},
         closed={("acme", CloseReason.SIZE): 1},
     )
     metrics.collected("raw", poll)
@@ -88,6 +250,15 @@ def test_a_poll_is_added_to_every_count_it_concerns(metrics: Metrics) -> None:
         value(metrics, f"{name}_total", topic="raw")
         for name in ("records", "uploads", "events", "tombstones", "unmatched_uploads")
     ]
+    assert [60, 4] == [
+        value(metrics, f"{name}_total", topic="raw")
+        for name in ("record_bytes", "replayed_records")
+    ]
+    assert value(metrics, "accounted_records_total", topic="raw", outcome="tombstone") == 2
+    assert value(metrics, "accounted_record_bytes_total", topic="raw", outcome="routed") == 60
+    assert value(metrics, "unused_uploads_total", topic="raw", reason="events_empty") == 2
+    assert value(metrics, "events_routed_total", connection="acme") == 14
+    assert value(metrics, "events_taken_over_total", connection="beta") == 6
     assert value(metrics, "events_accepted_total", connection="acme") == 10
     filtered = {"connection": "acme", "setting": "send_custom_events"}
     assert value(metrics, "events_filtered_total", **filtered) == 4
@@ -100,19 +271,20 @@ def test_a_poll_is_added_to_every_count_it_concerns(metrics: Metrics) -> None:
 def test_dead_letters_are_counted_by_reason_and_connection(metrics: Metrics) -> None:
     letters = [
         DeadLetter(Reason.INVALID_JSON, 1, "", "no JSON", b""),
-        DeadLetter(Reason.EVENT_TOO_LARGE, 2, "acme", "too large", b""),
-        DeadLetter(Reason.EVENT_TOO_LARGE, 3, "acme", "too large", b""),
+        DeadLetter(Reason.EVENT_TOO_LARGE, 2, "acme", "too large", b"", events=1),
+        DeadLetter(Reason.EVENT_TOO_LARGE, 3, "acme", "too large", b"", events=4),
     ]
-    metrics.dead_letters(letters)
+    metrics.dead_letters([(letter.connection, letter) for letter in letters])
     assert value(metrics, "dead_letters_total", reason="invalid_json", connection="") == 1
     assert value(metrics, "dead_letters_total", reason="event_too_large", connection="acme") == 2
+    assert value(metrics, "events_dead_lettered_total", connection="acme") == 5
 
 
 def test_delivered_batches_count_with_their_events_bytes_and_age(metrics: Metrics) -> None:
     metrics.delivered("acme", [batch("acme", 0.5, 3), batch("acme", 700, 1)], NOW)
     assert value(metrics, "batches_delivered_total", connection="acme") == 2
     assert value(metrics, "events_delivered_total", connection="acme") == 4
-    assert value(metrics, "bytes_delivered_total", connection="acme") == 10
+    assert value(metrics, "delivered_bytes_total", connection="acme") == 10
     assert value(metrics, "freshness_seconds_bucket", connection="acme", le="0.5") == 1
     assert value(metrics, "freshness_seconds_bucket", connection="acme", le="600.0") == 1
     assert value(metrics, "freshness_seconds_bucket", connection="acme", le="900.0") == 2
@@ -172,13 +344,13 @@ def test_a_partition_that_moved_away_is_exported_no_more(metrics: Metrics) -> No
 def test_a_state_that_ended_goes_to_zero_so_that_an_alert_ends(metrics: Metrics) -> None:
     metrics.partition_states({"refused": 1})
     metrics.lane_states("acme", {"paused": (2, 17.0)})
-    assert value(metrics, "lane_since_seconds", connection="acme", state="paused") == 17
+    assert value(metrics, "lane_since_timestamp_seconds", connection="acme", state="paused") == 17
     metrics.partition_states({"open": 1})
     metrics.lane_states("acme", {"flowing": (2, 18.0)})
     assert value(metrics, "partitions", state="refused") == 0
     assert value(metrics, "lanes", connection="acme", state="paused") == 0
     assert value(metrics, "lanes", connection="acme", state="flowing") == 2
-    assert value(metrics, "lane_since_seconds", connection="acme", state="paused") is None
+    assert value(metrics, "lane_since_timestamp_seconds", connection="acme", state="paused") is None
 
 
 def test_what_is_rendered_can_be_scraped(metrics: Metrics) -> None:
@@ -188,4 +360,4 @@ def test_what_is_rendered_can_be_scraped(metrics: Metrics) -> None:
     assert {"forwarder_loop_lag_seconds", "forwarder_freshness_seconds"} <= scraped
     assert "process_resident_memory_bytes" in scraped
     assert b"_created" not in metrics.render()
-    assert value(metrics, "info", version="1.2.3") == 1
+    assert value(metrics, "build_info", version="1.2.3") == 1

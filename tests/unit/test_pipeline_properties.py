@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.connection import Batching, Connection, KinesisTarget
-from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position
-from forwarder.pipeline import Pipeline, Saving, compile_lane
+from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position, Released
+from forwarder.pipeline import Saving, compile_lane
 from forwarder.stages.shapes import digest
 from tests import builders, oracle, streams
+from tests.books import Books
 from tests.builders import NOW, Rec, connection
 from tests.unit.test_window_memory import small_blocks
 
@@ -95,6 +96,10 @@ def test_parts_of_a_split_batch_fit_and_join_back(
     assert len(out.batches) == len({b.id for b in out.batches})
 
 
+def _events_in(out: Collected) -> int:
+    return sum(letter.events for letter in out.dead_letters if letter.connection)
+
+
 class Journal:
     """The least a journal has to keep for one lane, and a process that can die."""
 
@@ -108,15 +113,29 @@ class Journal:
         self.read = 0
         self.base_read = 0
         self.keying: list[tuple[str, Position]] = []
+        self.books = Books()
+        self.pipeline = builders.pipeline(self.chosen)
+        self.pending: list[Collected] = []
         self.open()
+
+    def waiting(self) -> int:
+        """Return how many events of the lane wait in windows, or to be committed."""
+        out = builders.merged(self.pending)
+        closed = sum(b.count for b in out.batches)
+        return self.pipeline.waiting_events("lane") + closed + _events_in(out)
+
+    def faults(self) -> list[str]:
+        """Return what is not accounted for; what is committed counts as delivered."""
+        return self.books.faults({"lane": self.waiting()})
 
     def open(self) -> None:
         """Begin again with what was committed (O4 to O8)."""
-        self.pipeline: Pipeline = builders.pipeline(self.chosen, read=self.read)
+        self.books.released(Released({"lane": self.waiting()}, 0, 0, failed=True))
+        self.pipeline = builders.pipeline(self.chosen, read=self.read)
         self.pipeline.compress_above(0)
         self.saving: Saving | None = None
         self.draft: list[Held] = []
-        self.pending: list[Collected] = []
+        self.pending = []
         self.at = self.need[0]
         rule = compile_lane(self.chosen).keying_rule
         if not self.keying or self.keying[-1][0] != rule:
@@ -125,8 +144,9 @@ class Journal:
         to = {digest(one.key): one.to for one in held}
         gate = Gate(self.need, self.read, dict(self.closed), to, list(self.keying))
         self.pipeline.guard("lane", gate)
-        self.pipeline.resume("lane", [one for one in held[::2] if one.pieces])
-        self.pipeline.resume("lane", [one for one in held[1::2] if one.pieces])
+        for some in (held[::2], held[1::2]):
+            events = self.pipeline.resume("lane", [one for one in some if one.pieces])
+            self.books.taken_over("lane", events)
 
     def _left(self, held: Held) -> Held:
         ended = self.closed.get(digest(held.key), LOWEST)
@@ -137,16 +157,20 @@ class Journal:
     def feed(self, drawn: list[Rec], count: int) -> None:
         """Take one poll."""
         poll = [record for record in drawn if record.offset >= self.at][:count]
-        self.pending.append(self.pipeline.collect(poll, NOW))
+        self._absorb(self.pipeline.collect(poll, NOW))
         self.at = poll[-1].offset + 1 if poll else self.at
 
     def expire(self) -> None:
         """Let the wall clock close up to two windows."""
-        self.pending.append(self.pipeline.expire(NOW, 2))
+        self._absorb(self.pipeline.expire(NOW, 2))
 
     def shed(self) -> None:
         """Close a window or two because memory is short."""
-        self.pending.append(self.pipeline.shed(3000, 2, NOW))
+        self._absorb(self.pipeline.shed(3000, 2, NOW))
+
+    def _absorb(self, out: Collected) -> None:
+        self.pending.append(out)
+        self.books.collected(out)
 
     def take(self) -> None:
         """Draft a base, or go on with it by a slice of a window or two (K2)."""
@@ -162,6 +186,8 @@ class Journal:
         out = builders.merged(self.pending)
         self.pending = []
         self.committed += out.batches
+        self.books.delivered("lane", out.batches)
+        self.books.dead_letters(out.dead_letters)
         self.letters += [letter.offset for letter in out.dead_letters]
         for closing in out.closings:
             self.closed[closing.window_key] = max(
@@ -188,7 +214,7 @@ class Journal:
     def finish(self, drawn: list[Rec]) -> None:
         """Read to the end, close everything and commit."""
         self.feed(drawn, len(drawn))
-        self.pending.append(self.pipeline.finish(NOW))
+        self._absorb(self.pipeline.finish(NOW))
         self.tick(base=False)
 
 
@@ -231,7 +257,9 @@ def _act(journal: Journal, drawn: list[Rec], steps: list[int | str], data: st.Da
             if step == "deploy":
                 journal.chosen = _other_mode(chosen, data)
             journal.open()
+        assert [] == journal.faults()
     journal.finish(drawn)
+    assert [] == journal.faults()
 
 
 @_THOROUGH

@@ -28,7 +28,8 @@ def test_without_conditions_every_lane_gets_everything() -> None:
 
 
 def test_without_lanes_nothing_matches() -> None:
-    assert ([], 1) == Router([]).route([decoded({"mpid": 1})])
+    uploads = [decoded({"mpid": 1})]
+    assert ([], uploads) == Router([]).route(uploads)
 
 
 def test_an_empty_list_of_values_matches_nothing() -> None:
@@ -74,10 +75,25 @@ def test_every_condition_given_has_to_hold() -> None:
     assert [] == lanes({"environment": "development"}, wanted)
 
 
-def test_uploads_that_no_lane_wants_are_counted() -> None:
+def test_uploads_that_no_lane_wants_are_told() -> None:
     router = Router([Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))])
     uploads = [decoded({"api_key": key}) for key in "kxk"]
-    assert ([[uploads[0], uploads[2]], []], 1) == router.route(uploads)
+    assert ([[uploads[0], uploads[2]], []], [uploads[1]]) == router.route(uploads)
+
+
+def test_what_an_upload_misses_of_each_match_is_told_but_no_key() -> None:
+    wants = [
+        Match(environment=frozenset({"production"}), api_key=frozenset({"k"})),
+        Match(application=frozenset({"app"}), platform=frozenset({"ios"})),
+        Match(api_key=frozenset({"secret"})),
+    ]
+    told = {"environment": "development", "api_key": "secret", "device_info": {"platform": "Web"}}
+    assert [
+        (0, "environment", "development"),
+        (0, "api_key", ""),
+        (1, "application", ""),
+        (1, "platform", "Web"),
+    ] == Router(wants).misses(decoded(told))
 
 
 def test_remembered_answers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from forwarder import cli
 from forwarder.cli import accept_loss, dead_letters, doctor, iam, outbox, replay, reset, run, status
@@ -63,6 +64,24 @@ def test_every_metric_is_one_of_the_program_with_these_labels() -> None:
         for label, value in re.findall(r'(\w+)="(\w+)"', labels):
             assert label in known[name].labels
             assert re.search(rf"\b{value}\b", SOURCE)
+
+
+def test_the_examples_of_alerts_name_metrics_labels_and_values_that_are_there() -> None:
+    [block] = re.findall(r"^```yaml\n(groups:.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    known = {it.name: it for it in catalogue.DEFINITIONS}
+    [group] = yaml.safe_load(block)["groups"]
+    for rule in group["rules"]:
+        assert rule["alert"].startswith("Forwarder")
+        found = re.findall(r"(forwarder_\w+)(\{[^}]*\})?", rule["expr"])
+        assert found
+        for name, labels in found:
+            told = re.findall(r'(\w+)(?:=|!=|=~)"([^"]+)"', labels)
+            assert {label for label, _ in told} <= set(known[name].labels)
+            for value in [one for _, values in told for one in values.split("|")]:
+                assert re.search(rf"\b{value}\b", SOURCE)
+        assert set(re.findall(r"by \(([^)]+)\)", rule["expr"])) <= {
+            ", ".join(known[name].labels[:2]) for name, _ in found
+        } | {label for name, _ in found for label in known[name].labels}
 
 
 def test_every_dotted_name_is_a_log_event_or_a_key_of_the_configuration() -> None:

@@ -55,7 +55,7 @@ async def test_metrics_come_in_the_text_format(client: aiohttp.ClientSession) ->
     async with client.get("/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        assert 'forwarder_info{version="1.2.3"} 1.0' in await answer.text()
+        assert 'forwarder_build_info{version="1.2.3"} 1.0' in await answer.text()
 
 
 async def test_alive_depends_on_the_heartbeat_alone(
@@ -147,7 +147,7 @@ async def test_metrics_are_compressed_for_who_asks_for_it(report: Report, accept
             assert "gzip" == answer.headers["Content-Encoding"]
             assert int(answer.headers["Content-Length"]) > 0
     await server.stop()
-    assert b"forwarder_info" in text
+    assert b"forwarder_build_info" in text
     assert (accept == OPENMETRICS) == text.endswith(b"# EOF\n")
 
 

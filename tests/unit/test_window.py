@@ -301,8 +301,7 @@ def test_a_replay_collects_only_what_is_still_needed() -> None:
     gate = Gate((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
     out = gated(gate, two, two, two, two, upload(event(), device="d2"))
     assert [((3, 0), (3, 1)), ((4, 0), (4, 0))] == [(b.first, b.last) for b in out.batches]
-    assert 6 == out.filtered["lane", "replay"]
-    assert {"lane": 3} == out.accepted
+    assert ({"lane": 6}, {"lane": 3}) == (out.settled, out.taken_over)
     assert (3, 1) == gate.closed[key]
 
 
@@ -323,7 +322,7 @@ def test_what_is_settled_is_not_looked_at_again() -> None:
     key = fed(connection(), seen)[0].finish(NOW).closings[0].window_key
     gate = Gate((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
     out = gated(gate, seen, seen, send_screen_views=False)
-    assert {("lane", "replay"): 2, ("lane", "send_screen_views"): 1} == out.filtered
+    assert ({"lane": 2}, {"lane": 1}, {}) == (out.settled, out.taken_over, out.filtered)
     assert [((1, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
 
 
@@ -336,7 +335,7 @@ def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
     gate = Gate((0, 0), 3, closed, {}, [("session-2", (0, 0))])
     out = gated(gate, *uploads, wait_for_complete_batch=True)
     assert [(1, 0)] == [b.first for b in out.batches]
-    assert 2 == out.filtered["lane", "replay"]
+    assert {"lane": 2} == out.settled
 
 
 def test_an_inactive_lane_accepts_nothing_from_its_bound_on() -> None:

@@ -1,0 +1,75 @@
+"""The counters of what comes in and what becomes of it: all of a scrape are of one moment.
+
+The equations of docs/reliability.md hold between them only then. The client library's own
+counters are read one after the other, in a thread, while the loop goes on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from forwarder.ops.catalogue import Definition, Known, series
+
+Labels = tuple[str, ...]
+Values = Mapping[str, Mapping[Labels, float]]
+"""By metric's name, then by its labels' values."""
+
+
+class Account(Collector):
+    """Counts by name and labels, and one gauge that is measured. Caller: metrics, on the loop."""
+
+    def __init__(
+        self,
+        counters: Sequence[Definition],
+        gauge: Definition,
+        known: Known,
+        registry: CollectorRegistry,
+    ) -> None:
+        """Register the ``counters``, with 0, and the ``gauge`` whose values :meth:`watch` tells."""
+        self._definitions = (*counters, gauge)
+        self._gauge = gauge
+        self._counts: dict[str, dict[Labels, float]] = {gauge.name: {}} | {
+            it.name: dict.fromkeys(series(it, known), 0.0) for it in counters
+        }
+        self._measure: Callable[[], Mapping[str, int]] = dict
+        self._frozen: Values | None = None
+        registry.register(self)
+
+    def add(self, it: Definition, labels: Labels, count: int) -> None:
+        """Add to one of the counters."""
+        counts = self._counts[it.name]
+        counts[labels] = counts.get(labels, 0) + count
+
+    def watch(self, measure: Callable[[], Mapping[str, int]]) -> None:
+        """Have the gauge measured by this, at every scrape, by the value of its one label."""
+        self._measure = measure
+
+    def freeze(self) -> None:
+        """Note how everything stands now; what is scraped from now on is of this moment."""
+        frozen = {name: dict(counts) for name, counts in self._counts.items()}
+        for label, value in self._measure().items():
+            frozen[self._gauge.name][label,] = value
+        self._frozen = frozen
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; called at every scrape, in a thread of its own."""
+        values = self._frozen if self._frozen is not None else self._counts
+        for it in self._definitions:
+            yield _family(it, values[it.name])
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the names alone, so that registering collects nothing."""
+        for it in self._definitions:
+            yield _family(it, {})
+
+
+def _family(it: Definition, values: Mapping[Labels, float]) -> Metric:
+    labels: Sequence[str] = it.labels
+    if it.kind == "gauge":
+        family: Metric = GaugeMetricFamily(it.name, it.advice, labels=labels)
+    else:
+        family = CounterMetricFamily(it.name.removesuffix("_total"), it.advice, labels=labels)
+    for told, value in list(values.items()):
+        family.add_metric(told, value)  # type: ignore[attr-defined]  # both families have it
+    return family

@@ -1,0 +1,115 @@
+"""Log lines about what may happen a million times: the first of a kind, then counts.
+
+Caller: the report, on the loop; ``tell`` is called by its pulse, so that what came last is told
+as well. The kinds are few: they come from bounded sets of reasons and from configured names.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from forwarder.model import DeadLetter, Unused
+
+log = structlog.get_logger()
+
+MINUTE = 60.0
+"""Seconds between two lines with counts."""
+
+SHOWN = 20
+"""Kinds that one line counts by name."""
+
+MANY = 100
+"""Uploads without use within a minute below which nothing is said: a few are in every input."""
+
+QUIET = 600.0
+"""Seconds between two lines about uploads without use: what an SDK sends, it sends all day."""
+
+LETTERS_REMEDY = (
+    "see forwarder dead-letters list; mend the cause, then send them back with "
+    "forwarder dead-letters redrive"
+)
+UNUSED_REMEDY = (
+    "compare what is sent with docs/mparticle-format.md: an upload has its events under the key "
+    "events; heartbeats without any are harmless"
+)
+
+
+class Letters:
+    """Tells of dead letters: the first of each reason and connection, then a line a minute."""
+
+    def __init__(self) -> None:
+        """Have seen none."""
+        self._seen: set[tuple[str, str]] = set()
+        self._since: dict[tuple[str, str], int] = {}
+        self._told = float("-inf")
+
+    def note(self, partition: str, letters: Sequence[tuple[str, DeadLetter]], now: float) -> None:
+        """Take committed letters under their connection's label; ``now`` in steady seconds."""
+        for label, letter in letters:
+            kind = (letter.reason.value, label)
+            if kind in self._seen:
+                self._since[kind] = self._since.get(kind, 0) + 1
+                continue
+            self._seen.add(kind)
+            if not self._since:
+                self._told = now
+            log.warning(
+                "letters.first",
+                reason=letter.reason.value,
+                connection=label,
+                partition=partition,
+                offset=letter.offset,
+                error=letter.error,
+                remedy=LETTERS_REMEDY,
+            )
+
+    def tell(self, now: float) -> None:
+        """Log how many came since the last line, if a minute has passed."""
+        if not self._since or now - self._told < MINUTE:
+            return
+        self._told = now
+        counts = sorted(self._since.items(), key=lambda one: (-one[1], one[0]))
+        log.warning(
+            "letters.counted",
+            count=sum(self._since.values()),
+            kinds=[
+                {"reason": reason, "connection": label, "count": count}
+                for (reason, label), count in counts[:SHOWN]
+            ],
+            more_kinds=max(0, len(counts) - SHOWN),
+            remedy=LETTERS_REMEDY,
+        )
+        self._since = {}
+
+
+class UnusedUploads:
+    """Tells when most uploads are without events and come to nothing."""
+
+    def __init__(self) -> None:
+        """Have seen none."""
+        self._began = float("-inf")
+        self._told = float("-inf")
+        self._uploads = 0
+        self._unused: dict[str, int] = {}
+
+    def note(self, uploads: int, unused: Mapping[Unused, int]) -> None:
+        """Count a poll."""
+        self._uploads += uploads
+        for reason, count in unused.items():
+            self._unused[reason.value] = self._unused.get(reason.value, 0) + count
+
+    def tell(self, now: float) -> None:
+        """Log once a minute is over in which they were many, and more than half of all."""
+        if now - self._began < MINUTE:
+            return
+        count = sum(self._unused.values())
+        if count >= MANY and 2 * count > self._uploads and now - self._told >= QUIET:
+            self._told = now
+            log.warning(
+                "uploads.unused",
+                uploads=self._uploads,
+                unused=dict(sorted(self._unused.items())),
+                seconds=MINUTE,
+                remedy=UNUSED_REMEDY,
+            )
+        self._began, self._uploads, self._unused = now, 0, {}
