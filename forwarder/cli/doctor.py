@@ -13,7 +13,10 @@ from pathlib import Path
 import msgspec
 
 from forwarder import app
+from forwarder.audit import status
+from forwarder.audit.left_out import REMEDY, rests
 from forwarder.cli import asking, iam, output
+from forwarder.config.loader import Loaded
 from forwarder.config.settings import Configuration, Mechanism
 from forwarder.connection import (
     AssumedRole,
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = asking.load(args.config)
     wanted = [iam.named(loaded, name) for name in args.connection or ()]
     connections = wanted or list(loaded.configuration.connections)
-    report = asyncio.run(_report(loaded.configuration, connections, put=args.put))
+    report = asyncio.run(_report(loaded, connections, put=args.put))
     failures = [one for found in report.values() for one in found if one.grade is Grade.FAIL]
     if args.json:
         output.document(_document(report, len(failures)))
@@ -65,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-async def _report(
-    configuration: Configuration, connections: Sequence[Connection], *, put: bool
-) -> Report:
+async def _report(loaded: Loaded, connections: Sequence[Connection], *, put: bool) -> Report:
     aws = Aws()
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -78,12 +79,14 @@ async def _report(
     client_id = f"forwarder-doctor-{socket.gethostname()}-{os.getpid()}"
     try:
         kafka, own, *found = await asyncio.gather(
-            _kafka(aws, configuration, client_id),
+            _kafka(aws, loaded.configuration, client_id),
             _worker(aws, connections),
             *map(examined, connections),
         )
     finally:
         await aws.close()
+    if all(one.grade is not Grade.FAIL for one in kafka):
+        kafka += await _left_out(loaded)
     names = [f"connection {connection.name}" for connection in connections]
     report = {"kafka": kafka, "worker": own, **dict(zip(names, found, strict=True))}
     return {where: findings for where, findings in report.items() if findings}
@@ -98,6 +101,22 @@ async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list
         return found + await Checkup(configuration, client_id).findings()
     except ForwarderError as error:  # certificates that cannot be used: nothing was asked yet
         return [*found, fail(str(error), "check the files that kafka.security names")]
+
+
+async def _left_out(loaded: Loaded) -> list[Finding]:
+    """Say what is left of input topics that are not configured: a worker would not start."""
+    rules, now = asking.rules(loaded), time.time_ns() // 1_000_000
+    try:
+        listed = await asking.asked(loaded, lambda survey: status.left_out(survey, rules, now))
+    except ForwarderError as error:
+        return [note(f"what is left of topics that are not configured is not known: {error}")]
+    retired = loaded.configuration.journal.retired_topics
+    return [
+        note(f"{rest.text()}; given up by journal.retired_topics")
+        if rest.topic in retired
+        else fail(f"kafka.topics names no more what is not finished: {rest.text()}", REMEDY)
+        for rest in rests(listed)
+    ]
 
 
 async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.acceptance.commands import block, status, unblock
+from tests.acceptance.commands import block, ran, status, unblock
 from tests.acceptance.harness import Worker
 from tests.acceptance.scene import Scene
 from tests.builders import encoded, event, upload
@@ -61,6 +61,10 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     assert (False, COUNT) == (one["configured"], one["connections"][0]["batches_behind"])
     [total] = [c for c in told["connections"] if c["connection"] == "blocked"]
     assert total["batches_behind"] >= COUNT
+
+    findings = (await ran(scene, "doctor", "--json", code=1)).document["findings"]
+    [finding] = [one for one in findings if other in one["what"]]
+    assert ("fail", True) == (finding["grade"], f"{COUNT} batches" in finding["what"])
 
     scene.sections["journal"]["retired_topics"] = [other]
     given_up = scene.worker("given-up")
