@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from forwarder.connection import Connection
-from tests import conservation, expectation
+from tests import conservation, expectation, oracle
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Verdict, Wanted
 from tests.fake_aws.books import Put, puts
@@ -140,12 +140,11 @@ def _expected(case: Case, sent: Sequence[_Sent]) -> tuple[dict[str, list[Wanted]
                 lane.take(record, seen, marks)
     wanted = {name: lane.wanted for name, lane in lanes.items()}
     expected = expectation.letters(sent, case.reasons)
-    large = _large(sent) if case.small else []
-    too_large = {letter.value for letter in large}
     for name in case.small:
-        mine = {one.id for one in wanted[name]}
-        expected += [one._replace(connection=name) for one in large if one.value.decode() in mine]
-        wanted[name] = [one for one in wanted[name] if one.id.encode() not in too_large]
+        letters_of_lane = _misfits(sent, case.connections[name])
+        expected += letters_of_lane
+        too_large = {one for letter in letters_of_lane for one in letter.value.decode().split()}
+        wanted[name] = [one for one in wanted[name] if one.id not in too_large]
     return wanted, expected
 
 
@@ -153,27 +152,30 @@ def _lane(connection: Connection) -> expectation.Lane:
     return expectation.Lane(lambda _: [connection], {connection.settings.mode})
 
 
-def _large(sent: Sequence[_Sent]) -> list[Letter]:
-    """Return the letter of every event that is too large for a small lane, whichever that is.
+def _misfits(sent: Sequence[_Sent], connection: Connection) -> list[Letter]:
+    """Return the letters of a small lane: one for each upload with events that do not fit alone."""
+    found = []
+    for one in sent:
+        if len(one.value or b"") < SMALL_BYTES // 2:
+            continue
+        for seen in expectation.uploads(one):
+            keen = [e for e in seen.events if oracle.wanted(e, connection.settings)]
+            if not keen or not oracle.matches(seen.content, connection):
+                continue
+            if misfits := [e for e in keen if not oracle.fits_alone(seen, e, connection)]:
+                found.append(Letter(TOO_LARGE, *one[:3], connection.name, _names(misfits)))
+    return found
 
-    The traffic has reports of 100 kB besides those made for this, and nothing between 20 and 100.
-    """
-    return [
-        Letter(TOO_LARGE, *one[:3], "", expectation.identify(event).encode())
-        for one in sent
-        if len(one.value or b"") > SMALL_BYTES
-        for seen in expectation.uploads(one)
-        for event in seen.events
-        if len(repr(event)) > SMALL_BYTES
-    ]
+
+def _names(events: Sequence[Mapping[str, Any]]) -> bytes:
+    return " ".join(map(expectation.identify, events)).encode()
 
 
 def _bare(letter: Letter) -> Letter:
-    """Return the letter of an event with that event's id for a value."""
+    """Return the letter of events with their ids for a value."""
     if letter.reason != TOO_LARGE:
         return letter
-    (event,) = exact(letter.value)["events"]
-    return letter._replace(value=expectation.identify(event).encode())
+    return letter._replace(value=_names(exact(letter.value)["events"]))
 
 
 def _landed(stored: Sequence[Put], ids: set[str], stream: str) -> Iterator[Landed]:

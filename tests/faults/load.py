@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator
 from operator import itemgetter
 
-from tests.soak.load import Load, Row
+from tests.soak.load import Load, Row, strangers
 from tests.traffic import poison, traffic
 
 SMALL_BYTES = 64 * 1024
 """The record limit of lanes for which some events are too large."""
 
 LARGE_BYTES = 100_000
+ODD = 0.5
+"""Records a second that are uploads, though such as programs break on."""
+
 LONGEST = 3_600
 """Seconds of load that are prepared; it is stopped when the row is over."""
 
@@ -27,6 +30,7 @@ def make(seed: int, devices: int, rate: float, *, broken: float = 0.2, large: fl
     rows = heapq.merge(
         _uploads(seed, devices, rate, start, span),
         _large(start, large),
+        strangers(seed, ODD, start, span),
         (one[:3] for one in malformed),
         key=itemgetter(0),
     )

@@ -1,7 +1,6 @@
 """Judge a soak one partition after the other, so that an hour of it fits into memory."""
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forwarder.connection import Batching, BatchMode
-from tests import conservation, expectation
+from tests import conservation, expectation, oracle
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Terms, Verdict
 from tests.fake_aws.books import puts
@@ -27,7 +26,8 @@ SLACK_MS = 5
 LAG_MS = 60_000
 """How long before its lane went a batch may have been closed and still wait for its put."""
 
-NAMED = re.compile(rb'"session_(?:uuid|id)":(?!null)')
+FULL_BYTES = 512 * 1024
+"""A document of this size may close early: uploads with as much context come in, too."""
 
 
 class Case(NamedTuple):
@@ -157,13 +157,17 @@ def _droppable(batch: Batch, lane: Lane) -> bool:
 
 
 def _age_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
-    """Return when a window of the batch's events was due: it closes by age alone here."""
+    """Return when a window of the batch's events was due: by age, where its context is small."""
+    if _is_full(batch):
+        return 0
     return clock[batch.first[0]] + batching.max_age_ms if batch.why == "age" else NEVER
 
 
 def _session_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
     """Return when a session was due at the earliest, for the reason it gives."""
     first, last = clock[batch.first[0]], clock[batch.last[0]]
+    if _is_full(batch):
+        return 0
     if batch.why == "age":
         return first + batching.session_max_ms
     if batch.why == "session_timeout":
@@ -171,7 +175,13 @@ def _session_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> 
     if batch.why != "session_end":
         return NEVER
     # A session without a name ends at once with the next session_start.
-    return first + batching.session_grace_ms if NAMED.search(batch.payload) else 0
+    named = any(map(oracle.session, oracle.exact(batch.payload)["events"]))
+    return first + batching.session_grace_ms if named else 0
+
+
+def _is_full(batch: Batch) -> bool:
+    """Tell whether the context of another upload may have left no room for its events."""
+    return batch.why == "size" and len(batch.payload) > FULL_BYTES
 
 
 def letters(records: Iterable[Stored]) -> Iterator[Letter]:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from tests.conservation import digest
-from tests.traffic import poison, traffic
+from tests.traffic import odd, poison, traffic
 
 SLICE = 0.1
 """Seconds of load sent at once."""
@@ -37,6 +37,9 @@ class Load(NamedTuple):
 BROKEN = 0.2
 """Records a second that are no uploads."""
 
+ODD = 2.0
+"""Records a second that are uploads, though such as programs break on."""
+
 
 def make(seed: int, devices: int, rate: float, seconds: float) -> Load:
     """Return the load of ``seconds`` from now on; it is made while it is taken."""
@@ -51,8 +54,15 @@ def make(seed: int, devices: int, rate: float, seconds: float) -> Load:
         (one.timestamp_ms, one.key, one.value + b" " * i, one.reason)
         for i, one in enumerate(poison(seed, round(BROKEN * seconds), start, span))
     ]
-    rows = heapq.merge(uploads, (one[:3] for one in malformed), key=itemgetter(0))
+    strange = strangers(seed, ODD, start, span)
+    rows = heapq.merge(uploads, strange, (one[:3] for one in malformed), key=itemgetter(0))
     return Load(rows, {value: reason for *_, value, reason in malformed})
+
+
+def strangers(seed: int, rate: float, start: int, span: int) -> Iterator[Row]:
+    """Yield odd uploads, so many a second; ``start`` and ``span`` in milliseconds."""
+    for one in odd(seed, round(rate * span / 1000), start, span):
+        yield one.timestamp_ms, one.key, one.value
 
 
 class Producer:

@@ -6,6 +6,7 @@ with its models and its serialisation; the rest (quirks met in the wild) is made
 
 from tests.traffic.generate import traffic
 from tests.traffic.malformed import Malformed, poison
+from tests.traffic.odd import Odd, odd
 from tests.traffic.upload import Upload
 
-__all__ = ["Malformed", "Upload", "poison", "traffic"]
+__all__ = ["Malformed", "Odd", "Upload", "odd", "poison", "traffic"]

@@ -17,6 +17,9 @@ SHAPES: tuple[tuple[str, bytes], ...] = (
     ("not_an_upload", b'{"mpid":1,"events":{"event_type":"custom_event"}}'),
     ("not_an_upload", b'[{"mpid":1,"events":[]},' + EVENT + b"]"),
     ("not_an_upload", b"{}"),
+    ("not_an_upload", b'{"type":"track","event":"Ordered","userId":"u","context":{"ip":"::1"}}'),
+    ("not_an_upload", b'{"mpid":1,"payload":{"events":[]}}'),
+    ("not_an_upload", b'{"mpid":1,"events":[],"events":[]}'),
 )
 
 

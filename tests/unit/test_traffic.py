@@ -5,7 +5,11 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from tests.traffic import Upload, poison, traffic
+from forwarder.connection import KinesisTarget
+from tests import builders, oracle
+from tests.builders import Rec
+from tests.traffic import Upload, odd, poison, traffic
+from tests.traffic.odd import KINDS
 
 SEED, DEVICES, EVENTS, START = 7, 100, 2_000, 1_700_000_000_000
 
@@ -160,3 +164,29 @@ def test_malformed_records_cover_every_reason_of_the_decoder() -> None:
     assert len(made) == 40
     assert {it.reason for it in made} == {"invalid_json", "invalid_utf8", "not_an_upload"}
     assert made == list(poison(SEED, 40, START))
+
+
+def test_odd_uploads_are_uploads_and_every_event_of_them_has_an_id_of_its_own() -> None:
+    made = list(odd(SEED, 5 * len(KINDS), START))
+    found = [oracle.uploads_of(one.value) for one in made]
+    ids = [
+        e["data"]["source_message_id"] for many in found for u in many or () for e in u["events"]
+    ]
+
+    assert None not in found
+    assert len(ids) == len(set(ids)) > len(made)
+    assert made == list(odd(SEED, 5 * len(KINDS), START))
+
+
+def test_every_odd_event_comes_out_once_though_their_contexts_outgrow_a_record() -> None:
+    made = list(odd(SEED, 25 * len(KINDS), START))
+    rows = [Rec(i, one.timestamp_ms, one.value) for i, one in enumerate(made)]
+    stream = KinesisTarget("s", "us-east-1", max_record_bytes=2**20)
+    out = builders.run(builders.connection(sink=stream), rows)
+    sent = [e for row in rows for e in json.loads(row.value or b"")["events"]]
+    received = [e for doc in builders.documents(out.batches) for e in doc["events"]]
+
+    assert [] == out.dead_letters
+    assert {"size", "end"} == {batch.reason for batch in out.batches}
+    assert sorted(map(str, sent)) == sorted(map(str, received))
+    assert max(len(batch.payload) for batch in out.batches) <= 2**20
