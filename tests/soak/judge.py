@@ -75,7 +75,7 @@ def _partition(case: Case, partition: int) -> Found:
             for lane in lanes.values():
                 lane.take(record, seen, marks)
             contexts.take(record, seen)
-    clock = dict(times)
+    clocked = _Clock(dict(times), outbox)
     verdict = conservation.judge(
         {name: lane.wanted for name, lane in lanes.items()},
         outbox,
@@ -86,7 +86,7 @@ def _partition(case: Case, partition: int) -> Found:
         ),
         identify=expectation.identify,
         terms={
-            name: _terms(name, case.history.lanes[name], clock, contexts)
+            name: _terms(name, case.history.lanes[name], clocked, contexts)
             for name in case.history.lanes
         },
     )
@@ -137,9 +137,7 @@ def _landed(case: Case, ids: set[str]) -> dict[str, list[Landed]]:
     return found
 
 
-def _terms(
-    name: str, lane: Lane, clock: Mapping[int, int], contexts: expectation.Contexts
-) -> Terms:
+def _terms(name: str, lane: Lane, clock: "_Clock", contexts: expectation.Contexts) -> Terms:
     explains = contexts.explains if name == STEADY[0] else None
     if name in STEADY:
         connection = lane.eras[0].connection
@@ -156,16 +154,40 @@ def _droppable(batch: Batch, lane: Lane) -> bool:
     return batch.closed_at < lane.deliver_from_ms or batch.closed_at > lane.gone_ms - LAG_MS
 
 
-def _age_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
+class _Clock:
+    """Record times of a partition, for the windows that its batches were made of."""
+
+    def __init__(self, times: Mapping[int, int], outbox: Sequence[Batch]) -> None:
+        self._times = times
+        self._opened: dict[tuple[str, bytes, int], int] = {}
+        for batch in outbox:
+            window = _window(batch)
+            self._opened[window] = min(self._opened.get(window, NEVER), batch.first[0])
+
+    def opened(self, batch: Batch) -> int:
+        """Return when its window was opened; of a window in parts, what the first begins with."""
+        return self._times[self._opened[_window(batch)]]
+
+    def last(self, batch: Batch) -> int:
+        """Return the time of its last event."""
+        return self._times[batch.last[0]]
+
+
+def _window(batch: Batch) -> tuple[str, bytes, int]:
+    """Return what the parts of one window have in common."""
+    return batch.lane, batch.key, batch.closed_at
+
+
+def _age_due(batch: Batch, clock: _Clock, batching: Batching) -> int:
     """Return when a window of the batch's events was due: by age, where its context is small."""
     if _is_full(batch):
         return 0
-    return clock[batch.first[0]] + batching.max_age_ms if batch.why == "age" else NEVER
+    return clock.opened(batch) + batching.max_age_ms if batch.why == "age" else NEVER
 
 
-def _session_due(batch: Batch, clock: Mapping[int, int], batching: Batching) -> int:
+def _session_due(batch: Batch, clock: _Clock, batching: Batching) -> int:
     """Return when a session was due at the earliest, for the reason it gives."""
-    first, last = clock[batch.first[0]], clock[batch.last[0]]
+    first, last = clock.opened(batch), clock.last(batch)
     if _is_full(batch):
         return 0
     if batch.why == "age":
