@@ -5,13 +5,14 @@ class ForwarderError(Exception):
     """Base of every error raised on purpose; its text says what, where, and what to do.
 
     ``remedy`` is what an operator can do about it, empty where that stands in ``what`` already or
-    where it passes by itself.
+    where nobody can do anything. ``lasting``: it lasts until somebody has, and no restart helps.
     """
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    def __init__(self, what: str, remedy: str = "", *, lasting: bool = False) -> None:
         super().__init__(f"{what}; {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
+        self.lasting = lasting
 
 
 class ConfigurationError(ForwarderError):
@@ -42,4 +43,4 @@ class RefusedError(ForwarderError):
     """
 
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
+        super().__init__(what, remedy, lasting=True)

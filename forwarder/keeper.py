@@ -144,20 +144,28 @@ class Keeper:
         pause = self._pause(error)
         self._host.failed(self.partition, _kind(error, opened=self._opened != float("inf")))
         if self._said.news(_shape(error), self._around.clock.steady()):
-            log.warning("partition.reopens", partition=str(self.partition), error=str(error))
+            log.warning(
+                "partition.reopens",
+                partition=str(self.partition),
+                error=error.what,
+                remedy=error.remedy,
+            )
         # Stop reading at once: what is read now would be lost with the memory.
         self._source.pause(self.partition)
         await owned.close()
         self._host.changed()
+        reporter = self._around.reporter
+        reporter.partition_phase(str(self.partition), Phase.OPENING, error.what, error.remedy)
         await self._wait(pause)
 
     def _pause(self, error: ForwarderError) -> float:
         """Return seconds: few while Kafka is away, more each time an opening does not last."""
         random = self._around.random()
-        if isinstance(error, StartupError):
+        closed = self._opened == float("inf")
+        if isinstance(error, StartupError) or (closed and error.lasting):
             self._tries += 1
             return retry.SETUP.delay(self._tries, random)
-        if self._opened == float("inf"):
+        if closed:
             self._tries += 1
             return retry.REOPEN.delay(self._tries, random)
         lasted = self._around.clock.steady() - self._opened
@@ -183,7 +191,12 @@ class Keeper:
             return await self._source.owns(self.partition)
         except ForwarderError as error:
             if self._said.news(_shape(error), self._around.clock.steady()):
-                log.warning("ownership.unknown", partition=str(self.partition), error=str(error))
+                log.warning(
+                    "ownership.unknown",
+                    partition=str(self.partition),
+                    error=error.what,
+                    remedy=error.remedy,
+                )
             return False
 
     async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
@@ -198,7 +211,7 @@ class Keeper:
         self._host.changed()
         # Once more: while it was being closed another's report may have gone before the reason.
         reporter = self._around.reporter
-        reporter.partition_phase(str(self.partition), Phase.REFUSED, str(refusal))
+        reporter.partition_phase(str(self.partition), Phase.REFUSED, refusal.what, refusal.remedy)
         await self._wait(retry.REFUSED.delay(1, self._around.random()))
 
 

@@ -100,7 +100,9 @@ class OwnedPartition:
         except RefusedError as refusal:
             await self._journal.prove()
             self.phase = Phase.REFUSED
-            self._around.reporter.partition_phase(str(self.partition), self.phase, str(refusal))
+            self._around.reporter.partition_phase(
+                str(self.partition), self.phase, refusal.what, refusal.remedy
+            )
             raise
         await self._begin(start, found, fold)
         self.phase = Phase.OPEN

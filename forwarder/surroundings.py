@@ -41,8 +41,8 @@ class Reporter(Observer, Protocol):
     def tick(self, partition: str, seconds: float, result: str) -> None:
         """Report one tick: ``committed``, ``fenced`` or ``failed``."""
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
-        """Report where a partition stands."""
+    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
+        """Report where a partition stands, why, and what can be done about it."""
 
     def lane_forgotten(self, lane: str) -> None:
         """Report that a partition's base leaves out a lane that nobody knows any more."""

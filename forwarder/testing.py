@@ -296,9 +296,15 @@ class Notes:
         """Note a tick."""
         self.log.append(("tick", partition, result))
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
         """Note where a partition stands."""
-        self.log.append(("partition", partition, str(phase), reason))
+        text = f"{reason}; {remedy}" if remedy else reason
+        self.log.append(("partition", partition, str(phase), text))
+
+    def waits(self, reason: str, remedy: str) -> None:
+        """Note what the worker waits for, once."""
+        if reason and (not self.log or self.log[-1] != ("waits", reason, remedy)):
+            self.log.append(("waits", reason, remedy))
 
     def lane_forgotten(self, lane: str) -> None:
         """Note a lane that was left out."""

@@ -38,6 +38,9 @@ GRACE_MS = 1_000
 """How long after its deadline an idle window is closed by the wall clock: records that flow
 close it by their own time first."""
 
+WAITING = 30.0
+"""How often a worker that cannot begin says what it waits for, in seconds."""
+
 RESTLESS = 60.0
 """Seconds in which so many rebalances are worth a warning:"""
 
@@ -65,6 +68,9 @@ class Pulse(IntakePulse, WatchdogPulse, Protocol):
 
     def chore_failed(self, name: str) -> None:
         """Note that a chore failed; it is begun anew."""
+
+    def waits(self, reason: str, remedy: str) -> None:
+        """Note what the worker as a whole waits for, and what can be done; empty: for nothing."""
 
     def rebalanced(self) -> None:
         """Note that the group shared its partitions out anew."""
@@ -145,17 +151,24 @@ class Worker:
 
         However long Kafka is away; raises StartupError, which no waiting will mend.
         """
-        attempt = 0
+        attempt, began = 0, self._around.clock.steady()
+        said = retry.Repeats(WAITING)
         while not self.stopping():
             try:
                 await self._unless_stopped(step())
             except StartupError:
                 raise
             except ForwarderError as error:
-                self._warn("kafka.unreachable", error)
+                self._pulse.waits(error.what, error.remedy)
+                if said.news("", now := self._around.clock.steady()):
+                    waited = round(now - began)
+                    log.warning(
+                        "kafka.unreachable", error=error.what, remedy=error.remedy, waited=waited
+                    )
                 attempt += 1
                 await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
             else:
+                self._pulse.waits("", "")
                 return
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
@@ -183,12 +196,11 @@ class Worker:
             except ForwarderError as error:
                 if not self._life.clocked:
                     raise
-                self._warn("poll.failed", error)
-                if self._fails_since is None:
-                    self._fails_since = self._around.clock.steady()
+                self._note_failure(error)
                 await asyncio.sleep(1.0)
                 continue
             self._fails_since = None
+            self._pulse.waits("", "")
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
                 owned = self.partitions.get(partition)
@@ -207,6 +219,15 @@ class Worker:
             if partition in polled or owned.is_behind():
                 await owned.catch_up()
 
+    def _note_failure(self, error: ForwarderError) -> None:
+        """Say why a poll failed, and since when they do; a worker made anew may do better then."""
+        self._warn("poll.failed", error)
+        self._pulse.waits(error.what, error.remedy)
+        if error.lasting:
+            self._fails_since = None  # whoever starts anew would fail alike
+        elif self._fails_since is None:
+            self._fails_since = self._around.clock.steady()
+
     async def _relieve_memory(self) -> None:
         """Close windows early if they take too much memory; reading waits if that has to wait."""
         self._relieved = await self._memory.relieve(list(self.partitions.values()))
@@ -215,7 +236,8 @@ class Worker:
         for partition in lost.partitions:
             owned = self.partitions.get(partition)
             if owned is not None and owned.phase is Phase.OPEN:
-                owned.journal_failed(JournalError(str(lost)))
+                error = JournalError(lost.what, lost.remedy, lasting=lost.lasting)
+                owned.journal_failed(error)
 
     async def _finish(self) -> None:
         """Close every window of an input that has ended, and wait until all is delivered."""
@@ -336,7 +358,7 @@ class Worker:
 
     def _warn(self, event: str, error: ForwarderError) -> None:
         if self._said.news(f"{event} {error}", self._around.clock.steady()):
-            log.warning(event, error=str(error))
+            log.warning(event, error=error.what, remedy=error.remedy)
 
     # ------------------------------------------------------------------ what the watchdog asks
 

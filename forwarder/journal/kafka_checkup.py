@@ -6,11 +6,17 @@ transaction of a throw-away id that is aborted at once, as failed ticks leave th
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn, get_ip_port_afi
-from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidTransactionTimeout,
+    NotEnoughReplicasError,
+    TransactionalIdAuthorizationFailed,
+)
 
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import ForwarderError, JournalError
@@ -25,15 +31,20 @@ from forwarder.journal.kafka_rights import (
     on_topics,
 )
 from forwarder.journal.kafka_topics import Mark, Need, Row
-from forwarder.journal.kafka_writer import Writer
+from forwarder.journal.kafka_writer import TRANSACTION_MS, Writer
+from forwarder.kafka import error_codes
+from forwarder.kafka.error_codes import Place
 
 _LATER = frozenset({"Create", "Alter"})
 """Operations without which a worker works until something has to be created or to grow."""
 
-KNOCK_SECONDS = 10.0
+KNOCK_SECONDS = 4.0
 """How long a broker may take to accept a connection and a login."""
 
-_UNREACHED = "check kafka.bootstrap_servers, kafka.security and the network"
+SETTLED = "transaction.max.timeout.ms"
+"""How long the brokers let a transaction stay open at most: less than a worker's, and none begins."""
+
+LEAST = "min.insync.replicas"
 
 _Told = TypeVar("_Told")
 
@@ -76,6 +87,30 @@ class _Asking(Cluster):
 
         return (await self._ask(what, understood))[0]
 
+    async def in_sync(self) -> dict[str, int]:
+        """Return of each topic how many replicas its worst partition has in sync."""
+
+        async def ask() -> dict[str, int]:
+            return {
+                topic["topic"]: min(len(one["isr"]) for one in topic["partitions"])
+                for topic in await self._admin.describe_topics()
+                if topic["partitions"]
+            }
+
+        return await self._ask("how many replicas are in sync", ask)
+
+    async def longest_transaction(self) -> int | None:
+        """Return the longest transaction that a broker allows, in ms; None if it may not be asked."""
+
+        async def ask() -> list[int | None]:
+            node = self._admin._client.get_random_node()  # noqa: SLF001  # as above
+            wanted = ConfigResource(ConfigResourceType.BROKER, str(node), configs={SETTLED: None})
+            [answer] = await self._admin.describe_configs([wanted])
+            found = [entry[1] for entry in answer.resources[0][4] if entry[0] == SETTLED]
+            return [int(found[0]) if found else None]
+
+        return await self._answer("the settings of a broker", ask)
+
 
 class Checkup:
     """One look at the Kafka of a configuration."""
@@ -84,7 +119,7 @@ class Checkup:
         """Connect to nothing yet."""
         self._settings = settings
         self._client_id = client_id
-        self._cluster = _Asking(settings.kafka, client_id)
+        self._cluster = _Asking(settings.kafka, client_id, KNOCK_SECONDS)
 
     async def findings(self) -> list[Finding]:
         """Return what was found; what does not answer is a finding, too."""
@@ -92,16 +127,32 @@ class Checkup:
         try:
             await self._look(found)
         except ForwarderError as error:
-            found.append(fail(str(error), _UNREACHED))
+            found.append(fail(error.what, error.remedy))
         finally:
             await self._cluster.close()
         return found
+
+    async def complaints(self) -> list[Finding]:
+        """Return what has to be mended, as far as it shows without writing anything."""
+        found: list[Finding] = []
+        try:
+            await self._standing(found)
+        except ForwarderError as error:
+            found.append(fail(error.what, error.remedy))
+        finally:
+            await self._cluster.close()
+        return [one for one in found if one.grade is Grade.FAIL]
 
     async def _look(self, found: list[Finding]) -> None:
         servers = self._settings.kafka.bootstrap_servers
         found += await asyncio.gather(*map(self._knock, servers))
         if all(one.grade is Grade.FAIL for one in found):
             return
+        counts = await self._standing(found)
+        found.append(await self._transaction(counts))
+
+    async def _standing(self, found: list[Finding]) -> Mapping[str, int]:
+        """Look at topics, rights and brokers as they stand; return the partition counts."""
         counts = await self._cluster.partition_counts()
         wanted = kafka_topics.needs(self._settings, counts)
         settings = await self._cluster.settings(need.topic for need in wanted)
@@ -112,7 +163,24 @@ class Checkup:
         group = self._settings.kafka.group_id
         granted = await self._cluster.topic_rights(topics) if topics else {}
         found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
-        found.append(await self._transaction(counts))
+        written = [need.topic for need in wanted if "Write" in need.operations]
+        found += _replicas(written, settings, await self._cluster.in_sync())
+        found += await self._coordinators()
+        return counts
+
+    async def _coordinators(self) -> list[Finding]:
+        """Return what is wrong about transactions, as far as that can be asked."""
+        found = []
+        longest = await self._cluster.longest_transaction()
+        if longest is not None and longest < TRANSACTION_MS:
+            what = f"the brokers' {SETTLED} is {longest}, a worker's transactions take {TRANSACTION_MS}"
+            found.append(fail(what, error_codes.remedy(InvalidTransactionTimeout(), Place())))
+        group = self._settings.kafka.group_id
+        if "transactional-id" in await self._cluster.denied(group, f"{group}/"):
+            error = TransactionalIdAuthorizationFailed()
+            what = f"transactional ids that begin with {group}/: Describe not granted"
+            found.append(fail(what, error_codes.remedy(error, Place(group=group))))
+        return found
 
     async def _knock(self, server: str) -> Finding:
         """Connect and log in to one broker: the client library says in its log alone why not."""
@@ -125,7 +193,8 @@ class Checkup:
                     host, port, client_id=self._client_id, request_timeout_ms=10_000, **options
                 )
         except kafka_client.FAILURES as error:
-            return fail(f"{server} lets nobody in: {kafka_client.describe(error)}", _UNREACHED)
+            what = f"{server} lets nobody in: {kafka_client.describe(error)}"
+            return fail(what, error_codes.remedy(error, Place()))
         connection.close()
         return ok(f"{server} {self._login()}")
 
@@ -186,11 +255,7 @@ class Checkup:
                 )
             await writer.prove(topic, 0)
         except JournalError as error:
-            remedy = (
-                f"grant Write on transactional-id {kafka.group_id}/ (prefixed) and topic {topic},"
-                " and see that the brokers allow transactions of 45 s (transaction.max.timeout.ms)"
-            )
-            return fail(f"no transaction is possible: {error}", remedy)
+            return fail(f"no transaction is possible: {error.what}", error.remedy)
         finally:
             await writer.close()
         return ok(f"a transaction on topic {topic} was begun and aborted")
@@ -214,6 +279,18 @@ def _rights(
         yield note("this Kafka is too old to say what is granted")
     else:
         yield from found or [ok("every right that is needed is granted, as far as brokers say so")]
+
+
+def _replicas(
+    topics: Iterable[str], settings: Settings, in_sync: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Tell which topics take nothing, for too few replicas are in sync."""
+    for topic in topics:
+        asked = settings.get(topic)
+        least = int(asked.get(LEAST, 1)) if isinstance(asked, Mapping) else 1
+        if topic in in_sync and in_sync[topic] < least:
+            what = f"topic {topic}: {in_sync[topic]} of {least} replicas ({LEAST}) are in sync"
+            yield fail(what, error_codes.remedy(NotEnoughReplicasError(), Place(topic)))
 
 
 def _missing(what: str, operations: set[str]) -> list[Finding]:

@@ -5,7 +5,7 @@ import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.conn import CloseReason
@@ -20,9 +20,10 @@ from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
-from forwarder.errors import StartupError
+from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_msk
-from forwarder.kafka import batches
+from forwarder.kafka import batches, causes, error_codes
+from forwarder.kafka.error_codes import Fault, Place
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -46,6 +47,7 @@ METADATA_AGE_MS = 60_000
 REPEAT_SECONDS = 60.0
 """How often one and the same message of the client library is let through."""
 
+NOWHERE = Place()
 _ENCRYPTED = (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
 _NOISY = {
     "aiokafka": logging.WARNING,
@@ -64,6 +66,7 @@ _NOISY = {
 def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     """Return the arguments that every client shares; raises StartupError for unusable files."""
     batches.install(kafka.max_unpacked_batch)
+    causes.install()
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,
@@ -104,7 +107,21 @@ def describe(error: BaseException) -> str:
     """Return one line for people: the kind of error, and its text where it has one."""
     text = str(error).replace("\n", " ")
     name = type(error).__name__
-    return text if text.startswith(name) else f"{name}: {text}" if text else name
+    return text if name in text else f"{name}: {text}" if text else name
+
+
+_Failed = TypeVar("_Failed", bound=ForwarderError)
+
+
+def failed(kind: type[_Failed], what: str, error: BaseException, place: Place = NOWHERE) -> _Failed:
+    """Return an error of the program for one of the client: what failed, why, and what to do.
+
+    Where a broker could not be reached, why not takes the place of what followed from it.
+    """
+    server, cause = causes.of(error)
+    said = f"{server}: {describe(cause)}" if server else describe(cause)
+    lasting = error_codes.fault(cause) is Fault.OPERATOR
+    return kind(f"{what}: {said}", error_codes.remedy(cause, place), lasting=lasting)
 
 
 def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the client ships no types

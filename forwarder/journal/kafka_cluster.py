@@ -22,6 +22,7 @@ from forwarder.journal import kafka_client
 from forwarder.journal.base import Commit
 from forwarder.journal.kafka_topic_id import TopicIdRequest, topic_id
 from forwarder.kafka import offsets, open_transactions
+from forwarder.kafka.error_codes import Fault, Place, fault
 from forwarder.model import Ends, OpenTransaction, Partition
 
 ANSWER_SECONDS = 15.0
@@ -58,12 +59,13 @@ class Cluster:
     order, so behind a long poll every question would wait for that poll's end.
     """
 
-    def __init__(self, kafka: Kafka, client_id: str) -> None:
-        """Prepare; connections are made by the first question."""
+    def __init__(self, kafka: Kafka, client_id: str, patience: float = ANSWER_SECONDS) -> None:
+        """Prepare; connections are made by the first question, within ``patience`` seconds."""
         self._arguments = kafka_client.arguments(kafka, client_id)
         self._servers = ", ".join(kafka.bootstrap_servers)
         self._admin: Any = None
         self._offsets: Any = None
+        self._patience = patience
         self._connecting = asyncio.Lock()
 
     async def committed(
@@ -84,9 +86,9 @@ class Cluster:
 
         if not wanted:
             return {}
-        return await self._ask(f"the offsets of group {group}", ask)
+        return await self._ask(f"the offsets of group {group}", ask, Place(group=group))
 
-    async def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, Bounds]:
+    async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
         """Return where each partition starts and where its read_committed end is, asked now."""
         wanted = [TopicPartition(p.topic, p.number) for p in partitions]
 
@@ -98,7 +100,9 @@ class Cluster:
                 Partition(tp.topic, tp.partition): Bounds(starts[tp], ends[tp]) for tp in wanted
             }
 
-        return await self._ask(f"the offsets of {', '.join(map(str, partitions))}", ask)
+        names = ", ".join(sorted({partition.topic for partition in partitions}))
+        place = Place(names, "Describe")
+        return await self._ask(f"the offsets of {', '.join(map(str, partitions))}", ask, place)
 
     async def end(self, partition: Partition) -> int:
         """Return the last stable offset of one partition, asked now."""
@@ -107,7 +111,8 @@ class Cluster:
         async def ask() -> int:
             return int((await self._offsets.end_offsets([wanted]))[wanted])
 
-        return await self._ask(f"the end of {partition}", ask)
+        place = Place(partition.topic, "Describe")
+        return await self._ask(f"the end of {partition}", ask, place)
 
     async def ends(self, partitions: Collection[Partition]) -> dict[Partition, Ends]:
         """Return last stable offset and high watermark of each partition, asked now.
@@ -165,9 +170,13 @@ class Cluster:
 
     async def _described(self, group: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
         async def ask() -> list[tuple[Any, ...]]:
-            return [tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])]
+            found = tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])
+            if found[0] and fault(for_code(found[0])()) is Fault.OPERATOR:
+                raise for_code(found[0])(group)
+            return [found]
 
-        error, _, state, _, _, members, *_ = (await self._ask(f"group {group}", ask))[0]
+        answer = await self._ask(f"group {group}", ask, Place(group=group))
+        error, _, state, _, _, members, *_ = answer[0]
         return ("", ()) if error else (state, members)
 
     async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
@@ -282,17 +291,27 @@ class Cluster:
         if admin is not None:
             await kafka_client.close(admin.close)
 
-    async def _ask(self, what: str, question: Callable[[], Awaitable[_Answer | None]]) -> _Answer:
-        """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``."""
-        problem = "no answer"
+    async def _ask(
+        self,
+        what: str,
+        question: Callable[[], Awaitable[_Answer | None]],
+        place: Place = kafka_client.NOWHERE,
+    ) -> _Answer:
+        """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``.
+
+        Before there is a connection, after the patience of whoever asks.
+        """
+        problem: BaseException = KafkaTimeoutError("no answer")
+        seconds = ANSWER_SECONDS if self._offsets is not None else self._patience
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(seconds) as limit:
                 while True:
                     try:
-                        await self._connect()
+                        if await self._connect():
+                            limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS)
                         answer = await question()
                     except KafkaError as error:
-                        problem = kafka_client.describe(error)
+                        problem = error
                         if not _passing(error):
                             break
                     except TimeoutError:
@@ -305,11 +324,13 @@ class Cluster:
                     await asyncio.sleep(AGAIN_SECONDS)
         except TimeoutError:
             pass
-        text = f"Kafka at {self._servers} did not tell {what}: {problem}"
-        raise JournalError(text)
+        text = f"Kafka at {self._servers} did not tell {what}"
+        raise kafka_client.failed(JournalError, text, problem, place)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> bool:
+        """Connect unless that was done; tell whether it has been done now."""
         async with self._connecting:
+            before = self._offsets
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._arguments)
                 kafka_client.impatient(admin._client)  # noqa: SLF001  # no public way to it
@@ -324,6 +345,7 @@ class Cluster:
                     await kafka_client.close_consumer(offsets)
                     raise
                 self._offsets = offsets
+            return self._offsets is not before
 
 
 def _passing(error: KafkaError) -> bool:

@@ -12,6 +12,7 @@ from forwarder.journal import kafka_client, kafka_topics
 from forwarder.journal.kafka_cluster import Bounds, Cluster
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
+from forwarder.kafka.error_codes import Place
 from forwarder.ledger.letters import Parcel, Stored
 from forwarder.model import Partition
 
@@ -189,8 +190,11 @@ class Courier:
                 await consumer.start()
                 found = await consumer.end_offsets(wanted)
         except kafka_client.FAILURES as error:
-            text = f"{self._letters.topic} cannot be read: {kafka_client.describe(error)}"
-            raise JournalError(text) from error
+            text, place = (
+                f"{self._letters.topic} cannot be read",
+                Place(self._letters.topic, "Read"),
+            )
+            raise kafka_client.failed(JournalError, text, error, place) from error
         finally:
             await kafka_client.close_consumer(consumer)
         return {tp.partition: int(end) for tp, end in found.items()}

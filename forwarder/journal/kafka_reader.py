@@ -12,6 +12,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Stored, Stretch, Take
+from forwarder.kafka.error_codes import Place
 from forwarder.model import Sealed
 
 START_SECONDS = 15.0
@@ -133,9 +134,9 @@ class Reader:
                 await self._begin(partition, start)
                 yield
             except kafka_client.FAILURES as error:
-                where = f"{partition.topic}/{partition.partition}"
-                text = f"{where} cannot be read: {kafka_client.describe(error)}"
-                raise JournalError(text) from error
+                text = f"{partition.topic}/{partition.partition} cannot be read"
+                place = Place(partition.topic, "Read")
+                raise kafka_client.failed(JournalError, text, error, place) from error
             finally:
                 self._rest(partition)
 
@@ -206,7 +207,7 @@ class Reader:
             if isinstance(record.value, Sealed):
                 where = f"{partition.topic}/{partition.partition}"
                 what = f"{where} cannot be read: {record.value.error}"
-                raise JournalError(what, _FOREIGN)
+                raise JournalError(what, _FOREIGN, lasting=True)
 
     def _rest(self, partition: TopicPartition) -> None:
         if self._consumer is not None:

@@ -7,20 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import (
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    KafkaError,
-    ProducerFenced,
-    UnknownProducerId,
-)
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Commit
+from forwarder.kafka import causes, error_codes
+from forwarder.kafka.error_codes import Fault, Place
 from forwarder.ledger.packing import LARGEST_VALUE
 from forwarder.model import Partition
 
@@ -39,13 +34,6 @@ BATCH_BYTES = 1024 * 1024
 """Messages of one partition travel together up to this size; one request is out at a time."""
 
 _SLACK = 64 * 1024
-_FENCES = (
-    ProducerFenced,
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    UnknownProducerId,
-)
 
 
 class Outgoing(NamedTuple):
@@ -89,6 +77,7 @@ class Writer:
         }
         self._producer: Any = None
         self._spoiled: JournalError | None = None
+        self._sent: dict[asyncio.Future[Any], str] = {}
 
     async def start(self) -> None:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
@@ -148,7 +137,7 @@ class Writer:
             async with asyncio.timeout(seconds) as limit, _alive(self._producer, limit):
                 yield
         except kafka_client.FAILURES as error:
-            self._spoiled = _failure(self._name, seconds, _cause(self._producer, error))
+            self._spoiled = self._failure(seconds, _cause(self._producer, error))
             raise self._spoiled from error
         except JournalError as error:
             self._spoiled = error
@@ -166,7 +155,29 @@ class Writer:
             # One that is left behind by an earlier failure must not warn about its own.
             future.add_done_callback(_look)
             sent.append(future)
+        self._sent = dict(zip(sent, (m.topic for m in messages), strict=True))
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
+
+    def _failure(self, seconds: float, error: BaseException) -> JournalError:
+        """Return which of the program's two errors this is, with the topic that it is about."""
+        if error_codes.fault(error) is Fault.FENCED:
+            text = f"{self._name}: another owner took over ({kafka_client.describe(error)})"
+            return FencedError(text)
+        topic, what = self._refused(error), self._name
+        if isinstance(error, TimeoutError):
+            what = f"{what}: Kafka did not finish within {seconds:.0f} s"
+            if (again := causes.refusal(self._producer)) is not None:
+                topic, error = again
+        return kafka_client.failed(JournalError, what, error, Place(topic, "Write", self._group))
+
+    def _refused(self, error: BaseException) -> str:
+        """Return the topic of the first message that was refused with an error of this kind."""
+        for future, topic in self._sent.items():
+            if future.done() and not future.cancelled():
+                found = future.exception()
+                if found is error or type(found) is type(error):
+                    return topic
+        return ""
 
 
 @asynccontextmanager
@@ -204,15 +215,6 @@ def _cause(producer: Any, error: BaseException) -> BaseException:  # noqa: ANN40
     waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001  # no other way in
     ended = waiter is not None and waiter.done() and not waiter.cancelled()
     return (waiter.exception() if ended else None) or error
-
-
-def _failure(name: str, seconds: float, error: BaseException) -> JournalError:
-    """Return which of the program's two errors this is."""
-    if isinstance(error, _FENCES):
-        return FencedError(f"{name}: another owner took over ({kafka_client.describe(error)})")
-    if isinstance(error, TimeoutError):
-        return JournalError(f"{name}: Kafka did not finish within {seconds:.0f} s")
-    return JournalError(f"{name}: {kafka_client.describe(error)}")
 
 
 def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:

@@ -25,24 +25,30 @@ STALL = 30.0
 
 OPENING, OPEN, REFUSED = "opening", "open", "refused"
 
-NOT_JOINED = "the group is not joined yet: if this lasts, Kafka does not answer, see the log"
+NOT_JOINED = "the group is not joined yet: what keeps the worker from it would stand here"
 
 BY_ITSELF = "it is tried again by itself every 5 to 60 s"
+
+AT_ONCE = "it is tried again by itself every few seconds"
+
+SELDOM = "it is opened again by itself about once a minute; the other partitions go on meanwhile"
 
 MOST_REJECTED = "more records were rejected than limits.rejected_percent"
 
 REMEDIES = {
     "intake_stopped": "see forwarder dead-letters list; mend or roll back what was deployed, then "
     "it goes on by itself; limits.rejected_percent: 0 and a restart let all become dead letters",
-    "opening": "nothing to do unless it lasts: then Kafka does not answer, see the log",
-    "refused": "do what the reason says; it is opened again about once a minute, and the other "
-    "partitions go on meanwhile",
+    "opening": f"nothing to do unless it lasts: {AT_ONCE}",
+    "refused": f"do what the reason says; {SELDOM}",
     "backing_off": "nothing: it is tried again by itself",
     "paused": f"mend what the reason names; {BY_ITSELF}",
     "inactive": "set status: active in the connection's file to deliver again",
     "stopped": "do what the reason says; the other connections go on meanwhile",
 }
 
+
+AGAIN = {OPENING: AT_ONCE, "waiting": AT_ONCE, REFUSED: SELDOM}
+"""How each state is left where there is a remedy; a lane's otherwise."""
 
 WORST_FIRST = ("stopped", "paused", "backing_off", "inactive", "flowing")
 """The states of a lane; what a worker shows of a connection is the worst of its partitions."""
@@ -63,7 +69,7 @@ class Standing(msgspec.Struct):
         if self.reason:
             described["reason"] = self.reason.removesuffix(f"; {self.remedy}")
         if self.remedy:
-            described["remedy"] = f"{self.remedy}; {BY_ITSELF}"
+            described["remedy"] = f"{self.remedy}; {AGAIN.get(self.state, BY_ITSELF)}"
         elif self.state in REMEDIES:
             described["remedy"] = REMEDIES[self.state]
         return described
@@ -81,6 +87,7 @@ class Health:
         self._joined = False
         self._stopped: Mapping[str, int] = {}
         self._stalled: Mapping[str, Stall] = {}
+        self._waits: Standing | None = None
 
     def beat(self) -> None:
         """Note that the loop makes progress."""
@@ -104,9 +111,13 @@ class Health:
         for partition, state in owned.items():
             self._stand(partition, state)
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+    def waits(self, reason: str, remedy: str) -> None:
+        """Note what the worker as a whole waits for; empty: for nothing."""
+        self._waits = self._since(self._waits, "waiting", reason, remedy) if reason else None
+
+    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
         """Note where one partition stands."""
-        self._stand(partition, phase, reason)
+        self._stand(partition, phase, reason, remedy)
 
     def intake_stopped(self, partitions: Mapping[str, int]) -> None:
         """Note which partitions are not collected, and since which wall-clock milliseconds."""
@@ -143,7 +154,9 @@ class Health:
 
     def described(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; of the lanes only those not flowing."""
-        waits = {} if self._joined else {"reason": NOT_JOINED}
+        waits: dict[str, Any] = {} if self._joined else {"reason": NOT_JOINED}
+        if self._waits is not None:
+            waits = {"kafka": self._waits.described()}
         return {
             "ready": self.ready(),
             "joined": self._joined,
@@ -156,15 +169,15 @@ class Health:
             },
         }
 
-    def _stand(self, partition: str, phase: str, reason: str = "") -> None:
+    def _stand(self, partition: str, phase: str, reason: str = "", remedy: str = "") -> None:
         # A partition that is owned and closed is about to be opened again, with lanes anew.
         state = phase if phase in (OPEN, REFUSED) else OPENING
         before = self.partitions.get(partition)
         if state == OPENING:
             self.lanes.pop(partition, None)
-        if before is not None and before.state == state:
-            reason = reason or before.reason
-        self.partitions[partition] = self._since(before, state, reason)
+        if before is not None and before.state == state and not reason:
+            reason, remedy = before.reason, before.remedy
+        self.partitions[partition] = self._since(before, state, reason, remedy)
 
     def _since(
         self, before: Standing | None, state: str, reason: str, remedy: str = ""

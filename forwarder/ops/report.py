@@ -52,8 +52,8 @@ class Report:
         elif (since := self._failing.pop(partition, None)) is not None:
             self.metrics.recovered(self._clock.steady() - since)
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
-        """Report where a partition stands."""
+    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
+        """Report where a partition stands, why, and what can be done about it."""
         if phase == OPEN:
             if partition in self._opened:
                 self.metrics.reopened(self._causes.get(partition, "other"))
@@ -61,7 +61,7 @@ class Report:
             self._causes.pop(partition, None)
         elif phase == REFUSED:
             self._failing.pop(partition, None)  # an operator's time is no recovery's
-        self.health.partition_phase(partition, phase, reason)
+        self.health.partition_phase(partition, phase, reason, remedy)
         self._count_states()
 
     def lane_forgotten(self, lane: str) -> None:
@@ -135,6 +135,10 @@ class Report:
     def chore_failed(self, name: str) -> None:
         """Report that a chore failed, and is begun anew."""
         self.metrics.chore_failed(name)
+
+    def waits(self, reason: str, remedy: str) -> None:
+        """Report what the worker as a whole waits for; empty: for nothing."""
+        self.health.waits(reason, remedy)
 
     def rebalanced(self) -> None:
         """Report that the group shared its partitions out anew."""

@@ -149,8 +149,11 @@ class Tally:
     def tick(self, partition: str, seconds: float, result: str) -> None:
         """Pass over ticks."""
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
         """Pass over the one partition there is."""
+
+    def waits(self, reason: str, remedy: str) -> None:
+        """Pass over what no run over a file waits for."""
 
     def beat(self) -> None:
         """Look whether there is anything to say of the connections."""

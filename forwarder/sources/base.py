@@ -8,14 +8,21 @@ from forwarder.model import Ends, OpenTransaction, Partition, Record
 
 
 class PositionLostError(ForwarderError):
-    """What was to be read next is not there, or cannot be read: open these partitions again.
+    """What was to be read next is gone, refused or damaged: open these partitions again.
 
     The opening finds out what is missing, and refuses or goes on.
     """
 
-    def __init__(self, text: str, partitions: frozenset[Partition]) -> None:
+    def __init__(
+        self,
+        text: str,
+        partitions: frozenset[Partition],
+        remedy: str = "",
+        *,
+        lasting: bool = False,
+    ) -> None:
         """Name the partitions; all of them are paused."""
-        super().__init__(text)
+        super().__init__(text, remedy, lasting=lasting)
         self.partitions = partitions
 
 

@@ -6,13 +6,19 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.errors import (
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.kafka import fetching
+from forwarder.kafka.error_codes import Place
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.base import Listener, PositionLostError
 
@@ -71,8 +77,9 @@ class KafkaSource:
                 await self._consumer.start()
         except kafka_client.FAILURES as error:
             await kafka_client.close_consumer(self._consumer)
-            text = f"Kafka cannot be reached: {kafka_client.describe(error)}"
-            raise ForwarderError(text) from error
+            where = ", ".join(self._kafka.bootstrap_servers)
+            text, place = f"Kafka at {where} cannot be reached", Place(group=self._kafka.group_id)
+            raise kafka_client.failed(ForwarderError, text, error, place) from error
         topics = [topic.name for topic in self._kafka.topics]
         # Subscribed only now: a start with topics would last until the first rebalance ends.
         self._consumer.subscribe(topics, listener=_Rebalance(self, listener))
@@ -246,11 +253,32 @@ class KafkaSource:
         except CorruptRecordException as error:
             self._rewind()
             raise self._set_damaged_aside(error) from error
+        except TopicAuthorizationFailedError as error:
+            self._rewind()
+            raise self._not_allowed(error) from error
         except kafka_client.FAILURES as error:
             self._rewind()
-            text = f"the consumer failed: {kafka_client.describe(error)}"
-            raise ForwarderError(text) from error
+            if isinstance(error, GroupAuthorizationFailedError):
+                # The client's heartbeat has ended with it and begins again only with a new join.
+                self._consumer._coordinator.request_rejoin()  # noqa: SLF001  # no public way to it
+            place = Place(group=self._kafka.group_id)
+            what = "the consumer failed"
+            raise kafka_client.failed(ForwarderError, what, error, place) from error
         return polled
+
+    def _not_allowed(self, error: TopicAuthorizationFailedError) -> ForwarderError:
+        """Pause the partitions of topics that may not be read, so that the others flow on."""
+        named = error.args[0] if error.args else ()
+        topics = {named} if isinstance(named, str) else set(named)
+        gone = [tp for tp in self._consumer.assignment() if tp.topic in topics]
+        place, what = Place(operation="Read"), "the input cannot be read"
+        told = kafka_client.failed(ForwarderError, what, error, place)
+        for tp in gone:
+            self.pause(self._name(tp))
+        if not gone:
+            return told
+        partitions = frozenset(map(self._name, gone))
+        return PositionLostError(told.what, partitions, told.remedy, lasting=told.lasting)
 
     def _rewind(self) -> None:
         """Seek every partition back to what was returned of it last, after a poll that failed.

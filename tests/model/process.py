@@ -72,7 +72,13 @@ class Reporter:
         self.books.released(what)
         self._see("released.failed" if what.failed else "released", sum(what.events.values()))
 
-    def partition_phase(self, partition: str, phase: str, reason: str) -> None:
+    def partition_phase(
+        self,
+        partition: str,
+        phase: str,
+        reason: str,
+        remedy: str = "",  # noqa: ARG002  # it decides nothing
+    ) -> None:
         """Judge that nothing is refused without a loss (I20)."""
         if str(phase) == "refused" and self._process.alive:
             self._process.refused(f"{partition}: {reason}")

@@ -1,0 +1,89 @@
+"""What the client only writes into its log: why a connection failed, why a message is sent again.
+
+An operator needs both where a question or a transaction took too long. Both are kept from places
+inside aiokafka 0.14 that have no public name; a test fails where one of them is another.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from aiokafka import client as connecting
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.producer.sender import SendProduceReqHandler
+
+FRESH = 60.0
+"""Seconds after which a failure to connect explains nothing any more."""
+
+AGAIN = 5.0
+"""Seconds within which a message that is refused for a time is sent again, and refused again."""
+
+_WRAPPED = "is_kept"
+
+
+class Failure(NamedTuple):
+    """Why a broker could not be reached or logged in to, and when (seconds, monotonic)."""
+
+    server: str
+    error: BaseException
+    at: float
+
+
+_failed: dict[str, Failure] = {}
+
+
+def install() -> None:
+    """Have every client of this process keep them; more than once changes nothing."""
+    if not hasattr(connecting.create_conn, _WRAPPED):
+        connecting.create_conn = _kept(connecting.create_conn)
+    if not hasattr(SendProduceReqHandler._can_retry, _WRAPPED):  # noqa: SLF001  # see above
+        SendProduceReqHandler._can_retry = _noted(SendProduceReqHandler._can_retry)  # noqa: SLF001
+
+
+def of(error: BaseException) -> tuple[str, BaseException]:
+    """Return the server whose connection failed last, and why, where that explains an error.
+
+    Of any other error an empty server, and the error itself.
+    """
+    explained = isinstance(error, TimeoutError | KafkaConnectionError) or _is_about_nodes(error)
+    now = time.monotonic()
+    recent = [one for one in _failed.values() if now - one.at < FRESH]
+    if not (explained and recent):
+        return "", error
+    last = max(recent, key=lambda one: one.at)
+    return last.server, last.error
+
+
+def refusal(producer: Any) -> tuple[str, BaseException] | None:  # noqa: ANN401  # no types
+    """Return topic and error of the message that a producer has to send again, if any."""
+    topic, error, at = getattr(producer._sender, "refused", ("", None, float("-inf")))  # noqa: SLF001
+    return (topic, error) if error is not None and time.monotonic() - at < AGAIN else None
+
+
+def _is_about_nodes(error: BaseException) -> bool:
+    return isinstance(error, KafkaError) and bool(error.retriable)
+
+
+def _kept(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def kept(host: str, port: int, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        server = f"{host}:{port}"
+        try:
+            connection = await connect(host, port, *arguments, **options)
+        except (OSError, KafkaError) as error:
+            _failed[server] = Failure(server, error, time.monotonic())
+            raise
+        _failed.pop(server, None)
+        return connection
+
+    setattr(kept, _WRAPPED, True)
+    return kept
+
+
+def _noted(can_retry: Callable[..., bool]) -> Callable[..., bool]:
+    def noted(handler: Any, error: BaseException, batch: Any) -> bool:  # noqa: ANN401
+        retries = can_retry(handler, error, batch)
+        handler._sender.refused = batch.tp.topic, error, time.monotonic()  # noqa: SLF001
+        return retries
+
+    setattr(noted, _WRAPPED, True)
+    return noted
