@@ -145,6 +145,7 @@ class HandFedSource:
         self.ended = False
         self.fails = False
         self.unreachable = True
+        self.denied = ""
         self.member = True
         self.gone: set[Partition] = set()
         self.polls = 0
@@ -181,6 +182,9 @@ class HandFedSource:
         if self.fails:
             msg = "the broker is away"
             raise ForwarderError(msg)
+        if self.denied:
+            msg = "the consumer failed"
+            raise ForwarderError(msg, self.denied, lasting=True)
         if self.gone:
             gone, self.gone = frozenset(self.gone), set()
             self.paused |= gone

@@ -70,6 +70,9 @@ class Host(Protocol):
     def failing_since(self) -> float | None:
         """Return since when every poll has failed, by the steady clock."""
 
+    def is_blocked(self) -> bool:
+        """Tell whether polls fail for what only an operator can mend."""
+
 
 class Pulse(Protocol):
     """Whom it is told."""
@@ -172,7 +175,7 @@ class Watchdog:
     ) -> None:
         """Raise ForwarderError where Kafka has records, and the client has not brought any."""
         silent = reason in SILENT and self._source.position(partition) is not None
-        if not silent or at is None or told is None:
+        if not silent or at is None or told is None or self._host.is_blocked():
             self._silent.pop(partition, None)
             return
         now = self._clock.steady()

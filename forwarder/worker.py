@@ -108,6 +108,7 @@ class Worker:
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
         self._fails_since: float | None = None
+        self._blocked = False
         self._leaving = False
         self._between = False
         self._assignments: deque[float] = deque(maxlen=REBALANCES)
@@ -199,7 +200,7 @@ class Worker:
                 self._note_failure(error)
                 await asyncio.sleep(1.0)
                 continue
-            self._fails_since = None
+            self._fails_since, self._blocked = None, False
             self._pulse.waits("", "")
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
@@ -223,6 +224,7 @@ class Worker:
         """Say why a poll failed, and since when they do; a worker made anew may do better then."""
         self._warn("poll.failed", error)
         self._pulse.waits(error.what, error.remedy)
+        self._blocked = error.lasting
         if error.lasting:
             self._fails_since = None  # whoever starts anew would fail alike
         elif self._fails_since is None:
@@ -378,6 +380,10 @@ class Worker:
     def failing_since(self) -> float | None:
         """Return since when every poll has failed, by the steady clock."""
         return self._fails_since
+
+    def is_blocked(self) -> bool:
+        """Tell whether polls fail for what only an operator can mend."""
+        return self._blocked
 
     # ------------------------------------------------------------------ chores
 

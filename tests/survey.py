@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from forwarder.audit.view import DeadLetters
 from forwarder.config.settings import Configuration, InputTopic, Kafka
+from forwarder.finding import Finding
 from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit, Restored
@@ -94,6 +95,7 @@ class Survey:
         self.reads = 0
         self.left: list[Partition] = []
         self.deleted: set[Partition] = set()
+        self.found: list[Finding] = []
         self.high: dict[Partition, int] = {}
         self.open: dict[Partition, OpenTransaction] = {}
 
@@ -158,6 +160,9 @@ class Survey:
 
     async def input_at(self, partition: Partition, time_ms: int) -> int | None:
         return await self.outbox_at(partition, time_ms)
+
+    async def complaints(self) -> list[Finding]:
+        return self.found
 
     async def group(self) -> Group:
         return self.groups.pop(0) if len(self.groups) > 1 else self.groups[0]

@@ -54,6 +54,7 @@ async def status(
         answered.append(partition)
         return document
 
+    complaining = asyncio.ensure_future(survey.complaints())
     listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
     if silent and not answered:
         raise silent[0]
@@ -73,6 +74,7 @@ async def status(
         "members": _members(group),
         "partitions": listed,
         "connections": _summed(listed),
+        "complaints": [{"what": x.what, "remedy": x.remedy} for x in await complaining],
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.config.settings import Configuration
+from forwarder.finding import Finding
 from forwarder.ledger.letters import Parcel, Stored
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.model import OpenTransaction, Partition
@@ -160,6 +161,9 @@ class Survey(Protocol):
 
     async def group(self) -> Group:
         """Return the group's state and members."""
+
+    async def complaints(self) -> list[Finding]:
+        """Return what keeps a worker from its work, as far as it shows without writing."""
 
     def dead_letters(self) -> DeadLetters:
         """Return the look at the dead letter topic."""

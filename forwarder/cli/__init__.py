@@ -86,7 +86,9 @@ def _answered(arguments: list[str]) -> int:
     except ConfigurationError as error:
         return _failed(args, CONFIGURATION, str(error), str(error))
     except ForwarderError as error:
-        return _failed(args, RUNTIME, str(error), f"forwarder: {error}")
+        text = str(error)
+        line = f"forwarder: {text}"
+        return _failed(args, RUNTIME, text, line if "\n" in text else output.wrapped(line))
     except KeyboardInterrupt:
         return _failed(args, INTERRUPTED, "stopped", "forwarder: stopped")
     except Exception as error:  # noqa: BLE001  # logged with its traceback; the exit code is kept

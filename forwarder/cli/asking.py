@@ -58,7 +58,7 @@ def load(config: Path) -> Loaded:
     """Load the configuration, and let nothing that is logged show its secrets."""
     loaded = loader.load(config)
     logs.configure("warning", "console", loaded.secrets)
-    kafka_client.quiet()
+    kafka_client.quiet(entirely=True)  # what it could not do is an error here, with its cause
     return loaded
 
 
@@ -74,7 +74,8 @@ async def asked(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T
     try:
         return await question(survey)
     except ForwarderError as error:
-        if isinstance(error, StartupError) or "AuthorizationFailed" not in str(error):
+        known = error.remedy or isinstance(error, StartupError)
+        if known or "AuthorizationFailed" not in str(error):
             raise
         text = f"{error}; grant the principal what docs/commands.md lists"
         raise ForwarderError(text) from error

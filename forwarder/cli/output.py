@@ -3,10 +3,17 @@
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from forwarder.errors import ForwarderError
+
+WIDTH = 120
+"""Columns that tables and texts for people take at most."""
+
+SHORTEST = 12
+"""Characters of a column below which nothing is cut: it would tell nothing any more."""
 
 
 def show(text: str) -> None:
@@ -61,16 +68,30 @@ def _give_up(error: OSError) -> None:
         raise ForwarderError(msg) from error
 
 
+def wrapped(text: str) -> str:
+    """Return a text in lines of ``WIDTH`` at most; words that are longer stay whole."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
 def document(content: object) -> None:
     """Print one JSON document."""
     show(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return lines in columns; a column whose every value is a number stands to the right."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], width: int = 0) -> str:
+    """Return lines in columns; a column whose every value is a number stands to the right.
+
+    With a ``width`` no line is longer, as far as numbers allow: the longest texts are cut.
+    """
     texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     columns = list(zip(heads, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
+    if width:
+        widths = _fitted(columns, widths, width)
+        texts = [[_cut(cell, n) for cell, n in zip(row, widths, strict=True)] for row in texts]
+        columns = list(zip(heads, *texts, strict=True))
     right = [bool(texts) and all(map(_is_number, column[1:])) for column in columns]
     lines = [
         "  ".join(
@@ -80,6 +101,26 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         for row in [list(heads), *texts]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _fitted(columns: Sequence[Sequence[str]], widths: list[int], most: int) -> list[int]:
+    """Return widths whose sum fits, taken from the widest column of texts time and again."""
+    fitted = list(widths)
+    free = [i for i, column in enumerate(columns) if not all(map(_is_number, column[1:]))]
+    while sum(fitted) + 2 * (len(fitted) - 1) > most:
+        widest = max(free, key=lambda i: fitted[i], default=None)
+        if widest is None or fitted[widest] <= SHORTEST:
+            break
+        fitted[widest] -= 1
+    return fitted
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text without its middle where it is too long: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def _is_number(cell: str) -> bool:

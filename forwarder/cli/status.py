@@ -54,8 +54,8 @@ def _lines(document: dict[str, Any], *, every: bool) -> Iterator[str]:
     yield _connections(document)
     if places := list(_places(document, every=every)):
         heads = ("CONNECTION", "PARTITION", "LANE", "CURSOR", "BEHIND", "SECONDS", "NEED")
-        yield output.table(heads, places)
-    yield from _remarks(document)
+        yield output.table(heads, places, output.WIDTH)
+    yield from (output.wrapped(remark) + "\n" for remark in _remarks(document))
 
 
 def _partitions(document: dict[str, Any]) -> str:
@@ -63,7 +63,7 @@ def _partitions(document: dict[str, Any]) -> str:
         *("PARTITION", "INPUT", "READ", "LAG", "COMMIT", "LAG", "TICK"),
         *("STATE", "HELD", "OWNER"),
     )
-    return output.table(heads, (_partition(one) for one in document["partitions"]))
+    return output.table(heads, (_partition(one) for one in document["partitions"]), output.WIDTH)
 
 
 def _partition(one: dict[str, Any]) -> tuple[object, ...]:
@@ -98,7 +98,7 @@ def _connections(document: dict[str, Any]) -> str:
         )
         for one in document["connections"]
     )
-    return output.table(heads, rows)
+    return output.table(heads, rows, output.WIDTH)
 
 
 def _places(document: dict[str, Any], *, every: bool) -> Iterator[tuple[object, ...]]:
@@ -123,17 +123,22 @@ def _behind(one: dict[str, Any]) -> str:
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
     for rest in rests(document["partitions"]):
         fate = "given up" if rest.topic in document["retired_topics"] else REMEDY
-        yield f"not in kafka.topics, and delivered by nobody: {rest.text()}; {fate}\n"
+        yield f"not in kafka.topics, and delivered by nobody: {rest.text()}; {fate}"
+    for one in document["complaints"]:
+        yield f"Kafka: {one['what']}; {one['remedy']}"
+    for one in document["connections"]:
+        if one["error"]:
+            yield f"{one['connection']}: {one['error']}"
     for partition in document["partitions"]:
         name = f"{partition['topic']}/{partition['number']}"
         if partition["refusal"]:
-            yield f"{name} would not open: {partition['refusal']}\n"
+            yield f"{name} would not open: {partition['refusal']}"
         if partition.get("intake_stopped"):
             since = partition["intake_stopped"]
-            yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}\n"
+            yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}"
         elif (stall := partition.get("stalled")) and not partition["refusal"]:
             remedy = REMEDIES[StallReason(stall["reason"])]
-            yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}\n"
+            yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"
         for one in partition["connections"]:
             if one["stopped"]:
-                yield f"{one['connection']} is stopped on {name}: {one['stopped']}\n"
+                yield f"{one['connection']} is stopped on {name}: {one['stopped']}"

@@ -26,6 +26,9 @@ FRESH = 1.0
 """Seconds a look at an input's topics holds for its other partitions: after an outage all of them
 open again at once."""
 
+PATIENCE = 5.0
+"""Seconds after which a worker that reaches no broker says so, and tries again."""
+
 FIRST_START = '{"v":1,"start":"latest"}'
 """The metadata of a commit that only says where a new group begins; there is no state yet."""
 
@@ -95,7 +98,7 @@ class KafkaJournals:
     def __init__(self, settings: Configuration, client_id: str) -> None:
         """Connect to nothing yet."""
         self.notes: list[str] = []
-        self.cluster = Cluster(settings.kafka, client_id)
+        self.cluster = Cluster(settings.kafka, client_id, PATIENCE)
         self._settings = settings
         self._client_id = client_id
         self._letters = Letters(settings.kafka.dead_letter_topic)

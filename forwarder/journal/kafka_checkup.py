@@ -14,6 +14,7 @@ from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     InvalidTransactionTimeout,
+    MessageSizeTooLargeError,
     NotEnoughReplicasError,
     TransactionalIdAuthorizationFailed,
 )
@@ -38,11 +39,14 @@ from forwarder.kafka.error_codes import Place
 _LATER = frozenset({"Create", "Alter"})
 """Operations without which a worker works until something has to be created or to grow."""
 
-KNOCK_SECONDS = 4.0
+KNOCK_SECONDS = 3.0
 """How long a broker may take to accept a connection and a login."""
 
 SETTLED = "transaction.max.timeout.ms"
-"""How long the brokers let a transaction stay open at most: less than a worker's, and none begins."""
+"""How long brokers let a transaction stay open; less than a worker's, and none begins."""
+
+SMALLEST = 4 * 1024
+"""Bytes that a dead letter takes at least: its headers, where its value is left out."""
 
 LEAST = "min.insync.replicas"
 
@@ -100,7 +104,7 @@ class _Asking(Cluster):
         return await self._ask("how many replicas are in sync", ask)
 
     async def longest_transaction(self) -> int | None:
-        """Return the longest transaction that a broker allows, in ms; None if it may not be asked."""
+        """Return the longest transaction that brokers allow, in ms; None: not to be asked."""
 
         async def ask() -> list[int | None]:
             node = self._admin._client.get_random_node()  # noqa: SLF001  # as above
@@ -173,7 +177,7 @@ class Checkup:
         found = []
         longest = await self._cluster.longest_transaction()
         if longest is not None and longest < TRANSACTION_MS:
-            what = f"the brokers' {SETTLED} is {longest}, a worker's transactions take {TRANSACTION_MS}"
+            what = f"{SETTLED} of the brokers is {longest}, a worker asks for {TRANSACTION_MS}"
             found.append(fail(what, error_codes.remedy(InvalidTransactionTimeout(), Place())))
         group = self._settings.kafka.group_id
         if "transactional-id" in await self._cluster.denied(group, f"{group}/"):
@@ -236,6 +240,11 @@ class Checkup:
             )
             yield fail(what, "set its cleanup.policy to delete: with a letter a partition stands")
         room = kafka_topics.limit(kept)
+        if room < SMALLEST:
+            what = f"topic {kafka.dead_letter_topic} takes messages of {room} bytes: no letter fits"
+            error = MessageSizeTooLargeError()
+            yield fail(what, error_codes.remedy(error, Place(kafka.dead_letter_topic)))
+            return
         for topic in kafka.topics:
             if kafka_topics.limit(settings.get(topic.name)) > room:
                 what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"

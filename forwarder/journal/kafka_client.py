@@ -246,11 +246,14 @@ def forget_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: A
         records._records_iterator = None  # noqa: SLF001  # refers to the records
 
 
-def quiet() -> None:
-    """Keep the client library's log to what an operator can use. Called once, by the app."""
+def quiet(*, entirely: bool = False) -> None:
+    """Keep the client library's log to what an operator can use. Called once, by the app.
+
+    ``entirely``: to nothing, for a command, whose only answer is why it has none.
+    """
     for name, level in _NOISY.items():
         logger = logging.getLogger(name)
-        logger.setLevel(level)
+        logger.setLevel(logging.CRITICAL if entirely else level)
         if not any(isinstance(known, _Repeats) for known in logger.filters):
             logger.addFilter(_Repeats())
     loop_log = logging.getLogger("asyncio")

@@ -12,17 +12,23 @@ from aiokafka.errors import for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
+from forwarder.finding import Finding
 from forwarder.journal import kafka_outbox
 from forwarder.journal.base import Restored
+from forwarder.journal.kafka_checkup import Checkup
 from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
 from forwarder.journal.kafka_dead_letters import DeadLetters
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import Outgoing, Writer
+from forwarder.kafka.error_codes import Place
 from forwarder.ledger import opening
 from forwarder.ledger.opening import Commit
 from forwarder.model import OpenTransaction, Partition
 
 _NOBODY = frozenset({"Empty", "Dead"})
+PATIENCE = 3.0
+"""How long a Kafka that does not answer at all is waited for: somebody sits there."""
+
 _EVERYTHING = 1 << 62
 
 
@@ -58,7 +64,8 @@ class Asked(Cluster):
                 raise for_code(found[0])
             return [found]
 
-        _, _, state, _, _, members, *_ = (await self._ask(f"group {name}", ask))[0]
+        answer = await self._ask(f"group {name}", ask, Place(group=name))
+        _, _, state, _, _, members, *_ = answer[0]
         listed = [
             Member(client, host.lstrip("/"), _held(held))
             for _, client, host, _, held, *_ in members
@@ -85,7 +92,7 @@ class Survey:
         self.settings = settings
         self.group_id = settings.kafka.group_id
         self._client_id = client_id
-        self._cluster = Asked(settings.kafka, client_id)
+        self._cluster = Asked(settings.kafka, client_id, PATIENCE)
         self._readers: dict[Partition, Reader] = {}
         self._letters: DeadLetters | None = None
 
@@ -201,6 +208,10 @@ class Survey:
     async def group(self) -> Group:
         """Return the group's state and members."""
         return await self._cluster.group(self.group_id)
+
+    async def complaints(self) -> list[Finding]:
+        """Return what a worker would find to be mended, as far as it shows without writing."""
+        return await Checkup(self.settings, self._client_id).complaints()
 
     def dead_letters(self) -> DeadLetters:
         """Return the look at the dead letter topic."""

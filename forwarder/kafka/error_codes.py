@@ -171,7 +171,8 @@ TABLE: Errors = {
         kafka.NoBrokersAvailable,
         kafka.NodeNotReadyError,
         OSError,
-        remedy="check kafka.bootstrap_servers, the network, and that the brokers run",
+        remedy="check kafka.bootstrap_servers and kafka.security.protocol, the network, and that "
+        "the brokers run",
     ),
     **_rules(
         Fault.TRANSIENT,

@@ -65,7 +65,7 @@ def ask(
 
     monkeypatch.setattr(asking, "ask", answer)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
-    monkeypatch.setattr(kafka_client, "quiet", lambda: None)
+    monkeypatch.setattr(kafka_client, "quiet", lambda **_: None)
 
     def ran(*words: str) -> tuple[int, str]:
         code = cli.main(["dead-letters", *words, "--config", str(path)])

@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> Path:
 def unchanged_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the log of the test run as it is: both are for a process of its own."""
     monkeypatch.setattr(logs, "configure", lambda *_: None)
-    monkeypatch.setattr(kafka_client, "quiet", lambda: None)
+    monkeypatch.setattr(kafka_client, "quiet", lambda **_: None)
 
 
 def target(config: Path, connection: str, sink: str | None) -> Target:

@@ -9,9 +9,11 @@ import pytest
 from forwarder import testing
 from forwarder.audit import backlog, left_out
 from forwarder.audit.status import AT_ONCE, status
-from forwarder.cli.status import _remarks
+from forwarder.cli.output import WIDTH
+from forwarder.cli.status import _lines, _remarks
 from forwarder.config.settings import Limits
 from forwarder.errors import ForwarderError, JournalError, StartupError
+from forwarder.finding import fail
 from forwarder.ledger import opening
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit, Restored
@@ -330,3 +332,21 @@ def test_a_kafka_that_falls_silent_is_not_taken_for_partitions_that_would_not_op
     with pytest.raises(JournalError, match="did not tell"):
         stand(survey)
     assert many[:AT_ONCE] == asked
+
+
+def test_what_keeps_a_worker_from_its_work_stands_below_the_tables() -> None:
+    survey = surveyed()
+    survey.found = [fail("topic t: Write not granted", "grant Write on topic t")]
+    document = stand(survey)
+    assert [{"what": "topic t: Write not granted", "remedy": "grant Write on topic t"}] == (
+        document["complaints"]
+    )
+    assert "Kafka: topic t: Write not granted; grant Write on topic t" in list(_remarks(document))
+
+
+def test_an_error_that_is_cut_in_the_table_stands_whole_below_it() -> None:
+    document = stand(surveyed())
+    document["connections"][0]["error"] = "why " * 100
+    text = "\n".join(_lines(document, every=True))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert 100 <= text.count("why")

@@ -155,6 +155,34 @@ def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health:
     assert described["reason"] == "the state is lost; accept the loss"
 
 
+def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
+    clock: HandClock, health: Health
+) -> None:
+    health.waits("Kafka at b:1 did not tell", "start it")
+    clock.now += 5
+    health.waits("Kafka at b:1 did not tell more", "start it")
+    told = health.described()
+    assert {
+        "state": "waiting",
+        "since": "1970-01-01T00:16:40+00:00",
+        "reason": "Kafka at b:1 did not tell more",
+        "remedy": "start it; it is tried again by itself every few seconds",
+    } == told["kafka"]
+    assert "reason" not in told
+    health.waits("", "")
+    assert "kafka" not in health.described()
+
+
+def test_a_partition_that_cannot_be_opened_says_why_and_what_to_do(health: Health) -> None:
+    health.partition_phase("raw/0", "opening", "Write is refused", "grant Write")
+    health.joined({ZERO: "opening"})
+    described = health.described()["partitions"]["raw/0"]
+    assert "Write is refused" == described["reason"]
+    assert "grant Write; it is tried again by itself every few seconds" == described["remedy"]
+    health.joined({ZERO: "open"})
+    assert "remedy" not in health.described()["partitions"]["raw/0"]
+
+
 def test_since_is_the_time_of_the_last_change(clock: HandClock, health: Health) -> None:
     health.joined({ZERO: "opening"})
     clock.now += 5

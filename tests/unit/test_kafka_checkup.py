@@ -14,7 +14,8 @@ KAFKA = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g", dead_letter_topic="le
     [
         ({"cleanup.policy": "delete", "max.message.bytes": "2000000"}, []),
         ({"cleanup.policy": "compact,delete", "max.message.bytes": "2000000"}, [Grade.FAIL]),
-        ({"cleanup.policy": "delete", "max.message.bytes": "1000"}, [Grade.NOTE]),
+        ({"cleanup.policy": "delete", "max.message.bytes": "5000"}, [Grade.NOTE]),
+        ({"cleanup.policy": "delete", "max.message.bytes": "1000"}, [Grade.FAIL]),
         ("TopicAuthorizationFailedError", []),
     ],
 )

@@ -2,12 +2,17 @@
 # ruff: noqa: SLF001  # the client's own rebalance is played step by step
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
+from aiokafka.errors import (
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+)
 
 from forwarder.errors import ForwarderError
 from forwarder.model import Partition
@@ -71,8 +76,14 @@ class Rig:
 class Calm:
     """A coordinator without an error."""
 
+    def __init__(self) -> None:
+        self.rejoins = 0
+
     def check_errors(self) -> None:
         """Find none."""
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
 
 
 class Fetched:
@@ -152,6 +163,38 @@ async def test_a_partition_with_a_damaged_batch_is_set_aside_and_the_others_flow
     assert {rig.partitions[1]} == lost.value.partitions
     assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
     assert [False, True] == [rig.state(number).paused for number in NUMBERS]
+
+
+async def test_a_group_that_may_not_be_read_is_joined_again_for_its_heartbeat_has_ended(
+    rig: Rig,
+) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    with pytest.raises(ForwarderError, match="grant Read on group") as told:
+        await poll(rig, {}, GroupAuthorizationFailedError("g"))
+    assert told.value.lasting
+    assert 1 == rig.client._coordinator.rejoins
+
+
+@pytest.mark.parametrize("form", [str, lambda topic: {topic}])
+async def test_a_topic_that_may_not_be_read_is_set_aside_with_its_remedy(
+    rig: Rig, form: Callable[[str], object]
+) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    with pytest.raises(PositionLostError, match=f"grant Read on topic {rig.topic}") as told:
+        await poll(rig, {}, TopicAuthorizationFailedError(form(rig.topic)))
+    assert {*rig.partitions} == told.value.partitions
+    assert told.value.lasting
+    assert all(rig.state(number).paused for number in NUMBERS)
+
+
+async def test_a_topic_that_is_not_read_here_fails_the_poll_alone(rig: Rig) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    with pytest.raises(ForwarderError, match="grant Read on topic other"):
+        await poll(rig, {}, TopicAuthorizationFailedError("other"))
+    assert not any(rig.state(number).paused for number in NUMBERS)
 
 
 async def poll(rig: Rig, moved: dict[int, int], fault: Exception | None) -> None:

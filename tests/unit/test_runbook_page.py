@@ -10,6 +10,7 @@ import yaml
 
 from forwarder import cli
 from forwarder.cli import accept_loss, dead_letters, doctor, iam, outbox, replay, reset, run, status
+from forwarder.kafka import error_codes
 from forwarder.model import Reason
 from forwarder.ops import catalogue
 
@@ -20,7 +21,7 @@ RUNBOOK = PAGES["runbook.md"]
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "forwarder").rglob("*.py")))
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
 KEYS = set(re.findall(r"^\| `([a-z_.]+)` \|", REFERENCE, re.MULTILINE))
-EVENTS = set(re.findall(r"\b(?:log|note)\.?\w*\(\s*\"([a-z]+\.[a-z]+)\"", SOURCE))
+EVENTS = set(re.findall(r"(?:\b(?:log|note)\.?\w*|_warn)\(\s*\"([a-z]+\.[a-z]+)\"", SOURCE))
 EVENTS |= set(re.findall(r"\"event\": \"([a-z]+\.[a-z]+)\"", SOURCE))
 MODULES = {
     "run": run,
@@ -34,7 +35,8 @@ MODULES = {
     "accept-loss": accept_loss,
 }
 KAFKAS_OWN = re.compile(
-    r"(cleanup|retention|min\.insync|max\.message|transaction\.state|unclean|replication)[a-z.]*"
+    r"(cleanup|retention|min\.insync|max\.message|transaction\.(state|max)|unclean|replication"
+    r"|message\.timestamp|group\.m(in|ax))[a-z.]*"
 )
 TEXT = " ".join(re.sub(r'"\s*f?"', "", SOURCE).split())
 """The source with every text that goes over several lines in one piece."""
@@ -87,6 +89,15 @@ def test_the_examples_of_alerts_name_metrics_labels_and_values_that_are_there() 
 def test_every_dotted_name_is_a_log_event_or_a_key_of_the_configuration() -> None:
     for code in of(r"[a-z_]+(\.[a-z_]+)+"):
         assert code in EVENTS | KEYS or KAFKAS_OWN.fullmatch(code), code
+
+
+def test_every_error_of_kafka_is_in_the_table_of_errors() -> None:
+    section = RUNBOOK.split("\n## Kafka says no\n")[1].split("\n## ")[0]
+    names = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)[2:]
+    codes = {code for name in names for code in re.findall(r"`(\w+)`", name)}
+    known = {kind.__name__ for kind in error_codes.TABLE} | {"ConnectionResetError"}
+    assert codes
+    assert codes <= known
 
 
 def test_every_single_word_that_looks_like_a_key_is_one() -> None:

@@ -1,6 +1,7 @@
 """What a worker does when partitions, polls or its membership fail, in virtual time."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -245,6 +246,44 @@ def test_a_consumer_that_does_not_mend_itself_ends_the_worker(
 
     with pytest.raises(ForwarderError, match=said):
         testing.run_virtually(story())
+
+
+@virtually
+async def test_what_only_an_operator_can_mend_ends_no_worker_and_is_told_until_it_is() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.source.denied = "grant Read on group g"
+        sent = scene.feed()
+        assert None is await ending(scene, 3600)
+        assert ("waits", "the consumer failed", "grant Read on group g") in scene.notes.log
+        scene.source.denied = ""
+        await asyncio.sleep(5)
+        assert scene.source.position(P0) == sent + 1
+
+
+@virtually
+async def test_a_worker_that_cannot_begin_says_every_30_s_what_it_waits_for() -> None:
+    async with Scene() as scene:
+        tries = 0
+
+        async def step() -> None:
+            nonlocal tries
+            tries += 1
+            await asyncio.sleep(1)
+            if tries <= 50:
+                what = f"Kafka at b:1 did not tell the topics ({tries})"
+                raise ForwarderError(what, "start it")
+
+        with capture_logs() as logged:
+            await scene.worker.insist(step)
+        said = [line for line in logged if line["event"] == "kafka.unreachable"]
+        assert 1 == said[0]["waited"]
+        pauses = [b["waited"] - a["waited"] for a, b in itertools.pairwise(said)]
+        assert pauses
+        assert all(30 <= pause < 34 for pause in pauses)
+        assert {"start it"} == {line["remedy"] for line in said}
+        assert "b:1" in said[-1]["error"]
 
 
 @virtually
