@@ -146,6 +146,7 @@ class HandFedSource:
         self.fails = False
         self.unreachable = True
         self.denied = ""
+        self.unseen: ForwarderError | None = None
         self.member = True
         self.gone: set[Partition] = set()
         self.polls = 0
@@ -250,6 +251,10 @@ class HandFedSource:
             msg = "the broker is away"
             raise ForwarderError(msg)
         return self.member
+
+    def complaint(self) -> ForwarderError | None:
+        """Return what the test says is not seen."""
+        return self.unseen
 
     def exhausted(self) -> bool:
         """Tell whether the test said that the input has ended."""

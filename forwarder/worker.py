@@ -200,8 +200,7 @@ class Worker:
                 self._note_failure(error)
                 await asyncio.sleep(1.0)
                 continue
-            self._fails_since, self._blocked = None, False
-            self._pulse.waits("", "")
+            self._note_success()
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
                 owned = self.partitions.get(partition)
@@ -229,6 +228,16 @@ class Worker:
             self._fails_since = None  # whoever starts anew would fail alike
         elif self._fails_since is None:
             self._fails_since = self._around.clock.steady()
+
+    def _note_success(self) -> None:
+        """Say what of the input is not there to be polled, if anything."""
+        self._fails_since, self._blocked = None, False
+        missing = self._source.complaint()
+        if missing is None:
+            self._pulse.waits("", "")
+        else:
+            self._warn("input.missing", missing)
+            self._pulse.waits(missing.what, missing.remedy)
 
     async def _relieve_memory(self) -> None:
         """Close windows early if they take too much memory; reading waits if that has to wait."""

@@ -89,6 +89,9 @@ class Source(Protocol):
         Raises ForwarderError when it cannot be asked.
         """
 
+    def complaint(self) -> ForwarderError | None:
+        """Return why some of the input is not seen at all, None if all of it is."""
+
     def exhausted(self) -> bool:
         """Tell whether no record will ever come again (a file read to its end)."""
 

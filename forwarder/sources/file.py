@@ -180,6 +180,9 @@ class FileSource:
         """Return True: there is no group."""
         return True
 
+    def complaint(self) -> None:
+        """Have none: what cannot be read has ended the start."""
+
     def exhausted(self) -> bool:
         """Tell whether the last line was returned."""
         return self._ended and not self._lines

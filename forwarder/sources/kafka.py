@@ -11,6 +11,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
 
 from forwarder.config.settings import Configuration, Kafka
@@ -196,6 +197,19 @@ class KafkaSource:
         """Ask the coordinator whether the group knows this member."""
         me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
         return await self._cluster.knows(self._kafka.group_id, me)
+
+    def complaint(self) -> ForwarderError | None:
+        """Return that Kafka shows a topic no longer: the group lets its partitions go then."""
+        if self._assignment() is None:
+            return None  # not joined yet: nothing is known
+        names = [topic.name for topic in self._kafka.topics]
+        gone = [name for name in names if not self._consumer.partitions_for_topic(name)]
+        if not gone:
+            return None
+        listed = ", ".join(gone)
+        text = f"Kafka shows no partition of {listed}"
+        place = Place(listed, "Describe")
+        return kafka_client.failed(ForwarderError, text, UnknownTopicOrPartitionError(), place)
 
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""

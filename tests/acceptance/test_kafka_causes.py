@@ -162,9 +162,8 @@ async def stage(
 
 RIGHTS = [
     ("topic {topic}", "Read", "grant Read on topic {topic}", True),
-    ("topic {topic}", "Describe", "grant Describe on", True),
+    ("topic {topic}", "Describe", "grant Describe on it", True),
     ("topic {name}.outbox.{topic}", "Write", "grant Write on topic {name}.outbox.{topic}", True),
-    ("topic {name}.outbox.{topic}", "Describe", "grant", True),
     ("topic {name}.state.{topic}", "Write", "grant Write on topic {name}.state.{topic}", True),
     ("group {name}", "Read", "grant Read on group {name}", True),
     ("transactional-id {name}/ (prefixed)", "Write", "transactional ids of group {name}", False),

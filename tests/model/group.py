@@ -228,6 +228,9 @@ class Source:
         known: bool = await self._ask("describe", lambda: not group.stable or self in group.members)
         return known
 
+    def complaint(self) -> None:
+        """Have none: every partition is there from the start."""
+
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""
         return False

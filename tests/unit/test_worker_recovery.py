@@ -263,6 +263,15 @@ async def test_what_only_an_operator_can_mend_ends_no_worker_and_is_told_until_i
 
 
 @virtually
+async def test_a_topic_that_is_seen_no_longer_is_told_until_it_is_seen() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        scene.source.unseen = ForwarderError("Kafka shows no partition of raw", "create it")
+        await asyncio.sleep(2)
+        assert ("waits", "Kafka shows no partition of raw", "create it") in scene.notes.log
+
+
+@virtually
 async def test_a_worker_that_cannot_begin_says_every_30_s_what_it_waits_for() -> None:
     async with Scene() as scene:
         tries = 0
