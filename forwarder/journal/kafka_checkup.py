@@ -9,18 +9,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
-    InvalidTransactionTimeout,
     MessageSizeTooLargeError,
     NotEnoughReplicasError,
-    TransactionalIdAuthorizationFailed,
 )
 
 from forwarder.config.settings import Configuration, outbox_topic
-from forwarder.errors import ForwarderError, JournalError
+from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.finding import Finding, Grade, fail, note, ok
 from forwarder.journal import kafka_client, kafka_topics
 from forwarder.journal.kafka_cluster import Cluster
@@ -32,7 +29,7 @@ from forwarder.journal.kafka_rights import (
     on_topics,
 )
 from forwarder.journal.kafka_topics import Mark, Need, Row
-from forwarder.journal.kafka_writer import TRANSACTION_MS, Writer
+from forwarder.journal.kafka_writer import Writer
 from forwarder.kafka import error_codes
 from forwarder.kafka.error_codes import Place
 
@@ -41,9 +38,6 @@ _LATER = frozenset({"Create", "Alter"})
 
 KNOCK_SECONDS = 3.0
 """How long a broker may take to accept a connection and a login."""
-
-SETTLED = "transaction.max.timeout.ms"
-"""How long brokers let a transaction stay open; less than a worker's, and none begins."""
 
 SMALLEST = 4 * 1024
 """Bytes that a dead letter takes at least: its headers, where its value is left out."""
@@ -91,29 +85,17 @@ class _Asking(Cluster):
 
         return (await self._ask(what, understood))[0]
 
-    async def in_sync(self) -> dict[str, int]:
-        """Return of each topic how many replicas its worst partition has in sync."""
+    async def in_sync(self) -> dict[str, tuple[int, int]]:
+        """Return of each topic how many replicas its worst partition has in sync, of how many."""
 
-        async def ask() -> dict[str, int]:
+        async def ask() -> dict[str, tuple[int, int]]:
             return {
-                topic["topic"]: min(len(one["isr"]) for one in topic["partitions"])
+                topic["topic"]: min((len(p["isr"]), len(p["replicas"])) for p in parts)
                 for topic in await self._admin.describe_topics()
-                if topic["partitions"]
+                if (parts := topic["partitions"])
             }
 
         return await self._ask("how many replicas are in sync", ask)
-
-    async def longest_transaction(self) -> int | None:
-        """Return the longest transaction that brokers allow, in ms; None: not to be asked."""
-
-        async def ask() -> list[int | None]:
-            node = self._admin._client.get_random_node()  # noqa: SLF001  # as above
-            wanted = ConfigResource(ConfigResourceType.BROKER, str(node), configs={SETTLED: None})
-            [answer] = await self._admin.describe_configs([wanted])
-            found = [entry[1] for entry in answer.resources[0][4] if entry[0] == SETTLED]
-            return [int(found[0]) if found else None]
-
-        return await self._answer("the settings of a broker", ask)
 
 
 class Checkup:
@@ -124,6 +106,7 @@ class Checkup:
         self._settings = settings
         self._client_id = client_id
         self._cluster = _Asking(settings.kafka, client_id, KNOCK_SECONDS)
+        self._writes = True
 
     async def findings(self) -> list[Finding]:
         """Return what was found; what does not answer is a finding, too."""
@@ -137,10 +120,15 @@ class Checkup:
         return found
 
     async def complaints(self) -> list[Finding]:
-        """Return what has to be mended, as far as it shows without writing anything."""
+        """Return what keeps a worker from its work, as far as it shows without a transaction.
+
+        What this principal may not do says something of a worker only where it may write.
+        """
         found: list[Finding] = []
         try:
-            await self._standing(found)
+            await self._standing(found, tries=False)
+            if self._writes:
+                found += await self._begin()
         except ForwarderError as error:
             found.append(fail(error.what, error.remedy))
         finally:
@@ -152,10 +140,10 @@ class Checkup:
         found += await asyncio.gather(*map(self._knock, servers))
         if all(one.grade is Grade.FAIL for one in found):
             return
-        counts = await self._standing(found)
+        counts = await self._standing(found, tries=True)
         found.append(await self._transaction(counts))
 
-    async def _standing(self, found: list[Finding]) -> Mapping[str, int]:
+    async def _standing(self, found: list[Finding], *, tries: bool) -> Mapping[str, int]:
         """Look at topics, rights and brokers as they stand; return the partition counts."""
         counts = await self._cluster.partition_counts()
         wanted = kafka_topics.needs(self._settings, counts)
@@ -164,27 +152,28 @@ class Checkup:
             found += self._topic(need, counts, settings)
         found += self._letters(settings)
         topics = [need.topic for need in wanted if need.topic in counts]
-        group = self._settings.kafka.group_id
         granted = await self._cluster.topic_rights(topics) if topics else {}
-        found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
+        self._writes = not granted or any("Write" in may for may in granted.values())
+        if self._writes or tries:
+            group = self._settings.kafka.group_id
+            found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
         written = [need.topic for need in wanted if "Write" in need.operations]
         found += _replicas(written, settings, await self._cluster.in_sync())
-        found += await self._coordinators()
         return counts
 
-    async def _coordinators(self) -> list[Finding]:
-        """Return what is wrong about transactions, as far as that can be asked."""
-        found = []
-        longest = await self._cluster.longest_transaction()
-        if longest is not None and longest < TRANSACTION_MS:
-            what = f"{SETTLED} of the brokers is {longest}, a worker asks for {TRANSACTION_MS}"
-            found.append(fail(what, error_codes.remedy(InvalidTransactionTimeout(), Place())))
-        group = self._settings.kafka.group_id
-        if "transactional-id" in await self._cluster.denied(group, f"{group}/"):
-            error = TransactionalIdAuthorizationFailed()
-            what = f"transactional ids that begin with {group}/: Describe not granted"
-            found.append(fail(what, error_codes.remedy(error, Place(group=group))))
-        return found
+    async def _begin(self) -> list[Finding]:
+        """Ask for a transactional id as a worker does, always the same; no transaction begins."""
+        kafka = self._settings.kafka
+        writer = Writer(kafka, self._client_id, f"{kafka.group_id}/status")
+        try:
+            await writer.start()
+        except FencedError:
+            return []  # another look at the same moment
+        except JournalError as error:
+            return [fail(error.what, error.remedy)]
+        finally:
+            await writer.close()
+        return []
 
     async def _knock(self, server: str) -> Finding:
         """Connect and log in to one broker: the client library says in its log alone why not."""
@@ -291,14 +280,18 @@ def _rights(
 
 
 def _replicas(
-    topics: Iterable[str], settings: Settings, in_sync: Mapping[str, int]
+    topics: Iterable[str], settings: Settings, in_sync: Mapping[str, tuple[int, int]]
 ) -> Iterator[Finding]:
-    """Tell which topics take nothing, for too few replicas are in sync."""
+    """Tell which topics take nothing, for too few replicas are in sync.
+
+    Where there are no more replicas than that, brokers since Kafka 4.0 ask for all there are.
+    """
     for topic in topics:
         asked = settings.get(topic)
         least = int(asked.get(LEAST, 1)) if isinstance(asked, Mapping) else 1
-        if topic in in_sync and in_sync[topic] < least:
-            what = f"topic {topic}: {in_sync[topic]} of {least} replicas ({LEAST}) are in sync"
+        there, replicas = in_sync.get(topic, (least, least))
+        if there < min(least, replicas):
+            what = f"topic {topic}: {there} of {replicas} replicas are in sync, {LEAST} is {least}"
             yield fail(what, error_codes.remedy(NotEnoughReplicasError(), Place(topic)))
 
 

@@ -22,7 +22,7 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_msk
-from forwarder.kafka import batches, causes, error_codes
+from forwarder.kafka import answers, batches, causes, error_codes
 from forwarder.kafka.error_codes import Fault, Place
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
@@ -67,6 +67,7 @@ def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     """Return the arguments that every client shares; raises StartupError for unusable files."""
     batches.install(kafka.max_unpacked_batch)
     causes.install()
+    answers.install()
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import for_code
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
@@ -20,6 +20,7 @@ from forwarder.journal.kafka_cluster import Bounds, Cluster, _held
 from forwarder.journal.kafka_dead_letters import DeadLetters
 from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import Outgoing, Writer
+from forwarder.kafka import error_codes
 from forwarder.kafka.error_codes import Place
 from forwarder.ledger import opening
 from forwarder.ledger.opening import Commit
@@ -110,8 +111,10 @@ class Survey:
                 text = f"topic {name} is not configured; the topics are {', '.join(configured)}"
                 raise ConfigurationError([text])
             if name not in counts:
-                text = f"topic {name} does not exist, or Describe on it is refused; create it"
-                raise ForwarderError(text)
+                place = Place(name, "Describe")
+                advice = error_codes.remedy(UnknownTopicOrPartitionError(), place)
+                what = f"topic {name} does not exist, or is not shown"
+                raise ForwarderError(what, advice)
         return [Partition(name, number) for name in names for number in range(counts[name])]
 
     async def left_out(self) -> list[Partition]:

@@ -40,7 +40,7 @@ class World:
         outbox_retention_ms: int = 604_800_000,
     ) -> Configuration:
         kafka = Kafka(
-            bootstrap_servers=(self.bootstrap,),
+            bootstrap_servers=tuple(self.bootstrap.split(",")),
             topics=(InputTopic(self.topic),),
             group_id=self.group,
             session_timeout_ms=6_000,
@@ -64,10 +64,14 @@ class World:
         await self.create(self.topic, self.partitions)
 
     async def create(
-        self, topic: str, partitions: int, settings: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        partitions: int,
+        settings: Mapping[str, str] | None = None,
+        replicas: int = 1,
     ) -> None:
         cluster = Cluster(self.settings().kafka, "world")
-        assert await cluster.create(topic, partitions, 1, settings or {}) is None
+        assert await cluster.create(topic, partitions, replicas, settings or {}) is None
         await _until_visible(cluster, topic, partitions)
 
     async def grow(self, topic: str, partitions: int) -> None:
