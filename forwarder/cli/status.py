@@ -130,15 +130,19 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         if one["error"]:
             yield f"{one['connection']}: {one['error']}"
     for partition in document["partitions"]:
-        name = f"{partition['topic']}/{partition['number']}"
-        if partition["refusal"]:
-            yield f"{name} would not open: {partition['refusal']}"
-        if partition.get("intake_stopped"):
-            since = partition["intake_stopped"]
-            yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}"
-        elif (stall := partition.get("stalled")) and not partition["refusal"]:
-            remedy = REMEDIES[StallReason(stall["reason"])]
-            yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"
-        for one in partition["connections"]:
-            if one["stopped"]:
-                yield f"{one['connection']} is stopped on {name}: {one['stopped']}"
+        yield from _of_partition(partition)
+
+
+def _of_partition(partition: dict[str, Any]) -> Iterator[str]:
+    name = f"{partition['topic']}/{partition['number']}"
+    if partition["refusal"]:
+        yield f"{name} would not open: {partition['refusal']}"
+    if partition.get("intake_stopped"):
+        since = partition["intake_stopped"]
+        yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}"
+    elif (stall := partition.get("stalled")) and not partition["refusal"]:
+        remedy = REMEDIES[StallReason(stall["reason"])]
+        yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"
+    for one in partition["connections"]:
+        if one["stopped"]:
+            yield f"{one['connection']} is stopped on {name}: {one['stopped']}"

@@ -11,6 +11,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaError,
+    KafkaProtocolError,
     KafkaTimeoutError,
     TransactionalIdAuthorizationFailed,
     for_code,
@@ -317,7 +318,8 @@ class Cluster:
                     except TimeoutError:
                         raise
                     except Exception as error:  # noqa: BLE001  # what is in an answer is not ours
-                        problem = f"an answer that makes no sense ({type(error).__name__}: {error})"
+                        said = f"an answer that makes no sense ({type(error).__name__}: {error})"
+                        problem = KafkaProtocolError(said)
                     else:
                         if answer is not None:
                             return answer
