@@ -6,10 +6,11 @@ distribution; the documentation is installed with the package, too. Named by ``b
 pyproject.toml; building needs nothing but setuptools.
 """
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from setuptools import build_meta
 
@@ -22,7 +23,8 @@ _WHERE = (
     "installed, below `share/doc/kafka-kinesis-forwarder`.*"
 )
 
-_Settings = Mapping[str, Any] | None
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
 
 
 def page(readme: str) -> str:
@@ -44,61 +46,23 @@ def _write_page() -> None:
     PAGE.write_text(page(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def get_requires_for_build_wheel(config_settings: _Settings = None) -> list[str]:
-    """Answer the hook of PEP 517: nothing but what pyproject.toml names."""
-    _write_page()
-    return list(build_meta.get_requires_for_build_wheel(config_settings))
+def _with_page(hook: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+    """Return a hook of setuptools that finds the page made."""
+
+    @functools.wraps(hook)
+    def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        _write_page()
+        return hook(*args, **kwargs)
+
+    return made
 
 
-def get_requires_for_build_sdist(config_settings: _Settings = None) -> list[str]:
-    """Answer the hook of PEP 517."""
-    _write_page()
-    return list(build_meta.get_requires_for_build_sdist(config_settings))
-
-
-def get_requires_for_build_editable(config_settings: _Settings = None) -> list[str]:
-    """Answer the hook of PEP 660."""
-    _write_page()
-    return list(build_meta.get_requires_for_build_editable(config_settings))
-
-
-def prepare_metadata_for_build_wheel(
-    metadata_directory: str, config_settings: _Settings = None
-) -> str:
-    """Answer the hook of PEP 517."""
-    _write_page()
-    return str(build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
-
-
-def prepare_metadata_for_build_editable(
-    metadata_directory: str, config_settings: _Settings = None
-) -> str:
-    """Answer the hook of PEP 660."""
-    _write_page()
-    return str(build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings))
-
-
-def build_sdist(sdist_directory: str, config_settings: _Settings = None) -> str:
-    """Build the source distribution (PEP 517)."""
-    _write_page()
-    return str(build_meta.build_sdist(sdist_directory, config_settings))
-
-
-def build_wheel(
-    wheel_directory: str,
-    config_settings: _Settings = None,
-    metadata_directory: str | None = None,
-) -> str:
-    """Build the wheel (PEP 517)."""
-    _write_page()
-    return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
-
-
-def build_editable(
-    wheel_directory: str,
-    config_settings: _Settings = None,
-    metadata_directory: str | None = None,
-) -> str:
-    """Build what an editable installation is made of (PEP 660)."""
-    _write_page()
-    return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
+# The hooks of PEP 517 and, for editable installations, of PEP 660.
+get_requires_for_build_sdist = _with_page(build_meta.get_requires_for_build_sdist)
+get_requires_for_build_wheel = _with_page(build_meta.get_requires_for_build_wheel)
+get_requires_for_build_editable = _with_page(build_meta.get_requires_for_build_editable)
+prepare_metadata_for_build_wheel = _with_page(build_meta.prepare_metadata_for_build_wheel)
+prepare_metadata_for_build_editable = _with_page(build_meta.prepare_metadata_for_build_editable)
+build_sdist = _with_page(build_meta.build_sdist)
+build_wheel = _with_page(build_meta.build_wheel)
+build_editable = _with_page(build_meta.build_editable)

@@ -24,18 +24,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MIB = 1 << 20
 
 
-def _standard_input() -> int:
-    """Return its descriptor; raises ValueError where the program was started without."""
-    if sys.stdin is None:
-        message = "it is closed"
-        raise ValueError(message)
-    return sys.stdin.fileno()
-
-
-def _opened(path: str) -> int:
-    return os.open(path, os.O_RDONLY)
-
-
 class FileSource:
     """One partition, ``file/0``: the lines of a file in order, one a poll.
 
@@ -74,7 +62,9 @@ class FileSource:
             text = "stdin is closed: name a file, or give it something to read"
             raise StartupError(text)
         try:
-            self._file = _standard_input() if self._path == STDIN else _opened(self._path)
+            self._file = (
+                sys.stdin.fileno() if self._path == STDIN else os.open(self._path, os.O_RDONLY)
+            )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             text = f"{self._name()} cannot be read: {reason}"
@@ -256,19 +246,18 @@ class FileSource:
         """Pass on the lines of which it is known what time it is then."""
         ahead = self._read_ahead
         while ahead:
-            line = ahead[0]
-            now = self._time.now_ms
-            if line.dated:
-                sure = self._ended or len(ahead) > LOOKAHEAD or self._time.is_sure(line.timestamp)
-                if not sure:
+            line, following = ahead[0], list[Line]()
+            if line.dated and not self._time.is_sure(line.timestamp):
+                if not (self._ended or len(ahead) > LOOKAHEAD):
                     return
                 following = [ahead[i] for i in range(1, min(len(ahead), LOOKAHEAD + 1))]
-                now = self._time.advance(
-                    line.timestamp, [other.timestamp for other in following if other.dated]
+            if line.dated:
+                self._time.advance(
+                    line.timestamp, [each.timestamp for each in following if each.dated]
                 )
             ahead.popleft()
             if line.offset >= self._from:
-                self._lines.append((line, now))
+                self._lines.append((line, self._time.now_ms))
 
     def _name(self) -> str:
         return "standard input" if self._path == STDIN else self._path
