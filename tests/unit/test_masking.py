@@ -233,3 +233,23 @@ def test_a_text_costs_its_own_length_however_many_secrets_there_are() -> None:
         sys.setprofile(None)
         looked.append(calls)
     assert looked[0] == looked[1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "password=hunter2-hunter2",
+        "secret:hunter2-hunter2",
+        f"{'word ' * 9}{SECRETS['secret access key']}",
+        f"{'word ' * 9}{SECRETS['token']}",
+    ],
+)
+def test_neither_what_is_beside_a_name_nor_what_is_cut_off_is_printed_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert 2 == main(_files(tmp_path, SMALL.replace("us-east-1", f'"{value}"')))
+    printed = "".join(capsys.readouterr())
+    assert "sink.region" in printed
+    assert "hunter2" not in printed
+    assert not [text for text in SECRETS.values() if text[:6] in printed]
