@@ -14,6 +14,9 @@ from tests.acceptance.scene import Scene
 ATTACKERS = 3_000
 """Connections held open, or tried again and again, all the while."""
 
+LOAD = 2_000
+"""Events delivered meanwhile, each in a batch of its own."""
+
 SINGLY = {"send_as_batch": False}
 
 
@@ -103,10 +106,12 @@ async def test_deliveries_and_probes_go_on_beside_thousands_of_connections(
             await worker.until(lambda n=n: n in scene.numbers(), f"{n} is delivered")  # type: ignore[misc]
             status = (await asyncio.to_thread(worker.get, "/livez"))[0]
             assert status == 200, "one probe after the other is answered"
+        await scene.feed(range(11, LOAD))
+        await worker.until(lambda: len(scene.numbers()) >= LOAD, "all of it is delivered", 60)
         assert attack.opened > opened, "it went on all the while"
         assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
 
-    assert [*range(11)] == sorted(scene.numbers())
+    assert [*range(LOAD)] == sorted(scene.numbers())
     assert worker.peak_bytes() - memory < 64 * 2**20
     assert room(worker) - log < 64 * 2**10
     assert worker.metrics()

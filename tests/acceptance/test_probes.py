@@ -38,6 +38,12 @@ async def test_a_worker_is_ready_once_its_partitions_are_open(scene: Scene) -> N
     assert {"open"} == {p["state"] for p in detail["partitions"].values()}
     assert {f"{scene.topic}/0", f"{scene.topic}/1"} == set(detail["partitions"])
     assert worker.get("/livez")[0] == 200
+    (starts,) = worker.logged("worker.starts")
+    assert (scene.name, [scene.topic], 1) == (
+        starts["group"],
+        starts["topics"],
+        starts["connections"],
+    )
 
 
 async def test_metrics_count_what_went_through(scene: Scene) -> None:

@@ -1,7 +1,9 @@
 """What ends a command, what does not, and what it prints then: never a traceback."""
 
 import asyncio
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -135,6 +137,35 @@ def test_a_full_disk_on_stdout_is_said_and_ends_it_with_1(site: Site, words: Seq
 def test_a_reader_that_has_seen_enough_is_no_error(site: Site, words: Sequence[str]) -> None:
     ended = shell(site, f"forwarder {' '.join(words)} | true; echo ${{PIPESTATUS[0]}}")
     assert ("0\n", "") == (ended.stdout, ended.stderr)
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("words", [("--help",), ("sing",), FILE_RUN])
+def test_a_terminal_is_given_no_colours_where_nobody_wants_them(
+    site: Site, words: Sequence[str], variables: dict[str, str]
+) -> None:
+    (site.folder / "nothing.txt").write_text("no upload\n")
+    reads, terminal = pty.openpty()
+    own = {k: v for k, v in environment(site.folder, {}).items() if k not in {"NO_COLOR", "TERM"}}
+    with (site.folder / "nothing.txt").open("rb") as stdin:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "forwarder", *words],
+            cwd=site.folder,
+            env={**own, "TERM": "xterm-256color", **variables},
+            stdin=stdin,
+            stdout=terminal,
+            stderr=terminal,
+        )
+    os.close(terminal)
+    printed = b""
+    # Reading fails once nobody has the terminal open any more.
+    with contextlib.suppress(OSError):
+        while piece := os.read(reads, 65536):
+            printed += piece
+    os.close(reads)
+    assert process.wait(60) in {0, 1, 2}
+    assert printed
+    assert b"\x1b" not in printed
 
 
 def test_a_full_disk_on_stdout_and_stderr_still_tells_by_the_exit_code(site: Site) -> None:
