@@ -139,6 +139,10 @@ class KafkaSource:
         tp = self._assigned(partition)
         if tp is None or partition not in self._next:
             return None
+        # What a poll brings that was under way when somebody sought is given back, and what one
+        # moved that failed is sought back: before anybody may take either for read.
+        if partition in self._sought or self._has_failed():
+            return self._next[partition]
         if waiting := self._unreturned(tp):
             return int(waiting[0].offset)
         # The public way is a coroutine, and the contract is a plain look.
@@ -304,6 +308,13 @@ class KafkaSource:
         for partition, offset in self._next.items():
             if (tp := self._assigned(partition)) is not None:
                 self._consumer.seek(tp, offset)
+
+    def _has_failed(self) -> bool:
+        """Tell whether the poll under way has failed, and nobody has come back for that yet."""
+        task = self._pending
+        if task is None or not task.done():
+            return False
+        return task.cancelled() or task.exception() is not None
 
     def _unreturned(self, tp: TopicPartition) -> Sequence[Any]:
         """Return what a poll brought that nobody has come back for yet."""

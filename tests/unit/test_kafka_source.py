@@ -19,6 +19,7 @@ from forwarder.model import Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.base import PositionLostError
 from forwarder.sources.kafka import KafkaSource
+from forwarder.testing import Message
 from tests.services.kafka_world import World
 
 NUMBERS = (0, 1)
@@ -93,6 +94,7 @@ class Fetched:
         self.subscription = subscription
         self._fetch_task = asyncio.get_running_loop().create_future()
         self.script: list[tuple[dict[TopicPartition, int], Exception | None]] = []
+        self.found: dict[TopicPartition, Sequence[Any]] = {}
 
     def seek_to(self, tp: TopicPartition, offset: int) -> None:
         self.subscription.seek(tp, offset)
@@ -105,7 +107,7 @@ class Fetched:
             self.subscription.subscription.assignment.state_value(tp).consumed_to(offset)
         if fault is not None:
             raise fault
-        return {}
+        return self.found
 
 
 @pytest.fixture
@@ -210,6 +212,35 @@ async def test_a_topic_that_kafka_shows_no_longer_is_complained_of(
     assert complaint is not None
     assert f"Kafka shows no partition of {rig.topic}" in complaint.what
     assert f"create topic {rig.topic}, or grant Describe on it" in complaint.remedy
+
+
+async def test_nobody_sees_a_position_that_a_failed_poll_moved(rig: Rig) -> None:
+    """Who stepped over to there would have passed over what the poll had unpacked."""
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    polling = asyncio.create_task(poll(rig, {0: 50, 1: 31}, KafkaTimeoutError("no answer")))
+    while not polling.done():
+        assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+        await asyncio.sleep(0)
+    assert isinstance(polling.exception(), ForwarderError)
+
+
+async def test_who_seeks_while_a_poll_has_come_back_stands_where_it_was_sought(rig: Rig) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    first = rig.partitions[0]
+    tp = TopicPartition(rig.topic, 0)
+    rig.client._fetcher.found = {tp: [Message(500, 0, b"of before")]}
+    polling = asyncio.create_task(poll(rig, {0: 501}, None))
+    while rig.source._pending is None or not rig.source._pending.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert 500 == rig.source.position(first)
+    rig.source.resume_at(first, 9)
+    while not polling.done():
+        assert 9 == rig.source.position(first)
+        await asyncio.sleep(0)
+    await polling
+    assert 9 == rig.source.position(first)
 
 
 async def poll(rig: Rig, moved: dict[int, int], fault: Exception | None) -> None:
