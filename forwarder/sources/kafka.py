@@ -263,6 +263,7 @@ class KafkaSource:
         fault, self._fault = self._fault, None
         if fault is not None:
             task.exception()
+            self._rewind()  # what it brought goes with it
             raise fault
         try:
             polled: Mapping[TopicPartition, Sequence[Any]] = task.result()
