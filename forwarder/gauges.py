@@ -86,8 +86,8 @@ async def lags(
 ) -> dict[tuple[str, str], PartitionGauges]:
     """Return by (topic, number) how far each partition is behind its high watermark.
 
-    One that is not open lags from where the group has committed. One whose end Kafka does not tell
-    is left out: no figure is better than an old one.
+    One that is not open lags from where the group has committed. Left out is one whose end Kafka
+    does not tell, or which has never committed: no figure is better than an old or a made-up one.
     """
     ends = await source.ends([one.partition for one in owned])
     closed = [one.partition for one in owned if one.phase is not Phase.OPEN]
@@ -96,13 +96,15 @@ async def lags(
     for one in owned:
         if one.partition not in ends:
             continue
-        high, settled = ends[one.partition].high, committed.get(one.partition, 0)
-        at = settled
+        high, at = ends[one.partition].high, committed.get(one.partition)
+        settled = at
         if one.phase is Phase.OPEN:
             read = source.position(one.partition)
             # While the intake is stopped the source stands behind a sample that nobody collected.
             at = one.position if read is None or one.intake_stopped else read
             settled = one.watermark()
+        if at is None or settled is None:
+            continue
         name = (one.partition.topic, str(one.partition.number))
         found[name] = PartitionGauges(max(0, high - at), max(0, high - settled))
     return found

@@ -154,6 +154,7 @@ class HandFedSource:
         self.stable: dict[Partition, int] = {}
         self.high: dict[Partition, int] = {}
         self.silent: set[Partition] = set()
+        self.uncommitted: set[Partition] = set()
         self.open: dict[Partition, OpenTransaction] = {}
 
     async def start(self, listener: Listener) -> None:
@@ -234,8 +235,8 @@ class HandFedSource:
         return {p: Ends(end, max(end, self.high.get(p, end))) for p, end in stable.items()}
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Return 0 for every partition."""
-        return dict.fromkeys(partitions, 0)
+        """Return 0 for every partition, unless the test says that it has none."""
+        return dict.fromkeys(set(partitions) - self.uncommitted, 0)
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Return the transaction that the test opened."""

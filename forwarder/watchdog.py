@@ -212,7 +212,8 @@ class Watchdog:
                 self._said.news(f"{reason} {those}", now)
                 _warn(reason, those, stalled)
         for partition in sorted(self._told.keys() - stalled.keys()):
-            log.info("input.moves", partition=str(partition))
+            if partition in self._host.partitions:  # else it is another worker's now
+                log.info("input.moves", partition=str(partition))
         self._told = {partition: stall.reason for partition, stall in stalled.items()}
 
     # ------------------------------------------------------------------ membership

@@ -3,6 +3,7 @@
 import asyncio
 
 from forwarder import gauges
+from forwarder.surroundings import Phase
 from forwarder.testing import HandFedSource
 from tests.world import EVENT, PARTITION, SINGLE, finished, opened, virtually
 
@@ -40,7 +41,26 @@ async def test_records_of_a_sample_still_count_as_unread() -> None:
     source = HandFedSource()
     source.positions[PARTITION], source.stable[PARTITION] = 900, 1000
     world.owner.stop_intake(77)
+    source.high[PARTITION] = 1061
     [found] = (await gauges.lags([world.owner], source)).values()
-    assert 1000 == found.read_lag
+    assert (1061, 1061) == (found.read_lag, found.commit_lag)
     world.owner.stop_intake(0)
+    await finished(world)
+
+
+@virtually
+async def test_a_partition_that_is_not_open_lags_from_its_commit_and_without_one_not_at_all() -> (
+    None
+):
+    world = await opened(SINGLE)
+    source = HandFedSource()
+    source.stable[PARTITION] = 1000
+    world.owner.phase = Phase.REFUSED
+    [found] = (await gauges.lags([world.owner], source)).values()
+    assert (1000, 1000) == (found.read_lag, found.commit_lag)
+    source.uncommitted.add(PARTITION)
+    assert {} == await gauges.lags([world.owner], source)
+    source.silent.add(PARTITION)
+    assert {} == await gauges.lags([world.owner], source)
+    world.owner.phase = Phase.OPEN
     await finished(world)
