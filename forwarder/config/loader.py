@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from forwarder.config import nodes
@@ -23,6 +24,10 @@ class FaultyError(ConfigurationError):
         super().__init__(list(map(str, found)))
         self.found = found
         self.noted = noted
+
+
+MOST_FILES = 10_000
+"""Files in a folder of connections; one worker was measured with hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,8 @@ class _Reading:
     def files(self, folder: "_Folder") -> list[Path]:
         """List the connection files of a folder; none is a fault where the folder is named."""
         try:
-            names = sorted(entry.name for entry in folder.path.iterdir())
+            entries = islice(folder.path.iterdir(), MOST_FILES + 1)
+            names = sorted(entry.name for entry in entries)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
             text = f"{folder.path} cannot be read ({reason}); name the folder of connections"
@@ -160,6 +166,10 @@ class _Reading:
                 folder.note(text)
             else:
                 folder.fault(text)
+            return []
+        if len(names) > MOST_FILES:
+            text = f"{folder.path} holds more than {MOST_FILES} files; name the folder itself"
+            folder.fault(text)
             return []
         visible = [name for name in names if not name.startswith(".")]
         found = [folder.path / name for name in visible if name.endswith(".yaml")]

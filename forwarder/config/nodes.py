@@ -22,6 +22,8 @@ _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
 _PLAIN_KEY = re.compile(r"[\w.<>-]{1,100}")
 _DEEPEST = 20
 
+MOST_VALUES = 200_000
+"""Keys and values of a file, which take some 150 MiB together while it is read."""
 MOST_BYTES = 16 * 1024 * 1024
 """The largest configuration file: ten times what 40,000 applications take."""
 
@@ -218,9 +220,17 @@ def _compose(text: str, page: Page) -> yaml.Node | None:
 
 
 def _refuse_depth(text: str, page: Page) -> None:
-    """Look how deep the file goes before composing: that recurses in C, and 100,000 [ crash it."""
-    depth = 0
+    """Look how deep and how large the file is before composing.
+
+    That recurses in C, and 100,000 [ crash it; a value of one character takes a kilobyte.
+    """
+    depth = count = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        count += isinstance(event, yaml.NodeEvent)
+        if count > MOST_VALUES:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            what = f"is where the file passes {MOST_VALUES} keys and values; split it, or cut it"
+            page.refuse(line, "(syntax)", what)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

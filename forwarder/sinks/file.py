@@ -165,7 +165,7 @@ class FileDeadLetters:
 
 def dead_letter_line(partition: Partition, letter: DeadLetter) -> bytes:
     """Return a dead letter as a line of JSON; its bytes may be anything, so they are base64."""
-    return orjson.dumps(
+    told = orjson.dumps(
         {
             "reason": letter.reason,
             "topic": partition.topic,
@@ -173,7 +173,7 @@ def dead_letter_line(partition: Partition, letter: DeadLetter) -> bytes:
             "offset": letter.offset,
             "connection": letter.connection,
             "error": letter.error,
-            "value_base64": pybase64.b64encode(letter.value).decode(),
         },
-        option=orjson.OPT_APPEND_NEWLINE,
     )
+    # Base64 needs no escaping; the encoder would reserve eight times its length all the same.
+    return b'%b,"value_base64":"%b"}\n' % (told[:-1], pybase64.b64encode(letter.value))
