@@ -4,8 +4,13 @@ The certificate authorities are read once for all sessions, and redirects are no
 """
 
 import asyncio
+import contextlib
+import os
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore import utils
@@ -37,6 +42,40 @@ class _Straight(NamedTuple):
         return self.session.request(*arguments, allow_redirects=False, **options)
 
 
+class _Bypassing:
+    """The library's choice of proxies, and besides networks (CIDR) in NO_PROXY, which it ignores.
+
+    As elsewhere they hold for addresses that are given as such, not for names.
+    """
+
+    def __init__(self, chosen: Any) -> None:  # noqa: ANN401  # the library's own
+        self._chosen = chosen
+        named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        self._networks = [found for word in named.split(",") if (found := _network(word.strip()))]
+
+    def proxy_url_for(self, url: str) -> str | None:
+        """Return the proxy for a URL, if there is one."""
+        if self._networks and _is_within(urlsplit(url).hostname or "", self._networks):
+            return None
+        return cast("str | None", self._chosen.proxy_url_for(url))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # the library's own
+        return getattr(self._chosen, name)
+
+
+def _network(word: str) -> IPv4Network | IPv6Network | None:
+    with contextlib.suppress(ValueError):
+        return ip_network(word, strict=False) if "/" in word else None
+    return None
+
+
+def _is_within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    with contextlib.suppress(ValueError):
+        address = ip_address(host)
+        return any(address in network for network in networks)
+    return False
+
+
 class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library ships no types
     """A pool of connections with one answer for a request."""
 
@@ -51,6 +90,10 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
     Each would read 140 authorities: 15 to 30 ms of CPU and 0.7 MiB. A bundle that changes is read
     by the next process.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # as above
+        super().__init__(*arguments, **options)
+        self._proxy_config: Any = _Bypassing(self._proxy_config)
 
     async def _get_session(self, proxy_url: str | None) -> _Straight:
         if proxy_url not in self._sessions:

@@ -1,6 +1,7 @@
 """Who signs: asked of STS, which tells everybody and needs no permission for it."""
 
 import asyncio
+import re
 
 from forwarder.connection import AssumedRole, Credentials
 from forwarder.finding import Finding, fail, ok
@@ -12,6 +13,7 @@ from forwarder.sinks.credentials import Keyring, RoleError
 OPERATION = "GetCallerIdentity"
 ANSWER_SECONDS = 30.0
 """How long all of it may take, finding credentials and assuming a role included."""
+_ARN = re.compile(r"arn:[a-z0-9-]{1,20}:(?:iam|sts)::[0-9]{12}:[\w+=,.@/-]{1,1024}", re.ASCII)
 _REMEDY = "check the credentials, that STS can be reached, and this machine's clock"
 
 
@@ -31,7 +33,7 @@ async def arn(aws: Aws, keys: Keyring, region: str) -> str:
         async with asyncio.timeout(ANSWER_SECONDS):
             client = await aws.client("sts", region, keys)
             try:
-                return str((await client.get_caller_identity())["Arn"])
+                return _readable(str((await client.get_caller_identity())["Arn"]))
             finally:
                 await client.close()
     except RoleError as error:
@@ -40,6 +42,14 @@ async def arn(aws: Aws, keys: Keyring, region: str) -> str:
         failure = failure_of(error, OPERATION)
         remedy = "" if failure.code == "NoCredentials" else _REMEDY
         raise Unknown(classify.outcome(failure, f"STS in {region}", remedy)) from error
+
+
+def _readable(told: str) -> str:
+    """Return an ARN as it was told; raises ValueError for what is none, and may be anything."""
+    if not _ARN.fullmatch(told):
+        message = "STS named nobody"
+        raise ValueError(message)
+    return told
 
 
 async def finding(aws: Aws, credentials: Credentials, region: str, name: str) -> Finding:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.model import Held, Partition, Piece, Reason
-from forwarder.stages import context, not_uploads, rawjson
+from forwarder.stages import context, framing, not_uploads, rawjson
 from forwarder.stages.device import Identity
 from forwarder.stages.none_values import NONE, id_of
 from forwarder.stages.rawjson import ABSENT, JsonError, ShapeError
@@ -248,20 +248,30 @@ class Decoder:
         self._buffer = bytearray()
         self._compact = 0
 
-    def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
-        """Decode one record's value; ``time`` and ``clock`` as in ``Upload``."""
+    def decode(
+        self, value: bytes, offset: int, time: int, clock: int, *, framed: bool = False
+    ) -> list[Upload] | Reject:
+        """Decode one record's value; ``time`` and ``clock`` as in ``Upload``.
+
+        ``framed``: what stood before it is off, and is looked for once.
+        """
         try:
             if not value.isascii():
                 value.decode()
             return self._uploads(value, offset, time, clock)
         except UnicodeDecodeError as error:
-            return Reject(Reason.INVALID_UTF8, f"not UTF-8 at byte {error.start}")
+            reject = Reject(Reason.INVALID_UTF8, f"not UTF-8 at byte {error.start}")
         except JsonError as error:
-            return Reject(Reason.INVALID_JSON, str(error))
+            reject = Reject(Reason.INVALID_JSON, str(error))
         except RecursionError:
             return Reject(Reason.INVALID_JSON, "nested too deeply")
         except ShapeError as error:
             return Reject(Reason.NOT_AN_UPLOAD, str(error))
+        bare = None if framed else framing.bare(value)
+        if bare is not None:
+            return self.decode(bare, offset, time, clock, framed=True)
+        cause = framing.cause(value)
+        return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
     def waiting(self, piece: Piece, held: Held) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""

@@ -45,3 +45,21 @@ async def test_every_client_and_every_place_is_reached_by_such_a_session(
     assert isinstance(client._endpoint.http_session, SharingSession)  # noqa: SLF001  # no public way in
     await client.close()
     await aws.close()
+
+
+@pytest.mark.parametrize(
+    ("expected", "url"),
+    [
+        (None, "https://10.1.2.3/"),
+        (None, "https://[fd00::1]:8443/"),
+        ("http://proxy.example:3128", "https://10.2.0.1/"),
+        ("http://proxy.example:3128", "https://kinesis.us-east-1.amazonaws.com/"),
+    ],
+)
+def test_networks_in_no_proxy_are_reached_straight(
+    monkeypatch: pytest.MonkeyPatch, expected: str | None, url: str
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "localhost, 10.1.0.0/16,fd00::/8,not/anetwork")
+    session = SharingSession(proxies={"https": "http://proxy.example:3128"})
+    assert expected == session._proxy_config.proxy_url_for(url)  # noqa: SLF001  # as the library asks
