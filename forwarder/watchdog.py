@@ -106,6 +106,7 @@ class Watchdog:
 
     async def keep(self) -> None:
         """Look for ever; raises ForwarderError when the worker has to start anew."""
+        self._known = self._clock.steady()  # waiting for Kafka before the start does not count
         while True:
             await asyncio.sleep(WATCH)
             await self._watch_positions()
@@ -123,7 +124,9 @@ class Watchdog:
             at, told = positions[partition], ends.get(partition)
             reason = self._reason(partition, at, told)
             self._give_up_if_silent(partition, at, told, reason)
-            if told is not None and told.high <= (at or 0):
+            # The answer may have taken long: what moved meanwhile does not stand.
+            moved = self._opened_at(partition) not in {None, at}
+            if moved or (told is not None and told.high <= (at or 0)):
                 self._still.pop(partition, None)
                 continue
             still = self._still.get(partition)
@@ -145,12 +148,18 @@ class Watchdog:
         if closed:
             positions |= await self._source.committed(closed)
         for partition in partitions:
-            owned = opened.get(partition)
-            if owned is not None and owned.phase is Phase.OPEN:
-                # While the intake is stopped the source stands behind a sample nobody collected.
-                read = None if owned.intake_stopped else self._source.position(partition)
-                positions[partition] = owned.position if read is None else read
+            if (at := self._opened_at(partition)) is not None:
+                positions[partition] = at
         return positions
+
+    def _opened_at(self, partition: Partition) -> int | None:
+        """Return where a partition that is open reads on, None if it is not."""
+        owned = self._host.partitions.get(partition)
+        if owned is None or owned.phase is not Phase.OPEN:
+            return None
+        # While the intake is stopped the source stands behind a sample that nobody collected.
+        read = None if owned.intake_stopped else self._source.position(partition)
+        return owned.position if read is None else read
 
     def _reason(self, partition: Partition, at: int | None, told: Ends | None) -> StallReason:
         """Return what would hold a partition, if it should stand still."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -10,11 +10,11 @@ import pytest
 from forwarder import testing
 from forwarder.errors import JournalError
 from forwarder.ledger import opening
-from forwarder.model import OpenTransaction
+from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.health import Health
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
 from forwarder.surroundings import Phase
-from forwarder.watchdog import SILENCE, STALLED, WATCH
+from forwarder.watchdog import SILENCE, STALLED, STRAYED, WATCH
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 
@@ -168,6 +168,24 @@ async def test_a_partition_whose_end_kafka_does_not_tell_is_told_and_ends_no_wor
 
 
 @virtually
+async def test_what_moves_while_kafka_takes_long_to_answer_stands_nowhere() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        plain = scene.source.ends
+
+        async def slow(partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+            await asyncio.sleep(STALLED + 5)
+            return await plain(partitions)
+
+        scene.source.ends = slow  # type: ignore[method-assign]
+        for _ in range(30):
+            scene.feed()
+            ahead(scene)
+            await asyncio.sleep(STALLED / 3)
+        assert "stalled" not in scene.notes.names()
+
+
+@virtually
 async def test_a_rebalance_that_lasts_is_told_as_one() -> None:
     async with Scene() as scene:
         await scene.source.assign(P0)
@@ -180,6 +198,17 @@ async def test_a_rebalance_that_lasts_is_told_as_one() -> None:
         scene.source.stable.clear()
         await asyncio.sleep(2 * WATCH)
         assert {} == scene.notes.stalls
+
+
+@virtually
+async def test_a_start_that_waited_long_for_kafka_leaves_the_group_its_time() -> None:
+    scene = Scene()
+    await asyncio.sleep(2 * STRAYED)
+    async with scene:
+        scene.source.member = False
+        await asyncio.sleep(STRAYED - WATCH)
+        assert not scene.running.done()
+        scene.source.member = True
 
 
 # ---------------------------------------------------------------------- markers at the end
