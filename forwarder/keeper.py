@@ -152,7 +152,7 @@ class Keeper:
             )
         # Stop reading at once: what is read now would be lost with the memory.
         self._source.pause(self.partition)
-        await owned.close()
+        await self._close(owned)
         self._host.changed()
         reporter = self._around.reporter
         reporter.partition_phase(str(self.partition), Phase.OPENING, error.what, error.remedy)
@@ -198,6 +198,16 @@ class Keeper:
                     remedy=error.remedy,
                 )
             return False
+        except Exception as fault:  # noqa: BLE001  # an answer that makes no sense says nothing
+            self._unforeseen(fault)
+            return False
+
+    async def _close(self, owned: OwnedPartition) -> None:
+        """Drop an opening; whatever that runs into, the next one has to come."""
+        try:
+            await owned.close()
+        except Exception as fault:  # noqa: BLE001  # told there
+            self._unforeseen(fault)
 
     async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
         """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
@@ -207,7 +217,7 @@ class Keeper:
             log.error("partition.refused", partition=str(self.partition), reason=str(refusal))
             self._host.failed(self.partition, "refused")
         self._source.pause(self.partition)
-        await owned.close()
+        await self._close(owned)
         self._host.changed()
         # Once more: while it was being closed another's report may have gone before the reason.
         reporter = self._around.reporter

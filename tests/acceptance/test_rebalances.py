@@ -111,4 +111,5 @@ async def test_workers_that_join_and_leave_under_load_end_only_when_told(crowd: 
     for worker in living:
         await crowd.leaves(worker)
     assert [] == [line for w in crowd.workers for line in w.logged("worker.fault")]
+    assert [] == [line for w in crowd.workers for line in w.logged("partition.fault")]
     assert [] == [line for w in crowd.workers for line in w.logged("chore.failed")]

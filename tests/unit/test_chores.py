@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from forwarder import app, chores, testing
 from forwarder.chores import LASTING, PAUSE, SAID_AGAIN, ChoreError
 from forwarder.errors import ForwarderError, JournalError
+from forwarder.model import Partition
 from forwarder.sinks.file import FileSink
 from tests.batches import batch
 from tests.builders import connection as connected
@@ -170,6 +171,32 @@ async def test_what_nobody_expected_reopens_the_one_partition_and_the_others_flo
         await asyncio.sleep(60)
         assert {P0: "open", P1: "open"} == scene.phases()
         assert ("failed", str(P0), "fault") in scene.notes.log
+
+
+@virtually
+async def test_what_nobody_expected_while_a_partition_recovers_delays_it_and_nothing_else() -> None:
+    async with Scene() as scene:
+        scene.surprising = True
+        await scene.source.assign(P0, P1)
+        await asyncio.sleep(2)
+        plain, answers = scene.source.owns, [LookupError("no members in the answer")] * 3
+
+        async def odd(partition: Partition) -> bool:
+            if partition == P0 and answers:
+                raise answers.pop()
+            return await plain(partition)
+
+        async def stuck() -> None:
+            msg = "it does not close"
+            raise KeyError(msg)
+
+        scene.source.owns = odd  # type: ignore[method-assign]
+        scene.worker.partitions[P0].deliveries.close = stuck  # type: ignore[method-assign]
+        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        sent = [scene.feed(P0), scene.feed(P1)]
+        await asyncio.sleep(60)
+        assert {P0: "open", P1: "open"} == scene.phases()
+        assert (sent, []) == (sorted(scene.landed()), answers)
 
 
 # ---------------------------------------------------------------------- sinks
