@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.connection import AssumedRole, Connection
-from forwarder.ops import logs
+from forwarder.kafka import error_codes
+from forwarder.ops import health, logs
 from forwarder.ops.public import Public
 from forwarder.sinks import classify, codes
 from forwarder.sinks.classify import Failure
@@ -73,6 +74,16 @@ def test_what_an_operator_needs_is_left(public: Public) -> None:
     assert "cannot assume (ARN) with ExternalId (ExternalId): AccessDenied; " in public(
         refused.error
     )
+
+
+def test_what_to_do_is_shown_as_it_is(public: Public) -> None:
+    remedies = [
+        *health.REMEDIES.values(),
+        *(rule.remedy for rule in codes.TABLE.values()),
+        *codes.ROLE_REMEDIES.values(),
+        *(rule.remedy for rule in error_codes.TABLE.values()),
+    ]
+    assert remedies == [public(remedy) for remedy in remedies]
 
 
 @pytest.mark.parametrize(
