@@ -8,7 +8,16 @@ from forwarder.connection import Batching
 from tests.builders import START, Json, Rec, encoded, event, upload
 
 _KINDS = ["custom_event", "screen_view", "session_start", "session_end", "profile", "new_kind"]
-_SESSIONS = [None, None, "s1", "s2", "s3", 7]
+_SESSIONS = [None, None, "s1", "s2", "S3", 7]
+_NUMBERS = [7, "7", 0, -1, "", None]
+_PEOPLE = [
+    None,
+    None,
+    {"email": "a", "other": "null"},
+    {"email": "b"},
+    [{"identity_type": "email", "identity": "a"}],
+]
+NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @st.composite
@@ -18,6 +27,8 @@ def events(draw: st.DrawFn) -> Json:
     fields: dict[str, Any] = {"n": draw(st.integers(0, 99))}
     if session is not None:
         fields["session_uuid" if isinstance(session, str) else "session_id"] = session
+        if draw(st.integers(0, 3)) == 0:
+            fields["session_id"] = draw(st.sampled_from(_NUMBERS))
     if draw(st.booleans()):
         fields["location"] = {"latitude": 1.0}
     return event(draw(st.sampled_from(_KINDS)), **fields)
@@ -29,8 +40,12 @@ def uploads(draw: st.DrawFn) -> object:
     rare = draw(st.integers(0, 30))
     if rare == 0:
         return draw(st.sampled_from([None, b"{", b"5", b"[]", {"events": [3], "mpid": 1}]))
-    device = draw(st.sampled_from(["a", "b", ""]))
+    device = draw(st.sampled_from(["a", "a", "b", "", NO_ID]))
     content = upload(*draw(st.lists(events(), max_size=4)), device=device)
+    if device and draw(st.booleans()):
+        content["user_identities"] = draw(st.sampled_from(_PEOPLE))
+        content["mpid"] = draw(st.sampled_from([None, 0, 5]))
+        content["device_info"] = {"amp_id": "unknown", "ios_advertising_id": NO_ID}
     if draw(st.booleans()):
         content["system_notifications"] = [draw(st.integers(0, 9))]
     return [content, upload(draw(events()), device="b")] if rare == 1 else content

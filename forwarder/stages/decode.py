@@ -5,7 +5,7 @@ nothing here raises through the loop.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -104,17 +104,12 @@ def _places(raw: bytes) -> Events:
 def _full(raw: bytes) -> Events:
     events = _FULL(raw)
     data = [event.data for event in events]
-    found = 2 * len(data)
-    found -= [one.session_id for one in data].count(ABSENT)
-    found -= [one.session_uuid for one in data].count(ABSENT)
-    if _may_repeat(raw, found) and any(map(_names_session_twice, rawjson.elements(raw))):
+    names, found = _session_names(data)
+    # Counted more often than it was found, an event may name its session twice.
+    suspected = raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or _may_be_escaped(raw)
+    if suspected and any(map(_names_session_twice, rawjson.elements(raw))):
         raise _RepeatedError
-    return [event.event_type for event in events], _session_names(data), _governed(raw, data)
-
-
-def _may_repeat(raw: bytes, found: int) -> bool:
-    """Tell whether some event may name its session twice, having found so many names."""
-    return raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or _may_be_escaped(raw)
+    return [event.event_type for event in events], names, _governed(raw, data)
 
 
 def _may_be_escaped(raw: bytes) -> bool:
@@ -136,20 +131,25 @@ def _once(event: Raw) -> Raw:
     return Raw(rawjson.encode(fields))
 
 
-def _session_names(events: Iterable[_Names]) -> list[bytes]:
-    """Return the name of each event's session; mostly it is the one of the event before."""
+def _session_names(events: Sequence[_Names]) -> tuple[list[bytes], int]:
+    """Return the name of each event's session, and how many ids and uuids they have.
+
+    Mostly it is the name of the event before.
+    """
     names: list[bytes] = []
-    known, name = b"", b""
+    known, name, found = b"", b"", 0
     for data in events:
-        number = bytes(data.session_id)
-        if number != known or not known:
-            found = id_of(number)
-            if found == NONE:
-                names.append(session_name(data.session_uuid, ABSENT))
+        number, uuid = data.session_id, data.session_uuid
+        found += (number is not ABSENT) + (uuid is not ABSENT)
+        raw = bytes(number)
+        if raw != known or not known:
+            told = id_of(raw)
+            if told == NONE:
+                names.append(session_name(uuid, ABSENT))
                 continue
-            known, name = number, found
+            known, name = raw, told
         names.append(name)
-    return names
+    return names, found
 
 
 def _governed(raw: bytes, events: Sequence[_Places | _Names]) -> list[int]:

@@ -131,7 +131,7 @@ class Sessions(Windows):
     def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
         self._close_due(upload)
         segments = list(_segments(upload))
-        shares = _shared(pieces, upload.start, segments)
+        shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
         for segment, share in zip(segments, shares, strict=True):
             first, last, session = segment
             inside = share if replay is None else self._passed(replay, upload, segment, share)
@@ -153,12 +153,14 @@ class Sessions(Windows):
 
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
-        if device is not None:
-            clock = upload.clock
-            due = [one for one in device.windows.values() if one.deadline <= clock]
-            if due:
-                for window in sorted(due, key=blocks.first):
-                    self.close(window, window.reason)
+        if device is None:
+            return
+        clock = upload.clock
+        for window in device.windows.values():
+            if window.deadline <= clock:
+                for one in self._due_with(window, clock):
+                    self.close(one, one.reason)
+                return
 
     def _segment(
         self, upload: Upload, types: list[str], session: bytes, pieces: list[Piece]

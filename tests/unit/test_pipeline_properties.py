@@ -101,10 +101,14 @@ def _events_in(out: Collected) -> int:
 
 
 class Journal:
-    """The least a journal has to keep for one lane, and a process that can die."""
+    """The least a journal has to keep for one lane, and a process that can die.
 
-    def __init__(self, chosen: Connection) -> None:
+    ``former``: until the next deploy it is one of the release that keyed by the rules of before.
+    """
+
+    def __init__(self, chosen: Connection, *, former: bool = False) -> None:
         self.chosen = chosen
+        self.former = former
         self.committed: list[Batch] = []
         self.letters: list[int] = []
         self.closed: dict[bytes, Position] = {}
@@ -138,11 +142,15 @@ class Journal:
         self.pending = []
         self.at = self.need[0]
         rule = compile_lane(self.chosen).keying_rule
+        if self.former:
+            rule = FORMER[rule]
         if not self.keying or self.keying[-1][0] != rule:
             self.keying.append((rule, (self.read, 0)))
         held = [self._left(one) for one in self.held]
         to = {digest(one.key): one.to for one in held}
-        gate = Gate(self.need, self.read, dict(self.closed), to, list(self.keying))
+        # What stands below ``read`` is keyed by the rule of its position: all, for one of before.
+        read = 10**9 if self.former else self.read
+        gate = Gate(self.need, read, dict(self.closed), to, list(self.keying))
         self.pipeline.guard("lane", gate)
         for some in (held[::2], held[1::2]):
             events = self.pipeline.resume("lane", [one for one in some if one.pieces])
@@ -218,6 +226,8 @@ class Journal:
         self.tick(base=False)
 
 
+FORMER = {"device-2": "device-1", "session-2": "session-1"}
+
 _STEPS = st.lists(
     st.one_of(
         st.integers(1, 4),
@@ -228,11 +238,15 @@ _STEPS = st.lists(
 
 
 @_THOROUGH
-@given(streams.streams(), _CONNECTIONS, _STEPS, st.data())
+@given(streams.streams(), _CONNECTIONS, _STEPS, st.booleans(), st.data())
 def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
-    drawn: list[Rec], chosen: Connection, steps: list[int | str], data: st.DataObject
+    drawn: list[Rec],
+    chosen: Connection,
+    steps: list[int | str],
+    former: bool,  # noqa: FBT001
+    data: st.DataObject,
 ) -> None:
-    journal = Journal(chosen)
+    journal = Journal(chosen, former=former)
     with small_blocks():
         _act(journal, drawn, steps, data)
     assert wanted(drawn, chosen) == forwarded(journal.committed)
@@ -255,7 +269,7 @@ def _act(journal: Journal, drawn: list[Rec], steps: list[int | str], data: st.Da
             journal.shed()
         else:
             if step == "deploy":
-                journal.chosen = _other_mode(chosen, data)
+                journal.chosen, journal.former = _other_mode(chosen, data), False
             journal.open()
         assert [] == journal.faults()
     journal.finish(drawn)
