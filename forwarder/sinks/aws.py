@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from botocore.loaders import Loader
 
 from forwarder.clock import Clock, SystemClock
 from forwarder.connection import AccessKeys, AssumedRole, Connection, Credentials
-from forwarder.sinks import classify, local_settings
+from forwarder.sinks import classify, local_process, local_settings
 from forwarder.sinks.classify import Failure, Fault
 from forwarder.sinks.credentials import (
     DefaultChain,
@@ -74,7 +75,7 @@ class Aws:
         bound_metadata()
         self._clock = clock or SystemClock()
         self._loader = loader
-        self._chain = DefaultChain(self._session, self._clock)
+        self._chain = DefaultChain(self._searching, self._clock)
         self._sts: dict[str, Any] = {}
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
@@ -119,6 +120,11 @@ class Aws:
     async def close(self) -> None:
         """Close the STS clients."""
         await self._open.aclose()
+
+    def _searching(self) -> AioSession:
+        session = self._session()
+        local_process.bound(session)
+        return session
 
     def _session(self) -> AioSession:
         local_settings.check_sizes()
@@ -234,7 +240,12 @@ def failure_of(error: Exception, operation: str) -> Failure:
     if isinstance(error, SSLError) and "certificate" in str(error).lower():
         return Failure(operation, "CertificateError", 0, name)
     found = local_settings.fault_of(error)
-    if isinstance(error, ValueError) and (found is None or found.what.startswith(name)):
+    decoding = isinstance(error, UnicodeError | json.JSONDecodeError)
+    if (
+        isinstance(error, ValueError)
+        and not decoding
+        and (found is None or found.what.startswith(name))
+    ):
         # The library's and the URL parser's word for an endpoint_url they cannot use.
         return Failure(operation, "InvalidEndpoint", 0, name)
     if found is not None:

@@ -7,10 +7,36 @@ from typing import Any, cast
 
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, Credentials
+from botocore.exceptions import HTTPClientError
+from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 
+MOST_BYTES = 1024 * 1024
+"""Bytes of an answer; those of STS and of instance metadata have some KiB."""
 SESSION_NAME = "forwarder-kafka"
 _STS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
+
+
+_send = URLLib3Session.send
+
+
+def _send_bounded(session: URLLib3Session, request: Any) -> Any:  # noqa: ANN401  # the library's own
+    """Send as the library does, but read an answer up to a bound; whoever makes the session.
+
+    The signer asks STS and instance metadata by sessions that it gives no way to choose.
+    """
+    streamed, request.stream_output = request.stream_output, True
+    answer = _send(session, request)
+    if not streamed:
+        content = answer.raw.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            answer.raw.close()
+            raise HTTPClientError(error="the answer is larger than any to this request")
+        answer._content = content  # noqa: SLF001  # where the library keeps what it has read
+    return answer
+
+
+URLLib3Session.send = _send_bounded
 
 
 class _Role(CredentialProvider):  # type: ignore[misc]  # the library ships no types

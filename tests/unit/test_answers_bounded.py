@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.connection import AccessKeys, AssumedRole, Connection, KinesisTarget, PutMode
+from forwarder.sinks import msk_token
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind
 from forwarder.sinks.caller import ANSWER_BYTES, RECORD_ANSWER_BYTES
@@ -166,6 +167,22 @@ async def test_what_the_default_chain_asks_is_read_up_to_a_bound(
         await aws.keyring(None, "eu-west-1", "acme").get_frozen_credentials()
     assert 0 < flood.written < 5 * (LARGEST_ANSWER + BUFFERS)
     await aws.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["a body until the end", "a body in chunks", "a body that is packed"]
+)
+async def test_the_signer_of_msk_reads_up_to_a_bound(
+    flooding: Callable[[str], Flood], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    flood = flooding(kind)
+    await flood.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", flood.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(Exception, match=r"."):
+        await asyncio.to_thread(msk_token.sign, "eu-west-1", "arn:aws:iam::111122223333:role/r")
+    assert 0 < flood.written < msk_token.MOST_BYTES + BUFFERS
 
 
 LANES = 46

@@ -19,7 +19,7 @@ from forwarder.connection import (
 )
 from forwarder.connection import FirehoseTarget as Line
 from forwarder.ops import logs
-from forwarder.sinks import local_settings
+from forwarder.sinks import local_process, local_settings
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.firehose import FirehoseSink
@@ -167,6 +167,26 @@ async def test_a_credential_process_that_is_not_there(
     keys = '{"Version": 1, "AccessKeyId": "AKIAX", "SecretAccessKey": "s"}'
     program.write_text(f"#!/bin/sh\necho '{keys}'\n")
     assert Kind.DELIVERED is (await lane.put()).kind
+    await lane.close()
+
+
+@pytest.mark.parametrize(
+    "script", ["exec cat /dev/zero", "exec sleep 60", "exec cat /dev/zero >&2", "echo no json"]
+)
+async def test_a_credential_process_without_an_end(
+    fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setattr(local_process, "SECONDS", 1.0)
+    program, config = tmp_path / "program", tmp_path / "config"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    lane = Lane(fake)
+    outcome = await lane.put()
+    assert Kind.CONFIGURATION is outcome.kind
+    assert outcome.code in {"NoCredentials", "LocalSetting"}
     await lane.close()
 
 
