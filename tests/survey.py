@@ -10,7 +10,7 @@ from forwarder.ledger import opening, outbox
 from forwarder.ledger import state as states
 from forwarder.ledger.opening import Commit, Restored
 from forwarder.ledger.state import Head, PartitionState
-from forwarder.model import Batch, OpenTransaction, Partition
+from forwarder.model import Batch, Ends, OpenTransaction, Partition
 from tests.batches import GROUP, TOPIC
 
 P0 = Partition(TOPIC, 0)
@@ -96,6 +96,7 @@ class Survey:
         self.left: list[Partition] = []
         self.deleted: set[Partition] = set()
         self.found: list[Finding] = []
+        self.later: dict[Partition, int] = {}
         self.high: dict[Partition, int] = {}
         self.open: dict[Partition, OpenTransaction] = {}
 
@@ -130,8 +131,9 @@ class Survey:
             input_end=kept.input.end,
         )
 
-    async def high_watermark(self, partition: Partition) -> int:
-        return max(self.kept[partition].input.end, self.high.get(partition, 0))
+    async def ends(self, partition: Partition) -> Ends:
+        stable = self.kept[partition].input.end
+        return Ends(self.later.get(partition, stable), max(stable, self.high.get(partition, 0)))
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         return self.open.get(partition)

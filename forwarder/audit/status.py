@@ -12,11 +12,14 @@ from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.ledger import opening, salvage, trouble, watermark
 from forwarder.ledger.opening import Opening, Origin, Restored
 from forwarder.ledger.state import Fold, LaneState, PartitionState
-from forwarder.model import Partition
+from forwarder.model import Ends, Partition
 from forwarder.ops.stall import TEXTS, Stall, StallReason
 
 AT_ONCE = 8
 """Partitions looked at concurrently."""
+
+LASTING_MS = 10_000
+"""How long a transaction is open before it is told as what holds a partition back."""
 
 LOOKS = 3
 PAUSE_SECONDS = 0.5
@@ -150,7 +153,8 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
         )
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
-        high = max(found.input_end, await survey.high_watermark(partition)) if there else 0
+        ends = await survey.ends(partition) if there else Ends(0, 0)
+        high = max(found.input_end, ends.high) if there else 0
     except JournalError:
         raise
     except ForwarderError as error:
@@ -181,7 +185,7 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
         "state_bytes": sum(len(value) for _, value in found.state),
         "held_windows": held.total(),
         "intake_stopped": _stopped(survey, found),
-        "stalled": await _stalled(survey, partition, found, judged, reads, high),
+        "stalled": await _stalled(survey, partition, found, judged, Ends(reads, high), now_ms),
         "connections": [
             _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
@@ -190,9 +194,18 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
 
 
 async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given once
-    survey: Survey, partition: Partition, found: Restored, judged: "_Judged", read: int, high: int
+    survey: Survey,
+    partition: Partition,
+    found: Restored,
+    judged: "_Judged",
+    rest: Ends,
+    now_ms: int,
 ) -> Document | None:
-    """Return what holds a partition back that has more to read, as far as Kafka knows it."""
+    """Return what holds a partition back that has more to read, as far as Kafka knows it.
+
+    ``rest``: up to where it is read, and where it ends.
+    """
+    read, high = rest
     if high <= read:
         return None
     if judged.refusal is not None:
@@ -200,8 +213,7 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
     if (stopped := _stopped(survey, found)) is not None:
         return _plainly(StallReason.INTAKE_STOPPED, stopped)
     if found.input_end <= read:
-        transaction = await survey.open_transaction(partition)
-        return _open(Stall(StallReason.OPEN_TRANSACTION, 0, read, high, transaction))
+        return await _held(survey, partition, rest, now_ms)
     mark = opening.mark(found.commit.metadata) if found.commit else None
     if mark is None or mark.paused not in set(StallReason):
         return None
@@ -210,6 +222,17 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
 
 def _plainly(reason: StallReason, since: str | None) -> Document:
     return {"reason": str(reason), "since": since, "what": TEXTS[reason]}
+
+
+async def _held(survey: Survey, partition: Partition, rest: Ends, now_ms: int) -> Document | None:
+    """Return the transaction that holds a partition back, if it has been open for a while."""
+    read, high = rest
+    transaction = await survey.open_transaction(partition)
+    began = transaction.since_ms if transaction else now_ms - LASTING_MS
+    # Producers that work have one open at any moment, and it has ended at the next.
+    if now_ms - began < LASTING_MS or (await survey.ends(partition)).stable > read:
+        return None
+    return _open(Stall(StallReason.OPEN_TRANSACTION, 0, read, high, transaction))
 
 
 def _open(stall: Stall) -> Document:

@@ -7,7 +7,7 @@ from forwarder.config.settings import Configuration
 from forwarder.finding import Finding
 from forwarder.ledger.letters import Parcel, Stored
 from forwarder.ledger.opening import Commit, Restored
-from forwarder.model import OpenTransaction, Partition
+from forwarder.model import Ends, OpenTransaction, Partition
 
 
 class Member(Protocol):
@@ -139,8 +139,8 @@ class Survey(Protocol):
     async def exists(self, partition: Partition) -> bool:
         """Tell whether an input partition is there."""
 
-    async def high_watermark(self, partition: Partition) -> int:
-        """Return where an input partition ends, transactions that are open included."""
+    async def ends(self, partition: Partition) -> Ends:
+        """Return where an input partition ends, without and with what is not committed yet."""
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Return the oldest transaction open in an input partition; None: none, or not told."""

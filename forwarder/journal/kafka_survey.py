@@ -24,7 +24,7 @@ from forwarder.kafka import error_codes
 from forwarder.kafka.error_codes import Place
 from forwarder.ledger import opening
 from forwarder.ledger.opening import Commit
-from forwarder.model import OpenTransaction, Partition
+from forwarder.model import Ends, OpenTransaction, Partition
 
 _NOBODY = frozenset({"Empty", "Dead"})
 PATIENCE = 3.0
@@ -174,9 +174,9 @@ class Survey:
             input_id=await self._cluster.topic_id(partition.topic) if there else "",
         )
 
-    async def high_watermark(self, partition: Partition) -> int:
-        """Return where an input partition ends, transactions that are open included."""
-        return (await self._cluster.ends([partition]))[partition].high
+    async def ends(self, partition: Partition) -> Ends:
+        """Return where an input partition ends, without and with what is not committed yet."""
+        return (await self._cluster.ends([partition]))[partition]
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Return the oldest transaction open in an input partition; None: none, or not told."""

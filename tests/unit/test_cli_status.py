@@ -92,6 +92,18 @@ def test_what_nobody_owns_while_workers_run_is_told() -> None:
     assert {} == stalled(survey), "no worker runs, as the first line says"
 
 
+def test_a_transaction_that_a_producer_at_work_has_open_is_lag_and_nothing_more() -> None:
+    survey = surveyed()
+    survey.kept[P0].input.end = 90
+    survey.high[P0] = 92
+    survey.open[P0] = OpenTransaction(4711, NOW - 500)
+    [one] = stand(survey)["partitions"]
+    assert (2, None) == (one["lag_read"], one["stalled"])
+    survey.open.clear()
+    survey.later[P0] = 92
+    assert {} == stalled(survey), "it has ended meanwhile"
+
+
 def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     survey = surveyed()
     kept = survey.kept[P0]
