@@ -135,11 +135,12 @@ class Caller:
 
         The numbers of one answer belong together: with one that is old all of them are.
         """
-        receipts, new = self._receipts, True
+        receipts = self._receipts
+        new = receipts.takes_all(
+            [(one.shard_id or "", one.sequence_number) for one in told if one.sequence_number]
+        )
         for one in told:
-            if one.sequence_number:
-                new &= receipts.takes_number(one.shard_id or "", one.sequence_number)
-            elif one.record_id:
+            if one.record_id and not one.sequence_number:
                 new &= receipts.takes(("record", one.record_id))
         return new
 

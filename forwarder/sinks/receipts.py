@@ -5,7 +5,7 @@ be told by what it holds. A request id, a sequence number of a shard and a recor
 once. What was given before answers something else, and what it came for is put again.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 REMEMBERED = 32_768
 """Numbers of one generation, of which there are two, some 70 bytes each: what a worker is told of
@@ -14,9 +14,6 @@ SHARDS = 16_384
 """Shards whose highest forgotten number is remembered; 150 bytes each."""
 LONGEST_NUMBER = 129
 """AWS limit of a sequence number, in digits."""
-
-_Place = tuple[int, str]
-"""Where a number stands among others of its shard: longer ones are higher."""
 
 
 class Receipts:
@@ -27,25 +24,34 @@ class Receipts:
         self._most = remembered
         self._seen: set[int] = set()
         self._older: set[int] = set()
-        self._highest: dict[str, _Place] = {}
-        self._older_highest: dict[str, _Place] = {}
-        self._floors: dict[str, _Place] = {}
+        self._highest: dict[str, str] = {}
+        self._older_highest: dict[str, str] = {}
+        self._floors: dict[str, str] = {}
 
-    def takes_number(self, shard: str, number: str) -> bool:
-        """Tell whether a shard gives out this sequence number for the first time, and note it.
+    def takes_all(self, numbers: Iterable[tuple[str, str]]) -> bool:
+        """Tell whether shards give out all these numbers for the first time, and note them.
 
         The numbers of a shard rise. So one that is not above the highest that was forgotten is
-        taken for one of those that were forgotten.
+        taken for one of those that were forgotten. Called for each answer with up to 500 numbers:
+        a loop without calls, for it takes a tenth of what the answer costs at all.
         """
-        if not is_number(number):
-            return False
-        place = (len(number), number)
-        floor = self._floors.get(shard)
-        if (floor is not None and place <= floor) or not self.takes((shard, number)):
-            return False
-        if place > self._highest.get(shard, (0, "")):
-            self._highest[shard] = place
-        return True
+        seen, older, highest, floors = self._seen, self._older, self._highest, self._floors
+        new = True
+        for number in numbers:
+            shard, digits = number
+            known = hash(number)
+            if known in seen or known in older or not is_number(digits):
+                new = False
+                continue
+            seen.add(known)
+            if floors and _is_above(floors.get(shard, ""), digits):
+                new = False
+            top = highest.get(shard, "")
+            if digits > top if len(digits) == len(top) else len(digits) > len(top):
+                highest[shard] = digits
+        if len(seen) >= self._most:
+            self._turn()
+        return new
 
     def takes(self, value: Hashable) -> bool:
         """Tell whether a value comes for the first time, and note it."""
@@ -67,13 +73,19 @@ class Receipts:
 
     def _turn(self) -> None:
         """Forget the older generation; what it saw lies below the floors from now on."""
-        for shard, place in self._older_highest.items():
+        for shard, top in self._older_highest.items():
             # The shard that was named last goes last when there are too many.
-            self._floors[shard] = max(place, self._floors.pop(shard, place))
+            floor = self._floors.pop(shard, top)
+            self._floors[shard] = floor if _is_above(floor, top) else top
         while len(self._floors) > SHARDS:
             del self._floors[next(iter(self._floors))]
         self._older, self._seen = self._seen, set()
         self._older_highest, self._highest = self._highest, {}
+
+
+def _is_above(number: str, other: str) -> bool:
+    """Tell whether a number is not below another: longer ones are higher."""
+    return (len(number), number) >= (len(other), other)
 
 
 def is_number(text: str) -> bool:
