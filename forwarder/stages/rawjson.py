@@ -19,8 +19,6 @@ _ENCODER = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\n\r]*")
-_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"(?:[^"\\]|\\.)*"[ \t\n\r]*:[ \t\n\r]*')
-_CLOSED = re.compile(rb"[ \t\n\r]*}[ \t\n\r]*")
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 NULL = b"null"
@@ -125,27 +123,15 @@ def repeated_key(value: bytes) -> str | None:
 
     None: there is none. Deeper levels are not looked at. Errors as for ``fields``.
     """
-    found = fields(value)
     try:
-        compact = len(_ENCODER.encode(found))
-    except UnicodeEncodeError:
-        return _find_repeated(value)
-    # Keys are never shorter than they are encoded: an equal length leaves no room for another.
-    if len(value) == compact or _is_once(value, found):
-        return None
+        # Without spaces, and encoded again with each key once: keys are never shorter than they
+        # are encoded, so an equal length leaves no room for another.
+        compact = msgspec.json.format(value, indent=-1)
+        if len(_ENCODER.encode(_FIELDS.decode(compact))) == len(compact):
+            return None
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        fields(value)  # raises what is to be raised
     return _find_repeated(value)
-
-
-def _is_once(value: bytes, found: dict[str, Raw]) -> bool:
-    """Tell whether an object is these members in their order, white space apart; one look."""
-    at = 0
-    for raw in found.values():
-        match = _KEY.match(value, at)
-        expected = bytes(raw)
-        if match is None or not value.startswith(expected, match.end()):
-            return False
-        at = match.end() + len(expected)
-    return at > 0 and _CLOSED.fullmatch(value, at) is not None
 
 
 def _find_repeated(value: bytes) -> str | None:

@@ -26,22 +26,38 @@ GARBAGE = b"{"
 PAD = "x" * 1_500
 
 
+SHARED = "d2"
+"""The device without an mpid: people take turns on it."""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event as it was fed; ``poisoned``: its upload holds a poison event."""
+    """One event as it was fed; ``poisoned``: its upload holds a poison event.
+
+    ``owner`` is the device, of a shared one with who had it.
+    """
 
     number: int
     partition: int
     position: Position
     device: str
+    owner: str
     session: str
     kind: str
     poisoned: bool
 
 
-def upload(device: str, events: Sequence[Event]) -> bytes:
-    """Return the bytes of an upload."""
+def owner(device: str, who: int) -> str:
+    """Return who sends, ``who`` telling the people of a shared device apart."""
+    return f"{device}#{who}" if device == SHARED else device
+
+
+def upload(device: str, whose: str, events: Sequence[Event]) -> bytes:
+    """Return the bytes of an upload of an owner."""
     inner = ",".join(map(_event, events))
-    return f'{{"events":[{inner}],"mp_deviceid":"{device}","mpid":7}}'.encode()
+    user = '"mpid":7'
+    if whose != device:
+        user = f'"mpid":0,"user_identities":{{"customer_id":"{whose}"}}'
+    return f'{{"events":[{inner}],"mp_deviceid":"{device}",{user}}}'.encode()
 
 
 def record(uploads: Sequence[bytes]) -> bytes:

@@ -24,7 +24,7 @@ from forwarder.ledger.draft import Draft
 from forwarder.model import LOWEST
 from forwarder.partition import OwnedPartition
 from forwarder.pipeline import Pipeline
-from forwarder.stages import gate, shapes
+from forwarder.stages import device, gate, shapes
 from forwarder.stages.lane import Share
 from forwarder.stages.window import Windows
 from tests.model import world
@@ -409,6 +409,8 @@ MUTATIONS = (
              ((Pipeline, "_reject", _reject_again),)),
     Mutation("keying", "L2", "replayed events are keyed by today's rule",
              ((gate, "rule_at", lambda _right: lambda _gate, _position, today: today),)),
+    Mutation("users", "C1", "people who share a device share its windows",
+             ((device.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
              ((shapes, "blake2b", _colliding), (states, "blake2b", _colliding))),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",

@@ -204,8 +204,8 @@ class Oracle:
         _require(positions == sorted(set(positions)), "I2: events out of order in a batch")
         _require(batch.first == positions[0] and batch.last == positions[-1], "I1: F or L is wrong")
         _require(
-            len({(e.partition, e.device) for e in events} | {(number, events[0].device)}) == 1,
-            "I1: a batch mixes devices",
+            len({(e.partition, e.owner) for e in events} | {(number, events[0].owner)}) == 1,
+            "I1: a batch mixes devices or their users",
         )
         rules = self.rules.get((number, batch.lane), ())
         for event in events:
@@ -329,7 +329,7 @@ def _key(event: Event, rules: Sequence[Any]) -> str:
     for name, start in rules:
         if tuple(start) <= event.position:
             rule = name
-    return f"{event.device}|{event.session}" if rule.startswith("session") else event.device
+    return f"{event.owner}|{event.session}" if rule.startswith("session") else event.owner
 
 
 def _require(condition: bool, text: str) -> None:  # noqa: FBT001  # reads like an assertion

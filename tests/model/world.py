@@ -177,13 +177,17 @@ class World(Timekeeper):
         late = (0, 0, 0, 500, 3_000, 15_000, -20_000)[c // 7 % 7]
         uploads, index = [], 0
         for device in (b % 3, b // 3 % 3)[: 2 if b % 7 == 6 else 1]:
-            events = self._events(number, (offset, index), f"d{device}", c + device)
-            uploads.append(feed.upload(f"d{device}", events))
+            name = f"d{device}"
+            whose = feed.owner(name, c // 3 % 2)
+            events = self._events(number, (offset, index), (name, whose), c + device)
+            uploads.append(feed.upload(name, whose, events))
             index += max(1, len(events))
         stored.input.append(Message(offset, self.wall_ms() - late, feed.record(uploads)))
         self._awake()
 
-    def _events(self, partition: int, at: tuple[int, int], device: str, c: int) -> list[Event]:
+    def _events(
+        self, partition: int, at: tuple[int, int], sender: tuple[str, str], c: int
+    ) -> list[Event]:
         found: list[Event] = []
         chosen = [(c * 7 + i * 5 + c // 50) for i in range((1, 1, 2, 3, 0, 2, 1, 4)[c % 8])]
         kinds = [feed.KINDS[n % len(feed.KINDS)] for n in chosen]
@@ -191,7 +195,7 @@ class World(Timekeeper):
             session = feed.SESSIONS[n // 3 % len(feed.SESSIONS)]
             number = len(self.oracle.events)
             position = (at[0], at[1] + i)
-            event = Event(number, partition, position, device, session, kind, "poison" in kinds)
+            event = Event(number, partition, position, *sender, session, kind, "poison" in kinds)
             self.oracle.events.append(event)
             found.append(event)
         return found
