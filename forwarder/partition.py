@@ -21,15 +21,7 @@ from forwarder.ledger import state as states
 from forwarder.ledger import tick as ticks
 from forwarder.ledger.draft import Draft, Origin
 from forwarder.ledger.state import Fold
-from forwarder.model import (
-    Address,
-    Batch,
-    Closing,
-    Collected,
-    DeadLetter,
-    Partition,
-    Record,
-)
+from forwarder.model import Address, Batch, Closing, Collected, DeadLetter, Partition, Record
 from forwarder.pipeline import MOST_ENCODED, Lane, Pipeline
 from forwarder.rhythm import Rhythm
 from forwarder.sinks.base import Outcome
