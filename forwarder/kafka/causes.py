@@ -9,14 +9,36 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from aiokafka import client as connecting
-from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.producer.sender import SendProduceReqHandler
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoBrokersAvailable,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    StaleMetadata,
+    for_code,
+)
+from aiokafka.producer.sender import InitPIDHandler, SendProduceReqHandler
 
 FRESH = 60.0
 """Seconds after which a failure to connect explains nothing any more."""
 
 AGAIN = 5.0
 """Seconds within which a message that is refused for a time is sent again, and refused again."""
+
+_FOLLOWS = (
+    TimeoutError,
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NoBrokersAvailable,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    StaleMetadata,
+)
+"""What follows from a broker that cannot be reached, and does not say so itself."""
 
 _WRAPPED = "is_kept"
 
@@ -38,6 +60,8 @@ def install() -> None:
         connecting.create_conn = _kept(connecting.create_conn)
     if not hasattr(SendProduceReqHandler._can_retry, _WRAPPED):  # noqa: SLF001  # see above
         SendProduceReqHandler._can_retry = _noted(SendProduceReqHandler._can_retry)  # noqa: SLF001
+    if not hasattr(InitPIDHandler.handle_response, _WRAPPED):
+        InitPIDHandler.handle_response = _heard(InitPIDHandler.handle_response)
 
 
 def of(error: BaseException) -> tuple[str, BaseException]:
@@ -45,7 +69,7 @@ def of(error: BaseException) -> tuple[str, BaseException]:
 
     Of any other error an empty server, and the error itself.
     """
-    explained = isinstance(error, TimeoutError | KafkaConnectionError) or _is_about_nodes(error)
+    explained = isinstance(error, _FOLLOWS)
     now = time.monotonic()
     recent = [one for one in _failed.values() if now - one.at < FRESH]
     if not (explained and recent):
@@ -55,13 +79,12 @@ def of(error: BaseException) -> tuple[str, BaseException]:
 
 
 def refusal(producer: Any) -> tuple[str, BaseException] | None:  # noqa: ANN401  # no types
-    """Return topic and error of the message that a producer has to send again, if any."""
+    """Return topic and error of what a producer has to ask or send again, if there is any.
+
+    The topic is empty where it is its transactional id that it does not get.
+    """
     topic, error, at = getattr(producer._sender, "refused", ("", None, float("-inf")))  # noqa: SLF001
     return (topic, error) if error is not None and time.monotonic() - at < AGAIN else None
-
-
-def _is_about_nodes(error: BaseException) -> bool:
-    return isinstance(error, KafkaError) and bool(error.retriable)
 
 
 def _kept(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -87,3 +110,14 @@ def _noted(can_retry: Callable[..., bool]) -> Callable[..., bool]:
 
     setattr(noted, _WRAPPED, True)
     return noted
+
+
+def _heard(handle: Callable[..., float | None]) -> Callable[..., float | None]:
+    def heard(handler: Any, answer: Any) -> float | None:  # noqa: ANN401
+        if answer.error_code:
+            error = for_code(answer.error_code)()
+            handler._sender.refused = "", error, time.monotonic()  # noqa: SLF001
+        return handle(handler, answer)
+
+    setattr(heard, _WRAPPED, True)
+    return heard

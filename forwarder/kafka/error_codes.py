@@ -122,7 +122,6 @@ TABLE: Errors = {
         kafka.NoError,
         kafka.Cancelled,
         kafka.CommitFailedError,
-        kafka.ConcurrentTransactions,
         kafka.ConsumerStoppedError,
         kafka.CorrelationIdError,
         kafka.DuplicateSequenceNumber,
@@ -186,6 +185,12 @@ TABLE: Errors = {
         kafka.NotEnoughReplicasAfterAppendError,
         remedy="fewer replicas of {topic} are in sync than its min.insync.replicas: start the "
         "brokers that hold the others, or lower it to fewer than the topic has replicas",
+    ),
+    **_rules(
+        Fault.TRANSIENT,
+        kafka.ConcurrentTransactions,
+        remedy="the end of the transaction before cannot be written: start the brokers that are "
+        "down, and see that every topic has the replicas in sync that min.insync.replicas asks for",
     ),
     **_rules(
         Fault.TRANSIENT,

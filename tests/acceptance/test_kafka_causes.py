@@ -98,9 +98,12 @@ class Stage:
             page = self.worker.get("/readyz")[1]
             return all(text in page for text in texts)
 
+        def logged() -> bool:
+            lines = [f"{line.get('error')} {line.get('remedy')}" for line in self.worker.log()]
+            return any(all(text in line for text in texts) for line in lines)
+
         await self.worker.until(told, f"/readyz says {texts}", 60)
-        lines = [f"{line.get('error')} {line.get('remedy')}" for line in self.worker.log()]
-        assert any(all(text in line for text in texts) for line in lines), lines[-5:]
+        await self.worker.until(logged, f"the log says {texts}")
 
     async def doctor_says(self, *texts: str) -> None:
         """Judge that the doctor finds it and says how it is mended."""

@@ -27,13 +27,13 @@ async def test_too_few_replicas_are_named_until_there_are_enough(
             await world.create(topic, 1, {"min.insync.replicas": "3"}, 3)
         message = [Outgoing(world.outbox, 0, b"x")]
         settings = world.settings()
-        writer = Writer(settings.kafka, "me", f"{world.group}/x")
-        await writer.start()
-        await writer.commit(message, {})
+        await recovered(settings.kafka, message, f"{world.group}/x")
         await asyncio.to_thread(brokers[2].kill)
         complaint = await complained(settings, f"topic {world.outbox}: 2 of 3 replicas")
         assert Grade.FAIL is complaint.grade
         assert "start the brokers" in complaint.remedy
+        writer = Writer(settings.kafka, "me", f"{world.group}/z")
+        await writer.start()
         with pytest.raises(JournalError, match="NotEnoughReplicas") as told:
             await writer.commit(message, {})
         assert f"replicas of topic {world.outbox} are in sync" in told.value.remedy

@@ -8,12 +8,13 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import client as connecting
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
+    ConcurrentTransactions,
     KafkaConnectionError,
     MessageSizeTooLargeError,
     NodeNotReadyError,
     NotEnoughReplicasError,
 )
-from aiokafka.producer.sender import SendProduceReqHandler
+from aiokafka.producer.sender import InitPIDHandler, SendProduceReqHandler
 
 from forwarder.kafka import causes
 from tests.services.kafka import free_port
@@ -48,8 +49,8 @@ async def test_it_explains_no_other_error_and_none_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await bootstrap(free_port())
-    other = MessageSizeTooLargeError()
-    assert ("", other) == causes.of(other)
+    for other in (MessageSizeTooLargeError(), NotEnoughReplicasError()):
+        assert ("", other) == causes.of(other)
     late = time.monotonic() + causes.FRESH + 1
     monkeypatch.setattr(causes, "time", SimpleNamespace(monotonic=lambda: late))
     gone = TimeoutError()
@@ -83,7 +84,18 @@ async def test_a_message_that_is_sent_again_says_why() -> None:
     await producer.stop()
 
 
+async def test_a_transactional_id_that_is_not_given_yet_says_why() -> None:
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t")
+    handler = InitPIDHandler(producer._sender)  # noqa: SLF001  # as a sender makes it
+    answer = SimpleNamespace(error_code=ConcurrentTransactions.errno)
+    assert handler.handle_response(answer)
+    topic, error = causes.refusal(producer) or ("?", None)
+    assert ("", ConcurrentTransactions) == (topic, type(error))
+    await producer.stop()
+
+
 def test_every_name_of_the_client_that_is_replaced_is_where_it_was() -> None:
     causes.install()
     assert causes.__name__ == connecting.create_conn.__module__
     assert causes.__name__ == SendProduceReqHandler._can_retry.__module__  # noqa: SLF001
+    assert causes.__name__ == InitPIDHandler.handle_response.__module__
