@@ -402,15 +402,15 @@ class Worker:
         for partition, owned in self.partitions.items():
             if owned.phase is not Phase.OPEN:
                 continue
-            reason = self._hold(owned, room=room)
-            if reason is not None and partition not in self._paused:
-                self._source.pause(partition)
-            elif reason is None and partition in self._paused:
-                self._source.resume(partition)
-            if reason is None:
-                self._paused.pop(partition, None)
-            else:
+            reason = None  # nearly always, and this is asked before every poll
+            if owned.intake_stopped or not (room and self._relieved and owned.takes_more()):
+                reason = self._hold(owned, room=room)
+            if reason is not None:
+                if partition not in self._paused:
+                    self._source.pause(partition)
                 self._paused[partition] = reason
+            elif self._paused and self._paused.pop(partition, None) is not None:
+                self._source.resume(partition)
 
     def _hold(self, owned: OwnedPartition, *, room: bool) -> StallReason | None:
         """Return why an open partition must not be read now; None: it may."""
