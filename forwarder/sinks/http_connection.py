@@ -14,10 +14,11 @@ from aiohttp import ClientPayloadError, ClientRequest, ClientResponse
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import set_exception
 
-LARGEST_ANSWER = 1024 * 1024
+LARGEST_ANSWER = 256 * 1024
 """Bytes of an answer, head and framing included, where the caller knows no smaller bound.
 
 An answer of STS has 2 KiB, one of the instance's metadata or of single sign-on less than 10 KiB.
+XML may unpack entities to a hundred times its size (the bound of the parser, expat).
 """
 LONGEST_LINE = 8190
 """Bytes of a line of an answer's head, and of each header in it; the HTTP library's default."""

@@ -11,7 +11,7 @@ from botocore.exceptions import HTTPClientError
 from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 256 * 1024
 """Bytes of an answer; those of STS and of instance metadata have some KiB."""
 SESSION_NAME = "forwarder-kafka"
 _STS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})

@@ -70,7 +70,7 @@ class Flood:
         try:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(self.begin)
-            while not writer.is_closing():
+            while self.more and not writer.is_closing():
                 writer.write(self.more)
                 self.written += len(self.more)
                 await writer.drain()
@@ -138,6 +138,32 @@ async def test_sts_is_read_up_to_a_bound(flooding: Callable[[str], Flood], kind:
         assert flood.written < LARGEST_ANSWER + BUFFERS
         await keys.close()
         await aws.close()
+
+
+def laughs() -> bytes:
+    """Return XML that stands for ten to the tenth characters."""
+    entities = ['<!ENTITY a0 "xxxxxxxxxx">']
+    entities += [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10)]
+    text = f"<!DOCTYPE x [{''.join(entities)}]><x><a>&a9;</a>{' ' * 100_000}</x>"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n"
+    return head % len(text) + text.encode()
+
+
+async def test_entities_of_xml_are_bounded_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flood = Flood(laughs(), b"")
+    await flood.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", flood.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    aws = Aws(FakeClock(), LOADER)
+    keys = aws.keyring(AssumedRole("arn:aws:iam::111122223333:role/r", None), "eu-west-1", "acme")
+    with pytest.raises(Exception, match="cannot assume"):
+        await keys.get_frozen_credentials()
+    await keys.close()
+    await aws.close()
+    await flood.stop()
 
 
 CHAINS = {
