@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import zstandard
 
-from forwarder.ledger.packing import LARGEST_VALUE, VERSION
+from forwarder.ledger.packing import VERSION, decompressed
 from forwarder.model import Partition, Reason
 
 RECEIPT = "receipt"
@@ -147,7 +147,7 @@ def _value(value: bytes, texts: Mapping[str, str]) -> tuple[bytes, bool]:
     if texts.get("encoding") != "zstd":
         return value, True
     try:
-        opened = zstandard.ZstdDecompressor().decompress(value, max_output_size=LARGEST_VALUE)
+        opened = decompressed(value)
     except zstandard.ZstdError:
         return b"", False
     return opened, True

@@ -32,9 +32,20 @@ def pack(content: object) -> bytes:
 def unpack(value: bytes) -> bytes:
     """Decompress one value to its msgpack bytes; raise RefusedError if it is damaged."""
     try:
-        return _decompressor.decompress(value, max_output_size=LARGEST_VALUE)
+        return decompressed(value)
     except zstandard.ZstdError as error:
         raise damaged(str(error)) from error
+
+
+def decompressed(value: bytes) -> bytes:
+    """Decompress one frame to ``LARGEST_VALUE`` at most; raises ZstdError, also beyond it.
+
+    A frame says how much it becomes, and the library believes that whatever its own limit is.
+    """
+    if zstandard.frame_content_size(value) > LARGEST_VALUE:
+        message = f"it would become more than {LARGEST_VALUE} bytes"
+        raise zstandard.ZstdError(message)
+    return _decompressor.decompress(value, max_output_size=LARGEST_VALUE)
 
 
 def damaged(why: str) -> RefusedError:
