@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from tests import accounts
 from tests.services.kafka import free_port
 
 LOOK = 0.05
@@ -176,12 +177,16 @@ class Worker:
                 return 0, ""
 
     def metrics(self) -> dict[str, float]:
-        """Return every sample under its name and labels as they are printed."""
+        """Return every sample under its name and labels as they are printed.
+
+        In each scrape everything has to be accounted for (docs/reliability.md).
+        """
         samples = {}
         for line in self.get("/metrics")[1].splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 samples[name] = float(value)
+        assert [] == accounts.faults(samples)
         return samples
 
     def cpu_seconds(self) -> float:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import zstandard
 
-from tests import conservation
+from tests import accounts, conservation
 from tests.conservation import Batch, Letter, Terms, Verdict, Wanted, landed, mark
 from tests.oracle import exact
 
@@ -249,3 +249,32 @@ def test_stored_records_are_read_in_the_order_of_their_addresses() -> None:
     assert (0, 7, 1) == found[2].address
     assert ((4, 1), (9, 0)) == (found[2].first, found[2].last)
     assert (CLOSED, "age") == (found[2].closed_at, found[2].why)
+
+
+BALANCED = {
+    'forwarder_records_total{topic="raw"}': 3.0,
+    'forwarder_accounted_records_total{outcome="routed",topic="raw"}': 2.0,
+    'forwarder_accounted_records_total{outcome="rejected",topic="raw"}': 1.0,
+    'forwarder_record_bytes_total{topic="raw"}': 30.0,
+    'forwarder_accounted_record_bytes_total{outcome="routed",topic="raw"}': 30.0,
+    'forwarder_events_routed_total{connection="acme"}': 9.0,
+    'forwarder_events_filtered_total{connection="acme",setting="status"}': 1.0,
+    'forwarder_events_filtered_total{connection="acme",setting="send_screen_views"}': 1.0,
+    'forwarder_events_accepted_total{connection="acme"}': 7.0,
+    'forwarder_events_taken_over_total{connection="acme"}': 2.0,
+    'forwarder_events_delivered_total{connection="acme"}': 3.0,
+    'forwarder_events_dead_lettered_total{connection="acme"}': 1.0,
+    'forwarder_events_passed_over_total{connection="acme"}': 1.0,
+    'forwarder_events_released_total{cause="moved",connection="acme"}': 1.0,
+    'forwarder_events_released_total{cause="failed",connection="acme"}': 1.0,
+    'forwarder_events_waiting{connection="acme"}': 2.0,
+}
+
+
+def test_a_scrape_whose_equations_hold_has_no_fault() -> None:
+    assert [] == accounts.faults(BALANCED)
+
+
+@pytest.mark.parametrize("name", BALANCED)
+def test_a_scrape_in_which_one_figure_is_off_has_one(name: str) -> None:
+    assert accounts.faults({**BALANCED, name: BALANCED[name] + 1})

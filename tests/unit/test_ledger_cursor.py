@@ -322,6 +322,28 @@ def test_acknowledged_batches_are_not_read_back() -> None:
     assert [(0, 0), (0, 2)] == [address for address, _ in queue.take(0.0, 9, 9999)]
 
 
+def test_what_another_opening_committed_is_taken_over_once_however_often_it_is_read() -> None:
+    queue = Queue((0, 0), [(0, 1)], (1, 0), 1000)
+    stored = [((0, i), batch(str(i), key=str(i))) for i in range(3)]
+    for _ in range(2):
+        queue.read_back(stored, (1, 0))
+        assert (2, 2) == (queue.taken_over, queue.waiting_events())
+        queue.evict(0)
+        assert (2, 2, 0) == (queue.taken_over, queue.waiting_events(), len(queue))
+
+
+def test_what_is_cut_and_read_again_waits_all_the_while() -> None:
+    queue = Queue((0, 0), (), (0, 0), 250)
+    stored = [((0, i), batch(str(i), key=str(i), payload=b"x" * 100)) for i in range(5)]
+    queue.join(stored)
+    assert 5 == queue.waiting_events()
+    queue.narrow()
+    assert (5, 1) == (queue.waiting_events(), len(queue))
+    queue.widen()
+    queue.read_back(stored[1:], (1, 0))
+    assert (5, 0) == (queue.waiting_events(), queue.taken_over)
+
+
 def test_the_cursor_of_an_empty_queue_is_the_committed_end() -> None:
     assert ((9, 0), frozenset()) == Queue((0, 0), (), (0, 0), 0).snapshot((9, 0))
 
