@@ -84,7 +84,8 @@ def fault_of(error: Exception, environ: Mapping[str, str] | None = None) -> Loca
     if isinstance(error, ConnectionError):
         # Nobody was reached; that may be for want of a proxy that can be used.
         return next(_proxies(known), None)
-    if not _is_local(cause):
+    answered = cause is inner and isinstance(cause, UnicodeDecodeError)
+    if answered or not _is_local(cause):
         return None
     found = next(faults(known), None)
     return found or _unnamed(cause)
@@ -113,7 +114,8 @@ def _is_local(error: Exception) -> bool:
         # What loading certificates raises; a handshake's errors come wrapped by the HTTP client.
         return True
     if isinstance(error, OSError):
-        return error.errno in _OF_A_PATH and not isinstance(error, ConnectionError)
+        # By its name alone: what the network says may have any number.
+        return error.filename is not None and error.errno in _OF_A_PATH
     if isinstance(error, HTTPClientError | SSLError | ConnectionError):
         return False
     return isinstance(error, BotoCoreError | ValueError | UnicodeError)

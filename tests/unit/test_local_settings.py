@@ -7,6 +7,7 @@ from pathlib import Path
 import certifi
 import pytest
 import structlog
+from botocore.exceptions import EndpointConnectionError, HTTPClientError
 
 from forwarder.connection import (
     AccessKeys,
@@ -318,3 +319,19 @@ async def test_a_role_s_lane_is_told_to_look_at_what_assumes_it(
     other = Lane(fake, ROLE)
     assert "renew the worker's own credentials" in (await other.put()).remedy
     await other.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HTTPClientError(error=UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")),
+        HTTPClientError(error=OSError(1, "[SSL: BAD_RECORD_MAC]")),
+        OSError(1, "[SSL: BAD_RECORD_MAC]"),
+        OSError(24, "Too many open files"),
+        TimeoutError(),
+        EndpointConnectionError(endpoint_url="https://x"),
+    ],
+    ids=repr,
+)
+def test_what_the_network_says_is_no_fault_of_this_machine(error: Exception) -> None:
+    assert local_settings.fault_of(error, {}) is None
