@@ -8,6 +8,7 @@ import msgspec
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 from forwarder.stages import rawjson
 from forwarder.stages.frame import LONGEST_KEY, MOST_BYTES
+from forwarder.stages.none_values import means_none
 from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload, digest
 
@@ -106,7 +107,7 @@ def returned(record: Record, told: Mark, events: int) -> DeadLetter:
 def _mpid(upload: Upload) -> str:
     text = rawjson.text_of(bytes(upload.fields.get("mpid", ABSENT))) or ""
     odd = len(text) > LONGEST_KEY or any("\ud800" <= letter <= "\udfff" for letter in text)
-    return "" if odd else text
+    return "" if odd or means_none(text) else text
 
 
 def _device(text: str) -> bytes:

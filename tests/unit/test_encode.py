@@ -289,3 +289,9 @@ def test_unpaired_surrogates_travel_through_everything() -> None:
         assert ["cut \ud83d"] == found["deleted_user_attributes"]
         assert ["email", "cut \ud83d"] == [i["identity_type"] for i in found["user_identities"]]
         assert {"cut \ud83d"} == {e["data"]["t"] for e in found["events"]}
+
+
+@pytest.mark.parametrize("none", [0, "0", "unknown", "", None, "0000-0000"])
+def test_an_mpid_that_means_none_chooses_no_shard(none: object) -> None:
+    (batch,) = builders.run(connection(), records(upload(event(), mpid=none))).batches
+    assert batch.mpid == ""
