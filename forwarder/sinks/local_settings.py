@@ -41,6 +41,7 @@ _FILES = {
 }
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _SCHEMES = {"", "http", "https"}
+_MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _OF_A_PATH = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
     *(errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG),
@@ -114,8 +115,9 @@ def _is_local(error: Exception) -> bool:
         # What loading certificates raises; a handshake's errors come wrapped by the HTTP client.
         return True
     if isinstance(error, OSError):
-        # By its name alone: what the network says may have any number.
-        return error.filename is not None and error.errno in _OF_A_PATH
+        # By class or name: what the network says may have any number.
+        named = error.filename is not None and error.errno in _OF_A_PATH
+        return named or isinstance(error, _MISSING)
     if isinstance(error, HTTPClientError | SSLError | ConnectionError):
         return False
     return isinstance(error, BotoCoreError | ValueError | UnicodeError)
