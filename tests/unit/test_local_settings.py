@@ -321,7 +321,7 @@ async def test_a_role_s_lane_is_told_to_look_at_what_assumes_it(
     await other.close()
 
 
-class Broken(OSError):
+class BrokenError(OSError):
     """As the HTTP client tells of a broken connection, with whatever number TLS has for it."""
 
 
@@ -329,8 +329,8 @@ class Broken(OSError):
     "error",
     [
         HTTPClientError(error=UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")),
-        HTTPClientError(error=Broken(1, "[SSL: BAD_RECORD_MAC]")),
-        Broken(1, "[SSL: BAD_RECORD_MAC]"),
+        HTTPClientError(error=BrokenError(1, "[SSL: BAD_RECORD_MAC]")),
+        BrokenError(1, "[SSL: BAD_RECORD_MAC]"),
         OSError(24, "Too many open files"),
         TimeoutError(),
         EndpointConnectionError(endpoint_url="https://x"),
