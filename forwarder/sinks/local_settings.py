@@ -195,6 +195,8 @@ def _unbounded(path: str, most: int) -> str:
         found = Path(path).expanduser().stat()
     except (OSError, ValueError, RuntimeError):
         return ""
+    if found.st_rdev == Path(os.devnull).stat().st_rdev:
+        return ""  # how people say that there is none
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         return "is no file"
     return f"is larger than {most // 1024} KiB" if found.st_size > most else ""

@@ -256,6 +256,16 @@ async def test_what_the_library_says_of_it_has_no_traceback(
     assert "traceback" not in capsys.readouterr().err.lower()
 
 
+async def test_a_config_file_that_is_none_is_none(
+    fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    lane = Lane(fake)
+    assert Kind.DELIVERED is (await lane.put()).kind
+    await lane.close()
+
+
 def test_what_is_in_order_has_no_fault(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a token")
