@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.admin import CreateAclsRequest
 
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
@@ -25,6 +23,7 @@ from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.sources.kafka import KafkaSource
 from tests.integration.test_kafka_source import Member, until
 from tests.services.kafka import free_port, own_broker
+from tests.services.kafka_changes import Changes
 from tests.services.kafka_world import World
 
 pytestmark = pytest.mark.service
@@ -46,18 +45,6 @@ org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="ri
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
-KINDS = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
-OPERATIONS = {
-    "Read": 3,
-    "Write": 4,
-    "Create": 5,
-    "Delete": 6,
-    "Alter": 7,
-    "Describe": 8,
-    "DescribeConfigs": 10,
-    "IdempotentWrite": 12,
-}
-LITERAL, PREFIXED, ALLOW = 3, 4, 3
 
 
 class Secured:
@@ -83,20 +70,10 @@ class Secured:
 
     async def grant(self, rows: Sequence[kafka_topics.Row]) -> None:
         """Grant what the printed list says, and nothing else."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
+        changes = Changes(self.bootstrap)
         for row in rows:
             resource, _, operations = row.text.partition(": ")
-            kind, _, name = resource.partition(" ")
-            pattern = PREFIXED if name.endswith(" (prefixed)") else LITERAL
-            name = name.removesuffix(" (prefixed)") or "kafka-cluster"
-            for operation in operations.split(", "):
-                request = CreateAclsRequest(
-                    KINDS[kind], name, pattern, "User:worker", "*", OPERATIONS[operation], ALLOW
-                )
-                answer = await admin._client.send(admin._client.get_random_node(), request)  # noqa: SLF001
-                assert [code for code, _ in answer.creation_responses] == [0]
-        await admin.close()
+            await changes.grant(resource, operations)
 
 
 @pytest.fixture
