@@ -38,19 +38,15 @@ _KNOWN_FORMS = re.compile(
 _WORD = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{32,}", re.IGNORECASE)
-# 40 characters of base64 (IAM User Guide, secret access keys).
-_AWS_SECRET = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9+/])[A-Za-z0-9+/]{40}")
+# 40 characters of base64 (IAM User Guide, secret access keys), in a path perhaps of base64url.
+_AWS_SECRET = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9+/])[A-Za-z0-9+/_-]{40}")
 
-_SECRET_KEY = 40  # characters of an AWS secret access key
 _LONG, _LONGEST_IN_PATH = 32, 100
 _CHANGES = 0.33
 """Changes between upper case, lower case and digits, a character, of what is random.
 
 Random base64 has 0.6; words joined by capitals, digits, dashes or slashes stay below.
 """
-_LONG_PART, _CHANGES_OF_PART = 18, 0.52
-"""Of one with dashes: CloudFormation ends the parts of names in 8 and 12 characters of chance."""
-
 _FEWEST_CHANGES = 8
 
 
@@ -87,30 +83,17 @@ def _masked_part(word: str) -> str:
 
 
 def _is_random(word: str) -> bool:
-    """Tell whether a word has the length of a key and the look of chance; UUIDs are none."""
-    word = _UUID.sub("", word)
-    if len(word) < _LONG:
+    """Tell whether a word has the length of a key and the look of chance."""
+    if len(word) < _LONG or _UUID.fullmatch(word):
         return False
-    parts = re.split("[_-]", word)
-    if len(parts) > 1:
-        return any(map(_is_random, parts)) or any(map(_is_part_of_one, parts))
     if _HEX.fullmatch(word):
         return True
-    if _AWS_SECRET.fullmatch(word):
-        return _changes(word) >= _FEWEST_CHANGES
-    return _changes(word) >= _CHANGES * len(word)
-
-
-def _is_part_of_one(part: str) -> bool:
-    return len(part) >= _LONG_PART and _changes(part) >= _CHANGES_OF_PART * len(part)
-
-
-def _changes(word: str) -> int:
-    """Count changes between upper case, lower case and digits; 0 for what has no digit."""
     kinds = [_kind(character) for character in word]
     pairs = itertools.pairwise(kinds)
     changes = sum(a != b and "other" not in {a, b} for a, b in pairs)
-    return changes if "digit" in kinds or len(word) == _SECRET_KEY else 0
+    if _AWS_SECRET.fullmatch(word):
+        return changes >= _FEWEST_CHANGES
+    return "digit" in kinds and changes >= _CHANGES * len(word)
 
 
 def _kind(character: str) -> str:

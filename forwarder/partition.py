@@ -220,13 +220,9 @@ class OwnedPartition:
         return self.pipeline.memory_bytes() + indexes + (draft.bytes if draft else 0)
 
     def crowded(self) -> bool:
-        """Tell whether so much waits for the next tick that nothing more may close (C2).
-
-        Where documents are made in slices, one slice waits at most: they may be many times what
-        came in.
-        """
+        """Tell whether so much waits for the next tick that nothing more may close (C2)."""
         most = self._around.closed_bytes()
-        if self.pipeline.is_behind():
+        if self.pipeline.is_behind():  # documents may be many times what came in
             most = min(most, MOST_ENCODED)
         return self._closed_bytes > most
 

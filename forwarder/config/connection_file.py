@@ -121,7 +121,8 @@ KINESIS = Section(
         Field(
             "max_record_bytes",
             Size(1 << 10, 10 << 20),
-            "The stream's record limit, data plus partition key; larger batches are split.",
+            "The stream's record limit, data plus partition key: windows close before they "
+            "outgrow it, larger batches are split.",
         ),
         Field(
             "put",
@@ -153,7 +154,8 @@ FIREHOSE = Section(
         Field(
             "max_record_bytes",
             Size(1 << 10, 1000 << 10),
-            "The largest record, data plus the end of its line; larger batches are split.",
+            "The largest record, data plus the end of its line: windows close before they outgrow "
+            "it, larger batches are split.",
         ),
         _endpoint("FIREHOSE"),
     ),

@@ -28,6 +28,7 @@ from forwarder.stages import (  # a stage's name
     misfits,
     rawjson,
     redriven,
+    saved,
     window,
 )
 from forwarder.stages.decode import Decoder
@@ -320,6 +321,8 @@ class Share:
 
 def _unsaved(window: Window) -> Position | None:
     """Return from where on a pending window is in no base."""
+    if window.draft is not None and saved.is_settled(window):
+        return window.draft.after
     if window.unsaved is None and window.saved is None:  # one event, never gathered
         return window.pieces[0][0], window.pieces[0][1]
     return window.unsaved

@@ -23,8 +23,8 @@ BETA = ("here", "here", "here", "absent", "inactive", "renamed")
 class Deploy(msgspec.Struct, frozen=True):
     """What one rollout configures.
 
-    ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter and smaller windows)
-    are acme's;
+    ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter and smaller windows, smaller
+    records) are acme's; beta and gamma forward no notifications, whatever they take up;
     ``beta`` says what became of that lane; ``deliver_from_ms`` is solo's, ``retired`` names
     what the operator gave up.
     """
@@ -55,7 +55,11 @@ class Deploy(msgspec.Struct, frozen=True):
         if name == "solo":
             settings = {"send_as_batch": False, "send_screen_views": False}
             return _connection(name, 10_000, settings, since=self.deliver_from_ms)
-        settings = {"wait_for_complete_batch": True, "include_location_information": False}
+        settings = {
+            "wait_for_complete_batch": True,
+            "include_location_information": False,
+            "include_system_notifications": False,
+        }
         inactive = self.beta == "inactive" and name == "beta"
         return _connection(name, 10_000, settings, inactive=inactive)
 
@@ -94,7 +98,7 @@ def _connection(
 ) -> Connection:
     return Connection(
         name=name,
-        sink=KinesisTarget(name, "eu-west-1", max_record_bytes=1_200),
+        sink=KinesisTarget(name, "eu-west-1", max_record_bytes=record_bytes(name, age_ms)),
         status=Status.INACTIVE if inactive else Status.ACTIVE,
         deliver_from_ms=since,
         settings=Settings(**settings),
@@ -106,6 +110,13 @@ def _connection(
             session_max_ms=20_000,
         ),
     )
+
+
+def record_bytes(name: str, age_ms: int) -> int:
+    """Return the limit of a record: where it is 700, five events are two documents."""
+    if name in {"beta", "gamma"}:
+        return 700
+    return 1_000 if age_ms == HASTY_MS else 1_200
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ import structlog
 from forwarder import partition, restoring
 from forwarder.ledger import cursor, draft, index, outbox
 from forwarder.ledger import state as states
-from forwarder.stages import blocks, transform, window
+from forwarder.stages import blocks, fit, lane, transform, window
 from tests.model import slowly
 from tests.model.world import Action, Setting, play
 
@@ -102,6 +102,10 @@ BOUNDS = (
     (restoring, "SLICE_BYTES", 300),
     (restoring, "ENTRIES", 2),
     (partition, "SLICE", 2),
+    (partition, "MOST_ENCODED", 700),
+    (lane, "MOST_ENCODED", 700),
+    (fit, "LEAST_CONTEXT", 500),
+    (states, "CONTEXT_APART", 300),
     *(
         (module, name, small)
         for module in (blocks, window)

@@ -25,6 +25,12 @@ SESSIONS = ("s1", "s1", "s2", "")
 GARBAGE = b"{"
 PAD = "x" * 1_500
 
+NOTES = (0, 0, 0, 0, 250, 0, 450, 1_300)
+"""Bytes of an upload's notifications: two of 450, or a few of 250, leave no room in a record of
+the destination, and beside 1,300 nothing fits."""
+
+LARGEST_NOTE = max(NOTES)
+
 
 SHARED = "d2"
 """The device without an mpid: people take turns on it."""
@@ -34,6 +40,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One event as it was fed; ``poisoned``: its upload holds a poison event.
 
     ``owner`` is the device, of a shared one with who had it.
+    ``upload`` numbers its upload, ``note`` is how many bytes of notifications that has.
     """
 
     number: int
@@ -44,6 +51,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     session: str
     kind: str
     poisoned: bool
+    upload: int
+    note: int
 
 
 def owner(device: str, who: int) -> str:
@@ -51,13 +60,19 @@ def owner(device: str, who: int) -> str:
     return f"{device}#{who}" if device == SHARED else device
 
 
-def upload(device: str, whose: str, events: Sequence[Event]) -> bytes:
-    """Return the bytes of an upload of an owner."""
+def upload(device: str, whose: str, events: Sequence[Event], note: int) -> bytes:
+    """Return the bytes of an upload of an owner, with so many bytes of notifications."""
     inner = ",".join(map(_event, events))
     user = '"mpid":7'
     if whose != device:
         user = f'"mpid":0,"user_identities":{{"customer_id":"{whose}"}}'
-    return f'{{"events":[{inner}],"mp_deviceid":"{device}",{user}}}'.encode()
+    noted = f',"system_notifications":[{{"x":"{"y" * note}",{tag(events)}}}]' if note else ""
+    return f'{{"events":[{inner}],"mp_deviceid":"{device}",{user}{noted}}}'.encode()
+
+
+def tag(events: Sequence[Event]) -> str:
+    """Return what the notifications of an upload are known by."""
+    return f'"of":{events[0].upload if events else -1}'
 
 
 def record(uploads: Sequence[bytes]) -> bytes:

@@ -24,8 +24,11 @@ from forwarder.ledger.draft import Draft
 from forwarder.model import LOWEST
 from forwarder.partition import OwnedPartition
 from forwarder.pipeline import Pipeline
-from forwarder.stages import device, gate, shapes
+from forwarder.stages import device, gate, misfits, shapes
+from forwarder.stages.encode import Encoder
+from forwarder.stages.fit import Fit
 from forwarder.stages.lane import Share
+from forwarder.stages.misfits import Misfits
 from forwarder.stages.window import Windows
 from tests.model import world
 from tests.model.journal import Journal
@@ -397,6 +400,51 @@ def _colliding(right: Function) -> Function:  # noqa: ARG001
     return lambda content, **_more: _Short(content)
 
 
+# ------------------------------------------------------------------ what fits
+
+
+def _open_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda self: self.windows.first_unsaved()
+
+
+def _write_on(right: Function) -> Function:
+    """Draft and write bases while windows are in none."""
+
+    def prepare(self: OwnedPartition) -> None:
+        with mock.patch.object(Pipeline, "is_behind", return_value=False):
+            right(self)
+
+    return prepare
+
+
+def _whole_upload(right: Function) -> Function:
+    def closings(self: Misfits) -> Any:  # noqa: ANN401
+        return list(right(self))[:1]
+
+    return closings
+
+
+def _context_lost(right: Function) -> Function:
+    def slices(form: Any) -> Any:  # noqa: ANN401
+        found = list(right(form))
+        if len(found) > 1:
+            found[-1] = ({**found[-1][0], "context": b"{}"}, found[-1][1])
+        return found
+
+    return slices
+
+
+def _last_settled(right: Function) -> Function:
+    """Settle a whole window with the first slice of its documents."""
+
+    def encode(self: Encoder, window: Any, *args: Any) -> Any:  # noqa: ANN401
+        last = window.last
+        made = right(self, window, *args)
+        return structs.replace(made, last=last)
+
+    return encode
+
+
 # fmt: off
 MUTATIONS = (
     Mutation("offsets", "O8", "closed windows are remembered by offsets, not positions",
@@ -482,5 +530,21 @@ MUTATIONS = (
              ((OwnedPartition, "refused", _nothing),)),
     Mutation("no_hold", "K5", "puts ask nobody",
              ((OwnedPartition, "may_put", _true),)),
+    Mutation("no_room", "C1", "whatever comes joins a window",
+             ((Fit, "joins", _true),)),
+    Mutation("alone_with_others", "C1", "an event is judged with a context of no upload",
+             ((Fit, "room", lambda _right: lambda _self, _upload: 10**6),)),
+    Mutation("lettered_again", "O8", "a replay makes the letters of misfits again",
+             ((misfits, "lettered", lambda _right: lambda _gate, _upload, pieces: (pieces, 0)),)),
+    Mutation("half_a_letter", "O8", "a letter closes its upload, not its events",
+             ((Misfits, "closings", _whole_upload),)),
+    Mutation("pending_free", "K1", "windows whose documents are still to be made hold no need",
+             ((Share, "first_unsaved", _open_only),)),
+    Mutation("pending_settled", "C2", "the first documents of a window settle all of it",
+             ((Encoder, "encode", _last_settled),)),
+    Mutation("pending_unsaved", "K2", "a base is written while windows are in none",
+             ((Bases, "postpone", _nothing), (OwnedPartition, "_prepare_base", _write_on))),
+    Mutation("context_cut", "K2", "a held window of several parts lacks its context",
+             ((states, "slices", _context_lost),)),
 )
 # fmt: on

@@ -1,4 +1,4 @@
-"""The properties I1 to I21 of docs/protocol.md, asked of everything that is committed or put.
+"""The properties I1 to I24 of docs/protocol.md, asked of everything that is committed or put.
 
 I22, the accounting, is asked of each process (``process.py``) whenever the world is at rest.
 
@@ -15,7 +15,7 @@ import msgspec
 from forwarder.ledger import cursor, outbox
 from forwarder.model import Address, Batch, DeadLetter, Reason
 from tests.model.deploys import Deploy, Writer
-from tests.model.input import Event
+from tests.model.input import LARGEST_NOTE, Event, tag
 from tests.model.kafka import Stored, Transaction
 from tests.model.loop import Fault
 from tests.model.reader import Reading, buried, read
@@ -28,6 +28,13 @@ LANE_TTL_MS = 12_000
 
 SKEW_MS = 1_000
 """More than any process's wall clock is wrong."""
+
+LARGEST = 1_200
+"""Bytes of a record that every destination takes."""
+
+DEVICE_KEY = 32
+NOTING = {"acme", "solo"}
+"""Lanes that forward notifications."""
 
 _NUMBERS = re.compile(rb'"event_id":(\d+)')
 
@@ -62,18 +69,20 @@ class Oracle:
         self.pending: dict[tuple[int, str], dict[Address, Committed]] = {}
         self.found: dict[tuple[str, int], int] = {}
         self.letters: dict[tuple[int, str, int, str], int] = {}
+        self.large: set[tuple[str, int]] = set()
         self.newest: dict[tuple[int, str, bytes], Address] = {}
         self.lasts: dict[tuple[int, str, str], tuple[int, int]] = {}
         self.eras: dict[tuple[int, str], int] = {}
         self.rested: dict[tuple[int, str], list[tuple[int, int]]] = {}
         self.skips: dict[str, int] = {}
-        self.narrowed = False
+        self.narrowed = self.lowered = False
         self.watermarks = [0 for _ in stored]
         self.rules: dict[tuple[int, str], list[Any]] = {}
 
     def deployed(self, deploy: Deploy) -> None:
         """Note what a rollout allows from now on."""
         self.narrowed |= deploy.narrow
+        self.lowered |= deploy.hasty
         if deploy.deliver_from_ms is not None:
             self.skips["solo"] = max(self.skips.get("solo", 0), deploy.deliver_from_ms)
 
@@ -194,10 +203,38 @@ class Oracle:
         _require(known is None, f"I1, I8: batch {batch.id} of {name} is committed twice")
         events = [self.events[int(n)] for n in _NUMBERS.findall(batch.payload)]
         _require(len(events) == batch.count and bool(events), "I1: events are missing in a batch")
+        self._judge_size(batch, events)
         self._judge_content(number, batch, events)
         found = Committed(batch, number, address, events)
         self.batches[(name, batch.id)] = found
         self.pending.setdefault((number, name), {})[address] = found
+
+    def _judge_size(self, batch: Batch, events: Sequence[Event]) -> None:
+        """Judge that a batch fits, and has the context of every upload that it has events of."""
+        _require(len(batch.payload) + DEVICE_KEY <= LARGEST, "I23: a batch fits into no record")
+        _require(all(_fits(batch.lane, e) for e in events), "I23: a batch of what fits into none")
+        if batch.lane in NOTING:
+            noted = {tag([event]).encode() for event in events if event.note}
+            _require(all(one in batch.payload for one in noted), "I23: a context is not all there")
+
+    def _judge_large(self, number: int, letter: DeadLetter, events: Sequence[Event]) -> None:
+        """Judge a letter of what is too large.
+
+        In acme a window may have outlived a larger limit, a replay want more than before.
+        """
+        if letter.connection == "acme" and (self.lowered or self.narrowed):
+            return
+        _require(not any(_fits(letter.connection, e) for e in events), "I24: a letter of what fits")
+        value = self._value(number, letter.offset)
+        _require(len(letter.value) <= len(value), "I24: a letter is larger than its record")
+        for upload in {event.upload for event in events}:
+            one = (letter.connection, upload)
+            _require(one not in self.large, "I24: several letters of one upload")
+            self.large.add(one)
+
+    def _value(self, number: int, offset: int) -> bytes:
+        message = self.stored[number].input[offset]
+        return (message.value if message else None) or b""
 
     def _judge_content(self, number: int, batch: Batch, events: Sequence[Event]) -> None:
         positions = [event.position for event in events]
@@ -228,6 +265,8 @@ class Oracle:
         if letter.reason is Reason.REFUSED:
             self._bury(number, letter)
             return
+        if letter.reason is Reason.EVENT_TOO_LARGE:
+            self._judge_large(number, letter, events)
         what = ",".join(str(event.number) for event in events)
         key = (number, letter.connection, letter.offset, what)
         self.letters[key] = self.letters.get(key, 0) + 1
@@ -330,6 +369,11 @@ def _key(event: Event, rules: Sequence[Any]) -> str:
         if tuple(start) <= event.position:
             rule = name
     return f"{event.owner}|{event.session}" if rule.startswith("session") else event.owner
+
+
+def _fits(lane: str, event: Event) -> bool:
+    """Tell whether an event fits into a record with the context of its upload."""
+    return event.kind != "huge" and (event.note < LARGEST_NOTE or lane not in NOTING)
 
 
 def _require(condition: bool, text: str) -> None:  # noqa: FBT001  # reads like an assertion

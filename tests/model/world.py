@@ -179,23 +179,26 @@ class World(Timekeeper):
         for device in (b % 3, b // 3 % 3)[: 2 if b % 7 == 6 else 1]:
             name = f"d{device}"
             whose = feed.owner(name, c // 3 % 2)
-            events = self._events(number, (offset, index), (name, whose), c + device)
-            uploads.append(feed.upload(name, whose, events))
+            note = feed.NOTES[c // 9 % len(feed.NOTES)]
+            events = self._events(number, (offset, index), (name, whose), c + device, note)
+            uploads.append(feed.upload(name, whose, events, note))
             index += max(1, len(events))
         stored.input.append(Message(offset, self.wall_ms() - late, feed.record(uploads)))
         self._awake()
 
     def _events(
-        self, partition: int, at: tuple[int, int], sender: tuple[str, str], c: int
+        self, partition: int, at: tuple[int, int], sender: tuple[str, str], c: int, note: int
     ) -> list[Event]:
         found: list[Event] = []
+        own = len(self.oracle.events)
         chosen = [(c * 7 + i * 5 + c // 50) for i in range((1, 1, 2, 3, 0, 2, 1, 4)[c % 8])]
         kinds = [feed.KINDS[n % len(feed.KINDS)] for n in chosen]
         for i, (n, kind) in enumerate(zip(chosen, kinds, strict=True)):
             session = feed.SESSIONS[n // 3 % len(feed.SESSIONS)]
             number = len(self.oracle.events)
             position = (at[0], at[1] + i)
-            event = Event(number, partition, position, *sender, session, kind, "poison" in kinds)
+            poisoned = "poison" in kinds
+            event = Event(number, partition, position, *sender, session, kind, poisoned, own, note)
             self.oracle.events.append(event)
             found.append(event)
         return found

@@ -20,7 +20,7 @@ from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
 from forwarder.stages import lane
 from forwarder.stages.fit import Fit
 from forwarder.stages.frame import Frames
-from tests import builders, oracle, streams
+from tests import builders, heavy, oracle, streams
 from tests.builders import NOW, Json, Rec, connection, encoded, event, records, upload
 
 _THOROUGH = settings(max_examples=300, deadline=None)
@@ -237,42 +237,6 @@ _CHOSEN = st.builds(
 )
 
 
-@st.composite
-def heavy_uploads(draw: st.DrawFn) -> Json:
-    """Draw an upload of which anything may be large."""
-    size: st.SearchStrategy[int] = st.sampled_from([0, 1, 20, 150, 600, 2000])
-    content: Json = {"mp_deviceid": draw(st.sampled_from("ab"))}
-    for name, made in _PARTS.items():
-        if draw(st.booleans()):
-            content[name] = made(draw(size))
-    drawn: list[Json] = draw(st.lists(streams.events(), max_size=6))
-    for one in drawn:
-        if draw(st.integers(0, 3)) == 0:
-            one["data"]["t"] = "é" * draw(size)
-    listed = draw(st.booleans()) or bool(drawn)
-    return {**content, "events": drawn} if listed else content
-
-
-_PARTS: dict[str, Any] = {
-    "mpid": lambda size: 17 if size < 9 else "m" * size,
-    "system_notifications": lambda size: [{"x": "y" * size}],
-    "deleted_user_attributes": lambda size: [f"a{n}" for n in range(size // 5)],
-    "user_attributes": lambda size: {f"a{n}": "z" for n in range(size // 10)},
-    "user_identities": lambda size: {f"i{n}": n for n in range(size // 30)},
-    "device_info": lambda size: {"platform": "iOS", "x": "d" * size},
-    "context": lambda size: {"x": "c" * size, "location": {"latitude": 1}},
-    "api_key": lambda size: "k" * size,
-    "unheard_of": lambda size: {"u": "v" * size},
-}
-
-
-@st.composite
-def heavy_streams(draw: st.DrawFn) -> list[Rec]:
-    """Draw records of such uploads."""
-    fed = draw(st.lists(heavy_uploads(), min_size=1, max_size=12))
-    return records(*fed, step=draw(st.sampled_from([0, 1000, 40_000])))
-
-
 def seen(drawn: list[Rec], chosen: Connection) -> tuple[list[Any], dict[int, list[Any]]]:
     """Return the events that fit alone, and by offset those of an upload that do not."""
     fits: list[Any] = []
@@ -301,7 +265,7 @@ def run(chosen: Connection, drawn: list[Rec], sizes: list[int]) -> Collected:
 
 
 @_THOROUGH
-@given(heavy_streams(), _CHOSEN, st.lists(st.integers(0, 4), max_size=10))
+@given(heavy.streams(), _CHOSEN, st.lists(st.integers(0, 4), max_size=10))
 def test_what_fits_alone_is_delivered_once_and_the_rest_is_in_one_letter_an_upload(
     drawn: list[Rec], chosen: Connection, sizes: list[int]
 ) -> None:

@@ -50,7 +50,7 @@ def _worker(text: str) -> Place:
 
 def _named_file(folder: Path, secret: str) -> list[str]:
     arguments = _files(folder, SMALL)
-    name = secret.replace("/", "+")
+    name = secret.replace("/", "-")
     (folder / "connections" / f"{name}.yaml").write_text("name: x\n")
     (folder / "connections" / f"{name}.yml").write_text("name: x\n")
     return arguments
@@ -118,7 +118,7 @@ def test_a_secret_in_the_wrong_place_is_never_printed(
             main([*arguments, *more])
     printed = "".join(capsys.readouterr())
     assert printed
-    for part in {secret, secret.replace("/", "+"), *secret.split("/")}:
+    for part in {secret, secret.replace("/", "-"), *secret.split("/")}:
         assert part[:12] not in printed
 
 
@@ -146,8 +146,6 @@ HARMLESS = [
     *("secret_access_key", "password", "0d2f6f1e-58a2-4b9a-9d15-0e5c4f2f5a11", "password: ${NAME}"),
     *("/var/pytest-of-root/pytest-12/test_name_of_thing0/connections/acme12/b3", "orgid:1111"),
     "49590338271490256608559692538361571095921575989136588898",
-    *("acme-prod-EventStream0E83B2FA-kLNpQ7rStUva", "MyStack-EventsStream0E83B2FA-wHzNrI7zUhkM"),
-    "arn:aws:kafka:eu-west-1:111122223333:cluster/events/0d2f6f1e-58a2-4b9a-9d15-0e5c4f2f5a11-6",
 ]
 
 

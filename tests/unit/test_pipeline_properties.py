@@ -3,7 +3,9 @@
 import dataclasses
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import msgspec
 from hypothesis import given, settings
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from forwarder.connection import Batching, Connection, KinesisTarget
 from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position, Released
 from forwarder.pipeline import Saving, compile_lane
+from forwarder.stages import lane
 from forwarder.stages.shapes import digest
-from tests import builders, oracle, streams
+from tests import builders, heavy, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection
 from tests.unit.test_window_memory import small_blocks
@@ -111,6 +114,7 @@ class Journal:
         self.former = former
         self.committed: list[Batch] = []
         self.letters: list[int] = []
+        self.values: list[bytes] = []
         self.closed: dict[bytes, Position] = {}
         self.held: list[Held] = []
         self.need: Position = (0, 0)
@@ -184,6 +188,9 @@ class Journal:
         """Draft a base, or go on with it by a slice of a window or two (K2)."""
         if self.at < self.read:
             return
+        if self.pipeline.is_behind():
+            self.saving = None
+            return
         if self.saving is None:
             self.saving = self.pipeline.saving("lane", self.base_read)
             self.draft = []
@@ -197,11 +204,12 @@ class Journal:
         self.books.delivered("lane", out.batches)
         self.books.dead_letters(out.dead_letters)
         self.letters += [letter.offset for letter in out.dead_letters]
+        self.values += [letter.value for letter in out.dead_letters if letter.connection]
         for closing in out.closings:
             self.closed[closing.window_key] = max(
                 self.closed.get(closing.window_key, LOWEST), closing.last
             )
-        caught_up = self.at >= self.read
+        caught_up = self.at >= self.read and not self.pipeline.is_behind()
         self.read = max(self.read, self.at)
         if base and caught_up:
             self.take()
@@ -222,7 +230,8 @@ class Journal:
     def finish(self, drawn: list[Rec]) -> None:
         """Read to the end, close everything and commit."""
         self.feed(drawn, len(drawn))
-        self._absorb(self.pipeline.finish(NOW))
+        for out in builders.finished(self.pipeline):
+            self._absorb(out)
         self.tick(base=False)
 
 
@@ -254,7 +263,14 @@ def test_crashes_and_deploys_anywhere_lose_and_repeat_nothing(
     assert in_order(journal.committed)
 
 
-def _act(journal: Journal, drawn: list[Rec], steps: list[int | str], data: st.DataObject) -> None:
+def _act(
+    journal: Journal,
+    drawn: list[Rec],
+    steps: Sequence[int | str],
+    data: st.DataObject,
+    *,
+    end: bool = True,
+) -> None:
     chosen = journal.chosen
     for step in steps:
         if isinstance(step, int):
@@ -272,8 +288,9 @@ def _act(journal: Journal, drawn: list[Rec], steps: list[int | str], data: st.Da
                 journal.chosen, journal.former = _other_mode(chosen, data), False
             journal.open()
         assert [] == journal.faults()
-    journal.finish(drawn)
-    assert [] == journal.faults()
+    if end:
+        journal.finish(drawn)
+        assert [] == journal.faults()
 
 
 @_THOROUGH
@@ -306,3 +323,32 @@ def _other_mode(chosen: Connection, data: st.DataObject) -> Connection:
         settings=dataclasses.replace(chosen.settings, **mode),
         batching=data.draw(streams.BATCHINGS),
     )
+
+
+_LIMITS = st.integers(300, 1500)
+
+
+@_THOROUGH
+@given(heavy.streams(), st.sampled_from(streams.MODES), streams.BATCHINGS, _STEPS, st.data())
+def test_crashes_and_deploys_of_other_limits_deliver_each_event_or_make_it_a_letter_once(
+    drawn: list[Rec],
+    mode: dict[str, Any],
+    batching: Batching,
+    steps: list[int | str],
+    data: st.DataObject,
+) -> None:
+    def limited(limit: int) -> Connection:
+        sink = KinesisTarget("s", "us-east-1", max_record_bytes=limit)
+        return connection(batching=batching, sink=sink, **mode)
+
+    journal = Journal(limited(data.draw(_LIMITS)))
+    with small_blocks(), mock.patch.object(lane, "MOST_ENCODED", data.draw(st.integers(1, 3000))):
+        for step in steps:
+            if step == "deploy":
+                journal.chosen = limited(data.draw(_LIMITS))
+            _act(journal, drawn, ["crash" if step == "deploy" else step], data, end=False)
+        journal.finish(drawn)
+    lost = [oracle.exact(letter) for letter in journal.values]
+    found = [json.dumps(e, default=str) for one in lost for e in one.get("events", [])]
+    assert wanted(drawn, journal.chosen) == sorted([*forwarded(journal.committed), *found])
+    assert in_order(journal.committed)
