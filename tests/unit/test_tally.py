@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder import app
+from forwarder import app, cli
 from forwarder.connection import Connection, Match, Status
 from forwarder.ops.tally import KEPT, NAMED, Tally
 from tests import builders
@@ -80,3 +80,18 @@ def test_a_run_is_useless_where_not_one_line_could_be_used(
     tally = ran(tmp_path, [connection("acme")], *lines)
     assert useless == tally.is_useless()
     assert useless == ("not one of 2 lines could be used as an upload" in tally.text())
+
+
+@pytest.mark.parametrize(
+    ("code", "content"),
+    [(0, b""), (0, b"\n\n"), (0, b'{"events":[{}]}\nx\n'), (1, b"x\n5\n"), (1, b'{"mpid":1}\n')],
+)
+def test_the_exit_code_tells_whether_any_line_could_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, content: bytes
+) -> None:
+    (tmp_path / "in").write_bytes(content)
+    (tmp_path / "c.yaml").write_text("name: acme\nsink: {type: file, path: unused}\n")
+    words = ("--connection", "c.yaml", "--source", "in", "--sink", "out")
+    asked = [str(tmp_path / word) if word[0] != "-" else word for word in words]
+    assert code == cli.main(["run", *asked])
+    assert bool(code) == ("could be used as an upload" in capsys.readouterr().err)
