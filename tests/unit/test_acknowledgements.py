@@ -200,10 +200,12 @@ class Server:
             "interim": b"HTTP/1.1 100 Continue\r\n\r\n",
         }[act.behind]
 
-    def _seen(self) -> bytes:
-        """Return a number that was told before, or what is none."""
+    def _repeated(self, body: bytes) -> bytes:
+        """Return an answer with a number or id that was told before; with none if none was."""
         found = re.findall(rb"[0-9]{20,}", self.sent[-1]) if self.sent else []
-        return found[0] if found else b""
+        if not found:
+            return re.sub(rb"(?:record-)?[0-9]{20,}", b"", body)
+        return re.sub(rb"[0-9]{20,}", found[0], body)
 
     def _made(self, act: Act, action: str, records: int) -> bytes | None:
         body, kind = self.last, act.answer
@@ -237,7 +239,7 @@ class Server:
                 re.sub(rb"record-[0-9]+", b"", re.sub(rb'"[0-9]{20,}', b'"x1', body))
             ),
             "shardless": lambda: self.framed(re.sub(rb"shardId-[0-9]+|record-[0-9]+", b"", body)),
-            "repeated": lambda: self.framed(re.sub(rb"[0-9]{20,}", self._seen(), body)),
+            "repeated": lambda: self.framed(self._repeated(body)),
             "upgrade": lambda: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + body,
             "moved": lambda: self.framed(body, "307 Temporary Redirect", "Location: /"),
             "failed": lambda: self.framed(body, "500 Internal Server Error"),
