@@ -349,7 +349,16 @@ class Windows:
         if window is not None and window.deadline <= upload.clock:
             self.close(window, window.reason)
             window = None
-        if window is not None and pieces and not self.joins(window, upload, pieces):
+        if (
+            window is not None
+            and pieces
+            and (  # as ``joins`` would ask first: a call an event is not free
+                window.narrow
+                or len(window.context) + len(upload.context) > self._slim
+                or len(upload.body) > self._lean
+            )
+            and not self.joins(window, upload, pieces)
+        ):
             self.close(window, CloseReason.SIZE)
             window = None
         if len(pieces) == 1:

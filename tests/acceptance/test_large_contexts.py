@@ -36,10 +36,16 @@ def noted(size: int, *events: Json, device: str = "large") -> bytes:
     return encoded(upload(*events, device=device, system_notifications=[{"x": text}]))
 
 
-def to_kinesis(scene: Scene, aws: FakeAws, **settings: Any) -> None:  # noqa: ANN401
-    """Connect a stream of 1 MiB records; windows close soon."""
+def to_kinesis(
+    scene: Scene,
+    aws: FakeAws,
+    limit: str = "1MiB",
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Connect a stream of records of that size; windows close soon."""
     aws.make_stream("s", "000000000000", limits=UNLIMITED)
     sink = {"type": "kinesis", "stream_name": "s", "region": "us-east-1"}
+    sink |= {"max_record_bytes": limit}
     batching = {"max_age": "2s", "session_timeout": "2s"}
     scene.connect({"name": "acme", "sink": sink, "settings": settings, "batching": batching})
     scene.variables = {**aws.variables()}
@@ -96,19 +102,7 @@ async def test_misfits_are_letters_of_the_order_of_the_input_and_all_else_flows(
     scene: Scene, mode: dict[str, Any]
 ) -> None:
     async with FakeAws() as aws:
-        to_kinesis(scene, aws, **mode)
-        scene.connect(
-            {
-                "name": "small",
-                "sink": {
-                    "type": "kinesis",
-                    "stream_name": "s",
-                    "region": "us-east-1",
-                    "max_record_bytes": "100KiB",
-                },
-                "settings": mode,
-            }
-        )
+        to_kinesis(scene, aws, "100KiB", **mode)
         worker, idle = await limited(scene)
         values = [noted(230_000, *[event(n=n)] * 520) for n in range(5)]
         size = await send(scene, [*values, encoded(upload(event(n=-1), device="small"))])
@@ -118,6 +112,7 @@ async def test_misfits_are_letters_of_the_order_of_the_input_and_all_else_flows(
             return len(await scene.kafka.read(letters)) == len(values)
 
         await worker.until(lettered, "a letter for each upload")
+        await worker.until(lambda: stored(aws) == [-1], "the other device is served")
         assert values == [one.value for one in await scene.kafka.read(letters)]
         assert worker.peak_bytes() - idle <= 4 * size + SPARE
 
