@@ -41,20 +41,23 @@ ODD = 2.0
 """Records a second that are uploads, though such as programs break on."""
 
 
-def make(seed: int, devices: int, rate: float, seconds: float) -> Load:
-    """Return the load of ``seconds`` from now on; it is made while it is taken."""
+def make(seed: int, devices: int, rate: float, seconds: float, *, plain: bool = False) -> Load:
+    """Return the load of ``seconds`` from now on; it is made while it is taken.
+
+    ``plain``: only what programs before the keying rule ``device-2`` understood as today's does.
+    """
     start, span = time.time_ns() // 1_000_000, round(seconds * 1000)
     events = round(rate * seconds)
     uploads = (
         (upload.timestamp_ms, upload.key, upload.value)
-        for upload in traffic(seed, devices, events, start, span)
+        for upload in traffic(seed, devices, events, start, span, plain=plain)
     )
     # Told apart by trailing blanks, so that every broken record has bytes of its own.
     malformed = [
         (one.timestamp_ms, one.key, one.value + b" " * i, one.reason)
-        for i, one in enumerate(poison(seed, round(BROKEN * seconds), start, span))
+        for i, one in enumerate(poison(seed, round(BROKEN * seconds), start, span, plain=plain))
     ]
-    strange = strangers(seed, ODD, start, span)
+    strange = strangers(seed, 0.0 if plain else ODD, start, span)
     rows = heapq.merge(uploads, strange, (one[:3] for one in malformed), key=itemgetter(0))
     return Load(rows, {value: reason for *_, value, reason in malformed})
 

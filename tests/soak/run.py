@@ -75,7 +75,9 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     begun = time.monotonic()
     async with _stage(plan, folder, say) as stage:
         await stage.disturbances.begin(PODS)
-        made = load.make(plan.seed, plan.devices, plan.rate, LONGEST * plan.seconds)
+        made = load.make(
+            plan.seed, plan.devices, plan.rate, LONGEST * plan.seconds, plain=bool(plan.previous)
+        )
         watching = asyncio.gather(
             stage.fleet.watch_memory(), stage.disturbances.ticks.watch(), return_exceptions=True
         )

@@ -66,6 +66,7 @@ class Device:
     locates: bool
     home: tuple[float, float, str]
     shared: bool = False
+    plain: bool = False
     user: int = 0
     session: Session | None = None
     left_open: Session | None = None
@@ -95,11 +96,14 @@ def uuid4(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-def make_device(rng: random.Random, number: int) -> Device:
-    """Return device ``number``; the fleet's shares hold for any hundred of them."""
+def make_device(rng: random.Random, number: int, *, plain: bool = False) -> Device:
+    """Return device ``number``; the fleet's shares hold for any hundred of them.
+
+    A ``plain`` one has one user, and no id or session that means none.
+    """
     application, platform = _place(number)
     anonymous = platform == "web" and number % 4 == 0
-    shared = platform not in {"web", "out_of_band"} and number % 10 == 6
+    shared = not plain and platform not in {"web", "out_of_band"} and number % 10 == 6
     return Device(
         name=f"device-{number:05d}",
         number=number,
@@ -112,6 +116,7 @@ def make_device(rng: random.Random, number: int) -> Device:
         locates=number % 5 < 2,  # two in five
         home=rng.choice(CITIES),
         shared=shared,
+        plain=plain,
         attributes={"plan": rng.choice(("free", "plus")), "visits": 0, "newsletter": True},
     )
 

@@ -32,19 +32,26 @@ Facts = tuple[str, str, str]
 """(id, type, session) of an event."""
 
 
-def traffic(
-    seed: int, devices: int, events: int, start_ms: int, span_ms: int = 600_000
+def traffic(  # noqa: PLR0913  # every one is a property of the load
+    seed: int,
+    devices: int,
+    events: int,
+    start_ms: int,
+    span_ms: int = 600_000,
+    *,
+    plain: bool = False,
 ) -> Iterator[Upload]:
     """Yield uploads holding ``events`` events of ``devices`` devices, in order of their time.
 
     Record time begins at ``start_ms`` and covers ``span_ms`` evenly. A device in seven falls
     silent half-way, in the middle of its session; the rest take turns at random. The same
-    arguments give the same bytes.
+    arguments give the same bytes. ``plain``: without ids, people and sessions that programs
+    before the keying rules ``device-2`` and ``session-2`` told apart in another way.
     """
     rng = random.Random(seed)  # noqa: S311  # repeatable, not secret
     deck = endless_deck(rng)
     made = 0
-    for device, silent_after in _turns(rng, devices):
+    for device, silent_after in _turns(rng, devices, plain=plain):
         now = start_ms + span_ms * made // events
         if device.uploads and made > silent_after * events:
             continue
@@ -57,9 +64,9 @@ def traffic(
             return
 
 
-def _turns(rng: random.Random, count: int) -> Iterator[tuple[Device, float]]:
+def _turns(rng: random.Random, count: int, *, plain: bool) -> Iterator[tuple[Device, float]]:
     """Give every device a first turn, then turns at random intervals; the chatty ones more."""
-    fleet = [devices.make_device(rng, number) for number in range(count)]
+    fleet = [devices.make_device(rng, number, plain=plain) for number in range(count)]
     pace = [rng.choice((0.5, 1.0, 1.0, 2.0)) for _ in fleet]
     due = [(rng.random(), number) for number in range(count)]
     heapify(due)
@@ -95,7 +102,11 @@ def _event(
     rng: random.Random, device: Device, act: Act, at_ms: int
 ) -> tuple[dict[str, Any], Facts]:
     maker, session = act
-    if rng.random() < NAMELESS and maker not in {sdk_events.session_start, sdk_events.session_end}:
+    if (
+        not device.plain
+        and rng.random() < NAMELESS
+        and maker not in {sdk_events.session_start, sdk_events.session_end}
+    ):
         session = None
     common = _common(rng, device, session, at_ms)
     LABELS.events = [maker(rng, device, common)]
@@ -125,7 +136,7 @@ PLACEHOLDERS = (0, -1, "", "0", None)
 
 def _session_id(rng: random.Random, device: Device, session: Session | None) -> int | str | None:
     if session is None:
-        return rng.choice(PLACEHOLDERS)
+        return None if device.plain else rng.choice(PLACEHOLDERS)
     return str(session.number) if device.platform == "web" else session.number
 
 
@@ -183,7 +194,7 @@ def _add_quirks(rng: random.Random, device: Device, content: dict[str, Any]) -> 
         content["mpid"] = str(device.mpid)
     if device.shared:
         content["mpid"] = rng.choice((None, 0, "0", "undefined"))
-    if device.platform == "iOS" and device.number % 4 == 1:
+    if device.platform == "iOS" and device.number % 4 == 1 and not device.plain:
         content["mp_deviceid"] = devices.NO_ID
     if device.locates:
         place = sdk_events.location(rng, device)

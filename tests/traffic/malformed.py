@@ -17,10 +17,13 @@ SHAPES: tuple[tuple[str, bytes], ...] = (
     ("not_an_upload", b'{"mpid":1,"events":{"event_type":"custom_event"}}'),
     ("not_an_upload", b'[{"mpid":1,"events":[]},' + EVENT + b"]"),
     ("not_an_upload", b"{}"),
+)
+LATER: tuple[tuple[str, bytes], ...] = (
     ("not_an_upload", b'{"type":"track","event":"Ordered","userId":"u","context":{"ip":"::1"}}'),
     ("not_an_upload", b'{"mpid":1,"payload":{"events":[]}}'),
     ("not_an_upload", b'{"mpid":1,"events":[],"events":[]}'),
 )
+"""What releases before the keying rule ``device-2`` took for uploads."""
 
 
 class Malformed(NamedTuple):
@@ -32,10 +35,16 @@ class Malformed(NamedTuple):
     reason: str
 
 
-def poison(seed: int, count: int, start_ms: int, span_ms: int = 60_000) -> Iterator[Malformed]:
-    """Yield malformed records, every shape in turn, spread evenly over ``span_ms``."""
+def poison(
+    seed: int, count: int, start_ms: int, span_ms: int = 60_000, *, plain: bool = False
+) -> Iterator[Malformed]:
+    """Yield malformed records, every shape in turn, spread evenly over ``span_ms``.
+
+    ``plain``: only what every release refuses.
+    """
+    shapes = SHAPES if plain else SHAPES + LATER
     rng = random.Random(seed)  # noqa: S311  # repeatable, not secret
     for index in range(count):
-        reason, value = SHAPES[index % len(SHAPES)]
+        reason, value = shapes[index % len(shapes)]
         key = b"broken-%d" % rng.randrange(1_000)
         yield Malformed(key, value, start_ms + span_ms * index // count, reason)
