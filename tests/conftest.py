@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
+    "tests.examples",
     "tests.no_skips",
     "tests.services.kafka",
     "tests.services.kinesis_sinks",

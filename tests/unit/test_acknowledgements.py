@@ -25,7 +25,6 @@ from tests.services.fake_kinesis import LOADER, FakeClock, batch
 KEYS = AccessKeys("AKIA", "secret")
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 ACTION = re.compile(rb"x-amz-target: \w+\.(\w+)", re.IGNORECASE)
-EXAMPLES = int(os.environ.get("ACKNOWLEDGEMENT_EXAMPLES", "150"))
 
 
 class Act(NamedTuple):
@@ -308,7 +307,7 @@ def lone_environment() -> object:
         yield
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["record", "records", "auto", "firehose"]),
     st.lists(ACTS, max_size=12),
