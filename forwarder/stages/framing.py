@@ -5,6 +5,7 @@ Looked at only for a record that is no JSON as it is, so that it costs the other
 
 _MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_SPACE = b" \t\r\n"
 _FRAME = 5
 """Bytes of Confluent's frame: a zero, and the number of the schema in four bytes.
 
@@ -18,7 +19,8 @@ def bare(value: bytes) -> bytes | None:
     begin = _FRAME if framed else 0
     marked = value[begin : begin + len(_MARK)] == _MARK
     begin += len(_MARK) if marked else 0
-    return value[begin:] if begin and value[begin : begin + 1] in {b"{", b"["} else None
+    rest = value[begin:] if begin else b""
+    return rest if rest.lstrip(_SPACE)[:1] in {b"{", b"["} else None
 
 
 def cause(value: bytes) -> str:

@@ -13,7 +13,16 @@ def decode(value: bytes) -> object:
     return Decoder(Partition("t", 0), sessions=False, places=False).decode(value, 7, 0, 0)
 
 
-FRAMES = [MARK, b"\0\0\0\0\x01", b"\0\0\0\x0a\xff", b"\0\xff\xff\xff\xff", b"\0\0\0\0\x01" + MARK]
+FRAMES = [
+    MARK,
+    MARK + b" ",
+    b"\0\0\0\0\x01",
+    b"\0\0\0\0\x01\r\n\t",
+    b"\0\0\0\x0a\xff",
+    b"\0\xff\xff\xff\xff",
+    b"\0\0\0\0\x01" + MARK,
+    b"\0\0\0\0\x01" + MARK + b"\n",
+]
 
 
 @pytest.mark.parametrize("front", FRAMES)
