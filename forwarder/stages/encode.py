@@ -135,7 +135,7 @@ class Encoder:
         self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
     ) -> DeadLetter:
         events = b",".join([piece[4] for piece in pieces if piece[2]])
-        value = rawjson.with_events(events, window.context) if events else window.context
+        value = rawjson.with_events(events, window.context)
         count = sum([piece[2] for piece in pieces])
         return DeadLetter(
             reason, pieces[0][0], self._lane, error, value, pieces[0][3], events=count

@@ -18,9 +18,8 @@ _STRETCH = 16
 """By how much a context may grow in a document, at most: ``"":1,`` among the user identities
 becomes 79 bytes of an array, with a time of 19 digits."""
 
-_TRANSFORMED = 3
-"""By how much events may grow as settings change them: ids become texts, and where a key holds
-half a surrogate pair its letters are written as escapes."""
+_TRANSFORMED = 2
+"""By how much events may grow as settings change them, at most: ids become texts."""
 
 _FURTHER = 64
 """More than what a document has that its context does not: empty ``system_notifications``, and

@@ -26,7 +26,7 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
     def value(self) -> bytes:
         """Return them as an upload of their own, in the shape they came in, with its context."""
         upload = self.upload
-        if not self.events:
+        if not self.events and upload.keyless:
             return upload.context
         if self.events == len(upload.types):
             return rawjson.with_events(upload.body, upload.context)

@@ -68,7 +68,15 @@ def encode(members: dict[str, Raw]) -> bytes:
     try:
         return _ENCODER.encode(members)
     except UnicodeEncodeError:  # a key with an unpaired surrogate
-        return b"{%b}" % b",".join(b"%b:%b" % (quoted(k), v) for k, v in members.items())
+        return b"{%b}" % b",".join(b"%b:%b" % (_key(k), v) for k, v in members.items())
+
+
+def _key(text: str) -> bytes:
+    """Return a key with half a surrogate pair, which alone is an escape: never longer than it came.
+
+    ``quoted`` is of another form there: window keys are made by it, and those never change.
+    """
+    return json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def stored(members: dict[str, Raw]) -> bytes:

@@ -15,7 +15,8 @@ def main() -> None:
     logs.configure("error", "console", ())
     with tempfile.TemporaryDirectory() as out:
         found = asyncio.run(outcome(CORPUS / sys.argv[1], Path(out)))
-    sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))  # half a surrogate pair
 
 
 if __name__ == "__main__":

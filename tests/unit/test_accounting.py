@@ -170,6 +170,18 @@ def test_the_bytes_of_a_record_of_several_uploads_add_up() -> None:
     assert {RecordOutcome.ROUTED: 1} == out.outcome_records
 
 
+def test_no_upload_of_a_record_has_more_bytes_than_the_record() -> None:
+    key = "é".encode() * 1000 + b"\\ud83d"  # half a pair: the keys beside it are encoded anew
+    value = b'[{"mpid":7,"events":[]},{"mpid":7,"events":[%b],"%b":1}]' % (
+        builders.encoded(event()),
+        key,
+    )
+    out = builders.run(connection(), records(value))
+    first = len(b'[{"mpid":7,"events":[]},') + len(b'"events":[],') + len(b"]")
+    assert len(value) == sum(out.outcome_bytes.values())
+    assert first == out.outcome_bytes[RecordOutcome.CONTEXT_ONLY]
+
+
 def test_tombstones_and_rejected_records_are_accounted_for() -> None:
     out = builders.run(connection(), records(None, b"{", b"[]", upload(event())))
     assert (4, 3 + len(builders.encoded(upload(event())))) == (out.records, out.bytes)

@@ -147,6 +147,40 @@ def test_a_letter_holds_events_as_they_came_and_no_byte_more(mode: dict[str, Any
 
 
 @MODES
+def test_a_letter_is_as_long_as_its_upload_where_a_key_holds_half_a_surrogate_pair(
+    mode: dict[str, Any],
+) -> None:
+    value = b'{"events":[%b],"mpid":7,"%b\\ud83d":1}' % (encoded(event()), "é".encode() * 1000)
+    (letter,) = builders.run(connection(sink=kinesis(1500), **mode), records(value)).dead_letters
+    assert value == letter.value
+
+
+@MODES
+@pytest.mark.parametrize("came", [{"events": []}, {"events": None, "mpid": 7}, {"mpid": 7}])
+def test_a_letter_without_events_is_an_upload_and_no_longer_than_it_was(
+    mode: dict[str, Any], came: Json
+) -> None:
+    (record,) = records({**came, "note": "x" * 2000})
+    assert record.value is not None
+    settings_of = {**mode, "send_batches_without_events": True}
+    (letter,) = builders.run(connection(sink=kinesis(1500), **settings_of), [record]).dead_letters
+    assert len(record.value) >= len(letter.value)
+    (batch,) = builders.run(connection(**settings_of), records(letter.value)).batches
+    assert ([], 0) == (json.loads(batch.payload)["events"], batch.count)
+
+
+def test_a_window_without_events_that_fits_no_more_is_an_upload() -> None:
+    whole = connection(sink=kinesis(9000), send_batches_without_events=True)
+    before = builders.pipeline(whole)
+    before.collect(records({"events": [], "mp_deviceid": "d", "note": "x" * 2000}), NOW)
+    small = connection(sink=kinesis(1500), send_batches_without_events=True)
+    after = builders.pipeline(small, read=1)
+    builders.resume(after, builders.gate(read=1, need=(1, 0)), builders.saved(before, 99))
+    (letter,) = after.finish(NOW).dead_letters
+    assert [] == json.loads(letter.value)["events"]
+
+
+@MODES
 def test_letters_are_of_the_order_of_the_input(mode: dict[str, Any]) -> None:
     fed = [noted(2000, *[event(n=n)] * 80) for n in range(5)]
     out = builders.run(connection(sink=kinesis(1024), **mode), records(*fed))
