@@ -1,6 +1,9 @@
 """What a document says besides its events: its bytes, and the room they leave in a record."""
 
+from collections.abc import Mapping
+
 import msgspec
+from msgspec import Raw
 
 from forwarder.connection import Connection, FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
 from forwarder.stages import rawjson
@@ -55,8 +58,7 @@ class Frames:
     def frame(self, context: bytes, identities_ms: int, newest_ms: int) -> Frame:
         """Encode everything but the events and the ids, whose length is known."""
         fields = rawjson.fields(context)
-        mpid = _plain(bytes(fields.get("mpid", ABSENT)))
-        mpid = "" if means_none(mpid) else mpid  # it may choose the shard, of all without a user
+        mpid = mpid_of(fields)
         rest = rawjson.encode(self._governance.apply(fields, identities_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
             newest_ms,
@@ -106,13 +108,17 @@ class Frames:
         return min(sink.max_record_bytes - _line_end(sink) - size, MOST_BYTES)
 
 
-def _line_end(sink: KinesisTarget) -> int:
-    return _LINE_END if sink.newline else 0
+def mpid_of(fields: Mapping[str, Raw]) -> str:
+    """Return the mpid by which a stream may choose the shard, as text; empty: none can.
 
-
-def _plain(raw: bytes) -> str:
-    """Return an mpid as text; none where there is no such text in UTF-8, or no key so long."""
-    text = rawjson.text_of(raw) or ""
-    if len(text) > LONGEST_KEY:
+    One that means none would send all without a user to one shard; AWS takes no key that is
+    longer than ``LONGEST_KEY`` or no UTF-8.
+    """
+    text = rawjson.text_of(bytes(fields.get("mpid", ABSENT))) or ""
+    if len(text) > LONGEST_KEY or means_none(text):
         return ""
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else ""
+
+
+def _line_end(sink: KinesisTarget) -> int:
+    return _LINE_END if sink.newline else 0

@@ -7,8 +7,7 @@ import msgspec
 
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 from forwarder.stages import rawjson
-from forwarder.stages.frame import LONGEST_KEY, MOST_BYTES
-from forwarder.stages.none_values import means_none
+from forwarder.stages.frame import MOST_BYTES, mpid_of
 from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload, digest
 
@@ -85,7 +84,7 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
     key, apart = told.device or digest(upload.device), digest(window_key(*position))
     return Batch(
         told.connection, name, key, apart, position, position, len(upload.types), 0, upload.time,
-        _mpid(upload), CloseReason.REDRIVEN, record.value,
+        mpid_of(upload.fields), CloseReason.REDRIVEN, record.value,
     )  # fmt: skip
 
 
@@ -102,12 +101,6 @@ def returned(record: Record, told: Mark, events: int) -> DeadLetter:
         error, record.value or b"", told.time or record.timestamp, told.device, redriven=True,
         events=events,
     )  # fmt: skip
-
-
-def _mpid(upload: Upload) -> str:
-    text = rawjson.text_of(bytes(upload.fields.get("mpid", ABSENT))) or ""
-    odd = len(text) > LONGEST_KEY or any("\ud800" <= letter <= "\udfff" for letter in text)
-    return "" if odd or means_none(text) else text
 
 
 def _device(text: str) -> bytes:

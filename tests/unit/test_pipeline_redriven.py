@@ -188,6 +188,15 @@ def test_a_batch_without_a_key_gets_that_of_what_it_says(device: str) -> None:
     assert first.key == batch.key
 
 
+@pytest.mark.parametrize("mpid", [0, "0", -1, "unknown", None, "x" * 257, "\ud83d", 7])
+def test_a_batch_goes_to_the_shard_that_it_went_to(mpid: object) -> None:
+    fed = builders.encoded(json.dumps(upload(event(), mpid=mpid)).encode())
+    [first] = builders.run(TWO[0], [Rec(0, builders.START, fed)]).batches
+    came = again(first.payload, 5, reason="refused_by_sink", connection="one")
+    [batch] = builders.run(TWO, [came]).batches
+    assert first.mpid == batch.mpid
+
+
 def test_bytes_that_are_no_batch_are_taken_as_an_upload() -> None:
     record = again(upload(event()), reason="refused_by_sink", connection="one")
     [batch] = builders.run(TWO, [record]).batches
