@@ -186,7 +186,7 @@ class Windows:
         self.saved.append(window)
         if self._today == BY_DEVICE and is_of_session(held.key, held.session):
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
-        self._register(window)
+        self._register(window, None)
         self.waiting_events += count
         self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
         self._weigh(window, blocks.tail_weight(pieces) + blocks.further_weight(window))
@@ -279,7 +279,7 @@ class Windows:
             upload.time, upload.clock, upload.clock, deadline, reason,
         )  # fmt: skip
         window.narrow = len(upload.context) > self._slim or len(upload.body) > self._lean
-        self._register(window)
+        self._register(window, upload.offset)
         return window
 
     def joins(self, window: Window, upload: Upload, pieces: Sequence[Piece] = ()) -> bool:
@@ -447,7 +447,8 @@ class Windows:
             return
         self._changed.append((position, window))
 
-    def _register(self, window: Window) -> None:
+    def _register(self, window: Window, offset: int | None) -> None:
+        """Take in a window that opens with the record at an offset, None: again."""
         self.open[window.key] = window
         window.look = FIRST_LOOK
         window.weight = weight = blocks.least_weight(window)
@@ -456,9 +457,9 @@ class Windows:
         self._ages.put(window)
         if window.key is not window.device:
             if self._today is BY_DEVICE or not is_of_session(window.key, window.session):
-                self._kin.put(window)
+                self._kin.put(window, offset)
         elif self._today is BY_SESSION:
-            self._kin.put(window)
+            self._kin.put(window, offset)
 
     def _replay(self, upload: Upload, pieces: list[Piece]) -> None:
         rule, upload = replayed(self._gate, upload, self._today)

@@ -185,9 +185,7 @@ def test_a_context_too_large_alone_makes_one_dead_letter_of_its_upload_and_of_no
     out = builders.run(chosen, records(*fed))
     assert [(0, 0, 2)] == [(*batch.first, batch.count) for batch in out.batches]
     assert [(1, 0), (2, 2)] == [(letter.offset, letter.events) for letter in out.dead_letters]
-    assert fed[1:] == [
-        json.loads(letter.value) for letter in out.dead_letters
-    ]
+    assert fed[1:] == [json.loads(letter.value) for letter in out.dead_letters]
 
 
 def test_no_payload_is_larger_than_any_stream_takes(monkeypatch: pytest.MonkeyPatch) -> None:

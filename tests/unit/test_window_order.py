@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.connection import Batching
 from forwarder.model import LOWEST, Batch, Gate, Position
 from forwarder.pipeline import Pipeline
+from forwarder.stages import blocks
 from forwarder.stages.lane import Lane
-from forwarder.stages.shapes import digest
+from forwarder.stages.shapes import Window, digest
 from tests import builders, streams
 from tests.builders import NOW, START, Rec, connection, encoded, event, records, upload
 from tests.unit.test_window_memory import small_blocks
@@ -141,6 +143,48 @@ def test_windows_saved_in_any_order_leave_in_order() -> None:
         found = expired(again, NOW, 2)
         assert len(held) == len(found)
         assert in_order(found)
+
+
+_PEOPLE_OF_ONE_DEVICE = [
+    upload(event(n=n), device="d", user_identities={"email": f"e{n}"}) for n in range(500)
+]
+
+
+@pytest.mark.parametrize("how", ["finish", "expire", "size"])
+def test_what_a_window_costs_to_close_does_not_grow_with_the_people_of_its_device(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = builders.pipeline(connection(batching=Batching(max_events=2)))
+    pipeline.collect(records(*_PEOPLE_OF_ONE_DEVICE, step=1), NOW)
+    looks, look = 0, blocks.first
+
+    def counted(window: Window) -> Position:
+        nonlocal looks
+        looks += 1
+        return look(window)
+
+    monkeypatch.setattr(blocks, "first", counted)
+    if how == "finish":
+        found = pipeline.finish(NOW).batches
+    elif how == "expire":
+        found = expired(pipeline, NOW, 7)
+    else:
+        again = records(*_PEOPLE_OF_ONE_DEVICE, start=500, step=1)
+        found = [batch for one in again for batch in pipeline.collect([one], NOW).batches]
+    assert 500 == len(found)
+    assert in_order(found)
+    assert looks <= 4 * 500
+
+
+def test_people_whose_windows_are_taken_up_in_any_order_close_in_order_with_new_ones() -> None:
+    fed = builders.pipeline(connection())
+    fed.collect(records(*_PEOPLE_OF_ONE_DEVICE[:9], step=1), NOW)
+    held = builders.saved(fed, 99)
+    again = builders.pipeline(connection(batching=Batching(max_events=1)), read=9)
+    gate = Gate((9, 0), 9, {}, {digest(one.key): one.to for one in held}, [])
+    builders.resume(again, gate, [held[n] for n in (4, 8, 0, 2, 7, 1, 6, 3, 5)])
+    found = again.collect(records(_PEOPLE_OF_ONE_DEVICE[9], start=9), NOW).batches
+    assert [(n, 0) for n in range(10)] == [batch.first for batch in found]
 
 
 def test_sessions_due_in_one_second_leave_in_the_order_of_their_first_events() -> None:
