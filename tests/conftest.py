@@ -21,11 +21,13 @@ SERVICES = frozenset({"kafka", "ministack"})
 
 
 def pytest_configure() -> None:
-    """Take interrupts, and so let the programs that tests start and interrupt take them.
+    """Take signals, and so let the programs that tests start and interrupt take them.
 
-    What a shell starts in its background inherits SIGINT ignored, and would hand that on.
+    What a shell starts in its background, or with nohup, inherits SIGINT or SIGHUP ignored, and
+    would hand that on.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)

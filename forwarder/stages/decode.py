@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from forwarder.model import Held, Partition, Piece, Reason
 from forwarder.stages import context, framing, not_uploads, rawjson
 from forwarder.stages.device import Identity
+from forwarder.stages.memo import Memo
 from forwarder.stages.none_values import NONE, id_of
 from forwarder.stages.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.stages.shapes import Names, Upload
@@ -244,7 +245,7 @@ class Decoder:
         self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
-        self._names: dict[tuple[str, ...], Names] = {}
+        self._names: Memo[tuple[str, ...], Names] = Memo(_MEMO)
         self._buffer = bytearray()
         self._compact = 0
 
@@ -288,9 +289,7 @@ class Decoder:
         keys = tuple(fields)
         names = self._names.get(keys)
         if names is None:
-            if len(self._names) >= _MEMO:
-                self._names.clear()
-            names = self._names[keys] = context.names_of(fields)
+            names = self._names.keep(keys, context.names_of(fields), sum(map(len, keys)))
         return names
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:

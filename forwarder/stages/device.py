@@ -7,7 +7,8 @@ from msgspec import Raw
 
 from forwarder.model import Partition
 from forwarder.stages import rawjson
-from forwarder.stages.none_values import NONE, id_of
+from forwarder.stages.memo import Memo
+from forwarder.stages.none_values import LONGEST_ID, NONE, id_of, short
 from forwarder.stages.rawjson import ABSENT
 
 _MEMO = 4096
@@ -45,9 +46,8 @@ class Identity:
     def __init__(self, partition: Partition) -> None:
         """Begin with nothing remembered."""
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
-        self._packages: dict[bytes, bytes] = {}
-        self._twice: set[bytes] = set()
-        self._people: dict[bytes, bytes] = {}
+        self._packages: Memo[bytes, tuple[bytes, bool]] = Memo(_MEMO)
+        self._people: Memo[bytes, bytes] = Memo(_MEMO)
         self.repeated = False
 
     def environment(self, fields: dict[str, Raw]) -> bytes:
@@ -61,15 +61,11 @@ class Identity:
         raw = bytes(fields.get("application_info", ABSENT))
         known = self._packages.get(raw)
         if known is None:
-            if len(self._packages) >= _MEMO:
-                self._packages.clear()
-                self._twice.clear()
-            known = self._packages[raw] = member(raw, _PACKAGE)
-            if raw[:1] == b"{" and rawjson.repeats_key(raw):
-                self._twice.add(raw)
-        if self._twice and raw in self._twice:
+            twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
+            known = self._packages.keep(raw, (member(raw, _PACKAGE), twice), len(raw))
+        if known[1]:
             self.repeated = True
-        return known
+        return known[0]
 
     def keys(
         self, fields: dict[str, Raw], environment: bytes, package: bytes, offset: int, start: int
@@ -88,6 +84,8 @@ class Identity:
             key = b"%b%d/%d" % (self._prefix, offset, start)
             return key, key
         key = b"%b,%b,%b,%b" % (environment, package, device, mpid)
+        if len(key) > LONGEST_ID:  # hardly ever
+            key = b"%b,%b,%b,%b" % (short(environment), short(package), device, mpid)
         if mpid != NONE:
             return key, key
         return key, key + PEOPLE + self._digest(bytes(fields.get("user_identities", ABSENT)))
@@ -104,11 +102,7 @@ class Identity:
 
     def _digest(self, raw: bytes) -> bytes:
         found = self._people.get(raw)
-        if found is None:
-            if len(self._people) >= _MEMO:
-                self._people.clear()
-            found = self._people[raw] = people(raw)
-        return found
+        return self._people.keep(raw, people(raw), len(raw)) if found is None else found
 
 
 def people(raw: bytes) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from forwarder.connection import Match
 from forwarder.stages import device, rawjson
+from forwarder.stages.memo import Memo
 from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload
 
@@ -19,7 +20,7 @@ class Router:
         self._everything = all(m == Match() for m in matches)
         self._platforms = any(m.platform is not None for m in matches)
         self._keys = any(m.api_key is not None for m in matches)
-        self._memo: dict[tuple[bytes, ...], list[int]] = {}
+        self._memo: Memo[tuple[bytes, ...], list[int]] = Memo(_MEMO)
 
     def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], list[Upload]]:
         """Return the uploads of every lane, in order, and those no lane wants."""
@@ -68,9 +69,7 @@ class Router:
         told = self._told(upload)
         lanes = self._memo.get(told)
         if lanes is None:
-            if len(self._memo) >= _MEMO:
-                self._memo.clear()
-            lanes = self._memo[told] = self._find(*told)
+            lanes = self._memo.keep(told, self._find(*told), sum(map(len, told)))
         return lanes
 
     def _find(
