@@ -1,5 +1,6 @@
 """Merge the context of a newer upload into that of a window, byte for byte."""
 
+import msgspec
 from msgspec import Raw
 
 from forwarder.stages import rawjson
@@ -8,6 +9,9 @@ from forwarder.stages.shapes import Names, Upload, Window
 _DELETED = "deleted_user_attributes"
 _NOTIFICATIONS = "system_notifications"
 _MERGED = frozenset({_DELETED, _NOTIFICATIONS})
+_TEXTS = msgspec.json.Decoder(list[str]).decode
+_KEYS = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def names_of(fields: dict[str, Raw]) -> Names:
@@ -41,8 +45,12 @@ def _merged(window: Window, upload: Upload) -> tuple[bytes, Names]:
     names = upload.names
     if names.plain and window.names.plain and window.names.keys <= names.keys:
         return upload.context, names
+    if (known := upload.merged) is not None and known[0] is window.context:
+        return known[1]  # it was judged before it is taken
     both = merge(rawjson.fields(window.context), rawjson.fields(upload.context))
-    return rawjson.stored(both), names_of(both)
+    found = rawjson.stored(both), names_of(both)
+    upload.merged = window.context, found
+    return found
 
 
 def merge(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
@@ -65,6 +73,9 @@ def _append(old: Raw, new: Raw) -> Raw:
 
 def _union(old: Raw, new: Raw | None, attributes: Raw | None) -> Raw:
     """Return old deletions that were not set again, then the new ones, each name once."""
+    plain = _plain_union(bytes(old), bytes(new or b"[]"), bytes(attributes or b""))
+    if plain is not None:
+        return plain
     try:
         again = _set(attributes)
         names = [n for n in rawjson.elements(old) if rawjson.token(bytes(n)) not in again]
@@ -72,6 +83,18 @@ def _union(old: Raw, new: Raw | None, attributes: Raw | None) -> Raw:
     except rawjson.ShapeError:
         return old if new is None else new
     return Raw(rawjson.array(list({rawjson.token(bytes(name)): name for name in both}.values())))
+
+
+def _plain_union(old: bytes, new: bytes, attributes: bytes) -> Raw | None:
+    """Return the union where all names are texts without an escape; None: look at each."""
+    if b"\\" in old or b"\\" in new or b"\\" in attributes:
+        return None
+    try:
+        again = _KEYS(attributes) if attributes[:1] == b"{" else {}
+        names = dict.fromkeys(name for name in _TEXTS(old) if name not in again)
+        return Raw(_encode([*(names | dict.fromkeys(_TEXTS(new)))]))
+    except msgspec.DecodeError:
+        return None
 
 
 def _set(attributes: Raw | None) -> frozenset[bytes]:

@@ -28,6 +28,15 @@ quotes around four ids."""
 _MULTIPLE = 2
 """How many times what came in the documents of a window may take together."""
 
+_FREE_WORK = 16 * 1024 * 1024
+_WORK = 16
+"""How many bytes a window may look through again for what joins it: ``_FREE_WORK``, and ``_WORK``
+for each byte that came in. What accumulates is looked through with every upload: ten thousand of
+one user that all delete attributes would take an hour otherwise."""
+
+_MOST_SLIM = 32 * 1024
+"""Bytes of contexts that are merged without being counted so, whatever the sink takes."""
+
 _LONGEST_TIME = 10**18
 
 LEAST_CONTEXT = 64 * 1024
@@ -48,7 +57,7 @@ class Fit:
         limit = frames.least_limit()
         empty = frames.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
         half = max(0, limit // 2)
-        self.slim = max(0, half - empty) // _STRETCH
+        self.slim = min(_MOST_SLIM, max(0, half - empty) // _STRETCH)
         self.lean = half // _TRANSFORMED
         self._most_context = max(limit, LEAST_CONTEXT)
 
@@ -68,8 +77,9 @@ class Fit:
         """Tell whether an upload may join a window, and count its pieces there if so.
 
         It may if all of it goes into one document, or if the context leaves room for every event
-        and the documents together are at most twice what came in: each repeats the context. What
-        the window's has of large things that are not sent is pruned.
+        and the documents together are at most twice what came in: each repeats the context. Nor
+        may it take more and more work. What the window's has of large things that are not sent is
+        pruned.
         """
         if window.filled < 0:
             _measure(window)
@@ -77,6 +87,8 @@ class Fit:
         if kept is not window.context:
             window.context, window.names = kept, context.names_of(rawjson.fields(kept))
         merged = context.merged(window, upload)
+        if merged is not upload.context:
+            window.work += len(merged)
         if len(merged) > self._most_context:
             return False
         identities_ms = upload.time if upload.names.identities else window.identities_ms
@@ -91,10 +103,17 @@ class Fit:
             largest > frame.room or _documents(frame, filled, largest) > _MULTIPLE * received
         ):
             return False
+        if pieces and is_worn(window):
+            return False
         window.filled, window.largest, window.received = filled, largest, received
         if len(merged) <= self.slim and largest <= self.lean:
             window.filled = -1  # small again: not to be measured at every upload
         return True
+
+
+def is_worn(window: Window) -> bool:
+    """Tell whether what joins a window has taken as much work as it may: it should close."""
+    return window.work > _FREE_WORK + _WORK * window.received
 
 
 def _documents(frame: Frame, filled: int, largest: int) -> int:
@@ -124,3 +143,4 @@ def _measure(window: Window) -> None:
     window.filled = sum(sizes) + len(sizes)
     window.largest = max(sizes, default=0)
     window.received = window.filled + len(window.context)  # of contexts that were merged, the rest
+    window.work += window.filled

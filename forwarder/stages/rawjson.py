@@ -144,8 +144,12 @@ def repeated_key(value: bytes) -> str | None:
 
 def _find_repeated(value: bytes) -> str | None:
     """Look at every key; slow."""
-    keys = [key for key, _ in _PAIRS.decode(value.decode().strip(" \t\n\r"))]
-    return next((key for at, key in enumerate(keys) if key in keys[:at]), None)
+    seen: set[str] = set()
+    for key, _ in _PAIRS.decode(value.decode().strip(" \t\n\r")):
+        if key in seen:
+            return str(key)
+        seen.add(key)
+    return None
 
 
 def is_integer(value: bytes) -> bool:

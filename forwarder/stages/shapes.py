@@ -34,6 +34,7 @@ class Upload(msgspec.Struct, gc=False):
     ``context`` is the same as an object of its own, without nulls. ``forms`` and ``bodies`` hold
     the events as the lanes' transforms have left them, so that lanes alike share the work; so
     do, in a replay, ``name``, the digest of the owner, and ``former``, the upload by former rules.
+    ``merged`` is what its context makes of the one of a window that it was last held against.
     ``size``: its bytes of the record. ``keyless``: it has no key ``events``; ``used``: it has no
     events, and touched a window all the same, or became a document.
     """
@@ -57,6 +58,7 @@ class Upload(msgspec.Struct, gc=False):
     bodies: dict[int, bytes] | None = None
     name: bytes = b""
     former: "Upload | None" = None
+    merged: "tuple[bytes, tuple[bytes, Names]] | None" = None
     size: int = 0
     keyless: bool = False
     used: bool = False
@@ -122,7 +124,8 @@ class Window(msgspec.Struct, gc=False):
     estimated to take; when that has reached ``look``, rank and tail are looked at. ``narrow``: it
     is not so small that every upload may join (see ``fit``); ``filled`` are the bytes of its
     events with a comma each, ``largest`` those of its largest piece, ``received`` those of all
-    that joined it, contexts too, once they are measured.
+    that joined it, contexts too, once they are measured; ``work`` those that were looked through
+    again for what joined it later.
     """
 
     key: bytes
@@ -153,6 +156,7 @@ class Window(msgspec.Struct, gc=False):
     filled: int = -1
     largest: int = 0
     received: int = 0
+    work: int = 0
 
     @property
     def last(self) -> Position:

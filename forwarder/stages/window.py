@@ -19,7 +19,7 @@ from forwarder.stages.blocks import (
     SHORT_TAIL,
 )
 from forwarder.stages.deadlines import Deadlines
-from forwarder.stages.fit import Fit
+from forwarder.stages.fit import Fit, is_worn
 from forwarder.stages.keying import BY_DEVICE, BY_SESSION, keying_rule, replayed
 from forwarder.stages.kin import Kin
 from forwarder.stages.rows import Row
@@ -312,6 +312,8 @@ class Windows:
         self._absorb(window, upload)
         window.touched = (upload.offset, upload.start)
         self._note(window, window.touched)
+        if is_worn(window):
+            self.close(window, CloseReason.SIZE)
 
     def due_at(self, window: Window, deadline: int, reason: CloseReason) -> None:
         """Change when and why a window is going to close."""

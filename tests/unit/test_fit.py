@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from forwarder.connection import (
     Connection,
@@ -17,7 +18,7 @@ from forwarder.connection import (
     PartitionKey,
 )
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
-from forwarder.stages import lane
+from forwarder.stages import context, fit, lane
 from forwarder.stages.fit import Fit
 from forwarder.stages.frame import Frames
 from tests import builders, heavy, oracle, streams
@@ -114,6 +115,45 @@ def test_what_is_not_forwarded_does_not_accumulate(settings_of: dict[str, Any]) 
         assert pipeline.memory_bytes() < 400_000
     (batch,) = pipeline.finish(NOW).batches
     assert 40 == batch.count
+
+
+@pytest.mark.parametrize(
+    "accumulating",
+    [
+        lambda n: {"system_notifications": [f"{n}" * 40]},
+        lambda n: {"deleted_user_attributes": [f"attribute {n}/{m}" for m in range(10)]},
+        lambda n: {f"key {n}/{m}": m for m in range(10)},
+    ],
+)
+@pytest.mark.parametrize("events", [1, 0])
+def test_what_accumulates_takes_no_work_that_grows_with_the_square_of_the_input(
+    accumulating: Callable[[int], Json], events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, merge = 0, context.merge
+
+    def counted(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
+        nonlocal looked
+        looked += sum(len(key) + len(raw) for key, raw in old.items())
+        return merge(old, new)
+
+    monkeypatch.setattr(context, "merge", counted)
+    monkeypatch.setattr(fit, "_FREE_WORK", 0)
+    counts = [1] + [events] * 2_999
+    fed = [upload(*[event()] * count, **accumulating(n)) for n, count in enumerate(counts)]
+    out = builders.run(connection(sink=kinesis(1024 * 1024)), records(*fed, step=1))
+    assert ([], sum(counts)) == (out.dead_letters, sum(batch.count for batch in out.batches))
+    assert looked <= 120 * sum(len(encoded(one)) for one in fed)
+
+
+def test_an_upload_without_events_is_in_the_window_that_closes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fit, "_FREE_WORK", 0)
+    monkeypatch.setattr(fit, "_WORK", 0)
+    fed = [noted(40_000, event()), noted(500), noted(600)]
+    (batch,) = builders.run(connection(sink=kinesis(1024 * 1024)), records(*fed)).batches
+    told = json.loads(batch.payload)["system_notifications"]
+    assert [one["system_notifications"][0] for one in fed[:2]] == told
 
 
 # --------------------------------------------------------------- what does not fit alone

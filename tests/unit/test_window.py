@@ -156,7 +156,7 @@ def test_the_attributes_are_read_once_for_all_deletions(monkeypatch: pytest.Monk
         return fields(value)
 
     monkeypatch.setattr(rawjson, "fields", counting)
-    gone, again = [f"gone{n}" for n in range(50)], {"again": 1}
+    gone, again = [f'gone"{n}' for n in range(50)], {"again": 1}  # names that are looked at singly
     found = context(
         upload(event(), deleted_user_attributes=[*gone, "again"]),
         upload(event(), user_attributes=again),
