@@ -13,7 +13,8 @@ import msgspec
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
-from forwarder.stages import blocks, gate
+from forwarder.stages import blocks, crowd, gate
+from forwarder.stages.crowd import Crowd
 from forwarder.stages.fit import Fit
 from forwarder.stages.keying import BY_SESSION
 from forwarder.stages.shapes import Names, Upload, Window, cut, digest, is_of_session, session_key
@@ -29,17 +30,40 @@ class _Device(msgspec.Struct, gc=False):
     """What is known of a device while a window of it is open; sessions by name.
 
     ``windows`` are its open ones by key: a session has one for each user of the device.
-    ``going`` are those of named sessions that have not ended, by session.
+    ``going`` are those of named sessions that have not ended, by session. ``crowd``: they are many.
     """
 
     windows: dict[bytes, Window]
     going: dict[bytes, list[Window]]
     current: bytes
     ended: list[bytes]
+    crowd: Crowd | None = None
+
+    def put(self, window: Window) -> None:
+        """Take in a window that opened."""
+        self.windows[window.key] = window
+        if self.crowd is not None:
+            self.crowd.put(window)
+        elif len(self.windows) > crowd.MANY:
+            self.crowd = Crowd(self.all())
+
+    def take(self, window: Window) -> bool:
+        """Let go of a window; tell whether it was one of these."""
+        if self.windows.pop(window.key, None) is None:
+            return False
+        if self.crowd is not None:
+            self.crowd.forget(window)
+        return True
 
     def of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""
-        return [window for window in self.windows.values() if window.session == session]
+        if self.crowd is not None:
+            return self.crowd.of(session)
+        return [window for window in self.all() if window.session == session]
+
+    def all(self) -> Iterable[Window]:
+        """Return all windows: for whoever has to look at each."""
+        return self.windows.values()
 
 
 class Sessions(Windows):
@@ -61,13 +85,13 @@ class Sessions(Windows):
         if not is_of_session(held.key, held.session):
             return
         device, window = self._device(held.device), self.open[held.key]
-        device.windows[held.key] = window
+        device.put(window)
         if not held.session:
             return
         if held.reason is CloseReason.SESSION_END:
             since = {held.session: _since(window)}
             since |= {name: max(map(_since, device.of(name))) for name in device.ended}
-            device.ended = sorted(since, key=since.__getitem__)
+            device.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
             return
         current = max(map(_active, device.going.get(device.current, ())), default=None)
         device.going.setdefault(held.session, []).append(window)
@@ -82,7 +106,7 @@ class Sessions(Windows):
     def shed(self, window: Window) -> list[Window]:
         """Close a window for want of memory, and before it what its device opened earlier."""
         device = self._devices.get(window.device)
-        earlier = [] if device is None else list(device.windows.values())
+        earlier = [] if device is None else list(device.all())
         earlier = [one for one in earlier if blocks.first(one) < blocks.first(window)]
         for one in sorted(earlier, key=blocks.first):
             self.close(one, CloseReason.MEMORY)
@@ -92,7 +116,7 @@ class Sessions(Windows):
         """Close a window, and forget the device with its last one."""
         super().shut(window, reason)
         device = self._devices.get(window.device)
-        if device is not None and device.windows.pop(window.key, None) is not None:
+        if device is not None and device.take(window):
             _leave(device, window)
             if not device.windows:
                 del self._devices[window.device]
@@ -117,7 +141,7 @@ class Sessions(Windows):
         device = self._devices.get(window.device)
         if device is None or len(device.windows) == 1:
             return (window,)
-        due = [one for one in device.windows.values() if one.deadline <= now]
+        due = [one for one in device.all() if one.deadline <= now]
         if window.key not in device.windows:
             due.append(window)
         return sorted(due, key=blocks.first)
@@ -156,7 +180,11 @@ class Sessions(Windows):
         if device is None:
             return
         clock = upload.clock
-        for window in device.windows.values():
+        if device.crowd is not None:
+            for window in sorted(device.crowd.take_due(clock), key=blocks.first):
+                self.close(window, window.reason)
+            return
+        for window in device.all():
             if window.deadline <= clock:
                 for one in self._due_with(window, clock):
                     self.close(one, one.reason)
@@ -208,7 +236,8 @@ class Sessions(Windows):
             times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
         else:
             times = self._silence(upload.clock, upload.clock)
-        window = device.windows[key] = self.new(upload, key, session, *times)
+        window = self.new(upload, key, session, *times)
+        device.put(window)
         if session and not late:
             device.going.setdefault(session, []).append(window)
         return window
@@ -228,6 +257,8 @@ class Sessions(Windows):
             one.last_activity = now
             if one.reason is not CloseReason.SESSION_END:
                 self.due_at(one, *self._silence(one.opened, now))
+                if device.crowd is not None:
+                    device.crowd.plan(one)
 
     def _succeed(self, device: _Device, session: bytes, now: int) -> None:
         """Let a session not seen before end the named ones that are open."""
@@ -240,6 +271,8 @@ class Sessions(Windows):
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.due_at(window, deadline, CloseReason.SESSION_END)
         device = self._devices[window.device]
+        if device.crowd is not None:
+            device.crowd.plan(window)
         _leave(device, window)
         ended = device.ended
         if window.session and window.session not in ended:
