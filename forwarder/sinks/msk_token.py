@@ -3,6 +3,7 @@
 Everything here blocks: it is called in a thread.
 """
 
+import threading
 from typing import Any, cast
 
 from botocore.config import Config
@@ -18,13 +19,16 @@ _STS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts":
 
 
 _send = URLLib3Session.send
+_thread = threading.local()
 
 
 def _send_bounded(session: URLLib3Session, request: Any) -> Any:  # noqa: ANN401  # the library's own
-    """Send as the library does, but read an answer up to a bound; whoever makes the session.
+    """Send as the library does, but read an answer up to a bound while this thread signs.
 
     The signer asks STS and instance metadata by sessions that it gives no way to choose.
     """
+    if not getattr(_thread, "signs", False):
+        return _send(session, request)
     streamed, request.stream_output = request.stream_output, True
     answer = _send(session, request)
     if not streamed:
@@ -61,9 +65,13 @@ def sign(region: str, role_arn: str | None) -> tuple[str, int]:
     # Here, for it brings boto3 along, which nobody else needs (30 ms, 2 MiB).
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider as Signer  # noqa: PLC0415
 
-    if role_arn is None:
-        made = Signer.generate_auth_token(region)
-    else:
-        role = _Role(region, role_arn)
-        made = Signer.generate_auth_token_from_credentials_provider(region, role)
+    _thread.signs = True
+    try:
+        if role_arn is None:
+            made = Signer.generate_auth_token(region)
+        else:
+            role = _Role(region, role_arn)
+            made = Signer.generate_auth_token_from_credentials_provider(region, role)
+    finally:
+        _thread.signs = False
     return cast("tuple[str, int]", made)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.configurations import Folder
 
@@ -12,3 +13,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """Give a configuration folder that loads as it is, as the working directory."""
     monkeypatch.chdir(tmp_path)
     return Folder(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_in_the_beginning() -> None:
+    """Forget the log that a command of an earlier test has configured: its level hides lines."""
+    structlog.reset_defaults()

@@ -256,7 +256,7 @@ REFUSALS = {
     "format version None": [(0, packing.pack({"kind": "base"}))],
     r"format version \[1\]": [(0, packing.pack({"v": [1]}))],
     "it has no group, kind": [(0, packing.pack({"v": 1}))],
-    r"cannot be read \(.*frame": [(0, b"neither zstd nor msgpack")],
+    r"cannot be read \(.*content size": [(0, b"neither zstd nor msgpack")],
     r"cannot be read \(.*object": [(0, packing.pack([1]))],
 }
 

@@ -172,7 +172,14 @@ async def test_a_credential_process_that_is_not_there(
 
 
 @pytest.mark.parametrize(
-    "script", ["exec cat /dev/zero", "exec sleep 60", "exec cat /dev/zero >&2", "echo no json"]
+    "script",
+    [
+        "exec cat /dev/zero",
+        "exec sleep 60",
+        "exec cat /dev/zero >&2",
+        "echo no json",
+        "sleep 10 & exec cat /dev/zero",
+    ],
 )
 async def test_a_credential_process_without_an_end(
     fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
