@@ -369,6 +369,9 @@ TABLE: Errors = {
 _BY_NAME = {kind.__name__: kind for kind in TABLE if kind is not kafka.KafkaError}
 _NAME = re.compile(r"[A-Za-z]+")
 
+NO_NODE = "Did we not perform bootstrap?"
+"""What the client asserts where its metadata names no broker: of one that has just come back."""
+
 
 def rule(error: BaseException) -> Rule:
     """Return the row of an error, or of the nearest class above it that has one."""
@@ -378,6 +381,8 @@ def rule(error: BaseException) -> Rule:
             return rule(error.__cause__)
         names = [name for name in _NAME.findall(str(error)) if name in _BY_NAME]
         return TABLE[_BY_NAME[names[0]] if names else kafka.KafkaError]
+    if isinstance(error, AssertionError) and NO_NODE in str(error):
+        return TABLE[kafka.NoBrokersAvailable]
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), Rule(Fault.FATAL))
 
 

@@ -1,10 +1,12 @@
 """Every error of Kafka and of its client has its class, and what somebody can mend its remedy."""
 
+import inspect
 import ssl
 from collections.abc import Iterator
 
 import pytest
 from aiokafka import errors
+from aiokafka.client import AIOKafkaClient
 
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import kafka_client
@@ -33,6 +35,13 @@ def test_every_code_of_a_broker_has_its_row(code: int) -> None:
     kind = errors.for_code(code)
     assert code == kind.errno
     assert kind in TABLE
+
+
+def test_a_client_that_knows_no_broker_is_told_to_look_for_them() -> None:
+    assert error_codes.NO_NODE in inspect.getsource(AIOKafkaClient)
+    error = AssertionError(error_codes.NO_NODE)
+    assert Fault.TRANSIENT is fault(error)
+    assert "kafka.bootstrap_servers" in remedy(error, PLACE)
 
 
 def test_later_codes_are_no_unknown_ones() -> None:
