@@ -161,6 +161,9 @@ class Sessions(Windows):
             inside = share if replay is None else self._passed(replay, upload, segment, share)
             if inside is not None:
                 self._segment(upload, upload.types[first:last], session, inside)
+            elif session and replay is not None and replay.need <= (upload.offset, upload.start):
+                # Settled for its own window, it still was one of the session for other users'.
+                self._stay(upload, None, session)
         if not pieces:
             self._inform(upload, segments, replay)
 
@@ -205,7 +208,7 @@ class Sessions(Windows):
                     self.close(one, CloseReason.SESSION_END)
                 window = None
             if types:
-                self._stay(device, window, session, upload.clock)
+                self._stay(upload, window, session)
         if pieces:
             self._gather(upload, key, session, window, pieces)
         if _END in types and (device := self._devices.get(upload.device)) is not None:
@@ -250,15 +253,25 @@ class Sessions(Windows):
             return silent, CloseReason.SESSION_TIMEOUT
         return oldest, CloseReason.AGE
 
-    def _stay(self, device: _Device, window: Window | None, session: bytes, now: int) -> None:
-        """Note an event of a session, in all its windows; an ended one is not prolonged."""
+    def _stay(self, upload: Upload, window: Window | None, session: bytes) -> None:
+        """Note an event of a session, in all its windows; an ended one is not prolonged.
+
+        A replay tells of events that were before what a saved window has seen: time goes on only.
+        The windows of other users have changed with it, too, and are to be saved again.
+        """
+        device = self._devices.get(upload.device)
+        if device is None:
+            return
         alone = () if window is None else (window,)
         for one in device.going.get(session, alone):
-            one.last_activity = now
-            if one.reason is not CloseReason.SESSION_END:
-                self.due_at(one, *self._silence(one.opened, now))
-                if device.crowd is not None:
-                    device.crowd.plan(one)
+            one.last_activity = latest = max(upload.clock, one.last_activity)
+            if one.reason is CloseReason.SESSION_END:
+                continue
+            if one is not window:
+                self._note(one, (upload.offset, upload.start))
+            self.due_at(one, *self._silence(one.opened, latest))
+            if device.crowd is not None:
+                device.crowd.plan(one)
 
     def _succeed(self, device: _Device, session: bytes, now: int) -> None:
         """Let a session not seen before end the named ones that are open."""
