@@ -63,7 +63,7 @@ def test_what_is_stored_of_a_window_is_no_larger_for_its_ids(
     name: str, *, by_session: bool
 ) -> None:
     fed = builders.pipeline(connection(wait_for_complete_batch=by_session))
-    session = event(data={"session_id": LARGE})
+    session = event(session_id=LARGE)
     content = upload(session, device="") | {"mpid": 1} | INPUTS[name](LARGE)
     fed.collect([Rec(0, START, json.dumps(content).encode())], START)
 

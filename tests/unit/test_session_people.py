@@ -19,7 +19,7 @@ LAST = 50_265
 
 def told(offset: int, at: int, who: str, *kinds: str) -> Rec:
     """Return an upload of one of two people who share a device and a session."""
-    events = [event(kind, data={"session_id": 11}) for kind in kinds]
+    events = [event(kind, session_id=11) for kind in kinds]
     content = {"mp_deviceid": "d-6", "mpid": 0, "user_identities": {"email": who}}
     return Rec(offset, START + at, encoded(content | {"events": events}))
 
