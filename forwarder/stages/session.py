@@ -160,10 +160,10 @@ class Sessions(Windows):
             first, last, session = segment
             inside = share if replay is None else self._passed(replay, upload, segment, share)
             if inside is not None:
-                self._segment(upload, upload.types[first:last], session, inside)
-            elif session and replay is not None and replay.need <= (upload.offset, upload.start):
+                self._segment(upload, upload.types[first:last], segment, inside)
+            elif session and replay is not None and replay.need <= _end_of(upload, segment):
                 # Settled for its own window, it still was one of the session for other users'.
-                self._stay(upload, None, session)
+                self._stay(upload, None, segment)
         if not pieces:
             self._inform(upload, segments, replay)
 
@@ -171,12 +171,10 @@ class Sessions(Windows):
         self, replay: Gate, upload: Upload, segment: _Segment, pieces: list[Piece]
     ) -> list[Piece] | None:
         """Return what the gate admits of a segment; None if it must not act at all."""
-        first, last, session = segment
-        name = digest(session_key(upload.owner, session))
+        name = digest(session_key(upload.owner, segment[2]))
         if pieces:
             return self.admit(replay, upload, name, pieces)
-        position = (upload.offset, upload.start + max(last - 1, first))
-        return [] if gate.passes(replay, name, position) else None
+        return [] if gate.passes(replay, name, _end_of(upload, segment)) else None
 
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
@@ -194,9 +192,10 @@ class Sessions(Windows):
                 return
 
     def _segment(
-        self, upload: Upload, types: list[str], session: bytes, pieces: list[Piece]
+        self, upload: Upload, types: list[str], segment: _Segment, pieces: list[Piece]
     ) -> None:
         """Take a run of events of one session: what it ends, then its events, then its end."""
+        session = segment[2]
         device, key = self._devices.get(upload.device), session_key(upload.owner, session)
         window = device.windows.get(key) if device else None
         if device is not None:
@@ -208,7 +207,7 @@ class Sessions(Windows):
                     self.close(one, CloseReason.SESSION_END)
                 window = None
             if types:
-                self._stay(upload, window, session)
+                self._stay(upload, window, segment)
         if pieces:
             self._gather(upload, key, session, window, pieces)
         if _END in types and (device := self._devices.get(upload.device)) is not None:
@@ -253,7 +252,7 @@ class Sessions(Windows):
             return silent, CloseReason.SESSION_TIMEOUT
         return oldest, CloseReason.AGE
 
-    def _stay(self, upload: Upload, window: Window | None, session: bytes) -> None:
+    def _stay(self, upload: Upload, window: Window | None, segment: _Segment) -> None:
         """Note an event of a session, in all its windows; an ended one is not prolonged.
 
         A replay tells of events that were before what a saved window has seen: time goes on only.
@@ -263,12 +262,12 @@ class Sessions(Windows):
         if device is None:
             return
         alone = () if window is None else (window,)
-        for one in device.going.get(session, alone):
+        for one in device.going.get(segment[2], alone):
             one.last_activity = latest = max(upload.clock, one.last_activity)
             if one.reason is CloseReason.SESSION_END:
                 continue
             if one is not window:
-                self._note(one, (upload.offset, upload.start))
+                self._note(one, _end_of(upload, segment))
             self.due_at(one, *self._silence(one.opened, latest))
             if device.crowd is not None:
                 device.crowd.plan(one)
@@ -303,6 +302,12 @@ class Sessions(Windows):
             position = (upload.offset, upload.start)
             if replay is None or gate.passes(replay, digest(window.key), position):
                 self.inform(window, upload)
+
+
+def _end_of(upload: Upload, segment: _Segment) -> Position:
+    """Return the position of a segment's last event: a replay needs it where it needs any."""
+    first, last, _ = segment
+    return upload.offset, upload.start + max(last - 1, first)
 
 
 def _leave(device: _Device, window: Window) -> None:
