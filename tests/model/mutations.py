@@ -125,16 +125,6 @@ def _reject_again(right: Function) -> Function:
     return reject
 
 
-def _half_a_piece(right: Function) -> Function:
-    def write(self: Share, one: Any, *args: Any) -> Any:  # noqa: ANN401
-        saved, one.saved = one.saved, None
-        result = right(self, one, *args)
-        one.saved = saved
-        return result
-
-    return write
-
-
 def _saved_is_safe(right: Function) -> Function:  # noqa: ARG001
     def first_unsaved(self: Windows) -> Any:  # noqa: ANN401
         waiting = [w for w in self.open.values() if w.saved is None and w.unsaved is not None]
@@ -469,8 +459,6 @@ MUTATIONS = (
              ((opening, "decide", _opened(_one_read)),)),
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
              ((opening, "decide", _opened(_forget_acks)),)),
-    Mutation("half_a_piece", "O7", "a batch settles only what today's filter left of a saved piece",
-             ((Share, "_write", _half_a_piece),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
              ((Windows, "first_unsaved", _saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",
