@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw, msgpack
 
 from forwarder.errors import RefusedError
+from forwarder.formats import pieces
 from forwarder.ledger.index import Index
 from forwarder.ledger.packing import (
     STATE_READABLE,
@@ -382,11 +383,14 @@ class Fold:
         return form
 
     def _is_alive(self, name: str, key: bytes, form: dict[str, Any]) -> bool:
-        """Leave out of a window what batches hold; tell whether anything is left."""
+        """Leave out of a window what batches hold; tell whether anything is left.
+
+        Within a piece, too: a window's documents may lie in several ticks.
+        """
         last = self.state.lanes[name].closed.get(key)
         if last is not None:
-            pieces = form["pieces"]
-            form["pieces"] = [p for p in pieces if (p[0], p[1] + max(p[2], 1) - 1) > last]
+            left = [pieces.behind(piece, last) for piece in form["pieces"]]
+            form["pieces"] = [piece for piece in left if piece is not None]
         return bool(form["pieces"])
 
 

@@ -5,8 +5,9 @@ import re
 
 from msgspec import Raw
 
-from forwarder.stages import not_uploads, rawjson
-from forwarder.stages.rawjson import ShapeError
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ShapeError
+from forwarder.stages import not_uploads
 
 WANTED = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
 

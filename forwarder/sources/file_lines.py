@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 
 MOST_LINE_BYTES = 32 * 1024 * 1024
 """What is kept of a line: three times the largest record a sink takes; the rest is skipped."""

@@ -7,8 +7,9 @@ them here.
 import msgspec
 import zstandard
 
+from forwarder.formats.pieces import last_of
 from forwarder.model import Piece, Position, Unopened
-from forwarder.stages.shapes import Block, Saved, Window, is_of_session, last_of
+from forwarder.stages.shapes import Block, Saved, Window, is_of_session
 
 SHORT_TAIL = 8 * 1024
 """Bytes of a tail that become a block while memory is short; smaller ones compress badly."""

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Raw
 
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 from forwarder.stages.shapes import Names, Upload, Window
 
 _DELETED = "deleted_user_attributes"

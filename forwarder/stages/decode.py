@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import Held, Partition, Piece, Reason
-from forwarder.stages import context, framing, not_uploads, rawjson
+from forwarder.stages import context, framing, not_uploads
 from forwarder.stages.device import Identity
 from forwarder.stages.memo import Memo
 from forwarder.stages.none_values import NONE, id_of
-from forwarder.stages.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.stages.shapes import Names, Upload
 
 UNKNOWN = ""

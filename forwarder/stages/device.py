@@ -5,11 +5,11 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Raw
 
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
-from forwarder.stages import rawjson
 from forwarder.stages.memo import Memo
 from forwarder.stages.none_values import LONGEST_ID, NONE, id_of, short
-from forwarder.stages.rawjson import ABSENT
 
 _MEMO = 4096
 _PRODUCTION = b'"production"'

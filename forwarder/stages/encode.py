@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import msgspec
 
 from forwarder.connection import Connection
+from forwarder.formats import rawjson
+from forwarder.formats.pieces import last_of, singles
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
-from forwarder.stages import blocks, rawjson
+from forwarder.stages import blocks
 from forwarder.stages.frame import Frame, Frames
 from forwarder.stages.ids import IdSource
-from forwarder.stages.shapes import Window, digest, last_of, singles
+from forwarder.stages.shapes import Window, digest
 
 MOST_LETTER = 8 * 1024 * 1024
 """Bytes of events in one letter of a window, beside its context: it has to be stored, too."""

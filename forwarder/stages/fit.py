@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from forwarder.formats import rawjson
+from forwarder.formats.pieces import singles
 from forwarder.model import Piece
-from forwarder.stages import blocks, context, rawjson
+from forwarder.stages import blocks, context
 from forwarder.stages.frame import Frame, Frames
-from forwarder.stages.shapes import Upload, Window, singles
+from forwarder.stages.shapes import Upload, Window
 
 _STRETCH = 16
 """By how much a context may grow in a document, at most: ``"":1,`` among the user identities

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT
 from forwarder.stages.device import IDS, members
-from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload
 
 BY_DEVICE = "device-1"

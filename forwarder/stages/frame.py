@@ -6,11 +6,11 @@ import msgspec
 from msgspec import Raw
 
 from forwarder.connection import Connection, FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT
 from forwarder.stages.govern import Governance
 from forwarder.stages.ids import BATCH_ID_DIGITS
 from forwarder.stages.none_values import means_none
-from forwarder.stages.rawjson import ABSENT
 
 MOST_BYTES = 10 * 1024 * 1024
 """The largest payload for any sink: the largest record a Kinesis stream can be set to take."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from forwarder.formats.pieces import divide, last_of
 from forwarder.model import LOWEST, Gate, Piece, Position
-from forwarder.stages.shapes import Upload, digest, divide, last_of
+from forwarder.stages.shapes import Upload, digest
 
 
 def wide_open() -> Gate:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from msgspec import Raw
 
 from forwarder.connection import Settings
-from forwarder.stages import rawjson, transform
+from forwarder.formats import rawjson
+from forwarder.stages import transform
 
 _NEVER = frozenset(
     {

@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
 from forwarder.connection import BatchMode, Connection, Settings
+from forwarder.formats import rawjson
+from forwarder.formats.pieces import joined
 from forwarder.model import (
     STATUS,
     Batch,
@@ -28,7 +28,6 @@ from forwarder.stages import (  # a stage's name
     gate,
     keying,
     misfits,
-    rawjson,
     redriven,
     saved,
     window,
@@ -39,7 +38,7 @@ from forwarder.stages.fit import Fit
 from forwarder.stages.frame import Frames
 from forwarder.stages.misfits import Misfits
 from forwarder.stages.session import Sessions
-from forwarder.stages.shapes import Upload, Window, cut, digest, joined, last_of
+from forwarder.stages.shapes import Upload, Window, digest
 from forwarder.stages.single import Singles
 
 JUDGEMENT = 1
@@ -112,8 +111,7 @@ class Share:
         Returns how many events that is.
         """
         before = self.windows.waiting_events
-        for found in held:
-            stored = self._unbatched(found)
+        for stored in held:
             if isinstance(stored, Unopened):
                 names = decoder.names(rawjson.fields(stored.context))
                 self.windows.restore(stored, [], names)
@@ -121,25 +119,6 @@ class Share:
                 names = decoder.names(rawjson.fields(stored.context))
                 self.windows.restore(stored, pieces, names)
         return self.windows.waiting_events - before
-
-    def _unbatched(self, stored: Held) -> Held:
-        """Leave out what a batch holds of a saved piece (O4).
-
-        A window that closed is encoded in slices: where the owner ended between two of them, the
-        first events of a piece are in a batch, and the others are not.
-        """
-        if isinstance(stored, Unopened) or not self.gate.closed:
-            return stored
-        last = self.gate.closed.get(digest(stored.key))
-        if last is None:
-            return stored
-        pieces = [
-            cut(piece, [last[1] - piece[1] + 1])[1]
-            if piece[0] == last[0] and piece[1] <= last[1] < last_of(piece)[1]
-            else piece
-            for piece in stored.pieces
-        ]
-        return replace(stored, pieces=pieces)
 
     def _kept(self, stored: Held, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from forwarder.formats import rawjson
+from forwarder.formats.pieces import last_of, singles
 from forwarder.model import Gate, Piece, Position, Reason
-from forwarder.stages import fit, gate, rawjson
-from forwarder.stages.shapes import Upload, digest, last_of, session_key, singles
+from forwarder.stages import fit, gate
+from forwarder.stages.shapes import Upload, digest, session_key
 
 
 class Misfits(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ users, each user identity, and sessions.
 import re
 from hashlib import blake2b
 
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 from forwarder.stages.memo import Memo
 
 NONE = b'""'

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
-from forwarder.stages import rawjson
 from forwarder.stages.frame import MOST_BYTES, mpid_of
-from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload, digest
 
 REDRIVE = "forwarder-redrive"

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from forwarder.connection import Match
-from forwarder.stages import device, rawjson
+from forwarder.formats import rawjson
+from forwarder.formats.rawjson import ABSENT
+from forwarder.stages import device
 from forwarder.stages.memo import Memo
-from forwarder.stages.rawjson import ABSENT
 from forwarder.stages.shapes import Upload
 
 _MEMO = 4096

@@ -1,8 +1,9 @@
 """The saved part of a window: what it is now, how it is stored, and when it counts."""
 
+from forwarder.formats.pieces import within
 from forwarder.model import Held
 from forwarder.stages import blocks
-from forwarder.stages.shapes import Saved, Window, within
+from forwarder.stages.shapes import Saved, Window
 
 LARGEST_PIECE = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""

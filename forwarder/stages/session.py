@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from forwarder.connection import Batching, BatchMode
+from forwarder.formats.pieces import cut
 from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, crowd, gate
 from forwarder.stages.crowd import Crowd
 from forwarder.stages.fit import Fit
 from forwarder.stages.keying import BY_SESSION
-from forwarder.stages.shapes import Names, Upload, Window, cut, digest, is_of_session, session_key
+from forwarder.stages.shapes import Names, Upload, Window, digest, is_of_session, session_key
 from forwarder.stages.window import Windows
 
 _REMEMBERED = 8

@@ -1,11 +1,12 @@
 """Every event at once, as a document of its own."""
 
 from forwarder.connection import Batching, BatchMode
+from forwarder.formats.pieces import singles
 from forwarder.model import CloseReason, Gate, Piece
 from forwarder.stages import gate
 from forwarder.stages.fit import Fit
 from forwarder.stages.keying import BY_DEVICE
-from forwarder.stages.shapes import Upload, Window, singles
+from forwarder.stages.shapes import Upload, Window
 from forwarder.stages.window import Windows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 from forwarder.stages.shapes import Upload
 
 INTEGER_IDS = ("event_id", "session_id", "mpid", "batch_id")

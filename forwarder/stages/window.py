@@ -8,6 +8,7 @@ record clock has passed is closed before an event joins it.
 from collections.abc import Callable, Iterable, Sequence
 
 from forwarder.connection import Batching, BatchMode
+from forwarder.formats.pieces import cut, singles
 from forwarder.model import CloseReason, Gate, Held, Piece, Position, Unopened
 from forwarder.stages import blocks, context, gate, misfits, saved
 from forwarder.stages.ages import Ages, rank_of
@@ -32,11 +33,9 @@ from forwarder.stages.shapes import (
     Saved,
     Upload,
     Window,
-    cut,
     digest,
     is_of_session,
     session_key,
-    singles,
 )
 
 ROOMY = 64 * 1024 * 1024

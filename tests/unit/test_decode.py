@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from forwarder.formats import rawjson
 from forwarder.model import Reason
-from forwarder.stages import rawjson
 from forwarder.stages.decode import Decoder, Reject
 from forwarder.stages.shapes import Upload
 from tests import builders, oracle

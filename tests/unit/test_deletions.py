@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from forwarder.stages import context, rawjson
+from forwarder.formats import rawjson
+from forwarder.stages import context
 
 _NAMES = st.one_of(st.text(max_size=4), st.sampled_from(["a", "b", "\x7f", "é", '"', "\ud83d"]))
 _ODD = st.one_of(_NAMES, st.sampled_from([1, "1", None, True, ["a"]]))

@@ -14,7 +14,7 @@ from msgspec import Raw
 from forwarder.config import exclusions, loader
 from forwarder.connection import Settings
 from forwarder.errors import ConfigurationError
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 from forwarder.stages.govern import Governance
 from tests.configurations import SMALL, Folder
 

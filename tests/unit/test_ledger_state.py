@@ -1,5 +1,6 @@
 """The records of the state topic: written, split, folded."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from forwarder.errors import RefusedError
 from forwarder.ledger import packing
 from forwarder.ledger import state as states
 from forwarder.ledger.state import Change, Head, LaneState, PartitionState
+from forwarder.model import Position
 from tests.batches import GROUP, TOPIC, digest, held
 
 OFFSETS = st.integers(0, 50)
@@ -204,6 +206,24 @@ def test_held_events_that_a_batch_holds_are_dropped() -> None:
     )
     left = states.window(found.lanes["acme"].held[digest("a")])
     assert [8] == [piece[0] for piece in left.pieces]
+
+
+@pytest.mark.parametrize(
+    ("last", "left"),
+    [((4, 7), [0, 1, 2, 3]), ((5, 0), [1, 2, 3]), ((5, 2), [3]), ((5, 3), []), ((6, 0), [])],
+)
+def test_what_a_batch_holds_of_a_piece_is_dropped(last: Position, left: list[int]) -> None:
+    piece = (5, 0, 4, 700, b'{"n":0},{"n":1},{"n":2},{"n":3}')
+    window = msgspec.structs.replace(held("a", 5), pieces=[piece])
+    lane = LaneState(held={digest("a"): states.held(window)})
+    closing = Change({}, {digest("a"): last})
+    found = fold(
+        [*base_of(PartitionState(n=1, lanes={"acme": lane})), (9, delta(2, {"acme": closing}))]
+    )
+    forms = found.lanes["acme"].held.values()
+    pieces = [piece for form in forms for piece in states.window(form).pieces]
+    assert [(5, n) for n in left[:1]] == [piece[:2] for piece in pieces]
+    assert left == [event["n"] for piece in pieces for event in json.loads(b"[%b]" % piece[4])]
 
 
 def test_a_held_window_with_no_event_left_is_dead() -> None:

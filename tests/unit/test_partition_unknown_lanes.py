@@ -197,6 +197,23 @@ def test_a_narrowed_filter_applies_to_what_waits_in_windows() -> None:
     testing.run_virtually(story())
 
 
+@virtually
+async def test_what_a_narrowed_filter_left_out_of_a_saved_window_is_settled_when_it_closes() -> None:
+    world = await opened(BATCH)
+    kept = world.feed("d1", [EVENT])
+    world.feed("d1", [("screen_view", "s1")])
+    world.collect()
+    await base(world)
+    await base(world)
+    await reopened(world, [connection("acme", send_screen_views=False)])
+    world.collect()
+    world.owner.finish()
+    await world.until_idle()
+    await reopened(world, BATCH)  # the newest base still holds the window
+    await finished(world)
+    assert [kept] == world.documents("acme")
+
+
 class TestRules:
     """Which lanes are dropped, and which hold the watermark."""
 

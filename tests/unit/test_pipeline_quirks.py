@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from forwarder.connection import Batching, Connection
-from forwarder.stages import rawjson
+from forwarder.formats import rawjson
 from tests import builders, oracle
 from tests.builders import NOW, connection, event, records, sample, upload
 

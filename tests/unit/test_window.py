@@ -7,9 +7,9 @@ import pytest
 
 from forwarder import pipeline as flow
 from forwarder.connection import Batching, Connection
+from forwarder.formats import rawjson
 from forwarder.model import LOWEST, CloseReason, Collected, Gate
 from forwarder.pipeline import Pipeline
-from forwarder.stages import rawjson
 from forwarder.stages.shapes import digest
 from tests import builders
 from tests.builders import NOW, START, Json, Setting, connection, event, records, upload

@@ -1,0 +1,1 @@
+"""What every format of uploads has in common: JSON taken apart, runs of events."""

@@ -1,0 +1,65 @@
+"""Runs of events (``Piece``) cut and joined: positions stay exact, bytes stay as they are."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from forwarder.formats import rawjson
+from forwarder.model import Piece, Position
+
+
+def last_of(piece: Piece) -> Position:
+    """Return the last position of a piece; one without events takes one slot."""
+    return piece[0], piece[1] + max(piece[2], 1) - 1
+
+
+def behind(piece: Piece, position: Position) -> Piece | None:
+    """Return what of a piece lies behind a position; None if that is nothing."""
+    if last_of(piece) <= position:
+        return None
+    first = position[1] + 1 - piece[1] if position[0] == piece[0] else 0
+    return divide(piece, first)[1] if first > 0 else piece
+
+
+def divide(piece: Piece, count: int) -> tuple[Piece, Piece]:
+    """Cut a piece after ``count`` of its events; both sides keep exact positions."""
+    head, tail = cut(piece, [count])
+    return head, tail
+
+
+def cut(piece: Piece, before: Sequence[int]) -> list[Piece]:
+    """Cut a piece before each of these events, counted from its first; it is read only once."""
+    if not before:
+        return [piece]
+    offset, index, count, time, body = piece
+    parts = rawjson.split(body)
+    edges = pairwise((0, *before, count))
+    return [(offset, index + a, b - a, time, b",".join(parts[a:b])) for a, b in edges]
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Return all events of several pieces as one, to be judged together; its position is none."""
+    count = sum([piece[2] for piece in pieces])
+    return (-1, 0, count, 0, b",".join([piece[4] for piece in pieces if piece[2]]))
+
+
+def singles(piece: Piece) -> list[Piece]:
+    """Return a piece's events as pieces of one event each; one without events as it is."""
+    offset, index, count, time, body = piece
+    if count < 2:  # noqa: PLR2004  # nothing to take apart
+        return [piece]
+    parts = rawjson.split(body)
+    return [(offset, index + i, 1, time, bytes(part)) for i, part in enumerate(parts)]
+
+
+def within(piece: Piece, most: int) -> list[Piece]:
+    """Return a piece as pieces of at most ``most`` bytes each; larger ones have one event."""
+    if len(piece[4]) <= most:
+        return [piece]
+    edges: list[int] = []
+    size = 0
+    for at, single in enumerate(singles(piece)):
+        if at and size + len(single[4]) + 1 > most:
+            edges.append(at)
+            size = 0
+        size += len(single[4]) + 1
+    return cut(piece, edges)
