@@ -198,7 +198,7 @@ def test_a_narrowed_filter_applies_to_what_waits_in_windows() -> None:
 
 
 @virtually
-async def test_what_a_narrowed_filter_left_out_of_a_saved_window_is_settled_when_it_closes() -> None:
+async def test_what_a_narrowed_filter_left_out_of_a_saved_window_is_settled_with_it() -> None:
     world = await opened(BATCH)
     kept = world.feed("d1", [EVENT])
     world.feed("d1", [("screen_view", "s1")])

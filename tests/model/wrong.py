@@ -1,0 +1,394 @@
+"""What the mutations put in place of the right function: made of it, or instead of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from unittest import mock
+
+from msgspec import structs
+
+from forwarder.errors import FencedError, JournalError
+from forwarder.ledger import opening
+from forwarder.ledger.cursor import Queue
+from forwarder.ledger.draft import Draft
+from forwarder.model import LOWEST
+from forwarder.partition import OwnedPartition
+from forwarder.pipeline import Pipeline
+from forwarder.stages.encode import Encoder
+from forwarder.stages.misfits import Misfits
+from forwarder.stages.window import Windows
+
+Function = Callable[..., Any]
+
+
+# ------------------------------------------------------------------ opening
+
+
+def opened(change: Callable[[opening.Opening], None]) -> Callable[[Function], Function]:
+    """Return what changes the result of an opening."""
+
+    def make(right: Function) -> Function:
+        def begin(*args: Any, **more: Any) -> opening.Opening:  # noqa: ANN401  # whatever it takes
+            start: opening.Opening = right(*args, **more)
+            change(start)
+            return start
+
+        return begin
+
+    return make
+
+
+def forget_unknown(start: opening.Opening) -> None:
+    for name in start.unknown:
+        del start.state.lanes[name]
+
+
+def seek_read(start: opening.Opening) -> None:
+    start.seek = start.state.read
+
+
+def one_read(start: opening.Opening) -> None:
+    for name in start.state.lanes.keys() - set(start.unknown):
+        start.state.lanes[name].read = start.state.read
+
+
+def forget_acks(start: opening.Opening) -> None:
+    for lane in start.state.lanes.values():
+        lane.acked = frozenset()
+
+
+# ------------------------------------------------------------------ collecting
+
+
+def whole_offsets(right: Function) -> Function:
+    def settled_to(gated: Any, name: bytes) -> tuple[int, int]:  # noqa: ANN401
+        found: tuple[int, int] = right(gated, name)
+        return found if found == LOWEST else (found[0], 1 << 30)
+
+    return settled_to
+
+
+def closed_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda gated, name: gated.closed.get(name, LOWEST)
+
+
+def held_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda gated, name: gated.held_to.get(name, LOWEST)
+
+
+def reject_again(right: Function) -> Function:
+    def reject(self: Any, *args: Any) -> None:  # noqa: ANN401
+        self._read = 0
+        right(self, *args)
+
+    return reject
+
+
+def saved_is_safe(right: Function) -> Function:  # noqa: ARG001
+    def first_unsaved(self: Windows) -> Any:  # noqa: ANN401
+        waiting = [w for w in self.open.values() if w.saved is None and w.unsaved is not None]
+        return min((w.unsaved for w in waiting if w.unsaved is not None), default=None)
+
+    return first_unsaved
+
+
+# ------------------------------------------------------------------ ticks
+
+
+def partial(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        rest = self._batches[len(self._batches) // 2 :] if len(self._batches) > 1 else []
+        self._batches = self._batches[: len(self._batches) - len(rest)]
+        result = right(self, *args, **more)
+        self._batches = rest + self._batches
+        return result
+
+    return snapshot
+
+
+def believe(right: Function) -> Function:
+    """Take an unknown outcome for a failure that changed nothing, and go on."""
+
+    def failed(self: Any, error: Exception) -> None:  # noqa: ANN401
+        if type(error).__name__ == "FencedError":
+            right(self, error)
+            return
+        self._journal._spoiled = False  # noqa: SLF001  # as a client that tries on
+        self._batches = [*getattr(self, "kept", ()), *self._batches]
+
+    return failed
+
+
+def keep(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        self.kept = list(self._batches)
+        return right(self, *args, **more)
+
+    return snapshot
+
+
+def believe_success(right: Function) -> Function:
+    """Take a commit that nobody answered for one that succeeded."""
+
+    async def ask(self: Any, kind: str, effect: Any) -> Any:  # noqa: ANN401
+        try:
+            return await right(self, kind, effect)
+        except FencedError:
+            raise
+        except JournalError:
+            if kind != "end":
+                raise
+            self._spoiled = False
+
+    return ask
+
+
+class Late:
+    """A tick whose offset is asked for when it is sent."""
+
+    def __init__(self, owner: Any, content: Any) -> None:  # noqa: ANN401
+        self._owner = owner
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._content, name)
+
+    @property
+    def offset(self) -> int:
+        """Return W as of now."""
+        lanes = [lane.name for lane in self._owner._lanes]  # noqa: SLF001
+        firsts = [self._owner.pipeline.first_unsaved(name) for name in lanes]
+        lowest: int = self._owner.position
+        for first in firsts:
+            lowest = lowest if first is None else min(lowest, first[0])
+        return lowest
+
+
+def at_the_commit(right: Function) -> Function:
+    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        drawn, content, records = right(self, *args, **more)
+        return drawn, content and Late(self, content), records
+
+    return snapshot
+
+
+def any_tick_proves(right: Function) -> Function:
+    def known(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        self._proved = self._assignment
+        return right(self, *args, **more)
+
+    return known
+
+
+# ------------------------------------------------------------------ bases
+
+
+def no_base(right: Function) -> Function:
+    def entries(state: Any, snap: Any) -> Any:  # noqa: ANN401
+        return right(structs.replace(state, base_held=set()), snap)
+
+    return entries
+
+
+def no_draft(right: Function) -> Function:
+    def entries(state: Any, snap: Any) -> Any:  # noqa: ANN401
+        base = snap.draft if snap.base() else None
+        return right(state, structs.replace(snap, draft=base))
+
+    return entries
+
+
+def settle_early(right: Function) -> Function:
+    def steps(self: Draft) -> Iterator[None]:
+        for step in right(self):
+            for saving in self.savings.values():
+                with suppress(RuntimeError):  # not all of it was taken yet
+                    saving.settle()
+            yield step
+
+    return steps
+
+
+def cut_at_newest(right: Function) -> Function:
+    return lambda self, journal, _below: right(self, journal, self._ptrs[-1])
+
+
+def base_in_replay(right: Function) -> Function:  # noqa: ARG001
+    def prepare(self: Any) -> None:  # noqa: ANN401
+        if self._state.base_offset is None:
+            self._bases.make(self._draft())
+        else:
+            self._bases.begin(self._draft)
+
+    return prepare
+
+
+def all_unknown(right: Function) -> Function:  # noqa: ARG001
+    return lambda stored, configured, *_rest: stored.keys() - set(configured)
+
+
+# ------------------------------------------------------------------ delivering
+
+
+def after_the_sends(right: Function) -> Function:
+    return lambda self, end: right(self, (end[0] + 2, 0))
+
+
+def in_flight_is_done(right: Function) -> Function:
+    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+        at, acked = right(self, end)
+        return at, acked | self.in_flight
+
+    return snapshot
+
+
+def highest(right: Function) -> Function:
+    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+        at, acked = right(self, end)
+        if not acked:
+            return at, acked
+        last = max(acked)
+        return (last[0], last[1] + 1), frozenset()
+
+    return snapshot
+
+
+def evict_for_good(right: Function) -> Function:
+    def cut(self: Queue) -> bool:
+        before = self.rb
+        has_cut: bool = right(self)
+        self.rb = before
+        return has_cut
+
+    return cut
+
+
+def join_a_gap(right: Function) -> Function:
+    def join(self: Queue, batches: Any) -> None:  # noqa: ANN401
+        if self.rb is None:
+            right(self, batches)
+            return
+        for address, batch in batches:
+            self._add(address, batch)
+
+    return join
+
+
+def end_of_log(right: Function) -> Function:
+    async def read(self: Any, lanes: Any, start: int, end: int, max_bytes: int) -> Any:  # noqa: ANN401
+        stretch = await right(self, lanes, start, end, max_bytes)
+        return stretch if stretch.records else stretch._replace(upto=end)
+
+    return read
+
+
+def two_of_a_line(right: Function) -> Function:
+    def take(self: Queue, *args: Any) -> Any:  # noqa: ANN401
+        taken = right(self, *args)
+        for _, batch in list(taken):
+            line = self._by_key[self._line(batch)]
+            if len(line) > 1 and line[1] not in self.in_flight:
+                self.in_flight.add(line[1])
+                taken.append((line[1], self._batches[line[1]]))
+        return taken
+
+    return take
+
+
+def overtake(right: Function) -> Function:
+    """Put a batch that failed behind the others of its device."""
+
+    def defer(self: Queue, address: Any, until: float) -> None:  # noqa: ANN401
+        batch = self._batches.get(address)
+        right(self, address, until)
+        line = self._by_key.get(self._line(batch)) if batch is not None else None
+        if line is not None and len(line) > 1 and line[0] == address:
+            line.rotate(-1)
+            self._ready.append(line[0])
+
+    return defer
+
+
+def nothing(right: Function) -> Function:  # noqa: ARG001
+    return lambda *_args, **_more: None
+
+
+def true(right: Function) -> Function:  # noqa: ARG001
+    return lambda *_args, **_more: True
+
+
+def at_once(right: Function) -> Function:  # noqa: ARG001
+    async def owns(self: Any) -> bool:  # noqa: ANN401, ARG001
+        return True
+
+    return owns
+
+
+def keep_proof(right: Function) -> Function:
+    def assigned_again(self: Any) -> None:  # noqa: ANN401
+        right(self)
+        self._proved = self._assignment
+        for one in self.deliveries.values():
+            one.release()
+
+    return assigned_again
+
+
+class Short:
+    """A digest that takes one of two values."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def digest(self) -> bytes:
+        """Return as many bytes as the real one."""
+        return bytes([sum(self._content) % 2]) * 16
+
+
+def colliding(right: Function) -> Function:  # noqa: ARG001
+    return lambda content, **_more: Short(content)
+
+
+# ------------------------------------------------------------------ what fits
+
+
+def open_only(right: Function) -> Function:  # noqa: ARG001
+    return lambda self: self.windows.first_unsaved()
+
+
+def write_on(right: Function) -> Function:
+    """Draft and write bases while windows are in none."""
+
+    def prepare(self: OwnedPartition) -> None:
+        with mock.patch.object(Pipeline, "is_behind", return_value=False):
+            right(self)
+
+    return prepare
+
+
+def whole_upload(right: Function) -> Function:
+    def closings(self: Misfits) -> Any:  # noqa: ANN401
+        return list(right(self))[:1]
+
+    return closings
+
+
+def context_lost(right: Function) -> Function:
+    def slices(form: Any) -> Any:  # noqa: ANN401
+        found = list(right(form))
+        if len(found) > 1:
+            found[-1] = ({**found[-1][0], "context": b"{}"}, found[-1][1])
+        return found
+
+    return slices
+
+
+def last_settled(right: Function) -> Function:
+    """Settle a whole window with the first slice of its documents."""
+
+    def encode(self: Encoder, window: Any, *args: Any) -> Any:  # noqa: ANN401
+        last = window.last
+        made = right(self, window, *args)
+        return structs.replace(made, last=last)
+
+    return encode
