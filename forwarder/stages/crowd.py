@@ -7,6 +7,7 @@ ends thousands of sessions.
 import heapq
 from collections.abc import Iterable
 
+from forwarder.model import CloseReason
 from forwarder.stages.shapes import Window
 
 MANY = 32
@@ -21,6 +22,7 @@ class Crowd:
     def __init__(self, windows: Iterable[Window]) -> None:
         """Take in what is open."""
         self._sessions: dict[bytes, dict[bytes, Window]] = {}
+        self._unnamed: dict[bytes, Window] = {}
         self._planned: dict[bytes, tuple[int, Window]] = {}
         self._next: list[tuple[int, bytes]] = []
         for window in windows:
@@ -29,6 +31,8 @@ class Crowd:
     def put(self, window: Window) -> None:
         """Take in a window that opened."""
         self._sessions.setdefault(window.session, {})[window.key] = window
+        if not window.session and window.reason is not CloseReason.SESSION_END:
+            self._unnamed[window.key] = window
         self.plan(window)
 
     def plan(self, window: Window) -> None:
@@ -49,6 +53,19 @@ class Crowd:
         if not found:
             del self._sessions[window.session]
         self._planned.pop(window.key, None)
+        self._unnamed.pop(window.key, None)
+
+    def has(self, session: bytes) -> bool:
+        """Tell whether a session has an open window."""
+        return session in self._sessions
+
+    def end(self, window: Window) -> None:
+        """Note that a window's session has ended."""
+        self._unnamed.pop(window.key, None)
+
+    def unended(self) -> list[Window]:
+        """Return the windows of events without a session that no ``session_end`` was told."""
+        return list(self._unnamed.values())
 
     def of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""

@@ -13,13 +13,16 @@ import msgspec
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.formats.pieces import cut
-from forwarder.model import CloseReason, Gate, Held, Piece, Position
+from forwarder.model import LOWEST, CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, crowd, gate
 from forwarder.stages.crowd import Crowd
 from forwarder.stages.fit import Fit
 from forwarder.stages.keying import BY_SESSION
 from forwarder.stages.shapes import Names, Upload, Window, digest, is_of_session, session_key
 from forwarder.stages.window import Windows
+
+SHARED = 32
+"""Users of a device who keep each other's session going: of more, each keeps their own."""
 
 _REMEMBERED = 8
 _START = "session_start"
@@ -32,13 +35,17 @@ class _Device(msgspec.Struct, gc=False):
 
     ``windows`` are its open ones by key: a session has one for each user of the device.
     ``going`` are those of named sessions that have not ended, by session. ``crowd``: they are many.
+    ``active`` and ``since`` are of windows taken up again: the latest activity of the current
+    session, and when those that have ended began.
     """
 
     windows: dict[bytes, Window]
-    going: dict[bytes, list[Window]]
+    going: dict[bytes, dict[bytes, Window]]
     current: bytes
     ended: list[bytes]
     crowd: Crowd | None = None
+    active: tuple[int, int, Position] | None = None
+    since: dict[bytes, tuple[int, Position]] | None = None
 
     def put(self, window: Window) -> None:
         """Take in a window that opened."""
@@ -61,6 +68,47 @@ class _Device(msgspec.Struct, gc=False):
         if self.crowd is not None:
             return self.crowd.of(session)
         return [window for window in self.all() if window.session == session]
+
+    def unended(self, session: bytes) -> list[Window]:
+        """Return those of them whose end is not told yet."""
+        if session:
+            return list(self.going.get(session, {}).values())
+        if self.crowd is not None:
+            return self.crowd.unended()
+        return [one for one in self.of(b"") if one.reason is not CloseReason.SESSION_END]
+
+    def has(self, session: bytes) -> bool:
+        """Tell whether a session has an open window."""
+        if self.crowd is not None:
+            return self.crowd.has(session)
+        return any(window.session == session for window in self.all())
+
+    def leave(self, window: Window) -> None:
+        """Take a window out of those whose sessions go on."""
+        going = self.going.get(window.session)
+        if going is not None and going.get(window.key) is window:
+            del going[window.key]
+            if not going:
+                del self.going[window.session]
+
+    def remember(self, session: bytes) -> None:
+        """Remember a named session as ended."""
+        if session and session not in self.ended:
+            self.ended.append(session)
+            del self.ended[:-_REMEMBERED]
+
+    def take_up(self, window: Window) -> None:
+        """Find a named session's window that was saved its place, in whatever order they come."""
+        session = window.session
+        if window.reason is CloseReason.SESSION_END:
+            since = {} if self.since is None else self.since
+            since[session] = max(since.get(session, (0, LOWEST)), _since(window))
+            self.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
+            self.since = {name: since[name] for name in self.ended}
+            return
+        self.going.setdefault(session, {})[window.key] = window
+        if self.active is None or self.active < _active(window):
+            self.current, self.active = session, _active(window)
 
     def all(self) -> Iterable[Window]:
         """Return all windows: for whoever has to look at each."""
@@ -87,17 +135,8 @@ class Sessions(Windows):
             return
         device, window = self._device(held.device), self.open[held.key]
         device.put(window)
-        if not held.session:
-            return
-        if held.reason is CloseReason.SESSION_END:
-            since = {held.session: _since(window)}
-            since |= {name: max(map(_since, device.of(name))) for name in device.ended}
-            device.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
-            return
-        current = max(map(_active, device.going.get(device.current, ())), default=None)
-        device.going.setdefault(held.session, []).append(window)
-        if current is None or current < _active(window):
-            device.current = held.session
+        if held.session:
+            device.take_up(window)
 
     def _would_inform(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would touch a window."""
@@ -118,7 +157,7 @@ class Sessions(Windows):
         super().shut(window, reason)
         device = self._devices.get(window.device)
         if device is not None and device.take(window):
-            _leave(device, window)
+            device.leave(window)
             if not device.windows:
                 del self._devices[window.device]
 
@@ -212,8 +251,7 @@ class Sessions(Windows):
         if pieces:
             self._gather(upload, key, session, window, pieces)
         if _END in types and (device := self._devices.get(upload.device)) is not None:
-            for one in device.of(session):
-                self._end(one, upload.clock)
+            self._end_all(device, session, upload.clock)
 
     def _gather(
         self,
@@ -242,7 +280,7 @@ class Sessions(Windows):
         window = self.new(upload, key, session, *times)
         device.put(window)
         if session and not late:
-            device.going.setdefault(session, []).append(window)
+            device.going.setdefault(session, {})[window.key] = window
         return window
 
     def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
@@ -257,13 +295,15 @@ class Sessions(Windows):
         """Note an event of a session, in all its windows; an ended one is not prolonged.
 
         A replay tells of events that were before what a saved window has seen: time goes on only.
-        The windows of other users have changed with it, too, and are to be saved again.
+        The windows of other users have changed with it, too, and are to be saved again. Of a
+        session that a great many share only the user's own: each event would cost a look at all.
         """
         device = self._devices.get(upload.device)
         if device is None:
             return
+        going = device.going.get(segment[2], {})
         alone = () if window is None else (window,)
-        for one in device.going.get(segment[2], alone):
+        for one in going.values() if 0 < len(going) <= SHARED else alone:
             one.last_activity = latest = max(upload.clock, one.last_activity)
             if one.reason is CloseReason.SESSION_END:
                 continue
@@ -275,22 +315,25 @@ class Sessions(Windows):
 
     def _succeed(self, device: _Device, session: bytes, now: int) -> None:
         """Let a session not seen before end the named ones that are open."""
-        for window in [one for going in device.going.values() for one in going]:
-            self._end(window, now)
+        for name in list(device.going):
+            self._end_all(device, name, now)
         device.current = session
 
-    def _end(self, window: Window, now: int) -> None:
-        """Give an ended session its grace, and remember it."""
+    def _end_all(self, device: _Device, session: bytes, now: int) -> None:
+        """End a session for all its users; what has ended of it before stays as it is."""
+        for window in device.unended(session):
+            self._end(device, window, now)
+        if device.has(session):
+            device.remember(session)
+
+    def _end(self, device: _Device, window: Window, now: int) -> None:
+        """Give an ended session its grace."""
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.due_at(window, deadline, CloseReason.SESSION_END)
-        device = self._devices[window.device]
         if device.crowd is not None:
             device.crowd.plan(window)
-        _leave(device, window)
-        ended = device.ended
-        if window.session and window.session not in ended:
-            ended.append(window.session)
-            del ended[:-_REMEMBERED]
+            device.crowd.end(window)
+        device.leave(window)
 
     def _inform(self, upload: Upload, segments: list[_Segment], replay: Gate | None) -> None:
         """Give the context of an upload without kept events to those sessions of its user."""
@@ -309,16 +352,6 @@ def _end_of(upload: Upload, segment: _Segment) -> Position:
     """Return the position of a segment's last event: a replay needs it where it needs any."""
     first, last, _ = segment
     return upload.offset, upload.start + max(last - 1, first)
-
-
-def _leave(device: _Device, window: Window) -> None:
-    """Take a window out of those whose sessions go on."""
-    going = device.going.get(window.session, ())
-    left = [one for one in going if one is not window]
-    if left:
-        device.going[window.session] = left
-    elif going:
-        del device.going[window.session]
 
 
 def _since(window: Window) -> tuple[int, Position]:

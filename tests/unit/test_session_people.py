@@ -7,6 +7,7 @@ import pytest
 from forwarder.connection import Batching
 from forwarder.model import Gate
 from forwarder.pipeline import Pipeline
+from forwarder.stages.session import SHARED
 from forwarder.stages.shapes import digest
 from tests import builders
 from tests.builders import NOW, START, Rec, connection, encoded, event
@@ -60,3 +61,12 @@ def test_no_crash_ends_a_session_early_whoever_of_a_device_was_heard_of_last(
         assert [] == found.closings
         assert [] == opened.expire(START + LAST + SILENCE - 1, 100).closings
         assert 2 == len(opened.expire(START + LAST + SILENCE, 100).closings)
+
+
+@pytest.mark.parametrize(("people", "left"), [(SHARED, SHARED), (SHARED + 1, 1)])
+def test_a_session_that_too_many_share_goes_on_for_whoever_sends(people: int, left: int) -> None:
+    fed = begun(0)
+    fed.collect([told(n, n, f"u{n}", "custom_event") for n in range(people)], NOW)
+    later = fed.collect([told(people, SILENCE - 1, "u0", "custom_event")], NOW)
+    over = fed.expire(START + 2 * SILENCE - 2, 100)
+    assert (people - left, left) == (len([*later.closings, *over.closings]), fed.open_windows())
