@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
+from forwarder import tasks
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_msk
@@ -212,12 +213,18 @@ def _give_up(connection: Any) -> None:  # noqa: ANN401
 
 
 async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:
-    """Run each step for ``seconds`` at most, whatever the earlier ones raised.
+    """Run each step for ``seconds`` at most, whatever the earlier ones raised, and to the last one.
 
+    Whoever is cancelled meanwhile waits no longer, and the steps go on: what the rest of them leave
+    open nobody would close any more, and it would live as long as the process.
     A fenced producer raises from ``stop()`` and leaves its connections open, so that closing
     the client underneath is a step of its own. A consumer raises even CancelledError, of a
     fetch it cancelled itself: each step gets a task, so that this cannot be taken for ours.
     """
+    await asyncio.shield(tasks.unbroken(_close(steps, seconds)))
+
+
+async def _close(steps: Iterable[Callable[[], Awaitable[object]]], seconds: float) -> None:
     for step in steps:
         task = asyncio.ensure_future(step())
         try:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError
 
+from forwarder import tasks
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
@@ -54,6 +56,7 @@ class Reader:
         self._ahead: dict[TopicPartition, deque[Any]] = {p: deque() for p in self._partitions}
         self._next: dict[TopicPartition, int] = {}
         self._consumer: Any = None
+        self._closing: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def read(
@@ -121,10 +124,15 @@ class Reader:
         return taken
 
     async def close(self) -> None:
-        """Give the connection up within seconds; raises nothing."""
+        """Give the connection up within seconds; raises nothing.
+
+        Whoever is cancelled meanwhile leaves it to end by itself; who closes again waits for that.
+        """
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await kafka_client.close_consumer(consumer)
+            self._closing = tasks.unbroken(kafka_client.close_consumer(consumer))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     @asynccontextmanager
     async def _reading(self, partition: TopicPartition, start: int) -> AsyncIterator[None]:
@@ -191,9 +199,11 @@ class Reader:
 
     async def _fetch(self, partition: TopicPartition, end: int) -> bool:
         """Fetch what comes next; False once the position, which steps over markers, is ``end``."""
+        if (consumer := self._consumer) is None:
+            raise ConsumerStoppedError  # it was closed meanwhile
         async with asyncio.timeout(STALL_SECONDS):
-            while await self._consumer.position(partition) < end:
-                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            while await consumer.position(partition) < end:
+                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
                 await asyncio.sleep(0)
                 if records := polled.get(partition):
                     self._look_at(partition, records)

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from forwarder import tasks
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import kafka_client
@@ -76,6 +77,7 @@ class Writer:
             "compression_type": compression,
         }
         self._producer: Any = None
+        self._closing: asyncio.Task[None] | None = None
         self._spoiled: JournalError | None = None
         self._sent: dict[asyncio.Future[Any], str] = {}
 
@@ -83,8 +85,8 @@ class Writer:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
         self._producer = AIOKafkaProducer(**self._arguments)
         kafka_client.impatient(self._producer.client)
-        async with self._step(START_SECONDS):
-            await self._producer.start()
+        async with self._step(START_SECONDS) as producer:
+            await producer.start()
 
     async def commit(
         self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit] | Settle
@@ -95,61 +97,67 @@ class Writer:
         None at all: the group commits nothing with it.
         Returns only if it is known to be committed; raises FencedError or JournalError.
         """
-        async with self._step(TICK_SECONDS):
-            await self._producer.begin_transaction()
-            found = await self._send(messages)
+        async with self._step(TICK_SECONDS) as producer:
+            await producer.begin_transaction()
+            found = await self._send(producer, messages)
             if -1 in found:
                 text = f"{self._name}: Kafka did not say where a message was stored"
                 raise JournalError(text)
             settled = offsets(found) if callable(offsets) else offsets
             if settled:
-                group = self._group
-                await self._producer.send_offsets_to_transaction(_offsets(settled), group)
-            await self._producer.commit_transaction()
+                await producer.send_offsets_to_transaction(_offsets(settled), self._group)
+            await producer.commit_transaction()
             return found
 
     async def prove(self, topic: str, number: int) -> None:
         """Raise FencedError unless this writer could still commit; nothing becomes visible."""
-        async with self._step(TICK_SECONDS):
-            await self._producer.begin_transaction()
-            await self._send([Outgoing(topic, number, b"")])
-            await self._producer.abort_transaction()
+        async with self._step(TICK_SECONDS) as producer:
+            await producer.begin_transaction()
+            await self._send(producer, [Outgoing(topic, number, b"")])
+            await producer.abort_transaction()
 
     async def close(self) -> None:
-        """Give the producer up within seconds; raises nothing."""
+        """Give the producer up within seconds; raises nothing.
+
+        Whoever is cancelled meanwhile leaves it to end by itself, and who closes again waits for
+        that: a producer left alive would go on writing under this transactional id.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-
-            async def end() -> None:
-                _abandon(producer)
-                kafka_client.seal(producer.client)
-                await producer.client.close()
-
-            await kafka_client.close(producer.stop, end)
-            _look_at_all(producer)
+            self._closing = tasks.unbroken(_end(producer))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     @asynccontextmanager
-    async def _step(self, seconds: float) -> AsyncIterator[None]:
-        """Bound a step in time; after the first failure every further step fails alike."""
+    async def _step(self, seconds: float) -> AsyncIterator[Any]:
+        """Bound a step in time; after the first failure every further step fails alike.
+
+        Gives the producer: while the step waits, another task may close this writer.
+        """
         if self._spoiled is not None:
             raise self._spoiled
+        if (producer := self._producer) is None:
+            text = f"{self._name}: its producer is closed"
+            raise JournalError(text)
         try:
-            async with asyncio.timeout(seconds) as limit, _alive(self._producer, limit):
-                yield
+            async with asyncio.timeout(seconds) as limit, _alive(producer, limit):
+                yield producer
         except kafka_client.FAILURES as error:
-            self._spoiled = self._failure(seconds, _cause(self._producer, error))
+            self._spoiled = self._failure(producer, seconds, _cause(producer, error))
             raise self._spoiled from error
         except JournalError as error:
             self._spoiled = error
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             self._spoiled = JournalError(f"{self._name}: a transaction was given up half-way")
-            raise
+            if tasks.is_ending(error):
+                raise
+            raise self._spoiled from error  # the client passed on what it has cancelled itself
 
-    async def _send(self, messages: Sequence[Outgoing]) -> list[int]:
+    async def _send(self, producer: Any, messages: Sequence[Outgoing]) -> list[int]:  # noqa: ANN401
         sent = []
         for m in messages:
-            future = await self._producer.send(
+            future = await producer.send(
                 m.topic, m.value, m.key, partition=m.number, headers=list(m.headers)
             )
             # One that is left behind by an earlier failure must not warn about its own.
@@ -158,7 +166,7 @@ class Writer:
         self._sent = dict(zip(sent, (m.topic for m in messages), strict=True))
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
 
-    def _failure(self, seconds: float, error: BaseException) -> JournalError:
+    def _failure(self, producer: Any, seconds: float, error: BaseException) -> JournalError:  # noqa: ANN401
         """Return which of the program's two errors this is, with the topic that it is about."""
         if error_codes.fault(error) is Fault.FENCED:
             text = f"{self._name}: another owner took over ({kafka_client.describe(error)})"
@@ -166,7 +174,7 @@ class Writer:
         topic, what = self._refused(error), self._name
         if isinstance(error, TimeoutError):
             what = f"{what}: Kafka did not finish within {seconds:.0f} s"
-            if (again := causes.refusal(self._producer)) is not None:
+            if (again := causes.refusal(producer)) is not None:
                 topic, error = again
         return kafka_client.failed(JournalError, what, error, Place(topic, "Write", self._group))
 
@@ -222,6 +230,18 @@ def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
         TopicPartition(p.topic, p.number): OffsetAndMetadata(c.offset, c.metadata)
         for p, c in offsets.items()
     }
+
+
+async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Close a producer and, where its own way fails, what it leaves behind."""
+
+    async def end() -> None:
+        _abandon(producer)
+        kafka_client.seal(producer.client)
+        await producer.client.close()
+
+    await kafka_client.close(producer.stop, end)
+    _look_at_all(producer)
 
 
 def _abandon(producer: Any) -> None:  # noqa: ANN401  # the client ships no types

@@ -11,6 +11,7 @@ from aiokafka.errors import ProducerFenced
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import StartupError
 from forwarder.journal import kafka_client
+from tests.world import virtually
 
 
 def test_a_plain_connection_needs_nothing_but_its_protocol() -> None:
@@ -75,15 +76,24 @@ async def test_closing_goes_on_whatever_a_step_does() -> None:
     assert done == ["last"]
 
 
-async def test_closing_can_be_cancelled() -> None:
+@virtually
+async def test_who_closes_can_be_cancelled_and_every_step_is_taken_all_the_same() -> None:
+    done: list[str] = []
+
     async def hangs() -> None:
         await asyncio.Event().wait()
 
-    closing = asyncio.ensure_future(kafka_client.close(hangs, seconds=60))
-    await asyncio.sleep(0)
+    async def last() -> None:
+        done.append("last")
+
+    closing = asyncio.ensure_future(kafka_client.close(hangs, last, seconds=5))
+    await asyncio.sleep(1)
     closing.cancel()
     await asyncio.wait({closing})
-    assert closing.cancelled()
+    assert (True, []) == (closing.cancelled(), done)
+    await asyncio.sleep(5)
+    assert ["last"] == done
+    assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
 @pytest.fixture

@@ -6,26 +6,71 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, ProducerFenced
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    ProducerClosed,
+    ProducerFenced,
+)
 
 from forwarder import worker
 from forwarder.config.settings import InputTopic, Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import kafka_client
+from forwarder.journal.kafka_reader import Reader
 from forwarder.journal.kafka_writer import TICK_SECONDS, TRANSACTION_MS, Writer
 from forwarder.sources import kafka as source
 from tests.world import virtually
+
+
+class Client:
+    """The connections of a producer."""
+
+    _sync_task = _md_update_fut = None
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 class Producer:
     """A producer that never answers, and whose sender ends as told."""
 
     def __init__(self, fault: BaseException, seconds: float) -> None:
+        self.client = Client()
+        self.stopping = asyncio.Event()
         self._sender = SimpleNamespace(sender_task=asyncio.ensure_future(fail(fault, seconds)))
         self._txn_manager = SimpleNamespace(_transaction_waiter=None)
+        self._message_accumulator = SimpleNamespace(fail_all=lambda _: None, _batches={})
 
     async def begin_transaction(self) -> None:
         await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await asyncio.Event().wait()
+
+
+class Ending(Producer):
+    """One that accepts everything, and whose commit waits for its end, as the client's does."""
+
+    cancels = False
+
+    async def begin_transaction(self) -> None:
+        pass
+
+    async def commit_transaction(self) -> None:
+        await self.stopping.wait()
+        if self.cancels:
+            raise asyncio.CancelledError
+        raise ProducerClosed
+
+    async def stop(self) -> None:
+        self.stopping.set()
 
 
 async def fail(fault: BaseException, seconds: float) -> None:
@@ -85,6 +130,107 @@ async def test_nothing_of_a_closed_producer_goes_on_however_it_was_caught() -> N
     await asyncio.sleep(60)
     assert isinstance(sent.exception(), KafkaError)
     assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+def writing(made: Writer, kind: type[Producer]) -> Any:  # noqa: ANN401  # what the client is like
+    """Have a writer use a producer of a kind whose sender goes on."""
+    made._producer = kind(KafkaConnectionError("closed"), 1e6)  # noqa: SLF001  # no broker is here
+    return made._producer  # noqa: SLF001
+
+
+def unstarted() -> Writer:
+    return Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+
+
+@virtually
+async def test_a_transaction_that_its_writer_is_closed_under_has_failed_like_any_other() -> None:
+    made = unstarted()
+    writing(made, Ending)
+    committing = asyncio.ensure_future(made.commit([], {}))
+    await asyncio.sleep(1)
+    await made.close()
+    with pytest.raises(JournalError, match="ProducerClosed"):
+        await committing
+    with pytest.raises(JournalError, match="ProducerClosed"):
+        await made.commit([], {})
+
+
+@virtually
+async def test_a_transaction_of_a_writer_that_was_never_started_or_is_closed_fails_alike() -> None:
+    with pytest.raises(JournalError, match="its producer is closed"):
+        await unstarted().commit([], {})
+    made = unstarted()
+    writing(made, Ending)
+    await made.close()
+    with pytest.raises(JournalError, match="its producer is closed"):
+        await made.prove("raw", 0)
+
+
+@virtually
+async def test_a_transaction_that_its_client_cancels_has_failed_like_any_other() -> None:
+    made = unstarted()
+    producer: Any = writing(made, Ending)
+    producer.cancels = True
+    committing = asyncio.ensure_future(made.commit([], {}))
+    await asyncio.sleep(1)
+    producer.stopping.set()
+    with pytest.raises(JournalError, match="given up half-way"):
+        await committing
+    await made.close()
+
+
+@virtually
+async def test_a_transaction_that_is_cancelled_ends_as_cancelled() -> None:
+    made = unstarted()
+    writing(made, Ending)
+    committing = asyncio.ensure_future(made.commit([], {}))
+    await asyncio.sleep(1)
+    committing.cancel()
+    await asyncio.wait({committing})
+    assert committing.cancelled()
+    await made.close()
+
+
+@virtually
+async def test_a_close_that_is_cancelled_goes_on_and_the_next_waits_for_its_end() -> None:
+    made = unstarted()
+    producer = writing(made, Producer)
+    first = asyncio.ensure_future(made.close())
+    await asyncio.sleep(1)
+    first.cancel()
+    await asyncio.wait({first})
+    assert (True, False) == (first.cancelled(), producer.client.closed)
+    begun = asyncio.get_running_loop().time()
+    await made.close()
+    waited = asyncio.get_running_loop().time() - begun
+    assert (True, kafka_client.CLOSE_SECONDS - 1) == (producer.client.closed, waited)
+    await asyncio.sleep(1)
+    assert {asyncio.current_task()} == asyncio.all_tasks(), "its sender has ended"
+
+
+class Consumer:
+    """A reader's consumer whose own way to stop hangs."""
+
+    def __init__(self) -> None:
+        self._client = Client()
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+
+@virtually
+async def test_a_reader_whose_close_is_cancelled_leaves_no_connection_open() -> None:
+    reader = Reader(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", [("raw", 0)])
+    consumer: Any = Consumer()
+    reader._consumer = consumer  # noqa: SLF001  # the real one needs a broker
+    first = asyncio.ensure_future(reader.close())
+    await asyncio.sleep(1)
+    first.cancel()
+    await asyncio.wait({first})
+    await reader.close()
+    assert consumer._client.closed  # noqa: SLF001
+    with pytest.raises(ConsumerStoppedError):  # as one that another task closes while it reads
+        await reader._fetch(TopicPartition("raw", 0), 1)  # noqa: SLF001
 
 
 def test_what_a_revoked_partition_may_take_fits_into_the_rebalance() -> None:
