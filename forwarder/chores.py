@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from forwarder import retry
+from forwarder import retry, tasks
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 
@@ -54,10 +54,12 @@ async def keep(  # noqa: PLR0913  # each means something else, and is named wher
         began = clock.steady()
         try:
             await run()
-            error: Exception = RuntimeError("it ended, and never should")
+            error: BaseException = RuntimeError("it ended, and never should")
         except verdict:
             raise
-        except Exception as fault:  # noqa: BLE001  # whatever it is, the chore has to go on
+        except tasks.FAULTS as fault:  # whatever it is, the chore has to go on
+            if tasks.is_ending(fault):
+                raise
             error = fault
         now = clock.steady()
         if not failures or now - began > LASTING:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from forwarder import retry
+from forwarder import retry, tasks
 from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
 from forwarder.model import Partition
 from forwarder.partition import OwnedPartition
@@ -100,20 +100,13 @@ class Keeper:
                     await self._rest(self._owned, error)
                 else:
                     await self._recover(self._owned, error)
-            except Exception as fault:
-                if not self._lasts:
+            except tasks.FAULTS as fault:
+                if not self._lasts or tasks.is_ending(fault):
                     raise
                 await self._recover(self._owned, self._unforeseen(fault))
 
-    def _unforeseen(self, fault: Exception) -> ForwarderError:
-        """Take what nobody expected, an answer that makes no sense for one, as any other failure.
-
-        Were it to end the worker, all its partitions would stand for what one of them ran into.
-        """
-        what = f"{self.partition}: {type(fault).__name__}: {fault}, which nobody expected"
-        if self._said.news(f"fault {_NUMBERS.sub('#', what)}", self._around.clock.steady()):
-            log.error("partition.fault", partition=str(self.partition), exc_info=fault)
-        return UnforeseenError(what)
+    def _unforeseen(self, fault: BaseException) -> UnforeseenError:
+        return unforeseen(self.partition, fault, self._said, self._around.clock.steady())
 
     async def _live(self, owned: OwnedPartition) -> None:
         """Open and run; ends only by raising why."""
@@ -130,9 +123,9 @@ class Keeper:
         ends: list[asyncio.Future[Any]] = [ticks, owned.failed]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if owned.failed.done():
-                raise owned.failed.result()
-            ticks.result()
+            if ticks.done():
+                ticks.result()  # a fault of a tick says more than that the tick was interrupted
+            raise owned.failed.result()
         finally:
             ticks.cancel()
             await asyncio.gather(ticks, return_exceptions=True)
@@ -198,7 +191,9 @@ class Keeper:
                     remedy=error.remedy,
                 )
             return False
-        except Exception as fault:  # noqa: BLE001  # an answer that makes no sense says nothing
+        except tasks.FAULTS as fault:  # an answer that makes no sense says nothing
+            if tasks.is_ending(fault):
+                raise
             self._unforeseen(fault)
             return False
 
@@ -206,7 +201,9 @@ class Keeper:
         """Drop an opening; whatever that runs into, the next one has to come."""
         try:
             await owned.close()
-        except Exception as fault:  # noqa: BLE001  # told there
+        except tasks.FAULTS as fault:
+            if tasks.is_ending(fault):
+                raise
             self._unforeseen(fault)
 
     async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
@@ -223,6 +220,20 @@ class Keeper:
         reporter = self._around.reporter
         reporter.partition_phase(str(self.partition), Phase.REFUSED, refusal.what, refusal.remedy)
         await self._wait(retry.REFUSED.delay(1, self._around.random()))
+
+
+def unforeseen(
+    partition: Partition, fault: BaseException, said: retry.Repeats, now: float
+) -> UnforeseenError:
+    """Take what nobody expected, an answer that makes no sense for one, as any other failure.
+
+    Caller: keepers, and the worker where it acts on a partition itself. Were it to end the worker,
+    all its partitions would stand for what one of them ran into. Logged unless ``said`` at ``now``.
+    """
+    what = f"{partition}: {type(fault).__name__}: {fault}, which nobody expected"
+    if said.news(f"fault {_NUMBERS.sub('#', what)}", now):
+        log.error("partition.fault", partition=str(partition), exc_info=fault)
+    return UnforeseenError(what)
 
 
 def _kind(error: ForwarderError, *, opened: bool) -> str:

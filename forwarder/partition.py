@@ -13,7 +13,7 @@ import structlog
 from forwarder import restoring
 from forwarder.bases import Bases
 from forwarder.deliveries import Deliveries, refusal
-from forwarder.errors import JournalError, RefusedError
+from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.garbage import NURSERY
 from forwarder.journal import base as journal
 from forwarder.ledger import opening, outbox, watermark
@@ -50,7 +50,7 @@ class OwnedPartition:
         self.intake_stopped = 0
         self.pipeline = Pipeline(partition, ())
         self.stopped: dict[str, RefusedError] = {}
-        self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[ForwarderError] = asyncio.get_running_loop().create_future()
         self._around = around
         self._journal = around.journals.journal(partition)
         self._rhythm = Rhythm(around)
@@ -429,9 +429,11 @@ class OwnedPartition:
         """Drop everything held in memory (R2); what was committed is all that counts."""
         self.phase = Phase.CLOSED
         self._rhythm.stir()
-        await asyncio.gather(self._bases.close(), self.deliveries.close())
-        self._stock.release(self.waiting(), failed=self.failed.done())
-        await self._journal.close()
+        try:
+            await asyncio.gather(self._bases.close(), self.deliveries.close())
+            self._stock.release(self.waiting(), failed=self.failed.done())
+        finally:  # whatever that ran into: its producer must not outlive it
+            await self._journal.close()
 
     def waiting(self) -> dict[str, int]:
         """Return by lane how many events wait here, from windows to deliveries."""
@@ -479,7 +481,7 @@ class OwnedPartition:
         self._dead_letters.append(refusal(batch, outcome))
         self._closed_bytes += len(batch.payload)
 
-    def journal_failed(self, error: JournalError) -> None:
+    def journal_failed(self, error: ForwarderError) -> None:
         """End this opening: discard the memory, let the worker open again."""
         if not self.failed.done():
             self.failed.set_result(error)

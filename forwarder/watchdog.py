@@ -8,12 +8,14 @@ starts anew; never because Kafka is away.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from forwarder import retry
+from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.stall import REMEDIES, Stall, StallReason, moment
@@ -51,6 +53,11 @@ SILENT = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
 
 SAID_AGAIN = 600.0
 """Seconds after which what still stands is logged once more."""
+
+RESTLESS = 60.0
+"""Seconds in which so many rebalances are worth a warning, and in which that is said once:"""
+
+REBALANCES = 6
 
 
 class Host(Protocol):
@@ -245,6 +252,30 @@ class Watchdog:
                 f"answers: the consumer lost its membership"
             )
             raise ForwarderError(what)
+
+
+class Unrest:
+    """Warns of a group that does not come to rest: it neither reads nor delivers much."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Have seen no rebalance."""
+        self._clock = clock
+        self._seen: deque[float] = deque(maxlen=REBALANCES)
+        self._said = retry.Repeats(RESTLESS)
+
+    def note(self) -> None:
+        """Take note of a rebalance. Caller: the worker, with each assignment."""
+        now = self._clock.steady()
+        self._seen.append(now)
+        restless = len(self._seen) == REBALANCES and now - self._seen[0] < RESTLESS
+        if restless and self._said.news("restless", now):
+            log.warning(
+                "group.restless",
+                rebalances=REBALANCES,
+                within=RESTLESS,
+                remedy="workers come and go, or two that live share one kafka.group_instance_id: "
+                "give every worker its own",
+            )
 
 
 def _held_by(stall: Stall, transaction: OpenTransaction) -> Stall:

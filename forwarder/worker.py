@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -11,11 +10,11 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from forwarder import chores, retry
+from forwarder import chores, retry, tasks
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.intake import Intake
 from forwarder.intake import Pulse as IntakePulse
-from forwarder.keeper import SAID_AGAIN, Keeper
+from forwarder.keeper import SAID_AGAIN, Keeper, unforeseen
 from forwarder.memory import WindowMemory
 from forwarder.model import Partition
 from forwarder.ops import log_writer
@@ -24,7 +23,7 @@ from forwarder.partition import OwnedPartition
 from forwarder.sources.base import PositionLostError, Source
 from forwarder.surroundings import Phase, Surroundings
 from forwarder.watchdog import Pulse as WatchdogPulse
-from forwarder.watchdog import Watchdog
+from forwarder.watchdog import Unrest, Watchdog
 
 log = structlog.get_logger()
 
@@ -40,11 +39,6 @@ close it by their own time first."""
 
 WAITING = 30.0
 """How often a worker that cannot begin says what it waits for, in seconds."""
-
-RESTLESS = 60.0
-"""Seconds in which so many rebalances are worth a warning:"""
-
-REBALANCES = 6
 
 PATIENCE = 60.0
 """Seconds for which the clock or the watchdog may fail again and again."""
@@ -111,7 +105,7 @@ class Worker:
         self._blocked = False
         self._leaving = False
         self._between = False
-        self._assignments: deque[float] = deque(maxlen=REBALANCES)
+        self._unrest = Unrest(around.clock)
 
     # ------------------------------------------------------------------ the life, by name
 
@@ -178,8 +172,11 @@ class Worker:
         stop = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            if task.done() and not task.cancelled():
                 await task
+            elif task.done():
+                what = "the Kafka client cancelled what it was asked for"
+                raise ForwarderError(what)
         finally:
             stop.cancel()
             task.cancel()
@@ -291,43 +288,45 @@ class Worker:
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
         if self._leaving:
             return  # until it has left: what was opened or released now would outlive the drain
-        self._note_rebalance()
+        self._pulse.rebalanced()
+        self._unrest.note()
         self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
         self._paused.clear()
         self._intake.start_over()
         for partition in sorted(partitions):
-            owned = self.partitions.get(partition)
-            if owned is not None:
-                owned.assigned_again()
-            if owned is not None and owned.phase is Phase.OPEN:
-                self._source.resume_at(partition, owned.position)
-            elif partition in self._keepers:
-                self._keepers[partition].hurry()
-            else:
+            if partition not in self._keepers:
                 self._keep(partition)
+            elif (owned := self.partitions.get(partition)) is not None:
+                await self._alone(owned, self._go_on(owned))
         self.changed()
+
+    async def _go_on(self, owned: OwnedPartition) -> None:
+        """Use what a partition that came back holds in memory; hurry where it is not open (R3)."""
+        owned.assigned_again()
+        if owned.phase is Phase.OPEN:
+            self._source.resume_at(owned.partition, owned.position)
+        else:
+            self._keepers[owned.partition].hurry()
+
+    async def _alone(self, owned: OwnedPartition, step: Coroutine[Any, Any, None]) -> None:
+        """Take a step of a rebalance for one partition; a fault nobody expected ends its opening.
+
+        Raised out of a callback of the group it would end the worker, and all its partitions.
+        """
+        try:
+            await step
+        except tasks.FAULTS as fault:
+            if not self._life.clocked or tasks.is_ending(fault):
+                raise
+            now = self._around.clock.steady()
+            owned.journal_failed(unforeseen(owned.partition, fault, self._said, now))
 
     def _keep(self, partition: Partition) -> None:
         lasts = self._life.clocked
         keeper = Keeper(partition, self._source, self._around, self, lasts=lasts)
         keeper.task = asyncio.create_task(self._guard(keeper.keep))
         self._keepers[partition] = keeper
-
-    def _note_rebalance(self) -> None:
-        """Warn of a group that does not come to rest: it neither reads nor delivers much."""
-        now = self._around.clock.steady()
-        self._pulse.rebalanced()
-        self._assignments.append(now)
-        restless = len(self._assignments) == REBALANCES and now - self._assignments[0] < RESTLESS
-        if restless and self._said.news("restless", now):
-            log.warning(
-                "group.restless",
-                rebalances=REBALANCES,
-                within=RESTLESS,
-                remedy="workers come and go, or two that live share one kafka.group_instance_id: "
-                "give every worker its own",
-            )
 
     def stands(self, owned: OwnedPartition) -> None:
         """Take note of the opening that counts. Caller: keepers, as for the next three."""
@@ -355,8 +354,8 @@ class Worker:
             keeper.task.cancel()
             await asyncio.gather(keeper.task, return_exceptions=True)
         owned = self.partitions.get(partition)
-        if owned is not None:
-            await owned.close()  # what waits in it counts here until it is released
+        if owned is not None:  # what waits in it counts here until it is released
+            await self._alone(owned, owned.close())
             self.partitions.pop(partition, None)
 
     async def _settle(self, seconds: float) -> None:
@@ -365,7 +364,7 @@ class Worker:
         open_ones = [p for p in self.partitions.values() if p.phase is Phase.OPEN]
         for owned in self.partitions.values():
             owned.hold()
-        await asyncio.gather(*(p.settle(seconds) for p in open_ones))
+        await asyncio.gather(*(self._alone(p, p.settle(seconds)) for p in open_ones))
 
     def _warn(self, event: str, error: ForwarderError) -> None:
         if self._said.news(f"{event} {error}", self._around.clock.steady()):
@@ -472,10 +471,13 @@ class Worker:
         """Run a chore; what it raises ends the worker, which then starts anew."""
         try:
             await chore()
-        except Exception as error:
+        except tasks.FAULTS as error:
+            if tasks.is_ending(error):
+                raise
             if not isinstance(error, ForwarderError):
                 log.exception("worker.fault")
-            self._fault = error
+            what = "a task that the worker cannot do without was cancelled, by none of its own"
+            self._fault = error if isinstance(error, Exception) else ForwarderError(what)
             self._stopping.set()
 
 

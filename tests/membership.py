@@ -53,7 +53,7 @@ class Journals(MemoryJournals):
         super().__init__()
         self.opened: list[Partition] = []
         self.gate: asyncio.Event | None = None
-        self.open_failures: list[Exception] = []
+        self.open_failures: list[BaseException] = []
         self.commit_failures: list[Exception] = []
 
     def journal(self, partition: Partition) -> MemoryJournal:

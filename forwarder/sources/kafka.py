@@ -261,8 +261,10 @@ class KafkaSource:
 
     def _result(self, task: "asyncio.Task[Any]") -> Mapping[TopicPartition, Sequence[Any]]:
         fault, self._fault = self._fault, None
+        if task.cancelled():  # by the client itself: whoever is told to end waits for it elsewhere
+            fault = fault or ForwarderError("the consumer failed: its client cancelled a poll")
         if fault is not None:
-            task.exception()
+            _ = task.cancelled() or task.exception()
             self._rewind()  # what it brought goes with it
             raise fault
         try:

@@ -93,7 +93,7 @@ class Fetched:
     def __init__(self, subscription: Any) -> None:  # noqa: ANN401
         self.subscription = subscription
         self._fetch_task = asyncio.get_running_loop().create_future()
-        self.script: list[tuple[dict[TopicPartition, int], Exception | None]] = []
+        self.script: list[tuple[dict[TopicPartition, int], BaseException | None]] = []
         self.found: dict[TopicPartition, Sequence[Any]] = {}
 
     def seek_to(self, tp: TopicPartition, offset: int) -> None:
@@ -154,6 +154,18 @@ async def test_a_poll_that_fails_gives_back_what_its_client_had_already_moved_ov
     with pytest.raises(ForwarderError, match="KafkaTimeoutError"):
         await poll(rig, {0: 50, 1: 31}, KafkaTimeoutError("no answer"))
     assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+
+
+async def test_a_poll_that_the_client_cancels_itself_is_one_that_failed(rig: Rig) -> None:
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    with pytest.raises(ForwarderError, match="cancelled a poll"):
+        await poll(rig, {0: 50, 1: 31}, asyncio.CancelledError())
+    assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
+    rig.source.fail(KeyError("an answer without members"))
+    with pytest.raises(KeyError):
+        await poll(rig, {0: 50, 1: 31}, asyncio.CancelledError())
+    await poll(rig, {}, None)
 
 
 async def test_a_partition_with_a_damaged_batch_is_set_aside_and_the_others_flow(rig: Rig) -> None:
@@ -243,7 +255,7 @@ async def test_who_seeks_while_a_poll_has_come_back_stands_where_it_was_sought(r
     assert 9 == rig.source.position(first)
 
 
-async def poll(rig: Rig, moved: dict[int, int], fault: Exception | None) -> None:
+async def poll(rig: Rig, moved: dict[int, int], fault: BaseException | None) -> None:
     positions = {TopicPartition(rig.topic, number): at for number, at in moved.items()}
     rig.client._fetcher.script.append((positions, fault))
     async with asyncio.timeout(10):
