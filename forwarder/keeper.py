@@ -65,6 +65,7 @@ class Keeper:
         self._lasts = lasts
         self._owned: OwnedPartition | None = None
         self._refused = False
+        self._recovering = False
         self._reason = ""
         self._opened = float("inf")
         self._tries = 0
@@ -74,8 +75,12 @@ class Keeper:
 
     @property
     def phase(self) -> Phase:
-        """Return where the partition stands; what was refused stays so while it is tried again."""
-        if self._owned is None:
+        """Return where the partition stands; what was refused stays so while it is tried again.
+
+        What failed is opening until a tick has committed: one whose every tick fails opens again
+        and again, reads, and delivers nothing.
+        """
+        if self._owned is None or (self._recovering and self._owned.phase is Phase.OPEN):
             return Phase.OPENING
         if self._refused and self._owned.phase is not Phase.OPEN:
             return Phase.REFUSED
@@ -114,14 +119,13 @@ class Keeper:
         await self._around.journals.prepare(frozenset({self.partition}))
         offset = await owned.open()
         self._opened = self._around.clock.steady()
-        self._refused, self._reason, again = False, "", self._tries or self._relapses
-        self._tries = 0
+        self._refused, self._reason, self._tries = False, "", 0
         self._host.opened(owned, offset)
-        if again:
-            owned.may_put()  # asks for a tick: only that proves the partition has recovered
         ticks = asyncio.create_task(owned.run())
         ends: list[asyncio.Future[Any]] = [ticks, owned.failed]
         try:
+            if self._recovering:
+                await self._prove(owned, ends)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if ticks.done():
                 ticks.result()  # a fault of a tick says more than that the tick was interrupted
@@ -130,10 +134,19 @@ class Keeper:
             ticks.cancel()
             await asyncio.gather(ticks, return_exceptions=True)
 
+    async def _prove(self, owned: OwnedPartition, ends: list[asyncio.Future[Any]]) -> None:
+        """Wait for the first tick that commits, which is the recovery, or for any of ``ends``."""
+        owned.may_put()  # asks for a tick
+        await asyncio.wait([*ends, owned.committed], return_when=asyncio.FIRST_COMPLETED)
+        if owned.committed.done():
+            self._recovering = False
+            self._host.changed()
+
     # ------------------------------------------------------------------ after a failure
 
     async def _recover(self, owned: OwnedPartition, error: ForwarderError) -> None:
         """Drop everything; go on once the partition is known to be ours (R4)."""
+        self._recovering = True
         pause = self._pause(error)
         self._host.failed(self.partition, _kind(error, opened=self._opened != float("inf")))
         if self._said.news(_shape(error), self._around.clock.steady()):
@@ -208,7 +221,7 @@ class Keeper:
 
     async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
         """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
-        self._refused = True
+        self._refused, self._recovering = True, False
         if _shape(refusal) != self._reason:
             self._reason = _shape(refusal)
             log.error("partition.refused", partition=str(self.partition), reason=str(refusal))

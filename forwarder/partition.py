@@ -50,7 +50,9 @@ class OwnedPartition:
         self.intake_stopped = 0
         self.pipeline = Pipeline(partition, ())
         self.stopped: dict[str, RefusedError] = {}
-        self.failed: asyncio.Future[ForwarderError] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[ForwarderError] = loop.create_future()
+        self.committed: asyncio.Future[None] = loop.create_future()
         self._around = around
         self._journal = around.journals.journal(partition)
         self._rhythm = Rhythm(around)
@@ -353,6 +355,8 @@ class OwnedPartition:
         records: list[list[Batch]],
     ) -> None:
         """Make the tick true with the snapshot's values, and its batches deliverable (K5)."""
+        if not self.committed.done():
+            self.committed.set_result(None)
         if committed.outbox:
             self._end = committed.outbox[-1] + 1
         if drawn.base is not None:

@@ -66,7 +66,10 @@ class Host(Protocol):
     partitions: dict[Partition, OwnedPartition]
 
     def phase(self, partition: Partition) -> Phase:
-        """Return how far a partition has come; a refused one stays so while it is retried."""
+        """Return how far a partition has come; a refused one stays so while it is retried.
+
+        One that failed is open again only once a tick has committed.
+        """
 
     def paused(self, partition: Partition) -> StallReason | None:
         """Return why a partition is not read just now."""
@@ -148,9 +151,11 @@ class Watchdog:
         self._tell(await self._with_transactions(stalled))
 
     async def _positions(self, partitions: list[Partition]) -> dict[Partition, int | None]:
-        """Return where each partition reads on: as committed where it is not open."""
-        opened = self._host.partitions
-        closed = [p for p in partitions if opened[p].phase is not Phase.OPEN]
+        """Return where each partition reads on: as committed where it is not open.
+
+        Nor is one that failed and has committed nothing since: what it reads, it reads in vain.
+        """
+        closed = [p for p in partitions if self._host.phase(p) is not Phase.OPEN]
         positions: dict[Partition, int | None] = dict.fromkeys(partitions)
         if closed:
             positions |= await self._source.committed(closed)
@@ -162,7 +167,7 @@ class Watchdog:
     def _opened_at(self, partition: Partition) -> int | None:
         """Return where a partition that is open reads on, None if it is not."""
         owned = self._host.partitions.get(partition)
-        if owned is None or owned.phase is not Phase.OPEN:
+        if owned is None or self._host.phase(partition) is not Phase.OPEN:
             return None
         # While the intake is stopped the source stands behind a sample that nobody collected.
         read = None if owned.intake_stopped else self._source.position(partition)

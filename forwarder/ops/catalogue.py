@@ -260,7 +260,8 @@ PARTITIONS = _gauge(
     "partitions",
     "state",
     "Partitions of this worker by state. Any refused: /readyz and the log say what contradicts "
-    "itself and what to do. Opening for minutes: Kafka does not answer.",
+    "itself and what to do. Opening for minutes: Kafka does not answer, or commits nothing; "
+    "/readyz has the reason.",
 )
 INTAKE_STOPPED = _gauge(
     "intake_stopped",

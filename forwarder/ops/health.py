@@ -2,8 +2,8 @@
 
 Alive means that the event loop goes round; neither Kafka nor AWS has a part in it, since a
 restart mends neither. Ready means that the group was joined and that every owned partition is
-open, or refused with a reason; lanes are detail only, so that a broken destination never blocks
-the rollout that mends it.
+open, or refused with a reason; one that failed is open again once a tick has committed. Lanes are
+detail only, so that a broken destination never blocks the rollout that mends it.
 
 The server that answers ``/livez`` runs in the very loop it judges. A loop that is blocked does
 not answer, and the probe's timeout finds it; a loop that answers but has long not run its timers
@@ -173,8 +173,8 @@ class Health:
         # A partition that is owned and closed is about to be opened again, with lanes anew.
         state = phase if phase in (OPEN, REFUSED) else OPENING
         before = self.partitions.get(partition)
-        if state == OPENING:
-            self.lanes.pop(partition, None)
+        if state == OPENING and (reason or before is None or before.state != OPENING):
+            self.lanes.pop(partition, None)  # else its lanes may be begun, and it not yet proved
         if before is not None and before.state == state and not reason:
             reason, remedy = before.reason, before.remedy
         self.partitions[partition] = self._since(before, state, reason, remedy)

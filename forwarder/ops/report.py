@@ -59,6 +59,8 @@ class Report:
                 self.metrics.reopened(self._causes.get(partition, "other"))
             self._opened.add(partition)
             self._causes.pop(partition, None)
+            if partition in self._failing:
+                return  # not before a tick has committed: that comes with what is owned
         elif phase == REFUSED:
             self._failing.pop(partition, None)  # an operator's time is no recovery's
         self.health.partition_phase(partition, phase, reason, remedy)

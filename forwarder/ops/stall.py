@@ -33,7 +33,7 @@ TEXTS = {
     "wait for Kafka to commit what has closed",
     StallReason.DELIVERY_BEHIND: "what was read waits for its delivery",
     StallReason.REFUSED: "the partition is refused",
-    StallReason.OPENING: "the partition is being opened",
+    StallReason.OPENING: "the partition is being opened, or has committed nothing since it failed",
     StallReason.REBALANCE: "the group is sharing its partitions out",
     StallReason.NOT_FETCHED: "Kafka has records, and no poll brings them",
     StallReason.UNAVAILABLE: "Kafka does not tell where the partition ends",

@@ -244,6 +244,37 @@ def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) ->
     assert reopens(report, "other") == 1
 
 
+def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes(
+    report: Report, health: Health
+) -> None:
+    def fails() -> None:
+        report.failed(ZERO, "running")
+        report.joined({ZERO: "closed"})
+        report.partition_phase("raw/0", "opening", "too few replicas", "start the brokers")
+
+    def opens() -> None:
+        report.lane_status("acme", "raw/0", "stopped", "batches expired unsent")
+        report.partition_phase("raw/0", "open", "")
+        report.joined({ZERO: "opening"})
+
+    report.joined({ZERO: "open"})
+    fails()
+    opens()
+    told = health.described()["partitions"]["raw/0"]
+    assert ("opening", "too few replicas", False) == (
+        told["state"], told["reason"], health.ready()
+    )  # fmt: skip
+    assert {"acme"} == told["lanes"].keys()
+    fails()
+    assert "lanes" not in health.described()["partitions"]["raw/0"]
+    opens()
+    report.tick("raw/0", 0.1, "committed")
+    report.joined({ZERO: "open"})
+    told = health.described()["partitions"]["raw/0"]
+    assert ("open", {"acme"}, True) == (told["state"], told["lanes"].keys(), health.ready())
+    assert "reason" not in told
+
+
 def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(report: Report) -> None:
     report.partition_phase("raw/0", "open", "")
     report.joined({ONE: "open"})

@@ -9,12 +9,16 @@ import pytest
 
 from forwarder import testing
 from forwarder.errors import JournalError
+from forwarder.journal.base import Committed, Tick
 from forwarder.ledger import opening
 from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.health import Health
+from forwarder.ops.metrics import Metrics
+from forwarder.ops.report import Report
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
 from forwarder.surroundings import Phase
 from forwarder.watchdog import SILENCE, STALLED, STRAYED, WATCH
+from tests import membership
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 
@@ -269,3 +273,67 @@ def test_readyz_says_whose_transaction_is_open_since_when_and_stays_ready() -> N
     for part in ("4711", "billing-7", "2023-11-14T22:13:20+00:00", "900 s"):
         assert part in told["what"]
     assert json.dumps(described)
+
+
+# ---------------------------------------------------------------------- open, and nothing committed
+
+
+@pytest.mark.parametrize("seconds", [0.02, 30.0])
+def test_a_partition_whose_every_tick_fails_is_told_and_not_open_until_one_commits(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens each time, and reads to the end of its input each time."""
+    failing = True
+    plain = membership.Journal.commit
+
+    async def commit(self: membership.Journal, tick: Tick) -> Committed:
+        if failing:
+            await asyncio.sleep(seconds)
+            what = "too few replicas"
+            raise JournalError(what, "start the brokers")
+        return await plain(self, tick)
+
+    async def story() -> None:
+        nonlocal failing
+        async with Scene() as scene:
+            health = shown(scene)
+            await scene.source.assign(P0)
+            await feeding(scene, seconds + KNOWN + WATCH)
+            for _ in range(600):
+                assert {str(P0): "opening"} == scene.notes.stalls
+                told = health.described()["partitions"][str(P0)]
+                assert ("opening", "too few replicas") == (told["state"], told["reason"])
+                assert "start the brokers" in told["remedy"]
+                assert ("opening", False) == (told["stalled"]["reason"], health.ready())
+                await feeding(scene, 1)
+            failing = False
+            await asyncio.sleep(60)
+            assert ({}, {P0: "open"}, True) == (scene.notes.stalls, scene.phases(), health.ready())
+            assert list(range(scene.fed)) == sorted(set(scene.landed()))
+            assert {"state", "since"} == health.described()["partitions"][str(P0)].keys()
+
+    monkeypatch.setattr(membership.Journal, "commit", commit)
+    testing.run_virtually(story())
+
+
+async def feeding(scene: Scene, seconds: float) -> None:
+    for _ in range(round(seconds)):
+        scene.feed()
+        await asyncio.sleep(1)
+
+
+def shown(scene: Scene) -> Health:
+    """Return what ``/readyz`` would show of a scene from now on."""
+    health = Health(scene.clock)
+    report = Report(Metrics("0"), health, scene.clock, {})
+    for name in ("partition_phase", "joined", "stalled", "failed", "tick", "lane_status"):
+        noted, told = getattr(scene.notes, name), getattr(report, name)
+
+        def both(
+            *what: object, one: Callable[..., None] = noted, other: Callable[..., None] = told
+        ) -> None:
+            one(*what)
+            other(*what)
+
+        setattr(scene.notes, name, both)
+    return health
