@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,12 @@ INLINE_BYTES = 256 * 1024
 """More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
 TAIL = 64 * 1024
 """Bytes looked at in one step for the end of the last whole line."""
+PAUSES = tuple(0.01 * 2**n for n in range(7))
+"""Seconds between tries to get a file's lock, 1.3 s in all: a process that is well has it for some
+milliseconds, and one that stands still for as long as it likes."""
+LETTER_PAUSE = 0.01
+LETTER_TRIES = 5
+"""The same for dead letters, which are written in one go: 40 ms is what everything else waits."""
 LAST_RESORT = "check the path, its permissions and the space left"
 REMEDIES = {
     errno.EACCES: "let this user write there",
@@ -34,6 +41,8 @@ class Lines:
     """An append-only file of lines, each there as a whole or not at all.
 
     Written without a buffer: what was appended survives the process, though not the machine.
+    Looking at the end, emptying and writing are done under a lock of the file, so that no process
+    that shares it takes another's line under way for one that was torn.
     """
 
     def __init__(self, path: Path, *, truncate: bool = False) -> None:
@@ -44,14 +53,21 @@ class Lines:
         self._lock = threading.Lock()
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines in one piece; raises OSError, and then none of them is there."""
-        with self._lock:
+        """Write whole lines in one piece; raises OSError, and then none of them is there.
+
+        BlockingIOError: somebody else is writing, here or in another process; never waits for it.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        try:
             file = self._opened()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 self._append(file, lines)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the file."""
@@ -64,11 +80,13 @@ class Lines:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self._path, flags | (os.O_TRUNC if self._truncate else 0), 0o644)
+            self._file = os.open(self._path, flags, 0o644)
         return self._file
 
-    @staticmethod
-    def _append(file: int, lines: bytes) -> None:
+    def _append(self, file: int, lines: bytes) -> None:
+        if self._truncate:
+            os.ftruncate(file, 0)
+            self._truncate = False
         end = whole(file)
         rest = memoryview(lines)
         try:
@@ -112,24 +130,40 @@ class FileSink:
         """Prepare; the first put makes folder and file (``truncate``: and empties the file)."""
         self._path = folder / f"{name}.ndjson"
         self._lines = Lines(self._path, truncate=truncate)
+        self._turn = asyncio.Lock()
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
-        """Append the batches; all of them are there, or none."""
+        """Append the batches; all of them are there, or none. Waits a moment for others' writes."""
         if not batches:
             return []
         lines = b"\n".join([*(one_line(batch.payload) for batch in batches), b""])
-        try:
-            if len(lines) <= INLINE_BYTES:
-                self._lines.append(lines)
-            else:
-                await asyncio.to_thread(self._lines.append, lines)
-        except OSError as error:
-            return [refused(self._path, error)] * len(batches)
-        return [DELIVERED] * len(batches)
+        async with self._turn:
+            return [await self._written(lines)] * len(batches)
 
     async def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
+        """Close the file, in a thread: one of a put that was cancelled may be writing still."""
+        await asyncio.to_thread(self._lines.close)
+
+    async def _written(self, lines: bytes) -> Outcome:
+        for pause in (*PAUSES, None):
+            try:
+                if len(lines) <= INLINE_BYTES:
+                    self._lines.append(lines)
+                else:
+                    await asyncio.to_thread(self._lines.append, lines)
+            except BlockingIOError:
+                if pause is not None:
+                    await asyncio.sleep(pause)
+            except OSError as error:
+                return refused(self._path, error)
+            else:
+                return DELIVERED
+        return Outcome(Kind.TRANSIENT, "EAGAIN", held(self._path))
+
+
+def held(path: Path) -> str:
+    """Say that a file cannot be written now: its lock is let go by whoever has it, or its end."""
+    return f"cannot write {path}: another process holds its lock; end it if it stands still"
 
 
 def refused(path: Path, error: OSError) -> Outcome:
@@ -153,10 +187,20 @@ class FileDeadLetters:
         if not dead_letters:
             return
         lines = b"".join(dead_letter_line(partition, one) for one in dead_letters)
+        for _ in range(LETTER_TRIES):
+            if self._is_written(lines):
+                return
+            time.sleep(LETTER_PAUSE)
+        raise JournalError(held(self._path))
+
+    def _is_written(self, lines: bytes) -> bool:
         try:
             self._lines.append(lines)
+        except BlockingIOError:
+            return False
         except OSError as error:
             raise JournalError(refused(self._path, error).error) from error
+        return True
 
     def close(self) -> None:
         """Close the file."""

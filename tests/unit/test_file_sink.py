@@ -4,12 +4,16 @@ import errno
 import fcntl
 import json
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from forwarder.errors import JournalError
 from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.sinks import file as sinks_file
 from forwarder.sinks.base import DELIVERED, Kind
 from forwarder.sinks.file import FileDeadLetters, FileSink, Lines
 from tests.services.fake_kinesis import batch
@@ -144,6 +148,66 @@ def test_no_other_process_writes_between_a_look_and_a_write(
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     lines.close()
     assert attempts == ["kept out"]
+
+
+@contextmanager
+def locked(path: Path, seconds: float = 10.0) -> Iterator[threading.Event]:
+    """Hold a file's lock as another process would, until told to let go, or so long at most."""
+    let_go = threading.Event()
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+    def hold() -> None:
+        let_go.wait(seconds)
+        os.close(file)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        yield let_go
+    finally:
+        let_go.set()
+        holder.join()
+
+
+@pytest.mark.parametrize("kept", [b'{"number":0}\n', b""], ids=["appended to", "emptied"])
+@pytest.mark.parametrize("payload", [b"{}", b"1" * 300_000], ids=["inline", "in a thread"])
+async def test_a_lock_that_another_holds_delays_its_own_lane_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: bytes, kept: bytes
+) -> None:
+    monkeypatch.setattr(sinks_file, "PAUSES", (0.0, 0.0))
+    path = path_of(tmp_path)
+    path.write_bytes(b'{"number":0}\n{"under')
+    sink = FileSink(tmp_path, "acme", truncate=not kept)
+    with locked(path):
+        outcomes = await sink.put([batch(1, payload), batch(2)])
+        assert [(Kind.TRANSIENT, "EAGAIN")] * 2 == [(one.kind, one.code) for one in outcomes]
+        assert f"cannot write {path}: another process holds its lock" in outcomes[0].error
+        assert b'{"number":0}\n{"under' == path.read_bytes(), "the other's line is under way"
+    assert [DELIVERED] == await sink.put([batch(1)])
+    await sink.close()
+    assert kept + b'{"number":1}\n' == path.read_bytes()
+
+
+async def test_a_lock_that_another_holds_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path, "acme")
+    with locked(path_of(tmp_path)) as let_go:
+        put = asyncio.create_task(sink.put([batch(1)]))
+        await asyncio.sleep(0)
+        let_go.set()
+        assert [DELIVERED] == await put
+    await sink.close()
+
+
+def test_dead_letters_wait_for_no_lock_either(tmp_path: Path) -> None:
+    path = tmp_path / "dead-letters.ndjson"
+    letters = FileDeadLetters(path)
+    letter = DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")
+    with locked(path), pytest.raises(JournalError, match="another process holds its lock"):
+        letters.append(INPUT, [letter])
+    letters.append(INPUT, [letter])
+    letters.close()
+    assert 1 == len(path.read_bytes().splitlines())
 
 
 async def test_a_path_that_cannot_be_is_told(tmp_path: Path) -> None:
