@@ -22,7 +22,7 @@ from botocore.loaders import Loader
 
 from forwarder.clock import Clock, SystemClock
 from forwarder.connection import AccessKeys, AssumedRole, Connection, Credentials
-from forwarder.sinks import classify, local_process, local_settings
+from forwarder.sinks import chain, classify, local_settings
 from forwarder.sinks.classify import Failure, Fault
 from forwarder.sinks.credentials import (
     DefaultChain,
@@ -51,6 +51,8 @@ CLIENT = AioConfig(
     user_agent="forwarder",
 )
 """One try per call: the caller owns the retries."""
+ASSUME_SECONDS = 13.0
+"""A bound on AssumeRole: to connect and to read, without the search for the keys that sign it."""
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -118,12 +120,13 @@ class Aws:
         return await context.__aenter__()
 
     async def close(self) -> None:
-        """Close the STS clients."""
+        """End a search for credentials and close the STS clients."""
+        await self._chain.end()
         await self._open.aclose()
 
     def _searching(self) -> AioSession:
         session = self._session()
-        local_process.bound(session)
+        chain.bound(session)
         return session
 
     def _session(self) -> AioSession:
@@ -169,8 +172,10 @@ class Aws:
         }
         if role.external_id:
             asked["ExternalId"] = role.external_id
+        # Found first: what that takes has a bound of its own, and its errors say more.
+        await self._chain.get_frozen_credentials()
         sts = await self._sts_client(region)
-        async with asyncio.timeout(CLIENT.read_timeout + CLIENT.connect_timeout):
+        async with asyncio.timeout(ASSUME_SECONDS):
             answer = await sts.assume_role(**asked)
         if not is_session_of(answer.get("AssumedRoleUser", {}).get("Arn", ""), role.role_arn, name):
             raise ForeignAnswerError

@@ -8,7 +8,7 @@ is down, and remembers a refusal instead of repeating it per put.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiobotocore.session import AioSession
@@ -21,6 +21,9 @@ from forwarder.sinks import classify
 from forwarder.sinks.base import Outcome
 from forwarder.sinks.classify import Failure
 
+SEARCH_SECONDS = 25.0
+"""A bound on a search of the default chain as a whole: longer than a program may run, and shorter
+than a call, which would end without a word of what was waited for."""
 RENEW_EVERY = 5.0
 """Seconds between renewals forced by rejected signatures."""
 REFUSED = Backoff(base=5.0, cap=20.0, floor=5.0)
@@ -65,7 +68,12 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class DefaultChain:
-    """Environment, files, IRSA, Pod Identity or instance role, whichever AWS's chain finds."""
+    """Environment, files, IRSA, Pod Identity or instance role, whichever AWS's chain finds.
+
+    Whoever needs keys while they are searched for, or renewed because they are about to expire,
+    shares that search and what comes of it: one that fails after 20 s must not be begun anew by
+    each of those who waited for it.
+    """
 
     def __init__(self, session: Callable[[], AioSession], clock: Clock) -> None:
         """Take ``session``, which makes a new session with empty caches."""
@@ -73,17 +81,19 @@ class DefaultChain:
         self._session = session
         self._clock = clock
         self._found: Any = None
-        self._search = asyncio.Lock()
+        self._search: asyncio.Task[ReadOnlyCredentials] | None = None
         self._renewable_at = 0.0
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """Return what the chain finds; a chain that found nothing is asked again next time."""
-        async with self._search:
-            if self._found is None:
-                self._found = await self._session().get_credentials()
-        if self._found is None:
-            raise NoCredentialsError
-        return await self._found.get_frozen_credentials()
+        found = self._found
+        if found is not None and not _expires(found):
+            return cast("ReadOnlyCredentials", await found.get_frozen_credentials())
+        if self._search is None:
+            self._search = asyncio.create_task(self._find())
+            self._search.add_done_callback(self._searched)
+        # Shielded: whoever is cancelled must not take the search from the others.
+        return await asyncio.shield(self._search)
 
     async def renew(self, generation: int) -> bool:
         """Search the chain anew, past every cache the library holds."""
@@ -93,12 +103,42 @@ class DefaultChain:
         if now < self._renewable_at:
             return False
         self._renewable_at = now + RENEW_EVERY
-        self._found = None
+        self._found = self._search = None
         self.generation += 1
         return True
 
     async def close(self) -> None:
-        """Do nothing: the chain runs only when asked."""
+        """Do nothing: other connections share the chain."""
+
+    async def end(self) -> None:
+        """End a search that is still under way."""
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait([self._search])
+
+    async def _find(self) -> ReadOnlyCredentials:
+        generation, found = self.generation, self._found
+        async with asyncio.timeout(SEARCH_SECONDS):
+            if found is None:
+                found = await self._session().get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            keys = await found.get_frozen_credentials()
+        if generation == self.generation:
+            self._found = found
+        return cast("ReadOnlyCredentials", keys)
+
+    def _searched(self, search: asyncio.Task[ReadOnlyCredentials]) -> None:
+        if self._search is search:
+            self._search = None
+        if not search.cancelled():
+            search.exception()  # looked at, should nobody have waited for it
+
+
+def _expires(found: Any) -> bool:  # noqa: ANN401  # the library's own classes
+    """Tell whether the library would renew keys now, and give none if it could not."""
+    needed = getattr(found, "refresh_needed", None)
+    return needed is not None and bool(needed(found._mandatory_refresh_timeout))  # noqa: SLF001
 
 
 class RoleKeys:

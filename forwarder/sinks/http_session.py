@@ -141,6 +141,9 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
             repr(self._proxy_config.settings),
         )
         local_settings.check_sizes()
+        if isinstance(self._verify, str):
+            # Named by a profile, maybe.
+            local_settings.check_file("ca_bundle", self._verify, local_settings.LARGEST_BUNDLE)
         # The library calls this in a thread.
         with _BUILDING:
             if alike not in _CONTEXTS:

@@ -1,96 +1,128 @@
 """The program that ``credential_process`` names, run within bounds: the library waits for its end.
 
-What it writes is read up to a bound, and for a time; then it is killed.
+What it writes is read up to a bound, and for a time; then it is killed with what it has started.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import Process
 
-from aiobotocore.session import AioSession
 from botocore.exceptions import CredentialRetrievalError
 
 MOST_BYTES = 256 * 1024
 """Of either output; keys of a session take 2 KiB."""
-SECONDS = 30.0
-"""As long as a call may take as a whole."""
+SECONDS = 20.0
+"""As long as a program may run: well within a call's 30 s, or nobody would be told of it."""
+PIPE_SECONDS = 1.0
+"""How long after its end its outputs may stay open: others hold them then, for as long as they run.
+What it wrote itself is there to be read when it ends."""
 KILL_SECONDS = 2.0
 """As long as a program may take to be gone once it was killed."""
 PROVIDER = "custom-process"
 """What the library calls it."""
 
+_OUTPUTS = (1, 2)
+
+
+class _Program(asyncio.SubprocessProtocol):
+    """What a program writes, and what has become of it.
+
+    asyncio's own process tells of an end only once the outputs are closed, which whatever the
+    program has started may hold open.
+    """
+
+    def __init__(self) -> None:
+        self.written = {number: bytearray() for number in _OUTPUTS}
+        self.stopped = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.silent = asyncio.Event()
+        self._open = set(_OUTPUTS)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        written = self.written[fd]
+        written += data[: MOST_BYTES + 1 - len(written)]
+        if len(written) > MOST_BYTES:
+            self.stopped.set()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
+        self._open.discard(fd)
+        if not self._open:
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()
+        self.stopped.set()
+
+    def beyond(self) -> str:
+        """Say beyond which bound it is; empty: none, and it has ended."""
+        if any(len(written) > MOST_BYTES for written in self.written.values()):
+            return f"it wrote more than {MOST_BYTES} bytes"
+        return "" if self.ended.is_set() else f"it ran for longer than {SECONDS:.0f} s"
+
 
 class _Bounded:
     """A process as the library uses it: ``communicate`` once, then ``returncode``."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, transport: asyncio.SubprocessTransport, program: _Program) -> None:
+        self._transport = transport
+        self._program = program
 
     @property
     def returncode(self) -> int | None:
-        return self._process.returncode
+        return self._transport.get_returncode()
 
     async def communicate(self) -> tuple[bytes, bytes]:
-        """Return what it wrote; raises the library's error for too much, or too late."""
-        process = self._process
-        streams = (process.stdout, process.stderr)
-        reading = [asyncio.create_task(_all(stream)) for stream in streams]
+        """Return what it wrote; raises the library's error for too much, or too late.
+
+        After it nothing of the program is left but what has left its process group, and no
+        descriptor, whatever happened.
+        """
+        program = self._program
         try:
-            async with asyncio.timeout(SECONDS):
-                out, err = await asyncio.gather(*reading)
-                await process.wait()
-        except (ValueError, TimeoutError) as error:
-            text = f"it wrote more than {MOST_BYTES} bytes, or ran for longer than {SECONDS:.0f} s"
-            raise CredentialRetrievalError(provider=PROVIDER, error_msg=text) from error
+            await _within(SECONDS, program.stopped)
+            if program.ended.is_set():
+                await _within(PIPE_SECONDS, program.silent)
+            beyond = program.beyond()
         finally:
-            for task in reading:
-                task.cancel()
-            await asyncio.gather(*reading, return_exceptions=True)
-            if process.returncode is None:
-                await _kill(process)
+            await self._clear()
+        if beyond:
+            raise CredentialRetrievalError(provider=PROVIDER, error_msg=beyond)
+        out, err = (bytes(program.written[number]) for number in _OUTPUTS)
         return out, err
 
+    async def _clear(self) -> None:
+        """End a program with whatever it has started and still holds its outputs.
 
-async def _kill(process: Process) -> None:
-    """End a program with whatever it has started, and wait for that a little.
+        A group keeps its number for as long as there is anybody in it, its first process or not.
+        """
+        program = self._program
+        try:
+            if not (program.ended.is_set() and program.silent.is_set()):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._transport.get_pid(), signal.SIGKILL)
+                await _within(KILL_SECONDS, program.ended)
+        finally:
+            self._transport.close()
 
-    asyncio tells of an end once the pipes are read to theirs, which a child of the program's would
-    hold open.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(KILL_SECONDS):
-            await asyncio.gather(_discard(process.stdout), _discard(process.stderr))
-            await process.wait()
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
-async def _discard(stream: asyncio.StreamReader | None) -> None:
-    while stream is not None and await stream.read(MOST_BYTES):
-        pass
+async def run(*command: str, stdout: int, stderr: int) -> _Bounded:
+    """Start a program as the library does, in a group of its own; the caller communicates once.
 
-
-async def _all(stream: asyncio.StreamReader | None) -> bytes:
-    """Return what comes until the end; raises ValueError for more than there may be."""
-    found = b""
-    while stream is not None and (piece := await stream.read(MOST_BYTES)):
-        found += piece
-        if len(found) > MOST_BYTES:
-            message = "too much"
-            raise ValueError(message)
-    return found
-
-
-async def _run(*command: str, stdout: int, stderr: int) -> _Bounded:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=stdout, stderr=stderr, start_new_session=True
+    It reads nothing: what stands at this process's own input may be records.
+    """
+    transport, program = await asyncio.get_running_loop().subprocess_exec(
+        _Program,
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
     )
-    return _Bounded(process)
-
-
-def bound(session: AioSession) -> None:
-    """Let a session's default chain run such programs within bounds."""
-    chain = session.get_component("credential_provider")
-    chain.get_provider(PROVIDER)._popen = _run  # noqa: SLF001  # no public way in
+    return _Bounded(transport, program)

@@ -39,6 +39,11 @@ _FILES = {
     "AWS_CONFIG_FILE": "~/.aws/config",
     "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
 }
+_OLD_FILES = {
+    "AWS_CREDENTIAL_FILE": (),
+    "BOTO_CONFIG": ("/etc/boto.cfg", "~/.boto"),
+}
+"""What the chain still looks at for tools of before 2013; the paths where no variable names one."""
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _SCHEMES = {"", "http", "https"}
 _MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -68,6 +73,15 @@ def check_sizes() -> None:
     """Raise LocalSettingError if a file that the library reads whole is too large for that."""
     if fault := oversize(os.environ):
         raise LocalSettingError(fault)
+
+
+def check_file(name: str, path: str, most: int) -> None:
+    """Raise LocalSettingError if the file at ``path`` has no end, or more than ``most`` bytes.
+
+    ``name`` is that of the setting, for people. Called by whoever is about to read it.
+    """
+    if what := _unbounded(path, most):
+        raise LocalSettingError(_misnamed(name, path, what))
 
 
 def keys_fault(environ: Mapping[str, str] | None = None) -> LocalFault | None:
@@ -102,11 +116,18 @@ def oversize(environ: Mapping[str, str]) -> LocalFault | None:
     """Return what is wrong with a file that is too large to read, before anything reads it."""
     named = [(name, environ.get(name), LARGEST_TOKEN) for name in _TOKENS]
     named += [(name, environ.get(name, usual), LARGEST_SETTINGS) for name, usual in _FILES.items()]
+    for name, usual in _OLD_FILES.items():
+        paths = (environ[name],) if name in environ else usual
+        named += [(name, path, LARGEST_SETTINGS) for path in paths]
     named.append(("AWS_CA_BUNDLE", environ.get("AWS_CA_BUNDLE"), LARGEST_BUNDLE))
     for name, path, most in named:
         if path and (what := _unbounded(path, most)):
-            return LocalFault(f"{name} names {_shown(path)}, which {what}", f"correct {name}")
+            return _misnamed(name, path, what)
     return None
+
+
+def _misnamed(name: str, path: str, what: str) -> LocalFault:
+    return LocalFault(f"{name} names {_shown(path)}, which {what}", f"correct {name}")
 
 
 def _is_local(error: Exception) -> bool:

@@ -231,7 +231,11 @@ async def test_a_proxy_that_is_none(
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE"]
+    "name",
+    [
+        *("AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE"),
+        *("AWS_CREDENTIAL_FILE", "BOTO_CONFIG"),
+    ],
 )
 @pytest.mark.parametrize("path", ["/dev/zero", "large"])
 async def test_a_file_without_an_end_is_not_read(
@@ -243,6 +247,21 @@ async def test_a_file_without_an_end_is_not_read(
     monkeypatch.setenv(name, str(tmp_path / path))
     lane = Lane(fake)
     await paused(lane, name, path)
+    await lane.close()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe", "large"])
+async def test_authorities_that_a_profile_names(
+    fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as written:
+        written.truncate(local_settings.LARGEST_BUNDLE + 1)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nca_bundle = {tmp_path / path}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    lane = Lane(fake, KEYS, url="https://127.0.0.1:9")
+    await paused(lane, "ca_bundle", path)
     await lane.close()
 
 
