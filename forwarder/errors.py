@@ -35,6 +35,10 @@ class FencedError(JournalError):
     """Another owner opened this partition: open again only once ownership is confirmed (R4)."""
 
 
+class TokenError(ForwarderError):
+    """There is no token to log in to Kafka with; the text says why and what to do, no secret."""
+
+
 class RefusedError(ForwarderError):
     """What is stored contradicts itself or the log: this partition stops, the rest goes on.
 

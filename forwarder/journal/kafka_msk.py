@@ -6,7 +6,7 @@ of a process share one, which is made anew before it expires.
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from aiokafka import conn
@@ -15,6 +15,7 @@ from aiokafka.errors import AuthenticationFailedError
 
 from forwarder.clock import Clock, SystemClock
 from forwarder.config.settings import Security
+from forwarder.errors import TokenError
 
 REFRESH = 0.5
 """The share of a token's life after which a new one is made."""
@@ -25,8 +26,9 @@ RESERVE = 30.0
 AGAIN = 2.0
 """Seconds for which a failure is remembered; clients connect ten times a second."""
 
-SIGN_SECONDS = 20.0
-"""How long finding credentials and signing may take."""
+SIGN_SECONDS = 30.0
+"""How long finding credentials and signing may take: longer than a search for them is given, which
+says better what it waited for."""
 
 
 class Made(NamedTuple):
@@ -36,8 +38,8 @@ class Made(NamedTuple):
     expires_ms: int
 
 
-Sign = Callable[[], Made]
-"""Makes a token; blocks, and raises whatever the signer raises."""
+Sign = Callable[[], Awaitable[Made]]
+"""Makes a token; raises TokenError, and whatever the signer raises."""
 
 
 class Tokens:
@@ -72,7 +74,7 @@ class Tokens:
         """Make a token; one that fails leaves the former to those who still can use it."""
         try:
             async with asyncio.timeout(SIGN_SECONDS):
-                made = await asyncio.to_thread(self._sign)
+                made = await self._sign()
         except Exception as error:  # noqa: BLE001  # whatever the signer meets, there is no token
             self._trouble = f"no token for Kafka, {self._where}: {_why(error)}"
             self._refresh_at = self._clock.steady() + AGAIN
@@ -86,16 +88,9 @@ class Tokens:
 
 
 def _why(error: Exception) -> str:
-    """Return kind and code of an error, never its text: AWS quotes what was sent."""
-    told: Any = getattr(error, "response", None) or {}
-    code = told.get("Error", {}).get("Code")
-    operation = getattr(error, "operation_name", "")
-    if code:
-        advice = "check kafka.security.role_arn, its trust policy and the worker's own credentials"
-        return f"{operation} answered {code}; {advice}"
-    if isinstance(error, AttributeError | ValueError):
-        # The signer's way to say that the chain found nothing.
-        return "no AWS credentials found; give the worker some (variables, pod or instance role)"
+    """Return what is known of an error, never the text of others: AWS quotes what was sent."""
+    if isinstance(error, TokenError):
+        return str(error)
     return f"{type(error).__name__}; check the worker's own AWS credentials"
 
 
@@ -158,9 +153,9 @@ def _shared(security: Security) -> Tokens:
     return known[security]
 
 
-def sign(security: Security) -> Made:
-    """Let AWS's signer make a token; blocks for what finding credentials takes."""
+async def sign(security: Security) -> Made:
+    """Let AWS's signer make a token; raises TokenError."""
     # Here: commands that ask Kafka alone need no AWS library, which takes 0.2 s to load.
     from forwarder.sinks import msk_token  # noqa: PLC0415
 
-    return Made(*msk_token.sign(security.region or "", security.role_arn))
+    return Made(*await msk_token.sign(security.region or "", security.role_arn))

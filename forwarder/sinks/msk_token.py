@@ -1,77 +1,89 @@
-"""Tokens for Amazon MSK: AWS's own signer, and a role to sign with where one is named.
+"""Tokens for Amazon MSK: signed by AWS's own signer, with keys found as those of every connection.
 
-Everything here blocks: it is called in a thread.
+So everything that finding them asks and reads is bounded as it is there, and no thread waits.
 """
 
-import threading
+import asyncio
+import importlib
+import os
+from functools import cache
 from typing import Any, cast
 
-from botocore.config import Config
-from botocore.credentials import CredentialProvider, Credentials
-from botocore.exceptions import HTTPClientError
-from botocore.httpsession import URLLib3Session
-from botocore.session import Session
+from botocore.credentials import CredentialProvider, Credentials, ReadOnlyCredentials
+from botocore.loaders import Loader, create_loader
 
-MOST_BYTES = 256 * 1024
-"""Bytes of an answer; those of STS and of instance metadata have some KiB."""
-SESSION_NAME = "forwarder-kafka"
-_STS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
+from forwarder.connection import AssumedRole
+from forwarder.errors import TokenError
+from forwarder.sinks import classify
+from forwarder.sinks.aws import Aws, failure_of
+from forwarder.sinks.base import Outcome
+from forwarder.sinks.classify import Failure
+from forwarder.sinks.credentials import RoleError
 
+NAME = "kafka"
+"""Whose keys these are: AWS's audit trail has a role's session as ``forwarder-kafka``."""
+SIGNER = "aws_msk_iam_sasl_signer.MSKAuthTokenProvider"
 
-_send = URLLib3Session.send
-_thread = threading.local()
-
-
-def _send_bounded(session: URLLib3Session, request: Any) -> Any:  # noqa: ANN401  # the library's own
-    """Send as the library does, but read an answer up to a bound while this thread signs.
-
-    The signer asks STS and instance metadata by sessions that it gives no way to choose.
-    """
-    if not getattr(_thread, "signs", False):
-        return _send(session, request)
-    streamed, request.stream_output = request.stream_output, True
-    answer = _send(session, request)
-    if not streamed:
-        content = answer.raw.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            answer.raw.close()
-            raise HTTPClientError(error="the answer is larger than any to this request")
-        answer._content = content  # noqa: SLF001  # where the library keeps what it has read
-    return answer
+_CHECK = "check the worker's own AWS credentials"
+_CHECK_ROLE = "check kafka.security.role_arn, its trust policy and the worker's own credentials"
 
 
-URLLib3Session.send = _send_bounded
+class _Found(CredentialProvider):  # type: ignore[misc]  # the library ships no types
+    """Hands the signer keys that were found already."""
 
-
-class _Role(CredentialProvider):  # type: ignore[misc]  # the library ships no types
-    """Keys of a role, from STS in the cluster's own region.
-
-    The signer's own way to assume a role asks in whatever region the environment names, or fails.
-    """
-
-    def __init__(self, region: str, role_arn: str) -> None:
+    def __init__(self, keys: ReadOnlyCredentials) -> None:
         super().__init__()
-        self._region = region
-        self._role_arn = role_arn
+        self._keys = keys
 
     def load(self) -> Any:  # noqa: ANN401  # the library's own class
-        sts = Session().create_client("sts", region_name=self._region, config=_STS)
-        given = sts.assume_role(RoleArn=self._role_arn, RoleSessionName=SESSION_NAME)["Credentials"]
-        return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        return Credentials(self._keys.access_key, self._keys.secret_key, self._keys.token)
 
 
-def sign(region: str, role_arn: str | None) -> tuple[str, int]:
-    """Return a token and when it expires in milliseconds; raises what library and STS raise."""
-    # Here, for it brings boto3 along, which nobody else needs (30 ms, 2 MiB).
-    from aws_msk_iam_sasl_signer import MSKAuthTokenProvider as Signer  # noqa: PLC0415
-
-    _thread.signs = True
-    try:
-        if role_arn is None:
-            made = Signer.generate_auth_token(region)
-        else:
-            role = _Role(region, role_arn)
-            made = Signer.generate_auth_token_from_credentials_provider(region, role)
-    finally:
-        _thread.signs = False
+async def sign(region: str, role_arn: str | None) -> tuple[str, int]:
+    """Return a token and when it expires in milliseconds; raises TokenError."""
+    keys = await _keys(region, role_arn)
+    # In a thread, for it brings boto3 along, which nobody else needs (30 ms, 2 MiB).
+    signer: Any = await asyncio.to_thread(importlib.import_module, SIGNER)
+    made = signer.generate_auth_token_from_credentials_provider(region, _Found(keys))
     return cast("tuple[str, int]", made)
+
+
+async def _keys(region: str, role_arn: str | None) -> ReadOnlyCredentials:
+    """Search anew, for a token lives longer than a search takes; nothing stays open after it."""
+    aws = Aws(loader=_loader())
+    role = AssumedRole(role_arn, None) if role_arn else None
+    keyring = aws.keyring(role, region, NAME)
+    try:
+        # The worker's own first: what is wrong with them is no matter of the role's.
+        await aws.keyring(None, region, NAME).get_frozen_credentials()
+        return await keyring.get_frozen_credentials()
+    except RoleError as error:
+        raise TokenError(_refused(error.outcome)) from error
+    except Exception as error:
+        raise TokenError(_not_found(failure_of(error, "the search for credentials"))) from error
+    finally:
+        await keyring.close()
+        await aws.close()
+
+
+@cache
+def _loader() -> Loader:
+    return create_loader(os.environ.get("AWS_DATA_PATH"))
+
+
+def _refused(outcome: Outcome) -> str:
+    """Say why a role gives no keys, by AWS's code alone: AWS quotes what was sent."""
+    if outcome.code == classify.UNANSWERED:
+        return f"AssumeRole was not answered; {_CHECK_ROLE}"
+    return f"AssumeRole answered {outcome.code}; {_CHECK_ROLE}"
+
+
+def _not_found(failure: Failure) -> str:
+    if failure.code == classify.LOCAL_SETTING:
+        return f"{failure.message}; {failure.remedy}"
+    if failure.code == classify.UNANSWERED:
+        return f"{failure.operation} was not answered ({failure.message}); {_CHECK}"
+    if failure.code == "NoCredentials":
+        advice = failure.remedy or "give the worker some (variables, pod or instance role)"
+        return f"no AWS credentials found; {advice}"
+    return f"{failure.operation} answered {classify.label(failure.code)}; {_CHECK}"

@@ -138,7 +138,7 @@ async def a_token_opens_the_door_too(
     settings = secured.with_token(world.settings())
     made: list[Made] = []
 
-    def sign(_: Security) -> Made:
+    async def sign(_: Security) -> Made:
         made.append(token(900 if made else -60))
         return made[-1]
 

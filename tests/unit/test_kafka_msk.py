@@ -2,17 +2,22 @@
 
 import asyncio
 import base64
+import contextlib
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError
-from botocore.exceptions import ClientError
 
 from forwarder.config.settings import Mechanism, Security, SecurityProtocol
+from forwarder.errors import TokenError
 from forwarder.journal import kafka_client, kafka_msk
 from forwarder.journal.kafka_msk import Made, Tokens
+from forwarder.sinks import aws as sinks_aws
+from forwarder.sinks import local_process, msk_token
 from tests.services.fake_kinesis import Error, FakeClock, FakeKinesis
 
 MSK = Security(SecurityProtocol.SASL_SSL, Mechanism.AWS_MSK_IAM, region="eu-west-1")
@@ -27,7 +32,7 @@ class Signer:
         self.made = 0
         self.error: Exception | None = None
 
-    def sign(self) -> Made:
+    async def sign(self) -> Made:
         self.made += 1
         if self.error is not None:
             raise self.error
@@ -95,14 +100,10 @@ async def test_a_token_that_the_broker_refuses_is_replaced(kept: Kept) -> None:
     assert "token-2" == await kept.later(0)
 
 
-REFUSED = ClientError({"Error": {"Code": "AccessDenied", "Message": "a-secret"}}, "AssumeRole")
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (REFUSED, "AssumeRole answered AccessDenied; check kafka.security.role_arn"),
-        (AttributeError("'NoneType'"), "no AWS credentials found; give the worker some"),
+        (TokenError("no AWS credentials found"), "MSK in eu-west-1: no AWS credentials found"),
         (OSError("a-secret"), "OSError; check the worker's own AWS credentials"),
     ],
 )
@@ -160,7 +161,7 @@ async def sts(own: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeK
 
 
 async def test_a_role_signs_where_one_is_named(sts: FakeKinesis) -> None:
-    made = await asyncio.to_thread(kafka_msk.sign, Security(region="eu-west-1", role_arn=ROLE))
+    made = await kafka_msk.sign(Security(region="eu-west-1", role_arn=ROLE))
     found = claims(made.token)
     assert found["X-Amz-Credential"][0].startswith("ASIA1/")
     assert ["t"] == found["X-Amz-Security-Token"]
@@ -172,5 +173,65 @@ async def test_a_role_signs_where_one_is_named(sts: FakeKinesis) -> None:
 async def test_a_role_that_is_refused_is_named(sts: FakeKinesis) -> None:
     sts.answers("AssumeRole", Error("AccessDenied", 403))
     provider = kafka_msk.provider(Security(region="eu-west-1", role_arn=ROLE))
-    with pytest.raises(AuthenticationFailedError, match="AssumeRole answered AccessDenied"):
+    expected = "AssumeRole answered AccessDenied; check kafka.security.role_arn"
+    with pytest.raises(AuthenticationFailedError, match=expected):
         await provider.token()
+
+
+class Drip:
+    """Answers with a byte now and then, until the client goes."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b"<")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        self.gone.set()
+
+
+@pytest.mark.usefixtures("own")
+async def test_an_answer_without_an_end_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+    monkeypatch.setattr(sinks_aws, "ASSUME_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_msk, "SIGN_SECONDS", 10.0)
+    drip = Drip()
+    server = await asyncio.start_server(drip.answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
+    provider = kafka_msk.provider(Security(region="eu-west-1", role_arn=ROLE))
+    with pytest.raises(AuthenticationFailedError, match="AssumeRole was not answered"):
+        await provider.token()
+    async with asyncio.timeout(10):
+        assert 0 == await asyncio.to_thread(int)
+        await drip.gone.wait()
+    server.close()
+
+
+@pytest.mark.usefixtures("own")
+async def test_a_program_or_file_that_gives_no_keys_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setattr(local_process, "SECONDS", 0.2)
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    config.write_text("[default]\ncredential_process = sleep 60\n")
+    for role in (None, ROLE):
+        with pytest.raises(TokenError, match="check credential_process in the AWS config file"):
+            await msk_token.sign("eu-west-1", role)
+    os.mkfifo(tmp_path / "token")
+    named = f"web_identity_token_file = {tmp_path / 'token'}"
+    config.write_text(f"[default]\nrole_arn = {ROLE}\n{named}\n")
+    with pytest.raises(TokenError, match="correct web_identity_token_file"):
+        await msk_token.sign("eu-west-1", None)
+    config.write_text("")
+    with pytest.raises(TokenError, match="no AWS credentials found; give the worker some"):
+        await msk_token.sign("eu-west-1", ROLE)
