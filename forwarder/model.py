@@ -43,14 +43,15 @@ class OpenTransaction(msgspec.Struct, frozen=True):
     """The oldest transaction open in a partition, as far as Kafka tells.
 
     ``transactional_id`` is empty where Kafka does not say it: the principal may not describe it,
-    or its coordinator did not answer. ``since_ms``: wall clock of its begin, or of the producer's
-    last record where only that is told. ``timeout_ms``: after how long Kafka aborts it; 0: unknown.
+    or its coordinator did not answer. ``since_ms``: wall clock of its begin, ``timeout_ms``: after
+    how long Kafka aborts it, ``wrote_ms``: wall clock of the producer's last record; 0: not told.
     """
 
     producer_id: int
-    since_ms: int
+    since_ms: int = 0
     transactional_id: str = ""
     timeout_ms: int = 0
+    wrote_ms: int = 0
 
 
 class Record(Protocol):

@@ -168,8 +168,11 @@ class OwnedPartition:
     def note_pause(self, reason: str, since_ms: int) -> None:
         """Have the next commit say why this partition is not read, or with "" that it is.
 
-        Caller: the watchdog. Only a commit shows it to who looks from outside.
+        Caller: the watchdog. Only a commit shows it to who looks from outside. Nothing is said
+        while it is held (R1): that commit may stand long after its owner has gone.
         """
+        if self._held:
+            reason, since_ms = "", 0
         if (reason, since_ms) != self._paused:
             self._paused = (reason, since_ms)
             self._beat_wanted = True
@@ -420,6 +423,7 @@ class OwnedPartition:
                 await self.deliveries.settled()
         except TimeoutError:
             log.warning("puts.unfinished", partition=str(self.partition), waited=seconds)
+        self.note_pause("", 0)
         await self.tick()
 
     def assigned_again(self) -> None:

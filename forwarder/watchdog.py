@@ -18,7 +18,7 @@ from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition
-from forwarder.ops.stall import REMEDIES, Stall, StallReason, moment
+from forwarder.ops.stall import NOTED, REMEDIES, Stall, StallReason, moment
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
 from forwarder.surroundings import Phase, Surroundings
@@ -44,9 +44,6 @@ ASKED = 16
 
 NAMED = 20
 """Partitions that one line of the log names."""
-
-NOTED = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
-"""What only the owner knows; everything else is to be seen in Kafka by whoever looks."""
 
 SILENT = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
 """What a client that went silent looks like: a rebalance takes less than ``SILENCE``."""

@@ -13,7 +13,7 @@ from forwarder.ledger import opening, salvage, trouble, watermark
 from forwarder.ledger.opening import Opening, Origin, Restored
 from forwarder.ledger.state import Fold, LaneState, PartitionState
 from forwarder.model import Ends, Partition
-from forwarder.ops.stall import TEXTS, Stall, StallReason
+from forwarder.ops.stall import NOTED, TEXTS, Stall, StallReason
 
 AT_ONCE = 8
 """Partitions looked at concurrently."""
@@ -63,10 +63,7 @@ async def status(
         raise silent[0]
     for document in listed:
         owner = owners.get(Partition(document["topic"], document["number"]))
-        document["owner"] = owner
-        unowned = owner is None and group.state == "Stable" and document.get("lag_read")
-        if unowned and not document["stalled"]:
-            document["stalled"] = _plainly(StallReason.UNOWNED, None)
+        _owned(document, owner, given_out=group.state == "Stable")
     if not topics:
         listed += await left_out(survey, rules, now_ms, deep=deep)
     return {
@@ -96,10 +93,24 @@ async def left_out(
             document = _unread(partition, error)
         finally:
             await survey.leave(partition)
-        document |= {"configured": False, "owner": None}
+        document["configured"] = False
+        _owned(document, None, given_out=False)
         if "read" not in document or _is_left(document):
             found.append(document)
     return found
+
+
+def _owned(document: Document, owner: str | None, *, given_out: bool) -> None:
+    """Note who owns a partition, in place; ``given_out``: the group is stable.
+
+    What its last owner waited for says nothing where it has none: that one has gone.
+    """
+    document["owner"] = owner
+    stalled = document.get("stalled")
+    if owner is None and stalled and stalled["reason"] in NOTED:
+        document["stalled"] = stalled = None
+    if owner is None and given_out and document.get("lag_read") and not stalled:
+        document["stalled"] = _plainly(StallReason.UNOWNED, None)
 
 
 def _is_left(document: Document) -> bool:
@@ -228,9 +239,13 @@ async def _held(survey: Survey, partition: Partition, rest: Ends, now_ms: int) -
     """Return the transaction that holds a partition back, if it has been open for a while."""
     read, high = rest
     transaction = await survey.open_transaction(partition)
-    began = transaction.since_ms if transaction else now_ms - LASTING_MS
+    began = transaction.since_ms if transaction else 0
+    if now_ms - began < LASTING_MS:
+        return None
+    if not began:  # its last record says nothing of that: a producer may write for hours
+        await asyncio.sleep(PAUSE_SECONDS)
     # Producers that work have one open at any moment, and it has ended at the next.
-    if now_ms - began < LASTING_MS or (await survey.ends(partition)).stable > read:
+    if (await survey.ends(partition)).stable > read:
         return None
     return _open(Stall(StallReason.OPEN_TRANSACTION, 0, read, high, transaction))
 
@@ -239,7 +254,8 @@ def _open(stall: Stall) -> Document:
     """Return an open transaction, with what Kafka tells of it."""
     document: Document = {"reason": str(stall.reason), "since": None, "what": stall.text()}
     if (found := stall.transaction) is not None:
-        document["since"] = shown(found.since_ms)
+        document["since"] = shown(found.since_ms) if found.since_ms else None
+        document["last_wrote"] = shown(found.wrote_ms) if found.wrote_ms else None
         document["producer_id"] = found.producer_id
         document["transactional_id"] = found.transactional_id or None
         document["timeout_ms"] = found.timeout_ms or None

@@ -34,7 +34,7 @@ async def oldest(client: Any, topic: str, number: int) -> OpenTransaction | None
     if not opened:
         return None
     _, producer_id, last_ms = min(opened)
-    found = OpenTransaction(producer_id, last_ms)
+    found = OpenTransaction(producer_id, wrote_ms=max(0, last_ms))
     if name := await _name(client, producer_id):
         return await _described(client, name, found)
     return found

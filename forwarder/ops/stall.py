@@ -24,6 +24,9 @@ class StallReason(StrEnum):
     UNOWNED = "unowned"
 
 
+NOTED = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
+"""What only the owner knows, and commits; everything else whoever looks sees in Kafka."""
+
 TEXTS = {
     StallReason.OPEN_TRANSACTION: "a transaction of a producer is open, and what lies behind its "
     "first record is not read before it ends",
@@ -94,12 +97,18 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 def whose(found: OpenTransaction) -> str:
-    """Return a transaction for people: whose it is, since when, and when Kafka would end it."""
-    told = found.transactional_id
-    name = f"transactional id {told}" if told else "its transactional id is not told"
+    """Return a transaction for people: whose it is, since when, and when Kafka would end it.
+
+    Where its begin is not told, when its producer wrote last: one that goes on writing may have
+    been open for hours.
+    """
+    known = found.transactional_id
+    name = f"transactional id {known}" if known else "its transactional id is not told"
     limit = f", for {found.timeout_ms / 1000:g} s at most" if found.timeout_ms else ""
-    since = moment(found.since_ms)
-    return f"the transaction of producer {found.producer_id} ({name}) is open since {since}{limit}"
+    told = f"is open since {moment(found.since_ms)}" if found.since_ms else "is open"
+    if not found.since_ms and found.wrote_ms:
+        told = f"is open, and last wrote at {moment(found.wrote_ms)}"
+    return f"the transaction of producer {found.producer_id} ({name}) {told}{limit}"
 
 
 def moment(wall_ms: int) -> str:

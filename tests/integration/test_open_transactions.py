@@ -58,6 +58,7 @@ async def test_the_oldest_open_transaction_is_told_with_its_name_begin_and_limit
     assert found is not None
     assert (f"{world.group}-one", 45_000) == (found.transactional_id, found.timeout_ms)
     assert before - 1000 <= found.since_ms <= time.time() * 1000 + 1000
+    assert before - 1000 <= found.wrote_ms <= time.time() * 1000 + 1000
     assert {first: Ends(0, 63), second: Ends(0, 0)} == await cluster.ends([first, second])
     assert await cluster.open_transaction(second) is None
 

@@ -104,12 +104,33 @@ def test_a_transaction_that_a_producer_at_work_has_open_is_lag_and_nothing_more(
     assert {} == stalled(survey), "it has ended meanwhile"
 
 
+def test_a_transaction_whose_begin_is_not_told_is_told_however_late_its_producer_wrote() -> None:
+    survey = surveyed()
+    survey.kept[P0].input.end = 90
+    survey.high[P0] = 151
+    survey.open[P0] = OpenTransaction(4711, wrote_ms=50_000)
+    told = stalled(survey)
+    assert (None, "1970-01-01T00:00:50Z") == (told["since"], told["last_wrote"])
+    assert "is open, and last wrote at 1970-01-01T00:00:50" in told["what"]
+    survey.open[P0] = OpenTransaction(4711, wrote_ms=NOW - 500)
+    assert "open_transaction" == stalled(survey)["reason"]
+    survey.open[P0] = OpenTransaction(4711, NOW - 60_000, wrote_ms=NOW - 500)
+    assert "since" in stalled(survey)["what"]
+    survey.open[P0] = OpenTransaction(4711, wrote_ms=NOW - 500)
+    survey.later[P0] = 92
+    assert {} == stalled(survey), "it has ended meanwhile"
+
+
 def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     survey = surveyed()
     kept = survey.kept[P0]
     assert kept.commit is not None
     text = opening.pausing(kept.commit.metadata, "memory_short", 70_000)
     kept.commit = Commit(kept.commit.offset, text)
+    assert {} == stalled(survey), "nobody owns it: that one has gone"
+    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    assert "unowned" == stalled(survey)["reason"]
+    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P0}))])]
     assert ("memory_short", "1970-01-01T00:01:10Z") == (
         stalled(survey)["reason"], stalled(survey)["since"]
     )  # fmt: skip

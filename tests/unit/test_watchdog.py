@@ -145,6 +145,24 @@ async def test_what_only_the_owner_knows_is_committed_and_taken_back() -> None:
 
 
 @virtually
+async def test_who_leaves_a_partition_says_no_more_what_it_waited_for() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        be_crowded(scene)
+        await asyncio.sleep(KNOWN)
+        assert "journal_behind" == committed_pause(scene)
+        await scene.worker.on_revoked(frozenset({P0}))
+        assert "" == committed_pause(scene)
+        await asyncio.sleep(2 * WATCH)
+        assert "" == committed_pause(scene), "as long as it may be another's"
+        await scene.source.assign(P0)
+        await asyncio.sleep(KNOWN)
+        assert "journal_behind" == committed_pause(scene)
+    assert "" == committed_pause(scene)
+
+
+@virtually
 async def test_a_transaction_that_ends_after_long_gives_the_client_its_time_to_fetch() -> None:
     async with Scene() as scene:
         await scene.source.assign(P0)
