@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from forwarder.journal.kafka_retention import Retention
 from forwarder.journal.memory import MemoryJournals
 from forwarder.ledger.budget import Budget
 from forwarder.ledger.lanes import Rules
+from forwarder.left_topics import LeftTopics, Look
 from forwarder.ops import open_files
 from forwarder.ops.catalogue import Known
 from forwarder.ops.health import Health
@@ -77,11 +78,6 @@ class Plan(msgspec.Struct, frozen=True):
     session_timeout: float = math.inf
 
 
-Look = Callable[[], Awaitable[Sequence[str]]]
-"""A look at Kafka before the work begins: returns what is worth a warning, raises StartupError
-where the worker must not begin."""
-
-
 async def work(configuration: Configuration, look: Look) -> int:
     """Be a worker until stopped; return the exit code. Raises ForwarderError.
 
@@ -125,12 +121,14 @@ async def work(configuration: Configuration, look: Look) -> int:
             open_files=files,
         )
         retention = Retention(configuration, journals.cluster)
+        left = LeftTopics(look)
         beside_it: dict[str, chores.Run] = {
             "heartbeat": report.keep_pulse,
+            "left_topics": left.keep,
             "gauges": lambda: gauges.keep(worker, source, metrics, clock, retention),
         }
         try:
-            await beside(beside_it, serve(worker, journals, look), clock, report.chore_failed)
+            await beside(beside_it, serve(worker, journals, left.begin), clock, report.chore_failed)
         finally:
             await journals.close()
             await server.stop()
@@ -150,15 +148,15 @@ def known(configuration: Configuration) -> Known:
     )
 
 
-async def serve(worker: Worker, journals: KafkaJournals, look: Look) -> None:
-    """Wait until Kafka has the topics, then work; raises StartupError if it never will."""
+async def serve(
+    worker: Worker, journals: KafkaJournals, look: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Wait until Kafka has the topics and ``look`` passes, then work.
 
-    async def begin() -> None:
-        for left in await look():
-            log.warning("input.retired", left=left)
-
+    Raises StartupError if the worker must not begin.
+    """
     await worker.insist(lambda: journals.prepare(frozenset()))
-    await worker.insist(begin)
+    await worker.insist(look)
     for note in journals.notes:
         log.warning("kafka.note", note=note)
     await worker.run()

@@ -96,6 +96,7 @@ class Survey:
         self.left: list[Partition] = []
         self.deleted: set[Partition] = set()
         self.found: list[Finding] = []
+        self.ids: dict[Partition, str] = {}
         self.later: dict[Partition, int] = {}
         self.high: dict[Partition, int] = {}
         self.open: dict[Partition, OpenTransaction] = {}
@@ -129,6 +130,7 @@ class Survey:
             first=0,
             input_start=kept.input.start,
             input_end=kept.input.end,
+            input_id=self.ids.get(partition, ""),
         )
 
     async def ends(self, partition: Partition) -> Ends:

@@ -4,26 +4,35 @@ Nobody opens their partitions: what they hold is neither read nor delivered, and
 retention deletes it. So a worker refuses to start while anything is left, unless
 ``journal.retired_topics`` says that it is given up: the workers that run meanwhile have all they
 need to finish it, and a topic that was left out by mistake is noticed at the deploy that did it.
+What Kafka does not tell keeps nobody: the topics that are configured may flow, and the other one
+may have been finished long ago.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from forwarder.audit.status import left_out
 from forwarder.audit.view import Survey
 from forwarder.errors import ForwarderError, StartupError
+from forwarder.finding import Finding, fail, note
 
 Document = dict[str, Any]
 
 TRIES = 5
-"""How often a topic that cannot be looked at is tried before the start is refused for it."""
+"""How often a topic that cannot be looked at is tried before a worker starts without knowing."""
 
 REMEDY = (
     "put it back into kafka.topics until `forwarder status` shows LAG 0, HELD 0 and BEHIND 0 for "
     "it, or name it in journal.retired_topics, and what is left is given up"
+)
+
+
+UNKNOWN = (
+    "see whether the leaders of its outbox and state topics are up, and grant Read on them; once "
+    "it is finished, delete them, or name the topic in journal.retired_topics"
 )
 
 
@@ -38,6 +47,18 @@ class Rest(msgspec.Struct):
     held: int = 0
     unsettled: int = 0
     faults: list[str] = msgspec.field(default_factory=list)
+
+    def is_unfinished(self) -> bool:
+        """Tell whether anything is known to be left."""
+        return bool(self.batches or self.held or self.unsettled)
+
+    def finding(self, *, retired: bool) -> Finding:
+        """Return it for ``forwarder doctor``; ``retired``: it is given up."""
+        if retired:
+            return note(f"{self.text()}; given up by journal.retired_topics")
+        if self.is_unfinished():
+            return fail(f"kafka.topics names no more what is not finished: {self.text()}", REMEDY)
+        return note(f"{self.text()}; {UNKNOWN}")
 
     def text(self) -> str:
         """Return what is left for people; empty: nothing."""
@@ -78,8 +99,18 @@ def rests(partitions: Sequence[Document]) -> list[Rest]:
     return [found[topic] for topic in sorted(found)]
 
 
+class Looked(NamedTuple):
+    """What a start has to say: topics given up of which a journal is there, and what is unknown."""
+
+    retired: list[str]
+    unknown: list[Finding]
+
+
 class Gate:
-    """Lets a worker start, or refuses it. Caller: ``forwarder run``, until it passes."""
+    """Lets a worker start, or refuses it.
+
+    Caller: ``forwarder run``, until it passes, and then as long as something is unknown.
+    """
 
     def __init__(self, rules: Mapping[str, str], retired: Sequence[str]) -> None:
         """Have tried nothing yet; ``rules``: the keying rule of every configured connection."""
@@ -87,18 +118,24 @@ class Gate:
         self._retired = frozenset(retired)
         self._tries = 0
 
-    async def check(self, survey: Survey, now_ms: int) -> list[str]:
-        """Return what is given up, a line for each topic.
+    async def check(self, survey: Survey, now_ms: int) -> Looked:
+        """Return what is given up, by name and without a look at it, and what is not known.
 
-        Raises StartupError where something is left that is not, ForwarderError to be asked again.
+        Raises StartupError where something is left that is not given up, ForwarderError to be
+        asked again.
         """
-        found = [rest for rest in rests(await left_out(survey, self._rules, now_ms)) if rest.text()]
-        kept = [rest for rest in found if rest.topic not in self._retired]
+        kept = {partition.topic for partition in await survey.left_out()}
+        listed = await left_out(survey, self._rules, now_ms, without=self._retired)
+        found = [rest for rest in rests(listed) if rest.text()]
+        unknown = [rest for rest in found if rest.faults]
         self._tries += 1
-        if any(rest.faults for rest in kept) and self._tries < TRIES:
-            raise ForwarderError(next(rest.text() for rest in kept if rest.faults))
-        if kept:
-            what = "; ".join(rest.text() for rest in kept)
+        if unknown and self._tries < TRIES:
+            raise ForwarderError(unknown[0].text())
+        if any(rest.is_unfinished() for rest in found):
+            what = "; ".join(rest.text() for rest in found)
             text = f"kafka.topics names no more what is not finished: {what}"
             raise StartupError(text, REMEDY)
-        return [f"{rest.text()}; given up by journal.retired_topics" for rest in found]
+        return Looked(
+            retired=sorted(kept & self._retired),
+            unknown=[fail(rest.text(), UNKNOWN) for rest in unknown],
+        )

@@ -1,8 +1,9 @@
 """``forwarder status``: how every partition and every connection stands, from Kafka alone."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from forwarder.audit.backlog import Backlog, backlogs
@@ -38,29 +39,16 @@ async def status(
     """
     group = await survey.group()
     owners = {p: member.client_id for member in group.members for p in member.partitions}
-    free = asyncio.Semaphore(AT_ONCE)
-
-    answered: list[Partition] = []
-    silent: list[JournalError] = []
-
-    async def look(partition: Partition) -> Document:
-        async with free:
-            if len(silent) >= AT_ONCE and not answered:
-                return _unread(partition, silent[0])
-            try:
-                document = await _partition(survey, rules, now_ms, partition, deep=deep)
-            except JournalError as error:
-                silent.append(error)
-                return _unread(partition, error)
-            finally:
-                await survey.leave(partition)
-        answered.append(partition)
-        return document
-
+    looks = _Looks(survey, asyncio.Semaphore(AT_ONCE))
     complaining = asyncio.ensure_future(survey.complaints())
-    listed = await asyncio.gather(*map(look, await survey.partitions(topics)))
-    if silent and not answered:
-        raise silent[0]
+    listed = await asyncio.gather(
+        *(
+            looks.look(one, partial(_partition, survey, rules, now_ms, one, deep=deep))
+            for one in await survey.partitions(topics)
+        )
+    )
+    if looks.silent and not looks.answered:
+        raise looks.silent[0]
     for document in listed:
         owner = owners.get(Partition(document["topic"], document["number"]))
         _owned(document, owner, given_out=group.state == "Stable")
@@ -79,25 +67,63 @@ async def status(
 
 
 async def left_out(
-    survey: Survey, rules: Mapping[str, str], now_ms: int, *, deep: bool = False
+    survey: Survey,
+    rules: Mapping[str, str],
+    now_ms: int,
+    *,
+    deep: bool = False,
+    without: Collection[str] = (),
 ) -> list[Document]:
     """Return how partitions stand whose topic was read once and is not configured any more.
 
-    Nobody owns them; those of which nothing is left are not returned.
+    Nobody owns them; those of which nothing is left are not returned. Topics named by ``without``
+    are not looked at.
     """
-    found = []
-    for partition in await survey.left_out():
-        try:
-            document = await _look(survey, rules, now_ms, partition, deep=deep, left_out=True)
-        except JournalError as error:
-            document = _unread(partition, error)
-        finally:
-            await survey.leave(partition)
+    free = asyncio.Semaphore(AT_ONCE)
+    # One for each topic: the rights to one that is finished may be gone, those to another not.
+    looks: defaultdict[str, _Looks] = defaultdict(lambda: _Looks(survey, free))
+    documents = await asyncio.gather(
+        *(
+            looks[one.topic].look(
+                one, partial(_look, survey, rules, now_ms, one, deep=deep, left_out=True)
+            )
+            for one in await survey.left_out()
+            if one.topic not in without
+        )
+    )
+    for document in documents:
         document["configured"] = False
         _owned(document, None, given_out=False)
-        if "read" not in document or _is_left(document):
-            found.append(document)
-    return found
+    return [document for document in documents if "read" not in document or _is_left(document)]
+
+
+class _Looks:
+    """Looks at partitions, as many at a time as ``free`` admits.
+
+    Where none of the first answers, the others are not asked: there may be thousands.
+    """
+
+    def __init__(self, survey: Survey, free: asyncio.Semaphore) -> None:
+        """Have looked at none."""
+        self.answered = 0
+        self.silent: list[JournalError] = []
+        self._survey = survey
+        self._free = free
+
+    async def look(self, partition: Partition, ask: Callable[[], Awaitable[Document]]) -> Document:
+        """Return what is told of a partition, or that Kafka does not answer for it."""
+        async with self._free:
+            if len(self.silent) >= AT_ONCE and not self.answered:
+                return _unread(partition, self.silent[0])
+            try:
+                document = await ask()
+            except JournalError as error:
+                self.silent.append(error)
+                return _unread(partition, error)
+            finally:
+                await self._survey.leave(partition)
+        self.answered += 1
+        return document
 
 
 def _owned(document: Document, owner: str | None, *, given_out: bool) -> None:
@@ -160,8 +186,11 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
         judged = (
             _judge(survey, rules, now_ms, partition, found)
             if there
-            else _deleted(survey, partition, found)
+            else _deleted(survey, partition, found, None)
         )
+        if left_out and judged.refusal and there and _is_another(found, judged.state):
+            # What is there now under that name was never read, and is nothing that is left.
+            there, judged = False, _deleted(survey, partition, found, judged.refusal)
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
         ends = await survey.ends(partition) if there else Ends(0, 0)
@@ -304,10 +333,25 @@ def _judge(
     return _Judged(start.state, start, None, held, ttl)
 
 
-def _deleted(survey: Survey, partition: Partition, found: Restored) -> "_Judged":
-    """Return what can be read of a partition whose input topic is not there any more."""
+def _is_another(found: Restored, state: PartitionState) -> bool:
+    """Tell whether the input topic was created again since it was read."""
+    known = state.extra.get(opening.INPUT_ID, "")
+    if known and found.input_id:
+        return bool(known != found.input_id)
+    return state.read > found.input_end
+
+
+def _deleted(
+    survey: Survey, partition: Partition, found: Restored, refusal: RefusedError | None
+) -> "_Judged":
+    """Return what can be read of a partition whose input topic is not there, or is another one.
+
+    ``refusal``: what is said of another one.
+    """
     group, topic = survey.group_id, partition.topic
-    refusal = RefusedError(f"the input topic {topic} is not there any more", "create it again")
+    refusal = refusal or RefusedError(
+        f"the input topic {topic} is not there any more", "create it again"
+    )
     fold, held = Fold(group, topic), Counter[str]()
     try:
         for offset, value in found.state:

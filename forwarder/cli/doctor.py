@@ -14,7 +14,7 @@ import msgspec
 
 from forwarder import app
 from forwarder.audit import status
-from forwarder.audit.left_out import REMEDY, rests
+from forwarder.audit.left_out import rests
 from forwarder.cli import asking, iam, output
 from forwarder.config.loader import Loaded
 from forwarder.config.settings import Configuration, Mechanism
@@ -111,12 +111,7 @@ async def _left_out(loaded: Loaded) -> list[Finding]:
     except ForwarderError as error:
         return [note(f"what is left of topics that are not configured is not known: {error}")]
     retired = loaded.configuration.journal.retired_topics
-    return [
-        note(f"{rest.text()}; given up by journal.retired_topics")
-        if rest.topic in retired
-        else fail(f"kafka.topics names no more what is not finished: {rest.text()}", REMEDY)
-        for rest in rests(listed)
-    ]
+    return [rest.finding(retired=rest.topic in retired) for rest in rests(listed)]
 
 
 async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from forwarder import app
-from forwarder.audit.left_out import Gate
+from forwarder.audit.left_out import Gate, Looked
 from forwarder.audit.view import Survey
 from forwarder.cli import asking
 from forwarder.clock import SystemClock
@@ -50,7 +50,7 @@ def _work(config: Path) -> int:
         sys.stderr.write(f"note: {note}\n")
     gate = Gate(asking.rules(loaded), loaded.configuration.journal.retired_topics)
 
-    async def check(survey: Survey) -> list[str]:
+    async def check(survey: Survey) -> Looked:
         return await gate.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from forwarder.audit.left_out import REMEDY, rests
+from forwarder.audit.left_out import REMEDY, UNKNOWN, rests
 from forwarder.audit.status import status
 from forwarder.cli import asking, output
 from forwarder.clock import SystemClock
@@ -122,7 +122,8 @@ def _behind(one: dict[str, Any]) -> str:
 
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
     for rest in rests(document["partitions"]):
-        fate = "given up" if rest.topic in document["retired_topics"] else REMEDY
+        fate = REMEDY if rest.is_unfinished() else UNKNOWN
+        fate = "given up" if rest.topic in document["retired_topics"] else fate
         yield f"not in kafka.topics, and delivered by nobody: {rest.text()}; {fate}"
     for one in document["complaints"]:
         yield f"Kafka: {one['what']}; {one['remedy']}"

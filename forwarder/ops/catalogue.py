@@ -240,9 +240,10 @@ PARTITION_FAILURES = _counter(
 CHORE_FAILURES = _counter(
     "chores_failed",
     "chore",
-    "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat. It is begun "
-    "anew after seconds; any growth: see chore.failed in the log, and report it.",
-    chore=("clock", "watchdog", "gauges", "heartbeat"),
+    "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat, and "
+    "left_topics (input.unknown in the log). It is begun anew after seconds; any growth: see "
+    "chore.failed in the log, and report it.",
+    chore=("clock", "watchdog", "gauges", "heartbeat", "left_topics"),
 )
 RECOVERY_SECONDS = _histogram(
     "recovery_seconds",

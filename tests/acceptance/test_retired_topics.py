@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.acceptance.commands import block, ran, status, unblock
-from tests.acceptance.harness import Worker
+from tests.acceptance.harness import Worker, until
 from tests.acceptance.scene import Scene
 from tests.builders import encoded, event, upload
 
@@ -71,7 +71,8 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     given_up.start()
     await given_up.until_ready()
     [line] = given_up.logged("input.retired")
-    assert f"{COUNT} batches" in line["left"]
+    assert other == line["topic"]
+    assert f"{COUNT} batches" in json.dumps((await ran(scene, "doctor", "--json", code=1)).document)
     await leave(given_up)
 
     del scene.sections["journal"]["retired_topics"]
@@ -88,3 +89,23 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     await done.until_ready()
     assert [] == done.logged("input.retired")
     assert other not in json.dumps(await status(scene))
+    await leave(done)
+
+    await recreated(scene, other, COUNT + 50)
+    assert other not in json.dumps(await status(scene)), "somebody else's records"
+    again = scene.worker("again")
+    again.start()
+    await again.until_ready()
+    assert [] == again.logged("input.unknown")
+
+
+async def recreated(scene: Scene, topic: str, records: int) -> None:
+    """Delete a topic, and have somebody else create it again and write to it."""
+    await scene.kafka.admin.delete_topics([topic])
+
+    async def gone() -> bool:
+        return topic not in await scene.kafka.topics()
+
+    await until(gone, f"{topic} is gone")
+    await scene.kafka.create(topic, 1)
+    await scene.kafka.send(topic, [(b"", b"{}", 1)] * records)

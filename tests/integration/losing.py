@@ -36,9 +36,8 @@ PATIENCE = 60.0
 DOWN = Outcome(Kind.TRANSIENT, "Down", "the destination is down")
 
 
-async def nothing_left() -> list[str]:
+async def nothing_left() -> None:
     """Find nothing of topics that are not configured."""
-    return []
 
 
 class Sink(ScriptedSink):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from forwarder import testing
-from forwarder.audit import backlog, left_out
+from forwarder.audit import backlog
 from forwarder.audit.status import AT_ONCE, status
 from forwarder.cli.output import WIDTH
 from forwarder.cli.status import _lines, _remarks
 from forwarder.config.settings import Limits
-from forwarder.errors import ForwarderError, JournalError, StartupError
+from forwarder.errors import JournalError
 from forwarder.finding import fail
 from forwarder.ledger import opening
 from forwarder.ledger import state as states
@@ -148,76 +148,6 @@ def test_a_stopped_intake_and_a_refusal_are_what_a_partition_stands_for() -> Non
     assert "intake_stopped" == stalled(survey)["reason"]
     kept.commit = Commit(80, opening.metadata(6, 0).replace('"v":1', '"v":99'))
     assert "refused" == stalled(survey)["reason"]
-
-
-LEFT = Partition("raw-old", 0)
-
-
-def with_left_out(batches: int = 2) -> Survey:
-    """Return a survey with a partition of a topic that is not configured, read to 90 of 100."""
-    survey = surveyed()
-    kept = survey.kept[LEFT] = Kept()
-    for i in range(batches):
-        kept.store(batch(f"old{i}", closed_at=60_000))
-    state = PartitionState(n=5, read=90, obend=kept.outbox_end)
-    state.lanes["acme"] = lane_state((80, 0), 90, (0, 0))
-    kept.state, kept.commit = state, committed(80, 5)
-    return survey
-
-
-def test_what_is_left_of_a_topic_taken_out_is_listed_counted_and_said() -> None:
-    document = stand(with_left_out())
-    assert [True, False] == [one["configured"] for one in document["partitions"]]
-    [acme] = document["connections"]
-    assert 4 + 2 == acme["batches_behind"]
-    [remark] = _remarks(document)
-    for part in ("raw-old", "2 batches", "acme", "20 records", "journal.retired_topics"):
-        assert part in remark
-
-
-def test_a_topic_taken_out_and_deleted_is_counted_by_its_outbox() -> None:
-    survey = with_left_out()
-    survey.deleted.add(LEFT)
-    rest = left_out.rests(stand(survey)["partitions"])
-    assert [(2, 0, [])] == [(one.batches, one.unsettled, one.faults) for one in rest]
-
-
-def test_nothing_is_said_of_a_topic_that_is_finished_or_was_never_read() -> None:
-    survey = with_left_out()
-    kept = survey.kept[LEFT]
-    kept.input.end = 80
-    assert kept.state is not None
-    kept.state.lanes["acme"] = lane_state((80, 0), 80, (kept.outbox_end, 0))
-    kept.state.read = 80
-    assert 1 == len(stand(survey)["partitions"])
-    survey.kept[LEFT] = Kept()
-    assert 1 == len(stand(survey)["partitions"])
-
-
-def start(survey: Survey, gate: left_out.Gate) -> list[str]:
-    return testing.run_virtually(gate.check(survey, NOW))
-
-
-def test_a_worker_does_not_start_while_anything_is_left_unless_it_is_given_up() -> None:
-    survey = with_left_out()
-    with pytest.raises(StartupError, match=r"topic raw-old: 2 batches .* put it back"):
-        start(survey, left_out.Gate(RULES, ()))
-    [said] = start(survey, left_out.Gate(RULES, ["raw-old"]))
-    assert "2 batches not delivered to acme" in said
-    assert [] == start(surveyed(), left_out.Gate(RULES, ()))
-
-
-def test_what_cannot_be_looked_at_is_tried_again_and_then_refused_by_name() -> None:
-    survey = with_left_out()
-    silenced(survey, LEFT)
-    gate = left_out.Gate(RULES, ())
-    for _ in range(left_out.TRIES - 1):
-        with pytest.raises(ForwarderError, match="did not tell"):
-            start(survey, gate)
-    with pytest.raises(StartupError, match="raw-old: what cannot be looked at"):
-        start(survey, gate)
-    [said] = start(survey, left_out.Gate(RULES, ["raw-old"]))
-    assert "given up" in said
 
 
 def test_what_waits_is_counted_from_the_cursor_without_what_was_acknowledged() -> None:

@@ -158,7 +158,9 @@ DOMAINS = Domains(
         ("forwarder_windows_closed_total", "reason"): tuple(CloseReason),
         ("forwarder_batches_closed_total", "reason"): tuple(CloseReason),
         ("forwarder_events_released_total", "cause"): ("moved", "failed"),
-        ("forwarder_chores_failed_total", "chore"): ("clock", "watchdog", "gauges", "heartbeat"),
+        ("forwarder_chores_failed_total", "chore"): (
+            "clock", "watchdog", "gauges", "heartbeat", "left_topics"
+        ),
         ("forwarder_ticks_total", "result"): ("committed", "JournalError", "FencedError"),
         ("forwarder_partition_reopens_total", "cause"): (
             "JournalError", "FencedError", "other",
