@@ -9,7 +9,11 @@ from forwarder.model import OpenTransaction
 
 
 class StallReason(StrEnum):
-    """Everything that can keep a position where it is; the label of the metric."""
+    """Everything that can keep a position where it is; the label of the metric.
+
+    DELIVERY_BEHIND is told of no worker on Kafka, which reads back what its lanes lag behind: only
+    the reading of a file waits for deliveries, and there nobody watches.
+    """
 
     OPEN_TRANSACTION = "open_transaction"
     INTAKE_STOPPED = "intake_stopped"
@@ -31,10 +35,11 @@ TEXTS = {
     StallReason.OPEN_TRANSACTION: "a transaction of a producer is open, and what lies behind its "
     "first record is not read before it ends",
     StallReason.INTAKE_STOPPED: "more records were rejected than limits.rejected_percent",
-    StallReason.JOURNAL_BEHIND: "closed batches wait for Kafka to commit them (limits.in_flight)",
+    StallReason.JOURNAL_BEHIND: "what was read has to be stored first: closed batches wait for "
+    "Kafka to commit them (limits.in_flight), documents or a base of the state are being made",
     StallReason.MEMORY_SHORT: "open windows take limits.window_memory, and those that could close "
     "wait for Kafka to commit what has closed",
-    StallReason.DELIVERY_BEHIND: "what was read waits for its delivery",
+    StallReason.DELIVERY_BEHIND: "what was read of a file waits for its delivery",
     StallReason.REFUSED: "the partition is refused",
     StallReason.OPENING: "the partition is being opened, or has committed nothing since it failed",
     StallReason.REBALANCE: "the group is sharing its partitions out",
@@ -48,8 +53,8 @@ REMEDIES = {
     "aborted by Kafka after its transaction.timeout.ms, and one that hangs beyond it by hand: "
     "kafka-transactions.sh find-hanging, then abort",
     StallReason.INTAKE_STOPPED: "see intake in /readyz and the log event intake.stopped",
-    StallReason.JOURNAL_BEHIND: "see forwarder_tick_seconds and the brokers' health; more "
-    "partitions or brokers share the load",
+    StallReason.JOURNAL_BEHIND: "see forwarder_tick_seconds and the brokers' health, and "
+    "forwarder_loop_lag_seconds; more partitions, brokers or workers share the load",
     StallReason.MEMORY_SHORT: "see forwarder_tick_seconds and the brokers' health; raise "
     "limits.window_memory or add workers",
     StallReason.DELIVERY_BEHIND: "mend the destination",

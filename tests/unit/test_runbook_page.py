@@ -13,6 +13,7 @@ from forwarder.cli import accept_loss, dead_letters, doctor, iam, outbox, replay
 from forwarder.kafka import error_codes
 from forwarder.model import Reason
 from forwarder.ops import catalogue
+from forwarder.ops.stall import StallReason
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("runbook.md", "guarantee.md", "dead-letters.md")
@@ -40,6 +41,11 @@ KAFKAS_OWN = re.compile(
 )
 TEXT = " ".join(re.sub(r'"\s*f?"', "", SOURCE).split())
 """The source with every text that goes over several lines in one piece."""
+
+
+def test_the_runbook_names_every_reason_for_which_an_input_stands_still() -> None:
+    rows = set(re.findall(r"^\| ([a-z_]+) \|", RUNBOOK, re.MULTILINE))
+    assert set(StallReason) <= rows
 
 
 def named() -> Iterator[str]:

@@ -65,6 +65,12 @@ def be_crowded(scene: Scene) -> None:
     scene.source.stable[P0] = 9
 
 
+def owe_a_base(scene: Scene) -> None:
+    bases = scene.worker.partitions[P0]._bases  # noqa: SLF001  # else it takes a race
+    bases.is_owed = lambda: True  # type: ignore[method-assign]
+    scene.source.stable[P0] = 9
+
+
 def be_short_of_memory(scene: Scene) -> None:
     async def never(_: object) -> bool:
         return False
@@ -102,6 +108,7 @@ def lose_the_position(scene: Scene) -> None:
     [
         (keep_no_room, StallReason.DELIVERY_BEHIND),
         (be_crowded, StallReason.JOURNAL_BEHIND),
+        (owe_a_base, StallReason.JOURNAL_BEHIND),
         (be_short_of_memory, StallReason.MEMORY_SHORT),
         (stop_the_intake, StallReason.INTAKE_STOPPED),
         (fail_to_open, StallReason.OPENING),
