@@ -1,6 +1,8 @@
 """``${NAME}`` and ``${file:PATH}`` in configuration values; ``$${`` stands for ``${``."""
 
+import contextlib
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +86,17 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
     return environ[inside]
 
 
+def is_pipe(path: str | Path) -> bool:
+    """Tell whether a path is a pipe's: whoever opens one waits for its writer, maybe for ever."""
+    with contextlib.suppress(OSError, ValueError):
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    return False
+
+
 def _content(path: Path, reference: str) -> str:
+    if is_pipe(path):
+        text = f"{reference} is a pipe; point to the file of the secret itself"
+        raise ValueError(text)
     try:
         with path.open("rb") as opened:
             content = opened.read(_LARGEST_FILE + 1)

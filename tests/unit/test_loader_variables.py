@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,23 @@ def test_a_file_too_large_to_be_a_secret_is_a_fault(folder: Folder) -> None:
     folder.connect(SMALL + KEYS % ("A", "${file:../large}"))
     (fault,) = folder.faults()
     assert "is larger than 64 KiB" in fault
+
+
+def test_a_pipe_is_a_fault(folder: Folder) -> None:
+    # In a process of its own: whoever opens a pipe without a writer waits for one.
+    folder.connect(SMALL + KEYS % ("A", "${file:../pipe}"))
+    os.mkfifo(folder.path / "pipe")
+    command = [
+        sys.executable,
+        "-m",
+        "forwarder",
+        "check",
+        str(folder.path / "connections/acme.yaml"),
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "${file:../pipe} is a pipe; point to the file of the secret itself" in (
+        told.stderr + told.stdout
+    )
 
 
 def test_a_file_that_is_no_text_is_a_fault(folder: Folder) -> None:

@@ -207,12 +207,16 @@ async def test_whoever_gives_up_waiting_takes_the_search_from_nobody(machine: Ma
     assert "AKIAX" == (await waits).access_key
 
 
-async def test_closing_ends_a_program_under_way(machine: Machine) -> None:
+async def test_closing_ends_a_program_under_way(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_process, "SECONDS", 700.0)
+    monkeypatch.setattr(credentials, "SEARCH_SECONDS", 700.0)
     machine.program("echo $$ > child; exec sleep 777")
     waits = asyncio.create_task(machine.chain.get_frozen_credentials())
     process = await machine.child()
     await machine.aws.close()
-    await asyncio.wait([waits])
+    await until(waits.done)
     await until(lambda: not is_running(process))
 
 

@@ -1,5 +1,6 @@
 """Access keys that are rotated: read again when their files change and when AWS rejects them."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -156,6 +157,21 @@ async def test_a_file_that_is_gone_for_a_while_changes_nothing(kept: Kept) -> No
     assert "AKIAOLD" == await kept.sign_later(5.1)
     kept.write("AKIANEW")
     assert "AKIANEW" == await kept.sign_later(5.1)
+
+
+@pytest.mark.parametrize("name", ["acme.yaml", "secrets/id"])
+async def test_a_file_that_becomes_a_pipe_keeps_no_thread_waiting(
+    kept: Kept, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.unlink()
+    os.mkfifo(path)
+    try:
+        async with asyncio.timeout(10):
+            assert "AKIAOLD" == await kept.sign_later(6)
+    finally:
+        # A thread that waits would keep the tests from their end.
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
 
 
 async def test_rotated_keys_are_masked_in_the_log_like_those_before(kept: Kept) -> None:
