@@ -3,7 +3,10 @@
 The client unpacks a whole batch at once, whatever that takes, and decodes the names of headers as
 UTF-8. One batch that unpacks to a gigabyte, or one name in other bytes, would end every worker
 that ever reads it, one after the other. With ``install`` a batch unpacks to ``bound`` at most; one
-that would be more, or cannot be read at all, is one record: the batch as it came, ``Sealed``.
+that would be more, or cannot be read although its checksum is right, is one record: the batch as
+it came, ``Sealed``. One whose checksum is wrong, or whose place or length cannot be true, is
+damaged: what came before it is returned, then ``DamagedBatchError`` names the partition. On its way
+a batch is damaged once, and right when it is fetched again; on a broker's disk it stays so.
 
 All that is used of aiokafka 0.14's private names for this is named here, and its tests fail where
 one of them is another.
@@ -11,54 +14,35 @@ one of them is another.
 
 import contextlib
 import importlib
-import struct
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-from aiokafka.record.default_records import _DefaultRecordBatchPy
-from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
-from aiokafka.record.util import decode_varint
+from aiokafka.errors import CorruptRecordException
 
-from forwarder.kafka import codecs
-from forwarder.model import Reason, Sealed
+from forwarder.kafka import batch_layout, codecs
+from forwarder.kafka.batch_forms import Batch, described
 
 LIMIT = 64 * 1024 * 1024
 """Bytes a batch may unpack to unless a configuration says otherwise: 64 times the largest batch
 that brokers take by default (``max.message.bytes``, 1 MiB)."""
 
-LONG_RECORD = 4 * 1024
-"""Bytes from which on a record's headers are counted: what is shorter has few of them."""
-
-MOST_HEADERS = 1_000_000
-"""Headers that the long records of one batch may have together: each takes two bytes of the batch
-at least, and 64 of memory."""
-
-COUNTED = 4 * 1024 * 1024
-"""Unpacked bytes of a batch from which on headers are counted: there is no room for many below."""
-
-_HEAD = 12
-"""Bytes before what the length of a batch counts: its base offset, and that length."""
-
-_LENGTH = struct.Struct(">8xi")
-_MAGIC = 16
-"""Where a batch says in which format it is; from 2 on there are headers."""
-
-_RECORDS = 61
-"""Where the records of a batch begin, packed or not, in format 2 (KIP-98)."""
+AHEAD = 1_000_000
+"""Offsets that a batch may lie beyond the high watermark of the answer that brought it: the leader
+notes the watermark first and reads then, and may have taken more between the two."""
 
 _CODECS = ("gzip", "snappy", "lz4", "zstd")
-_UNREADABLE = (
-    CorruptRecordException,
-    UnsupportedCodecError,
-    ValueError,
-    IndexError,
-    AssertionError,
-    struct.error,
-)
-"""What reading a batch raises whose checksum is right: it would be raised for ever."""
+
+
+class DamagedBatchError(CorruptRecordException):  # type: ignore[misc]  # the client ships no types
+    """The next batch of a partition is not what was written."""
+
+    def __init__(self, partition: TopicPartition, what: str) -> None:
+        super().__init__(f"{partition.topic}/{partition.partition}: {what}")
+        self.partition = partition
+        self.what = what
 
 
 class _Bound:
@@ -72,6 +56,7 @@ def install(limit: int = LIMIT) -> None:
     _Bound.limit = limit
     fetcher.MemoryRecords = Fetched
     fetcher.PartitionRecords = Unpacked
+    fetcher.FetchResult = Result
     for module, headers in unpackers():
         for name in _CODECS:
             if hasattr(module, f"{name}_decode"):
@@ -89,175 +74,86 @@ def unpackers() -> list[tuple[ModuleType, bool]]:
 
 
 def _bounded(unpack: Callable[[bytes, int], bytes], *, headers: bool) -> Callable[[Any], bytes]:
+    check = batch_layout.check_records if headers else batch_layout.check_messages
+
     def bounded(content: Any) -> bytes:  # noqa: ANN401  # bytes, or a view of some
         found = unpack(bytes(content), _Bound.limit)
-        if headers:
-            count_headers(found)
+        check(found)
         return found
 
     return bounded
 
 
-def count_headers(records: bytes | memoryview) -> None:
-    """Raise BeyondError for more than ``MOST_HEADERS``; what is malformed is left to the client."""
-    if len(records) < COUNTED:
-        return
-    content, at, total = bytearray(records), 0, 0
-    with contextlib.suppress(IndexError, ValueError):
-        while at < len(content):
-            size, start = decode_varint(content, at)
-            if size >= LONG_RECORD:
-                total += _headers(content, start)
-            if size < 0:
-                break
-            at = start + size
-    if total > MOST_HEADERS:
-        message = f"{total} headers"
-        raise codecs.BeyondError(message)
-
-
-def _headers(content: bytearray, start: int) -> int:
-    """Return how many headers the record has whose attributes are at ``start``."""
-    at = start + 1
-    for _ in ("timestamp", "offset"):
-        _, at = decode_varint(content, at)
-    for _ in ("key", "value"):
-        size, at = decode_varint(content, at)
-        at += max(0, size)
-    return int(decode_varint(content, at)[0])
-
-
-class _Record(NamedTuple):
-    """One record in the client's form."""
-
-    offset: int
-    timestamp: int
-    value: Sealed
-    timestamp_type: int = 0
-    key: bytes | None = None
-    checksum: int | None = None
-    headers: tuple[()] = ()
-
-
-class _Batch:
-    """One batch in the client's form, which can be given as a whole where it cannot be read."""
-
-    def __init__(self, batch: Any, content: memoryview) -> None:  # noqa: ANN401  # no types
-        """Take the client's own batch, and its bytes as they came."""
-        self._batch = batch
-        self._content = content
-        self.opened = False
-        self.producer_id = batch.producer_id
-        self.is_control_batch = batch.is_control_batch
-        self.is_transactional = batch.is_transactional
-        self.next_offset = batch.next_offset
-        self.base_offset = getattr(batch, "base_offset", 0)
-
-    def size(self) -> int:
-        """Return how many bytes it has as it came."""
-        return len(self._content)
-
-    def validate_crc(self) -> bool:
-        """Tell whether its bytes are those that were written."""
-        return bool(self._batch.validate_crc())
-
-    def __next__(self) -> Any:  # noqa: ANN401
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[Any]:
-        self.opened = True  # its checksum was right: what is wrong from here on stays so
-        if self._content[_MAGIC] > 1 and not self._batch.compression_type:
-            count_headers(self._content[_RECORDS:])
-        return iter(self._batch)
-
-    def sealed(self, error: Exception, first: int) -> _Record:
-        """Return the one record that stands for those from ``first`` on, at the last one's offset.
-
-        At the last one's: whoever has read it goes on behind the batch, and one who had read some
-        of them, under a larger bound, has not read this.
-        """
-        last = self.next_offset - 1
-        name = f"a batch of offsets {first} to {last}"
-        if isinstance(error, codecs.BeyondError):
-            reason, much = (
-                Reason.TOO_LARGE_UNPACKED,
-                str(error) or f"more than {_Bound.limit} bytes",
-            )
-            text = f"{name} unpacks to {much} (kafka.max_unpacked_batch)"
-        else:
-            reason, text = Reason.UNREADABLE_BATCH, f"{name} cannot be read: {_described(error)}"
-        time = getattr(self._batch, "max_timestamp", 0)
-        return _Record(last, time, Sealed(bytes(self._content), reason, text, first))
-
-
-def _described(error: Exception) -> str:
-    """Return the kind of an error, and what it says where that quotes nothing."""
-    quotes_nothing = isinstance(error, codecs.DamagedError)
-    return str(error)[:200] if quotes_nothing else type(error).__name__
-
-
 class Fetched:
-    """The batches of one partition's fetch, in the client's fast form until that fails."""
+    """The batches of one partition's fetch, in order."""
 
-    def __init__(self, content: bytes) -> None:
-        """Take the bytes as they came."""
-        self.last: _Batch | None = None
-        self._content = memoryview(content)
-        self._fast = MemoryRecords(content)
-        self._taken = 0
+    def __init__(self, content: bytes | None) -> None:
+        """Take the bytes as they came; brokers may send none at all for none."""
+        self.last: Batch | None = None
+        self.next_offset = 0
+        self.end: int | None = None
+        self._content = memoryview(content or b"")
         self._at = 0
-        self._slow: Any = None
+        self._again: Batch | None = None
 
     def size_in_bytes(self) -> int:
         """Return how many bytes there are."""
-        return int(self._fast.size_in_bytes())
+        return len(self._content)
 
     def has_next(self) -> bool:
-        """Tell whether there is another batch."""
-        return bool((self._slow or self._fast).has_next())
+        """Tell whether there is another batch, good or not.
 
-    def next_batch(self) -> _Batch:
-        """Return the next batch."""
-        content = self._content[self._at :]
-        content = content[: _HEAD + _LENGTH.unpack_from(content)[0]]
+        The last one may be cut off where the fetch is full. The first one never is (KIP-74): the
+        client would take it for one too large, and pass over the offset before anybody polls.
+        """
+        if self._again is not None:
+            return True
+        if self._at == 0:
+            return len(self._content) > 0
+        return batch_layout.whole(self._content[self._at :])
+
+    def next_batch(self) -> Batch:
+        """Return the next batch; raises DamagedError, and whatever the client does."""
+        self.last = None
+        if self._again is not None:
+            self.last, self._again = self._again, None
+            return self.last
+        content = batch_layout.first(self._content[self._at :])
+        batch = Batch(content)
+        self._check_place(batch, self._content[self._at + len(content) :])
         self._at += len(content)
-        self._taken += 1
-        batch = (self._slow or self._fast).next_batch()
-        if self._slow is not None and content[_MAGIC] > 1:
-            batch = _Tolerant(content)
-        self.last = _Batch(batch, content)
-        return self.last
+        self.next_offset = batch.next_offset
+        self.last = batch
+        return batch
 
-    def again(self) -> None:
-        """Give the last batch once more, in the form that reads every header."""
-        self._slow = _MemoryRecordsPy(bytes(self._content))
-        self._taken -= 1
-        for _ in range(self._taken):
-            self._slow.next_batch()
-        if self.last is not None:
-            self._at -= self.last.size()
+    def again(self, first: int) -> bool:
+        """Give the last batch once more, from an offset on, so that no name of a header fails.
 
+        False if it was given so already.
+        """
+        if self.last is None or self.last.tolerant:
+            return False
+        self._again = Batch(self.last.content, first)
+        return True
 
-class _Text(bytearray):
-    """Bytes whose parts become text whatever they are."""
+    def _check_place(self, batch: Batch, rest: memoryview) -> None:
+        """Raise DamagedError for a batch that lies where none can: its offset has no checksum.
 
-    def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a part
-        found = super().__getitem__(at)
-        return _Text(found) if isinstance(found, bytearray) else found
-
-    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
-        return super().decode(encoding, errors)
-
-
-class _Tolerant(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
-    """The client's own in Python, which is slower and can be told how to decode."""
-
-    _buffer: Any
-
-    def __iter__(self) -> "_Tolerant":
-        self._maybe_uncompress()
-        self._buffer = _Text(self._buffer)
-        return self
+        Batches neither overlap nor go back, and none lies far beyond the end of the log. One that
+        says it were later than the next one is told by that; gaps between them are nothing odd.
+        """
+        begin, end = batch.base_offset, batch.next_offset
+        overlaps = self._at > 0 and batch.has_begin and begin < self.next_offset
+        following = batch_layout.follows(rest)
+        if end <= max(begin, self.next_offset) or overlaps:
+            text = f"offsets {begin} to {end - 1} where {self.next_offset} is the next"
+        elif following is not None and following < end:
+            text = f"offsets {begin} to {end - 1} before a batch that begins at {following}"
+        elif self.end is not None and end > self.end + AHEAD:
+            text = f"offsets {begin} to {end - 1} in a log that ends at {self.end}"
+        else:
+            return
+        raise codecs.DamagedError(text)
 
 
 class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
@@ -265,20 +161,66 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
 
     next_fetch_offset: int
 
+    def __init__(
+        self,
+        tp: TopicPartition,
+        records: Fetched,
+        aborted: Any,  # noqa: ANN401
+        asked: int,
+        *others: Any,  # noqa: ANN401
+    ) -> None:
+        """As the client's own; ``asked``: the offset that was fetched from."""
+        super().__init__(tp, records, aborted, asked, *others)
+        records.next_offset = self._asked = asked
+
+    def ends_at(self, high: int | None) -> None:
+        """Note the log's high watermark, as the answer told it. Caller: the result of a fetch."""
+        if high is not None and high >= 0:
+            self._records.end = high
+
     def _unpack_records(self) -> Iterator[Any]:
+        """Yield what can be read; every turn of this is another batch, or one in its last form."""
         while True:
             try:
                 yield from super()._unpack_records()
-            except UnicodeDecodeError:
-                # What was given out before lies below its next offset, and is passed over.
-                self._records.again()
-            except _UNREADABLE as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever the client makes of nonsense
                 batch = self._records.last
                 if batch is None or not batch.opened:
-                    raise  # a checksum that is wrong: it is fetched again
+                    if self.next_fetch_offset > self._asked:
+                        return  # what came before is good; fetched again, this comes first
+                    raise DamagedBatchError(self._tp, _damage(error)) from error
+                if isinstance(error, UnicodeDecodeError) and self._records.again(
+                    self.next_fetch_offset
+                ):
+                    continue
                 first = max(batch.base_offset, self.next_fetch_offset)
                 self.next_fetch_offset = batch.next_offset
                 if first < batch.next_offset:
-                    yield self._consumer_record(self._tp, batch.sealed(error, first))
+                    yield self._consumer_record(self._tp, batch.sealed(error, first, _Bound.limit))
             else:
                 return
+
+
+def _damage(error: Exception) -> str:
+    """Return what is wrong with a batch that is not what was written."""
+    return "its checksum is wrong" if "Invalid CRC" in str(error) else described(error)
+
+
+class Result(fetcher.FetchResult):  # type: ignore[misc]  # as above
+    """The client's own, which tells its records where their log ends."""
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        *,
+        assignment: Any,  # noqa: ANN401
+        partition_records: Unpacked,
+        backoff: float,
+    ) -> None:
+        """As the client's own."""
+        super().__init__(
+            tp, assignment=assignment, partition_records=partition_records, backoff=backoff
+        )
+        partition_records.ends_at(assignment.state_value(tp).highwater)

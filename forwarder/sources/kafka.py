@@ -7,7 +7,6 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
-    CorruptRecordException,
     GroupAuthorizationFailedError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
@@ -19,6 +18,7 @@ from forwarder.errors import ForwarderError
 from forwarder.journal import kafka_client
 from forwarder.journal.kafka_cluster import Cluster
 from forwarder.kafka import fetching
+from forwarder.kafka.batches import DamagedBatchError
 from forwarder.kafka.error_codes import Place
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.base import Listener, PositionLostError
@@ -271,7 +271,7 @@ class KafkaSource:
             polled: Mapping[TopicPartition, Sequence[Any]] = task.result()
         except OffsetOutOfRangeError as error:
             raise self._set_aside(error) from error
-        except CorruptRecordException as error:
+        except DamagedBatchError as error:
             self._rewind()
             raise self._set_damaged_aside(error) from error
         except TopicAuthorizationFailedError as error:
@@ -327,28 +327,28 @@ class KafkaSource:
         found: Sequence[Any] = task.result().get(tp, ())
         return found
 
-    def _set_aside(self, error: OffsetOutOfRangeError) -> PositionLostError:
+    def _set_aside(self, error: OffsetOutOfRangeError) -> ForwarderError:
         """Pause the partitions whose position is gone, so that the others flow on."""
         gone = dict(error.args[0]) if error.args else {}
-        for tp in gone:
-            self.pause(self._name(tp))
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
         what = f"the input no longer has what was to be read next: {where}"
+        if not gone:
+            return kafka_client.failed(ForwarderError, what, error)
+        for tp in gone:
+            self.pause(self._name(tp))
         return PositionLostError(what, frozenset(map(self._name, gone)))
 
-    def _set_damaged_aside(self, error: CorruptRecordException) -> ForwarderError:
-        """Pause the partition with a batch whose checksum is wrong: the others flow on.
+    def _set_damaged_aside(self, error: DamagedBatchError) -> PositionLostError:
+        """Pause the partition with a batch that is not what was written: the others flow on.
 
-        The client names it in the text alone. On the way a batch is damaged once and right when it
-        is fetched again; on a broker's disk it stays so, and every poll would fail for it.
+        On the way a batch is damaged once and right when it is fetched again; on a broker's disk
+        it stays so, and every poll would fail for it.
         """
-        named = [p for p in self._next if str(TopicPartition(p.topic, p.number)) in str(error)]
-        for partition in named:
-            self.pause(partition)
-        where = ", ".join(map(str, named)) or kafka_client.describe(error)
-        what = f"a batch came with a wrong checksum: {where}"
+        partition = self._name(error.partition)
+        self.pause(partition)
+        what = f"a damaged batch of {partition} came: {error.what}"
         remedy = "if it stays so, its leader's disk is damaged: move leadership to another replica"
-        return PositionLostError(f"{what}; {remedy}", frozenset(named))
+        return PositionLostError(what, frozenset({partition}), remedy)
 
     def _give_back(self, tp: TopicPartition, offset: int) -> None:
         """Seek back before what arrived while nobody waited, or around a seek.

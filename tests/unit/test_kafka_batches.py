@@ -192,7 +192,7 @@ def test_one_with_a_wrong_length_inside_is_sealed_from_there_on() -> None:
 def test_a_wrong_checksum_is_no_batch_at_all() -> None:
     content = bytearray(batch(1, 8))
     content[-1] ^= 1
-    with pytest.raises(CorruptRecordException, match="CRC"):
+    with pytest.raises(CorruptRecordException, match="checksum is wrong"):
         list(unpacked(bytes(content)))
 
 

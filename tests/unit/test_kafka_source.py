@@ -3,24 +3,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.errors import (
     CorruptRecordException,
     GroupAuthorizationFailedError,
     KafkaTimeoutError,
+    OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
 
 from forwarder.errors import ForwarderError
+from forwarder.kafka.batches import DamagedBatchError, install
 from forwarder.model import Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.base import PositionLostError
 from forwarder.sources.kafka import KafkaSource
 from forwarder.testing import Message
 from tests.services.kafka_world import World
+from tests.unit.test_kafka_batches import batch
 
 NUMBERS = (0, 1)
 
@@ -172,11 +177,66 @@ async def test_a_partition_with_a_damaged_batch_is_set_aside_and_the_others_flow
     await rig.rebalance()
     await poll(rig, {}, None)
     tp = TopicPartition(rig.topic, 1)
-    with pytest.raises(PositionLostError, match="wrong checksum") as lost:
-        await poll(rig, {0: 50, 1: 31}, CorruptRecordException(f"Invalid CRC - {tp}"))
+    with pytest.raises(PositionLostError, match="checksum is wrong; if it stays so") as lost:
+        await poll(rig, {0: 50, 1: 31}, DamagedBatchError(tp, "its checksum is wrong"))
     assert {rig.partitions[1]} == lost.value.partitions
     assert [7, 7] == [rig.source.position(partition) for partition in rig.partitions]
     assert [False, True] == [rig.state(number).paused for number in NUMBERS]
+
+
+async def test_a_fault_that_names_no_partition_fails_the_poll(rig: Rig) -> None:
+    """As one of a partition it would reopen none, and the next poll would follow at once."""
+    await rig.rebalance()
+    for error in (OffsetOutOfRangeError(), CorruptRecordException("of no partition")):
+        await poll(rig, {}, None)
+        with pytest.raises(ForwarderError) as told:
+            await poll(rig, {}, error)
+        assert not isinstance(told.value, PositionLostError)
+
+
+class Broker:
+    """A client whose every question is answered alike."""
+
+    def __init__(self, answer: object) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._metadata_max_age_ms = 1000
+        self._answer = answer
+
+    async def send(self, _node: int, _request: object) -> object:
+        return self._answer
+
+
+async def test_a_damaged_answer_moves_no_position_before_or_after_it_is_polled(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stepped over to there would take a record for read that nobody got."""
+
+    async def idle(_: fetcher.Fetcher) -> None:
+        await asyncio.sleep(3600)
+
+    install()
+    monkeypatch.setattr(fetcher.Fetcher, "_fetch_requests_routine", idle)
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    first = rig.partitions[0]
+    for length in (-1, 3, 48, 1 << 20):
+        content = bytearray(batch(7, 1))
+        content[8:12] = length.to_bytes(4, "big", signed=True)
+        rows: list[object] = [(0, 0, 8, 8, [], bytes(content))]
+        broker = Broker(SimpleNamespace(API_VERSION=4, topics=[(rig.topic, rows)]))
+        rig.client._fetcher = fetcher.Fetcher(
+            broker, rig.client._subscription, auto_offset_reset="none"
+        )
+        request = SimpleNamespace(topics=[(rig.topic, [(0, 7, 1 << 18)])])
+        held = rig.client._subscription.subscription.assignment
+        await rig.client._fetcher._proc_fetch_request(held, 1, request)
+        assert 7 == rig.source.position(first)
+        with pytest.raises(PositionLostError, match=str(first)) as lost:
+            await rig.source.poll(10)
+        assert {first} == lost.value.partitions
+        assert 7 == rig.source.position(first)
+        rig.source.resume_at(first, 7)
+        rig.client._fetcher._fetch_task.cancel()
 
 
 async def test_a_group_that_may_not_be_read_is_joined_again_for_its_heartbeat_has_ended(

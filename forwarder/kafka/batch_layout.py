@@ -1,0 +1,193 @@
+"""Where the fields of a stored batch stand, and which of their values can be true.
+
+The checksum of a batch says nothing of the fields before it: base offset, length, format. One byte
+of them that was damaged on its way or on a disk, or a stretch of zeros behind the last batch, and
+the client reads the same batch for ever, reads beyond the end of its memory, or goes on behind
+records that nobody has read. So they are looked at here before the client sees them; and so are the
+lengths inside a set of the format before headers, on which the client ends or does not end.
+
+The layouts are those of KIP-98 (format 2) and of Kafka's documentation (0 and 1). What does not fit
+raises DamagedError; what is too much to be read at once BeyondError.
+"""
+
+import contextlib
+import struct
+
+from aiokafka.record.util import decode_varint, decode_varint_py
+
+from forwarder.kafka.codecs import BeyondError, DamagedError
+
+LONG_RECORD = 4 * 1024
+"""Bytes from which on a record's headers are counted: what is shorter has few of them."""
+
+MOST_HEADERS = 1_000_000
+"""Headers that the long records of one batch may have together: each takes two bytes of the batch
+at least, and 64 of memory."""
+
+MOST_RECORDS = 1_000_000
+"""Records of one batch. Whoever begins in the middle of a batch passes over those before, without a
+pause: a million takes a quarter of a second. The least takes 7 bytes, so that 64 MiB hold nine
+times as many; of uploads of 100 bytes they hold two thirds of a million."""
+
+COUNTED = 4 * 1024 * 1024
+"""Unpacked bytes of a batch from which on records and headers are counted: there is no room for
+many below."""
+
+_NUMBER = 10
+"""Bytes that a number takes at most. The client's compiled way to read one does not look where the
+bytes end, and takes the process with it: near the end, they are read in Python."""
+
+RECORDS = 61
+"""Where the records of a batch begin, packed or not, in format 2."""
+
+_HEAD = 12
+"""Bytes before what the length of a batch counts: its base offset, and that length."""
+
+_BASE = struct.Struct(">q")
+_INT = struct.Struct(">i")
+_LENGTH = 8
+_MAGIC = 16
+"""Where a batch says in which format it is; from 2 on there are headers."""
+
+_COUNT = 57
+_FEWEST = {0: 14, 1: 22, 2: RECORDS - _HEAD}
+"""By format: the least that the length of a batch can be."""
+
+_KEY = {0: 18, 1: 26}
+"""By format: where the length of a message's key stands."""
+
+
+def whole(content: memoryview) -> bool:
+    """Tell whether a batch begins that ends in ``content`` by its own account, however untrue."""
+    if len(content) < _HEAD:
+        return False
+    return _HEAD + _int(content, _LENGTH) <= len(content)
+
+
+def first(content: memoryview) -> memoryview:
+    """Return the first batch of ``content``; raises DamagedError where there is none."""
+    if len(content) <= _MAGIC:
+        message = f"{len(content)} bytes are no batch"
+        raise DamagedError(message)
+    length, magic = _int(content, _LENGTH), content[_MAGIC]
+    if length < _FEWEST.get(magic, 1 << 31):
+        message = f"a length of {length} bytes in format {magic}"
+        raise DamagedError(message)
+    if _HEAD + length > len(content):
+        message = f"{_HEAD + length} bytes are announced, and {len(content)} came"
+        raise DamagedError(message)
+    return content[: _HEAD + length]
+
+
+def magic(batch: memoryview) -> int:
+    """Return in which format a batch is: 0, 1 or 2."""
+    return batch[_MAGIC]
+
+
+def count(batch: memoryview) -> int:
+    """Return how many records a batch of format 2 says it has."""
+    return _int(batch, _COUNT)
+
+
+def follows(content: memoryview) -> int | None:
+    """Return the offset at which a batch begins, whole or not; None where nothing like it does."""
+    if len(content) <= _MAGIC:
+        return None
+    fewest = _FEWEST.get(content[_MAGIC], 1 << 31)
+    return int(_BASE.unpack_from(content)[0]) if _int(content, _LENGTH) >= fewest else None
+
+
+def check_message(message: bytes | memoryview, at: int = 0) -> int:
+    """Return where a message of format 0 or 1 ends that begins ``at``; raises DamagedError."""
+    with contextlib.suppress(struct.error, IndexError):
+        length, form = _int(message, at + _LENGTH), message[at + _MAGIC]
+        end = at + _HEAD + length
+        if form in _KEY and length >= _FEWEST[form] and end <= len(message):
+            key = _int(message, at + _KEY[form])
+            value_at = at + _KEY[form] + 4 + max(0, key)
+            value = _int(message, value_at)
+            if key >= -1 and value >= -1 and value_at + 4 + max(0, value) == end:
+                return end
+    text = "a message whose lengths do not fit"
+    raise DamagedError(text)
+
+
+def check_messages(messages: bytes) -> None:
+    """Raise DamagedError unless messages of format 0 or 1 follow each other up to the end."""
+    at, number = 0, 0
+    while at < len(messages):
+        at = check_message(messages, at)
+        number += 1
+        check_count(number)
+
+
+def check_records(records: bytes | memoryview) -> None:
+    """Raise BeyondError for more than ``MOST_RECORDS`` or ``MOST_HEADERS`` in format 2.
+
+    What is malformed is left to the client, which finds it.
+    """
+    if len(records) < COUNTED:
+        return
+    number, headers = _counted(bytearray(records))
+    check_count(number)
+    if headers > MOST_HEADERS:
+        message = f"{headers} headers"
+        raise BeyondError(message)
+
+
+def _counted(content: bytearray) -> tuple[int, int]:
+    """Return how many records there are, up to one too many, and headers of the long ones."""
+    at, number, headers = 0, 0, 0
+    near = len(content) - _NUMBER
+    with contextlib.suppress(IndexError, ValueError):
+        while at < len(content) and number <= MOST_RECORDS:
+            size, start = (decode_varint if at < near else decode_varint_py)(content, at)
+            if size >= LONG_RECORD:
+                headers += _headers(content, start)
+            if size < 0:
+                break
+            number += 1
+            at = start + size
+    return number, headers
+
+
+def _headers(content: bytearray, start: int) -> int:
+    """Return how many headers the record has whose attributes are at ``start``."""
+    at = start + 1
+    for _ in ("timestamp", "offset"):
+        _, at = decode_varint_py(content, at)
+    for _ in ("key", "value"):
+        size, at = decode_varint_py(content, at)
+        at += max(0, size)
+    return int(decode_varint_py(content, at)[0])
+
+
+def passed_over(records: bytearray, below: int) -> tuple[int, int]:
+    """Return where the first record stands whose offset is not ``below``, and how many precede it.
+
+    Offsets are those of format 2, counted from the batch's first. Where the records are malformed,
+    the place of what cannot be passed over.
+    """
+    at = number = 0
+    near = len(records) - 4 * _NUMBER
+    with contextlib.suppress(IndexError, ValueError):
+        while at < len(records):
+            read = decode_varint if at < near else decode_varint_py
+            size, start = read(records, at)
+            _, offset_at = read(records, start + 1)
+            if size <= 0 or read(records, offset_at)[0] >= below:
+                break
+            number += 1
+            at = start + size
+    return at, number
+
+
+def check_count(number: int) -> None:
+    """Raise BeyondError for more than ``MOST_RECORDS``."""
+    if number > MOST_RECORDS:
+        message = f"more than {MOST_RECORDS} records"
+        raise BeyondError(message)
+
+
+def _int(content: bytes | memoryview, at: int) -> int:
+    return int(_INT.unpack_from(content, at)[0])
