@@ -1,6 +1,7 @@
 """What is asked of the cluster as a whole: offsets, groups, topics and their settings."""
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +36,7 @@ AGAIN_SECONDS = 0.1
 _TRANSACTION = 1
 _RESTING = ("Stable", "Empty", "Dead")
 _NO_LEADER = -1
+_NO_COMMIT = -1
 
 _Answer = TypeVar("_Answer")
 
@@ -98,7 +100,8 @@ class Cluster:
                 self._offsets.beginning_offsets(wanted), self._offsets.end_offsets(wanted)
             )
             return {
-                Partition(tp.topic, tp.partition): Bounds(starts[tp], ends[tp]) for tp in wanted
+                Partition(tp.topic, tp.partition): Bounds(_told(starts[tp]), _told(ends[tp]))
+                for tp in wanted
             }
 
         names = ", ".join(sorted({partition.topic for partition in partitions}))
@@ -110,7 +113,7 @@ class Cluster:
         wanted = TopicPartition(partition.topic, partition.number)
 
         async def ask() -> int:
-            return int((await self._offsets.end_offsets([wanted]))[wanted])
+            return _told((await self._offsets.end_offsets([wanted]))[wanted])
 
         place = Place(partition.topic, "Describe")
         return await self._ask(f"the end of {partition}", ask, place)
@@ -126,7 +129,10 @@ class Cluster:
             stable = await self._offsets.end_offsets(wanted)
             client = self._offsets._client  # noqa: SLF001  # no public way to it
             high = await offsets.high_watermarks(client, wanted)
-            return {Partition(tp.topic, tp.partition): Ends(stable[tp], high[tp]) for tp in wanted}
+            return {
+                Partition(tp.topic, tp.partition): Ends(_told(stable[tp]), _told(high[tp]))
+                for tp in wanted
+            }
 
         if not wanted:
             return {}
@@ -354,12 +360,22 @@ def _passing(error: KafkaError) -> bool:
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
+def _told(offset: int) -> int:
+    """Return the offset that an answer tells; raises ValueError for one that no log can have."""
+    if offset < 0:
+        message = f"offset {offset}"
+        raise ValueError(message)
+    return offset
+
+
 def _commit(offset: int, metadata: str | None) -> Commit | None:
-    return None if offset < 0 else Commit(offset, metadata or "")
+    return None if offset == _NO_COMMIT else Commit(_told(offset), metadata or "")
 
 
 def _held(assignment: bytes) -> frozenset[Partition]:
-    if not assignment:
+    """Return what a member holds; nothing for one that writes it in a way of its own."""
+    try:
+        held = ConsumerProtocolMemberAssignment.decode(assignment or b"").partitions()
+    except (ValueError, TypeError, struct.error):
         return frozenset()
-    held = ConsumerProtocolMemberAssignment.decode(assignment).partitions()
     return frozenset(Partition(tp.topic, tp.partition) for tp in held)

@@ -78,6 +78,16 @@ def of(error: BaseException) -> tuple[str, BaseException]:
     return last.server, last.error
 
 
+def note(server: str, error: BaseException) -> None:
+    """Keep why a server could not be reached, or what else that follows from."""
+    _failed[server] = Failure(server, error, time.monotonic())
+
+
+def forget(server: str) -> None:
+    """Forget what was kept of a server: it answers."""
+    _failed.pop(server, None)
+
+
 def refusal(producer: Any) -> tuple[str, BaseException] | None:  # noqa: ANN401  # no types
     """Return topic and error of what a producer has to ask or send again, if there is any.
 
@@ -93,9 +103,13 @@ def _kept(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
         try:
             connection = await connect(host, port, *arguments, **options)
         except (OSError, KafkaError) as error:
-            _failed[server] = Failure(server, error, time.monotonic())
+            note(server, error)
             raise
-        _failed.pop(server, None)
+        except (ValueError, OverflowError) as error:
+            # A name or a port that is none, of a broker as an answer named it.
+            note(server, error)
+            raise KafkaConnectionError(str(error)) from error
+        forget(server)
         return connection
 
     setattr(kept, _WRAPPED, True)
