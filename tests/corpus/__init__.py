@@ -5,12 +5,13 @@ An entry is a folder in ``tests/data/corpus``: ``connection.yaml``, ``input.ndjs
 """
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
 from forwarder import app
 from forwarder.config import loader
+from tests.corpus.reading import Twice, exact
+from tests.oracle import Number
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 
@@ -27,19 +28,20 @@ async def outcome(entry: Path, out: Path) -> dict[str, Any]:
     """Run one entry through the program, into the folder ``out``; return what came of it.
 
     ``documents`` in their order without the derived keys, ``dropped``: events left out by
-    setting, ``dead_letters``: reason and bytes, read as JSON where they are.
+    setting, ``dead_letters``: reason and bytes, read as JSON where they are. Numbers stand as they
+    are spelled; raises ValueError for a document that has a key twice at its top.
     """
     source = next(entry.glob("input.*"))
     loaded = loader.load_connection(entry / "connection.yaml", offline=True)
     tally = await app.read_file([loaded.connection], str(source), out)
-    documents = [json.loads(line) for line in _lines(out / f"{loaded.connection.name}.ndjson")]
+    documents = [exact(line) for line in _lines(out / f"{loaded.connection.name}.ndjson")]
     dropped: dict[str, int] = {}
     for (_, setting), count in tally.filtered.items():
         dropped[setting] = dropped.get(setting, 0) + count
-    letters = [json.loads(line) for line in _lines(out / "dead-letters.ndjson")]
+    letters = [exact(line) for line in _lines(out / "dead-letters.ndjson")]
     return {
         "documents": [_without_derived(document) for document in documents],
-        "dropped": dropped,
+        "dropped": {setting: Number(str(count)) for setting, count in dropped.items()},
         "dead_letters": [{"reason": one["reason"], "value": _readable(one)} for one in letters],
     }
 
@@ -48,7 +50,10 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]
 
 
-def _without_derived(document: dict[str, Any]) -> dict[str, Any]:
+def _without_derived(document: dict[str, Any] | Twice) -> dict[str, Any]:
+    if isinstance(document, Twice):
+        msg = f"a key is twice in {document}"
+        raise ValueError(msg)  # noqa: TRY004  # it is what was made that is wrong
     return {key: value for key, value in document.items() if key not in DERIVED}
 
 
@@ -56,6 +61,6 @@ def _readable(letter: dict[str, Any]) -> object:
     """Return a dead letter's bytes as JSON, else as text, what is no UTF-8 replaced."""
     value = base64.b64decode(letter["value_base64"])
     try:
-        return json.loads(value)
+        return exact(value)
     except (ValueError, RecursionError):
         return value.decode(errors="replace")

@@ -1,13 +1,13 @@
 """``python -m tests.corpus NAME`` runs one entry and prints what comes out of it."""
 
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 from forwarder.ops import logs
 from tests.corpus import CORPUS, outcome
+from tests.corpus.reading import written
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     logs.configure("error", "console", ())
     with tempfile.TemporaryDirectory() as out:
         found = asyncio.run(outcome(CORPUS / sys.argv[1], Path(out)))
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    text = written(found) + "\n"
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))  # half a surrogate pair
 
 
