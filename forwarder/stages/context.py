@@ -9,6 +9,10 @@ from forwarder.stages.shapes import Names, Upload, Window
 _DELETED = "deleted_user_attributes"
 _NOTIFICATIONS = "system_notifications"
 _MERGED = frozenset({_DELETED, _NOTIFICATIONS})
+_SHARED = 4
+"""How many times an upload's context a merge may be, before and after, that is kept for the other
+lanes until their poll ends: a few bytes may join a context of megabytes, with every upload."""
+
 _TEXTS = msgspec.json.Decoder(list[str]).decode
 _KEYS = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -41,10 +45,32 @@ def merged(window: Window, upload: Upload) -> bytes:
     return _merged(window, upload)[0]
 
 
+def release(upload: Upload) -> None:
+    """Let go of the merge that was made last, unless it is of the order of the upload itself.
+
+    Caller: the windows, once they have taken an upload; those of a poll live until it ends.
+    """
+    known = upload.merged
+    if known is not None:
+        old, (new, _) = known
+        if len(old) + len(new) > _SHARED * len(upload.context):
+            upload.merged = None
+
+
+def has_had(window: Window, upload: Upload) -> bool:
+    """Tell whether an upload has joined a window before: other events of it, of the same session.
+
+    Its context is in the window's by then, and must not be appended to it once more.
+    """
+    return window.touched >= (upload.offset, upload.start)
+
+
 def _merged(window: Window, upload: Upload) -> tuple[bytes, Names]:
     names = upload.names
     if names.plain and window.names.plain and window.names.keys <= names.keys:
         return upload.context, names
+    if has_had(window, upload):
+        return window.context, window.names
     if (known := upload.merged) is not None and known[0] is window.context:
         return known[1]  # it was judged before it is taken
     both = merge(rawjson.fields(window.context), rawjson.fields(upload.context))

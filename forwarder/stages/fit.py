@@ -13,7 +13,7 @@ from forwarder.formats import rawjson
 from forwarder.formats.pieces import singles
 from forwarder.model import Piece
 from forwarder.stages import blocks, context
-from forwarder.stages.frame import Frame, Frames
+from forwarder.stages.frame import Frames
 from forwarder.stages.shapes import Upload, Window
 
 _STRETCH = 16
@@ -81,10 +81,32 @@ class Fit:
         It may if all of it goes into one document, or if the context leaves room for every event
         and the documents together are at most twice what came in: each repeats the context. Nor
         may it take more and more work. What the window's has of large things that are not sent is
-        pruned.
+        pruned. Of an upload that comes in many parts, with events of other sessions between, the
+        context is looked at once.
         """
         if window.filled < 0:
             _measure(window)
+        came = 0
+        if window.framed is not window.context or not context.has_had(window, upload):
+            came = 0 if context.has_had(window, upload) else len(upload.context)
+            if not self._frame(window, upload):
+                return False
+        added = sum([len(piece[4]) + 1 for piece in pieces])
+        filled, received = window.filled + added, window.received + added + came
+        largest = max(window.largest, max([len(piece[4]) for piece in pieces], default=0))
+        if filled - 1 > window.room and (
+            largest > window.room or _documents(window, filled, largest) > _MULTIPLE * received
+        ):
+            return False
+        if pieces and is_worn(window):
+            return False
+        window.filled, window.largest, window.received = filled, largest, received
+        if len(window.framed) <= self.slim and largest <= self.lean:
+            window.filled = -1  # small again: not to be measured at every upload
+        return True
+
+    def _frame(self, window: Window, upload: Upload) -> bool:
+        """Note what a window's documents are with an upload besides events; False: none can be."""
         kept = self._frames.prune(window.context, self._most_context)
         if kept is not window.context:
             window.context, window.names = kept, context.names_of(rawjson.fields(kept))
@@ -98,18 +120,7 @@ class Fit:
             frame = self._frames.frame(merged, identities_ms, upload.time)
         except Exception:  # noqa: BLE001  # the two apart may be odd together
             return False
-        added = sum([len(piece[4]) + 1 for piece in pieces])
-        filled, received = window.filled + added, window.received + added + len(upload.context)
-        largest = max(window.largest, max([len(piece[4]) for piece in pieces], default=0))
-        if filled - 1 > frame.room and (
-            largest > frame.room or _documents(frame, filled, largest) > _MULTIPLE * received
-        ):
-            return False
-        if pieces and is_worn(window):
-            return False
-        window.filled, window.largest, window.received = filled, largest, received
-        if len(merged) <= self.slim and largest <= self.lean:
-            window.filled = -1  # small again: not to be measured at every upload
+        window.framed, window.room, window.frame_bytes = merged, frame.room, frame.size
         return True
 
 
@@ -118,12 +129,12 @@ def is_worn(window: Window) -> bool:
     return window.work > _FREE_WORK + _WORK * window.received
 
 
-def _documents(frame: Frame, filled: int, largest: int) -> int:
+def _documents(window: Window, filled: int, largest: int) -> int:
     """Return how many bytes the documents of so many bytes of events have at most.
 
     Each but the last is so full that the largest event might not have fitted.
     """
-    return filled + frame.size * (1 + filled // (frame.room - largest + 1))
+    return filled + window.frame_bytes * (1 + filled // (window.room - largest + 1))
 
 
 def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:

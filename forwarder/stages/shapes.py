@@ -123,7 +123,8 @@ class Window(msgspec.Struct, gc=False):
     is not so small that every upload may join (see ``fit``); ``filled`` are the bytes of its
     events with a comma each, ``largest`` those of its largest piece, ``received`` those of all
     that joined it, contexts too, once they are measured; ``work`` those that were looked through
-    again for what joined it later.
+    again for what joined it later. ``framed`` is the context that was judged last, as it was with
+    an upload: ``frame_bytes`` are those of a document without events, ``room`` what is left.
     """
 
     key: bytes
@@ -155,6 +156,9 @@ class Window(msgspec.Struct, gc=False):
     largest: int = 0
     received: int = 0
     work: int = 0
+    framed: bytes = b""
+    room: int = 0
+    frame_bytes: int = 0
 
     @property
     def last(self) -> Position:
@@ -165,7 +169,7 @@ class Window(msgspec.Struct, gc=False):
 
     def hollow(self) -> None:
         """Let go of what it held: rows may keep it for a while after it was closed."""
-        self.key = self.device = self.context = b""
+        self.key = self.device = self.context = self.framed = b""
         self.pieces, self.touched, self.unsaved = _NOTHING, LOWEST, None
         if self.blocks or self.saved or self.draft:
             self.blocks = self.saved = self.draft = None

@@ -113,6 +113,8 @@ class Windows:
                 take(*self._sorted(upload, pieces), None)
             else:
                 take(upload, pieces, None)
+            if upload.merged is not None:
+                context.release(upload)
         return self._drain()
 
     def expire(self, now: int, limit: int | None = None) -> list[Window]:
@@ -296,6 +298,8 @@ class Windows:
         found = self._fit.joins(window, upload, pieces)
         self._weigh(window, len(window.context) - before)
         window.narrow = window.filled >= 0
+        if not window.narrow:
+            window.framed = b""  # what joins it now is not judged any more
         return found
 
     def inform(self, window: Window, upload: Upload) -> None:
@@ -469,6 +473,7 @@ class Windows:
         if len(upload.context) > self._slim or len(upload.body) > self._lean:
             upload, pieces = self._sorted(upload, pieces, by_session=rule == BY_SESSION)
         self._rules.get(rule, self._rules[self._today])(upload, pieces, self._gate)
+        context.release(upload)
 
     def _sorted(
         self, upload: Upload, pieces: list[Piece], *, by_session: bool = False
