@@ -6,12 +6,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from forwarder import app
+import structlog
+
+from forwarder import app, masking
 from forwarder.audit.left_out import Gate, Looked
 from forwarder.audit.view import Survey
 from forwarder.cli import asking
 from forwarder.clock import SystemClock
 from forwarder.config import loader
+from forwarder.errors import ForwarderError
 from forwarder.ops import logs
 
 
@@ -46,15 +49,23 @@ def _work(config: Path) -> int:
     loaded = loader.load(config)
     log = loaded.configuration.log
     logs.configure(log.level, log.format, loaded.secrets)
-    for note in loaded.notes:
-        sys.stderr.write(f"note: {note}\n")
+    for one in loaded.noted:
+        at = {"file": one.file, "line": one.line, "key": one.key}
+        structlog.get_logger().warning("configuration.note", note=one.text, **at)
     gate = Gate(asking.rules(loaded), loaded.configuration.journal.retired_topics)
 
     async def check(survey: Survey) -> Looked:
         return await gate.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.
-    return asyncio.run(app.work(loaded.configuration, partial(asking.asked, loaded, check)))
+    look = partial(asking.asked, loaded, check)
+    try:
+        return asyncio.run(app.work(loaded.configuration, look))
+    except ForwarderError as error:
+        # In the log as well: what reads it takes lines of JSON, and nothing else.
+        what, remedy = map(masking.mask_line, (error.what, error.remedy))
+        structlog.get_logger().error("worker.failed", error=what, remedy=remedy)
+        raise
 
 
 def _read_file(args: argparse.Namespace) -> int:

@@ -39,9 +39,7 @@ MATCH = Section(
         ),
         Field(
             "platform",
-            ListOf(
-                Text("a platform such as ios"), 1, lambda names: frozenset(map(str.lower, names))
-            ),
+            ListOf(Text("a platform such as ios"), 1, frozenset, str.lower),
             "The platforms wanted, by device_info.platform; upper and lower case are one.",
         ),
         Field(

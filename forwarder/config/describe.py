@@ -97,7 +97,7 @@ def _derived(connection: Connection) -> dict[str, str]:
 def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
     for field in sheet.section.fields:
         value = sheet.told(field.name)
-        if field.name in sheet.unknown:
+        if field.name in sheet.unknown or _holds_unknown(value):
             yield _marked(f"{indent}{field.name}: {_shown(field, value)}", "not known here")
         elif isinstance(value, Sheet):
             yield f"{indent}{field.name}:"
@@ -108,6 +108,13 @@ def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
         else:
             text = f"{indent}{field.name}: {_shown(field, value)}"
             yield _marked(text, "default" if _is_default(sheet.section, field, value) else "")
+
+
+def _holds_unknown(value: object) -> bool:
+    """Tell whether what is shown of a list of sections, their names, is not known here."""
+    return isinstance(value, tuple) and any(
+        isinstance(one, Sheet) and one.section.fields[0].name in one.unknown for one in value
+    )
 
 
 def _shown(field: Field, value: object) -> str:

@@ -223,11 +223,15 @@ class Section(Kind):
 
 @dataclass(frozen=True)
 class ListOf(Kind):
-    """A list of one kind, as a tuple. ``least`` elements at least, none of them twice."""
+    """A list of one kind, as a tuple. ``least`` elements at least, none of them twice.
+
+    ``each`` is done to every value that is known here, once it was judged.
+    """
 
     element: Kind
     least: int = 0
     into: Callable[[tuple[Any, ...]], object] = tuple
+    each: Callable[[Any], object] | None = None
 
     @property
     def textual(self) -> bool:
@@ -257,7 +261,7 @@ class ListOf(Kind):
             if value in seen:
                 element.fault("is in the list twice; delete one of them")
             seen.add(value)
-            values.append(value)
+            values.append(self.each(value) if self.each else value)
         if len(spots) < self.least:
             spot.refuse(f"is an empty list; name at least {self.least}, or delete the key")
         if len(values) < len(spots):

@@ -182,8 +182,6 @@ def logged(fleet: Fleet) -> Counter[tuple[str, str]]:
 
 
 def _line(raw: bytes) -> tuple[str, str]:
-    if raw.startswith(b"note: "):
-        return "info", "a note on the configuration"
     try:
         line = json.loads(raw)
     except ValueError:

@@ -1,5 +1,7 @@
 """Fixtures of the unit tests."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 @pytest.fixture(autouse=True)
-def _log_as_in_the_beginning() -> None:
-    """Forget the log that a command of an earlier test has configured: its level hides lines."""
+def _log_as_in_the_beginning() -> Iterator[None]:
+    """Forget the log that a command of a test has configured: its level hides lines.
+
+    And what it has libraries do: the next test's would print what they log.
+    """
     structlog.reset_defaults()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,7 @@ def test_one_file_is_enough(capsys: Capture) -> None:
 ELSEWHERE = f"""\
 {SMALL.replace("us-east-1", '"${REGION}"')}
 credentials: {{access_key_id: "${{NOWHERE}}", secret_access_key: "${{file:/nowhere/key}}"}}
-match: {{application: [com.acme, "${{NOWHERE}}"]}}
+match: {{application: [com.acme, "${{NOWHERE}}"], platform: [iOS, "${{Platform}}"]}}
 settings: {{send_as_batch: "${{NOWHERE}}"}}
 batching: {{max_age: "${{NOWHERE}}", max_events: 7}}
 """
@@ -89,6 +89,7 @@ def test_what_is_not_here_is_a_fault_and_with_no_secrets_a_note(
             "credentials.access_key_id",
             "credentials.secret_access_key",
             "match.application[1]",
+            "match.platform[1]",
             "settings.send_as_batch",
             "batching.max_age",
         ]
@@ -102,6 +103,7 @@ def test_what_is_not_known_here_is_shown_as_it_was_written(folder: Folder, capsy
     assert 0 == code
     assert shown["region"].split() == ["region:", "${REGION}", "#", "not", "known", "here"]
     assert "[${NOWHERE}, com.acme]" in shown["application"]
+    assert "[${Platform}, ios]" in shown["platform"]
     assert "****" in shown["secret_access_key"]
     assert "10m" in shown["max_age"]
     assert shown["max_age"].endswith("# not known here")
@@ -125,6 +127,22 @@ def test_the_workers_own_file_may_be_about_elsewhere_too(folder: Folder, capsys:
     ] == [one["key"] for one in found["notes"]]
     code, lines, _ = checked(capsys, "forwarder.yaml", "--no-secrets")
     assert "  # group ${NOWHERE} reads ${NOWHERE}, raw" in lines
+    [topics] = [line.split() for line in lines if line.lstrip().startswith("topics:")]
+    assert ["topics:", "[${NOWHERE},", "raw]", "#", "not", "known", "here"] == topics
+
+
+def test_a_topic_that_is_known_here_is_shown_as_one_though_its_settings_are_not(
+    folder: Folder, capsys: Capture
+) -> None:
+    shutil.rmtree(folder.path / "connections")
+    folder.write(
+        "kafka:\n  bootstrap_servers: [b:1]\n"
+        '  topics: [{name: raw, format: "${NOWHERE}"}]\nconnections: not-here\n'
+    )
+    code, lines, _ = checked(capsys, "forwarder.yaml", "--no-secrets")
+    assert (0, ["topics:", "[raw]"]) == (
+        code, next(line.split() for line in lines if line.lstrip().startswith("topics:"))
+    )  # fmt: skip
 
 
 def test_a_fault_stays_one_wherever_the_worker_runs(folder: Folder, capsys: Capture) -> None:
