@@ -197,13 +197,13 @@ class Sessions(Windows):
         segments = list(_segments(upload))
         shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
         for segment, share in zip(segments, shares, strict=True):
-            first, last, session = segment
             inside = share if replay is None else self._passed(replay, upload, segment, share)
             if inside is not None:
-                self._segment(upload, upload.types[first:last], segment, inside)
-            elif session and replay is not None and replay.need <= _end_of(upload, segment):
+                self._segment(upload, segment, inside)
+            elif replay is not None and replay.need <= _end_of(upload, segment):
                 # Settled for its own window, it still was one of the session for other users'.
-                self._stay(upload, None, segment)
+                key = session_key(upload.owner, segment[2])
+                self._note_all(self._tell(upload, segment, key), _end_of(upload, segment))
         if not pieces:
             self._inform(upload, segments, replay)
 
@@ -231,37 +231,62 @@ class Sessions(Windows):
                     self.close(one, one.reason)
                 return
 
-    def _segment(
-        self, upload: Upload, types: list[str], segment: _Segment, pieces: list[Piece]
-    ) -> None:
-        """Take a run of events of one session: what it ends, then its events, then its end."""
-        session = segment[2]
-        device, key = self._devices.get(upload.device), session_key(upload.owner, session)
-        window = device.windows.get(key) if device else None
-        if device is not None:
-            if session:
-                if window is None and session not in device.going and session not in device.ended:
-                    self._succeed(device, session, upload.clock)
-            elif types[:1] == [_START]:
-                for one in sorted(device.of(b""), key=blocks.first):
-                    self.close(one, CloseReason.SESSION_END)
-                window = None
-            if types:
-                self._stay(upload, window, segment)
+    def _segment(self, upload: Upload, segment: _Segment, pieces: list[Piece]) -> None:
+        """Take a run of events of one session: what it ends, then its events, then its end.
+
+        What has changed is noted behind the run's own events: positions come in rising order.
+        """
+        key = session_key(upload.owner, segment[2])
+        changed = self._begin(upload, segment, key)
         if pieces:
-            self._gather(upload, key, session, window, pieces)
-        if _END in types and (device := self._devices.get(upload.device)) is not None:
-            self._end_all(device, session, upload.clock)
+            self._gather(upload, key, segment[2], pieces)
+        changed += self._tell(upload, segment, key)
+        self._note_all(changed, _end_of(upload, segment))
+
+    def _begin(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+        """End what the first event of a run ends; return that."""
+        first, last, session = segment
+        device = self._devices.get(upload.device)
+        if device is None:
+            return []
+        if session:
+            if key in device.windows or session in device.going or session in device.ended:
+                return []
+            return self._succeed(device, session, upload, _end_of(upload, segment))
+        if upload.types[first:last][:1] == [_START]:
+            end = _end_of(upload, segment)
+            for one in sorted(device.of(b""), key=blocks.first):
+                if blocks.first(one) <= end:  # a replay finds later ones, too
+                    self.close(one, CloseReason.SESSION_END)
+        return []
+
+    def _tell(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+        """Tell a session's windows that it goes on, or ends; return those that changed."""
+        types = upload.types[segment[0] : segment[1]]
+        device = self._devices.get(upload.device)
+        if device is None or not types:
+            return []
+        changed = self._stay(device, upload, segment[2], key)
+        if _END in types:
+            changed += self._end_all(device, segment[2], upload.clock, _end_of(upload, segment))
+        return changed
+
+    def _note_all(self, changed: list[Window], position: Position) -> None:
+        """Note that windows are to be saved again, and that a replay needs what changed them."""
+        for window in changed:
+            if not window.closed:
+                self._note(window, position)
 
     def _gather(
         self,
         upload: Upload,
         key: bytes,
         session: bytes,
-        window: Window | None,
         pieces: list[Piece],
     ) -> None:
         """Put pieces into the session's window, or into a new one."""
+        device = self._devices.get(upload.device)
+        window = device.windows.get(key) if device else None
         if window is not None and not self.joins(window, upload, pieces):
             self.close(window, CloseReason.SIZE)
             window = None
@@ -291,40 +316,51 @@ class Sessions(Windows):
             return silent, CloseReason.SESSION_TIMEOUT
         return oldest, CloseReason.AGE
 
-    def _stay(self, upload: Upload, window: Window | None, segment: _Segment) -> None:
-        """Note an event of a session, in all its windows; an ended one is not prolonged.
+    def _stay(self, device: _Device, upload: Upload, session: bytes, key: bytes) -> list[Window]:
+        """Prolong a session, in all its windows; an ended one is not. Return those prolonged.
 
         A replay tells of events that were before what a saved window has seen: time goes on only.
-        The windows of other users have changed with it, too, and are to be saved again. Of a
-        session that a great many share only the user's own: each event would cost a look at all.
+        Of a session that a great many share only the user's own: each event would cost a look at
+        all.
         """
-        device = self._devices.get(upload.device)
-        if device is None:
-            return
-        going = device.going.get(segment[2], {})
-        alone = () if window is None else (window,)
+        prolonged = []
+        going = device.going.get(session, {})
+        own = device.windows.get(key)
+        alone = () if own is None else (own,)
         for one in going.values() if 0 < len(going) <= SHARED else alone:
-            one.last_activity = latest = max(upload.clock, one.last_activity)
-            if one.reason is CloseReason.SESSION_END:
+            if one.reason is CloseReason.SESSION_END or upload.clock <= one.last_activity:
                 continue
-            if one is not window:
-                self._note(one, _end_of(upload, segment))
-            self.due_at(one, *self._silence(one.opened, latest))
+            one.last_activity = upload.clock
+            prolonged.append(one)
+            self.due_at(one, *self._silence(one.opened, upload.clock))
             if device.crowd is not None:
                 device.crowd.plan(one)
+        return prolonged
 
-    def _succeed(self, device: _Device, session: bytes, now: int) -> None:
-        """Let a session not seen before end the named ones that are open."""
+    def _succeed(
+        self, device: _Device, session: bytes, upload: Upload, position: Position
+    ) -> list[Window]:
+        """Let a session not seen before end the named ones that are open; return their windows."""
+        ended = []
         for name in list(device.going):
-            self._end_all(device, name, now)
+            ended += self._end_all(device, name, upload.clock, position)
         device.current = session
+        return ended
 
-    def _end_all(self, device: _Device, session: bytes, now: int) -> None:
-        """End a session for all its users; what has ended of it before stays as it is."""
-        for window in device.unended(session):
+    def _end_all(
+        self, device: _Device, session: bytes, now: int, position: Position
+    ) -> list[Window]:
+        """End a session for all its users; return the windows that this has changed.
+
+        What has ended of it before stays as it is, and so does what a replay finds open already
+        though it began behind this position.
+        """
+        ended = [one for one in device.unended(session) if blocks.first(one) <= position]
+        for window in ended:
             self._end(device, window, now)
         if device.has(session):
             device.remember(session)
+        return ended
 
     def _end(self, device: _Device, window: Window, now: int) -> None:
         """Give an ended session its grace."""
@@ -342,10 +378,10 @@ class Sessions(Windows):
             return
         names = {s for _, _, s in segments} if upload.types else {device.current}
         keys = [session_key(upload.owner, name) for name in names]
+        position = upload.offset, upload.start + max(len(upload.types) - 1, 0)
         for window in [device.windows[key] for key in keys if key in device.windows]:
-            position = (upload.offset, upload.start)
             if replay is None or gate.passes(replay, digest(window.key), position):
-                self.inform(window, upload)
+                self.inform(window, upload, position)
 
 
 def _end_of(upload: Upload, segment: _Segment) -> Position:

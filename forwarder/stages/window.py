@@ -302,8 +302,8 @@ class Windows:
             window.framed = b""  # what joins it now is not judged any more
         return found
 
-    def inform(self, window: Window, upload: Upload) -> None:
-        """Update the context alone; a replay has to see that upload again, too.
+    def inform(self, window: Window, upload: Upload, position: Position) -> None:
+        """Update the context alone; a replay has to see that position of the upload again, too.
 
         Where it has no room for it, the window closes: what comes later has a newer context.
         """
@@ -313,8 +313,8 @@ class Windows:
             self.close(window, CloseReason.SIZE)
             return
         self._absorb(window, upload)
-        window.touched = (upload.offset, upload.start)
-        self._note(window, window.touched)
+        window.touched = position
+        self._note(window, position)
         if is_worn(window):
             self.close(window, CloseReason.SIZE)
 
@@ -385,7 +385,7 @@ class Windows:
                 pieces,
             )
         elif window is not None:
-            self.inform(window, upload)
+            self.inform(window, upload, (upload.offset, upload.start))
 
     def _absorb(self, window: Window, upload: Upload) -> None:
         self._weigh(window, context.absorb(window, upload))
