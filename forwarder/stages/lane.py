@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from forwarder.connection import BatchMode, Connection, Settings
 from forwarder.formats import rawjson
-from forwarder.formats.pieces import joined
+from forwarder.formats.pieces import joined, last_of, singles
 from forwarder.model import (
     STATUS,
     Batch,
@@ -241,33 +241,40 @@ class Share:
             if not again:
                 add(out.filtered, (lane, STATUS), events)
             return
-        key = redriven.window_key(upload.offset, upload.start)
-        name = digest(key)
-        position = (upload.offset, upload.start)
-        if position < self.gate.need:
+        if (upload.offset, upload.start + max(events, 1) - 1) < self.gate.need:
             add(out.settled, lane, events)
             return
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
             self._report(failed, out)
         apart = self.lane.windows()
-        closed = apart.add([(u, self._left(name, u, pieces, out)) for u, pieces in kept])
+        closed = apart.add([(u, self._left(u, pieces, out)) for u, pieces in kept])
         closed += apart.finish()
         upload.used = bool(closed)
         add(out.taken_over if again else out.accepted, lane, apart.accepted)
         for one in closed:
-            one.key, one.reason = key, CloseReason.REDRIVEN
+            session = one.session if self.lane.mode is BatchMode.SESSION else None
+            one.key = redriven.window_key(upload.offset, upload.start, session)
+            one.reason = CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
         self._letter(apart.misfits, out)
 
-    def _left(
-        self, name: bytes, upload: Upload, pieces: list[Piece], out: Collected
-    ) -> list[Piece]:
-        """Return what of a re-driven upload is in no batch and no letter."""
+    def _left(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
+        """Return what of a re-driven upload is in no batch and no letter, whichever mode made it."""
+        name = digest(redriven.window_key(upload.offset, upload.start))
         admitted, _ = misfits.lettered(self.gate, upload, gate.admit(self.gate, name, pieces))
+        if upload.sessions and upload.offset < self.gate.read:
+            every = [single for piece in admitted for single in singles(piece)]
+            admitted = [piece for piece in every if self._is_left(upload, piece)]
         came = sum([piece[2] for piece in pieces])
         add(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
         return admitted
+
+    def _is_left(self, upload: Upload, piece: Piece) -> bool:
+        """Tell whether an event of a re-driven upload is in no batch of its session."""
+        session = upload.sessions[piece[1] - upload.start]
+        key = redriven.window_key(upload.offset, upload.start, session)
+        return gate.passes(self.gate, digest(key), last_of(piece))
 
     def redrive_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""

@@ -61,9 +61,13 @@ def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
     return None
 
 
-def window_key(offset: int, start: int) -> bytes:
-    """Return the key of a window that is closed at once; no device or session has such a one."""
-    return b"^%d/%d" % (offset, start)
+def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
+    """Return the key of a window that is closed at once; no device or session has such a one.
+
+    ``session``: where an upload becomes a window for each, which are not made in their order.
+    """
+    key = b"^%d/%d" % (offset, start)
+    return key if session is None else b"%b|%b" % (key, session)
 
 
 def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | None:

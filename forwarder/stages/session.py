@@ -100,6 +100,8 @@ class _Device(msgspec.Struct, gc=False):
     def take_up(self, window: Window) -> None:
         """Find a named session's window that was saved its place, in whatever order they come."""
         session = window.session
+        if self.active is None or self.active < _active(window):
+            self.current, self.active = session, _active(window)
         if window.reason is CloseReason.SESSION_END:
             since = {} if self.since is None else self.since
             since[session] = max(since.get(session, (0, LOWEST)), _since(window))
@@ -107,8 +109,6 @@ class _Device(msgspec.Struct, gc=False):
             self.since = {name: since[name] for name in self.ended}
             return
         self.going.setdefault(session, {})[window.key] = window
-        if self.active is None or self.active < _active(window):
-            self.current, self.active = session, _active(window)
 
     def all(self) -> Iterable[Window]:
         """Return all windows: for whoever has to look at each."""
@@ -158,6 +158,8 @@ class Sessions(Windows):
         device = self._devices.get(window.device)
         if device is not None and device.take(window):
             device.leave(window)
+            if window.session == device.current and not device.has(window.session):
+                device.current = b""  # as a restart would find it
             if not device.windows:
                 del self._devices[window.device]
 

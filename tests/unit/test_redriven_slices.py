@@ -1,0 +1,74 @@
+"""A re-driven upload whose documents are made in several slices loses nothing between two."""
+
+import json
+from itertools import product
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from forwarder.connection import Batching, Connection
+from forwarder.model import LOWEST, Collected, Gate, Position
+from forwarder.pipeline import Pipeline
+from forwarder.stages import lane
+from forwarder.stages.keying import BY_DEVICE, BY_SESSION
+from forwarder.stages.redriven import CONNECTION, REDRIVE
+from tests import builders, streams
+from tests.builders import NOW, START, Rec, connection, encoded, event
+
+SESSIONS = [11, 12, 12, 12, 11, 12, 11]
+RECORD = Rec(
+    0,
+    START,
+    encoded({"mpid": 7, "events": [event(session_id=s, n=n) for n, s in enumerate(SESSIONS)]}),
+    [(REDRIVE, b"event_too_large"), (CONNECTION, b"lane")],
+)
+
+
+KEYING = [(BY_SESSION, (0, 0)), (BY_DEVICE, (0, 1))]
+"""A lane that was in session mode once: sessions are read, whatever mode it is in today."""
+
+
+def lane_of(mode: dict[str, Any]) -> Connection:
+    """Return a connection of a mode, whose documents have two events at most."""
+    return connection(batching=Batching(max_events=2), **mode)
+
+
+class Life:
+    """What is committed of one record, over several openings."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.closed: dict[bytes, Position] = {}
+        self.need = LOWEST
+
+    def live(self, chosen: Connection, slices: int) -> Pipeline:
+        """Open, collect the record and commit up to so many slices; what comes then is lost."""
+        pipeline = builders.pipeline(chosen, read=1)
+        builders.resume(pipeline, Gate(self.need, 1, dict(self.closed), {}, KEYING), [])
+        self._commit(pipeline, pipeline.collect([RECORD], NOW))
+        for _ in range(slices):
+            self._commit(pipeline, pipeline.expire(0, 0, NOW))
+        return pipeline
+
+    def _commit(self, pipeline: Pipeline, out: Collected) -> None:
+        documents = builders.documents(out.batches)
+        self.sent += [one["data"]["n"] for doc in documents for one in doc["events"]]
+        for closing in out.closings:
+            known = self.closed.get(closing.window_key, LOWEST)
+            self.closed[closing.window_key] = max(known, closing.last)
+        self.need = max(self.need, pipeline.first_unsaved("lane") or (1, 0))
+
+
+@pytest.mark.parametrize(("first", "then"), list(product(streams.MODES, streams.MODES)))
+@pytest.mark.parametrize("slices", range(4))
+def test_a_crash_between_two_slices_loses_and_repeats_nothing(
+    first: dict[str, Any], then: dict[str, Any], slices: int
+) -> None:
+    life = Life()
+    with mock.patch.object(lane, "MOST_ENCODED", 1):
+        life.live(lane_of(first), slices)
+        life.live(lane_of(then), 1)
+        again = life.live(lane_of(first), 10)
+    assert not again.is_behind()
+    assert list(range(len(SESSIONS))) == sorted(life.sent)
