@@ -260,7 +260,7 @@ class Share:
         self._letter(apart.misfits, out)
 
     def _left(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
-        """Return what of a re-driven upload is in no batch and no letter, whichever mode made it."""
+        """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
         name = digest(redriven.window_key(upload.offset, upload.start))
         admitted, _ = misfits.lettered(self.gate, upload, gate.admit(self.gate, name, pieces))
         if upload.sessions and upload.offset < self.gate.read:

@@ -1,6 +1,5 @@
 """A re-driven upload whose documents are made in several slices loses nothing between two."""
 
-import json
 from itertools import product
 from typing import Any
 from unittest import mock
