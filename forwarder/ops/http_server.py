@@ -21,7 +21,13 @@ from forwarder import retry
 log = structlog.get_logger()
 
 HEAD_BYTES = 16 * 1024
-"""Most bytes of a request line and its header; probes and Prometheus send some 300."""
+"""Most bytes read of a request, with every line end; probes and Prometheus send some 300."""
+
+REST_BYTES = 64 * 1024
+"""Most bytes read and thrown away after an answer: the body of a request that has one.
+
+A connection that is closed with something unread may take its answer back with it.
+"""
 
 FIELDS = 64
 """Most lines of a header."""
@@ -34,9 +40,11 @@ BACKLOG = 256
 Where there is no room for it, it waits a second or three, until its system asks again."""
 
 ACCEPTS = 32
-"""Most accepted in one go; then the loop does other work, for at least:"""
+"""Most accepted in one go, and no more than a quarter of the connections that may be open: what is
+accepted in one go never takes the place of all that were read, or are answered. Then the loop does
+other work, for each of them at least:"""
 
-ACCEPT_PAUSE = 0.01
+ACCEPT_PAUSE = 1 / 3200
 """Seconds. 3,200 a second cost a quarter of a core; a flood has to wait."""
 
 SAID_AGAIN = 60.0
@@ -63,10 +71,16 @@ class Bounds(NamedTuple):
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BLANK_LINES = re.compile(rb"[\r\n]*")
 _LINE_END = re.compile(rb"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-"""RFC 9112, 2.2: a line feed alone may end a line; who types a request by hand sends that."""
+"""RFC 9112, 2.2: a line feed alone may end a line; who types a request by hand sends that.
+
+None of these looks at a byte more often than a few times, whatever it is beside: anybody may send
+what they are matched with.
+"""
+_LONGEST_HEAD_END = 4
 
 
 class Request(NamedTuple):
@@ -98,10 +112,10 @@ def parsed(head: bytes) -> Request | HTTPStatus:
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     header: dict[str, str] = {}
     for field in fields:
-        found = _FIELD.fullmatch(field)
-        if found is None:
+        before, colon, after = field.partition(b":")
+        if not colon or _NAME.fullmatch(before) is None:
             return HTTPStatus.BAD_REQUEST
-        name, value = found[1].decode("latin-1").lower(), found[2].decode("latin-1")
+        name, value = before.decode("latin-1").lower(), after.strip(b" \t").decode("latin-1")
         header[name] = f"{header[name]}, {value}" if name in header else value
     path = asked[2].decode("latin-1").partition("?")[0]
     return Request(asked[1].decode("latin-1"), path, header)
@@ -111,8 +125,12 @@ _DONE, _READING, _ANSWERING = range(3)
 """How far a connection has come, in the order in which they make room for others."""
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: a head in, an answer out, and the end, all in time."""
+class _Connection(asyncio.BufferedProtocol):
+    """One connection: a head in, an answer out, and the end, all in time.
+
+    Nothing is read while it is answered, and little before and after that: what else whoever asks
+    sends stays with the system, which makes it wait.
+    """
 
     def __init__(
         self, open_ones: "dict[_Connection, None]", respond: Respond, seconds: float
@@ -121,8 +139,9 @@ class _Connection(asyncio.Protocol):
         self._open_ones = open_ones
         self._respond = respond
         self._seconds = seconds
-        self._head = b""
-        self._half_closed = False
+        self._room = bytearray(HEAD_BYTES)
+        self._begin = self._end = 0
+        self._thrown_away = 0
         self._paused = False
         self._rest: memoryview | None = None
         self.answering: asyncio.Task[None] | None = None
@@ -144,30 +163,44 @@ class _Connection(asyncio.Protocol):
         if self.answering is not None:
             self.answering.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Gather the head; what comes after it is thrown away."""
-        if self.phase != _READING:
+    def get_buffer(self, _: int) -> memoryview:
+        """Return where to read to: what is left for a head, or what was its place."""
+        return memoryview(self._room)[self._end if self.phase == _READING else 0 :]
+
+    def buffer_updated(self, count: int) -> None:
+        """Look for the end of the head; what comes after an answer is thrown away."""
+        if self.phase == _READING:
+            self._gather(count)
             return
+        self._thrown_away += count
+        if self._thrown_away > REST_BYTES:
+            self._stop_reading()
+
+    def _gather(self, count: int) -> None:
+        """Answer a head once it is whole, or the request once it is refused."""
+        before, self._end = self._end, self._end + count
         # Some clients send an empty line first; the last bytes may be the beginning of the end.
-        begin = max(0, len(self._head) - 3)
-        self._head = (self._head + data).lstrip(b"\r\n")
-        end = _HEAD_END.search(self._head, begin)
-        if end is None and len(self._head) <= HEAD_BYTES:
+        found = _BLANK_LINES.match(self._room, self._begin, self._end)
+        self._begin = found.end() if found else self._begin
+        begin = max(self._begin, before + 1 - _LONGEST_HEAD_END)
+        end = _HEAD_END.search(self._room, begin, self._end)
+        if end is None and self._end < HEAD_BYTES:
             return
-        if end is None or end.start() > HEAD_BYTES:
+        self._stop_reading()
+        if end is None:
             self._send("GET", Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             return
-        asked, self._head = parsed(self._head[: end.start()]), b""
+        asked = parsed(bytes(self._room[self._begin : end.start()]))
         if isinstance(asked, HTTPStatus):
             self._send("GET", Answer(asked))
         else:
             self.phase = _ANSWERING
             self.answering = asyncio.get_running_loop().create_task(self._answer(asked))
 
-    def eof_received(self) -> bool:
-        """Answer all the same whoever has said all it wants to say."""
-        self._half_closed = True
-        return self.phase == _ANSWERING
+    def _stop_reading(self) -> None:
+        """Read no more; that the other side has ended is not noticed meanwhile either."""
+        assert self._transport is not None  # noqa: S101  # it has just read
+        self._transport.pause_reading()
 
     def abort(self) -> None:
         """End at once."""
@@ -213,11 +246,10 @@ class _Connection(asyncio.Protocol):
             self._transport.write(piece)
         self._rest = None
         self.phase = _DONE
-        if self._half_closed:
-            self._transport.close()
-        else:
-            # This half alone: closed with something unread, the system takes the answer back.
-            self._transport.write_eof()
+        # This half alone: closed with something unread, the system takes the answer back. The
+        # other half ends once the other side has said, or read, all it wants to.
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
 
 class HttpServer:
@@ -227,6 +259,7 @@ class HttpServer:
         """Answer requests by ``respond``."""
         self._respond = respond
         self._bounds = bounds
+        self._accepts = min(ACCEPTS, max(1, bounds.connections // 4))
         self._open_ones: dict[_Connection, None] = {}
         self._listening: list[socket.socket] = []
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -270,21 +303,24 @@ class HttpServer:
 
     def _accept(self, listener: socket.socket) -> None:
         """Accept what waits, a few at a time. Caller: the event loop."""
-        for _ in range(ACCEPTS):
+        count = 0
+        while count < self._accepts:
             try:
                 accepted, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
                 self._refused(error)
                 self._rest(listener, self._bounds.retry)
                 return
+            count += 1
             accepted.settimeout(0)
             self._make_room()
             task = asyncio.get_running_loop().create_task(self._begin(accepted))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._rest(listener, ACCEPT_PAUSE)
+        if count:
+            self._rest(listener, count * ACCEPT_PAUSE)
 
     def _make_room(self) -> None:
         """End the oldest connection that only waits, if there are as many as may be."""

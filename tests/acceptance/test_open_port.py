@@ -3,8 +3,10 @@
 import asyncio
 import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -83,18 +85,39 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "half a head": lambda _: b"GET /metrics HTTP/1.1\r\nx: y",
     "drips": lambda number: b"x" if number % 2 else b"GET / HTTP/1.1\r\n",
     "scrapes that nobody reads": lambda _: b"GET /metrics HTTP/1.1\r\n\r\n",
+    "the dearest heads": lambda _: b"GET / HTTP/1.1\r\na: x" + b" " * 16_000 + b"x\r\n\r\n",
 }
+
+FLOODS = {
+    "after a request": "GET /livez HTTP/1.1\r\n\r\n",
+    "after what is no request": "no request\r\n\r\n",
+    "line ends alone": "",
+}
+"""By what is sent first, before bytes without end."""
+
+
+@asynccontextmanager
+async def flooded(port: int, first: str) -> AsyncIterator[None]:
+    flooding = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.acceptance.flooding", str(port), first),
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        yield
+        assert flooding.returncode is None, "it went on all the while"
+    finally:
+        with suppress(ProcessLookupError):
+            flooding.kill()
+        await flooding.wait()
 
 
 def lives(worker: Worker) -> bool:
-    """Ask as a kubelet does, whose third probe in a row without an answer is a restart."""
-    return any(worker.get("/livez")[0] == 200 for _ in range(3))
+    """Ask as a kubelet does, once."""
+    return worker.get("/livez")[0] == 200
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_deliveries_and_probes_go_on_beside_thousands_of_connections(
-    scene: Scene, kind: str
-) -> None:
+async def begun(scene: Scene) -> Worker:
+    """Start a worker that may have few files open, and have it deliver."""
     scene.to_file(settings=SINGLY)
     worker = scene.worker()
     worker.limit_files = 256
@@ -102,20 +125,47 @@ async def test_deliveries_and_probes_go_on_beside_thousands_of_connections(
     await worker.until_ready()
     await scene.feed([0])
     await worker.until(lambda: scene.numbers() == [0], "it delivers")
-    memory, log = worker.peak_bytes(), room(worker)
+    return worker
 
-    async with attacked(worker.port, KINDS[kind]) as attack:
-        opened = attack.opened
-        for n in range(1, 11):
-            await scene.feed([n])
-            await worker.until(lambda n=n: n in scene.numbers(), f"{n} is delivered")  # type: ignore[misc]
-            assert await asyncio.to_thread(lives, worker), "one probe after the other is answered"
-        await scene.feed(range(11, LOAD))
-        await worker.until(lambda: len(scene.numbers()) >= LOAD, "all of it is delivered", 60)
-        assert attack.opened > opened, "it went on all the while"
-        assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
 
+async def all_flows(scene: Scene, worker: Worker) -> None:
+    """Have all of the load delivered, and probes answered one by one in between."""
+    for n in range(1, 11):
+        await scene.feed([n])
+        await worker.until(lambda n=n: n in scene.numbers(), f"{n} is delivered")  # type: ignore[misc]
+        assert await asyncio.to_thread(lives, worker), "each probe is answered"
+    await scene.feed(range(11, LOAD))
+    await worker.until(lambda: len(scene.numbers()) >= LOAD, "all of it is delivered", 60)
+    assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
+
+
+def nothing_grew(scene: Scene, worker: Worker, memory: int, log: int) -> None:
+    """Everything was delivered once, and memory and log are about as they were."""
     assert [*range(LOAD)] == sorted(scene.numbers())
     assert worker.peak_bytes() - memory < 64 * 2**20
     assert room(worker) - log < 64 * 2**10
     assert worker.metrics()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_deliveries_and_probes_go_on_beside_thousands_of_connections(
+    scene: Scene, kind: str
+) -> None:
+    worker = await begun(scene)
+    memory, log = worker.peak_bytes(), room(worker)
+    async with attacked(worker.port, KINDS[kind]) as attack:
+        opened = attack.opened
+        await all_flows(scene, worker)
+        assert attack.opened > opened, "it went on all the while"
+    nothing_grew(scene, worker, memory, log)
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_deliveries_and_probes_go_on_beside_bytes_without_end(
+    scene: Scene, kind: str
+) -> None:
+    worker = await begun(scene)
+    memory, log = worker.peak_bytes(), room(worker)
+    async with flooded(worker.port, FLOODS[kind]):
+        await all_flows(scene, worker)
+    nothing_grew(scene, worker, memory, log)

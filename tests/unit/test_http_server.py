@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 import pytest
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from forwarder.ops.http_server import (
     FIELDS,
     HEAD_BYTES,
+    REST_BYTES,
     Answer,
     Bounds,
     HttpServer,
@@ -160,6 +162,81 @@ async def test_what_is_no_request_is_refused(start: Start, sent: bytes, status: 
     assert [] == one.asked
 
 
+TEDIOUS = [b"a: x%bx" % (blank * 16_000) for blank in (b" ", b"\t", b"\r", b" \t", b": ")]
+TEDIOUS += [unit * 16_000 for unit in (b"A", b"a", b"\r", b" ", b"\t")]
+"""Lines that an expression could look through once for each of their bytes."""
+
+
+@pytest.mark.parametrize("line", TEDIOUS, ids=lambda line: repr(line[:5]))
+async def test_a_head_of_the_largest_size_is_answered_at_once(start: Start, line: bytes) -> None:
+    """Forty of them took a minute of the loop, and whoever waits here gives up before that."""
+    one = await start()
+    head = b"GET /page HTTP/1.1\r\n" + line[: HEAD_BYTES - 100] + b"\r\n\r\n"
+    answers = await asyncio.gather(*(one.told(head) for _ in range(40)))
+    assert {b"HTTP/1.1 "} == {answer[:9] for answer in answers}
+
+
+async def test_blanks_around_a_value_are_no_part_of_it(start: Start) -> None:
+    one = await start()
+    await one.told(b"GET /page HTTP/1.1\r\na: \t x : y \t \r\nb:\r\nA:z\r\n\r\n")
+    assert {"a": "x : y, z", "b": ""} == one.asked[0].header
+
+
+async def test_line_ends_before_a_request_count_towards_its_size(start: Start) -> None:
+    one = await start()
+    fits = b"\r\n" * ((HEAD_BYTES - len(GET)) // 2)
+    assert (await one.told(fits + GET)).endswith(b"page\n")
+    assert (await one.told(fits + b"\r\n" + GET)).startswith(b"HTTP/1.1 431 ")
+    assert (await one.told(b"\n" * HEAD_BYTES)).startswith(b"HTTP/1.1 431 ")
+
+
+ENDLESS = 64 * 2**20
+"""Bytes that no system holds for a connection that nobody reads."""
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["answered", "waits for its answer"])
+@pytest.mark.parametrize("asked", [GET, b"no request\r\n\r\n", b""], ids=["get", "no", "nothing"])
+async def test_what_comes_without_end_is_not_read(
+    start: Start, asked: bytes, *, waits: bool
+) -> None:
+    one = await start(Bounds(seconds=1.0))
+    one.gate = asyncio.Event() if waits else None
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", one.port)) as client:
+        client.setblocking(False)  # noqa: FBT003  # the library's own signature
+        with pytest.raises(OSError, match="reset|pipe"):  # noqa: PT012  # sent in two
+            await loop.sock_sendall(client, asked)
+            await loop.sock_sendall(client, b"\r\n" * (ENDLESS // 2))
+
+
+async def test_whoever_sends_a_body_first_and_reads_then_has_the_answer(start: Start) -> None:
+    """Its answer would be lost with the connection, were it closed with something unread."""
+    one = await start()
+    reader, writer = await one.connect()
+    writer.write(GET)
+    await one.was_asked.wait()
+    for _ in range(REST_BYTES // 1024):
+        writer.write(b"x" * 1024)
+        await writer.drain()
+    writer.write_eof()
+    async with asyncio.timeout(LONG):
+        while one.server._open_ones:  # noqa: ASYNC110, SLF001  # the time limit; nothing else tells
+            await asyncio.sleep(0.01)
+        assert (await reader.read()).endswith(b"page\n")
+    writer.close()
+
+
+async def test_a_connection_ends_with_its_client(start: Start) -> None:
+    one = await start()
+    reader, writer = await one.connect()
+    writer.write(GET)
+    async with asyncio.timeout(LONG):
+        await reader.readuntil(b"page\n")
+        writer.close()
+        while one.server._open_ones:  # noqa: ASYNC110, SLF001  # the time limit; nothing else tells
+            await asyncio.sleep(0.01)
+
+
 async def test_half_a_head_and_silence_are_ended(start: Start) -> None:
     one = await start(Bounds(seconds=0.2))
     idle, idle_writer = await one.connect()
@@ -209,6 +286,26 @@ async def test_who_waits_for_an_answer_is_the_last_to_make_room(start: Start) ->
     assert (await probe).endswith(b"page\n")
     for _, writer in held:
         writer.close()
+
+
+@pytest.mark.parametrize("most", [4, 32, 128])
+async def test_who_waits_for_an_answer_keeps_its_place_beside_a_flood(
+    start: Start, most: int
+) -> None:
+    """However many are accepted in one go: as many as may be open lay ready here."""
+    one = await start(Bounds(connections=most, seconds=LONG))
+    one.gate = asyncio.Event()
+    probe = asyncio.create_task(one.told(GET))
+    await one.was_asked.wait()
+    held = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(2 * most)]
+    held[0].setblocking(False)  # noqa: FBT003  # the library's own signature
+    async with asyncio.timeout(LONG):
+        with suppress(ConnectionResetError):
+            await asyncio.get_running_loop().sock_recv(held[0], 1)
+    one.gate.set()
+    assert (await probe).endswith(b"page\n")
+    for other in held:
+        other.close()
 
 
 async def test_without_files_accepting_rests_and_says_so_once(start: Start) -> None:
