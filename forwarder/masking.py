@@ -11,20 +11,44 @@ from collections.abc import Iterable
 
 MASK = "****"
 
-_NAMES = r"secret|passw|token|api_?key|private_?key|access_?key(?!_?id)|credential|jaas"
-# Every repetition has an end: a text without end takes no more than linear time.
+PASSWORDS = (
+    r"passw|pass[_-]?phrase|passcode|pwd|pgpass(?![a-z])|(?<![a-z])pass(?![a-z])"
+    r"|(?-i:(?<=[a-z])Pass(?![a-z]))"  # keystorePass; neither bypass nor passenger
+)
+"""What names a password, whatever the case; ``logs`` hides values under such keys, too."""
+
+_NAMES = (
+    rf"secret|{PASSWORDS}|token|api[_-]?key|private[_-]?key|access[_-]?key(?![_-]?id)"
+    r"|credential|jaas|authorization|signature"
+)
+# Every repetition has an end, or none that begins anew within it: a text without end takes no more
+# than linear time.
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{1,60}-----.*", re.DOTALL)
-_USER_INFO = re.compile(r"(?<![^\s\"'/@,])[^\s\"'/@:,]{1,100}:(?!//)[^\s\"'@]{1,200}@(?=[^\s\"'@])")
-# A value after the name of a secret: quoted to its end, else to the next blank, comma or bracket.
+# Before the last @, for a password may hold others; in an address the user alone may be the secret.
+_USER_INFO = re.compile(
+    r"(?<![^\s\"'/@,])(?:[^\s\"'/@:,]{1,100}|(?<=//)):(?!//)[^\s\"']{1,200}@(?=[^\s\"'@])"
+    r"|(?<=://)[^\s\"'/@:]{1,200}@(?=[^\s\"'@])"
+)
+# After the name of a secret: what is quoted to the end of the quotes, else all to the line's end,
+# for a password may hold blanks and commas. References alone, ${…}, are shown; so is what follows
+# the name of an error.
 _NAMED = re.compile(
-    rf"(?P<name>[\w.-]{{0,40}}(?:{_NAMES})[\w.-]{{0,40}}[\"']?\s{{0,9}}[=:]\s{{0,9}})"
-    r"(?P<value>\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|(?!\$\{)[^\s,;}\]\"']+)",
+    rf"(?P<name>[\w.-]{{0,40}}(?:{_NAMES})[\w.-]{{0,40}}(?-i:(?<!Error)(?<!Exception))"
+    r"[\"']?\s{0,9}(?:[=:]|%3[ad])\s{0,9}+)"
+    r"(?P<value>(?:\"(?:[^\"\\]|\\.)*+\"?+|'(?:[^']|'')*+'?+)(?![^\s,;:)}\]\"'])"
+    r"|(?!\$\{[^${}\r\n]{0,200}\}[\"']?\s{0,9}(?:[\r\n,;)}\]]|\Z))[^\r\n]+)",
     re.IGNORECASE,
 )
 _OPTION = re.compile(
     rf"(?P<name>--?[\w-]{{0,40}}(?:{_NAMES})[\w-]{{0,40}}\s{{1,9}})"
-    r"(?P<value>(?!-|\$\{)[^\s,;\"']+)",
+    r"(?P<value>\"[^\"]*+\"?+|'[^']*+'?+|(?!-|\$\{)[^\s,;\"']+)",
     re.IGNORECASE,
+)
+# RFC 6750, 2.1 and RFC 7617, 2; a word of prose after these has neither digits nor, within, a
+# capital.
+_SIGNED = re.compile(
+    r"\b(?P<scheme>(?i:bearer|basic)\s{1,9})"
+    r"(?=[^\s\"',;]*(?:[0-9_=~+]|[a-z][A-Z]|\.\w)|[^\s\"',;]{16})[^\s\"',;]+"
 )
 _KNOWN_FORMS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -42,6 +66,8 @@ _HEX = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{32,}", re.IGNORECASE)
 _AWS_SECRET = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9+/])[A-Za-z0-9+/_-]{40}")
 
 _LONG, _LONGEST_IN_PATH = 32, 100
+_MOST_PARTS = 8
+"""Of a key that its slashes cut into parts: of 100 random characters of base64 two are slashes."""
 _CHANGES = 0.33
 """Changes between upper case, lower case and digits, a character, of what is random.
 
@@ -59,6 +85,7 @@ def mask(text: str) -> str:
 def mask_line(text: str) -> str:
     """Do so in a message of the program, which may itself name keys of secrets before a colon."""
     text = _USER_INFO.sub(f"{MASK}@", _PEM.sub(MASK, text))
+    text = _SIGNED.sub(rf"\g<scheme>{MASK}", text)
     return _WORD.sub(_masked_word, _KNOWN_FORMS.sub(MASK, text))
 
 
@@ -70,16 +97,23 @@ def _masked_part(word: str) -> str:
     """Hide a word, or what looks like a key between slashes: a path may lead to it."""
     if _is_random(word):
         return MASK
-    parts = word.split("/")
-    for start in range(len(parts)):
-        for end in range(start + 1, len(parts) + 1):
-            inner = "/".join(parts[start:end])
-            if len(inner) > _LONGEST_IN_PATH:
-                break
-            if _is_random(inner):
-                rest = _masked_part("/".join(parts[end:]))
-                return "/".join([*parts[:start], MASK, *([rest] if rest else [])])
-    return word
+    parts, shown, start = word.split("/"), list[str](), 0
+    while start < len(parts):
+        end = _end_of_random(parts, start)
+        shown.append(MASK if end else parts[start])
+        start = end or start + 1
+    return "/".join(shown)
+
+
+def _end_of_random(parts: list[str], start: int) -> int:
+    """Return where the parts end that look like a key, slashes included; 0 if none begins here."""
+    for end in range(start + 1, min(start + _MOST_PARTS, len(parts)) + 1):
+        inner = "/".join(parts[start:end])
+        if len(inner) > _LONGEST_IN_PATH:
+            break
+        if _is_random(inner):
+            return end
+    return 0
 
 
 def _is_random(word: str) -> bool:

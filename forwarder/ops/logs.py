@@ -25,7 +25,8 @@ from forwarder.ops.log_writer import FLUSH_SECONDS, LogWriter, QueuedStream, wri
 MASK = masking.MASK
 
 SECRET_KEY = re.compile(
-    r"secret|passw|token|authorization|private_key|access_key(?!_id)|api_key", re.IGNORECASE
+    rf"secret|{masking.PASSWORDS}|token|authorization|private_key|access_key(?!_id)|api_key",
+    re.IGNORECASE,
 )
 """Keys whose values are never shown, whoever logs them."""
 

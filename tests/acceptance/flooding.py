@@ -1,6 +1,7 @@
-"""A client of the open port that sends without end: ``python -m tests.acceptance.flooding PORT FIRST``.
+"""A client of the open port that sends without end.
 
-In a process of its own: what it sends takes a core, and none of that is the test's.
+``python -m tests.acceptance.flooding PORT FIRST``, in a process of its own: what it sends takes a
+core, and none of that is the test's.
 """
 
 import selectors

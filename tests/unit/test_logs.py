@@ -49,7 +49,11 @@ def test_what_is_below_the_level_is_not_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["secret_access_key", "password", "sasl_plain_password", "SessionToken", "api_key"]
+    "key",
+    [
+        *["secret_access_key", "password", "sasl_plain_password", "SessionToken", "api_key"],
+        *["passphrase", "pwd", "key_pass", "keystorePass"],
+    ],
 )
 def test_the_value_of_a_secret_key_never_appears(key: str) -> None:
     stream = configured()

@@ -127,7 +127,34 @@ PASSWORDS = [
     ("me:hunter2@host:9092", "****@host:9092"),
     ("me:hun/t:er2@host:9092", "****@host:9092"),
     ("password=hunter2", "password=****"),
-    ("password: hunter2, x", "password: ****, x"),
+    ("password: hunter2, x", "password: ****"),
+    ("password: correct horse battery staple", "password: ****"),
+    ("a: b\npassword: it's 1, 2; }\nc: d", "a: b\npassword: ****\nc: d"),
+    ("password: 'it''s mine', x", "password: ****, x"),
+    ("{'password': 'a b', 'x': 1}", "{'password': ****, 'x': 1}"),
+    ('password="hun"ter2', "password=****"),
+    ("password=${PW}hunter2", "password=****"),
+    ("pass=hunter2hunter2", "pass=****"),
+    ("keystorePass=hunter2", "keystorePass=****"),
+    ("ssl.keystore.pass: hunter2", "ssl.keystore.pass: ****"),
+    ("PGPASS=hunter2", "PGPASS=****"),
+    ("passphrase: my-secret-phrase", "passphrase: ****"),
+    ("pass_phrase: hunter2", "pass_phrase: ****"),
+    ("pwd=Hunter2", "pwd=****"),
+    ("secretKey%3Dhunter2", "secretKey%3D****"),
+    ("x-api-key: hunter2", "x-api-key: ****"),
+    ("https://user:p@ssw0rd-x@host", "https://****@host"),
+    ("redis://:secret@host", "redis://****@host"),
+    ("https://hunter2token@host/x", "https://****@host/x"),
+    ("a:p@q@h1:9092,b:r@h2:9092 c", "****@h2:9092 c"),
+    ("Authorization: Bearer x", "Authorization: ****"),
+    ("Authorization: Basic x", "Authorization: ****"),
+    ("with bearer abc.def, x", "with bearer ****, x"),
+    ("sent Basic dXNlcjpwYXNz", "sent Basic ****"),
+    ("AWS4-HMAC-SHA256 Signature=abc", "AWS4-HMAC-SHA256 Signature=****"),
+    ("--pass hunter2 --config x", "--pass **** --config x"),
+    ('--password "hun ter2" x', "--password **** x"),
+    ("CredentialRetrievalError: password=hunter2", "CredentialRetrievalError: password=****"),
     ('"secret_key":"hun ter2"}', '"secret_key":****}'),
     ("--token hunter2 --config x", "--token **** --config x"),
     ('Module required username="a" password="b c";', 'Module required username="a" password=****;'),
@@ -146,6 +173,10 @@ HARMLESS = [
     *("secret_access_key", "password", "0d2f6f1e-58a2-4b9a-9d15-0e5c4f2f5a11", "password: ${NAME}"),
     *("/var/pytest-of-root/pytest-12/test_name_of_thing0/connections/acme12/b3", "orgid:1111"),
     "49590338271490256608559692538361571095921575989136588898",
+    *("passenger: 12", "pass through", "bypass: on", "compass=north", "passed: 3", "tests pass"),
+    *("password: ${NAME}, x", "{password: ${NAME}}", "CredentialRetrievalError: no file"),
+    *("a basic rule", "Basic Authentication", "the bearer of it", "not authorized to perform: x"),
+    *("Signature expired: 20260101T000000Z is earlier", "https://host/a@b", "bear: 2", "at 12:30"),
 ]
 
 
@@ -168,7 +199,12 @@ def test_nearly_every_random_key_is_known_as_one() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a:b/", "eyJ-", "secret", "password=", "-----BEGIN ", "Aa1", '"secret":"\\', "--token "],
+    [
+        *["a:b/", "eyJ-", "secret", "password=", "-----BEGIN ", "Aa1", '"secret":"\\', "--token "],
+        *["a/", "://", "://a", "//:a", "a:b", "a@", "pass", "pass ", "pass:${", "Basic "],
+        *["password:'", "--pwd '", "'pass':'", "pwd %3d", "us1-0123/", f"{'aB3' * 13}/"],
+        *["basic a", "bearer\t"],
+    ],
 )
 def test_a_long_text_is_looked_through_without_looking_back_far(unit: str) -> None:
     assert isinstance(masking.mask((unit * 65_536)[:65_536]), str)
