@@ -122,10 +122,10 @@ async def work(configuration: Configuration, look: Look) -> int:
         )
         retention = Retention(configuration, journals.cluster)
         left = LeftTopics(look)
-        beside_it: dict[str, chores.Run] = {
-            "heartbeat": report.keep_pulse,
-            "left_topics": left.keep,
-            "gauges": lambda: gauges.keep(worker, source, metrics, clock, retention),
+        beside_it: dict[chores.Chore, chores.Run] = {
+            chores.Chore.HEARTBEAT: report.keep_pulse,
+            chores.Chore.LEFT_TOPICS: left.keep,
+            chores.Chore.GAUGES: lambda: gauges.keep(worker, source, metrics, clock, retention),
         }
         try:
             await beside(beside_it, serve(worker, journals, left.begin), clock, report.chore_failed)
@@ -298,10 +298,10 @@ def obey_signals(worker: Worker) -> None:
 
 
 async def beside(
-    runs: Mapping[str, chores.Run],
+    runs: Mapping[chores.Chore, chores.Run],
     main: Coroutine[Any, Any, None],
     clock: Clock,
-    failed: Callable[[str], None],
+    failed: Callable[[chores.Chore], None],
 ) -> None:
     """Run ``main`` with chores beside it that are begun anew whatever they raise.
 

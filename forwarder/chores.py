@@ -8,6 +8,7 @@ worker ends, saying which one it was, and starts anew.
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -27,6 +28,17 @@ LASTING = 30.0
 SAID_AGAIN = 60.0
 """Seconds between two lines of the log about one chore."""
 
+
+class Chore(StrEnum):
+    """What runs beside a worker's main loop."""
+
+    CLOCK = "clock"
+    WATCHDOG = "watchdog"
+    GAUGES = "gauges"
+    HEARTBEAT = "heartbeat"
+    LEFT_TOPICS = "left_topics"
+
+
 Run = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -35,10 +47,10 @@ class ChoreError(ForwarderError):
 
 
 async def keep(  # noqa: PLR0913  # each means something else, and is named where it is given
-    name: str,
+    name: Chore,
     run: Run,
     clock: Clock,
-    failed: Callable[[str], None],
+    failed: Callable[[Chore], None],
     *,
     patience: float = math.inf,
     verdict: type[Exception] | tuple[type[Exception], ...] = (),

@@ -14,7 +14,7 @@ import structlog
 
 from forwarder import retry, tasks
 from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
-from forwarder.model import Partition
+from forwarder.model import Partition, PartitionFailure
 from forwarder.partition import OwnedPartition
 from forwarder.sources.base import Source
 from forwarder.surroundings import Phase, Surroundings
@@ -46,8 +46,8 @@ class Host(Protocol):
     def changed(self) -> None:
         """Report the phases anew."""
 
-    def failed(self, partition: Partition, reason: str) -> None:
-        """Count a failure: fenced, setup, opening, running, refused or fault."""
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
+        """Count a failure."""
 
 
 class Keeper:
@@ -225,7 +225,7 @@ class Keeper:
         if _shape(refusal) != self._reason:
             self._reason = _shape(refusal)
             log.error("partition.refused", partition=str(self.partition), reason=str(refusal))
-            self._host.failed(self.partition, "refused")
+            self._host.failed(self.partition, PartitionFailure.REFUSED)
         self._source.pause(self.partition)
         await self._close(owned)
         self._host.changed()
@@ -249,15 +249,15 @@ def unforeseen(
     return UnforeseenError(what)
 
 
-def _kind(error: ForwarderError, *, opened: bool) -> str:
+def _kind(error: ForwarderError, *, opened: bool) -> PartitionFailure:
     """Return which of the few kinds of failures this is."""
     if isinstance(error, FencedError):
-        return "fenced"
+        return PartitionFailure.FENCED
     if isinstance(error, StartupError):
-        return "setup"
+        return PartitionFailure.SETUP
     if isinstance(error, UnforeseenError):
-        return "fault"
-    return "running" if opened else "opening"
+        return PartitionFailure.FAULT
+    return PartitionFailure.RUNNING if opened else PartitionFailure.OPENING
 
 
 def _shape(error: ForwarderError) -> str:

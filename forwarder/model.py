@@ -140,6 +140,25 @@ class Unused(StrEnum):
     EMPTY = "events_empty"
 
 
+class PartitionFailure(StrEnum):
+    """Why an opening of a partition ended, or did not succeed."""
+
+    FENCED = "fenced"
+    RUNNING = "running"
+    OPENING = "opening"
+    SETUP = "setup"
+    REFUSED = "refused"
+    FAULT = "fault"
+    """Nobody foresaw it."""
+
+
+class ReleaseCause(StrEnum):
+    """Why an opening ended that events waited in."""
+
+    MOVED = "moved"
+    FAILED = "failed"
+
+
 STATUS = "status"
 """The setting by which an inactive connection leaves events out: ``status: inactive``."""
 
@@ -321,6 +340,11 @@ class Released(msgspec.Struct, frozen=True):
     records: int
     bytes: int
     failed: bool
+
+    @property
+    def cause(self) -> ReleaseCause:
+        """Return why the opening ended."""
+        return ReleaseCause.FAILED if self.failed else ReleaseCause.MOVED
 
 
 def add(counts: dict[K, int], key: K, count: int) -> None:

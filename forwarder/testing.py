@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from forwarder.chores import Chore
 from forwarder.errors import ForwarderError
 from forwarder.model import (
     Batch,
@@ -15,6 +16,7 @@ from forwarder.model import (
     Ends,
     OpenTransaction,
     Partition,
+    PartitionFailure,
     Record,
     Released,
 )
@@ -340,7 +342,7 @@ class Notes:
         """Remember the phases."""
         self.phases = {p: str(phase) for p, phase in partitions.items()}
 
-    def failed(self, partition: Partition, reason: str) -> None:
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Note a failure of a partition."""
         self.log.append(("failed", str(partition), reason))
 
@@ -348,7 +350,7 @@ class Notes:
         """Note what is not collected."""
         self.log.append(("stopped", sorted(map(str, partitions))))
 
-    def chore_failed(self, name: str) -> None:
+    def chore_failed(self, name: Chore) -> None:
         """Note a failure of a chore."""
         self.log.append(("chore", name))
 

@@ -16,7 +16,7 @@ from forwarder.intake import Intake
 from forwarder.intake import Pulse as IntakePulse
 from forwarder.keeper import SAID_AGAIN, Keeper, unforeseen
 from forwarder.memory import WindowMemory
-from forwarder.model import Partition
+from forwarder.model import Partition, PartitionFailure
 from forwarder.ops import log_writer
 from forwarder.ops.stall import StallReason
 from forwarder.partition import OwnedPartition
@@ -57,10 +57,10 @@ class Pulse(IntakePulse, WatchdogPulse, Protocol):
     def joined(self, partitions: Mapping[Partition, Phase]) -> None:
         """Note which partitions are owned and how far each has come."""
 
-    def failed(self, partition: Partition, reason: str) -> None:
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Note that a partition failed, or could not be opened."""
 
-    def chore_failed(self, name: str) -> None:
+    def chore_failed(self, name: chores.Chore) -> None:
         """Note that a chore failed; it is begun anew."""
 
     def waits(self, reason: str, remedy: str) -> None:
@@ -113,10 +113,10 @@ class Worker:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
         await self.insist(lambda: self._source.start(self))
         # A file goes on only with deliveries and has an end: nothing stands still by the clock.
-        watched = {"watchdog": self._watchdog.keep} if self._life.clocked else {}
+        watched = {chores.Chore.WATCHDOG: self._watchdog.keep} if self._life.clocked else {}
         tasks = [
             asyncio.create_task(self._guard(partial(self._keep_up, name, chore)))
-            for name, chore in {"clock": self._keep_time, **watched}.items()
+            for name, chore in {chores.Chore.CLOCK: self._keep_time, **watched}.items()
         ]
         try:
             await self._main_loop()
@@ -344,7 +344,7 @@ class Worker:
         """Report which partitions are owned, and how far each has come."""
         self._pulse.joined({p: keeper.phase for p, keeper in self._keepers.items()})
 
-    def failed(self, partition: Partition, reason: str) -> None:
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Count a failure."""
         self._pulse.failed(partition, reason)
 
@@ -461,7 +461,9 @@ class Worker:
         except ForwarderError:
             return None  # the broker is away: its records may be too
 
-    async def _keep_up(self, name: str, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _keep_up(
+        self, name: chores.Chore, chore: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """Keep a chore going; without its clock or its watchdog the worker is not one for long."""
         patience, failed = PATIENCE if self._life.clocked else 0.0, self._pulse.chore_failed
         clock = self._around.clock

@@ -9,12 +9,21 @@ from itertools import product
 
 import msgspec
 
-from forwarder.model import CloseReason, Reason, RecordOutcome, Unused
+from forwarder.chores import Chore
+from forwarder.errors import FencedError, JournalError
+from forwarder.model import (
+    CloseReason,
+    PartitionFailure,
+    Reason,
+    RecordOutcome,
+    ReleaseCause,
+    Unused,
+)
 
 UNKNOWN = "(unknown)"
 """Label of what came back for a connection that is not configured: a header may say any name."""
 
-FAILURES = ("JournalError", "FencedError")
+FAILURES = (JournalError.__name__, FencedError.__name__)
 """Names of the errors that end a tick."""
 
 OPEN = frozenset({"code"})
@@ -166,7 +175,7 @@ RELEASED = _counter(
     "Events that waited here when an opening of a partition ended: whoever opens it next takes "
     "them over. moved: a rebalance or a stop. failed: a tick failed, or its outcome is unknown.",
     others=(UNKNOWN,),
-    cause=("moved", "failed"),
+    cause=tuple(ReleaseCause),
 )
 PASSED_OVER = _counter(
     "events_passed_over",
@@ -235,7 +244,7 @@ PARTITION_FAILURES = _counter(
     "(topics or certificates are missing), refused, fault (nobody expected it: see partition.fault "
     "in the log, and report it). It is opened again by itself; growing without "
     "forwarder_recovery_seconds_count: Kafka is away.",
-    reason=("fenced", "running", "opening", "setup", "refused"),
+    reason=tuple(PartitionFailure),
 )
 CHORE_FAILURES = _counter(
     "chores_failed",
@@ -243,7 +252,7 @@ CHORE_FAILURES = _counter(
     "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat, and "
     "left_topics (input.unknown in the log). It is begun anew after seconds; any growth: see "
     "chore.failed in the log, and report it.",
-    chore=("clock", "watchdog", "gauges", "heartbeat", "left_topics"),
+    chore=tuple(Chore),
 )
 RECOVERY_SECONDS = _histogram(
     "recovery_seconds",

@@ -24,7 +24,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
-from forwarder.model import Batch, Collected, DeadLetter, Released
+from forwarder.chores import Chore
+from forwarder.model import Batch, Collected, DeadLetter, PartitionFailure, Released
 from forwarder.ops import catalogue, log_writer
 from forwarder.ops.account import Account
 from forwarder.ops.catalogue import Definition, Known
@@ -242,9 +243,8 @@ class Metrics:
     def released(self, topic: str, what: Released) -> None:
         """Report what an opening that has ended left behind."""
         self.account.add(catalogue.UNCOMMITTED_BYTES, (topic,), what.bytes)
-        cause = "failed" if what.failed else "moved"
         for lane, events in what.events.items():
-            self.account.add(catalogue.RELEASED, (self.named(lane), cause), events)
+            self.account.add(catalogue.RELEASED, (self.named(lane), what.cause.value), events)
 
     def waiting_in(self, measure: Callable[[], Mapping[str, int]]) -> None:
         """Have measured at every scrape how many events wait, by connection."""
@@ -274,13 +274,13 @@ class Metrics:
         """Report that a partition is opened again after a failure of the class ``cause``."""
         self._reopens[cause,].inc()
 
-    def partition_failed(self, reason: str) -> None:
+    def partition_failed(self, reason: PartitionFailure) -> None:
         """Report that a partition failed, or could not be opened."""
-        self._partition_failures[reason,].inc()
+        self._partition_failures[reason.value,].inc()
 
-    def chore_failed(self, chore: str) -> None:
+    def chore_failed(self, chore: Chore) -> None:
         """Report that a chore failed, and is begun anew."""
-        self._chore_failures[chore,].inc()
+        self._chore_failures[chore.value,].inc()
 
     def lane_unknown(self, lane: str) -> None:
         """Have a counter of partitions on which this lane is going to be forgotten."""

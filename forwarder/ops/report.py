@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 
+from forwarder.chores import Chore
 from forwarder.clock import Clock
-from forwarder.model import Batch, Collected, DeadLetter, Partition, Released
+from forwarder.model import Batch, Collected, DeadLetter, Partition, PartitionFailure, Released
 from forwarder.ops import occurrences
 from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.lane_log import LaneLog
@@ -112,10 +113,10 @@ class Report:
         """Report that the loop makes progress."""
         self.health.beat()
 
-    def failed(self, partition: Partition, reason: str) -> None:
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Report that a partition failed, or could not be opened."""
         self.metrics.partition_failed(reason)
-        if reason != REFUSED:
+        if reason is not PartitionFailure.REFUSED:
             self._failing.setdefault(str(partition), self._clock.steady())
 
     def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
@@ -134,7 +135,7 @@ class Report:
         )
         self.health.stalled({str(p): stall for p, stall in partitions.items()})
 
-    def chore_failed(self, name: str) -> None:
+    def chore_failed(self, name: Chore) -> None:
         """Report that a chore failed, and is begun anew."""
         self.metrics.chore_failed(name)
 

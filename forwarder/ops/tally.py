@@ -4,8 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
+from forwarder.chores import Chore
 from forwarder.clock import Clock
-from forwarder.model import Batch, Collected, DeadLetter, Partition, Released, Unused, add
+from forwarder.model import (
+    Batch,
+    Collected,
+    DeadLetter,
+    Partition,
+    PartitionFailure,
+    Released,
+    Unused,
+    add,
+)
 from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.stall import Stall
 from forwarder.sinks.base import Outcome
@@ -162,10 +172,10 @@ class Tally:
     def joined(self, partitions: Mapping[Partition, str]) -> None:
         """Pass over the one partition there is."""
 
-    def failed(self, partition: Partition, reason: str) -> None:
+    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Pass over a failure: it ends the run, which says why."""
 
-    def chore_failed(self, name: str) -> None:
+    def chore_failed(self, name: Chore) -> None:
         """Pass over a failure: it ends the run, which says why."""
 
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:

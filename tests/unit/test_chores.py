@@ -42,7 +42,9 @@ class Chore:
 @asynccontextmanager
 async def kept(chore: Chore, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  # noqa: ANN401
     clock = testing.LoopClock(START_MS)
-    task = asyncio.create_task(chores.keep("gauges", chore.run, clock, lambda _: None, **how))
+    task = asyncio.create_task(
+        chores.keep(chores.Chore.GAUGES, chore.run, clock, lambda _: None, **how)
+    )
     yield task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -77,7 +79,7 @@ async def test_a_chore_that_ends_is_begun_anew_too() -> None:
 
     async with kept(Chore(0)):
         clock = testing.LoopClock(START_MS)
-        task = asyncio.create_task(chores.keep("short", ends, clock, lambda _: None))
+        task = asyncio.create_task(chores.keep(chores.Chore.CLOCK, ends, clock, lambda _: None))
         await asyncio.sleep(3.5 * PAUSE)
         task.cancel()
     assert 4 == len(runs)
@@ -106,7 +108,9 @@ async def test_a_verdict_is_passed_on_at_once() -> None:
 
     clock = testing.LoopClock(START_MS)
     with pytest.raises(ForwarderError, match="went silent"):
-        await chores.keep("watchdog", judge, clock, lambda _: None, verdict=ForwarderError)
+        await chores.keep(
+            chores.Chore.WATCHDOG, judge, clock, lambda _: None, verdict=ForwarderError
+        )
 
 
 # ---------------------------------------------------------------------- a worker's own

@@ -24,7 +24,7 @@ async def test_a_chore_that_its_client_cancels_is_begun_anew_and_counted() -> No
         raise asyncio.CancelledError
 
     clock = testing.LoopClock(START_MS)
-    task = asyncio.create_task(chores.keep("gauges", run, clock, failed.append))
+    task = asyncio.create_task(chores.keep(chores.Chore.GAUGES, run, clock, failed.append))
     await asyncio.sleep(3.5 * PAUSE)
     assert (False, 4, ["gauges"] * 4) == (task.done(), len(runs), failed)
     task.cancel()

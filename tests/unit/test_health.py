@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.model import DeadLetter, Partition, PartitionFailure, Reason
 from forwarder.ops.catalogue import UNKNOWN, Known
 from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
@@ -248,7 +248,7 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
     report: Report, health: Health
 ) -> None:
     def fails() -> None:
-        report.failed(ZERO, "running")
+        report.failed(ZERO, PartitionFailure.RUNNING)
         report.joined({ZERO: "closed"})
         report.partition_phase("raw/0", "opening", "too few replicas", "start the brokers")
 

@@ -1,3 +1,5 @@
+import importlib
+import pkgutil
 import re
 from itertools import product
 from pathlib import Path
@@ -7,14 +9,19 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strictly
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.errors import JournalError
+import forwarder
+from forwarder import keeper
+from forwarder.chores import Chore
+from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.model import (
     Batch,
     CloseReason,
     Collected,
     DeadLetter,
+    PartitionFailure,
     Reason,
     RecordOutcome,
+    ReleaseCause,
     Released,
     Unused,
 )
@@ -157,24 +164,88 @@ DOMAINS = Domains(
         ("forwarder_unused_uploads_total", "reason"): tuple(Unused),
         ("forwarder_windows_closed_total", "reason"): tuple(CloseReason),
         ("forwarder_batches_closed_total", "reason"): tuple(CloseReason),
-        ("forwarder_events_released_total", "cause"): ("moved", "failed"),
-        ("forwarder_chores_failed_total", "chore"): (
-            "clock", "watchdog", "gauges", "heartbeat", "left_topics"
-        ),
+        ("forwarder_events_released_total", "cause"): tuple(ReleaseCause),
+        ("forwarder_chores_failed_total", "chore"): tuple(Chore),
         ("forwarder_ticks_total", "result"): ("committed", "JournalError", "FencedError"),
         ("forwarder_partition_reopens_total", "cause"): (
             "JournalError", "FencedError", "other",
         ),
-        ("forwarder_partition_failures_total", "reason"): (
-            "fenced", "running", "opening", "setup", "refused",
-        ),
+        ("forwarder_partition_failures_total", "reason"): tuple(PartitionFailure),
     }
 )  # fmt: skip
 
 
+def kinds(error: type[JournalError]) -> list[type[JournalError]]:
+    """Return an error and all that are derived from it."""
+    return [error, *(kind for one in error.__subclasses__() for kind in kinds(one))]
+
+
 def test_every_error_that_ends_a_tick_has_its_series() -> None:
-    errors: list[type[JournalError]] = [JournalError, *JournalError.__subclasses__()]
-    assert sorted(catalogue.FAILURES) == sorted(error.__name__ for error in errors)
+    for module in pkgutil.walk_packages(forwarder.__path__, "forwarder."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    names = sorted(error.__name__ for error in kinds(JournalError))
+    assert names == sorted(catalogue.FAILURES)
+
+
+def report_all(metrics: Metrics) -> None:
+    """Report once whatever a worker can report of what it counts by a label."""
+    lanes = ("acme", "nobody knows this one")
+    outcomes = dict.fromkeys(RecordOutcome, 1)
+    routed = dict.fromkeys(lanes, 1)
+    poll = Collected(
+        batches=[batch("acme", 1, reason=reason) for reason in CloseReason],
+        outcome_records=outcomes,
+        outcome_bytes=outcomes,
+        unused=dict.fromkeys(Unused, 1),
+        routed=routed,
+        accepted=routed,
+        taken_over=routed,
+        filtered={("acme", "send_custom_events"): 1},
+        closed={("acme", reason): 1 for reason in CloseReason},
+    )
+    metrics.collected("raw", poll)
+    letters = [DeadLetter(reason, 1, "acme", "x", b"", events=1) for reason in Reason]
+    for label in ("", *map(metrics.named, lanes)):
+        metrics.dead_letters([(label, letter) for letter in letters])
+    for result in ("committed", *(error.__name__ for error in kinds(JournalError))):
+        metrics.tick(0.1, result)
+    for failed in (False, True):
+        metrics.released("raw", Released(routed, 1, 1, failed=failed))
+    for reason in PartitionFailure:
+        metrics.partition_failed(reason)
+    for chore in Chore:
+        metrics.chore_failed(chore)
+    metrics.lane_forgotten("former")
+    metrics.passed_over("acme", 1)
+    metrics.delivered("acme", [batch("acme", 1)], NOW)
+    metrics.put("acme", 0.1, [DELIVERED])
+
+
+def test_no_series_is_born_with_its_first_count(metrics: Metrics) -> None:
+    def born() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        metrics.freeze()
+        return {
+            (sample.name, tuple(sample.labels.items()))
+            for family in metrics.registry.collect()
+            for sample in family.samples
+        }
+
+    before = born()
+    report_all(metrics)
+    assert set() == born() - before
+    assert value(metrics, "partition_failures_total", reason="fault") == 1
+
+
+def test_whatever_ends_an_opening_has_a_kind_that_is_counted(metrics: Metrics) -> None:
+    told = [
+        keeper._kind(error("x"), opened=opened)  # noqa: SLF001  # what the keeper reports
+        for error in (*kinds(JournalError), StartupError, ForwarderError, keeper.UnforeseenError)
+        for opened in (False, True)
+    ]
+    assert set(PartitionFailure) - {PartitionFailure.REFUSED} == set(told)
+    for reason in PartitionFailure:
+        assert value(metrics, "partition_failures_total", reason=reason) == 0
 
 
 def test_a_lane_that_nobody_knows_has_a_counter_before_it_is_forgotten(metrics: Metrics) -> None:

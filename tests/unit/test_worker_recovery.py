@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from forwarder import testing
 from forwarder.errors import FencedError, ForwarderError, JournalError, StartupError
-from forwarder.model import Partition
+from forwarder.model import Partition, PartitionFailure
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
@@ -175,9 +175,9 @@ async def test_the_time_to_recover_runs_from_the_first_failure_to_the_next_commi
     report = Report(metrics, Health(clock), clock, {})
     report.rebalanced()
     report.joined({P0: "opening", P1: "open"})
-    report.failed(P0, "running")
+    report.failed(P0, PartitionFailure.RUNNING)
     await asyncio.sleep(4)
-    report.failed(P0, "opening")
+    report.failed(P0, PartitionFailure.OPENING)
     report.tick(str(P1), 0.1, "committed")
     report.tick(str(P0), 0.1, "FencedError")
     await asyncio.sleep(3)
@@ -197,9 +197,9 @@ def test_a_partition_that_is_refused_or_goes_away_has_no_time_to_recover(end: st
         metrics = Metrics("0")
         report = Report(metrics, Health(clock), clock, {})
         report.joined({P0: "opening"})
-        report.failed(P0, "running")
+        report.failed(P0, PartitionFailure.RUNNING)
         if end == "refused":
-            report.failed(P0, "refused")
+            report.failed(P0, PartitionFailure.REFUSED)
             report.partition_phase(str(P0), "refused", "it contradicts itself")
         else:
             report.joined({})
