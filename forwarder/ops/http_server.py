@@ -72,6 +72,7 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ABSOLUTE = re.compile("https?://[^/?]+", re.IGNORECASE)
 _BLANK_LINES = re.compile(rb"[\r\n]*")
 _LINE_END = re.compile(rb"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -117,8 +118,14 @@ def parsed(head: bytes) -> Request | HTTPStatus:
             return HTTPStatus.BAD_REQUEST
         name, value = before.decode("latin-1").lower(), after.strip(b" \t").decode("latin-1")
         header[name] = f"{header[name]}, {value}" if name in header else value
-    path = asked[2].decode("latin-1").partition("?")[0]
-    return Request(asked[1].decode("latin-1"), path, header)
+    return Request(asked[1].decode("latin-1"), _path(asked[2].decode("latin-1")), header)
+
+
+def _path(target: str) -> str:
+    """Return the path alone; before it a proxy's client names the host (RFC 9112, 3.2.2)."""
+    host = _ABSOLUTE.match(target)
+    path = target[host.end() if host else 0 :].partition("?")[0]
+    return path or "/"
 
 
 _DONE, _READING, _ANSWERING = range(3)

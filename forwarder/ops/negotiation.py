@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 OPENMETRICS = "application/openmetrics-text"
-TEXT = "text/plain"
+TEXT = ("text/plain", "text/*", "*/*")
+"""What the text format is, the narrowest first: that one counts (RFC 9110, 12.5.1)."""
 
 
 class Form(NamedTuple):
@@ -27,13 +28,14 @@ def form(header: Mapping[str, str]) -> Form:
 
 def _openmetrics(accept: str) -> bool:
     """Tell whether OpenMetrics 1.0 was named, and text is not liked better: browsers take all."""
-    wanted, text = 0.0, 0.0
+    wanted, texts = 0.0, dict[str, float]()
     for one in _accepted(accept):
         version = one.parameters.get("version", "")
         if one.value == OPENMETRICS and version in {"", "1.0.0"}:
             wanted = max(wanted, one.quality)
-        elif one.value == TEXT:
-            text = max(text, one.quality)
+        elif one.value in TEXT:
+            texts[one.value] = max(texts.get(one.value, 0.0), one.quality)
+    text = next((texts[kind] for kind in TEXT if kind in texts), 0.0)
     return wanted > 0 and wanted >= text
 
 

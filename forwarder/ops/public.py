@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from forwarder import masking
-from forwarder.connection import AssumedRole, Connection
+from forwarder.connection import AssumedRole, Connection, KinesisTarget
 from forwarder.ops import logs
 
 ACCOUNT, PRINCIPAL, EXTERNAL_ID, KEY = "(account)", "(ARN)", "(ExternalId)", "(key)"
@@ -34,6 +34,8 @@ class Public:
         """Know what the connections name; what AWS names is known by its form."""
         named: dict[str, str] = {}
         for connection in connections:
+            if isinstance(target := connection.sink, KinesisTarget) and target.arn:
+                named[target.arn.split(":")[4]] = ACCOUNT  # its name may hold it once more
             if isinstance(role := connection.credentials, AssumedRole):
                 named[role.role_arn] = PRINCIPAL
                 named[role.role_arn.split(":")[4]] = ACCOUNT

@@ -131,6 +131,23 @@ async def test_a_request_may_be_typed_by_hand(start: Start, sent: bytes) -> None
     assert "/page" == one.asked[0].path
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://h/page", "/page"),
+        ("HTTPS://h.example:9100/page?a=b", "/page"),
+        ("http://h", "/"),
+        ("http://h?a=/b", "/"),
+        ("/page?from=http://h/other", "/page"),
+        ("/http://h/page", "/http://h/page"),
+        ("http:///page", "http:///page"),
+        ("*", "*"),
+    ],
+)
+def test_a_target_may_name_the_host(target: str, path: str) -> None:
+    assert Request("GET", path, {}) == parsed(f"GET {target} HTTP/1.1".encode())
+
+
 async def test_a_large_answer_comes_whole(start: Start) -> None:
     one = await start(body=bytes(range(256)) * 50_000)
     assert (await one.told(GET)).partition(b"\r\n\r\n")[2] == one.body

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.connection import AssumedRole, Connection
+from forwarder.connection import AssumedRole, Connection, KinesisTarget
 from forwarder.kafka import error_codes
 from forwarder.ops import health, logs
 from forwarder.ops.public import Public
@@ -125,6 +125,17 @@ def test_what_looks_like_a_secret_is_hidden_and_names_stay_as_the_metrics_have_t
 ) -> None:
     key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     assert {key: "with ****"} == public({key: f"with {key}"})
+
+
+@pytest.mark.parametrize("credentials", [None, AssumedRole(ROLE.replace(ACCOUNT, OWN), None)])
+def test_the_account_of_a_stream_is_hidden_in_its_name_too(
+    credentials: AssumedRole | None,
+) -> None:
+    name = f"events-{ACCOUNT}-us-east-1"
+    target = KinesisTarget(f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{name}", "us-east-1")
+    public = Public([dataclasses.replace(connection(), sink=target, credentials=credentials)])
+    text = f"stream {name} in us-east-1: Stream {name} under account {ACCOUNT} not found"
+    assert text.replace(ACCOUNT, "(account)") == public(text)
 
 
 @given(st.text(), st.text(), st.sampled_from([ACCOUNT, ROLE, EXTERNAL_ID]))
