@@ -13,15 +13,25 @@ _SHARED = 4
 """How many times an upload's context a merge may be, before and after, that is kept for the other
 lanes until their poll ends: a few bytes may join a context of megabytes, with every upload."""
 
+_MOST_NAMES = 64
+_MOST_CHARACTERS = 1024
+"""Keys, and characters in them, that are described one by one. The format has 31 keys."""
+
+_MANY = {told: Names(frozenset(), plain=False, identities=told) for told in (False, True)}
+"""Stand for any other keys: such contexts are merged key by key."""
+
 _TEXTS = msgspec.json.Decoder(list[str]).decode
 _KEYS = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def names_of(fields: dict[str, Raw]) -> Names:
-    """Describe the keys of a context."""
+    """Describe the keys of a context; of many, or long ones, alike: each window would keep them."""
+    identities = "user_identities" in fields
+    if len(fields) > _MOST_NAMES or sum(map(len, fields)) > _MOST_CHARACTERS:
+        return _MANY[identities]
     keys = frozenset(fields)
-    return Names(keys, keys.isdisjoint(_MERGED), "user_identities" in keys)
+    return Names(keys, keys.isdisjoint(_MERGED), identities)
 
 
 def absorb(window: Window, upload: Upload) -> int:

@@ -6,6 +6,7 @@ nothing here raises through the loop.
 
 import json
 from collections.abc import Callable, Sequence
+from sys import getsizeof
 
 import msgspec
 from msgspec import Raw, Struct
@@ -23,6 +24,8 @@ UNKNOWN = ""
 """The type of an event that names none, or not with a text."""
 
 _MEMO = 1024
+_KEY_BYTES = 80
+"""Bytes of a key's places, in a tuple and in a set of any fill."""
 _NAMED = frozenset({
     "api_key", "api_keys", "application_info", "attribution_info", "batch_id", "consent_state",
     "context", "deleted_user_attributes", "device_info", "environment", "events",
@@ -290,7 +293,8 @@ class Decoder:
         keys = tuple(fields)
         names = self._names.get(keys)
         if names is None:
-            names = self._names.keep(keys, context.names_of(fields), sum(map(len, keys)))
+            size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
+            names = self._names.keep(keys, context.names_of(fields), size)
         return names
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:

@@ -62,7 +62,8 @@ class Identity:
         known = self._packages.get(raw)
         if known is None:
             twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
-            known = self._packages.keep(raw, (member(raw, _PACKAGE), twice), len(raw))
+            known = member(raw, _PACKAGE), twice
+            self._packages.keep(raw, known, len(raw) + len(known[0]))
         if known[1]:
             self.repeated = True
         return known[0]

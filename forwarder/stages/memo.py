@@ -5,25 +5,38 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-LARGEST = 2048
-"""Bytes of input an answer is remembered for; what devices send, as a rule, is a tenth of it."""
+LARGEST = 16 * 1024
+"""Bytes of an entry that is remembered; the keys of an upload, as a rule, take a quarter of it."""
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes that all entries of one memo take; what devices send, as a rule, is a tenth of it."""
+
+ENTRY_BYTES = 200
+"""Bytes of an entry besides what its key and its answer say: objects, and a place in the table."""
 
 
 class Memo(dict[K, V]):
     """Answers by input; empties itself when there are many. Callers: decoder and router.
 
-    Uploads of any size may ask: what depends on much input is answered and not remembered, so that
-    ``most`` entries take ``most`` times ``LARGEST`` bytes at the worst.
+    Uploads of any size may ask: what takes much is answered and not remembered, and all there is
+    takes ``MOST_BYTES`` at the worst, as far as callers tell its size.
     """
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
+        self._bytes = 0
 
     def keep(self, key: K, answer: V, size: int) -> V:
-        """Return the answer, and remember it if it depends on ``size`` bytes of few enough."""
+        """Return the answer, and remember it unless key and answer take more than ``LARGEST``.
+
+        ``size``: bytes of what both say, the objects counted that they consist of.
+        """
+        size += ENTRY_BYTES
         if size <= LARGEST:
-            if len(self) >= self._most:
+            if len(self) >= self._most or self._bytes + size > MOST_BYTES:
                 self.clear()
+                self._bytes = 0
+            self._bytes += size
             self[key] = answer
         return answer

@@ -47,7 +47,8 @@ def id_of(value: bytes) -> bytes:
         if b"\\" not in value and value.isascii():
             return value if len(value) <= LONGEST_ID else short(value)
     known = _looked_at.get(value)
-    return _looked_at.keep(value, _look(value), len(value)) if known is None else known
+    # An answer is short, or the id itself.
+    return _looked_at.keep(value, _look(value), 2 * len(value)) if known is None else known
 
 
 def short(token: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forwarder.connection import Match
-from forwarder.stages.memo import LARGEST, Memo
+from forwarder.stages.memo import ENTRY_BYTES, LARGEST, MOST_BYTES, Memo
 from forwarder.stages.none_values import LONGEST_ID, id_of
 from tests import builders, oracle
 from tests.builders import START, Rec, connection, event, upload
@@ -97,8 +97,68 @@ def test_a_long_row_of_zeros_means_none() -> None:
 def test_a_memo_keeps_so_many_answers_and_none_that_hangs_on_much() -> None:
     memo: Memo[int, str] = Memo(3)
 
-    assert "large" == memo.keep(0, "large", LARGEST + 1)
+    assert "large" == memo.keep(0, "large", LARGEST)
     assert {} == memo
     for number in range(5):
-        assert "small" == memo.keep(number, "small", LARGEST)
+        assert "small" == memo.keep(number, "small", LARGEST - ENTRY_BYTES)
     assert {3, 4} == set(memo)
+
+
+def test_a_memo_keeps_so_many_bytes() -> None:
+    memo: Memo[int, str] = Memo(10**9)
+    most = MOST_BYTES // LARGEST
+    for number in range(3 * most + 1):
+        memo.keep(number, "", LARGEST - ENTRY_BYTES)
+        assert most >= len(memo)
+    assert {3 * most} == set(memo)
+
+
+MANY: dict[str, Callable[[int], dict[str, Any]]] = {
+    "keys": lambda n: {f"{chr(0x4E00 + n)}{m}": m for m in range(60)},
+    "too many keys": lambda n: {f"{chr(0x4E00 + n)}{m}": m for m in range(200)},
+    "packages": lambda n: {"application_info": {"package": f"{n}" * 200, "note": "x" * 500}},
+    "applications": lambda n: {"application_info": {"package": f"{n}", "note": "n" * 2000}},
+    "identities": lambda n: {"mp_deviceid": "d", "user_identities": {"email": f"{n}" * 500}},
+    "ids": lambda n: {"mp_deviceid": f"é{n}" * 500},
+    "platforms": lambda n: {"device_info": {"platform": f"{n}" * 500}},
+    "api keys": lambda n: {"api_keys": [f"{n}-{m}" for m in range(300)]},
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_what_is_remembered_takes_no_more_than_it_may(kind: str) -> None:
+    matches = [Match(platform=frozenset({"ios"})), Match(api_key=frozenset({"k"}))]
+    lanes = [connection(f"{n}", match=matches[n % 2]) for n in range(20)]
+    fed, numbers = builders.pipeline(*lanes), count()
+
+    def feed(most: int) -> None:
+        for number in range(most):
+            content = {"mpid": 1, "events": []} | MANY[kind](next(numbers))
+            fed.collect([Rec(number, START, json.dumps(content).encode())], START)
+
+    feed(1)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    feed(600)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert after - before < 1.25 * MOST_BYTES
+
+
+def test_windows_keep_no_description_of_a_thousand_keys() -> None:
+    fed = builders.pipeline(connection())
+
+    def feed() -> None:
+        for number in range(100):
+            keys = {f"{chr(0x4E00 + number)}{m}": 1 for m in range(200)}
+            content = upload(event(), device=f"{number}") | keys
+            fed.collect([Rec(number, START, builders.encoded(content))], START)
+
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    feed()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert after - before < 1.25 * fed.memory_bytes()
