@@ -31,9 +31,11 @@ from forwarder.sinks.credentials import (
     RoleKeys,
     Token,
 )
+from forwarder.sinks.http_connection import used
 from forwarder.sinks.http_session import SharingSession, bound_metadata
 from forwarder.sinks.local_settings import LocalFault
 from forwarder.sinks.places import Places
+from forwarder.sinks.receipts import Memory
 from forwarder.sinks.static_keys import StaticKeys
 
 DURATION_SECONDS = 3600
@@ -82,6 +84,7 @@ class Aws:
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
         self.places = Places(self.client)
+        self.receipts = Memory()
 
     @property
     def clock(self) -> Clock:
@@ -178,6 +181,9 @@ class Aws:
         async with asyncio.timeout(ASSUME_SECONDS):
             answer = await sts.assume_role(**asked)
         if not is_session_of(answer.get("AssumedRoleUser", {}).get("Arn", ""), role.role_arn, name):
+            # The answer to what was asked is still to come, and not to go to whoever asks next.
+            if (connection := used.get()) is not None:
+                connection.drop()
             raise ForeignAnswerError
         given = answer["Credentials"]
         keys = ReadOnlyCredentials(

@@ -1,8 +1,8 @@
 """One call to AWS: signed by hand, sent by the library's HTTP session, its errors in our words."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from botocore.awsrequest import AWSPreparedRequest
@@ -10,15 +10,15 @@ from botocore.parsers import create_parser
 from msgspec.json import Decoder
 
 from forwarder.connection import Connection
-from forwarder.sinks import classify, local_settings
+from forwarder.sinks import classify, local_settings, replies
 from forwarder.sinks.aws import Aws, failure_of, keys_remedy
 from forwarder.sinks.base import Kind, Outcome
 from forwarder.sinks.classify import Failure, Fault
 from forwarder.sinks.credentials import RoleError
-from forwarder.sinks.http_connection import largest
+from forwarder.sinks.http_connection import Response, Terms, terms
 from forwarder.sinks.receipts import Receipts
+from forwarder.sinks.replies import Answered, Saying
 from forwarder.sinks.sigv4 import Signer
-from forwarder.sinks.wire import Told
 
 CALL_SECONDS = 30.0
 """A bound on one call as a whole; the timeouts of the connection bound each of its steps."""
@@ -34,16 +34,10 @@ FRESH_SECONDS = 10.0
 been replaced, and must not go on with it (D3)."""
 
 _OK = 200
+_REFUSED = 400
+_FOREIGN = "the answer may be another request's"
 _PARSER = create_parser("json")
 _REQUEST_ID = "x-amzn-requestid"
-
-
-class Answered(Protocol):
-    """What the answer of a put is decoded into."""
-
-    @property
-    def each(self) -> Sequence[Told]:
-        """Return what is said of each record."""
 
 
 A = TypeVar("A", bound=Answered)
@@ -71,19 +65,39 @@ class Goal(msgspec.Struct, frozen=True):
     arn: str | None = None
 
 
+class Answer(NamedTuple, Generic[A]):
+    """A call that was answered: an outcome for each record, and the answer itself."""
+
+    outcomes: list[Outcome]
+    reply: A
+
+
+_NOT_SENT = Refusal(Fault.TRANSIENT, classify.UNANSWERED, UNSENT)
+
+
 class _Line(NamedTuple):
     url: str
     signer: Signer
     session: Any
 
 
-class _Answer(NamedTuple):
-    """An answer as it was read; ``doubtful``: it may be another request's."""
+class _Call(NamedTuple, Generic[A]):
+    """What is asked: ``form`` is that of its answer, ``late`` tells whether not to send it."""
+
+    operation: str
+    body: bytes
+    form: Decoder[A]
+    late: Callable[[], bool]
+    records: int
+
+
+class _Read(NamedTuple):
+    """An answer as it was read; its connection is held until it is judged."""
 
     status: int
     headers: Any
     body: bytes
-    doubtful: bool
+    response: Response
 
 
 class Caller:
@@ -104,18 +118,24 @@ class Caller:
         self._known_remedy = remedy or (lambda _: "")
         self._connecting = asyncio.Lock()
         self._line: _Line | None = None
-        self._receipts = Receipts()
+        self._receipts = Receipts(aws.receipts)
 
     async def call(
-        self, operation: str, body: bytes, reply: Decoder[A], records: int = 1
-    ) -> A | Refusal:
+        self,
+        operation: str,
+        body: bytes,
+        form: Decoder[A],
+        late: Callable[[], bool],
+        records: int = 1,
+    ) -> Answer[A] | Refusal:
         """Call once; if AWS rejects the keys, renew them and call once more. Never raises.
 
-        ``records`` are in ``body``: so large an answer is read, and a larger one counts as none.
+        ``form`` is that of the answer. ``records`` are in ``body``: so large an answer is read, and
+        a larger one counts as none. Nothing is sent once ``late`` says so.
         """
-        largest.set(ANSWER_BYTES + records * RECORD_ANSWER_BYTES)
+        call = _Call(operation, body, form, late, records)
         generation = self._keys.generation
-        answer = await self._try(operation, body, reply)
+        answer = await self._try(call)
         if not isinstance(answer, Refusal) or answer.fault is not Fault.CREDENTIALS:
             return answer
         try:
@@ -123,26 +143,8 @@ class Caller:
         except RoleError as error:
             return _role_refusal(error)
         if renewed:
-            answer = await self._try(operation, body, reply)
+            answer = await self._try(call)
         return answer
-
-    def outcome(self, operation: str, code: str, message: str) -> Outcome:
-        """Return the answer for one record of a call that succeeded as a whole."""
-        return classify.outcome(Failure(operation, code, 200, message), self._goal.where)
-
-    def takes(self, told: Sequence[Told]) -> bool:
-        """Tell whether all that is said to be stored is said for the first time, and note it.
-
-        The numbers of one answer belong together: with one that is old all of them are.
-        """
-        receipts = self._receipts
-        new = receipts.takes_all(
-            [(one.shard_id or "", one.sequence_number) for one in told if one.sequence_number]
-        )
-        for one in told:
-            if one.record_id and not one.sequence_number:
-                new &= receipts.takes(("record", one.record_id))
-        return new
 
     def late(self) -> Callable[[], bool]:
         """Return what tells whether a put that begins now has lasted too long for more calls."""
@@ -156,25 +158,64 @@ class Caller:
         if self._line is not None:
             await self._line.session.close()
 
-    async def _try(self, operation: str, body: bytes, reply: Decoder[A]) -> A | Refusal:
+    async def _try(self, call: _Call[A]) -> Answer[A] | Refusal:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                answer = await self._post(operation, body)
-            known = answer.headers.get(_REQUEST_ID)
-            ours = not answer.doubtful and (not known or self._receipts.takes(("id", known)))
-            if answer.status == _OK:
-                told = reply.decode(answer.body)
-                if ours:
-                    return told
-                self.takes(told.each)
-            failure = _failure(operation, answer) if ours else _foreign(operation)
+                read = await self._post(call)
         except RoleError as error:
             return _role_refusal(error)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            failure = Failure(operation, classify.UNANSWERED, 200, "the answer is unreadable")
         except Exception as error:  # noqa: BLE001  # a sink answers, whatever happened
-            failure = failure_of(error, operation)
-        return self._refusal(failure)
+            return self._refusal(failure_of(error, call.operation))
+        if read is None:
+            return _NOT_SENT
+        keeps, found = False, None
+        try:
+            keeps, found = self._judged(call, read)
+        finally:
+            # In the step that read it: nothing was asked meanwhile, nothing else has come.
+            (read.response.release if keeps else read.response.give_up)()
+        return self._refusal(found) if isinstance(found, Failure) else found
+
+    def _judged(self, call: _Call[A], read: _Read) -> tuple[bool, Answer[A] | Failure]:
+        """Return what an answer says, and whether its connection may be used again.
+
+        It may if nothing else is to come: the answer says by a receipt or a request id of its own
+        that it was made for what was asked here.
+        """
+        known = read.headers.get(_REQUEST_ID)
+        ours = (not known or self._receipts.takes(("id", known))) and not read.response.doubtful
+        if read.status != _OK:
+            if not ours:
+                return False, _unanswered(call, _FOREIGN)
+            return bool(known) and read.status >= _REFUSED, _failure(call.operation, read)
+        try:
+            reply = call.form.decode(read.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False, _unanswered(call, "the answer is unreadable")
+        wrong = replies.wrong(reply, self._receipts, call.records)
+        if wrong or not ours:
+            return False, _unanswered(call, wrong if ours else _FOREIGN)
+        return self._settled(call.operation, reply, attested=bool(known))
+
+    def _settled(self, operation: str, reply: A, *, attested: bool) -> tuple[bool, Answer[A]]:
+        """Return the outcomes of an answer that is believed, and whether all of it is said."""
+        outcomes: list[Outcome] = []
+        complete = True
+        for one in reply.each:
+            stored = one.stored
+            if stored is None:
+                complete &= bool(one.error_code)
+                stored = self._unstored(operation, one)
+            else:
+                attested = True
+            outcomes.append(stored)
+        return complete and attested, Answer(outcomes, reply)
+
+    def _unstored(self, operation: str, one: Saying) -> Outcome:
+        code, message = one.error_code, one.error_message or ""
+        if not code:
+            code, message = classify.UNANSWERED, "nothing says that it is stored"
+        return classify.outcome(Failure(operation, code, _OK, message), self._goal.where)
 
     def _refusal(self, failure: Failure) -> Refusal:
         if classify.short(failure.code) == "ResourceNotFound":
@@ -188,15 +229,24 @@ class Caller:
         outcome = classify.outcome(failure, self._goal.where, remedy)
         return Refusal(classify.fault(failure), classify.short(failure.code), outcome)
 
-    async def _post(self, operation: str, body: bytes) -> _Answer:
+    async def _post(self, call: _Call[A]) -> _Read | None:
+        """Send and read the answer; None: it became too late to send while keys were awaited."""
         line = self._line or await self._connect()
         keys = await self._keys.get_frozen_credentials()
+        if call.late():
+            return None
         now = self._aws.clock.wall_ms() / 1000
-        headers = line.signer.headers(keys, f"{self._goal.target}.{operation}", body, now)
-        request = AWSPreparedRequest("POST", line.url, headers, body, stream_output=True)
-        response = await line.session.send(request)
-        told = await response.content
-        return _Answer(response.status_code, response.headers, told, response.raw.doubtful)
+        headers = line.signer.headers(keys, f"{self._goal.target}.{call.operation}", call.body, now)
+        request = AWSPreparedRequest("POST", line.url, headers, call.body, stream_output=True)
+        bound = ANSWER_BYTES + call.records * RECORD_ANSWER_BYTES
+        # Here alone: what the keys ask for beside puts has terms of its own.
+        before = terms.set(Terms(bound, call.late))
+        try:
+            answer = await line.session.send(request)
+        finally:
+            terms.reset(before)
+        body = await answer.raw.held()
+        return _Read(answer.status_code, answer.headers, body, answer.raw)
 
     async def _connect(self) -> _Line:
         goal = self._goal
@@ -210,7 +260,7 @@ class Caller:
         return self._line
 
 
-def _failure(operation: str, answer: _Answer) -> Failure:
+def _failure(operation: str, answer: _Read) -> Failure:
     """Read an error as the library reads it: AWS has spelled them in several ways."""
     status = answer.status
     read = {"status_code": status, "headers": answer.headers, "body": answer.body}
@@ -221,8 +271,8 @@ def _failure(operation: str, answer: _Answer) -> Failure:
     return Failure(operation, str(error.get("Code", "")), status, str(error.get("Message", "")))
 
 
-def _foreign(operation: str) -> Failure:
-    return Failure(operation, classify.UNANSWERED, 0, "the answer may be another request's")
+def _unanswered(call: _Call[Any], why: str) -> Failure:
+    return Failure(call.operation, classify.UNANSWERED, 0, why)
 
 
 def _role_refusal(error: RoleError) -> Refusal:

@@ -1,10 +1,10 @@
 """Put batches into a Firehose delivery stream, one line each, by PutRecordBatch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from forwarder.connection import Connection, FirehoseTarget
 from forwarder.model import Batch
-from forwarder.sinks import together, wire
+from forwarder.sinks import replies, together, wire
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Outcome
 from forwarder.sinks.caller import UNSENT, Caller, Goal, Refusal
@@ -36,20 +36,25 @@ class FirehoseSink:
         """Send batches, as few requests as hold them."""
         late = self._caller.late()
         found: list[Outcome] = []
+
+        async def ask(entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+            return await self._ask(entries, late)
+
         for request in wire.requests([wire.line(batch) for batch in batches], LIMITS):
             if late():
                 found += [UNSENT] * len(request)
             else:
-                found += await together.settled(request, await self._ask(request), self._ask, late)
+                found += await together.settled(request, await ask(request), ask, late)
         return found
 
     async def close(self) -> None:
         """Close connections and credentials."""
         await self._caller.close()
 
-    async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+    async def _ask(
+        self, entries: Sequence[Entry], late: Callable[[], bool]
+    ) -> list[Outcome] | Refusal:
         body = wire.put_record_batch(self._stream, entries)
-        reply = await self._caller.call(PUT_RECORD_BATCH, body, wire.RESPONSES, len(entries))
-        if isinstance(reply, Refusal):
-            return reply
-        return together.answers(self._caller, PUT_RECORD_BATCH, reply, len(entries))
+        form = replies.RESPONSES
+        answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(entries))
+        return answer if isinstance(answer, Refusal) else answer.outcomes

@@ -3,12 +3,15 @@
 AWS's answers do not repeat what they answer. So what can be told by the connection is told here:
 what arrives while nothing was asked, before a request was written or after its answer ended is
 never an answer, and its connection is not used again. What only the answer's content can tell is
-in ``receipts``.
+in ``replies``; until it is told, nothing else is asked on the connection: an answer that was not to
+this request leaves its own one to come, which would be the next request's.
 """
 
+import asyncio
 import select
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from aiohttp import ClientPayloadError, ClientRequest, ClientResponse
 from aiohttp.client_proto import ResponseHandler
@@ -24,9 +27,25 @@ LONGEST_LINE = 8190
 """Bytes of a line of an answer's head, and of each header in it; the HTTP library's default."""
 MOST_HEADERS = 128
 """Headers of an answer; AWS sends about ten."""
+TURNS = 8
+"""Turns of the loop in which what the system holds is read before a request leaves; two do, the
+others are for what comes meanwhile."""
 
-largest: ContextVar[int] = ContextVar("largest answer", default=LARGEST_ANSWER)
-"""The bound of the answer to the request that the present task is about to send, in bytes."""
+
+class Terms(NamedTuple):
+    """What holds for the request that the present task is about to send.
+
+    ``largest``: bytes of its answer. ``late``: tells whether it must not be sent any more.
+    """
+
+    largest: int
+    late: Callable[[], bool]
+
+
+_USUAL = Terms(LARGEST_ANSWER, lambda: False)
+terms: ContextVar[Terms] = ContextVar("terms", default=_USUAL)
+used: ContextVar["OneAnswer | None"] = ContextVar("used", default=None)
+"""The connection of the request that the present task sent last."""
 
 
 class OneAnswer(ResponseHandler):
@@ -39,20 +58,51 @@ class OneAnswer(ResponseHandler):
         super().__init__(loop)
         self.doubtful = False
         self.writing = False
+        self._waits = False
         self._asked = False
         self._answer: Any = None
         self._left = 0
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401  # the library's own
         """Await the answer to the request that is sent next; called once for each."""
-        self.doubtful = False
+        self.doubtful = self.writing = self._waits = False
         self._asked, self._answer = True, None
-        self._left = largest.get()
+        self._left = terms.get().largest
+        used.set(self)
         super().set_response_params(**params)
 
-    def begin_writing(self) -> None:
-        """Note that the request leaves from now on: what is here already does not answer it."""
-        self.doubtful = self.doubtful or self._has_unread()
+    @property
+    def should_close(self) -> bool:
+        """Tell whether the connection must not be used again; the pool asks when it gets it."""
+        return bool(super().should_close) or self.doubtful or self._is_early()
+
+    def close(self) -> None:
+        """End the connection, and with it a request that is still leaving: it was given up."""
+        if self._is_early():
+            self.abort()
+        else:
+            super().close()
+
+    def wait(self) -> None:
+        """Note that a request is made and has not begun to leave: nothing answers it yet."""
+        self.writing = self._waits = True
+
+    async def may_write(self) -> bool:
+        """Tell whether the request may leave now; call it directly before.
+
+        What the system holds by then is read first. Over TLS it may be no data at all: a server
+        sends session tickets behind the handshake. What is data ends the connection.
+        """
+        for _ in range(TURNS):
+            if not self._has_unread():
+                break
+            await asyncio.sleep(0)
+        else:
+            self.drop()
+        if terms.get().late():
+            self.drop()
+        self._waits = False
+        return not self.doubtful
 
     def is_connected(self) -> bool:
         """Tell whether a request may be sent; the pool asks before it hands out an idle one."""
@@ -60,8 +110,8 @@ class OneAnswer(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the awaited answer; any others end the connection."""
-        if data and (not self._asked or self._ended()):
-            self._drop()
+        if data and (not self._asked or self._waits or self._ended()):
+            self.drop()
             return
         self._left -= len(data)
         if self._left < 0:
@@ -69,13 +119,13 @@ class OneAnswer(ResponseHandler):
             return
         super().data_received(data)
         if self._ended() and self._has_begun_another():
-            self._drop()
+            self.drop()
 
     def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401  # the library's own
         """Take the head of a message; of those after the answer none is let through."""
         message, payload = data
         if self._answer is not None:
-            self._drop()
+            self.drop()
             return
         # RFC 9110: 1xx come before the answer; 101 is one, after which no other follows.
         if message.code >= 200 or message.code == 101:  # noqa: PLR2004
@@ -83,6 +133,13 @@ class OneAnswer(ResponseHandler):
             # A refusal may well come before all of a request was read.
             self.doubtful = self.doubtful or (message.code < 300 and self._is_early())  # noqa: PLR2004
         super().feed_data(data, size)
+
+    def drop(self) -> None:
+        """Never use the connection again, nor believe the answer it has just brought."""
+        self.doubtful = True
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _ended(self) -> bool:
         return self._answer is not None and bool(self._answer.is_eof())
@@ -111,44 +168,59 @@ class OneAnswer(ResponseHandler):
         except Exception:  # noqa: BLE001  # whatever was begun, it is not ours
             return True
 
-    def _drop(self) -> None:
-        """Never use the connection again, nor believe the answer it has just brought."""
-        self.doubtful = True
-        self.force_close()
-        if self.transport is not None:
-            self.transport.abort()
-
     def _refuse(self, why: str) -> None:
         """End an answer that goes on for too long; whoever reads it gets ClientPayloadError."""
         error = ClientPayloadError(why)
         if self._payload is not None:
             set_exception(self._payload, error)
         self.set_exception(error)
-        self._drop()
+        self.drop()
 
 
 class Request(ClientRequest):
-    """A request that lets its connection know until when it is being written."""
+    """A request that leaves when nothing is on its connection yet, if it is still to be sent."""
 
     async def send(self, conn: Any) -> ClientResponse:  # noqa: ANN401  # the library's own
         """Begin to write the request."""
         if self.body:
-            conn.protocol.writing = True
+            conn.protocol.wait()
         return await super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: Any, *rest: Any) -> None:  # noqa: ANN401
-        """Write the body."""
+        """Write head and body; the library keeps the head for the first bytes of the body."""
         protocol = conn.protocol
-        protocol.begin_writing()
-        await super().write_bytes(writer, conn, *rest)
-        protocol.writing = False
+        if await protocol.may_write():
+            await super().write_bytes(writer, conn, *rest)
+            protocol.writing = False
 
 
 class Response(ClientResponse):
-    """An answer that knows whether it can be believed, once it is read."""
+    """An answer that keeps its connection until whoever asked has judged it.
+
+    The library's own readers give it back by reading; ``held`` does not.
+    """
 
     @property
     def doubtful(self) -> bool:
         """Tell whether more arrived on the connection than one answer to what was asked."""
         protocol = cast("OneAnswer | None", self._protocol)
         return protocol is None or protocol.doubtful
+
+    async def held(self) -> bytes:
+        """Return the body; then call ``release`` if it is believed, else ``give_up``."""
+        try:
+            return await self.content.read()
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """End the connection: the answer to what was asked may be still to come."""
+        protocol = cast("OneAnswer | None", self._protocol)
+        if protocol is not None:
+            protocol.drop()
+        self.close()
+
+    def _response_eof(self) -> None:
+        """Stop writing what is answered; the library would give the connection back as well."""
+        self._cleanup_writer()

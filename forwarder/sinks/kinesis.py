@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from forwarder.connection import Connection, KinesisTarget, PutMode
 from forwarder.model import Batch
-from forwarder.sinks import classify, together, wire
+from forwarder.sinks import classify, replies, together, wire
 from forwarder.sinks.aws import Aws
 from forwarder.sinks.base import Kind, Outcome
-from forwarder.sinks.caller import UNSENT, Caller, Goal, Refusal
+from forwarder.sinks.caller import UNSENT, Answer, Caller, Goal, Refusal
 from forwarder.sinks.classify import Failure, Fault
-from forwarder.sinks.wire import Entry, Told
+from forwarder.sinks.replies import One
+from forwarder.sinks.wire import Entry
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
@@ -125,13 +126,17 @@ class KinesisSink:
             return [UNSENT] * len(entries)
         if not self._choice.together(self._clock.steady()):
             return await self._put_singly(entries, late)
-        reply = await self._ask(entries)
+
+        async def ask(entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+            return await self._ask(entries, late)
+
+        reply = await ask(entries)
         if not isinstance(reply, Refusal):
             self._learn(single=False)
         elif self._falls_back(reply):
             self._learn(single=True)
             return await self._put_singly(entries, late)
-        return await together.settled(entries, reply, self._ask, late)
+        return await together.settled(entries, reply, ask, late)
 
     def _falls_back(self, refusal: Refusal) -> bool:
         denied = refusal.code == "AccessDenied"
@@ -141,12 +146,13 @@ class KinesisSink:
         if self._target.put is PutMode.AUTO:
             self.max_batches = RECORD_BATCHES if single else wire.RECORDS_PER_REQUEST
 
-    async def _ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+    async def _ask(
+        self, entries: Sequence[Entry], late: Callable[[], bool]
+    ) -> list[Outcome] | Refusal:
         body = wire.put_records(self._address, entries)
-        reply = await self._caller.call(PUT_RECORDS, body, wire.RECORDS, len(entries))
-        if isinstance(reply, Refusal):
-            return reply
-        return together.answers(self._caller, PUT_RECORDS, reply, len(entries))
+        form = replies.RECORDS
+        answer = await self._caller.call(PUT_RECORDS, body, form, late, len(entries))
+        return answer if isinstance(answer, Refusal) else answer.outcomes
 
     async def _put_singly(
         self, entries: Sequence[Entry], late: Callable[[], bool]
@@ -174,22 +180,24 @@ class KinesisSink:
             if late():
                 return UNSENT
             after = self._sequences.get(key)
-            reply = await self._single(one, after)
-            if isinstance(reply, Refusal) and reply.fault is Fault.PERMANENT and after:
+            answer = await self._single(one, after, late)
+            if isinstance(answer, Refusal) and answer.fault is Fault.PERMANENT and after:
                 self._sequences.forget(key)
-                reply = await self._single(one, None)
-        if isinstance(reply, Refusal):
-            if reply.code == "AccessDenied":
+                answer = await self._single(one, None, late)
+        if isinstance(answer, Refusal):
+            if answer.code == "AccessDenied":
                 self._choice.single_denied()
-            return reply.outcome
-        outcome = together.answer(self._caller, PUT_RECORD, reply)
-        if outcome.kind is Kind.DELIVERED and reply.sequence_number:
-            self._sequences.put(key, reply.sequence_number)
+            return answer.outcome
+        (outcome,), number = answer.outcomes, answer.reply.sequence_number
+        if outcome.kind is Kind.DELIVERED and number:
+            self._sequences.put(key, number)
         return outcome
 
-    async def _single(self, one: Entry, after: str | None) -> Told | Refusal:
+    async def _single(
+        self, one: Entry, after: str | None, late: Callable[[], bool]
+    ) -> Answer[One] | Refusal:
         body = wire.put_record(self._address, one, after)
-        return await self._caller.call(PUT_RECORD, body, wire.ONE)
+        return await self._caller.call(PUT_RECORD, body, replies.ONE, late)
 
     def _remedy(self, failure: Failure) -> str:
         if classify.short(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:

@@ -33,63 +33,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
-class Told(msgspec.Struct, rename="pascal", gc=False):
-    """What is said of one record: a number or an id of what is stored, or an error.
-
-    Alone it is the answer of PutRecord.
-    """
-
-    sequence_number: str | None = None
-    shard_id: str | None = None
-    record_id: str | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-
-    @property
-    def each(self) -> "Sequence[Told]":
-        """Return what is said of each record."""
-        return (self,)
-
-
-class Records(msgspec.Struct, rename="pascal", gc=False):
-    """The answer of PutRecords."""
-
-    records: list[Told] = []
-    failed_record_count: int | None = None
-
-    @property
-    def each(self) -> Sequence[Told]:
-        """Return what is said of each record."""
-        return self.records
-
-    @property
-    def failed(self) -> int | None:
-        """Return how many records are said to have failed."""
-        return self.failed_record_count
-
-
-class Responses(msgspec.Struct, rename="pascal", gc=False):
-    """The answer of PutRecordBatch."""
-
-    request_responses: list[Told] = []
-    failed_put_count: int | None = None
-
-    @property
-    def each(self) -> Sequence[Told]:
-        """Return what is said of each record."""
-        return self.request_responses
-
-    @property
-    def failed(self) -> int | None:
-        """Return how many records are said to have failed."""
-        return self.failed_put_count
-
-
-ONE = msgspec.json.Decoder(Told)
-RECORDS = msgspec.json.Decoder(Records)
-RESPONSES = msgspec.json.Decoder(Responses)
-
-
 class Limits(NamedTuple):
     """What one request may hold: records, and bytes of them."""
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count, zip_longest
 from typing import NamedTuple
 
@@ -30,8 +30,10 @@ ACTION = re.compile(rb"x-amz-target: \w+\.(\w+)", re.IGNORECASE)
 class Act(NamedTuple):
     """What happens to one request.
 
-    ``stores``: its records are stored. ``answer``: what is sent; ``behind``: what is sent after
-    it, at once or ``later``, when nothing is asked on the connection.
+    ``stores``: its records are stored. ``answer``: what is sent, after so many turns of the loop;
+    ``behind``: what is sent after it, at once or ``later``, in as many turns. ``owes``: where
+    ``answer`` was not the true one, that one comes as soon as anything is asked on the connection
+    again, and the answer to this in ``turns``.
     """
 
     stores: bool = True
@@ -39,6 +41,8 @@ class Act(NamedTuple):
     behind: str = ""
     later: bool = False
     number: int = 0
+    turns: int = 0
+    owes: bool = False
 
 
 # What claims that records are stored is only sent where it is true, or where it can be told.
@@ -58,6 +62,7 @@ FALSE = (
     "upgrade",
     "moved",
     "failed",
+    "refused",
     "no content",
     "accepted",
 )
@@ -70,6 +75,8 @@ ACTS = st.one_of(
         st.sampled_from(BEHIND),
         st.booleans(),
         st.integers(0, 50),
+        st.integers(0, 6),
+        st.booleans(),
     ),
     st.builds(
         Act,
@@ -78,8 +85,28 @@ ACTS = st.one_of(
         st.sampled_from(BEHIND),
         st.booleans(),
         st.integers(0, 50),
+        st.integers(0, 6),
+        st.booleans(),
     ),
+    # What was stored is owed its true answer; behind it what is not stored, and answered slowly.
+    st.sampled_from([Act(answer=false, owes=True) for false in FALSE]),
+    st.sampled_from([Act(stores=False, answer=false, turns=6) for false in FALSE]),
 )
+ROWS = st.tuples(
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.none() | st.integers(0, 4),
+    st.none() | st.integers(5, 40),
+)
+"""Sizes of puts beside each other; turns between a stray answer and them; turns until they are
+cancelled."""
+
+
+def after(turns: int, act: Callable[[], None]) -> None:
+    """Act at once, or after so many turns of the loop."""
+    if turns:
+        asyncio.get_running_loop().call_soon(after, turns - 1, act)
+    else:
+        act()
 
 
 class Hostile(asyncio.Protocol):
@@ -88,6 +115,8 @@ class Hostile(asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.received = b""
+        self.owed = b""
+        self.spoilt = False
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -148,21 +177,32 @@ class Server:
         if act.stores:
             self.stored += [base64.b64decode(record["Data"]) for record in records]
         self.last = self.told(action, len(records))
-        told = self._made(act, action, len(records))
+        told, behind = self._made(act, action, len(records)), self._behind(act)
+        owed, to.owed = to.owed, b""
+        if owed:
+            to.send(owed)
+        # What comes in between may keep the client from reading what is sent behind it.
+        to.spoilt |= bool(owed) or act.later
+        if act.answer in TRUE and behind in {b"", told} and not to.spoilt and told:
+            self.sent.append(told)
+        # A refusal with an id of its own is one that the client cannot tell from its own.
+        if act.owes and act.stores and act.answer in FALSE and act.answer != "refused":
+            to.owed = self.framed(self.last)
+        after(act.turns, lambda: self._send(to, act, told, behind))
+
+    def _send(self, to: Hostile, act: Act, told: bytes | None, behind: bytes) -> None:
         if told is None:
             to.close()
-            return
-        behind = self._behind(act)
-        if act.answer in {"truncated", "closing", "undelimited"}:
+        elif act.answer in {"truncated", "closing", "undelimited"}:
             to.send(told)
             to.close()
         elif act.later:
             to.send(told)
-            asyncio.get_running_loop().call_soon(to.send_if_idle, behind)
+            # What was never sent before nobody can tell from an answer to what is asked meanwhile.
+            send = to.send_if_idle if act.behind == "forged" else to.send
+            after(act.turns, lambda: send(behind))
         else:
             to.send(told + behind)
-        if act.answer in TRUE and behind in {b"", told}:
-            self.sent.append(told)
 
     def told(self, action: str, records: int, **changed: object) -> bytes:
         """Return the body that says all of it is stored."""
@@ -241,7 +281,11 @@ class Server:
             "repeated": lambda: self.framed(self._repeated(body)),
             "upgrade": lambda: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + body,
             "moved": lambda: self.framed(body, "307 Temporary Redirect", "Location: /"),
-            "failed": lambda: self.framed(body, "500 Internal Server Error"),
+            "failed": lambda: (
+                b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n%b"
+                % (len(body), body)
+            ),
+            "refused": lambda: self.framed(body, "400 Bad Request"),
             "no content": lambda: b"HTTP/1.1 204 No Content\r\n\r\n" + body,
             "accepted": lambda: self.framed(body, "202 Accepted"),
         }
@@ -256,13 +300,38 @@ def sink_of(kind: str, aws: Aws, url: str) -> Sink:
     return KinesisSink(Connection("acme", target, credentials=KEYS), target, aws)
 
 
+async def outcomes_of(
+    server: Server, puts: Sequence[Coroutine[None, None, Sequence[Outcome]]], turns: int | None
+) -> Sequence[Sequence[Outcome]]:
+    """Await puts; they are cancelled after so many turns of the loop; None: never."""
+    all_of_them = asyncio.gather(*puts)
+    sent = len(server.sent)
+    for _ in range(turns or 0):
+        await asyncio.sleep(0)
+    if turns is None or all_of_them.done():
+        return await all_of_them
+    all_of_them.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await all_of_them
+    # Nobody knows whether these were read.
+    del server.sent[sent:]
+    for connection in server.connections:
+        connection.spoilt = True
+    return []
+
+
 async def delivered(
-    kind: str, server: Server, puts: Sequence[Sequence[int]], strays: Sequence[int | None] = ()
+    kind: str,
+    server: Server,
+    puts: Sequence[Sequence[int]],
+    strays: Sequence[int | None] = (),
+    cancels: Sequence[int | None] = (),
 ) -> dict[bytes, Outcome]:
     """Put batches of these sizes, those of one row beside each other; return what is acknowledged.
 
     ``strays``: before a row an answer that nobody asked for is sent on every idle connection, so
-    many turns of the loop before the put; None: none.
+    many turns of the loop before the put; None: none. ``cancels``: after so many turns a row's puts
+    are cancelled; None: they are awaited.
     """
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Hostile(server), "127.0.0.1", 0)
@@ -271,15 +340,15 @@ async def delivered(
     sink = sink_of(kind, aws, f"http://127.0.0.1:{port}")
     numbers, acknowledged = count(), dict[bytes, Outcome]()
     try:
-        for row, turns in zip_longest(puts, strays[: len(puts)]):
+        rows = len(puts)
+        for row, turns, cancel in zip_longest(puts, strays[:rows], cancels[:rows]):
             if turns is not None:
                 server.stray()
                 for _ in range(turns):
                     await asyncio.sleep(0)
             batches = [[batch(next(numbers)) for _ in range(size)] for size in row]
-            for sent, told in zip(
-                batches, await asyncio.gather(*map(sink.put, batches)), strict=True
-            ):
+            told_of_all = await outcomes_of(server, [sink.put(each) for each in batches], cancel)
+            for sent, told in zip(batches, told_of_all, strict=bool(told_of_all)):
                 for one, outcome in zip(sent, told, strict=True):
                     if outcome.kind is Kind.DELIVERED:
                         acknowledged[one.payload] = outcome
@@ -311,20 +380,29 @@ def lone_environment() -> object:
 @given(
     st.sampled_from(["record", "records", "auto", "firehose"]),
     st.lists(ACTS, max_size=12),
-    st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=8),
-    st.lists(st.none() | st.integers(0, 4), max_size=8),
+    st.lists(ROWS, min_size=1, max_size=8),
     st.booleans(),
 )
 def test_what_is_acknowledged_was_stored(
     kind: str,
     acts: list[Act],
-    puts: list[list[int]],
-    strays: list[int | None],
+    rows: list[tuple[list[int], int | None, int | None]],
     speaks_first: bool,  # noqa: FBT001  # hypothesis draws it
 ) -> None:
     server = Server(acts, speaks_first=speaks_first)
-    found = asyncio.run(delivered(kind, server, puts, strays))
+    found = asyncio.run(delivered(kind, server, *zip(*rows, strict=True)))
     assert set() == set(found) - payloads(server)
+
+
+@pytest.mark.parametrize("kind", ["record", "records", "firehose"])
+@pytest.mark.parametrize("answer", [answer for answer in FALSE if answer != "refused"])
+def test_an_answer_that_comes_too_late_acknowledges_nothing_that_is_put_behind_it(
+    kind: str, answer: str
+) -> None:
+    acts = [Act(), Act(answer=answer, owes=True), Act(stores=False, answer="refused", turns=20)]
+    server = Server(acts, speaks_first=False)
+    found = asyncio.run(delivered(kind, server, [[1], [1], [1], [1]]))
+    assert {batch(0).payload, batch(3).payload} == set(found)
 
 
 @pytest.mark.parametrize("kind", ["record", "records", "firehose"])
