@@ -19,6 +19,10 @@ from forwarder.ops.stall import NOTED, TEXTS, Stall, StallReason
 AT_ONCE = 8
 """Partitions looked at concurrently."""
 
+LEFT_AT_ONCE = 4
+"""The same of topics that are not configured: a worker looks at them before it begins, and has to
+hold so many states."""
+
 LASTING_MS = 10_000
 """How long a transaction is open before it is told as what holds a partition back."""
 
@@ -39,7 +43,7 @@ async def status(
     """
     group = await survey.group()
     owners = {p: member.client_id for member in group.members for p in member.partitions}
-    looks = _Looks(survey, asyncio.Semaphore(AT_ONCE))
+    looks = _Looks(survey, asyncio.Semaphore(AT_ONCE), AT_ONCE)
     complaining = asyncio.ensure_future(survey.complaints())
     listed = await asyncio.gather(
         *(
@@ -79,9 +83,9 @@ async def left_out(
     Nobody owns them; those of which nothing is left are not returned. Topics named by ``without``
     are not looked at.
     """
-    free = asyncio.Semaphore(AT_ONCE)
+    free = asyncio.Semaphore(LEFT_AT_ONCE)
     # One for each topic: the rights to one that is finished may be gone, those to another not.
-    looks: defaultdict[str, _Looks] = defaultdict(lambda: _Looks(survey, free))
+    looks: defaultdict[str, _Looks] = defaultdict(lambda: _Looks(survey, free, LEFT_AT_ONCE))
     documents = await asyncio.gather(
         *(
             looks[one.topic].look(
@@ -100,20 +104,21 @@ async def left_out(
 class _Looks:
     """Looks at partitions, as many at a time as ``free`` admits.
 
-    Where none of the first answers, the others are not asked: there may be thousands.
+    Where none of the ``first`` answers, the others are not asked: there may be thousands.
     """
 
-    def __init__(self, survey: Survey, free: asyncio.Semaphore) -> None:
+    def __init__(self, survey: Survey, free: asyncio.Semaphore, first: int) -> None:
         """Have looked at none."""
         self.answered = 0
         self.silent: list[JournalError] = []
         self._survey = survey
         self._free = free
+        self._first = first
 
     async def look(self, partition: Partition, ask: Callable[[], Awaitable[Document]]) -> Document:
         """Return what is told of a partition, or that Kafka does not answer for it."""
         async with self._free:
-            if len(self.silent) >= AT_ONCE and not self.answered:
+            if len(self.silent) >= self._first and not self.answered:
                 return _unread(partition, self.silent[0])
             try:
                 document = await ask()

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from forwarder import left_topics, testing
 from forwarder.audit import left_out
-from forwarder.audit.status import AT_ONCE, status
+from forwarder.audit.status import LEFT_AT_ONCE, status
 from forwarder.cli.status import _remarks
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.finding import Finding, Grade, fail
@@ -185,8 +185,8 @@ class TestTheStart:
 
     def test_a_few_partitions_are_looked_at_together_and_none_of_a_topic_that_is_away(self) -> None:
         survey = Survey(P0)
-        away = [Partition("away", number) for number in range(5 * AT_ONCE)]
-        there = [Partition("there", number) for number in range(2 * AT_ONCE)]
+        away = [Partition("away", number) for number in range(5 * LEFT_AT_ONCE)]
+        there = [Partition("there", number) for number in range(2 * LEFT_AT_ONCE)]
         for partition in away + there:
             leave(survey, 0, partition, read=100)
         asked = silenced(survey, *away)
@@ -201,7 +201,7 @@ class TestTheStart:
                 await looking
 
         testing.run_virtually(main())
-        assert (AT_ONCE, AT_ONCE + 2 * AT_ONCE) == (together, len(asked))
+        assert (LEFT_AT_ONCE, LEFT_AT_ONCE + 2 * LEFT_AT_ONCE) == (together, len(asked))
 
 
 class Looks:
