@@ -21,6 +21,7 @@ from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
 from forwarder.stages import context, fit, lane
 from forwarder.stages.fit import Fit
 from forwarder.stages.frame import Frames
+from forwarder.stages.shapes import digest
 from tests import builders, heavy, oracle, streams
 from tests.builders import NOW, Json, Rec, connection, encoded, event, records, upload
 
@@ -240,6 +241,47 @@ def test_a_letter_of_a_replayed_upload_is_made_once_whatever_the_limit_is_then()
         builders.resume(after, gate, [])
         out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
         assert ([], [small, event(n=2)]) == (out.dead_letters, events_of(out.batches))
+
+
+LARGE, SMALL = event(t="x" * 2000), event(n=1)
+LETTERED = upload(*[LARGE] * 40, SMALL, *[LARGE] * 30, SMALL, LARGE)
+
+
+@MODES
+def test_a_letter_leaves_an_entry_for_each_run_of_events(mode: dict[str, Any]) -> None:
+    pipeline = builders.pipeline(connection(sink=kinesis(1500), **mode))
+    out = pipeline.collect(records(LETTERED), NOW)
+    documents = len(out.batches)
+    assert 71 == out.dead_letters[0].events
+    assert 1 + 3 + documents == len(out.closings)
+
+
+@pytest.mark.parametrize("limit", [1500, 9000])
+@pytest.mark.parametrize("left_out", [{}, {"send_screen_views": False}])
+def test_a_replay_finds_every_event_of_a_letter_in_runs(limit: int, left_out: Any) -> None:  # noqa: ANN401
+    """Whatever the limit is then, and whatever the settings leave out then of a run's begin."""
+    begin = event("screen_view", t="x" * 2000)
+    fed = records(upload(begin, *LETTERED["events"]))
+    before = builders.pipeline(connection(sink=kinesis(1500)))
+    first = before.collect(fed, NOW)
+    gate = builders.gate(read=1, closed={one.window_key: one.last for one in first.closings})
+    after = builders.pipeline(connection(sink=kinesis(limit), **left_out), read=1)
+    builders.resume(after, gate, [])
+    out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
+    assert ([], [SMALL] * 2) == (out.dead_letters, events_of(out.batches))
+
+
+@pytest.mark.parametrize("limit", [1500, 9000])
+def test_entries_of_each_event_of_a_letter_are_still_read(limit: int) -> None:
+    """Until this release a letter left one for every event."""
+    fed = records(LETTERED)
+    lettered = [n for n, one in enumerate(LETTERED["events"]) if one == LARGE]
+    closed = {digest(b"!0/0"): (0, lettered[-1])}
+    closed |= {digest(b"!0/%d." % n): (0, n) for n in lettered}
+    after = builders.pipeline(connection(sink=kinesis(limit)), read=1)
+    builders.resume(after, builders.gate(read=1, closed=closed), [])
+    out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
+    assert ([], [SMALL] * 2) == (out.dead_letters, events_of(out.batches))
 
 
 def test_a_replayed_event_that_fits_no_more_becomes_a_letter() -> None:
