@@ -8,8 +8,9 @@ from typing import Any
 from forwarder import masking
 from forwarder.cli import output
 from forwarder.config import describe, loader
-from forwarder.config.loader import FaultyError, Loaded, LoadedConnection
+from forwarder.config.loader import Loaded, LoadedConnection
 from forwarder.config.page import Fault
+from forwarder.config.reading import FaultyError
 from forwarder.config.shapes import Sheet
 from forwarder.connection import Connection
 
@@ -62,12 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Loaded | LoadedConnection:
-    config = args.config
-    if args.file and loader.is_of_a_worker(args.file):
-        config = args.file
-    if config:
-        return loader.load(config, elsewhere=args.no_secrets)
-    return loader.load_connection(args.connection or args.file, elsewhere=args.no_secrets)
+    if args.file:
+        return loader.load_either(args.file, elsewhere=args.no_secrets)
+    if args.config:
+        return loader.load(args.config, elsewhere=args.no_secrets)
+    return loader.load_connection(args.connection, elsewhere=args.no_secrets)
 
 
 def _pairs(loaded: Loaded | LoadedConnection) -> list[tuple[Sheet, Connection]]:

@@ -7,7 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 from forwarder.config import partitions
-from forwarder.config.kinds import likeliest
+from forwarder.config.spelling import likeliest
 
 # The words that AWS makes names of regions of. Its own patterns take any word there.
 _REGION = re.compile(

@@ -8,7 +8,6 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,28 +15,18 @@ from typing import TYPE_CHECKING, ClassVar
 from forwarder import masking
 from forwarder.config.nodes import Scalar, Spot
 from forwarder.config.page import quoted
+from forwarder.config.spelling import likeliest
 from forwarder.masking import MASK
 
 if TYPE_CHECKING:
     from forwarder.config.shapes import Section
 
 Schema = dict[str, object]
-_SHORTEST_START, _LONGEST_WORD = 3, 100
-
 # A value with a reference is judged once it is expanded, which an editor cannot do.
 REFERENCE = r"\$\{"
 
 _PLAIN = re.compile(r"[A-Za-z_./${][\w./:${}+=@-]*")
 _NOT_PLAIN = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
-
-
-def likeliest(text: str, known: Sequence[str]) -> str:
-    """Return a question naming the known word nearest to a wrong one, else nothing."""
-    wrong, folded = text.lower(), {word.lower(): word for word in known}
-    swapped = [word for word in folded if sorted(word) == sorted(wrong)]
-    begun = [word for word in folded if len(wrong) >= _SHORTEST_START and word.startswith(wrong)]
-    near = get_close_matches(wrong[:_LONGEST_WORD], folded, n=1, cutoff=0.6)
-    return next((f" (did you mean {folded[word]}?)" for word in (*swapped, *begun, *near)), "")
 
 
 class Kind(ABC):

@@ -1,33 +1,19 @@
 """Load configuration files, reporting every fault of every file in one go."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-from forwarder.config import nodes
 from forwarder.config.amounts import size
 from forwarder.config.connection_file import CONNECTION
-from forwarder.config.page import WHOLE_FILE, Fault, InvalidError, Page
+from forwarder.config.nodes import Spot
+from forwarder.config.page import Fault, InvalidError
+from forwarder.config.reading import Folder, Reading, folder_of
 from forwarder.config.settings import Configuration
-from forwarder.config.shapes import Section, Sheet
+from forwarder.config.shapes import Sheet
+from forwarder.config.spelling import nearest
 from forwarder.config.worker_file import WORKER
 from forwarder.connection import AccessKeys, Connection
-from forwarder.errors import ConfigurationError
-
-
-class FaultyError(ConfigurationError):
-    """The files have faults; ``found`` are they, ``noted`` what else there is to say."""
-
-    def __init__(self, found: Sequence[Fault], noted: Sequence[Fault]) -> None:
-        super().__init__(list(map(str, found)))
-        self.found = found
-        self.noted = noted
-
-
-MOST_FILES = 10_000
-"""Files in a folder of connections; one worker was measured with hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +82,10 @@ def load(
     are not looked up and certificates need not be there. ``elsewhere``: a variable or file that is
     not here is a note, what was written or the default stands in for the value: for looking at, not
     for running. Raises FaultyError with every fault as ``file:line: key: what, and what to do``.
+    The file may be a pipe, those of the connections may not.
     """
-    reading = _Reading(environ, offline=offline, elsewhere=elsewhere)
-    worker = reading.sheet(Path(path), WORKER)
-    folder = _folder(Path(path), worker)
-    sheets = [reading.sheet(file, CONNECTION) for file in reading.files(folder)] if folder else []
-    connections = [sheet for sheet in sheets if sheet]
-    _judge_names(worker, connections)
-    _judge_sizes(worker, connections)
-    worker = reading.finish(worker)
-    return Loaded(_configuration(worker, connections), reading.noted(), worker, tuple(connections))
+    reading = Reading(environ, offline=offline, elsewhere=elsewhere)
+    return _whole(reading, Path(path), reading.opened(Path(path), pipes=True))
 
 
 def load_connection(
@@ -114,119 +94,65 @@ def load_connection(
     environ: Mapping[str, str] | None = None,
     offline: bool = False,
     elsewhere: bool = False,
+    pipes: bool = True,
 ) -> LoadedConnection:
-    """Load a single connection file; arguments and errors are those of ``load``."""
-    reading = _Reading(environ, offline=offline, elsewhere=elsewhere)
-    sheet = reading.finish(reading.sheet(Path(path), CONNECTION))
-    return LoadedConnection(sheet.build(), reading.noted(), sheet)
+    """Load a single connection file; arguments and errors are those of ``load``.
+
+    Without ``pipes`` it is a file that was read before and is read again.
+    """
+    reading = Reading(environ, offline=offline, elsewhere=elsewhere)
+    return _single(reading, reading.opened(Path(path), pipes=pipes))
 
 
-def is_of_a_worker(path: Path) -> bool:
-    """Tell whether a file is a forwarder.yaml, by its keys; False for what cannot be read."""
-    spot = nodes.parse(path, Page(str(path), path.parent, {}))
+def load_either(
+    path: Path | str, *, environ: Mapping[str, str] | None = None, elsewhere: bool = False
+) -> Loaded | LoadedConnection:
+    """Load a forwarder.yaml or a single connection file, whichever it is by its keys.
+
+    It is read once: a pipe has nothing more to give. Arguments and errors are those of ``load``.
+    """
+    reading = Reading(environ, offline=False, elsewhere=elsewhere)
+    top = reading.opened(Path(path), pipes=True)
+    if top and _is_of_a_worker(top):
+        return _whole(reading, Path(path), top)
+    return _single(reading, top)
+
+
+def _is_of_a_worker(top: Spot) -> bool:
+    """Tell whether a file is a forwarder.yaml: by ``kafka``, however spelt, else by most keys."""
     try:
-        keys = spot.entries() if spot else {}
+        keys = top.entries()
     except InvalidError:
         return False
+    known = [field.name for section in (WORKER, CONNECTION) for field in section.fields]
+    unknown = (name for name in keys if name not in known)
+    if "kafka" in keys or any(nearest(name, known) == "kafka" for name in unknown):
+        return True
     return WORKER.shares(keys) > CONNECTION.shares(keys)
 
 
-class _Reading:
-    """The pages of one load."""
-
-    def __init__(
-        self, environ: Mapping[str, str] | None, *, offline: bool, elsewhere: bool
-    ) -> None:
-        self._environ = os.environ if environ is None else environ
-        self._offline = offline
-        self._elsewhere = elsewhere
-        self._pages: list[Page] = []
-
-    def sheet(self, path: Path, section: Section) -> Sheet | None:
-        """Read one file; None if there is nothing in it to read on."""
-        page = self._page(str(path), path.absolute().parent)
-        page.homes = {field.name: where for where, _, field in section.paths()}
-        spot = nodes.parse(path, page)
-        return section.read(spot) if spot else None
-
-    def _page(self, file: str, folder: Path) -> Page:
-        page = Page(file, folder, self._environ, self._offline, self._elsewhere)
-        self._pages.append(page)
-        return page
-
-    def files(self, folder: "_Folder") -> list[Path]:
-        """List the connection files of a folder; none is a fault where the folder is named."""
-        try:
-            entries = islice(folder.path.iterdir(), MOST_FILES + 1)
-            names = sorted(entry.name for entry in entries)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a path"
-            text = f"{folder.path} cannot be read ({reason}); name the folder of connections"
-            if self._elsewhere and isinstance(error, FileNotFoundError):
-                folder.note(text)
-            else:
-                folder.fault(text)
-            return []
-        if len(names) > MOST_FILES:
-            text = f"{folder.path} holds more than {MOST_FILES} files; name the folder itself"
-            folder.fault(text)
-            return []
-        visible = [name for name in names if not name.startswith(".")]
-        found = [folder.path / name for name in visible if name.endswith(".yaml")]
-        for name in visible:
-            if note := _passed_over(folder.path / name):
-                page = self._page(str(folder.path / name), folder.path)
-                page.note(1, WHOLE_FILE, note)
-        if not found:
-            folder.fault(f"{folder.path} holds no *.yaml; add a connection")
-        return found
-
-    def finish(self, top: Sheet | None) -> Sheet:
-        """Return the sheet all began with; raise ConfigurationError if anything is wrong."""
-        faults = tuple(_in_order(page.faults for page in self._pages))
-        if faults or top is None:
-            raise FaultyError(faults, self.noted())
-        return top
-
-    def noted(self) -> tuple[Fault, ...]:
-        """Return what may not be as meant."""
-        return tuple(_in_order(page.notes for page in self._pages))
+def _whole(reading: Reading, path: Path, top: Spot | None) -> Loaded:
+    """Read forwarder.yaml from its top, then the connections that it names."""
+    worker = reading.sheet(top, WORKER)
+    folder = _folder(path, worker)
+    files = reading.files(folder) if folder else []
+    sheets = [reading.sheet(reading.opened(file), CONNECTION) for file in files]
+    connections = [sheet for sheet in sheets if sheet]
+    _judge_names(worker, connections)
+    _judge_sizes(worker, connections)
+    worker = reading.finish(worker)
+    return Loaded(_configuration(worker, connections), reading.noted(), worker, tuple(connections))
 
 
-def _passed_over(path: Path) -> str:
-    """Return what to say of something in the folder of connections that is not read."""
-    if path.suffix.lower() in {".yaml", ".yml"} and path.suffix != ".yaml":
-        return "is not read; rename it to .yaml if it is a connection"
-    if path.suffix != ".yaml" and path.is_dir():
-        return "is a folder, which is not read; move connections in it one folder up"
-    return ""
+def _single(reading: Reading, top: Spot | None) -> LoadedConnection:
+    """Read a connection file from its top."""
+    sheet = reading.finish(reading.sheet(top, CONNECTION))
+    return LoadedConnection(sheet.build(), reading.noted(), sheet)
 
 
-def _in_order(pages: Iterable[list[Fault]]) -> Iterator[Fault]:
-    """Yield what was found page by page, by line, each once."""
-    for found in pages:
-        yield from dict.fromkeys(sorted(found, key=lambda fault: fault.line))
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """Where connections are, and who says so; nobody: the default, looked at on trust."""
-
-    path: Path
-    worker: Sheet | None
-
-    def fault(self, text: str) -> None:
-        if self.worker is not None:
-            self.worker.fault("connections", text)
-
-    def note(self, text: str) -> None:
-        if self.worker is not None:
-            self.worker.note("connections", text)
-
-
-def _folder(path: Path, worker: Sheet | None) -> _Folder | None:
+def _folder(path: Path, worker: Sheet | None) -> Folder | None:
     named = worker.get("connections") if worker else "connections"
-    return _Folder(path.parent / named, worker) if named else None
+    return Folder(folder_of(path) / named, worker) if named else None
 
 
 def _judge_names(worker: Sheet | None, connections: list[Sheet]) -> None:

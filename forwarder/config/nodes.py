@@ -9,7 +9,7 @@ from typing import NoReturn
 import yaml
 
 from forwarder import masking
-from forwarder.config import variables
+from forwarder.config import files, variables
 from forwarder.config.page import WHOLE_FILE, InvalidError, Page, quoted
 
 # The parser in C is ten times faster; PyYAML is sometimes built without it.
@@ -193,10 +193,13 @@ def _merged(parent: Spot, mapping: yaml.MappingNode, seen: set[int]) -> Iterator
                 yield from _merged(parent, node, seen)
 
 
-def parse(path: Path, page: Page) -> Spot | None:
-    """Return the top of a YAML file; None if it cannot be read, with the fault on the page."""
+def parse(path: Path, page: Page, *, pipes: bool = False) -> Spot | None:
+    """Return the top of a YAML file; None if it cannot be read, with the fault on the page.
+
+    ``pipes``: it may be a pipe (see ``files.read``).
+    """
     try:
-        node = _compose(_text(path, page), page)
+        node = _compose(_text(path, page, pipes=pipes), page)
     except InvalidError:
         return None
     if isinstance(node, yaml.MappingNode):
@@ -240,12 +243,14 @@ def _refuse_depth(text: str, page: Page) -> None:
             )
 
 
-def _text(path: Path, page: Page) -> str:
+def _text(path: Path, page: Page, *, pipes: bool) -> str:
     try:
-        with path.open("rb") as opened:
-            content = opened.read(MOST_BYTES + 1)
-    except OSError as error:
-        page.refuse(1, WHOLE_FILE, f"cannot be read ({error.strerror}); check the path")
+        content = files.read(path, MOST_BYTES, pipes=pipes)
+    except files.NotAFileError:
+        page.refuse(1, WHOLE_FILE, "is a pipe, a device or a socket; put a file in its place")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        page.refuse(1, WHOLE_FILE, f"cannot be read ({reason}); check the path")
     if len(content) > MOST_BYTES:
         page.refuse(1, WHOLE_FILE, f"is larger than {MOST_BYTES >> 20} MiB; name the file itself")
     try:

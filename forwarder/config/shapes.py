@@ -6,9 +6,10 @@ from dataclasses import MISSING, dataclass, fields
 from dataclasses import Field as DataclassField
 from typing import Any, cast
 
-from forwarder.config.kinds import Kind, Schema, likeliest
+from forwarder.config.kinds import Kind, Schema
 from forwarder.config.nodes import Spot
 from forwarder.config.page import InvalidError, UnknownError
+from forwarder.config.spelling import likeliest
 
 _NO_DEFAULT: Any = object()
 

@@ -1,12 +1,11 @@
 """``${NAME}`` and ``${file:PATH}`` in configuration values; ``$${`` stands for ``${``."""
 
-import contextlib
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from forwarder import masking
+from forwarder.config.files import NotAFileError, read
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -86,20 +85,12 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
     return environ[inside]
 
 
-def is_pipe(path: str | Path) -> bool:
-    """Tell whether a path is a pipe's: whoever opens one waits for its writer, maybe for ever."""
-    with contextlib.suppress(OSError, ValueError):
-        return stat.S_ISFIFO(Path(path).stat().st_mode)
-    return False
-
-
 def _content(path: Path, reference: str) -> str:
-    if is_pipe(path):
-        text = f"{reference} is a pipe; point to the file of the secret itself"
-        raise ValueError(text)
     try:
-        with path.open("rb") as opened:
-            content = opened.read(_LARGEST_FILE + 1)
+        content = read(path, _LARGEST_FILE)
+    except NotAFileError:
+        text = f"{reference} is a pipe, a device or a socket; point to a file of text"
+        raise ValueError(text) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         text = f"{reference} cannot be read ({reason}); mount it, or correct the path"

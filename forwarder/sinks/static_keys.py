@@ -8,7 +8,7 @@ import structlog
 from botocore.credentials import ReadOnlyCredentials
 
 from forwarder.clock import Clock
-from forwarder.config import loader, variables
+from forwarder.config import loader
 from forwarder.connection import AccessKeys, Origin
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
@@ -84,10 +84,10 @@ class StaticKeys:
 def read(keys: AccessKeys, name: str) -> AccessKeys:
     """Return the keys that are written now where these come from, else these."""
     origin = keys.origin
-    if origin is None or any(map(variables.is_pipe, origin.files)):
+    if origin is None:
         return keys
     try:
-        found = loader.load_connection(origin.files[0]).connection
+        found = loader.load_connection(origin.files[0], pipes=False).connection
     except ConfigurationError:
         return keys
     same = (found.name, found.sink) == (name, origin.sink)

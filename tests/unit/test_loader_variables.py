@@ -104,7 +104,7 @@ def test_a_pipe_is_a_fault(folder: Folder) -> None:
         str(folder.path / "connections/acme.yaml"),
     ]
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert "${file:../pipe} is a pipe; point to the file of the secret itself" in (
+    assert "${file:../pipe} is a pipe, a device or a socket; point to a file of text" in (
         told.stderr + told.stdout
     )
 
