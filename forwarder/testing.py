@@ -158,6 +158,8 @@ class HandFedSource:
         self.silent: set[Partition] = set()
         self.uncommitted: set[Partition] = set()
         self.open: dict[Partition, OpenTransaction] = {}
+        self.refused: dict[Partition, ForwarderError] = {}
+        self.begun_anew = 0
 
     async def start(self, listener: Listener) -> None:
         """Remember whom to tell."""
@@ -240,6 +242,14 @@ class HandFedSource:
         """Return 0 for every partition, unless the test says that it has none."""
         return dict.fromkeys(set(partitions) - self.uncommitted, 0)
 
+    def refusal(self, partition: Partition) -> ForwarderError | None:
+        """Return what the test says that the leader answers."""
+        return self.refused.get(partition)
+
+    def fetch_anew(self) -> None:
+        """Count it."""
+        self.begun_anew += 1
+
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Return the transaction that the test opened."""
         return self.open.get(partition)
@@ -276,6 +286,7 @@ class Notes:
         self.log: list[tuple[Any, ...]] = []
         self.phases: dict[Partition, str] = {}
         self.stalls: dict[str, str] = {}
+        self.standing: dict[Partition, Stall] = {}
 
     def names(self) -> list[str]:
         """Return the kinds of entries, in order."""
@@ -356,6 +367,7 @@ class Notes:
 
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
         """Note why which partitions stand still, when that is other than before."""
+        self.standing = dict(partitions)
         told = {str(partition): str(stall.reason) for partition, stall in partitions.items()}
         if told != self.stalls:
             self.stalls = told

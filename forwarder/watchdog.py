@@ -18,8 +18,9 @@ from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition
-from forwarder.ops.stall import NOTED, REMEDIES, Stall, StallReason, moment
+from forwarder.ops.stall import NOTED, Stall, StallReason, moment
 from forwarder.partition import OwnedPartition
+from forwarder.silence import SILENCE, Silence
 from forwarder.sources.base import Source
 from forwarder.surroundings import Phase, Surroundings
 
@@ -32,10 +33,6 @@ STALLED = 25.0
 """Seconds a position stands still below the high watermark before that is told: with the pause
 between two looks it is known within a minute."""
 
-SILENCE = 60.0
-"""Seconds a position may stand still below the last stable offset, or every poll may fail although
-Kafka answers, before the worker gives up."""
-
 STRAYED = 150.0
 """Seconds the group may not know this worker before it gives up: more than two rebalances take."""
 
@@ -44,9 +41,6 @@ ASKED = 16
 
 NAMED = 20
 """Partitions that one line of the log names."""
-
-SILENT = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
-"""What a client that went silent looks like: a rebalance takes less than ``SILENCE``."""
 
 SAID_AGAIN = 600.0
 """Seconds after which what still stands is logged once more."""
@@ -106,7 +100,7 @@ class Watchdog:
         self._pulse = pulse
         self._host = host
         self._still: dict[Partition, Still] = {}
-        self._silent: dict[Partition, tuple[int, float]] = {}
+        self._silence = Silence(source, around, host)
         self._told: dict[Partition, StallReason] = {}
         self._said = retry.Repeats(SAID_AGAIN)
         self._known = around.clock.steady()
@@ -130,7 +124,7 @@ class Watchdog:
         for partition in [p for p in partitions if p in self._host.partitions]:
             at, told = positions[partition], ends.get(partition)
             reason = self._reason(partition, at, told)
-            self._give_up_if_silent(partition, at, told, reason)
+            self._silence.look(partition, at, told, reason)
             # The answer may have taken long: what moved meanwhile does not stand.
             moved = self._opened_at(partition) not in {None, at}
             if moved or (told is not None and told.high <= (at or 0)):
@@ -141,10 +135,10 @@ class Watchdog:
                 still = self._still[partition] = Still(at, asked, wall_ms)
             if self._clock.steady() - still.since >= STALLED:
                 high = None if told is None else told.high
-                stalled[partition] = Stall(reason, still.wall_ms, at, high)
-        for kept in (self._still, self._silent):
-            for gone in kept.keys() - self._host.partitions.keys():
-                kept.pop(gone)
+                stalled[partition] = self._stall(partition, reason, still, high)
+        for gone in self._still.keys() - self._host.partitions.keys():
+            self._still.pop(gone)
+        self._silence.forget(frozenset(self._host.partitions))
         self._tell(await self._with_transactions(stalled))
 
     async def _positions(self, partitions: list[Partition]) -> dict[Partition, int | None]:
@@ -188,23 +182,15 @@ class Watchdog:
     def _is_unassigned(self, partition: Partition) -> bool:
         return self._host.rebalancing() or self._source.position(partition) is None
 
-    def _give_up_if_silent(
-        self, partition: Partition, at: int | None, told: Ends | None, reason: StallReason
-    ) -> None:
-        """Raise ForwarderError where Kafka has records, and the client has not brought any."""
-        silent = reason in SILENT and self._source.position(partition) is not None
-        if not silent or at is None or told is None or self._host.is_blocked():
-            self._silent.pop(partition, None)
-            return
-        now = self._clock.steady()
-        since = self._silent.get(partition, (at, now))
-        self._silent[partition] = since if since[0] == at else (at, now)
-        if now - self._silent[partition][1] > SILENCE:
-            what = (
-                f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends "
-                f"at {told.stable}: the consumer went silent"
-            )
-            raise ForwarderError(what)
+    def _stall(
+        self, partition: Partition, reason: StallReason, still: Still, high: int | None
+    ) -> Stall:
+        """Return what stands, with what the partition's leader says of it, if it does."""
+        refused = self._source.refusal(partition) if reason is StallReason.NOT_FETCHED else None
+        if refused is None:
+            return Stall(reason, still.wall_ms, still.position, high)
+        what, remedy = refused.what, refused.remedy
+        return Stall(reason, still.wall_ms, still.position, high, what=what, remedy=remedy)
 
     async def _with_transactions(self, stalled: dict[Partition, Stall]) -> dict[Partition, Stall]:
         """Add whose transactions hold partitions back, of some of them."""
@@ -295,5 +281,5 @@ def _warn(reason: StallReason, those: list[Partition], stalled: Mapping[Partitio
         position=oldest.position,
         high_watermark=oldest.high,
         what=oldest.text(),
-        remedy=REMEDIES[reason],
+        remedy=oldest.advice(),
     )

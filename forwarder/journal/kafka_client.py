@@ -23,7 +23,7 @@ from forwarder import tasks
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.journal import kafka_msk
-from forwarder.kafka import answers, batches, causes, error_codes, metadata
+from forwarder.kafka import answers, batches, causes, error_codes, fetching, metadata
 from forwarder.kafka.error_codes import Fault, Place
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
@@ -70,6 +70,7 @@ def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     causes.install()
     answers.install()
     metadata.install()
+    fetching.install()
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,

@@ -1,15 +1,53 @@
-"""The client's fetching, begun anew where an answer ended it.
+"""The client's fetching: begun anew where an answer ended it, and what leaders answer it.
 
 aiokafka 0.14 fetches in one task. An answer that it can take apart and makes no sense of, such as
 one that names a partition nobody asked for, ends that task with an error nobody sees: the consumer
-stays a member of its group and never returns a record again. All that is used of the client's
-private names for this is named here, and a test that has a fetch end so fails where one of them is
-another.
+stays a member of its group and never returns a record again. An answer with an error that it does
+not know, such as one of a disk, it only logs and asks again. All that is used of the client's
+private names for this is named here, and a test fails where one of them is another.
 """
 # ruff: noqa: SLF001  # there is no public way to any of it
 
 import asyncio
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import for_code
+from aiokafka.protocol.fetch import FetchRequest
+
+FRESH = 30.0
+"""Seconds for which the error of a fetch is one that lasts: the client asks again within less."""
+
+_WRAPPED = "is_heard"
+
+
+class Refusal(NamedTuple):
+    """What a fetch of a partition was answered, and when (seconds, monotonic)."""
+
+    error: BaseException
+    at: float
+
+
+def install() -> None:
+    """Have every consumer of this process keep the errors; more than once changes nothing."""
+    if not hasattr(Fetcher.__init__, _WRAPPED):
+        Fetcher.__init__ = _heard(Fetcher.__init__)
+
+
+def refusal(consumer: Any, partition: TopicPartition) -> BaseException | None:  # noqa: ANN401  # the client ships no types
+    """Return the error that fetches of a partition are answered with now, if they are."""
+    refused: dict[TopicPartition, Refusal] = consumer._fetcher._client.refused
+    found = refused.get(partition)
+    fresh = found is not None and time.monotonic() - found.at < FRESH
+    return found.error if found is not None and fresh else None
+
+
+def end(consumer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Have a consumer's fetching end, so that ``begin_anew`` begins it anew."""
+    consumer._fetcher._fetch_task.cancel()
 
 
 def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the client ships no types
@@ -30,3 +68,37 @@ def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the cl
     fetcher._fetch_task = asyncio.ensure_future(fetcher._fetch_requests_routine())
     fault: BaseException | None = ended.exception()
     return (fault.__cause__ or fault) if fault is not None else RuntimeError("fetching ended")
+
+
+class _Listening:
+    """A fetcher's client, which keeps what fetches are answered with."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401  # the client ships no types
+        self._client = client
+        self.refused: dict[TopicPartition, Refusal] = {}
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._client, name)
+
+    async def send(self, node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401
+        answer = await self._client.send(node, request, **options)
+        if isinstance(request, FetchRequest):
+            for topic, rows in answer.topics:
+                for number, code, *_ in rows:
+                    self._note(TopicPartition(topic, number), code)
+        return answer
+
+    def _note(self, where: TopicPartition, code: int) -> None:
+        if code:
+            self.refused[where] = Refusal(for_code(code)(f"code {code}"), time.monotonic())
+        else:
+            self.refused.pop(where, None)
+
+
+def _heard(begin: Callable[..., None]) -> Callable[..., None]:
+    def heard(fetcher: Any, client: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        begin(fetcher, client, *arguments, **options)
+        fetcher._client = _Listening(client)
+
+    setattr(heard, _WRAPPED, True)
+    return heard

@@ -61,8 +61,8 @@ REMEDIES = {
     StallReason.REFUSED: "do what the reason says; it is opened again about once a minute",
     StallReason.OPENING: "nothing unless it lasts: the log says with partition.reopens what fails",
     StallReason.REBALANCE: "nothing unless it lasts: then a member of the group does not answer",
-    StallReason.NOT_FETCHED: "see poll.failed in the log; a worker whose client went silent ends "
-    "after a minute and starts anew",
+    StallReason.NOT_FETCHED: "see poll.failed in the log; after a minute its fetching is begun "
+    "anew, and a worker on which nothing moves ends and starts anew",
     StallReason.UNAVAILABLE: "see whether its leader is up, or whether it has one at all; nothing "
     "else is to be done, it goes on by itself",
     StallReason.UNOWNED: "nothing while a rebalance lasts; else kafka.topics of the workers that "
@@ -74,7 +74,8 @@ class Stall(msgspec.Struct, frozen=True):
     """One position that stands still: why, since which wall-clock milliseconds, where.
 
     ``high``: the high watermark, None: Kafka does not tell it. ``transaction``: who holds it back,
-    if that is the reason and Kafka tells.
+    if that is the reason and Kafka tells. ``what`` and ``remedy``: of this one in particular, empty
+    where there is no more to say than of all with this reason.
     """
 
     reason: StallReason
@@ -82,12 +83,18 @@ class Stall(msgspec.Struct, frozen=True):
     position: int | None = None
     high: int | None = None
     transaction: OpenTransaction | None = None
+    what: str = ""
+    remedy: str = ""
 
     def text(self) -> str:
         """Return what holds it, for people."""
         if self.transaction is None:
-            return TEXTS[self.reason]
+            return self.what or TEXTS[self.reason]
         return f"{whose(self.transaction)}; what lies behind its first record is not read"
+
+    def advice(self) -> str:
+        """Return what to do about it, for people."""
+        return self.remedy or REMEDIES[self.reason]
 
     def described(self) -> dict[str, str | int | None]:
         """Return it as JSON can hold it, with what to do about it."""
@@ -97,7 +104,7 @@ class Stall(msgspec.Struct, frozen=True):
             "position": self.position,
             "high_watermark": self.high,
             "what": self.text(),
-            "remedy": REMEDIES[self.reason],
+            "remedy": self.advice(),
         }
 
 

@@ -80,6 +80,12 @@ class Source(Protocol):
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Ask who holds the last stable offset back; None: nobody, or it is not told."""
 
+    def refusal(self, partition: Partition) -> ForwarderError | None:
+        """Return what a partition's leader answers instead of records, with what to do about it."""
+
+    def fetch_anew(self) -> None:
+        """Drop what was fetched and not returned, and begin fetching anew: nothing came of it."""
+
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
 

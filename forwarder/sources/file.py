@@ -162,6 +162,12 @@ class FileSource:
         """Return None: a file has no transactions."""
         return None
 
+    def refusal(self, partition: Partition) -> None:
+        """Have none: a file is read, or the reading fails."""
+
+    def fetch_anew(self) -> None:
+        """Do nothing: nothing is fetched ahead."""
+
     async def owns(self, partition: Partition) -> bool:
         """Return whether it is the one there is: nobody else reads along."""
         return partition == PARTITION

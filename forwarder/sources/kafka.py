@@ -188,6 +188,19 @@ class KafkaSource:
         except ForwarderError:
             return None
 
+    def refusal(self, partition: Partition) -> ForwarderError | None:
+        """Return the error that fetches are answered with: the client asks again, and is silent."""
+        tp = self._assigned(partition)
+        error = None if tp is None else fetching.refusal(self._consumer, tp)
+        if error is None:
+            return None
+        text, place = f"{partition} cannot be fetched", Place(partition.topic, "Read")
+        return kafka_client.failed(ForwarderError, text, error, place)
+
+    def fetch_anew(self) -> None:
+        """End the client's fetching: the next poll begins it anew."""
+        fetching.end(self._consumer)
+
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
         members = await self._cluster.members(self._kafka.group_id)

@@ -233,6 +233,23 @@ async def test_fetching_that_an_answer_ended_is_begun_anew_and_loses_nothing(
     assert any("was begun anew" in str(error) for error in one.errors)
 
 
+async def test_fetching_that_is_begun_anew_loses_and_repeats_nothing(
+    world: World, members: Members
+) -> None:
+    one, first = members("one"), Partition(world.topic, 0)
+    one.start_at = 0
+    await one.join()
+    values = [b"%d" % n for n in range(40)]
+    for value in values:
+        await world.produce([value])
+        if value[-1:] == b"5":
+            one.source.fetch_anew()
+    await until(lambda: len(one.values(first)) >= len(values))
+    assert values == one.values(first)
+    assert one.source.refusal(first) is None
+    assert any("was begun anew" in str(error) for error in one.errors)
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_compressed_input_is_read(world: World, members: Members, codec: str) -> None:
     values = [b"%d" % n * 50 for n in range(300)]

@@ -213,6 +213,12 @@ class Source:
         """Return None: none is open."""
         return None
 
+    def refusal(self, partition: Partition) -> None:
+        """Have none."""
+
+    def fetch_anew(self) -> None:
+        """Do nothing: nothing is fetched ahead."""
+
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator (R4)."""
         group = self._group

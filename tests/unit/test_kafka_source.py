@@ -2,6 +2,7 @@
 # ruff: noqa: SLF001  # the client's own rebalance is played step by step
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,10 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
+from aiokafka.protocol.fetch import FetchRequest
 
 from forwarder.errors import ForwarderError
+from forwarder.kafka import fetching
 from forwarder.kafka.batches import DamagedBatchError, install
 from forwarder.model import Partition
 from forwarder.sources import kafka as sources
@@ -237,6 +240,56 @@ async def test_a_damaged_answer_moves_no_position_before_or_after_it_is_polled(
         assert 7 == rig.source.position(first)
         rig.source.resume_at(first, 7)
         rig.client._fetcher._fetch_task.cancel()
+
+
+class Answered(Broker):
+    """A client whose fetches of partition 0 are answered with a code."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(SimpleNamespace(API_VERSION=4, topics=[]))
+        self._topic = topic
+        self.code = 0
+
+    def force_metadata_update(self) -> None:
+        """Know all there is to know."""
+
+    async def send(self, _node: int, _request: object) -> object:
+        rows: list[object] = [(0, self.code, -1, -1, [], b"")]
+        return SimpleNamespace(API_VERSION=4, topics=[(self._topic, rows)])
+
+
+@pytest.mark.parametrize("code", [-1, 2, 3, 5, 6, 9, 56, 74, 76, 78, 29_000])
+async def test_what_a_leader_answers_a_fetch_is_known_until_it_answers_otherwise(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The client writes it into its log alone, and asks again for ever."""
+
+    async def idle(_: fetcher.Fetcher) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(fetcher.Fetcher, "_fetch_requests_routine", idle)
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    broker, (first, second) = Answered(rig.topic), rig.partitions
+    rig.client._fetcher = fetcher.Fetcher(
+        broker, rig.client._subscription, auto_offset_reset="none"
+    )
+    request = FetchRequest(100, 1, 1 << 20, 1, [(rig.topic, [(0, 7, 1 << 18)])])
+    held = rig.client._subscription.subscription.assignment
+    for broker.code in (0, code, 0):
+        await rig.client._fetcher._proc_fetch_request(held, 1, request)
+        told = rig.source.refusal(first)
+        assert (broker.code == 0) is (told is None)
+        if told is not None:
+            assert f"{first} cannot be fetched" in told.what
+            assert f"code {code}" in told.what
+        assert rig.source.refusal(second) is None
+    broker.code = code
+    await rig.client._fetcher._proc_fetch_request(held, 1, request)
+    late = SimpleNamespace(monotonic=lambda: time.monotonic() + fetching.FRESH)
+    monkeypatch.setattr(fetching, "time", late)
+    assert rig.source.refusal(first) is None
+    rig.client._fetcher._fetch_task.cancel()
 
 
 async def test_a_group_that_may_not_be_read_is_joined_again_for_its_heartbeat_has_ended(

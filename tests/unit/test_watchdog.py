@@ -16,8 +16,9 @@ from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
+from forwarder.silence import SILENCE
 from forwarder.surroundings import Phase
-from forwarder.watchdog import SILENCE, STALLED, STRAYED, WATCH
+from forwarder.watchdog import STALLED, STRAYED, WATCH
 from tests import membership
 from tests.membership import P0, P1, Scene
 from tests.world import virtually

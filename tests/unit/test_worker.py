@@ -9,7 +9,7 @@ from forwarder import testing
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.ops.health import Health
 from forwarder.partition import OwnedPartition
-from forwarder.watchdog import SILENCE
+from forwarder.silence import SILENCE
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import numbers, virtually
 

@@ -14,7 +14,8 @@ from forwarder.model import Partition, PartitionFailure
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
-from forwarder.watchdog import SILENCE, STRAYED
+from forwarder.silence import SILENCE
+from forwarder.watchdog import STRAYED
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 
