@@ -14,6 +14,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.journal import kafka_client
 from forwarder.journal.base import Stored, Stretch, Take
+from forwarder.kafka import fetching
 from forwarder.kafka.error_codes import Place
 from forwarder.model import Sealed
 
@@ -143,10 +144,16 @@ class Reader:
                 yield
             except kafka_client.FAILURES as error:
                 text = f"{partition.topic}/{partition.partition} cannot be read"
-                place = Place(partition.topic, "Read")
-                raise kafka_client.failed(JournalError, text, error, place) from error
+                place, why = Place(partition.topic, "Read"), self._why(partition, error)
+                raise kafka_client.failed(JournalError, text, why, place) from error
             finally:
                 self._rest(partition)
+
+    def _why(self, partition: TopicPartition, error: BaseException) -> BaseException:
+        """Return what its leader answers, where waiting for records was in vain; else the error."""
+        if self._consumer is None or not isinstance(error, TimeoutError):
+            return error
+        return fetching.refusal(self._consumer, partition) or error
 
     async def _begin(self, partition: TopicPartition, start: int) -> None:
         if self._consumer is None:
