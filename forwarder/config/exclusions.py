@@ -92,14 +92,19 @@ DROPPED: dict[str, tuple[str, ...]] = {
 }
 """Path -> the settings without any one of which it is left out whole."""
 
+_DEEPEST = 32
+"""Keys of a path: mParticle's schema nests four objects, and each key costs all those above it."""
+
 _SHORTEST_WORD = 4
 _NEAR = 0.85
 
 
 def complaint(text: str) -> str | None:
     """Complain about a path that may not, or can never, be removed; ``{}`` stands for it."""
-    segments = text.split(".")
+    segments = text.split(".", _DEEPEST)
     first = segments[0]
+    if len(segments) > _DEEPEST:
+        return f"has more than {_DEEPEST} keys; no document nests that deep, delete it"
     if not all(map(_SEGMENT.fullmatch, segments)) or "" in segments or first[0] == "$":
         return "must be keys joined by dots, without wildcards, is {}; write device_info.imei, say"
     if first == "events":

@@ -29,6 +29,10 @@ _PLAIN = re.compile(r"[A-Za-z_./${][\w./:${}+=@-]*")
 _NOT_PLAIN = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 
+LONGEST = 4_096
+"""Characters of a value that is shown: what is shown is searched for secrets. PATH_MAX of Linux."""
+
+
 class Kind(ABC):
     """One sort of value. ``wanted`` completes "must be …"; ``suffix`` is the unit in the code."""
 
@@ -110,6 +114,8 @@ class Text(Kind):
     def _complaint(self, scalar: Scalar) -> str | None:
         if not scalar.text:
             return f"is empty; give {self.wanted}"
+        if len(scalar.text) > LONGEST and not self.hidden:
+            return f"is longer than {LONGEST} characters; give {self.wanted}, and nothing else"
         if self.pattern and not re.fullmatch(self.pattern, scalar.text, re.ASCII):
             return f"must be {self.wanted}, is {scalar.shown}"
         found = self.check(scalar.text) if self.check else None

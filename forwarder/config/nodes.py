@@ -10,7 +10,7 @@ import yaml
 
 from forwarder import masking
 from forwarder.config import files, variables
-from forwarder.config.page import WHOLE_FILE, InvalidError, Page, quoted
+from forwarder.config.page import MOST_VALUES, WHOLE_FILE, InvalidError, Page, quoted
 
 # The parser in C is ten times faster; PyYAML is sometimes built without it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -22,8 +22,6 @@ _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
 _PLAIN_KEY = re.compile(r"[\w.<>-]{1,100}")
 _DEEPEST = 20
 
-MOST_VALUES = 200_000
-"""Keys and values of a file, which take some 150 MiB together while it is read."""
 MOST_BYTES = 16 * 1024 * 1024
 """The largest configuration file: ten times what 40,000 applications take."""
 
@@ -144,6 +142,7 @@ class Spot:
             # A secret written one level too high stands here.
             shown = "a single value" if self.is_scalar and not self.is_null else self.described()
             self.refuse(f"must be a mapping of keys, is {shown}")
+        self.page.spend(len(self.node.value))
         found: dict[str, Spot] = {}
         for name, spot in _own(self, self.node):
             if name in found:
@@ -151,7 +150,8 @@ class Spot:
                 spot.fault(f"is given twice (first in line {first}); keep one of them")
             else:
                 found[name] = spot
-        for merged in _merged(self, self.node, {id(self.node)}):
+        for merged in _merged(self, self.node):
+            self.page.spend(len(merged.value))
             for name, spot in _own(self, merged):
                 found.setdefault(name, spot)
         return found
@@ -176,21 +176,33 @@ def _spoken(key: str) -> str:
     return f"{before}…" if colon and _PLAIN_KEY.fullmatch(before) else quoted(before)
 
 
-def _merged(parent: Spot, mapping: yaml.MappingNode, seen: set[int]) -> Iterator[yaml.MappingNode]:
+def _merged(parent: Spot, mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
     """Yield what a mapping merges, nearest first and each once, however anchors are nested."""
+    seen = {id(mapping)}
+    ways = [_named(parent, mapping)]  # one below the other, as long as the longest chain
+    while ways:
+        node = next(ways[-1], None)
+        if node is None:
+            ways.pop()
+        elif id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            ways.append(_named(parent, node))
+
+
+def _named(parent: Spot, mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
+    """Yield the mappings that the << of one mapping names, as often as it does."""
     for key, value in mapping.value:
         if key.tag != _MERGE:
             continue
         for node in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            if not isinstance(node, yaml.MappingNode):
-                line, path = key.start_mark.line + 1, parent.path or WHOLE_FILE
-                parent.page.fault(
-                    line, path, "<< takes a mapping or a list of mappings; give it one"
-                )
-            elif id(node) not in seen:
-                seen.add(id(node))
+            parent.page.spend(1)
+            if isinstance(node, yaml.MappingNode):
                 yield node
-                yield from _merged(parent, node, seen)
+            else:
+                line, path = key.start_mark.line + 1, parent.path or WHOLE_FILE
+                text = "<< takes a mapping or a list of mappings; give it one"
+                parent.page.fault(line, path, text)
 
 
 def parse(path: Path, page: Page, *, pipes: bool = False) -> Spot | None:

@@ -1,7 +1,7 @@
 """One configuration file being read: where it is, and everything found wrong with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +9,15 @@ from typing import NoReturn
 from forwarder import masking
 
 _LONGEST_QUOTE, _LONGEST_LOOKED_AT = 60, 4_096
+
+MOST_VALUES = 200_000
+"""Keys and values of a file, which take some 150 MiB together while it is read.
+
+As many keys are read in all, those counted again that aliases and merges repeat: of a file without
+these every key is read twice at most, and has a value.
+"""
+MOST_FAULTS = 1_000
+"""Faults of a file that are kept and shown, and notes; how many more there are is counted."""
 
 WHOLE_FILE = "(file)"
 """Stands for the key where the fault is not in any one of them."""
@@ -68,10 +77,38 @@ class Page:
     homes: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
+    more_faults: int = 0
+    more_notes: int = 0
+    spent: int = 0
 
     def fault(self, line: int, key: str, text: str) -> None:
-        """Note a fault."""
-        self.faults.append(Fault.at(self.file, line, key, text))
+        """Note a fault, or that there is one more."""
+        if self.is_full:
+            self.more_faults += 1
+        else:
+            self.faults.append(Fault.at(self.file, line, key, text))
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no fault is kept any more, so that nobody needs to look for its advice."""
+        return len(self.faults) >= MOST_FAULTS
+
+    def spend(self, keys: int) -> None:
+        """Count keys that are about to be read; raises InvalidError once there are too many."""
+        within, self.spent = self.spent <= MOST_VALUES, self.spent + keys
+        if within and self.spent > MOST_VALUES:
+            what = f"repeats more than {MOST_VALUES} keys by aliases and <<; write fewer of them"
+            self.faults.insert(0, Fault.at(self.file, 1, WHOLE_FILE, what))
+        if self.spent > MOST_VALUES:
+            raise InvalidError(WHOLE_FILE)
+
+    def found(self) -> Iterator[Fault]:
+        """Yield the faults by line, each once, and how many more there are."""
+        yield from _in_order(self.faults, self.more_faults, self.file, "faults")
+
+    def noted(self) -> Iterator[Fault]:
+        """Yield the notes by line, each once, and how many more there are."""
+        yield from _in_order(self.notes, self.more_notes, self.file, "notes")
 
     def refuse(self, line: int, key: str, text: str) -> NoReturn:
         """Note a fault with which the value cannot be used; raises InvalidError."""
@@ -89,8 +126,18 @@ class Page:
         raise UnknownError(written)
 
     def note(self, line: int, key: str, text: str) -> None:
-        """Note what is allowed but may not be what was meant."""
-        self.notes.append(Fault.at(self.file, line, key, text))
+        """Note what is allowed but may not be what was meant, or that there is more of it."""
+        if len(self.notes) >= MOST_FAULTS:
+            self.more_notes += 1
+        else:
+            self.notes.append(Fault.at(self.file, line, key, text))
+
+
+def _in_order(found: list[Fault], more: int, file: str, what: str) -> Iterator[Fault]:
+    by_line = sorted(found, key=lambda fault: fault.line)
+    yield from dict.fromkeys(by_line)
+    if more:
+        yield Fault.at(file, by_line[-1].line, WHOLE_FILE, f"has {more} more {what} than are shown")
 
 
 def quoted(text: str) -> str:

@@ -1,7 +1,7 @@
 """The files of one load: opened, read by a section, and what is found wrong in all of them."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,14 +101,14 @@ class Reading:
 
     def finish(self, top: Sheet | None) -> Sheet:
         """Return the sheet all began with; raise ConfigurationError if anything is wrong."""
-        faults = tuple(_in_order(page.faults for page in self._pages))
+        faults = tuple(fault for page in self._pages for fault in page.found())
         if faults or top is None:
             raise FaultyError(faults, self.noted())
         return top
 
     def noted(self) -> tuple[Fault, ...]:
         """Return what may not be as meant."""
-        return tuple(_in_order(page.notes for page in self._pages))
+        return tuple(note for page in self._pages for note in page.noted())
 
 
 def _passed_over(path: Path) -> str:
@@ -118,12 +118,6 @@ def _passed_over(path: Path) -> str:
     if path.suffix != ".yaml" and path.is_dir():
         return "is a folder, which is not read; move connections in it one folder up"
     return ""
-
-
-def _in_order(pages: Iterable[list[Fault]]) -> Iterator[Fault]:
-    """Yield what was found page by page, by line, each once."""
-    for found in pages:
-        yield from dict.fromkeys(sorted(found, key=lambda fault: fault.line))
 
 
 def folder_of(path: Path) -> Path:

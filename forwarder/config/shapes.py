@@ -149,7 +149,9 @@ class Section(Kind):
     def _refuse_unknown(self, sheet: Sheet) -> None:
         known = [field.name for field in self.fields]
         for name, spot in sheet.spots.items():
-            if name not in known:
+            if name not in known and spot.page.is_full:
+                spot.fault("is no key that is known here")
+            elif name not in known:
                 home = spot.page.homes.get(name)
                 near = likeliest(name.partition(":")[0], known)
                 place = "below another type" if home == spot.path else home

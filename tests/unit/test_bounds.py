@@ -76,6 +76,19 @@ def test_a_configuration_file(tmp_path: Path, kind: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("element", ["{<<: *keys}", "*keys"])
+def test_keys_that_a_small_file_repeats(tmp_path: Path, element: str) -> None:
+    keys = ", ".join(f"k{number}: 0" for number in range(2_000))
+    topics = ", ".join([element] * 2_000)
+    (tmp_path / "forwarder.yaml").write_text(
+        f"x: &keys {{{keys}}}\nkafka: {{topics: [{topics}]}}\n"
+    )
+    done = limited(tmp_path, "check", "forwarder.yaml")
+    assert 2 == done.returncode, done.stderr[-2000:]
+    assert "forwarder.yaml:1: (file): repeats more than 200000 keys" in done.stderr
+    assert 1_010 > done.stderr.count("\n")
+
+
 @pytest.mark.parametrize("kind", ["sparse", "endless"])
 def test_a_file_that_a_value_is_taken_from(tmp_path: Path, kind: str) -> None:
     FILES[kind](tmp_path / "secret")

@@ -17,6 +17,7 @@ from forwarder.errors import ConfigurationError
 from forwarder.formats import rawjson
 from forwarder.stages.govern import Governance
 from tests.configurations import SMALL, Folder
+from tests.work import steps
 
 CONNECTION = "connections/acme.yaml"
 
@@ -207,3 +208,16 @@ def test_check_accepts_a_well_known_path_if_and_only_if_it_removes_something(
     except ConfigurationError:
         accepted = False
     assert (before != after) == accepted
+
+
+def test_a_path_deeper_than_any_document_is_refused_and_costs_no_more() -> None:
+    def path(keys: int) -> str:
+        return ".".join(["user_attributes", *["a"] * (keys - 1)])
+
+    assert exclusions.complaint(path(32)) is None
+    assert "has more than 32 keys; no document nests that deep, delete it" == exclusions.complaint(
+        path(33)
+    )
+    assert steps(lambda: exclusions.complaint(path(100))) == steps(
+        lambda: exclusions.complaint(path(100_000))
+    )

@@ -210,3 +210,12 @@ def test_a_stream_s_arn_is_of_the_sink_s_region(folder: Folder) -> None:
     folder.connect(f"name: acme\nsink: {{type: kinesis, stream_name: {arn}, region: us-east-1}}\n")
     text = "is us-east-1, stream_name is of eu-west-1; correct one of them"
     assert [f"{CONNECTION}:2: sink.region: {text}"] == folder.faults()
+
+
+def test_a_value_longer_than_any_path_is_a_fault_unless_it_is_a_secret(folder: Folder) -> None:
+    fits, longer = "a/" * 2_048, "a/" * 2_048 + "a"
+    folder.connect(f"{SMALL}settings: {{unique_id: {fits}}}\nmatch: {{api_key: [{longer}]}}\n")
+    assert [] == folder.faults()
+    folder.connect(f"{SMALL}settings: {{unique_id: {longer}}}\n")
+    [fault] = folder.faults()
+    assert "settings.unique_id: is longer than 4096 characters; give " in fault
