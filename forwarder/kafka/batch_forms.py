@@ -42,12 +42,13 @@ class Batch:
         self.content = content
         self.opened = False
         self.tolerant = tolerated is not None
-        self._batch = _client_form(content, tolerated)
+        magic = batch_layout.magic(content)
+        self.has_begin = magic >= HEADERS
+        self._batch = _client_form(content, magic, tolerated)
         self.producer_id = self._batch.producer_id
         self.is_control_batch = self._batch.is_control_batch
         self.is_transactional = self._batch.is_transactional
         self.next_offset = self._batch.next_offset
-        self.has_begin = batch_layout.magic(content) >= HEADERS
         self.base_offset = self._batch.base_offset if self.has_begin else 0
 
     def validate_crc(self) -> bool:
@@ -84,13 +85,12 @@ class Batch:
         return _Record(last, time, Sealed(bytes(self.content), reason, text, first))
 
 
-def _client_form(content: memoryview, tolerated: int | None) -> Any:  # noqa: ANN401  # no types
+def _client_form(content: memoryview, magic: int, tolerated: int | None) -> Any:  # noqa: ANN401  # no types
     """Return the client's own batch: its compiled form does not look where its memory ends.
 
     That form has to be given a whole head, and is not given a set of the format before headers: of
     those there are few, and they have lengths inside.
     """
-    magic = batch_layout.magic(content)
     if magic < HEADERS:
         return _LegacyRecordBatchPy(content, magic)
     return DefaultRecordBatch(content) if tolerated is None else _Tolerant(content, tolerated)

@@ -43,7 +43,9 @@ RECORDS = 61
 _HEAD = 12
 """Bytes before what the length of a batch counts: its base offset, and that length."""
 
-_BASE = struct.Struct(">q")
+_BEGIN = struct.Struct(">qi4xB")
+"""Base offset, length and format."""
+
 _INT = struct.Struct(">i")
 _LENGTH = 8
 _MAGIC = 16
@@ -53,30 +55,34 @@ _COUNT = 57
 _FEWEST = {0: 14, 1: 22, 2: RECORDS - _HEAD}
 """By format: the least that the length of a batch can be."""
 
+_NEVER = 1 << 31
+"""More than any length: no format but those is known."""
+
 _KEY = {0: 18, 1: 26}
 """By format: where the length of a message's key stands."""
 
 
-def whole(content: memoryview) -> bool:
-    """Tell whether a batch begins that ends in ``content`` by its own account, however untrue."""
-    if len(content) < _HEAD:
+def whole(content: memoryview, at: int) -> bool:
+    """Tell whether a batch begins ``at`` that ends in ``content`` by its own account, if untrue."""
+    if len(content) - at < _HEAD:
         return False
-    return _HEAD + _int(content, _LENGTH) <= len(content)
+    return at + _HEAD + int(_INT.unpack_from(content, at + _LENGTH)[0]) <= len(content)
 
 
-def first(content: memoryview) -> memoryview:
-    """Return the first batch of ``content``; raises DamagedError where there is none."""
-    if len(content) <= _MAGIC:
-        message = f"{len(content)} bytes are no batch"
+def end(content: memoryview, at: int) -> int:
+    """Return where the batch ends that begins ``at``; raises DamagedError where there is none."""
+    left = len(content) - at
+    if left <= _MAGIC:
+        message = f"{left} bytes are no batch"
         raise DamagedError(message)
-    length, magic = _int(content, _LENGTH), content[_MAGIC]
-    if length < _FEWEST.get(magic, 1 << 31):
-        message = f"a length of {length} bytes in format {magic}"
+    _, length, form = _BEGIN.unpack_from(content, at)
+    if length < _FEWEST.get(form, _NEVER):
+        message = f"a length of {length} bytes in format {form}"
         raise DamagedError(message)
-    if _HEAD + length > len(content):
-        message = f"{_HEAD + length} bytes are announced, and {len(content)} came"
+    if _HEAD + length > left:
+        message = f"{_HEAD + length} bytes are announced, and {left} came"
         raise DamagedError(message)
-    return content[: _HEAD + length]
+    return at + _HEAD + int(length)
 
 
 def magic(batch: memoryview) -> int:
@@ -89,12 +95,12 @@ def count(batch: memoryview) -> int:
     return _int(batch, _COUNT)
 
 
-def follows(content: memoryview) -> int | None:
-    """Return the offset at which a batch begins, whole or not; None where nothing like it does."""
-    if len(content) <= _MAGIC:
+def follows(content: memoryview, at: int) -> int | None:
+    """Return the offset of the batch that begins ``at``, whole or not; None: nothing like it."""
+    if len(content) - at <= _MAGIC:
         return None
-    fewest = _FEWEST.get(content[_MAGIC], 1 << 31)
-    return int(_BASE.unpack_from(content)[0]) if _int(content, _LENGTH) >= fewest else None
+    base, length, form = _BEGIN.unpack_from(content, at)
+    return int(base) if length >= _FEWEST.get(form, _NEVER) else None
 
 
 def check_message(message: bytes | memoryview, at: int = 0) -> int:

@@ -110,7 +110,7 @@ class Fetched:
             return True
         if self._at == 0:
             return len(self._content) > 0
-        return batch_layout.whole(self._content[self._at :])
+        return batch_layout.whole(self._content, self._at)
 
     def next_batch(self) -> Batch:
         """Return the next batch; raises DamagedError, and whatever the client does."""
@@ -118,10 +118,10 @@ class Fetched:
         if self._again is not None:
             self.last, self._again = self._again, None
             return self.last
-        content = batch_layout.first(self._content[self._at :])
-        batch = Batch(content)
-        self._check_place(batch, self._content[self._at + len(content) :])
-        self._at += len(content)
+        end = batch_layout.end(self._content, self._at)
+        batch = Batch(self._content[self._at : end])
+        self._check_place(batch, batch_layout.follows(self._content, end))
+        self._at = end
         self.next_offset = batch.next_offset
         self.last = batch
         return batch
@@ -136,15 +136,15 @@ class Fetched:
         self._again = Batch(self.last.content, first)
         return True
 
-    def _check_place(self, batch: Batch, rest: memoryview) -> None:
+    def _check_place(self, batch: Batch, following: int | None) -> None:
         """Raise DamagedError for a batch that lies where none can: its offset has no checksum.
 
         Batches neither overlap nor go back, and none lies far beyond the end of the log. One that
         says it were later than the next one is told by that; gaps between them are nothing odd.
+        ``following``: where the next one says that it begins.
         """
         begin, end = batch.base_offset, batch.next_offset
         overlaps = self._at > 0 and batch.has_begin and begin < self.next_offset
-        following = batch_layout.follows(rest)
         if end <= max(begin, self.next_offset) or overlaps:
             text = f"offsets {begin} to {end - 1} where {self.next_offset} is the next"
         elif following is not None and following < end:
