@@ -96,6 +96,7 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_UTF8 = "invalid_utf8"
     NOT_AN_UPLOAD = "not_an_upload"
+    TOO_MANY_PARTS = "too_many_parts"
     EVENT_TOO_LARGE = "event_too_large"
     NOT_ENCODABLE = "not_encodable"
     TOO_LARGE_UNPACKED = "too_large_unpacked"

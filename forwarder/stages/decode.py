@@ -41,6 +41,13 @@ _NAMED = frozenset({
 _BRACKETS = 600
 _MARGIN = 120
 
+MOST_VALUES = 1_000_000
+MOST_EVENTS = 100_000
+MOST_UPLOADS = 10_000
+"""Commas, events and uploads of a record, whatever its size: each takes up to a hundred bytes, an
+upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
+most (docs/mparticle-format.md), a bulk request 100 of them."""
+
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
@@ -57,6 +64,10 @@ _Read = Callable[[bytes], Events]
 
 class _RepeatedError(Exception):
     """An event names its session twice."""
+
+
+class _TooManyError(Exception):
+    """A record has more parts than a worker has memory for."""
 
 
 class Reject(Struct, frozen=True, gc=False):
@@ -270,6 +281,8 @@ class Decoder:
             reject = Reject(Reason.INVALID_JSON, str(error))
         except RecursionError:
             return Reject(Reason.INVALID_JSON, "nested too deeply")
+        except _TooManyError as error:
+            return Reject(Reason.TOO_MANY_PARTS, str(error))
         except ShapeError as error:
             return Reject(Reason.NOT_AN_UPLOAD, str(error))
         bare = None if framed else framing.bare(value)
@@ -300,11 +313,15 @@ class Decoder:
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
             _fits(value, _MARGIN)
+        if len(value) > MOST_VALUES:
+            _check_number(value.count(b","), MOST_VALUES, "commas")
         try:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
         upload = self._upload(fields, offset, 0, time, clock)
+        if len(upload.types) > MOST_EVENTS:
+            _check_number(len(upload.types), MOST_EVENTS, "events")
         if self._compact != len(value):  # hardly ever: else each key stands once, without a space
             _check_keys(value)
         return [upload]
@@ -313,13 +330,16 @@ class Decoder:
         """Decode an array of uploads, or what msgspec refused; the first fault rejects it all."""
         parts: list[bytes] = [value]
         if value.lstrip(b" \t\r\n")[:1] == b"[":
-            parts = [bytes(part) for part in rawjson.elements(value)]
+            elements = rawjson.elements(value)
+            _check_number(len(elements), MOST_UPLOADS, "uploads")
+            parts = [bytes(part) for part in elements]
         uploads: list[Upload] = []
         start = 0
         for part in parts:
             _check_keys(part)
             uploads.append(self._upload(rawjson.fields(part), offset, start, time, clock))
             start += max(len(uploads[-1].types), 1)
+            _check_number(start, MOST_EVENTS, "events")
         if not uploads:
             message = "an array without uploads"
             raise ShapeError(message)
@@ -376,6 +396,13 @@ def _check_without_events(fields: dict[str, Raw], body: bytes) -> None:
         raise ShapeError(message)
     if not_uploads.ONLY_UPLOADS.isdisjoint(fields) or not_uploads.is_wrapped(fields):
         raise ShapeError(not_uploads.likely_cause(fields))
+
+
+def _check_number(number: int, most: int, of: str) -> None:
+    """Raise ``_TooManyError`` for a record with more parts of a kind than there may be."""
+    if number > most:
+        message = f"has more than {most:,} {of}: send fewer in a record"
+        raise _TooManyError(message)
 
 
 def _check_keys(value: bytes) -> None:

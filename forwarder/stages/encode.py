@@ -67,10 +67,25 @@ class Encoder:
         return _Keys(window, key, other, now_ms, frame)
 
     def _encode(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+        if keys.window.apart:
+            return self._each(keys, pieces, most)
         total = keys.frame.size + sum([len(piece[4]) + 1 for piece in pieces])
         if total - 1 <= keys.frame.limit:
             return Encoded([self._batch(keys, pieces)], [], last_of(pieces[-1]), [])
         return self._parts(keys, [single for run in pieces for single in singles(run)], most)
+
+    def _each(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+        """Make a document of every event, in order: each fits alone."""
+        batches, made = list[Batch](), 0
+        for at, run in enumerate(pieces):
+            events = singles(run)
+            for number, event in enumerate(events):
+                if made >= most:
+                    rest = [*events[number:], *pieces[at + 1 :]]
+                    return Encoded(batches, [], batches[-1].last, rest)
+                batches.append(self._batch(keys, [event]))
+                made += len(batches[-1].payload)
+        return Encoded(batches, [], last_of(pieces[-1]), [])
 
     def _parts(self, keys: _Keys, events: list[Piece], most: int) -> Encoded:
         """Split a window into documents that fit, in order.

@@ -304,6 +304,8 @@ class Share:
         out.dead_letters += made.letters
         out.encoded += sum([len(batch.payload) for batch in made.batches])
         key = made.batches[0].window_key if made.batches else digest(one.key)
+        closed = len(made.batches) if one.apart else 0 if made.rest else 1
+        add(out.closed, (self.lane.name, one.reason), closed)
         if made.rest:
             one.pieces, one.blocks = made.rest, None
             one.count = sum([piece[2] for piece in made.rest])
@@ -315,8 +317,6 @@ class Share:
         self._note_closing(
             key, made.last if one.saved is None else max(made.last, one.saved.to), out
         )
-        closed = self.lane.name, one.reason
-        out.closed[closed] = out.closed.get(closed, 0) + 1
         one.hollow()
         return True
 

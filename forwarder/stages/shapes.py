@@ -119,11 +119,12 @@ class Window(msgspec.Struct, gc=False):
     the window, events or context; a settled ``draft`` counts before ``saved`` and ``unsaved``.
     ``first`` is that of its first event once it was asked for: read it with ``blocks.first``.
     ``slot`` is its place in the deadlines, ``rank`` its size class, ``weight`` the memory it is
-    estimated to take; when that has reached ``look``, rank and tail are looked at. ``narrow``: it
-    is not so small that every upload may join (see ``fit``); ``filled`` are the bytes of its
-    events with a comma each, ``largest`` those of its largest piece, ``received`` those of all
-    that joined it, contexts too, once they are measured; ``work`` those that were looked through
-    again for what joined it later. ``framed`` is the context that was judged last, as it was with
+    estimated to take; when that has reached ``look``, rank and tail are looked at. ``apart``: each
+    of its events becomes a document of its own. ``narrow``: it is not so small that every upload
+    may join (see ``fit``); ``filled`` are the bytes of its events with a comma each, ``largest``
+    those of its largest piece, ``received`` those of all that joined it, contexts too, once they
+    are measured; ``work`` those that were looked through again for what joined it later.
+    ``framed`` is the context that was judged last, as it was with
     an upload: ``frame_bytes`` are those of a document without events, ``room`` what is left.
     """
 
@@ -151,6 +152,7 @@ class Window(msgspec.Struct, gc=False):
     saved: Saved | None = None
     draft: Draft | None = None
     closed: bool = False
+    apart: bool = False
     narrow: bool = False
     filled: int = -1
     largest: int = 0

@@ -1,7 +1,10 @@
-"""Every event at once, as a document of its own."""
+"""Every event at once, as a document of its own.
+
+Those of an upload wait as they came until their documents are made: a window for each would take
+more than a kilobyte for an event of a few bytes.
+"""
 
 from forwarder.connection import Batching, BatchMode
-from forwarder.formats.pieces import singles
 from forwarder.model import CloseReason, Gate, Piece
 from forwarder.stages import gate
 from forwarder.stages.fit import Fit
@@ -11,7 +14,7 @@ from forwarder.stages.window import Windows
 
 
 class Singles(Windows):
-    """Every event at once, as a window of its own."""
+    """The events of an upload at once, as a window that has each ``apart``."""
 
     def __init__(self, batching: Batching, fit: Fit) -> None:
         """Begin without windows."""
@@ -25,14 +28,14 @@ class Singles(Windows):
             return
         if self._kin.devices:  # from a time when events were batched, as what waits by device
             self.close_kin(upload.device, (upload.offset, upload.start))
-        waiting = self.open.get(upload.device)
-        if waiting is not None:
-            self.close(waiting, waiting.reason)
-        for piece in [single for run in pieces for single in singles(run)]:
-            self.accepted += piece[2]
-            single = Window(
-                upload.owner, upload.device, b"", [piece], piece[2], upload.context,
-                upload.names, upload.time, upload.time, upload.clock, upload.clock,
-                upload.clock, CloseReason.SINGLE, closed=True,
-            )  # fmt: skip
-            self._done.append(single)
+        earlier = self.open.get(upload.device)
+        if earlier is not None:
+            self.close(earlier, earlier.reason)
+        count = sum([piece[2] for piece in pieces])
+        self.accepted += count
+        waiting = Window(
+            upload.owner, upload.device, b"", pieces, count, upload.context, upload.names,
+            upload.time, upload.time, upload.clock, upload.clock, upload.clock,
+            CloseReason.SINGLE, closed=True, apart=True,
+        )  # fmt: skip
+        self._done.append(waiting)

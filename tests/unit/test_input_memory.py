@@ -8,7 +8,8 @@ import pytest
 from msgspec import Raw
 
 from forwarder.connection import KinesisTarget
-from forwarder.stages import context
+from forwarder.model import CloseReason, Collected, Reason, RecordOutcome
+from forwarder.stages import context, decode, lane
 from forwarder.stages.frame import Frame, Frames
 from tests import builders, streams
 from tests.builders import NOW, connection, event, records, upload
@@ -93,3 +94,87 @@ def test_an_upload_in_many_parts_tells_a_session_its_notifications_once(size: in
     out = builders.run(chosen, records(*fed))
     told = [one["system_notifications"] for one in builders.documents(out.batches)]
     assert [["a" * size, "b" * size]] * 2 == told
+
+
+# --------------------------------------------------------------- a record of many parts
+
+
+def uploads_of(number: int) -> bytes:
+    """Return a record of so many uploads, two of which have an event."""
+    told = [b'{"mpid":1,"events":[{}]}'] * min(2, number) + [b'{"mpid":1}'] * (number - 2)
+    return b"[%b]" % b",".join(told)
+
+
+def events_of(number: int) -> bytes:
+    """Return an upload of so many events."""
+    return b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * number)
+
+
+def shared_events(number: int) -> bytes:
+    """Return a record of two uploads with so many events together."""
+    return b"[%b,%b]" % (events_of(1), events_of(number - 1))
+
+
+PARTS: dict[str, tuple[Callable[[int], bytes], str]] = {
+    "uploads": (uploads_of, "MOST_UPLOADS"),
+    "events": (events_of, "MOST_EVENTS"),
+    "events of several uploads": (shared_events, "MOST_EVENTS"),
+}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("mode", streams.MODES)
+def test_a_record_of_too_many_parts_is_a_letter_and_one_of_as_many_as_may_be_is_not(
+    parts: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, limit = PARTS[parts]
+    monkeypatch.setattr(decode, limit, 50)
+    many, most = make(51), make(50)
+    out = builders.run(connection(**mode), records(many, most))
+    (letter,) = out.dead_letters
+    assert (Reason.TOO_MANY_PARTS, 0, many) == (letter.reason, letter.offset, letter.value)
+    assert {"lane": out.events} == out.accepted
+    assert 1 == out.outcome_records[RecordOutcome.REJECTED]
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_record_is_not_even_taken_apart_where_it_has_a_million_commas(*, array: bool) -> None:
+    value = b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * (decode.MOST_VALUES + 1))
+    value = b"[%b]" % value if array else value
+    pipeline = builders.pipeline(connection())
+    outs: list[Collected] = []
+    taken = traced(lambda: outs.append(pipeline.collect(records(value), NOW)))
+    assert [Reason.TOO_MANY_PARTS] == [letter.reason for letter in outs[0].dead_letters]
+    assert taken <= MIB
+
+
+def test_what_fits_an_sdks_upload_is_never_too_much() -> None:
+    """An upload has 256 KB at most, and an event three bytes at least with its comma."""
+    assert 256_000 // len(b"{},") < decode.MOST_EVENTS
+    assert 100 < decode.MOST_UPLOADS
+
+
+# --------------------------------------------------------------- every event on its own
+
+
+def test_events_that_wait_to_be_documents_take_no_more_than_they_did_in_their_upload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "MOST_ENCODED", 1000)
+    fed = records(*[events_of(20_000) for _ in range(5)])
+    size = sum(len(one.value or b"") for one in fed)
+    pipeline = builders.pipeline(connection(send_as_batch=False))
+    pipeline.collect(fed[:1], NOW)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    pipeline.collect(fed[1:], NOW)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 100_000 > pipeline.waiting_events("lane") > 99_000
+    assert after - before <= 2 * size
+
+
+def test_each_event_is_counted_as_a_window_that_closed() -> None:
+    out = builders.run(connection(send_as_batch=False), records(upload(*[event()] * 7)))
+    assert {("lane", CloseReason.SINGLE): 7} == out.closed
+    assert [(0, n) for n in range(7)] == [batch.first for batch in out.batches]
