@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,4 +114,4 @@ def _lines(connection: Connection, found: Policies) -> Iterator[str]:
 
 
 def _json(document: Document) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return output.json_text(document)

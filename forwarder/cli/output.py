@@ -77,7 +77,17 @@ def wrapped(text: str) -> str:
 
 def document(content: object) -> None:
     """Print one JSON document."""
-    show(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    show(json_text(content) + "\n")
+
+
+def json_text(content: object) -> str:
+    """Return JSON that stdout takes as it is: with JSON's own escapes where it is not UTF-8."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    try:
+        text.encode(_encoding())
+    except UnicodeEncodeError:  # half a surrogate pair, too: that is no UTF-8 either
+        return json.dumps(content, indent=2)
+    return text
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], width: int = 0) -> str:

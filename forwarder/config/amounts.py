@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from forwarder.config.kinds import REFERENCE, Kind, Schema
@@ -10,6 +10,10 @@ from forwarder.config.nodes import Spot
 
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+"""The last millisecond that can be written."""
+
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,14})")
 _AMOUNT = re.compile(r"([0-9]{1,12}) ?([A-Za-z]+)")
 
@@ -142,10 +146,12 @@ class Moment(Kind):
         if moment.tzinfo is None:
             advice = "add Z for UTC, or an offset such as +02:00"
             spot.refuse(f"must be {self.wanted}, {scalar.shown} has no zone; {advice}")
-        milliseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000
-        if milliseconds < 0:
+        if moment < _EPOCH:
             spot.refuse(f"must be {self.wanted}, {scalar.shown} lies before 1970")
-        return round(milliseconds)
+        milliseconds = round((moment - _EPOCH).total_seconds() * 1_000)
+        if milliseconds > _LAST:
+            spot.refuse(f"must be {self.wanted}, {scalar.shown} lies after the year 9999 in UTC")
+        return milliseconds
 
     def schema(self) -> Schema:
         """Describe the time."""
@@ -153,6 +159,6 @@ class Moment(Kind):
 
     def show(self, value: object) -> str:
         """Write the time in UTC."""
-        moment = datetime.fromtimestamp(int(str(value)) / 1_000, UTC)
+        moment = _EPOCH + timedelta(milliseconds=int(str(value)))
         exact = "milliseconds" if moment.microsecond else "seconds"
         return moment.isoformat(timespec=exact).replace("+00:00", "Z")

@@ -4,10 +4,13 @@ OpenSSL asks for the passphrase of a key on the terminal unless it is given one;
 """
 
 import ssl
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-_MOST_BYTES = 1024 * 1024  # a key is some KiB
+_MOST_BYTES = {"ca_file": 16 << 20, "cert_file": 1 << 20, "key_file": 1 << 20}
+"""The largest of each: a key is some KiB, all authorities of an operating system 250 KiB."""
+
 _MARKS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 """How PEM says that a key is encrypted: PKCS #8 (RFC 5958), and the older form of OpenSSL."""
 
@@ -18,6 +21,10 @@ def faults(
     ca_file: str | None, cert_file: str | None, key_file: str | None, key_password: str | None
 ) -> Iterator[tuple[str, str]]:
     """Yield which of these cannot be used, and what to do; nothing is ever asked for."""
+    given = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
+    if unread := [*_unread(given)]:
+        yield from unread
+        return
     if ca_file and (why := _authorities(ca_file)):
         yield "ca_file", f"holds no certificate that can be used ({why}); give a PEM file of them"
     if not (cert_file and key_file):
@@ -33,6 +40,20 @@ def faults(
         yield fault
     elif key_password and not encrypted:
         yield "key_password", "is not used: the key in key_file is not encrypted; delete it"
+
+
+def _unread(given: dict[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Yield which of these are not read at all: OpenSSL has no bound of its own."""
+    for name, path in given.items():
+        try:
+            found = Path(path).stat() if path else None
+        except OSError as error:
+            yield name, f"cannot be used ({_said(error)}); mount it, or correct the path"
+            continue
+        if found and not stat.S_ISREG(found.st_mode):
+            yield name, "is no file; name the file itself"
+        elif found and found.st_size > _MOST_BYTES[name]:
+            yield name, f"is larger than {_MOST_BYTES[name] >> 20} MiB; give a PEM file"
 
 
 def _authorities(path: str) -> str:
@@ -66,7 +87,7 @@ def _key(
 def _encrypted(path: str) -> bool:
     try:
         with Path(path).open("rb") as opened:
-            content = opened.read(_MOST_BYTES)
+            content = opened.read(_MOST_BYTES["key_file"])
     except OSError:
         return False
     return any(mark in content for mark in _MARKS)

@@ -10,6 +10,7 @@ from forwarder.config.files import NotAFileError, read
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BEGINNING = re.compile(r"file:.*|\s*\w*\s*", re.DOTALL | re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LARGEST_FILE = 65_536
 
 
@@ -82,7 +83,11 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
     if inside not in environ:
         text = f"the environment variable {inside} is not set; set it for the worker"
         raise _AbsentError(text)
-    return environ[inside]
+    value = environ[inside]
+    if _SURROGATE.search(value):  # how Python keeps bytes that are no UTF-8 (PEP 383)
+        text = f"the environment variable {inside} is not UTF-8 text; store the value as text"
+        raise ValueError(text)
+    return value
 
 
 def _content(path: Path, reference: str) -> str:

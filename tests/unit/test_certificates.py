@@ -1,10 +1,12 @@
 """A key with a passphrase is judged before anything connects, and nobody is asked for it."""
 
+import os
 import ssl
 from pathlib import Path
 
 import pytest
 
+from forwarder.config import certificates
 from forwarder.config.settings import InputTopic, Kafka, Security, SecurityProtocol
 from forwarder.errors import StartupError
 from forwarder.journal import kafka_client
@@ -53,6 +55,32 @@ def test_a_certificate_that_is_none_is_a_fault(folder: Folder) -> None:
     write(folder, cert_file="README.md", key_file="key.pem")
     [fault] = folder.faults()
     assert f"{WHERE}.cert_file: holds no certificate" in fault
+
+
+BOUNDS = {"ca_file": 16, "cert_file": 1, "key_file": 1}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_file_beyond_its_bound_is_refused_whatever_is_in_it(folder: Folder, name: str) -> None:
+    given = {"ca_file": "cert.pem", "cert_file": "cert.pem", "key_file": "key.pem"}
+    content = (TLS / given[name]).read_bytes()
+    large = folder.path / "large.pem"
+    bound = BOUNDS[name] * 1024 * 1024
+    large.write_bytes(content + b"\n" * (bound - len(content)))
+    write(folder, **{**given, name: str(large)})
+    assert [] == folder.faults()
+    large.write_bytes(content + b"\n" * (bound + 1 - len(content)))
+    [fault] = folder.faults()
+    assert f"{WHERE}.{name}: is larger than {BOUNDS[name]} MiB; give a PEM file" in fault
+
+
+def test_what_became_a_pipe_is_no_file_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe, gone, key = str(tmp_path / "pipe"), str(tmp_path / "gone"), str(TLS / "key.pem")
+    found = dict(certificates.faults(pipe, gone, key, None))
+    assert "is no file; name the file itself" == found["ca_file"]
+    assert found["cert_file"].startswith("cannot be used (no such file or directory)")
+    assert {"ca_file", "cert_file"} == set(found)
 
 
 def test_a_passphrase_without_a_key_is_not_used(folder: Folder) -> None:

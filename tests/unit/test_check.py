@@ -1,3 +1,5 @@
+import io
+import json
 import re
 import subprocess
 import sys
@@ -234,3 +236,23 @@ def test_check_imports_no_client() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "\n" == run.stdout
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59.999Z", "1970-01-01T00:00:00+00:00"])
+def test_the_first_and_the_last_time_are_shown_as_they_are(
+    folder: Folder, capsys: Capture, time: str
+) -> None:
+    text = of_connection(folder, capsys, f"{SMALL}deliver_from: {time}\n")
+    assert time.replace("+00:00", "Z") == value(text, "deliver_from").strip('"')
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16", "utf-8"])
+def test_a_document_is_json_whatever_stdout_takes(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    folder.connect(SMALL + "status: zürich😀\n")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert 2 == main(["check", "--json", "forwarder.yaml"])
+    [fault] = json.loads(stdout.buffer.getvalue().decode(encoding))["faults"]
+    assert 'is "zürich😀"' in fault["message"]

@@ -22,6 +22,8 @@ VALUES = [
     ("deliver_from:", "deliver_from: yesterday", "deliver_from", "a time with its zone"),
     ("deliver_from:", "deliver_from: 1767225600000", "deliver_from", "a time with its zone"),
     ("deliver_from:", "deliver_from: 1969-12-31T00:00:00Z", "deliver_from", "before 1970"),
+    ("deliver_from:", "deliver_from: 9999-12-31T23:59:59-12:00", "deliver_from", "after the year"),
+    ("deliver_from:", "deliver_from: 9999-12-31T23:59:59.9999999Z", "deliver_from", "after the"),
     ("environment:", "environment: production", "match.environment", "write [production]"),
     ("platform:", "platform: ios, android", "match.platform", "write [ios, android]"),
     ("environment:", "environment: [prod]", "match.environment[0]", "did you mean production?"),

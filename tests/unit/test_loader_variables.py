@@ -69,13 +69,14 @@ WRONG = [
     ("${OPEN", "has a ${ without its }"),
     ("${EMPTY}", "is empty; give a secret access key"),
     ("${BLANK}", "holds white space"),
+    ("${BYTES}", "the environment variable BYTES is not UTF-8 text; store the value as text"),
 ]
 
 
 @pytest.mark.parametrize(("value", "words"), WRONG)
 def test_what_cannot_be_expanded_is_a_fault(folder: Folder, value: str, words: str) -> None:
     folder.connect(SMALL + KEYS % ("A", value))
-    (fault,) = folder.faults({"EMPTY": "", "BLANK": "hunter 2"})
+    (fault,) = folder.faults({"EMPTY": "", "BLANK": "hunter 2", "BYTES": "hunter\udcff2"})
     assert fault.startswith(LINE + words)
     assert "hunter" not in fault
 
@@ -107,6 +108,14 @@ def test_a_pipe_is_a_fault(folder: Folder) -> None:
     assert "${file:../pipe} is a pipe, a device or a socket; point to a file of text" in (
         told.stderr + told.stdout
     )
+
+
+def test_a_variable_that_is_no_text_is_a_fault_where_it_would_only_be_noted_missing(
+    folder: Folder,
+) -> None:
+    file = folder.connect(SMALL + KEYS % ("A", "${BYTES}"))
+    with pytest.raises(ConfigurationError, match="BYTES is not UTF-8 text"):
+        load_connection(file, environ={"BYTES": os.fsdecode(b"\xff")}, elsewhere=True)
 
 
 def test_a_file_that_is_no_text_is_a_fault(folder: Folder) -> None:
