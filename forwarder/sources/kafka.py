@@ -26,6 +26,11 @@ from forwarder.sources.base import Listener, PositionLostError
 POLL_RECORDS = 1000
 """Records per poll: about 5 ms in the client; the loop breathes after each."""
 
+POLL_BYTES = 1024 * 1024
+"""Bytes a poll returns, passed by one record; the rest of what came waits for the next polls. A
+fetch is of compressed batches: a thousand records may be gigabytes of uploads once taken apart,
+and between two polls windows close that take too much memory."""
+
 FETCH_BYTES = 256 * 1024
 """Per partition and request: parsing 1 MiB in one go stalls the loop for 200 ms, this for 12.
 A larger record still passes, alone: brokers return a first batch whatever its size."""
@@ -64,6 +69,7 @@ class KafkaSource:
         self._held: Any = None
         self._next: dict[Partition, int] = {}
         self._sought: dict[Partition, int] = {}
+        self._rest: dict[TopicPartition, Sequence[Any]] = {}
         self._untold: set[Partition] = set()
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
@@ -91,6 +97,9 @@ class KafkaSource:
         The client's own call is never cancelled (each time would leak a counter and in the end
         disable ``max.poll.interval.ms``), only left alone until the next poll.
         """
+        if self._rest:
+            await asyncio.sleep(0)
+            return self._portion()
         if self._pending is None and (ended := fetching.begin_anew(self._consumer)) is not None:
             text = f"the consumer's fetching ended, and was begun anew: {ended!r}"
             raise ForwarderError(text)
@@ -104,19 +113,37 @@ class KafkaSource:
         await asyncio.sleep(0)
         self._pending = None
         polled = self._result(task)
-        kept = {}
         for tp, records in polled.items():
             partition = self._name(tp)
             if overdue or partition in self._sought:
                 self._give_back(tp, self._sought.get(partition, records[0].offset))
             else:
-                kept[partition] = records
-                self._next[partition] = records[-1].offset + 1
+                self._rest[tp] = records
+        return self._portion()
+
+    def _portion(self) -> Mapping[Partition, Sequence[Record]]:
+        """Return what waits, ``POLL_BYTES`` of it at most; nearly always that is all."""
+        kept: dict[Partition, Sequence[Record]] = {}
+        room = POLL_BYTES
+        for tp in list(self._rest):
+            partition = self._name(tp)
+            if room <= 0:
+                break
+            records = self._rest.pop(tp)
+            if self._assigned(partition) is None:
+                continue  # whoever has it next begins where it is collected
+            count, room = _fitting(records, room)
+            if count < len(records):
+                self._rest[tp] = records[count:]
+                records = records[:count]
+            kept[partition] = records
+            self._next[partition] = records[-1].offset + 1
         return kept
 
     def resume_at(self, partition: Partition, offset: int) -> None:
         """Seek and go on; nothing happens to a partition that was lost meanwhile."""
         if (tp := self._assigned(partition)) is not None:
+            self._rest.pop(tp, None)
             self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
             self._next[partition] = self._sought[partition] = offset
@@ -124,6 +151,8 @@ class KafkaSource:
     def pause(self, partition: Partition) -> None:
         """Return no more; what is buffered is dropped by the client and fetched again."""
         if (tp := self._assigned(partition)) is not None:
+            if rest := self._rest.pop(tp, None):
+                self._give_back(tp, rest[0].offset)
             self._consumer.pause(tp)
 
     def resume(self, partition: Partition) -> None:
@@ -139,6 +168,8 @@ class KafkaSource:
         tp = self._assigned(partition)
         if tp is None or partition not in self._next:
             return None
+        if rest := self._rest.get(tp):
+            return int(rest[0].offset)
         # What a poll brings that was under way when somebody sought is given back, and what one
         # moved that failed is sought back: before anybody may take either for read.
         if partition in self._sought or self._has_failed():
@@ -249,6 +280,7 @@ class KafkaSource:
         """Pause what was assigned, at no position yet. Caller: the rebalance, before anyone."""
         self._held = self._assignment()
         self._next.clear()
+        self._rest.clear()
         self._sought.update((self._name(tp), 0) for tp in assigned)
         self._consumer.pause(*assigned)
         for tp in assigned:
@@ -394,6 +426,15 @@ class KafkaSource:
             return None
         subscription = self._consumer._subscription.subscription  # noqa: SLF001
         return None if subscription is None else subscription.assignment
+
+
+def _fitting(records: Sequence[Any], room: int) -> tuple[int, int]:
+    """Return how many records fit into so many bytes, the last perhaps not, and what is left."""
+    for at, record in enumerate(records):
+        room -= len(record.value or b"")
+        if room <= 0:
+            return at + 1, room
+    return len(records), room
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types

@@ -373,3 +373,64 @@ async def poll(rig: Rig, moved: dict[int, int], fault: BaseException | None) -> 
     rig.client._fetcher.script.append((positions, fault))
     async with asyncio.timeout(10):
         assert {} == await rig.source.poll(50)
+
+
+# --------------------------------------------------------------- a poll of many bytes
+
+
+async def brings(rig: Rig, monkeypatch: pytest.MonkeyPatch, sizes: dict[int, list[int]]) -> None:
+    """Have the client bring records of these sizes from offset 7 on; a poll may return ten."""
+    monkeypatch.setattr(sources, "POLL_BYTES", 10)
+    await rig.rebalance()
+    await poll(rig, {}, None)
+    rig.client._fetcher.found = {
+        TopicPartition(rig.topic, number): [
+            Message(7 + at, 0, b"x" * size) for at, size in enumerate(found)
+        ]
+        for number, found in sizes.items()
+    }
+    moved = {TopicPartition(rig.topic, number): 7 + len(found) for number, found in sizes.items()}
+    rig.client._fetcher.script.append((moved, None))
+
+
+async def polled(rig: Rig) -> list[tuple[int, int]]:
+    """Poll once; return partition and offset of what came."""
+    async with asyncio.timeout(10):
+        found = await rig.source.poll(50)
+    return [(p.number, one.offset) for p, records in found.items() for one in records]
+
+
+async def test_a_poll_returns_so_many_bytes_and_the_next_ones_the_rest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await brings(rig, monkeypatch, {0: [4, 4, 30, 1], 1: [9, 0, 9]})
+    assert [(0, 7), (0, 8), (0, 9)] == await polled(rig)
+    assert [10, 7] == [rig.source.position(partition) for partition in rig.partitions]
+    assert [(1, 7), (1, 8), (1, 9)] == await polled(rig)
+    assert [10, 10] == [rig.source.position(partition) for partition in rig.partitions]
+    assert [(0, 10)] == await polled(rig)
+    assert [11, 10] == [rig.source.position(partition) for partition in rig.partitions]
+
+
+async def test_what_waits_of_a_partition_that_is_paused_is_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await brings(rig, monkeypatch, {0: [20, 20], 1: [20]})
+    assert [(0, 7)] == await polled(rig)
+    rig.source.pause(rig.partitions[0])
+    assert (True, 8) == (rig.state(0).paused, rig.state(0).position)
+    assert [(1, 7)] == await polled(rig)
+    assert [8, 8] == [rig.source.position(partition) for partition in rig.partitions]
+
+
+async def test_nothing_that_waits_outlives_a_seek_or_an_assignment(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await brings(rig, monkeypatch, {0: [20, 20], 1: [20]})
+    assert [(0, 7)] == await polled(rig)
+    rig.source.resume_at(rig.partitions[0], 3)
+    assert [3, 7] == [rig.source.position(partition) for partition in rig.partitions]
+    rig.source.hold(rig.assign())
+    rig.client._fetcher.found = {}
+    rig.client._fetcher.script.append(({}, None))
+    assert [] == await polled(rig)
