@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     log_writer.install()
+    output.hide(())
     try:
         return _answered(arguments)
     finally:
@@ -120,7 +121,7 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
 
 def _failed(args: argparse.Namespace, code: int, error: str, line: str) -> int:
     """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
-    error, line = masking.mask_line(error), masking.mask_line(line)
+    error, line = map(masking.mask_line, map(output.hidden, (error, line)))
     with contextlib.suppress(ForwarderError):  # stdout takes nothing
         if getattr(args, "json", False):
             output.document({"error": error})

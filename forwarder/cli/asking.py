@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from forwarder import masking
 from forwarder.audit.view import Survey
+from forwarder.cli import output
 from forwarder.config import loader
 from forwarder.config.loader import Loaded
 from forwarder.errors import ConfigurationError, ForwarderError, StartupError
@@ -58,6 +59,7 @@ def load(config: Path) -> Loaded:
     """Load the configuration, and let nothing that is logged show its secrets."""
     loaded = loader.load(config)
     logs.configure("warning", "console", loaded.secrets)
+    output.hide(loaded.suspects)
     kafka_client.quiet(entirely=True)  # what it could not do is an error here, with its cause
     return loaded
 
@@ -105,6 +107,7 @@ def note_unknown(loaded: Loaded, name: str) -> None:
     names = ", ".join(one.name for one in loaded.configuration.connections) or "none"
     if name not in names.split(", "):
         shown = masking.mask(name)
+        names = output.hidden(names)
         sys.stderr.write(f"{shown} is not configured, and nothing is stored; configured: {names}\n")
 
 

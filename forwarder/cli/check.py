@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         output.document(_document(error.found, error.noted, []))
         return 2
+    output.hide(loaded.suspects)
     pairs = _pairs(loaded)
     if args.json:
         output.document(_document([], loaded.noted, pairs))

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     loaded = loader.load(args.config, offline=args.principal != _ASK)
     logs.configure("warning", "console", loaded.secrets)
     connection = named(loaded, args.name)
+    external = getattr(connection.credentials, "external_id", None)
+    output.hide(loaded.suspects - {external})  # no secret to AWS, and policies need it as it is
     found = _policies(connection, args.principal)
     if args.json:
         output.document({"connection": connection.name, **_document(found)})

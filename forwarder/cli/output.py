@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from forwarder.errors import ForwarderError
+from forwarder.masking import KnownSecrets
 
 WIDTH = 120
 """Columns that tables and texts for people take at most."""
@@ -16,11 +17,28 @@ SHORTEST = 12
 """Characters of a column below which nothing is cut: it would tell nothing any more."""
 
 
-def show(text: str) -> None:
-    """Print to stdout; a reader that has seen enough (``| head``) is no error.
+_suspects = KnownSecrets()
 
-    Raises ForwarderError where stdout takes nothing: a full disk, a closed descriptor.
+
+def hide(values: Iterable[str]) -> None:
+    """Hide these from now on, and nothing else, in what is printed: what looked like a secret."""
+    global _suspects  # noqa: PLW0603  # one process prints for one configuration
+    _suspects = KnownSecrets()
+    _suspects.add(values)
+
+
+def hidden(text: str) -> str:
+    """Return a text without them."""
+    return _suspects.mask(text)
+
+
+def show(text: str) -> None:
+    """Print to stdout, without what is to be hidden.
+
+    A reader that has seen enough (``| head``) is no error. Raises ForwarderError where stdout takes
+    nothing: a full disk, a closed descriptor.
     """
+    text = hidden(text)
     raw(text.encode(_encoding(), "backslashreplace"), text)
 
 

@@ -11,7 +11,7 @@ import structlog
 from forwarder import app, masking
 from forwarder.audit.left_out import Gate, Looked
 from forwarder.audit.view import Survey
-from forwarder.cli import asking
+from forwarder.cli import asking, output
 from forwarder.clock import SystemClock
 from forwarder.config import loader
 from forwarder.errors import ForwarderError
@@ -73,15 +73,16 @@ def _read_file(args: argparse.Namespace) -> int:
     if args.config:
         loaded = loader.load(args.config, offline=offline)
         connections = loaded.configuration.connections
-        secrets, notes = loaded.secrets, loaded.notes
+        secrets, notes, suspects = loaded.secrets, loaded.notes, loaded.suspects
     else:
         single = loader.load_connection(args.connection, offline=offline)
         connections = (single.connection,)
-        secrets, notes = single.secrets, single.notes
+        secrets, notes, suspects = single.secrets, single.notes, single.suspects
     # Somebody is watching, and the summary is what they wait for.
     logs.configure("warning", "console", secrets)
+    output.hide(suspects)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
     tally = asyncio.run(app.read_file(connections, args.source, args.sink))
-    sys.stderr.write(tally.text() + "\n")
+    sys.stderr.write(output.hidden(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0

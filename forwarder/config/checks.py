@@ -107,7 +107,9 @@ def unencrypted(text: str) -> bool:
 
 
 def broker(text: str) -> str | None:
-    """Complain about what cannot be a broker's address."""
+    """Complain about what cannot be a broker's address; who logs in does not stand in it."""
+    if "@" in text:
+        return "holds a user name or password; write HOST:PORT, and them under kafka.security"
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?", text)
     if not match:
         advice = "one list element for each broker" if "," in text else "write HOST:PORT"

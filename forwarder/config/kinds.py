@@ -100,15 +100,22 @@ class Text(Kind):
         complaint = self._complaint(scalar)
         if complaint:
             spot.refuse(complaint)
-        if not scalar.expanded:
-            self._note_secret(spot, scalar.text)
+        self._note_secret(spot, scalar)
         return scalar.text
 
-    def _note_secret(self, spot: Spot, text: str) -> None:
-        """Say of a secret in a file that it is in it: files are copied, stored and shown."""
+    def _note_secret(self, spot: Spot, scalar: Scalar) -> None:
+        """Say of a secret in a file that it is in it: files are copied, stored and shown.
+
+        What looks like one is hidden wherever it would be shown, out of a variable, too.
+        """
+        looks_secret = not self.hidden and masking.mask(scalar.text) != scalar.text
+        if looks_secret:
+            spot.page.suspects.add(scalar.text)
+        if scalar.expanded:
+            return
         if self.secret:
             spot.note("is written in the file; take it from ${NAME} or ${file:PATH}")
-        elif not self.masked and masking.mask(text) != text:
+        elif looks_secret:
             spot.note("looks like a secret, which this key is not for; if it is one, move it")
 
     def _complaint(self, scalar: Scalar) -> str | None:

@@ -20,13 +20,15 @@ from forwarder.connection import AccessKeys, Connection
 class Loaded:
     """A whole configuration, what may not be as meant, and how it was written.
 
-    ``connection_sheets`` are in the order of ``configuration.connections``.
+    ``connection_sheets`` are in the order of ``configuration.connections``. ``suspects``: values
+    that look like secrets where none belongs; a command gives them to ``output.hide``.
     """
 
     configuration: Configuration
     noted: tuple[Fault, ...]
     worker_sheet: Sheet = field(repr=False)
     connection_sheets: tuple[Sheet, ...] = field(repr=False)
+    suspects: frozenset[str] = field(repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -38,7 +40,8 @@ class Loaded:
         """Return every configured value that no log line may show."""
         security = self.configuration.kafka.security
         own = filter(None, (security.password, security.key_password))
-        return frozenset(own).union(*map(secrets_of, self.configuration.connections))
+        connections = map(secrets_of, self.configuration.connections)
+        return self.suspects.union(own, *connections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class LoadedConnection:
     connection: Connection
     noted: tuple[Fault, ...]
     sheet: Sheet = field(repr=False)
+    suspects: frozenset[str] = field(repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -57,7 +61,7 @@ class LoadedConnection:
     @property
     def secrets(self) -> frozenset[str]:
         """Return every configured value that no log line may show."""
-        return secrets_of(self.connection)
+        return self.suspects | secrets_of(self.connection)
 
 
 def secrets_of(connection: Connection) -> frozenset[str]:
@@ -141,13 +145,14 @@ def _whole(reading: Reading, path: Path, top: Spot | None) -> Loaded:
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
     worker = reading.finish(worker)
-    return Loaded(_configuration(worker, connections), reading.noted(), worker, tuple(connections))
+    configuration, written = _configuration(worker, connections), tuple(connections)
+    return Loaded(configuration, reading.noted(), worker, written, reading.suspects())
 
 
 def _single(reading: Reading, top: Spot | None) -> LoadedConnection:
     """Read a connection file from its top."""
     sheet = reading.finish(reading.sheet(top, CONNECTION))
-    return LoadedConnection(sheet.build(), reading.noted(), sheet)
+    return LoadedConnection(sheet.build(), reading.noted(), sheet, reading.suspects())
 
 
 def _folder(path: Path, worker: Sheet | None) -> Folder | None:

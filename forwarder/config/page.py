@@ -66,6 +66,7 @@ class Page:
     ``file`` is the name faults print, ``folder`` what relative paths in it start from, ``homes``
     the dotted path of every key there is, for advice on misplaced ones.
     ``offline``: nothing will be contacted, so secrets and certificates are not looked up.
+    ``suspects``: good values that look like secrets, in places that are not for any.
     ``elsewhere``: the worker runs on another machine, so what is not here is only noted.
     """
 
@@ -77,6 +78,7 @@ class Page:
     homes: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
+    suspects: set[str] = field(default_factory=set)
     more_faults: int = 0
     more_notes: int = 0
     spent: int = 0

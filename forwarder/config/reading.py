@@ -106,6 +106,10 @@ class Reading:
             raise FaultyError(faults, self.noted())
         return top
 
+    def suspects(self) -> frozenset[str]:
+        """Return the values that look like secrets, in places that are not for any."""
+        return frozenset().union(*(page.suspects for page in self._pages))
+
     def noted(self) -> tuple[Fault, ...]:
         """Return what may not be as meant."""
         return tuple(note for page in self._pages for note in page.noted())

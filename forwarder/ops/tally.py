@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
+from forwarder import masking
 from forwarder.chores import Chore
 from forwarder.clock import Clock
 from forwarder.model import (
@@ -200,5 +201,5 @@ def _shown(value: str) -> str:
     """Return a value of the input as it can be printed."""
     if not value:
         return "none"
-    plain = ascii(value)[1:-1]
+    plain = ascii(masking.mask(value[:1_024]))[1:-1]
     return f'"{plain[:37]}..."' if len(plain) > 40 else f'"{plain}"'  # noqa: PLR2004  # columns
