@@ -1,9 +1,9 @@
 """The saved part of a window: what it is now, how it is stored, and when it counts."""
 
 from forwarder.formats.pieces import within
-from forwarder.model import Held
+from forwarder.model import Held, Piece, Unopened
 from forwarder.stages import blocks
-from forwarder.stages.shapes import Saved, Window
+from forwarder.stages.shapes import Names, Saved, Window
 
 LARGEST_PIECE = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""
@@ -30,6 +30,30 @@ def stored(window: Window, part: Saved) -> Held:
         part.context, part.identities_ms, part.newest_ms, part.to, window.opened,
         part.last_activity, part.deadline, part.reason,
     )  # fmt: skip
+
+
+def taken_up(held: Held, pieces: list[Piece], names: Names) -> tuple[Window, int]:
+    """Return a saved window with these of its pieces, and how large they are at most.
+
+    Caller: ``Windows.restore``. Of an ``Unopened`` one they stand in the window itself.
+    """
+    count = sum([piece[2] for piece in pieces])
+    largest = max([len(piece[4]) for piece in pieces], default=0)
+    block = None
+    if isinstance(held, Unopened):
+        pieces, block = blocks.unopened(held)
+        count = held.judged.events
+        largest = held.judged.bytes  # or less
+    device = held.key if held.key == held.device else held.device  # kept once
+    window = Window(
+        held.key, device, held.session, pieces, count, held.context, names,
+        held.identities_ms, held.newest_ms, held.opened, held.last_activity, held.deadline,
+        held.reason, touched=held.to,
+    )  # fmt: skip
+    if block is not None:
+        window.blocks = [block]
+    window.saved = now(window)
+    return window, largest
 
 
 def is_settled(window: Window) -> bool:

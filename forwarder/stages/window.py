@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from forwarder.connection import Batching, BatchMode
 from forwarder.formats.pieces import cut, singles
-from forwarder.model import CloseReason, Gate, Held, Piece, Position, Unopened
+from forwarder.model import CloseReason, Gate, Held, Piece, Position
 from forwarder.stages import blocks, context, gate, misfits, saved
 from forwarder.stages.ages import Ages, rank_of
 from forwarder.stages.blocks import (
@@ -25,7 +25,6 @@ from forwarder.stages.keying import BY_DEVICE, BY_SESSION, keying_rule, replayed
 from forwarder.stages.kin import Kin
 from forwarder.stages.rows import Row
 from forwarder.stages.shapes import (
-    Block,
     Draft,
     Generation,
     Kept,
@@ -165,32 +164,17 @@ class Windows:
 
         Where that was known before (``Unopened``), they stand in the window itself.
         """
-        block: Block | None = None
-        count = sum([piece[2] for piece in pieces])
-        largest = max([len(piece[4]) for piece in pieces], default=0)
-        if isinstance(held, Unopened):
-            pieces, block = blocks.unopened(held)
-            count = held.judged.events
-            largest = held.judged.bytes  # or less
-        device = held.key if held.key == held.device else held.device  # kept once
-        window = Window(
-            held.key, device, held.session, pieces, count, held.context, names,
-            held.identities_ms, held.newest_ms, held.opened, held.last_activity, held.deadline,
-            held.reason, touched=held.to,
-        )  # fmt: skip
         self._packable = PACKED_AT_ONCE  # an opening has its own slices
-        if block is not None:
-            window.blocks = [block]
-            self.waiting_bytes += block.size
+        window, largest = saved.taken_up(held, pieces, names)
         window.narrow = len(held.context) > self._slim or largest > self._lean
-        window.saved = saved.now(window)
         self.saved.append(window)
         if self._today == BY_DEVICE and is_of_session(held.key, held.session):
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
         self._register(window, None)
-        self.waiting_events += count
-        self.waiting_bytes += sum([len(piece[4]) for piece in pieces])
-        self._weigh(window, blocks.tail_weight(pieces) + blocks.further_weight(window))
+        self.waiting_events += window.count
+        self.waiting_bytes += sum([len(piece[4]) for piece in window.pieces])
+        self.waiting_bytes += blocks.packed_bytes(window)
+        self._weigh(window, blocks.tail_weight(window.pieces) + blocks.further_weight(window))
         self._look(window)
 
     def resolve(self, window: Window) -> None:
