@@ -76,5 +76,22 @@ async def test_such_batches_of_every_codec_are_dead_letters_and_all_else_flows(
     assert worker.peak_bytes() < ROOM
 
 
+async def test_a_packed_batch_of_a_million_tiny_uploads_is_taken_in_portions(roomy: Scene) -> None:
+    """Taken apart at once they would take a gigabyte; each record has fewer than it may have."""
+    roomy.to_file(settings={"send_as_batch": False})
+    worker = roomy.worker()
+    worker.start()
+    resource.prlimit(worker.pid, resource.RLIMIT_DATA, (ROOM, ROOM))
+    await worker.until_ready()
+    tiny = b"[%b]" % b",".join([b'{"mpid":1}'] * 9_000)
+    told = b"".join(kafka_batches.record(n, tiny) for n in range(110))
+    batch = kafka_batches.packed(told, 110, "zstd")
+    await kafka_batches.send(roomy.kafka.bootstrap, roomy.topic, 0, batch)
+    await roomy.feed(range(3), partition=0)
+    await worker.until(lambda: sorted(roomy.numbers()) == [0, 1, 2], "what comes behind it", 90)
+    assert worker.running
+    assert worker.peak_bytes() < ROOM
+
+
 def _number(letter: Stored, name: str) -> int:
     return int(letter.headers[name])
