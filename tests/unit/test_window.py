@@ -96,7 +96,8 @@ def test_a_full_window_closes_with_exactly_max_events() -> None:
 def test_single_events_are_documents_at_once() -> None:
     pipeline, out = fed(connection(send_as_batch=False), upload(event(), event()), upload(event()))
     assert [((0, 0), 1), ((0, 1), 1), ((1, 0), 1)] == [(b.first, b.count) for b in out.batches]
-    assert 3 == len(out.closings)
+    assert [(0, 1), (1, 0)] == [closing.last for closing in out.closings]
+    assert [3] == list(out.closed.values())
     assert (0, None) == (pipeline.open_windows(), pipeline.first_unsaved("lane"))
 
 
