@@ -65,6 +65,11 @@ _HEX = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{32,}", re.IGNORECASE)
 # 40 characters of base64 (IAM User Guide, secret access keys), in a path perhaps of base64url.
 _AWS_SECRET = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9+/])[A-Za-z0-9+/_-]{40}")
 
+# Names join their parts with dashes, dots and underscores; a key has none, and may have slashes.
+_WHOLE_WORD = re.compile(r"(?<![A-Za-z0-9+_.-])[A-Za-z0-9+/=]{32,}(?![A-Za-z0-9+/=_.-])")
+_WORDY = re.compile(r"[a-z]{7}")
+"""Is in nearly every name of that length that people can read, and by chance hardly ever."""
+
 _LONG, _LONGEST_IN_PATH = 32, 100
 _MOST_PARTS = 8
 """Of a key that its slashes cut into parts: of 100 random characters of base64 two are slashes."""
@@ -87,6 +92,21 @@ def mask_line(text: str) -> str:
     text = _USER_INFO.sub(f"{MASK}@", _PEM.sub(MASK, text))
     text = _SIGNED.sub(rf"\g<scheme>{MASK}", text)
     return _WORD.sub(_masked_word, _KNOWN_FORMS.sub(MASK, text))
+
+
+def mask_keys(text: str) -> str:
+    """Replace what is surely a key: for names that programs make, which have the look of chance.
+
+    CloudFormation calls a stream ``AnalyticsStackEventStream1A2B3C4D-AbCdEfGh1234``, say. A key
+    without a form of its own is known by its length, by the look of chance throughout, and because
+    nothing joins its parts.
+    """
+    return _WHOLE_WORD.sub(_masked_key, _KNOWN_FORMS.sub(MASK, text))
+
+
+def _masked_key(match: re.Match[str]) -> str:
+    word = match.group()
+    return MASK if _is_random(word) and not _WORDY.search(word) else word
 
 
 def _masked_word(match: re.Match[str]) -> str:

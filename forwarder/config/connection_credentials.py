@@ -86,7 +86,13 @@ CREDENTIALS = Section(
         ),
         Field(
             "role_name",
-            Nullable(Text("a role's name: 1 to 64 of a-z A-Z 0-9 _ + = , . @ -", checks.ROLE_NAME)),
+            Nullable(
+                Text(
+                    "a role's name: 1 to 64 of a-z A-Z 0-9 _ + = , . @ -",
+                    checks.ROLE_NAME,
+                    generated=True,
+                )
+            ),
             f"The role's name, where it is not {_DEFAULT_ROLE}.",
         ),
         Field(
@@ -96,6 +102,7 @@ CREDENTIALS = Section(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
                     check=checks.role_arn,
+                    generated=True,
                 )
             ),
             "The whole ARN of the role, instead of aws_account_id and role_name.",

@@ -106,7 +106,7 @@ KINESIS = Section(
         _type("kinesis"),
         Field(
             "stream_name",
-            Text("a stream's name or ARN", check=checks.stream),
+            Text("a stream's name or ARN", check=checks.stream, generated=True),
             "The name of the stream, or its whole ARN: requests then name it by that.",
         ),
         _region("the stream"),
@@ -145,7 +145,7 @@ FIREHOSE = Section(
         _type("firehose"),
         Field(
             "delivery_stream_name",
-            Text("a delivery stream's name", check=checks.delivery_stream),
+            Text("a delivery stream's name", check=checks.delivery_stream, generated=True),
             "The name of the delivery stream.",
         ),
         _region("the delivery stream"),

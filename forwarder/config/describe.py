@@ -44,8 +44,8 @@ def worker_lines(sheet: Sheet) -> Iterator[str]:
 def in_words(connection: Connection) -> Iterator[str]:
     """Yield what a connection does, a line each."""
     yield _mode(connection)
-    yield masking.mask_line(f"they go to {_target(connection)}")
-    yield masking.mask_line(_identity(connection))
+    yield f"they go to {_target(connection)}"
+    yield _identity(connection)
     if connection.status is Status.INACTIVE:
         yield "inactive: accepts no new event and sends nothing, but keeps its place"
 
@@ -65,10 +65,11 @@ def _mode(connection: Connection) -> str:
 def _target(connection: Connection) -> str:
     sink = connection.sink
     if isinstance(sink, FileTarget):
-        return f"{sink.path}/{connection.name}.ndjson"
+        return masking.mask_line(f"{sink.path}/{connection.name}.ndjson")
     if isinstance(sink, FirehoseTarget):
-        return f"the Firehose delivery stream {sink.delivery_stream_name} in {sink.region}"
-    return f"the Kinesis stream {sink.stream_name} in {sink.region}"
+        name = masking.mask_keys(sink.delivery_stream_name)
+        return f"the Firehose delivery stream {name} in {sink.region}"
+    return f"the Kinesis stream {masking.mask_keys(sink.stream_name)} in {sink.region}"
 
 
 def _identity(connection: Connection) -> str:
@@ -78,10 +79,10 @@ def _identity(connection: Connection) -> str:
     if isinstance(credentials, AccessKeys):
         return "signed with the access keys given"
     if isinstance(credentials, AssumedRole):
-        external = (
-            f"ExternalId {credentials.external_id}" if credentials.external_id else "no ExternalId"
-        )
-        return f"signed as {credentials.role_arn}, with {external}"
+        external = "no ExternalId"
+        if credentials.external_id:
+            external = f"ExternalId {masking.mask_line(credentials.external_id)}"
+        return f"signed as {masking.mask_keys(credentials.role_arn)}, with {external}"
     return "signed with the default AWS chain (environment, pod or instance)"
 
 
@@ -118,7 +119,7 @@ def _holds_unknown(value: object) -> bool:
 
 
 def _shown(field: Field, value: object) -> str:
-    return "null" if value is None else masking.mask(field.kind.show(value))
+    return "null" if value is None else field.kind.mask(field.kind.show(value))
 
 
 def _is_default(section: Section, field: Field, value: object) -> bool:

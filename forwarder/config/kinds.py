@@ -65,12 +65,17 @@ class Kind(ABC):
         """Return the value as it would be written in the file."""
         return str(value)
 
+    def mask(self, text: str) -> str:
+        """Return what is shown of it, without what looks like a secret."""
+        return masking.mask(text)
+
 
 @dataclass(frozen=True)
 class Text(Kind):
     """Text. ``check`` returns what is wrong and what to do, or nothing.
 
     ``masked``: never shown. ``secret``: never shown, and not looked up where nothing is contacted.
+    ``generated``: a name that programs make up, too; only what is surely a key passes for a secret.
     """
 
     wanted: str = "text"
@@ -78,6 +83,7 @@ class Text(Kind):
     check: Callable[[str], str | None] | None = None
     masked: bool = False
     secret: bool = False
+    generated: bool = False
 
     @property
     def textual(self) -> bool:
@@ -88,6 +94,10 @@ class Text(Kind):
     def hidden(self) -> bool:
         """Tell whether values are never shown."""
         return self.masked or self.secret
+
+    def mask(self, text: str) -> str:
+        """Hide what looks like a secret, of a generated name what is surely one."""
+        return masking.mask_keys(text) if self.generated else masking.mask(text)
 
     def read(self, spot: Spot) -> str:
         """Read text; what YAML takes for a number or a date has to be quoted."""
@@ -108,7 +118,7 @@ class Text(Kind):
 
         What looks like one is hidden wherever it would be shown, out of a variable, too.
         """
-        looks_secret = not self.hidden and masking.mask(scalar.text) != scalar.text
+        looks_secret = not self.hidden and self.mask(scalar.text) != scalar.text
         if looks_secret:
             spot.page.suspects.add(scalar.text)
         if scalar.expanded:
@@ -289,6 +299,10 @@ class Nullable(Kind):
     def read(self, spot: Spot) -> object:
         """Read null as None."""
         return None if spot.is_null else self.kind.read(spot)
+
+    def mask(self, text: str) -> str:
+        """Hide what the other kind hides."""
+        return self.kind.mask(text)
 
     def schema(self) -> Schema:
         """Describe both."""

@@ -124,6 +124,7 @@ SECURITY = Section(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
                     check=checks.role_arn,
+                    generated=True,
                 )
             ),
             "A role to assume for Kafka; null: the default AWS chain. Only with AWS_MSK_IAM.",

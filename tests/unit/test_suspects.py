@@ -9,7 +9,7 @@ from forwarder.cli import asking, main, output
 from forwarder.config.loader import load
 from forwarder.journal import kafka_client
 from forwarder.ops import logs
-from tests.configurations import Folder
+from tests.configurations import SMALL_WORKER, Folder
 
 Capture = pytest.CaptureFixture[str]
 KEY, TOPIC, NAME = (
@@ -104,3 +104,52 @@ def test_who_logs_in_does_not_stand_in_an_address(folder: Folder, address: str) 
     [fault] = folder.faults()
     assert "holds a user name or password" in fault
     assert "hunter2" not in fault
+
+
+GENERATED = [
+    (
+        "ForwarderStackEventStream1A2B3C4D-AbCdEfGh1234",
+        "ForwarderStack-EventWriterRole9F8E7D6C-XyZ1a2",
+    ),
+    (
+        "prod-ForwarderStream-1K9X2B7Q4ZLM",
+        "aws-reserved/sso.amazonaws.com/AWSReservedSSO_a1B2c3D4e5F60718",
+    ),
+    ("ForwarderProductionStackEventStr1A2B3C4D", "acme-EventWriterRole-1QX4ZK8P7B2N5"),
+]
+
+
+@pytest.mark.parametrize(("stream", "role"), GENERATED)
+def test_a_name_that_a_stack_made_is_no_secret(
+    folder: Folder, capsys: Capture, stream: str, role: str
+) -> None:
+    """A policy with its name hidden would grant other streams, and a log line name none."""
+    arn = f"arn:aws:iam::111122223333:role/{role}"
+    folder.connect(
+        f"name: acme\nsink: {{type: kinesis, stream_name: {stream}, region: us-east-1}}\n"
+        f'credentials: {{role_arn: "{arn}", external_id: "e1"}}\n'
+    )
+    folder.write(SMALL_WORKER)
+    assert 0 == main(["check", "forwarder.yaml"])
+    told = capsys.readouterr()
+    assert "looks like a secret" not in told.out + told.err
+    assert {stream, arn} <= {word.strip(",") for word in told.out.split()}
+    principal = "arn:aws:iam::444455556666:root"
+    argv = ["iam", "--config", "forwarder.yaml", "--principal", principal, "acme"]
+    assert 0 == main(argv)
+    policies = capsys.readouterr().out
+    assert f":stream/{stream}" in policies
+    assert arn in policies
+    assert output.hidden(f"{stream} {arn}") == f"{stream} {arn}"
+    assert set() == set(load("forwarder.yaml").suspects)
+
+
+@pytest.mark.parametrize(
+    "name", ["wJalrXUtnFEMIAK7MDENGAbPxRfiCYEXAMPLEKEY", "AKIAIOSFODNN7EXAMPLE", f"us1-{'0f' * 16}"]
+)
+def test_a_key_in_a_streams_place_is_one(folder: Folder, capsys: Capture, name: str) -> None:
+    folder.connect(f"name: acme\nsink: {{type: kinesis, stream_name: {name}, region: us-east-1}}\n")
+    folder.write(SMALL_WORKER)
+    assert 0 == main(["check", "forwarder.yaml"])
+    told = capsys.readouterr()
+    assert name not in told.out + told.err
