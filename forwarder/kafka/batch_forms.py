@@ -51,6 +51,10 @@ class Batch:
         self.next_offset = self._batch.next_offset
         self.base_offset = self._batch.base_offset if self.has_begin else 0
 
+    def is_empty(self) -> bool:
+        """Tell whether it has no records: of a compacted topic they may all be gone."""
+        return self.has_begin and not batch_layout.count(self.content)
+
     def validate_crc(self) -> bool:
         """Tell whether its bytes are those that were written."""
         return bool(self._batch.validate_crc())

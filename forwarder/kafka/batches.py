@@ -178,6 +178,13 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
         if high is not None and high >= 0:
             self._records.end = high
 
+    def _contains_abort_marker(self, next_batch: Any) -> bool:  # noqa: ANN401
+        """Tell whether a control batch ends a transaction as aborted; an empty one ends none.
+
+        Of a compacted topic the broker's cleaner keeps a producer's last batch as a bare head.
+        """
+        return not next_batch.is_empty() and bool(super()._contains_abort_marker(next_batch))
+
     def _unpack_records(self) -> Iterator[Any]:
         """Yield what can be read; every turn of this is another batch, or one in its last form."""
         while True:

@@ -58,7 +58,7 @@ def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the cl
     """
     fetcher = consumer._fetcher
     ended = fetcher._fetch_task
-    if not ended.done() or ended.cancelled() or fetcher._closed:
+    if not ended.done() or fetcher._closed:
         return None
     # Those that failed are among them, and would end the new task as they ended the old one.
     for pending in fetcher._pending_tasks:
@@ -66,7 +66,7 @@ def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the cl
     fetcher._pending_tasks.clear()
     fetcher._in_flight.clear()
     fetcher._fetch_task = asyncio.ensure_future(fetcher._fetch_requests_routine())
-    fault: BaseException | None = ended.exception()
+    fault: BaseException | None = None if ended.cancelled() else ended.exception()
     return (fault.__cause__ or fault) if fault is not None else RuntimeError("fetching ended")
 
 

@@ -215,6 +215,13 @@ def test_some_headers_in_large_records_are_read() -> None:
     assert [100] * 8 == [len(one.headers) for one in unpacked(bytes(builder.build()))]
 
 
+def test_a_transaction_marker_of_which_a_cleaner_left_the_head_is_passed_over() -> None:
+    head = bytearray(61)
+    control = 0x10 | 0x20  # transactional, and of the coordinator (KIP-98)
+    struct.pack_into(">qiibIhiqqqhii", head, 0, 0, 49, 5, 2, 0, control, 0, -1, -1, 7, 0, 0, 0)
+    assert [1, 2, 3] == [one.offset for one in unpacked(with_checksum(head) + batch(1, 3))]
+
+
 def test_every_name_of_the_client_that_is_replaced_is_where_it_was() -> None:
     """One that is renamed would leave the client as it was, without a word."""
     modules = {module.__name__: headers for module, headers in unpackers()}

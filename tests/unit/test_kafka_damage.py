@@ -167,13 +167,22 @@ def test_whatever_one_byte_before_the_checksum_becomes_nothing_is_skipped_or_rea
     assert [(n, b"%d" % n) for n in range(len(read))] == read
 
 
-def test_a_control_batch_without_records_is_damaged_and_no_unknown_fault() -> None:
+def control(count: int) -> bytes:
+    """Return a batch that says it is a coordinator's, and how many records it has; it has one."""
     content = bytearray(batch(0, 1, transactional=1))
     content[22] |= 0x20
-    content[57:61] = bytes(4)
+    content[57:61] = struct.pack(">i", count)
     content[17:21] = struct.pack(">I", calc_crc32c(bytes(content[21:])))
+    return bytes(content)
+
+
+def test_a_control_batch_whose_record_is_no_marker_is_damaged_and_no_unknown_fault() -> None:
     with pytest.raises(DamagedBatchError):
-        offsets(bytes(content))
+        offsets(control(1))
+
+
+def test_a_control_batch_that_says_it_is_empty_ends_no_transaction() -> None:
+    assert [] == offsets(control(0))
 
 
 def test_no_set_of_records_at_all_is_an_empty_one() -> None:
