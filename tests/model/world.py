@@ -388,8 +388,11 @@ class World(Timekeeper):
         if not read or any(w for (_, name), w in oracle.pending.items() if name != but):
             return False
         owned = [p for process in self.processes for p in process.worker.partitions.values()]
-        return len(owned) == len(self.broker.stored) and all(
-            p.phase is Phase.OPEN and not p.pipeline.open_windows() for p in owned
+        waiting = {name for p in owned for name, events in p.waiting().items() if events}
+        return (
+            len(owned) == len(self.broker.stored)
+            and all(p.phase is Phase.OPEN and not p.pipeline.open_windows() for p in owned)
+            and waiting <= {but}
         )
 
     def close(self) -> None:
