@@ -27,7 +27,12 @@ Span = tuple[int, int]
 
 BATCH = Reason.REFUSED.value
 WHOLE = frozenset(
-    {Reason.INVALID_JSON.value, Reason.INVALID_UTF8.value, Reason.NOT_AN_UPLOAD.value}
+    {
+        Reason.INVALID_JSON.value,
+        Reason.INVALID_UTF8.value,
+        Reason.NOT_AN_UPLOAD.value,
+        Reason.TOO_MANY_PARTS.value,
+    }
 )
 """Reasons whose bytes are the whole record, as it stands in the input."""
 

@@ -13,6 +13,9 @@ _SHARED = 4
 """How many times an upload's context a merge may be, before and after, that is kept for the other
 lanes until their poll ends: a few bytes may join a context of megabytes, with every upload."""
 
+_SMALL = 64 * 1024
+"""Bytes of a merge that is kept all the same: of a poll's thousand uploads 64 MiB at the worst."""
+
 _MOST_NAMES = 64
 _MOST_CHARACTERS = 1024
 """Keys, and characters in them, that are described one by one. The format has 31 keys."""
@@ -63,7 +66,7 @@ def release(upload: Upload) -> None:
     known = upload.merged
     if known is not None:
         old, (new, _) = known
-        if len(old) + len(new) > _SHARED * len(upload.context):
+        if len(old) + len(new) > max(_SHARED * len(upload.context), _SMALL):
             upload.merged = None
 
 

@@ -263,7 +263,7 @@ class Share:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
         name = digest(redriven.window_key(upload.offset, upload.start))
         admitted, _ = misfits.lettered(self.gate, upload, gate.admit(self.gate, name, pieces))
-        if upload.sessions and upload.offset < self.gate.read:
+        if upload.offset < self.gate.read and (upload.sessions or not upload.types):
             every = [single for piece in admitted for single in singles(piece)]
             admitted = [piece for piece in every if self._is_left(upload, piece)]
         came = sum([piece[2] for piece in pieces])
@@ -272,7 +272,7 @@ class Share:
 
     def _is_left(self, upload: Upload, piece: Piece) -> bool:
         """Tell whether an event of a re-driven upload is in no batch of its session."""
-        session = upload.sessions[piece[1] - upload.start]
+        session = upload.sessions[piece[1] - upload.start] if upload.sessions else b""
         key = redriven.window_key(upload.offset, upload.start, session)
         return gate.passes(self.gate, digest(key), last_of(piece))
 

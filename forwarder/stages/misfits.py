@@ -37,9 +37,8 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
         if self.events == len(upload.types):
             return rawjson.with_events(upload.body, upload.context)
         came = rawjson.split(upload.body)
-        chosen = [
-            bytes(one) for at, count in self.runs for one in came[at - upload.start :][:count]
-        ]
+        runs = [(at - upload.start, count) for at, count in self.runs]
+        chosen = [bytes(one) for at, count in runs for one in came[at : at + count]]
         return rawjson.with_events(b",".join(chosen), upload.context)
 
     @property

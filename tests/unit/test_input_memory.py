@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from forwarder.connection import KinesisTarget
+from forwarder.formats import rawjson
 from forwarder.model import CloseReason, Collected, Reason, RecordOutcome
 from forwarder.stages import context, decode, lane
 from forwarder.stages.frame import Frame, Frames
@@ -178,3 +179,26 @@ def test_each_event_is_counted_as_a_window_that_closed() -> None:
     out = builders.run(connection(send_as_batch=False), records(upload(*[event()] * 7)))
     assert {("lane", CloseReason.SINGLE): 7} == out.closed
     assert [(0, n) for n in range(7)] == [batch.first for batch in out.batches]
+
+
+class _Counted(list[Raw]):
+    """A list that counts what is copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a slice
+        found = super().__getitem__(at)
+        _Counted.copied += len(found) if isinstance(at, slice) else 1
+        return found
+
+
+def test_a_letter_of_many_runs_copies_each_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, split = 1000, rawjson.split
+    monkeypatch.setattr(rawjson, "split", lambda body: _Counted(split(body)))
+    small = KinesisTarget("s", "us-east-1", max_record_bytes=2048)
+    pipeline = builders.pipeline(connection(sink=small))
+    events = [event(pad="x" * (3000 if n % 2 else 1)) for n in range(count)]
+    out = pipeline.collect(records(upload(*events)), NOW)
+    assert [Reason.EVENT_TOO_LARGE] == [letter.reason for letter in out.dead_letters]
+    assert count // 2 == out.dead_letters[0].events
+    assert count // 2 == _Counted.copied

@@ -13,7 +13,7 @@ from forwarder.stages import lane
 from forwarder.stages.keying import BY_DEVICE, BY_SESSION
 from forwarder.stages.redriven import CONNECTION, REDRIVE
 from tests import builders, streams
-from tests.builders import NOW, START, Rec, connection, encoded, event
+from tests.builders import NOW, START, Json, Rec, connection, encoded, event
 
 SESSIONS = [11, 12, 12, 12, 11, 12, 11]
 RECORD = Rec(
@@ -71,3 +71,21 @@ def test_a_crash_between_two_slices_loses_and_repeats_nothing(
         again = life.live(lane_of(first), 10)
     assert not again.is_behind()
     assert list(range(len(SESSIONS))) == sorted(life.sent)
+
+
+@pytest.mark.parametrize("mode", streams.MODES)
+@pytest.mark.parametrize("events", [[], [event("screen_view", session_id=7)]])
+def test_what_is_sent_back_without_events_becomes_one_document(
+    mode: dict[str, Any], events: list[Json]
+) -> None:
+    content = encoded({"mp_deviceid": "d", "events": events, "user_attributes": {"a": 1}})
+    sent_back = Rec(0, START, content, [(REDRIVE, b"not_encodable")])
+    kept: dict[str, Any] = {"send_batches_without_events": True, "send_screen_views": False}
+    chosen = connection(**kept, **mode)
+
+    first = builders.pipeline(chosen).collect([sent_back], NOW)
+    again = builders.pipeline(chosen, read=1)
+    closed = {one.window_key: one.last for one in first.closings}
+    builders.resume(again, Gate((0, 0), 1, closed, {}, []), [])
+
+    assert (1, 0) == (len(first.batches), len(again.collect([sent_back], NOW).batches))
