@@ -292,12 +292,17 @@ class Worker:
         self._unrest.note()
         self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
+        if self._leaving:
+            return  # since then: what is dropped now must not be opened again beside that
         self._paused.clear()
         self._intake.start_over()
         for partition in sorted(partitions):
+            owned = self.partitions.get(partition)
             if partition not in self._keepers:
                 self._keep(partition)
-            elif (owned := self.partitions.get(partition)) is not None:
+            elif owned is None:
+                self._keepers[partition].hurry()
+            else:
                 await self._alone(owned, self._go_on(owned))
         self.changed()
 

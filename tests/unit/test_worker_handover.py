@@ -4,6 +4,7 @@ import asyncio
 
 from forwarder.errors import JournalError
 from forwarder.ledger import state as states
+from forwarder.partition import OwnedPartition
 from forwarder.surroundings import Phase
 from tests.batches import GROUP, TOPIC
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
@@ -58,6 +59,39 @@ async def test_what_is_assigned_during_a_drain_is_not_taken_up() -> None:
         await asyncio.sleep(1)
     assert [P0] == scene.journals.opened
     assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+@virtually
+async def test_a_drain_within_an_assignment_opens_nothing_beside_what_it_closes() -> None:
+    scene = Scene()
+    async with scene:
+        await scene.source.assign(P0, P1)
+        await asyncio.sleep(2)
+        gates = {owned: asyncio.Event() for owned in scene.worker.partitions.values()}
+        for owned, gate in gates.items():
+            close_late(owned, gate)
+        lost, kept = gates.values()
+        assigning = asyncio.create_task(scene.worker.on_assigned(frozenset({P1})))
+        await asyncio.sleep(1)
+        scene.worker.stop()
+        await asyncio.sleep(2)
+        lost.set()
+        await asyncio.sleep(2)
+        kept.set()
+        await assigning
+    assert [P0, P1] == scene.journals.opened
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+def close_late(owned: OwnedPartition, gate: asyncio.Event) -> None:
+    """Have a partition close only after somebody lets it."""
+    close = owned.close
+
+    async def closing() -> None:
+        await gate.wait()
+        await close()
+
+    owned.close = closing  # type: ignore[method-assign]
 
 
 async def open_late(scene: Scene) -> asyncio.Event:
