@@ -286,13 +286,13 @@ class Worker:
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Go on with what came back, open what is new, drop the rest (R2, R3)."""
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
-        if self._leaving:
+        if self._has_to_leave():
             return  # until it has left: what was opened or released now would outlive the drain
         self._pulse.rebalanced()
         self._unrest.note()
         self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
-        if self._leaving:
+        if self._has_to_leave():
             return  # since then: what is dropped now must not be opened again beside that
         self._paused.clear()
         self._intake.start_over()
@@ -305,6 +305,10 @@ class Worker:
             else:
                 await self._alone(owned, self._go_on(owned))
         self.changed()
+
+    def _has_to_leave(self) -> bool:
+        """Tell whether the drain has begun: it may begin within any await."""
+        return self._leaving
 
     async def _go_on(self, owned: OwnedPartition) -> None:
         """Use what a partition that came back holds in memory; hurry where it is not open (R3)."""
