@@ -2,6 +2,7 @@
 
 import json
 
+from tests.bench import floor
 from tests.bench.load import SPAN_MS, UPLOAD_BYTES, uploads
 
 
@@ -21,3 +22,8 @@ def test_all_devices_take_turns_within_the_span() -> None:
     assert len({key for key, _, _ in rows}) == 30
     assert [at for _, _, at in rows] == sorted(at for _, _, at in rows)
     assert 0 <= rows[0][2] <= rows[-1][2] < SPAN_MS
+
+
+def test_the_floor_counts_every_event_however_many_documents_close_in_the_end() -> None:
+    """More than a slice of documents waits when the load ends."""
+    assert 0 < floor.memory(12_000, 500)
