@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import time
 from collections.abc import Callable
 
 from aiokafka import codec
@@ -33,10 +34,13 @@ def record(number: int, value: bytes) -> bytes:
 
 
 def packed(records: bytes, count: int, codec_name: str) -> bytes:
-    """Return the batch of ``count`` records that are packed with a codec."""
+    """Return the batch of ``count`` records that are packed with a codec, all dated now.
+
+    Older than the topic's retention they would be gone before anybody has read them.
+    """
     number, pack = CODECS[codec_name]
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 20)
-    builder.append(0, 1_700_000_000_000, None, b"", [])
+    builder.append(0, time.time_ns() // 1_000_000, None, b"", [])
     content = bytearray(builder.build()[:61]) + pack(records)
     content[8:12] = struct.pack(">i", len(content) - 12)
     content[21:23] = struct.pack(">h", number)
