@@ -16,20 +16,21 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder import chores, garbage, gauges
+from forwarder.aws.session import Aws
 from forwarder.clock import Clock, InputClock, SystemClock
+from forwarder.collect.pipeline import compile_lane
+from forwarder.config.connection import Connection, FileTarget, FirehoseTarget, Status
 from forwarder.config.settings import Configuration, JournalSettings, Limits
-from forwarder.connection import Connection, FileTarget, FirehoseTarget, Status
+from forwarder.deliver.budget import Budget
+from forwarder.deliver.readback import Turns
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.guard import Guard
-from forwarder.journal import kafka_client
-from forwarder.journal.base import Journals
+from forwarder.formats.mparticle.event_filter import leaves_out
+from forwarder.journal.contract import Journals
 from forwarder.journal.kafka import KafkaJournals
-from forwarder.journal.kafka_retention import Retention
 from forwarder.journal.memory import MemoryJournals
-from forwarder.ledger.budget import Budget
-from forwarder.ledger.lanes import Rules
-from forwarder.left_topics import LeftTopics, Look
+from forwarder.journal.orphans import Rules
+from forwarder.journal.retention import Retention
+from forwarder.kafka import client
 from forwarder.ops import open_files
 from forwarder.ops.catalogue import Known
 from forwarder.ops.health import Health
@@ -39,20 +40,19 @@ from forwarder.ops.public import Public
 from forwarder.ops.report import Report
 from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
-from forwarder.pipeline import compile_lane
-from forwarder.readback import Turns
-from forwarder.restoring import is_active
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Sink
+from forwarder.ops.version import version
+from forwarder.sinks.contract import Sink
 from forwarder.sinks.file import FileDeadLetters, FileSink
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
-from forwarder.stages.filter import leaves_out
-from forwarder.surroundings import Pacing, Reporter, Surroundings
-from forwarder.version import version
-from forwarder.worker import Life, Worker, leave_at_once
+from forwarder.worker import chores, gauges, gc_tuning
+from forwarder.worker.context import Pacing, Reporter, Surroundings
+from forwarder.worker.reject_rate import Guard
+from forwarder.worker.restore import is_active
+from forwarder.worker.retired_topics import LeftTopics, Look
+from forwarder.worker.worker import Life, Worker, leave_at_once
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ async def work(configuration: Configuration, look: Look) -> int:
 
     ``look``: at what is left of input topics that are not configured any more.
     """
-    garbage.collect_rarely()
+    gc_tuning.collect_rarely()
     clock = SystemClock()
     metrics = Metrics(version(), known=known(configuration))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
@@ -91,7 +91,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     files = open_files.raise_limit()
     bounds = Bounds(open_files.for_probes(files, Bounds().connections))
     server = Server(report, Public(configuration.connections), bounds)
-    kafka_client.quiet()
+    client.quiet()
     # R4 knows this process by it; a restarted container has the same name and pid as before.
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     journals = KafkaJournals(configuration, client_id)

@@ -1,7 +1,7 @@
 """The words of the program as types; see docs/architecture.md for what each one means."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
@@ -352,3 +352,36 @@ def add(counts: dict[K, int], key: K, count: int) -> None:
     """Add to one of several counts."""
     if count:
         counts[key] = counts.get(key, 0) + count
+
+
+class OutcomeKind(Enum):
+    """The answer for one batch."""
+
+    DELIVERED = "delivered"
+    """Stored by the destination: the batch is acknowledged."""
+    THROTTLED = "throttled"
+    """Not stored, the destination asks for less: resend after a backoff."""
+    TRANSIENT = "transient"
+    """Failed or unanswered, perhaps stored: resend the same bytes after a backoff."""
+    CONFIGURATION = "configuration"
+    """Cannot succeed until somebody acts: pause the lane, keep the batch, probe every 5 to 60 s."""
+    REFUSED = "refused"
+    """This batch alone was refused for good, sent on its own: a dead letter *if* the lane
+    delivered another batch since its first refusal, else treat it as CONFIGURATION."""
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """One answer; ``code`` is the bounded error code for metrics, ``error`` one line for people.
+
+    Where somebody has to act, ``error`` ends with ``remedy``. ``shard``: where the destination
+    keeps the batch's key, if it said so. None may hold a secret or any part of a payload.
+    """
+
+    kind: OutcomeKind
+    code: str = ""
+    error: str = ""
+    shard: str = ""
+    remedy: str = ""
+
+
+DELIVERED = Outcome(OutcomeKind.DELIVERED)

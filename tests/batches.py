@@ -1,7 +1,7 @@
 """Batches, lanes and held windows made by hand, for tests of what comes after the pipeline."""
 
-from forwarder.ledger import state as states
-from forwarder.ledger.state import LaneState
+from forwarder.journal import state as states
+from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, CloseReason, Held, Position
 
 GROUP = "forwarder"

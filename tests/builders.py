@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from forwarder.connection import Batching, Connection, FileTarget, Match, Settings, Target
+from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.config.connection import Batching, Connection, FileTarget, Match, Settings, Target
 from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Partition, Position, add
-from forwarder.pipeline import Pipeline, compile_lane
 
 DATA = Path(__file__).parent / "data"
 PARTITION = Partition("raw-events", 3)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from forwarder.connection import BatchMode, Connection, Settings
+from forwarder.config.connection import BatchMode, Connection, Settings
 from tests import oracle
 from tests.builders import Rec
 from tests.conservation import Letter, Wanted, mark

@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from hashlib import shake_128
 
-from forwarder import testing
-from forwarder.delivery import Delivery
+from forwarder.deliver.context import Policy
+from forwarder.deliver.lane import Delivery
+from forwarder.deliver.queue import Queue
+from forwarder.deliver.readback import Readback, Turns
 from forwarder.errors import JournalError
-from forwarder.journal.base import Stored, Stretch
-from forwarder.ledger import outbox
-from forwarder.ledger.cursor import Queue
-from forwarder.model import Address, Batch
-from forwarder.owner import Policy
-from forwarder.readback import Readback, Turns
-from forwarder.sinks.base import DELIVERED, Outcome
+from forwarder.journal import outbox
+from forwarder.journal.contract import Stored, Stretch
+from forwarder.model import DELIVERED, Address, Batch, Outcome
+from tests import doubles
 from tests.batches import batch
 from tests.lanes import CONFIGURATION, Sink
 
@@ -71,7 +70,7 @@ class Partition:
         budget = self.turns.budget
         queue = Queue(end if cursor is None else cursor, (), end, capacity, budget=budget)
         policy = Policy(name, "raw-events/0", True, None)  # noqa: FBT003  # active
-        notes = testing.Notes()
+        notes = doubles.Notes()
         self.lanes[name] = Delivery(policy, queue, sink, self, notes, lambda: 0.5)
         return sink
 

@@ -5,28 +5,27 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from forwarder import testing
-from forwarder.delivery import Delivery
+from forwarder.deliver.context import Policy
+from forwarder.deliver.lane import Delivery
+from forwarder.deliver.queue import Queue
+from forwarder.deliver.rate_limit import Pace
+from forwarder.deliver.readback import Lagging, Readback, Turns
 from forwarder.errors import JournalError
-from forwarder.journal.base import Stored, Stretch
-from forwarder.ledger import outbox
-from forwarder.ledger.cursor import Queue
-from forwarder.model import Address, Batch
-from forwarder.owner import Policy
-from forwarder.pace import Pace
-from forwarder.readback import Lagging, Readback, Turns
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.journal import outbox
+from forwarder.journal.contract import Stored, Stretch
+from forwarder.model import DELIVERED, Address, Batch, Outcome, OutcomeKind
+from tests import doubles
 from tests.batches import batch
 
-THROTTLED = Outcome(Kind.THROTTLED, "Throttled", "slow down")
-TRANSIENT = Outcome(Kind.TRANSIENT, "Reset", "connection reset")
-CONFIGURATION = Outcome(Kind.CONFIGURATION, "AccessDenied", "not allowed")
-REFUSED = Outcome(Kind.REFUSED, "Validation", "not that one")
+THROTTLED = Outcome(OutcomeKind.THROTTLED, "Throttled", "slow down")
+TRANSIENT = Outcome(OutcomeKind.TRANSIENT, "Reset", "connection reset")
+CONFIGURATION = Outcome(OutcomeKind.CONFIGURATION, "AccessDenied", "not allowed")
+REFUSED = Outcome(OutcomeKind.REFUSED, "Validation", "not that one")
 
 Answer = Callable[[Batch, int], Outcome]
 
 
-class Sink(testing.ScriptedSink):
+class Sink(doubles.ScriptedSink):
     """Answers as a function says, and checks that no device has two puts in flight."""
 
     def __init__(self, answer: Answer = lambda _batch, _tried: DELIVERED) -> None:
@@ -103,7 +102,7 @@ class Owner:
         self.moved += 1
 
     def refused(self, batch: Batch, outcome: Outcome) -> None:
-        assert outcome.kind is Kind.REFUSED
+        assert outcome.kind is OutcomeKind.REFUSED
         self.letters.append(batch.id)
 
     def journal_failed(self, error: JournalError) -> None:
@@ -134,7 +133,7 @@ class Lane:
     ) -> None:
         self.sink = Sink(answer)
         self.owner = Owner()
-        self.notes = testing.Notes()
+        self.notes = doubles.Notes()
         for record in stored:
             self.owner.commit(*record)
         policy = Policy("acme", "raw-events/0", active, deliver_from_ms)

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forwarder.errors import FencedError
-from forwarder.journal import kafka_letters
-from forwarder.ledger.letters import Parcel, Stored
+from forwarder.journal import dead_letter_messages
+from forwarder.journal.dead_letters import Parcel, Stored
 from forwarder.model import DeadLetter, Partition
 from tests.batches import GROUP, TOPIC
 from tests.survey import Bounds
@@ -35,7 +35,7 @@ class Letters:
     ) -> str:
         """Append a letter; return its place. ``came_from``: of another input partition."""
         origin = Partition(TOPIC, number if came_from is None else came_from)
-        message = kafka_letters.message(letter, origin, group, most)
+        message = dead_letter_messages.message(letter, origin, group, most)
         self.append(number, message.value, message.headers)
         return f"{number}:{self.logs[number][-1].offset}"
 

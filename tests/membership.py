@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from forwarder import testing
-from forwarder.connection import Connection
-from forwarder.guard import Guard
-from forwarder.journal.base import Committed, Restored, Tick
+from forwarder.collect.pipeline import compile_lane
+from forwarder.config.connection import Connection
+from forwarder.journal import outbox
+from forwarder.journal.contract import Committed, Restored, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
-from forwarder.ledger import outbox
 from forwarder.model import Partition
-from forwarder.pipeline import compile_lane
-from forwarder.surroundings import Pacing, Surroundings
-from forwarder.worker import Life, Worker
+from forwarder.worker.context import Pacing, Surroundings
+from forwarder.worker.reject_rate import Guard
+from forwarder.worker.worker import Life, Worker
+from tests import doubles
 from tests.batches import GROUP, TOPIC
 from tests.world import START_MS, connection, numbers, upload
 
@@ -73,13 +73,13 @@ class Scene:
         after: "Scene | None" = None,
     ) -> None:
         """``after``: the worker before this one, whose input and journals it finds."""
-        self.source = testing.HandFedSource()
+        self.source = doubles.HandFedSource()
         self.journals: Journals = Journals() if after is None else after.journals
         if after is not None:
             self.source.logs = after.source.logs
-        self.sink = testing.ScriptedSink()
-        self.notes = testing.Notes()
-        self.clock = testing.LoopClock(START_MS)
+        self.sink = doubles.ScriptedSink()
+        self.notes = doubles.Notes()
+        self.clock = doubles.LoopClock(START_MS)
         self.has_room = True
         self.surprising = False
         self.fed = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forwarder.connection import (
+from forwarder.config.connection import (
     Connection,
     FirehoseTarget,
     KinesisTarget,

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import cast
 
-from forwarder.config.amounts import Duration, Size, Whole
-from forwarder.config.connection_file import CONNECTION
-from forwarder.config.connection_settings import SETTINGS
-from forwarder.config.kinds import Choice, Flag, Kind, Nullable, Tag
-from forwarder.config.shapes import Field, ListOf, Named, Section, Tagged
-from forwarder.config.worker_file import WORKER
-from forwarder.stages.filter import GOVERNING
+from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.mparticle_settings import SETTINGS
+from forwarder.config.worker_fields import WORKER
+from forwarder.config.yaml.sections import Field, ListOf, Named, Section, Tagged
+from forwarder.config.yaml.units import Duration, Size, Whole
+from forwarder.config.yaml.values import Choice, Flag, Kind, Nullable, Tag
+from forwarder.formats.mparticle.event_filter import GOVERNING
 from tests.configurations import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"

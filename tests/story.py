@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from forwarder.ledger import packing
-from forwarder.ledger import state as states
-from forwarder.ledger import tick as ticks
-from forwarder.ledger.draft import Draft, Origin
-from forwarder.ledger.state import LaneState, PartitionState
+from forwarder.journal import packing
+from forwarder.journal import state as states
+from forwarder.journal import tick as ticks
+from forwarder.journal.snapshot import Draft, Origin
+from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Address, Closing, Held, Position
 from tests.batches import GROUP, TOPIC, digest, lane_state
 

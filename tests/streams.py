@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forwarder.connection import Batching
+from forwarder.config.connection import Batching
 from tests.builders import START, Json, Rec, encoded, event, upload
 
 _KINDS = ["custom_event", "screen_view", "session_start", "session_end", "profile", "new_kind"]

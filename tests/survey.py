@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from forwarder.audit.view import DeadLetters
+from forwarder.admin.contract import DeadLetters
 from forwarder.config.settings import Configuration, InputTopic, Kafka
-from forwarder.finding import Finding
-from forwarder.ledger import opening, outbox
-from forwarder.ledger import state as states
-from forwarder.ledger.opening import Commit, Restored
-from forwarder.ledger.state import Head, PartitionState
+from forwarder.journal import opening, outbox
+from forwarder.journal import state as states
+from forwarder.journal.opening import Commit, Restored
+from forwarder.journal.state import Head, PartitionState
 from forwarder.model import Batch, Ends, OpenTransaction, Partition
+from forwarder.ops.diagnosis import Finding
 from tests.batches import GROUP, TOPIC
 
 P0 = Partition(TOPIC, 0)

@@ -10,20 +10,29 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from forwarder import testing
-from forwarder.connection import Batching, Connection, FileTarget, Settings, Status
+from forwarder.collect.pipeline import compile_lane
+from forwarder.config.connection import Batching, Connection, FileTarget, Settings, Status
 from forwarder.errors import JournalError
-from forwarder.journal.base import Commit, Committed, Restored, Take, Tick
+from forwarder.journal import opening, outbox
+from forwarder.journal import state as states
+from forwarder.journal.contract import Commit, Committed, Restored, Take, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
-from forwarder.ledger import opening, outbox
-from forwarder.ledger import state as states
-from forwarder.ledger.lanes import Rules
-from forwarder.ledger.state import PartitionState
-from forwarder.model import Address, Batch, CloseReason, Collected, Partition, Position
-from forwarder.partition import OwnedPartition
-from forwarder.pipeline import compile_lane
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
-from forwarder.surroundings import Pacing, Phase, Surroundings
+from forwarder.journal.orphans import Rules
+from forwarder.journal.state import PartitionState
+from forwarder.model import (
+    DELIVERED,
+    Address,
+    Batch,
+    CloseReason,
+    Collected,
+    Outcome,
+    OutcomeKind,
+    Partition,
+    Position,
+)
+from forwarder.worker.context import Pacing, Phase, Surroundings
+from forwarder.worker.partition import OwnedPartition
+from tests import doubles
 from tests.batches import GROUP, TOPIC
 
 PARTITION = Partition(TOPIC, 0)
@@ -44,7 +53,7 @@ def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         async def main() -> None:
             await test()
 
-        testing.run_virtually(main())
+        doubles.run_virtually(main())
 
     run.__name__ = test.__name__
     return run
@@ -294,8 +303,8 @@ class Destination:
         """Land what may; where all are in order, nothing behind what did not."""
         outcomes: list[Outcome] = []
         for batch in batches:
-            if self.in_order and outcomes and outcomes[-1].kind is not Kind.DELIVERED:
-                outcomes.append(Outcome(Kind.TRANSIENT, "Behind", "one before it failed"))
+            if self.in_order and outcomes and outcomes[-1].kind is not OutcomeKind.DELIVERED:
+                outcomes.append(Outcome(OutcomeKind.TRANSIENT, "Behind", "one before it failed"))
             else:
                 outcomes.append(self._land(batch))
         return outcomes
@@ -303,18 +312,18 @@ class Destination:
     def _land(self, batch: Batch) -> Outcome:
         mood = self._world.moods.get(self._lane, "up")
         if mood == "picky" and batch.id[0] in "02468":
-            return Outcome(Kind.REFUSED, "Validation", "not that one")
+            return Outcome(OutcomeKind.REFUSED, "Validation", "not that one")
         if mood in {"up", "mute", "picky"}:
             self._world.oracle.land(batch)
         if mood in {"mute", "down"}:
-            return Outcome(Kind.TRANSIENT, "Reset", "no answer")
-        return Outcome(Kind.CONFIGURATION, "Denied", "no") if mood == "closed" else DELIVERED
+            return Outcome(OutcomeKind.TRANSIENT, "Reset", "no answer")
+        return Outcome(OutcomeKind.CONFIGURATION, "Denied", "no") if mood == "closed" else DELIVERED
 
     async def close(self) -> None:
         """Hold nothing."""
 
 
-class Notes(testing.Notes):
+class Notes(doubles.Notes):
     """The log of what was reported, and why windows closed."""
 
     def __init__(self) -> None:
@@ -336,8 +345,8 @@ class World:
         self.oracle = Oracle()
         self.journals = Journals(self.oracle)
         self.notes = Notes()
-        self.clock = testing.LoopClock(START_MS)
-        self.input: list[testing.Message] = []
+        self.clock = doubles.LoopClock(START_MS)
+        self.input: list[doubles.Message] = []
         self.kinds: dict[int, tuple[int, str]] = {}
         self.moods: dict[str, str] = {}
         self.openings = 0
@@ -395,7 +404,7 @@ class World:
     def feed_raw(self, value: bytes, late_ms: int = 0) -> None:
         """Append a record of any content."""
         time = self.clock.wall_ms() - late_ms
-        self.input.append(testing.Message(len(self.input), time, value))
+        self.input.append(doubles.Message(len(self.input), time, value))
 
     async def open(self, connections: Sequence[Connection]) -> OwnedPartition:
         """Open the partition anew; a former owner that was not closed is a zombie from now on."""

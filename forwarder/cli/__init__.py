@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
-from forwarder import masking
 from forwarder.cli import output
+from forwarder.config import masking
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import log_writer
-from forwarder.version import version
+from forwarder.ops.version import version
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

@@ -3,14 +3,14 @@
 import argparse
 from collections.abc import Iterator
 
-from forwarder.audit import accept
-from forwarder.audit.accept import Wish
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder.admin import accept_loss
+from forwarder.admin.accept_loss import Wish
+from forwarder.admin.contract import Survey
+from forwarder.admin.repair import Plan, Resend, Written
+from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config.loader import Loaded
 from forwarder.errors import ConfigurationError
-from forwarder.ledger.repair import Plan, Resend, Written
 from forwarder.model import Partition
 
 _WORDS = ("earliest", "latest")
@@ -19,7 +19,7 @@ _CHOICE = "give --from earliest, latest or an offset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which partition, and what the operator decides."""
-    asking.add_common(parser)
+    common.add_common(parser)
     parser.add_argument("--topic", metavar="T", required=True, help="the input topic")
     parser.add_argument("--partition", type=int, metavar="N", required=True, help="its partition")
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="if state or outbox are lost, which stored batches are sent: from the cursors still "
         "known, else all (known, the default); all; none",
     )
-    asking.add_consent(parser)
+    common.add_consent(parser)
     parser.epilog = (
         "Nothing is given up without saying so first. It may run beside workers: the owner of the "
         "partition is fenced and opens it again. A second run finds nothing to accept."
@@ -52,23 +52,23 @@ def run(args: argparse.Namespace) -> int:
     if args.begin and args.begin not in _WORDS and not args.begin.isdecimal():
         complaint = f"--from: must be earliest, latest or an offset, is {args.begin!r}"
         raise ConfigurationError([complaint])
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     wish = _wish(args, loaded)
-    plan = asking.ask(loaded, lambda survey: _look(survey, wish))
+    plan = common.ask(loaded, lambda survey: _look(survey, wish))
     if not args.json:
         output.show("\n".join(_lines(wish, plan, asked=args.dry_run)) + "\n")
     if plan.undecided and not args.dry_run:
         complaint = f"{wish.partition}: {plan.undecided}; {_CHOICE}"
         raise ConfigurationError([complaint])
     written = None
-    if plan.losses and not args.dry_run and asking.agreed(args):
-        written = asking.ask(loaded, lambda survey: _accept(survey, wish, plan))
+    if plan.losses and not args.dry_run and common.agreed(args):
+        written = common.ask(loaded, lambda survey: _accept(survey, wish, plan))
     _finish(args, wish, plan, written)
     return 0 if written or args.dry_run or not plan.losses else 1
 
 
 def _wish(args: argparse.Namespace, loaded: Loaded) -> Wish:
-    rules = asking.rules(loaded)
+    rules = common.rules(loaded)
     if args.connection is not None and args.connection not in rules:
         complaint = f"--connection: {args.connection} is not configured; give one of "
         raise ConfigurationError([complaint + ", ".join(rules)])
@@ -77,12 +77,12 @@ def _wish(args: argparse.Namespace, loaded: Loaded) -> Wish:
 
 
 async def _look(survey: Survey, wish: Wish) -> Plan:
-    await asking.chosen(survey, [wish.partition.topic], wish.partition.number)
-    return await accept.look(survey, wish, SystemClock())
+    await common.chosen(survey, [wish.partition.topic], wish.partition.number)
+    return await accept_loss.look(survey, wish, SystemClock())
 
 
 async def _accept(survey: Survey, wish: Wish, plan: Plan) -> Written:
-    return await accept.accept(survey, wish, SystemClock(), plan.losses)
+    return await accept_loss.accept(survey, wish, SystemClock(), plan.losses)
 
 
 def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
 
 def _finish(args: argparse.Namespace, wish: Wish, plan: Plan, written: Written | None) -> None:
     if args.json:
-        output.document(accept.document(wish, plan, written))
+        output.document(accept_loss.document(wish, plan, written))
     elif written:
         text = f"accepted: collecting goes on from record {written.offset}, tick {written.n}"
         output.show(text + "\n")

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from forwarder import masking
 from forwarder.cli import output
-from forwarder.config import describe, loader
+from forwarder.config import describe, loader, masking
+from forwarder.config.connection import Connection
 from forwarder.config.loader import Loaded, LoadedConnection
-from forwarder.config.page import Fault
-from forwarder.config.reading import FaultyError
-from forwarder.config.shapes import Sheet
-from forwarder.connection import Connection
+from forwarder.config.yaml.faults import Fault
+from forwarder.config.yaml.reading import FaultyError
+from forwarder.config.yaml.sections import Sheet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

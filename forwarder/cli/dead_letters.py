@@ -9,18 +9,19 @@ from typing import Any
 
 import pybase64
 
-from forwarder.audit import letters, redrive
-from forwarder.audit.letters import Wanted
-from forwarder.audit.moment import time
-from forwarder.audit.redrive import Choice, Tally
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder.admin import dead_letters as letters
+from forwarder.admin import redrive
+from forwarder.admin.contract import Survey
+from forwarder.admin.dead_letters import Wanted
+from forwarder.admin.positions import time
+from forwarder.admin.redrive import Choice, Tally
+from forwarder.cli import common, output
 from forwarder.cli.outbox import limit
 from forwarder.cli.replay import rate
+from forwarder.config.connection import Status
 from forwarder.config.loader import Loaded
-from forwarder.connection import Status
 from forwarder.errors import ConfigurationError
-from forwarder.ledger.letters import Letter
+from forwarder.journal.dead_letters import Letter
 from forwarder.model import Reason
 
 LIMIT = 100
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     about = "Show one dead letter: its headers, and the bytes as they came."
     show = actions.add_parser("show", help="show one with its bytes", description=about)
-    asking.add_common(show)
+    common.add_common(show)
     show.add_argument("place", metavar="PARTITION:OFFSET", help="where it is, as list prints it")
     show.add_argument("--raw", action="store_true", help="only its bytes, as they are")
     about = "Send dead letters back through the input, each once, for the connection they are of."
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
-    asking.add_common(parser)
+    common.add_common(parser)
     reasons = [reason.value for reason in Reason]
     parser.add_argument(
         "--reason", action="append", choices=reasons, help="only with this reason; repeatable"
@@ -63,7 +64,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from", dest="since", metavar="T", help=f"made from here on: {_TIME}")
     parser.add_argument("--to", dest="until", metavar="T", help="made up to here, and without it")
-    asking.add_topics(parser)
+    common.add_topics(parser)
     parser.add_argument("--partition", type=int, metavar="N", help="only from this input partition")
     parser.add_argument(
         "--offset", metavar="A[-B]", help="only from this offset of the input, or these"
@@ -87,7 +88,7 @@ def _add_redrive(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also what was sent back already: it comes a second time; needs --letter",
     )
-    asking.add_consent(parser)
+    common.add_consent(parser)
     parser.epilog = (
         "Mend the cause first, and let every worker run a release that knows the marks. "
         "Run twice, it sends nothing twice; stopped half-way, it goes on where it stopped."
@@ -104,9 +105,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     wanted = _wanted(args, loaded)
-    document = asking.ask(
+    document = common.ask(
         loaded, lambda survey: letters.listed(survey.dead_letters(), wanted, args.limit)
     )
     if args.json:
@@ -145,10 +146,10 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     number, offset = _place(args.place, "PARTITION:OFFSET")
     group = loaded.configuration.kafka.group_id
-    letter, standing = asking.ask(
+    letter, standing = common.ask(
         loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
@@ -187,19 +188,19 @@ def printable(text: str) -> str:
 
 
 def _redrive(args: argparse.Namespace) -> int:
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     choice = _choice(args, loaded)
-    tally = asking.ask(loaded, lambda survey: redrive.plan(survey.dead_letters(), choice))
+    tally = common.ask(loaded, lambda survey: redrive.plan(survey.dead_letters(), choice))
     if not args.json:
         output.show(_summary(tally, "would be sent back" if args.dry_run else "to be sent back"))
     if args.dry_run or not tally.letters:
         return _finish(args, tally, sent=False)
-    if not asking.agreed(args):
+    if not common.agreed(args):
         _finish(args, tally, sent=False)
         return 1
     ends = tally.ends
     try:
-        tally = asking.ask(loaded, lambda survey: _send(survey, args, choice, ends))
+        tally = common.ask(loaded, lambda survey: _send(survey, args, choice, ends))
     except asyncio.CancelledError:  # SIGTERM; as after Ctrl-C, the transaction under way has ended
         raise KeyboardInterrupt from None
     return _finish(args, tally, sent=True)

@@ -13,25 +13,24 @@ from pathlib import Path
 import msgspec
 
 from forwarder import app
-from forwarder.audit import status
-from forwarder.audit.left_out import rests
-from forwarder.cli import asking, iam, output
-from forwarder.config.loader import Loaded
-from forwarder.config.settings import Configuration, Mechanism
-from forwarder.connection import (
+from forwarder.admin import status
+from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.retired_topics import rests
+from forwarder.aws import identity
+from forwarder.aws.session import Aws
+from forwarder.cli import common, iam, output
+from forwarder.config.connection import (
     AssumedRole,
     Connection,
     FileTarget,
     KinesisTarget,
     PutMode,
 )
+from forwarder.config.loader import Loaded
+from forwarder.config.settings import Configuration, Mechanism
 from forwarder.errors import ForwarderError
-from forwarder.finding import Finding, Grade, fail, note, ok
-from forwarder.journal.kafka_checkup import Checkup
-from forwarder.model import Batch, CloseReason
-from forwarder.sinks import identity
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind, Outcome
+from forwarder.model import Batch, CloseReason, Outcome, OutcomeKind
+from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
 
 AT_ONCE = 32
 """Connections looked at at a time."""
@@ -41,7 +40,7 @@ Report = dict[str, list[Finding]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which connections, and how far to go."""
-    asking.add_common(parser)
+    common.add_common(parser)
     parser.add_argument(
         "--connection", metavar="NAME", action="append", help="only this one; may be repeated"
     )
@@ -56,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; return 1 if anything has to be mended."""
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     wanted = [iam.named(loaded, name) for name in args.connection or ()]
     connections = wanted or list(loaded.configuration.connections)
     report = asyncio.run(_report(loaded, connections, put=args.put))
@@ -105,9 +104,9 @@ async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list
 
 async def _left_out(loaded: Loaded) -> list[Finding]:
     """Say what is left of input topics that are not configured: a worker would not start."""
-    rules, now = asking.rules(loaded), time.time_ns() // 1_000_000
+    rules, now = common.rules(loaded), time.time_ns() // 1_000_000
     try:
-        listed = await asking.asked(loaded, lambda survey: status.left_out(survey, rules, now))
+        listed = await common.asked(loaded, lambda survey: status.left_out(survey, rules, now))
     except ForwarderError as error:
         return [note(f"what is left of topics that are not configured is not known: {error}")]
     retired = loaded.configuration.journal.retired_topics
@@ -154,7 +153,7 @@ async def _puts(connection: Connection) -> list[Finding]:
         action: await _put(replace(connection, sink=replace(sink, put=mode)))
         for action, mode in (("PutRecords", PutMode.RECORDS), ("PutRecord", PutMode.RECORD))
     }
-    works = any(outcome.kind is Kind.DELIVERED for outcome in by_action.values())
+    works = any(outcome.kind is OutcomeKind.DELIVERED for outcome in by_action.values())
     told = [_told(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
     if not works:
         # Refused alike, one line says it; else the second is what really is in the way: a policy
@@ -168,7 +167,7 @@ async def _puts(connection: Connection) -> list[Finding]:
 
 
 def _told(outcome: Outcome, success: str) -> Finding:
-    if outcome.kind is Kind.DELIVERED:
+    if outcome.kind is OutcomeKind.DELIVERED:
         return ok(success)
     return identity.failed(outcome, "look again: this passes by itself, or AWS is out of order")
 

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from forwarder.aws import iam, identity
+from forwarder.aws.iam import Document, Policies
+from forwarder.aws.session import Aws
 from forwarder.cli import output
-from forwarder.config import loader, partitions
+from forwarder.config import aws_regions, loader
+from forwarder.config.connection import AccessKeys, Connection, FileTarget
 from forwarder.config.loader import Loaded
-from forwarder.connection import AccessKeys, Connection, FileTarget
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
-from forwarder.sinks import identity, policy
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.policy import Document, Policies
 
 _ASK = "ask"
 _ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:\S+")
@@ -75,7 +75,7 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
         principal = identity.principal(principal)  # a session's would trust that one alone
         if isinstance(connection.credentials, AccessKeys):
             principal = None  # whom the keys are of is another matter, and so is the account
-    found = policy.policies(connection, partitions.of(sink.region), principal)
+    found = iam.policies(connection, aws_regions.of(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found
 

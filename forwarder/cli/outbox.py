@@ -3,11 +3,11 @@
 import argparse
 from typing import Any
 
-from forwarder.audit.moment import WANTED, edge
-from forwarder.audit.shelf import Wanted, shelf
-from forwarder.audit.stretch import Stretch
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder.admin.contract import Survey
+from forwarder.admin.outbox import Wanted, shelf
+from forwarder.admin.outbox_range import Stretch
+from forwarder.admin.positions import WANTED, edge
+from forwarder.cli import common, output
 
 LIMIT = 100
 
@@ -17,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     about = "List stored batches of a connection, oldest first, and print them on request."
     show = actions.add_parser("show", help="list stored batches", description=about)
-    asking.add_common(show)
+    common.add_common(show)
     show.add_argument("--connection", metavar="NAME", required=True, help="whose batches")
     show.add_argument("--from", dest="since", metavar="T", help=f"from here on: {WANTED}")
     show.add_argument("--to", dest="until", metavar="T", help="up to here, and without it")
-    asking.add_topics(show)
-    asking.add_partition(show)
+    common.add_topics(show)
+    common.add_partition(show)
     show.add_argument(
         "--id", metavar="ID", action="append", default=[], help="this message_id; repeatable"
     )
@@ -49,19 +49,19 @@ def limit(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Print the batches; raises ForwarderError if Kafka does not answer."""
-    loaded = asking.load(args.config)
-    found, more = asking.ask(loaded, lambda survey: _look(survey, args))
+    loaded = common.load(args.config)
+    found, more = common.ask(loaded, lambda survey: _look(survey, args))
     if args.json:
         output.document({"connection": args.connection, "batches": found, "more": more})
     else:
         _print(found, more=more, payload=args.payload)
     if not found:
-        asking.note_unknown(loaded, args.connection)
+        common.note_unknown(loaded, args.connection)
     return 0
 
 
 async def _look(survey: Survey, args: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
-    partitions = await asking.chosen(survey, args.topic, args.partition)
+    partitions = await common.chosen(survey, args.topic, args.partition)
     wanted = Wanted(
         args.connection,
         stretch(args.since, args.until),

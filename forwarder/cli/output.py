@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from forwarder.config.masking import KnownSecrets
 from forwarder.errors import ForwarderError
-from forwarder.masking import KnownSecrets
 
 WIDTH = 120
 """Columns that tables and texts for people take at most."""

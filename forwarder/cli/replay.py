@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from forwarder import app
-from forwarder.audit.moment import WANTED, shown
-from forwarder.audit.resend import Tally, measure, replay
-from forwarder.audit.stretch import Stretch
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder.admin.contract import Survey
+from forwarder.admin.outbox_range import Stretch
+from forwarder.admin.positions import WANTED, shown
+from forwarder.admin.replay import Tally, measure, replay
+from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch
 from forwarder.config import loader
+from forwarder.config.connection import Connection, FileTarget
 from forwarder.config.loader import Loaded
-from forwarder.connection import Connection, FileTarget
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 
@@ -26,7 +26,7 @@ FOLDER = "file:"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to send, where to, and how fast."""
-    asking.add_common(parser)
+    common.add_common(parser)
     parser.add_argument("--connection", metavar="NAME", required=True, help="whose batches")
     parser.add_argument(
         "--from", dest="since", metavar="T", required=True, help=f"from here on: {WANTED}"
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="until", metavar="T", required=True, help="up to here, and without it"
     )
-    asking.add_topics(parser)
-    asking.add_partition(parser)
+    common.add_topics(parser)
+    common.add_partition(parser)
     parser.add_argument(
         "--to-sink",
         metavar="SINK",
@@ -64,10 +64,10 @@ def rate(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Send, and print what became of it; raises ForwarderError."""
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     between = stretch(args.since, args.until, args.resume)
     target = _target(args, loaded)
-    document = asking.ask(loaded, lambda survey: _replay(survey, args, between, target))
+    document = common.ask(loaded, lambda survey: _replay(survey, args, between, target))
     if args.json:
         output.document(document)
     else:
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if document.get("error"):
         sys.stderr.write(f"forwarder: {document['error']}\n")
     if not any(map(document.get, ("batches", "sent", "refused", "error", "resume"))):
-        asking.note_unknown(loaded, args.connection)
+        common.note_unknown(loaded, args.connection)
     return 0 if document.get("complete", True) else 1
 
 
@@ -101,7 +101,7 @@ def _target(args: argparse.Namespace, loaded: Loaded) -> Connection:
 async def _replay(
     survey: Survey, args: argparse.Namespace, between: Stretch, target: Connection
 ) -> dict[str, Any]:
-    partitions = await asking.chosen(survey, args.topic, args.partition)
+    partitions = await common.chosen(survey, args.topic, args.partition)
     between.check_places(partitions)
     if args.dry_run:
         return await measure(survey, partitions, args.connection, between)

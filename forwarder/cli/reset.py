@@ -4,10 +4,10 @@ import argparse
 import re
 from typing import Any
 
-from forwarder.audit import moment, rewind
-from forwarder.audit.rewind import Move, Target
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder.admin import positions, reset
+from forwarder.admin.contract import Survey
+from forwarder.admin.reset import Move, Target
+from forwarder.cli import common, output
 
 _WORDS = ("earliest", "latest")
 _OFFSET = re.compile(r"[0-9]{1,18}")
@@ -16,13 +16,13 @@ _WANTED = "earliest, latest, a time with its zone (2026-01-31T12:00:00Z), or an 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where to, and of which partitions."""
-    asking.add_common(parser)
+    common.add_common(parser)
     parser.add_argument(
         "--to", metavar="T", required=True, help=f"{_WANTED} of the one partition named"
     )
-    asking.add_topics(parser)
-    asking.add_partition(parser)
-    asking.add_consent(parser)
+    common.add_topics(parser)
+    common.add_partition(parser)
+    common.add_consent(parser)
     parser.epilog = (
         "A time is that of the input's records. Works only while no worker runs. Open windows are "
         "dropped and collected again from there on; what was delivered before comes twice, with "
@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what will be done, ask, do it; raises ForwarderError while workers run."""
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     target = _target(args.to)
-    moves = asking.ask(loaded, lambda survey: _plan(survey, args, target))
+    moves = common.ask(loaded, lambda survey: _plan(survey, args, target))
     done = False
     if not args.json:
         output.show(_table(moves))
-    if not args.dry_run and asking.agreed(args):
-        asking.ask(loaded, lambda survey: rewind.carry_out(survey, moves))
+    if not args.dry_run and common.agreed(args):
+        common.ask(loaded, lambda survey: reset.carry_out(survey, moves))
         done = True
     if args.json:
         output.document({"moved": done, "partitions": [move.document() for move in moves]})
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _plan(survey: Survey, args: argparse.Namespace, target: Target) -> list[Move]:
-    await rewind.refuse_if_active(survey)
-    partitions = await asking.chosen(survey, args.topic, args.partition)
-    return await rewind.plan(survey, partitions, target)
+    await reset.refuse_if_active(survey)
+    partitions = await common.chosen(survey, args.topic, args.partition)
+    return await reset.plan(survey, partitions, target)
 
 
 def _target(text: str) -> Target:
@@ -59,7 +59,7 @@ def _target(text: str) -> Target:
         return Target(word=text)
     if _OFFSET.fullmatch(text):
         return Target(offset=int(text))
-    return Target(time_ms=moment.time(text, "--to", _WANTED))
+    return Target(time_ms=positions.time(text, "--to", _WANTED))
 
 
 def _table(moves: list[Move]) -> str:

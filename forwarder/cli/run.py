@@ -8,12 +8,12 @@ from pathlib import Path
 
 import structlog
 
-from forwarder import app, masking
-from forwarder.audit.left_out import Gate, Looked
-from forwarder.audit.view import Survey
-from forwarder.cli import asking, output
+from forwarder import app
+from forwarder.admin.contract import Survey
+from forwarder.admin.retired_topics import Gate, Looked
+from forwarder.cli import common, output
 from forwarder.clock import SystemClock
-from forwarder.config import loader
+from forwarder.config import loader, masking
 from forwarder.errors import ForwarderError
 from forwarder.ops import logs
 
@@ -52,13 +52,13 @@ def _work(config: Path) -> int:
     for one in loaded.noted:
         at = {"file": one.file, "line": one.line, "key": one.key}
         structlog.get_logger().warning("configuration.note", note=one.text, **at)
-    gate = Gate(asking.rules(loaded), loaded.configuration.journal.retired_topics)
+    gate = Gate(common.rules(loaded), loaded.configuration.journal.retired_topics)
 
     async def check(survey: Survey) -> Looked:
         return await gate.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.
-    look = partial(asking.asked, loaded, check)
+    look = partial(common.asked, loaded, check)
     try:
         return asyncio.run(app.work(loaded.configuration, look))
     except ForwarderError as error:

@@ -4,19 +4,19 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from forwarder.audit.left_out import REMEDY, UNKNOWN, rests
-from forwarder.audit.status import status
-from forwarder.cli import asking, output
+from forwarder.admin.retired_topics import REMEDY, UNKNOWN, rests
+from forwarder.admin.status import status
+from forwarder.cli import common, output
 from forwarder.clock import SystemClock
-from forwarder.intake import REMEDY as INTAKE_REMEDY
 from forwarder.ops.health import MOST_REJECTED
 from forwarder.ops.stall import REMEDIES, StallReason
+from forwarder.worker.circuit_breaker import REMEDY as INTAKE_REMEDY
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to look at, and how closely."""
-    asking.add_common(parser)
-    asking.add_topics(parser)
+    common.add_common(parser)
+    common.add_topics(parser)
     parser.add_argument(
         "--deep", action="store_true", help="count every waiting batch, however many there are"
     )
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it; raises ForwarderError if Kafka does not answer."""
-    loaded = asking.load(args.config)
+    loaded = common.load(args.config)
     now = SystemClock().wall_ms()
-    rules = asking.rules(loaded)
-    document = asking.ask(
+    rules = common.rules(loaded)
+    document = common.ask(
         loaded, lambda survey: status(survey, rules, now, args.topic or (), deep=args.deep)
     )
     if args.json:

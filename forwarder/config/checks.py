@@ -6,8 +6,8 @@ A complaint says what is wrong and what to do; ``{}`` in it stands for the value
 import re
 from urllib.parse import urlsplit
 
-from forwarder.config import partitions
-from forwarder.config.spelling import likeliest
+from forwarder.config import aws_regions
+from forwarder.config.yaml.spelling import likeliest
 
 # The words that AWS makes names of regions of. Its own patterns take any word there.
 _REGION = re.compile(
@@ -38,22 +38,22 @@ def region(text: str) -> str | None:
         return None
     if _is_region(text[:-1]):
         return "{} is an availability zone; give its region, without the letter"
-    near = likeliest(text, sorted(partitions.regions()))
+    near = likeliest(text, sorted(aws_regions.regions()))
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
 
 
 def role_arn(text: str) -> str | None:
     """Complain about an ARN of a partition that there is not."""
     partition = text.split(":")[1]
-    if partition in partitions.names():
+    if partition in aws_regions.names():
         return None
-    near = likeliest(partition, partitions.names())
+    near = likeliest(partition, aws_regions.names())
     return f"is of partition {partition}, which AWS does not have{near}; correct it"
 
 
 def _is_region(text: str) -> bool:
-    known = text in partitions.regions()
-    return known or (partitions.find(text) is not None and _REGION.fullmatch(text) is not None)
+    known = text in aws_regions.regions()
+    return known or (aws_regions.find(text) is not None and _REGION.fullmatch(text) is not None)
 
 
 def stream(text: str) -> str | None:
@@ -64,8 +64,8 @@ def stream(text: str) -> str | None:
     if found is None:
         return "is no ARN of a stream: arn:aws:kinesis:REGION:ACCOUNT:stream/NAME; copy it whole"
     partition, region = found.groups()
-    if partition != partitions.of(region):
-        own = partitions.of(region)
+    if partition != aws_regions.of(region):
+        own = aws_regions.of(region)
         return f"is of partition {partition}, its region {region} is in {own}; correct it"
     return None
 

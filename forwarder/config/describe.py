@@ -2,13 +2,8 @@
 
 from collections.abc import Iterator
 
-from forwarder import masking
-from forwarder.config.amounts import duration
-from forwarder.config.connection_file import mode_in_words
-from forwarder.config.kinds import Text
-from forwarder.config.settings import outbox_topic, state_topic
-from forwarder.config.shapes import Field, Section, Sheet, Tagged
-from forwarder.connection import (
+from forwarder.config import masking
+from forwarder.config.connection import (
     AccessKeys,
     AssumedRole,
     BatchMode,
@@ -17,6 +12,11 @@ from forwarder.connection import (
     FirehoseTarget,
     Status,
 )
+from forwarder.config.connection_fields import mode_in_words
+from forwarder.config.settings import outbox_topic, state_topic
+from forwarder.config.yaml.sections import Field, Section, Sheet, Tagged
+from forwarder.config.yaml.units import duration
+from forwarder.config.yaml.values import Text
 
 _COLUMN = 58
 

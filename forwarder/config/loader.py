@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forwarder.config.amounts import size
-from forwarder.config.connection_file import CONNECTION
-from forwarder.config.nodes import Spot
-from forwarder.config.page import Fault, InvalidError
-from forwarder.config.reading import Folder, Reading, folder_of
+from forwarder.config.connection import AccessKeys, Connection
+from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.settings import Configuration
-from forwarder.config.shapes import Sheet
-from forwarder.config.spelling import nearest
-from forwarder.config.worker_file import WORKER
-from forwarder.connection import AccessKeys, Connection
+from forwarder.config.worker_fields import WORKER
+from forwarder.config.yaml.faults import Fault, InvalidError
+from forwarder.config.yaml.nodes import Spot
+from forwarder.config.yaml.reading import Folder, Reading, folder_of
+from forwarder.config.yaml.sections import Sheet
+from forwarder.config.yaml.spelling import nearest
+from forwarder.config.yaml.units import size
 
 
 @dataclass(frozen=True, slots=True)

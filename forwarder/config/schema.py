@@ -2,8 +2,8 @@
 
 import json
 
-from forwarder.config.connection_file import CONNECTION
-from forwarder.config.kinds import Schema
+from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.yaml.values import Schema
 
 
 def connection_schema() -> Schema:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from forwarder.connection import Connection
+from forwarder.config.connection import Connection
 
 
 class Start(StrEnum):

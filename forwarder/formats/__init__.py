@@ -1,1 +1,1 @@
-"""What every format of uploads has in common: JSON taken apart, runs of events."""
+"""Formats of uploads and of documents; what all of them have in common is JSON taken apart."""

@@ -1,1 +1,1 @@
-"""Where closed batches and bookkeeping are kept: the outbox, the state, the group's commit."""
+"""The journal: outbox, state and commits, one Kafka transaction a tick; its pure bookkeeping."""

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import structlog
 
 from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
-from forwarder.journal import kafka_letters, kafka_outbox, kafka_topics
-from forwarder.journal.base import Commit, Committed, Restored, Stretch, Take, Tick
-from forwarder.journal.kafka_cluster import Bounds, Cluster
-from forwarder.journal.kafka_provision import Provision, Settings
-from forwarder.journal.kafka_reader import PIECE_BYTES, Reader
-from forwarder.journal.kafka_writer import BATCH_BYTES, Outgoing, Writer
-from forwarder.ledger import opening
+from forwarder.journal import dead_letter_messages, opening, outbox_bounds
+from forwarder.journal import topics as kafka_topics
+from forwarder.journal.contract import Commit, Committed, Restored, Stretch, Take, Tick
+from forwarder.journal.provisioning import Provision, Settings
+from forwarder.kafka.admin import Bounds, Cluster
+from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
+from forwarder.kafka.reader import PIECE_BYTES, Reader
 from forwarder.model import Partition
 
 log = structlog.get_logger()
@@ -229,22 +229,22 @@ class KafkaJournal:
         # O6: asked after the state was read, so that it cannot lie below what the state knows.
         outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
         self._outbox_end, self._state_end = outbox.end, state.end
-        self._outbox_last = kafka_outbox.number(commit, "outbox")
-        self._n = kafka_outbox.number(commit, "n")
+        self._outbox_last = outbox_bounds.number(commit, "outbox")
+        self._n = outbox_bounds.number(commit, "n")
         return Restored(
             commit=commit,
             state=records,
             state_start=state.start,
             state_end=state.end,
             outbox_start=outbox.start,
-            outbox_end=await kafka_outbox.sound_end(self._reader, self._outbox, outbox, commit),
+            outbox_end=await outbox_bounds.sound_end(self._reader, self._outbox, outbox, commit),
             first=source.start,
             input_start=source.start,
             input_end=source.end,
             number=self._partition.number,
             outbox_used=commit is None
             and not taken
-            and await kafka_outbox.holds_any(self._reader, self._outbox, outbox),
+            and await outbox_bounds.holds_any(self._reader, self._outbox, outbox),
             input_id=await self._cluster.topic_id(self._partition.topic),
         )
 
@@ -256,13 +256,13 @@ class KafkaJournal:
         ]
         state = [Outgoing(self._state.topic, self._state.number, value) for value in tick.state]
         first, second = len(outbox), len(outbox) + len(state)
-        before, self._n = self._n, kafka_outbox.number(Commit(0, tick.metadata), "n")
+        before, self._n = self._n, outbox_bounds.number(Commit(0, tick.metadata), "n")
         if self._n != before + 1:
             # The commit that was fetched was not the newest: what it says of the outbox is old.
             self._outbox_last = 0
 
         def settle(stored: Sequence[int]) -> Mapping[Partition, Commit]:
-            risen = kafka_outbox.risen
+            risen = outbox_bounds.risen
             self._outbox_end = risen(self._outbox, self._outbox_end, stored[:first])
             self._state_end = risen(self._state, self._state_end, stored[first:second])
             self._outbox_last = self._outbox_end if first else self._outbox_last
@@ -317,7 +317,7 @@ class KafkaJournal:
         return [
             Outgoing(letters.topic, number, value, headers=headers)
             for value, headers in (
-                kafka_letters.message(letter, self._partition, self._group, letters.limit)
+                dead_letter_messages.message(letter, self._partition, self._group, letters.limit)
                 for letter in tick.dead_letters
             )
         ]

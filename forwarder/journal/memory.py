@@ -1,6 +1,6 @@
 """A journal in memory: for the file source, and for tests of everything above it.
 
-It keeps the promises of :mod:`forwarder.journal.base` within one process: openings fence each
+It keeps the promises of :mod:`forwarder.journal.contract` within one process: openings fence each
 other, a tick is visible as a whole or not at all. Nothing survives the process.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal.base import (
+from forwarder.journal.contract import (
     Commit,
     Committed,
     Restored,

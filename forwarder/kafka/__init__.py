@@ -1,1 +1,1 @@
-"""What is known of Kafka and of its client library, and of no topic of ours."""
+"""The Kafka driver: clients, requests, and mends of the client library. Knows no topic of ours."""

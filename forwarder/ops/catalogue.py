@@ -9,7 +9,6 @@ from itertools import product
 
 import msgspec
 
-from forwarder.chores import Chore
 from forwarder.errors import FencedError, JournalError
 from forwarder.model import (
     CloseReason,
@@ -19,6 +18,7 @@ from forwarder.model import (
     ReleaseCause,
     Unused,
 )
+from forwarder.worker.chores import Chore
 
 UNKNOWN = "(unknown)"
 """Label of what came back for a connection that is not configured: a header may say any name."""

@@ -19,7 +19,7 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from forwarder import masking
+from forwarder.config import masking
 from forwarder.ops.log_writer import FLUSH_SECONDS, LogWriter, QueuedStream, writer_of
 
 MASK = masking.MASK

@@ -24,13 +24,20 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
-from forwarder.chores import Chore
-from forwarder.model import Batch, Collected, DeadLetter, PartitionFailure, Released
+from forwarder.model import (
+    Batch,
+    Collected,
+    DeadLetter,
+    Outcome,
+    OutcomeKind,
+    PartitionFailure,
+    Released,
+)
 from forwarder.ops import catalogue, log_writer
 from forwarder.ops.account import Account
 from forwarder.ops.catalogue import Definition, Known
 from forwarder.ops.distribution import Distribution
-from forwarder.sinks.base import Kind, Outcome
+from forwarder.worker.chores import Chore
 
 FRESHNESS_BOUNDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400)
 PUT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -307,7 +314,9 @@ class Metrics:
     def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
         """Report one call of the sink and its answers."""
         self._put_seconds[lane,].observe(seconds)
-        failed = Tally((o.kind.value, o.code) for o in outcomes if o.kind is not Kind.DELIVERED)
+        failed = Tally(
+            (o.kind.value, o.code) for o in outcomes if o.kind is not OutcomeKind.DELIVERED
+        )
         for (kind, code), count in failed.items():
             self._put_errors[lane, kind, code].inc(count)
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from forwarder import masking
-from forwarder.connection import AssumedRole, Connection, KinesisTarget
+from forwarder.config import masking
+from forwarder.config.connection import AssumedRole, Connection, KinesisTarget
 from forwarder.ops import logs
 
 ACCOUNT, PRINCIPAL, EXTERNAL_ID, KEY = "(account)", "(ARN)", "(ExternalId)", "(key)"

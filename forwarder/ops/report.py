@@ -4,15 +4,22 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 
-from forwarder.chores import Chore
 from forwarder.clock import Clock
-from forwarder.model import Batch, Collected, DeadLetter, Partition, PartitionFailure, Released
+from forwarder.model import (
+    Batch,
+    Collected,
+    DeadLetter,
+    Outcome,
+    Partition,
+    PartitionFailure,
+    Released,
+)
 from forwarder.ops import occurrences
 from forwarder.ops.health import OPEN, REFUSED, Health
 from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.stall import Stall
-from forwarder.sinks.base import Outcome
+from forwarder.worker.chores import Chore
 
 HEARTBEAT = 1.0
 """Seconds between heartbeats of the event loop."""

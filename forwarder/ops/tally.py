@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
-from forwarder import masking
-from forwarder.chores import Chore
 from forwarder.clock import Clock
+from forwarder.config import masking
 from forwarder.model import (
     Batch,
     Collected,
     DeadLetter,
+    Outcome,
     Partition,
     PartitionFailure,
     Released,
@@ -19,7 +19,7 @@ from forwarder.model import (
 )
 from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.stall import Stall
-from forwarder.sinks.base import Outcome
+from forwarder.worker.chores import Chore
 
 log = structlog.get_logger()
 

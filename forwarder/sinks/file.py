@@ -14,9 +14,8 @@ import orjson
 import pybase64
 
 from forwarder.errors import JournalError
-from forwarder.model import Batch, DeadLetter, Partition
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
-from forwarder.sinks.wire import one_line
+from forwarder.model import DELIVERED, Batch, DeadLetter, Outcome, OutcomeKind, Partition
+from forwarder.sinks.requests import one_line
 
 INLINE_BYTES = 256 * 1024
 """More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
@@ -158,7 +157,7 @@ class FileSink:
                 return refused(self._path, error)
             else:
                 return DELIVERED
-        return Outcome(Kind.TRANSIENT, "EAGAIN", held(self._path))
+        return Outcome(OutcomeKind.TRANSIENT, "EAGAIN", held(self._path))
 
 
 def held(path: Path) -> str:
@@ -171,7 +170,7 @@ def refused(path: Path, error: OSError) -> Outcome:
     number = error.errno or 0
     remedy = REMEDIES.get(number, LAST_RESORT)
     text = f"cannot write {path}: {os.strerror(number)}; {remedy}"
-    return Outcome(Kind.CONFIGURATION, errno.errorcode.get(number, "Other"), text)
+    return Outcome(OutcomeKind.CONFIGURATION, errno.errorcode.get(number, "Other"), text)
 
 
 class FileDeadLetters:

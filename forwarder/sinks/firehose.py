@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from forwarder.connection import Connection, FirehoseTarget
-from forwarder.model import Batch
-from forwarder.sinks import replies, together, wire
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Outcome
-from forwarder.sinks.caller import UNSENT, Caller, Goal, Refusal
-from forwarder.sinks.wire import Entry
+from forwarder.aws import replies
+from forwarder.aws.client import UNSENT, Caller, Goal, Refusal
+from forwarder.aws.session import Aws
+from forwarder.config.connection import Connection, FirehoseTarget
+from forwarder.model import Batch, Outcome
+from forwarder.sinks import bisect
+from forwarder.sinks import requests as wire
+from forwarder.sinks.requests import Entry
 
 PUT_RECORD_BATCH = "PutRecordBatch"
 LIMITS = wire.DELIVERY_STREAM
@@ -44,7 +45,7 @@ class FirehoseSink:
             if late():
                 found += [UNSENT] * len(request)
             else:
-                found += await together.settled(request, await ask(request), ask, late)
+                found += await bisect.settled(request, await ask(request), ask, late)
         return found
 
     async def close(self) -> None:

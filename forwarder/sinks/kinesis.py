@@ -4,15 +4,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from forwarder.connection import Connection, KinesisTarget, PutMode
-from forwarder.model import Batch
-from forwarder.sinks import classify, replies, together, wire
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind, Outcome
-from forwarder.sinks.caller import UNSENT, Answer, Caller, Goal, Refusal
-from forwarder.sinks.classify import Failure, Fault
-from forwarder.sinks.replies import One
-from forwarder.sinks.wire import Entry
+from forwarder.aws import errors, replies
+from forwarder.aws.client import UNSENT, Answer, Caller, Goal, Refusal
+from forwarder.aws.errors import Failure, Fault
+from forwarder.aws.replies import One
+from forwarder.aws.session import Aws
+from forwarder.config.connection import Connection, KinesisTarget, PutMode
+from forwarder.model import Batch, Outcome, OutcomeKind
+from forwarder.sinks import bisect
+from forwarder.sinks import requests as wire
+from forwarder.sinks.requests import Entry
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
@@ -136,7 +137,7 @@ class KinesisSink:
         elif self._falls_back(reply):
             self._learn(single=True)
             return await self._put_singly(entries, late)
-        return await together.settled(entries, reply, ask, late)
+        return await bisect.settled(entries, reply, ask, late)
 
     def _falls_back(self, refusal: Refusal) -> bool:
         denied = refusal.code == "AccessDenied"
@@ -165,7 +166,7 @@ class KinesisSink:
         async def work() -> None:
             for index, one in todo:
                 answer = stop[0] if stop else await self._put_one(one, late)
-                if answer.kind is Kind.CONFIGURATION:
+                if answer.kind is OutcomeKind.CONFIGURATION:
                     stop.append(answer)
                 answers[index] = answer
 
@@ -189,7 +190,7 @@ class KinesisSink:
                 self._choice.single_denied()
             return answer.outcome
         (outcome,), number = answer.outcomes, answer.reply.sequence_number
-        if outcome.kind is Kind.DELIVERED and number:
+        if outcome.kind is OutcomeKind.DELIVERED and number:
             self._sequences.put(key, number)
         return outcome
 
@@ -200,6 +201,6 @@ class KinesisSink:
         return await self._caller.call(PUT_RECORD, body, replies.ONE, late)
 
     def _remedy(self, failure: Failure) -> str:
-        if classify.short(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:
+        if errors.short(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:
             return ""
         return f"allow kinesis:{failure.operation} on the stream, or set put: auto"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources import file_format
-from forwarder.sources.base import Listener
+from forwarder.sources.contract import Listener
 from forwarder.sources.file_lines import MOST_LINE_BYTES, Line, LineCutter, read_line
 from forwarder.sources.file_time import LOOKAHEAD, InputTime
 from forwarder.sources.file_unpack import Unpacker

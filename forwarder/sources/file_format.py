@@ -6,8 +6,8 @@ import re
 from msgspec import Raw
 
 from forwarder.formats import rawjson
+from forwarder.formats.mparticle import not_uploads
 from forwarder.formats.rawjson import ShapeError
-from forwarder.stages import not_uploads
 
 WANTED = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
 

@@ -15,13 +15,12 @@ from aiokafka.errors import (
 
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
-from forwarder.journal import kafka_client
-from forwarder.journal.kafka_cluster import Cluster
-from forwarder.kafka import fetching
+from forwarder.kafka import client, fetching
+from forwarder.kafka.admin import Cluster
 from forwarder.kafka.batches import DamagedBatchError
 from forwarder.kafka.error_codes import Place
 from forwarder.model import Ends, OpenTransaction, Partition, Record
-from forwarder.sources.base import Listener, PositionLostError
+from forwarder.sources.contract import Listener, PositionLostError
 
 POLL_RECORDS = 1000
 """Records per poll: about 5 ms in the client; the loop breathes after each."""
@@ -78,15 +77,15 @@ class KafkaSource:
     async def start(self, listener: Listener) -> None:
         """Join; assignments reach the listener from the client's own task."""
         self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
-        kafka_client.impatient(self._consumer._client, joining=REQUEST_MS / 1000)  # noqa: SLF001
+        client.impatient(self._consumer._client, joining=REQUEST_MS / 1000)  # noqa: SLF001
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._consumer.start()
-        except kafka_client.FAILURES as error:
-            await kafka_client.close_consumer(self._consumer)
+        except client.FAILURES as error:
+            await client.close_consumer(self._consumer)
             where = ", ".join(self._kafka.bootstrap_servers)
             text, place = f"Kafka at {where} cannot be reached", Place(group=self._kafka.group_id)
-            raise kafka_client.failed(ForwarderError, text, error, place) from error
+            raise client.failed(ForwarderError, text, error, place) from error
         topics = [topic.name for topic in self._kafka.topics]
         # Subscribed only now: a start with topics would last until the first rebalance ends.
         self._consumer.subscribe(topics, listener=_Rebalance(self, listener))
@@ -226,7 +225,7 @@ class KafkaSource:
         if error is None:
             return None
         text, place = f"{partition} cannot be fetched", Place(partition.topic, "Read")
-        return kafka_client.failed(ForwarderError, text, error, place)
+        return client.failed(ForwarderError, text, error, place)
 
     def fetch_anew(self) -> None:
         """End the client's fetching: the next poll begins it anew."""
@@ -257,7 +256,7 @@ class KafkaSource:
         listed = ", ".join(gone)
         text = f"Kafka shows no partition of {listed}"
         place = Place(listed, "Describe")
-        return kafka_client.failed(ForwarderError, text, UnknownTopicOrPartitionError(), place)
+        return client.failed(ForwarderError, text, UnknownTopicOrPartitionError(), place)
 
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""
@@ -270,7 +269,7 @@ class KafkaSource:
             pending.cancel()
             await asyncio.wait({pending})
         if self._consumer is not None:
-            await kafka_client.close_consumer(self._consumer, STOP_SECONDS)
+            await client.close_consumer(self._consumer, STOP_SECONDS)
         if not self._shared:
             await self._cluster.close()
 
@@ -322,14 +321,14 @@ class KafkaSource:
         except TopicAuthorizationFailedError as error:
             self._rewind()
             raise self._not_allowed(error) from error
-        except kafka_client.FAILURES as error:
+        except client.FAILURES as error:
             self._rewind()
             if isinstance(error, GroupAuthorizationFailedError):
                 # The client's heartbeat has ended with it and begins again only with a new join.
                 self._consumer._coordinator.request_rejoin()  # noqa: SLF001  # no public way to it
             place = Place(group=self._kafka.group_id)
             what = "the consumer failed"
-            raise kafka_client.failed(ForwarderError, what, error, place) from error
+            raise client.failed(ForwarderError, what, error, place) from error
         return polled
 
     def _not_allowed(self, error: TopicAuthorizationFailedError) -> ForwarderError:
@@ -338,7 +337,7 @@ class KafkaSource:
         topics = {named} if isinstance(named, str) else set(named)
         gone = [tp for tp in self._consumer.assignment() if tp.topic in topics]
         place, what = Place(operation="Read"), "the input cannot be read"
-        told = kafka_client.failed(ForwarderError, what, error, place)
+        told = client.failed(ForwarderError, what, error, place)
         for tp in gone:
             self.pause(self._name(tp))
         if not gone:
@@ -378,7 +377,7 @@ class KafkaSource:
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
         what = f"the input no longer has what was to be read next: {where}"
         if not gone:
-            return kafka_client.failed(ForwarderError, what, error)
+            return client.failed(ForwarderError, what, error)
         for tp in gone:
             self.pause(self._name(tp))
         return PositionLostError(what, frozenset(map(self._name, gone)))
@@ -466,7 +465,7 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     one is told no generation by this client, so that two members may claim one partition from
     the past; a cooperative one does not exist.
     """
-    return kafka_client.arguments(kafka, client_id) | {
+    return client.arguments(kafka, client_id) | {
         "metadata_max_age_ms": SEEN_MS,
         "group_id": kafka.group_id,
         "group_instance_id": kafka.group_instance_id,

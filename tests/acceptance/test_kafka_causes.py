@@ -14,7 +14,7 @@ import pytest
 
 from forwarder.cli.output import WIDTH
 from forwarder.config.loader import load
-from forwarder.journal import kafka_topics
+from forwarder.journal import topics
 from tests.acceptance import commands
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Worker
@@ -151,8 +151,8 @@ async def ground(
         changes = Changes(broker.bootstrap)
         worker = scene.worker()
         configuration = load(scene.folder / "worker.yaml").configuration
-        needs = kafka_topics.needs(configuration, {scene.topic: 2})
-        for row in kafka_topics.rights(configuration, needs, set()):
+        needs = topics.needs(configuration, {scene.topic: 2})
+        for row in topics.rights(configuration, needs, set()):
             resource, _, operations = row.text.partition(": ")
             await changes.grant(resource, operations)
         yield Stage(broker, changes, scene, worker, tls)

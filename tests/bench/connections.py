@@ -15,9 +15,9 @@ import resource
 import time
 from pathlib import Path
 
-from forwarder.connection import AssumedRole, Connection, KinesisTarget
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind
+from forwarder.aws.session import Aws
+from forwarder.config.connection import AssumedRole, Connection, KinesisTarget
+from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import FakeClock, FakeKinesis, batch
 
@@ -57,7 +57,7 @@ def _sink(number: int, aws: Aws) -> KinesisSink:
 
 async def _put(sink: KinesisSink) -> None:
     [outcome] = await sink.put([batch(1)])
-    assert outcome.kind is Kind.DELIVERED, outcome
+    assert outcome.kind is OutcomeKind.DELIVERED, outcome
 
 
 async def _measure(count: int) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from itertools import islice
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from forwarder.connection import Connection, KinesisTarget
+from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.config.connection import Connection, KinesisTarget
 from forwarder.model import Partition
-from forwarder.pipeline import Pipeline, compile_lane
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec, finished
 

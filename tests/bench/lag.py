@@ -16,11 +16,10 @@ from pathlib import Path
 
 import structlog
 
-from forwarder import testing
-from forwarder.ledger.budget import Budget
-from forwarder.model import Batch
-from forwarder.readback import Turns
-from forwarder.sinks.base import DELIVERED, Outcome
+from forwarder.deliver.budget import Budget
+from forwarder.deliver.readback import Turns
+from forwarder.model import DELIVERED, Batch, Outcome
+from tests import doubles
 from tests.bench.windows import MIB, resident
 from tests.lagging import Destination, Partition, some
 
@@ -165,7 +164,7 @@ def main() -> None:
     args = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[])
     with tempfile.TemporaryDirectory(prefix="lag-") as folder:
-        testing.run_virtually(bench(args, Path(folder)))
+        doubles.run_virtually(bench(args, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 
 import pybase64
 
-from forwarder.connection import AccessKeys, Connection, KinesisTarget, PutMode
-from forwarder.model import Batch
-from forwarder.sinks import wire
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind
+from forwarder.aws.session import Aws
+from forwarder.config.connection import AccessKeys, Connection, KinesisTarget, PutMode
+from forwarder.model import Batch, OutcomeKind
+from forwarder.sinks import requests
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import batch
 
@@ -116,14 +115,14 @@ def in_puts(sink: KinesisSink, batches: Sequence[Batch], of: int) -> Way:
     """Return what puts batches as delivery does, four puts of ``of`` batches at a time."""
 
     async def run(calls: int) -> None:
-        left = calls * (1 if sink.max_batches < wire.RECORDS_PER_REQUEST else of)
+        left = calls * (1 if sink.max_batches < requests.RECORDS_PER_REQUEST else of)
         turns = iter(range(0, left, of))
 
         async def some() -> None:
             for start in turns:
                 chosen = [batches[n % len(batches)] for n in range(start, min(left, start + of))]
                 outcomes = await sink.put(chosen)
-                assert {Kind.DELIVERED} == {outcome.kind for outcome in outcomes}
+                assert {OutcomeKind.DELIVERED} == {outcome.kind for outcome in outcomes}
 
         await asyncio.gather(*(some() for _ in range(4)))
 
@@ -166,8 +165,8 @@ async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
     aws = Aws()
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
-    entries = [wire.entry(one, KinesisTarget(STREAM, REGION)) for one in batches]
-    many = entries[: wire.RECORDS_PER_REQUEST]
+    entries = [requests.entry(one, KinesisTarget(STREAM, REGION)) for one in batches]
+    many = entries[: requests.RECORDS_PER_REQUEST]
     plain = [{"PartitionKey": one.batch.key.hex(), "Data": one.data} for one in many]
     async with (
         library(aws, url, by_hand=False) as whole,
@@ -182,13 +181,13 @@ async def costs(args: argparse.Namespace, url: str) -> None:
 
         async def record_by_hand(number: int) -> object:
             one = many[number % len(many)]
-            return await given.put_record(Body=wire.put_record(NAMED, one, None))
+            return await given.put_record(Body=requests.put_record(NAMED, one, None))
 
         async def records(_: int) -> object:
             return await whole.put_records(StreamName=STREAM, Records=plain)
 
         async def records_by_hand(_: int) -> object:
-            return await given.put_records(Body=wire.put_records(NAMED, many))
+            return await given.put_records(Body=requests.put_records(NAMED, many))
 
         rows = [
             Row("PutRecord of 2 KB, library", 1, side_by_side(record, SINGLE)),

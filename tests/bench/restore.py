@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from forwarder import garbage, testing
 from forwarder.clock import SystemClock
-from forwarder.connection import Batching, Connection, FileTarget, Settings
-from forwarder.journal.base import Committed, Restored, Take, Tick
+from forwarder.collect.pipeline import compile_lane
+from forwarder.config.connection import Batching, Connection, FileTarget, Settings
+from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.kafka import KafkaJournal, KafkaJournals
-from forwarder.model import Batch, Partition
-from forwarder.partition import OwnedPartition
-from forwarder.pipeline import compile_lane
-from forwarder.sinks.base import DELIVERED, Outcome
-from forwarder.surroundings import Pacing, Surroundings
+from forwarder.model import DELIVERED, Batch, Outcome, Partition
+from forwarder.worker import gc_tuning
+from forwarder.worker.context import Pacing, Surroundings
+from forwarder.worker.partition import OwnedPartition
+from tests import doubles
 from tests.builders import Rec
 from tests.services.kafka import Broker
 from tests.services.kafka_world import World
@@ -213,7 +213,7 @@ class Run:
             sinks={LANE: Sink()},
             journals=journals,
             clock=SystemClock(),
-            reporter=testing.Notes(),
+            reporter=doubles.Notes(),
             random=lambda: 0.5,
             pacing=Pacing(tick=1.0, base_interval=NEVER),
             queue_bytes=lambda: 16 * MIB,
@@ -355,7 +355,7 @@ def table(loads: Sequence[Load], columns: Sequence[dict[str, str]]) -> str:
 
 async def run(loads: Sequence[Load], bootstrap: str) -> str:
     """Play every load; return the table."""
-    garbage.collect_rarely()
+    gc_tuning.collect_rarely()
     return table(loads, [await Run(load, World(bootstrap, 1)).play() for load in loads])
 
 

@@ -15,10 +15,10 @@ from hashlib import shake_128
 from pathlib import Path
 from typing import TypeVar
 
-from forwarder.connection import Batching, Connection, KinesisTarget, Settings
-from forwarder.garbage import collect_rarely
+from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.config.connection import Batching, Connection, KinesisTarget, Settings
 from forwarder.model import Collected, Partition
-from forwarder.pipeline import Pipeline, compile_lane
+from forwarder.worker.gc_tuning import collect_rarely
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec
 

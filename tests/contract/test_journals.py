@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from forwarder.errors import FencedError, RefusedError
-from forwarder.journal.base import Entry, Journal, Journals, Tick
+from forwarder.journal.contract import Entry, Journal, Journals, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
 from forwarder.model import DeadLetter, Partition, Reason

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from forwarder.connection import (
+from forwarder.aws.session import Aws
+from forwarder.config.connection import (
     AccessKeys,
     AssumedRole,
     Connection,
@@ -17,9 +18,9 @@ from forwarder.connection import (
     KinesisTarget,
     PutMode,
 )
-from forwarder.connection import Credentials as ConnectionCredentials
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind, Outcome, Sink
+from forwarder.config.connection import Credentials as ConnectionCredentials
+from forwarder.model import Outcome, OutcomeKind
+from forwarder.sinks.contract import Sink
 from forwarder.sinks.file import FileSink
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
@@ -38,7 +39,7 @@ PUT_RECORD_BATCH = ("firehose:PutRecordBatch",)
 NOTHING = ("kinesis:ListStreams",)
 
 
-def kinds(outcomes: Sequence[Outcome]) -> list[Kind]:
+def kinds(outcomes: Sequence[Outcome]) -> list[OutcomeKind]:
     return [outcome.kind for outcome in outcomes]
 
 
@@ -316,7 +317,7 @@ def destination(request: pytest.FixtureRequest) -> Destination:
 async def test_bytes_arrive_as_they_were(destination: Destination) -> None:
     payload = '{"a":9007199254740993,"b":"\\u0000 ä \\"é\\" 😀","c":1.10}'.encode()
     sink = destination.sink()
-    assert kinds(await sink.put([batch(1, payload)])) == [Kind.DELIVERED]
+    assert kinds(await sink.put([batch(1, payload)])) == [OutcomeKind.DELIVERED]
     await sink.close()
     assert destination.stored() == [payload]
 
@@ -324,7 +325,7 @@ async def test_bytes_arrive_as_they_were(destination: Destination) -> None:
 async def test_each_batch_has_its_answer(destination: Destination) -> None:
     batches = [batch(n) for n in range(40)]
     sink = destination.sink()
-    assert kinds(await sink.put(batches)) == [Kind.DELIVERED] * 40
+    assert kinds(await sink.put(batches)) == [OutcomeKind.DELIVERED] * 40
     await sink.close()
     assert sorted(destination.stored()) == sorted(one.payload for one in batches)
 
@@ -340,7 +341,7 @@ async def test_puts_may_overlap(destination: Destination) -> None:
     sink = destination.sink()
     runs = [batches[n : n + 10] for n in range(0, 200, 10)]
     answers = await asyncio.gather(*map(sink.put, runs))
-    assert [kinds(each) for each in answers] == [[Kind.DELIVERED] * 10] * 20
+    assert [kinds(each) for each in answers] == [[OutcomeKind.DELIVERED] * 10] * 20
     await sink.close()
     assert sorted(destination.stored()) == sorted(one.payload for one in batches)
 
@@ -350,7 +351,7 @@ async def test_batches_of_one_device_stay_in_the_order_put(destination: Destinat
     payloads = [b'{"turn":%d}' % turn for turn in range(12)]
     sink = destination.sink()
     for payload in payloads:
-        assert kinds(await sink.put([batch(7, payload)])) == [Kind.DELIVERED]
+        assert kinds(await sink.put([batch(7, payload)])) == [OutcomeKind.DELIVERED]
     await sink.close()
     assert destination.stored() == payloads
 
@@ -359,7 +360,7 @@ async def test_the_largest_record_goes_through(destination: Destination) -> None
     payload = b'{"pad":"%b"}' % (b"x" * (destination.largest - 10))
     assert len(payload) == destination.largest
     sink = destination.sink()
-    assert kinds(await sink.put([batch(1, payload)])) == [Kind.DELIVERED]
+    assert kinds(await sink.put([batch(1, payload)])) == [OutcomeKind.DELIVERED]
     await sink.close()
     assert destination.stored() == [payload]
 
@@ -371,10 +372,10 @@ async def test_more_than_a_request_holds_is_split(destination: Destination) -> N
     left = [*many, *large]
     while left:  # call by call, a put that takes long on a busy machine leaves some unsent
         outcomes = await sink.put(left)
-        assert Kind.DELIVERED in kinds(outcomes)
-        assert {Kind.DELIVERED, Kind.TRANSIENT} >= set(kinds(outcomes))
+        assert OutcomeKind.DELIVERED in kinds(outcomes)
+        assert {OutcomeKind.DELIVERED, OutcomeKind.TRANSIENT} >= set(kinds(outcomes))
         pairs = zip(left, outcomes, strict=True)
-        left = [one for one, outcome in pairs if outcome.kind is Kind.TRANSIENT]
+        left = [one for one, outcome in pairs if outcome.kind is OutcomeKind.TRANSIENT]
     await sink.close()
     assert sorted(destination.stored()) == sorted(one.payload for one in [*many, *large])
 
@@ -383,16 +384,16 @@ async def test_what_is_not_allowed_waits_for_a_person(destination: Destination) 
     sink = destination.barred()
     outcomes = await sink.put([batch(n, b'{"secret":%d}' % n) for n in range(30)])
     await sink.close()
-    assert [outcome.kind for outcome in outcomes] == [Kind.CONFIGURATION] * 30
+    assert [outcome.kind for outcome in outcomes] == [OutcomeKind.CONFIGURATION] * 30
     assert all("; " in outcome.error and "\n" not in outcome.error for outcome in outcomes)
     assert not any("secret" in outcome.error for outcome in outcomes)
 
 
 async def test_once_mended_the_same_sink_delivers(destination: Destination) -> None:
     sink = destination.barred()
-    assert [outcome.kind for outcome in await sink.put([batch(1)])] == [Kind.CONFIGURATION]
+    assert [outcome.kind for outcome in await sink.put([batch(1)])] == [OutcomeKind.CONFIGURATION]
     destination.admit()
-    assert kinds(await sink.put([batch(1), batch(2)])) == [Kind.DELIVERED] * 2
+    assert kinds(await sink.put([batch(1), batch(2)])) == [OutcomeKind.DELIVERED] * 2
     await sink.close()
     assert sorted(destination.stored()) == [batch(1).payload, batch(2).payload]
 
@@ -403,7 +404,7 @@ async def test_a_wrong_external_id_is_named(ministack: MiniStack, stream_by_reco
         sink = stream_by_record.with_credentials(AssumedRole(arn, wrong))
         (outcome,) = await sink.put([batch(1)])
         await sink.close()
-        assert outcome.kind is Kind.CONFIGURATION
+        assert outcome.kind is OutcomeKind.CONFIGURATION
         assert outcome.code == "AccessDenied"
         assert outcome.error.startswith(f"cannot assume {arn} {words}")
         assert "trust policy" in outcome.error
@@ -413,7 +414,7 @@ async def test_a_wrong_external_id_is_named(ministack: MiniStack, stream_by_reco
 async def test_access_keys_deliver(ministack: MiniStack, stream_auto_record_only: Stream) -> None:
     keys = ministack.make_user(f"user-{uuid4()}", PUT_RECORD)
     sink = stream_auto_record_only.with_credentials(AccessKeys(*keys))
-    assert kinds(await sink.put([batch(1), batch(2)])) == [Kind.DELIVERED] * 2
+    assert kinds(await sink.put([batch(1), batch(2)])) == [OutcomeKind.DELIVERED] * 2
     await sink.close()
     assert len(stream_auto_record_only.stored()) == 2
 
@@ -425,7 +426,7 @@ async def test_a_wrong_secret_is_told_without_it(
     sink = stream_by_records.with_credentials(AccessKeys(keys.access_key_id, "not-the-secret"))
     (outcome,) = await sink.put([batch(1)])
     await sink.close()
-    assert outcome.kind is Kind.CONFIGURATION
+    assert outcome.kind is OutcomeKind.CONFIGURATION
     assert "not-the-secret" not in outcome.error
     assert outcome.code in {"InvalidSignature", "SignatureDoesNotMatch"}
 
@@ -437,7 +438,7 @@ async def test_the_default_chain_delivers_into_its_own_account(
     ministack.make_stream(name, account="000000000000")
     target = KinesisTarget(name, REGION)
     sink = KinesisSink(Connection(name="acme", sink=target), target, aws)
-    assert kinds(await sink.put([batch(1)])) == [Kind.DELIVERED]
+    assert kinds(await sink.put([batch(1)])) == [OutcomeKind.DELIVERED]
     await sink.close()
     stored = ministack.read(name, account="000000000000")
     assert [batch(1).payload] == [record.value for record in stored]
@@ -448,7 +449,7 @@ async def test_a_missing_stream_is_named(ministack: MiniStack, aws: Aws) -> None
     sink = KinesisSink(Connection(name="acme", sink=target), target, aws)
     (outcome,) = await sink.put([batch(1)])
     await sink.close()
-    assert (outcome.kind, outcome.code) == (Kind.CONFIGURATION, "ResourceNotFound")
+    assert (outcome.kind, outcome.code) == (OutcomeKind.CONFIGURATION, "ResourceNotFound")
     assert "stream nowhere in us-east-1" in outcome.error
 
 

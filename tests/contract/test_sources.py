@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from forwarder.model import Partition
-from forwarder.sources.base import Source
+from forwarder.sources.contract import Source
 from forwarder.sources.file import PARTITION, FileSource
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka_world import World

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forwarder.connection import Connection
+from forwarder.config.connection import Connection
 from tests import conservation, expectation, oracle
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Verdict, Wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forwarder.config import loader
-from forwarder.connection import Connection
+from forwarder.config.connection import Connection
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Site, Worker, group_sections
 from tests.faults.aws import Aws

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from forwarder import app
 from forwarder.clock import SystemClock
+from forwarder.config.connection import Connection, FileTarget, Settings
 from forwarder.config.settings import (
     Configuration,
     InputTopic,
@@ -20,20 +21,18 @@ from forwarder.config.settings import (
     outbox_topic,
     state_topic,
 )
-from forwarder.connection import Connection, FileTarget, Settings
 from forwarder.journal.kafka import KafkaJournals
-from forwarder.journal.kafka_cluster import Cluster
-from forwarder.model import Batch, Partition
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.kafka.admin import Cluster
+from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind, Partition
 from forwarder.sources.kafka import KafkaSource
-from forwarder.surroundings import Phase
-from forwarder.testing import Notes, ScriptedSink
-from forwarder.worker import Life, Worker
+from forwarder.worker.context import Phase
+from forwarder.worker.worker import Life, Worker
 from tests.builders import encoded, event, upload
+from tests.doubles import Notes, ScriptedSink
 from tests.services.kafka_world import World
 
 PATIENCE = 60.0
-DOWN = Outcome(Kind.TRANSIENT, "Down", "the destination is down")
+DOWN = Outcome(OutcomeKind.TRANSIENT, "Down", "the destination is down")
 
 
 async def nothing_left() -> None:

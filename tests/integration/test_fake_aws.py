@@ -12,7 +12,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 
-from forwarder.sinks import classify, codes
+from forwarder.aws import error_codes
+from forwarder.aws import errors as classify
 from tests.fake_aws import CUSTOMER_ROOT, ROOT, FakeAws, clients
 from tests.fake_aws.errors import ERRORS
 from tests.services.fake_kinesis import FakeClock
@@ -90,7 +91,7 @@ async def role(aws: FakeAws, sts: Any, connect: Connect, **faults: object) -> An
 
 def test_every_code_that_is_classified_can_be_made_to_happen() -> None:
     known = {classify.short(code) for code in ERRORS}
-    assert codes.TABLE.keys() - OURS <= known
+    assert error_codes.TABLE.keys() - OURS <= known
 
 
 async def test_an_error_is_told_as_the_service_tells_it(aws: FakeAws, kinesis: Any) -> None:  # noqa: ANN401

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from forwarder import app
-from forwarder.connection import AssumedRole, Connection, FirehoseTarget
+from forwarder.config.connection import AssumedRole, Connection, FirehoseTarget
 from tests.builders import START, event, upload
 from tests.services.ministack import REGION, MiniStack
 

@@ -13,10 +13,10 @@ import zstandard
 
 from forwarder.config.settings import Configuration, Start
 from forwarder.errors import FencedError, JournalError, StartupError
-from forwarder.journal import kafka_client, kafka_writer
-from forwarder.journal.base import Commit, Entry, Journal, Restored, Tick
+from forwarder.journal.contract import Commit, Entry, Journal, Restored, Tick
 from forwarder.journal.kafka import FIRST_START, KafkaJournals
-from forwarder.journal.kafka_cluster import Cluster
+from forwarder.kafka import client, producer
+from forwarder.kafka.admin import Cluster
 from forwarder.model import DeadLetter, Partition, Reason
 from tests.services.kafka import own_broker
 from tests.services.kafka_world import World
@@ -411,9 +411,9 @@ async def test_a_tick_that_is_given_up_half_way_ends_the_journal(world: World, m
 async def test_a_broker_that_falls_silent_or_dies_ends_the_tick_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Made
 ) -> None:
-    monkeypatch.setattr(kafka_writer, "TICK_SECONDS", 2.0)
-    monkeypatch.setattr(kafka_client, "CLOSE_SECONDS", 1.0)
-    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(producer, "TICK_SECONDS", 2.0)
+    monkeypatch.setattr(client, "CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr("forwarder.kafka.admin.ANSWER_SECONDS", 2.0)
     broker = await asyncio.to_thread(own_broker, tmp_path)
     try:
         world = World(broker.bootstrap, partitions=1)

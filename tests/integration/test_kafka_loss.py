@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forwarder import retry
-from forwarder.journal import kafka_client, kafka_writer
+from forwarder.kafka import client, producer
 from forwarder.model import Partition
 from tests.integration.losing import Group, Shift
 from tests.services.kafka import Broker, own_broker
@@ -120,8 +120,8 @@ async def stored(group: Group, partition: Partition) -> list[tuple[int, bytes]]:
 async def test_topics_deleted_under_a_running_worker_stop_their_partitions_alone(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_writer, "TICK_SECONDS", 3.0)
-    monkeypatch.setattr(kafka_client, "CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(producer, "TICK_SECONDS", 3.0)
+    monkeypatch.setattr(client, "CLOSE_SECONDS", 1.0)
     monkeypatch.setattr("forwarder.sources.kafka.SEEN_MS", 1_000)
     healthy, no_state, no_outbox, gone = map(group.at, ("main", "state", "outbox", "short"))
     async with Shift(group) as shift:
@@ -199,7 +199,7 @@ async def test_logs_that_went_back_are_noticed_by_a_worker_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unclean election: the new leader never had the last records."""
-    monkeypatch.setattr(kafka_client, "CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(client, "CLOSE_SECONDS", 1.0)
     broker = await asyncio.to_thread(own_broker, tmp_path)
     group = Group(broker.bootstrap, {"main": 4})
     try:

@@ -6,13 +6,13 @@ import json
 import pytest
 from aiokafka.consumer.fetcher import PartitionRecords
 
-from forwarder.journal import kafka_reader
-from forwarder.journal.base import Entry, Tick
+from forwarder.deliver.budget import Budget
+from forwarder.deliver.readback import Turns
+from forwarder.journal import outbox
+from forwarder.journal.contract import Entry, Tick
 from forwarder.journal.kafka import KafkaJournals
-from forwarder.ledger import outbox
-from forwarder.ledger.budget import Budget
+from forwarder.kafka import reader
 from forwarder.model import Partition
-from forwarder.readback import Turns
 from tests.lagging import Partition as Lanes
 from tests.lagging import of, some
 from tests.services.kafka_world import World
@@ -66,7 +66,7 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
 async def test_what_was_fetched_for_another_place_does_not_wait_for_the_garbage_collector(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_reader, "POLL_RECORDS", 1)
+    monkeypatch.setattr(reader, "POLL_RECORDS", 1)
     world = World(kafka)
     await world.create_input()
     journals = KafkaJournals(world.settings(), "pieces")

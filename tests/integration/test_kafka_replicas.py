@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.admin.kafka_checkup import Checkup
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import JournalError
-from forwarder.finding import Finding, Grade
-from forwarder.journal.kafka_checkup import Checkup
-from forwarder.journal.kafka_writer import Outgoing, Writer
+from forwarder.kafka.producer import Outgoing, Writer
+from forwarder.ops.diagnosis import Finding, Grade
 from tests.services.kafka import own_cluster
 from tests.services.kafka_world import World
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.service
 async def test_too_few_replicas_are_named_until_there_are_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.journal.kafka_writer.TICK_SECONDS", 10.0)
+    monkeypatch.setattr("forwarder.kafka.producer.TICK_SECONDS", 10.0)
     brokers = await asyncio.to_thread(own_cluster, tmp_path)
     try:
         world = World(",".join(broker.bootstrap for broker in brokers), partitions=1)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from forwarder.admin.kafka_dead_letters import LetterReader
 from forwarder.errors import JournalError
-from forwarder.journal.kafka_dead_letters import LetterReader
-from forwarder.journal.kafka_reader import Reader
 from forwarder.kafka import batches
+from forwarder.kafka.reader import Reader
 from forwarder.model import Partition, Sealed
 from tests.services import kafka_batches
 from tests.services.kafka_world import World

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import structlog
 
+from forwarder.admin.kafka_checkup import Checkup
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
-from forwarder.finding import Finding, Grade
-from forwarder.journal import kafka_msk, kafka_topics
-from forwarder.journal.base import Entry, Tick
+from forwarder.journal import topics
+from forwarder.journal.contract import Entry, Tick
 from forwarder.journal.kafka import KafkaJournals
-from forwarder.journal.kafka_checkup import Checkup
-from forwarder.journal.kafka_msk import Made
+from forwarder.kafka import msk
+from forwarder.kafka.msk import Made
 from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.ops.diagnosis import Finding, Grade
 from forwarder.sources.kafka import KafkaSource
 from tests.integration.test_kafka_source import Member, until
 from tests.services.kafka import free_port, own_broker
@@ -68,7 +69,7 @@ class Secured:
         kafka = replace(settings.kafka, bootstrap_servers=(self.oauth,), security=security)
         return replace(settings, kafka=kafka)
 
-    async def grant(self, rows: Sequence[kafka_topics.Row]) -> None:
+    async def grant(self, rows: Sequence[topics.Row]) -> None:
         """Grant what the printed list says, and nothing else."""
         changes = Changes(self.bootstrap)
         for row in rows:
@@ -88,7 +89,7 @@ async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
 async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
     secured: Secured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 4.0)
+    monkeypatch.setattr("forwarder.kafka.admin.ANSWER_SECONDS", 4.0)
     await a_wrong_password_gets_nowhere(secured)
     for create in (False, True):
         world = World(secured.bootstrap, partitions=1)
@@ -105,9 +106,7 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         assert f"DENIED   group {world.group}: Read" in str(refused.value)
         assert f"DENIED   transactional-id {world.group}/" in str(refused.value)
         assert f"DENIED   topic {world.topic}: DescribeConfigs" in str(refused.value)
-        rights = kafka_topics.rights(
-            settings, kafka_topics.needs(settings, {world.topic: 1}), set()
-        )
+        rights = topics.rights(settings, topics.needs(settings, {world.topic: 1}), set())
         if not create:
             await secured.grant([replace(r, text=r.text.replace(", Delete", "")) for r in rights])
             [missing] = [one for one in await findings(settings) if one.grade is Grade.FAIL]
@@ -142,7 +141,7 @@ async def a_token_opens_the_door_too(
         made.append(token(900 if made else -60))
         return made[-1]
 
-    monkeypatch.setattr(kafka_msk, "sign", sign)
+    monkeypatch.setattr(msk, "sign", sign)
     journals = KafkaJournals(settings, "worker")
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from forwarder.errors import ForwarderError
-from forwarder.journal.kafka_cluster import Cluster
+from forwarder.kafka.admin import Cluster
 from forwarder.model import Ends, Partition
 from forwarder.sources import kafka as sources
-from forwarder.sources.base import Listener, PositionLostError
+from forwarder.sources.contract import Listener, PositionLostError
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka import own_broker
 from tests.services.kafka_world import World
@@ -202,7 +202,7 @@ async def test_the_position_never_runs_ahead_of_what_was_returned(
 async def test_a_partition_whose_end_is_not_told_hides_no_other(
     world: World, members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("forwarder.kafka.admin.ANSWER_SECONDS", 1.0)
     one, absent = members("one"), Partition(world.topic, 9)
     await one.join()
     await world.produce([b"1"] * 3)
@@ -378,7 +378,7 @@ async def test_connections_can_be_shared_and_are_left_open(world: World) -> None
 async def test_reading_goes_on_after_the_broker_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.journal.kafka_cluster.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("forwarder.kafka.admin.ANSWER_SECONDS", 2.0)
     broker = own_broker(tmp_path)
     try:
         world = World(broker.bootstrap, partitions=1)

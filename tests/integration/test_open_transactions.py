@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from forwarder.journal.kafka_cluster import Cluster
+from forwarder.kafka.admin import Cluster
 from forwarder.model import Ends, Partition
 from tests.acceptance.harness import until
 from tests.services.kafka_world import World

@@ -7,12 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.connection import AssumedRole, Connection, FirehoseTarget, KinesisTarget, PutMode
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind, Outcome
+from forwarder.aws.iam import Document, Policies, policies
+from forwarder.aws.session import Aws
+from forwarder.config.connection import (
+    AssumedRole,
+    Connection,
+    FirehoseTarget,
+    KinesisTarget,
+    PutMode,
+)
+from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
-from forwarder.sinks.policy import Document, Policies, policies
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import (
     CUSTOMER_ACCOUNT,
@@ -114,12 +120,12 @@ async def test_what_is_printed_is_enough_and_nothing_of_it_can_be_left_out(
         found = policies(connection, "aws", worker)
         assert found is not None
         await asyncio.to_thread(paste, ministack, connection.name, found)
-        assert Kind.DELIVERED is (await put(connection)).kind, connection.name
+        assert OutcomeKind.DELIVERED is (await put(connection)).kind, connection.name
         [action] = found.permission["Statement"][0]["Action"]
         less = without(found.permission, action)
         await asyncio.to_thread(attach, ministack, connection.name, less)
         refused = await put(connection)
-        assert (Kind.CONFIGURATION, "AccessDenied") == (refused.kind, refused.code)
+        assert (OutcomeKind.CONFIGURATION, "AccessDenied") == (refused.kind, refused.code)
         assert action in refused.remedy
     await either_action_is_enough_for_auto(ministack, worker)
 
@@ -129,12 +135,12 @@ async def either_action_is_enough_for_auto(ministack: MiniStack, worker: str) ->
     found = policies(connection, "aws", worker)
     assert found is not None
     await asyncio.to_thread(paste, ministack, connection.name, found)
-    assert Kind.DELIVERED is (await put(connection)).kind
+    assert OutcomeKind.DELIVERED is (await put(connection)).kind
     for action in ("kinesis:PutRecord", "kinesis:PutRecords"):
         less = without(found.permission, action)
         await asyncio.to_thread(attach, ministack, connection.name, less)
-        assert Kind.DELIVERED is (await put(connection)).kind, f"without {action}"
+        assert OutcomeKind.DELIVERED is (await put(connection)).kind, f"without {action}"
     wrong = replace(connection, credentials=AssumedRole(role(connection.name).role_arn, "orgid:2"))
     refused = await put(wrong)
-    assert (Kind.CONFIGURATION, "AccessDenied") == (refused.kind, refused.code)
+    assert (OutcomeKind.CONFIGURATION, "AccessDenied") == (refused.kind, refused.code)
     assert "ExternalId orgid:2" in refused.error

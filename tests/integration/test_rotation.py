@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from forwarder.aws.credentials import RENEW_EVERY
+from forwarder.aws.session import Aws
 from forwarder.clock import SystemClock
+from forwarder.config.connection import KinesisTarget
 from forwarder.config.loader import load_connection
-from forwarder.connection import KinesisTarget
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind
-from forwarder.sinks.credentials import RENEW_EVERY
+from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import HOME_ACCOUNT, REGION, Keys, MiniStack
@@ -35,7 +35,7 @@ class Ahead(SystemClock):
 
 async def delivered(sink: KinesisSink, number: int) -> bool:
     [outcome] = await sink.put([batch(number)])
-    return outcome.kind is Kind.DELIVERED
+    return outcome.kind is OutcomeKind.DELIVERED
 
 
 async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.connection import Batching, Connection, KinesisTarget, Settings, Status
-from forwarder.pipeline import Lane, compile_lane
+from forwarder.collect.pipeline import Lane, compile_lane
+from forwarder.config.connection import Batching, Connection, KinesisTarget, Settings, Status
 
 LANES = ("acme", "beta", "gamma", "solo")
 RENAMED = {"beta": "gamma"}

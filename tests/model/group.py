@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition, Record
-from forwarder.sources.base import Listener
+from forwarder.sources.contract import Listener
 from tests.model.journal import Client, request
 from tests.model.kafka import Broker, Stored
 from tests.model.loop import Loop

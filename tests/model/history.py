@@ -8,10 +8,13 @@ from unittest import mock
 
 import structlog
 
-from forwarder import partition, restoring
-from forwarder.ledger import cursor, draft, index, outbox
-from forwarder.ledger import state as states
-from forwarder.stages import blocks, fit, lane, transform, window
+from forwarder.collect import fit, lane
+from forwarder.collect.windows import storage, store
+from forwarder.deliver import queue
+from forwarder.formats.mparticle import transform
+from forwarder.journal import closed_index, outbox, snapshot
+from forwarder.journal import state as states
+from forwarder.worker import partition, restore
 from tests.model import slowly
 from tests.model.world import Action, Setting, play
 
@@ -94,13 +97,13 @@ def _strip(content: dict[str, object]) -> None:
 
 
 BOUNDS = (
-    (cursor, "WINDOW", 6),
-    (index, "CHUNK", 3),
+    (queue, "WINDOW", 6),
+    (closed_index, "CHUNK", 3),
     (states, "PART_BYTES", 700),
     (outbox, "RECORD_BYTES", 600),
-    (draft, "SLICE_BYTES", 300),
-    (restoring, "SLICE_BYTES", 300),
-    (restoring, "ENTRIES", 2),
+    (snapshot, "SLICE_BYTES", 300),
+    (restore, "SLICE_BYTES", 300),
+    (restore, "ENTRIES", 2),
     (partition, "SLICE", 2),
     (partition, "MOST_ENCODED", 700),
     (lane, "MOST_ENCODED", 700),
@@ -108,9 +111,9 @@ BOUNDS = (
     (states, "CONTEXT_APART", 300),
     *(
         (module, name, small)
-        for module in (blocks, window)
+        for module in (storage, store)
         for name, small in (("LONG_TAIL", 300), ("SHORT_TAIL", 150), ("FIRST_LOOK", 40))
-        if hasattr(module, name) or module is blocks
+        if hasattr(module, name) or module is storage
     ),
     (transform, "_strip", _strip),
 )

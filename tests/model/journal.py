@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal import base
-from forwarder.journal.base import Commit, Committed, Restored, Stretch, Take, Tick
+from forwarder.journal import contract
+from forwarder.journal.contract import Commit, Committed, Restored, Stretch, Take, Tick
 from forwarder.model import Partition
 from tests.model.deploys import Writer
 from tests.model.kafka import (
@@ -233,14 +233,14 @@ class Journal:
 
     def _outbox(self, lanes: Collection[str], first: int, end: int) -> Stretch:
         log = self._stored.outbox
-        found: list[base.Stored] = []
+        found: list[contract.Stored] = []
         seen = 0
         for offset, entry in log.committed(first, end):
             if seen == 3:
                 return Stretch(found, offset, seen)
             seen += 1
             if entry.lane in lanes:
-                found.append(base.Stored(offset, entry.lane, entry.value))
+                found.append(contract.Stored(offset, entry.lane, entry.value))
         stable = min(end, log.stable())
         if stable < end:
             self._broker.count("read_unstable")

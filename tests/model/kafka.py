@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.journal.base import Commit, Tick
+from forwarder.journal.contract import Commit, Tick
 from forwarder.model import DeadLetter, Partition
-from forwarder.testing import Message
+from tests.doubles import Message
 from tests.model.deploys import Writer
 
 TOPIC = "raw-events"

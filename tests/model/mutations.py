@@ -10,23 +10,25 @@ from unittest import mock
 
 import msgspec
 
-from forwarder import partition
-from forwarder.bases import Bases
-from forwarder.keeper import Keeper
-from forwarder.ledger import lanes as rules
-from forwarder.ledger import opening, watermark
-from forwarder.ledger import state as states
-from forwarder.ledger import tick as ticks
-from forwarder.ledger.cursor import Queue
-from forwarder.ledger.draft import Draft
-from forwarder.partition import OwnedPartition
-from forwarder.pipeline import Pipeline
-from forwarder.stages import device, gate, misfits, shapes
-from forwarder.stages.encode import Encoder
-from forwarder.stages.fit import Fit
-from forwarder.stages.lane import Share
-from forwarder.stages.misfits import Misfits
-from forwarder.stages.window import Windows
+from forwarder.collect import misfits, replay_filter
+from forwarder.collect.encode import Encoder
+from forwarder.collect.fit import Fit
+from forwarder.collect.lane import Share
+from forwarder.collect.misfits import Misfits
+from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.windows.store import Windows
+from forwarder.deliver.queue import Queue
+from forwarder.formats import contract
+from forwarder.formats.mparticle import identity
+from forwarder.journal import opening, watermark
+from forwarder.journal import orphans as rules
+from forwarder.journal import state as states
+from forwarder.journal import tick as ticks
+from forwarder.journal.snapshot import Draft
+from forwarder.worker import partition
+from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.snapshots import Bases
+from forwarder.worker.supervisor import Keeper
 from tests.model import world, wrong
 from tests.model.journal import Journal
 
@@ -61,19 +63,19 @@ def applied(mutation: Mutation) -> ExitStack:
 # fmt: off
 MUTATIONS = (
     Mutation("offsets", "O8", "closed windows are remembered by offsets, not positions",
-             ((gate, "settled_to", wrong.whole_offsets),)),
+             ((replay_filter, "settled_to", wrong.whole_offsets),)),
     Mutation("held_again", "O8", "a replay does not drop what a held window holds",
-             ((gate, "settled_to", wrong.closed_only),)),
+             ((replay_filter, "settled_to", wrong.closed_only),)),
     Mutation("closed_again", "O8", "a replay does not drop what a batch holds",
-             ((gate, "settled_to", wrong.held_only),)),
+             ((replay_filter, "settled_to", wrong.held_only),)),
     Mutation("letters_again", "O8", "a replay makes the decoder's dead letters again",
              ((Pipeline, "_reject", wrong.reject_again),)),
     Mutation("keying", "L2", "replayed events are keyed by today's rule",
-             ((gate, "rule_at", lambda _right: lambda _gate, _position, today: today),)),
+             ((replay_filter, "rule_at", lambda _right: lambda _gate, _position, today: today),)),
     Mutation("users", "C1", "people who share a device share its windows",
-             ((device.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
+             ((identity.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
-             ((shapes, "blake2b", wrong.colliding), (states, "blake2b", wrong.colliding))),
+             ((contract, "blake2b", wrong.colliding), (states, "blake2b", wrong.colliding))),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
              ((opening, "decide", wrong.opened(wrong.forget_unknown)),)),
     Mutation("seek_read", "O7", "collecting goes on where reading ended, not at the lowest need",

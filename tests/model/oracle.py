@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from forwarder.ledger import cursor, outbox
+from forwarder.deliver import queue
+from forwarder.journal import outbox
 from forwarder.model import Address, Batch, DeadLetter, Reason
 from tests.model.deploys import Deploy, Writer
 from tests.model.input import LARGEST_NOTE, Event, tag
@@ -149,7 +150,7 @@ class Oracle:
             if keying := lane.get("keying"):
                 rules = self.rules[(number, name)]
                 rules[:] = [rule for rule in rules if rule[1] < keying[0][1]] + keying
-            _require(len(lane["acked"]) <= cursor.WINDOW + 1, "I13: too many acknowledged")
+            _require(len(lane["acked"]) <= queue.WINDOW + 1, "I13: too many acknowledged")
             if lane["held"] and base:
                 self._see("held")
         for name in old.keys() - reading.lanes.keys():

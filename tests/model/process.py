@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from forwarder.ledger.lanes import Rules
+from forwarder.journal.orphans import Rules
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
-from forwarder.surroundings import Pacing, Surroundings
-from forwarder.worker import Life, Worker
+from forwarder.worker.context import Pacing, Surroundings
+from forwarder.worker.worker import Life, Worker
 from tests.books import Books
 from tests.model.deploys import Deploy
 from tests.model.group import Group, Source

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from forwarder.ledger import cursor
-from forwarder.model import Batch
-from forwarder.sinks.base import DELIVERED, Kind, Outcome
+from forwarder.deliver import queue
+from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
 from tests.model.journal import Client
 from tests.model.loop import Fault
 from tests.model.oracle import Committed, Oracle
@@ -29,12 +28,12 @@ MOODS = (
 batch, ``slow`` answers late, ``sleepy`` lands late."""
 
 _ANSWERS = {
-    "down": Outcome(Kind.TRANSIENT, "Reset", "no answer"),
-    "mute": Outcome(Kind.TRANSIENT, "Reset", "no answer"),
-    "closed": Outcome(Kind.CONFIGURATION, "Denied", "no"),
-    "throttled": Outcome(Kind.THROTTLED, "Throttled", "slow down"),
+    "down": Outcome(OutcomeKind.TRANSIENT, "Reset", "no answer"),
+    "mute": Outcome(OutcomeKind.TRANSIENT, "Reset", "no answer"),
+    "closed": Outcome(OutcomeKind.CONFIGURATION, "Denied", "no"),
+    "throttled": Outcome(OutcomeKind.THROTTLED, "Throttled", "slow down"),
 }
-REFUSED = Outcome(Kind.REFUSED, "Validation", "not that one")
+REFUSED = Outcome(OutcomeKind.REFUSED, "Validation", "not that one")
 
 
 class Destinations:
@@ -119,7 +118,7 @@ class Sink:
         if broken:
             text = f"I7: {self._lane} has two puts of one device in flight"
             raise Fault(text)
-        if len(same) + len(beside) > cursor.WINDOW + 1:
+        if len(same) + len(beside) > queue.WINDOW + 1:
             text = "I13: too many puts in flight"
             raise Fault(text)
 
@@ -136,7 +135,7 @@ class Sink:
         for one in ones:
             behind = self.in_order and any(o is not DELIVERED for o in outcomes)
             outcomes.append(
-                Outcome(Kind.TRANSIENT, "Behind", "one before it failed")
+                Outcome(OutcomeKind.TRANSIENT, "Behind", "one before it failed")
                 if behind
                 else self._land(one, mood, len(outcomes))
             )

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from forwarder.surroundings import Phase
-from forwarder.testing import Message
+from forwarder.worker.context import Phase
+from tests.doubles import Message
 from tests.model import input as feed
 from tests.model import slowly
 from tests.model.deploys import EVERYTHING, LANES, Deploy, deploy

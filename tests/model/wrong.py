@@ -7,16 +7,16 @@ from unittest import mock
 
 from msgspec import structs
 
+from forwarder.collect.encode import Encoder
+from forwarder.collect.misfits import Misfits
+from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.windows.store import Windows
+from forwarder.deliver.queue import Queue
 from forwarder.errors import FencedError, JournalError
-from forwarder.ledger import opening
-from forwarder.ledger.cursor import Queue
-from forwarder.ledger.draft import Draft
+from forwarder.journal import opening
+from forwarder.journal.snapshot import Draft
 from forwarder.model import LOWEST
-from forwarder.partition import OwnedPartition
-from forwarder.pipeline import Pipeline
-from forwarder.stages.encode import Encoder
-from forwarder.stages.misfits import Misfits
-from forwarder.stages.window import Windows
+from forwarder.worker.partition import OwnedPartition
 
 Function = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from forwarder.config.settings import (
     Kafka,
     Start,
 )
-from forwarder.journal.kafka_cluster import Cluster
+from forwarder.kafka.admin import Cluster
 
 READ_SECONDS = 30.0
 

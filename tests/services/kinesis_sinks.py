@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.connection import (
+from forwarder.aws.session import Aws
+from forwarder.config.connection import (
     AccessKeys,
     AssumedRole,
     Connection,
@@ -16,8 +17,7 @@ from forwarder.connection import (
     PartitionKey,
     PutMode,
 )
-from forwarder.sinks.aws import Aws
-from forwarder.sinks.base import Kind, Outcome
+from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import (
     LOADER,
@@ -27,7 +27,7 @@ from tests.services.fake_kinesis import (
 
 KEYS = AccessKeys("AKIA", "secret")
 ROLE = AssumedRole("arn:aws:iam::111122223333:role/r", "orgid:1111")
-STORED = Outcome(Kind.DELIVERED, shard="shardId-000000000000")
+STORED = Outcome(OutcomeKind.DELIVERED, shard="shardId-000000000000")
 EIGHT = [batch(number) for number in range(8)]
 HOUR = 3600.0
 Open = Callable[..., KinesisSink]
@@ -73,7 +73,7 @@ def tasks_of_the_server() -> set["asyncio.Task[object]"]:
     return {task for task in asyncio.all_tasks() if "RequestHandler" in repr(task)}
 
 
-def kinds(outcomes: "list[Outcome] | tuple[Outcome, ...]") -> list[Kind]:
+def kinds(outcomes: "list[Outcome] | tuple[Outcome, ...]") -> list[OutcomeKind]:
     return [outcome.kind for outcome in outcomes]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from forwarder.connection import Connection
+from forwarder.config.connection import Connection
 
 Offsets = Mapping[int, int]
 """By partition."""

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from forwarder.connection import Batching, BatchMode
+from forwarder.config.connection import Batching, BatchMode
 from tests import conservation, expectation, oracle
 from tests.acceptance.cluster import Cluster, Stored
 from tests.conservation import Batch, Landed, Letter, Terms, Verdict

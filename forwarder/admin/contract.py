@@ -1,0 +1,178 @@
+"""What the commands ask of a group's survey: the part of it that can be played in a test."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from forwarder.config.settings import Configuration
+from forwarder.journal.dead_letters import Parcel, Stored
+from forwarder.journal.opening import Commit, Restored
+from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.ops.diagnosis import Finding
+
+
+class Member(Protocol):
+    """One worker, by the names an operator knows it under."""
+
+    @property
+    def client_id(self) -> str:
+        """The id it gave itself."""
+
+    @property
+    def host(self) -> str:
+        """Where it connected from."""
+
+    @property
+    def partitions(self) -> frozenset[Partition]:
+        """What it holds."""
+
+
+class Group(Protocol):
+    """How the consumer group stands."""
+
+    @property
+    def state(self) -> str:
+        """The coordinator's word for it."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Its members now."""
+
+    @property
+    def active(self) -> bool:
+        """Whether workers run."""
+
+
+class Bounds(Protocol):
+    """Log start and read_committed end."""
+
+    @property
+    def start(self) -> int:
+        """First offset there is."""
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last committed record."""
+
+
+class Writer(Protocol):
+    """Writes as a partition's owner does, and fences that owner by starting."""
+
+    async def start(self) -> None:
+        """Fence; raises JournalError."""
+
+    async def commit(
+        self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
+    ) -> list[int]:
+        """Store state records, and with them the group's offset; raises JournalError.
+
+        ``settle`` gets the offset of each record and returns what the group commits.
+        """
+
+    async def close(self) -> None:
+        """Give it up; raises nothing."""
+
+
+class Courier(Protocol):
+    """Sends dead letters back, each transaction whole or not at all."""
+
+    async def start(self) -> dict[int, int]:
+        """Fence every other courier of the group; return what was settled before.
+
+        By partition of the dead letter topic, the offset below which every receipt is visible.
+        Raises JournalError.
+        """
+
+    async def send(self, outgoing: Sequence[Parcel]) -> None:
+        """Write these in one transaction; raises JournalError if that is not known to be done."""
+
+    async def close(self) -> None:
+        """Give it up; raises nothing."""
+
+
+class DeadLetters(Protocol):
+    """The dead letter topic. Every question may raise ForwarderError."""
+
+    topic: str
+
+    async def bounds(self) -> Mapping[int, Bounds]:
+        """Return where each of its partitions starts and ends."""
+
+    async def at_time(self, number: int, time_ms: int) -> int | None:
+        """Return the offset of the first record stored at or after a time."""
+
+    def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
+        """Yield what is stored in a partition, in order."""
+
+    async def original(self, partition: Partition, offset: int) -> Stored | None:
+        """Return an input record, None if it is not there any more."""
+
+    async def limits(self) -> Mapping[Partition, int]:
+        """Return how large a message each input partition takes, in bytes."""
+
+    def courier(self) -> Courier:
+        """Return who sends letters back; not started."""
+
+
+class Survey(Protocol):
+    """A look at what one group keeps; nothing here joins the group or fences anybody.
+
+    Caller: the commands. Every question may raise ForwarderError.
+    """
+
+    settings: Configuration
+    group_id: str
+
+    async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
+        """Return the partitions of the named input topics, of all of them if none is named."""
+
+    async def left_out(self) -> list[Partition]:
+        """Return the partitions the group keeps a journal of, and whose topic is not configured."""
+
+    async def find(
+        self, partition: Partition, *, whole: bool = False, left_out: bool = False
+    ) -> Restored:
+        """Return what an opening would find; ``whole``: the state from its log start on.
+
+        ``left_out``: it is of a topic that is not configured, and may not be there any more.
+        """
+
+    async def exists(self, partition: Partition) -> bool:
+        """Tell whether an input partition is there."""
+
+    async def ends(self, partition: Partition) -> Ends:
+        """Return where an input partition ends, without and with what is not committed yet."""
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in an input partition; None: none, or not told."""
+
+    async def outbox_bounds(self, partition: Partition) -> Bounds:
+        """Return where a partition's outbox starts and ends."""
+
+    async def outbox(
+        self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
+    ) -> tuple[Sequence[tuple[int, bytes]], int]:
+        """Return outbox records from ``start`` on, of one lane or all, and where to go on."""
+
+    async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first outbox record stored at or after a time."""
+
+    async def input_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first input record not older than a time."""
+
+    async def group(self) -> Group:
+        """Return the group's state and members."""
+
+    async def complaints(self) -> list[Finding]:
+        """Return what keeps a worker from its work, as far as it shows without writing."""
+
+    def dead_letters(self) -> DeadLetters:
+        """Return the look at the dead letter topic."""
+
+    def writer(self, partition: Partition) -> Writer:
+        """Return the writer under a partition's transactional id."""
+
+    async def leave(self, partition: Partition) -> None:
+        """Give up the connections of one partition, to be made anew if it is asked for again."""
+
+    async def close(self) -> None:
+        """Give up every connection; raises nothing."""

@@ -1,0 +1,310 @@
+"""Look at a Kafka as a worker would use it: topics, their limits, rights, transactions.
+
+Runs beside live workers: it joins no group, fences nobody and creates nothing. Its one trace is a
+transaction of a throw-away id that is aborted at once, as failed ticks leave them.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from aiokafka.conn import create_conn, get_ip_port_afi
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+)
+
+from forwarder.admin.kafka_rights import (
+    GroupRightsRequest,
+    Operations,
+    TopicRightsRequest,
+    on_group,
+    on_topics,
+)
+from forwarder.config.settings import Configuration, outbox_topic
+from forwarder.errors import FencedError, ForwarderError, JournalError
+from forwarder.journal import topics as kafka_topics
+from forwarder.journal.topics import Mark, Need, Row
+from forwarder.kafka import client, error_codes
+from forwarder.kafka.admin import Cluster
+from forwarder.kafka.error_codes import Place
+from forwarder.kafka.producer import Writer
+from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
+
+_LATER = frozenset({"Create", "Alter"})
+"""Operations without which a worker works until something has to be created or to grow."""
+
+KNOCK_SECONDS = 3.0
+"""How long a broker may take to accept a connection and a login."""
+
+SMALLEST = 4 * 1024
+"""Bytes that a dead letter takes at least: its headers, where its value is left out."""
+
+LEAST = "min.insync.replicas"
+
+_Told = TypeVar("_Told")
+
+Settings = Mapping[str, Mapping[str, str] | str]
+
+
+class _Asking(Cluster):
+    """What only a checkup asks; None where brokers are too old to say."""
+
+    async def topic_rights(self, topics: list[str]) -> dict[str, Operations] | None:
+        """Return what is granted on topics that are there."""
+
+        async def ask() -> list[dict[str, Operations] | None]:
+            request = TopicRightsRequest(topics)
+            return [on_topics(await self._admin._send_request(request))]  # noqa: SLF001  # no other way in
+
+        return await self._answer("what is granted on topics", ask)
+
+    async def group_rights(self, group: str) -> Operations | None:
+        """Return what is granted on a group."""
+
+        async def ask() -> list[Operations | None]:
+            try:
+                node = await self._admin.find_coordinator(group)
+            except GroupAuthorizationFailedError:
+                return [frozenset()]
+            answer = await self._admin._send_request(GroupRightsRequest(group), node)  # noqa: SLF001  # as above
+            return [on_group(answer)]
+
+        return await self._answer(f"what is granted on group {group}", ask)
+
+    async def _answer(
+        self, what: str, ask: Callable[[], Awaitable[list[_Told | None]]]
+    ) -> _Told | None:
+        async def understood() -> list[_Told | None]:
+            try:
+                return await ask()
+            except client.UNKNOWN:
+                return [None]
+
+        return (await self._ask(what, understood))[0]
+
+    async def in_sync(self) -> dict[str, tuple[int, int]]:
+        """Return of each topic how many replicas its worst partition has in sync, of how many."""
+
+        async def ask() -> dict[str, tuple[int, int]]:
+            return {
+                topic["topic"]: min((len(p["isr"]), len(p["replicas"])) for p in parts)
+                for topic in await self._admin.describe_topics()
+                if (parts := topic["partitions"])
+            }
+
+        return await self._ask("how many replicas are in sync", ask)
+
+
+class Checkup:
+    """One look at the Kafka of a configuration."""
+
+    def __init__(self, settings: Configuration, client_id: str) -> None:
+        """Connect to nothing yet."""
+        self._settings = settings
+        self._client_id = client_id
+        self._cluster = _Asking(settings.kafka, client_id, KNOCK_SECONDS)
+        self._writes = True
+
+    async def findings(self) -> list[Finding]:
+        """Return what was found; what does not answer is a finding, too."""
+        found: list[Finding] = []
+        try:
+            await self._look(found)
+        except ForwarderError as error:
+            found.append(fail(error.what, error.remedy))
+        finally:
+            await self._cluster.close()
+        return found
+
+    async def complaints(self) -> list[Finding]:
+        """Return what keeps a worker from its work, as far as it shows without a transaction.
+
+        What this principal may not do says something of a worker only where it may write.
+        """
+        found: list[Finding] = []
+        try:
+            await self._standing(found, tries=False)
+            if self._writes:
+                found += await self._begin()
+        except ForwarderError as error:
+            found.append(fail(error.what, error.remedy))
+        finally:
+            await self._cluster.close()
+        return [one for one in found if one.grade is Grade.FAIL]
+
+    async def _look(self, found: list[Finding]) -> None:
+        servers = self._settings.kafka.bootstrap_servers
+        found += await asyncio.gather(*map(self._knock, servers))
+        if all(one.grade is Grade.FAIL for one in found):
+            return
+        counts = await self._standing(found, tries=True)
+        found.append(await self._transaction(counts))
+
+    async def _standing(self, found: list[Finding], *, tries: bool) -> Mapping[str, int]:
+        """Look at topics, rights and brokers as they stand; return the partition counts."""
+        counts = await self._cluster.partition_counts()
+        wanted = kafka_topics.needs(self._settings, counts)
+        settings = await self._cluster.settings(need.topic for need in wanted)
+        for need in wanted:
+            found += self._topic(need, counts, settings)
+        found += self._letters(settings)
+        topics = [need.topic for need in wanted if need.topic in counts]
+        granted = await self._cluster.topic_rights(topics) if topics else {}
+        self._writes = not granted or any("Write" in may for may in granted.values())
+        if self._writes or tries:
+            group = self._settings.kafka.group_id
+            found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
+        written = [need.topic for need in wanted if "Write" in need.operations]
+        found += _replicas(written, settings, await self._cluster.in_sync())
+        return counts
+
+    async def _begin(self) -> list[Finding]:
+        """Ask for a transactional id as a worker does, always the same; no transaction begins."""
+        kafka = self._settings.kafka
+        writer = Writer(kafka, self._client_id, f"{kafka.group_id}/status")
+        try:
+            await writer.start()
+        except FencedError:
+            return []  # another look at the same moment
+        except JournalError as error:
+            return [fail(error.what, error.remedy)]
+        finally:
+            await writer.close()
+        return []
+
+    async def _knock(self, server: str) -> Finding:
+        """Connect and log in to one broker: the client library says in its log alone why not."""
+        host, port, _ = get_ip_port_afi(server)
+        own = client.arguments(self._settings.kafka, self._client_id)
+        options = {k: v for k, v in own.items() if k.startswith(("security_", "ssl_", "sasl_"))}
+        try:
+            async with asyncio.timeout(KNOCK_SECONDS):
+                connection = await create_conn(
+                    host, port, client_id=self._client_id, request_timeout_ms=10_000, **options
+                )
+        except client.FAILURES as error:
+            what = f"{server} lets nobody in: {client.describe(error)}"
+            return fail(what, error_codes.remedy(error, Place()))
+        connection.close()
+        return ok(f"{server} {self._login()}")
+
+    def _login(self) -> str:
+        security = self._settings.kafka.security
+        who = f" as {security.username}" if security.username else ""
+        how = f", logged in{who} by {security.mechanism}" if security.mechanism else ""
+        return f"answers over {security.protocol}{how}"
+
+    def _topic(
+        self, need: Need, counts: Mapping[str, int], settings: Settings
+    ) -> Iterator[Finding]:
+        letters = self._settings.kafka.dead_letter_topic
+        for row in kafka_topics.rows([need], counts, settings, letters):
+            if row.mark is Mark.OK:
+                size = kafka_topics.limit(settings.get(need.topic))
+                count = counts[need.topic]
+                plural = "" if count == 1 else "s"
+                yield ok(f"{row.text}: {count} partition{plural}, messages up to {size} bytes")
+            else:
+                yield self._amiss(need, row)
+
+    def _amiss(self, need: Need, row: Row) -> Finding:
+        if row.mark is Mark.MISSING and need.own and self._settings.journal.create_topics:
+            return note(f"{row.text.partition(':')[0]} is not there: a worker creates it")
+        remedy = {
+            Mark.MISSING: "create it so, or grant Describe on it",
+            Mark.WRONG: "set that right with kafka-configs or kafka-topics",
+        }.get(row.mark, "grant DescribeConfigs on it")
+        return fail(row.text, remedy)
+
+    def _letters(self, settings: Settings) -> Iterator[Finding]:
+        """Tell what is odd about the dead letter topic, which may be the users' own."""
+        kafka = self._settings.kafka
+        kept = settings.get(kafka.dead_letter_topic)
+        if isinstance(kept, Mapping) and "compact" in kept.get("cleanup.policy", ""):
+            what = (
+                f"topic {kafka.dead_letter_topic} is compacted and takes no letter: none has a key"
+            )
+            yield fail(what, "set its cleanup.policy to delete: with a letter a partition stands")
+        room = kafka_topics.limit(kept)
+        if room < SMALLEST:
+            what = f"topic {kafka.dead_letter_topic} takes messages of {room} bytes: no letter fits"
+            error = MessageSizeTooLargeError()
+            yield fail(what, error_codes.remedy(error, Place(kafka.dead_letter_topic)))
+            return
+        for topic in kafka.topics:
+            if kafka_topics.limit(settings.get(topic.name)) > room:
+                what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
+                yield note(f"{what}: larger dead letters go compressed, or without their bytes")
+
+    async def _transaction(self, counts: Mapping[str, int]) -> Finding:
+        """Begin and abort one; raises nothing."""
+        kafka = self._settings.kafka
+        name = f"{kafka.group_id}/doctor-{uuid.uuid4().hex[:8]}"
+        topic = outbox_topic(kafka.group_id, kafka.topics[0].name)
+        writer = Writer(kafka, self._client_id, name)
+        try:
+            await writer.start()
+            if topic not in counts:
+                return note(
+                    f"transactional id {name} is accepted; {topic} is not there to write to"
+                )
+            await writer.prove(topic, 0)
+        except JournalError as error:
+            return fail(f"no transaction is possible: {error.what}", error.remedy)
+        finally:
+            await writer.close()
+        return ok(f"a transaction on topic {topic} was begun and aborted")
+
+
+def _rights(
+    wanted: Sequence[Need],
+    on_topics: Mapping[str, Operations] | None,
+    group: str,
+    on_group: Operations | None,
+) -> Iterator[Finding]:
+    """Compare what is needed with what is granted."""
+    found: list[Finding] = []
+    for need in wanted:
+        granted = (on_topics or {}).get(need.topic)
+        if granted is not None:
+            found += _missing(f"topic {need.topic}", set(need.operations) - granted)
+    if on_group is not None:
+        found += _missing(f"group {group}", {"Read"} - on_group)
+    if on_topics is None:
+        yield note("this Kafka is too old to say what is granted")
+    else:
+        yield from found or [ok("every right that is needed is granted, as far as brokers say so")]
+
+
+def _replicas(
+    topics: Iterable[str], settings: Settings, in_sync: Mapping[str, tuple[int, int]]
+) -> Iterator[Finding]:
+    """Tell which topics take nothing, for too few replicas are in sync.
+
+    Where there are no more replicas than that, brokers since Kafka 4.0 ask for all there are.
+    """
+    for topic in topics:
+        asked = settings.get(topic)
+        least = int(asked.get(LEAST, 1)) if isinstance(asked, Mapping) else 1
+        there, replicas = in_sync.get(topic, (least, least))
+        if there < min(least, replicas):
+            what = f"topic {topic}: {there} of {replicas} replicas are in sync, {LEAST} is {least}"
+            yield fail(what, error_codes.remedy(NotEnoughReplicasError(), Place(topic)))
+
+
+def _missing(what: str, operations: set[str]) -> list[Finding]:
+    """Tell apart what stops a worker and what it lacks only one day."""
+    found = []
+    now, later = sorted(operations - _LATER), sorted(operations & _LATER)
+    if now:
+        listed = ", ".join(now)
+        found.append(fail(f"{what}: {listed} not granted", f"grant {listed} on {what}"))
+    if later:
+        listed = ", ".join(later)
+        remedy = f"grant {listed} on {what}, or give the topic partitions by hand"
+        text = f"{what}: {listed} not granted, so that it cannot grow with the input"
+        found.append(Finding(Grade.NOTE, text, remedy))
+    return found

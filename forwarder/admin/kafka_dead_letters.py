@@ -1,0 +1,201 @@
+"""The dead letter topic as the commands see it: read it, and send letters back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import FencedError, ForwarderError, JournalError
+from forwarder.journal import topics as kafka_topics
+from forwarder.journal.dead_letters import Parcel, Stored
+from forwarder.kafka import client
+from forwarder.kafka.admin import Bounds, Cluster
+from forwarder.kafka.error_codes import Place
+from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
+from forwarder.kafka.reader import Reader
+from forwarder.model import Partition
+
+SETTLED_SECONDS = 60.0
+"""How long the transaction of a worker may keep records behind it from being read: its own limit
+is 45 s."""
+
+AtTime = Callable[[Partition, int], Awaitable[int | None]]
+
+_AGAIN = 0.2
+_WAIT = 15.0
+
+
+class LetterReader(Reader):
+    """Reads whole records: headers and times, too."""
+
+    async def records(self, where: Partition, start: int, end: int) -> AsyncIterator[Stored]:
+        """Yield the records in [``start``, ``end``), no more than one fetch in memory."""
+        partition = TopicPartition(where.topic, where.number)
+        async with self._reading(partition, start):
+            ahead = self._ahead[partition]
+            while ahead or await self._fetch(partition, end):
+                record = ahead.popleft()
+                if record.offset >= end:
+                    return
+                yield Stored(record.offset, record.timestamp, record.value, record.headers)
+
+    def _look_at(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        """Take everything: the topic is the users', who may write to it what they like."""
+
+
+class DeadLetters:
+    """The dead letter topic of a configuration. Close it in the end; the cluster is another's."""
+
+    def __init__(self, kafka: Kafka, client_id: str, cluster: Cluster, at_time: AtTime) -> None:
+        """Connect to nothing yet."""
+        self._at_time = at_time
+        self.topic = kafka.dead_letter_topic
+        self._kafka = kafka
+        self._client_id = client_id
+        self._cluster = cluster
+        self._readers: dict[Partition, LetterReader] = {}
+
+    async def bounds(self) -> Mapping[int, Bounds]:
+        """Return where each of its partitions starts and where its read_committed end is."""
+        count = (await self._cluster.partition_counts()).get(self.topic, 0)
+        if not count:
+            text = (
+                f"the dead letter topic {self.topic} does not exist, or Describe on it is refused: "
+                "a worker creates it when it starts"
+            )
+            raise ForwarderError(text)
+        found = await self._cluster.bounds([Partition(self.topic, n) for n in range(count)])
+        return {partition.number: bounds for partition, bounds in found.items()}
+
+    async def at_time(self, number: int, time_ms: int) -> int | None:
+        """Return the offset of the first letter stored at or after a time."""
+        return await self._at_time(Partition(self.topic, number), time_ms)
+
+    async def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
+        """Yield what is stored in a partition, in order."""
+        where = Partition(self.topic, number)
+        async for stored in self._reader(where).records(where, start, end):
+            yield stored
+
+    async def original(self, partition: Partition, offset: int) -> Stored | None:
+        """Return an input record, None if it is not there any more."""
+        if partition.number >= (await self._cluster.partition_counts()).get(partition.topic, 0):
+            return None
+        bounds = (await self._cluster.bounds([partition]))[partition]
+        if not bounds.start <= offset < bounds.end:
+            return None
+        reader = self._reader(partition)
+        found = [it async for it in reader.records(partition, offset, offset + 1)]
+        return found[0] if found else None
+
+    async def limits(self) -> Mapping[Partition, int]:
+        """Return how large a message each input partition takes, in bytes."""
+        names = [topic.name for topic in self._kafka.topics]
+        counts = await self._cluster.partition_counts()
+        found = await self._cluster.settings(name for name in names if name in counts)
+        return {
+            Partition(name, number): kafka_topics.limit(found.get(name))
+            for name in names
+            for number in range(counts.get(name, 0))
+        }
+
+    def courier(self) -> "Courier":
+        """Return who sends letters back; not started."""
+        return Courier(self._kafka, self._client_id, self)
+
+    async def close(self) -> None:
+        """Give up every connection within seconds; raises nothing."""
+        await asyncio.gather(*(reader.close() for reader in self._readers.values()))
+
+    def _reader(self, where: Partition) -> LetterReader:
+        if where not in self._readers:
+            wanted = [(where.topic, where.number)]
+            self._readers[where] = LetterReader(self._kafka, self._client_id, wanted)
+        return self._readers[where]
+
+
+class Courier:
+    """Sends letters back in transactions of one id: of all couriers of a group, one may write."""
+
+    def __init__(self, kafka: Kafka, client_id: str, letters: DeadLetters) -> None:
+        """Fence nobody yet."""
+        self._kafka = kafka
+        self._client_id = client_id
+        self._letters = letters
+        self._writer: Writer | None = None
+
+    async def start(self) -> dict[int, int]:
+        """Fence every other courier, and wait until all that they committed can be read.
+
+        What they left open is ended before this returns; but the transaction of a worker that
+        began earlier hides what lies behind it.
+        """
+        limits = (await self._letters.limits()).values()
+        name, most = f"{self._kafka.group_id}/redrive", min([BATCH_BYTES, *limits])
+        self._writer = Writer(self._kafka, self._client_id, name, most, "gzip")
+        await self._writer.start()
+        ends = await self._ends()
+        try:
+            async with asyncio.timeout(SETTLED_SECONDS):
+                while True:
+                    stable = await self._letters.bounds()
+                    if all(stable[number].end >= end for number, end in ends.items()):
+                        return ends
+                    await asyncio.sleep(_AGAIN)
+        except TimeoutError:
+            text = (
+                f"{self._letters.topic}: a transaction has stayed open for {SETTLED_SECONDS:.0f} s,"
+                " so that what was sent back before cannot be known; run this again later"
+            )
+            raise JournalError(text) from None
+
+    async def send(self, outgoing: Sequence[Parcel]) -> None:
+        """Write these in one transaction; raises JournalError, also before it was started.
+
+        Cancelled, it ends the transaction first: one left open would keep everybody from reading
+        on in the input partitions, until the broker ends it.
+        """
+        if self._writer is None:
+            text = "a courier that was not started sends nothing"
+            raise JournalError(text)
+        messages = [
+            Outgoing(one.to.topic, one.to.number, one.value, headers=one.headers)
+            for one in outgoing
+        ]
+        writing = asyncio.ensure_future(self._writer.commit(messages, {}))
+        try:
+            await asyncio.shield(writing)
+        except FencedError as error:
+            text = "another redrive of this group has begun, and sends the rest of what it is to"
+            raise FencedError(text) from error
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
+
+    async def close(self) -> None:
+        """Give the producer up within seconds; raises nothing."""
+        if self._writer is not None:
+            await self._writer.close()
+
+    async def _ends(self) -> dict[int, int]:
+        """Return the end of every partition, what is not committed included."""
+        numbers = list(await self._letters.bounds())
+        wanted = [TopicPartition(self._letters.topic, number) for number in numbers]
+        arguments = client.arguments(self._kafka, self._client_id)
+        consumer: Any = AIOKafkaConsumer(isolation_level="read_uncommitted", **arguments)
+        client.impatient(consumer._client)  # noqa: SLF001  # no public way to it
+        try:
+            async with asyncio.timeout(_WAIT):
+                await consumer.start()
+                found = await consumer.end_offsets(wanted)
+        except client.FAILURES as error:
+            text, place = (
+                f"{self._letters.topic} cannot be read",
+                Place(self._letters.topic, "Read"),
+            )
+            raise client.failed(JournalError, text, error, place) from error
+        finally:
+            await client.close_consumer(consumer)
+        return {tp.partition: int(end) for tp, end in found.items()}

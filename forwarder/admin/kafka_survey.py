@@ -1,0 +1,318 @@
+"""A look at what a group keeps in Kafka, from outside: no membership, no fence, nothing written.
+
+The one exception is :meth:`Survey.writer`, for the commands that repair or move a partition.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+
+from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.kafka_dead_letters import DeadLetters
+from forwarder.config.settings import Configuration, outbox_topic, state_topic
+from forwarder.errors import ConfigurationError, ForwarderError, JournalError
+from forwarder.journal import opening
+from forwarder.journal import outbox_bounds as kafka_outbox
+from forwarder.journal.contract import Restored
+from forwarder.journal.opening import Commit
+from forwarder.kafka import error_codes
+from forwarder.kafka.admin import Bounds, Cluster, _held
+from forwarder.kafka.error_codes import Place
+from forwarder.kafka.producer import Outgoing, Writer
+from forwarder.kafka.reader import Reader
+from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.ops.diagnosis import Finding
+
+_NOBODY = frozenset({"Empty", "Dead"})
+PATIENCE = 3.0
+"""How long a Kafka that does not answer at all is waited for: somebody sits there."""
+
+_EVERYTHING = 1 << 62
+
+
+class Member(NamedTuple):
+    """A member of the group, by the names an operator knows it under."""
+
+    client_id: str
+    host: str
+    partitions: frozenset[Partition]
+
+
+class Group(NamedTuple):
+    """How the group stands; ``active`` while anybody is a member."""
+
+    state: str
+    members: Sequence[Member]
+
+    @property
+    def active(self) -> bool:
+        """Tell whether workers run."""
+        return bool(self.members) or self.state not in _NOBODY
+
+
+class Asked(Cluster):
+    """What only operators' commands ask of the cluster."""
+
+    async def group(self, name: str) -> Group:
+        """Return the group's state and members as the coordinator knows them now."""
+
+        async def ask() -> list[tuple[Any, ...]]:
+            found = tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])
+            if found[0]:
+                raise for_code(found[0])
+            return [found]
+
+        answer = await self._ask(f"group {name}", ask, Place(group=name))
+        _, _, state, _, _, members, *_ = answer[0]
+        listed = [
+            Member(client, host.lstrip("/"), _held(held))
+            for _, client, host, _, held, *_ in members
+        ]
+        return Group(state, listed)
+
+    async def at_time(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first record not older than a time; None: there is none."""
+        wanted = TopicPartition(partition.topic, partition.number)
+
+        async def ask() -> list[int | None]:
+            # The client refuses times before 1970, where no record is.
+            found = (await self._offsets.offsets_for_times({wanted: max(0, time_ms)}))[wanted]
+            return [None if found is None else int(found.offset)]
+
+        return (await self._ask(f"where {partition} stood at a time", ask))[0]
+
+
+class Survey:
+    """What one configuration's group keeps. Close it in the end."""
+
+    def __init__(self, settings: Configuration, client_id: str) -> None:
+        """Connect to nothing yet."""
+        self.settings = settings
+        self.group_id = settings.kafka.group_id
+        self._client_id = client_id
+        self._cluster = Asked(settings.kafka, client_id, PATIENCE)
+        self._readers: dict[Partition, Reader] = {}
+        self._letters: DeadLetters | None = None
+
+    async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
+        """Return the partitions of the named input topics, of all of them if none is named.
+
+        Raises ConfigurationError for a topic that is not configured, ForwarderError for one that
+        is not there.
+        """
+        configured = [topic.name for topic in self.settings.kafka.topics]
+        counts = await self._cluster.partition_counts()
+        names = list(topics) or configured
+        for name in names:
+            if name not in configured:
+                text = f"topic {name} is not configured; the topics are {', '.join(configured)}"
+                raise ConfigurationError([text])
+            if name not in counts:
+                place = Place(name, "Describe")
+                advice = error_codes.remedy(UnknownTopicOrPartitionError(), place)
+                what = f"topic {name} does not exist, or is not shown"
+                raise ForwarderError(what, advice)
+        return [Partition(name, number) for name in names for number in range(counts[name])]
+
+    async def left_out(self) -> list[Partition]:
+        """Return the partitions the group keeps a journal of, and whose topic is not configured."""
+        counts = await self._cluster.partition_counts()
+        configured = {topic.name for topic in self.settings.kafka.topics}
+        prefix = state_topic(self.group_id, "")
+        named = (name.removeprefix(prefix) for name in counts if name.startswith(prefix))
+        # Both: "a.state.b" may be the state of group "a", or a topic of a group "a.state".
+        found = [n for n in named if n and outbox_topic(self.group_id, n) in counts]
+        return [
+            Partition(name, number)
+            for name in sorted(set(found) - configured)
+            for number in range(counts[state_topic(self.group_id, name)])
+        ]
+
+    async def exists(self, partition: Partition) -> bool:
+        """Tell whether an input partition is there."""
+        return partition.number < (await self._cluster.partition_counts()).get(partition.topic, 0)
+
+    async def find(
+        self, partition: Partition, *, whole: bool = False, left_out: bool = False
+    ) -> Restored:
+        """Return what an opening would find; with ``whole`` the state from its log start on.
+
+        ``left_out``: it is of a topic that is not configured, and may not be there any more.
+
+        Nobody is fenced, so a running worker may commit meanwhile: the commit is read first and
+        the outbox's end last, which together say no more than was true at one moment.
+        """
+        state, outbox = self._kept(partition)
+        there = not left_out or await self.exists(partition)
+        await self._check(*((partition,) if there else ()), *self._kept(partition))
+        commit = await self._commit(partition)
+        bounds = await self._cluster.bounds([state, partition] if there else [state])
+        kept, source = bounds[state], bounds.get(partition, Bounds(0, 0))
+        if commit is not None and (_ptr(commit) or kept.start) < kept.start:
+            commit = await self._commit(partition)
+        ptr = None if whole or commit is None else _ptr(commit)
+        start = kept.start if ptr is None else max(ptr, kept.start)
+        records = await self._read(state, start, kept.end)
+        stored = (await self._cluster.bounds([outbox]))[outbox]
+        return Restored(
+            commit=commit,
+            state=records,
+            state_start=kept.start,
+            state_end=kept.end,
+            outbox_start=stored.start,
+            outbox_end=await kafka_outbox.sound_end(self._reader(outbox), outbox, stored, commit),
+            first=source.start,
+            input_start=source.start,
+            input_end=source.end,
+            number=partition.number,
+            outbox_used=commit is None
+            and not records
+            and await kafka_outbox.holds_any(self._reader(outbox), outbox, stored),
+            input_id=await self._cluster.topic_id(partition.topic) if there else "",
+        )
+
+    async def ends(self, partition: Partition) -> Ends:
+        """Return where an input partition ends, without and with what is not committed yet."""
+        return (await self._cluster.ends([partition]))[partition]
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in an input partition; None: none, or not told."""
+        try:
+            return await self._cluster.open_transaction(partition)
+        except JournalError:
+            return None  # the right to ask may be missing, and the rest is still worth showing
+
+    async def outbox_bounds(self, partition: Partition) -> Bounds:
+        """Return start and read_committed end of a partition's outbox."""
+        await self._check(partition, *self._kept(partition))
+        outbox = self._kept(partition)[1]
+        return (await self._cluster.bounds([outbox]))[outbox]
+
+    async def outbox(
+        self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
+    ) -> tuple[Sequence[tuple[int, bytes]], int]:
+        """Return outbox records (offset, value) from ``start`` on, and where to go on."""
+        outbox = self._kept(partition)[1]
+        reader = self._reader(outbox)
+        key = None if lane is None else lane.encode()
+        return await reader.read((outbox.topic, outbox.number), start, end, max_bytes, key)
+
+    async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first outbox record stored at or after a time."""
+        return await self._cluster.at_time(self._kept(partition)[1], time_ms)
+
+    async def input_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first input record not older than a time."""
+        return await self._cluster.at_time(partition, time_ms)
+
+    async def group(self) -> Group:
+        """Return the group's state and members."""
+        return await self._cluster.group(self.group_id)
+
+    async def complaints(self) -> list[Finding]:
+        """Return what a worker would find to be mended, as far as it shows without writing."""
+        return await Checkup(self.settings, self._client_id).complaints()
+
+    def dead_letters(self) -> DeadLetters:
+        """Return the look at the dead letter topic."""
+        if self._letters is None:
+            cluster = self._cluster
+            kafka, client_id = self.settings.kafka, self._client_id
+            self._letters = DeadLetters(kafka, client_id, cluster, cluster.at_time)
+        return self._letters
+
+    def writer(self, partition: Partition) -> "PartitionWriter":
+        """Return the writer that fences a partition's owner once it is started."""
+        name = f"{self.group_id}/{partition}"
+        state = self._kept(partition)[0]
+        return PartitionWriter(Writer(self.settings.kafka, self._client_id, name), partition, state)
+
+    async def leave(self, partition: Partition) -> None:
+        """Give up the connections of one partition: there may be thousands. Raises nothing."""
+        for kept in self._kept(partition):
+            if (reader := self._readers.pop(kept, None)) is not None:
+                await reader.close()
+
+    async def close(self) -> None:
+        """Give up every connection within seconds; raises nothing."""
+        readers = list(self._readers.values())
+        await asyncio.gather(*(reader.close() for reader in readers))
+        if self._letters is not None:
+            await self._letters.close()
+        await self._cluster.close()
+
+    def _kept(self, partition: Partition) -> tuple[Partition, Partition]:
+        """Return the state and the outbox partition that belong to an input partition."""
+        group, topic, number = self.group_id, partition.topic, partition.number
+        return (
+            Partition(state_topic(group, topic), number),
+            Partition(outbox_topic(group, topic), number),
+        )
+
+    async def _check(self, *partitions: Partition) -> None:
+        """Raise ForwarderError where the group never worked on a partition, or lost its topics."""
+        counts = await self._cluster.partition_counts()
+        for kept in partitions:
+            if kept.number >= counts.get(kept.topic, 0):
+                text = (
+                    f"{kept} does not exist, or Describe is refused: no worker of group "
+                    f"{self.group_id} has opened that partition yet, or the topic was deleted; "
+                    "a worker creates it when it starts, or create it by hand"
+                )
+                raise ForwarderError(text)
+
+    async def _commit(self, partition: Partition) -> Commit | None:
+        return (await self._cluster.committed(self.group_id, [partition]))[partition]
+
+    async def _read(self, where: Partition, start: int, end: int) -> list[tuple[int, bytes]]:
+        if start >= end:
+            return []
+        reader = self._reader(where)
+        records, _ = await reader.read((where.topic, where.number), start, end, _EVERYTHING, None)
+        return records
+
+    def _reader(self, partition: Partition) -> Reader:
+        if partition not in self._readers:
+            where = [(partition.topic, partition.number)]
+            self._readers[partition] = Reader(self.settings.kafka, self._client_id, where)
+        return self._readers[partition]
+
+
+class PartitionWriter:
+    """Writes under a partition's transactional id, as its owner does."""
+
+    def __init__(self, writer: Writer, partition: Partition, state: Partition) -> None:
+        """Fence nobody yet."""
+        self._writer = writer
+        self._partition = partition
+        self._state = state
+
+    async def start(self) -> None:
+        """Fence whoever owns the partition, ending its transaction."""
+        await self._writer.start()
+
+    async def commit(
+        self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
+    ) -> list[int]:
+        """Store state records and the group's offset in one transaction; return their offsets.
+
+        ``settle`` gets those offsets and returns what the group commits.
+        """
+        messages = [Outgoing(self._state.topic, self._state.number, value) for value in values]
+        return await self._writer.commit(messages, lambda at: {self._partition: settle(at)})
+
+    async def close(self) -> None:
+        """Give the producer up within seconds; raises nothing."""
+        await self._writer.close()
+
+
+def _ptr(commit: Commit) -> int | None:
+    """Return ``ptr`` of the commit; a later release's metadata is judged by who reads it."""
+    try:
+        mark = opening.mark(commit.metadata)
+    except ForwarderError:
+        return None
+    return mark.ptr if mark else None

@@ -1,0 +1,134 @@
+"""Read a stretch of the outbox: the batches of one connection between two edges."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple
+
+from forwarder.admin.contract import Survey
+from forwarder.admin.positions import Edge, Place
+from forwarder.errors import ConfigurationError
+from forwarder.journal import outbox
+from forwarder.model import Address, Batch, Partition
+
+READ_BYTES = 4 * 1024 * 1024
+"""Stored bytes fetched at once."""
+
+LATE_MS = 600_000
+"""How much later than a batch was closed its record may be stored, or the other way round where
+clocks differ. A batch waits for its tick, and ticks wait while Kafka is away: beyond this an
+edge given as a time may miss some, and places do not."""
+
+
+_NOTHING = "--to: is not after --from, so that nothing lies between them"
+
+
+class Stretch(NamedTuple):
+    """From the first edge on, up to the second and without it; None: as far as the outbox goes.
+
+    ``resume``: only what lies at or behind these places too, and only in their partitions.
+    """
+
+    since: Edge | None = None
+    until: Edge | None = None
+    resume: Edge | None = None
+
+    def check(self) -> None:
+        """Raise ConfigurationError for a stretch that holds nothing."""
+        times = [edge.time_ms for edge in (self.since, self.until) if edge]
+        if len(times) == 2 and None not in times and times[0] >= times[1]:  # type: ignore[operator]  # noqa: PLR2004  # both edges
+            raise ConfigurationError([_NOTHING])
+
+    def check_places(self, partitions: Sequence[Partition]) -> None:
+        """Raise ConfigurationError unless every place lies in just one of these partitions.
+
+        A place that is passed over would look like a stretch without batches.
+        """
+        named = zip(("--from", "--to", "--resume"), self, strict=True)
+        edges = [(option, edge.places) for option, edge in named if edge]
+        if faults := [it for option, places in edges for it in _faults(option, places, partitions)]:
+            raise ConfigurationError(faults)
+        for partition in partitions:
+            ends = [edge.place(partition) for edge in (self.since, self.until) if edge]
+            if len(ends) == 2 and ends[0] and ends[1] and ends[0] >= ends[1]:  # noqa: PLR2004  # both edges
+                raise ConfigurationError([_NOTHING])
+
+    def covers(self, partition: Partition) -> bool:
+        """Tell whether a partition takes part: with places only those that are named do."""
+        named = [edge for edge in self if edge and edge.places]
+        return all(edge.place(partition) is not None for edge in named)
+
+    def has(self, partition: Partition, address: Address, batch: Batch) -> bool:
+        """Tell whether a batch lies in it."""
+        return not self._before(partition, address, batch) and not self._after(
+            partition, address, batch
+        )
+
+    def _before(self, partition: Partition, address: Address, batch: Batch) -> bool:
+        if self.since and self.since.time_ms is not None and batch.closed_at < self.since.time_ms:
+            return True
+        begins = [edge.place(partition) for edge in (self.since, self.resume) if edge]
+        return any(place is not None and address < place for place in begins)
+
+    def _after(self, partition: Partition, address: Address, batch: Batch) -> bool:
+        if self.until is None:
+            return False
+        if self.until.time_ms is not None:
+            return batch.closed_at >= self.until.time_ms
+        return address >= (self.until.place(partition) or address)
+
+
+def _faults(option: str, places: Sequence[Place], among: Sequence[Partition]) -> Iterator[str]:
+    seen: set[Partition] = set()
+    for place in places:
+        name = str(place.number) if place.topic is None else f"{place.topic}/{place.number}"
+        found = [partition for partition in among if place.of(partition)]
+        if not found:
+            yield f"{option}: there is no partition {name} among those that are meant"
+        elif len(found) > 1:
+            several = " and ".join(map(str, found))
+            yield f"{option}: {name} may be {several}; write TOPIC/{place.number}:OFFSET"
+        elif found[0] in seen:
+            yield f"{option}: names {found[0]} twice; give one place for each partition"
+        seen.update(found)
+
+
+async def batches(
+    survey: Survey, partition: Partition, lane: str, stretch: Stretch, least: int = 0
+) -> AsyncIterator[tuple[Address, Batch]]:
+    """Yield the batches of a lane that lie in a stretch, in the order of the outbox.
+
+    None of them lies below offset ``least``.
+    """
+    if not stretch.covers(partition):
+        return
+    at, end = await offsets(survey, partition, stretch)
+    at = max(at, least)
+    while at < end:
+        records, at = await survey.outbox(partition, at, end, READ_BYTES, lane)
+        for offset, value in records:
+            for address, batch in outbox.decode(offset, value):
+                if stretch.has(partition, address, batch):
+                    yield address, batch
+
+
+async def offsets(survey: Survey, partition: Partition, stretch: Stretch) -> tuple[int, int]:
+    """Return the offsets between which every batch of a stretch is stored."""
+    bounds = await survey.outbox_bounds(partition)
+    start, end = bounds.start, bounds.end
+    since, until = stretch.since, stretch.until
+    for begin in (since, stretch.resume):
+        if begin is not None:
+            start = max(start, await _first(survey, partition, begin, end))
+    if until is not None and until.time_ms is not None:
+        late = await survey.outbox_at(partition, until.time_ms + LATE_MS)
+        end = end if late is None else min(end, late)
+    elif until is not None and (place := until.place(partition)) is not None:
+        end = min(end, place[0] + 1)
+    return start, end
+
+
+async def _first(survey: Survey, partition: Partition, since: Edge, end: int) -> int:
+    if since.time_ms is None:
+        place = since.place(partition)
+        return place[0] if place else end
+    found = await survey.outbox_at(partition, max(0, since.time_ms - LATE_MS))
+    return end if found is None else found

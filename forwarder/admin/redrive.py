@@ -1,0 +1,250 @@
+"""``forwarder dead-letters redrive``: send the original bytes back, each letter once.
+
+A letter goes to the input partition it came from, with headers that say what it is; receipts go
+to the dead letters' own partition in the same transaction. So either both are there or neither,
+and a letter with a receipt is not sent a second time. There is one courier for a group: who
+starts ends what another has left open, and reads the receipts only then.
+"""
+
+import asyncio
+import gzip
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from forwarder.admin import dead_letters as shelf
+from forwarder.admin.contract import Courier, DeadLetters
+from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
+from forwarder.admin.replay import Pace
+from forwarder.collect import redrive as redriven
+from forwarder.journal import dead_letters
+from forwarder.journal.dead_letters import Letter, Parcel, Span, Stored
+from forwarder.model import Partition
+
+MOST = 100
+"""Letters of one transaction: a tick's worth."""
+
+MOST_BYTES = 4 * 1024 * 1024
+
+_FRAMING = 1024
+"""More than headers and framing of one message take, beside a connection's name."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What an operator decides: which letters, which of them although they failed again.
+
+    ``active`` are the connections that are configured and take anything, ``topics`` the input
+    topics; ``again``: also what failed again, ``repeat``: also what has a receipt.
+    """
+
+    wanted: Wanted
+    active: frozenset[str]
+    topics: frozenset[str]
+    limit: int
+    again: bool = False
+    repeat: bool = False
+
+
+class Tally(msgspec.Struct):
+    """What a re-drive does, or did; ``skipped`` counts by why not."""
+
+    letters: int = 0
+    bytes: int = 0
+    counts: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    skipped: dict[str, int] = msgspec.field(default_factory=dict)
+    ends: dict[int, int] = msgspec.field(default_factory=dict)
+
+    def take(self, letter: Letter, size: int) -> None:
+        """Count one letter that goes back."""
+        key = letter.reason, letter.connection
+        self.letters += 1
+        self.bytes += size
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def skip(self, why: str) -> None:
+        """Count one that does not."""
+        self.skipped[why] = self.skipped.get(why, 0) + 1
+
+    def document(self) -> dict[str, Any]:
+        """Return it with stable keys."""
+        return {
+            "letters": self.letters,
+            "bytes": self.bytes,
+            "counts": [
+                {"reason": reason, "connection": lane, "letters": n}
+                for (reason, lane), n in sorted(self.counts.items())
+            ],
+            "skipped": dict(sorted(self.skipped.items())),
+        }
+
+
+async def plan(survey: DeadLetters, choice: Choice) -> Tally:
+    """Count what would be sent back, and what would not, and why; nothing is written."""
+    tally, limits = Tally(), await survey.limits()
+    for stretch in await shelf.stretches(survey, choice.wanted):
+        tally.ends[stretch.number] = stretch.end
+        async for letter, standing in shelf.standing_in(survey, stretch, choice.wanted.group):
+            if choice.wanted.has(letter):
+                await _weigh(survey, choice, limits, letter, standing, tally)
+    return tally
+
+
+async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and whom to tell
+    survey: DeadLetters,
+    courier: Courier,
+    choice: Choice,
+    ends: Mapping[int, int],
+    *,
+    rate: float,
+    tell: Callable[[Tally], None] = lambda _: None,
+) -> Tally:
+    """Send back what is meant and lies below ``ends``; raises ForwarderError.
+
+    Interrupted, the last transaction is there or not, whole; what was sent is known to the next
+    run. ``tell`` is called after every transaction.
+    """
+    tally, pace, limits = Tally(), Pace(rate), await survey.limits()
+    settled = await courier.start()
+    most = MOST if not rate else max(1, min(MOST, int(rate)))
+    for found in await shelf.stretches(survey, choice.wanted, settled):
+        stretch = msgspec.structs.replace(found, end=min(found.end, ends.get(found.number, 0)))
+        load = Load(survey.topic, stretch, choice.wanted.group)
+        async for letter, standing in shelf.standing_in(survey, stretch, choice.wanted.group):
+            value = None
+            if choice.wanted.has(letter):
+                value = await _weigh(survey, choice, limits, letter, standing, tally)
+            if value is None:
+                load.pass_over()
+                continue
+            await pace.wait()
+            load.add(letter, value)
+            if load.count >= most or load.bytes >= MOST_BYTES:
+                await _send(courier, load)
+                tell(tally)
+        await _send(courier, load)
+        tell(tally)
+    return tally
+
+
+class Load:
+    """What goes back in one transaction, with its receipt."""
+
+    def __init__(self, topic: str, stretch: Stretch, group: str) -> None:
+        """Begin with nothing."""
+        self._own = Partition(topic, stretch.number)
+        self._group = group
+        self._parcels: list[Parcel] = []
+        self._spans: list[Span] = []
+        self._joined = False
+        self.bytes = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many letters there are."""
+        return len(self._parcels)
+
+    def add(self, letter: Letter, value: bytes) -> None:
+        """Take a letter along; the receipt names runs of letters that follow on each other."""
+        if letter.origin is None:
+            return
+        headers = marks(letter, self._own.topic)
+        self._parcels.append(Parcel(letter.origin, value, headers))
+        self.bytes += len(value)
+        if self._joined:
+            self._spans[-1] = (self._spans[-1][0], letter.offset)
+        else:
+            self._spans.append((letter.offset, letter.offset))
+        self._joined = True
+
+    def pass_over(self) -> None:
+        """Note that a letter stays behind: no run goes on over it."""
+        self._joined = False
+
+    def whole(self) -> list[Parcel]:
+        """Return everything, the receipt included, and begin anew."""
+        value, headers = dead_letters.receipt(self._spans, self._group)
+        whole = [*self._parcels, Parcel(self._own, value, headers)]
+        self._parcels, self._spans, self._joined, self.bytes = [], [], False, 0
+        return whole
+
+
+def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
+    """Return the headers of a letter that goes back."""
+    texts = {
+        redriven.REDRIVE: letter.reason,
+        redriven.CONNECTION: letter.connection,
+        redriven.LETTER: f"{topic}/{letter.place}",
+        redriven.DEVICE: letter.device,
+        redriven.TIME: str(letter.time) if letter.time else "",
+    }
+    return [(name, text.encode()) for name, text in texts.items() if text]
+
+
+async def _send(courier: Courier, load: Load) -> None:
+    if load.count:
+        await courier.send(load.whole())
+
+
+async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is judged by
+    survey: DeadLetters,
+    choice: Choice,
+    limits: Mapping[Partition, int],
+    letter: Letter,
+    standing: str,
+    tally: Tally,
+) -> bytes | None:
+    """Return the bytes that go back, None if the letter stays; count it either way."""
+    await asyncio.sleep(0)
+    why = _hindrance(choice, letter, standing)
+    value = letter.value
+    if why is None and letter.truncated:
+        original = await _original(survey, letter)
+        value, why = original or b"", None if original else "its bytes are not there any more"
+    if why is None and letter.origin is not None:
+        why = _oversize(value, limits.get(letter.origin))
+    if why is None and tally.letters >= choice.limit:
+        why = "beyond --limit"
+    if why is not None:
+        tally.skip(why)
+        return None
+    tally.take(letter, len(value))
+    return value
+
+
+def _hindrance(choice: Choice, letter: Letter, standing: str) -> str | None:
+    """Return why a letter stays, if it does."""
+    if standing == SENT and not choice.repeat:
+        return "sent back before"
+    if standing == AGAIN and not choice.again:
+        return "failed again (--again)"
+    if letter.reason in dead_letters.SEALED:
+        return "a batch as Kafka stores it: send its records again in smaller ones"
+    if letter.origin is None or letter.origin.topic not in choice.topics:
+        return "its input topic is not configured"
+    if letter.connection and letter.connection not in choice.active:
+        return f"connection {letter.connection} is not configured, or inactive"
+    return None
+
+
+async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
+    """Return the bytes of a letter that was too large, from the input; whole records only."""
+    if letter.origin is None or letter.reason not in dead_letters.WHOLE or letter.connection:
+        return None
+    found = await survey.original(letter.origin, letter.at)
+    return found.value if found is not None and _is_of(found, letter) else None
+
+
+def _is_of(record: Stored, letter: Letter) -> bool:
+    """Tell whether a letter is of this record: its topic may have been made anew since."""
+    told = redriven.mark(record.headers)
+    return letter.time in {0, record.timestamp, told.time if told else 0}
+
+
+def _oversize(value: bytes, limit: int | None) -> str | None:
+    if limit is None:
+        return "its input partition is not there any more"
+    # As the courier compresses it: one that is refused would keep all behind it for ever.
+    if len(value) + _FRAMING <= limit or len(gzip.compress(value)) + _FRAMING <= limit:
+        return None
+    return "larger than max.message.bytes of its input topic"

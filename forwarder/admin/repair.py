@@ -1,0 +1,347 @@
+"""What was lost, and the base with which a partition opens again once somebody accepts that.
+
+Nothing here guesses: what can be read is kept, a lane that lost nothing keeps its place, and
+where two ways on are both a loss, the operator's choice decides.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from forwarder.admin import salvage
+from forwarder.admin.salvage import Salvaged
+from forwarder.errors import RefusedError
+from forwarder.journal import opening, watermark
+from forwarder.journal import state as states
+from forwarder.journal.opening import Commit, Mark, Restored
+from forwarder.journal.state import Head, LaneState, PartitionState
+from forwarder.model import Address
+
+
+class Kind(StrEnum):
+    """What was lost."""
+
+    STATE = "state"
+    OUTBOX = "outbox"
+    BATCHES = "batches"
+    RECORDS = "records"
+    INPUT = "input"
+
+
+class Resend(StrEnum):
+    """Where lanes go on in the outbox if their state or the outbox's end was lost."""
+
+    KNOWN = "known"
+    """At the cursor that is known, at the outbox's start where none is: loses nothing stored."""
+    ALL = "all"
+    NONE = "none"
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """One loss: which lanes have it (none: all of the partition), and what accepting it costs."""
+
+    kind: Kind
+    connections: tuple[str, ...]
+    what: str
+    given_up: str
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Whose partition it is, and what was found.
+
+    ``found.state`` holds every readable record of the state's log, not only those from ``ptr``
+    on. ``rules`` names the configured lanes and the keying rule of each.
+    """
+
+    group: str
+    topic: str
+    found: Restored
+    rules: Mapping[str, str]
+    now_ms: int
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What the operator decided.
+
+    ``connection``: accept only what this lane lost. ``begin``: offset at which collecting goes
+    on where the input was replaced or the state is lost; None: not said.
+    """
+
+    connection: str | None = None
+    begin: int | None = None
+    resend: Resend = Resend.KNOWN
+
+
+class Plan(msgspec.Struct):
+    """What would be accepted. No losses: there is nothing to accept.
+
+    ``undecided``: why nothing can be written before the operator has chosen; else empty.
+    """
+
+    losses: list[Loss]
+    state: PartitionState
+    undecided: str = ""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A new base, and the commit that belongs to it once it lies at ``ptr``.
+
+    ``stopped``: since when the input is not collected, as the last commit said.
+    """
+
+    values: list[bytes]
+    offset: int
+    n: int
+    stopped: int = 0
+
+    def commit(self, ptr: int) -> Commit:
+        """Return the commit to store with it."""
+        return Commit(self.offset, opening.stopping(opening.metadata(self.n, ptr), self.stopped))
+
+
+def examine(case: Case, choice: Choice) -> Plan:
+    """Find every loss and the state that goes on without what is lost.
+
+    Raises RefusedError for what no acceptance mends (a later release, another group's state), and
+    where one connection was named, but all of the partition is concerned.
+    """
+    found = case.found
+    marked = opening.mark(found.commit.metadata) if found.commit else None
+    saved = salvage.salvage(found.state, case.group, case.topic)
+    plan = Plan([], saved.state or PartitionState())
+    _state(case, choice, marked, saved, plan)
+    if marked and marked.n == saved.n and not plan.losses:
+        opening.pass_over(found, marked.outbox, plan.state)
+    if not plan.undecided:
+        _outbox(case, choice, marked, plan)
+        _input(case, choice, marked, plan)
+    if choice.connection is not None and plan.losses:
+        what = f"the partition as a whole lost something: {plan.losses[0].what}"
+        raise RefusedError(what, "accept that first, without --connection")
+    if not plan.undecided:
+        _records(case, choice, plan)
+        _batches(case, choice, plan)
+    return plan
+
+
+def write(case: Case, plan: Plan) -> Written:
+    """Return the new base of a decided plan; its tick follows every one ever committed."""
+    state = plan.state
+    head = Head(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
+    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    values = states.encode(head, state.extra, lanes)
+    offset = watermark.watermark((lane.need for lane in state.lanes.values()), state.read)
+    marked = opening.mark(case.found.commit.metadata) if case.found.commit else None
+    return Written(values, offset, state.n + 1, marked.stopped if marked else 0)
+
+
+# --------------------------------------------------------------------------------- the state
+
+
+def _state(case: Case, choice: Choice, marked: Mark | None, saved: Salvaged, plan: Plan) -> None:
+    """Accept a state that is gone, or that ends before the last commit."""
+    commit, since = case.found.commit, marked.n if marked else 0
+    if why := _why_lost(case, marked, saved):
+        reached = plan.state.n
+        plan.state.n = max(saved.n, reached, since)
+        if saved.state is None:
+            _lost(case, choice, saved, plan, why)
+        else:
+            _older(case, choice, saved, plan, why, reached if reached < since else None)
+    first = marked is not None and marked.ptr is None and not saved.records
+    if commit is not None and (marked is None or first) and not plan.undecided:
+        opening.move(plan.state, commit.offset)
+
+
+def _why_lost(case: Case, marked: Mark | None, saved: Salvaged) -> str:
+    """Return why an opening would not take the state as it stands; empty if it would."""
+    found = case.found
+    ptr = marked.ptr if marked else None
+    if ptr is not None and ptr < found.state_start:
+        return f"the state begins at {found.state_start}, its newest base was at {ptr}"
+    if ptr is not None and ptr > found.state_end:
+        return f"the state ends at {found.state_end}, its newest base was at {ptr}"
+    try:
+        records = [stored for stored in found.state if stored[0] >= (ptr or 0)]
+        folded = states.fold(records, case.group, case.topic)
+    except RefusedError as refusal:
+        return saved.fault or refusal.what
+    if marked is not None and ptr is not None and folded.n < marked.n:
+        return f"the state ends with tick {folded.n}, tick {marked.n} was committed"
+    if ptr is None and folded.base_offset is None:
+        return opening.vanished(found)
+    return ""
+
+
+def _older(  # noqa: PLR0913, PLR0917  # what is known, each given once
+    case: Case, choice: Choice, saved: Salvaged, plan: Plan, why: str, reached: int | None
+) -> None:
+    """Go on with the newest state that can be read; ``reached``: its tick, if later ones are gone.
+
+    It is true of an earlier moment: everything after it comes again, and nothing is lost.
+    """
+    if saved.complete and reached is None:
+        plan.losses.append(Loss(Kind.STATE, (), why, "nothing: a later base holds all of it"))
+        return
+    read = plan.state.read
+    text = f"where everything stood later: records from {read} on are collected again"
+    plan.losses.append(Loss(Kind.STATE, (), why, f"{text}, so that their events come twice"))
+    for name, lane in plan.state.lanes.items():
+        salvage.advance(lane, saved.hints.get(name))
+        _resume(lane, case.found, choice.resend)
+
+
+def _lost(case: Case, choice: Choice, saved: Salvaged, plan: Plan, why: str) -> None:
+    """Begin anew at the committed offset, with the cursors that can still be read."""
+    found, state = case.found, plan.state
+    begin = choice.begin
+    if begin is None and found.commit is not None:
+        begin = found.commit.offset
+    given_up = _LOST.format(begin="T" if begin is None else begin, lanes=_cursors(saved))
+    plan.losses.append(Loss(Kind.STATE, (), why, given_up))
+    if begin is None:
+        plan.undecided = "no offset is committed: say from where to collect"
+        return
+    state.read, state.obend = begin, found.outbox_end
+    for name in sorted(saved.hints.keys() | case.rules.keys()):
+        lane = LaneState(cursor=(found.outbox_start, 0), seen=case.now_ms)
+        salvage.advance(lane, saved.hints.get(name))
+        rule = case.rules.get(name)
+        lane.keying = [(rule, (begin, 0))] if rule else lane.keying[-1:]
+        lane.need, lane.read = (begin, 0), begin
+        _resume(lane, found, choice.resend)
+        state.lanes[name] = lane
+
+
+_LOST = (
+    "the events that only saved windows held, and where every window ended: what was collected "
+    "from record {begin} on comes twice; cursors that can still be read: {lanes}"
+)
+
+
+def _cursors(saved: Salvaged) -> str:
+    known = (f"{name} at {hint.cursor[0]}" for name, hint in saved.hints.items() if hint.cursor)
+    return ", ".join(sorted(known)) or "none"
+
+
+# -------------------------------------------------------------------------------- the outbox
+
+
+def _outbox(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
+    """Accept an outbox that ends before the place where it once ended."""
+    found, state = case.found, plan.state
+    end, ended = found.outbox_end, max(state.obend, marked.outbox if marked else 0)
+    if ended > end:
+        names = sorted(name for name, lane in state.lanes.items() if lane.cursor < (ended, 0))
+        what = f"the outbox ends at {end}, but ended at {ended} before"
+        waiting = ", ".join(f"{name} from {state.lanes[name].cursor[0]}" for name in names)
+        given_up = f"stored batches from {end} to {ended}, undelivered ones of: "
+        plan.losses.append(Loss(Kind.OUTBOX, (), what, given_up + (waiting or "no connection")))
+        for lane in state.lanes.values():
+            _resume(lane, found, choice.resend)
+        state.obend = end
+    for lane in state.lanes.values() if plan.losses else ():
+        _within(lane, (end, 0))
+
+
+def _resume(lane: LaneState, found: Restored, resend: Resend) -> None:
+    if resend is Resend.ALL:
+        lane.cursor, lane.acked = (found.outbox_start, 0), frozenset()
+    elif resend is Resend.NONE:
+        lane.cursor, lane.acked = (found.outbox_end, 0), frozenset()
+
+
+def _within(lane: LaneState, end: Address) -> None:
+    lane.cursor = min(lane.cursor, end)
+    lane.acked = frozenset(a for a in lane.acked if lane.cursor <= a < end)
+
+
+def _batches(case: Case, choice: Choice, plan: Plan) -> None:
+    """Accept that batches expired before they were delivered."""
+    start = (case.found.outbox_start, 0)
+    for name in _concerned(case, choice, plan.state):
+        lane = plan.state.lanes[name]
+        if lane.cursor < start:
+            what = f"the outbox begins at {start[0]}, the cursor of {name} is at {lane.cursor[0]}"
+            given_up = f"undelivered batches of {name} stored from {lane.cursor[0]} to {start[0]}"
+            plan.losses.append(Loss(Kind.BATCHES, (name,), what, given_up))
+            lane.cursor = start
+            lane.acked = frozenset(a for a in lane.acked if a >= start)
+
+
+# --------------------------------------------------------------------------------- the input
+
+
+def _input(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
+    """Accept an input that is another log under the same name, or was cut short."""
+    found, state = case.found, plan.state
+    why = _replaced(case, marked, plan)
+    if found.input_id and (why or plan.losses):
+        state.extra[opening.INPUT_ID] = found.input_id
+    if not why:
+        return
+    windows = sum(len(lane.held) for lane in state.lanes.values())
+    given_up = f"{windows} saved windows, and every event not yet in the outbox"
+    plan.losses.append(Loss(Kind.INPUT, (), why, given_up))
+    if choice.begin is None:
+        plan.undecided = "the input was replaced or cut short: say from where to collect"
+        return
+    opening.move(state, min(max(choice.begin, found.input_start), found.input_end))
+
+
+def _replaced(case: Case, marked: Mark | None, plan: Plan) -> str:
+    found, state = case.found, plan.state
+    furthest = max([state.read, *(state.lanes[n].need[0] for n in _known(case, state))])
+    if furthest > found.input_end:
+        return f"the input ends at {found.input_end}, but was read up to {furthest} before"
+    known = state.extra.get(opening.INPUT_ID, "")
+    moved = found.commit is not None and marked is None
+    if found.input_id and not moved and known not in {"", found.input_id}:
+        return f"topic {case.topic} was deleted and created again: it has another id"
+    return ""
+
+
+def _records(case: Case, choice: Choice, plan: Plan) -> None:
+    """Accept that records were deleted before they were collected."""
+    found, state = case.found, plan.state
+    start = found.input_start
+    for name in _concerned(case, choice, state):
+        lane = state.lanes[name]
+        if lane.need[0] < start:
+            what = f"the input begins at {start}, {name} still needs {lane.need[0]}"
+            given_up = f"events of {name} in records {lane.need[0]} to {start - 1}"
+            plan.losses.append(Loss(Kind.RECORDS, (name,), what, given_up))
+            lane.need, lane.read = (start, 0), max(lane.read, start)
+            state.read = max(state.read, start)
+    begun = found.commit is not None or state.base_offset is not None
+    if begun and choice.connection is None and state.read < start:
+        what = f"the input begins at {start}, the partition was read up to {state.read}"
+        given_up = f"records {state.read} to {start - 1}"
+        plan.losses.append(Loss(Kind.RECORDS, (), what, given_up))
+        state.read = start
+
+
+def _known(case: Case, state: PartitionState) -> list[str]:
+    return [name for name in case.rules if name in state.lanes]
+
+
+def _concerned(case: Case, choice: Choice, state: PartitionState) -> list[str]:
+    names = _known(case, state)
+    return names if choice.connection is None else [n for n in names if n == choice.connection]
+
+
+def opens(case: Case, written: Written) -> opening.Opening:
+    """Return the opening that would find what is about to be written.
+
+    Raises RefusedError where it would still refuse: then nothing must be written.
+    """
+    at = case.found.state_end
+    records = [(at + i, value) for i, value in enumerate(written.values)]
+    found = msgspec.structs.replace(
+        case.found,
+        commit=written.commit(at),
+        state=records,
+        state_end=at + len(records) + 1,
+    )
+    return opening.begin(found, case.group, case.topic, case.rules, case.now_ms)

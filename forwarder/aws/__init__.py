@@ -1,0 +1,1 @@
+"""The AWS driver: credentials, signatures, HTTP sessions, and what errors mean. Knows no sink."""

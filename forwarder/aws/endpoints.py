@@ -1,0 +1,115 @@
+"""Where an AWS service is, found by the library's rules once for any number of connections.
+
+Regions, VPC and FIPS endpoints, AWS_ENDPOINT_URL, proxies and certificate authorities follow from
+environment, configuration files and the library's rule sets. So the library makes one request,
+which is caught when it is about to be sent, and tells by it all that requests by hand need.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from botocore.credentials import ReadOnlyCredentials
+
+from forwarder.aws.http_session import SharingSession
+from forwarder.aws.sigv4 import Signer
+
+_SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
+_ASKED: Mapping[str, Callable[..., Awaitable[object]]] = {
+    "kinesis": lambda client, **named: client.put_records(
+        **(named or {"StreamName": "any"}), Records=[]
+    ),
+    "firehose": lambda client: client.put_record_batch(DeliveryStreamName="any", Records=[]),
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An endpoint: its URL, the names that signatures have there, how to connect to it."""
+
+    url: str
+    region: str
+    service: str
+    connecting: Mapping[str, Any]
+
+    def signer(self) -> Signer:
+        """Return what signs requests to it."""
+        return Signer(self.url, self.region, self.service)
+
+    def session(self) -> Any:  # noqa: ANN401  # the library is not typed
+        """Return an HTTP session with connections of its own; the caller enters and closes it."""
+        return SharingSession(**self.connecting)
+
+
+class Places:
+    """The endpoints that were found so far."""
+
+    def __init__(self, client: Callable[..., Awaitable[Any]]) -> None:
+        """Take ``client``, which makes a client of the library."""
+        self._client = client
+        self._known: dict[tuple[str, str, str | None, str | None], Place] = {}
+        self._asking = asyncio.Lock()
+
+    async def find(
+        self, service: str, region: str, endpoint_url: str | None, arn: str | None = None
+    ) -> Place:
+        """Return an endpoint; raises the library's errors for one that cannot be.
+
+        A stream that is named by its ``arn`` has one of its account.
+        """
+        # The endpoint of an ARN is its account's, whatever the stream.
+        asked = (service, region, endpoint_url, arn.partition("/")[0] if arn else None)
+        async with self._asking:
+            if asked not in self._known:
+                self._known[asked] = await self._ask(service, region, endpoint_url, arn)
+        return self._known[asked]
+
+    async def _ask(
+        self, service: str, region: str, endpoint_url: str | None, arn: str | None
+    ) -> Place:
+        connecting: dict[str, Any] = {}
+
+        def remembered(**arguments: object) -> Any:  # noqa: ANN401  # the library is not typed
+            connecting.update(arguments)
+            return SharingSession(**arguments)
+
+        client = await self._client(service, region, _Nobody(), endpoint_url, session=remembered)
+        client.meta.events.register(f"before-send.{service}", _catch)
+        try:
+            await _ASKED[service](client, **({"StreamARN": arn} if arn else {}))
+        except _CaughtError as caught:
+            return _read(caught.request, connecting)
+        finally:
+            await client.close()
+        message = f"the library made no request to {service}"
+        raise RuntimeError(message)
+
+
+class _Nobody:
+    """Signs the request that is never sent."""
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return ReadOnlyCredentials("nobody", "nothing", None)
+
+
+class _CaughtError(Exception):
+    def __init__(self, request: Any) -> None:  # noqa: ANN401  # the library is not typed
+        super().__init__("not to be sent")
+        self.request = request
+
+
+def _catch(request: Any, **_: object) -> None:  # noqa: ANN401  # the library is not typed
+    raise _CaughtError(request)
+
+
+def _read(request: Any, connecting: Mapping[str, Any]) -> Place:  # noqa: ANN401  # as above
+    found = _SCOPE.search(_text(request.headers["Authorization"]))
+    if found is None:
+        message = f"{request.url} is not called with signature version 4"
+        raise RuntimeError(message)
+    return Place(request.url, found[1], found[2], connecting)
+
+
+def _text(header: str | bytes) -> str:
+    return header.decode() if isinstance(header, bytes) else header

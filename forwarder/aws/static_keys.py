@@ -1,0 +1,110 @@
+"""Access keys of a connection, looked for again where they are written once they are rotated."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import structlog
+from botocore.credentials import ReadOnlyCredentials
+
+from forwarder.aws.credentials import RENEW_EVERY
+from forwarder.clock import Clock
+from forwarder.config import loader
+from forwarder.config.connection import AccessKeys, Origin
+from forwarder.errors import ConfigurationError
+from forwarder.ops import logs
+
+log = structlog.get_logger()
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks whether a file has changed."""
+
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+class StaticKeys:
+    """Access keys, read again when their files change and when AWS rejects them.
+
+    What cannot be read, or is no longer of the same connection, leaves the keys as they are:
+    half-written files and faults in a file are no reason to stop what works.
+    """
+
+    def __init__(self, keys: AccessKeys, name: str, clock: Clock) -> None:
+        """Take resolved keys of the connection ``name``."""
+        self.generation = 0
+        self._name = name
+        self._clock = clock
+        self._given = keys
+        self._keys = _frozen(keys)
+        self._seen = seen(keys.origin)
+        self._look_at = clock.steady() + LOOK_EVERY
+        self._renewable_at = 0.0
+        self._reading = asyncio.Lock()
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Return the keys as they were last read."""
+        now = self._clock.steady()
+        if self._given.origin is not None and now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            if await asyncio.to_thread(seen, self._given.origin) != self._seen:
+                async with self._reading:
+                    await self._read()
+        return self._keys
+
+    async def renew(self, generation: int) -> bool:
+        """Read rejected keys again; False: they are still the same."""
+        async with self._reading:
+            if generation != self.generation:
+                return True
+            now = self._clock.steady()
+            if self._given.origin is None or now < self._renewable_at:
+                return False
+            self._renewable_at = now + RENEW_EVERY
+            return await self._read()
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def _read(self) -> bool:
+        before = self._given
+        # First: what is written while the files are read shows in the next look.
+        self._seen = await asyncio.to_thread(seen, before.origin)
+        found = self._given = await asyncio.to_thread(read, before, self._name)
+        if found.origin != before.origin:
+            self._seen = await asyncio.to_thread(seen, found.origin)
+        if found == before:
+            return False
+        logs.hide((found.access_key_id, found.secret_access_key))
+        self._keys = _frozen(found)
+        self.generation += 1
+        log.info("credentials.rotated", connection=self._name)
+        return True
+
+
+def read(keys: AccessKeys, name: str) -> AccessKeys:
+    """Return the keys that are written now where these come from, else these."""
+    origin = keys.origin
+    if origin is None:
+        return keys
+    try:
+        found = loader.load_connection(origin.files[0], pipes=False).connection
+    except ConfigurationError:
+        return keys
+    same = (found.name, found.sink) == (name, origin.sink)
+    return found.credentials if same and isinstance(found.credentials, AccessKeys) else keys
+
+
+def seen(origin: Origin | None) -> _Seen:
+    """Return what tells two contents of the files apart; None for one that is not there."""
+    return tuple(map(_look, origin.files if origin else ()))
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = Path(path).stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return None
+
+
+def _frozen(keys: AccessKeys) -> ReadOnlyCredentials:
+    return ReadOnlyCredentials(keys.access_key_id, keys.secret_access_key, None)

@@ -1,0 +1,160 @@
+"""Encode closed windows into batches that fit, each a document of its own."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from forwarder.collect.windows import storage
+from forwarder.collect.windows.window import Window
+from forwarder.config.connection import Connection
+from forwarder.formats import rawjson
+from forwarder.formats.contract import digest
+from forwarder.formats.mparticle.document import Frame, Frames
+from forwarder.formats.mparticle.ids import IdSource
+from forwarder.formats.pieces import last_of, singles
+from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
+
+MOST_LETTER = 8 * 1024 * 1024
+"""Bytes of events in one letter of a window, beside its context: it has to be stored, too."""
+
+
+class Encoded(msgspec.Struct, gc=False):
+    """What became of a window: documents, letters, up to which event, and what is left of it."""
+
+    batches: list[Batch]
+    letters: list[DeadLetter]
+    last: Position
+    rest: list[Piece]
+
+
+class _Keys(msgspec.Struct, frozen=True, gc=False):
+    """What the batches of a window have in common besides their frame."""
+
+    window: Window
+    key: bytes
+    window_key: bytes
+    closed_at: int
+    frame: Frame
+
+
+class Encoder:
+    """Encodes the windows of one connection on one partition."""
+
+    def __init__(self, partition: Partition, connection: Connection, frames: Frames) -> None:
+        """Prepare what all batches have in common."""
+        self._lane = connection.name
+        self._ids = IdSource(partition, connection)
+        self._frames = frames
+
+    def encode(self, window: Window, now_ms: int, most: int) -> Encoded:
+        """Return a window's documents and the events that cannot be in one; never raises.
+
+        At most about ``most`` bytes of documents, one at least: a context close to the limit is
+        repeated for every few events, and would take many times the memory the window did.
+        ``now_ms`` becomes ``closed_at``; nothing in a document depends on it.
+        """
+        pieces = storage.pieces(window)
+        try:
+            return self._encode(self._keys(window, now_ms), pieces, most)
+        except Exception as error:  # noqa: BLE001  # one odd window must not stop the others
+            text = f"cannot be encoded: {type(error).__name__}"
+            letters = self._letters(window, pieces, Reason.NOT_ENCODABLE, text)
+            return Encoded([], letters, last_of(pieces[-1]), [])
+
+    def _keys(self, window: Window, now_ms: int) -> _Keys:
+        frame = self._frames.frame(window.context, window.identities_ms, window.newest_ms)
+        key = digest(window.device)
+        other = key if window.key == window.device else digest(window.key)
+        return _Keys(window, key, other, now_ms, frame)
+
+    def _encode(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+        if keys.window.apart:
+            return self._each(keys, pieces, most)
+        total = keys.frame.size + sum([len(piece[4]) + 1 for piece in pieces])
+        if total - 1 <= keys.frame.limit:
+            return Encoded([self._batch(keys, pieces)], [], last_of(pieces[-1]), [])
+        return self._parts(keys, [single for run in pieces for single in singles(run)], most)
+
+    def _each(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+        """Make a document of every event, in order: each fits alone."""
+        batches, made = list[Batch](), 0
+        for at, run in enumerate(pieces):
+            events = singles(run)
+            for number, event in enumerate(events):
+                if made >= most:
+                    rest = [*events[number:], *pieces[at + 1 :]]
+                    return Encoded(batches, [], batches[-1].last, rest)
+                batches.append(self._batch(keys, [event]))
+                made += len(batches[-1].payload)
+        return Encoded(batches, [], last_of(pieces[-1]), [])
+
+    def _parts(self, keys: _Keys, events: list[Piece], most: int) -> Encoded:
+        """Split a window into documents that fit, in order.
+
+        An event is too large only in a window saved under a larger limit: none joins else.
+        """
+        room, batches, made = keys.frame.room, list[Batch](), 0
+        misfits, group, left, comma = list[Piece](), list[Piece](), room, 0
+        end = len(events)
+        for at, piece in enumerate(events):
+            size = len(piece[4])
+            if size > room:
+                misfits.append(piece)
+                continue
+            if group and size + (comma if size else 0) > left:
+                batches.append(self._batch(keys, group))
+                made += len(batches[-1].payload)
+                group, left, comma = [], room, 0
+                if made >= most:
+                    end = at
+                    break
+            group.append(piece)
+            if size:
+                left -= size + comma
+                comma = 1
+        if group:
+            batches.append(self._batch(keys, group))
+        text = f"does not fit into a record: {max(room, 0)} bytes are left beside its context"
+        letters = self._letters(keys.window, misfits, Reason.EVENT_TOO_LARGE, text)
+        return Encoded(batches, letters, last_of(events[end - 1]), events[end:])
+
+    def _batch(self, keys: _Keys, pieces: Sequence[Piece]) -> Batch:
+        window = keys.window
+        first = (pieces[0][0], pieces[0][1])
+        last = last_of(pieces[-1])
+        count = sum([piece[2] for piece in pieces])
+        ids = self._ids.derive(window.device, first, last, count, pieces[0][3])
+        events = b",".join([piece[4] for piece in pieces if piece[2]])
+        return Batch(
+            self._lane, ids.message_id, keys.key, keys.window_key, first, last, count,
+            keys.closed_at, window.newest_ms, keys.frame.mpid, window.reason,
+            self._frames.document(events, ids.message_id, ids.batch_id, keys.frame.tail),
+        )  # fmt: skip
+
+    def _letters(
+        self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
+    ) -> list[DeadLetter]:
+        """Return events of a window as an upload with its context, several only if very large.
+
+        Which upload gave what of the context is not known any more; together they gave all of it.
+        """
+        letters: list[DeadLetter] = []
+        group: list[Piece] = []
+        size = 0
+        for piece in pieces:
+            if group and size + len(piece[4]) > MOST_LETTER:
+                letters.append(self._letter(window, group, reason, error))
+                group, size = [], 0
+            group.append(piece)
+            size += len(piece[4])
+        return [*letters, self._letter(window, group, reason, error)] if group else letters
+
+    def _letter(
+        self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
+    ) -> DeadLetter:
+        events = b",".join([piece[4] for piece in pieces if piece[2]])
+        value = rawjson.with_events(events, window.context)
+        count = sum([piece[2] for piece in pieces])
+        return DeadLetter(
+            reason, pieces[0][0], self._lane, error, value, pieces[0][3], events=count
+        )

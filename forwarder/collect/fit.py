@@ -1,0 +1,161 @@
+"""Judge what fits into one record: an event with its upload's context, an upload in a window.
+
+An event *fits alone* if it and the context of its own upload fit into a record of the sink. Only
+such events wait in windows, and whatever a window has gathered leaves room for each of them: so
+every document can be made. Nearly all uploads are so small that a comparison of lengths tells it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from forwarder.collect.windows import storage
+from forwarder.collect.windows.window import Window
+from forwarder.formats import rawjson
+from forwarder.formats.contract import Upload
+from forwarder.formats.mparticle import context
+from forwarder.formats.mparticle.document import Frames
+from forwarder.formats.pieces import singles
+from forwarder.model import Piece
+
+_STRETCH = 16
+"""By how much a context may grow in a document, at most: ``"":1,`` among the user identities
+becomes 79 bytes of an array, with a time of 19 digits."""
+
+_TRANSFORMED = 2
+"""By how much events may grow as settings change them, at most: ids become texts."""
+
+_FURTHER = 64
+"""More than what a document has that its context does not: empty ``system_notifications``, and
+quotes around four ids."""
+
+_MULTIPLE = 2
+"""How many times what came in the documents of a window may take together."""
+
+_FREE_WORK = 16 * 1024 * 1024
+_WORK = 16
+"""How many bytes a window may look through again for what joins it: ``_FREE_WORK``, and ``_WORK``
+for each byte that came in. What accumulates is looked through with every upload: ten thousand of
+one user that all delete attributes would take an hour otherwise."""
+
+_MOST_SLIM = 32 * 1024
+"""Bytes of contexts that are merged without being counted so, whatever the sink takes."""
+
+_LONGEST_TIME = 10**18
+
+LEAST_CONTEXT = 64 * 1024
+"""Bytes of a context that may wait in any case; beyond the record's limit it is pruned."""
+
+
+class Fit:
+    """Judges for one connection. Caller: its windows.
+
+    Two lengths spare all of it: where a window's context and an upload's have together at most
+    ``slim`` bytes and no upload in it more than ``lean`` of events, the context takes less than
+    half a record and every event fits into the other half.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        """Work out the lengths."""
+        self._frames = frames
+        limit = frames.least_limit()
+        empty = frames.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
+        half = max(0, limit // 2)
+        self.slim = min(_MOST_SLIM, max(0, half - empty) // _STRETCH)
+        self.lean = half // _TRANSFORMED
+        self._most_context = max(limit, LEAST_CONTEXT)
+
+    def room(self, upload: Upload) -> int:
+        """Return how large an event may be to fit alone; raises what an odd context raises."""
+        return self._frames.frame(upload.context, upload.time, upload.time).room
+
+    def pruned(self, upload: Upload) -> Upload:
+        """Return the upload as it may wait: its context without what is large and not sent."""
+        kept = self._frames.prune(upload.context, self._most_context)
+        if kept is upload.context:
+            return upload
+        names = context.names_of(rawjson.fields(kept))
+        return msgspec.structs.replace(upload, context=kept, names=names)
+
+    def joins(self, window: Window, upload: Upload, pieces: Sequence[Piece]) -> bool:
+        """Tell whether an upload may join a window, and count its pieces there if so.
+
+        It may if all of it goes into one document, or if the context leaves room for every event
+        and the documents together are at most twice what came in: each repeats the context. Nor
+        may it take more and more work. What the window's has of large things that are not sent is
+        pruned. Of an upload that comes in many parts, with events of other sessions between, the
+        context is looked at once.
+        """
+        if window.filled < 0:
+            _measure(window)
+        came = 0
+        if window.framed is not window.context or not context.has_had(window, upload):
+            came = 0 if context.has_had(window, upload) else len(upload.context)
+            if not self._frame(window, upload):
+                return False
+        added = sum([len(piece[4]) + 1 for piece in pieces])
+        filled, received = window.filled + added, window.received + added + came
+        largest = max(window.largest, max([len(piece[4]) for piece in pieces], default=0))
+        if filled - 1 > window.room and (
+            largest > window.room or _documents(window, filled, largest) > _MULTIPLE * received
+        ):
+            return False
+        if pieces and is_worn(window):
+            return False
+        window.filled, window.largest, window.received = filled, largest, received
+        if len(window.framed) <= self.slim and largest <= self.lean:
+            window.filled = -1  # small again: not to be measured at every upload
+        return True
+
+    def _frame(self, window: Window, upload: Upload) -> bool:
+        """Note what a window's documents are with an upload besides events; False: none can be."""
+        kept = self._frames.prune(window.context, self._most_context)
+        if kept is not window.context:
+            window.context, window.names = kept, context.names_of(rawjson.fields(kept))
+        merged = context.merged(window, upload)
+        if merged is not upload.context:
+            window.work += len(merged)
+        if len(merged) > self._most_context:
+            return False
+        identities_ms = upload.time if upload.names.identities else window.identities_ms
+        try:
+            frame = self._frames.frame(merged, identities_ms, upload.time)
+        except Exception:  # noqa: BLE001  # the two apart may be odd together
+            return False
+        window.framed, window.room, window.frame_bytes = merged, frame.room, frame.size
+        return True
+
+
+def is_worn(window: Window) -> bool:
+    """Tell whether what joins a window has taken as much work as it may: it should close."""
+    return window.work > _FREE_WORK + _WORK * window.received
+
+
+def _documents(window: Window, filled: int, largest: int) -> int:
+    """Return how many bytes the documents of so many bytes of events have at most.
+
+    Each but the last is so full that the largest event might not have fitted.
+    """
+    return filled + window.frame_bytes * (1 + filled // (window.room - largest + 1))
+
+
+def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
+    """Return the pieces that fit into ``room`` bytes event by event, and the events that do not."""
+    fits: list[Piece] = []
+    misfits: list[Piece] = []
+    for whole in pieces:
+        if len(whole[4]) <= room:
+            fits.append(whole)
+            continue
+        for piece in singles(whole):
+            (fits if len(piece[4]) <= room else misfits).append(piece)
+    return fits, misfits
+
+
+def _measure(window: Window) -> None:
+    """Look once at all that waits in a window: how much it is, and the largest of it."""
+    sizes = [len(piece[4]) for piece in storage.pieces(window)]
+    window.filled = sum(sizes) + len(sizes)
+    window.largest = max(sizes, default=0)
+    window.received = window.filled + len(window.context)  # of contexts that were merged, the rest
+    window.work += window.filled

@@ -1,0 +1,114 @@
+"""What comes in once more: a dead letter that an operator has sent back, told by its headers."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from forwarder.formats import rawjson
+from forwarder.formats.contract import Upload, digest
+from forwarder.formats.mparticle.document import MOST_BYTES, mpid_of
+from forwarder.formats.rawjson import ABSENT
+from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
+
+REDRIVE = "forwarder-redrive"
+"""Header of a re-driven record: the reason of the dead letter."""
+
+CONNECTION = "forwarder-connection"
+"""Header: the one connection that takes it; without it, all that match."""
+
+LETTER = "forwarder-letter"
+"""Header: where the dead letter is, as topic/partition:offset; for people."""
+
+DEVICE = "forwarder-device-key"
+"""Header of a re-driven batch: the digest of its device key, in hexadecimal digits."""
+
+TIME = "forwarder-time"
+"""Header: the record time that it had, milliseconds. Its own is that of its return: a log that
+keeps records for a time would otherwise delete an old one before it is read."""
+
+_LONGEST_NAME = 100
+"""Characters of a connection's name; a longer one names none, and would not fit a dead letter."""
+
+_LONGEST_ID = 256
+"""Characters of a batch's id; those made here have 36. It is stored beside the bytes it is in."""
+
+_DIGEST_DIGITS = 32
+_MILLISECONDS = re.compile("[0-9]{1,15}")
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """What the headers of a re-driven record say.
+
+    An empty connection: all that match. ``time`` 0: not known.
+    """
+
+    reason: str
+    connection: str
+    device: bytes
+    time: int
+
+
+def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
+    """Return the mark of a re-driven record; None for every other."""
+    for name, _ in headers:
+        if name == REDRIVE:
+            found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
+            device, time = _device(found.get(DEVICE, "")), found.get(TIME, "")
+            known = int(time) if _MILLISECONDS.fullmatch(time) else 0
+            connection = found.get(CONNECTION, "")[:_LONGEST_NAME]
+            return Mark(found[REDRIVE], connection, device, known)
+    return None
+
+
+def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
+    """Return the key of a window that is closed at once; no device or session has such a one.
+
+    ``session``: where an upload becomes a window for each, which are not made in their order.
+    """
+    key = b"^%d/%d" % (offset, start)
+    return key if session is None else b"%b|%b" % (key, session)
+
+
+def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | None:
+    """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
+
+    ``closed_at`` is left to the caller. The id is the document's own, the position the record's.
+    """
+    if told.reason != Reason.REFUSED or not told.connection or len(found) != 1:
+        return None
+    upload = found[0]
+    name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
+    # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
+    if not name or len(name) > _LONGEST_ID or not name.isprintable():
+        return None
+    if record.value is None or len(record.value) > MOST_BYTES:  # never a batch made here
+        return None
+    position = (record.offset, 0)
+    key, apart = told.device or digest(upload.device), digest(window_key(*position))
+    return Batch(
+        told.connection, name, key, apart, position, position, len(upload.types), 0, upload.time,
+        mpid_of(upload.fields), CloseReason.REDRIVEN, record.value,
+    )  # fmt: skip
+
+
+def returned(record: Record, told: Mark, events: int) -> DeadLetter:
+    """Return the letter of what came back for a connection that does not take it here.
+
+    Its bytes are nowhere else: whoever sent them back took them for settled. ``events``: how many
+    it holds.
+    """
+    known = told.reason in {reason.value for reason in Reason}
+    error = "it was sent back, and its connection is not configured here, inactive or stopped"
+    return DeadLetter(
+        Reason(told.reason) if known else Reason.NOT_ENCODABLE, record.offset, told.connection,
+        error, record.value or b"", told.time or record.timestamp, told.device, redriven=True,
+        events=events,
+    )  # fmt: skip
+
+
+def _device(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text) if len(text) == _DIGEST_DIGITS else b""
+    except ValueError:
+        return b""

@@ -1,0 +1,432 @@
+"""Gather events into one window per session (Wait for Complete Batch).
+
+A session ends by its ``session_end``, by an event of a session not seen before, or by silence.
+Its window then stays open for a grace period, in which late events join. Boundaries are judged
+on all events of the device, also those that the filter leaves out; those open no window.
+"""
+
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from forwarder.collect import replay_filter
+from forwarder.collect.fit import Fit
+from forwarder.collect.keying import BY_SESSION
+from forwarder.collect.windows import session_index, storage
+from forwarder.collect.windows.session_index import Crowd
+from forwarder.collect.windows.store import Windows
+from forwarder.collect.windows.window import Window, is_of_session, session_key
+from forwarder.config.connection import Batching, BatchMode
+from forwarder.formats.contract import Names, Upload, digest
+from forwarder.formats.pieces import cut
+from forwarder.model import LOWEST, CloseReason, Gate, Held, Piece, Position
+
+SHARED = 32
+"""Users of a device who keep each other's session going: of more, each keeps their own."""
+
+_REMEMBERED = 8
+_START = "session_start"
+_END = "session_end"
+_Segment = tuple[int, int, bytes]
+
+
+class _Device(msgspec.Struct, gc=False):
+    """What is known of a device while a window of it is open; sessions by name.
+
+    ``windows`` are its open ones by key: a session has one for each user of the device.
+    ``going`` are those of named sessions that have not ended, by session. ``crowd``: they are many.
+    ``active`` and ``since`` are of windows taken up again: the latest activity of the current
+    session, and when those that have ended began.
+    """
+
+    windows: dict[bytes, Window]
+    going: dict[bytes, dict[bytes, Window]]
+    current: bytes
+    ended: list[bytes]
+    crowd: Crowd | None = None
+    active: tuple[int, int, Position] | None = None
+    since: dict[bytes, tuple[int, Position]] | None = None
+
+    def put(self, window: Window) -> None:
+        """Take in a window that opened."""
+        self.windows[window.key] = window
+        if self.crowd is not None:
+            self.crowd.put(window)
+        elif len(self.windows) > session_index.MANY:
+            self.crowd = Crowd(self.all())
+
+    def take(self, window: Window) -> bool:
+        """Let go of a window; tell whether it was one of these."""
+        if self.windows.pop(window.key, None) is None:
+            return False
+        if self.crowd is not None:
+            self.crowd.forget(window)
+        return True
+
+    def of(self, session: bytes) -> list[Window]:
+        """Return the open windows of a session, or of events without one, of all users."""
+        if self.crowd is not None:
+            return self.crowd.of(session)
+        return [window for window in self.all() if window.session == session]
+
+    def unended(self, session: bytes) -> list[Window]:
+        """Return those of them whose end is not told yet."""
+        if session:
+            return list(self.going.get(session, {}).values())
+        if self.crowd is not None:
+            return self.crowd.unended()
+        return [one for one in self.of(b"") if one.reason is not CloseReason.SESSION_END]
+
+    def has(self, session: bytes) -> bool:
+        """Tell whether a session has an open window."""
+        if self.crowd is not None:
+            return self.crowd.has(session)
+        return any(window.session == session for window in self.all())
+
+    def leave(self, window: Window) -> None:
+        """Take a window out of those whose sessions go on."""
+        going = self.going.get(window.session)
+        if going is not None and going.get(window.key) is window:
+            del going[window.key]
+            if not going:
+                del self.going[window.session]
+
+    def remember(self, session: bytes) -> None:
+        """Remember a named session as ended."""
+        if session and session not in self.ended:
+            self.ended.append(session)
+            del self.ended[:-_REMEMBERED]
+
+    def take_up(self, window: Window) -> None:
+        """Find a named session's window that was saved its place, in whatever order they come."""
+        session = window.session
+        if self.active is None or self.active < _active(window):
+            self.current, self.active = session, _active(window)
+        if window.reason is CloseReason.SESSION_END:
+            since = {} if self.since is None else self.since
+            since[session] = max(since.get(session, (0, LOWEST)), _since(window))
+            self.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
+            self.since = {name: since[name] for name in self.ended}
+            return
+        self.going.setdefault(session, {})[window.key] = window
+
+    def all(self) -> Iterable[Window]:
+        """Return all windows: for whoever has to look at each."""
+        return self.windows.values()
+
+
+class Sessions(Windows):
+    """The open windows of a lane that waits for complete sessions."""
+
+    def __init__(self, batching: Batching, fit: Fit) -> None:
+        """Begin without windows."""
+        super().__init__(batching, fit, BatchMode.SESSION)
+        self._rules[BY_SESSION] = self._upload
+        self._devices: dict[bytes, _Device] = {}
+        self.knows = self._would_inform
+
+    def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
+        """Open a saved window again; the session that was active last becomes the current one.
+
+        The order of the calls does not matter.
+        """
+        super().restore(held, pieces, names)
+        if not is_of_session(held.key, held.session):
+            return
+        device, window = self._device(held.device), self.open[held.key]
+        device.put(window)
+        if held.session:
+            device.take_up(window)
+
+    def _would_inform(self, upload: Upload) -> bool:
+        """Tell whether an upload, had it no events, would touch a window."""
+        known = self._devices.get(upload.device)
+        return known is not None and session_key(upload.owner, known.current) in known.windows
+
+    def shed(self, window: Window) -> list[Window]:
+        """Close a window for want of memory, and before it what its device opened earlier."""
+        device = self._devices.get(window.device)
+        earlier = [] if device is None else list(device.all())
+        earlier = [one for one in earlier if storage.first(one) < storage.first(window)]
+        for one in sorted(earlier, key=storage.first):
+            self.close(one, CloseReason.MEMORY)
+        return super().shed(window)
+
+    def shut(self, window: Window, reason: CloseReason) -> None:
+        """Close a window, and forget the device with its last one."""
+        super().shut(window, reason)
+        device = self._devices.get(window.device)
+        if device is not None and device.take(window):
+            device.leave(window)
+            if window.session == device.current and not device.has(window.session):
+                device.current = b""  # as a restart would find it
+            if not device.windows:
+                del self._devices[window.device]
+
+    def expire(self, now: int, limit: int | None = None) -> list[Window]:
+        """Close as in ``Windows``; those of one device in order, also over several calls."""
+        due = self._deadlines.due(now, limit)
+        most = sys.maxsize if limit is None else len(self._done) + limit
+        for window in due:
+            if len(self._done) >= most:
+                break
+            for one in () if window.closed else self._due_with(window, now):
+                if len(self._done) < most:
+                    self.close(one, one.reason)
+        for window in due:
+            if not window.closed:  # others of its device went first and took its place
+                self._deadlines.put(window)
+        return self._drain()
+
+    def _due_with(self, window: Window, now: int) -> Iterable[Window]:
+        """Return what of its device is due with a window that is, in order."""
+        device = self._devices.get(window.device)
+        if device is None or len(device.windows) == 1:
+            return (window,)
+        due = [one for one in device.all() if one.deadline <= now]
+        if window.key not in device.windows:
+            due.append(window)
+        return sorted(due, key=storage.first)
+
+    def _device(self, key: bytes) -> _Device:
+        device = self._devices.get(key)
+        if device is None:
+            device = self._devices[key] = _Device({}, {}, b"", [])
+        return device
+
+    def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+        self._close_due(upload)
+        segments = list(_segments(upload))
+        shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
+        for segment, share in zip(segments, shares, strict=True):
+            inside = share if replay is None else self._passed(replay, upload, segment, share)
+            if inside is not None:
+                self._segment(upload, segment, inside)
+            elif replay is not None and replay.need <= _end_of(upload, segment):
+                # Settled for its own window, it still was one of the session for other users'.
+                key = session_key(upload.owner, segment[2])
+                self._note_all(self._tell(upload, segment, key), _end_of(upload, segment))
+        if not pieces:
+            self._inform(upload, segments, replay)
+
+    def _passed(
+        self, replay: Gate, upload: Upload, segment: _Segment, pieces: list[Piece]
+    ) -> list[Piece] | None:
+        """Return what the gate admits of a segment; None if it must not act at all."""
+        name = digest(session_key(upload.owner, segment[2]))
+        if pieces:
+            return self.admit(replay, upload, name, pieces)
+        return [] if replay_filter.passes(replay, name, _end_of(upload, segment)) else None
+
+    def _close_due(self, upload: Upload) -> None:
+        device = self._devices.get(upload.device)
+        if device is None:
+            return
+        clock = upload.clock
+        if device.crowd is not None:
+            for window in sorted(device.crowd.take_due(clock), key=storage.first):
+                self.close(window, window.reason)
+            return
+        for window in device.all():
+            if window.deadline <= clock:
+                for one in self._due_with(window, clock):
+                    self.close(one, one.reason)
+                return
+
+    def _segment(self, upload: Upload, segment: _Segment, pieces: list[Piece]) -> None:
+        """Take a run of events of one session: what it ends, then its events, then its end.
+
+        What has changed is noted behind the run's own events: positions come in rising order.
+        """
+        key = session_key(upload.owner, segment[2])
+        changed = self._begin(upload, segment, key)
+        if pieces:
+            self._gather(upload, key, segment[2], pieces)
+        changed += self._tell(upload, segment, key)
+        self._note_all(changed, _end_of(upload, segment))
+
+    def _begin(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+        """End what the first event of a run ends; return that."""
+        first, last, session = segment
+        device = self._devices.get(upload.device)
+        if device is None:
+            return []
+        if session:
+            if key in device.windows or session in device.going or session in device.ended:
+                return []
+            return self._succeed(device, session, upload, _end_of(upload, segment))
+        if upload.types[first:last][:1] == [_START]:
+            end = _end_of(upload, segment)
+            for one in sorted(device.of(b""), key=storage.first):
+                if storage.first(one) <= end:  # a replay finds later ones, too
+                    self.close(one, CloseReason.SESSION_END)
+        return []
+
+    def _tell(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+        """Tell a session's windows that it goes on, or ends; return those that changed."""
+        types = upload.types[segment[0] : segment[1]]
+        device = self._devices.get(upload.device)
+        if device is None or not types:
+            return []
+        changed = self._stay(device, upload, segment[2], key)
+        if _END in types:
+            changed += self._end_all(device, segment[2], upload.clock, _end_of(upload, segment))
+        return changed
+
+    def _note_all(self, changed: list[Window], position: Position) -> None:
+        """Note that windows are to be saved again, and that a replay needs what changed them."""
+        for window in changed:
+            if not window.closed:
+                self._note(window, position)
+
+    def _gather(
+        self,
+        upload: Upload,
+        key: bytes,
+        session: bytes,
+        pieces: list[Piece],
+    ) -> None:
+        """Put pieces into the session's window, or into a new one."""
+        device = self._devices.get(upload.device)
+        window = device.windows.get(key) if device else None
+        if window is not None and not self.joins(window, upload, pieces):
+            self.close(window, CloseReason.SIZE)
+            window = None
+        self.fill(upload, window, lambda: self._fresh(upload, key, session), pieces)
+        device = self._devices.get(upload.device)
+        if device is not None and session and session not in device.ended:
+            device.current = session
+
+    def _fresh(self, upload: Upload, key: bytes, session: bytes) -> Window:
+        device = self._device(upload.device)
+        late = session in device.ended
+        if late:
+            times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
+        else:
+            times = self._silence(upload.clock, upload.clock)
+        window = self.new(upload, key, session, *times)
+        device.put(window)
+        if session and not late:
+            device.going.setdefault(session, {})[window.key] = window
+        return window
+
+    def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
+        """Return when a session that goes on is over, and why: silence, or its greatest age."""
+        silent = now + self._batching.session_timeout_ms
+        oldest = opened + self._batching.session_max_ms
+        if silent <= oldest:
+            return silent, CloseReason.SESSION_TIMEOUT
+        return oldest, CloseReason.AGE
+
+    def _stay(self, device: _Device, upload: Upload, session: bytes, key: bytes) -> list[Window]:
+        """Prolong a session, in all its windows; an ended one is not. Return those prolonged.
+
+        A replay tells of events that were before what a saved window has seen: time goes on only.
+        Of a session that a great many share only the user's own: each event would cost a look at
+        all.
+        """
+        prolonged = []
+        going = device.going.get(session, {})
+        own = device.windows.get(key)
+        alone = () if own is None else (own,)
+        for one in going.values() if 0 < len(going) <= SHARED else alone:
+            if one.reason is CloseReason.SESSION_END or upload.clock <= one.last_activity:
+                continue
+            one.last_activity = upload.clock
+            prolonged.append(one)
+            self.due_at(one, *self._silence(one.opened, upload.clock))
+            if device.crowd is not None:
+                device.crowd.plan(one)
+        return prolonged
+
+    def _succeed(
+        self, device: _Device, session: bytes, upload: Upload, position: Position
+    ) -> list[Window]:
+        """Let a session not seen before end the named ones that are open; return their windows."""
+        ended = []
+        for name in list(device.going):
+            ended += self._end_all(device, name, upload.clock, position)
+        device.current = session
+        return ended
+
+    def _end_all(
+        self, device: _Device, session: bytes, now: int, position: Position
+    ) -> list[Window]:
+        """End a session for all its users; return the windows that this has changed.
+
+        What has ended of it before stays as it is, and so does what a replay finds open already
+        though it began behind this position.
+        """
+        ended = [one for one in device.unended(session) if storage.first(one) <= position]
+        for window in ended:
+            self._end(device, window, now)
+        if device.has(session):
+            device.remember(session)
+        return ended
+
+    def _end(self, device: _Device, window: Window, now: int) -> None:
+        """Give an ended session its grace."""
+        deadline = min(window.deadline, now + self._batching.session_grace_ms)
+        self.due_at(window, deadline, CloseReason.SESSION_END)
+        if device.crowd is not None:
+            device.crowd.plan(window)
+            device.crowd.end(window)
+        device.leave(window)
+
+    def _inform(self, upload: Upload, segments: list[_Segment], replay: Gate | None) -> None:
+        """Give the context of an upload without kept events to those sessions of its user."""
+        device = self._devices.get(upload.device)
+        if device is None:
+            return
+        names = {s for _, _, s in segments} if upload.types else {device.current}
+        keys = [session_key(upload.owner, name) for name in names]
+        position = upload.offset, upload.start + max(len(upload.types) - 1, 0)
+        for window in [device.windows[key] for key in keys if key in device.windows]:
+            if replay is None or replay_filter.passes(replay, digest(window.key), position):
+                self.inform(window, upload, position)
+
+
+def _end_of(upload: Upload, segment: _Segment) -> Position:
+    """Return the position of a segment's last event: a replay needs it where it needs any."""
+    first, last, _ = segment
+    return upload.offset, upload.start + max(last - 1, first)
+
+
+def _since(window: Window) -> tuple[int, Position]:
+    return window.opened, window.touched
+
+
+def _active(window: Window) -> tuple[int, int, Position]:
+    return window.last_activity, window.opened, window.touched
+
+
+def _segments(upload: Upload) -> Iterator[_Segment]:
+    """Yield (first, one past the last, session) of runs of events that act as one.
+
+    A run is of one session, begins with any session_start and ends with any session_end. An
+    upload without events is a single empty run without a session.
+    """
+    types, sessions = upload.types, upload.sessions
+    if not types:
+        yield 0, 0, b""
+        return
+    first = 0
+    for i in range(1, len(types)):
+        if sessions[i] != sessions[first] or types[i] == _START or types[i - 1] == _END:
+            yield first, i, sessions[first]
+            first = i
+    yield first, len(types), sessions[first]
+
+
+def _shared(pieces: list[Piece], start: int, segments: list[_Segment]) -> list[list[Piece]]:
+    """Return what lies in each segment; a piece without events belongs to the first."""
+    ends = [start + last for _, last, _ in segments]
+    shares: list[list[Piece]] = [[] for _ in ends]
+    for piece in pieces:
+        first = bisect_right(ends, piece[1]) if piece[2] else 0
+        inner = ends[first : bisect_left(ends, piece[1] + piece[2])]
+        for number, part in enumerate(cut(piece, [end - piece[1] for end in inner]), first):
+            shares[number].append(part)
+    return shares

@@ -1,0 +1,448 @@
+"""What one lane of one partition still has to deliver, and how far it has come (D1 to D5).
+
+Pure: the batches in memory, the ones in flight, the acknowledged ones, and the address from
+which on batches have to be read back. Every address is in exactly one of: below ``cursor``,
+acked, in the queue, at or above ``rb``, or at or above the end of what is committed.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable
+
+from forwarder.deliver.budget import NOTHING, Budget, Lag
+from forwarder.model import Address, Batch
+
+WINDOW = 4096
+"""Most addresses acknowledged above the cursor plus in flight (K in docs/protocol.md): bounds
+what a state record carries."""
+
+EACH = 512
+"""Bytes that a batch in memory takes besides its payload, about: they count in the budget."""
+
+
+class Queue:
+    """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
+
+    ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues take
+    together; at least one batch passes at a time, however large. ``most`` is the most batches
+    kept, None without a bound: a lane that cannot send keeps one to probe with, a few, or none.
+    ``least``: as many are taken whatever their size, one unless some of them are stuck.
+    ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
+    opening, before that what the state said of it.
+
+    ``taken_over`` and ``passed_over`` count events until their reader sets them to 0: those of
+    batches that another opening committed, when they are first read here, and those of batches
+    that were dropped by ``deliver_from``.
+    """
+
+    def __init__(  # noqa: PLR0913  # where a tick left off, and what there is room for
+        self,
+        cursor: Address,
+        acked: Iterable[Address],
+        end: Address,
+        capacity: int,
+        *,
+        in_order: bool = False,
+        budget: Budget | None = None,
+        unread: Lag = NOTHING,
+    ) -> None:
+        """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back.
+
+        ``in_order``: all batches form one line, and several of it may fly together. ``unread``:
+        what the state says of those that are read back.
+        """
+        self.cursor = cursor
+        self.acked = {a for a in acked if a >= cursor}
+        self.rb: Address | None = cursor if cursor < end else None
+        self.capacity = capacity
+        self.in_order = in_order
+        self.waiting_bytes = 0
+        self.most: int | None = None
+        self.least = 1
+        self.taken_over = 0
+        self.passed_over = 0
+        self._events = 0
+        self._unread_events = 0
+        self._inherited = end
+        self._counted = cursor
+        self.unread = unread if self.rb is not None else NOTHING
+        self._budget = budget or Budget()
+        self.in_flight: set[Address] = set()
+        self._batches: dict[Address, Batch] = {}
+        self._order: deque[Address] = deque()
+        self._by_key: dict[bytes, deque[Address]] = {}
+        self._ready: list[Address] = []
+        self._deferred: list[tuple[float, Address]] = []
+
+    def __len__(self) -> int:
+        """Return how many batches are in memory."""
+        return len(self._batches)
+
+    def join(self, batches: Iterable[tuple[Address, Batch]]) -> None:
+        """Take freshly committed batches, in address order, or note where they have to be read.
+
+        Fresh batches join only an unbroken queue; one that does not fit breaks it.
+        """
+        for address, batch in batches:
+            if self.rb is None and self._fits(batch):
+                self._add(address, batch)
+                continue
+            first = self.rb is None
+            self.rb = address if self.rb is None else self.rb
+            oldest = batch.closed_at if first else self.unread.closed_at
+            self.unread = self.unread.more(batch, oldest)
+            self._unread_events += batch.count
+
+    def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
+        """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
+
+        Stops early when memory is full; ``rb`` tells where to go on. ``upto`` is never beyond
+        what this owner knows to be committed; the read-back ends in :meth:`caught_up`.
+        """
+        if self.rb is None:
+            return
+        for address, batch in batches:
+            if address < self.rb:
+                continue
+            if address in self.acked:
+                self._order.append(address)
+                continue
+            if not self._may_return(batch):
+                self.rb = address
+                self.unread = self.unread._replace(closed_at=batch.closed_at)
+                return
+            self._add(address, batch)
+            self._count_read(address, batch)
+            self.unread = self.unread.less(batch)
+            self.rb = (address[0], address[1] + 1)
+        self.rb = max(self.rb, upto)
+
+    def waiting_events(self) -> int:
+        """Return how many events wait for delivery, in memory and cut from it.
+
+        Of batches that an opening before this one committed, those that were read here: how many
+        others there are nobody knows.
+        """
+        return self._events + self._unread_events
+
+    def has_seen(self, upto: Address) -> bool:
+        """Tell whether everything below ``upto`` was taken or passed over."""
+        return self.rb is not None and self.rb >= upto
+
+    def caught_up(self, end: Address) -> None:
+        """End the read-back if it has reached ``end``, what this owner knows to be committed."""
+        if self.rb is not None and self.rb >= end:
+            self.rb = None
+            self.unread = NOTHING
+
+    def evict(self, keep_bytes: int) -> None:
+        """Cut the queue's tail down to ``keep_bytes``, but nothing that is in flight."""
+        while self.waiting_bytes > keep_bytes and self._cut():
+            pass
+
+    def narrow(self, most: int = 1, *, waits: bool = True) -> None:
+        """Keep the oldest batch alone, for a lane that cannot send now; it is its next probe.
+
+        Or as many as ``most``. Not even that, if memory is tight, while it ``waits``: it is read
+        when its time comes, and then not cut again before it was put. What is in flight stays until
+        it is answered.
+        """
+        self.most = most
+        keep = 0 if waits and self._budget.is_tight() else most
+        while len(self._batches) > keep and self._cut():
+            pass
+        self._sweep()
+
+    def widen(self, most: int | None = None) -> None:
+        """Keep as many as ``most`` again; None: as there is memory for."""
+        self.most = most
+
+    def release(self) -> None:
+        """Give all memory back: the queue is used no more."""
+        self._budget.used -= self.waiting_bytes + EACH * len(self._batches)
+        self._budget.claim(self, wants=False)
+        self._budget = Budget()
+
+    def claim(self) -> None:
+        """Tell the others whether this lane needs a share of the memory."""
+        waits = bool(self._batches) or self.rb is not None
+        self._budget.claim(self, wants=waits and self.most is None)
+
+    def wants_read_back(self) -> bool:
+        """Tell whether batches wait in the outbox and there is much room for them, or none here."""
+        return self.gap() is not None and self._has_space()
+
+    def gap(self) -> Address | None:
+        """Return from where on batches have to be read, if there is any room for them now."""
+        if self._is_short():
+            return self.rb
+        if self._has_most() or self._budget.is_tight():
+            return None
+        return None if 4 * self.waiting_bytes >= 3 * self._room() else self.rb
+
+    def lag(self) -> Lag:
+        """Return how much waits, here and in the outbox.
+
+        Exact once all that waited at the opening was read back. Until then the state's word of it
+        is in it, up to ten seconds old then; and the oldest may be a little younger than it says
+        where the next one in the outbox has not been seen yet.
+        """
+        head = self.head()
+        oldest = head.closed_at if head else self.unread.closed_at
+        size = self.waiting_bytes + self.unread.bytes
+        return Lag(len(self) + self.unread.batches, size, oldest)
+
+    def take(self, now: float, max_count: int, max_bytes: int) -> list[tuple[Address, Batch]]:
+        """Return batches to put now and count them as in flight: one per line, oldest first.
+
+        In order: the oldest ones, whatever their key, once nothing is in flight. At most
+        ``max_count``, at most ``max_bytes`` of payload or one batch (D3).
+        """
+        if self.in_order and self.in_flight:
+            return []
+        self._wake(now)
+        taken: list[tuple[Address, Batch]] = []
+        size = 0
+        while self._ready and len(taken) < max_count:
+            address = self._ready[0]
+            batch = self._batches.get(address)
+            flies = address in self.in_flight
+            if batch is None or flies or not (taken or self._is_next(address)):
+                heapq.heappop(self._ready)  # left over from an eviction or a failed put
+                continue
+            if not self._may_fly(address) or (taken and size + len(batch.payload) > max_bytes):
+                break
+            heapq.heappop(self._ready)
+            self.in_flight.add(address)
+            taken.append((address, batch))
+            size += len(batch.payload)
+            self._offer_next(batch)
+        return taken
+
+    def _offer_next(self, batch: Batch) -> None:
+        """Let the batch behind one in flight go with it, where that is how they are put."""
+        line = self._by_key[self._line(batch)]
+        if self.in_order and len(line) > len(self.in_flight):
+            heapq.heappush(self._ready, line[len(self.in_flight)])
+
+    def _line(self, batch: Batch) -> bytes:
+        """Return the name of the line a batch stands in: no two of one line overtake."""
+        return b"" if self.in_order else batch.key
+
+    def fills(self, count: int, size: int) -> bool:
+        """Tell whether what could be put now is about so many batches, or so many payload bytes."""
+        ready = len(self._ready)
+        return ready >= count or ready * self.waiting_bytes >= size * max(1, len(self))
+
+    def due(self) -> float | None:
+        """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""
+        if self.in_order and self.in_flight:
+            return None
+        while self._ready and not self._is_next(self._ready[0]):
+            heapq.heappop(self._ready)
+        if self._ready and self._may_fly(self._ready[0]):
+            return 0.0
+        while self._deferred and self._deferred[0][1] not in self._batches:
+            heapq.heappop(self._deferred)
+        return self._deferred[0][0] if self._deferred else None
+
+    def acknowledge(self, address: Address) -> None:
+        """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
+        batch = self._drop(address)
+        self.in_flight.discard(address)
+        self.acked.add(address)
+        self._forget(address, batch)
+
+    def defer(self, address: Address, until: float) -> None:
+        """Put a batch in flight back in its place, not to be tried before ``until``.
+
+        Later batches of its key wait behind it.
+        """
+        self.in_flight.discard(address)
+        heapq.heappush(self._deferred, (until, address))
+
+    def hurry(self) -> None:
+        """Make every deferred batch ready now, after a pause that was about the whole lane."""
+        self._wake(float("inf"))
+
+    def drop_closed_before(self, time_ms: int) -> int:
+        """Acknowledge unsent what was closed before ``time_ms`` and is ready; return how many (D5).
+
+        Within the same bound as puts, so the rest follows as the cursor rises.
+        """
+        dropped = 0
+        for address in sorted(self._ready):
+            batch = self._batches.get(address)
+            if batch is None or address in self.in_flight or batch.closed_at >= time_ms:
+                continue
+            if not self._may_fly(address):
+                break
+            self.acknowledge(address)
+            self.passed_over += batch.count
+            dropped += 1
+        return dropped
+
+    def head(self) -> Batch | None:
+        """Return the oldest batch in memory that is not acknowledged."""
+        self._trim()
+        return self._batches[self._order[0]] if self._order else None
+
+    def snapshot(self, end: Address) -> tuple[Address, frozenset[Address]]:
+        """Return cursor and acked for a tick; ``end`` is the end of what is committed (D4)."""
+        self._trim()
+        lowest = [self._order[0]] if self._order else []
+        if self.rb is not None:
+            lowest.append(self.rb)
+        cursor = max(self.cursor, min(lowest, default=end))
+        return cursor, frozenset(a for a in self.acked if a >= cursor)
+
+    def committed(self, cursor: Address) -> None:
+        """Forget what a committed cursor makes superfluous (K5)."""
+        self.cursor = cursor
+        if self.acked and min(self.acked) < cursor:
+            self.acked = {a for a in self.acked if a >= cursor}
+        self._settle()
+
+    # ------------------------------------------------------------------ what fits
+
+    def _fits(self, batch: Batch) -> bool:
+        """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
+        if self._is_short():
+            return self._is_first()
+        size = len(batch.payload)
+        room = self.capacity
+        if self._budget.is_tight(size + EACH):
+            if not self._budget.admits(size + EACH):
+                return False
+            room = min(room, self._budget.share())
+        fits = self.waiting_bytes < room // 2 or self.waiting_bytes + size <= room
+        return fits and not self._has_most()
+
+    def _may_return(self, batch: Batch) -> bool:
+        """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
+        if self._is_short():
+            return self._is_first()
+        if self._has_most() or self._budget.is_tight():
+            return False
+        return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
+
+    def _is_first(self) -> bool:
+        """Tell whether one of the first is taken, however large, so that every lane moves on."""
+        return self.most != 0 and not self._budget.is_full()
+
+    def _has_space(self) -> bool:
+        """Tell whether one more batch is taken whatever its size."""
+        return self._is_short() or self.waiting_bytes < self._room() // 2
+
+    def _is_short(self) -> bool:
+        """Tell whether so few batches are here that the next is taken, however large."""
+        return len(self._batches) < self.least
+
+    def _has_most(self) -> bool:
+        """Tell whether as many are here as are kept for now."""
+        return self.most is not None and len(self._batches) >= self.most
+
+    def _settle(self) -> None:
+        """Give back what is more than this queue's share, if memory is tight; keep one batch."""
+        if not self._budget.is_tight():
+            return
+        room = min(self.capacity, self._budget.share())
+        while self.waiting_bytes > room and len(self._batches) > self.least and self._cut():
+            pass
+
+    def _room(self) -> int:
+        """Return the bytes that this lane may have read back: all who wait share half of it all."""
+        return min(self.capacity, self._budget.share() // 2)
+
+    # ------------------------------------------------------------------ in and out
+
+    def _cut(self) -> bool:
+        """Leave the newest batch to the outbox; False if it is in flight, or there is none."""
+        while self._order:
+            address = self._order[-1]
+            if address in self.in_flight:
+                return False
+            self._order.pop()
+            if address in self._batches:
+                batch = self._drop(address)
+                self._forget(address, batch)
+                self.unread = self.unread.more(batch, batch.closed_at)
+                self._unread_events += batch.count
+                self.rb = address
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        """Let go of the places of batches that are no longer here, once they are many."""
+        if len(self._ready) + len(self._deferred) <= 2 * len(self._batches) + 16:
+            return
+        self._ready = sorted({a for a in self._ready if self._is_next(a)})
+        self._deferred = sorted({d for d in self._deferred if d[1] in self._batches})
+
+    def _drop(self, address: Address) -> Batch:
+        batch = self._batches.pop(address)
+        self._events -= batch.count
+        self.waiting_bytes -= len(batch.payload)
+        self._budget.used -= len(batch.payload) + EACH
+        return batch
+
+    def _add(self, address: Address, batch: Batch) -> None:
+        self._batches[address] = batch
+        self._order.append(address)
+        self._events += batch.count
+        self.waiting_bytes += len(batch.payload)
+        self._budget.used += len(batch.payload) + EACH
+        line = self._by_key.setdefault(self._line(batch), deque())
+        line.append(address)
+        if len(line) == 1:
+            heapq.heappush(self._ready, address)
+
+    def _count_read(self, address: Address, batch: Batch) -> None:
+        """Count the events of a batch that was read: it was cut before, or is taken over."""
+        if self._counted <= address < self._inherited:
+            self.taken_over += batch.count
+            self._counted = (address[0], address[1] + 1)
+        else:
+            self._unread_events -= batch.count
+
+    def _forget(self, address: Address, batch: Batch) -> None:
+        name = self._line(batch)
+        line = self._by_key[name]
+        was_first = line[0] == address
+        if line[-1] == address:
+            line.pop()  # also an eviction: the newest of its line
+        else:
+            line.remove(address)  # the first, unless a sink resolves a line out of order
+        if not line:
+            del self._by_key[name]
+        elif was_first:
+            heapq.heappush(self._ready, line[0])
+
+    def _is_next(self, address: Address) -> bool:
+        """Tell whether it waits and nothing stands before it in its line."""
+        if address not in self._batches or address in self.in_flight:
+            return False
+        return self._by_key[self._line(self._batches[address])][0] == address
+
+    def _may_fly(self, address: Address) -> bool:
+        if self._below_bound():
+            return True
+        self._trim()
+        return self._below_bound() or (bool(self._order) and self._order[0] == address)
+
+    def _below_bound(self) -> bool:
+        return len(self.acked) + len(self.in_flight) < WINDOW
+
+    def _trim(self) -> None:
+        """Let go of acknowledged addresses below the oldest unresolved one.
+
+        The next snapshot's cursor lies above them, so that they no longer count for the bound.
+        """
+        while self._order and self._order[0] not in self._batches:
+            self.acked.discard(self._order.popleft())
+
+    def _wake(self, now: float) -> None:
+        while self._deferred and self._deferred[0][0] <= now:
+            address = heapq.heappop(self._deferred)[1]
+            if self._is_next(address):
+                heapq.heappush(self._ready, address)

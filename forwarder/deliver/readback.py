@@ -1,0 +1,266 @@
+"""Reading the outbox back for lanes that lag: few scans, taken in turns, within a rate (D2).
+
+One scan serves every lane of its partition whose next batch lies in the stretch it reads. Scans
+of a partition follow one another, the lane that has waited longest leading; those of a worker
+share a few places and a bandwidth, so that lanes at the head never notice.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+
+from forwarder.deliver.budget import Budget
+from forwarder.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from forwarder.journal.contract import Stored, Stretch
+    from forwarder.model import Address
+
+log = structlog.get_logger()
+
+SCANS = 4
+"""Most scans of a worker at once: bounds what they hold, and one that hangs stops no other."""
+
+CHUNK_BYTES = 128 * 1024
+"""Stored bytes asked of the journal at once; what follows them is mostly fetched already."""
+
+SCAN_BYTES = 4 * 1024 * 1024
+"""Stored bytes after which a scan makes room for the next lane's."""
+
+KEPT_BYTES = 4 * 1024 * 1024
+"""Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
+
+PATIENCE = 0.05
+"""Seconds between two looks whether there is memory for what is to be read."""
+
+BANDWIDTH = 64 * 1024 * 1024
+"""Bytes a second: stored ones that were read, and payload that was taken from them."""
+
+SHARE = 0.2
+"""Part of the event loop's time in which what was read is decompressed and taken: 2 ms for a MiB of
+batches of 40 events, 5 for 8 events, 20 for single ones. To put it takes about as much again."""
+
+
+MOST_WORK = 0.05
+"""Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process
+stood still, and nobody has to wait for that once more."""
+
+
+class Chunk(NamedTuple):
+    """What was read from an offset on, of all lanes."""
+
+    start: int
+    stretch: "Stretch"
+
+
+class Turns:
+    """The memory, the places and the bandwidth that all scans of a worker share.
+
+    First come, first served.
+    """
+
+    def __init__(self, budget: Budget | None = None, rate: float = BANDWIDTH) -> None:
+        """Allow ``rate`` bytes a second, while ``budget`` is not used up."""
+        self.budget = budget or Budget()
+        self.rate = rate
+        self._places = asyncio.Semaphore(SCANS)
+        self._paid_until = 0.0
+        self._kept: deque[tuple[list[Chunk], Chunk]] = deque()
+        self._kept_bytes = 0
+
+    @asynccontextmanager
+    async def turn(self) -> "AsyncIterator[None]":
+        """Keep a place, from when there is one and memory for what is read."""
+        async with self._places:
+            while self.budget.is_full():  # noqa: ASYNC110  # every put of any lane may change it
+                await asyncio.sleep(PATIENCE)
+            yield
+
+    async def pay(self, size: int, seconds: float) -> None:
+        """Wait until so many bytes more are within the rate, and so much work within its share.
+
+        What was not used is not saved up.
+        """
+        now = asyncio.get_running_loop().time()
+        worked = min(seconds, MOST_WORK)
+        due = max(size / self.rate, worked / SHARE - worked)
+        self._paid_until = max(now, self._paid_until) + due
+        await asyncio.sleep(max(0.0, self._paid_until - now))
+
+    def keep(self, shelf: "list[Chunk]", chunk: "Chunk") -> None:
+        """Keep what was read on a partition's shelf, and drop what was read first of all."""
+        shelf.append(chunk)
+        self._kept.append((shelf, chunk))
+        self._kept_bytes += chunk.stretch.seen
+        while self._kept_bytes > KEPT_BYTES:
+            shelf, oldest = self._kept.popleft()
+            shelf.remove(oldest)
+            self._kept_bytes -= oldest.stretch.seen
+
+
+class Lagging(Protocol):
+    """What a scan asks of a lane. Caller: the scans of its partition, one at a time."""
+
+    def wanted(self) -> "Address | None":
+        """Return from where on this lane takes batches now; None: it takes none."""
+
+    def take(self, record: "Stored") -> int:
+        """Take what fits of a stored record; return the bytes of its payload."""
+
+    def passed(self, upto: "Address") -> None:
+        """Note that nothing else of this lane lies below ``upto``."""
+
+    def fed(self) -> None:
+        """Go on with what was taken, and ask again for more."""
+
+
+Read = Callable[[Collection[str], int, int, int], Awaitable["Stretch"]]
+
+
+class Readback:
+    """The scans of one partition. Owned by it; they go on while a lane asks for one.
+
+    ``lanes`` are all its lanes by name, ``read`` the journal's, ``end`` the end of what this owner
+    knows to be committed; ``fail`` gets what ends the opening.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        lanes: Mapping[str, Lagging],
+        read: Read,
+        end: "Callable[[], Address]",
+        fail: Callable[[JournalError], None],
+    ) -> None:
+        """Begin with nobody asking."""
+        self._turns = turns
+        self._lanes = lanes
+        self._read = read
+        self._end = end
+        self._fail = fail
+        self._asking: dict[str, None] = {}
+        self._span = 0
+        self._shelf: list[Chunk] = []
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def ask(self, lane: str) -> None:
+        """Have a scan led by this lane, after those of the lanes that asked before."""
+        if self._closed:
+            return
+        self._asking.setdefault(lane)
+        # One that has just ended looks at nobody any more, though it is still here.
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._serve())
+            self._task.add_done_callback(self._served)
+
+    async def close(self) -> None:
+        """Read nothing more."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        if self._closed:
+            return
+        if task.cancelled():  # the Kafka client passes on what it has cancelled itself
+            self._fail(JournalError("reading the outbox was cancelled"))
+            return
+        error = task.exception()
+        if isinstance(error, JournalError):
+            self._fail(error)
+        elif error is not None:
+            log.error("outbox.unreadable", exc_info=error)
+            self._fail(JournalError(str(error)))
+
+    async def _serve(self) -> None:
+        while self._asking:
+            async with self._turns.turn():
+                if (lead := next(iter(self._asking), None)) is None:
+                    return
+                del self._asking[lead]
+                lane = self._lanes[lead]
+                if (at := lane.wanted()) is None:
+                    lane.fed()
+                else:
+                    await self._scan(lead, at)
+            await asyncio.sleep(0)
+
+    async def _scan(self, lead: str, at: "Address") -> None:
+        """Read on from ``at``, or a little below, for everybody who wants what lies there."""
+        wanted = {name: a for name, lane in self._lanes.items() if (a := lane.wanted()) is not None}
+        begin = min(a[0] for a in wanted.values() if at[0] - self._span <= a[0])
+        reached = {name: a for name, a in wanted.items() if a[0] >= begin}
+        position, seen, end = begin, 0, self._end()[0]
+        while position < end and (seen < SCAN_BYTES or position <= at[0]):
+            stretch = self._kept(position) or await self._fetch(position, end)
+            taken, seconds = await self._hand_out(stretch.records, reached)
+            self._pass_over(stretch.upto, reached)
+            position, seen = stretch.upto, seen + stretch.seen
+            await self._turns.pay(stretch.seen + taken, seconds)
+            if lead not in reached or self._lanes[lead].wanted() != reached[lead]:
+                break
+        self._span = position - begin
+        for name in wanted:
+            self._lanes[name].fed()
+
+    def _kept(self, position: int) -> "Stretch | None":
+        """Return what follows on a position, if it was read a moment ago; it costs nothing."""
+        for start, stretch in self._shelf:
+            if start <= position < stretch.upto:
+                return stretch._replace(seen=0)
+        return None
+
+    async def _fetch(self, position: int, end: int) -> "Stretch":
+        stretch = await self._read(self._lanes.keys(), position, end, CHUNK_BYTES)
+        if stretch.upto > position:
+            self._turns.keep(self._shelf, Chunk(position, stretch))
+        return stretch
+
+    async def _hand_out(
+        self, records: "Sequence[Stored]", reached: "dict[str, Address]"
+    ) -> tuple[int, float]:
+        """Give every record to its lane; return the payload bytes, and the seconds it took."""
+        loop = asyncio.get_running_loop()
+        taken, seconds = 0, 0.0
+        for record in records:
+            at = reached.get(record.lane)
+            if at is not None and at[0] <= record.offset:
+                began = loop.time()
+                taken += self._give(record, at, reached)
+                seconds += loop.time() - began
+                await asyncio.sleep(0)
+        return taken, seconds
+
+    def _give(self, record: "Stored", at: "Address", reached: "dict[str, Address]") -> int:
+        """Give a record to its lane, unless that missed one before; return its payload bytes.
+
+        A lane that is not where this scan left it was cut meanwhile, or is full: one that does not
+        take a record whole takes none behind it. A later scan serves it.
+        """
+        lane, size = self._lanes[record.lane], 0
+        del reached[record.lane]
+        if lane.wanted() == at:
+            size = lane.take(record)
+            at = lane.wanted() or at
+            if at[0] > record.offset:
+                reached[record.lane] = at
+        lane.fed()
+        return size
+
+    def _pass_over(self, upto: int, reached: "dict[str, Address]") -> None:
+        """Tell every lane up to where nothing more of it comes."""
+        for name, at in list(reached.items()):
+            lane = self._lanes[name]
+            if lane.wanted() != at:
+                del reached[name]
+            elif at < (upto, 0):
+                lane.passed((upto, 0))
+                reached[name] = (upto, 0)

@@ -1,0 +1,1 @@
+"""mParticle's event batches: how they are read, filtered, merged and written."""

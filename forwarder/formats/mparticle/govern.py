@@ -1,0 +1,178 @@
+"""Turn a window's context into the context of its document, as the settings ask."""
+
+from collections.abc import Iterable
+
+from msgspec import Raw
+
+from forwarder.config.connection import Settings
+from forwarder.formats import rawjson
+from forwarder.formats.mparticle import transform
+
+_NEVER = frozenset(
+    {
+        "api_key",
+        "api_keys",
+        "batch_id",
+        "message_id",
+        "message_type",
+        "schema_version",
+        "timestamp_unixtime_ms",
+        "unique_id",
+    }
+)
+_EMPTY = Raw(b"[]")
+_SMALL = 1024
+"""Bytes of a value that is kept although no document has it: it may tell whose the upload is."""
+
+_Object = dict[str, Raw]
+
+
+class Governance:
+    """The compiled rules of one connection for everything but the events."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Compile the settings."""
+        self._settings = settings
+        self._drop = _NEVER | set(_dropped(settings))
+        self._located = (
+            settings.include_event_batch_location and settings.include_location_information
+        )
+        paths = [path.split(".") for path in settings.metadata_field_exclusion]
+        self._identities = frozenset(_kind(p[1]) for p in paths if _names_identity(p))
+        self._exclusions = [path for path in paths if not _names_identity(path)]
+        # What deletions are compared with stays as long as it can (``context.merge``).
+        self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
+
+    def apply(self, fields: _Object, identities_ms: int) -> _Object:
+        """Return the keys of the document; ``identities_ms`` dates the user identities."""
+        kept = {key: raw for key, raw in fields.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = without(
+                identities(kept["user_identities"], identities_ms), self._identities
+            )
+        if self._settings.include_system_notifications:
+            kept.setdefault("system_notifications", _EMPTY)
+        for path in self._exclusions:
+            _exclude(kept, path)
+        if self._settings.int64_as_string:
+            transform.quote(kept)
+        return kept
+
+    def prune(self, fields: _Object, most: int) -> _Object:
+        """Return the keys of a context that waits, without what is large and never forwarded.
+
+        What becomes of them in a document is the same. Beyond ``most`` bytes all goes that
+        documents leave out; so they are never more than a document's own.
+        """
+        kept = {k: raw for k, raw in fields.items() if len(raw) <= _SMALL or k not in self._unsent}
+        if len(kept) == len(fields):
+            kept = fields
+        if sum([len(key) + len(raw) for key, raw in kept.items()]) <= most:
+            return kept
+        kept = {key: raw for key, raw in kept.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = self._named(kept["user_identities"])
+        for path in self._exclusions:
+            _exclude(kept, path)
+        return kept
+
+    def _named(self, raw: Raw) -> Raw:
+        """Return user identities, in whichever form, without those that are excluded."""
+        if not self._identities or bytes(raw)[:1] != b"{":
+            return without(raw, self._identities)
+        members = rawjson.fields(raw).items()
+        return Raw(rawjson.encode({k: v for k, v in members if _kind(k) not in self._identities}))
+
+    def _shrink(self, kept: _Object) -> None:
+        """Leave of two objects only what is always forwarded."""
+        if not self._settings.include_metadata and "application_info" in kept:
+            package = _members(kept["application_info"]).get("package")
+            if package is not None and bytes(package) != rawjson.NULL:
+                kept["application_info"] = Raw(rawjson.encode({"package": package}))
+            else:
+                del kept["application_info"]
+        if not self._located and "context" in kept:
+            inner = _members(kept["context"])
+            if inner.pop("location", None) is not None:
+                kept["context"] = Raw(rawjson.encode(inner))
+
+
+def identities(raw: Raw, time: int) -> Raw:
+    """Return user identities as an array; one that is no object passes as it is."""
+    if bytes(raw)[:1] != b"{":
+        return raw
+    entries = [
+        b'{"identity_type":%b,"identity":%b,"timestamp_unixtime_ms":%d}'
+        % (rawjson.quoted("customer_id" if kind == "customerid" else kind), _text(value), time)
+        for kind, value in rawjson.fields(raw).items()
+        if bytes(value) != rawjson.NULL
+    ]
+    return Raw(b"[%b]" % b",".join(entries))
+
+
+def without(raw: Raw, kinds: frozenset[str]) -> Raw:
+    """Return an array of user identities without those of these types; all else as it is.
+
+    Documents hold an array whichever form an upload had, so an exclusion means its entries.
+    """
+    if not kinds or bytes(raw)[:1] != b"[":
+        return raw
+    entries = rawjson.elements(raw)
+    kept = [entry for entry in entries if _kind_of(entry) not in kinds]
+    return raw if len(kept) == len(entries) else Raw(rawjson.array(kept))
+
+
+def _kind_of(entry: Raw) -> str | None:
+    named = rawjson.text_of(bytes(_members(entry).get("identity_type", rawjson.ABSENT)))
+    return None if named is None else _kind(named)
+
+
+def _kind(name: str) -> str:
+    """Return the one spelling of an identity's type; SDKs say ``customerid``, too."""
+    folded = name.lower()
+    return "customer_id" if folded == "customerid" else folded
+
+
+def _names_identity(path: list[str]) -> bool:
+    return path[0] == "user_identities" and len(path) == 2  # noqa: PLR2004  # its name and a type
+
+
+def _text(raw: Raw) -> bytes:
+    """Return a value as a JSON string: its own text, or the JSON it is written in."""
+    value = bytes(raw)
+    return value if value[:1] == b'"' else rawjson.quoted(value.decode())
+
+
+def _dropped(settings: Settings) -> Iterable[str]:
+    """Yield the keys that are left out whole."""
+    if not settings.include_mp_deviceid:
+        yield "mp_deviceid"
+    if not settings.include_metadata:
+        yield from ("device_info", "source_info")
+    if not settings.include_user_identities:
+        yield "user_identities"
+    if not settings.include_consent_state:
+        yield "consent_state"
+    if not settings.include_system_notifications:
+        yield "system_notifications"
+
+
+def _members(raw: Raw) -> _Object:
+    return rawjson.fields(raw) if bytes(raw)[:1] == b"{" else {}
+
+
+def _exclude(fields: _Object, path: list[str]) -> bool:
+    """Remove what a path names; tell whether something was removed."""
+    name, rest = path[0], path[1:]
+    if name not in fields:
+        return False
+    if not rest:
+        del fields[name]
+        return True
+    inner = _members(fields[name])
+    if not _exclude(inner, rest):
+        return False
+    fields[name] = Raw(rawjson.encode(inner))
+    return True

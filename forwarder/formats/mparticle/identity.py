@@ -1,0 +1,192 @@
+"""Tell whose an upload is: the device key, and with the identities of its user its owner."""
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Raw
+
+from forwarder.formats import rawjson
+from forwarder.formats.memo import Memo
+from forwarder.formats.mparticle.none_values import LONGEST_ID, NONE, id_of, short
+from forwarder.formats.rawjson import ABSENT
+from forwarder.model import Partition
+
+_MEMO = 4096
+_PRODUCTION = b'"production"'
+_NOTHING = frozenset({b"", rawjson.NULL, NONE})
+IDS = (
+    "android_uuid",
+    "android_advertising_id",
+    "ios_idfv",
+    "ios_advertising_id",
+    "roku_advertising_id",
+    "fire_advertising_id",
+    "amp_id",
+    "microsoft_advertising_id",
+    "roku_publisher_id",
+    "microsoft_publisher_id",
+)
+"""Members of ``device_info`` that name a device, in the order in which they are asked."""
+
+_PACKAGE = ("package",)
+_ID_ENDS = (b'_id"', b'"android_uuid"', b'"ios_idfv"')
+"""How the names in ``IDS`` end, or are: each stands once for each of them."""
+
+PEOPLE = b"#"
+"""Between a device key and the digest of identities."""
+
+
+class Identity:
+    """Reads device keys; remembers packages and identities that it has seen.
+
+    ``repeated`` is set where an object that was read has a key twice: whoever takes the other
+    value would see another app or device, so it is forwarded with the one that was read.
+    """
+
+    def __init__(self, partition: Partition) -> None:
+        """Begin with nothing remembered."""
+        self._prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self._packages: Memo[bytes, tuple[bytes, bool]] = Memo(_MEMO)
+        self._people: Memo[bytes, bytes] = Memo(_MEMO)
+        self.repeated = False
+
+    def environment(self, fields: dict[str, Raw]) -> bytes:
+        """Return the token of the environment; production where there is none."""
+        raw = fields.get("environment")
+        token = NONE if raw is None else token_of(raw)
+        return _PRODUCTION if token == NONE else token
+
+    def package(self, fields: dict[str, Raw]) -> bytes:
+        """Return the token of the app's package, empty text where there is none."""
+        raw = bytes(fields.get("application_info", ABSENT))
+        known = self._packages.get(raw)
+        if known is None:
+            twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
+            known = member(raw, _PACKAGE), twice
+            self._packages.keep(raw, known, len(raw) + len(known[0]))
+        if known[1]:
+            self.repeated = True
+        return known[0]
+
+    def keys(
+        self, fields: dict[str, Raw], environment: bytes, package: bytes, offset: int, start: int
+    ) -> tuple[bytes, bytes]:
+        """Return the device key and the owner; an upload without device and user is its own.
+
+        The device key orders deliveries. The owner is who may share a window: the device key
+        where it holds an mpid, else also a digest of the user's identities. Every part but the
+        first is a JSON string, so no two different keys look the same.
+        """
+        device = id_of(bytes(fields.get("mp_deviceid", ABSENT)))
+        if device == NONE and "device_info" in fields:
+            device = self._device(bytes(fields["device_info"]))
+        mpid = id_of(bytes(fields.get("mpid", ABSENT)))
+        if device == mpid == NONE:
+            key = b"%b%d/%d" % (self._prefix, offset, start)
+            return key, key
+        key = b"%b,%b,%b,%b" % (environment, package, device, mpid)
+        if len(key) > LONGEST_ID:  # hardly ever
+            key = b"%b,%b,%b,%b" % (short(environment), short(package), device, mpid)
+        if mpid != NONE:
+            return key, key
+        return key, key + PEOPLE + self._digest(bytes(fields.get("user_identities", ABSENT)))
+
+    def _device(self, raw: bytes) -> bytes:
+        """Return the first id of ``device_info`` that names a device."""
+        values = members(raw, IDS)
+        if _may_repeat(raw, values):
+            self.repeated = self.repeated or rawjson.repeats_key(raw)
+        for value in values:
+            if value is not ABSENT and (token := id_of(bytes(value))) != NONE:
+                return token
+        return NONE
+
+    def _digest(self, raw: bytes) -> bytes:
+        found = self._people.get(raw)
+        return self._people.keep(raw, people(raw), len(raw)) if found is None else found
+
+
+def people(raw: bytes) -> bytes:
+    """Return the digest of user identities, empty where none of them names anybody.
+
+    The same for the same identities in another order, as object or as array, under ``customerid``
+    or ``customer_id``, as number or as text.
+    """
+    named = sorted(set(_identities(raw)))
+    return blake2b(b",".join(named), digest_size=16).hexdigest().encode() if named else b""
+
+
+def _identities(raw: bytes) -> list[bytes]:
+    """Return identities as ``type:identity`` in JSON; what is of another form as it is."""
+    first = raw[:1]
+    if first == b"{":
+        pairs = [(rawjson.quoted(kind), bytes(one)) for kind, one in rawjson.fields(raw).items()]
+        return [named for kind, value in pairs if (named := _identity(kind, value))]
+    if first == b"[":
+        return [named for one in rawjson.elements(raw) if (named := _entry(bytes(one)))]
+    return [] if raw in _NOTHING else [b"=" + raw]
+
+
+def _entry(raw: bytes) -> bytes:
+    """Return an identity of the array form; one that is odd, or says it twice, as it is."""
+    if raw[:1] != b"{":
+        return b"" if raw in _NOTHING else raw
+    fields = rawjson.fields(raw)
+    kind, value = fields.get("identity_type"), fields.get("identity", ABSENT)
+    if kind is None or rawjson.repeats_key(raw):
+        return raw
+    return _identity(rawjson.token(bytes(kind)), bytes(value))
+
+
+def _identity(kind: bytes, value: bytes) -> bytes:
+    """Return what one identity says; nothing if its value means none."""
+    named = id_of(value)
+    if named == NONE:
+        if value[:1] not in {b"{", b"["}:  # these are forwarded as the text they are
+            return b""
+        named = rawjson.quoted(value.decode())
+    return b"%b:%b" % (b'"customer_id"' if kind == b'"customerid"' else kind, named)
+
+
+def token_of(raw: Raw) -> bytes:
+    """Return the token of a value, the empty text for null and for what is not there."""
+    value = bytes(raw)
+    if value[:1] == b'"' and b"\\" not in value:  # nearly always
+        return value
+    return NONE if value in _NOTHING else rawjson.token(value)
+
+
+def member(raw: bytes, names: tuple[str, ...]) -> bytes:
+    """Return the token of the first of these members that an object has, else the empty text."""
+    for value in members(raw, names):
+        if value is not ABSENT and (token := token_of(value)) != NONE:
+            return token
+    return NONE
+
+
+def members(raw: bytes, names: tuple[str, ...]) -> list[Raw]:
+    """Return the raw values of these members of an object, ``ABSENT`` for what it has not."""
+    if raw[:1] != b"{":
+        return []
+    try:
+        found = _DECODERS[names].decode(raw)
+        return [getattr(found, name) for name in names]
+    except msgspec.DecodeError:
+        fields = rawjson.fields(raw)
+        return [fields.get(name, ABSENT) for name in names]
+
+
+def _may_repeat(raw: bytes, values: list[Raw]) -> bool:
+    """Tell whether some id may stand twice in a ``device_info``; hardly ever."""
+    found = sum([value is not ABSENT for value in values])
+    return b"\\u00" in raw or sum([raw.count(end) for end in _ID_ENDS]) > found
+
+
+def _narrow(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
+    """Build a decoder that keeps these members of an object and skips the rest."""
+    struct = msgspec.defstruct("Narrow", [(name, Raw, ABSENT) for name in names], gc=False)
+    return msgspec.json.Decoder(struct)
+
+
+_NARROWED: tuple[tuple[str, ...], ...] = (IDS, _PACKAGE, ("platform",))
+_DECODERS = {names: _narrow(names) for names in _NARROWED}

@@ -1,0 +1,162 @@
+"""Dead letters as they are read back, and the receipts of those that were sent back."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import zstandard
+
+from forwarder.journal.packing import VERSION, decompressed
+from forwarder.model import Partition, Reason
+
+RECEIPT = "receipt"
+"""Header of a receipt: it stands in the dead letters' partition, behind the letters it is for."""
+
+
+class _Receipt(msgspec.Struct):
+    """What stands in a receipt; a later release may say more."""
+
+    redriven: list[tuple[int, int]] = []
+
+
+_RECEIPT = msgspec.json.Decoder(_Receipt).decode
+
+Headers = Sequence[tuple[str, bytes | None]]
+Span = tuple[int, int]
+"""First and last offset; what lies between is meant, too."""
+
+BATCH = Reason.REFUSED.value
+WHOLE = frozenset(
+    {
+        Reason.INVALID_JSON.value,
+        Reason.INVALID_UTF8.value,
+        Reason.NOT_AN_UPLOAD.value,
+        Reason.TOO_MANY_PARTS.value,
+    }
+)
+"""Reasons whose bytes are the whole record, as it stands in the input."""
+
+SEALED = frozenset({Reason.TOO_LARGE_UNPACKED.value, Reason.UNREADABLE_BATCH.value})
+"""Reasons whose bytes are a batch of records as Kafka stores it."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """One dead letter; ``number`` and ``offset`` are its place in the dead letter topic.
+
+    ``origin`` and ``at`` tell where it came from: None where the headers do not say. ``time`` is
+    the record time (0: not known), ``stored_ms`` when it became a letter. ``error`` and the other
+    texts are as stored. ``value`` is uncompressed; of a ``truncated`` one it is empty.
+    """
+
+    number: int
+    offset: int
+    stored_ms: int
+    reason: str
+    connection: str
+    origin: Partition | None
+    at: int
+    error: str
+    group: str
+    time: int
+    device: str
+    redriven: bool
+    truncated: bool
+    headers: dict[str, str]
+    value: bytes
+
+    @property
+    def place(self) -> str:
+        """Return how operators name it."""
+        return f"{self.number}:{self.offset}"
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """One message to write; ``to`` is a partition of an input topic, or of the letters' own."""
+
+    to: Partition
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """One record of the dead letter topic as it was read."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: Headers
+
+
+def read(number: int, stored: Stored) -> Letter | None:
+    """Return a letter; None for a receipt, and for what this program did not write."""
+    texts = {name: (raw or b"").decode(errors="replace") for name, raw in stored.headers}
+    if RECEIPT in texts or "reason" not in texts:
+        return None
+    topic, where = texts.get("topic", ""), _number(texts.get("partition", ""))
+    value, whole = _value(stored.value or b"", texts)
+    return Letter(
+        number, stored.offset, stored.timestamp, texts["reason"], texts.get("connection", ""),
+        None if not topic or where is None else Partition(topic, where),
+        _number(texts.get("offset", "")) or 0, texts.get("error", ""), texts.get("group", ""),
+        _number(texts.get("time", "")) or 0, texts.get("device_key", ""),
+        texts.get("redriven") == "true", not whole, texts, value,
+    )  # fmt: skip
+
+
+def receipt(spans: Sequence[Span], group: str) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Return value and headers of the receipt for letters of one partition."""
+    headers = {"v": str(VERSION), RECEIPT: "redriven", "group": group}
+    value = msgspec.json.encode({"redriven": [list(span) for span in spans]})
+    return value, [(name, text.encode()) for name, text in headers.items()]
+
+
+def receipted(stored: Stored, group: str) -> list[Span]:
+    """Return the spans of letters that a group's receipt is for; none of anything else."""
+    texts = {name: raw or b"" for name, raw in stored.headers}
+    if RECEIPT not in texts or texts.get("group", b"").decode(errors="replace") != group:
+        return []
+    try:
+        return _RECEIPT(stored.value or b"").redriven
+    except msgspec.DecodeError:
+        return []
+
+
+class Sent:
+    """Which letters of one partition were sent back: spans of offsets, joined where they touch."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Note the letters of a receipt, or of a transaction."""
+        for first, last in spans:
+            low = bisect_right(self._lasts, first - 2)
+            high = bisect_right(self._firsts, last + 1)
+            if low < high:
+                first = min(first, self._firsts[low])  # noqa: PLW2901  # they become one
+                last = max(last, self._lasts[high - 1])  # noqa: PLW2901
+            self._firsts[low:high], self._lasts[low:high] = [first], [last]
+
+    def has(self, offset: int) -> bool:
+        """Tell whether a letter was sent back."""
+        at = bisect_right(self._firsts, offset) - 1
+        return at >= 0 and offset <= self._lasts[at]
+
+
+def _value(value: bytes, texts: Mapping[str, str]) -> tuple[bytes, bool]:
+    """Return the bytes, uncompressed, and whether they are all there."""
+    if texts.get("truncated") == "true":
+        return b"", False
+    if texts.get("encoding") != "zstd":
+        return value, True
+    try:
+        opened = decompressed(value)
+    except zstandard.ZstdError:
+        return b"", False
+    return opened, True
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None  # noqa: PLR2004  # 64 bits

@@ -1,0 +1,366 @@
+"""From what an opening found to what the new owner starts with (O2 to O6)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+import msgspec
+
+from forwarder.errors import RefusedError
+from forwarder.journal import state as states
+from forwarder.journal.packing import VERSION, is_readable
+from forwarder.journal.state import LaneState, PartitionState
+
+INPUT_ID = "input_id"
+"""The field of the state that holds the id Kafka gave the input topic; of bases only."""
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """The group's committed offset of one input partition, and the metadata stored with it."""
+
+    offset: int
+    metadata: str
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What an opening found; everything in it was read after the former owner was fenced.
+
+    ``commit`` is None if the group has never committed this partition. ``state`` holds the
+    (offset, value) of every committed record in [``ptr``, end), unless they were taken one by
+    one. ``state_start``, ``state_end``,
+    ``outbox_start``, ``outbox_end`` are log start and read_committed end, ``input_start`` and
+    ``input_end`` those of the input partition. ``first`` is where collecting begins when there
+    is neither commit nor state (``start`` resolved once). ``input_id``: the id Kafka gave the
+    input topic, empty where there is none. ``number``: of the partition, for what is said.
+    ``outbox_end`` lies below the log's if the last batch the commit knows of is gone.
+    ``outbox_used``: there are batches in the outbox; asked only without commit and state.
+    """
+
+    commit: Commit | None
+    state: Sequence[tuple[int, bytes]] = ()
+    state_start: int
+    state_end: int
+    outbox_start: int
+    outbox_end: int
+    first: int
+    input_start: int
+    input_end: int
+    input_id: str = ""
+    number: int = 0
+    outbox_used: bool = False
+
+
+class Origin(Enum):
+    """Whose word decided where collecting goes on."""
+
+    FIRST_START = "first_start"
+    STATE = "state"
+    OPERATOR = "operator"
+
+
+class Opening(msgspec.Struct):
+    """What the owner starts with.
+
+    ``stopped``: lanes that cannot go on, and why. ``unfed``: those of them whose input is gone;
+    they are left as stored, like lanes that are not configured.
+    """
+
+    state: PartitionState
+    origin: Origin
+    seek: int
+    new: list[str]
+    unknown: list[str]
+    stopped: dict[str, RefusedError]
+    unfed: frozenset[str]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The metadata of a commit made by a tick, or by the start of an added partition.
+
+    ``outbox``: the offset after the last batch then in the outbox; 0 if it does not say.
+    ``stopped``: since which wall-clock milliseconds the input is not collected; 0: it is.
+    ``paused``: why it was not read when the tick was made, and ``paused_since``; empty: it was.
+    """
+
+    n: int
+    ptr: int | None
+    outbox: int = 0
+    stopped: int = 0
+    paused: str = ""
+    paused_since: int = 0
+
+
+def metadata(n: int, ptr: int) -> str:
+    """Return the commit metadata of a tick; ``ptr`` is the offset of the newest base before it."""
+    return json.dumps({"v": VERSION, "n": n, "ptr": ptr}, separators=(",", ":"))
+
+
+def stopping(text: str, since_ms: int) -> str:
+    """Return a tick's metadata that says as well since when the input is not collected.
+
+    A hint like the rest: whoever does not see it collects until it is noticed once more.
+    """
+    if not since_ms:
+        return text
+    return json.dumps({**json.loads(text), "stopped": since_ms}, separators=(",", ":"))
+
+
+def pausing(text: str, reason: str, since_ms: int) -> str:
+    """Return a tick's metadata that says as well why the input is not read; "": it is.
+
+    For whoever looks from outside: what an owner waits for is in its memory alone.
+    """
+    if not reason:
+        return text
+    paused = {"paused": reason, "paused_since": since_ms}
+    return json.dumps({**json.loads(text), **paused}, separators=(",", ":"))
+
+
+def ending(text: str, outbox_end: int) -> str:
+    """Return a tick's metadata that says as well where the last batch ends, this tick's included.
+
+    The state cannot know that: it is sent together with the batches. Metadata that no tick
+    wrote stays as it is, and so does that of a partition that never had a batch (0).
+    """
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(content, dict) or "ptr" not in content or not outbox_end:
+        return text
+    return json.dumps({**content, "outbox": outbox_end}, separators=(",", ":"), ensure_ascii=False)
+
+
+def mark(text: str) -> Mark | None:
+    """Read commit metadata; None if no tick of this program wrote it: an operator's move.
+
+    Raises RefusedError for the metadata of a later release.
+    """
+    try:
+        content = json.loads(text)
+        version = content["v"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not is_readable(version):
+        what = f"the committed offset carries format version {version!r}"
+        raise RefusedError(what, "it was written by a later release: roll forward again")
+    return Mark(
+        n=int(content.get("n", 0)),
+        ptr=content.get("ptr"),
+        outbox=int(content.get("outbox", 0)),
+        stopped=int(content.get("stopped", 0)),
+        paused=str(content.get("paused", "")),
+        paused_since=int(content.get("paused_since", 0)),
+    )
+
+
+def begin(
+    found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
+) -> Opening:
+    """Decide as ``decide`` does, where the state's records stand in what was found."""
+    return decide(found, states.fold(found.state, group, topic), topic, rules, now_ms)
+
+
+def decide(
+    found: Restored, state: PartitionState, topic: str, rules: Mapping[str, str], now_ms: int
+) -> Opening:
+    """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
+
+    ``state`` is what the state's records say together; ``rules`` names the configured lanes and
+    the keying rule of each.
+    """
+    marked = mark(found.commit.metadata) if found.commit else None
+    if found.commit and marked and marked.ptr is not None:
+        _check_state(found, topic, marked, state)
+    origin = _settle_origin(found, topic, marked, state)
+    _check_outbox(found, topic, max(state.obend, marked.outbox if marked else 0))
+    _check_identity(found, topic, origin, state)
+    unknown = sorted(state.lanes.keys() - rules.keys())
+    new = [name for name in rules if name not in state.lanes]
+    for name, rule in rules.items():
+        _settle_lane(state, name, rule, found.outbox_end, now_ms)
+    needs = {name: state.lanes[name].need[0] for name in rules}
+    if marked and marked.n == state.n:
+        pass_over(found, marked.outbox, state)
+    unfed = _unfed(found, topic, needs)
+    fed = [need for name, need in needs.items() if name not in unfed]
+    seek = min(fed or needs.values(), default=state.read)
+    _check_input(found, topic, seek, max(seek, state.read))
+    stopped = _expired(found, topic, state, rules) | unfed
+    return Opening(state, origin, seek, new, unknown, stopped, frozenset(unfed))
+
+
+def accept_loss(found: Restored, topic: str, connection: str = "", begin: str = "") -> str:
+    """Return the command that goes on without what was lost."""
+    more = f" --connection {connection}" if connection else ""
+    more += f" --from {begin}" if begin else ""
+    return f"`forwarder accept-loss --topic {topic} --partition {found.number}{more}`"
+
+
+def _check_state(found: Restored, topic: str, marked: Mark, state: PartitionState) -> None:
+    ptr = marked.ptr or 0
+    if ptr < found.state_start:
+        what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
+    elif ptr > found.state_end:
+        what = f"the state ends at offset {found.state_end}, its newest base was at {ptr}"
+    elif state.n < marked.n and state.base_offset is None:
+        what = f"the state is empty, tick {marked.n} was committed"
+    elif state.n < marked.n:
+        what = f"the state ends with tick {state.n}, tick {marked.n} was committed"
+    else:
+        return
+    raise RefusedError(
+        what,
+        "the state topic was deleted or has lost records: restore it, or go on without them "
+        f"with {accept_loss(found, topic)}",
+    )
+
+
+def _check_outbox(found: Restored, topic: str, ended: int) -> None:
+    """Refuse an outbox that is shorter than it was: its addresses would be used again (O6)."""
+    if ended > found.outbox_end:
+        what = f"the outbox ends at offset {found.outbox_end}, but ended at {ended} before"
+        raise RefusedError(
+            what,
+            "the outbox topic was deleted or has lost records: restore it, or go on without "
+            f"them with {accept_loss(found, topic)}",
+        )
+
+
+def _check_identity(found: Restored, topic: str, origin: Origin, state: PartitionState) -> None:
+    """Refuse an input topic that is another one under the same name, however long it is."""
+    known = state.extra.get(INPUT_ID, "")
+    if origin is Origin.STATE and found.input_id and known not in {"", found.input_id}:
+        what = (
+            f"topic {topic} was deleted and created again: its id was {known}, is {found.input_id}"
+        )
+        raise RefusedError(what, _anew(found, topic))
+    if found.input_id:
+        state.extra[INPUT_ID] = found.input_id
+
+
+def _anew(found: Restored, topic: str) -> str:
+    return (
+        "what it holds now are other records under the offsets of old: say where to begin, with "
+        f"the workers stopped by `forwarder reset --to earliest` (or latest), or with "
+        f"{accept_loss(found, topic)}"
+    )
+
+
+def _settle_origin(
+    found: Restored, topic: str, marked: Mark | None, state: PartitionState
+) -> Origin:
+    if state.base_offset is None:
+        _check_first(found, topic)
+    if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
+        move(state, found.commit.offset)
+        return Origin.OPERATOR if marked is None else Origin.FIRST_START
+    if state.base_offset is None:
+        move(state, found.first)
+        return Origin.FIRST_START
+    return Origin.STATE
+
+
+def vanished(found: Restored) -> str:
+    """Return what tells that a partition without a state once had one; empty if nothing does."""
+    if not found.outbox_used and found.state_start == 0:
+        return ""
+    used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"
+    # An offset alone says where to collect from, but of no cursor what is still to be delivered.
+    if found.commit:
+        return f"the group has an offset and no state for this partition, but {used}"
+    return f"the group has neither an offset nor a state for this partition, but {used}"
+
+
+def _check_first(found: Restored, topic: str) -> None:
+    """Refuse to take for a first start what has lost its state (O2)."""
+    if what := vanished(found):
+        why = "the state is lost"
+        if found.commit is None:
+            why += " and the group's offsets were deleted or expired"
+        raise RefusedError(
+            what,
+            f"{why}: say from where to collect with "
+            f"{accept_loss(found, topic, begin='T')}, T being earliest, latest or an offset",
+        )
+
+
+def move(state: PartitionState, offset: int) -> None:
+    """Obey an offset set from outside: everything begins there, cursors stay (O2)."""
+    state.read = state.base_read = offset
+    state.base_held.clear()
+    state.base_offset = None
+    for lane in state.lanes.values():
+        lane.need, lane.read = (offset, 0), offset
+        lane.closed, lane.held = {}, {}
+        lane.keying = lane.keying[-1:]
+
+
+def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, now_ms: int) -> None:
+    lane = state.lanes.get(name)
+    if lane is None:
+        here = (state.read, 0)
+        state.unwritten.add(name)
+        state.lanes[name] = LaneState(
+            need=here, read=state.read, cursor=(outbox_end, 0), seen=now_ms, keying=[(rule, here)]
+        )
+        return
+    if not lane.keying or lane.keying[-1][0] != rule:
+        lane.keying = [*lane.keying, (rule, (lane.read, 0))]
+        state.unwritten.add(name)
+
+
+def pass_over(found: Restored, end: int, state: PartitionState) -> None:
+    """Let lanes that delivered everything up to the outbox's ``end`` begin where it begins now.
+
+    The marker behind the last batch takes up an offset: without this, a lane of a partition
+    that was quiet for longer than the outbox is kept would seem to have missed batches.
+    """
+    for lane in state.lanes.values():
+        if 0 < end <= lane.cursor[0] < found.outbox_start:
+            lane.cursor = (found.outbox_start, 0)
+
+
+def _unfed(found: Restored, topic: str, needs: Mapping[str, int]) -> dict[str, RefusedError]:
+    """Return the lanes whose input is gone, unless it is gone for all of them."""
+    lost = {name: need for name, need in needs.items() if need < found.input_start}
+    if len(lost) == len(needs):
+        return {}
+    return {name: _deleted(found, topic, need, name) for name, need in lost.items()}
+
+
+def _deleted(found: Restored, topic: str, need: int, connection: str = "") -> RefusedError:
+    return RefusedError(
+        f"records {need} to {found.input_start - 1} of the input were deleted before they were "
+        "collected",
+        "the topic's retention is shorter than the worker was away, or somebody cut it: restore "
+        f"them, or go on without them with {accept_loss(found, topic, connection)}",
+    )
+
+
+def _check_input(found: Restored, topic: str, seek: int, read: int) -> None:
+    if seek < found.input_start:
+        raise _deleted(found, topic, seek)
+    if read > found.input_end:
+        # Also where the replay still finds its records: others would come under offsets of old.
+        what = f"the input ends at offset {found.input_end}, but was read up to {read} before"
+        raise RefusedError(
+            what, f"the topic was recreated or has lost records; {_anew(found, topic)}"
+        )
+
+
+def _expired(
+    found: Restored, topic: str, state: PartitionState, rules: Mapping[str, str]
+) -> dict[str, RefusedError]:
+    stopped = {}
+    for name in rules:
+        cursor = state.lanes[name].cursor
+        if cursor < (found.outbox_start, 0):
+            stopped[name] = RefusedError(
+                f"the outbox begins at offset {found.outbox_start}, batches from {cursor[0]} on "
+                "expired before they were delivered",
+                "outbox_retention is shorter than the destination was away, or somebody cut the "
+                "outbox; the lane stays stopped on this partition until the gap is accepted with "
+                f"{accept_loss(found, topic, name)}",
+            )
+    return stopped

@@ -1,0 +1,112 @@
+"""The records of the outbox: batches of one lane, many to a record."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import msgspec
+
+from forwarder.journal.packing import VERSION, check_version, damaged, pack, unpack
+from forwarder.model import Address, Batch, CloseReason, Position
+
+RECORD_BYTES = 256 * 1024
+"""Payload bytes of one record before compression, unless a single batch is larger: large
+enough to compress well and to spare sends, small enough to read back in little memory."""
+
+
+class _Stored(msgspec.Struct, gc=False):
+    """A batch as stored; field names are part of docs/formats.md."""
+
+    id: str
+    closed_at: int
+    key: bytes
+    F: Position
+    L: Position
+    n: int
+    mpid: str
+    at: int
+    why: str
+    payload: bytes
+
+
+class _Record(msgspec.Struct):
+    v: int
+    lane: str
+    batches: list[_Stored]
+
+
+class _Version(msgspec.Struct):
+    v: Annotated[int, msgspec.Meta(ge=0)]
+
+
+_record = msgspec.msgpack.Decoder(_Record)
+_version = msgspec.msgpack.Decoder(_Version)
+
+
+def group(batches: Iterable[Batch]) -> list[list[Batch]]:
+    """Share batches out to records: one lane to a record, order kept within each lane."""
+    records: list[list[Batch]] = []
+    current: dict[str, tuple[list[Batch], int]] = {}
+    for batch in batches:
+        record, size = current.get(batch.lane, ([], 0))
+        if not record or size + len(batch.payload) > RECORD_BYTES:
+            record, size = [], 0
+            records.append(record)
+        record.append(batch)
+        current[batch.lane] = (record, size + len(batch.payload))
+    return records
+
+
+def encode(batches: Sequence[Batch]) -> bytes:
+    """Return the value of one record; all batches belong to one lane."""
+    stored = [
+        _Stored(
+            b.id, b.closed_at, b.key, b.first, b.last, b.count, b.mpid, b.record_ms, b.reason,
+            b.payload,
+        )
+        for b in batches
+    ]  # fmt: skip
+    return pack(_Record(VERSION, batches[0].lane, stored))
+
+
+def decode(offset: int, value: bytes) -> list[tuple[Address, Batch]]:
+    """Return the batches of one record under their addresses.
+
+    ``window_key`` is not stored and comes back empty: only the tick that wrote it needs it.
+    Raises RefusedError for a format of a later release and for damaged values.
+    """
+    raw = unpack(value)
+    try:
+        check_version(_version.decode(raw).v)
+        record = _record.decode(raw)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise damaged(str(error)) from error
+    return [((offset, i), _batch(record.lane, s)) for i, s in enumerate(record.batches)]
+
+
+def _batch(lane: str, s: _Stored) -> Batch:
+    try:
+        reason = CloseReason(s.why)
+    except ValueError:
+        reason = CloseReason.AGE  # a reason of a later release: for metrics only
+    return Batch(
+        lane, s.id, s.key, b"", s.F, s.L, s.n, s.closed_at, s.at, s.mpid, reason, s.payload
+    )
+
+
+def addresses(
+    offsets: Sequence[int], records: Sequence[Sequence[Batch]]
+) -> list[tuple[Address, Batch]]:
+    """Pair every batch of a tick's outbox records with its address."""
+    return [
+        ((offset, i), batch)
+        for offset, record in zip(offsets, records, strict=True)
+        for i, batch in enumerate(record)
+    ]
+
+
+def by_lane(found: Sequence[tuple[Address, Batch]]) -> dict[str, list[tuple[Address, Batch]]]:
+    """Sort addressed batches by their lane."""
+    lanes: dict[str, list[tuple[Address, Batch]]] = {}
+    for address, batch in found:
+        lanes.setdefault(batch.lane, []).append((address, batch))
+    return lanes

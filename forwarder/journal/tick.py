@@ -1,0 +1,212 @@
+"""One tick, drawn up from a snapshot and applied once it is known to be committed (K1 to K5)."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from forwarder.journal import opening, watermark
+from forwarder.journal import state as states
+from forwarder.journal.snapshot import Draft, Origin
+from forwarder.journal.state import Change, Head, LaneState, PartitionState
+from forwarder.model import LOWEST, Address, Closing, Position
+
+
+class View(msgspec.Struct, frozen=True):
+    """What the owner knows of one lane that it feeds at the snapshot.
+
+    ``frozen``: the connection is inactive, its ``read`` stays.
+    """
+
+    first_unsaved: Position | None
+    cursor: Address
+    acked: frozenset[Address]
+    frozen: bool
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A tick before its transaction: the stored values, and what becomes true if it commits.
+
+    ``base``: the draft that it writes, if it is a base. ``ptr``: what it commits as such.
+    """
+
+    base: Draft | None
+    ptr: int
+    n: int
+    read: int
+    watermark: int
+    metadata: str
+    values: list[bytes]
+    lanes: dict[str, LaneState]
+    entries: dict[str, dict[bytes, Position]]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What a tick is drawn from. ``ptr``: the newest base's offset, else the state's log start.
+
+    ``unfed``: lanes that are configured and not fed. ``draft``: the base in the making; the tick
+    writes it if it is complete.
+    """
+
+    origin: Origin
+    position: int
+    end: int
+    ptr: int
+    now_ms: int
+    views: Mapping[str, View]
+    closings: Sequence[Closing]
+    unfed: frozenset[str] = frozenset()
+    draft: Draft | None = None
+
+    def base(self) -> Draft | None:
+        """Return the draft if this tick is to write it."""
+        return self.draft if self.draft is not None and self.draft.complete else None
+
+
+def draw(state: PartitionState, snap: Snapshot) -> Drawn | None:
+    """Draw up the tick; None if nothing changed since the last one. ``state`` stays as it is."""
+    entries = _entries(state, snap)
+    lanes = {name: _lane(state, snap, name) for name in snap.views}
+    base = snap.base()
+    if base is not None:
+        return _base(state, snap, base, lanes, entries)
+    changes = _changes(state, lanes, entries)
+    read = watermark.read(state.read, snap.position)
+    if not changes and read == state.read:
+        return None
+    return _delta(state, snap, read, lanes, changes, entries)
+
+
+def beat(state: PartitionState, snap: Snapshot) -> Drawn:
+    """Draw up a tick of nothing but its number: it proves ownership and renews the lease."""
+    return _delta(state, snap, state.read, {}, {}, {})
+
+
+def apply(state: PartitionState, drawn: Drawn, offset: int, end: int, draft: Draft | None) -> None:
+    """Make a committed tick true; ``offset`` is that of its first state record (K5).
+
+    ``draft``: the base in the making, which has to know of the tick.
+    """
+    state.n, state.read, state.obend = drawn.n, drawn.read, max(state.obend, end)
+    state.unwritten -= drawn.lanes.keys()
+    state.lanes |= drawn.lanes
+    base = drawn.base
+    if base is None:
+        for name, entries in drawn.entries.items():
+            state.index(name).add(entries)
+        if draft is not None:
+            draft.note(drawn.entries)
+        return
+    state.base_offset, state.base_read, state.base_held = offset, drawn.read, base.held
+    state.indexes = base.indexes(drawn.entries)
+    state.odd = {one: fields for one, fields in state.odd.items() if one in base.held}
+    for name in base.forgotten:
+        state.lanes.pop(name, None)
+        state.kept.pop(name, None)
+
+
+def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
+    state: PartitionState,
+    snap: Snapshot,
+    read: int,
+    lanes: dict[str, LaneState],
+    changes: Mapping[str, Change],
+    entries: dict[str, dict[bytes, Position]],
+) -> Drawn:
+    n = state.n + 1
+    head = Head(states.DELTA, n, snap.origin.group, snap.origin.topic, read, snap.end)
+    return Drawn(
+        base=None,
+        ptr=snap.ptr,
+        n=n,
+        read=read,
+        watermark=_watermark({**state.lanes, **lanes}, read),
+        metadata=opening.metadata(n, snap.ptr),
+        values=states.encode(head, {}, changes),
+        lanes=lanes,
+        entries=entries,
+    )
+
+
+def _base(
+    state: PartitionState,
+    snap: Snapshot,
+    draft: Draft,
+    lanes: dict[str, LaneState],
+    entries: dict[str, dict[bytes, Position]],
+) -> Drawn:
+    read = watermark.read(state.read, snap.position)
+    head = Head(states.BASE, draft.n, snap.origin.group, snap.origin.topic, read, snap.end)
+    seen = {name: replace(state.lanes[name], seen=snap.now_ms) for name in snap.unfed}
+    written = {**state.lanes, **seen, **lanes}
+    for name in draft.forgotten:
+        written.pop(name, None)
+    return Drawn(
+        base=draft,
+        ptr=snap.ptr,
+        n=draft.n,
+        read=read,
+        watermark=_watermark(written, read),
+        metadata=opening.metadata(draft.n, snap.ptr),
+        values=draft.values(head, state.extra, written, entries),
+        lanes={**seen, **lanes},
+        entries=entries,
+    )
+
+
+def _watermark(lanes: Mapping[str, LaneState], read: int) -> int:
+    return watermark.watermark((lane.need for lane in lanes.values()), read)
+
+
+def _need(state: PartitionState, snap: Snapshot, name: str) -> Position:
+    view = snap.views[name]
+    return watermark.need(state.lanes[name].need, snap.position, view.first_unsaved)
+
+
+def _entries(state: PartitionState, snap: Snapshot) -> dict[str, dict[bytes, Position]]:
+    """Return the index entries of this tick's closed windows (K3)."""
+    needs = {name: _need(state, snap, name) for name in snap.views}
+    drafted: set[tuple[str, bytes]] = snap.draft.held if snap.draft else set()
+    entries: dict[str, dict[bytes, Position]] = {}
+    for c in snap.closings:
+        one = (c.lane, c.window_key)
+        if c.last < needs[c.lane] and one not in state.base_held and one not in drafted:
+            continue
+        lane = entries.setdefault(c.lane, {})
+        lane[c.window_key] = max(c.last, lane.get(c.window_key, LOWEST))
+    return entries
+
+
+def _lane(state: PartitionState, snap: Snapshot, name: str) -> LaneState:
+    old, view = state.lanes[name], snap.views[name]
+    need = _need(state, snap, name)
+    return LaneState(
+        need=need,
+        read=old.read if view.frozen else watermark.read(old.read, snap.position),
+        cursor=view.cursor,
+        acked=view.acked,
+        seen=snap.now_ms,
+        keying=_keying(old.keying, need),
+        extra=old.extra,
+    )
+
+
+def _keying(keying: Sequence[tuple[str, Position]], need: Position) -> list[tuple[str, Position]]:
+    """Drop rules that no event still needed is keyed by (L2)."""
+    past = sum(1 for _, start in keying[1:] if start <= need)
+    return list(keying[past:])
+
+
+def _changes(
+    state: PartitionState,
+    lanes: Mapping[str, LaneState],
+    entries: Mapping[str, dict[bytes, Position]],
+) -> dict[str, Change]:
+    found = {}
+    for name, lane in lanes.items():
+        closed = entries.get(name, {})
+        if name in state.unwritten:
+            found[name] = states.entire(lane, closed)
+        elif (change := states.changed(state.lanes[name], lane, closed)) is not None:
+            found[name] = change
+    return found

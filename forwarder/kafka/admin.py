@@ -1,0 +1,381 @@
+"""What is asked of the cluster as a whole: offsets, groups, topics and their settings."""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    KafkaProtocolError,
+    KafkaTimeoutError,
+    TransactionalIdAuthorizationFailed,
+    for_code,
+)
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import JournalError
+from forwarder.journal.contract import Commit
+from forwarder.kafka import client as kafka_client
+from forwarder.kafka import offsets, open_transactions
+from forwarder.kafka.error_codes import Fault, Place, fault
+from forwarder.kafka.topic_id import TopicIdRequest, topic_id
+from forwarder.model import Ends, OpenTransaction, Partition
+
+ANSWER_SECONDS = 15.0
+"""How long a question may take, its repetitions included."""
+
+AGAIN_SECONDS = 0.1
+"""Between two tries while a coordinator is being elected or loaded."""
+
+_TRANSACTION = 1
+_RESTING = ("Stable", "Empty", "Dead")
+_NO_LEADER = -1
+_NO_COMMIT = -1
+
+_Answer = TypeVar("_Answer")
+
+
+class Bounds(NamedTuple):
+    """Log start and read_committed end (last stable offset) of one partition."""
+
+    start: int
+    end: int
+
+
+class Member(NamedTuple):
+    """One member of a stable group, by the id the coordinator gave it, and what it holds."""
+
+    member_id: str
+    partitions: frozenset[Partition]
+
+
+class Cluster:
+    """The connections shared by everything that asks and nothing that streams.
+
+    ListOffsets goes through a consumer that never fetches: a broker answers one connection in
+    order, so behind a long poll every question would wait for that poll's end.
+    """
+
+    def __init__(self, kafka: Kafka, client_id: str, patience: float = ANSWER_SECONDS) -> None:
+        """Prepare; connections are made by the first question, within ``patience`` seconds."""
+        self._arguments = kafka_client.arguments(kafka, client_id)
+        self._servers = ", ".join(kafka.bootstrap_servers)
+        self._admin: Any = None
+        self._offsets: Any = None
+        self._patience = patience
+        self._connecting = asyncio.Lock()
+
+    async def committed(
+        self, group: str, partitions: Iterable[Partition]
+    ) -> dict[Partition, Commit | None]:
+        """Return the group's commit of each partition, None where it has none (O2)."""
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Commit | None] | None:
+            answer = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+            # An entry that is missing means that the coordinator is not ready, not "no commit".
+            if any(tp not in answer for tp in wanted):
+                return None
+            return {
+                Partition(tp.topic, tp.partition): _commit(answer[tp].offset, answer[tp].metadata)
+                for tp in wanted
+            }
+
+        if not wanted:
+            return {}
+        return await self._ask(f"the offsets of group {group}", ask, Place(group=group))
+
+    async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+        """Return where each partition starts and where its read_committed end is, asked now."""
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Bounds]:
+            starts, ends = await asyncio.gather(
+                self._offsets.beginning_offsets(wanted), self._offsets.end_offsets(wanted)
+            )
+            return {
+                Partition(tp.topic, tp.partition): Bounds(_told(starts[tp]), _told(ends[tp]))
+                for tp in wanted
+            }
+
+        names = ", ".join(sorted({partition.topic for partition in partitions}))
+        place = Place(names, "Describe")
+        return await self._ask(f"the offsets of {', '.join(map(str, partitions))}", ask, place)
+
+    async def end(self, partition: Partition) -> int:
+        """Return the last stable offset of one partition, asked now."""
+        wanted = TopicPartition(partition.topic, partition.number)
+
+        async def ask() -> int:
+            return _told((await self._offsets.end_offsets([wanted]))[wanted])
+
+        place = Place(partition.topic, "Describe")
+        return await self._ask(f"the end of {partition}", ask, place)
+
+    async def ends(self, partitions: Collection[Partition]) -> dict[Partition, Ends]:
+        """Return last stable offset and high watermark of each partition, asked now.
+
+        In this order: the watermark is never found below a stable offset found before it.
+        """
+        wanted = [TopicPartition(p.topic, p.number) for p in partitions]
+
+        async def ask() -> dict[Partition, Ends]:
+            stable = await self._offsets.end_offsets(wanted)
+            client = self._offsets._client  # noqa: SLF001  # no public way to it
+            high = await offsets.high_watermarks(client, wanted)
+            return {
+                Partition(tp.topic, tp.partition): Ends(_told(stable[tp]), _told(high[tp]))
+                for tp in wanted
+            }
+
+        if not wanted:
+            return {}
+        return await self._ask(f"the ends of {', '.join(map(str, partitions))}", ask)
+
+    async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
+        """Return the oldest transaction open in a partition; None: none, or Kafka is too old."""
+
+        async def ask() -> list[OpenTransaction | None]:
+            # Learns who leads it, if that was never asked.
+            await self._offsets.end_offsets([TopicPartition(partition.topic, partition.number)])
+            client = self._offsets._client  # noqa: SLF001  # no public way to it
+            return [await open_transactions.oldest(client, partition.topic, partition.number)]
+
+        return (await self._ask(f"the transactions open in {partition}", ask))[0]
+
+    async def topic_id(self, topic: str) -> str:
+        """Return the id the topic got when it was created; empty where brokers give none."""
+
+        async def ask() -> str:
+            try:
+                answer = await self._admin._send_request(TopicIdRequest(topic))  # noqa: SLF001
+            except kafka_client.UNKNOWN:
+                return ""
+            return topic_id(answer)
+
+        return await self._ask(f"the id of topic {topic}", ask)
+
+    async def members(self, group: str) -> list[Member] | None:
+        """Return the members of the group, None unless it is stable."""
+        state, members = await self._described(group)
+        if state != "Stable":
+            return None
+        return [Member(member_id, _held(held)) for member_id, _, _, _, held, *_ in members]
+
+    async def knows(self, group: str, member_id: str) -> bool:
+        """Tell whether a member is in the group; True while a rebalance leaves it open."""
+        state, members = await self._described(group)
+        if state in _RESTING:
+            return any(member[0] == member_id for member in members)
+        return True
+
+    async def _described(self, group: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
+        async def ask() -> list[tuple[Any, ...]]:
+            found = tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])
+            if found[0] and fault(for_code(found[0])()) is Fault.OPERATOR:
+                raise for_code(found[0])(group)
+            return [found]
+
+        answer = await self._ask(f"group {group}", ask, Place(group=group))
+        error, _, state, _, _, members, *_ = answer[0]
+        return ("", ()) if error else (state, members)
+
+    async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
+        """Return every topic this client may see, with its number of partitions.
+
+        All topics: asking for one by name makes some clusters create it. With ``led``, only
+        partitions that have a leader are counted.
+        """
+
+        async def ask() -> dict[str, int]:
+            return {
+                topic["topic"]: sum(p["leader"] != _NO_LEADER or not led for p in parts)
+                for topic in await self._admin.describe_topics()
+                if (parts := topic["partitions"])
+            }
+
+        return await self._ask("the list of topics", ask)
+
+    async def settings(self, topics: Iterable[str]) -> dict[str, Mapping[str, str] | str]:
+        """Return the settings of each topic, or the name of the error where they are refused."""
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+
+        async def ask() -> dict[str, Mapping[str, str] | str]:
+            answers = await self._admin.describe_configs(wanted)
+            return {
+                resource[3]: for_code(resource[0]).__name__
+                if resource[0]
+                else {entry[0]: entry[1] for entry in resource[4]}
+                for answer in answers
+                for resource in answer.resources
+            }
+
+        return await self._ask("the settings of topics", ask) if wanted else {}
+
+    async def create(
+        self, topic: str, partitions: int, replication: int, settings: Mapping[str, str]
+    ) -> str | None:
+        """Create a topic; return why it was refused, None if it is there now."""
+        wanted = NewTopic(topic, partitions, 1, topic_configs=dict(settings))
+        # The constructor takes -1, "the broker's default", for a contradiction.
+        wanted.replication_factor = replication
+
+        async def ask() -> list[tuple[Any, ...]]:
+            return list((await self._admin.create_topics([wanted])).topic_errors)
+
+        _, code, *text = (await self._ask(f"a new topic {topic}", ask))[0]
+        error = for_code(code).__name__
+        if not code or error == "TopicAlreadyExistsError":
+            return None
+        return f"{error}: {text[0]}" if text and text[0] else error
+
+    async def grow(self, topic: str, partitions: int) -> str | None:
+        """Give a topic more partitions; return why it was refused, None if it was done."""
+
+        async def ask() -> list[str]:
+            try:
+                await self._admin.create_partitions({topic: NewPartitions(partitions)})
+            except KafkaError as error:
+                if _passing(error):
+                    raise
+                return [kafka_client.describe(error)]
+            return []
+
+        refused = await self._ask(f"partitions of {topic}", ask)
+        return refused[0] if refused else None
+
+    async def cut(self, partition: Partition, below: int) -> str | None:
+        """Delete a partition's records below an offset; return why that was refused."""
+        wanted = {TopicPartition(partition.topic, partition.number): RecordsToDelete(below)}
+
+        async def ask() -> list[str]:
+            try:
+                await self._admin.delete_records(wanted)
+            except KafkaError as error:
+                if _passing(error):
+                    raise
+                return [kafka_client.describe(error)]
+            return []
+
+        refused = await self._ask(f"{partition} to be cut", ask)
+        return refused[0] if refused else None
+
+    async def denied(self, group: str, transactional_id: str) -> set[str]:
+        """Return which of ``group`` and ``transactional-id`` this principal may not use."""
+
+        async def ask() -> set[str]:
+            return {
+                *await self._denied("group", group, 0, GroupAuthorizationFailedError),
+                *await self._denied(
+                    "transactional-id",
+                    transactional_id,
+                    _TRANSACTION,
+                    TransactionalIdAuthorizationFailed,
+                ),
+            }
+
+        return await self._ask("the coordinators", ask)
+
+    async def _denied(self, what: str, key: str, kind: int, denial: type[KafkaError]) -> set[str]:
+        try:
+            await self._admin.find_coordinator(key, kind)
+        except denial:
+            return {what}
+        return set()
+
+    async def close(self) -> None:
+        """Give the connections up within seconds; raises nothing."""
+        admin, self._admin = self._admin, None
+        offsets, self._offsets = self._offsets, None
+        if offsets is not None:
+            await kafka_client.close_consumer(offsets)
+        if admin is not None:
+            await kafka_client.close(admin.close)
+
+    async def _ask(
+        self,
+        what: str,
+        question: Callable[[], Awaitable[_Answer | None]],
+        place: Place = kafka_client.NOWHERE,
+    ) -> _Answer:
+        """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``.
+
+        Before there is a connection, after the patience of whoever asks.
+        """
+        problem: BaseException = KafkaTimeoutError("no answer")
+        seconds = ANSWER_SECONDS if self._offsets is not None else self._patience
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                while True:
+                    try:
+                        if await self._connect():
+                            limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS)
+                        answer = await question()
+                    except KafkaError as error:
+                        problem = error
+                        if not _passing(error):
+                            break
+                    except TimeoutError:
+                        raise
+                    except Exception as error:  # noqa: BLE001  # what is in an answer is not ours
+                        said = f"an answer that makes no sense ({type(error).__name__}: {error})"
+                        problem = KafkaProtocolError(said)
+                    else:
+                        if answer is not None:
+                            return answer
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except TimeoutError:
+            pass
+        text = f"Kafka at {self._servers} did not tell {what}"
+        raise kafka_client.failed(JournalError, text, problem, place)
+
+    async def _connect(self) -> bool:
+        """Connect unless that was done; tell whether it has been done now."""
+        async with self._connecting:
+            before = self._offsets
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(**self._arguments)
+                kafka_client.impatient(admin._client)  # noqa: SLF001  # no public way to it
+                await admin.start()
+                self._admin = admin
+            if self._offsets is None:
+                offsets = AIOKafkaConsumer(isolation_level="read_committed", **self._arguments)
+                kafka_client.impatient(offsets._client)  # noqa: SLF001
+                try:
+                    await offsets.start()
+                except BaseException:
+                    await kafka_client.close_consumer(offsets)
+                    raise
+                self._offsets = offsets
+            return self._offsets is not before
+
+
+def _passing(error: KafkaError) -> bool:
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
+def _told(offset: int) -> int:
+    """Return the offset that an answer tells; raises ValueError for one that no log can have."""
+    if offset < 0:
+        message = f"offset {offset}"
+        raise ValueError(message)
+    return offset
+
+
+def _commit(offset: int, metadata: str | None) -> Commit | None:
+    return None if offset == _NO_COMMIT else Commit(_told(offset), metadata or "")
+
+
+def _held(assignment: bytes) -> frozenset[Partition]:
+    """Return what a member holds; nothing for one that writes it in a way of its own."""
+    try:
+        held = ConsumerProtocolMemberAssignment.decode(assignment or b"").partitions()
+    except (ValueError, TypeError, struct.error):
+        return frozenset()
+    return frozenset(Partition(tp.topic, tp.partition) for tp in held)

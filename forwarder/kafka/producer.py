@@ -1,0 +1,267 @@
+"""One transactional producer: the only thing that writes to Kafka."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from forwarder.config.settings import Kafka
+from forwarder.errors import FencedError, JournalError
+from forwarder.journal.contract import Commit
+from forwarder.journal.packing import LARGEST_VALUE
+from forwarder.kafka import cancellation, causes, error_codes
+from forwarder.kafka import client as kafka_client
+from forwarder.kafka.error_codes import Fault, Place
+from forwarder.model import Partition
+
+MESSAGE_BYTES = 16 * 1024 * 1024
+"""``max.message.bytes`` of outbox, state and dead letters: an incompressible batch of the
+largest size, or a record with dead-letter headers, must never poison a tick."""
+
+TRANSACTION_MS = 45_000
+"""After this the broker ends a transaction by itself; above the limit of a tick."""
+
+START_SECONDS = 30.0
+TICK_SECONDS = 30.0
+"""How long one transaction may take before its outcome counts as unknown."""
+
+BATCH_BYTES = 1024 * 1024
+"""Messages of one partition travel together up to this size; one request is out at a time."""
+
+_SLACK = 64 * 1024
+
+
+class Outgoing(NamedTuple):
+    """One message of a transaction."""
+
+    topic: str
+    number: int
+    value: bytes
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+Settle = Callable[[Sequence[int]], Mapping[Partition, Commit]]
+"""Gets the offset of each message, returns what to commit; may raise JournalError."""
+
+
+class Writer:
+    """Runs transactions one at a time; after any error it is only good for ``close``."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        client_id: str,
+        transactional_id: str,
+        batch_bytes: int = BATCH_BYTES,
+        compression: str | None = None,
+    ) -> None:
+        """Prepare; ``batch_bytes`` is at most what the smallest topic written to accepts."""
+        self._group = kafka.group_id
+        self._name = transactional_id
+        self._arguments = kafka_client.arguments(kafka, client_id) | {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": TRANSACTION_MS,
+            # The client compares it with what is not compressed yet.
+            "max_request_size": LARGEST_VALUE if compression else MESSAGE_BYTES + _SLACK,
+            "max_batch_size": batch_bytes,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "compression_type": compression,
+        }
+        self._producer: Any = None
+        self._closing: asyncio.Task[None] | None = None
+        self._spoiled: JournalError | None = None
+        self._sent: dict[asyncio.Future[Any], str] = {}
+
+    async def start(self) -> None:
+        """Fence whoever writes under this transactional id, ending its transaction (O1)."""
+        self._producer = AIOKafkaProducer(**self._arguments)
+        kafka_client.impatient(self._producer.client)
+        async with self._step(START_SECONDS) as producer:
+            await producer.start()
+
+    async def commit(
+        self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit] | Settle
+    ) -> list[int]:
+        """Send messages and offsets in one transaction; return the offset of each message (K4).
+
+        ``offsets`` may depend on where the messages are; what it raises ends the transaction.
+        None at all: the group commits nothing with it.
+        Returns only if it is known to be committed; raises FencedError or JournalError.
+        """
+        async with self._step(TICK_SECONDS) as producer:
+            await producer.begin_transaction()
+            found = await self._send(producer, messages)
+            if -1 in found:
+                text = f"{self._name}: Kafka did not say where a message was stored"
+                raise JournalError(text)
+            settled = offsets(found) if callable(offsets) else offsets
+            if settled:
+                await producer.send_offsets_to_transaction(_offsets(settled), self._group)
+            await producer.commit_transaction()
+            return found
+
+    async def prove(self, topic: str, number: int) -> None:
+        """Raise FencedError unless this writer could still commit; nothing becomes visible."""
+        async with self._step(TICK_SECONDS) as producer:
+            await producer.begin_transaction()
+            await self._send(producer, [Outgoing(topic, number, b"")])
+            await producer.abort_transaction()
+
+    async def close(self) -> None:
+        """Give the producer up within seconds; raises nothing.
+
+        Whoever is cancelled meanwhile leaves it to end by itself, and who closes again waits for
+        that: a producer left alive would go on writing under this transactional id.
+        """
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._closing = cancellation.unbroken(_end(producer))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    @asynccontextmanager
+    async def _step(self, seconds: float) -> AsyncIterator[Any]:
+        """Bound a step in time; after the first failure every further step fails alike.
+
+        Gives the producer: while the step waits, another task may close this writer.
+        """
+        if self._spoiled is not None:
+            raise self._spoiled
+        if (producer := self._producer) is None:
+            text = f"{self._name}: its producer is closed"
+            raise JournalError(text)
+        try:
+            async with asyncio.timeout(seconds) as limit, _alive(producer, limit):
+                yield producer
+        except kafka_client.FAILURES as error:
+            self._spoiled = self._failure(producer, seconds, _cause(producer, error))
+            raise self._spoiled from error
+        except JournalError as error:
+            self._spoiled = error
+            raise
+        except asyncio.CancelledError as error:
+            self._spoiled = JournalError(f"{self._name}: a transaction was given up half-way")
+            if cancellation.is_ending(error):
+                raise
+            raise self._spoiled from error  # the client passed on what it has cancelled itself
+
+    async def _send(self, producer: Any, messages: Sequence[Outgoing]) -> list[int]:  # noqa: ANN401
+        sent = []
+        for m in messages:
+            future = await producer.send(
+                m.topic, m.value, m.key, partition=m.number, headers=list(m.headers)
+            )
+            # One that is left behind by an earlier failure must not warn about its own.
+            future.add_done_callback(_look)
+            sent.append(future)
+        self._sent = dict(zip(sent, (m.topic for m in messages), strict=True))
+        return [metadata.offset for metadata in await asyncio.gather(*sent)]
+
+    def _failure(self, producer: Any, seconds: float, error: BaseException) -> JournalError:  # noqa: ANN401
+        """Return which of the program's two errors this is, with the topic that it is about."""
+        if error_codes.fault(error) is Fault.FENCED:
+            text = f"{self._name}: another owner took over ({kafka_client.describe(error)})"
+            return FencedError(text)
+        topic, what = self._refused(error), self._name
+        if isinstance(error, TimeoutError):
+            what = f"{what}: Kafka did not finish within {seconds:.0f} s"
+            if (again := causes.refusal(producer)) is not None:
+                topic, error = again
+        return kafka_client.failed(JournalError, what, error, Place(topic, "Write", self._group))
+
+    def _refused(self, error: BaseException) -> str:
+        """Return the topic of the first message that was refused with an error of this kind."""
+        for future, topic in self._sent.items():
+            if future.done() and not future.cancelled():
+                found = future.exception()
+                if found is error or type(found) is type(error):
+                    return topic
+        return ""
+
+
+@asynccontextmanager
+async def _alive(producer: Any, limit: asyncio.Timeout) -> AsyncIterator[None]:  # noqa: ANN401
+    """Let a step's time be up as soon as the client's sender has ended: nobody would answer it.
+
+    A connection that breaks while the coordinator is looked up ends it, and what waits for the
+    end of the transaction is not told.
+    """
+    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
+
+    def give_up(_: "asyncio.Task[None]") -> None:
+        with contextlib.suppress(RuntimeError):  # the step has ended meanwhile
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    if sender is None:  # it is only being started
+        yield
+        return
+    sender.add_done_callback(give_up)
+    try:
+        yield
+    finally:
+        sender.remove_done_callback(give_up)
+
+
+def _cause(producer: Any, error: BaseException) -> BaseException:  # noqa: ANN401  # no types
+    """Return what ended the transaction, where the error only says that it has ended.
+
+    A fence that is found between two sends shows up in the second as "not in a transaction".
+    """
+    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
+    if isinstance(error, TimeoutError) and sender is not None and sender.done():
+        ended_by = None if sender.cancelled() else sender.exception()
+        return (ended_by.__cause__ or ended_by) if ended_by else error
+    waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001  # no other way in
+    ended = waiter is not None and waiter.done() and not waiter.cancelled()
+    return (waiter.exception() if ended else None) or error
+
+
+def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
+    return {
+        TopicPartition(p.topic, p.number): OffsetAndMetadata(c.offset, c.metadata)
+        for p, c in offsets.items()
+    }
+
+
+async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Close a producer and, where its own way fails, what it leaves behind."""
+
+    async def end() -> None:
+        _abandon(producer)
+        kafka_client.seal(producer.client)
+        await producer.client.close()
+
+    await kafka_client.close(producer.stop, end)
+    _look_at_all(producer)
+
+
+def _abandon(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """End the background tasks that ``stop`` leaves behind when it is cut off."""
+    if producer._sender and producer._sender.sender_task:  # noqa: SLF001
+        producer._sender.sender_task.cancel()  # noqa: SLF001
+    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))  # noqa: SLF001
+
+
+def _look(future: "asyncio.Future[Any]") -> None:
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
+def _look_at_all(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Read the exceptions that a fenced producer leaves in futures of its own.
+
+    Unread, each is logged with a traceback, from the garbage collector, at any time later.
+    """
+    if producer._txn_manager._transaction_waiter is not None:  # noqa: SLF001  # no other way in
+        _look(producer._txn_manager._transaction_waiter)  # noqa: SLF001
+    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
+        for batch in batches:
+            _look(batch._drain_waiter)  # noqa: SLF001

@@ -1,1 +1,0 @@
-"""The pure bookkeeping of the journal, and the formats of what it stores."""

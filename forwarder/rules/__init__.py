@@ -1,0 +1,1 @@
+"""What of an upload a connection wants, whatever its format."""

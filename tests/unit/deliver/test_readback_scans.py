@@ -1,0 +1,67 @@
+"""The scans of a partition, and what asks for them: that none is forgotten."""
+
+import asyncio
+
+from forwarder.deliver.readback import Readback, Turns
+from forwarder.journal.contract import Stored, Stretch
+from forwarder.model import Address
+from tests.lagging import Partition, some
+from tests.world import virtually
+
+KIB = 1024
+
+
+@virtually
+async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
+    class Quiet:
+        fed_times = 0
+
+        def wanted(self) -> None:
+            return None
+
+        def take(self, record: Stored) -> int:
+            raise AssertionError(record)
+
+        def passed(self, upto: Address) -> None:
+            raise AssertionError(upto)
+
+        def fed(self) -> None:
+            self.fed_times += 1
+
+    partition, lanes = Partition(), {"acme": Quiet(), "zeta": Quiet()}
+    scans = Readback(
+        Turns(), lanes, partition.read, partition.committed_end, partition.journal_failed
+    )
+    scans.ask("acme")
+    loop, task = asyncio.get_running_loop(), scans._task  # noqa: SLF001  # when it ends
+
+    def ask_at_its_end() -> None:
+        assert task is not None
+        if task.done():
+            scans.ask("zeta")
+        else:
+            loop.call_soon(ask_at_its_end)
+
+    loop.call_soon(ask_at_its_end)
+    await asyncio.sleep(1)
+    assert 1 == lanes["zeta"].fed_times
+    await scans.close()
+    scans.ask("acme")
+    await asyncio.sleep(1)
+    assert 1 == lanes["acme"].fed_times
+
+
+@virtually
+async def test_scans_that_somebody_else_cancels_end_the_opening() -> None:
+    partition = Partition()
+    partition.commit(acme=some("a", 3, KIB))
+    partition.lane("acme", cursor=(0, 0))
+
+    async def cancelled(*_: object) -> Stretch:
+        raise asyncio.CancelledError
+
+    partition.readback._read = cancelled  # noqa: SLF001  # as a client that was closed
+    partition.readback.ask("acme")
+    await asyncio.sleep(1)
+    assert 1 == len(partition.failures)
+    await partition.close()

@@ -1,0 +1,36 @@
+"""What is told of a lane's status: changes."""
+
+import pytest
+
+from forwarder.deliver.status import LaneStatus, Standing
+from tests.doubles import Notes
+
+FLOWING, PAUSED, STOPPED = LaneStatus.FLOWING, LaneStatus.PAUSED, LaneStatus.STOPPED
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def standing(notes: Notes) -> Standing:
+    return Standing("acme", "raw/0", notes, active=True)
+
+
+def test_a_change_is_told_once_with_its_reason(standing: Standing, notes: Notes) -> None:
+    assert standing.change(PAUSED, "no stream; create it", "create it")
+    assert not standing.change(PAUSED, "no stream; create it", "create it")
+    assert [("lane", "acme", "raw/0", "paused", "no stream; create it")] == notes.log
+
+
+def test_another_reason_is_told_and_is_no_other_status(standing: Standing, notes: Notes) -> None:
+    standing.change(PAUSED, "no stream", "")
+    assert not standing.change(PAUSED, "no permission", "")
+    assert 2 == len(notes.log)
+
+
+def test_a_stopped_lane_stays_stopped(standing: Standing, notes: Notes) -> None:
+    standing.change(STOPPED, "unreadable", "")
+    assert not standing.change(FLOWING, "", "")
+    assert (STOPPED, 1) == (standing.status, len(notes.log))

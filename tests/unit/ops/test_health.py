@@ -1,0 +1,333 @@
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from forwarder.model import DeadLetter, Partition, PartitionFailure, Reason
+from forwarder.ops.catalogue import UNKNOWN, Known
+from forwarder.ops.health import NOT_JOINED, STALL, Health
+from forwarder.ops.metrics import Metrics
+from forwarder.ops.report import Report
+from tests.doubles import LoopClock, run_virtually
+
+ZERO, ONE = Partition("raw", 0), Partition("raw", 1)
+
+
+class HandClock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def wall_ms(self) -> int:
+        return round(self.now * 1000)
+
+    def steady(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def health(clock: HandClock) -> Health:
+    return Health(clock)
+
+
+@pytest.fixture
+def report(clock: HandClock, health: Health) -> Report:
+    known = Known(connections={"acme": (), "old": ()})
+    return Report(Metrics("1", known=known), health, clock, {"acme": True, "old": False})
+
+
+def lanes(report: Report, connection: str, state: str) -> float | None:
+    labels = {"connection": connection, "state": state}
+    return report.metrics.registry.get_sample_value("forwarder_lanes", labels)
+
+
+def reopens(report: Report, cause: str) -> float | None:
+    name = "forwarder_partition_reopens_total"
+    return report.metrics.registry.get_sample_value(name, {"cause": cause})
+
+
+def test_a_loop_without_heartbeats_is_not_alive_until_it_beats_again(
+    clock: HandClock, health: Health
+) -> None:
+    clock.now += STALL
+    assert health.alive()
+    clock.now += 0.1
+    assert not health.alive()
+    health.beat()
+    assert health.alive()
+
+
+def test_nothing_is_ready_before_the_group_is_joined(health: Health) -> None:
+    assert not health.ready()
+    described = {"ready": False, "joined": False, "reason": NOT_JOINED, "partitions": {}}
+    assert described == health.described()
+
+
+def test_a_member_without_a_partition_is_ready(health: Health) -> None:
+    health.joined({})
+    assert health.ready()
+
+
+@pytest.mark.parametrize(
+    ("phases", "ready"),
+    [
+        (["open", "open"], True),
+        (["open", "opening"], False),
+        (["open", "closed"], False),
+        (["open", "refused"], True),
+        (["refused", "refused"], True),
+    ],
+)
+def test_ready_means_that_no_owned_partition_is_still_opening(
+    health: Health, phases: list[str], *, ready: bool
+) -> None:
+    health.joined(dict(zip((ZERO, ONE), phases, strict=True)))
+    assert ready == health.ready()
+
+
+def test_a_partition_that_moved_away_is_forgotten_with_its_lanes(health: Health) -> None:
+    health.joined({ZERO: "open", ONE: "opening"})
+    health.lane_status("acme", "raw/1", "paused", "no stream")
+    health.joined({ZERO: "open"})
+    assert ["raw/0"] == list(health.described()["partitions"])
+    assert {} == health.lanes
+    assert health.ready()
+
+
+def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
+    clock: HandClock, health: Health
+) -> None:
+    health.joined({ZERO: "open"})
+    health.lane_status("acme", "raw/0", "paused", "AccessDenied: allow kinesis:PutRecord")
+    clock.now += 60
+    health.lane_status("acme", "raw/0", "paused", "ResourceNotFound: create the stream")
+    health.lane_status("beta", "raw/0", "flowing", "")
+    assert health.ready()
+    assert {
+        "acme": {
+            "state": "paused",
+            "since": "1970-01-01T00:16:40+00:00",
+            "reason": "ResourceNotFound: create the stream",
+            "remedy": "mend what the reason names; it is tried again by itself every 5 to 60 s",
+        }
+    } == health.described()["partitions"]["raw/0"]["lanes"]
+
+
+def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
+    clock: HandClock, health: Health
+) -> None:
+    health.joined({ZERO: "open", ONE: "open", Partition("raw", 2): "open"})
+    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
+    clock.now += 60
+    told = "AccessDenied; allow it"
+    health.lane_status("acme", "raw/1", "paused", told, "allow it")
+    clock.now += 60
+    health.lane_status("acme", "raw/2", "paused", told, "allow it")
+    health.lane_status("beta", "raw/2", "flowing", "")
+    assert {
+        "acme": {
+            "state": "paused",
+            "since": "1970-01-01T00:17:40+00:00",
+            "reason": "AccessDenied",
+            "remedy": "allow it; it is tried again by itself every 5 to 60 s",
+            "partitions": 2,
+        }
+    } == health.described()["connections"]
+
+
+def test_a_worker_whose_lanes_are_all_well_lists_none(health: Health) -> None:
+    health.joined({ZERO: "open"})
+    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
+    health.lane_status("acme", "raw/0", "flowing", "")
+    assert "connections" not in health.described()
+
+
+def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health: Health) -> None:
+    health.partition_phase("raw/0", "refused", "the state is lost; accept the loss")
+    health.joined({ZERO: "refused"})
+    described = health.described()["partitions"]["raw/0"]
+    assert described["reason"] == "the state is lost; accept the loss"
+
+
+def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
+    clock: HandClock, health: Health
+) -> None:
+    health.waits("Kafka at b:1 did not tell", "start it")
+    clock.now += 5
+    health.waits("Kafka at b:1 did not tell more", "start it")
+    told = health.described()
+    assert {
+        "state": "waiting",
+        "since": "1970-01-01T00:16:40+00:00",
+        "reason": "Kafka at b:1 did not tell more",
+        "remedy": "start it; it is tried again by itself every few seconds",
+    } == told["kafka"]
+    assert "reason" not in told
+    health.waits("", "")
+    assert "kafka" not in health.described()
+
+
+def test_a_partition_that_cannot_be_opened_says_why_and_what_to_do(health: Health) -> None:
+    health.partition_phase("raw/0", "opening", "Write is refused", "grant Write")
+    health.joined({ZERO: "opening"})
+    described = health.described()["partitions"]["raw/0"]
+    assert "Write is refused" == described["reason"]
+    assert "grant Write; it is tried again by itself every few seconds" == described["remedy"]
+    health.joined({ZERO: "open"})
+    assert "remedy" not in health.described()["partitions"]["raw/0"]
+
+
+def test_since_is_the_time_of_the_last_change(clock: HandClock, health: Health) -> None:
+    health.joined({ZERO: "opening"})
+    clock.now += 5
+    health.joined({ZERO: "opening"})
+    assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:40+00:00"
+    health.joined({ZERO: "open"})
+    assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:45+00:00"
+
+
+def test_lanes_count_as_their_files_say_until_something_else_is_reported(report: Report) -> None:
+    report.joined({ZERO: "open", ONE: "open"})
+    assert lanes(report, "acme", "flowing") == 2
+    assert lanes(report, "old", "inactive") == 2
+    report.lane_status("acme", "raw/1", "paused", "no stream")
+    assert lanes(report, "acme", "flowing") == 1
+    assert lanes(report, "acme", "paused") == 1
+
+
+def since(report: Report, state: str) -> float | None:
+    labels = {"connection": "acme", "state": state}
+    name = "forwarder_lane_since_timestamp_seconds"
+    return report.metrics.registry.get_sample_value(name, labels)
+
+
+def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
+    clock: HandClock, report: Report
+) -> None:
+    report.joined({ZERO: "open", ONE: "open"})
+    assert 1000 == since(report, "flowing")
+    clock.now += 5
+    report.lane_status("acme", "raw/1", "paused", "no stream")
+    clock.now += 5
+    report.lane_status("acme", "raw/0", "paused", "no stream")
+    assert (1005, None) == (since(report, "paused"), since(report, "flowing"))
+    report.lane_status("acme", "raw/1", "flowing", "")
+    assert (1010, 1010) == (since(report, "paused"), since(report, "flowing"))
+
+
+def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -> None:
+    report.joined({ZERO: "open"})
+    report.lane_status("acme", "raw/0", "paused", "no stream")
+    report.joined({ZERO: "closed"})
+    assert lanes(report, "acme", "paused") == 0
+    report.lane_status("acme", "raw/0", "stopped", "batches expired unsent")
+    report.partition_phase("raw/0", "open", "")
+    assert lanes(report, "acme", "stopped") == 1
+
+
+def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) -> None:
+    report.partition_phase("raw/0", "open", "")
+    report.joined({ZERO: "open"})
+    assert reopens(report, "JournalError") == 0
+    report.tick("raw/0", 1.0, "JournalError")
+    report.joined({ZERO: "closed"})
+    report.partition_phase("raw/0", "open", "")
+    assert reopens(report, "JournalError") == 1
+    report.partition_phase("raw/0", "open", "")
+    assert reopens(report, "JournalError") == 1
+    assert reopens(report, "other") == 1
+
+
+def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes(
+    report: Report, health: Health
+) -> None:
+    def fails() -> None:
+        report.failed(ZERO, PartitionFailure.RUNNING)
+        report.joined({ZERO: "closed"})
+        report.partition_phase("raw/0", "opening", "too few replicas", "start the brokers")
+
+    def opens() -> None:
+        report.lane_status("acme", "raw/0", "stopped", "batches expired unsent")
+        report.partition_phase("raw/0", "open", "")
+        report.joined({ZERO: "opening"})
+
+    report.joined({ZERO: "open"})
+    fails()
+    opens()
+    told = health.described()["partitions"]["raw/0"]
+    assert ("opening", "too few replicas", False) == (
+        told["state"], told["reason"], health.ready()
+    )  # fmt: skip
+    assert {"acme"} == told["lanes"].keys()
+    fails()
+    assert "lanes" not in health.described()["partitions"]["raw/0"]
+    opens()
+    report.tick("raw/0", 0.1, "committed")
+    report.joined({ZERO: "open"})
+    told = health.described()["partitions"]["raw/0"]
+    assert ("open", {"acme"}, True) == (told["state"], told["lanes"].keys(), health.ready())
+    assert "reason" not in told
+
+
+def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(report: Report) -> None:
+    report.partition_phase("raw/0", "open", "")
+    report.joined({ONE: "open"})
+    report.partition_phase("raw/0", "open", "")
+    assert reopens(report, "other") == 0
+
+
+def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
+    async def scenario() -> tuple[float, float | None, float | None]:
+        clock = LoopClock()
+        health = Health(clock)
+        report = Report(Metrics("1"), health, clock, {})
+        pulse = asyncio.create_task(report.keep_pulse())
+        await asyncio.sleep(10.5)
+        pulse.cancel()
+        sample = report.metrics.registry.get_sample_value
+        count = sample("forwarder_loop_lag_seconds_count")
+        return health.silence(), count, sample("forwarder_loop_lag_seconds_bucket", {"le": "0.001"})
+
+    silence, count, in_time = run_virtually(scenario())
+    assert pytest.approx(0.5) == silence
+    assert (10.0, 10.0) == (count, in_time)
+
+
+def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() -> None:
+    async def scenario() -> list[tuple[str, str, int]]:
+        clock = LoopClock()
+        report = Report(Metrics("1"), Health(clock), clock, {"acme": True})
+        report.joined({ZERO: "open", ONE: "open"})
+        pulse = asyncio.create_task(report.keep_pulse())
+        with capture_logs() as logs:
+            for partition in (ZERO, ONE):
+                report.lane_status("acme", str(partition), "paused", "no stream")
+            await asyncio.sleep(600)
+            report.joined({ZERO: "open", ONE: "closed"})
+            report.partition_phase("raw/1", "open", "")
+            report.lane_status("acme", "raw/0", "flowing", "")
+            await asyncio.sleep(600)
+        pulse.cancel()
+        return [(line["event"], line["status"], line["partitions"]) for line in logs]
+
+    expected = [("lane.status", "paused", 2), ("lane.status", "flowing", 1)]
+    assert expected == run_virtually(scenario())
+
+
+def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: Report) -> None:
+    names = ["acme", "old", "", "x1", "x2"]
+    letters = [DeadLetter(Reason.INVALID_JSON, 1, name, "", b"") for name in names]
+    report.dead_letters("raw/0", letters)
+    found = {
+        sample.labels["connection"]: sample.value
+        for metric in report.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "forwarder_dead_letters_total" and sample.value
+    }
+    assert {"acme": 1, "old": 1, "": 1, UNKNOWN: 2} == found

@@ -1,0 +1,103 @@
+"""Which lanes an upload goes to."""
+
+import pytest
+
+from forwarder.config.connection import Match
+from forwarder.formats.contract import Upload
+from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.rules.match import Router
+from tests.builders import PARTITION, encoded
+
+
+def decoded(value: object) -> Upload:
+    """Decode one upload; it has no events unless it says so."""
+    content = {"events": [], **value} if isinstance(value, dict) else value
+    found = Decoder(PARTITION, sessions=False, places=False).decode(encoded(content), 0, 0, 0)
+    assert not isinstance(found, Reject)
+    return found[0]
+
+
+def lanes(value: object, *matches: Match) -> list[int]:
+    """Return the lanes that get the upload."""
+    routed, _ = Router(matches).route([decoded(value)])
+    return [lane for lane, uploads in enumerate(routed) if uploads]
+
+
+def test_without_conditions_every_lane_gets_everything() -> None:
+    assert [0, 1] == lanes({"mpid": 1}, Match(), Match())
+
+
+def test_without_lanes_nothing_matches() -> None:
+    uploads = [decoded({"mpid": 1})]
+    assert ([], uploads) == Router([]).route(uploads)
+
+
+def test_an_empty_list_of_values_matches_nothing() -> None:
+    assert [] == lanes({"mpid": 1}, Match(environment=frozenset()))
+
+
+@pytest.mark.parametrize(
+    ("expected", "context"),
+    [
+        (True, {"mpid": 1}),
+        (True, {"environment": "production"}),
+        (True, {"environment": None, "mpid": 1}),
+        (True, b'{"events":[],"environment":"pro\\u0064uction"}'),
+        (False, {"environment": "development"}),
+        (False, {"environment": "Production"}),
+    ],
+)
+def test_environment_defaults_to_production(expected: bool, context: object) -> None:  # noqa: FBT001
+    assert expected == bool(lanes(context, Match(environment=frozenset({"production"}))))
+
+
+@pytest.mark.parametrize("platform", ["iOS", "ios", "IOS", "Android"])
+def test_platform_is_compared_in_any_case(platform: str) -> None:
+    wanted = Match(platform=frozenset({"ios", "android"}))
+    assert [0] == lanes({"device_info": {"platform": platform}}, wanted)
+    assert [] == lanes({"device_info": {"platform": "web"}}, wanted)
+    assert [] == lanes({"device_info": ["ios"]}, wanted)
+
+
+def test_any_of_an_uploads_api_keys_will_do() -> None:
+    wanted = Match(api_key=frozenset({"k1", "k2"}))
+    assert [0] == lanes({"api_key": "k2"}, wanted)
+    assert [0] == lanes({"api_key": "x", "api_keys": ["y", "k1"]}, wanted)
+    assert [] == lanes({"api_key": "x", "api_keys": ["y"]}, wanted)
+    assert [] == lanes({"api_keys": "k1"}, wanted)
+
+
+def test_every_condition_given_has_to_hold() -> None:
+    wanted = Match(application=frozenset({"app"}), environment=frozenset({"development"}))
+    app = {"application_info": {"package": "app"}}
+    assert [0] == lanes({**app, "environment": "development"}, wanted)
+    assert [] == lanes(app, wanted)
+    assert [] == lanes({"environment": "development"}, wanted)
+
+
+def test_uploads_that_no_lane_wants_are_told() -> None:
+    router = Router([Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))])
+    uploads = [decoded({"api_key": key}) for key in "kxk"]
+    assert ([[uploads[0], uploads[2]], []], [uploads[1]]) == router.route(uploads)
+
+
+def test_what_an_upload_misses_of_each_match_is_told_but_no_key() -> None:
+    wants = [
+        Match(environment=frozenset({"production"}), api_key=frozenset({"k"})),
+        Match(application=frozenset({"app"}), platform=frozenset({"ios"})),
+        Match(api_key=frozenset({"secret"})),
+    ]
+    told = {"environment": "development", "api_key": "secret", "device_info": {"platform": "Web"}}
+    assert [
+        (0, "environment", "development"),
+        (0, "api_key", ""),
+        (1, "application", ""),
+        (1, "platform", "Web"),
+    ] == Router(wants).misses(decoded(told))
+
+
+def test_remembered_answers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwarder.rules.match._MEMO", 2)
+    router = Router([Match(api_key=frozenset({"k1", "k5"}))])
+    uploads = [decoded({"api_key": f"k{i % 7}"}) for i in range(70)]
+    assert 20 == len(router.route(uploads)[0][0])

@@ -1,0 +1,66 @@
+"""How far connections lag, as the metrics are told."""
+
+import asyncio
+
+from forwarder.worker import gauges
+from forwarder.worker.context import Phase
+from tests.doubles import HandFedSource
+from tests.world import EVENT, PARTITION, SINGLE, finished, opened, virtually
+
+
+@virtually
+async def test_what_a_destination_has_not_taken_is_lag_and_late_after_half_of_what_is_kept() -> (
+    None
+):
+    world = await opened(SINGLE)
+    world.moods["solo"] = "closed"
+    for number in range(3):
+        world.feed(f"d{number}", [EVENT])
+    world.collect()
+    await world.owner.tick()
+    await asyncio.sleep(100)
+    now = world.clock.wall_ms()
+    kept = {"long": 1_000.0, "short": 150.0, "ever": None}
+    told = {
+        name: gauges.lanes([world.owner], now, lambda _topic, s=seconds: s)["solo"]  # type: ignore[misc]
+        for name, seconds in kept.items()
+    }
+    assert 3 == told["long"].lag_batches
+    assert (
+        sum(len(b.payload) for b in world.oracle.batches["solo"].values()) == told["long"].lag_bytes
+    )
+    assert 99 <= told["long"].lag_seconds <= 101
+    assert {"long": False, "short": True, "ever": False} == {n: it.late for n, it in told.items()}
+    world.moods.clear()
+    await finished(world)
+
+
+@virtually
+async def test_records_of_a_sample_still_count_as_unread() -> None:
+    world = await opened(SINGLE)
+    source = HandFedSource()
+    source.positions[PARTITION], source.stable[PARTITION] = 900, 1000
+    world.owner.stop_intake(77)
+    source.high[PARTITION] = 1061
+    [found] = (await gauges.lags([world.owner], source)).values()
+    assert (1061, 1061) == (found.read_lag, found.commit_lag)
+    world.owner.stop_intake(0)
+    await finished(world)
+
+
+@virtually
+async def test_a_partition_that_is_not_open_lags_from_its_commit_and_without_one_not_at_all() -> (
+    None
+):
+    world = await opened(SINGLE)
+    source = HandFedSource()
+    source.stable[PARTITION] = 1000
+    world.owner.phase = Phase.REFUSED
+    [found] = (await gauges.lags([world.owner], source)).values()
+    assert (1000, 1000) == (found.read_lag, found.commit_lag)
+    source.uncommitted.add(PARTITION)
+    assert {} == await gauges.lags([world.owner], source)
+    source.silent.add(PARTITION)
+    assert {} == await gauges.lags([world.owner], source)
+    world.owner.phase = Phase.OPEN
+    await finished(world)

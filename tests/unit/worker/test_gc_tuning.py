@@ -1,0 +1,73 @@
+"""How garbage is collected, seen from what becomes of cycles."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from forwarder.worker import gc_tuning
+
+
+class Node:
+    """One that can point to itself."""
+
+    me: "Node"
+
+
+def cycle() -> "tuple[Node, weakref.ref[Node]]":
+    node = Node()
+    node.me = node
+    return node, weakref.ref(node)
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
+    gc_tuning.collect_rarely()
+    yield
+    gc.callbacks[:] = callbacks
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def test_what_outlived_a_full_collection_is_not_looked_at_by_the_next() -> None:
+    node, seen = cycle()
+    gc.collect()
+    before = gc.get_freeze_count()
+    del node
+    gc.collect()
+    assert before > 0
+    assert seen() is not None
+
+
+def test_garbage_among_it_goes_with_the_tenth() -> None:
+    node, seen = cycle()
+    gc.collect()
+    del node
+    for _ in range(gc_tuning.WHOLE):
+        gc.collect()
+    assert seen() is None
+
+
+def test_garbage_that_came_since_goes_with_any() -> None:
+    gc.collect()
+    node, seen = cycle()
+    del node
+    gc.collect(1)
+    assert seen() is None
+
+
+def test_the_young_are_looked_at_while_as_many_old_ones_go() -> None:
+    looks: list[int] = []
+    gc.callbacks.append(lambda phase, info: looks.extend([info["generation"]] * (phase == "stop")))
+    kept = [[n] for n in range(10 * gc_tuning.RECORDS)]
+    gc.collect()
+    looks.clear()
+    nursery = gc_tuning.Nursery()
+    for n in range(len(kept)):
+        kept[n] = [n]  # one comes, one goes
+    assert [] == looks
+    for _ in range(10):
+        nursery.note(gc_tuning.RECORDS // 2)
+    assert [0, 0, 0, 0, 1] == looks
