@@ -127,6 +127,47 @@ Credentials = AccessKeys | AssumedRole | None
 """None: the default AWS chain."""
 
 
+LONGEST_PARTITION_KEY = 256
+"""Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
+device."""
+
+MOST_PAYLOAD_BYTES = 10 * 1024 * 1024
+"""The largest document for any sink: the largest record a Kinesis stream can be set to take."""
+
+_DEVICE_KEY_BYTES = 32
+"""A device key as a partition key: 16 bytes in hexadecimal."""
+_BATCH_ID_BYTES = 36
+"""The ``message_id`` of a batch as a partition key: a UUID as text."""
+_LINE_END_BYTES = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLimit:
+    """How large a document may be to fit into one record of a sink. A target states its own.
+
+    ``record_bytes``: what the document and its partition key may have together, before base64;
+    a line end that the sink adds is taken off already. ``key_bytes``: the partition key's part of
+    it. ``mpid_is_key``: the key is the batch's mpid, where it has one.
+    """
+
+    record_bytes: int = MOST_PAYLOAD_BYTES
+    key_bytes: int = 0
+    mpid_is_key: bool = False
+
+    def payload_bytes(self, mpid: str) -> int:
+        """Return how many bytes a document may have whose batch has this mpid ("": none).
+
+        Negative where not even the key fits.
+        """
+        key = len(mpid.encode()) if self.mpid_is_key and mpid else self.key_bytes
+        return min(self.record_bytes - key, MOST_PAYLOAD_BYTES)
+
+    def least_payload_bytes(self) -> int:
+        """Return how many bytes any document may have, whatever the mpid of its batch."""
+        key = 4 * LONGEST_PARTITION_KEY if self.mpid_is_key else self.key_bytes
+        return min(self.record_bytes - key, MOST_PAYLOAD_BYTES)
+
+
 @dataclass(frozen=True, slots=True)
 class KinesisTarget:
     """A Kinesis data stream; ``max_record_bytes`` counts data plus partition key.
@@ -153,6 +194,16 @@ class KinesisTarget:
         """Return the stream's name alone."""
         return self.stream_name.rpartition("/")[2]
 
+    @property
+    def record_limit(self) -> RecordLimit:
+        """Return what a document may have so that its record, partition key included, is taken."""
+        by_batch = self.partition_key is PartitionKey.BATCH
+        return RecordLimit(
+            self.max_record_bytes - (_LINE_END_BYTES if self.newline else 0),
+            _BATCH_ID_BYTES if by_batch else _DEVICE_KEY_BYTES,
+            mpid_is_key=self.partition_key is PartitionKey.MPID,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FirehoseTarget:
@@ -166,12 +217,22 @@ class FirehoseTarget:
     max_record_bytes: int = 1_024_000
     endpoint_url: str | None = None
 
+    @property
+    def record_limit(self) -> RecordLimit:
+        """Return what a document may have; every record ends with a line end."""
+        return RecordLimit(self.max_record_bytes - _LINE_END_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class FileTarget:
     """A folder that gets one NDJSON file per connection."""
 
     path: str
+
+    @property
+    def record_limit(self) -> RecordLimit:
+        """Return what a document may have; a file itself has no limit."""
+        return RecordLimit()
 
 
 Target = KinesisTarget | FirehoseTarget | FileTarget

@@ -9,7 +9,12 @@ from forwarder.aws.client import UNSENT, Answer, Caller, Goal, Refusal
 from forwarder.aws.errors import Failure, Fault
 from forwarder.aws.replies import One
 from forwarder.aws.session import Aws
-from forwarder.config.connection import Connection, KinesisTarget, PutMode
+from forwarder.config.connection import (
+    LONGEST_PARTITION_KEY,
+    Connection,
+    KinesisTarget,
+    PutMode,
+)
 from forwarder.model import Batch, Outcome, OutcomeKind
 from forwarder.sinks import bisect
 from forwarder.sinks import requests as wire
@@ -105,7 +110,7 @@ class KinesisSink:
         many = target.put is PutMode.RECORDS
         self.max_batches = wire.RECORDS_PER_REQUEST if many else RECORD_BATCHES
         # Leaves room for the keys, so that a put is one request.
-        self.max_bytes = wire.BYTES_PER_REQUEST - wire.RECORDS_PER_REQUEST * wire.LONGEST_KEY
+        self.max_bytes = wire.BYTES_PER_REQUEST - wire.RECORDS_PER_REQUEST * LONGEST_PARTITION_KEY
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 import pybase64
 
-from forwarder.config.connection import KinesisTarget, PartitionKey
+from forwarder.config.connection import LONGEST_PARTITION_KEY, KinesisTarget, PartitionKey
 from forwarder.model import Batch
 
 RECORDS_PER_REQUEST = 500
@@ -20,8 +20,6 @@ BYTES_PER_REQUEST = 5 * 1024 * 1024
 """Data plus keys. AWS takes 10 MiB since 2025; 5 MiB is what emulators and old limits take."""
 LINES_PER_REQUEST = 4 * 1024 * 1024
 """AWS limit of PutRecordBatch in bytes, before base64."""
-LONGEST_KEY = 256
-"""AWS limit of a partition key, in characters."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +47,7 @@ def partition_key(batch: Batch, rule: PartitionKey) -> str:
     if rule is PartitionKey.BATCH:
         return batch.id
     mpid = batch.mpid
-    if rule is PartitionKey.DEVICE or not 0 < len(mpid) <= LONGEST_KEY:
+    if rule is PartitionKey.DEVICE or not 0 < len(mpid) <= LONGEST_PARTITION_KEY:
         return batch.key.hex()
     return mpid
 
