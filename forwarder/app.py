@@ -38,6 +38,7 @@ from forwarder.ops.http_server import Bounds
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.public import Public
 from forwarder.ops.report import Report
+from forwarder.ops.reporter import Chore, Reporter
 from forwarder.ops.server import Server
 from forwarder.ops.tally import Tally
 from forwarder.ops.version import version
@@ -48,7 +49,7 @@ from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
 from forwarder.worker import chores, gauges, gc_tuning
-from forwarder.worker.context import Pacing, Reporter, Surroundings
+from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.reject_rate import Guard
 from forwarder.worker.restore import is_active
 from forwarder.worker.retired_topics import LeftTopics, Look
@@ -105,7 +106,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     )
     async with opened_sinks(configuration.connections) as sinks:
         around, owned = surroundings(plan, sinks, journals, clock, report)
-        worker = Worker(source, around, Life(configuration.drain_timeout_ms / 1000), report)
+        worker = Worker(source, around, Life(configuration.drain_timeout_ms / 1000))
         owned.append(worker)
         metrics.waiting_in(lambda: gauges.waiting(worker.partitions.values()))
         obey_signals(worker)
@@ -122,10 +123,10 @@ async def work(configuration: Configuration, look: Look) -> int:
         )
         retention = Retention(configuration, journals.cluster)
         left = LeftTopics(look)
-        beside_it: dict[chores.Chore, chores.Run] = {
-            chores.Chore.HEARTBEAT: report.keep_pulse,
-            chores.Chore.LEFT_TOPICS: left.keep,
-            chores.Chore.GAUGES: lambda: gauges.keep(worker, source, metrics, clock, retention),
+        beside_it: dict[Chore, chores.Run] = {
+            Chore.HEARTBEAT: report.keep_pulse,
+            Chore.LEFT_TOPICS: left.keep,
+            Chore.GAUGES: lambda: gauges.keep(worker, source, metrics, clock, retention),
         }
         try:
             await beside(beside_it, serve(worker, journals, left.begin), clock, report.chore_failed)
@@ -182,7 +183,7 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
             plan, sinks, journals, InputClock(read.now_ms), tally, explains=True
         )
         life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
-        worker = Worker(read, around, life, tally)
+        worker = Worker(read, around, life)
         owned.append(worker)
         obey_signals(worker)
         try:
@@ -298,10 +299,10 @@ def obey_signals(worker: Worker) -> None:
 
 
 async def beside(
-    runs: Mapping[chores.Chore, chores.Run],
+    runs: Mapping[Chore, chores.Run],
     main: Coroutine[Any, Any, None],
     clock: Clock,
-    failed: Callable[[chores.Chore], None],
+    failed: Callable[[Chore], None],
 ) -> None:
     """Run ``main`` with chores beside it that are begun anew whatever they raise.
 

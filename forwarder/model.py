@@ -141,18 +141,6 @@ class Unused(StrEnum):
     EMPTY = "events_empty"
 
 
-class PartitionFailure(StrEnum):
-    """Why an opening of a partition ended, or did not succeed."""
-
-    FENCED = "fenced"
-    RUNNING = "running"
-    OPENING = "opening"
-    SETUP = "setup"
-    REFUSED = "refused"
-    FAULT = "fault"
-    """Nobody foresaw it."""
-
-
 class ReleaseCause(StrEnum):
     """Why an opening ended that events waited in."""
 

@@ -18,13 +18,11 @@ from forwarder.model import (
     Outcome,
     OutcomeKind,
     Partition,
-    PartitionFailure,
     Record,
-    Released,
 )
+from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
 from forwarder.ops.stall import Stall
 from forwarder.sources.contract import Listener, PositionLostError
-from forwarder.worker.chores import Chore
 
 T = TypeVar("T")
 
@@ -280,8 +278,8 @@ class HandFedSource:
         self.stopped = True
 
 
-class Notes:
-    """A reporter and pulse that keeps an ordered log of what it was told."""
+class Notes(Reporter):
+    """A reporter that keeps an ordered log of what it was told."""
 
     def __init__(self) -> None:
         """Begin with an empty log."""
@@ -306,12 +304,12 @@ class Notes:
         self,
         lane: str,
         partition: str,
-        status: str,
+        status: LaneStatus,
         reason: str,
         remedy: str = "",  # noqa: ARG002  # part of the reason
     ) -> None:
         """Note a change of a lane's status."""
-        self.log.append(("lane", lane, partition, status, reason))
+        self.log.append(("lane", lane, partition, status.value, reason))
 
     def collected(self, partition: str, collected: Collected) -> None:
         """Note a poll."""
@@ -321,7 +319,7 @@ class Notes:
         """Note a tick."""
         self.log.append(("tick", partition, result))
 
-    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
+    def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
         """Note where a partition stands."""
         text = f"{reason}; {remedy}" if remedy else reason
         self.log.append(("partition", partition, str(phase), text))
@@ -339,33 +337,21 @@ class Notes:
         """Note committed dead letters."""
         self.log.append(("dead", [letter.reason.value for letter in letters]))
 
-    def taken_over(self, lane: str, events: int) -> None:
-        """Pass over events that another opening accepted."""
-
-    def passed_over(self, lane: str, events: int) -> None:
-        """Pass over events that are dropped undelivered."""
-
-    def released(self, partition: str, what: Released) -> None:
-        """Pass over what an opening left behind."""
-
-    def beat(self) -> None:
-        """Pass over heartbeats."""
-
-    def joined(self, partitions: Mapping[Partition, Any]) -> None:
+    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
         """Remember the phases."""
         self.phases = {p: str(phase) for p, phase in partitions.items()}
 
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
+    def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:
         """Note a failure of a partition."""
-        self.log.append(("failed", str(partition), reason))
+        self.log.append(("failed", str(partition), failure))
 
     def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
         """Note what is not collected."""
         self.log.append(("stopped", sorted(map(str, partitions))))
 
-    def chore_failed(self, name: Chore) -> None:
+    def chore_failed(self, chore: Chore) -> None:
         """Note a failure of a chore."""
-        self.log.append(("chore", name))
+        self.log.append(("chore", chore))
 
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
         """Note why which partitions stand still, when that is other than before."""

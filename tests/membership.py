@@ -99,7 +99,7 @@ class Scene:
             guard=Guard(rejected_percent, len(lanes)),
         )
         life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
-        self.worker = Worker(self.source, around, life, self.notes)
+        self.worker = Worker(self.source, around, life)
 
     async def __aenter__(self) -> Self:
         self.running = asyncio.create_task(self.worker.run())

@@ -30,7 +30,8 @@ from forwarder.model import (
     Partition,
     Position,
 )
-from forwarder.worker.context import Pacing, Phase, Surroundings
+from forwarder.ops.reporter import Phase
+from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.partition import OwnedPartition
 from tests import doubles
 from tests.batches import GROUP, TOPIC

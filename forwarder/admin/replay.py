@@ -20,6 +20,7 @@ from forwarder.deliver.lane import Delivery
 from forwarder.deliver.queue import Queue
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.model import Address, Batch, Outcome, Partition
+from forwarder.ops.reporter import LaneStatus, Reporter
 from forwarder.sinks.contract import Sink
 
 QUEUE_BYTES = 8 * 1024 * 1024
@@ -55,7 +56,7 @@ class Pace:
         await asyncio.sleep(due - now)
 
 
-class Replay:
+class Replay(Reporter):
     """The replay of one partition. Caller: :func:`replay`."""
 
     def __init__(self, partition: Partition, lane: str, sink: Sink, tally: Tally) -> None:
@@ -136,25 +137,16 @@ class Replay:
 
     # ------------------------------------------------------------------ what the delivery reports
 
-    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
-        """Pass over single puts."""
-
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:  # noqa: ARG002  # one lane
         """Count what arrived."""
         self._tally.sent += len(batches)
         self._tally.sent_bytes += sum(len(batch.payload) for batch in batches)
 
-    def taken_over(self, lane: str, events: int) -> None:
-        """Pass over what is read back: all of it was committed before."""
-
-    def passed_over(self, lane: str, events: int) -> None:
-        """Pass over what is dropped: a replay drops nothing."""
-
     def lane_status(
         self,
         lane: str,  # noqa: ARG002  # one lane
         partition: str,
-        status: str,
+        status: LaneStatus,
         reason: str,
         remedy: str = "",  # noqa: ARG002  # part of the reason
     ) -> None:

@@ -1,11 +1,9 @@
-"""What a delivery is given: its policy, the partition that owns it, and who is told."""
+"""What a delivery is given: its policy, and the partition that owns it."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from forwarder.deliver.status import Watcher
 from forwarder.errors import JournalError
 from forwarder.model import Address, Batch, Outcome
 
@@ -30,22 +28,6 @@ class Owner(Protocol):
 
     def journal_failed(self, error: JournalError) -> None:
         """Drop everything and open again."""
-
-
-class Observer(Watcher, Protocol):
-    """What is reported of deliveries, once per put."""
-
-    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
-        """Report one call of the sink and its answers."""
-
-    def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
-        """Report acknowledged batches."""
-
-    def taken_over(self, lane: str, events: int) -> None:
-        """Report events that another opening accepted, and that wait here from now on."""
-
-    def passed_over(self, lane: str, events: int) -> None:
-        """Report events that ``deliver_from`` drops undelivered (D5)."""
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -11,14 +11,15 @@ import structlog
 
 from forwarder import retry
 from forwarder.deliver.budget import Lag
-from forwarder.deliver.context import Observer, Owner, Policy
+from forwarder.deliver.context import Owner, Policy
 from forwarder.deliver.queue import Queue
 from forwarder.deliver.rate_limit import Answer, Pace
-from forwarder.deliver.status import LaneStatus, Standing
+from forwarder.deliver.status import Standing
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import outbox
 from forwarder.journal.contract import Stored
 from forwarder.model import Address, Batch, Outcome, OutcomeKind
+from forwarder.ops.reporter import LaneStatus, Reporter
 from forwarder.sinks.contract import Sink
 
 log = structlog.get_logger()
@@ -69,7 +70,7 @@ class Delivery:
         queue: Queue,
         sink: Sink,
         owner: Owner,
-        observer: Observer,
+        reporter: Reporter,
         random: Callable[[], float],
         pace: Pace | None = None,
     ) -> None:
@@ -80,10 +81,10 @@ class Delivery:
         self.policy = policy
         self.queue = queue
         self.pace = pace or Pace()
-        self._standing = Standing(policy.lane, policy.partition, observer, active=policy.active)
+        self._standing = Standing(policy.lane, policy.partition, reporter, active=policy.active)
         self._sink = sink
         self._owner = owner
-        self._observer = observer
+        self._reporter = reporter
         self._random = random
         self._held = False
         self._hold_until = 0.0
@@ -237,7 +238,7 @@ class Delivery:
             log.exception("sink.failed", connection=self.policy.lane)
             answer = Outcome(OutcomeKind.TRANSIENT, "Other", f"{type(error).__name__} in the sink")
             outcomes = [answer] * len(taken)
-        self._observer.put(self.policy.lane, loop.time() - began, outcomes)
+        self._reporter.put(self.policy.lane, loop.time() - began, outcomes)
         self._learn(taken, outcomes, began, loop.time())
         if not self._failures:
             self._failing_since = began
@@ -308,7 +309,7 @@ class Delivery:
         for address, outcome in failed:
             self._defer(address, outcome, now)
         if delivered:
-            self._observer.delivered(self.policy.lane, [batch for _, batch in delivered])
+            self._reporter.delivered(self.policy.lane, [batch for _, batch in delivered])
         self._accepted += len(delivered)
         self._owner.acknowledged()
 
@@ -373,7 +374,7 @@ class Delivery:
             dropped += newly
         if dropped:
             log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
-            self._observer.passed_over(self.policy.lane, self.queue.passed_over)
+            self._reporter.passed_over(self.policy.lane, self.queue.passed_over)
             self.queue.passed_over = 0
             self._owner.acknowledged()
 
@@ -390,7 +391,7 @@ class Delivery:
             return 0
         self.queue.read_back(batches, (record.offset + 1, 0))
         if self.queue.taken_over:
-            self._observer.taken_over(self.policy.lane, self.queue.taken_over)
+            self._reporter.taken_over(self.policy.lane, self.queue.taken_over)
             self.queue.taken_over = 0
         return sum([len(batch.payload) for _, batch in batches])
 

@@ -12,13 +12,12 @@ import msgspec
 from forwarder.errors import FencedError, JournalError
 from forwarder.model import (
     CloseReason,
-    PartitionFailure,
     Reason,
     RecordOutcome,
     ReleaseCause,
     Unused,
 )
-from forwarder.worker.chores import Chore
+from forwarder.ops.reporter import COMMITTED, Chore, PartitionFailure
 
 UNKNOWN = "(unknown)"
 """Label of what came back for a connection that is not configured: a header may say any name."""
@@ -221,7 +220,7 @@ TICKS = _counter(
     "result",
     "Journal transactions, by result. Growth of anything but committed: see the log for "
     "partition.reopens; FencedError alone is a partition that moved to another worker.",
-    result=("committed", *FAILURES),
+    result=(COMMITTED, *FAILURES),
 )
 TICK_SECONDS = _histogram(
     "tick_seconds",

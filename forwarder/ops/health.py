@@ -18,12 +18,11 @@ import msgspec
 
 from forwarder.clock import Clock
 from forwarder.model import Partition
+from forwarder.ops.reporter import LaneStatus, Phase
 from forwarder.ops.stall import Stall
 
 STALL = 30.0
 """Seconds without a heartbeat after which the loop counts as stuck: thirty missed in a row."""
-
-OPENING, OPEN, REFUSED = "opening", "open", "refused"
 
 NOT_JOINED = "the group is not joined yet: what keeps the worker from it would stand here"
 
@@ -38,23 +37,29 @@ MOST_REJECTED = "more records were rejected than limits.rejected_percent"
 REMEDIES = {
     "intake_stopped": "see forwarder dead-letters list; mend or roll back what was deployed, then "
     "it goes on by itself; limits.rejected_percent: 0 and a restart let all become dead letters",
-    "opening": f"nothing to do unless it lasts: {AT_ONCE}",
-    "refused": f"do what the reason says; {SELDOM}",
-    "backing_off": "nothing: it is tried again by itself",
-    "paused": f"mend what the reason names; {BY_ITSELF}",
-    "inactive": "set status: active in the connection's file to deliver again",
-    "stopped": "do what the reason says; the other connections go on meanwhile",
+    Phase.OPENING: f"nothing to do unless it lasts: {AT_ONCE}",
+    Phase.REFUSED: f"do what the reason says; {SELDOM}",
+    LaneStatus.BACKING_OFF: "nothing: it is tried again by itself",
+    LaneStatus.PAUSED: f"mend what the reason names; {BY_ITSELF}",
+    LaneStatus.INACTIVE: "set status: active in the connection's file to deliver again",
+    LaneStatus.STOPPED: "do what the reason says; the other connections go on meanwhile",
 }
 
 
-AGAIN = {OPENING: AT_ONCE, "waiting": AT_ONCE, REFUSED: SELDOM}
+AGAIN = {Phase.OPENING: AT_ONCE, "waiting": AT_ONCE, Phase.REFUSED: SELDOM}
 """How each state is left where there is a remedy; a lane's otherwise."""
 
-WORST_FIRST = ("stopped", "paused", "backing_off", "inactive", "flowing")
+WORST_FIRST = (
+    LaneStatus.STOPPED,
+    LaneStatus.PAUSED,
+    LaneStatus.BACKING_OFF,
+    LaneStatus.INACTIVE,
+    LaneStatus.FLOWING,
+)
 """The states of a lane; what a worker shows of a connection is the worst of its partitions."""
 
 
-class Standing(msgspec.Struct):
+class StatusEntry(msgspec.Struct):
     """A state, the wall-clock milliseconds since when, why, and what to do about it."""
 
     state: str
@@ -80,14 +85,14 @@ class Health:
 
     def __init__(self, clock: Clock) -> None:
         """Begin alive and not ready."""
-        self.partitions: dict[str, Standing] = {}
-        self.lanes: dict[str, dict[str, Standing]] = {}
+        self.partitions: dict[str, StatusEntry] = {}
+        self.lanes: dict[str, dict[str, StatusEntry]] = {}
         self._clock = clock
         self._beaten = clock.steady()
         self._joined = False
         self._stopped: Mapping[str, int] = {}
         self._stalled: Mapping[str, Stall] = {}
-        self._waits: Standing | None = None
+        self._waits: StatusEntry | None = None
 
     def beat(self) -> None:
         """Note that the loop makes progress."""
@@ -101,7 +106,7 @@ class Health:
         """Tell whether the loop makes progress."""
         return self.silence() <= STALL
 
-    def joined(self, partitions: Mapping[Partition, str]) -> None:
+    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
         """Note which partitions are owned now, and how far each has come."""
         self._joined = True
         owned = {str(partition): state for partition, state in partitions.items()}
@@ -109,7 +114,7 @@ class Health:
             del self.partitions[gone]
             self.lanes.pop(gone, None)
         for partition, state in owned.items():
-            self._stand(partition, state)
+            self._enter(partition, state)
 
     def waits(self, reason: str, remedy: str) -> None:
         """Note what the worker as a whole waits for; empty: for nothing."""
@@ -117,7 +122,7 @@ class Health:
 
     def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
         """Note where one partition stands."""
-        self._stand(partition, phase, reason, remedy)
+        self._enter(partition, phase, reason, remedy)
 
     def intake_stopped(self, partitions: Mapping[str, int]) -> None:
         """Note which partitions are not collected, and since which wall-clock milliseconds."""
@@ -134,23 +139,23 @@ class Health:
         lanes = self.lanes.setdefault(partition, {})
         lanes[lane] = self._since(lanes.get(lane), status, reason, remedy)
 
-    def lane(self, name: str, initial: str) -> dict[str, list[Standing]]:
+    def lane(self, name: str, initial: str) -> dict[str, list[StatusEntry]]:
         """Return how a connection stands on the open partitions, by state.
 
         ``initial`` is its state where nothing was told of it since the partition opened.
         """
-        found: dict[str, list[Standing]] = {}
+        found: dict[str, list[StatusEntry]] = {}
         for partition, there in self.partitions.items():
-            if there.state == OPEN:
-                unheard = Standing(initial, there.since_ms)
-                standing = self.lanes.get(partition, {}).get(name, unheard)
-                found.setdefault(standing.state, []).append(standing)
+            if there.state == Phase.OPEN:
+                unheard = StatusEntry(initial, there.since_ms)
+                entry = self.lanes.get(partition, {}).get(name, unheard)
+                found.setdefault(entry.state, []).append(entry)
         return found
 
     def ready(self) -> bool:
         """Tell whether the group was joined and no owned partition is still opening."""
-        states = (standing.state for standing in self.partitions.values())
-        return self._joined and all(state in (OPEN, REFUSED) for state in states)
+        states = (entry.state for entry in self.partitions.values())
+        return self._joined and all(state in (Phase.OPEN, Phase.REFUSED) for state in states)
 
     def described(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; of the lanes only those not flowing."""
@@ -164,34 +169,34 @@ class Health:
             **self._intake(),
             **self._worst(),
             "partitions": {
-                name: standing.described() | self._still(name) | self._troubled(name)
-                for name, standing in sorted(self.partitions.items())
+                name: entry.described() | self._still(name) | self._troubled(name)
+                for name, entry in sorted(self.partitions.items())
             },
         }
 
-    def _stand(self, partition: str, phase: str, reason: str = "", remedy: str = "") -> None:
+    def _enter(self, partition: str, phase: str, reason: str = "", remedy: str = "") -> None:
         # A partition that is owned and closed is about to be opened again, with lanes anew.
-        state = phase if phase in (OPEN, REFUSED) else OPENING
+        state = phase if phase in (Phase.OPEN, Phase.REFUSED) else Phase.OPENING
         before = self.partitions.get(partition)
-        if state == OPENING and (reason or before is None or before.state != OPENING):
+        if state == Phase.OPENING and (reason or before is None or before.state != Phase.OPENING):
             self.lanes.pop(partition, None)  # else its lanes may be begun, and it not yet proved
         if before is not None and before.state == state and not reason:
             reason, remedy = before.reason, before.remedy
         self.partitions[partition] = self._since(before, state, reason, remedy)
 
     def _since(
-        self, before: Standing | None, state: str, reason: str, remedy: str = ""
-    ) -> Standing:
+        self, before: StatusEntry | None, state: str, reason: str, remedy: str = ""
+    ) -> StatusEntry:
         same = before is not None and before.state == state
         since = before.since_ms if before is not None and same else self._clock.wall_ms()
-        return Standing(str(state), since, reason, remedy)
+        return StatusEntry(str(state), since, reason, remedy)
 
     def _intake(self) -> dict[str, Any]:
         """Return that collecting has stopped; ready it is, or the rollout that mends it waits."""
         if not self._stopped:
             return {}
-        standing = Standing("intake_stopped", min(self._stopped.values()), MOST_REJECTED)
-        return {"intake": standing.described() | {"partitions": sorted(self._stopped)}}
+        entry = StatusEntry("intake_stopped", min(self._stopped.values()), MOST_REJECTED)
+        return {"intake": entry.described() | {"partitions": sorted(self._stopped)}}
 
     def _worst(self) -> dict[str, Any]:
         """Return the connections that are not well: the worst of their lanes, and how many."""
@@ -200,10 +205,10 @@ class Health:
 
     def _ill(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in names:
-            states = self.lane(name, "flowing")
-            state = next((state for state in WORST_FIRST if state in states), "flowing")
-            if state != "flowing":
-                oldest = min(states[state], key=lambda standing: standing.since_ms)
+            states = self.lane(name, LaneStatus.FLOWING)
+            state = next((state for state in WORST_FIRST if state in states), LaneStatus.FLOWING)
+            if state != LaneStatus.FLOWING:
+                oldest = min(states[state], key=lambda entry: entry.since_ms)
                 yield name, oldest.described() | {"partitions": len(states[state])}
 
     def _still(self, partition: str) -> dict[str, Any]:
@@ -213,8 +218,8 @@ class Health:
 
     def _troubled(self, partition: str) -> dict[str, Any]:
         lanes = {
-            lane: standing.described()
-            for lane, standing in sorted(self.lanes.get(partition, {}).items())
-            if standing.state != "flowing"
+            lane: entry.described()
+            for lane, entry in sorted(self.lanes.get(partition, {}).items())
+            if entry.state != LaneStatus.FLOWING
         }
         return {"lanes": lanes} if lanes else {}

@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from forwarder.ops.health import WORST_FIRST
+from forwarder.ops.reporter import LaneStatus
 
 log = structlog.get_logger()
 
@@ -19,8 +20,6 @@ second. Metrics and ``/readyz`` are told of every change."""
 SAID_AGAIN = 60.0
 """Seconds until another reason, or another number of partitions, of the same state is said."""
 
-FLOWING, BACKING_OFF = "flowing", "backing_off"
-
 
 class _Told(msgspec.Struct):
     """What one partition told last."""
@@ -33,7 +32,7 @@ class _Told(msgspec.Struct):
 class _Said(msgspec.Struct):
     """What the log says of a connection."""
 
-    state: str = FLOWING
+    state: str = LaneStatus.FLOWING
     reason: str = ""
     partitions: int = 0
     at: float = float("-inf")
@@ -85,16 +84,16 @@ class LaneLog:
         there = [one for one in told.values() if one.state == state]
         said = self._said.setdefault(lane, _Said())
         if state == said.state:
-            if state in (FLOWING, BACKING_OFF):
+            if state in (LaneStatus.FLOWING, LaneStatus.BACKING_OFF):
                 return True  # a throttled lane has a reason of its own for each shard
             if (there[0].reason, len(there)) == (said.reason, said.partitions):
                 return True
             if now - said.at < SAID_AGAIN:
                 return False
-        elif state == BACKING_OFF and now - said.at < CALM:
+        elif state == LaneStatus.BACKING_OFF and now - said.at < CALM:
             return False
         self._said[lane] = _Said(state, there[0].reason, len(there), now)
-        note = log.info if state == FLOWING else log.warning
+        note = log.info if state == LaneStatus.FLOWING else log.warning
         note(
             "lane.status",
             connection=lane,

@@ -30,14 +30,13 @@ from forwarder.model import (
     DeadLetter,
     Outcome,
     OutcomeKind,
-    PartitionFailure,
     Released,
 )
 from forwarder.ops import catalogue, log_writer
 from forwarder.ops.account import Account
 from forwarder.ops.catalogue import Definition, Known
 from forwarder.ops.distribution import Distribution
-from forwarder.worker.chores import Chore
+from forwarder.ops.reporter import Chore, PartitionFailure
 
 FRESHNESS_BOUNDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400)
 PUT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

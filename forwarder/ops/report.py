@@ -11,21 +11,27 @@ from forwarder.model import (
     DeadLetter,
     Outcome,
     Partition,
-    PartitionFailure,
     Released,
 )
 from forwarder.ops import occurrences
-from forwarder.ops.health import OPEN, REFUSED, Health
+from forwarder.ops.health import Health
 from forwarder.ops.lane_log import LaneLog
 from forwarder.ops.metrics import Metrics
+from forwarder.ops.reporter import (
+    COMMITTED,
+    Chore,
+    LaneStatus,
+    PartitionFailure,
+    Phase,
+    Reporter,
+)
 from forwarder.ops.stall import Stall
-from forwarder.worker.chores import Chore
 
 HEARTBEAT = 1.0
 """Seconds between heartbeats of the event loop."""
 
 
-class Report:
+class Report(Reporter):
     """The worker's reporter and pulse. ``connections`` tells of each whether it is active."""
 
     def __init__(
@@ -36,7 +42,8 @@ class Report:
         self.health = health
         self._clock = clock
         self._initial = {
-            name: "flowing" if active else "inactive" for name, active in connections.items()
+            name: LaneStatus.FLOWING if active else LaneStatus.INACTIVE
+            for name, active in connections.items()
         }
         self._lane_log = LaneLog(clock.steady)
         self._opened: set[str] = set()
@@ -55,21 +62,21 @@ class Report:
     def tick(self, partition: str, seconds: float, result: str) -> None:
         """Report one tick: ``committed``, or the name of the error that ended it."""
         self.metrics.tick(seconds, result)
-        if result != "committed":
+        if result != COMMITTED:
             self._causes[partition] = result
         elif (since := self._failing.pop(partition, None)) is not None:
             self.metrics.recovered(self._clock.steady() - since)
 
-    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
+    def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
         """Report where a partition stands, why, and what can be done about it."""
-        if phase == OPEN:
+        if phase is Phase.OPEN:
             if partition in self._opened:
                 self.metrics.reopened(self._causes.get(partition, "other"))
             self._opened.add(partition)
             self._causes.pop(partition, None)
             if partition in self._failing:
                 return  # not before a tick has committed: that comes with what is owned
-        elif phase == REFUSED:
+        elif phase is Phase.REFUSED:
             self._failing.pop(partition, None)  # an operator's time is no recovery's
         self.health.partition_phase(partition, phase, reason, remedy)
         self._count_states()
@@ -107,7 +114,7 @@ class Report:
         self.metrics.passed_over(lane, events)
 
     def lane_status(
-        self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
+        self, lane: str, partition: str, status: LaneStatus, reason: str, remedy: str = ""
     ) -> None:
         """Report that a lane of a partition changed its status, or the reason of it."""
         self.health.lane_status(lane, partition, status, reason, remedy)
@@ -120,10 +127,10 @@ class Report:
         """Report that the loop makes progress."""
         self.health.beat()
 
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
+    def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:
         """Report that a partition failed, or could not be opened."""
-        self.metrics.partition_failed(reason)
-        if reason is not PartitionFailure.REFUSED:
+        self.metrics.partition_failed(failure)
+        if failure is not PartitionFailure.REFUSED:
             self._failing.setdefault(str(partition), self._clock.steady())
 
     def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
@@ -142,9 +149,9 @@ class Report:
         )
         self.health.stalled({str(p): stall for p, stall in partitions.items()})
 
-    def chore_failed(self, name: Chore) -> None:
+    def chore_failed(self, chore: Chore) -> None:
         """Report that a chore failed, and is begun anew."""
-        self.metrics.chore_failed(name)
+        self.metrics.chore_failed(chore)
 
     def waits(self, reason: str, remedy: str) -> None:
         """Report what the worker as a whole waits for; empty: for nothing."""
@@ -154,9 +161,9 @@ class Report:
         """Report that the group shared its partitions out anew."""
         self.metrics.rebalanced()
 
-    def joined(self, partitions: Mapping[Partition, str]) -> None:
+    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
         """Report which partitions are owned now, and how far each has come."""
-        self.health.joined(partitions)
+        self.health.partitions_owned(partitions)
         self._failing = {p: at for p, at in self._failing.items() if p in self.health.partitions}
         self._opened &= self.health.partitions.keys()
         self._count_states()
@@ -182,7 +189,7 @@ class Report:
             self._count_lane(lane)
 
     def _count_lane(self, lane: str) -> None:
-        found = self.health.lane(lane, self._initial.get(lane, "flowing"))
+        found = self.health.lane(lane, self._initial.get(lane, LaneStatus.FLOWING))
         self.metrics.lane_states(
             lane,
             {

@@ -10,16 +10,11 @@ from forwarder.model import (
     Batch,
     Collected,
     DeadLetter,
-    Outcome,
-    Partition,
-    PartitionFailure,
-    Released,
     Unused,
     add,
 )
 from forwarder.ops.lane_log import LaneLog
-from forwarder.ops.stall import Stall
-from forwarder.worker.chores import Chore
+from forwarder.ops.reporter import LaneStatus, Reporter
 
 log = structlog.get_logger()
 
@@ -37,8 +32,8 @@ OTHERS = "..."
 """Under which further values are counted."""
 
 
-class Tally:
-    """The reporter and pulse of a run without probes or metrics.
+class Tally(Reporter):
+    """What a run without probes or metrics reports in the end.
 
     ``filtered`` counts events by connection and setting, ``rejected`` dead letters by reason,
     ``missed`` by connection and part of its match the values of uploads that matched nothing;
@@ -131,62 +126,20 @@ class Tally:
         events = sum(batch.count for batch in batches)
         self.delivered_events[lane] = self.delivered_events.get(lane, 0) + events
 
-    def lane_forgotten(self, lane: str) -> None:
-        """Pass over lanes of another time: a file has none."""
-
-    def taken_over(self, lane: str, events: int) -> None:
-        """Pass over what another opening accepted: there is only one."""
-
-    def passed_over(self, lane: str, events: int) -> None:
-        """Pass over what ``deliver_from`` drops: the log says it."""
-
-    def released(self, partition: str, what: Released) -> None:
-        """Pass over what the end of the run leaves: there is no other."""
-
-    def dead_letters(self, _partition: str, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:  # noqa: ARG002
         """Add dead letters."""
         for letter in letters:
             self.rejected[letter.reason] = self.rejected.get(letter.reason, 0) + 1
 
-    def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
-        """Pass over single calls."""
-
     def lane_status(
-        self, lane: str, partition: str, status: str, reason: str, remedy: str = ""
+        self, lane: str, partition: str, status: LaneStatus, reason: str, remedy: str = ""
     ) -> None:
         """Say in the log what a connection waits for."""
         self._lane_log.change(lane, partition, status, reason, remedy)
 
-    def tick(self, partition: str, seconds: float, result: str) -> None:
-        """Pass over ticks."""
-
-    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
-        """Pass over the one partition there is."""
-
-    def waits(self, reason: str, remedy: str) -> None:
-        """Pass over what no run over a file waits for."""
-
     def beat(self) -> None:
         """Look whether there is anything to say of the connections."""
         self._lane_log.look()
-
-    def joined(self, partitions: Mapping[Partition, str]) -> None:
-        """Pass over the one partition there is."""
-
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
-        """Pass over a failure: it ends the run, which says why."""
-
-    def chore_failed(self, name: Chore) -> None:
-        """Pass over a failure: it ends the run, which says why."""
-
-    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
-        """Pass over standing positions: a file has no clock."""
-
-    def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
-        """Pass over what never happens: a file is read to its end."""
-
-    def rebalanced(self) -> None:
-        """Pass over the one assignment there is."""
 
 
 def _most(counts: Mapping[str, int], most: int) -> list[str]:

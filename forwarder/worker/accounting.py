@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from forwarder.collect.pipeline import Lane, Pipeline
 from forwarder.deliver.lane import Delivery
 from forwarder.model import Address, Batch, Collected, DeadLetter, Released, add
-from forwarder.worker.context import Reporter
+from forwarder.ops.reporter import Reporter
 
 
 class Stock:

@@ -8,7 +8,6 @@ worker ends, saying which one it was, and starts anew.
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -17,6 +16,7 @@ from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.kafka import cancellation
+from forwarder.ops.reporter import Chore
 
 log = structlog.get_logger()
 
@@ -28,16 +28,6 @@ LASTING = 30.0
 
 SAID_AGAIN = 60.0
 """Seconds between two lines of the log about one chore."""
-
-
-class Chore(StrEnum):
-    """What runs beside a worker's main loop."""
-
-    CLOCK = "clock"
-    WATCHDOG = "watchdog"
-    GAUGES = "gauges"
-    HEARTBEAT = "heartbeat"
-    LEFT_TOPICS = "left_topics"
 
 
 Run = Callable[[], Coroutine[Any, Any, None]]

@@ -8,15 +8,15 @@ by itself, and one that is not makes no dead letter more.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 import structlog
 
 from forwarder.errors import ForwarderError
 from forwarder.model import Partition, Record
+from forwarder.ops.reporter import Phase
 from forwarder.sources.contract import Source
-from forwarder.worker.context import Phase, Surroundings
+from forwarder.worker.context import Surroundings
 from forwarder.worker.partition import OwnedPartition
 from forwarder.worker.reject_rate import Share
 
@@ -38,13 +38,6 @@ REMEDY = (
 )
 
 
-class Pulse(Protocol):
-    """Whom a stop is told."""
-
-    def intake_stopped(self, partitions: Mapping[Partition, int]) -> None:
-        """Note which partitions are not collected, and since which wall-clock milliseconds."""
-
-
 class Trial(msgspec.Struct):
     """A sample in the making, of one opening of a partition."""
 
@@ -61,11 +54,10 @@ class Trial(msgspec.Struct):
 class Intake:
     """Stops and resumes partitions. Caller: the worker's main loop."""
 
-    def __init__(self, source: Source, around: Surroundings, pulse: Pulse) -> None:
+    def __init__(self, source: Source, around: Surroundings) -> None:
         """Let everything in."""
         self._source = source
         self._around = around
-        self._pulse = pulse
         self._trials: dict[Partition, Trial] = {}
         self._next: dict[Partition, float] = {}
         self._told: dict[Partition, int] = {}
@@ -173,4 +165,4 @@ class Intake:
             self._trials.pop(gone, None)
             self._next.pop(gone, None)
         self._told = stopped
-        self._pulse.intake_stopped(stopped)
+        self._around.reporter.intake_stopped(stopped)

@@ -1,57 +1,23 @@
-"""What a partition is given, and what it reports: shared by all partitions of a worker."""
+"""What a partition is given: shared by all partitions of a worker."""
 
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Protocol
 
 import msgspec
 
 from forwarder.clock import Clock
 from forwarder.collect.pipeline import Lane
-from forwarder.deliver.context import Observer
 from forwarder.deliver.rate_limit import Pace
 from forwarder.deliver.readback import Turns
 from forwarder.journal.contract import Journals
 from forwarder.journal.orphans import Rules
-from forwarder.model import Collected, DeadLetter, Released
+from forwarder.ops.reporter import Reporter
 from forwarder.sinks.contract import Sink
 from forwarder.worker.reject_rate import Guard
 
 ROOMY = 4
 """Part of ``window_memory`` up to which small windows are left as they are: memory for CPU."""
-
-
-class Phase(StrEnum):
-    """How far a partition has come."""
-
-    OPENING = "opening"
-    OPEN = "open"
-    REFUSED = "refused"
-    CLOSED = "closed"
-
-
-class Reporter(Observer, Protocol):
-    """What is reported of a partition, besides its deliveries."""
-
-    def collected(self, partition: str, collected: Collected) -> None:
-        """Report one poll, or one slice of expired windows."""
-
-    def tick(self, partition: str, seconds: float, result: str) -> None:
-        """Report one tick: ``committed``, ``fenced`` or ``failed``."""
-
-    def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
-        """Report where a partition stands, why, and what can be done about it."""
-
-    def lane_forgotten(self, lane: str) -> None:
-        """Report that a partition's base leaves out a lane that nobody knows any more."""
-
-    def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:
-        """Report dead letters that are committed."""
-
-    def released(self, partition: str, what: Released) -> None:
-        """Report what an opening that has ended left behind."""
 
 
 class Pacing(msgspec.Struct, frozen=True):

@@ -8,9 +8,9 @@ from forwarder.journal.retention import Retention
 from forwarder.model import add
 from forwarder.ops.alarms import Lateness, is_late
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
+from forwarder.ops.reporter import Phase
 from forwarder.sources.contract import Source
 from forwarder.worker import window_memory as memory
-from forwarder.worker.context import Phase
 from forwarder.worker.partition import OwnedPartition
 from forwarder.worker.worker import Worker
 

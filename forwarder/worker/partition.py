@@ -29,9 +29,10 @@ from forwarder.model import (
     Partition,
     Record,
 )
+from forwarder.ops.reporter import COMMITTED, Phase
 from forwarder.worker import restore
 from forwarder.worker.accounting import Stock
-from forwarder.worker.context import Phase, Surroundings, roomy
+from forwarder.worker.context import Surroundings, roomy
 from forwarder.worker.gc_tuning import NURSERY
 from forwarder.worker.orphan_lanes import Unknown
 from forwarder.worker.snapshots import Bases
@@ -306,7 +307,7 @@ class OwnedPartition:
         except BaseException:  # given up: what became of it is as unknown (K5)
             self.journal_failed(JournalError("the tick was interrupted"))
             raise
-        self._around.reporter.tick(name, loop.time() - began, "committed")
+        self._around.reporter.tick(name, loop.time() - began, COMMITTED)
         self._lease, self._proved = lease, assignment
         self._commit_known(drawn, content, committed, records)
 

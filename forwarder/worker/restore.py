@@ -23,7 +23,8 @@ from forwarder.journal import state as states
 from forwarder.journal.opening import Opening
 from forwarder.journal.state import Fold, LaneState, PartitionState
 from forwarder.model import Gate, Held
-from forwarder.worker.context import Phase, Reporter, Surroundings
+from forwarder.ops.reporter import LaneStatus, Phase, Reporter
+from forwarder.worker.context import Surroundings
 
 log = structlog.get_logger()
 
@@ -141,7 +142,7 @@ def report(partition: str, start: Opening, reporter: Reporter) -> None:
     )
     for name, refusal in start.stopped.items():
         log.error("lane.stopped", partition=partition, connection=name, reason=str(refusal))
-        reporter.lane_status(name, partition, "stopped", str(refusal))
+        reporter.lane_status(name, partition, LaneStatus.STOPPED, str(refusal))
     reporter.partition_phase(partition, Phase.OPEN, "")
 
 

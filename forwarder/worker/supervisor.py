@@ -15,9 +15,10 @@ import structlog
 from forwarder import retry
 from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
 from forwarder.kafka import cancellation
-from forwarder.model import Partition, PartitionFailure
+from forwarder.model import Partition
+from forwarder.ops.reporter import PartitionFailure, Phase
 from forwarder.sources.contract import Source
-from forwarder.worker.context import Phase, Surroundings
+from forwarder.worker.context import Surroundings
 from forwarder.worker.partition import OwnedPartition
 
 log = structlog.get_logger()

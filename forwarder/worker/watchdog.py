@@ -18,9 +18,10 @@ from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.ops.reporter import Phase
 from forwarder.ops.stall import NOTED, Stall, StallReason, moment
 from forwarder.sources.contract import Source
-from forwarder.worker.context import Phase, Surroundings
+from forwarder.worker.context import Surroundings
 from forwarder.worker.partition import OwnedPartition
 from forwarder.worker.silence import SILENCE, Silence
 
@@ -75,13 +76,6 @@ class Host(Protocol):
         """Tell whether polls fail for what only an operator can mend."""
 
 
-class Pulse(Protocol):
-    """Whom it is told."""
-
-    def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
-        """Note which positions stand still; all others move, or are at the end."""
-
-
 class Still(NamedTuple):
     """A position that has not moved, and since when, by the steady clock and the wall's."""
 
@@ -93,11 +87,11 @@ class Still(NamedTuple):
 class Watchdog:
     """Watches one worker. Caller: the worker, as one of its chores."""
 
-    def __init__(self, source: Source, around: Surroundings, pulse: Pulse, host: Host) -> None:
+    def __init__(self, source: Source, around: Surroundings, host: Host) -> None:
         """Have seen nothing."""
         self._source = source
         self._clock = around.clock
-        self._pulse = pulse
+        self._reporter = around.reporter
         self._host = host
         self._still: dict[Partition, Still] = {}
         self._silence = Silence(source, around, host)
@@ -203,7 +197,7 @@ class Watchdog:
         return stalled
 
     def _tell(self, stalled: dict[Partition, Stall]) -> None:
-        self._pulse.stalled(stalled)
+        self._reporter.stalled(stalled)
         for partition, owned in self._host.partitions.items():
             stall = stalled.get(partition)
             paused = stall if stall is not None and stall.reason in NOTED else None

@@ -5,7 +5,8 @@ from collections.abc import Collection
 
 import structlog
 
-from forwarder.worker.context import Phase, roomy
+from forwarder.ops.reporter import Phase
+from forwarder.worker.context import roomy
 from forwarder.worker.partition import OwnedPartition
 
 log = structlog.get_logger()

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -13,17 +13,16 @@ import structlog
 from forwarder import retry
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.kafka import cancellation
-from forwarder.model import Partition, PartitionFailure
+from forwarder.model import Partition
 from forwarder.ops import log_writer
+from forwarder.ops.reporter import Chore, PartitionFailure, Phase
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import PositionLostError, Source
 from forwarder.worker import chores
 from forwarder.worker.circuit_breaker import Intake
-from forwarder.worker.circuit_breaker import Pulse as IntakePulse
-from forwarder.worker.context import Phase, Surroundings
+from forwarder.worker.context import Surroundings
 from forwarder.worker.partition import OwnedPartition
 from forwarder.worker.supervisor import SAID_AGAIN, Keeper, unforeseen
-from forwarder.worker.watchdog import Pulse as WatchdogPulse
 from forwarder.worker.watchdog import Unrest, Watchdog
 from forwarder.worker.window_memory import WindowMemory
 
@@ -50,28 +49,6 @@ LAST_WORDS = 0.5
 """Seconds that a worker told to leave at once waits for what it has logged to be written."""
 
 
-class Pulse(IntakePulse, WatchdogPulse, Protocol):
-    """What the worker tells health checks."""
-
-    def beat(self) -> None:
-        """Note that the loop makes progress."""
-
-    def joined(self, partitions: Mapping[Partition, Phase]) -> None:
-        """Note which partitions are owned and how far each has come."""
-
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
-        """Note that a partition failed, or could not be opened."""
-
-    def chore_failed(self, name: chores.Chore) -> None:
-        """Note that a chore failed; it is begun anew."""
-
-    def waits(self, reason: str, remedy: str) -> None:
-        """Note what the worker as a whole waits for, and what can be done; empty: for nothing."""
-
-    def rebalanced(self) -> None:
-        """Note that the group shared its partitions out anew."""
-
-
 class Life(msgspec.Struct, frozen=True):
     """How a worker lives. ``room`` is False while reading has to wait for delivery.
 
@@ -87,19 +64,19 @@ class Life(msgspec.Struct, frozen=True):
 class Worker:
     """Own partitions, feed them, close them. One per process."""
 
-    def __init__(self, source: Source, around: Surroundings, life: Life, pulse: Pulse) -> None:
+    def __init__(self, source: Source, around: Surroundings, life: Life) -> None:
         """Be ready for :meth:`run`."""
         self.partitions: dict[Partition, OwnedPartition] = {}
         self._source = source
         self._around = around
         self._life = life
-        self._pulse = pulse
+        self._reporter = around.reporter
         self._keepers: dict[Partition, Keeper] = {}
         self._paused: dict[Partition, StallReason] = {}
         self._memory = WindowMemory(around.window_memory)
         self._relieved = True
-        self._intake = Intake(source, around, pulse)
-        self._watchdog = Watchdog(source, around, pulse, self)
+        self._intake = Intake(source, around)
+        self._watchdog = Watchdog(source, around, self)
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._said = retry.Repeats(SAID_AGAIN)
@@ -115,10 +92,10 @@ class Worker:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
         await self.insist(lambda: self._source.start(self))
         # A file goes on only with deliveries and has an end: nothing stands still by the clock.
-        watched = {chores.Chore.WATCHDOG: self._watchdog.keep} if self._life.clocked else {}
+        watched = {Chore.WATCHDOG: self._watchdog.keep} if self._life.clocked else {}
         tasks = [
             asyncio.create_task(self._guard(partial(self._keep_up, name, chore)))
-            for name, chore in {chores.Chore.CLOCK: self._keep_time, **watched}.items()
+            for name, chore in {Chore.CLOCK: self._keep_time, **watched}.items()
         ]
         try:
             await self._main_loop()
@@ -156,7 +133,7 @@ class Worker:
             except StartupError:
                 raise
             except ForwarderError as error:
-                self._pulse.waits(error.what, error.remedy)
+                self._reporter.waits(error.what, error.remedy)
                 if said.news("", now := self._around.clock.steady()):
                     waited = round(now - began)
                     log.warning(
@@ -165,7 +142,7 @@ class Worker:
                 attempt += 1
                 await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
             else:
-                self._pulse.waits("", "")
+                self._reporter.waits("", "")
                 return
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
@@ -186,7 +163,7 @@ class Worker:
 
     async def _main_loop(self) -> None:
         while not self.stopping():
-            self._pulse.beat()
+            self._reporter.beat()
             self._throttle()
             try:
                 polled = await self._source.poll(POLL_MS)
@@ -221,7 +198,7 @@ class Worker:
     def _note_failure(self, error: ForwarderError) -> None:
         """Say why a poll failed, and since when they do; a worker made anew may do better then."""
         self._warn("poll.failed", error)
-        self._pulse.waits(error.what, error.remedy)
+        self._reporter.waits(error.what, error.remedy)
         self._blocked = error.lasting
         if error.lasting:
             self._fails_since = None  # whoever starts anew would fail alike
@@ -233,10 +210,10 @@ class Worker:
         self._fails_since, self._blocked = None, False
         missing = self._source.complaint()
         if missing is None:
-            self._pulse.waits("", "")
+            self._reporter.waits("", "")
         else:
             self._warn("input.missing", missing)
-            self._pulse.waits(missing.what, missing.remedy)
+            self._reporter.waits(missing.what, missing.remedy)
 
     async def _relieve_memory(self) -> None:
         """Close windows early if they take too much memory; reading waits if that has to wait."""
@@ -254,7 +231,7 @@ class Worker:
         for owned in self.partitions.values():
             owned.finish()
         while not self.stopping() and not self._all_idle():
-            self._pulse.beat()
+            self._reporter.beat()
             for owned in self.partitions.values():
                 await owned.catch_up()
             await asyncio.sleep(0.02)
@@ -290,7 +267,7 @@ class Worker:
         log.info("partitions.assigned", partitions=sorted(map(str, partitions)))
         if self._has_to_leave():
             return  # until it has left: what was opened or released now would outlive the drain
-        self._pulse.rebalanced()
+        self._reporter.rebalanced()
         self._unrest.note()
         self._between = False
         await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
@@ -353,11 +330,11 @@ class Worker:
 
     def changed(self) -> None:
         """Report which partitions are owned, and how far each has come."""
-        self._pulse.joined({p: keeper.phase for p, keeper in self._keepers.items()})
+        self._reporter.partitions_owned({p: keeper.phase for p, keeper in self._keepers.items()})
 
     def failed(self, partition: Partition, reason: PartitionFailure) -> None:
         """Count a failure."""
-        self._pulse.failed(partition, reason)
+        self._reporter.partition_failed(partition, reason)
 
     async def _drop(self, partition: Partition) -> None:
         keeper = self._keepers.pop(partition, None)
@@ -435,7 +412,7 @@ class Worker:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self._pulse.beat()
+            self._reporter.beat()
             if self._life.clocked:
                 self._step_over()
                 await asyncio.gather(*map(self._expire_idle, list(self.partitions.values())))
@@ -472,11 +449,9 @@ class Worker:
         except ForwarderError:
             return None  # the broker is away: its records may be too
 
-    async def _keep_up(
-        self, name: chores.Chore, chore: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def _keep_up(self, name: Chore, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep a chore going; without its clock or its watchdog the worker is not one for long."""
-        patience, failed = PATIENCE if self._life.clocked else 0.0, self._pulse.chore_failed
+        patience, failed = PATIENCE if self._life.clocked else 0.0, self._reporter.chore_failed
         clock = self._around.clock
         await chores.keep(name, chore, clock, failed, patience=patience, verdict=ForwarderError)
 

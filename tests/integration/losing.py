@@ -24,8 +24,8 @@ from forwarder.config.settings import (
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka.admin import Cluster
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind, Partition
+from forwarder.ops.reporter import Phase
 from forwarder.sources.kafka import KafkaSource
-from forwarder.worker.context import Phase
 from forwarder.worker.worker import Life, Worker
 from tests.builders import encoded, event, upload
 from tests.doubles import Notes, ScriptedSink
@@ -130,7 +130,7 @@ class Shift:
             self._settings.kafka.group_id, connections(), JournalSettings(tick_ms=200), Limits()
         )
         around, owned = app.surroundings(plan, {**sinks}, self.journals, SystemClock(), self.notes)
-        self.worker = Worker(source, around, Life(drain=20.0), self.notes)
+        self.worker = Worker(source, around, Life(drain=20.0))
         owned.append(self.worker)
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from forwarder.journal.orphans import Rules
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
+from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
 from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.worker import Life, Worker
 from tests.books import Books
@@ -32,7 +33,7 @@ class Limits:
         self.base_interval = 2.5
 
 
-class Reporter:
+class Judge(Reporter):
     """Passes over what is reported but for refusals, which are faults, and counts of closings."""
 
     def __init__(self, process: "Process", seen: dict[str, int]) -> None:
@@ -75,39 +76,35 @@ class Reporter:
     def partition_phase(
         self,
         partition: str,
-        phase: str,
+        phase: Phase,
         reason: str,
         remedy: str = "",  # noqa: ARG002  # it decides nothing
     ) -> None:
         """Judge that nothing is refused without a loss (I20)."""
-        if str(phase) == "refused" and self._process.alive:
+        if phase is Phase.REFUSED and self._process.alive:
             self._process.refused(f"{partition}: {reason}")
 
     def lane_status(
         self,
         lane: str,
         partition: str,
-        status: str,
+        status: LaneStatus,
         reason: str,
         remedy: str = "",  # noqa: ARG002  # part of the reason
     ) -> None:
         """Judge that no lane stops without a loss (I20)."""
-        if status == "stopped" and self._process.alive:
+        if status is LaneStatus.STOPPED and self._process.alive:
             self._process.refused(f"{partition}, {lane}: {reason}")
         self._see(f"lane.{status}", 1)
 
-    def failed(self, partition: object, reason: str) -> None:
+    def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:
         """Judge that a partition fails for reasons that somebody foresaw."""
-        if reason == "fault":
+        if failure is PartitionFailure.FAULT:
             self._process.fault(f"{partition} ran into what nobody expected")
 
-    def chore_failed(self, name: str) -> None:
+    def chore_failed(self, chore: Chore) -> None:
         """Judge that no chore fails."""
-        self._process.fault(f"the chore {name} failed")
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """Pass over the rest."""
-        return lambda *_args, **_more: None
+        self._process.fault(f"the chore {chore} failed")
 
     def _see(self, what: str, count: int) -> None:
         self._seen[what] = self._seen.get(what, 0) + count
@@ -162,7 +159,7 @@ class Process:
         self._fenced: dict[Partition, int] = {}
         self.clock = Clock(world.time, (number % 3 - 1) * 300)
         self.source = Source(self, group)
-        self.reporter = Reporter(self, oracle.seen)
+        self.reporter = Judge(self, oracle.seen)
         lanes = deploy.compiled()
         around = _surroundings(
             {
@@ -181,7 +178,7 @@ class Process:
                 "owned": lambda: len(self.worker.partitions),
             }
         )
-        self.worker: Worker = Worker(self.source, around, Life(drain=25.0), _Silence())
+        self.worker: Worker = Worker(self.source, around, Life(drain=25.0))
         self.task = self.loop.spawn(self._work())
 
     async def _work(self) -> None:
@@ -314,13 +311,6 @@ class Timekeeper(Protocol):
 
     def buried(self, process: Process) -> None:
         """Run a process no more."""
-
-
-class _Silence:
-    """A pulse nobody feels."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_args, **_more: None
 
 
 def _surroundings(values: Mapping[str, Any]) -> Surroundings:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from forwarder.worker.context import Phase
+from forwarder.ops.reporter import Phase
 from tests.doubles import Message
 from tests.model import input as feed
 from tests.model import slowly

@@ -10,8 +10,8 @@ from forwarder import retry
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.lane import REQUESTS
 from forwarder.deliver.rate_limit import Pace
-from forwarder.deliver.status import LaneStatus
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
+from forwarder.ops.reporter import LaneStatus
 from tests.batches import batch
 from tests.lanes import (
     CONFIGURATION,

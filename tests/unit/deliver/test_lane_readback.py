@@ -4,11 +4,11 @@ import asyncio
 
 from forwarder.deliver.lane import PATIENCE, SHARD_PATIENCE, SHARD_PROBES
 from forwarder.deliver.rate_limit import Answer, Pace
-from forwarder.deliver.status import LaneStatus
 from forwarder.errors import JournalError
 from forwarder.journal import packing
 from forwarder.model import DELIVERED as OK
 from forwarder.model import Outcome, OutcomeKind
+from forwarder.ops.reporter import LaneStatus
 from tests.batches import batch
 from tests.lanes import TRANSIENT, Lane, devices
 from tests.world import virtually

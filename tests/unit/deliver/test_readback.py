@@ -15,9 +15,9 @@ from forwarder.deliver import readback
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.rate_limit import Answer
 from forwarder.deliver.readback import Turns
-from forwarder.deliver.status import LaneStatus
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, Batch, Outcome
+from forwarder.ops.reporter import LaneStatus
 from tests import doubles
 from tests.lagging import Partition, some
 from tests.lanes import CONFIGURATION, THROTTLED, TRANSIENT

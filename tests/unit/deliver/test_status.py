@@ -2,7 +2,8 @@
 
 import pytest
 
-from forwarder.deliver.status import LaneStatus, Standing
+from forwarder.deliver.status import Standing
+from forwarder.ops.reporter import LaneStatus
 from tests.doubles import Notes
 
 FLOWING, PAUSED, STOPPED = LaneStatus.FLOWING, LaneStatus.PAUSED, LaneStatus.STOPPED

@@ -3,11 +3,12 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder.model import DeadLetter, Partition, PartitionFailure, Reason
+from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.ops.catalogue import UNKNOWN, Known
 from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
+from forwarder.ops.reporter import LaneStatus, PartitionFailure, Phase
 from tests.doubles import LoopClock, run_virtually
 
 ZERO, ONE = Partition("raw", 0), Partition("raw", 1)
@@ -70,31 +71,31 @@ def test_nothing_is_ready_before_the_group_is_joined(health: Health) -> None:
 
 
 def test_a_member_without_a_partition_is_ready(health: Health) -> None:
-    health.joined({})
+    health.partitions_owned({})
     assert health.ready()
 
 
 @pytest.mark.parametrize(
     ("phases", "ready"),
     [
-        (["open", "open"], True),
-        (["open", "opening"], False),
-        (["open", "closed"], False),
-        (["open", "refused"], True),
-        (["refused", "refused"], True),
+        ([Phase.OPEN, Phase.OPEN], True),
+        ([Phase.OPEN, Phase.OPENING], False),
+        ([Phase.OPEN, Phase.CLOSED], False),
+        ([Phase.OPEN, Phase.REFUSED], True),
+        ([Phase.REFUSED, Phase.REFUSED], True),
     ],
 )
 def test_ready_means_that_no_owned_partition_is_still_opening(
-    health: Health, phases: list[str], *, ready: bool
+    health: Health, phases: list[Phase], *, ready: bool
 ) -> None:
-    health.joined(dict(zip((ZERO, ONE), phases, strict=True)))
+    health.partitions_owned(dict(zip((ZERO, ONE), phases, strict=True)))
     assert ready == health.ready()
 
 
 def test_a_partition_that_moved_away_is_forgotten_with_its_lanes(health: Health) -> None:
-    health.joined({ZERO: "open", ONE: "opening"})
-    health.lane_status("acme", "raw/1", "paused", "no stream")
-    health.joined({ZERO: "open"})
+    health.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPENING})
+    health.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
+    health.partitions_owned({ZERO: Phase.OPEN})
     assert ["raw/0"] == list(health.described()["partitions"])
     assert {} == health.lanes
     assert health.ready()
@@ -103,11 +104,11 @@ def test_a_partition_that_moved_away_is_forgotten_with_its_lanes(health: Health)
 def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
     clock: HandClock, health: Health
 ) -> None:
-    health.joined({ZERO: "open"})
-    health.lane_status("acme", "raw/0", "paused", "AccessDenied: allow kinesis:PutRecord")
+    health.partitions_owned({ZERO: Phase.OPEN})
+    health.lane_status("acme", "raw/0", LaneStatus.PAUSED, "AccessDenied: allow kinesis:PutRecord")
     clock.now += 60
-    health.lane_status("acme", "raw/0", "paused", "ResourceNotFound: create the stream")
-    health.lane_status("beta", "raw/0", "flowing", "")
+    health.lane_status("acme", "raw/0", LaneStatus.PAUSED, "ResourceNotFound: create the stream")
+    health.lane_status("beta", "raw/0", LaneStatus.FLOWING, "")
     assert health.ready()
     assert {
         "acme": {
@@ -122,14 +123,14 @@ def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
 def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
     clock: HandClock, health: Health
 ) -> None:
-    health.joined({ZERO: "open", ONE: "open", Partition("raw", 2): "open"})
-    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
+    health.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN, Partition("raw", 2): Phase.OPEN})
+    health.lane_status("acme", "raw/0", LaneStatus.BACKING_OFF, "Throttling")
     clock.now += 60
     told = "AccessDenied; allow it"
-    health.lane_status("acme", "raw/1", "paused", told, "allow it")
+    health.lane_status("acme", "raw/1", LaneStatus.PAUSED, told, "allow it")
     clock.now += 60
-    health.lane_status("acme", "raw/2", "paused", told, "allow it")
-    health.lane_status("beta", "raw/2", "flowing", "")
+    health.lane_status("acme", "raw/2", LaneStatus.PAUSED, told, "allow it")
+    health.lane_status("beta", "raw/2", LaneStatus.FLOWING, "")
     assert {
         "acme": {
             "state": "paused",
@@ -142,15 +143,15 @@ def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
 
 
 def test_a_worker_whose_lanes_are_all_well_lists_none(health: Health) -> None:
-    health.joined({ZERO: "open"})
-    health.lane_status("acme", "raw/0", "backing_off", "Throttling")
-    health.lane_status("acme", "raw/0", "flowing", "")
+    health.partitions_owned({ZERO: Phase.OPEN})
+    health.lane_status("acme", "raw/0", LaneStatus.BACKING_OFF, "Throttling")
+    health.lane_status("acme", "raw/0", LaneStatus.FLOWING, "")
     assert "connections" not in health.described()
 
 
 def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health: Health) -> None:
-    health.partition_phase("raw/0", "refused", "the state is lost; accept the loss")
-    health.joined({ZERO: "refused"})
+    health.partition_phase("raw/0", Phase.REFUSED, "the state is lost; accept the loss")
+    health.partitions_owned({ZERO: Phase.REFUSED})
     described = health.described()["partitions"]["raw/0"]
     assert described["reason"] == "the state is lost; accept the loss"
 
@@ -174,29 +175,29 @@ def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
 
 
 def test_a_partition_that_cannot_be_opened_says_why_and_what_to_do(health: Health) -> None:
-    health.partition_phase("raw/0", "opening", "Write is refused", "grant Write")
-    health.joined({ZERO: "opening"})
+    health.partition_phase("raw/0", Phase.OPENING, "Write is refused", "grant Write")
+    health.partitions_owned({ZERO: Phase.OPENING})
     described = health.described()["partitions"]["raw/0"]
     assert "Write is refused" == described["reason"]
     assert "grant Write; it is tried again by itself every few seconds" == described["remedy"]
-    health.joined({ZERO: "open"})
+    health.partitions_owned({ZERO: Phase.OPEN})
     assert "remedy" not in health.described()["partitions"]["raw/0"]
 
 
 def test_since_is_the_time_of_the_last_change(clock: HandClock, health: Health) -> None:
-    health.joined({ZERO: "opening"})
+    health.partitions_owned({ZERO: Phase.OPENING})
     clock.now += 5
-    health.joined({ZERO: "opening"})
+    health.partitions_owned({ZERO: Phase.OPENING})
     assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:40+00:00"
-    health.joined({ZERO: "open"})
+    health.partitions_owned({ZERO: Phase.OPEN})
     assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:45+00:00"
 
 
 def test_lanes_count_as_their_files_say_until_something_else_is_reported(report: Report) -> None:
-    report.joined({ZERO: "open", ONE: "open"})
+    report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert lanes(report, "acme", "flowing") == 2
     assert lanes(report, "old", "inactive") == 2
-    report.lane_status("acme", "raw/1", "paused", "no stream")
+    report.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
     assert lanes(report, "acme", "flowing") == 1
     assert lanes(report, "acme", "paused") == 1
 
@@ -210,36 +211,36 @@ def since(report: Report, state: str) -> float | None:
 def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
     clock: HandClock, report: Report
 ) -> None:
-    report.joined({ZERO: "open", ONE: "open"})
+    report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert 1000 == since(report, "flowing")
     clock.now += 5
-    report.lane_status("acme", "raw/1", "paused", "no stream")
+    report.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
     clock.now += 5
-    report.lane_status("acme", "raw/0", "paused", "no stream")
+    report.lane_status("acme", "raw/0", LaneStatus.PAUSED, "no stream")
     assert (1005, None) == (since(report, "paused"), since(report, "flowing"))
-    report.lane_status("acme", "raw/1", "flowing", "")
+    report.lane_status("acme", "raw/1", LaneStatus.FLOWING, "")
     assert (1010, 1010) == (since(report, "paused"), since(report, "flowing"))
 
 
 def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -> None:
-    report.joined({ZERO: "open"})
-    report.lane_status("acme", "raw/0", "paused", "no stream")
-    report.joined({ZERO: "closed"})
+    report.partitions_owned({ZERO: Phase.OPEN})
+    report.lane_status("acme", "raw/0", LaneStatus.PAUSED, "no stream")
+    report.partitions_owned({ZERO: Phase.CLOSED})
     assert lanes(report, "acme", "paused") == 0
-    report.lane_status("acme", "raw/0", "stopped", "batches expired unsent")
-    report.partition_phase("raw/0", "open", "")
+    report.lane_status("acme", "raw/0", LaneStatus.STOPPED, "batches expired unsent")
+    report.partition_phase("raw/0", Phase.OPEN, "")
     assert lanes(report, "acme", "stopped") == 1
 
 
 def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) -> None:
-    report.partition_phase("raw/0", "open", "")
-    report.joined({ZERO: "open"})
+    report.partition_phase("raw/0", Phase.OPEN, "")
+    report.partitions_owned({ZERO: Phase.OPEN})
     assert reopens(report, "JournalError") == 0
     report.tick("raw/0", 1.0, "JournalError")
-    report.joined({ZERO: "closed"})
-    report.partition_phase("raw/0", "open", "")
+    report.partitions_owned({ZERO: Phase.CLOSED})
+    report.partition_phase("raw/0", Phase.OPEN, "")
     assert reopens(report, "JournalError") == 1
-    report.partition_phase("raw/0", "open", "")
+    report.partition_phase("raw/0", Phase.OPEN, "")
     assert reopens(report, "JournalError") == 1
     assert reopens(report, "other") == 1
 
@@ -248,16 +249,16 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
     report: Report, health: Health
 ) -> None:
     def fails() -> None:
-        report.failed(ZERO, PartitionFailure.RUNNING)
-        report.joined({ZERO: "closed"})
-        report.partition_phase("raw/0", "opening", "too few replicas", "start the brokers")
+        report.partition_failed(ZERO, PartitionFailure.RUNNING)
+        report.partitions_owned({ZERO: Phase.CLOSED})
+        report.partition_phase("raw/0", Phase.OPENING, "too few replicas", "start the brokers")
 
     def opens() -> None:
-        report.lane_status("acme", "raw/0", "stopped", "batches expired unsent")
-        report.partition_phase("raw/0", "open", "")
-        report.joined({ZERO: "opening"})
+        report.lane_status("acme", "raw/0", LaneStatus.STOPPED, "batches expired unsent")
+        report.partition_phase("raw/0", Phase.OPEN, "")
+        report.partitions_owned({ZERO: Phase.OPENING})
 
-    report.joined({ZERO: "open"})
+    report.partitions_owned({ZERO: Phase.OPEN})
     fails()
     opens()
     told = health.described()["partitions"]["raw/0"]
@@ -269,16 +270,16 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
     assert "lanes" not in health.described()["partitions"]["raw/0"]
     opens()
     report.tick("raw/0", 0.1, "committed")
-    report.joined({ZERO: "open"})
+    report.partitions_owned({ZERO: Phase.OPEN})
     told = health.described()["partitions"]["raw/0"]
     assert ("open", {"acme"}, True) == (told["state"], told["lanes"].keys(), health.ready())
     assert "reason" not in told
 
 
 def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(report: Report) -> None:
-    report.partition_phase("raw/0", "open", "")
-    report.joined({ONE: "open"})
-    report.partition_phase("raw/0", "open", "")
+    report.partition_phase("raw/0", Phase.OPEN, "")
+    report.partitions_owned({ONE: Phase.OPEN})
+    report.partition_phase("raw/0", Phase.OPEN, "")
     assert reopens(report, "other") == 0
 
 
@@ -303,15 +304,15 @@ def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() ->
     async def scenario() -> list[tuple[str, str, int]]:
         clock = LoopClock()
         report = Report(Metrics("1"), Health(clock), clock, {"acme": True})
-        report.joined({ZERO: "open", ONE: "open"})
+        report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
         pulse = asyncio.create_task(report.keep_pulse())
         with capture_logs() as logs:
             for partition in (ZERO, ONE):
-                report.lane_status("acme", str(partition), "paused", "no stream")
+                report.lane_status("acme", str(partition), LaneStatus.PAUSED, "no stream")
             await asyncio.sleep(600)
-            report.joined({ZERO: "open", ONE: "closed"})
-            report.partition_phase("raw/1", "open", "")
-            report.lane_status("acme", "raw/0", "flowing", "")
+            report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.CLOSED})
+            report.partition_phase("raw/1", Phase.OPEN, "")
+            report.lane_status("acme", "raw/0", LaneStatus.FLOWING, "")
             await asyncio.sleep(600)
         pulse.cancel()
         return [(line["event"], line["status"], line["partitions"]) for line in logs]

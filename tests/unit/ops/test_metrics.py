@@ -19,7 +19,6 @@ from forwarder.model import (
     DeadLetter,
     Outcome,
     OutcomeKind,
-    PartitionFailure,
     Reason,
     RecordOutcome,
     ReleaseCause,
@@ -29,8 +28,8 @@ from forwarder.model import (
 from forwarder.ops import catalogue
 from forwarder.ops.catalogue import Known
 from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
+from forwarder.ops.reporter import Chore, PartitionFailure
 from forwarder.worker import supervisor
-from forwarder.worker.chores import Chore
 
 NOW = 1_700_000_000_000
 KNOWN = Known(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from forwarder.collect import redrive
 from forwarder.config.connection import Connection
 from forwarder.model import Batch, Collected, DeadLetter, Released
-from forwarder.worker.context import Phase
+from forwarder.ops.reporter import Phase
 from tests import doubles
 from tests.books import Books
 from tests.world import Notes, World, connection, upload, virtually

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from forwarder import app
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.model import Partition
+from forwarder.ops.reporter import Chore
 from forwarder.sinks.file import FileSink
 from forwarder.worker import chores
 from forwarder.worker.chores import LASTING, PAUSE, SAID_AGAIN, ChoreError
@@ -24,7 +25,7 @@ from tests.world import START_MS, virtually
 Story = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Chore:
+class Flaky:
     """Runs for ``seconds`` and fails, so often; then it goes on for ever."""
 
     def __init__(self, failures: int, seconds: float = 0.0) -> None:
@@ -42,11 +43,9 @@ class Chore:
 
 
 @asynccontextmanager
-async def kept(chore: Chore, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  # noqa: ANN401
+async def kept(chore: Flaky, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  # noqa: ANN401
     clock = doubles.LoopClock(START_MS)
-    task = asyncio.create_task(
-        chores.keep(chores.Chore.GAUGES, chore.run, clock, lambda _: None, **how)
-    )
+    task = asyncio.create_task(chores.keep(Chore.GAUGES, chore.run, clock, lambda _: None, **how))
     yield task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -54,7 +53,7 @@ async def kept(chore: Chore, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  
 
 @virtually
 async def test_a_chore_that_failed_is_begun_anew_after_a_pause() -> None:
-    chore = Chore(failures=3)
+    chore = Flaky(failures=3)
     async with kept(chore):
         await asyncio.sleep(PAUSE / 2)
         assert 1 == chore.runs
@@ -65,7 +64,7 @@ async def test_a_chore_that_failed_is_begun_anew_after_a_pause() -> None:
 @virtually
 async def test_a_chore_that_goes_on_failing_is_said_once_a_minute_and_counted() -> None:
     with capture_logs() as lines:
-        async with kept(Chore(failures=10_000)) as task:
+        async with kept(Flaky(failures=10_000)) as task:
             await asyncio.sleep(5 * SAID_AGAIN - 1)
             assert not task.done()
     assert ["gauges"] * 5 == [it["chore"] for it in lines if it["event"] == "chore.failed"]
@@ -79,9 +78,9 @@ async def test_a_chore_that_ends_is_begun_anew_too() -> None:
     async def ends() -> None:
         runs.append(1)
 
-    async with kept(Chore(0)):
+    async with kept(Flaky(0)):
         clock = doubles.LoopClock(START_MS)
-        task = asyncio.create_task(chores.keep(chores.Chore.CLOCK, ends, clock, lambda _: None))
+        task = asyncio.create_task(chores.keep(Chore.CLOCK, ends, clock, lambda _: None))
         await asyncio.sleep(3.5 * PAUSE)
         task.cancel()
     assert 4 == len(runs)
@@ -89,7 +88,7 @@ async def test_a_chore_that_ends_is_begun_anew_too() -> None:
 
 @virtually
 async def test_what_a_worker_cannot_do_without_ends_it_by_name_if_it_goes_on_failing() -> None:
-    async with kept(Chore(failures=10_000), patience=60.0) as task:
+    async with kept(Flaky(failures=10_000), patience=60.0) as task:
         await asyncio.wait({task}, timeout=100)
         with pytest.raises(ChoreError, match="the chore gauges has failed for 60 s"):
             await task
@@ -97,7 +96,7 @@ async def test_what_a_worker_cannot_do_without_ends_it_by_name_if_it_goes_on_fai
 
 @virtually
 async def test_failures_far_apart_do_not_add_up() -> None:
-    async with kept(Chore(failures=50, seconds=2 * LASTING), patience=60.0) as task:
+    async with kept(Flaky(failures=50, seconds=2 * LASTING), patience=60.0) as task:
         await asyncio.sleep(60 * LASTING)
         assert not task.done()
 
@@ -110,9 +109,7 @@ async def test_a_verdict_is_passed_on_at_once() -> None:
 
     clock = doubles.LoopClock(START_MS)
     with pytest.raises(ForwarderError, match="went silent"):
-        await chores.keep(
-            chores.Chore.WATCHDOG, judge, clock, lambda _: None, verdict=ForwarderError
-        )
+        await chores.keep(Chore.WATCHDOG, judge, clock, lambda _: None, verdict=ForwarderError)
 
 
 # ---------------------------------------------------------------------- a worker's own

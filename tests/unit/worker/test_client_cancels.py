@@ -8,6 +8,7 @@ import pytest
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal.contract import Committed, Tick
 from forwarder.kafka import cancellation
+from forwarder.ops.reporter import Chore
 from forwarder.worker import chores
 from forwarder.worker.chores import PAUSE
 from tests import doubles, membership
@@ -25,7 +26,7 @@ async def test_a_chore_that_its_client_cancels_is_begun_anew_and_counted() -> No
         raise asyncio.CancelledError
 
     clock = doubles.LoopClock(START_MS)
-    task = asyncio.create_task(chores.keep(chores.Chore.GAUGES, run, clock, failed.append))
+    task = asyncio.create_task(chores.keep(Chore.GAUGES, run, clock, failed.append))
     await asyncio.sleep(3.5 * PAUSE)
     assert (False, 4, ["gauges"] * 4) == (task.done(), len(runs), failed)
     task.cancel()

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from forwarder.ops.reporter import Phase
 from forwarder.worker import gauges
-from forwarder.worker.context import Phase
 from tests.doubles import HandFedSource
 from tests.world import EVENT, PARTITION, SINGLE, finished, opened, virtually
 

@@ -4,7 +4,7 @@ import asyncio
 
 from forwarder.errors import JournalError
 from forwarder.journal import state as states
-from forwarder.worker.context import Phase
+from forwarder.ops.reporter import Phase
 from forwarder.worker.partition import OwnedPartition
 from tests.batches import GROUP, TOPIC
 from tests.membership import BATCH, P0, P1, SINGLE, Scene

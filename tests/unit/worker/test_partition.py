@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from forwarder.errors import FencedError
-from forwarder.worker.context import Phase
+from forwarder.ops.reporter import Phase
 from forwarder.worker.partition import LEASE
 from tests import doubles
 from tests.world import (

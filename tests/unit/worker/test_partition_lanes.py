@@ -5,11 +5,10 @@ import asyncio
 import pytest
 
 from forwarder.config.connection import Connection
-from forwarder.deliver.status import LaneStatus
 from forwarder.errors import FencedError, RefusedError
 from forwarder.journal.contract import Commit
 from forwarder.model import CloseReason
-from forwarder.worker.context import Phase
+from forwarder.ops.reporter import LaneStatus, Phase
 from tests import doubles
 from tests.world import (
     BATCH,

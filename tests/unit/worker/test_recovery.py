@@ -9,10 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.errors import FencedError, ForwarderError, JournalError, StartupError
-from forwarder.model import Partition, PartitionFailure
+from forwarder.model import Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
+from forwarder.ops.reporter import PartitionFailure, Phase
 from forwarder.worker.silence import SILENCE
 from forwarder.worker.watchdog import STRAYED
 from tests import doubles
@@ -56,13 +57,13 @@ async def test_a_refused_partition_stays_refused_while_it_is_tried_again() -> No
         damage(scene)
         await scene.source.assign(P0)
         await asyncio.sleep(5)
-        joined = scene.notes.joined
+        joined = scene.notes.partitions_owned
 
         def look(partitions: Mapping[Partition, Any]) -> None:
             seen.update(map(str, partitions.values()))
             joined(partitions)
 
-        scene.notes.joined = look  # type: ignore[method-assign]
+        scene.notes.partitions_owned = look  # type: ignore[method-assign]
         scene.journals.open_failures.append(JournalError("no answer"))
         await asyncio.sleep(300)
         assert {"refused"} == seen
@@ -175,10 +176,10 @@ async def test_the_time_to_recover_runs_from_the_first_failure_to_the_next_commi
     metrics = Metrics("0")
     report = Report(metrics, Health(clock), clock, {})
     report.rebalanced()
-    report.joined({P0: "opening", P1: "open"})
-    report.failed(P0, PartitionFailure.RUNNING)
+    report.partitions_owned({P0: Phase.OPENING, P1: Phase.OPEN})
+    report.partition_failed(P0, PartitionFailure.RUNNING)
     await asyncio.sleep(4)
-    report.failed(P0, PartitionFailure.OPENING)
+    report.partition_failed(P0, PartitionFailure.OPENING)
     report.tick(str(P1), 0.1, "committed")
     report.tick(str(P0), 0.1, "FencedError")
     await asyncio.sleep(3)
@@ -197,14 +198,14 @@ def test_a_partition_that_is_refused_or_goes_away_has_no_time_to_recover(end: st
         clock = doubles.LoopClock()
         metrics = Metrics("0")
         report = Report(metrics, Health(clock), clock, {})
-        report.joined({P0: "opening"})
-        report.failed(P0, PartitionFailure.RUNNING)
+        report.partitions_owned({P0: Phase.OPENING})
+        report.partition_failed(P0, PartitionFailure.RUNNING)
         if end == "refused":
-            report.failed(P0, PartitionFailure.REFUSED)
-            report.partition_phase(str(P0), "refused", "it contradicts itself")
+            report.partition_failed(P0, PartitionFailure.REFUSED)
+            report.partition_phase(str(P0), Phase.REFUSED, "it contradicts itself")
         else:
-            report.joined({})
-            report.joined({P0: "opening"})
+            report.partitions_owned({})
+            report.partitions_owned({P0: Phase.OPENING})
         report.tick(str(P0), 0.1, "committed")
         assert "forwarder_recovery_seconds_count 0.0" in metrics.render().decode()
 

@@ -19,8 +19,8 @@ from forwarder.journal import state as states
 from forwarder.journal.memory import MemoryJournal
 from forwarder.journal.orphans import Rules
 from forwarder.model import Held, Piece
+from forwarder.ops.reporter import Phase
 from forwarder.worker import restore
-from forwarder.worker.context import Phase
 from tests import doubles
 from tests.world import (
     EVENT,

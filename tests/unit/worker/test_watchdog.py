@@ -14,8 +14,8 @@ from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
+from forwarder.ops.reporter import Phase
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
-from forwarder.worker.context import Phase
 from forwarder.worker.silence import SILENCE
 from forwarder.worker.watchdog import STALLED, STRAYED, WATCH
 from tests import doubles, membership
@@ -283,7 +283,7 @@ def test_every_reason_has_a_text_and_a_remedy() -> None:
 def test_readyz_says_whose_transaction_is_open_since_when_and_stays_ready() -> None:
     async def story() -> dict[str, Any]:
         health = Health(doubles.LoopClock())
-        health.joined({P0: "open"})
+        health.partitions_owned({P0: Phase.OPEN})
         found = OpenTransaction(4711, 1_700_000_000_000, "billing-7", 900_000)
         stall = Stall(StallReason.OPEN_TRANSACTION, 1_700_000_030_000, 10, 72, found)
         health.stalled({str(P0): stall})
@@ -351,7 +351,9 @@ def shown(scene: Scene) -> Health:
     """Return what ``/readyz`` would show of a scene from now on."""
     health = Health(scene.clock)
     report = Report(Metrics("0"), health, scene.clock, {})
-    for name in ("partition_phase", "joined", "stalled", "failed", "tick", "lane_status"):
+    for name in (
+        "partition_phase", "partitions_owned", "stalled", "partition_failed", "tick", "lane_status",
+    ):  # fmt: skip
         noted, told = getattr(scene.notes, name), getattr(report, name)
 
         def both(

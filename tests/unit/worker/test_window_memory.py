@@ -7,8 +7,8 @@ from unittest import mock
 import pytest
 
 from forwarder.model import CloseReason, Partition
+from forwarder.ops.reporter import Phase
 from forwarder.worker import window_memory as memory
-from forwarder.worker.context import Phase
 from forwarder.worker.partition import OwnedPartition
 from forwarder.worker.window_memory import WindowMemory
 from tests.batches import TOPIC

@@ -96,12 +96,13 @@ async def test_why_a_partition_is_refused_stands_though_others_report_meanwhile(
     async with Scene() as scene:
         scene.journals.log(P0).state[0] = b"damaged"
         health, notes = Health(scene.clock), scene.notes
-        notes.partition_phase, notes.joined = health.partition_phase, health.joined  # type: ignore[method-assign]
+        notes.partition_phase = health.partition_phase  # type: ignore[method-assign]
+        notes.partitions_owned = health.partitions_owned  # type: ignore[method-assign]
         close = OwnedPartition.close
 
         async def slow(owned: OwnedPartition) -> None:
             await close(owned)
-            health.joined({p: o.phase for p, o in scene.worker.partitions.items()})
+            health.partitions_owned({p: o.phase for p, o in scene.worker.partitions.items()})
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(OwnedPartition, "close", slow)
