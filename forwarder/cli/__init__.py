@@ -32,7 +32,10 @@ COMMANDS = {
     ),
     "doctor": ("forwarder.cli.doctor", "try Kafka and every connection for real"),
     "iam": ("forwarder.cli.iam", "print the IAM policies that are enough for a connection"),
-    "schema": ("forwarder.cli.schema", "print the JSON Schema of connection files"),
+    "schema": (
+        "forwarder.cli.schema",
+        "print the JSON Schema of connection files, or of the worker's",
+    ),
     "status": (
         "forwarder.cli.status",
         "show how partitions and connections stand, from Kafka alone",

@@ -19,6 +19,8 @@ _REGION = re.compile(
 LONGEST_TOPIC = 249
 KAFKA_NAME = r"[a-zA-Z0-9._-]{1,249}"
 LABEL = r"[a-zA-Z0-9._-]{1,100}"
+BROKER = r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?"
+"""A broker's address; the port may be missing here, so that it can be asked for."""
 
 # STS AssumeRole: ExternalId 2 to 1224 characters of this set; "orgid:" takes six of them.
 EXTERNAL_ID = r"[\w+=,.@:/-]{2,1224}"
@@ -110,7 +112,7 @@ def broker(text: str) -> str | None:
     """Complain about what cannot be a broker's address; who logs in does not stand in it."""
     if "@" in text:
         return "holds a user name or password; write HOST:PORT, and them under kafka.security"
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?", text)
+    match = re.fullmatch(BROKER, text)
     if not match:
         advice = "one list element for each broker" if "," in text else "write HOST:PORT"
         return f"must be HOST:PORT, is {{}}; {advice}"

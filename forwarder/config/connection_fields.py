@@ -262,7 +262,7 @@ CONNECTION = Section(
     (
         Field(
             "name",
-            Text("a name", check=checks.label),
+            Text("a name", check=checks.label, form=checks.LABEL),
             "Unique; the label in logs and metrics. Renaming makes a new connection.",
         ),
         Field(

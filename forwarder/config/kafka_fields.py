@@ -1,5 +1,7 @@
 """The description of ``kafka`` in forwarder.yaml."""
 
+from collections.abc import Mapping
+
 from forwarder.config import aws_regions, certificates, checks
 from forwarder.config.settings import (
     InputTopic,
@@ -13,7 +15,7 @@ from forwarder.config.settings import (
 )
 from forwarder.config.yaml.sections import Field, ListOf, Named, Section, Sheet
 from forwarder.config.yaml.units import Duration, Size
-from forwarder.config.yaml.values import Choice, Location, Nullable, Text
+from forwarder.config.yaml.values import Choice, Location, Nullable, Schema, Text
 
 _SECOND, _MINUTE = 1_000, 60_000
 _MIB = 1024 * 1024
@@ -85,6 +87,58 @@ def _not_used(sheet: Sheet, names: tuple[str, ...], why: str) -> None:
             sheet.fault(name, f"is not used: {why}")
 
 
+_ABSENT: Schema = {"type": "null"}
+_GIVEN: Schema = {"type": "string"}
+_PASSWORDS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+def _rule(if_: Mapping[str, Schema], then: Mapping[str, Schema], *names: str) -> Schema:
+    """Say in JSON Schema what holds for other keys where some have certain values.
+
+    Of ``names`` those in ``if_`` must be given for it to hold, and the others are then required.
+    """
+    given = [name for name in names if name in if_]
+    required = [name for name in names if name not in if_]
+    return {
+        "if": {"properties": if_, "required": given},
+        "then": {"properties": then, "required": required},
+    }
+
+
+_RULES = {
+    "allOf": [
+        _rule(
+            {"protocol": {"enum": ["PLAINTEXT", "SSL"]}},
+            dict.fromkeys((*_SASL, *_IAM), _ABSENT),
+        ),
+        _rule(
+            {"protocol": {"enum": ["PLAINTEXT", "SASL_PLAINTEXT"]}},
+            dict.fromkeys(_FILES, _ABSENT),
+        ),
+        _rule(
+            {"protocol": {"enum": ["SASL_PLAINTEXT", "SASL_SSL"]}},
+            {"mechanism": _GIVEN},
+            *("protocol", "mechanism"),
+        ),
+        _rule(
+            {"mechanism": {"enum": _PASSWORDS}},
+            {"username": _GIVEN, "password": _GIVEN, **dict.fromkeys(_IAM, _ABSENT)},
+            *_SASL,
+        ),
+        _rule(
+            {"mechanism": {"const": "AWS_MSK_IAM"}},
+            {
+                "protocol": {"not": {"const": "SASL_PLAINTEXT"}},
+                "region": _GIVEN,
+                **dict.fromkeys(_SASL[1:], _ABSENT),
+            },
+            *("mechanism", "region"),
+        ),
+        _rule({"cert_file": _GIVEN}, {"key_file": _GIVEN}, *_FILES[1:3]),
+        _rule({"key_file": _GIVEN}, {"cert_file": _GIVEN}, *_FILES[1:3]),
+    ]
+}
+
 SECURITY = Section(
     Security,
     (
@@ -131,12 +185,17 @@ SECURITY = Section(
         ),
     ),
     checks=(_security,),
+    rules=_RULES,
 )
 
 TOPIC = Section(
     InputTopic,
     (
-        Field("name", Text("a topic", check=checks.kafka_name), "The name of the topic."),
+        Field(
+            "name",
+            Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            "The name of the topic.",
+        ),
         Field("format", Choice(("mparticle",)), "What its records hold."),
     ),
 )
@@ -185,17 +244,17 @@ KAFKA = Section(
     (
         Field(
             "bootstrap_servers",
-            ListOf(Text("HOST:PORT", check=checks.broker), 1),
+            ListOf(Text("HOST:PORT", check=checks.broker, form=checks.BROKER), 1),
             "Brokers to begin with, each HOST:PORT.",
         ),
         Field(
             "group_id",
-            Text("a group", check=checks.kafka_name),
+            Text("a group", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "The consumer group; the journal's topics and transactions begin with it.",
         ),
         Field(
             "group_instance_id",
-            Nullable(Text("an instance id", check=checks.kafka_name)),
+            Nullable(Text("an instance id", check=checks.kafka_name, form=checks.KAFKA_NAME)),
             'Static membership, where pods have stable names: "${HOSTNAME}" of a StatefulSet.',
         ),
         Field(
@@ -215,7 +274,7 @@ KAFKA = Section(
         ),
         Field(
             "dead_letter_topic",
-            Text("a topic", check=checks.kafka_name),
+            Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "Where records go that cannot be processed.",
         ),
         Field(

@@ -1,21 +1,31 @@
-"""The JSON Schema of connection files, for editors."""
+"""The JSON Schemas of both files, for editors: made from the fields that the loader reads by."""
 
 import json
 
 from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.worker_fields import WORKER
+from forwarder.config.yaml.sections import Section
 from forwarder.config.yaml.values import Schema
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def connection_schema() -> Schema:
-    """Return the schema (draft 2020-12); what files accept beyond it ``check`` judges."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "forwarder connection",
-        "description": "One destination, what is sent to it, and how: docs/configuration.md.",
-        **CONNECTION.schema(),
-    }
+    """Return the schema of a connection file; what files accept beyond it ``check`` judges."""
+    about = "One destination, what is sent to it, and how: docs/configuration.md."
+    return _schema(CONNECTION, "forwarder connection", about)
 
 
-def connection_schema_text() -> str:
-    """Return the schema as it is printed and stored."""
-    return json.dumps(connection_schema(), indent=2, ensure_ascii=False) + "\n"
+def worker_schema() -> Schema:
+    """Return the schema of forwarder.yaml; what the file accepts beyond it ``check`` judges."""
+    about = "What a worker reads, and how it runs: docs/configuration.md."
+    return _schema(WORKER, "forwarder worker", about)
+
+
+def schema_text(schema: Schema) -> str:
+    """Return a schema as it is printed and stored."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _schema(section: Section, title: str, about: str) -> Schema:
+    return {"$schema": _DRAFT, "title": title, "description": about, **section.schema()}

@@ -72,12 +72,12 @@ JOURNAL = Section(
         ),
         Field(
             "retired",
-            ListOf(Text("a connection's name", check=checks.label)),
+            ListOf(Text("a connection's name", check=checks.label, form=checks.LABEL)),
             "Connections gone for good: their place is given up at once.",
         ),
         Field(
             "retired_topics",
-            ListOf(Text("a topic", check=checks.kafka_name)),
+            ListOf(Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME)),
             "Input topics gone for good: what is left of them is neither read nor delivered.",
         ),
         Field(
@@ -92,6 +92,13 @@ JOURNAL = Section(
         ),
     ),
     checks=(_base_after_tick, _kept_long, _no_replication),
+    rules={
+        "not": {
+            "type": "object",
+            "properties": {"replication_factor": {"const": 0}},
+            "required": ["replication_factor"],
+        }
+    },
 )
 
 SERVER = Section(

@@ -57,9 +57,10 @@ def test_the_environment_reaches_the_configuration(tmp_path: Path) -> None:
     assert "Kinesis stream acme in eu-west-1" in run.stdout
 
 
-def test_the_schema_is_what_the_repository_ships() -> None:
-    run = forwarder("schema", cwd=ROOT)
-    assert (ROOT / "config" / "connection.schema.json").read_text() == run.stdout
+@pytest.mark.parametrize(("options", "name"), [((), "connection"), (("--worker",), "worker")])
+def test_the_schemas_are_what_the_repository_ships(options: tuple[str, ...], name: str) -> None:
+    run = forwarder("schema", *options, cwd=ROOT)
+    assert (ROOT / "config" / f"{name}.schema.json").read_text() == run.stdout
 
 
 @pytest.mark.parametrize("argv", [("check", "--config", "nowhere.yaml"), ("check",)])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp"})
 _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
 _PLAIN_KEY = re.compile(r"[\w.<>-]{1,100}")
 _DEEPEST = 20
+# Files repeat their keys, and to search one for secrets takes 20 µs: most of a load otherwise.
+_KEYS_REMEMBERED = 1_024
 
 MOST_BYTES = 16 * 1024 * 1024
 """The largest configuration file: ten times what 40,000 applications take."""
@@ -171,9 +174,14 @@ def _own(parent: Spot, mapping: yaml.MappingNode) -> Iterator[tuple[str, Spot]]:
 def _spoken(key: str) -> str:
     """Return a key fit for print; after ``password:`` without a space a secret may follow."""
     if _PLAIN_KEY.fullmatch(key):
-        return masking.mask(key)
+        return _masked(key)
     before, colon, _ = key.partition(":")
     return f"{before}…" if colon and _PLAIN_KEY.fullmatch(before) else quoted(before)
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _masked(key: str) -> str:
+    return masking.mask(key)
 
 
 def _merged(parent: Spot, mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:

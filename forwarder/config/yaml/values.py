@@ -74,6 +74,7 @@ class Kind(ABC):
 class Text(Kind):
     """Text. ``check`` returns what is wrong and what to do, or nothing.
 
+    ``form``: a pattern that tells editors what ``check`` takes; only ``check`` judges by it.
     ``masked``: never shown. ``secret``: never shown, and not looked up where nothing is contacted.
     ``generated``: a name that programs make up, too; only what is surely a key passes for a secret.
     """
@@ -81,6 +82,7 @@ class Text(Kind):
     wanted: str = "text"
     pattern: str | None = None
     check: Callable[[str], str | None] | None = None
+    form: str | None = None
     masked: bool = False
     secret: bool = False
     generated: bool = False
@@ -140,9 +142,10 @@ class Text(Kind):
 
     def schema(self) -> Schema:
         """Describe text."""
-        if self.pattern is None:
+        pattern = self.pattern or self.form
+        if pattern is None:
             return {"type": "string", "minLength": 1}
-        return {"type": "string", "pattern": f"^(?:{self.pattern})$|{REFERENCE}"}
+        return {"type": "string", "pattern": f"^(?:{pattern})$|{REFERENCE}"}
 
     def show(self, value: object) -> str:
         """Write text, quoted where YAML would take it for something else."""
