@@ -39,6 +39,20 @@ class Ends(NamedTuple):
     high: int
 
 
+class LogBounds(NamedTuple):
+    """Log start and read_committed end (last stable offset) of one partition."""
+
+    start: int
+    end: int
+
+
+class Commit(NamedTuple):
+    """A group's committed offset of one partition, and the metadata as it is stored with it."""
+
+    offset: int
+    metadata: str
+
+
 class OpenTransaction(msgspec.Struct, frozen=True):
     """The oldest transaction open in a partition, as far as Kafka tells.
 

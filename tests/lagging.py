@@ -10,7 +10,7 @@ from forwarder.deliver.queue import Queue
 from forwarder.deliver.readback import Readback, Turns
 from forwarder.errors import JournalError
 from forwarder.journal import outbox
-from forwarder.journal.contract import Stored, Stretch
+from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome
 from tests import doubles
 from tests.batches import batch
@@ -112,23 +112,25 @@ class Partition:
 
     # ------------------------------------------------------------------ what deliveries ask
 
-    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+    async def read(
+        self, lanes: Collection[str], start: int, end: int, max_bytes: int
+    ) -> OutboxSlice:
         assert end <= self.end
         self.reads.append((frozenset(lanes), start))
-        found: list[Stored] = []
+        found: list[OutboxRecord] = []
         seen, upto = 0, end
         for offset in range(start, end):
             if (record := self.stored.get(offset)) is None:
                 continue
             if record[0] in lanes:
-                found.append(Stored(offset, *record))
+                found.append(OutboxRecord(offset, *record))
             seen += len(record[1])
             if seen >= max_bytes:
                 upto = offset + 1
                 break
         self.seen += seen
         await asyncio.sleep(ASK_SECONDS + seen * BYTE_SECONDS)
-        return Stretch(found, upto, seen)
+        return OutboxSlice(found, upto, seen)
 
     def may_put(self) -> bool:
         return True

@@ -12,7 +12,7 @@ from forwarder.deliver.rate_limit import Pace
 from forwarder.deliver.readback import Lagging, Readback, Turns
 from forwarder.errors import JournalError
 from forwarder.journal import outbox
-from forwarder.journal.contract import Stored, Stretch
+from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome, OutcomeKind
 from tests import doubles
 from tests.batches import batch
@@ -81,22 +81,24 @@ class Owner:
     def read_back(self, lane: str) -> None:
         self.readback.ask(lane)
 
-    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+    async def read(
+        self, lanes: Collection[str], start: int, end: int, max_bytes: int
+    ) -> OutboxSlice:
         assert ["acme"] == list(lanes)
         self.reads.append(start)
         await asyncio.sleep(0.01)
         self.before_answer()
         if self.breaks is not None:
             raise self.breaks
-        found: list[Stored] = []
+        found: list[OutboxRecord] = []
         seen = 0
         for offset, value in self.stored.items():
             if start <= offset < end:
-                found.append(Stored(offset, "acme", value))
+                found.append(OutboxRecord(offset, "acme", value))
                 seen += len(value)
                 if seen >= max_bytes:
-                    return Stretch(found, offset + 1, seen)
-        return Stretch(found, end, seen)
+                    return OutboxSlice(found, offset + 1, seen)
+        return OutboxSlice(found, end, seen)
 
     def acknowledged(self) -> None:
         self.moved += 1

@@ -2,15 +2,24 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from forwarder.errors import FencedError
 from forwarder.journal import dead_letter_messages
-from forwarder.journal.dead_letters import Parcel, Stored
-from forwarder.model import DeadLetter, Partition
+from forwarder.journal.dead_letters import Parcel
+from forwarder.model import DeadLetter, LogBounds, Partition
 from tests.batches import GROUP, TOPIC
-from tests.survey import Bounds
 
 LETTERS = "letters"
+
+
+class Stored(NamedTuple):
+    """One record of the topic."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 @dataclass
@@ -45,9 +54,10 @@ class Letters:
         offset = log[-1].offset + 2 if log else 0
         log.append(Stored(offset, 1000 * (offset + 1), value, headers))
 
-    async def bounds(self) -> Mapping[int, Bounds]:
+    async def bounds(self) -> Mapping[int, LogBounds]:
         return {
-            number: Bounds(0, log[-1].offset + 2 if log else 0) for number, log in self.logs.items()
+            number: LogBounds(0, log[-1].offset + 2 if log else 0)
+            for number, log in self.logs.items()
         }
 
     async def at_time(self, number: int, time_ms: int) -> int | None:

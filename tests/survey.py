@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 
 from forwarder.admin.contract import DeadLetters
 from forwarder.config.settings import Configuration, InputTopic, Kafka
-from forwarder.journal import opening, outbox
+from forwarder.journal import commit as commits
+from forwarder.journal import outbox
 from forwarder.journal import state as states
-from forwarder.journal.opening import Commit, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Restored
 from forwarder.journal.state import Head, PartitionState
-from forwarder.model import Batch, Ends, OpenTransaction, Partition
+from forwarder.model import Batch, Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 from tests.batches import GROUP, TOPIC
 
@@ -140,9 +142,9 @@ class Survey:
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         return self.open.get(partition)
 
-    async def outbox_bounds(self, partition: Partition) -> Bounds:
+    async def outbox_bounds(self, partition: Partition) -> LogBounds:
         kept = self.kept[partition]
-        return Bounds(kept.outbox_start, kept.outbox_end)
+        return LogBounds(kept.outbox_start, kept.outbox_end)
 
     async def outbox(
         self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
@@ -197,4 +199,4 @@ def base(state: PartitionState, topic: str = TOPIC) -> bytes:
 
 def committed(offset: int, n: int) -> Commit:
     """Return the commit of a tick whose newest base lies where ``Survey.find`` puts it."""
-    return Commit(offset, opening.metadata(n, 30))
+    return Commit(offset, commits.encode(CommitMetadata(n, 30)))

@@ -13,9 +13,9 @@ from typing import Any
 from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Batching, Connection, FileTarget, Settings, Status
 from forwarder.errors import JournalError
-from forwarder.journal import opening, outbox
+from forwarder.journal import outbox
 from forwarder.journal import state as states
-from forwarder.journal.contract import Commit, Committed, Restored, Take, Tick
+from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.journal.orphans import Rules
 from forwarder.journal.state import PartitionState
@@ -25,6 +25,7 @@ from forwarder.model import (
     Batch,
     CloseReason,
     Collected,
+    Commit,
     Outcome,
     OutcomeKind,
     Partition,
@@ -202,10 +203,9 @@ class Oracle:
     def _judge_state(self, tick: Tick) -> None:
         assert self.journals is not None
         log = self.journals.log(PARTITION)
-        mark = opening.mark(tick.metadata)
-        assert mark is not None
-        assert mark.ptr is not None
-        records = [(o, v) for o, v in log.state.items() if o >= mark.ptr]
+        ptr = tick.metadata.ptr
+        assert ptr is not None
+        records = [(o, v) for o, v in log.state.items() if o >= ptr]
         new = states.fold(records, GROUP, TOPIC)
         whole = states.fold(log.state.items(), GROUP, TOPIC)
         assert whole == new, "I12, I19: reading from ptr is not reading everything"

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.config.settings import Configuration
-from forwarder.journal.dead_letters import Parcel, Stored
-from forwarder.journal.opening import Commit, Restored
-from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.journal.dead_letters import Parcel
+from forwarder.journal.opening import Restored
+from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition, Record
 from forwarder.ops.diagnosis import Finding
 
 
@@ -40,18 +40,6 @@ class Group(Protocol):
     @property
     def active(self) -> bool:
         """Whether workers run."""
-
-
-class Bounds(Protocol):
-    """Log start and read_committed end."""
-
-    @property
-    def start(self) -> int:
-        """First offset there is."""
-
-    @property
-    def end(self) -> int:
-        """Offset behind the last committed record."""
 
 
 class Writer(Protocol):
@@ -94,16 +82,16 @@ class DeadLetters(Protocol):
 
     topic: str
 
-    async def bounds(self) -> Mapping[int, Bounds]:
+    async def bounds(self) -> Mapping[int, LogBounds]:
         """Return where each of its partitions starts and ends."""
 
     async def at_time(self, number: int, time_ms: int) -> int | None:
         """Return the offset of the first record stored at or after a time."""
 
-    def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
+    def records(self, number: int, start: int, end: int) -> AsyncIterator[Record]:
         """Yield what is stored in a partition, in order."""
 
-    async def original(self, partition: Partition, offset: int) -> Stored | None:
+    async def original(self, partition: Partition, offset: int) -> Record | None:
         """Return an input record, None if it is not there any more."""
 
     async def limits(self) -> Mapping[Partition, int]:
@@ -145,7 +133,7 @@ class Survey(Protocol):
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         """Return the oldest transaction open in an input partition; None: none, or not told."""
 
-    async def outbox_bounds(self, partition: Partition) -> Bounds:
+    async def outbox_bounds(self, partition: Partition) -> LogBounds:
         """Return where a partition's outbox starts and ends."""
 
     async def outbox(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,13 +10,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import topics as kafka_topics
-from forwarder.journal.dead_letters import Parcel, Stored
+from forwarder.journal.dead_letters import Parcel
 from forwarder.kafka import client
-from forwarder.kafka.admin import Bounds, Cluster
+from forwarder.kafka.admin import Cluster
 from forwarder.kafka.error_codes import Place
 from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
 from forwarder.kafka.reader import Reader
-from forwarder.model import Partition
+from forwarder.model import LogBounds, Partition, Record
 
 SETTLED_SECONDS = 60.0
 """How long the transaction of a worker may keep records behind it from being read: its own limit
@@ -25,24 +26,6 @@ AtTime = Callable[[Partition, int], Awaitable[int | None]]
 
 _AGAIN = 0.2
 _WAIT = 15.0
-
-
-class LetterReader(Reader):
-    """Reads whole records: headers and times, too."""
-
-    async def records(self, where: Partition, start: int, end: int) -> AsyncIterator[Stored]:
-        """Yield the records in [``start``, ``end``), no more than one fetch in memory."""
-        partition = TopicPartition(where.topic, where.number)
-        async with self._reading(partition, start):
-            ahead = self._ahead[partition]
-            while ahead or await self._fetch(partition, end):
-                record = ahead.popleft()
-                if record.offset >= end:
-                    return
-                yield Stored(record.offset, record.timestamp, record.value, record.headers)
-
-    def _look_at(self, partition: TopicPartition, records: Sequence[Any]) -> None:
-        """Take everything: the topic is the users', who may write to it what they like."""
 
 
 class DeadLetters:
@@ -55,9 +38,9 @@ class DeadLetters:
         self._kafka = kafka
         self._client_id = client_id
         self._cluster = cluster
-        self._readers: dict[Partition, LetterReader] = {}
+        self._readers: dict[Partition, Reader] = {}
 
-    async def bounds(self) -> Mapping[int, Bounds]:
+    async def bounds(self) -> Mapping[int, LogBounds]:
         """Return where each of its partitions starts and where its read_committed end is."""
         count = (await self._cluster.partition_counts()).get(self.topic, 0)
         if not count:
@@ -73,13 +56,14 @@ class DeadLetters:
         """Return the offset of the first letter stored at or after a time."""
         return await self._at_time(Partition(self.topic, number), time_ms)
 
-    async def records(self, number: int, start: int, end: int) -> AsyncIterator[Stored]:
+    async def records(self, number: int, start: int, end: int) -> AsyncIterator[Record]:
         """Yield what is stored in a partition, in order."""
         where = Partition(self.topic, number)
-        async for stored in self._reader(where).records(where, start, end):
-            yield stored
+        async with aclosing(self._reader(where).records(where, start, end)) as records:
+            async for record in records:
+                yield record
 
-    async def original(self, partition: Partition, offset: int) -> Stored | None:
+    async def original(self, partition: Partition, offset: int) -> Record | None:
         """Return an input record, None if it is not there any more."""
         if partition.number >= (await self._cluster.partition_counts()).get(partition.topic, 0):
             return None
@@ -109,10 +93,11 @@ class DeadLetters:
         """Give up every connection within seconds; raises nothing."""
         await asyncio.gather(*(reader.close() for reader in self._readers.values()))
 
-    def _reader(self, where: Partition) -> LetterReader:
+    def _reader(self, where: Partition) -> Reader:
         if where not in self._readers:
-            wanted = [(where.topic, where.number)]
-            self._readers[where] = LetterReader(self._kafka, self._client_id, wanted)
+            # The topic is the users', who may write to it what they like; so is the input.
+            reader = Reader(self._kafka, self._client_id, [where], any_writer=True)
+            self._readers[where] = reader
         return self._readers[where]
 
 

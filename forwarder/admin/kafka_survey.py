@@ -9,28 +9,24 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from msgspec.structs import replace
 
 from forwarder.admin.kafka_checkup import Checkup
 from forwarder.admin.kafka_dead_letters import DeadLetters
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
-from forwarder.journal import opening
-from forwarder.journal import outbox_bounds as kafka_outbox
-from forwarder.journal.contract import Restored
-from forwarder.journal.opening import Commit
+from forwarder.journal.opening import Restored
+from forwarder.journal.partition_logs import PartitionLogs
 from forwarder.kafka import error_codes
-from forwarder.kafka.admin import Bounds, Cluster, _held
+from forwarder.kafka.admin import Cluster, _held
 from forwarder.kafka.error_codes import Place
 from forwarder.kafka.producer import Outgoing, Writer
-from forwarder.kafka.reader import Reader
-from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 
 _NOBODY = frozenset({"Empty", "Dead"})
 PATIENCE = 3.0
 """How long a Kafka that does not answer at all is waited for: somebody sits there."""
-
-_EVERYTHING = 1 << 62
 
 
 class Member(NamedTuple):
@@ -94,7 +90,7 @@ class Survey:
         self.group_id = settings.kafka.group_id
         self._client_id = client_id
         self._cluster = Asked(settings.kafka, client_id, PATIENCE)
-        self._readers: dict[Partition, Reader] = {}
+        self._known: dict[Partition, PartitionLogs] = {}
         self._letters: DeadLetters | None = None
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
@@ -142,37 +138,16 @@ class Survey:
 
         ``left_out``: it is of a topic that is not configured, and may not be there any more.
 
-        Nobody is fenced, so a running worker may commit meanwhile: the commit is read first and
-        the outbox's end last, which together say no more than was true at one moment.
+        Nobody is fenced, so a running worker may commit meanwhile.
         """
-        state, outbox = self._kept(partition)
         there = not left_out or await self.exists(partition)
-        await self._check(*((partition,) if there else ()), *self._kept(partition))
-        commit = await self._commit(partition)
-        bounds = await self._cluster.bounds([state, partition] if there else [state])
-        kept, source = bounds[state], bounds.get(partition, Bounds(0, 0))
-        if commit is not None and (_ptr(commit) or kept.start) < kept.start:
-            commit = await self._commit(partition)
-        ptr = None if whole or commit is None else _ptr(commit)
-        start = kept.start if ptr is None else max(ptr, kept.start)
-        records = await self._read(state, start, kept.end)
-        stored = (await self._cluster.bounds([outbox]))[outbox]
-        return Restored(
-            commit=commit,
-            state=records,
-            state_start=kept.start,
-            state_end=kept.end,
-            outbox_start=stored.start,
-            outbox_end=await kafka_outbox.sound_end(self._reader(outbox), outbox, stored, commit),
-            first=source.start,
-            input_start=source.start,
-            input_end=source.end,
-            number=partition.number,
-            outbox_used=commit is None
-            and not records
-            and await kafka_outbox.holds_any(self._reader(outbox), outbox, stored),
-            input_id=await self._cluster.topic_id(partition.topic) if there else "",
+        logs = self._logs(partition)
+        await self._check(*((partition,) if there else ()), logs.state, logs.outbox)
+        records: list[tuple[int, bytes]] = []
+        found = await logs.restore(
+            lambda *record: records.append(record), whole_state=whole, input_exists=there
         )
+        return replace(found, state=records)
 
     async def ends(self, partition: Partition) -> Ends:
         """Return where an input partition ends, without and with what is not committed yet."""
@@ -185,24 +160,23 @@ class Survey:
         except JournalError:
             return None  # the right to ask may be missing, and the rest is still worth showing
 
-    async def outbox_bounds(self, partition: Partition) -> Bounds:
+    async def outbox_bounds(self, partition: Partition) -> LogBounds:
         """Return start and read_committed end of a partition's outbox."""
-        await self._check(partition, *self._kept(partition))
-        outbox = self._kept(partition)[1]
-        return (await self._cluster.bounds([outbox]))[outbox]
+        logs = self._logs(partition)
+        await self._check(partition, logs.state, logs.outbox)
+        return await logs.outbox_bounds()
 
     async def outbox(
         self, partition: Partition, start: int, end: int, max_bytes: int, lane: str | None = None
     ) -> tuple[Sequence[tuple[int, bytes]], int]:
         """Return outbox records (offset, value) from ``start`` on, and where to go on."""
-        outbox = self._kept(partition)[1]
-        reader = self._reader(outbox)
-        key = None if lane is None else lane.encode()
-        return await reader.read((outbox.topic, outbox.number), start, end, max_bytes, key)
+        lanes = None if lane is None else [lane]
+        found = await self._logs(partition).read_outbox(start, end, max_bytes, lanes)
+        return [(record.offset, record.value) for record in found.records], found.upto
 
     async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first outbox record stored at or after a time."""
-        return await self._cluster.at_time(self._kept(partition)[1], time_ms)
+        return await self._cluster.at_time(self._logs(partition).outbox, time_ms)
 
     async def input_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first input record not older than a time."""
@@ -227,30 +201,27 @@ class Survey:
     def writer(self, partition: Partition) -> "PartitionWriter":
         """Return the writer that fences a partition's owner once it is started."""
         name = f"{self.group_id}/{partition}"
-        state = self._kept(partition)[0]
-        return PartitionWriter(Writer(self.settings.kafka, self._client_id, name), partition, state)
+        writer = Writer(self.settings.kafka, self._client_id, name)
+        return PartitionWriter(writer, partition, self._logs(partition).state)
 
     async def leave(self, partition: Partition) -> None:
         """Give up the connections of one partition: there may be thousands. Raises nothing."""
-        for kept in self._kept(partition):
-            if (reader := self._readers.pop(kept, None)) is not None:
-                await reader.close()
+        if (logs := self._known.pop(partition, None)) is not None:
+            await logs.close()
 
     async def close(self) -> None:
         """Give up every connection within seconds; raises nothing."""
-        readers = list(self._readers.values())
-        await asyncio.gather(*(reader.close() for reader in readers))
+        await asyncio.gather(*(logs.close() for logs in self._known.values()))
         if self._letters is not None:
             await self._letters.close()
         await self._cluster.close()
 
-    def _kept(self, partition: Partition) -> tuple[Partition, Partition]:
-        """Return the state and the outbox partition that belong to an input partition."""
-        group, topic, number = self.group_id, partition.topic, partition.number
-        return (
-            Partition(state_topic(group, topic), number),
-            Partition(outbox_topic(group, topic), number),
-        )
+    def _logs(self, partition: Partition) -> PartitionLogs:
+        """Return the logs that belong to an input partition."""
+        if partition not in self._known:
+            kafka, cluster = self.settings.kafka, self._cluster
+            self._known[partition] = PartitionLogs(kafka, self._client_id, cluster, partition)
+        return self._known[partition]
 
     async def _check(self, *partitions: Partition) -> None:
         """Raise ForwarderError where the group never worked on a partition, or lost its topics."""
@@ -263,22 +234,6 @@ class Survey:
                     "a worker creates it when it starts, or create it by hand"
                 )
                 raise ForwarderError(text)
-
-    async def _commit(self, partition: Partition) -> Commit | None:
-        return (await self._cluster.committed(self.group_id, [partition]))[partition]
-
-    async def _read(self, where: Partition, start: int, end: int) -> list[tuple[int, bytes]]:
-        if start >= end:
-            return []
-        reader = self._reader(where)
-        records, _ = await reader.read((where.topic, where.number), start, end, _EVERYTHING, None)
-        return records
-
-    def _reader(self, partition: Partition) -> Reader:
-        if partition not in self._readers:
-            where = [(partition.topic, partition.number)]
-            self._readers[partition] = Reader(self.settings.kafka, self._client_id, where)
-        return self._readers[partition]
 
 
 class PartitionWriter:
@@ -307,12 +262,3 @@ class PartitionWriter:
     async def close(self) -> None:
         """Give the producer up within seconds; raises nothing."""
         await self._writer.close()
-
-
-def _ptr(commit: Commit) -> int | None:
-    """Return ``ptr`` of the commit; a later release's metadata is judged by who reads it."""
-    try:
-        mark = opening.mark(commit.metadata)
-    except ForwarderError:
-        return None
-    return mark.ptr if mark else None

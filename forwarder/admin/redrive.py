@@ -19,8 +19,8 @@ from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
 from forwarder.admin.replay import Pace
 from forwarder.collect import redrive as redriven
 from forwarder.journal import dead_letters
-from forwarder.journal.dead_letters import Letter, Parcel, Span, Stored
-from forwarder.model import Partition
+from forwarder.journal.dead_letters import Letter, Parcel, Span
+from forwarder.model import Partition, Record
 
 MOST = 100
 """Letters of one transaction: a tick's worth."""
@@ -235,7 +235,7 @@ async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
     return found.value if found is not None and _is_of(found, letter) else None
 
 
-def _is_of(record: Stored, letter: Letter) -> bool:
+def _is_of(record: Record, letter: Letter) -> bool:
     """Tell whether a letter is of this record: its topic may have been made anew since."""
     told = redriven.mark(record.headers)
     return letter.time in {0, record.timestamp, told.time if told else 0}

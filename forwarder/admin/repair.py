@@ -12,11 +12,13 @@ import msgspec
 from forwarder.admin import salvage
 from forwarder.admin.salvage import Salvaged
 from forwarder.errors import RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import opening, watermark
 from forwarder.journal import state as states
-from forwarder.journal.opening import Commit, Mark, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Restored
 from forwarder.journal.state import Head, LaneState, PartitionState
-from forwarder.model import Address
+from forwarder.model import Address, Commit
 
 
 class Kind(StrEnum):
@@ -97,7 +99,9 @@ class Written(msgspec.Struct, frozen=True):
 
     def commit(self, ptr: int) -> Commit:
         """Return the commit to store with it."""
-        return Commit(self.offset, opening.stopping(opening.metadata(self.n, ptr), self.stopped))
+        return Commit(
+            self.offset, commits.encode(CommitMetadata(self.n, ptr, stopped=self.stopped))
+        )
 
 
 def examine(case: Case, choice: Choice) -> Plan:
@@ -107,7 +111,7 @@ def examine(case: Case, choice: Choice) -> Plan:
     where one connection was named, but all of the partition is concerned.
     """
     found = case.found
-    marked = opening.mark(found.commit.metadata) if found.commit else None
+    marked = commits.decode(found.commit)
     saved = salvage.salvage(found.state, case.group, case.topic)
     plan = Plan([], saved.state or PartitionState())
     _state(case, choice, marked, saved, plan)
@@ -132,14 +136,16 @@ def write(case: Case, plan: Plan) -> Written:
     lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = watermark.watermark((lane.need for lane in state.lanes.values()), state.read)
-    marked = opening.mark(case.found.commit.metadata) if case.found.commit else None
+    marked = commits.decode(case.found.commit)
     return Written(values, offset, state.n + 1, marked.stopped if marked else 0)
 
 
 # --------------------------------------------------------------------------------- the state
 
 
-def _state(case: Case, choice: Choice, marked: Mark | None, saved: Salvaged, plan: Plan) -> None:
+def _state(
+    case: Case, choice: Choice, marked: CommitMetadata | None, saved: Salvaged, plan: Plan
+) -> None:
     """Accept a state that is gone, or that ends before the last commit."""
     commit, since = case.found.commit, marked.n if marked else 0
     if why := _why_lost(case, marked, saved):
@@ -154,7 +160,7 @@ def _state(case: Case, choice: Choice, marked: Mark | None, saved: Salvaged, pla
         opening.move(plan.state, commit.offset)
 
 
-def _why_lost(case: Case, marked: Mark | None, saved: Salvaged) -> str:
+def _why_lost(case: Case, marked: CommitMetadata | None, saved: Salvaged) -> str:
     """Return why an opening would not take the state as it stands; empty if it would."""
     found = case.found
     ptr = marked.ptr if marked else None
@@ -228,7 +234,7 @@ def _cursors(saved: Salvaged) -> str:
 # -------------------------------------------------------------------------------- the outbox
 
 
-def _outbox(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
+def _outbox(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Plan) -> None:
     """Accept an outbox that ends before the place where it once ended."""
     found, state = case.found, plan.state
     end, ended = found.outbox_end, max(state.obend, marked.outbox if marked else 0)
@@ -273,7 +279,7 @@ def _batches(case: Case, choice: Choice, plan: Plan) -> None:
 # --------------------------------------------------------------------------------- the input
 
 
-def _input(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
+def _input(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Plan) -> None:
     """Accept an input that is another log under the same name, or was cut short."""
     found, state = case.found, plan.state
     why = _replaced(case, marked, plan)
@@ -290,7 +296,7 @@ def _input(case: Case, choice: Choice, marked: Mark | None, plan: Plan) -> None:
     opening.move(state, min(max(choice.begin, found.input_start), found.input_end))
 
 
-def _replaced(case: Case, marked: Mark | None, plan: Plan) -> str:
+def _replaced(case: Case, marked: CommitMetadata | None, plan: Plan) -> str:
     found, state = case.found, plan.state
     furthest = max([state.read, *(state.lanes[n].need[0] for n in _known(case, state))])
     if furthest > found.input_end:

@@ -12,6 +12,7 @@ from forwarder.admin.contract import Group, Survey
 from forwarder.admin.positions import shown
 from forwarder.deliver import trouble
 from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import opening, watermark
 from forwarder.journal.opening import Opening, Origin, Restored
 from forwarder.journal.state import Fold, LaneState, PartitionState
@@ -261,7 +262,7 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
         return _plainly(StallReason.INTAKE_STOPPED, stopped)
     if found.input_end <= read:
         return await _held(survey, partition, rest, now_ms)
-    mark = opening.mark(found.commit.metadata) if found.commit else None
+    mark = commits.decode(found.commit)
     if mark is None or mark.paused not in set(StallReason):
         return None
     return _plainly(StallReason(mark.paused), shown(mark.paused_since))
@@ -303,7 +304,7 @@ def _stopped(survey: Survey, found: Restored) -> str | None:
     if not survey.settings.limits.rejected_percent:
         return None  # whoever opens it with these settings collects
     try:
-        mark = opening.mark(found.commit.metadata) if found.commit else None
+        mark = commits.decode(found.commit)
     except RefusedError:
         return None  # a later release's: that is told already
     return shown(mark.stopped) if mark and mark.stopped else None

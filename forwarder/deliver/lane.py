@@ -17,7 +17,7 @@ from forwarder.deliver.rate_limit import Answer, Pace
 from forwarder.deliver.status import Standing
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import outbox
-from forwarder.journal.contract import Stored
+from forwarder.journal.contract import OutboxRecord
 from forwarder.model import Address, Batch, Outcome, OutcomeKind
 from forwarder.ops.reporter import LaneStatus, Reporter
 from forwarder.sinks.contract import Sink
@@ -382,7 +382,7 @@ class Delivery:
         """Return from where on batches are to be read back now; None: none."""
         return self.queue.gap() if self._may_read() else None
 
-    def take(self, record: Stored) -> int:
+    def take(self, record: OutboxRecord) -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
         try:
             batches = outbox.decode(record.offset, record.value)

@@ -19,7 +19,7 @@ from forwarder.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from forwarder.journal.contract import Stored, Stretch
+    from forwarder.journal.contract import OutboxRecord, OutboxSlice
     from forwarder.model import Address
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
     """What was read from an offset on, of all lanes."""
 
     start: int
-    stretch: "Stretch"
+    stretch: "OutboxSlice"
 
 
 class Turns:
@@ -110,7 +110,7 @@ class Lagging(Protocol):
     def wanted(self) -> "Address | None":
         """Return from where on this lane takes batches now; None: it takes none."""
 
-    def take(self, record: "Stored") -> int:
+    def take(self, record: "OutboxRecord") -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
 
     def passed(self, upto: "Address") -> None:
@@ -120,7 +120,7 @@ class Lagging(Protocol):
         """Go on with what was taken, and ask again for more."""
 
 
-Read = Callable[[Collection[str], int, int, int], Awaitable["Stretch"]]
+Read = Callable[[Collection[str], int, int, int], Awaitable["OutboxSlice"]]
 
 
 class Readback:
@@ -211,21 +211,21 @@ class Readback:
         for name in wanted:
             self._lanes[name].fed()
 
-    def _kept(self, position: int) -> "Stretch | None":
+    def _kept(self, position: int) -> "OutboxSlice | None":
         """Return what follows on a position, if it was read a moment ago; it costs nothing."""
         for start, stretch in self._shelf:
             if start <= position < stretch.upto:
                 return stretch._replace(seen=0)
         return None
 
-    async def _fetch(self, position: int, end: int) -> "Stretch":
+    async def _fetch(self, position: int, end: int) -> "OutboxSlice":
         stretch = await self._read(self._lanes.keys(), position, end, CHUNK_BYTES)
         if stretch.upto > position:
             self._turns.keep(self._shelf, Chunk(position, stretch))
         return stretch
 
     async def _hand_out(
-        self, records: "Sequence[Stored]", reached: "dict[str, Address]"
+        self, records: "Sequence[OutboxRecord]", reached: "dict[str, Address]"
     ) -> tuple[int, float]:
         """Give every record to its lane; return the payload bytes, and the seconds it took."""
         loop = asyncio.get_running_loop()
@@ -239,7 +239,7 @@ class Readback:
                 await asyncio.sleep(0)
         return taken, seconds
 
-    def _give(self, record: "Stored", at: "Address", reached: "dict[str, Address]") -> int:
+    def _give(self, record: "OutboxRecord", at: "Address", reached: "dict[str, Address]") -> int:
         """Give a record to its lane, unless that missed one before; return its payload bytes.
 
         A lane that is not where this scan left it was cut meanwhile, or is full: one that does not

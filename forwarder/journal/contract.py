@@ -8,11 +8,21 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from forwarder.journal.opening import Commit, Restored
-from forwarder.model import Address, DeadLetter, Partition
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Restored
+from forwarder.model import Address, Commit, DeadLetter, Partition
 
 __all__ = [
-    "Commit", "Committed", "Entry", "Journal", "Journals", "Restored", "Stored", "Stretch", "Take",
+    "Commit",
+    "CommitMetadata",
+    "Committed",
+    "Journal",
+    "Journals",
+    "OutboxEntry",
+    "OutboxRecord",
+    "OutboxSlice",
+    "Restored",
+    "Take",
     "Tick",
 ]  # fmt: skip
 
@@ -20,7 +30,7 @@ Take = Callable[[int, bytes], None]
 """Gets one stored state record, its offset and its value; what it raises ends the reading."""
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class OutboxEntry(msgspec.Struct, frozen=True, gc=False):
     """One record for the outbox: the lane is its key, so that a read-back skips other lanes."""
 
     lane: str
@@ -30,15 +40,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class Tick(msgspec.Struct, frozen=True):
     """One transaction. ``state`` holds the values of this tick's state records, base or delta.
 
-    ``offset`` and ``metadata`` are what the group commits (``metadata`` at most 4096 bytes).
+    ``offset`` and ``metadata`` are what the group commits; a journal may add to the metadata where
+    its outbox ends.
     ``floor``: no lane will read the outbox below it any more; a hint, for journals in memory.
     """
 
-    outbox: Sequence[Entry]
+    outbox: Sequence[OutboxEntry]
     dead_letters: Sequence[DeadLetter]
     state: Sequence[bytes]
     offset: int
-    metadata: str
+    metadata: CommitMetadata
     floor: Address = (0, 0)
 
 
@@ -49,7 +60,7 @@ class Committed(msgspec.Struct, frozen=True):
     state: Sequence[int]
 
 
-class Stored(NamedTuple):
+class OutboxRecord(NamedTuple):
     """One record of the outbox as it was read back."""
 
     offset: int
@@ -57,10 +68,10 @@ class Stored(NamedTuple):
     value: bytes
 
 
-class Stretch(NamedTuple):
+class OutboxSlice(NamedTuple):
     """What a read found: the records asked for, where to go on, and the bytes of all it saw."""
 
-    records: Sequence[Stored]
+    records: Sequence[OutboxRecord]
     upto: int
     seen: int
 
@@ -92,7 +103,9 @@ class Journal(Protocol):
         unknown outcomes included.
         """
 
-    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+    async def read(
+        self, lanes: Collection[str], start: int, end: int, max_bytes: int
+    ) -> OutboxSlice:
         """Read the outbox from offset ``start`` up to ``end``; return the records of ``lanes``.
 
         Stops after about ``max_bytes`` of values, other lanes' included, but sees at least one

@@ -7,7 +7,7 @@ import msgspec
 import zstandard
 
 from forwarder.journal.packing import VERSION, decompressed
-from forwarder.model import Partition, Reason
+from forwarder.model import Partition, Reason, Record
 
 RECEIPT = "receipt"
 """Header of a receipt: it stands in the dead letters' partition, behind the letters it is for."""
@@ -21,7 +21,6 @@ class _Receipt(msgspec.Struct):
 
 _RECEIPT = msgspec.json.Decoder(_Receipt).decode
 
-Headers = Sequence[tuple[str, bytes | None]]
 Span = tuple[int, int]
 """First and last offset; what lies between is meant, too."""
 
@@ -78,16 +77,7 @@ class Parcel(msgspec.Struct, frozen=True):
     headers: list[tuple[str, bytes]]
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """One record of the dead letter topic as it was read."""
-
-    offset: int
-    timestamp: int
-    value: bytes | None
-    headers: Headers
-
-
-def read(number: int, stored: Stored) -> Letter | None:
+def read(number: int, stored: Record) -> Letter | None:
     """Return a letter; None for a receipt, and for what this program did not write."""
     texts = {name: (raw or b"").decode(errors="replace") for name, raw in stored.headers}
     if RECEIPT in texts or "reason" not in texts:
@@ -110,7 +100,7 @@ def receipt(spans: Sequence[Span], group: str) -> tuple[bytes, list[tuple[str, b
     return value, [(name, text.encode()) for name, text in headers.items()]
 
 
-def receipted(stored: Stored, group: str) -> list[Span]:
+def receipted(stored: Record, group: str) -> list[Span]:
     """Return the spans of letters that a group's receipt is for; none of anything else."""
     texts = {name: raw or b"" for name, raw in stored.headers}
     if RECEIPT not in texts or texts.get("group", b"").decode(errors="replace") != group:

@@ -4,21 +4,24 @@ Numbers such as O1 or K4 are the steps of docs/protocol.md.
 """
 
 import asyncio
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
-from forwarder.config.settings import Configuration, Kafka, Start, outbox_topic, state_topic
-from forwarder.journal import dead_letter_messages, opening, outbox_bounds
+from forwarder.config.settings import Configuration, Kafka, Start, state_topic
+from forwarder.journal import commit as commits
+from forwarder.journal import dead_letter_messages
 from forwarder.journal import topics as kafka_topics
-from forwarder.journal.contract import Commit, Committed, Restored, Stretch, Take, Tick
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
+from forwarder.journal.partition_logs import PartitionLogs, risen_end
 from forwarder.journal.provisioning import Provision, Settings
-from forwarder.kafka.admin import Bounds, Cluster
+from forwarder.kafka.admin import Cluster
 from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
-from forwarder.kafka.reader import PIECE_BYTES, Reader
-from forwarder.model import Partition
+from forwarder.kafka.reader import PIECE_BYTES
+from forwarder.model import Commit, Partition
 
 log = structlog.get_logger()
 
@@ -29,8 +32,8 @@ open again at once."""
 PATIENCE = 5.0
 """Seconds after which a worker that reaches no broker says so, and tries again."""
 
-FIRST_START = '{"v":1,"start":"latest"}'
-"""The metadata of a commit that only says where a new group begins; there is no state yet."""
+FIRST_START = CommitMetadata(start="latest")
+"""What a commit says that only tells where a new group begins; there is no state yet."""
 
 
 class Letters:
@@ -179,7 +182,8 @@ class KafkaJournals:
             # Another worker may have been first; what it wrote is settled now that it is fenced.
             if await self._untouched(partitions):
                 bounds = await self.cluster.bounds(partitions)
-                await writer.commit([], {p: Commit(b.end, FIRST_START) for p, b in bounds.items()})
+                said = commits.encode(FIRST_START)
+                await writer.commit([], {p: Commit(b.end, said) for p, b in bounds.items()})
         finally:
             await writer.close()
 
@@ -202,114 +206,76 @@ class KafkaJournal:
         group = kafka.group_id
         self._partition = partition
         self._group = group
-        self._outbox = Partition(outbox_topic(group, partition.topic), partition.number)
-        self._state = Partition(state_topic(group, partition.topic), partition.number)
         self._cluster = shared.cluster
         self._letters = shared.letters
         self._notes = shared.notes
         self._outbox_end = self._outbox_last = self._state_end = self._n = 0
         batch_bytes = min(BATCH_BYTES, shared.letters.limit)
         self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
-        state, outbox = [[(p.topic, p.number)] for p in (self._state, self._outbox)]
-        self._history = Reader(kafka, client_id, state)
-        self._reader = Reader(kafka, client_id, outbox, PIECE_BYTES)
+        self._logs = PartitionLogs(kafka, client_id, shared.cluster, partition, PIECE_BYTES)
 
     async def open(self, take: Take | None = None) -> Restored:
-        """Fence the former owner, then read commit and state (O1 to O3)."""
+        """Fence the former owner, then read commit and state (O1 to O3, O6)."""
         await self._writer.start()
-        commit = await self._commit()
-        bounds = await self._cluster.bounds([self._state, self._partition])
-        state, source = bounds[self._state], bounds[self._partition]
-        if commit is not None and (ptr := _ptr(commit)) is not None and ptr < state.start:
-            commit = await self._commit()
         records: list[tuple[int, bytes]] = []
-        taken = await self._read_state(
-            commit, state, take or (lambda *record: records.append(record))
-        )
-        # O6: asked after the state was read, so that it cannot lie below what the state knows.
-        outbox = (await self._cluster.bounds([self._outbox]))[self._outbox]
-        self._outbox_end, self._state_end = outbox.end, state.end
-        self._outbox_last = outbox_bounds.number(commit, "outbox")
-        self._n = outbox_bounds.number(commit, "n")
-        return Restored(
-            commit=commit,
-            state=records,
-            state_start=state.start,
-            state_end=state.end,
-            outbox_start=outbox.start,
-            outbox_end=await outbox_bounds.sound_end(self._reader, self._outbox, outbox, commit),
-            first=source.start,
-            input_start=source.start,
-            input_end=source.end,
-            number=self._partition.number,
-            outbox_used=commit is None
-            and not taken
-            and await outbox_bounds.holds_any(self._reader, self._outbox, outbox),
-            input_id=await self._cluster.topic_id(self._partition.topic),
-        )
+        found = await self._logs.restore(take or (lambda *record: records.append(record)))
+        await self._logs.close_state()
+        said = commits.hint(found.commit)
+        self._outbox_end, self._state_end = found.outbox_end, found.state_end
+        self._outbox_last, self._n = said.outbox, said.n
+        return replace(found, state=records)
 
     async def commit(self, tick: Tick) -> Committed:
         """Write one tick in one transaction (K4)."""
-        outbox = [
-            Outgoing(self._outbox.topic, self._outbox.number, entry.value, entry.lane.encode())
-            for entry in tick.outbox
+        outbox, state = self._logs.outbox, self._logs.state
+        messages = [
+            *(
+                Outgoing(outbox.topic, outbox.number, entry.value, entry.lane.encode())
+                for entry in tick.outbox
+            ),
+            *(Outgoing(state.topic, state.number, value) for value in tick.state),
+            *self._dead_letters(tick),
         ]
-        state = [Outgoing(self._state.topic, self._state.number, value) for value in tick.state]
-        first, second = len(outbox), len(outbox) + len(state)
-        before, self._n = self._n, outbox_bounds.number(Commit(0, tick.metadata), "n")
+        first, second = len(tick.outbox), len(tick.outbox) + len(tick.state)
+        before, self._n = self._n, tick.metadata.n
         if self._n != before + 1:
             # The commit that was fetched was not the newest: what it says of the outbox is old.
             self._outbox_last = 0
 
         def settle(stored: Sequence[int]) -> Mapping[Partition, Commit]:
-            risen = outbox_bounds.risen
-            self._outbox_end = risen(self._outbox, self._outbox_end, stored[:first])
-            self._state_end = risen(self._state, self._state_end, stored[first:second])
+            self._outbox_end = risen_end(outbox, self._outbox_end, stored[:first])
+            self._state_end = risen_end(state, self._state_end, stored[first:second])
             self._outbox_last = self._outbox_end if first else self._outbox_last
-            text = opening.ending(tick.metadata, self._outbox_last)
-            return {self._partition: Commit(tick.offset, text)}
+            said = replace(tick.metadata, outbox=self._outbox_last)
+            return {self._partition: Commit(tick.offset, commits.encode(said))}
 
-        offsets = await self._writer.commit([*outbox, *state, *self._dead_letters(tick)], settle)
+        offsets = await self._writer.commit(messages, settle)
         return Committed(offsets[:first], offsets[first:second])
 
-    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+    async def read(
+        self, lanes: Collection[str], start: int, end: int, max_bytes: int
+    ) -> OutboxSlice:
         """Read outbox records of some lanes from ``start`` up to offset ``end`` (D2)."""
-        where = (self._outbox.topic, self._outbox.number)
-        keys = {lane.encode(): lane for lane in lanes}
-        return await self._reader.stretch(where, start, end, max_bytes, keys)
+        return await self._logs.read_outbox(start, end, max_bytes, lanes)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset."""
-        refused = await self._cluster.cut(self._state, below)
+        state = self._logs.state
+        refused = await self._cluster.cut(state, below)
         if refused is not None:
             self._notes.once(
                 f"the state keeps its history and grows, for Kafka refuses to cut it ({refused}): "
-                f"grant Delete on topic {self._state.topic} to the worker's principal"
+                f"grant Delete on topic {state.topic} to the worker's principal"
             )
 
     async def prove(self) -> None:
         """Raise FencedError unless this owner could still commit; stores nothing."""
-        await self._writer.prove(self._state.topic, self._state.number)
+        state = self._logs.state
+        await self._writer.prove(state.topic, state.number)
 
     async def close(self) -> None:
         """Give up the producer and both readers within seconds, raising nothing."""
-        closing = self._writer.close(), self._history.close(), self._reader.close()
-        await asyncio.gather(*closing)
-
-    async def _commit(self) -> Commit | None:
-        return (await self._cluster.committed(self._group, [self._partition]))[self._partition]
-
-    async def _read_state(self, commit: Commit | None, state: Bounds, take: Take) -> int:
-        """Give every state record from ``ptr`` on to ``take``; return how many there are."""
-        ptr = _ptr(commit) if commit is not None else None
-        start = state.start if ptr is None else max(ptr, state.start)
-        if start >= state.end:
-            return 0
-        where = (self._state.topic, self._state.number)
-        try:
-            return await self._history.hand_over(where, start, state.end, take)
-        finally:
-            await self._history.close()  # an owner reads it once
+        await asyncio.gather(self._writer.close(), self._logs.close())
 
     def _dead_letters(self, tick: Tick) -> list[Outgoing]:
         letters = self._letters
@@ -321,12 +287,3 @@ class KafkaJournal:
                 for letter in tick.dead_letters
             )
         ]
-
-
-def _ptr(commit: Commit) -> int | None:
-    """Return the offset of the newest base as the commit has it; None if it does not say."""
-    try:
-        ptr = json.loads(commit.metadata)["ptr"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return ptr if isinstance(ptr, int) and ptr >= 0 else None

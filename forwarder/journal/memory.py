@@ -5,22 +5,21 @@ other, a tick is visible as a whole or not at all. Nothing survives the process.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from forwarder.errors import FencedError, JournalError
+from forwarder.journal import commit as commits
 from forwarder.journal.contract import (
-    Commit,
     Committed,
+    OutboxRecord,
+    OutboxSlice,
     Restored,
-    Stored,
-    Stretch,
     Take,
     Tick,
 )
-from forwarder.model import DeadLetter, Partition
+from forwarder.model import Commit, DeadLetter, Partition
 
 DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], None]
 """Called inside a commit; must not fail for any other reason than a broken disk."""
@@ -108,7 +107,7 @@ class MemoryJournal:
         log = self._log
         log.epoch += 1
         self._epoch = log.epoch
-        ptr = _ptr(log.commit.metadata) if log.commit else None
+        ptr = commits.hint(log.commit).ptr
         since = log.state_start if ptr is None else ptr
         commit, records = log.commit, [r for r in log.state.items() if r[0] >= since]
         if take is not None:
@@ -147,26 +146,28 @@ class MemoryJournal:
         # one more offset each, as a transaction's marker takes in Kafka
         log.outbox_end = outbox.stop + bool(outbox)
         log.state_end = state.stop + 1
-        log.commit = Commit(tick.offset, tick.metadata)
+        log.commit = Commit(tick.offset, commits.encode(tick.metadata))
         if self._journals.trim:
             self._trim(tick)
         return Committed(outbox, state)
 
-    async def read(self, lanes: Collection[str], start: int, end: int, max_bytes: int) -> Stretch:
+    async def read(
+        self, lanes: Collection[str], start: int, end: int, max_bytes: int
+    ) -> OutboxSlice:
         """Read records of some lanes from ``start`` up to ``end`` (D2)."""
         log = self._log
-        found: list[Stored] = []
+        found: list[OutboxRecord] = []
         seen = 0
         for offset in range(max(start, log.outbox_start), min(end, log.outbox_end)):
             if (entry := log.outbox.get(offset)) is None:
                 continue
             lane, value = entry
             if lane in lanes:
-                found.append(Stored(offset, lane, value))
+                found.append(OutboxRecord(offset, lane, value))
             seen += len(value)
             if seen >= max_bytes:
-                return Stretch(found, offset + 1, seen)
-        return Stretch(found, end, seen)
+                return OutboxSlice(found, offset + 1, seen)
+        return OutboxSlice(found, end, seen)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset."""
@@ -192,13 +193,4 @@ class MemoryJournal:
             _, value = log.outbox.pop(offset, ("", b""))
             log.outbox_bytes -= len(value)
         log.outbox_start = max(log.outbox_start, floor)
-        log.cut(_ptr(tick.metadata) or 0)
-
-
-def _ptr(metadata: str) -> int | None:
-    """Return ``ptr`` as commit metadata has it, None if it has none."""
-    try:
-        ptr = json.loads(metadata)["ptr"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return ptr if isinstance(ptr, int) else None
+        log.cut(tick.metadata.ptr or 0)

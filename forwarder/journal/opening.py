@@ -1,25 +1,19 @@
 """From what an opening found to what the new owner starts with (O2 to O6)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import msgspec
 
 from forwarder.errors import RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import state as states
-from forwarder.journal.packing import VERSION, is_readable
+from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import LaneState, PartitionState
+from forwarder.model import Commit
 
 INPUT_ID = "input_id"
 """The field of the state that holds the id Kafka gave the input topic; of bases only."""
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """The group's committed offset of one input partition, and the metadata stored with it."""
-
-    offset: int
-    metadata: str
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,86 +68,6 @@ class Opening(msgspec.Struct):
     unfed: frozenset[str]
 
 
-class Mark(msgspec.Struct, frozen=True):
-    """The metadata of a commit made by a tick, or by the start of an added partition.
-
-    ``outbox``: the offset after the last batch then in the outbox; 0 if it does not say.
-    ``stopped``: since which wall-clock milliseconds the input is not collected; 0: it is.
-    ``paused``: why it was not read when the tick was made, and ``paused_since``; empty: it was.
-    """
-
-    n: int
-    ptr: int | None
-    outbox: int = 0
-    stopped: int = 0
-    paused: str = ""
-    paused_since: int = 0
-
-
-def metadata(n: int, ptr: int) -> str:
-    """Return the commit metadata of a tick; ``ptr`` is the offset of the newest base before it."""
-    return json.dumps({"v": VERSION, "n": n, "ptr": ptr}, separators=(",", ":"))
-
-
-def stopping(text: str, since_ms: int) -> str:
-    """Return a tick's metadata that says as well since when the input is not collected.
-
-    A hint like the rest: whoever does not see it collects until it is noticed once more.
-    """
-    if not since_ms:
-        return text
-    return json.dumps({**json.loads(text), "stopped": since_ms}, separators=(",", ":"))
-
-
-def pausing(text: str, reason: str, since_ms: int) -> str:
-    """Return a tick's metadata that says as well why the input is not read; "": it is.
-
-    For whoever looks from outside: what an owner waits for is in its memory alone.
-    """
-    if not reason:
-        return text
-    paused = {"paused": reason, "paused_since": since_ms}
-    return json.dumps({**json.loads(text), **paused}, separators=(",", ":"))
-
-
-def ending(text: str, outbox_end: int) -> str:
-    """Return a tick's metadata that says as well where the last batch ends, this tick's included.
-
-    The state cannot know that: it is sent together with the batches. Metadata that no tick
-    wrote stays as it is, and so does that of a partition that never had a batch (0).
-    """
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return text
-    if not isinstance(content, dict) or "ptr" not in content or not outbox_end:
-        return text
-    return json.dumps({**content, "outbox": outbox_end}, separators=(",", ":"), ensure_ascii=False)
-
-
-def mark(text: str) -> Mark | None:
-    """Read commit metadata; None if no tick of this program wrote it: an operator's move.
-
-    Raises RefusedError for the metadata of a later release.
-    """
-    try:
-        content = json.loads(text)
-        version = content["v"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    if not is_readable(version):
-        what = f"the committed offset carries format version {version!r}"
-        raise RefusedError(what, "it was written by a later release: roll forward again")
-    return Mark(
-        n=int(content.get("n", 0)),
-        ptr=content.get("ptr"),
-        outbox=int(content.get("outbox", 0)),
-        stopped=int(content.get("stopped", 0)),
-        paused=str(content.get("paused", "")),
-        paused_since=int(content.get("paused_since", 0)),
-    )
-
-
 def begin(
     found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
 ) -> Opening:
@@ -169,7 +83,7 @@ def decide(
     ``state`` is what the state's records say together; ``rules`` names the configured lanes and
     the keying rule of each.
     """
-    marked = mark(found.commit.metadata) if found.commit else None
+    marked = commits.decode(found.commit)
     if found.commit and marked and marked.ptr is not None:
         _check_state(found, topic, marked, state)
     origin = _settle_origin(found, topic, marked, state)
@@ -197,7 +111,9 @@ def accept_loss(found: Restored, topic: str, connection: str = "", begin: str = 
     return f"`forwarder accept-loss --topic {topic} --partition {found.number}{more}`"
 
 
-def _check_state(found: Restored, topic: str, marked: Mark, state: PartitionState) -> None:
+def _check_state(
+    found: Restored, topic: str, marked: CommitMetadata, state: PartitionState
+) -> None:
     ptr = marked.ptr or 0
     if ptr < found.state_start:
         what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
@@ -248,7 +164,7 @@ def _anew(found: Restored, topic: str) -> str:
 
 
 def _settle_origin(
-    found: Restored, topic: str, marked: Mark | None, state: PartitionState
+    found: Restored, topic: str, marked: CommitMetadata | None, state: PartitionState
 ) -> Origin:
     if state.base_offset is None:
         _check_first(found, topic)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from forwarder.journal import opening, watermark
 from forwarder.journal import state as states
+from forwarder.journal import watermark
+from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.snapshot import Draft, Origin
 from forwarder.journal.state import Change, Head, LaneState, PartitionState
 from forwarder.model import LOWEST, Address, Closing, Position
@@ -35,7 +36,7 @@ class Drawn(msgspec.Struct, frozen=True):
     n: int
     read: int
     watermark: int
-    metadata: str
+    metadata: CommitMetadata
     values: list[bytes]
     lanes: dict[str, LaneState]
     entries: dict[str, dict[bytes, Position]]
@@ -121,7 +122,7 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
         n=n,
         read=read,
         watermark=_watermark({**state.lanes, **lanes}, read),
-        metadata=opening.metadata(n, snap.ptr),
+        metadata=CommitMetadata(n, snap.ptr),
         values=states.encode(head, {}, changes),
         lanes=lanes,
         entries=entries,
@@ -147,7 +148,7 @@ def _base(
         n=draft.n,
         read=read,
         watermark=_watermark(written, read),
-        metadata=opening.metadata(draft.n, snap.ptr),
+        metadata=CommitMetadata(draft.n, snap.ptr),
         values=draft.values(head, state.extra, written, entries),
         lanes={**seen, **lanes},
         entries=entries,

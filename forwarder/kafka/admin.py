@@ -20,12 +20,11 @@ from aiokafka.errors import (
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.journal.contract import Commit
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka import offsets, open_transactions
 from forwarder.kafka.error_codes import Fault, Place, fault
 from forwarder.kafka.topic_id import TopicIdRequest, topic_id
-from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
 
 ANSWER_SECONDS = 15.0
 """How long a question may take, its repetitions included."""
@@ -39,13 +38,6 @@ _NO_LEADER = -1
 _NO_COMMIT = -1
 
 _Answer = TypeVar("_Answer")
-
-
-class Bounds(NamedTuple):
-    """Log start and read_committed end (last stable offset) of one partition."""
-
-    start: int
-    end: int
 
 
 class Member(NamedTuple):
@@ -91,16 +83,16 @@ class Cluster:
             return {}
         return await self._ask(f"the offsets of group {group}", ask, Place(group=group))
 
-    async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, LogBounds]:
         """Return where each partition starts and where its read_committed end is, asked now."""
         wanted = [TopicPartition(p.topic, p.number) for p in partitions]
 
-        async def ask() -> dict[Partition, Bounds]:
+        async def ask() -> dict[Partition, LogBounds]:
             starts, ends = await asyncio.gather(
                 self._offsets.beginning_offsets(wanted), self._offsets.end_offsets(wanted)
             )
             return {
-                Partition(tp.topic, tp.partition): Bounds(_told(starts[tp]), _told(ends[tp]))
+                Partition(tp.topic, tp.partition): LogBounds(_told(starts[tp]), _told(ends[tp]))
                 for tp in wanted
             }
 

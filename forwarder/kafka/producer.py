@@ -12,16 +12,18 @@ from aiokafka.structs import OffsetAndMetadata
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal.contract import Commit
-from forwarder.journal.packing import LARGEST_VALUE
 from forwarder.kafka import cancellation, causes, error_codes
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka.error_codes import Fault, Place
-from forwarder.model import Partition
+from forwarder.model import Commit, Partition
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 """``max.message.bytes`` of outbox, state and dead letters: an incompressible batch of the
 largest size, or a record with dead-letter headers, must never poison a tick."""
+
+UNPACKED_BYTES = 256 * 1024 * 1024
+"""Bytes of the largest message that is sent compressed: as large as what is read back may become
+(``journal.packing.LARGEST_VALUE``)."""
 
 TRANSACTION_MS = 45_000
 """After this the broker ends a transaction by itself; above the limit of a tick."""
@@ -68,7 +70,7 @@ class Writer:
             "transactional_id": transactional_id,
             "transaction_timeout_ms": TRANSACTION_MS,
             # The client compares it with what is not compressed yet.
-            "max_request_size": LARGEST_VALUE if compression else MESSAGE_BYTES + _SLACK,
+            "max_request_size": (UNPACKED_BYTES if compression else MESSAGE_BYTES) + _SLACK,
             "max_batch_size": batch_bytes,
             "acks": "all",
             "enable_idempotence": True,

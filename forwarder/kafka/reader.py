@@ -1,20 +1,19 @@
-"""Reads stretches of state and outbox partitions, read_committed."""
+"""Reads partitions from one offset to another, read_committed: journals and dead letters."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.journal.contract import Stored, Stretch, Take
 from forwarder.kafka import cancellation, client, fetching
 from forwarder.kafka.error_codes import Place
-from forwarder.model import Sealed
+from forwarder.model import Partition, Sealed
 
 START_SECONDS = 15.0
 STALL_SECONDS = 15.0
@@ -38,6 +37,18 @@ WAIT_MS = 100
 """A stretch that is read exists already, so a fetch has nothing to wait for but markers."""
 
 
+class ReadRecords(NamedTuple):
+    """What a read found, as the client made them (``offset``, ``key``, ``value`` …).
+
+    ``upto``: where to go on, ``end`` once all below it was seen. ``seen``: the bytes of the values
+    of all it passed, those of other keys included.
+    """
+
+    records: Sequence[Any]
+    upto: int
+    seen: int
+
+
 class Reader:
     """One consumer over the given partitions, all paused but the one being read."""
 
@@ -45,13 +56,20 @@ class Reader:
         self,
         kafka: Kafka,
         client_id: str,
-        partitions: Iterable[tuple[str, int]],
+        partitions: Iterable[Partition],
         fetch_bytes: int = FETCH_BYTES,
+        *,
+        any_writer: bool = False,
     ) -> None:
-        """Prepare; the connection is made by the first read."""
+        """Prepare; the connection is made by the first read.
+
+        ``any_writer``: others may write there what they like, and batches that cannot be unpacked
+        are returned ``Sealed``. Else they are refused: only workers write to a journal.
+        """
+        self._any_writer = any_writer
         self._arguments = client.arguments(kafka, client_id)
         self._fetch_bytes = fetch_bytes
-        self._partitions = [TopicPartition(*p) for p in partitions]
+        self._partitions = [TopicPartition(p.topic, p.number) for p in partitions]
         self._ahead: dict[TopicPartition, deque[Any]] = {p: deque() for p in self._partitions}
         self._next: dict[TopicPartition, int] = {}
         self._consumer: Any = None
@@ -59,34 +77,20 @@ class Reader:
         self._one_at_a_time = asyncio.Lock()
 
     async def read(
-        self, where: tuple[str, int], start: int, end: int, max_bytes: int, key: bytes | None
-    ) -> tuple[list[tuple[int, bytes]], int]:
-        """Return (offset, value) of the records from ``start`` on, and where to go on.
-
-        Only those with ``key``, unless it is None; about ``max_bytes`` of values, but one record
-        at least if there is one below ``end``; ``end`` once all was seen. Raises JournalError.
-        """
-        partition = TopicPartition(*where)
-        async with self._reading(partition, start):
-            taken, go_on = await self._take(partition, end, max_bytes, key)
-            self._next[partition] = go_on
-            return taken, go_on
-
-    async def stretch(
         self,
-        where: tuple[str, int],
+        where: Partition,
         start: int,
         end: int,
         max_bytes: int,
-        keys: Mapping[bytes, str],
-    ) -> Stretch:
-        """Return the records with one of ``keys`` from ``start`` on, by what each key stands for.
+        keys: Collection[bytes] | None = None,
+    ) -> ReadRecords:
+        """Return the records in [``start``, ``end``) with one of ``keys``; None: all of them.
 
         About ``max_bytes`` of values are seen, one record at least if there is one below ``end``.
         What was fetched beyond waits for a read that goes on there. Raises JournalError.
         """
-        partition = TopicPartition(*where)
-        found: list[Stored] = []
+        partition = TopicPartition(where.topic, where.number)
+        found: list[Any] = []
         seen, upto = 0, end
         async with self._reading(partition, start):
             ahead = self._ahead[partition]
@@ -94,33 +98,29 @@ class Reader:
                 if ahead[0].offset >= end:
                     break
                 record = ahead.popleft()
-                if (lane := keys.get(record.key)) is not None:
-                    found.append(Stored(record.offset, lane, record.value))
+                if keys is None or record.key in keys:
+                    found.append(record)
                 seen += len(record.value)
                 if seen >= max_bytes:
                     upto = record.offset + 1
                     break
             self._next[partition] = upto
-        return Stretch(found, upto, seen)
+        return ReadRecords(found, upto, seen)
 
-    async def hand_over(self, where: tuple[str, int], start: int, end: int, take: Take) -> int:
-        """Give every record in [``start``, ``end``) to ``take``, the loop let go round each time.
+    async def records(self, where: Partition, start: int, end: int) -> AsyncGenerator[Any, None]:
+        """Yield every record in [``start``, ``end``); no more than one fetch is in memory.
 
-        Returns how many. No more than one fetch is in memory. Raises JournalError, and what
-        ``take`` raises.
+        Whoever leaves it early closes it (``aclosing``): until then nothing else can be read.
+        Raises JournalError.
         """
-        partition = TopicPartition(*where)
-        taken = 0
+        partition = TopicPartition(where.topic, where.number)
         async with self._reading(partition, start):
             ahead = self._ahead[partition]
             while ahead or await self._fetch(partition, end):
                 record = ahead.popleft()
                 if record.offset >= end:
-                    break
-                take(record.offset, record.value)
-                taken += 1
-                await asyncio.sleep(0)
-        return taken
+                    return
+                yield record
 
     async def close(self) -> None:
         """Give the connection up within seconds; raises nothing.
@@ -185,23 +185,6 @@ class Reader:
             consumer.seek(partition, 0)
         return consumer
 
-    async def _take(
-        self, partition: TopicPartition, end: int, max_bytes: int, key: bytes | None
-    ) -> tuple[list[tuple[int, bytes]], int]:
-        ahead = self._ahead[partition]
-        taken: list[tuple[int, bytes]] = []
-        size = 0
-        while ahead or await self._fetch(partition, end):
-            if ahead[0].offset >= end:
-                break
-            record = ahead.popleft()
-            if key is None or record.key == key:
-                taken.append((record.offset, record.value))
-                size += len(record.value)
-                if size >= max_bytes:
-                    return taken, record.offset + 1
-        return taken, end
-
     async def _fetch(self, partition: TopicPartition, end: int) -> bool:
         """Fetch what comes next; False once the position, which steps over markers, is ``end``."""
         if (consumer := self._consumer) is None:
@@ -218,7 +201,7 @@ class Reader:
 
     def _look_at(self, partition: TopicPartition, records: Sequence[Any]) -> None:
         """Raise JournalError for a batch that cannot be unpacked: none that was written here is."""
-        for record in records:
+        for record in records if not self._any_writer else ():
             if isinstance(record.value, Sealed):
                 where = f"{partition.topic}/{partition.partition}"
                 what = f"{where} cannot be read: {record.value.error}"

@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from forwarder.collect.pipeline import MOST_ENCODED, Lane, Pipeline
 from forwarder.deliver.partition import Deliveries, refusal
 from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import contract as journal
 from forwarder.journal import opening, outbox, watermark
 from forwarder.journal import state as states
@@ -128,8 +130,8 @@ class OwnedPartition:
         self._state_start = found.state_start
         self.stopped = start.stopped
         self.position = start.seek
-        if found.commit and (mark := opening.mark(found.commit.metadata)):
-            self.intake_stopped = mark.stopped if self._around.guard.percent else 0
+        if said := commits.decode(found.commit):
+            self.intake_stopped = said.stopped if self._around.guard.percent else 0
         self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
         self._unfed = start.unfed
         self.pipeline = Pipeline(
@@ -336,14 +338,15 @@ class OwnedPartition:
         if drawn is None:
             return None, None, []
         records = outbox.group(self._batches)
-        entries = [journal.Entry(r[0].lane, outbox.encode(r)) for r in records]
+        entries = [journal.OutboxEntry(r[0].lane, outbox.encode(r)) for r in records]
+        reason, since = self._paused
         content = journal.Tick(
             outbox=entries,
             dead_letters=self._dead_letters,
             state=drawn.values,
             offset=drawn.watermark,
-            metadata=opening.pausing(
-                opening.stopping(drawn.metadata, self.intake_stopped), *self._paused
+            metadata=replace(
+                drawn.metadata, stopped=self.intake_stopped, paused=reason, paused_since=since
             ),
             floor=min((lane.cursor for lane in drawn.lanes.values()), default=(0, 0)),
         )

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import hashlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,11 +12,13 @@ import zstandard
 
 from forwarder.config.settings import Configuration, Start
 from forwarder.errors import FencedError, JournalError, StartupError
-from forwarder.journal.contract import Commit, Entry, Journal, Restored, Tick
+from forwarder.journal import commit as commits
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.contract import Journal, OutboxEntry, Restored, Tick
 from forwarder.journal.kafka import FIRST_START, KafkaJournals
 from forwarder.kafka import client, producer
 from forwarder.kafka.admin import Cluster
-from forwarder.model import DeadLetter, Partition, Reason
+from forwarder.model import Commit, DeadLetter, Partition, Reason
 from tests.services.kafka import own_broker
 from tests.services.kafka_world import World
 
@@ -25,8 +26,7 @@ NOBODY: frozenset[Partition] = frozenset()
 
 
 def a_tick(n: int, *letters: DeadLetter) -> Tick:
-    metadata = json.dumps({"v": 1, "n": n, "ptr": 0})
-    return Tick([Entry("acme", b"batches")], letters, [b"state"], n, metadata)
+    return Tick([OutboxEntry("acme", b"batches")], letters, [b"state"], n, CommitMetadata(n, 0))
 
 
 async def opening(journals: KafkaJournals, partition: Partition) -> Restored:
@@ -199,7 +199,7 @@ async def test_a_new_group_begins_at_the_end_where_that_is_wanted(world: World, 
     await journals.prepare(NOBODY)
     await world.produce([b"new"] * 4)
     restored = await opening(journals, Partition(world.topic, 0))
-    assert restored.commit == Commit(3, FIRST_START)
+    assert restored.commit == Commit(3, commits.encode(FIRST_START))
     assert restored.input_end == 7
 
 
@@ -211,7 +211,9 @@ async def test_the_end_is_settled_once_for_all_workers(world: World, made: Made)
     await world.produce([b"new"] * 4)
     late = made(settings, "late")
     await late.prepare(NOBODY)
-    assert (await opening(late, Partition(world.topic, 0))).commit == Commit(3, FIRST_START)
+    assert (await opening(late, Partition(world.topic, 0))).commit == Commit(
+        3, commits.encode(FIRST_START)
+    )
 
 
 async def test_a_partition_added_later_is_read_from_its_start(world: World, made: Made) -> None:
@@ -371,9 +373,9 @@ async def test_a_commit_says_where_the_last_batch_is_as_long_as_that_is_known(
         await journal.commit(tick)
         while True:  # a commit may be fetched a moment before its markers are written
             commit = (await cluster.committed(world.group, [partition]))[partition]
-            told = json.loads(commit.metadata) if commit is not None else {}
-            if told.get("n") == json.loads(tick.metadata)["n"]:
-                return told.get("outbox")
+            told = commits.hint(commit)
+            if told.n == tick.metadata.n:
+                return told.outbox
 
     def empty(n: int) -> Tick:
         return msgspec.structs.replace(a_tick(n), outbox=[])

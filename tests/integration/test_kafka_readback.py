@@ -1,7 +1,6 @@
 """Lanes read back from a real broker's outbox together."""
 
 import gc
-import json
 
 import pytest
 from aiokafka.consumer.fetcher import PartitionRecords
@@ -9,7 +8,8 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.readback import Turns
 from forwarder.journal import outbox
-from forwarder.journal.contract import Entry, Tick
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.contract import OutboxEntry, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka import reader
 from forwarder.model import Partition
@@ -37,8 +37,8 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
         batches = {
             name: some(f"{name}.{n}", 4, 8 * KIB) for name in NAMES if n % 8 or name == "one"
         }
-        entries = [Entry(k, outbox.encode([of(k, b) for b in v])) for k, v in batches.items()]
-        metadata = json.dumps({"v": 1, "n": n, "ptr": 0})
+        entries = [OutboxEntry(k, outbox.encode([of(k, b) for b in v])) for k, v in batches.items()]
+        metadata = CommitMetadata(n, 0)
         stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))
         lanes.end = stored.outbox[-1] + 1
         if n in {1, 5, 9}:
@@ -75,8 +75,10 @@ async def test_what_was_fetched_for_another_place_does_not_wait_for_the_garbage_
     await journal.open()
     offsets = []
     for n in range(1, 20):
-        entries = [Entry("one", outbox.encode([of("one", b) for b in some(f"{n}", 4, 8 * KIB)]))]
-        metadata = json.dumps({"v": 1, "n": n, "ptr": 0})
+        entries = [
+            OutboxEntry("one", outbox.encode([of("one", b) for b in some(f"{n}", 4, 8 * KIB)]))
+        ]
+        metadata = CommitMetadata(n, 0)
         stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))
         offsets.append(stored.outbox[0])
     gc.collect()

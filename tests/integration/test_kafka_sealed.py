@@ -2,7 +2,6 @@
 
 import pytest
 
-from forwarder.admin.kafka_dead_letters import LetterReader
 from forwarder.errors import JournalError
 from forwarder.kafka import batches
 from forwarder.kafka.reader import Reader
@@ -25,19 +24,18 @@ async def test_a_reader_of_the_journal_names_it_and_one_of_letters_passes_over_i
     await world.produce([b"one"])
     await kafka_batches.send(kafka, world.topic, 0, packed)
     await world.produce([b"last"])
-    given = [(world.topic, 0)]
+    where = Partition(world.topic, 0)
 
-    reader = Reader(world.settings().kafka, "reader", given)
-    where = (world.topic, 0)
+    reader = Reader(world.settings().kafka, "reader", [where])
     with pytest.raises(JournalError, match=rf"{world.topic}/0 cannot be read: .* 1 to 70") as told:
-        await reader.hand_over(where, 0, 72, lambda *_: None)
+        assert [] == [one async for one in reader.records(where, 0, 72) if one.offset > 0]
     assert "only workers may write" in told.value.remedy
     with pytest.raises(JournalError, match="max_unpacked_batch"):
-        await reader.stretch(where, 0, 72, MIB, {})
+        await reader.read(where, 0, 72, MIB, [])
     await reader.close()
 
-    letters = LetterReader(world.settings().kafka, "letters", given)
-    found = [one async for one in letters.records(Partition(world.topic, 0), 0, 72)]
+    letters = Reader(world.settings().kafka, "letters", [where], any_writer=True)
+    found = [one async for one in letters.records(where, 0, 72)]
     assert [0, 70, 71] == [one.offset for one in found]
     assert isinstance(found[1].value, Sealed)
     assert batches.LIMIT < 70 * MIB

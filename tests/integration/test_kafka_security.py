@@ -15,7 +15,8 @@ from forwarder.admin.kafka_checkup import Checkup
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
 from forwarder.journal import topics
-from forwarder.journal.contract import Entry, Tick
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.contract import OutboxEntry, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka import msk
 from forwarder.kafka.msk import Made
@@ -178,7 +179,7 @@ async def the_state_keeps_its_history(journals: KafkaJournals, world: World) -> 
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()
-    committed = await journal.commit(Tick([], [], [b"base"], 0, '{"v":1,"n":0,"ptr":0}'))
+    committed = await journal.commit(Tick([], [], [b"base"], 0, CommitMetadata(0, 0)))
     with structlog.testing.capture_logs() as logged:
         for _ in range(2):
             await journal.cut(committed.state[0] + 1)
@@ -186,7 +187,7 @@ async def the_state_keeps_its_history(journals: KafkaJournals, world: World) -> 
     assert note["event"] == "kafka.note"
     assert f"grant Delete on topic {world.state}" in note["note"]
     assert (await journals.cluster.bounds([Partition(world.state, 0)])).popitem()[1].start == 0
-    await journal.commit(Tick([], [], [b"delta"], 0, '{"v":1,"n":0,"ptr":0}'))
+    await journal.commit(Tick([], [], [b"delta"], 0, CommitMetadata(0, 0)))
     await journal.close()
 
 
@@ -195,7 +196,7 @@ async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world:
     journal = journals.journal(partition)
     await journal.open()
     letter = DeadLetter(Reason.INVALID_JSON, 0, "", "", b"x")
-    tick = Tick([Entry("acme", b"batches")], [letter], [b"base"], 1, '{"v":1,"n":1,"ptr":0}')
+    tick = Tick([OutboxEntry("acme", b"batches")], [letter], [b"base"], 1, CommitMetadata(1, 0))
     committed = await journal.commit(tick)
     end = committed.outbox[0] + 1
     stored = [(committed.outbox[0], "acme", b"batches")]

@@ -1,15 +1,15 @@
 """The journal of one process on the model of Kafka: requests in the order the real one makes."""
 
 import asyncio
-import json
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Protocol
 
 from forwarder.errors import FencedError, JournalError
+from forwarder.journal import commit as commits
 from forwarder.journal import contract
-from forwarder.journal.contract import Commit, Committed, Restored, Stretch, Take, Tick
-from forwarder.model import Partition
+from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
+from forwarder.model import Commit, Partition
 from tests.model.deploys import Writer
 from tests.model.kafka import (
     TRANSACTION_SECONDS,
@@ -112,11 +112,11 @@ class Journal:
         self._epoch = await self._ask("init", self._initialise)
         commit = await self._ask("fetch", self._fetch)
         state = await self._ask("bounds", lambda: (stored.state.start, stored.state.stable()))
-        ptr = pointer(commit)
+        ptr = commits.hint(commit).ptr
         if ptr is not None and ptr < state[0]:
             self._broker.count("fetched_again")
             commit = await self._ask("fetch", self._fetch)
-            ptr = pointer(commit)
+            ptr = commits.hint(commit).ptr
         records: list[tuple[int, bytes]] = []
         first = state[0] if ptr is None else ptr
         await self._read_state(first, state[1], take or (lambda *r: records.append(r)))
@@ -224,27 +224,27 @@ class Journal:
         start: int,
         end: int,
         max_bytes: int,  # noqa: ARG002  # always few
-    ) -> Stretch:
+    ) -> OutboxSlice:
         """Read a few records; what is not stable yet is not there yet (D2)."""
-        stretch: Stretch = await self._ask("read", lambda: self._outbox(lanes, start, end))
+        stretch: OutboxSlice = await self._ask("read", lambda: self._outbox(lanes, start, end))
         if not stretch.records and stretch.upto < end:
             await asyncio.sleep(0.25)  # as a fetch waits for more
         return stretch
 
-    def _outbox(self, lanes: Collection[str], first: int, end: int) -> Stretch:
+    def _outbox(self, lanes: Collection[str], first: int, end: int) -> OutboxSlice:
         log = self._stored.outbox
-        found: list[contract.Stored] = []
+        found: list[contract.OutboxRecord] = []
         seen = 0
         for offset, entry in log.committed(first, end):
             if seen == 3:
-                return Stretch(found, offset, seen)
+                return OutboxSlice(found, offset, seen)
             seen += 1
             if entry.lane in lanes:
-                found.append(contract.Stored(offset, entry.lane, entry.value))
+                found.append(contract.OutboxRecord(offset, entry.lane, entry.value))
         stable = min(end, log.stable())
         if stable < end:
             self._broker.count("read_unstable")
-        return Stretch(found, stable, seen)
+        return OutboxSlice(found, stable, seen)
 
     async def cut(self, below: int) -> None:
         """Give up the state records below an offset (DeleteRecords)."""
@@ -285,12 +285,4 @@ class Journal:
             raise JournalError(str(error)) from error
 
 
-def pointer(commit: Commit | None) -> int | None:
-    """Return ``ptr`` of a commit, None if it has none."""
-    if commit is None:
-        return None
-    ptr = json.loads(commit.metadata or "{}").get("ptr")
-    return ptr if isinstance(ptr, int) else None
-
-
-__all__ = ["Client", "Journal", "Journals", "Stored", "pointer", "request"]
+__all__ = ["Client", "Journal", "Journals", "Stored", "request"]

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.journal.contract import Commit, Tick
-from forwarder.model import DeadLetter, Partition
+from forwarder.journal import commit as commits
+from forwarder.journal import contract
+from forwarder.model import Commit, DeadLetter, Partition
 from tests.doubles import Message
 from tests.model.deploys import Writer
 
@@ -33,7 +34,7 @@ class Transaction:
         self.owner = owner
         self.status = "open"
         self.stage = "outbox"
-        self.content: Tick | None = None
+        self.content: contract.Tick | None = None
         self.outbox: list[int] = []
         self.state: list[int] = []
         self.letters: list[DeadLetter] = []
@@ -113,7 +114,7 @@ class Stored:
             self._end(transaction, "done")
             content = transaction.content
             if content is not None:
-                self.commits.append(Commit(content.offset, content.metadata))
+                self.commits.append(Commit(content.offset, commits.encode(content.metadata)))
                 self.letters += transaction.letters
 
     def initialise(self, owner: object, now: float) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from forwarder.deliver import queue
 from forwarder.journal import outbox
+from forwarder.journal.commit import CommitMetadata
 from forwarder.model import Address, Batch, DeadLetter, Reason
 from tests.model.deploys import Deploy, Writer
 from tests.model.input import LARGEST_NOTE, Event, tag
@@ -183,9 +184,10 @@ class Oracle:
             if span not in spans:
                 spans.append(span)
 
-    def _judge_pointer(self, stored: Stored, metadata: str, base: int) -> None:
+    def _judge_pointer(self, stored: Stored, metadata: CommitMetadata, base: int) -> None:
         """I12, I19: what an opening reads from here on is what everything says."""
-        ptr = msgspec.json.decode(metadata)["ptr"]
+        ptr = metadata.ptr
+        assert ptr is not None
         reading = self.readings[stored.partition.number]
         if base >= 0:
             _require(ptr == base, f"I12: ptr is {ptr}, the newest base before was at {base}")

@@ -14,11 +14,10 @@ from forwarder.admin.dead_letters import AGAIN, SENT, WAITING, Wanted
 from forwarder.admin.redrive import Choice, Tally
 from forwarder.collect import redrive as redriven
 from forwarder.errors import FencedError, ForwarderError
-from forwarder.journal.dead_letters import Stored
 from forwarder.model import DeadLetter, Partition, Reason
 from tests import doubles
 from tests.batches import GROUP, TOPIC
-from tests.letters import LETTERS, Letters
+from tests.letters import LETTERS, Letters, Stored
 
 NOISE = hashlib.shake_256(b"noise").digest(10_000)
 REASONS = [Reason.INVALID_JSON, Reason.NOT_ENCODABLE, Reason.REFUSED]

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from forwarder.admin import repair
 from forwarder.admin.repair import Case, Choice, Kind, Plan, Resend
 from forwarder.errors import RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.opening import INPUT_ID, Commit, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import INPUT_ID, Restored
 from forwarder.journal.state import Change, Head, LaneState, PartitionState
+from forwarder.model import Commit
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
 RULES = {"acme": "device-1", "beta": "device-1"}
@@ -48,7 +51,7 @@ def found(**changes: object) -> Restored:
     """Return what is found of a partition that lost nothing; its last tick is 5."""
     later: dict[str, dict[str, object]] = {"acme": {"cursor": (7, 0), "acked": []}}
     usual = Restored(
-        commit=Commit(12, opening.metadata(5, BASE_AT)),
+        commit=Commit(12, commits.encode(CommitMetadata(5, BASE_AT))),
         state=[(30, base(stored())), (31, delta(4, 22, **later)), (33, delta(5, 24))],
         state_start=30,
         state_end=34,
@@ -111,7 +114,7 @@ class TestExpiredBatches:
         assert (2, 0) == lanes["gone"].cursor
 
     def test_a_lane_that_delivered_all_there_was_lost_nothing(self) -> None:
-        known = Commit(12, opening.ending(opening.metadata(5, BASE_AT), 6))
+        known = Commit(12, commits.encode(CommitMetadata(5, BASE_AT, 6)))
         state = stored()
         state.n, state.obend = 5, 6
         quiet = found(commit=known, state=[(30, base(state))], outbox_start=8)
@@ -142,7 +145,7 @@ class TestOutboxThatEndsEarlier:
         assert frozenset() == start.state.lanes["beta"].acked
 
     def test_the_end_that_only_the_commit_knows_counts_too(self) -> None:
-        known = Commit(12, opening.ending(opening.metadata(5, BASE_AT), 11))
+        known = Commit(12, commits.encode(CommitMetadata(5, BASE_AT, 11)))
         assert [Kind.OUTBOX] == kinds(examine(found(commit=known)))
 
     @pytest.mark.parametrize(("resend", "cursor"), [(Resend.ALL, (0, 0)), (Resend.NONE, (5, 0))])
@@ -274,7 +277,12 @@ damages = st.fixed_dictionaries(
         "input_start": st.integers(0, 40),
         "input_end": st.integers(0, 40),
         "commit": st.sampled_from(
-            [None, Commit(12, ""), Commit(12, opening.metadata(9, 30)), found().commit]
+            [
+                None,
+                Commit(12, ""),
+                Commit(12, commits.encode(CommitMetadata(9, 30))),
+                found().commit,
+            ]
         ),
         "first": st.just(0),
     },
@@ -327,10 +335,10 @@ def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, record
 
 
 def test_a_stopped_intake_stays_stopped_through_a_repair() -> None:
-    stopped = opening.stopping(opening.metadata(5, BASE_AT), 1_700)
+    stopped = commits.encode(CommitMetadata(5, BASE_AT, stopped=1_700))
     what = found(commit=Commit(12, stopped), outbox_start=8)
     plan = examine(what)
     assert plan.losses
-    again = opening.mark(repair.write(case(what), plan).commit(34).metadata)
+    again = commits.decode(repair.write(case(what), plan).commit(34))
     assert again is not None
     assert (6, 34, 1_700) == (again.n, again.ptr, again.stopped)

@@ -11,11 +11,13 @@ from forwarder.admin import retired_topics
 from forwarder.admin.status import LEFT_AT_ONCE, status
 from forwarder.cli.status import _remarks
 from forwarder.errors import ForwarderError, JournalError, StartupError
+from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.opening import Commit, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
-from forwarder.model import Partition
+from forwarder.model import Commit, Partition
 from forwarder.ops.diagnosis import Finding, Grade, fail
 from forwarder.worker.retired_topics import LeftTopics
 from tests import doubles
@@ -179,7 +181,7 @@ class TestTheStart:
 
     def test_a_state_that_cannot_be_read_is_unknown(self) -> None:
         survey = finished()
-        text = opening.metadata(6, 0).replace('"v":1', '"v":99')
+        text = commits.encode(CommitMetadata(6, 0)).replace('"v":1', '"v":99')
         survey.kept[LEFT].commit = Commit(90, text)
         _, [one] = started(survey)
         assert "later release" in one.what

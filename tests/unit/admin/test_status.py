@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from forwarder.admin import backlog
 from forwarder.admin.status import AT_ONCE, status
@@ -12,11 +13,12 @@ from forwarder.cli.output import WIDTH
 from forwarder.cli.status import _lines, _remarks
 from forwarder.config.settings import Limits
 from forwarder.errors import JournalError
-from forwarder.journal import opening
+from forwarder.journal import commit as commits
 from forwarder.journal import state as states
-from forwarder.journal.opening import Commit, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
-from forwarder.model import OpenTransaction, Partition
+from forwarder.model import Commit, OpenTransaction, Partition
 from forwarder.ops.diagnosis import fail
 from tests import doubles
 from tests.batches import batch, held, lane_state
@@ -125,8 +127,8 @@ def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     survey = surveyed()
     kept = survey.kept[P0]
     assert kept.commit is not None
-    text = opening.pausing(kept.commit.metadata, "memory_short", 70_000)
-    kept.commit = Commit(kept.commit.offset, text)
+    said = replace(commits.hint(kept.commit), paused="memory_short", paused_since=70_000)
+    kept.commit = Commit(kept.commit.offset, commits.encode(said))
     assert {} == stalled(survey), "nobody owns it: that one has gone"
     survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
@@ -144,9 +146,9 @@ def test_a_stopped_intake_and_a_refusal_are_what_a_partition_stands_for() -> Non
     survey = surveyed()
     kept = survey.kept[P0]
     assert kept.commit is not None
-    kept.commit = Commit(kept.commit.offset, opening.stopping(kept.commit.metadata, 70_000))
+    kept.commit = Commit(80, commits.encode(CommitMetadata(5, 30, stopped=70_000)))
     assert "intake_stopped" == stalled(survey)["reason"]
-    kept.commit = Commit(80, opening.metadata(6, 0).replace('"v":1', '"v":99'))
+    kept.commit = Commit(80, commits.encode(CommitMetadata(6, 0)).replace('"v":1', '"v":99'))
     assert "refused" == stalled(survey)["reason"]
 
 
@@ -248,8 +250,8 @@ def test_a_commit_seen_before_its_records_does_not_make_a_partition_look_broken(
 def test_a_stopped_intake_is_told_with_since_when_and_what_to_do() -> None:
     survey = surveyed()
     survey.kept[P1] = Kept()
-    plain = committed(80, 5)
-    survey.kept[P0].commit = Commit(plain.offset, opening.stopping(plain.metadata, 77_000))
+    stopped = CommitMetadata(5, 30, stopped=77_000)
+    survey.kept[P0].commit = Commit(80, commits.encode(stopped))
     document = stand(survey)
     since = [one["intake_stopped"] for one in document["partitions"]]
     assert ["1970-01-01T00:01:17Z", None] == since

@@ -3,7 +3,7 @@
 import asyncio
 
 from forwarder.deliver.readback import Readback, Turns
-from forwarder.journal.contract import Stored, Stretch
+from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import Address
 from tests.lagging import Partition, some
 from tests.world import virtually
@@ -19,7 +19,7 @@ async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
         def wanted(self) -> None:
             return None
 
-        def take(self, record: Stored) -> int:
+        def take(self, record: OutboxRecord) -> int:
             raise AssertionError(record)
 
         def passed(self, upto: Address) -> None:
@@ -57,7 +57,7 @@ async def test_scans_that_somebody_else_cancels_end_the_opening() -> None:
     partition.commit(acme=some("a", 3, KIB))
     partition.lane("acme", cursor=(0, 0))
 
-    async def cancelled(*_: object) -> Stretch:
+    async def cancelled(*_: object) -> OutboxSlice:
         raise asyncio.CancelledError
 
     partition.readback._read = cancelled  # noqa: SLF001  # as a client that was closed

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from forwarder.journal.contract import Commit
+from forwarder.model import Commit
 from tests.model.deploys import EVERYTHING
 from tests.model.history import history, quietly
 from tests.model.kafka import Stored

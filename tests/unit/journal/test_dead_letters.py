@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.journal import dead_letter_messages, dead_letters
-from forwarder.journal.dead_letters import Sent, Stored
+from forwarder.journal.dead_letters import Sent
 from forwarder.model import DeadLetter, Partition, Reason
+from tests.letters import Stored
 
 FROM = Partition("raw", 3)
 Spans = list[tuple[int, int]]

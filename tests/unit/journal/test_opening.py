@@ -6,10 +6,13 @@ import msgspec
 import pytest
 
 from forwarder.errors import RefusedError
+from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.opening import Commit, Opening, Origin, Restored
+from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.opening import Opening, Origin, Restored
 from forwarder.journal.state import Head, LaneState, PartitionState
+from forwarder.model import Commit
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
 RULES = {"acme": "device-1"}
@@ -205,7 +208,7 @@ class TestRefusals:
             begin(found(stored(), input_end=19))
 
     def test_batches_of_the_last_tick_are_missed_though_the_state_cannot_know_them(self) -> None:
-        commit = (15, opening.ending(opening.metadata(3, 30), 9))
+        commit = (15, commits.encode(CommitMetadata(3, 30, 9)))
         with pytest.raises(RefusedError, match="outbox ends at offset 8, but ended at 9"):
             begin(found(stored(), commit))
         assert 15 == begin(found(stored(), commit, outbox_end=9)).seek
@@ -257,7 +260,7 @@ class TestRefusals:
     def test_a_quiet_lane_misses_nothing_though_its_outbox_expired_to_the_end(self) -> None:
         quiet = found(
             stored(),
-            (15, opening.ending(opening.metadata(3, 30), 6)),
+            (15, commits.encode(CommitMetadata(3, 30, 6))),
             outbox_start=8,
         )
         start = begin(msgspec.structs.replace(quiet, state=[(30, base(stored(obend=6)))]))
@@ -265,8 +268,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("n", [2, 3])
     def test_an_old_or_missing_end_excuses_no_lane(self, n: int) -> None:
-        text = opening.metadata(n, 30)
-        commit = (15, opening.ending(text, 6) if n == 2 else text)
+        commit = (15, commits.encode(CommitMetadata(n, 30, 6 if n == 2 else 0)))
         assert ["acme"] == list(begin(found(stored(obend=6), commit, outbox_start=8)).stopped)
 
 
@@ -292,25 +294,6 @@ class TestIdentity:
 
     def test_a_broker_that_gives_no_ids_changes_nothing(self) -> None:
         assert {"input_id": "one"} == begin(found(self.KNOWN)).state.extra
-
-
-class TestMetadata:
-    def test_it_may_say_where_the_outbox_ends(self) -> None:
-        text = opening.ending(opening.metadata(7, 41), 12)
-        assert opening.Mark(7, 41, 12) == opening.mark(text)
-
-    @pytest.mark.parametrize("text", ["", "by hand", "[]", '{"v":1,"start":"latest"}'])
-    def test_what_no_tick_wrote_stays_as_it_is(self, text: str) -> None:
-        assert text == opening.ending(text, 12)
-
-    def test_it_reads_back(self) -> None:
-        assert opening.Mark(7, 41) == opening.mark(opening.metadata(7, 41))
-
-    def test_it_is_short(self) -> None:
-        assert 4096 > len(opening.metadata(2**62, 2**62))
-
-    def test_fields_of_a_later_release_are_passed_over(self) -> None:
-        assert opening.Mark(7, 41) == opening.mark('{"v":1,"n":7,"ptr":41,"mood":3}')
 
 
 def test_an_opening_twice_finds_the_same() -> None:

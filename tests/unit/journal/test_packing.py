@@ -7,7 +7,7 @@ import zstandard
 
 from forwarder.errors import RefusedError
 from forwarder.journal import dead_letters, packing
-from forwarder.journal.dead_letters import Stored
+from tests.letters import Stored
 
 
 def bomb() -> bytes:

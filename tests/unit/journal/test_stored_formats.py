@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.journal import opening, outbox
+from forwarder.journal import commit as commits
+from forwarder.journal import outbox
 from forwarder.journal import state as states
-from forwarder.journal.opening import Mark
+from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import LaneState
-from forwarder.model import Batch, CloseReason, Held
+from forwarder.model import Batch, CloseReason, Commit, Held
 
 ROOT = Path(__file__).parents[3]
 STORED = ROOT / "tests" / "data" / "formats"
@@ -98,23 +99,23 @@ def test_a_delta_of_version_1_is_read() -> None:
     assert GONE == state.lanes["gone"]
 
 
-def test_commit_metadata_of_version_1_is_read() -> None:
-    assert Mark(8, 31) == opening.mark(stored("metadata-v1.json").decode())
-
-
-def test_commit_metadata_that_says_where_the_outbox_ends_is_read() -> None:
-    text = stored("metadata-v1-outbox.json").decode()
-    assert Mark(8, 31, 18) == opening.mark(text)
-    assert text == opening.ending(opening.metadata(8, 31), 18)
-
-
-def test_commit_metadata_that_says_why_nothing_is_read_is_read() -> None:
-    text = stored("metadata-v1-paused.json").decode()
-    paused = Mark(8, 31, paused="memory_short", paused_since=1_767_225_600_000)
-    assert paused == opening.mark(text)
-    since = paused.paused_since
-    assert text == opening.pausing(opening.metadata(8, 31), "memory_short", since)
-    assert opening.metadata(8, 31) == opening.pausing(opening.metadata(8, 31), "", 0)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("metadata-v1.json", CommitMetadata(8, 31)),
+        ("metadata-v1-outbox.json", CommitMetadata(8, 31, 18)),
+        (
+            "metadata-v1-paused.json",
+            CommitMetadata(8, 31, paused="memory_short", paused_since=1_767_225_600_000),
+        ),
+    ],
+)
+def test_commit_metadata_of_version_1_is_read_and_written_alike(
+    name: str, said: CommitMetadata
+) -> None:
+    text = stored(name).decode()
+    assert said == commits.decode(Commit(60, text))
+    assert text == commits.encode(said)
 
 
 def test_the_examples_of_the_documentation_run(monkeypatch: pytest.MonkeyPatch) -> None:

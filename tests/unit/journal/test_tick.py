@@ -1,6 +1,5 @@
 """Ticks: drawn up from a snapshot, true once committed."""
 
-import json
 from collections import ChainMap
 
 import msgspec
@@ -12,6 +11,7 @@ from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.closed_index import unpacked
+from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import PartitionState
 from forwarder.model import LOWEST
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
@@ -75,8 +75,7 @@ def test_a_beat_commits_the_watermark_of_the_tick_before() -> None:
 
 def test_the_metadata_names_the_tick_and_the_base_before_it() -> None:
     snap = msgspec.structs.replace(snapshot(6), ptr=4)
-    expected = {"v": 1, "n": 2, "ptr": 4}
-    assert expected == json.loads(drawn(opened(), snap).metadata)
+    assert CommitMetadata(2, 4) == drawn(opened(), snap).metadata
 
 
 def test_the_watermark_is_the_lowest_need_known_or_unknown() -> None:

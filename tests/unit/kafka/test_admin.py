@@ -9,10 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from forwarder.errors import JournalError
-from forwarder.journal.contract import Commit
 from forwarder.kafka import admin
-from forwarder.kafka.admin import Bounds, Cluster
-from forwarder.model import Partition
+from forwarder.kafka.admin import Cluster
+from forwarder.model import Commit, LogBounds, Partition
 from tests.services.kafka_world import World
 
 WHERE = Partition("raw-events", 0)
@@ -49,7 +48,7 @@ def cluster(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 async def test_offsets_that_a_log_can_have_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = cluster(Answers(7), monkeypatch)
-    assert {WHERE: Bounds(7, 7)} == await asked.bounds([WHERE])
+    assert {WHERE: LogBounds(7, 7)} == await asked.bounds([WHERE])
     assert 7 == await asked.end(WHERE)
     assert {WHERE: Commit(7, "")} == await asked.committed("group", [WHERE])
 

@@ -20,6 +20,7 @@ from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka.producer import TICK_SECONDS, TRANSACTION_MS, Writer
 from forwarder.kafka.reader import Reader
+from forwarder.model import Partition
 from forwarder.sources import kafka as source
 from forwarder.worker import worker
 from tests.world import virtually
@@ -220,7 +221,7 @@ class Consumer:
 
 @virtually
 async def test_a_reader_whose_close_is_cancelled_leaves_no_connection_open() -> None:
-    reader = Reader(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", [("raw", 0)])
+    reader = Reader(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", [Partition("raw", 0)])
     consumer: Any = Consumer()
     reader._consumer = consumer  # noqa: SLF001  # the real one needs a broker
     first = asyncio.ensure_future(reader.close())

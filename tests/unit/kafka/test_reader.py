@@ -12,8 +12,10 @@ from forwarder.errors import JournalError
 from forwarder.kafka import reader as kafka_reader
 from forwarder.kafka.fetching import Refusal
 from forwarder.kafka.reader import Reader
+from forwarder.model import Partition
 from tests.services.kafka_world import World
 
+OUTBOX = Partition("outbox", 0)
 WHERE = TopicPartition("outbox", 0)
 
 
@@ -42,10 +44,10 @@ async def test_a_reader_that_waits_in_vain_says_what_its_leader_answers(
     refused: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setattr(kafka_reader, "STALL_SECONDS", 0.05)
-    reader = Reader(World("127.0.0.1:1").settings().kafka, "me", [(WHERE.topic, 0)])
+    reader = Reader(World("127.0.0.1:1").settings().kafka, "me", [OUTBOX])
     said = {WHERE: Refusal(KafkaStorageError("code 56"), time.monotonic())} if refused else {}
     reader._consumer = Nothing(said)
     with pytest.raises(JournalError, match="outbox/0 cannot be read") as told:
-        await reader.read((WHERE.topic, 0), 0, 9, 1000, None)
+        await reader.read(OUTBOX, 0, 9, 1000)
     assert refused is ("code 56" in told.value.what)
     assert refused is ("disks" in told.value.remedy)

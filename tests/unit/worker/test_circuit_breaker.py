@@ -2,11 +2,10 @@
 
 import asyncio
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.journal import opening
+from forwarder.journal import commit as commits
 from forwarder.model import Partition
 from forwarder.worker.circuit_breaker import EVERY
 from tests import doubles
@@ -34,8 +33,7 @@ def stopped(scene: Scene) -> list[str]:
 def stored(scene: Scene, partition: Partition = P0) -> int:
     """Return since when the commit says that a partition is stopped."""
     commit = scene.journals.log(partition).commit
-    mark = opening.mark(commit.metadata) if commit else None
-    return mark.stopped if mark else 0
+    return commits.hint(commit).stopped
 
 
 @virtually
@@ -201,12 +199,3 @@ def test_nothing_is_lost_or_taken_twice_whenever_it_stops(story: list[str]) -> N
             assert (sent, flooded) == (last.committed(), letters(last))
 
     doubles.run_virtually(run())
-
-
-@pytest.mark.parametrize("text", ['{"v":1,"n":3,"ptr":4}', '{"v":1,"n":3,"ptr":4,"outbox":9}'])
-def test_the_mark_is_one_field_more_and_every_other_stays(text: str) -> None:
-    plain, marked = opening.mark(text), opening.mark(opening.stopping(text, 77))
-    assert plain is not None
-    assert marked is not None
-    assert (3, 4, plain.outbox, 77) == (marked.n, marked.ptr, marked.outbox, marked.stopped)
-    assert (text, 0) == (opening.stopping(text, 0), plain.stopped)

@@ -6,9 +6,9 @@ import pytest
 
 from forwarder.config.connection import Connection
 from forwarder.errors import FencedError, RefusedError
-from forwarder.journal.contract import Commit
-from forwarder.model import CloseReason
+from forwarder.model import CloseReason, Commit
 from forwarder.ops.reporter import LaneStatus, Phase
+from forwarder.worker.context import Phase
 from tests import doubles
 from tests.world import (
     BATCH,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forwarder.errors import JournalError
-from forwarder.journal import opening
+from forwarder.journal import commit as commits
 from forwarder.journal.contract import Committed, Tick
 from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.health import Health
@@ -132,9 +132,7 @@ def test_whatever_holds_a_partition_is_told_by_name(
 
 
 def committed_pause(scene: Scene) -> str:
-    commit = scene.journals.log(P0).commit
-    mark = opening.mark(commit.metadata) if commit else None
-    return mark.paused if mark else ""
+    return commits.hint(scene.journals.log(P0).commit).paused
 
 
 @virtually
