@@ -8,7 +8,6 @@ from forwarder.config.connection import Connection
 from forwarder.errors import FencedError, RefusedError
 from forwarder.model import CloseReason, Commit
 from forwarder.ops.reporter import LaneStatus, Phase
-from forwarder.worker.context import Phase
 from tests import doubles
 from tests.world import (
     BATCH,
