@@ -22,7 +22,8 @@ from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Connection, FileTarget, FirehoseTarget, Status
 from forwarder.config.settings import Configuration, JournalSettings, Limits
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.readback import Turns
+from forwarder.deliver.context import DeliverContext
+from forwarder.deliver.readback import ScanLimiter
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.formats.mparticle.event_filter import leaves_out
 from forwarder.journal.contract import Journals
@@ -216,7 +217,6 @@ def surroundings(  # noqa: PLR0913  # what is concrete, each given once
     around = Surroundings(
         group=plan.group,
         lanes=lanes,
-        sinks=sinks,
         journals=journals,
         clock=clock,
         reporter=reporter,
@@ -226,8 +226,14 @@ def surroundings(  # noqa: PLR0913  # what is concrete, each given once
             base_interval=plan.journal.base_interval_ms / 1000,
             session_timeout=plan.session_timeout,
         ),
-        queue_bytes=lambda: plan.limits.in_flight,
-        turns=Turns(Budget(plan.limits.in_flight)),
+        deliver=DeliverContext(
+            sinks=sinks,
+            clock=clock,
+            reporter=reporter,
+            random=random.random,
+            queue_bytes=plan.limits.in_flight,
+            scan_limiter=ScanLimiter(clock, Budget(plan.limits.in_flight)),
+        ),
         closed_bytes=lambda: max(CLOSED_FLOOR, share()),
         owned=lambda: sum(len(worker.partitions) for worker in workers),
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),

@@ -1,14 +1,16 @@
 """A partition of many lanes over one outbox, in virtual time; reading it has a cost."""
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Sequence
 from hashlib import shake_128
 
-from forwarder.deliver.context import Policy
-from forwarder.deliver.lane import Delivery
+from forwarder.deliver.budget import Budget
+from forwarder.deliver.context import DeliveryResults, LaneContext, LanePolicy, Lease
+from forwarder.deliver.lane import LaneDelivery
 from forwarder.deliver.queue import Queue
-from forwarder.deliver.readback import Readback, Turns
-from forwarder.errors import JournalError
+from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.readback import BANDWIDTH, CHUNK_BYTES, Readback, ReadOutbox, ScanLimiter
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome
@@ -46,32 +48,52 @@ class Destination(Sink):
 class Partition:
     """What is committed, the lanes that deliver it, and what was read back for them."""
 
-    def __init__(self, turns: Turns | None = None) -> None:
-        self.turns = turns or Turns()
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        rate: float = BANDWIDTH,
+        chunk: int = CHUNK_BYTES,
+        *,
+        read: ReadOutbox | None = None,
+    ) -> None:
+        self.clock = doubles.LoopClock()
+        self.limiter = ScanLimiter(self.clock, budget, rate, chunk)
         self.stored: dict[int, tuple[str, bytes]] = {}
         self.sizes: dict[str, int] = {}
         self.committed: dict[str, list[str]] = {}
         self.end = 0
         self.seen = 0
         self.reads: list[tuple[frozenset[str], int]] = []
-        self.failures: list[JournalError] = []
-        self.lanes: dict[str, Delivery] = {}
+        self.lanes: dict[str, LaneDelivery] = {}
         self.sinks: dict[str, Destination] = {}
-        self.readback = Readback(
-            self.turns, self.lanes, self.read, self.committed_end, self.journal_failed
-        )
+        self.results = DeliveryResults(lambda: None)
+        self.readback = Readback(self.limiter, read or self.read, (0, 0), self.results.fail)
+        self.readback.serve(self.lanes)
 
     def lane(
-        self, name: str, *, capacity: int = 1 << 40, cursor: Address | None = None
+        self,
+        name: str,
+        *,
+        capacity: int = 1 << 40,
+        cursor: Address | None = None,
+        sink: Destination | None = None,
     ) -> Destination:
         """Add a lane at the end of what is committed, or at ``cursor``; return its destination."""
-        sink = self.sinks[name] = Destination()
-        end = self.committed_end()
-        budget = self.turns.budget
+        sink = self.sinks[name] = sink or Destination()
+        end = (self.end, 0)
+        budget = self.limiter.budget
         queue = Queue(end if cursor is None else cursor, (), end, capacity, budget=budget)
-        policy = Policy(name, "raw-events/0", True, None)  # noqa: FBT003  # active
-        notes = doubles.Notes()
-        self.lanes[name] = Delivery(policy, queue, sink, self, notes, lambda: 0.5)
+        context = LaneContext(
+            clock=self.clock,
+            random=lambda: 0.5,
+            reporter=doubles.Notes(),
+            rate_limit=RateLimit(),
+            lease=Lease(math.inf),
+            results=self.results,
+            readback=self.readback,
+        )
+        policy = LanePolicy(name, "raw-events/0", active=True)
+        self.lanes[name] = LaneDelivery(policy, queue, sink, context, end)
         return sink
 
     def commit(self, **batches: Sequence[Batch]) -> None:
@@ -85,16 +107,22 @@ class Partition:
             fresh[name] = [((self.end, i), b) for i, b in enumerate(some)]
             self.end += 1
         self.end += 1
+        end = self.advance(self.end)
         for name, delivery in self.lanes.items():
-            delivery.queue.committed(delivery.queue.snapshot(self.committed_end())[0])
-            delivery.join(fresh.get(name, ()))
+            delivery.committed(delivery.queue.snapshot(end)[0], end, fresh.get(name, ()))
+
+    def advance(self, end: int) -> Address:
+        """Let so much of the outbox be known to be committed."""
+        self.end = end
+        self.readback.end = (end, 0)
+        return self.readback.end
 
     def resident(self) -> int:
         """Return the payload bytes of all lanes in memory."""
         return sum(delivery.queue.waiting_bytes for delivery in self.lanes.values())
 
     def idle(self) -> bool:
-        return all(delivery.idle() for delivery in self.lanes.values())
+        return all(delivery.is_idle() for delivery in self.lanes.values())
 
     async def until(self, reached: Callable[[], bool], seconds: float = 7200) -> None:
         """Let time pass until something is so."""
@@ -108,9 +136,9 @@ class Partition:
 
     async def close(self) -> None:
         await self.readback.close()
-        await asyncio.gather(*(delivery.stop() for delivery in self.lanes.values()))
+        await asyncio.gather(*(delivery.close() for delivery in self.lanes.values()))
 
-    # ------------------------------------------------------------------ what deliveries ask
+    # ------------------------------------------------------------------ what scans ask
 
     async def read(
         self, lanes: Collection[str], start: int, end: int, max_bytes: int
@@ -131,24 +159,6 @@ class Partition:
         self.seen += seen
         await asyncio.sleep(ASK_SECONDS + seen * BYTE_SECONDS)
         return OutboxSlice(found, upto, seen)
-
-    def may_put(self) -> bool:
-        return True
-
-    def committed_end(self) -> Address:
-        return (self.end, 0)
-
-    def read_back(self, lane: str) -> None:
-        self.readback.ask(lane)
-
-    def acknowledged(self) -> None:
-        """Nobody waits for it."""
-
-    def refused(self, batch: Batch, outcome: Outcome) -> None:
-        raise AssertionError((batch, outcome))
-
-    def journal_failed(self, error: JournalError) -> None:
-        self.failures.append(error)
 
 
 def of(lane: str, one: Batch) -> Batch:

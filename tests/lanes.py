@@ -1,19 +1,29 @@
-"""One lane over a destination and an owner made by hand, in virtual time."""
+"""One lane over a destination and an outbox made by hand, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
-from forwarder.deliver.context import Policy
-from forwarder.deliver.lane import Delivery
+from forwarder.clock import Clock
+from forwarder.deliver.budget import Budget
+from forwarder.deliver.context import (
+    DeliverContext,
+    DeliveryResults,
+    LaneContext,
+    LanePolicy,
+    Lease,
+)
+from forwarder.deliver.lane import LaneDelivery
 from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import Pace
-from forwarder.deliver.readback import Lagging, Readback, Turns
-from forwarder.errors import JournalError
+from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.readback import Readback, ScanLimiter
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome, OutcomeKind
+from forwarder.ops.reporter import Reporter
+from forwarder.sinks import contract
 from tests import doubles
 from tests.batches import batch
 
@@ -51,35 +61,15 @@ class Sink(doubles.ScriptedSink):
             self.flying -= keys
 
 
-class Owner:
-    """A partition that has committed whatever it is given."""
+class Outbox:
+    """What is committed: records of one lane, and how they are read back."""
 
     def __init__(self) -> None:
-        self.allowed = True
-        self.asked = 0
         self.end = 0
         self.stored: dict[int, bytes] = {}
         self.reads: list[int] = []
-        self.lanes: dict[str, Lagging] = {}
-        self.turns = Turns()
-        self.readback = Readback(
-            self.turns, self.lanes, self.read, self.committed_end, self.journal_failed
-        )
-        self.moved = 0
-        self.letters: list[str] = []
-        self.failures: list[JournalError] = []
         self.breaks: Exception | None = None
         self.before_answer: Callable[[], None] = lambda: None
-
-    def may_put(self) -> bool:
-        self.asked += 1
-        return self.allowed
-
-    def committed_end(self) -> Address:
-        return (self.end, 0)
-
-    def read_back(self, lane: str) -> None:
-        self.readback.ask(lane)
 
     async def read(
         self, lanes: Collection[str], start: int, end: int, max_bytes: int
@@ -100,16 +90,6 @@ class Owner:
                     return OutboxSlice(found, offset + 1, seen)
         return OutboxSlice(found, end, seen)
 
-    def acknowledged(self) -> None:
-        self.moved += 1
-
-    def refused(self, batch: Batch, outcome: Outcome) -> None:
-        assert outcome.kind is OutcomeKind.REFUSED
-        self.letters.append(batch.id)
-
-    def journal_failed(self, error: JournalError) -> None:
-        self.failures.append(error)
-
     def commit(self, *batches: Batch) -> list[tuple[Address, Batch]]:
         """Store one record and return its batches under their addresses."""
         offset = self.end
@@ -119,37 +99,68 @@ class Owner:
 
 
 class Lane:
-    """A delivery with everything around it."""
+    """A delivery with everything around it; ``asked``: how often something was to be collected."""
 
     def __init__(  # noqa: PLR0913  # what tests vary
         self,
         answer: Answer = lambda _batch, _tried: DELIVERED,
         *,
         capacity: int = 10_000,
+        budget: Budget | None = None,
         active: bool = True,
         deliver_from_ms: int | None = None,
         stored: Sequence[Sequence[Batch]] = (),
         cursor: Address = (0, 0),
-        pace: Pace | None = None,
+        rate_limit: RateLimit | None = None,
         random: Callable[[], float] = lambda: 0.5,
+        sink: Sink | None = None,
     ) -> None:
-        self.sink = Sink(answer)
-        self.owner = Owner()
+        self.sink = sink or Sink(answer)
+        self.outbox = Outbox()
         self.notes = doubles.Notes()
+        self.asked = 0
         for record in stored:
-            self.owner.commit(*record)
-        policy = Policy("acme", "raw-events/0", active, deliver_from_ms)
-        queue = Queue(cursor, (), (self.owner.end, 0), capacity)
-        self.pace = pace or Pace()
-        self.delivery = Delivery(
-            policy, queue, self.sink, self.owner, self.notes, random, self.pace
+            self.outbox.commit(*record)
+        clock = doubles.LoopClock()
+        end = (self.outbox.end, 0)
+        self.results = DeliveryResults(self._count)
+        self.lease = Lease(math.inf)
+        limiter = ScanLimiter(clock, budget)
+        self.readback = Readback(limiter, self.outbox.read, end, self.results.fail)
+        self.rate_limit = rate_limit or RateLimit()
+        context = LaneContext(
+            clock=clock,
+            random=random,
+            reporter=self.notes,
+            rate_limit=self.rate_limit,
+            lease=self.lease,
+            results=self.results,
+            readback=self.readback,
         )
-        self.owner.lanes["acme"] = self.delivery
+        policy = LanePolicy("acme", "raw-events/0", active, deliver_from_ms)
+        queue = Queue(cursor, (), end, capacity, budget=budget)
+        self.delivery = LaneDelivery(policy, queue, self.sink, context, end)
+        self.readback.serve({"acme": self.delivery})
         self.delivery.wake()
+
+    def _count(self) -> None:
+        self.asked += 1
 
     def commit(self, *batches: Batch) -> None:
         """Commit one record of batches and hand them on."""
-        self.delivery.join(self.owner.commit(*batches))
+        fresh = self.outbox.commit(*batches)
+        end = self.readback.end = (self.outbox.end, 0)
+        self.delivery.committed(self.delivery.queue.cursor, end, fresh)
+
+    def letters(self) -> list[str]:
+        """Return the ids of what was refused for good."""
+        assert all(o.kind is OutcomeKind.REFUSED for _, o in self.results.refused)
+        return [batch.id for batch, _ in self.results.refused]
+
+    def failure(self) -> str:
+        """Return why delivering cannot go on; "" while it can."""
+        failed = self.results.failed
+        return str(failed.result()) if failed.done() else ""
 
     def landed(self) -> list[str]:
         return [b.id for b in self.sink.landed]
@@ -166,7 +177,21 @@ class Lane:
         pytest.fail("it never came to that")
 
     async def until_idle(self) -> None:
-        await self.until(self.delivery.idle)
+        await self.until(self.delivery.is_idle)
+
+
+def deliver_context(
+    sinks: Mapping[str, contract.Sink], clock: Clock, reporter: Reporter, *, queue_bytes: int
+) -> DeliverContext:
+    """Return what the deliveries of a worker share, without jitter or a budget."""
+    return DeliverContext(
+        sinks=sinks,
+        clock=clock,
+        reporter=reporter,
+        random=lambda: 0.5,
+        queue_bytes=queue_bytes,
+        scan_limiter=ScanLimiter(clock),
+    )
 
 
 def devices(count: int, size: int = 10) -> list[Batch]:

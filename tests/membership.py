@@ -15,6 +15,7 @@ from forwarder.worker.reject_rate import Guard
 from forwarder.worker.worker import Life, Worker
 from tests import doubles
 from tests.batches import GROUP, TOPIC
+from tests.lanes import deliver_context
 from tests.world import START_MS, connection, numbers, upload
 
 P0 = Partition(TOPIC, 0)
@@ -87,13 +88,17 @@ class Scene:
         around = Surroundings(
             group=GROUP,
             lanes=lanes,
-            sinks={lane.name: self.sink for lane in lanes},
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
             pacing=Pacing(tick=1.0, base_interval=600.0),
-            queue_bytes=lambda: 10_000,
+            deliver=deliver_context(
+                {lane.name: self.sink for lane in lanes},
+                self.clock,
+                self.notes,
+                queue_bytes=10_000,
+            ),
             closed_bytes=lambda: 1 << 20,
             owned=lambda: 1,
             guard=Guard(rejected_percent, len(lanes)),

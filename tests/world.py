@@ -36,6 +36,7 @@ from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.partition import OwnedPartition
 from tests import doubles
 from tests.batches import GROUP, TOPIC
+from tests.lanes import deliver_context
 
 PARTITION = Partition(TOPIC, 0)
 START_MS = 1_700_000_000_000
@@ -368,13 +369,17 @@ class World:
         return Surroundings(
             group=GROUP,
             lanes=lanes,
-            sinks={lane.name: Destination(self, lane.name, self.openings) for lane in lanes},
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
             pacing=Pacing(1.0, self.base_interval, self.session_timeout),
-            queue_bytes=lambda: 2_000,
+            deliver=deliver_context(
+                {lane.name: Destination(self, lane.name, self.openings) for lane in lanes},
+                self.clock,
+                self.notes,
+                queue_bytes=2_000,
+            ),
             closed_bytes=lambda: self.closed_bytes,
             owned=lambda: 1,
             rules=self.rules,

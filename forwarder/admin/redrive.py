@@ -16,7 +16,8 @@ import msgspec
 from forwarder.admin import dead_letters as shelf
 from forwarder.admin.contract import Courier, DeadLetters
 from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
-from forwarder.admin.replay import Pace
+from forwarder.admin.replay import SendRate
+from forwarder.clock import Clock
 from forwarder.collect import redrive as redriven
 from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import Letter, Parcel, Span
@@ -97,6 +98,7 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     ends: Mapping[int, int],
     *,
     rate: float,
+    clock: Clock,
     tell: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
     """Send back what is meant and lies below ``ends``; raises ForwarderError.
@@ -104,7 +106,7 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     Interrupted, the last transaction is there or not, whole; what was sent is known to the next
     run. ``tell`` is called after every transaction.
     """
-    tally, pace, limits = Tally(), Pace(rate), await survey.limits()
+    tally, pace, limits = Tally(), SendRate(rate, clock), await survey.limits()
     settled = await courier.start()
     most = MOST if not rate else max(1, min(MOST, int(rate)))
     for found in await shelf.stretches(survey, choice.wanted, settled):

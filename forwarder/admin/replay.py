@@ -1,12 +1,13 @@
 """``forwarder replay``: send stored batches once more, as deliveries do, touching no cursor.
 
-A lane's :class:`Delivery` does the sending: one put in flight per device, the order of the
-outbox, retries with backoff. Its owner here is no partition but a stretch of the outbox that is
-fed at a set rate.
+A :class:`LaneDelivery` does the sending: one put in flight per device, the order of the outbox,
+retries with backoff. It is handed the batches of a stretch of the outbox at a set rate, has no
+lease to keep, since no cursor is committed, and nothing to read back.
 """
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -15,22 +16,24 @@ import msgspec
 
 from forwarder.admin.contract import Survey
 from forwarder.admin.outbox_range import Stretch, batches
-from forwarder.deliver.context import Policy
-from forwarder.deliver.lane import Delivery
+from forwarder.clock import Clock
+from forwarder.deliver.context import DeliveryResults, LaneContext, LanePolicy, Lease
+from forwarder.deliver.lane import LaneDelivery
 from forwarder.deliver.queue import Queue
-from forwarder.errors import ForwarderError, JournalError
-from forwarder.model import Address, Batch, Outcome, Partition
+from forwarder.deliver.rate_limit import RateLimit
+from forwarder.errors import ForwarderError
+from forwarder.model import Address, Batch, Partition
 from forwarder.ops.reporter import LaneStatus, Reporter
 from forwarder.sinks.contract import Sink
 
 QUEUE_BYTES = 8 * 1024 * 1024
-"""Payload bytes of one partition that wait for the sink at most."""
+"""Payload bytes of one partition that wait for the sink at most, or one batch."""
 
 LEAVE_SECONDS = 10.0
 """How long puts in flight may take after a stop was asked for."""
 
 
-class Tally(msgspec.Struct):
+class ReplayTally(msgspec.Struct):
     """What became of a replay; ``trouble``: why a partition does not get on, while it does not."""
 
     sent: int = 0
@@ -40,102 +43,29 @@ class Tally(msgspec.Struct):
     trouble: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Pace:
-    """Lets so many batches pass per second, over all partitions together. 0: no limit."""
+class SendRate:
+    """Lets so many records pass per second, over all partitions together. 0: no limit."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, clock: Clock) -> None:
         """Let the first pass at once."""
         self._gap = 1 / rate if rate else 0.0
+        self._clock = clock
         self._next = 0.0
 
     async def wait(self) -> None:
-        """Return when the next batch may go."""
-        now = asyncio.get_running_loop().time()
+        """Return when the next one may go."""
+        now = self._clock.steady()
         due = max(self._next, now)
         self._next = due + self._gap
         await asyncio.sleep(due - now)
 
 
-class Replay(Reporter):
-    """The replay of one partition. Caller: :func:`replay`."""
+class ReplayReporter(Reporter):
+    """Counts what the deliveries of a replay report."""
 
-    def __init__(self, partition: Partition, lane: str, sink: Sink, tally: Tally) -> None:
-        """Begin with an empty queue."""
-        self.partition = partition
-        self.finished = False
-        self._next: Address = (0, 0)
+    def __init__(self, tally: ReplayTally) -> None:
+        """Count into ``tally``."""
         self._tally = tally
-        self._moved = asyncio.Event()
-        self._fault: JournalError | None = None
-        self._queue = Queue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
-        policy = Policy(lane, str(partition), active=True, deliver_from_ms=None, rereads=False)
-        self._delivery = Delivery(policy, self._queue, sink, self, self, random.random)
-
-    async def run(self, stored: AsyncIterator[tuple[Address, Batch]], pace: Pace) -> None:
-        """Send everything; cancelled, it starts no more and waits for what is on its way."""
-        try:
-            async for address, batch in stored:
-                self._next = address
-                await self._until_room(batch)
-                await pace.wait()
-                self._delivery.join([(address, batch)])
-                self._next = (address[0], address[1] + 1)
-            while not self._delivery.idle():
-                await self._until_moved()
-            self.finished = True
-        finally:
-            self._delivery.hold()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEAVE_SECONDS):
-                    await self._delivery.settled()
-            await self._delivery.stop()
-
-    def resume_at(self) -> Address:
-        """Return from where on a later replay has to send."""
-        return self._queue.snapshot(self._next)[0]
-
-    async def _until_room(self, batch: Batch) -> None:
-        queue = self._queue
-        while len(queue) and queue.waiting_bytes + len(batch.payload) > queue.capacity:
-            await self._until_moved()
-
-    async def _until_moved(self) -> None:
-        self._moved.clear()
-        if self._fault is None:
-            await self._moved.wait()
-        if self._fault is not None:
-            raise self._fault
-
-    # ------------------------------------------------------------------ what the delivery asks
-
-    def may_put(self) -> bool:
-        """Allow it: there is no lease to hold, since no cursor is moved."""
-        return True
-
-    def committed_end(self) -> Address:
-        """Return an end that asks for no read-back: every batch is handed over."""
-        return (0, 0)
-
-    def read_back(self, lane: str) -> None:
-        """Refuse: nothing is ever left to be read back."""
-        msg = f"a replay of {lane} was to read back"
-        raise RuntimeError(msg)
-
-    def acknowledged(self) -> None:
-        """Look again at what has room and what is done."""
-        self._moved.set()
-
-    def refused(self, batch: Batch, outcome: Outcome) -> None:
-        """Count a batch that the destination does not take."""
-        self._tally.refused += 1
-        self._tally.refusal = f"{batch.id}: {outcome.code}: {outcome.error}"
-
-    def journal_failed(self, error: JournalError) -> None:
-        """End this partition's replay: a put of it went wrong in a way nobody foresaw."""
-        self._fault = error
-        self._moved.set()
-
-    # ------------------------------------------------------------------ what the delivery reports
 
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:  # noqa: ARG002  # one lane
         """Count what arrived."""
@@ -157,6 +87,84 @@ class Replay(Reporter):
             self._tally.trouble.pop(partition, None)
 
 
+class PartitionReplay:
+    """The replay of one partition. Caller: :func:`replay`.
+
+    ``finished``: everything was sent, or refused for good.
+    """
+
+    def __init__(
+        self, partition: Partition, lane: str, sink: Sink, tally: ReplayTally, clock: Clock
+    ) -> None:
+        """Begin with an empty queue."""
+        self.partition = partition
+        self.finished = False
+        self._next: Address = (0, 0)
+        self._tally = tally
+        self._moved = asyncio.Event()
+        self._results = DeliveryResults(self._collect)
+        self._results.failed.add_done_callback(lambda _: self._moved.set())
+        self._queue = Queue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
+        context = LaneContext(
+            clock=clock,
+            random=random.random,
+            reporter=ReplayReporter(tally),
+            rate_limit=RateLimit(),
+            lease=Lease(math.inf),
+            results=self._results,
+        )
+        policy = LanePolicy(lane, str(partition), active=True)
+        self._delivery = LaneDelivery(policy, self._queue, sink, context, (0, 0))
+
+    async def run(self, stored: AsyncIterator[tuple[Address, Batch]], rate: SendRate) -> None:
+        """Send everything; cancelled, it starts no more and waits for what is on its way.
+
+        Raises ForwarderError if the outbox cannot be read, or a put went wrong in a way nobody
+        foresaw.
+        """
+        try:
+            async for address, batch in stored:
+                self._next = address
+                while not self._has_room(batch):
+                    await self._wait_until_moved()
+                await rate.wait()
+                self._delivery.join([(address, batch)])
+                self._next = (address[0], address[1] + 1)
+            while not self._delivery.is_idle():
+                await self._wait_until_moved()
+            self.finished = True
+        finally:
+            self._delivery.hold()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._delivery.finish_puts()
+            await self._delivery.close()
+
+    def resume_at(self) -> Address:
+        """Return from where on a later replay has to send."""
+        return self._queue.snapshot(self._next)[0]
+
+    def _has_room(self, batch: Batch) -> bool:
+        waiting = self._queue.waiting_bytes
+        return not len(self._queue) or waiting + len(batch.payload) <= QUEUE_BYTES
+
+    async def _wait_until_moved(self) -> None:
+        """Wait for an answer of the sink; raises what ended the delivery."""
+        failed = self._results.failed
+        self._moved.clear()
+        if not failed.done():
+            await self._moved.wait()
+        if failed.done():
+            raise failed.result()
+
+    def _collect(self) -> None:
+        """Count what was refused, and look again at what has room and what is done."""
+        self._moved.set()
+        for batch, outcome in self._results.collect():
+            self._tally.refused += 1
+            self._tally.refusal = f"{batch.id}: {outcome.code}: {outcome.error}"
+
+
 async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom to tell
     survey: Survey,
     partitions: Sequence[Partition],
@@ -165,17 +173,20 @@ async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom
     sink: Sink,
     *,
     rate: float,
-    tell: Callable[[Tally], None] = lambda _: None,
+    clock: Clock,
+    tell: Callable[[ReplayTally], None] = lambda _: None,
     every: float = 5.0,
 ) -> dict[str, Any]:
     """Send a stretch of a lane's batches; return what became of it.
 
+    ``rate``: batches a second over all partitions, 0 without a limit.
+
     Cancelled, it ends cleanly and returns where to go on. ``tell`` is called ``every`` so many
     seconds meanwhile. Raises ForwarderError if the outbox cannot be read.
     """
-    tally, pace = Tally(), Pace(rate)
+    tally, pace = ReplayTally(), SendRate(rate, clock)
     chosen = [p for p in partitions if stretch.covers(p)]
-    replays = [Replay(partition, lane, sink, tally) for partition in chosen]
+    replays = [PartitionReplay(partition, lane, sink, tally, clock) for partition in chosen]
     tasks = [
         asyncio.create_task(one.run(batches(survey, one.partition, lane, stretch), pace))
         for one in replays
@@ -204,7 +215,7 @@ async def _watch(
 
 
 def _document(
-    replays: Sequence[Replay], tally: Tally, tasks: Sequence["asyncio.Task[None]"]
+    replays: Sequence[PartitionReplay], tally: ReplayTally, tasks: Sequence["asyncio.Task[None]"]
 ) -> dict[str, Any]:
     left = [one for one in replays if not one.finished]
     faults = [task.exception() for task in tasks if not task.cancelled()]

@@ -10,7 +10,7 @@ from forwarder.admin import salvage
 from forwarder.admin.backlog import Backlog, backlogs
 from forwarder.admin.contract import Group, Survey
 from forwarder.admin.positions import shown
-from forwarder.deliver import trouble
+from forwarder.deliver import lane_notes
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal import opening, watermark
@@ -401,7 +401,7 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
 ) -> Document:
     start = judged.start
     new = start is not None and name in start.new
-    noted = lane.extra.get(trouble.FIELD) or {}
+    noted = lane.extra.get(lane_notes.TROUBLE) or {}
     stopped = start.stopped.get(name) if start else None
     return {
         "connection": name,

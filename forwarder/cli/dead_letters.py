@@ -18,6 +18,7 @@ from forwarder.admin.redrive import Choice, Tally
 from forwarder.cli import common, output
 from forwarder.cli.outbox import limit
 from forwarder.cli.replay import rate
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Status
 from forwarder.config.loader import Loaded
 from forwarder.errors import ConfigurationError
@@ -215,7 +216,9 @@ async def _send(
     shelf = survey.dead_letters()
     courier = shelf.courier()
     try:
-        return await redrive.redrive(shelf, courier, choice, ends, rate=args.rate, tell=_progress)
+        return await redrive.redrive(
+            shelf, courier, choice, ends, rate=args.rate, clock=SystemClock(), tell=_progress
+        )
     finally:
         await courier.close()
 

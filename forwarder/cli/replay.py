@@ -11,9 +11,10 @@ from forwarder import app
 from forwarder.admin.contract import Survey
 from forwarder.admin.outbox_range import Stretch
 from forwarder.admin.positions import WANTED, shown
-from forwarder.admin.replay import Tally, measure, replay
+from forwarder.admin.replay import ReplayTally, measure, replay
 from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch
+from forwarder.clock import SystemClock
 from forwarder.config import loader
 from forwarder.config.connection import Connection, FileTarget
 from forwarder.config.loader import Loaded
@@ -116,11 +117,12 @@ async def _replay(
             between,
             sinks[target.name],
             rate=args.rate,
+            clock=SystemClock(),
             tell=_progress,
         )
 
 
-def _progress(tally: Tally) -> None:
+def _progress(tally: ReplayTally) -> None:
     line = f"sent {tally.sent} batches, {tally.sent_bytes} bytes; refused {tally.refused}"
     waits = [f"; {partition} {reason}" for partition, reason in sorted(tally.trouble.items())]
     sys.stderr.write(line + "".join(waits) + "\n")

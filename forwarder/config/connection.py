@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b
+from typing import ClassVar
 
 
 class Status(StrEnum):
@@ -204,6 +205,11 @@ class KinesisTarget:
             mpid_is_key=self.partition_key is PartitionKey.MPID,
         )
 
+    @property
+    def one_shard_per_device(self) -> bool:
+        """Tell whether the shard of a device's last batch is that of its next."""
+        return self.partition_key is not PartitionKey.BATCH
+
 
 @dataclass(frozen=True, slots=True)
 class FirehoseTarget:
@@ -222,6 +228,8 @@ class FirehoseTarget:
         """Return what a document may have; every record ends with a line end."""
         return RecordLimit(self.max_record_bytes - _LINE_END_BYTES)
 
+    one_shard_per_device: ClassVar[bool] = True  # its answers name no shards
+
 
 @dataclass(frozen=True, slots=True)
 class FileTarget:
@@ -233,6 +241,8 @@ class FileTarget:
     def record_limit(self) -> RecordLimit:
         """Return what a document may have; a file itself has no limit."""
         return RecordLimit()
+
+    one_shard_per_device: ClassVar[bool] = True  # its answers name no shards
 
 
 Target = KinesisTarget | FirehoseTarget | FileTarget

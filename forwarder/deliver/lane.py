@@ -5,21 +5,22 @@ A lane is *flowing*, *backing off* (a put failed and may succeed a moment later)
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
-from forwarder import retry
 from forwarder.deliver.budget import Lag
-from forwarder.deliver.context import Owner, Policy
+from forwarder.deliver.context import LaneContext, LanePolicy
 from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import Answer, Pace
-from forwarder.deliver.status import Standing
-from forwarder.errors import ForwarderError, JournalError, RefusedError
+from forwarder.deliver.rate_limit import RateLimit, RateSample
+from forwarder.deliver.readback import Readback
+from forwarder.deliver.retries import Retries
+from forwarder.deliver.status import ReportedStatus
+from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord
 from forwarder.model import Address, Batch, Outcome, OutcomeKind
-from forwarder.ops.reporter import LaneStatus, Reporter
+from forwarder.ops.reporter import LaneStatus
 from forwarder.sinks.contract import Sink
 
 log = structlog.get_logger()
@@ -27,112 +28,97 @@ log = structlog.get_logger()
 REQUESTS = 4
 """Most concurrent puts of one lane of one partition."""
 
-BEHIND = 0.01
-"""Seconds by which a batch that failed for a lasting reason lets others go first."""
-
-PATIENCE = 1.0
-"""Seconds that a lane may have to wait, or deliver nothing, and keep its batches in memory; beyond,
-its next probe alone."""
-
-LASTING = (OutcomeKind.CONFIGURATION, OutcomeKind.REFUSED)
-"""Answers that last until somebody acts."""
-
-SHARDS_ALONE = 3
-"""Puts in a row of which nothing was taken, until throttled shards are the lane's trouble: before
-that, others may well be fine."""
-
-PROBES = 4
-"""Most batches kept by a lane that fails for long and is not paused, one more after every four
-tries: it may be the oldest alone that fails."""
-
-SHARD_PATIENCE = 5.0
-"""The same as ``PATIENCE`` where single shards take nothing: others may come that are fine."""
-
-SHARD_PROBES = 256
-"""Most batches kept then: behind those of slow shards others must find room."""
-
-FEW = 64
-"""Batches that have to be taken after such a time, or after a rest, until as many are kept as there
-is memory for. Until then about twice as many as were taken: where only now and then one is, what
-is read back would be cut again each time."""
-
-SPARE = 16
-"""Most batches kept in memory, however large, beside as many that were refused: one of them must be
-accepted before it is known that those alone are at fault (D4)."""
+LEAST_PAUSE = 0.001
+"""Seconds for which a timer is set at least: the clock and the loop's timers may differ by less."""
 
 
-class Delivery:
-    """Deliver one lane of one partition until told to stop. Owned by its partition."""
+class LaneDelivery:
+    """Delivers one lane of one partition until it is closed.
 
-    def __init__(  # noqa: PLR0913, PLR0917  # its surroundings, each given once
-        self,
-        policy: Policy,
-        queue: Queue,
-        sink: Sink,
-        owner: Owner,
-        reporter: Reporter,
-        random: Callable[[], float],
-        pace: Pace | None = None,
+    Callers: ``PartitionDeliveries`` (or a replay) for everything but the methods of a
+    ``ScanTarget``, which the partition's read-back calls. All on the event loop; none waits but
+    ``finish_puts`` and ``close``. What it comes to is left in ``LaneContext.results``.
+    """
+
+    def __init__(
+        self, policy: LanePolicy, queue: Queue, sink: Sink, context: LaneContext, end: Address
     ) -> None:
-        """Start idle; ``random`` gives numbers in [0, 1) for jitter.
+        """Prepare; nothing is put before :meth:`wake` or :meth:`committed`.
 
-        ``pace`` is shared with the lane's deliveries of other partitions.
+        ``end``: the end of what this owner knows to be committed in the outbox (D2).
         """
         self.policy = policy
         self.queue = queue
-        self.pace = pace or Pace()
-        self._standing = Standing(policy.lane, policy.partition, reporter, active=policy.active)
         self._sink = sink
-        self._owner = owner
-        self._reporter = reporter
-        self._random = random
+        self._clock = context.clock
+        self._random = context.random
+        self._reporter = context.reporter
+        self._rate_limit = context.rate_limit
+        self._lease = context.lease
+        self._results = context.results
+        self._readback = context.readback
+        self._end = end
+        self._status = ReportedStatus(
+            policy.lane, policy.partition, context.reporter, active=policy.active
+        )
+        self._retries = Retries()
         self._held = False
-        self._hold_until = 0.0
-        self._failures = 0
-        self._failing_since = 0.0
-        self._by_shard = False
-        self._accepted = 0
-        self._narrowed = -FEW
-        self._attempts: dict[Address, int] = {}
-        self._refusals: dict[Address, int] = {}
         self._puts: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self._closed = False
         if not policy.active:
             queue.most = 0
 
     @property
     def status(self) -> LaneStatus:
         """Return how the lane is doing."""
-        return self._standing.status
+        return self._status.status
 
     @property
     def reason(self) -> str:
-        """Return why it is not flowing, with what to do about it."""
-        return self._standing.reason
+        """Return why it is not flowing, with what to do about it; "" while it is."""
+        return self._status.reason
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """Return how fast its connection may be put to."""
+        return self._rate_limit
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing waits that could still be delivered."""
+        if not self.policy.active or self.status is LaneStatus.STOPPED:
+            return True
+        return not len(self.queue) and self.queue.rb is None
+
+    def lag(self) -> Lag:
+        """Return how much waits, in memory and in the outbox; see :meth:`Queue.lag`."""
+        return self.queue.lag()
+
+    def committed(
+        self, cursor: Address, end: Address, batches: Sequence[tuple[Address, Batch]]
+    ) -> None:
+        """Take a committed tick's cursor, the new end of the outbox and its batches (K5)."""
+        self._end = end
+        self.queue.committed(cursor)
+        self.join(batches)
 
     def join(self, batches: Sequence[tuple[Address, Batch]]) -> None:
-        """Take batches of a tick that is known to be committed, in address order."""
+        """Take batches that are known to be committed, in address order."""
         self.queue.join(batches)
         self.wake()
-
-    def resize(self, capacity: int) -> None:
-        """Keep at most ``capacity`` payload bytes in memory from now on (D1)."""
-        if self.policy.active and capacity != self.queue.capacity:
-            shrinks = capacity < self.queue.capacity
-            self.queue.capacity = capacity
-            if shrinks:
-                self.queue.evict(capacity)
 
     def wake(self) -> None:
         """Start whatever may start now; called after every change that could allow more."""
         if self._held or self.status is LaneStatus.STOPPED:
             return
-        self.queue.caught_up(self._owner.committed_end())
-        self._read_back()
-        self._drop_expired()
-        if self.policy.active:
-            self._launch()
+        self.queue.finish_read_back(self._end)
+        if not self.policy.active:
+            return
+        if self._readback is not None:
+            self._read_back(self._readback)
+        if self.policy.deliver_from_ms is not None:
+            self._drop_closed_before(self.policy.deliver_from_ms)
+        self._launch()
 
     def hold(self) -> None:
         """Start nothing more until :meth:`release` (R1)."""
@@ -145,65 +131,60 @@ class Delivery:
         self._held = False
         self.wake()
 
-    async def settled(self) -> None:
+    async def finish_puts(self) -> None:
         """Wait until no put is in flight."""
         while self._puts:
             await asyncio.wait(self._puts)
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Cancel what is in flight and end; what was not acknowledged is sent again later."""
         self.hold()
-        self._stopped = True
+        self._closed = True
         for task in self._puts:
             task.cancel()
         await asyncio.gather(*self._puts, return_exceptions=True)
         self.queue.release()
 
-    def idle(self) -> bool:
-        """Tell whether nothing waits that could still be delivered."""
-        if not self.policy.active or self.status is LaneStatus.STOPPED:
-            return True
-        return not len(self.queue) and self.queue.rb is None
-
-    def lag(self) -> Lag:
-        """Return how much waits, in memory and in the outbox; see :meth:`Queue.lag`."""
-        return self.queue.lag()
-
-    # ------------------------------------------------------------------ putting
+    # ------------------------------------------------------------------ putting: D3
 
     def _launch(self) -> None:
         loop = asyncio.get_running_loop()
         while (due := self.queue.due()) is not None:
-            due = max(due, self._hold_until)
-            if due <= loop.time() and self.pace.limited:
-                due = loop.time() + self.pace.wait(loop.time())
-            if due > loop.time():
-                self._wake_at(due)
+            now = self._clock.steady()
+            due = max(due, self._retries.hold_until)
+            if due <= now and self._rate_limit.limited:
+                due = now + self._rate_limit.hold_back(now)
+            if due > now:
+                self._wake_at(due, now)
                 return
-            if not self._has_room() or not self._owner.may_put():
+            if not self._has_room():
                 return
-            taken = self._take(loop.time())
-            if not taken:
+            if not self._lease.allows(now):
+                self._results.want_lease()
+                return
+            if not (taken := self._take(now)):
                 continue  # what was due must wait, for the oldest batch or for its shard
             task = loop.create_task(self._put(taken))
             self._puts.add(task)
             task.add_done_callback(self._put_done)
 
     def _take(self, now: float) -> list[tuple[Address, Batch]]:
-        """Take from the queue what may go now, a probe or as much as the pace allows."""
+        """Take from the queue what may go now, a probe or as much as the rate limit allows."""
         count = 1 if self.status is LaneStatus.PAUSED else self._sink.max_batches
-        pace, size = self.pace, self._sink.max_bytes
-        if not pace.limited:
+        limit, size = self._rate_limit, self._sink.max_bytes
+        if not limit.limited:
             return self.queue.take(now, count, size)
-        count, size = pace.most(count, size, now)
+        count, size = limit.most(count, size, now)
         going = []
         for address, batch in self.queue.take(now, count, size):
-            again_at = 0.0 if self._sink.in_order else pace.admit(batch.key, _size(batch), now)
+            again_at = (
+                0.0 if self._sink.in_order else limit.admit(batch.key, len(batch.payload), now)
+            )
             if again_at:
                 self.queue.defer(address, again_at)
             else:
                 going.append((address, batch))
-        pace.spend(len(going), sum(_size(batch) for _, batch in going), now)
+        limit.spend(len(going), sum(len(batch.payload) for _, batch in going), now)
         return going
 
     def _has_room(self) -> bool:
@@ -214,21 +195,21 @@ class Delivery:
             return False
         return self.queue.fills(self._sink.max_batches, self._sink.max_bytes)
 
-    def _wake_at(self, when: float) -> None:
+    def _wake_at(self, when: float, now: float) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._woken)
+        pause = max(LEAST_PAUSE, when - now)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._wake_by_timer)
 
-    def _woken(self) -> None:
-        """Wake by the timer, whom nobody would hear of a fault."""
+    def _wake_by_timer(self) -> None:
+        """Wake; nobody else would hear of a fault."""
         try:
             self.wake()
         except Exception as error:  # noqa: BLE001  # told there
-            self._failed(error)
+            self._fail(error)
 
     async def _put(self, taken: Sequence[tuple[Address, Batch]]) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._clock.steady()
         try:
             outcomes = await self._sink.put([batch for _, batch in taken])
             if len(outcomes) != len(taken):
@@ -238,31 +219,30 @@ class Delivery:
             log.exception("sink.failed", connection=self.policy.lane)
             answer = Outcome(OutcomeKind.TRANSIENT, "Other", f"{type(error).__name__} in the sink")
             outcomes = [answer] * len(taken)
-        self._reporter.put(self.policy.lane, loop.time() - began, outcomes)
-        self._learn(taken, outcomes, began, loop.time())
-        if not self._failures:
-            self._failing_since = began
-        self._answer(taken, outcomes, loop.time())
+        now = self._clock.steady()
+        self._reporter.put(self.policy.lane, now - began, outcomes)
+        self._learn_rate(taken, outcomes, began, now)
+        self._answer(taken, outcomes, began, now)
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
         self._puts.discard(task)
-        if self._stopped:
+        if self._closed:
             return
         try:
             task.result()
             self.wake()
         except asyncio.CancelledError:  # a library passed on what it has cancelled itself
-            self._owner.journal_failed(JournalError(f"a put of {self.policy.lane} was cancelled"))
+            self._results.fail(JournalError(f"a put of {self.policy.lane} was cancelled"))
         except Exception as error:  # noqa: BLE001  # told there
-            self._failed(error)
+            self._fail(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """End the opening: a fault here must not leave the lane standing still."""
         log.error("delivery.failed", connection=self.policy.lane, exc_info=error)
         text = f"{type(error).__name__} in the delivery of {self.policy.lane}"
-        self._owner.journal_failed(JournalError(text))
+        self._results.fail(JournalError(text))
 
-    def _learn(
+    def _learn_rate(
         self,
         taken: Sequence[tuple[Address, Batch]],
         outcomes: Sequence[Outcome],
@@ -270,16 +250,17 @@ class Delivery:
         now: float,
     ) -> None:
         """Learn how much the destination takes, if it takes less than it was given."""
-        if not self.pace.limited and not any(o.kind is OutcomeKind.THROTTLED for o in outcomes):
+        limit = self._rate_limit
+        if not limit.limited and not any(o.kind is OutcomeKind.THROTTLED for o in outcomes):
             return
-        self.pace.learn(
+        limit.learn(
             (
-                Answer(
+                RateSample(
                     batch.key,
-                    _size(batch),
+                    len(batch.payload),
                     outcome.shard if self.policy.keyed else "",
-                    outcome.kind is OutcomeKind.DELIVERED,
-                    outcome.kind is OutcomeKind.THROTTLED,
+                    delivered=outcome.kind is OutcomeKind.DELIVERED,
+                    throttled=outcome.kind is OutcomeKind.THROTTLED,
                 )
                 for (_, batch), outcome in zip(taken, outcomes, strict=True)
             ),
@@ -288,178 +269,121 @@ class Delivery:
             self._random(),
         )
 
+    # ------------------------------------------------------------------ answers: D4
+
     def _answer(
         self,
         taken: Sequence[tuple[Address, Batch]],
         outcomes: Sequence[Outcome],
+        began: float,
         now: float,
     ) -> None:
+        """Acknowledge what was delivered or is refused for good, and defer the rest."""
+        delivered: list[Batch] = []
+        failed: list[tuple[Address, Outcome]] = []
         pairs = list(zip(taken, outcomes, strict=True))
-        delivered = [entry for entry, o in pairs if o.kind is OutcomeKind.DELIVERED]
-        for address, _ in delivered:
-            self._done(address)
-        failed = []
         for (address, batch), outcome in pairs:
-            if outcome.kind is OutcomeKind.REFUSED and self._is_culprit(address):
-                self._owner.refused(batch, outcome)
-                self._done(address)
+            if outcome.kind is OutcomeKind.DELIVERED:
+                self._acknowledge(address)
+                delivered.append(batch)
+        for (address, batch), outcome in pairs:
+            if outcome.kind is OutcomeKind.REFUSED and self._retries.note_refusal(address):
+                self._results.note_refused(batch, outcome)
+                self._acknowledge(address)
             elif outcome.kind is not OutcomeKind.DELIVERED:
                 failed.append((address, outcome))
-        self._change_status(delivered, [o for _, o in failed], now)
+        self._change_status([o for _, o in failed], began, now, taken_some=bool(delivered))
+        paused = self.status is LaneStatus.PAUSED
         for address, outcome in failed:
-            self._defer(address, outcome, now)
+            until = self._retries.schedule(address, outcome, now, self._random(), paused=paused)
+            self.queue.defer(address, until)
         if delivered:
-            self._reporter.delivered(self.policy.lane, [batch for _, batch in delivered])
-        self._accepted += len(delivered)
-        self._owner.acknowledged()
+            self._reporter.delivered(self.policy.lane, delivered)
+        self._retries.note_accepted(len(delivered))
+        self._results.note_moved()
 
-    def _done(self, address: Address) -> None:
+    def _acknowledge(self, address: Address) -> None:
         self.queue.acknowledge(address)
-        self._attempts.pop(address, None)
-        self._refusals.pop(address, None)
-
-    def _is_culprit(self, address: Address) -> bool:
-        """Tell whether a refusal is about this batch and not about the whole lane.
-
-        It is once another batch was accepted since the first refusal; before that, one wrong
-        setting could dead-letter everything.
-        """
-        since = self._refusals.setdefault(address, self._accepted)
-        return self._accepted > since
-
-    def _defer(self, address: Address, outcome: Outcome, now: float) -> None:
-        attempt = self._attempts.get(address, 0)
-        self._attempts[address] = attempt + 1
-        lasting = outcome.kind in LASTING
-        schedule = retry.PAUSED if lasting else retry.TRANSIENT
-        until = now + schedule.delay(attempt, self._random())
-        if outcome.kind is OutcomeKind.REFUSED:
-            # The lane's next probe is another batch's: one that is refused holds up only itself.
-            until = max(until, self._hold_until + BEHIND)
-        elif lasting and self.status is LaneStatus.PAUSED:
-            until = self._hold_until  # so that of all that wait, the oldest is the next probe
-        self.queue.defer(address, until)
+        self._retries.forget(address)
 
     def _change_status(
-        self, delivered: Sequence[object], failed: Sequence[Outcome], now: float
+        self, failed: Sequence[Outcome], began: float, now: float, *, taken_some: bool
     ) -> None:
-        if delivered or not failed:
-            whole = self.status is LaneStatus.PAUSED or self._failures > 1
-            self._failures = 0
-            self._hold_until = 0.0
-            if self._set_status(LaneStatus.FLOWING, "") and whole:
+        retries = self._retries
+        if taken_some or not failed:
+            whole = self.status is LaneStatus.PAUSED or retries.failures > 1
+            retries.note_success()
+            if self._status.change(LaneStatus.FLOWING, "") and whole:
                 self.queue.hurry()  # it was about the lane, not about single batches
             return
-        lasting = next((o for o in failed if o.kind in LASTING), None)
-        schedule = retry.PAUSED if lasting else retry.TRANSIENT
-        self._by_shard = all(o.shard for o in failed)
-        self._hold_until = now + schedule.delay(self._failures, self._random())
-        self._failures += 1
+        lasting = retries.note_failure(failed, began, now, self._random())
         if lasting is not None:
-            self._set_status(LaneStatus.PAUSED, lasting.error or lasting.code, lasting.remedy)
-        elif self._failures >= SHARDS_ALONE or not self._by_shard:
-            self._set_status(LaneStatus.BACKING_OFF, failed[0].error or failed[0].code)
+            reason = lasting.error or lasting.code
+            self._status.change(LaneStatus.PAUSED, reason, lasting.remedy)
+        elif retries.is_about_lane():
+            self._status.change(LaneStatus.BACKING_OFF, failed[0].error or failed[0].code)
 
-    def _set_status(self, status: LaneStatus, reason: str, remedy: str = "") -> bool:
-        return self._standing.change(status, reason, remedy)
-
-    # ------------------------------------------------------------------ reading back, dropping
-
-    def _drop_expired(self) -> None:
-        limit = self.policy.deliver_from_ms
-        if limit is None or not self.policy.active:
-            return
+    def _drop_closed_before(self, time_ms: int) -> None:
+        """Acknowledge unsent what was closed before ``time_ms`` (D5)."""
         dropped = 0
-        while newly := self.queue.drop_closed_before(limit):
+        while newly := self.queue.drop_closed_before(time_ms):
             dropped += newly
         if dropped:
             log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
-            self._reporter.passed_over(self.policy.lane, self.queue.passed_over)
-            self.queue.passed_over = 0
-            self._owner.acknowledged()
+            self._reporter.passed_over(self.policy.lane, self.queue.collect_passed_over())
+            self._results.note_moved()
 
-    def wanted(self) -> Address | None:
+    # ------------------------------------------------------------------ reading back: D1, D2
+
+    def _read_back(self, readback: Readback) -> None:
+        """Keep in memory what can be sent soon; have the rest read when it can."""
+        now = self._clock.steady()
+        rest = self._rate_limit.rest(now)
+        paused = self.status is LaneStatus.PAUSED
+        self._retries.limit(self.queue, now, rest, paused=paused)
+        if not self.queue.wants_read_back():
+            return
+        rests_until = max(self._retries.hold_until, now + rest)
+        if now >= rests_until:
+            readback.ask(self.policy.lane)
+        elif not len(self.queue):
+            # Nothing else would: the probe is in the outbox.
+            self._wake_at(rests_until, now)
+
+    def wanted_from(self) -> Address | None:
         """Return from where on batches are to be read back now; None: none."""
-        return self.queue.gap() if self._may_read() else None
+        if self._held or not self.policy.active or self.status is LaneStatus.STOPPED:
+            return None
+        now = self._clock.steady()
+        # Only what could be put at once: until then it would take memory from others.
+        if now < max(self._retries.hold_until, now + self._rate_limit.rest(now)):
+            return None
+        return self.queue.gap()
 
     def take(self, record: OutboxRecord) -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
         try:
             batches = outbox.decode(record.offset, record.value)
         except RefusedError as error:
-            self._stop_lane(error)
+            self._stop(error)
             return 0
         self.queue.read_back(batches, (record.offset + 1, 0))
-        if self.queue.taken_over:
-            self._reporter.taken_over(self.policy.lane, self.queue.taken_over)
-            self.queue.taken_over = 0
+        if events := self.queue.collect_taken_over():
+            self._reporter.taken_over(self.policy.lane, events)
         return sum([len(batch.payload) for _, batch in batches])
 
-    def passed(self, upto: Address) -> None:
+    def pass_over(self, upto: Address) -> None:
         """Note that nothing else of this lane lies below ``upto``."""
         self.queue.read_back((), upto)
 
-    def fed(self) -> None:
-        """Go on with what was read back."""
+    def resume(self) -> None:
+        """Go on with what was read back, and ask again for more."""
         self.wake()
 
-    def _may_read(self) -> bool:
-        """Tell whether what is read back could be put at once."""
-        if self._held or not self.policy.active or self.status is LaneStatus.STOPPED:
-            return False
-        now = asyncio.get_running_loop().time()
-        return now >= self._rests_until(now)
-
-    def _rests_until(self, now: float) -> float:
-        """Return until when nothing is put, whatever waits."""
-        return max(self._hold_until, now + self.pace.rest(now))
-
-    def _read_back(self) -> None:
-        """Keep in memory what can be sent soon; have the rest read when it can."""
-        if not (self.policy.active and self.policy.rereads):
-            return
-        now = asyncio.get_running_loop().time()
-        if self._refusals:
-            self.queue.widen()  # to find a batch that is not refused
-        elif self._is_long(now):
-            if self.status is not LaneStatus.PAUSED:
-                self._narrowed = self._accepted
-            self.queue.narrow(self._probes(), waits=now < self._rests_until(now))
-        elif not self._failures:
-            taken = self._accepted - self._narrowed
-            self.queue.widen(1 + 2 * taken if taken < FEW else None)
-        self.queue.least = 1 + min(len(self._refusals), SPARE)
-        self.queue.claim()
-        if not self.queue.wants_read_back():
-            return
-        if self._may_read():
-            self._owner.read_back(self.policy.lane)
-        elif not len(self.queue):
-            # Nothing else would: the probe is in the outbox.
-            self._wake_at(self._rests_until(now))
-
-    def _is_long(self, now: float) -> bool:
-        """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
-        failing = now - self._failing_since if self._failures else 0.0
-        if self._failures and self._by_shard:
-            return failing > SHARD_PATIENCE or self.pace.rest(now) > PATIENCE
-        return failing > PATIENCE or self._rests_until(now) - now > PATIENCE
-
-    def _probes(self) -> int:
-        """Return how many batches are kept to find out whether something is taken again."""
-        if self.status is LaneStatus.PAUSED:
-            return 1
-        if self._failures and self._by_shard:
-            return SHARD_PROBES
-        return min(1 + self._failures // 4, PROBES)
-
-    def _stop_lane(self, error: ForwarderError) -> None:
-        self._set_status(LaneStatus.STOPPED, str(error))
+    def _stop(self, error: RefusedError) -> None:
+        """Put nothing more until it is opened again: what is stored cannot be read."""
+        self._status.change(LaneStatus.STOPPED, str(error))
         self.hold()
         self.queue.most = 0
         self.queue.evict(0)
         self.queue.claim()
-
-
-def _size(batch: Batch) -> int:
-    return len(batch.payload)

@@ -1,93 +1,183 @@
 """What delivers the lanes of one partition, and what reads the outbox back for them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from forwarder.deliver import behind, trouble
-from forwarder.deliver.lane import Delivery
-from forwarder.deliver.readback import Read, Readback, Turns
-from forwarder.errors import JournalError
+from forwarder.config.connection import Connection, Status
+from forwarder.deliver import lane_notes
+from forwarder.deliver.context import (
+    DeliverContext,
+    DeliveryResults,
+    LaneContext,
+    LanePolicy,
+    Lease,
+    Refused,
+)
+from forwarder.deliver.lane import LaneDelivery
+from forwarder.deliver.queue import Queue
+from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.readback import Readback, ReadOutbox
 from forwarder.journal.state import LaneState
-from forwarder.journal.tick import Drawn
-from forwarder.model import Address, Batch, CloseReason, DeadLetter, Outcome, Reason
+from forwarder.model import Address, Batch, CloseReason, DeadLetter, Reason, add
 
 
-class Deliveries(dict[str, Delivery]):
-    """The deliveries of one opening, by lane. Owned by its partition."""
+class PartitionDeliveries:
+    """The deliveries of one opening of one partition. Caller: the worker's partition.
 
-    def __init__(
+    ``lanes`` by name; one that was stopped at the opening is not among them. Nothing is put before
+    :meth:`wake`, and nothing while ``lease`` does not allow it. What the lanes come to is in
+    ``results``: the caller collects it when it draws a tick.
+    """
+
+    def __init__(  # noqa: PLR0913  # what an opening found
         self,
-        turns: Turns,
-        read: Read,
-        end: Callable[[], Address],
-        fail: Callable[[JournalError], None],
+        context: DeliverContext,
+        partition: str,
+        connections: Iterable[Connection],
+        stored: Mapping[str, LaneState],
+        *,
+        end: Address,
+        read: ReadOutbox,
+        notify: Callable[[], None],
     ) -> None:
-        """Begin without lanes; what is read back comes from ``read``, up to ``end``."""
-        super().__init__()
-        self._readback = Readback(turns, self, read, end, fail)
+        """Make a lane of every connection, which goes on where its stored state says.
+
+        ``end``: the end of the outbox as it is known to be committed. ``read`` reads the outbox.
+        ``notify`` is called when there is something to collect, or the lease is to be extended.
+        """
+        self.lease = Lease()
+        self.results = DeliveryResults(notify)
+        self._end = end
+        self._readback = Readback(context.scan_limiter, read, end, self.results.fail)
+        self.lanes = {
+            one.name: self._lane(context, partition, one, stored[one.name]) for one in connections
+        }
+        self._readback.serve(self.lanes)
+
+    def _lane(
+        self, context: DeliverContext, partition: str, connection: Connection, stored: LaneState
+    ) -> LaneDelivery:
+        sink = context.sinks[connection.name]
+        queue = Queue(
+            stored.cursor,
+            stored.acked,
+            self._end,
+            context.queue_bytes,
+            in_order=sink.in_order,
+            budget=context.scan_limiter.budget,
+            unread=lane_notes.stored_lag(stored.extra),
+        )
+        policy = LanePolicy(
+            lane=connection.name,
+            partition=partition,
+            active=connection.status is Status.ACTIVE,
+            deliver_from_ms=connection.deliver_from_ms,
+            keyed=connection.sink.one_shard_per_device,
+        )
+        around = LaneContext(
+            clock=context.clock,
+            random=context.random,
+            reporter=context.reporter,
+            rate_limit=context.rate_limits.setdefault(connection.name, RateLimit()),
+            lease=self.lease,
+            results=self.results,
+            readback=self._readback,
+        )
+        return LaneDelivery(policy, queue, sink, around, self._end)
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing waits that could still be delivered, or collected."""
+        return self.results.is_empty() and all(one.is_idle() for one in self.lanes.values())
+
+    def waiting_events(self) -> dict[str, int]:
+        """Return by lane how many events wait for delivery, or as refusals to be collected."""
+        found = {name: one.queue.waiting_events() for name, one in self.lanes.items()}
+        for batch, _ in self.results.refused:
+            add(found, batch.lane, batch.count)
+        return found
+
+    # ------------------------------------------------------------------ a tick (K1, K5)
+
+    def cursor(self, lane: str, stored: LaneState) -> tuple[Address, frozenset[Address]]:
+        """Return cursor and acknowledged addresses of a lane for a tick (D4).
+
+        Of a lane that is not delivered here: as they are stored.
+        """
+        if (one := self.lanes.get(lane)) is None:
+            return stored.cursor, stored.acked
+        return one.queue.snapshot(self._end)
+
+    def notes(self, lane: str, extra: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
+        """Return a lane's further fields with why it is not delivered, and how far it lags.
+
+        ``extra``: as they are stored. None: nothing new is to be written of it.
+        """
+        if (one := self.lanes.get(lane)) is None:
+            return None
+        lag = one.lag() if one.queue.rb is not None else None
+        return lane_notes.noted(extra, one.reason, lag, now_ms)
+
+    def collect_refused(self) -> list[DeadLetter]:
+        """Return the dead letters of what was refused since, and begin anew with the results.
+
+        In the same step as :meth:`cursor` of every lane, so that refusal and acknowledgement are
+        in one tick (D4).
+        """
+        return [refusal(one) for one in self.results.collect()]
+
+    def committed(
+        self,
+        end: Address,
+        cursors: Mapping[str, Address],
+        fresh: Mapping[str, Sequence[tuple[Address, Batch]]],
+    ) -> None:
+        """Take a committed tick: the outbox's new end, the lanes' cursors and its batches (K5).
+
+        A lane without a cursor among ``cursors`` keeps its own.
+        """
+        self._end = self._readback.end = end
+        for name, one in self.lanes.items():
+            one.committed(cursors.get(name, one.queue.cursor), end, fresh.get(name, ()))
+
+    # ------------------------------------------------------------------ life (R1 to R3)
 
     def wake(self) -> None:
         """Start whatever may start now."""
-        for delivery in self.values():
-            delivery.wake()
+        for one in self.lanes.values():
+            one.wake()
 
     def hold(self) -> None:
         """Start nothing more until they are released (R1)."""
-        for delivery in self.values():
-            delivery.hold()
+        for one in self.lanes.values():
+            one.hold()
 
     def release(self) -> None:
-        """Go on."""
-        for delivery in self.values():
-            delivery.release()
+        """Go on after :meth:`hold`."""
+        for one in self.lanes.values():
+            one.release()
 
-    async def settled(self) -> None:
+    async def finish_puts(self) -> None:
         """Wait until no put is in flight."""
-        await asyncio.gather(*(delivery.settled() for delivery in self.values()))
+        await asyncio.gather(*(one.finish_puts() for one in self.lanes.values()))
 
     async def close(self) -> None:
         """Cancel what is in flight and what is read, and end."""
-        await asyncio.gather(self._readback.close(), *(d.stop() for d in self.values()))
-
-    def idle(self) -> bool:
-        """Tell whether nothing waits that could still be delivered."""
-        return all(delivery.idle() for delivery in self.values())
-
-    def read_back(self, lane: str) -> None:
-        """Read stored batches of a lane, and of those close to it, when its turn comes (D2)."""
-        self._readback.ask(lane)
-
-    def note(self, lane: str, stored: LaneState, now_ms: int) -> bool:
-        """Note why a lane is not delivered, and how far it lags; tell whether to write that."""
-        if (delivery := self.get(lane)) is None:
-            return False
-        why = trouble.note(stored, delivery.reason, now_ms)
-        return behind.note(stored, delivery.queue, now_ms) or why
-
-    def snapshot(
-        self, lane: str, stored: LaneState, end: Address
-    ) -> tuple[Address, frozenset[Address]]:
-        """Return cursor and acknowledged addresses of a lane for a tick (D4)."""
-        if (delivery := self.get(lane)) is None:
-            return stored.cursor, stored.acked
-        return delivery.queue.snapshot(end)
-
-    def committed(
-        self, drawn: Drawn, fresh: Mapping[str, Sequence[tuple[Address, Batch]]], capacity: int
-    ) -> None:
-        """Take a committed tick's cursors and its batches (K5); ``capacity``: bytes for each."""
-        for lane, delivery in self.items():
-            delivery.resize(capacity)
-            stored = drawn.lanes.get(lane)
-            delivery.queue.committed(stored.cursor if stored else delivery.queue.cursor)
-            delivery.join(fresh.get(lane, ()))
+        lanes = self.lanes.values()
+        await asyncio.gather(self._readback.close(), *(one.close() for one in lanes))
 
 
-def refusal(batch: Batch, outcome: Outcome) -> DeadLetter:
+def refusal(refused: Refused) -> DeadLetter:
     """Return the dead letter of a batch that was refused for good."""
-    text = f"{outcome.code}: {outcome.error}"
-    again = batch.reason is CloseReason.REDRIVEN
+    batch, outcome = refused
     return DeadLetter(
-        Reason.REFUSED, batch.first[0], batch.lane, text, batch.payload, batch.record_ms,
-        batch.key, again, batch.count,
-    )  # fmt: skip
+        Reason.REFUSED,
+        batch.first[0],
+        batch.lane,
+        f"{outcome.code}: {outcome.error}",
+        batch.payload,
+        batch.record_ms,
+        batch.key,
+        batch.reason is CloseReason.REDRIVEN,
+        batch.count,
+    )

@@ -29,10 +29,6 @@ class Queue:
     ``least``: as many are taken whatever their size, one unless some of them are stuck.
     ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
     opening, before that what the state said of it.
-
-    ``taken_over`` and ``passed_over`` count events until their reader sets them to 0: those of
-    batches that another opening committed, when they are first read here, and those of batches
-    that were dropped by ``deliver_from``.
     """
 
     def __init__(  # noqa: PLR0913  # where a tick left off, and what there is room for
@@ -59,8 +55,8 @@ class Queue:
         self.waiting_bytes = 0
         self.most: int | None = None
         self.least = 1
-        self.taken_over = 0
-        self.passed_over = 0
+        self._taken_over = 0
+        self._passed_over = 0
         self._events = 0
         self._unread_events = 0
         self._inherited = end
@@ -97,7 +93,7 @@ class Queue:
         """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
 
         Stops early when memory is full; ``rb`` tells where to go on. ``upto`` is never beyond
-        what this owner knows to be committed; the read-back ends in :meth:`caught_up`.
+        what this owner knows to be committed; the read-back ends in :meth:`finish_read_back`.
         """
         if self.rb is None:
             return
@@ -110,12 +106,14 @@ class Queue:
             if not self._may_return(batch):
                 self.rb = address
                 self.unread = self.unread._replace(closed_at=batch.closed_at)
-                return
+                break
             self._add(address, batch)
             self._count_read(address, batch)
             self.unread = self.unread.less(batch)
             self.rb = (address[0], address[1] + 1)
-        self.rb = max(self.rb, upto)
+        else:
+            self.rb = max(self.rb, upto)
+        self._trim()
 
     def waiting_events(self) -> int:
         """Return how many events wait for delivery, in memory and cut from it.
@@ -125,11 +123,20 @@ class Queue:
         """
         return self._events + self._unread_events
 
-    def has_seen(self, upto: Address) -> bool:
-        """Tell whether everything below ``upto`` was taken or passed over."""
-        return self.rb is not None and self.rb >= upto
+    def collect_taken_over(self) -> int:
+        """Return how many events were taken over since this was last asked.
 
-    def caught_up(self, end: Address) -> None:
+        They are those of batches that another opening committed, when they are first read here.
+        """
+        events, self._taken_over = self._taken_over, 0
+        return events
+
+    def collect_passed_over(self) -> int:
+        """Return how many events ``drop_closed_before`` has dropped since this was last asked."""
+        events, self._passed_over = self._passed_over, 0
+        return events
+
+    def finish_read_back(self, end: Address) -> None:
         """End the read-back if it has reached ``end``, what this owner knows to be committed."""
         if self.rb is not None and self.rb >= end:
             self.rb = None
@@ -252,6 +259,7 @@ class Queue:
         self.in_flight.discard(address)
         self.acked.add(address)
         self._forget(address, batch)
+        self._trim()
 
     def defer(self, address: Address, until: float) -> None:
         """Put a batch in flight back in its place, not to be tried before ``until``.
@@ -278,18 +286,16 @@ class Queue:
             if not self._may_fly(address):
                 break
             self.acknowledge(address)
-            self.passed_over += batch.count
+            self._passed_over += batch.count
             dropped += 1
         return dropped
 
     def head(self) -> Batch | None:
         """Return the oldest batch in memory that is not acknowledged."""
-        self._trim()
         return self._batches[self._order[0]] if self._order else None
 
     def snapshot(self, end: Address) -> tuple[Address, frozenset[Address]]:
         """Return cursor and acked for a tick; ``end`` is the end of what is committed (D4)."""
-        self._trim()
         lowest = [self._order[0]] if self._order else []
         if self.rb is not None:
             lowest.append(self.rb)
@@ -400,7 +406,7 @@ class Queue:
     def _count_read(self, address: Address, batch: Batch) -> None:
         """Count the events of a batch that was read: it was cut before, or is taken over."""
         if self._counted <= address < self._inherited:
-            self.taken_over += batch.count
+            self._taken_over += batch.count
             self._counted = (address[0], address[1] + 1)
         else:
             self._unread_events -= batch.count
@@ -425,9 +431,6 @@ class Queue:
         return self._by_key[self._line(self._batches[address])][0] == address
 
     def _may_fly(self, address: Address) -> bool:
-        if self._below_bound():
-            return True
-        self._trim()
         return self._below_bound() or (bool(self._order) and self._order[0] == address)
 
     def _below_bound(self) -> bool:

@@ -52,7 +52,7 @@ def weight(records: int, size: int) -> float:
 
 
 class Rate:
-    """What a connection, or one shard, was found to take. Caller: :class:`Pace`."""
+    """What a connection, or one shard, was found to take. Caller: :class:`RateLimit`."""
 
     def __init__(self, taken: float, seconds: float, now: float) -> None:
         """Begin at half of what was tried: ``taken`` shard-seconds within ``seconds``."""
@@ -63,8 +63,11 @@ class Rate:
         self._halved = self._grown = self._held = now
         self._free = self._line = self._rested = now
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until something may go; 0.0: now."""
+    def hold_back(self, now: float) -> float:
+        """Return the seconds until something may go, and note that it is held back; 0.0: now.
+
+        A rate grows only while it holds something back.
+        """
         self._grow(now)
         if self._free <= now:
             return 0.0
@@ -86,7 +89,7 @@ class Rate:
         due = max(self._free, now - BURST + SLICE) + taken / self.shards
         self._free = min(due, max(self._free, now + LONGEST))
 
-    def place(self, taken: float, now: float) -> float:
+    def schedule(self, taken: float, now: float) -> float:
         """Return when what may not go now is to ask again; later for each one that asks."""
         self._line = min(max(self._line, self._free) + taken / self.shards, now + AHEAD)
         # Several come back together, to share a request.
@@ -130,7 +133,7 @@ class Rate:
         self.shards += max(LEAST_STEP, step) * passed
 
 
-class Answer(NamedTuple):
+class RateSample(NamedTuple):
     """What a reply says of one batch; ``shard``: empty where it names none."""
 
     key: bytes
@@ -140,7 +143,7 @@ class Answer(NamedTuple):
     throttled: bool
 
 
-class Pace:
+class RateLimit:
     """The rates of one connection, shared by its lanes on all partitions of a worker.
 
     Caller: delivery, on the event loop. ``limited``: whether there is any; while there is none,
@@ -162,9 +165,12 @@ class Pace:
         rates = [*self.shards.values(), *([self.whole] if self.whole else [])]
         return min((rate.shards for rate in rates), default=None)
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until the connection as a whole may put again; 0.0: now."""
-        return self.whole.wait(now) if self.whole else 0.0
+    def hold_back(self, now: float) -> float:
+        """Return the seconds until the connection as a whole may put again; 0.0: now.
+
+        Called with something to put: that it is held back is counted.
+        """
+        return self.whole.hold_back(now) if self.whole else 0.0
 
     def rest(self, now: float) -> float:
         """Return the seconds for which it is left alone still, because nothing at all was taken.
@@ -190,8 +196,8 @@ class Pace:
         if rate is None:
             return 0.0
         taken = weight(1, size)
-        if rate.wait(now):
-            return rate.place(taken, now)
+        if rate.hold_back(now):
+            return rate.schedule(taken, now)
         rate.spend(taken, now)
         return 0.0
 
@@ -200,15 +206,15 @@ class Pace:
         if self.whole:
             self.whole.spend(weight(records, size), now)
 
-    def learn(self, answers: Iterable[Answer], began: float, now: float, random: float) -> None:
+    def learn(self, answers: Iterable[RateSample], began: float, now: float, random: float) -> None:
         """Learn from the reply to a put begun at ``began``; ``random`` in [0, 1).
 
         Needed only while ``limited``, and for a reply that throttles.
         """
-        replies: dict[str, list[Answer]] = {}
+        replies: dict[str, list[RateSample]] = {}
         for answer in answers:
             if answer.shard:
-                self._note(answer.key, answer.shard)
+                self._remember(answer.key, answer.shard)
             shard = answer.shard or self._shard_of.get(answer.key, "")
             replies.setdefault(shard, []).append(answer)
         for shard, reply in replies.items():
@@ -216,7 +222,7 @@ class Pace:
         self._forget(now)
 
     def _judge(
-        self, shard: str, reply: Sequence[Answer], began: float, now: float, random: float
+        self, shard: str, reply: Sequence[RateSample], began: float, now: float, random: float
     ) -> None:
         rate = self.shards.get(shard) if shard else self.whole
         if any(answer.throttled for answer in reply):
@@ -238,7 +244,7 @@ class Pace:
             self.whole = rate
         return rate
 
-    def _note(self, key: bytes, shard: str) -> None:
+    def _remember(self, key: bytes, shard: str) -> None:
         self._shard_of[key] = shard
         self._shard_of.move_to_end(key)
         if len(self._shard_of) > KEYS:

@@ -1,6 +1,6 @@
 """Reading the outbox back for lanes that lag: few scans, taken in turns, within a rate (D2).
 
-One scan serves every lane of its partition whose next batch lies in the stretch it reads. Scans
+One scan serves every lane of its partition whose next batch lies in the slice it reads. Scans
 of a partition follow one another, the lane that has waited longest leading; those of a worker
 share a few places and a bandwidth, so that lanes at the head never notice.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
+from forwarder.clock import Clock
 from forwarder.deliver.budget import Budget
 from forwarder.errors import JournalError
 
@@ -33,7 +34,7 @@ CHUNK_BYTES = 128 * 1024
 SCAN_BYTES = 4 * 1024 * 1024
 """Stored bytes after which a scan makes room for the next lane's."""
 
-KEPT_BYTES = 4 * 1024 * 1024
+CACHE_BYTES = 4 * 1024 * 1024
 """Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
 
 PATIENCE = 0.05
@@ -46,33 +47,40 @@ SHARE = 0.2
 """Part of the event loop's time in which what was read is decompressed and taken: 2 ms for a MiB of
 batches of 40 events, 5 for 8 events, 20 for single ones. To put it takes about as much again."""
 
-
 MOST_WORK = 0.05
 """Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process
 stood still, and nobody has to wait for that once more."""
 
 
-class Chunk(NamedTuple):
-    """What was read from an offset on, of all lanes."""
+class CachedSlice(NamedTuple):
+    """What was read of a partition's outbox from an offset on, of all its lanes."""
 
     start: int
-    stretch: "OutboxSlice"
+    found: "OutboxSlice"
 
 
-class Turns:
-    """The memory, the places and the bandwidth that all scans of a worker share.
+class ScanLimiter:
+    """The memory, the places, the bandwidth and the cache that all scans of a worker share.
 
     First come, first served.
     """
 
-    def __init__(self, budget: Budget | None = None, rate: float = BANDWIDTH) -> None:
-        """Allow ``rate`` bytes a second, while ``budget`` is not used up."""
+    def __init__(
+        self,
+        clock: Clock,
+        budget: Budget | None = None,
+        rate: float = BANDWIDTH,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        """Allow ``rate`` bytes a second in chunks, while ``budget`` is not used up."""
+        self.clock = clock
+        self.chunk_bytes = chunk_bytes
         self.budget = budget or Budget()
         self.rate = rate
         self._places = asyncio.Semaphore(SCANS)
         self._paid_until = 0.0
-        self._kept: deque[tuple[list[Chunk], Chunk]] = deque()
-        self._kept_bytes = 0
+        self._cached: deque[tuple[list[CachedSlice], CachedSlice]] = deque()
+        self._cached_bytes = 0
 
     @asynccontextmanager
     async def turn(self) -> "AsyncIterator[None]":
@@ -87,75 +95,83 @@ class Turns:
 
         What was not used is not saved up.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.clock.steady()
         worked = min(seconds, MOST_WORK)
         due = max(size / self.rate, worked / SHARE - worked)
         self._paid_until = max(now, self._paid_until) + due
         await asyncio.sleep(max(0.0, self._paid_until - now))
 
-    def keep(self, shelf: "list[Chunk]", chunk: "Chunk") -> None:
-        """Keep what was read on a partition's shelf, and drop what was read first of all."""
-        shelf.append(chunk)
-        self._kept.append((shelf, chunk))
-        self._kept_bytes += chunk.stretch.seen
-        while self._kept_bytes > KEPT_BYTES:
-            shelf, oldest = self._kept.popleft()
-            shelf.remove(oldest)
-            self._kept_bytes -= oldest.stretch.seen
+    def keep(self, cache: "list[CachedSlice]", read: "CachedSlice") -> None:
+        """Put what was read into a partition's cache, and drop what was read first of all."""
+        cache.append(read)
+        self._cached.append((cache, read))
+        self._cached_bytes += read.found.seen
+        while self._cached_bytes > CACHE_BYTES:
+            cache, oldest = self._cached.popleft()
+            cache.remove(oldest)
+            self._cached_bytes -= oldest.found.seen
 
 
-class Lagging(Protocol):
-    """What a scan asks of a lane. Caller: the scans of its partition, one at a time."""
+class ScanTarget(Protocol):
+    """A lane as a scan sees it. Caller: the scans of its partition, one at a time.
 
-    def wanted(self) -> "Address | None":
+    After ``take`` and ``pass_over`` the lane wants what follows, or, if it did not take all of it,
+    what it did not take.
+    """
+
+    def wanted_from(self) -> "Address | None":
         """Return from where on this lane takes batches now; None: it takes none."""
 
     def take(self, record: "OutboxRecord") -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
 
-    def passed(self, upto: "Address") -> None:
+    def pass_over(self, upto: "Address") -> None:
         """Note that nothing else of this lane lies below ``upto``."""
 
-    def fed(self) -> None:
+    def resume(self) -> None:
         """Go on with what was taken, and ask again for more."""
 
 
-Read = Callable[[Collection[str], int, int, int], Awaitable["OutboxSlice"]]
+ReadOutbox = Callable[[Collection[str], int, int, int], Awaitable["OutboxSlice"]]
+"""``Journal.read``: the lanes, from which offset, up to which, and how many stored bytes."""
 
 
 class Readback:
-    """The scans of one partition. Owned by it; they go on while a lane asks for one.
+    """The scans of one partition; they go on while a lane asks for one. Caller: its lanes.
 
-    ``lanes`` are all its lanes by name, ``read`` the journal's, ``end`` the end of what this owner
-    knows to be committed; ``fail`` gets what ends the opening.
+    ``end``: the end of what this owner knows to be committed; a scan reads up to what it was when
+    the scan began.
     """
 
     def __init__(
         self,
-        turns: Turns,
-        lanes: Mapping[str, Lagging],
-        read: Read,
-        end: "Callable[[], Address]",
+        limiter: ScanLimiter,
+        read: ReadOutbox,
+        end: "Address",
         fail: Callable[[JournalError], None],
     ) -> None:
-        """Begin with nobody asking."""
-        self._turns = turns
-        self._lanes = lanes
+        """Begin with nobody asking; ``fail`` is told what ends the reading for good."""
+        self.end = end
+        self._limiter = limiter
+        self._lanes: Mapping[str, ScanTarget] = {}
         self._read = read
-        self._end = end
         self._fail = fail
         self._asking: dict[str, None] = {}
         self._span = 0
-        self._shelf: list[Chunk] = []
+        self._cache: list[CachedSlice] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+
+    def serve(self, lanes: Mapping[str, ScanTarget]) -> None:
+        """Have the scans serve these lanes: all of the partition, before the first one asks."""
+        self._lanes = lanes
 
     def ask(self, lane: str) -> None:
         """Have a scan led by this lane, after those of the lanes that asked before."""
         if self._closed:
             return
         self._asking.setdefault(lane)
-        # One that has just ended looks at nobody any more, though it is still here.
+        # A task that is done has seen everybody who asked before its last step, and nobody since.
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._serve())
             self._task.add_done_callback(self._served)
@@ -182,60 +198,62 @@ class Readback:
 
     async def _serve(self) -> None:
         while self._asking:
-            async with self._turns.turn():
+            async with self._limiter.turn():
                 if (lead := next(iter(self._asking), None)) is None:
                     return
                 del self._asking[lead]
                 lane = self._lanes[lead]
-                if (at := lane.wanted()) is None:
-                    lane.fed()
+                if (at := lane.wanted_from()) is None:
+                    lane.resume()
                 else:
                     await self._scan(lead, at)
             await asyncio.sleep(0)
 
     async def _scan(self, lead: str, at: "Address") -> None:
         """Read on from ``at``, or a little below, for everybody who wants what lies there."""
-        wanted = {name: a for name, lane in self._lanes.items() if (a := lane.wanted()) is not None}
+        wanted = {
+            name: a for name, lane in self._lanes.items() if (a := lane.wanted_from()) is not None
+        }
         begin = min(a[0] for a in wanted.values() if at[0] - self._span <= a[0])
         reached = {name: a for name, a in wanted.items() if a[0] >= begin}
-        position, seen, end = begin, 0, self._end()[0]
+        position, seen, end = begin, 0, self.end[0]
         while position < end and (seen < SCAN_BYTES or position <= at[0]):
-            stretch = self._kept(position) or await self._fetch(position, end)
-            taken, seconds = await self._hand_out(stretch.records, reached)
-            self._pass_over(stretch.upto, reached)
-            position, seen = stretch.upto, seen + stretch.seen
-            await self._turns.pay(stretch.seen + taken, seconds)
-            if lead not in reached or self._lanes[lead].wanted() != reached[lead]:
+            found = self._find_cached(position) or await self._fetch(position, end)
+            taken, seconds = await self._hand_out(found.records, reached)
+            self._pass_over(found.upto, reached)
+            position, seen = found.upto, seen + found.seen
+            await self._limiter.pay(found.seen + taken, seconds)
+            if lead not in reached or self._lanes[lead].wanted_from() != reached[lead]:
                 break
         self._span = position - begin
         for name in wanted:
-            self._lanes[name].fed()
+            self._lanes[name].resume()
 
-    def _kept(self, position: int) -> "OutboxSlice | None":
+    def _find_cached(self, position: int) -> "OutboxSlice | None":
         """Return what follows on a position, if it was read a moment ago; it costs nothing."""
-        for start, stretch in self._shelf:
-            if start <= position < stretch.upto:
-                return stretch._replace(seen=0)
+        for start, found in self._cache:
+            if start <= position < found.upto:
+                return found._replace(seen=0)
         return None
 
     async def _fetch(self, position: int, end: int) -> "OutboxSlice":
-        stretch = await self._read(self._lanes.keys(), position, end, CHUNK_BYTES)
-        if stretch.upto > position:
-            self._turns.keep(self._shelf, Chunk(position, stretch))
-        return stretch
+        found = await self._read(self._lanes.keys(), position, end, self._limiter.chunk_bytes)
+        if found.upto > position:
+            self._limiter.keep(self._cache, CachedSlice(position, found))
+        return found
 
     async def _hand_out(
         self, records: "Sequence[OutboxRecord]", reached: "dict[str, Address]"
     ) -> tuple[int, float]:
         """Give every record to its lane; return the payload bytes, and the seconds it took."""
-        loop = asyncio.get_running_loop()
+        clock = self._limiter.clock
         taken, seconds = 0, 0.0
         for record in records:
             at = reached.get(record.lane)
             if at is not None and at[0] <= record.offset:
-                began = loop.time()
+                began = clock.steady()
                 taken += self._give(record, at, reached)
-                seconds += loop.time() - began
+                seconds += clock.steady() - began
                 await asyncio.sleep(0)
         return taken, seconds
 
@@ -247,20 +265,20 @@ class Readback:
         """
         lane, size = self._lanes[record.lane], 0
         del reached[record.lane]
-        if lane.wanted() == at:
+        if lane.wanted_from() == at:
             size = lane.take(record)
-            at = lane.wanted() or at
+            at = lane.wanted_from() or at
             if at[0] > record.offset:
                 reached[record.lane] = at
-        lane.fed()
+        lane.resume()
         return size
 
     def _pass_over(self, upto: int, reached: "dict[str, Address]") -> None:
         """Tell every lane up to where nothing more of it comes."""
         for name, at in list(reached.items()):
             lane = self._lanes[name]
-            if lane.wanted() != at:
+            if lane.wanted_from() != at:
                 del reached[name]
             elif at < (upto, 0):
-                lane.passed((upto, 0))
+                lane.pass_over((upto, 0))
                 reached[name] = (upto, 0)

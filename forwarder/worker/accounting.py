@@ -5,10 +5,9 @@ committed is in no list of the partition, and what a lane without deliveries has
 no queue; both are kept here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from forwarder.collect.pipeline import Lane, Pipeline
-from forwarder.deliver.lane import Delivery
 from forwarder.model import Address, Batch, Collected, DeadLetter, Released, add
 from forwarder.ops.reporter import Reporter
 
@@ -16,13 +15,10 @@ from forwarder.ops.reporter import Reporter
 class Stock:
     """The stock of one opening. Owned by its partition; never concurrently."""
 
-    def __init__(
-        self, partition: str, reporter: Reporter, deliveries: Mapping[str, Delivery]
-    ) -> None:
-        """Begin with nothing; ``deliveries`` is filled when the partition opens."""
+    def __init__(self, partition: str, reporter: Reporter) -> None:
+        """Begin with nothing."""
         self._partition = partition
         self._reporter = reporter
-        self._deliveries = deliveries
         self._closed = False
         self._batches: Sequence[Batch] = ()
         self._letters: Sequence[DeadLetter] = ()
@@ -45,9 +41,11 @@ class Stock:
         self,
         letters: Sequence[DeadLetter],
         fresh: Mapping[str, Sequence[tuple[Address, Batch]]],
+        delivered: Container[str],
     ) -> None:
         """Note that it is committed, and report its letters; its batches wait for delivery.
 
+        ``delivered``: the lanes that are delivered here; what others have committed stays here.
         A tick may become known after all was released (a drain): its letters are taken over then.
         """
         self._batches, self._letters, self._drawn = (), (), (0, 0)
@@ -57,7 +55,7 @@ class Stock:
         if letters:
             self._reporter.dead_letters(self._partition, letters)
         for lane, batches in fresh.items():
-            if lane not in self._deliveries:
+            if lane not in delivered:
                 add(self._parked, lane, sum([batch.count for _, batch in batches]))
 
     def waiting(
@@ -66,11 +64,13 @@ class Stock:
         lanes: Iterable[Lane],
         batches: Sequence[Batch],
         letters: Sequence[DeadLetter],
+        delivering: Mapping[str, int],
     ) -> dict[str, int]:
         """Return by lane how many events that were accepted or taken over wait; none once closed.
 
         In windows, closed and not yet committed, dead letters among them, and for delivery.
-        ``batches`` and ``letters`` are those that no tick has drawn.
+        ``batches`` and ``letters`` are those that no tick has drawn, ``delivering`` what its
+        deliveries have.
         """
         if self._closed:
             return {}
@@ -82,8 +82,8 @@ class Stock:
         for letter in (*self._letters, *letters):
             if letter.connection:
                 add(found, letter.connection, letter.events)
-        for name, delivery in self._deliveries.items():
-            add(found, name, delivery.queue.waiting_events())
+        for name, events in delivering.items():
+            add(found, name, events)
         return found
 
     def release(self, waiting: Mapping[str, int], *, failed: bool) -> None:

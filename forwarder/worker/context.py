@@ -2,18 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from forwarder.clock import Clock
 from forwarder.collect.pipeline import Lane
-from forwarder.deliver.rate_limit import Pace
-from forwarder.deliver.readback import Turns
+from forwarder.deliver.context import DeliverContext
 from forwarder.journal.contract import Journals
 from forwarder.journal.orphans import Rules
 from forwarder.ops.reporter import Reporter
-from forwarder.sinks.contract import Sink
 from forwarder.worker.reject_rate import Guard
 
 ROOMY = 4
@@ -35,33 +33,28 @@ class Pacing(msgspec.Struct, frozen=True):
 class Surroundings(msgspec.Struct, frozen=True):
     """What every partition of a worker shares.
 
-    ``queue_bytes`` gives the payload bytes one lane of one partition may keep in memory at most,
-    ``turns`` hold what all of them may keep and at what rate they read the outbox back,
-    ``closed_bytes`` what one partition may have closed and not committed, ``owned`` how many
-    partitions this worker owns now. ``rules`` say when an unknown lane is dropped, ``drafting``
-    whose turn it is to draft a base, ``restoring`` to put windows back; ``window_memory`` the bytes
-    that the windows of all may take, ``paces`` by connection how fast it may be put to.
-    ``explains``: count why uploads match nothing.
+    ``deliver`` is what their deliveries share, ``closed_bytes`` gives what one partition may have
+    closed and not committed, ``owned`` how many partitions this worker owns now. ``rules`` say when
+    an unknown lane is dropped, ``drafting`` whose turn it is to draft a base, ``restoring`` to put
+    windows back; ``window_memory`` the bytes that the windows of all may take. ``explains``: count
+    why uploads match nothing.
     """
 
     group: str
     lanes: Sequence[Lane]
-    sinks: Mapping[str, Sink]
     journals: Journals
     clock: Clock
     reporter: Reporter
     random: Callable[[], float]
     pacing: Pacing
-    queue_bytes: Callable[[], int]
+    deliver: DeliverContext
     closed_bytes: Callable[[], int]
     owned: Callable[[], int]
     rules: Rules = Rules()
     window_memory: int = 512 * 1024 * 1024
     explains: bool = False
     guard: Guard = msgspec.field(default_factory=Guard)
-    paces: dict[str, Pace] = msgspec.field(default_factory=dict)
     drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
-    turns: Turns = msgspec.field(default_factory=Turns)
     restoring: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
 

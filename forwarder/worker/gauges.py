@@ -47,7 +47,7 @@ def lanes(
     """
     gauges: dict[str, LaneGauges] = {}
     for partition in owned:
-        for lane, delivery in partition.deliveries.items():
+        for lane, delivery in partition.deliveries.lanes.items():
             total = gauges.setdefault(lane, LaneGauges())
             total.open_windows += partition.pipeline.open_windows(lane)
             total.window_bytes += partition.pipeline.waiting_bytes(lane)
@@ -59,7 +59,7 @@ def lanes(
             age = _age(lag.closed_at, now_ms)
             total.lag_seconds = max(total.lag_seconds, age)
             total.late |= is_late(age, kept(partition.partition.topic))
-            total.rate = delivery.pace.slowest()
+            total.rate = delivery.rate_limit.slowest()
     return gauges
 
 

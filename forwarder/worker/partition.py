@@ -6,13 +6,14 @@ one, and opening is the only recovery.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from msgspec.structs import replace
 
 from forwarder.collect.pipeline import MOST_ENCODED, Lane, Pipeline
-from forwarder.deliver.partition import Deliveries, refusal
+from forwarder.config.connection import Connection
+from forwarder.deliver.partition import PartitionDeliveries
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal import contract as journal
@@ -20,14 +21,12 @@ from forwarder.journal import opening, outbox, watermark
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import Draft, Origin
-from forwarder.journal.state import Fold
+from forwarder.journal.state import Fold, LaneState
 from forwarder.model import (
-    Address,
     Batch,
     Closing,
     Collected,
     DeadLetter,
-    Outcome,
     Partition,
     Record,
 )
@@ -68,10 +67,7 @@ class OwnedPartition:
         self._journal = around.journals.journal(partition)
         self._rhythm = Rhythm(around)
         self._bases = Bases(str(partition), around, self._rhythm.stir, self.journal_failed)
-        self.deliveries = Deliveries(
-            around.turns, self._journal.read, self.committed_end, self.journal_failed
-        )
-        self._stock = Stock(str(partition), around.reporter, self.deliveries)
+        self._stock = Stock(str(partition), around.reporter)
         self._unknown = Unknown(str(partition), around)
         self._state = states.PartitionState()
         self._end = 0
@@ -80,14 +76,13 @@ class OwnedPartition:
         self._dead_letters: list[DeadLetter] = []
         self._lanes: list[Lane] = []
         self._closed_bytes = 0
-        self._lease = float("-inf")
         self._assignment = 1
-        self._proved = 0
         self._held = False
         self._beat_wanted = False
         self._moved = False
         self._paused = ("", 0)
         self._ticking = asyncio.Lock()
+        self.deliveries = self._make_deliveries((), {})
 
     # ------------------------------------------------------------------ open (O1 to O8)
 
@@ -142,12 +137,28 @@ class OwnedPartition:
             self._gates = await restore.fill(
                 self.pipeline, self._lanes, start.state, fold, self._around.reporter
             )
-        name = str(self.partition)
-        self.deliveries |= restore.deliveries(name, self._lanes, start, self, self._around)
+        going = [lane.connection for lane in self._lanes if lane.name not in start.stopped]
+        self.deliveries = self._make_deliveries(going, start.state.lanes)
+        self.deliveries.results.failed.add_done_callback(
+            lambda failed: self.journal_failed(failed.result())
+        )
         if self._held:
             self.hold()
         if self._unknown.forgotten(self._state.lanes):
             self._bases.hurry()
+
+    def _make_deliveries(
+        self, connections: Iterable[Connection], stored: Mapping[str, LaneState]
+    ) -> PartitionDeliveries:
+        return PartitionDeliveries(
+            self._around.deliver,
+            str(self.partition),
+            connections,
+            stored,
+            end=(self._end, 0),
+            read=self._journal.read,
+            notify=self._rhythm.stir,
+        )
 
     # ------------------------------------------------------------------ collect, C1 and C2
 
@@ -240,7 +251,7 @@ class OwnedPartition:
         most = self._around.closed_bytes()
         if self.pipeline.is_behind():  # documents may be many times what came in
             most = min(most, MOST_ENCODED)
-        return self._closed_bytes > most
+        return self._closed_bytes + self.deliveries.results.refused_bytes() > most
 
     def is_behind(self) -> bool:
         """Tell whether documents of closed windows are still to be made; ``catch_up`` goes on."""
@@ -285,6 +296,11 @@ class OwnedPartition:
             await self._rhythm.wait(self._due)
             await self.tick()
 
+    def ask_for_tick(self) -> None:
+        """Have a tick made soon even if nothing changed: it proves that this is the owner."""
+        self._beat_wanted = True
+        self._rhythm.stir()
+
     async def tick(self) -> None:
         """Make one tick now, if anything changed; a failure is left in ``failed``."""
         async with self._ticking:
@@ -296,6 +312,7 @@ class OwnedPartition:
         began = self._rhythm.begin()
         lease, assignment = self._around.clock.steady(), self._assignment
         self._prepare_base()
+        self._collect_deliveries()
         drawn, content, records = self._snapshot()
         if drawn is None or content is None:
             return
@@ -310,8 +327,25 @@ class OwnedPartition:
             self.journal_failed(JournalError("the tick was interrupted"))
             raise
         self._around.reporter.tick(name, loop.time() - began, COMMITTED)
-        self._lease, self._proved = lease, assignment
+        if assignment == self._assignment:
+            most = min(LEASE, self._around.pacing.session_timeout)
+            self.deliveries.lease.extend(lease + most)
         self._commit_known(drawn, content, committed, records)
+
+    def _collect_deliveries(self) -> None:
+        """Take over what the deliveries came to since the last tick, for the one being drawn."""
+        self._moved |= self.deliveries.results.cursor_moved
+        self._beat_wanted |= self.deliveries.results.lease_wanted
+        refused = self.deliveries.collect_refused()
+        self._dead_letters += refused
+        self._closed_bytes += sum(len(letter.value) for letter in refused)
+        now = self._around.clock.wall_ms()
+        for lane in self._lanes:
+            stored = self._state.lanes[lane.name]
+            extra = self.deliveries.notes(lane.name, stored.extra, now)
+            if extra is not None:
+                stored.extra = extra
+                self._state.unwritten.add(lane.name)
 
     def _snapshot(
         self,
@@ -357,9 +391,7 @@ class OwnedPartition:
     def _view(self, lane: Lane) -> ticks.View:
         first_unsaved = self.pipeline.first_unsaved(lane.name)
         stored = self._state.lanes[lane.name]
-        if self.deliveries.note(lane.name, stored, self._around.clock.wall_ms()):
-            self._state.unwritten.add(lane.name)
-        at, acked = self.deliveries.snapshot(lane.name, stored, self.committed_end())
+        at, acked = self.deliveries.cursor(lane.name, stored)
         return ticks.View(first_unsaved, at, acked, not restore.is_active(lane))
 
     def _commit_known(
@@ -382,8 +414,9 @@ class OwnedPartition:
         size = sum(len(v) for v in drawn.values)
         self._bases.committed(self._journal, drawn.base, drawn.ptr, size)
         fresh = outbox.by_lane(outbox.addresses(committed.outbox, records))
-        self._stock.committed(content.dead_letters, fresh)
-        self.deliveries.committed(drawn, fresh, self._around.queue_bytes())
+        self._stock.committed(content.dead_letters, fresh, self.deliveries.lanes)
+        cursors = {name: lane.cursor for name, lane in drawn.lanes.items()}
+        self.deliveries.committed((self._end, 0), cursors, fresh)
 
     # ------------------------------------------------------------------ bases, K2
 
@@ -412,10 +445,13 @@ class OwnedPartition:
         """Return when the next tick is due; None: nothing changed."""
         if self.phase is not Phase.OPEN:
             return float("-inf")
-        if self._batches or self._closings or self._dead_letters or self._beat_wanted:
+        results = self.deliveries.results
+        hurries = self._beat_wanted or results.lease_wanted or results.refused
+        if self._batches or self._closings or self._dead_letters or hurries:
             return self._rhythm.soon()
         usual, base = self._rhythm.usual(), self._bases.due()
-        news = self._moved or self._state.unwritten or self._state.base_offset is None
+        moved = self._moved or results.cursor_moved
+        news = moved or self._state.unwritten or self._state.base_offset is None
         if news or self._bases.is_ready():
             return usual
         return None if base is None else max(base, usual)
@@ -432,7 +468,7 @@ class OwnedPartition:
         self.hold()
         try:
             async with asyncio.timeout(seconds):
-                await self.deliveries.settled()
+                await self.deliveries.finish_puts()
         except TimeoutError:
             log.warning("puts.unfinished", partition=str(self.partition), waited=seconds)
         self.note_pause("", 0)
@@ -441,6 +477,7 @@ class OwnedPartition:
     def assigned_again(self) -> None:
         """Go on with this memory; no put before a tick begun from now on has committed (R3)."""
         self._assignment += 1
+        self.deliveries.lease.revoke()
         self._held = False
         if self.phase is Phase.OPEN:
             self.deliveries.release()
@@ -457,7 +494,13 @@ class OwnedPartition:
 
     def waiting(self) -> dict[str, int]:
         """Return by lane how many events wait here, from windows to deliveries."""
-        return self._stock.waiting(self.pipeline, self._lanes, self._batches, self._dead_letters)
+        return self._stock.waiting(
+            self.pipeline,
+            self._lanes,
+            self._batches,
+            self._dead_letters,
+            self.deliveries.waiting_events(),
+        )
 
     def watermark(self) -> int:
         """Return W as of the last tick: everything below it is in the outbox or in the state."""
@@ -469,37 +512,7 @@ class OwnedPartition:
         waiting = self._batches or self._closings or self._dead_letters or self._moved
         if waiting or self._ticking.locked() or self.is_behind():
             return False
-        return self.deliveries.idle()
-
-    # ------------------------------------------------------------------ what deliveries ask
-
-    def may_put(self) -> bool:
-        """Allow a put under probe and lease, else ask for the tick that renews them (D3, R3)."""
-        lease = min(LEASE, self._around.pacing.session_timeout)
-        fresh = self._around.clock.steady() - self._lease <= lease
-        if self.phase is Phase.OPEN and self._proved == self._assignment and fresh:
-            return True
-        self._beat_wanted = True
-        self._rhythm.stir()
-        return False
-
-    def committed_end(self) -> Address:
-        """Return the end of what this owner knows to be committed (D2)."""
-        return (self._end, 0)
-
-    def read_back(self, lane: str) -> None:
-        """Read stored batches of a lane that has room for them, when its turn comes (D2)."""
-        self.deliveries.read_back(lane)
-
-    def acknowledged(self) -> None:
-        """Have the cursor committed with the next tick."""
-        self._moved = True
-        self._rhythm.stir()
-
-    def refused(self, batch: Batch, outcome: Outcome) -> None:
-        """Turn a batch refused for good into a dead letter of the next tick (D4)."""
-        self._dead_letters.append(refusal(batch, outcome))
-        self._closed_bytes += len(batch.payload)
+        return self.deliveries.is_idle()
 
     def journal_failed(self, error: ForwarderError) -> None:
         """End this opening: discard the memory, let the worker open again."""

@@ -12,19 +12,13 @@ from typing import Any
 import structlog
 
 from forwarder.collect.pipeline import Lane, Pipeline
-from forwarder.config.connection import PartitionKey, Status
-from forwarder.deliver import behind
-from forwarder.deliver.context import Owner, Policy
-from forwarder.deliver.lane import Delivery
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import Pace
+from forwarder.config.connection import Status
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal.opening import Opening
 from forwarder.journal.state import Fold, LaneState, PartitionState
 from forwarder.model import Gate, Held
 from forwarder.ops.reporter import LaneStatus, Phase, Reporter
-from forwarder.worker.context import Surroundings
 
 log = structlog.get_logger()
 
@@ -81,46 +75,6 @@ async def fill(
     for name, lane in state.lanes.items():
         await _enter(state, name, lane)
     return gates
-
-
-def deliveries(
-    partition: str, lanes: Iterable[Lane], start: Opening, owner: Owner, around: Surroundings
-) -> dict[str, Delivery]:
-    """Return what delivers each lane that has not stopped."""
-    stored = start.state.lanes
-    return {
-        lane.name: delivery(partition, lane, stored[lane.name], owner, around)
-        for lane in lanes
-        if lane.name not in start.stopped
-    }
-
-
-def delivery(
-    partition: str, lane: Lane, stored: LaneState, owner: Owner, around: Surroundings
-) -> Delivery:
-    """Return what delivers a lane's batches from its cursor on; nothing is put before it wakes."""
-    active = is_active(lane)
-    capacity, budget = around.queue_bytes(), around.turns.budget
-    sink, end = around.sinks[lane.name], owner.committed_end()
-    queue = Queue(
-        stored.cursor,
-        stored.acked,
-        end,
-        capacity,
-        in_order=sink.in_order,
-        budget=budget,
-        unread=behind.of(stored),
-    )
-    since = lane.connection.deliver_from_ms
-    policy = Policy(lane.name, partition, active, since, keyed=_is_keyed(lane))
-    pace = around.paces.setdefault(lane.name, Pace())
-    return Delivery(policy, queue, sink, owner, around.reporter, around.random, pace)
-
-
-def _is_keyed(lane: Lane) -> bool:
-    """Tell whether the shard of a device's last batch is that of its next."""
-    target = lane.connection.sink
-    return getattr(target, "partition_key", PartitionKey.DEVICE) is not PartitionKey.BATCH
 
 
 def is_active(lane: Lane) -> bool:

@@ -138,7 +138,7 @@ class Keeper:
 
     async def _prove(self, owned: OwnedPartition, ends: list[asyncio.Future[Any]]) -> None:
         """Wait for the first tick that commits, which is the recovery, or for any of ``ends``."""
-        owned.may_put()  # asks for a tick
+        owned.ask_for_tick()
         await asyncio.wait([*ends, owned.committed], return_when=asyncio.FIRST_COMPLETED)
         if owned.committed.done():
             self._recovering = False

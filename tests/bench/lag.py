@@ -17,7 +17,6 @@ from pathlib import Path
 import structlog
 
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.readback import Turns
 from forwarder.model import DELIVERED, Batch, Outcome
 from tests import doubles
 from tests.bench.windows import MIB, resident
@@ -109,14 +108,11 @@ async def bench(args: argparse.Namespace, folder: Path) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    partition = Partition(Turns(Budget(args.limit * MIB)))
+    partition = Partition(Budget(args.limit * MIB))
     log = FileLog(folder / "outbox")
     partition.stored = log  # type: ignore[assignment]  # a mapping all the same
     for name in [f"down{i}" for i in range(args.lanes)] + [UP]:
-        partition.lane(name)
-        counting = Counting()
-        counting.seconds = 0.02
-        partition.sinks[name] = partition.lanes[name]._sink = counting  # noqa: SLF001
+        partition.lane(name, sink=Counting()).seconds = 0.02
     show(f"{'':24}{'waiting':>10}{'MiB':>10}{'in memory':>12}{'MiB':>10}{'RSS':>8}")
     committed(partition, 0, args)
     await asyncio.sleep(1)

@@ -31,6 +31,7 @@ from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.partition import OwnedPartition
 from tests import doubles
 from tests.builders import Rec
+from tests.lanes import deliver_context
 from tests.services.kafka import Broker
 from tests.services.kafka_world import World
 
@@ -207,16 +208,16 @@ class Run:
         return self.figures
 
     def _around(self, journals: Journals) -> Surroundings:
+        clock, notes = SystemClock(), doubles.Notes()
         return Surroundings(
             group=self.world.group,
             lanes=[compile_lane(self.load.connection())],
-            sinks={LANE: Sink()},
             journals=journals,
-            clock=SystemClock(),
-            reporter=doubles.Notes(),
+            clock=clock,
+            reporter=notes,
             random=lambda: 0.5,
             pacing=Pacing(tick=1.0, base_interval=NEVER),
-            queue_bytes=lambda: 16 * MIB,
+            deliver=deliver_context({LANE: Sink()}, clock, notes, queue_bytes=16 * MIB),
             closed_bytes=lambda: 64 * MIB,
             owned=lambda: 1,
             window_memory=1 << 40,
@@ -285,7 +286,7 @@ class Run:
                 await asyncio.sleep(0.01)
             before = state.base_offset
             owned._bases.hurry()  # noqa: SLF001
-            owned.acknowledged()
+            owned.ask_for_tick()
             while state.base_offset == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

@@ -6,7 +6,6 @@ import pytest
 from aiokafka.consumer.fetcher import PartitionRecords
 
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.readback import Turns
 from forwarder.journal import outbox
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.contract import OutboxEntry, Tick
@@ -30,8 +29,7 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()
-    lanes = Lanes(Turns(Budget(200 * KIB)))
-    lanes.readback._read = journal.read  # noqa: SLF001  # in the place of the one with a cost
+    lanes = Lanes(Budget(200 * KIB), read=journal.read)
     cursors = {}
     for n in range(1, 25):
         batches = {
@@ -40,7 +38,7 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
         entries = [OutboxEntry(k, outbox.encode([of(k, b) for b in v])) for k, v in batches.items()]
         metadata = CommitMetadata(n, 0)
         stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))
-        lanes.end = stored.outbox[-1] + 1
+        lanes.advance(stored.outbox[-1] + 1)
         if n in {1, 5, 9}:
             cursors[NAMES[n // 4]] = (stored.outbox[0], 0)
         for name in cursors:
@@ -54,7 +52,7 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
     await lanes.close()
     await journal.close()
     await journals.close()
-    assert [] == lanes.failures
+    assert not lanes.results.failed.done()
     for name, ids in lanes.committed.items():
         landed = [b.id for b in lanes.sinks[name].landed]
         assert sorted(ids) == sorted(landed)

@@ -17,6 +17,7 @@ from forwarder.collect.lane import Share
 from forwarder.collect.misfits import Misfits
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.windows.store import Windows
+from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import Queue
 from forwarder.formats import contract
 from forwarder.formats.mparticle import identity
@@ -141,9 +142,9 @@ MUTATIONS = (
     Mutation("overtake", "D3", "a batch that failed lets later ones of its device go first",
              ((Queue, "defer", wrong.overtake),)),
     Mutation("refused_lost", "D4", "a refused batch is acknowledged without a dead letter",
-             ((OwnedPartition, "refused", wrong.nothing),)),
+             ((DeliveryResults, "note_refused", wrong.nothing),)),
     Mutation("no_hold", "K5", "puts ask nobody",
-             ((OwnedPartition, "may_put", wrong.true),)),
+             ((Lease, "allows", wrong.true),)),
     Mutation("no_room", "C1", "whatever comes joins a window",
              ((Fit, "joins", wrong.true),)),
     Mutation("alone_with_others", "C1", "an event is judged with a context of no upload",

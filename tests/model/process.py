@@ -5,6 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from msgspec import structs
+
+from forwarder.deliver.context import DeliverContext
+from forwarder.deliver.readback import ScanLimiter
 from forwarder.journal.orphans import Rules
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
 from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
@@ -161,17 +165,24 @@ class Process:
         self.source = Source(self, group)
         self.reporter = Judge(self, oracle.seen)
         lanes = deploy.compiled()
+        self._deliver = DeliverContext(
+            sinks={lane.name: Sink(lane.name, self, destinations) for lane in lanes},
+            clock=self.clock,
+            reporter=self.reporter,
+            random=random.Random(number).random,  # noqa: S311  # jitter
+            queue_bytes=limits.queue_bytes,
+            scan_limiter=ScanLimiter(self.clock),
+        )
         around = _surroundings(
             {
                 "group": GROUP,
                 "lanes": lanes,
-                "sinks": {lane.name: Sink(lane.name, self, destinations) for lane in lanes},
                 "journals": Journals(self, broker, oracle),
                 "clock": self.clock,
                 "reporter": self.reporter,
                 "random": random.Random(number).random,  # noqa: S311  # jitter
                 "pacing": Pacing(tick=1.0, base_interval=limits.base_interval),
-                "queue_bytes": lambda: limits.queue_bytes,
+                "deliver": self._deliver,
                 "closed_bytes": lambda: limits.closed_bytes,
                 "rules": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
                 "window_memory": limits.window_memory,
@@ -187,6 +198,14 @@ class Process:
         except Exception as error:  # noqa: BLE001  # whatever it is, a pod would start anew
             if self.alive:
                 self.fault(f"the worker ended: {error!r}")
+
+    def limit_queues(self, queue_bytes: int) -> None:
+        """Let every lane keep so many bytes from now on; what is more is cut."""
+        structs.force_setattr(self._deliver, "queue_bytes", queue_bytes)
+        for owned in self.worker.partitions.values():
+            for lane in owned.deliveries.lanes.values():
+                lane.queue.capacity = queue_bytes
+                lane.queue.evict(queue_bytes)
 
     # ------------------------------------------------------------------ life and death
 

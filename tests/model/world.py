@@ -323,9 +323,14 @@ class World(Timekeeper):
 
     def do_limits(self, a: int, b: int, c: int) -> None:
         """Change how much may be kept in memory, and how much a poll brings."""
-        self.limits.queue_bytes = (20_000, 300, 1_000, 3_000)[a % 4]
+        self._limit_queues((20_000, 300, 1_000, 3_000)[a % 4])
         self.limits.closed_bytes = (1 << 20, 1 << 20, 2_000)[b % 3]
         self.group.poll_size = (3, 1, 10)[c % 3]
+
+    def _limit_queues(self, queue_bytes: int) -> None:
+        self.limits.queue_bytes = queue_bytes
+        for process in self.processes:
+            process.limit_queues(queue_bytes)
 
     def _one(self, a: int) -> list[Process]:
         return [self.processes[a % len(self.processes)]] if self.processes else []
@@ -354,7 +359,8 @@ class World(Timekeeper):
         self.broker.up, self.broker.markers = True, 0.004
         self.broker.troubles.clear()
         self.destinations.moods.clear()
-        self.limits.queue_bytes, self.limits.closed_bytes = 20_000, 1 << 20
+        self._limit_queues(20_000)
+        self.limits.closed_bytes = 1 << 20
         for process in self.processes:
             if process.frozen_since is not None:
                 process.thaw(suspended=False)

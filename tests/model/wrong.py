@@ -16,6 +16,7 @@ from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
 from forwarder.journal.snapshot import Draft
 from forwarder.model import LOWEST
+from forwarder.worker import partition
 from forwarder.worker.partition import OwnedPartition
 
 Function = Callable[..., Any]
@@ -174,7 +175,7 @@ def at_the_commit(right: Function) -> Function:
 
 def any_tick_proves(right: Function) -> Function:
     def known(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        self._proved = self._assignment
+        self.deliveries.lease.extend(self._around.clock.steady() + partition.LEASE)
         return right(self, *args, **more)
 
     return known
@@ -326,10 +327,10 @@ def at_once(right: Function) -> Function:  # noqa: ARG001
 
 def keep_proof(right: Function) -> Function:
     def assigned_again(self: Any) -> None:  # noqa: ANN401
+        until = self.deliveries.lease.until
         right(self)
-        self._proved = self._assignment
-        for one in self.deliveries.values():
-            one.release()
+        self.deliveries.lease.extend(until)
+        self.deliveries.release()
 
     return assigned_again
 

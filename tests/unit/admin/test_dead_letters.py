@@ -37,7 +37,9 @@ def choice(wanted: Wanted | None = None, **more: object) -> Choice:
 async def sent_back(topic: Letters, chosen: Choice | None = None, rate: float = 0) -> Tally:
     what = chosen or choice()
     ends = (await redrive.plan(topic, what)).ends
-    return await redrive.redrive(topic, topic.courier(), what, ends, rate=rate)
+    return await redrive.redrive(
+        topic, topic.courier(), what, ends, rate=rate, clock=doubles.LoopClock()
+    )
 
 
 def back(topic: Letters, chosen: Choice | None = None) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from forwarder.admin.outbox_range import Stretch
 from forwarder.admin.positions import edge
-from forwarder.admin.replay import Tally, measure, replay
+from forwarder.admin.replay import ReplayTally, measure, replay
 from forwarder.model import DELIVERED, Batch, Outcome
 from tests import doubles
 from tests.batches import batch
@@ -45,7 +45,16 @@ def ran(
     async def main() -> tuple[dict[str, Any], float]:
         partitions = list(survey.kept)
         tell = told.append if told is not None else (lambda _: None)
-        document = await replay(survey, partitions, "acme", stretch, sink, rate=rate, tell=tell)
+        document = await replay(
+            survey,
+            partitions,
+            "acme",
+            stretch,
+            sink,
+            rate=rate,
+            clock=doubles.LoopClock(),
+            tell=tell,
+        )
         return document, asyncio.get_running_loop().time()
 
     return doubles.run_virtually(main())
@@ -119,11 +128,11 @@ def test_what_is_refused_for_good_is_counted_and_the_rest_goes_on() -> None:
 
 
 def test_why_it_does_not_get_on_is_told_meanwhile() -> None:
-    told: list[Tally] = []
+    told: list[ReplayTally] = []
     seen: list[dict[str, str]] = []
 
-    class Teller(list[Tally]):
-        def append(self, tally: Tally) -> None:
+    class Teller(list[ReplayTally]):
+        def append(self, tally: ReplayTally) -> None:
             seen.append(dict(tally.trouble))
             told.append(tally)
 
@@ -137,7 +146,9 @@ def test_one_that_is_stopped_says_where_to_go_on_and_going_on_leaves_nothing_out
     survey, target = surveyed(), sink()
 
     async def main() -> dict[str, Any]:
-        task = asyncio.create_task(replay(survey, [P0], "acme", ALL, target, rate=1.0))
+        task = asyncio.create_task(
+            replay(survey, [P0], "acme", ALL, target, rate=1.0, clock=doubles.LoopClock())
+        )
         await asyncio.sleep(4.5)
         task.cancel()
         return await task

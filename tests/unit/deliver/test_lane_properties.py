@@ -91,9 +91,8 @@ class Course:
 
     def __init__(self, moods: Sequence[tuple[float, str]], seed: int, capacity: int) -> None:
         self.random = Random(seed)  # noqa: S311  # jitter
-        self.lane = Lane(capacity=capacity, random=self.random.random)
         self.sink = Moody(moods, self.random)
-        self.lane.delivery._sink = self.sink  # noqa: SLF001  # in the place of the well-behaved one
+        self.lane = Lane(capacity=capacity, random=self.random.random, sink=self.sink)
         self.made: dict[bytes, list[str]] = defaultdict(list)
         self.bad: list[str] = []
 
@@ -104,7 +103,7 @@ class Course:
         for _ in range(40):  # what is refused is told by another that is accepted
             await asyncio.sleep(30.0)
             self.lane.commit(self._batch(f"last{len(self.made)}.{_}", b"x"))
-            if self.lane.delivery.idle():
+            if self.lane.delivery.is_idle():
                 break
         await self.lane.until_idle()
 
@@ -150,9 +149,9 @@ def test_whatever_a_destination_does_every_batch_lands_in_the_order_of_its_devic
     with capture_logs():
         course = run_virtually(scenario())
     assert course.made == course.landed()
-    assert course.bad == course.lane.owner.letters
-    cursor, acked = course.lane.delivery.queue.snapshot((course.lane.owner.end, 0))
-    assert ((course.lane.owner.end, 0), frozenset()) == (cursor, acked)
+    assert course.bad == course.lane.letters()
+    cursor, acked = course.lane.delivery.queue.snapshot((course.lane.outbox.end, 0))
+    assert ((course.lane.outbox.end, 0), frozenset()) == (cursor, acked)
 
 
 FAILING = ("throttled", "shards", "transient", "configuration", "refused", "raises")
@@ -183,16 +182,15 @@ def test_nothing_is_put_in_a_loop_without_backoff(
     moods: list[str], chance: float, seed: int
 ) -> None:
     async def scenario() -> list[float]:
-        lane = Lane(capacity=10**9, random=lambda: chance)
         random = Random(seed)  # noqa: S311  # what fails how
         sink = Failing([(1.0, mood) for mood in moods], random)
         sink.max_batches = 5
-        lane.delivery._sink = sink  # noqa: SLF001  # in the place of the well-behaved one
+        lane = Lane(capacity=10**9, random=lambda: chance, sink=sink)
         for number in range(20):
             lane.commit(*[batch(f"{number}.{i}", key=f"{number}.{i}") for i in range(5)])
             await asyncio.sleep(0.75)
         await asyncio.sleep(45.0)
-        await lane.delivery.stop()
+        await lane.delivery.close()
         return sink.times
 
     with capture_logs():
@@ -209,12 +207,11 @@ def test_nothing_is_put_in_a_loop_without_backoff(
 def test_a_destination_that_is_away_for_long_is_asked_every_few_seconds(mood: str) -> None:
     async def scenario() -> list[float]:
         random = Random(3)  # noqa: S311  # jitter
-        lane = Lane(capacity=10**9, random=random.random)
         sink = Failing([(1.0, mood)], random)
-        lane.delivery._sink = sink  # noqa: SLF001  # in the place of the well-behaved one
+        lane = Lane(capacity=10**9, random=random.random, sink=sink)
         lane.commit(*[batch(str(i), key=str(i)) for i in range(100)])
         await asyncio.sleep(1200.0)
-        await lane.delivery.stop()
+        await lane.delivery.close()
         return sink.times
 
     with capture_logs():

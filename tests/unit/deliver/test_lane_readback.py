@@ -1,9 +1,10 @@
 """What a lane reads back from the outbox, in virtual time."""
 
 import asyncio
+import math
 
-from forwarder.deliver.lane import PATIENCE, SHARD_PATIENCE, SHARD_PROBES
-from forwarder.deliver.rate_limit import Answer, Pace
+from forwarder.deliver.rate_limit import RateLimit, RateSample
+from forwarder.deliver.retries import PATIENCE, SHARD_PATIENCE, SHARD_PROBES
 from forwarder.errors import JournalError
 from forwarder.journal import packing
 from forwarder.model import DELIVERED as OK
@@ -37,7 +38,7 @@ async def test_what_does_not_fit_in_memory_is_read_back() -> None:
     await lane.until_idle()
     assert sorted(map(str, range(10))) == sorted(lane.landed())
     assert [str(n) for n in range(0, 10, 2)] == [i for i in lane.landed() if int(i) % 2 == 0]
-    assert lane.owner.reads
+    assert lane.outbox.reads
 
 
 @virtually
@@ -59,7 +60,7 @@ async def test_fresh_batches_wait_their_turn_while_others_are_read_back() -> Non
 async def test_batches_committed_during_the_last_read_are_not_forgotten() -> None:
     lane = Lane(stored=[[batch("old")]])
     fresh = [batch("fresh")]
-    lane.owner.before_answer = lambda: lane.commit(fresh.pop()) if fresh else None
+    lane.outbox.before_answer = lambda: lane.commit(fresh.pop()) if fresh else None
     await lane.until_idle()
     assert ["old", "fresh"] == lane.landed()
 
@@ -67,14 +68,14 @@ async def test_batches_committed_during_the_last_read_are_not_forgotten() -> Non
 @virtually
 async def test_a_queue_cut_during_a_read_back_loses_nothing() -> None:
     lane = Lane(capacity=70)
-    lane.owner.allowed = False
+    lane.lease.revoke()
     lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
-    lane.owner.before_answer = lambda: lane.delivery.queue.evict(0)
+    lane.outbox.before_answer = lambda: lane.delivery.queue.evict(0)
     lane.delivery.queue.evict(30)
     lane.delivery.wake()
     await asyncio.sleep(1)
-    lane.owner.before_answer = lambda: None
-    lane.owner.allowed = True
+    lane.outbox.before_answer = lambda: None
+    lane.lease.extend(math.inf)
     lane.delivery.wake()
     await lane.until_idle()
     assert ["0", "1", "2", "3"] == sorted(lane.landed())
@@ -99,18 +100,18 @@ async def test_a_lane_that_fails_for_a_moment_keeps_what_it_has() -> None:
     lane = Lane(lambda _batch, tried: TRANSIENT if tried < 3 else OK)
     lane.commit(*devices(20))
     await lane.until_idle()
-    assert (20, []) == (len(lane.landed()), lane.owner.reads)
+    assert (20, []) == (len(lane.landed()), lane.outbox.reads)
 
 
 @virtually
 async def test_a_lane_whose_connection_rests_keeps_its_probe_alone() -> None:
     """Another partition's put was throttled whole: this one has not even tried."""
-    pace = Pace()
+    rate_limit = RateLimit()
     now = asyncio.get_running_loop().time()
     for _ in range(8):
-        pace.learn([Answer(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
-    assert pace.rest(now) > 2 * PATIENCE
-    lane = Lane(pace=pace)
+        rate_limit.learn([RateSample(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    assert rate_limit.rest(now) > 2 * PATIENCE
+    lane = Lane(rate_limit=rate_limit)
     lane.commit(*devices(20))
     assert (LaneStatus.FLOWING, 1) == (lane.delivery.status, len(lane.delivery.queue))
     await lane.until_idle()
@@ -127,7 +128,7 @@ async def test_one_batch_that_fails_for_ever_holds_up_its_device_alone() -> None
         await asyncio.sleep(1)
     await lane.until(lambda: 5 == len(lane.landed()))
     assert asyncio.get_running_loop().time() < 100
-    await lane.delivery.stop()
+    await lane.delivery.close()
 
 
 @virtually
@@ -141,7 +142,7 @@ async def test_a_shard_that_takes_nothing_holds_up_its_devices_alone() -> None:
         await asyncio.sleep(1)
     await lane.until(lambda: 5 == len(lane.landed()))
     assert asyncio.get_running_loop().time() < 100
-    await lane.delivery.stop()
+    await lane.delivery.close()
 
 
 @virtually
@@ -173,47 +174,29 @@ async def test_a_lane_all_of_whose_shards_take_nothing_keeps_a_few_hundred_batch
 
 
 @virtually
-async def test_less_memory_is_kept_to_at_once_and_loses_nothing() -> None:
-    lane = Lane(capacity=200)
-    lane.owner.allowed = False
-    lane.commit(*[batch(f"{i}", key=str(i), payload=b"x" * 30) for i in range(4)])
-    lane.delivery.resize(70)
-    assert (60, 2) == (lane.delivery.queue.waiting_bytes, lane.delivery.queue.unread.batches)
-    lane.delivery.resize(200)
-    lane.owner.allowed = True
-    lane.delivery.wake()
-    await lane.until_idle()
-    assert ["0", "1", "2", "3"] == sorted(lane.landed())
-
-
-@virtually
 async def test_a_read_that_fails_ends_the_opening() -> None:
     lane = Lane(stored=[devices(1)])
-    lane.owner.breaks = JournalError("the broker is away")
-    await lane.until(lambda: bool(lane.owner.failures))
-    assert ["the broker is away"] == [str(e) for e in lane.owner.failures]
+    lane.outbox.breaks = JournalError("the broker is away")
+    await lane.until(lambda: bool(lane.failure()))
+    assert "the broker is away" == lane.failure()
 
 
 @virtually
 async def test_a_read_that_breaks_in_an_unforeseen_way_ends_the_opening() -> None:
     lane = Lane(stored=[devices(1)])
-    lane.owner.breaks = KeyError("what")
-    await lane.until(lambda: bool(lane.owner.failures))
-    assert 1 == len(lane.owner.failures)
+    lane.outbox.breaks = KeyError("what")
+    await lane.until(lambda: bool(lane.failure()))
+    assert lane.results.failed.done()
 
 
 @virtually
 async def test_an_unreadable_record_stops_the_lane_for_good() -> None:
     lane = Lane(stored=[devices(1)])
-    lane.owner.stored[0] = packing.pack({"v": 9})
+    lane.outbox.stored[0] = packing.pack({"v": 9})
     await lane.until(lambda: lane.delivery.status is LaneStatus.STOPPED)
     lane.delivery.release()
     await asyncio.sleep(100)
-    assert ([], LaneStatus.STOPPED, []) == (
-        lane.landed(),
-        lane.delivery.status,
-        lane.owner.failures,
-    )
+    assert ([], LaneStatus.STOPPED, "") == (lane.landed(), lane.delivery.status, lane.failure())
     assert "format version 9" in lane.delivery.reason
 
 
@@ -223,7 +206,7 @@ async def test_an_answer_does_not_revive_a_stopped_lane() -> None:
     lane.sink.seconds = 0.1
     for number, size in enumerate([60, 30, 95]):
         lane.commit(batch(str(number), key=str(number), payload=b"x" * size))
-    lane.owner.stored[4] = packing.pack({"v": 9})
+    lane.outbox.stored[4] = packing.pack({"v": 9})
     await asyncio.sleep(0.05)
     lane.sink.seconds = 5.0
     await lane.until(lambda: LaneStatus.STOPPED is lane.delivery.status)

@@ -1,4 +1,4 @@
-"""A pace against token buckets as AWS has them, in virtual time."""
+"""A rate limit against token buckets as AWS has them, in virtual time."""
 
 import random
 from collections import Counter
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forwarder import retry
 from forwarder.deliver import rate_limit
-from forwarder.deliver.rate_limit import Answer, Pace, weight
+from forwarder.deliver.rate_limit import RateLimit, RateSample, weight
 
 SHARD = "shardId-000000000001"
 KEYS = [b"%d" % number for number in range(500)]
@@ -37,7 +37,7 @@ class Lane:
     """A lane with always more to put, one put at a time, to one bucket that names its shard."""
 
     def __init__(self, bucket: Bucket, trip: float, size: int, shard: str) -> None:
-        self.pace = Pace()
+        self.limit = RateLimit()
         self.bucket = bucket
         self.now = 0.0
         self.seen: Counter[bool] = Counter()
@@ -54,7 +54,7 @@ class Lane:
         return Counter({told: self.seen[told] - before[told] for told in (True, False)})
 
     def _step(self) -> float:
-        if self.pace.limited and (wait := self.pace.wait(self.now)):
+        if self.limit.limited and (wait := self.limit.hold_back(self.now)):
             return self.now + wait
         going = self._going()
         if not going:
@@ -63,25 +63,25 @@ class Lane:
         began, answered = self.now, self.now + self._trip
         told = [self.bucket.takes(self._size, began) for _ in going]
         self.seen.update(told)
-        if self.pace.limited or not all(told):
+        if self.limit.limited or not all(told):
             answers = [
-                Answer(key, self._size, self._shard, taken, not taken)
+                RateSample(key, self._size, self._shard, taken, not taken)
                 for key, taken in zip(going, told, strict=True)
             ]
-            self.pace.learn(answers, began, answered, self._random.random())
+            self.limit.learn(answers, began, answered, self._random.random())
         return answered
 
     def _going(self) -> list[bytes]:
         ready = [key for key in KEYS if self._again[key] <= self.now]
-        if not self.pace.limited:
+        if not self.limit.limited:
             return ready
-        most, size = self.pace.most(len(ready), 5_000_000, self.now)
+        most, size = self.limit.most(len(ready), 5_000_000, self.now)
         going = []
         for key in ready[: min(most, max(1, size // self._size))]:
-            self._again[key] = self.pace.admit(key, self._size, self.now)
+            self._again[key] = self.limit.admit(key, self._size, self.now)
             if not self._again[key]:
                 going.append(key)
-        self.pace.spend(len(going), len(going) * self._size, self.now)
+        self.limit.spend(len(going), len(going) * self._size, self.now)
         return going
 
 
@@ -127,32 +127,32 @@ def test_a_destination_that_takes_nothing_is_asked_ever_more_seldom(
     assert lane.run(230.0)[True] * weight(1, size) / 10 >= 0.75
 
 
-def throttled(*keys: bytes, shard: str = "") -> list[Answer]:
-    return [Answer(key, 1_000, shard, delivered=False, throttled=True) for key in keys]
+def throttled(*keys: bytes, shard: str = "") -> list[RateSample]:
+    return [RateSample(key, 1_000, shard, delivered=False, throttled=True) for key in keys]
 
 
-def taken(*keys: bytes, shard: str = "") -> list[Answer]:
-    return [Answer(key, 1_000, shard, delivered=True, throttled=False) for key in keys]
+def taken(*keys: bytes, shard: str = "") -> list[RateSample]:
+    return [RateSample(key, 1_000, shard, delivered=True, throttled=False) for key in keys]
 
 
 def test_nothing_is_limited_before_the_first_throttling() -> None:
-    assert not Pace().limited
-    assert (500, 99) == Pace().most(500, 99, 0.0)
-    assert (0.0, 0.0) == (Pace().wait(0.0), Pace().admit(b"key", 1_000, 0.0))
+    assert not RateLimit().limited
+    assert (500, 99) == RateLimit().most(500, 99, 0.0)
+    assert (0.0, 0.0) == (RateLimit().hold_back(0.0), RateLimit().admit(b"key", 1_000, 0.0))
 
 
 def test_a_throttled_shard_slows_only_the_keys_that_landed_on_it() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(b"slow", shard="1") + taken(b"fast", shard="2"), 0.0, 0.1, 0.5)
     assert learned.limited
-    assert 0.0 == learned.wait(0.1)
+    assert 0.0 == learned.hold_back(0.1)
     assert (500, 5_000_000) == learned.most(500, 5_000_000, 0.1)
     assert learned.admit(b"slow", 1_000, 0.1) > 0.1
     assert [0.0, 0.0] == [learned.admit(key, 1_000, 0.1) for key in (b"fast", b"unknown")]
 
 
 def test_a_key_whose_shard_is_not_named_is_known_by_its_last_reply() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(*KEYS, shard="1") + taken(b"b", shard="1"), 0.0, 0.1, 0.5)
     before = learned.shards["1"].shards
     learned.learn(throttled(b"b"), 0.2, 0.3, 0.5)
@@ -161,7 +161,7 @@ def test_a_key_whose_shard_is_not_named_is_known_by_its_last_reply() -> None:
 
 
 def test_a_key_that_moved_to_another_shard_goes_by_that_one() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(b"a", b"b", shard="1"), 0.0, 0.1, 0.9)
     learned.learn(taken(b"a", shard="2"), 0.1, 0.2, 0.5)
     assert 0.0 == learned.admit(b"a", 1_000, 0.1)
@@ -169,7 +169,7 @@ def test_a_key_that_moved_to_another_shard_goes_by_that_one() -> None:
 
 
 def test_what_was_under_way_together_halves_the_rate_once() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(*KEYS) + taken(b"x"), 0.0, 0.05, 0.5)
     rates = []
     for began in (0.01, 0.02, 0.03, 0.06, 0.06):
@@ -182,7 +182,7 @@ def test_what_was_under_way_together_halves_the_rate_once() -> None:
 
 
 def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(b"a", shard="1") + throttled(b"b"), 0.0, 0.1, 0.5)
     limited = []
     for now in (1.0, 10.2):
@@ -193,35 +193,35 @@ def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
 
 
 def test_the_slowest_of_all_rates_is_told() -> None:
-    learned = Pace()
+    learned = RateLimit()
     assert learned.slowest() is None
     learned.learn(throttled(*KEYS, shard="1") + throttled(b"x", shard="2"), 0.0, 1.0, 0.5)
     assert learned.slowest() == learned.shards["2"].shards < learned.shards["1"].shards
 
 
 def test_a_large_record_at_a_low_rate_holds_nothing_up_beyond_the_longest_backoff() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(b"a"), 0.0, 0.1, 0.5)
     for now in range(1, 20):
         learned.learn(throttled(b"a"), float(now), now + 0.1, 0.0)
     learned.spend(1, 10_000_000, 100.0)
-    assert 10.0 < learned.wait(100.0) <= retry.TRANSIENT.cap
+    assert 10.0 < learned.hold_back(100.0) <= retry.TRANSIENT.cap
 
 
 def test_a_low_rate_that_catches_up_does_not_rest() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
     learned.spend(1, 1_000_000_000, 10.0)
-    assert learned.wait(10.0) > 1.0
+    assert learned.hold_back(10.0) > 1.0
     assert 0.0 == learned.rest(10.0)
 
 
 def test_to_look_at_a_rest_teaches_nothing() -> None:
-    learned, other = Pace(), Pace()
+    learned, other = RateLimit(), RateLimit()
     assert 0.0 == learned.rest(0.0)
     for each in (learned, other):
         each.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
-    assert learned.rest(0.11) == pytest.approx(other.wait(0.11))
+    assert learned.rest(0.11) == pytest.approx(other.hold_back(0.11))
     for now in range(1, 10):
         learned.rest(float(now))
     learned.learn(taken(b"a"), 10.1, 10.2, 0.5)
@@ -230,14 +230,14 @@ def test_to_look_at_a_rest_teaches_nothing() -> None:
 
 def test_keys_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "KEYS", 3)
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(b"a", b"b", b"c", b"d", shard="1"), 0.0, 0.1, 0.5)
     later = [learned.admit(key, 1_000, 0.1) for key in (b"a", b"b", b"c", b"d")]
     assert [True, False, False, False] == [at == 0.0 for at in later]
 
 
 def test_those_that_must_wait_come_back_one_after_the_other_and_within_seconds() -> None:
-    learned = Pace()
+    learned = RateLimit()
     learned.learn(throttled(*KEYS[:100], shard="1"), 0.0, 0.1, 0.0)
     places = [learned.admit(key, 1_000, 0.11) for key in KEYS[:100]]
     assert sorted(places) == places
@@ -248,7 +248,7 @@ def test_those_that_must_wait_come_back_one_after_the_other_and_within_seconds()
 def test_a_rate_stays_above_the_least_and_rests_no_longer_than_a_backoff(
     replies: list[tuple[bool, float]],
 ) -> None:
-    learned, now = Pace(), 0.0
+    learned, now = RateLimit(), 0.0
     for is_taken, passed in replies:
         now += passed
         answers = taken(b"a") if is_taken else throttled(b"a")
@@ -256,4 +256,6 @@ def test_a_rate_stays_above_the_least_and_rests_no_longer_than_a_backoff(
         now += 0.1
         if learned.whole:
             assert learned.whole.shards >= rate_limit.LEAST
-            assert learned.wait(now) <= retry.TRANSIENT.cap + weight(1, 1_000) / rate_limit.LEAST
+            assert (
+                learned.hold_back(now) <= retry.TRANSIENT.cap + weight(1, 1_000) / rate_limit.LEAST
+            )

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from forwarder.deliver import queue as cursor
 from forwarder.deliver import readback
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.rate_limit import Answer
-from forwarder.deliver.readback import Turns
+from forwarder.deliver.rate_limit import RateSample
+from forwarder.deliver.readback import ScanLimiter
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, Batch, Outcome
 from forwarder.ops.reporter import LaneStatus
@@ -83,7 +83,7 @@ async def test_a_lane_mended_after_an_outage_delivers_everything_in_order() -> N
 
 @virtually
 async def test_lanes_that_lag_together_share_what_is_read() -> None:
-    partition = Partition(Turns(Budget(3_000 * KIB)))
+    partition = Partition(Budget(3_000 * KIB))
     lanes = [f"lane{i}" for i in range(8)]
     for tick in range(120):
         partition.commit(**{name: some(f"{name}.{tick}", 4, 4 * KIB) for name in lanes})
@@ -100,7 +100,7 @@ async def test_lanes_that_lag_together_share_what_is_read() -> None:
 
 @virtually
 async def test_a_lane_far_behind_is_read_for_itself_and_holds_nobody_up() -> None:
-    partition = Partition(Turns(Budget(400 * KIB), rate=2_000 * KIB))
+    partition = Partition(Budget(400 * KIB), rate=2_000 * KIB)
     partition.lane("far")
     await an_outage(partition, ["far"], 600, 16 * KIB)
     partition.lane("near")
@@ -118,7 +118,7 @@ async def test_a_lane_far_behind_is_read_for_itself_and_holds_nobody_up() -> Non
 @virtually
 async def test_what_is_read_back_keeps_to_its_bandwidth() -> None:
     rate = 500 * KIB
-    partition = Partition(Turns(rate=rate))
+    partition = Partition(rate=rate)
     partition.lane("acme")
     await an_outage(partition, ["acme"], 600, 8 * KIB)
     partition.sinks["acme"].mend()
@@ -131,17 +131,17 @@ async def test_what_is_read_back_keeps_to_its_bandwidth() -> None:
 
 @virtually
 async def test_work_is_charged_four_times_and_a_process_that_stood_still_is_not() -> None:
-    turns, loop = Turns(), asyncio.get_running_loop()
+    limiter, loop = ScanLimiter(doubles.LoopClock()), asyncio.get_running_loop()
     for seconds, due in ((0.01, 0.04), (60.0, 4 * readback.MOST_WORK)):
         began = loop.time()
-        await turns.pay(0, seconds)
+        await limiter.pay(0, seconds)
         assert due == pytest.approx(loop.time() - began)
 
 
 @virtually
 async def test_lanes_at_the_head_are_as_fast_while_others_are_read_back() -> None:
     async def delays(*lagging: str) -> list[float]:
-        partition = Partition(Turns(Budget(400 * KIB)))
+        partition = Partition(Budget(400 * KIB))
         for name in (*lagging, "head"):
             partition.lane(name).seconds = 0.05
         await an_outage(partition, list(lagging), 200, 8 * KIB)
@@ -167,7 +167,7 @@ async def test_lanes_at_the_head_are_as_fast_while_others_are_read_back() -> Non
 @virtually
 async def test_all_lanes_together_keep_to_the_budget_plus_one_batch() -> None:
     budget = Budget(64 * KIB)
-    partition = Partition(Turns(budget))
+    partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(20)]
     for name in lanes:
         partition.lane(name).seconds = 0.3
@@ -187,7 +187,7 @@ async def test_all_lanes_together_keep_to_the_budget_plus_one_batch() -> None:
 @virtually
 async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head() -> None:
     budget = Budget(400 * KIB)
-    partition = Partition(Turns(budget))
+    partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(4)]
     for name in [*lanes, "head"]:
         partition.lane(name)
@@ -211,7 +211,7 @@ async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head(
 @virtually
 async def test_the_probes_of_many_lanes_that_cannot_send_leave_half_of_the_budget() -> None:
     budget = Budget(16 * KIB)
-    partition = Partition(Turns(budget))
+    partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(24)]
     for name in lanes:
         partition.lane(name)
@@ -230,7 +230,7 @@ async def test_the_probes_of_many_lanes_that_cannot_send_leave_half_of_the_budge
 
 @virtually
 async def test_a_probe_that_is_not_in_memory_is_read_when_its_time_comes() -> None:
-    partition = Partition(Turns(Budget(8 * KIB)))
+    partition = Partition(Budget(8 * KIB))
     partition.lane("acme")
     await an_outage(partition, ["acme"], 10, 7 * KIB)
     assert 0 == len(partition.lanes["acme"].queue)
@@ -286,8 +286,9 @@ async def test_a_record_that_cannot_be_read_stops_its_lane_alone() -> None:
         sink.mend()
     await partition.until_idle()
     assert LaneStatus.STOPPED is partition.lanes["acme"].status
-    assert (120, []) == (len(partition.sinks["other"].landed), partition.failures)
-    assert 0 == partition.turns.budget.used
+    assert 120 == len(partition.sinks["other"].landed)
+    assert not partition.results.failed.done()
+    assert 0 == partition.limiter.budget.used
     await partition.close()
 
 
@@ -299,13 +300,13 @@ async def test_a_read_that_fails_is_the_partitions_failure() -> None:
     partition.sinks["acme"].mend()
     with mock.patch.object(partition.readback, "_read", side_effect=JournalError("it is away")):
         await asyncio.sleep(100)
-    assert ["it is away"] == list(dict.fromkeys(map(str, partition.failures)))
+    assert "it is away" == str(partition.results.failed.result())
     await partition.close()
 
 
 @virtually
 async def test_how_much_waits_is_known_without_reading_it() -> None:
-    partition = Partition(Turns(Budget(8 * KIB)))
+    partition = Partition(Budget(8 * KIB))
     partition.lane("acme")
     await an_outage(partition, ["acme"], 50, 7 * KIB)
     assert 0 == len(partition.lanes["acme"].queue)
@@ -343,7 +344,7 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
 ) -> None:
     async def run() -> None:
         budget = Budget(limit * KIB)
-        partition = Partition(Turns(budget, rate))
+        partition = Partition(budget, rate, chunk)
         for i in range(4):
             partition.lane(f"lane{i}", capacity=capacity * KIB)
         for number, (what, which, much) in enumerate(story):
@@ -370,20 +371,19 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
             sink.mend()
         await partition.until_idle()
         assert in_order(partition)
-        assert (0, []) == (budget.used, partition.failures)
+        assert (0, False) == (budget.used, partition.results.failed.done())
         await partition.close()
 
-    with mock.patch.object(readback, "CHUNK_BYTES", chunk):
-        doubles.run_virtually(run())
+    doubles.run_virtually(run())
 
 
 @virtually
 async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
     """Cut again at once, it would be read again and again, and the lane never deliver."""
-    partition = Partition(Turns(Budget(100 * KIB)))
+    partition = Partition(Budget(100 * KIB))
     sink = partition.lane("acme")
     sink.outcome = TRANSIENT
-    partition.turns.budget.used += 60 * KIB  # other lanes'
+    partition.limiter.budget.used += 60 * KIB  # other lanes'
     partition.commit(acme=some("a", 5, KIB))
     await asyncio.sleep(300)
     assert len(sink.puts) > 20
@@ -396,10 +396,10 @@ async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
 
 @virtually
 async def test_a_probe_that_makes_memory_tight_is_not_read_again_and_again() -> None:
-    partition = Partition(Turns(Budget(100 * KIB)))
+    partition = Partition(Budget(100 * KIB))
     sink = partition.lane("acme")
     sink.outcome, sink.seconds = TRANSIENT, 1.0
-    partition.turns.budget.used += 44 * KIB  # other lanes'
+    partition.limiter.budget.used += 44 * KIB  # other lanes'
     for number in range(5):
         partition.commit(acme=some(f"{number}", 1, 5 * KIB))
     lane = partition.lanes["acme"]
@@ -414,13 +414,13 @@ async def test_a_probe_that_makes_memory_tight_is_not_read_again_and_again() -> 
 
 @virtually
 async def test_nothing_is_read_for_a_connection_that_rests() -> None:
-    partition = Partition(Turns(Budget(100 * KIB)))
+    partition = Partition(Budget(100 * KIB))
     sink = partition.lane("acme")
-    pace, now = partition.lanes["acme"].pace, asyncio.get_running_loop().time()
+    limit, now = partition.lanes["acme"].rate_limit, asyncio.get_running_loop().time()
     for _ in range(8):
-        pace.learn([Answer(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
-    rest = pace.rest(now)
-    partition.turns.budget.used += 60 * KIB  # other lanes'
+        limit.learn([RateSample(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    rest = limit.rest(now)
+    partition.limiter.budget.used += 60 * KIB  # other lanes'
     partition.commit(acme=some("a", 5, KIB))
     await asyncio.sleep(rest - 0.01)
     assert ([], [], 0) == (partition.reads, sink.puts, len(partition.lanes["acme"].queue))
@@ -432,7 +432,7 @@ async def test_nothing_is_read_for_a_connection_that_rests() -> None:
 @pytest.mark.parametrize("size", [30 * KIB, 100 * KIB, 200 * KIB])
 def test_a_lane_throttled_to_a_batch_now_and_then_reads_little_more_than_it_puts(size: int) -> None:
     async def run() -> None:
-        partition = Partition(Turns(Budget(64 * KIB * KIB)))
+        partition = Partition(Budget(64 * KIB * KIB))
         sink = partition.lane("acme")
         loop = asyncio.get_running_loop()
         left, at = 0.0, loop.time()
@@ -475,11 +475,11 @@ def test_a_budget_that_is_not_tight_gives_all_there_is() -> None:
 @pytest.mark.parametrize("count", [1, 4])
 def test_scans_take_turns(count: int) -> None:
     async def run() -> int:
-        turns, inside, most = Turns(), 0, 0
+        limiter, inside, most = ScanLimiter(doubles.LoopClock()), 0, 0
 
         async def scan() -> None:
             nonlocal inside, most
-            async with turns.turn():
+            async with limiter.turn():
                 inside += 1
                 most = max(most, inside)
                 await asyncio.sleep(1)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from forwarder.deliver.readback import Readback, Turns
+from forwarder.deliver.readback import Readback, ScanLimiter
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import Address
 from tests.lagging import Partition, some
@@ -14,24 +14,23 @@ KIB = 1024
 @virtually
 async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
     class Quiet:
-        fed_times = 0
+        resumed = 0
 
-        def wanted(self) -> None:
+        def wanted_from(self) -> None:
             return None
 
         def take(self, record: OutboxRecord) -> int:
             raise AssertionError(record)
 
-        def passed(self, upto: Address) -> None:
+        def pass_over(self, upto: Address) -> None:
             raise AssertionError(upto)
 
-        def fed(self) -> None:
-            self.fed_times += 1
+        def resume(self) -> None:
+            self.resumed += 1
 
     partition, lanes = Partition(), {"acme": Quiet(), "zeta": Quiet()}
-    scans = Readback(
-        Turns(), lanes, partition.read, partition.committed_end, partition.journal_failed
-    )
+    scans = Readback(ScanLimiter(partition.clock), partition.read, (0, 0), partition.results.fail)
+    scans.serve(lanes)
     scans.ask("acme")
     loop, task = asyncio.get_running_loop(), scans._task  # noqa: SLF001  # when it ends
 
@@ -44,11 +43,11 @@ async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
 
     loop.call_soon(ask_at_its_end)
     await asyncio.sleep(1)
-    assert 1 == lanes["zeta"].fed_times
+    assert 1 == lanes["zeta"].resumed
     await scans.close()
     scans.ask("acme")
     await asyncio.sleep(1)
-    assert 1 == lanes["acme"].fed_times
+    assert 1 == lanes["acme"].resumed
 
 
 @virtually
@@ -63,5 +62,5 @@ async def test_scans_that_somebody_else_cancels_end_the_opening() -> None:
     partition.readback._read = cancelled  # noqa: SLF001  # as a client that was closed
     partition.readback.ask("acme")
     await asyncio.sleep(1)
-    assert 1 == len(partition.failures)
+    assert partition.results.failed.done()
     await partition.close()

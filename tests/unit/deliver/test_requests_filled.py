@@ -88,7 +88,7 @@ async def test_one_culprit_of_a_full_request_is_a_dead_letter_once_and_the_rest_
     await asyncio.sleep(1)
     lane.commit(batch("later", key="later"))
     await lane.until_idle()
-    assert ["7"] == lane.owner.letters
+    assert ["7"] == lane.letters()
     assert {"7"} == {f"{n}" for n in range(500)} - set(lane.landed())
     assert 500 == len(lane.landed())
 

@@ -27,27 +27,27 @@ class Told(Notes):
 
 
 def waiting(stock: Stock) -> dict[str, int]:
-    return stock.waiting(Pipeline(PARTITION, ()), (), (), ())
+    return stock.waiting(Pipeline(PARTITION, ()), (), (), (), {})
 
 
 def test_what_a_tick_holds_waits_and_then_what_a_lane_without_deliveries_has_committed() -> None:
     told = Told()
-    stock = Stock("raw/0", told, {})
+    stock = Stock("raw/0", told)
     one = batch("1")
     stock.collected(Collected(records=2, bytes=20))
     stock.drawn([one], [LETTER, RECORD])
     assert {"acme": one.count + 3} == waiting(stock)
-    stock.committed([LETTER, RECORD], {"acme": [((0, 0), one)]})
+    stock.committed([LETTER, RECORD], {"acme": [((0, 0), one)]}, ())
     assert {"acme": one.count} == waiting(stock)
     assert [] == told.taken
 
 
 def test_what_is_left_behind_is_told_once_with_what_was_never_committed() -> None:
     told = Told()
-    stock = Stock("raw/0", told, {})
+    stock = Stock("raw/0", told)
     stock.collected(Collected(records=2, bytes=20))
     stock.drawn([], [])
-    stock.committed([], {})
+    stock.committed([], {}, ())
     stock.collected(Collected(records=3, bytes=30))
     stock.drawn([batch("1")], [])
     stock.collected(Collected(records=1, bytes=5))
@@ -59,8 +59,8 @@ def test_what_is_left_behind_is_told_once_with_what_was_never_committed() -> Non
 
 def test_letters_of_a_tick_that_is_known_too_late_are_taken_over() -> None:
     told = Told()
-    stock = Stock("raw/0", told, {})
+    stock = Stock("raw/0", told)
     stock.drawn([], [LETTER, RECORD])
     stock.release(waiting(stock), failed=False)
-    stock.committed([LETTER, RECORD], {})
+    stock.committed([LETTER, RECORD], {}, ())
     assert [("acme", 3)] == told.taken

@@ -282,10 +282,7 @@ def test_the_lease_is_no_longer_than_the_group_waits_for_a_silent_worker(
         world.collect()
         await world.owner.tick()
         await asyncio.sleep(asleep)
-        world.owner.assigned_again()
-        world.owner._proved = world.owner._assignment  # noqa: SLF001  # the lease alone decides
-        for delivery in world.owner.deliveries.values():
-            delivery.wake()
+        world.owner.deliveries.release()
         await asyncio.sleep(0.5)
         assert puts == len(world.puts)
         await world.close()

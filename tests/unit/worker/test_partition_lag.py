@@ -34,7 +34,7 @@ async def lagging(count: int = 20) -> World:
 
 
 def lag(world: World, lane: str = "solo") -> Lag:
-    return world.owner.deliveries[lane].lag()
+    return world.owner.deliveries.lanes[lane].lag()
 
 
 def landed(world: World, lane: str = "solo") -> int:
@@ -44,7 +44,7 @@ def landed(world: World, lane: str = "solo") -> int:
 @virtually
 async def test_a_lane_that_waits_for_somebody_keeps_one_batch_while_others_deliver() -> None:
     world = await lagging()
-    delivery = world.owner.deliveries["solo"]
+    delivery = world.owner.deliveries.lanes["solo"]
     assert (1, 20, 20) == (len(delivery.queue), lag(world).batches, landed(world, "other"))
     assert Lag() == lag(world, "other")
     first = world.oracle.batches["solo"][min(world.oracle.batches["solo"])]
@@ -60,7 +60,7 @@ async def test_how_far_a_lane_lags_is_known_at_once_after_an_opening() -> None:
     before = lag(world)
     await world.crash()
     await world.open(BOTH)
-    assert 0 == len(world.owner.deliveries["solo"].queue)
+    assert 0 == len(world.owner.deliveries.lanes["solo"].queue)
     assert before == lag(world)
     world.moods["solo"] = "up"
     await finished(world)
@@ -78,7 +78,7 @@ async def test_a_lane_that_lags_keeps_its_cursor_while_it_is_not_configured() ->
         world.collect()
         await world.owner.tick()
         await asyncio.sleep(1)
-    assert ["other"] == list(world.owner.deliveries)
+    assert ["other"] == list(world.owner.deliveries.lanes)
     assert before == world.oracle.state.lanes["solo"].cursor
     world.moods["solo"] = "up"
     await reopened(world, BOTH)
@@ -92,7 +92,7 @@ async def test_an_inactive_lane_keeps_nothing_in_memory_and_its_lag_is_known() -
     before = lag(world)
     await reopened(world, [connection("solo", active=False, send_as_batch=False), *OTHER])
     await asyncio.sleep(60)
-    assert (0, before) == (len(world.owner.deliveries["solo"].queue), lag(world))
+    assert (0, before) == (len(world.owner.deliveries.lanes["solo"].queue), lag(world))
     world.moods["solo"] = "up"
     await reopened(world, BOTH)
     await finished(world)

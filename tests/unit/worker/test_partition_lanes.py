@@ -214,7 +214,7 @@ async def test_a_lane_whose_input_is_gone_stops_and_is_left_as_it_was() -> None:
     await world.crash()
     world.journals.input_start = 1
     await world.open([*BATCH, connection("beta")])
-    assert (["acme"], ["beta"]) == (list(world.owner.stopped), list(world.owner.deliveries))
+    assert (["acme"], ["beta"]) == (list(world.owner.stopped), list(world.owner.deliveries.lanes))
     world.feed("d1", [EVENT])
     world.collect()
     world.owner.finish()
@@ -385,7 +385,7 @@ async def test_a_broken_destination_delays_its_own_lane_alone() -> None:
     await asyncio.sleep(8)
     await world.owner.tick()
     assert {"acme"} == world.oracle.landed.keys()
-    assert LaneStatus.PAUSED is world.owner.deliveries["solo"].status
+    assert LaneStatus.PAUSED is world.owner.deliveries.lanes["solo"].status
     assert ((0, 0), 1) == (world.oracle.state.lanes["solo"].cursor, world.oracle.watermark)
     world.moods.clear()
     await finished(world)
