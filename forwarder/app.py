@@ -20,7 +20,7 @@ from forwarder.aws.session import Aws
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Connection, FileTarget, FirehoseTarget, Status
-from forwarder.config.settings import Configuration, JournalSettings, Limits
+from forwarder.config.settings import Configuration, JournalSettings, LimitSettings
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter
@@ -76,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
     group: str
     connections: Sequence[Connection]
     journal: JournalSettings
-    limits: Limits
+    limits: LimitSettings
     session_timeout: float = math.inf
 
 
@@ -178,7 +178,7 @@ async def read_file(connections: Sequence[Connection], source: str, folder: Path
     read = FileSource(source)
     # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [replace(connection, deliver_from_ms=None) for connection in connections]
-    plan = Plan("file", connections, JournalSettings(), Limits(rejected_percent=0))
+    plan = Plan("file", connections, JournalSettings(), LimitSettings(rejected_percent=0))
     async with opened_sinks(connections, folder) as sinks:
         around, owned = surroundings(
             plan, sinks, journals, InputClock(read.now_ms), tally, explains=True

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from forwarder.config.loader import Loaded, load
+from forwarder.config.loader import LoadedConfiguration, load_configuration
 from forwarder.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
@@ -32,9 +32,11 @@ class Folder:
         file.write_text(text)
         return file
 
-    def load(self, environ: Mapping[str, str] | None = None, *, offline: bool = False) -> Loaded:
+    def load(
+        self, environ: Mapping[str, str] | None = None, *, offline: bool = False
+    ) -> LoadedConfiguration:
         """Load it all, in an environment of its own."""
-        return load("forwarder.yaml", environ=environ or {}, offline=offline)
+        return load_configuration("forwarder.yaml", environ=environ or {}, offline=offline)
 
     def faults(self, environ: Mapping[str, str] | None = None) -> list[str]:
         """Return every fault of a load that may go well."""

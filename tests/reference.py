@@ -11,9 +11,9 @@ from typing import cast
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.worker_fields import WORKER
-from forwarder.config.yaml.sections import Field, ListOf, Named, Section, Tagged
-from forwarder.config.yaml.units import Duration, Size, Whole
-from forwarder.config.yaml.values import Choice, Flag, Kind, Nullable, Tag
+from forwarder.config.yaml.sections import Field, ListValue, NameOrSection, Section, TaggedSections
+from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue
+from forwarder.config.yaml.values import EnumValue, FlagValue, NullableValue, TagValue, ValueType
 from forwarder.formats.mparticle.event_filter import GOVERNING
 from tests.configurations import ROOT
 
@@ -21,24 +21,24 @@ PAGE = ROOT / "docs" / "configuration.md"
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def values(kind: Kind) -> str:
+def values(kind: ValueType) -> str:
     """Say in a few words what a key takes."""
     match kind:
-        case Nullable():
-            words = f"{values(kind.kind)}, or null"
-        case ListOf():
+        case NullableValue():
+            words = f"{values(kind.value_type)}, or null"
+        case ListValue():
             words = f"list of {values(kind.element)}"
-        case Named():
-            words = f"{values(kind.section.fields[0].kind)}, or a mapping"
-        case Choice():
-            known = [kind.own] if isinstance(kind, Tag) else kind.known
+        case NameOrSection():
+            words = f"{values(kind.section.fields[0].value_type)}, or a mapping"
+        case EnumValue():
+            known = [kind.own] if isinstance(kind, TagValue) else kind.words_known
             words = " ".join(f"`{word}`" for word in known)
-        case Duration() | Size():
+        case DurationValue() | SizeValue():
             words = f"{kind.show(kind.low)} … {kind.show(kind.high)}"
-        case Whole():
+        case IntegerValue():
             words = f"{kind.low} … {kind.high}"
         case _:
-            words = "flag" if isinstance(kind, Flag) else "text"
+            words = "flag" if isinstance(kind, FlagValue) else "text"
     return words
 
 
@@ -47,13 +47,13 @@ def default(section: Section, field: Field) -> str:
     value = section.default(field)
     if value is MISSING:
         return "**required**"
-    return f"`{'null' if value is None else field.kind.show(value)}`"
+    return f"`{'null' if value is None else field.value_type.show(value)}`"
 
 
 def leaves(top: Section) -> Iterator[tuple[str, Section, Field]]:
     """Yield the keys that hold values."""
     for path, section, field in top.paths():
-        if section is not SETTINGS and not isinstance(field.kind, Section | Tagged):
+        if section is not SETTINGS and not isinstance(field.value_type, Section | TaggedSections):
             yield path, section, field
 
 
@@ -62,7 +62,7 @@ def keys(top: Section) -> Iterator[str]:
     yield "| key | values | default | |"
     yield "|---|---|---|---|"
     for path, section, field in leaves(top):
-        row = (f"`{path}`", values(field.kind), default(section, field), field.about)
+        row = (f"`{path}`", values(field.value_type), default(section, field), field.about)
         yield f"| {' | '.join(row)} |"
 
 

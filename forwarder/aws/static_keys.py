@@ -10,7 +10,7 @@ from botocore.credentials import ReadOnlyCredentials
 from forwarder.aws.credentials import RENEW_EVERY
 from forwarder.clock import Clock
 from forwarder.config import loader
-from forwarder.config.connection import AccessKeys, Origin
+from forwarder.config.connection import AccessKeys, KeyOrigin
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 
@@ -94,7 +94,7 @@ def read(keys: AccessKeys, name: str) -> AccessKeys:
     return found.credentials if same and isinstance(found.credentials, AccessKeys) else keys
 
 
-def seen(origin: Origin | None) -> _Seen:
+def seen(origin: KeyOrigin | None) -> _Seen:
     """Return what tells two contents of the files apart; None for one that is not there."""
     return tuple(map(_look, origin.files if origin else ()))
 

@@ -9,7 +9,7 @@ from forwarder.admin.contract import Survey
 from forwarder.admin.repair import Plan, Resend, Written
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError
 from forwarder.model import Partition
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if written or args.dry_run or not plan.losses else 1
 
 
-def _wish(args: argparse.Namespace, loaded: Loaded) -> Wish:
+def _wish(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wish:
     rules = common.rules(loaded)
     if args.connection is not None and args.connection not in rules:
         complaint = f"--connection: {args.connection} is not configured; give one of "

@@ -8,10 +8,10 @@ from typing import Any
 from forwarder.cli import output
 from forwarder.config import describe, loader, masking
 from forwarder.config.connection import Connection
-from forwarder.config.loader import Loaded, LoadedConnection
-from forwarder.config.yaml.faults import Fault
-from forwarder.config.yaml.reading import FaultyError
-from forwarder.config.yaml.sections import Sheet
+from forwarder.config.load_run import ConfigFaultsError
+from forwarder.config.loader import LoadedConfiguration, LoadedConnection
+from forwarder.config.yaml.faults import ConfigFault
+from forwarder.config.yaml.sections import SectionValues
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """
     try:
         loaded = _load(args)
-    except FaultyError as error:
+    except ConfigFaultsError as error:
         if not args.json:
             raise
         output.document(_document(error.found, error.noted, []))
@@ -62,34 +62,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(args: argparse.Namespace) -> Loaded | LoadedConnection:
+def _load(args: argparse.Namespace) -> LoadedConfiguration | LoadedConnection:
     if args.file:
         return loader.load_either(args.file, elsewhere=args.no_secrets)
     if args.config:
-        return loader.load(args.config, elsewhere=args.no_secrets)
+        return loader.load_configuration(args.config, elsewhere=args.no_secrets)
     return loader.load_connection(args.connection, elsewhere=args.no_secrets)
 
 
-def _pairs(loaded: Loaded | LoadedConnection) -> list[tuple[Sheet, Connection]]:
+def _pairs(
+    loaded: LoadedConfiguration | LoadedConnection,
+) -> list[tuple[SectionValues, Connection]]:
     """Return how each connection was written, and what it is."""
     if isinstance(loaded, LoadedConnection):
-        return [(loaded.sheet, loaded.connection)]
+        return [(loaded.section, loaded.connection)]
     connections = loaded.configuration.connections
-    return list(zip(loaded.connection_sheets, connections, strict=True))
+    return list(zip(loaded.connection_sections, connections, strict=True))
 
 
 def _lines(
-    loaded: Loaded | LoadedConnection, pairs: list[tuple[Sheet, Connection]], *, quiet: bool
+    loaded: LoadedConfiguration | LoadedConnection,
+    pairs: list[tuple[SectionValues, Connection]],
+    *,
+    quiet: bool,
 ) -> Iterator[str]:
     notes = [f"note: {note}" for note in loaded.notes]
     if quiet:
         yield from notes
         return
-    if isinstance(loaded, Loaded):
-        yield from describe.worker_lines(loaded.worker_sheet)
+    if isinstance(loaded, LoadedConfiguration):
+        yield from describe.worker_lines(loaded.worker_section)
         yield ""
-    for sheet, connection in pairs:
-        yield from describe.connection_lines(sheet, connection)
+    for section, connection in pairs:
+        yield from describe.connection_lines(section, connection)
         yield ""
     yield from notes
     plural = "" if len(pairs) == 1 else "s"
@@ -97,7 +102,9 @@ def _lines(
 
 
 def _document(
-    faults: Sequence[Fault], notes: Sequence[Fault], pairs: list[tuple[Sheet, Connection]]
+    faults: Sequence[ConfigFault],
+    notes: Sequence[ConfigFault],
+    pairs: list[tuple[SectionValues, Connection]],
 ) -> dict[str, Any]:
     return {
         "faults": list(map(_place, faults)),
@@ -105,16 +112,16 @@ def _document(
         "connections": [
             {
                 "name": masking.mask(connection.name),
-                "file": masking.mask_line(sheet.spot.page.file),
+                "file": masking.mask_line(section.node.file.name),
                 "status": str(connection.status),
-                "sink": sheet.get("sink").told("type"),
+                "sink": section.get("sink").value_or_placeholder("type"),
                 "mode": str(connection.settings.mode),
-                "about": list(describe.in_words(connection)),
+                "about": list(describe.summary_lines(connection)),
             }
-            for sheet, connection in pairs
+            for section, connection in pairs
         ],
     }
 
 
-def _place(fault: Fault) -> dict[str, Any]:
+def _place(fault: ConfigFault) -> dict[str, Any]:
     return {"file": fault.file, "line": fault.line, "key": fault.key, "message": fault.text}

@@ -17,7 +17,7 @@ from forwarder.admin.kafka_survey import Survey as KafkaSurvey
 from forwarder.cli import output
 from forwarder.collect.pipeline import compile_lane
 from forwarder.config import loader, masking
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError, StartupError
 from forwarder.kafka import client
 from forwarder.model import Partition
@@ -54,21 +54,21 @@ def add_consent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
-def load(config: Path) -> Loaded:
+def load(config: Path) -> LoadedConfiguration:
     """Load the configuration, and let nothing that is logged show its secrets."""
-    loaded = loader.load(config)
+    loaded = loader.load_configuration(config)
     logs.configure("warning", "console", loaded.secrets)
     output.hide(loaded.suspects)
     client.quiet(entirely=True)  # what it could not do is an error here, with its cause
     return loaded
 
 
-def ask(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+def ask(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
     """Run a question against the group of a configuration."""
     return asyncio.run(asked(loaded, question))
 
 
-async def asked(loaded: Loaded, question: Callable[[Survey], Awaitable[T]]) -> T:
+async def asked(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
     """Run a question against the group of a configuration, over connections of its own."""
     client_id = f"forwarder-command-{socket.gethostname()}-{os.getpid()}"
     survey = KafkaSurvey(loaded.configuration, client_id)
@@ -95,13 +95,13 @@ async def chosen(survey: Survey, topics: list[str] | None, number: int | None) -
     raise ConfigurationError([complaint])
 
 
-def rules(loaded: Loaded) -> dict[str, str]:
+def rules(loaded: LoadedConfiguration) -> dict[str, str]:
     """Return the keying rule of every configured connection."""
     lanes = map(compile_lane, loaded.configuration.connections)
     return {lane.name: lane.keying_rule for lane in lanes}
 
 
-def note_unknown(loaded: Loaded, name: str) -> None:
+def note_unknown(loaded: LoadedConfiguration, name: str) -> None:
     """Say on stderr that nothing is known of a connection: its name may be misspelt."""
     names = ", ".join(one.name for one in loaded.configuration.connections) or "none"
     if name not in names.split(", "):

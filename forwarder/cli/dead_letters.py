@@ -20,7 +20,7 @@ from forwarder.cli.outbox import limit
 from forwarder.cli.replay import rate
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Status
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError
 from forwarder.journal.dead_letters import Letter
 from forwarder.model import Reason
@@ -249,7 +249,7 @@ def _summary(tally: Tally, verb: str) -> str:
     return table + "\n".join(lines) + "\n"
 
 
-def _choice(args: argparse.Namespace, loaded: Loaded) -> Choice:
+def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> Choice:
     if args.repeat and not args.letter:
         complaint = "--repeat: would send again what was sent back; name each with --letter"
         raise ConfigurationError([complaint])
@@ -267,7 +267,7 @@ def _choice(args: argparse.Namespace, loaded: Loaded) -> Choice:
 # ------------------------------------------------------------------------------------- options
 
 
-def _wanted(args: argparse.Namespace, loaded: Loaded) -> Wanted:
+def _wanted(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
     first, last = _offsets(args.offset)
     since = None if args.since is None else _moment(args.since, "--from")
     until = None if args.until is None else _moment(args.until, "--to")

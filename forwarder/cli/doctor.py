@@ -26,7 +26,7 @@ from forwarder.config.connection import (
     KinesisTarget,
     PutMode,
 )
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.config.settings import Configuration, Mechanism
 from forwarder.errors import ForwarderError
 from forwarder.model import Batch, CloseReason, Outcome, OutcomeKind
@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-async def _report(loaded: Loaded, connections: Sequence[Connection], *, put: bool) -> Report:
+async def _report(
+    loaded: LoadedConfiguration, connections: Sequence[Connection], *, put: bool
+) -> Report:
     aws = Aws()
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -102,7 +104,7 @@ async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list
         return [*found, fail(str(error), "check the files that kafka.security names")]
 
 
-async def _left_out(loaded: Loaded) -> list[Finding]:
+async def _left_out(loaded: LoadedConfiguration) -> list[Finding]:
     """Say what is left of input topics that are not configured: a worker would not start."""
     rules, now = common.rules(loaded), time.time_ns() // 1_000_000
     try:

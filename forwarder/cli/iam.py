@@ -12,7 +12,7 @@ from forwarder.aws.session import Aws
 from forwarder.cli import output
 from forwarder.config import aws_regions, loader
 from forwarder.config.connection import AccessKeys, Connection, FileTarget
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print them; raises ForwarderError where there are none."""
-    loaded = loader.load(args.config, offline=args.principal != _ASK)
+    loaded = loader.load_configuration(args.config, offline=args.principal != _ASK)
     logs.configure("warning", "console", loaded.secrets)
     connection = named(loaded, args.name)
     external = getattr(connection.credentials, "external_id", None)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def named(loaded: Loaded, name: str) -> Connection:
+def named(loaded: LoadedConfiguration, name: str) -> Connection:
     """Return a connection by its name; raises ConfigurationError for one that is not there."""
     known = {connection.name: connection for connection in loaded.configuration.connections}
     if name not in known:
@@ -75,7 +75,7 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
         principal = identity.principal(principal)  # a session's would trust that one alone
         if isinstance(connection.credentials, AccessKeys):
             principal = None  # whom the keys are of is another matter, and so is the account
-    found = iam.policies(connection, aws_regions.of(sink.region), principal)
+    found = iam.policies(connection, aws_regions.partition_name(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found
 

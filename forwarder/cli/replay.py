@@ -17,7 +17,7 @@ from forwarder.cli.outbox import stretch
 from forwarder.clock import SystemClock
 from forwarder.config import loader
 from forwarder.config.connection import Connection, FileTarget
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if document.get("complete", True) else 1
 
 
-def _target(args: argparse.Namespace, loaded: Loaded) -> Connection:
+def _target(args: argparse.Namespace, loaded: LoadedConfiguration) -> Connection:
     """Return the connection with the sink to send to; raises ConfigurationError."""
     name, sink = args.connection, args.to_sink
     if sink in {"", FOLDER}:

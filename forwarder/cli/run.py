@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _work(config: Path) -> int:
-    loaded = loader.load(config)
+    loaded = loader.load_configuration(config)
     log = loaded.configuration.log
     logs.configure(log.level, log.format, loaded.secrets)
     for one in loaded.noted:
@@ -71,7 +71,7 @@ def _work(config: Path) -> int:
 def _read_file(args: argparse.Namespace) -> int:
     offline = args.sink is not None
     if args.config:
-        loaded = loader.load(args.config, offline=offline)
+        loaded = loader.load_configuration(args.config, offline=offline)
         connections = loaded.configuration.connections
         secrets, notes, suspects = loaded.secrets, loaded.notes, loaded.suspects
     else:

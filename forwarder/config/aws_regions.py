@@ -1,7 +1,7 @@
 """AWS's partitions and regions, from the data of the AWS library that is installed.
 
 A new region or partition comes with the next version of the library. Only its data is read, no
-code of it: the file has the form that all of AWS's SDKs share (``partitions.json`` of their
+code of it: the file has the form that all of AWS's SDKs share (``aws_partitions.json`` of their
 endpoint rules).
 """
 
@@ -18,7 +18,7 @@ _PSEUDO = "-global"
 """How names of regions end that stand for a whole partition; nothing can be sent there."""
 
 
-class Partition(msgspec.Struct, frozen=True):
+class AwsPartition(msgspec.Struct, frozen=True):
     """One partition: the first part of its ARNs, its domain, the regions known, their pattern."""
 
     name: str
@@ -28,7 +28,7 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 @cache
-def partitions() -> tuple[Partition, ...]:
+def aws_partitions() -> tuple[AwsPartition, ...]:
     """Return every partition, the usual one first."""
     library = importlib.util.find_spec("botocore")
     if library is None or library.origin is None:
@@ -36,7 +36,7 @@ def partitions() -> tuple[Partition, ...]:
         raise ModuleNotFoundError(message)
     told = json.loads((Path(library.origin).parent / _DATA).read_text())
     return tuple(
-        Partition(
+        AwsPartition(
             each["id"],
             each["outputs"]["dnsSuffix"],
             tuple(sorted(name for name in each["regions"] if not name.endswith(_PSEUDO))),
@@ -47,26 +47,26 @@ def partitions() -> tuple[Partition, ...]:
 
 
 @cache
-def regions() -> frozenset[str]:
+def known_regions() -> frozenset[str]:
     """Return every region that is known."""
-    return frozenset(name for each in partitions() for name in each.regions)
+    return frozenset(name for each in aws_partitions() for name in each.regions)
 
 
-def find(region: str) -> Partition | None:
+def find_partition(region: str) -> AwsPartition | None:
     """Return the partition of a region, known or new; None for what can be no region."""
-    for each in partitions():
+    for each in aws_partitions():
         if region in each.regions:
             return each
-    return next((each for each in partitions() if each.pattern.fullmatch(region)), None)
+    return next((each for each in aws_partitions() if each.pattern.fullmatch(region)), None)
 
 
-def of(region: str) -> str:
+def partition_name(region: str) -> str:
     """Return the name of a region's partition; of what is no region that of the usual one."""
-    found = find(region)
-    return found.name if found else partitions()[0].name
+    found = find_partition(region)
+    return found.name if found else aws_partitions()[0].name
 
 
 @cache
-def names() -> tuple[str, ...]:
+def partition_names() -> tuple[str, ...]:
     """Return the names of all partitions."""
-    return tuple(each.name for each in partitions())
+    return tuple(each.name for each in aws_partitions())

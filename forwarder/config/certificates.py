@@ -17,7 +17,7 @@ _MARKS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
-def faults(
+def certificate_faults(
     ca_file: str | None, cert_file: str | None, key_file: str | None, key_password: str | None
 ) -> Iterator[tuple[str, str]]:
     """Yield which of these cannot be used, and what to do; nothing is ever asked for."""

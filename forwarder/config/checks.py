@@ -40,22 +40,24 @@ def region(text: str) -> str | None:
         return None
     if _is_region(text[:-1]):
         return "{} is an availability zone; give its region, without the letter"
-    near = likeliest(text, sorted(aws_regions.regions()))
+    near = likeliest(text, sorted(aws_regions.known_regions()))
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
 
 
 def role_arn(text: str) -> str | None:
     """Complain about an ARN of a partition that there is not."""
     partition = text.split(":")[1]
-    if partition in aws_regions.names():
+    if partition in aws_regions.partition_names():
         return None
-    near = likeliest(partition, aws_regions.names())
+    near = likeliest(partition, aws_regions.partition_names())
     return f"is of partition {partition}, which AWS does not have{near}; correct it"
 
 
 def _is_region(text: str) -> bool:
-    known = text in aws_regions.regions()
-    return known or (aws_regions.find(text) is not None and _REGION.fullmatch(text) is not None)
+    known = text in aws_regions.known_regions()
+    return known or (
+        aws_regions.find_partition(text) is not None and _REGION.fullmatch(text) is not None
+    )
 
 
 def stream(text: str) -> str | None:
@@ -66,8 +68,8 @@ def stream(text: str) -> str | None:
     if found is None:
         return "is no ARN of a stream: arn:aws:kinesis:REGION:ACCOUNT:stream/NAME; copy it whole"
     partition, region = found.groups()
-    if partition != aws_regions.of(region):
-        own = aws_regions.of(region)
+    if partition != aws_regions.partition_name(region):
+        own = aws_regions.partition_name(region)
         return f"is of partition {partition}, its region {region} is in {own}; correct it"
     return None
 

@@ -97,7 +97,7 @@ class Batching:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class KeyOrigin:
     """Where access keys were written: the connection file, then the files it takes them from.
 
     ``sink`` is the connection's own: keys that are found there later count while it is the same.
@@ -113,7 +113,7 @@ class AccessKeys:
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
-    origin: Origin | None = field(default=None, repr=False, compare=False)
+    origin: KeyOrigin | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,16 @@ from forwarder.config.connection import (
 )
 from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.mparticle_settings import SETTINGS
-from forwarder.config.yaml.sections import Field, ListOf, Section, Sheet, Tagged
-from forwarder.config.yaml.units import Duration, Moment, Size, Whole
-from forwarder.config.yaml.values import Choice, Flag, Location, Nullable, Tag, Text
+from forwarder.config.yaml.sections import Field, ListValue, Section, SectionValues, TaggedSections
+from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue, TimestampValue
+from forwarder.config.yaml.values import (
+    EnumValue,
+    FlagValue,
+    NullableValue,
+    PathValue,
+    TagValue,
+    TextValue,
+)
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -29,46 +36,46 @@ MATCH = Section(
     (
         Field(
             "environment",
-            ListOf(Choice(("production", "development")), 1, frozenset),
+            ListValue(EnumValue(("production", "development")), 1, frozenset),
             "The environments wanted; an upload that names none is of production.",
         ),
         Field(
             "application",
-            ListOf(Text("an application's package"), 1, frozenset),
+            ListValue(TextValue("an application's package"), 1, frozenset),
             "The applications wanted, by application_info.package.",
         ),
         Field(
             "platform",
-            ListOf(Text("a platform such as ios"), 1, frozenset, str.lower),
+            ListValue(TextValue("a platform such as ios"), 1, frozenset, str.lower),
             "The platforms wanted, by device_info.platform; upper and lower case are one.",
         ),
         Field(
             "api_key",
-            ListOf(Text("an API key", masked=True), 1, frozenset),
+            ListValue(TextValue("an API key", masked=True), 1, frozenset),
             "The mParticle API keys wanted; they are never forwarded.",
         ),
     ),
 )
 
 
-def _sink_notes(sheet: Sheet) -> None:
-    region, url = sheet.get("region"), sheet.get("endpoint_url")
-    if region and region not in aws_regions.regions():
-        sheet.note("region", "is not known to this release; right if AWS has opened it since")
+def _sink_notes(section: SectionValues) -> None:
+    region, url = section.get("region"), section.get("endpoint_url")
+    if region and region not in aws_regions.known_regions():
+        section.note("region", "is not known to this release; right if AWS has opened it since")
     if url and checks.unencrypted(url):
-        sheet.note("endpoint_url", "is not encrypted; use https:// outside a test")
+        section.note("endpoint_url", "is not encrypted; use https:// outside a test")
 
 
-def _region_of_arn(sheet: Sheet) -> None:
-    name, region = sheet.get("stream_name"), sheet.get("region")
+def _region_of_arn(section: SectionValues) -> None:
+    name, region = section.get("stream_name"), section.get("region")
     if name and region and name.startswith("arn:") and name.split(":")[3] != region:
         own = name.split(":")[3]
-        sheet.fault("region", f"is {region}, stream_name is of {own}; correct one of them")
+        section.fault("region", f"is {region}, stream_name is of {own}; correct one of them")
 
 
-def _account_of_arn(sheet: Sheet) -> None:
+def _account_of_arn(section: SectionValues) -> None:
     """Note a stream of another account than the role's: that needs a policy of the stream's own."""
-    credentials, sink = sheet.get("credentials"), sheet.get("sink")
+    credentials, sink = section.get("credentials"), section.get("sink")
     name = sink.get("stream_name") if sink is not None and sink.section is KINESIS else None
     if credentials is None or not name or not name.startswith("arn:"):
         return
@@ -85,17 +92,21 @@ def _type(own: str) -> Field:
         "kinesis (a Kinesis data stream), firehose (a Firehose delivery stream) or file (a folder "
         "of NDJSON files)."
     )
-    return Field("type", Tag(("kinesis", "firehose", "file"), own), about, MISSING, stored=False)
+    return Field(
+        "type", TagValue(("kinesis", "firehose", "file"), own), about, MISSING, stored=False
+    )
 
 
 def _region(of: str) -> Field:
-    return Field("region", Text("an AWS region", check=checks.region), f"The AWS region of {of}.")
+    return Field(
+        "region", TextValue("an AWS region", check=checks.region), f"The AWS region of {of}."
+    )
 
 
 def _endpoint(service: str) -> Field:
     return Field(
         "endpoint_url",
-        Nullable(Text("a URL", check=checks.endpoint)),
+        NullableValue(TextValue("a URL", check=checks.endpoint)),
         f"A VPC or FIPS endpoint; null: AWS_ENDPOINT_URL(_{service}), else AWS's own.",
     )
 
@@ -106,31 +117,31 @@ KINESIS = Section(
         _type("kinesis"),
         Field(
             "stream_name",
-            Text("a stream's name or ARN", check=checks.stream, generated=True),
+            TextValue("a stream's name or ARN", check=checks.stream, generated=True),
             "The name of the stream, or its whole ARN: requests then name it by that.",
         ),
         _region("the stream"),
         Field(
             "partition_key",
-            Choice(PartitionKey),
+            EnumValue(PartitionKey),
             "What spreads records over shards: device (hash of the device key), mpid (device where "
             "there is none) or batch (the message id).",
         ),
         Field(
             "max_record_bytes",
-            Size(1 << 10, 10 << 20),
+            SizeValue(1 << 10, 10 << 20),
             "The stream's record limit, data plus partition key: windows close before they "
             "outgrow it, larger batches are split.",
         ),
         Field(
             "put",
-            Choice(PutMode),
+            EnumValue(PutMode),
             "The action used: record (PutRecord), records (PutRecords), or auto: PutRecords where "
             "the policy grants it, else PutRecord.",
         ),
         Field(
             "newline",
-            Flag(),
+            FlagValue(),
             "Ends each document with a line end, one document a line: for a Firehose that reads "
             "the stream, and writes records one after the other without a break.",
         ),
@@ -145,13 +156,13 @@ FIREHOSE = Section(
         _type("firehose"),
         Field(
             "delivery_stream_name",
-            Text("a delivery stream's name", check=checks.delivery_stream, generated=True),
+            TextValue("a delivery stream's name", check=checks.delivery_stream, generated=True),
             "The name of the delivery stream.",
         ),
         _region("the delivery stream"),
         Field(
             "max_record_bytes",
-            Size(1 << 10, 1000 << 10),
+            SizeValue(1 << 10, 1000 << 10),
             "The largest record, data plus the end of its line: windows close before they outgrow "
             "it, larger batches are split.",
         ),
@@ -166,7 +177,7 @@ FILE = Section(
         _type("file"),
         Field(
             "path",
-            Location("a folder"),
+            PathValue("a folder"),
             "The folder; the connection writes NAME.ndjson in it. Relative to this file.",
         ),
     ),
@@ -178,43 +189,43 @@ BATCHING = Section(
     (
         Field(
             "max_age",
-            Duration(100, _DAY),
+            DurationValue(100, _DAY),
             "How long after the first event of a device its batch is closed; not in session mode.",
         ),
-        Field("max_events", Whole(1, 1_000_000), "How many events close a batch."),
+        Field("max_events", IntegerValue(1, 1_000_000), "How many events close a batch."),
         Field(
             "session_timeout",
-            Duration(_SECOND, _DAY),
+            DurationValue(_SECOND, _DAY),
             "How long without events ends a session.",
         ),
         Field(
             "session_grace",
-            Duration(0, _HOUR),
+            DurationValue(0, _HOUR),
             "How long after session_end late events may still join.",
         ),
         Field(
             "session_max",
-            Duration(_SECOND, 7 * _DAY),
+            DurationValue(_SECOND, 7 * _DAY),
             "How long a session may last before it is cut.",
         ),
     ),
 )
 
 
-def _mode_notes(sheet: Sheet) -> None:
-    settings, batching, sink = sheet.get("settings"), sheet.get("batching"), sheet.get("sink")
-    if sink is not None and sink.section is FILE and sheet.has("credentials"):
-        sheet.note("credentials", "is not used: the sink is a file")
+def _mode_notes(section: SectionValues) -> None:
+    settings, batching, sink = section.get("settings"), section.get("batching"), section.get("sink")
+    if sink is not None and sink.section is FILE and section.has("credentials"):
+        section.note("credentials", "is not used: the sink is a file")
     if settings is None or batching is None:
         return
     mode = Settings(
-        send_as_batch=settings.told("send_as_batch"),
-        wait_for_complete_batch=settings.told("wait_for_complete_batch"),
+        send_as_batch=settings.value_or_placeholder("send_as_batch"),
+        wait_for_complete_batch=settings.value_or_placeholder("wait_for_complete_batch"),
     ).mode
     for field in BATCHING.fields:
         of_session = field.name.startswith("session_")
         used = mode is BatchMode.SESSION if of_session else _counts(field.name, mode)
-        if not used and batching.told(field.name) != BATCHING.default(field):
+        if not used and batching.value_or_placeholder(field.name) != BATCHING.default(field):
             left = mode is BatchMode.SESSION and field.name == "max_age"
             rest = "; windows left from a time without that still close by it" if left else ""
             batching.note(field.name, f"has no effect: {mode_in_words(mode)}{rest}")
@@ -227,12 +238,12 @@ def _counts(name: str, mode: BatchMode) -> bool:
     return mode is BatchMode.BATCH or (name == "max_events" and mode is BatchMode.SESSION)
 
 
-def _same_partition(sheet: Sheet) -> None:
-    credentials, sink = sheet.get("credentials"), sheet.get("sink")
+def _same_partition(section: SectionValues) -> None:
+    credentials, sink = section.get("credentials"), section.get("sink")
     arn = credentials.get("role_arn") if credentials is not None else None
     region = sink.get("region") if sink is not None else None
-    if arn and region and arn.split(":")[1] != aws_regions.of(region):
-        own = aws_regions.of(region)
+    if arn and region and arn.split(":")[1] != aws_regions.partition_name(region):
+        own = aws_regions.partition_name(region)
         what = f"is of partition {arn.split(':')[1]}, region {region} is in {own}"
         credentials.fault("role_arn", f"{what}; give a role of arn:{own}:…, or correct sink.region")
 
@@ -249,10 +260,10 @@ def mode_in_words(mode: BatchMode) -> str:
 SINKS = {"kinesis": KINESIS, "firehose": FIREHOSE, "file": FILE}
 
 
-def _connection(sheet: Sheet) -> Connection:
-    attributes = sheet.attributes()
+def _connection(section: SectionValues) -> Connection:
+    attributes = section.attributes()
     region = getattr(attributes["sink"], "region", "")
-    origin = origin_of(sheet.get("credentials"), attributes["sink"])
+    origin = origin_of(section.get("credentials"), attributes["sink"])
     attributes["credentials"] = credentials_of(attributes["credentials"], region, origin)
     return Connection(**attributes)
 
@@ -262,17 +273,17 @@ CONNECTION = Section(
     (
         Field(
             "name",
-            Text("a name", check=checks.label, form=checks.LABEL),
+            TextValue("a name", check=checks.label, form=checks.LABEL),
             "Unique; the label in logs and metrics. Renaming makes a new connection.",
         ),
         Field(
             "status",
-            Choice(Status),
+            EnumValue(Status),
             "inactive: accepts no new event, sends nothing, keeps its place.",
         ),
         Field(
             "deliver_from",
-            Nullable(Moment()),
+            NullableValue(TimestampValue()),
             "A time with its zone; batches closed earlier are skipped.",
         ),
         Field(
@@ -283,7 +294,7 @@ CONNECTION = Section(
             CREDENTIALS,
             "A role to assume, or access keys; absent: the default AWS chain.",
         ),
-        Field("sink", Tagged(SINKS), "Where batches go."),
+        Field("sink", TaggedSections(SINKS), "Where batches go."),
         Field("settings", SETTINGS, "mParticle's connection settings."),
         Field("batching", BATCHING, "When batches are closed."),
     ),

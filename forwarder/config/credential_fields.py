@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwarder.config import aws_regions, checks
-from forwarder.config.connection import AccessKeys, AssumedRole, Credentials, Origin
+from forwarder.config.connection import AccessKeys, AssumedRole, Credentials, KeyOrigin
 from forwarder.config.yaml import variables
-from forwarder.config.yaml.sections import Field, Section, Sheet
-from forwarder.config.yaml.values import Nullable, Text
+from forwarder.config.yaml.sections import Field, Section, SectionValues
+from forwarder.config.yaml.values import NullableValue, TextValue
 
 # The role mParticle's own guide for this integration has customers create.
 _DEFAULT_ROLE = "mparticle-kinesis-role"
 
 
 @dataclass(frozen=True)
-class Given:
+class CredentialFields:
     """The keys of ``credentials`` as they were written."""
 
     aws_account_id: str | None = None
@@ -30,56 +30,58 @@ _KEYS = ("access_key_id", "secret_access_key")
 _ROLE = ("aws_account_id", "org_id", "external_id", "role_name", "role_arn")
 
 
-def _one_way_in(sheet: Sheet) -> None:
-    if sheet.has(*_KEYS) and sheet.has(*_ROLE):
-        place = sheet.spot
+def _check_credentials(section: SectionValues) -> None:
+    if section.has(*_KEYS) and section.has(*_ROLE):
+        place = section.node
         place.fault("has both a role and access keys; keep one of them")
-    elif sheet.has(*_KEYS):
-        _both(sheet, *_KEYS)
-    elif sheet.has(*_ROLE):
-        _whole_role(sheet)
+    elif section.has(*_KEYS):
+        _check_pair(section, *_KEYS)
+    elif section.has(*_ROLE):
+        _check_role_complete(section)
 
 
-def _both(sheet: Sheet, first: str, second: str) -> None:
+def _check_pair(section: SectionValues, first: str, second: str) -> None:
     for name, other in ((first, second), (second, first)):
-        if not sheet.has(name):
-            sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
+        if not section.has(name):
+            section.fault(name, f"is missing; it belongs to {other}, give both or neither")
 
 
-def _whole_role(sheet: Sheet) -> None:
-    if sheet.has("role_arn"):
+def _check_role_complete(section: SectionValues) -> None:
+    if section.has("role_arn"):
         for name in ("aws_account_id", "role_name"):
-            if sheet.has(name):
-                sheet.fault(name, "says what role_arn already holds; keep one of them")
-        if not sheet.has("org_id", "external_id"):
+            if section.has(name):
+                section.fault(name, "says what role_arn already holds; keep one of them")
+        if not section.has("org_id", "external_id"):
             what = "no ExternalId will be sent; add org_id or external_id if the trust asks for one"
-            sheet.note("role_arn", what)
+            section.note("role_arn", what)
         return
-    if not sheet.has("aws_account_id"):
-        sheet.fault("aws_account_id", "is missing; add the account of the role, or role_arn")
-    if not sheet.has("org_id", "external_id"):
-        sheet.fault("org_id", "is missing; add it (or external_id), the role's trust asks for it")
+    if not section.has("aws_account_id"):
+        section.fault("aws_account_id", "is missing; add the account of the role, or role_arn")
+    if not section.has("org_id", "external_id"):
+        section.fault("org_id", "is missing; add it (or external_id), the role's trust asks for it")
 
 
 CREDENTIALS = Section(
-    Given,
+    CredentialFields,
     (
         Field(
             "aws_account_id",
-            Nullable(
-                Text('an AWS account id, twelve digits in quotes: "111122223333"', r"[0-9]{12}")
+            NullableValue(
+                TextValue(
+                    'an AWS account id, twelve digits in quotes: "111122223333"', r"[0-9]{12}"
+                )
             ),
             "The AWS account of the role to assume: twelve digits, in quotes.",
         ),
         Field(
             "org_id",
-            Nullable(Text("an mParticle organisation id, in quotes", checks.ORG_ID)),
+            NullableValue(TextValue("an mParticle organisation id, in quotes", checks.ORG_ID)),
             "The mParticle organisation; the ExternalId sent is orgid:ORG_ID.",
         ),
         Field(
             "external_id",
-            Nullable(
-                Text(
+            NullableValue(
+                TextValue(
                     "an ExternalId: 2 to 1224 of a-z A-Z 0-9 _ + = , . @ : / -", checks.EXTERNAL_ID
                 )
             ),
@@ -87,8 +89,8 @@ CREDENTIALS = Section(
         ),
         Field(
             "role_name",
-            Nullable(
-                Text(
+            NullableValue(
+                TextValue(
                     "a role's name: 1 to 64 of a-z A-Z 0-9 _ + = , . @ -",
                     checks.ROLE_NAME,
                     generated=True,
@@ -98,8 +100,8 @@ CREDENTIALS = Section(
         ),
         Field(
             "role_arn",
-            Nullable(
-                Text(
+            NullableValue(
+                TextValue(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
                     check=checks.role_arn,
@@ -110,17 +112,17 @@ CREDENTIALS = Section(
         ),
         Field(
             "access_key_id",
-            Nullable(Text("an access key id", r"\w{1,128}", secret=True)),
+            NullableValue(TextValue("an access key id", r"\w{1,128}", secret=True)),
             "A static access key, best as ${NAME} or ${file:PATH}; not together with a role.",
         ),
         Field(
             "secret_access_key",
-            Nullable(Text("a secret access key", check=checks.secret, secret=True)),
+            NullableValue(TextValue("a secret access key", check=checks.secret, secret=True)),
             "Its secret, best as ${NAME} or ${file:PATH}.",
         ),
     ),
-    checks=(_one_way_in,),
-    rules={
+    checks=(_check_credentials,),
+    schema_rules={
         "dependentRequired": {
             "access_key_id": ["secret_access_key"],
             "secret_access_key": ["access_key_id"],
@@ -137,16 +139,18 @@ CREDENTIALS = Section(
 )
 
 
-def origin_of(sheet: Sheet, sink: object) -> Origin:
+def origin_of(section: SectionValues, sink: object) -> KeyOrigin:
     """Return where the access keys of a connection are written."""
-    page, files = sheet.spot.page, list[Path]()
+    file, files = section.node.file, list[Path]()
     for name in _KEYS:
-        if spot := sheet.spots.get(name):
-            files += variables.files(str(spot.node.value), page.folder)
-    return Origin((str(page.folder / Path(page.file).name), *map(str, files)), sink)
+        if node := section.nodes.get(name):
+            files += variables.referenced_files(str(node.raw.value), file.folder)
+    return KeyOrigin((str(file.folder / Path(file.name).name), *map(str, files)), sink)
 
 
-def credentials_of(given: Given, region: str, origin: Origin | None = None) -> Credentials:
+def credentials_of(
+    given: CredentialFields, region: str, origin: KeyOrigin | None = None
+) -> Credentials:
     """Return what a sink in this region authenticates with; None: the default AWS chain."""
     if given.access_key_id and given.secret_access_key:
         return AccessKeys(given.access_key_id, given.secret_access_key, origin)
@@ -154,5 +158,5 @@ def credentials_of(given: Given, region: str, origin: Origin | None = None) -> C
         return None
     external = given.external_id or (f"orgid:{given.org_id}" if given.org_id else None)
     name = given.role_name or _DEFAULT_ROLE
-    made = f"arn:{aws_regions.of(region)}:iam::{given.aws_account_id}:role/{name}"
+    made = f"arn:{aws_regions.partition_name(region)}:iam::{given.aws_account_id}:role/{name}"
     return AssumedRole(given.role_arn or made, external)

@@ -14,34 +14,37 @@ from forwarder.config.connection import (
 )
 from forwarder.config.connection_fields import mode_in_words
 from forwarder.config.settings import outbox_topic, state_topic
-from forwarder.config.yaml.sections import Field, Section, Sheet, Tagged
-from forwarder.config.yaml.units import duration
-from forwarder.config.yaml.values import Text
+from forwarder.config.yaml.sections import Field, Section, SectionValues, TaggedSections
+from forwarder.config.yaml.units import format_duration
+from forwarder.config.yaml.values import TextValue
 
 _COLUMN = 58
 
 
-def connection_lines(sheet: Sheet, connection: Connection) -> Iterator[str]:
+def connection_lines(values: SectionValues, connection: Connection) -> Iterator[str]:
     """Yield what a connection does in words, then all of its keys."""
-    file = masking.mask_line(sheet.spot.page.file)
+    file = masking.mask_line(values.node.file.name)
     yield f"{masking.mask(connection.name)} ({file})"
-    for line in in_words(connection):
+    for line in summary_lines(connection):
         yield f"  # {line}"
-    yield from _keys(sheet, "  ", _derived(connection))
+    yield from _keys(values, "  ", _derived(connection))
 
 
-def worker_lines(sheet: Sheet) -> Iterator[str]:
+def worker_lines(values: SectionValues) -> Iterator[str]:
     """Yield which topics a worker uses, then all of its keys."""
-    kafka = sheet.get("kafka")
-    group, topics = kafka.told("group_id"), [topic.told("name") for topic in kafka.told("topics")]
-    yield masking.mask_line(sheet.spot.page.file)
+    kafka = values.get("kafka")
+    group, topics = (
+        kafka.value_or_placeholder("group_id"),
+        [topic.value_or_placeholder("name") for topic in kafka.value_or_placeholder("topics")],
+    )
+    yield masking.mask_line(values.node.file.name)
     yield f"  # group {group} reads {', '.join(topics)}"
     for topic in topics:
         yield f"  # keeps {outbox_topic(group, topic)} and {state_topic(group, topic)}"
-    yield from _keys(sheet, "  ", {})
+    yield from _keys(values, "  ", {})
 
 
-def in_words(connection: Connection) -> Iterator[str]:
+def summary_lines(connection: Connection) -> Iterator[str]:
     """Yield what a connection does, a line each."""
     yield _mode(connection)
     yield f"they go to {_target(connection)}"
@@ -54,10 +57,13 @@ def _mode(connection: Connection) -> str:
     mode, batching = connection.settings.mode, connection.batching
     words = mode_in_words(mode)
     if mode is BatchMode.BATCH:
-        age = duration(batching.max_age_ms)
+        age = format_duration(batching.max_age_ms)
         return f"{words}, closed {age} after the first event or at {batching.max_events} events"
     if mode is BatchMode.SESSION:
-        grace, quiet = duration(batching.session_grace_ms), duration(batching.session_timeout_ms)
+        grace, quiet = (
+            format_duration(batching.session_grace_ms),
+            format_duration(batching.session_timeout_ms),
+        )
         return f"{words}, {grace} after its end or {quiet} after its last event"
     return words
 
@@ -95,35 +101,38 @@ def _derived(connection: Connection) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _keys(sheet: Sheet, indent: str, derived: dict[str, str]) -> Iterator[str]:
-    for field in sheet.section.fields:
-        value = sheet.told(field.name)
-        if field.name in sheet.unknown or _holds_unknown(value):
+def _keys(values: SectionValues, indent: str, derived: dict[str, str]) -> Iterator[str]:
+    for field in values.section.fields:
+        value = values.value_or_placeholder(field.name)
+        if field.name in values.unknown or _holds_unknown(value):
             yield _marked(f"{indent}{field.name}: {_shown(field, value)}", "not known here")
-        elif isinstance(value, Sheet):
+        elif isinstance(value, SectionValues):
             yield f"{indent}{field.name}:"
             yield from _keys(value, indent + "  ", derived if field.name == "credentials" else {})
         elif value is None and field.name in derived:
-            text = f"{indent}{field.name}: {Text().show(derived[field.name])}"
+            text = f"{indent}{field.name}: {TextValue().show(derived[field.name])}"
             yield _marked(text, "follows from the keys given")
         else:
             text = f"{indent}{field.name}: {_shown(field, value)}"
-            yield _marked(text, "default" if _is_default(sheet.section, field, value) else "")
+            yield _marked(text, "default" if _is_default(values.section, field, value) else "")
 
 
 def _holds_unknown(value: object) -> bool:
     """Tell whether what is shown of a list of sections, their names, is not known here."""
     return isinstance(value, tuple) and any(
-        isinstance(one, Sheet) and one.section.fields[0].name in one.unknown for one in value
+        isinstance(one, SectionValues) and one.section.fields[0].name in one.unknown
+        for one in value
     )
 
 
 def _shown(field: Field, value: object) -> str:
-    return "null" if value is None else field.kind.mask(field.kind.show(value))
+    return "null" if value is None else field.value_type.mask(field.value_type.show(value))
 
 
 def _is_default(section: Section, field: Field, value: object) -> bool:
-    return not isinstance(field.kind, Tagged) and bool(section.default(field) == value)
+    return not isinstance(field.value_type, TaggedSections) and bool(
+        section.default(field) == value
+    )
 
 
 def _marked(text: str, remark: str) -> str:

@@ -13,9 +13,9 @@ from forwarder.config.settings import (
     outbox_topic,
     state_topic,
 )
-from forwarder.config.yaml.sections import Field, ListOf, Named, Section, Sheet
-from forwarder.config.yaml.units import Duration, Size
-from forwarder.config.yaml.values import Choice, Location, Nullable, Schema, Text
+from forwarder.config.yaml.sections import Field, ListValue, NameOrSection, Section, SectionValues
+from forwarder.config.yaml.units import DurationValue, SizeValue
+from forwarder.config.yaml.values import EnumValue, NullableValue, PathValue, Schema, TextValue
 
 _SECOND, _MINUTE = 1_000, 60_000
 _MIB = 1024 * 1024
@@ -25,66 +25,66 @@ _IAM = ("region", "role_arn")
 _FILES = ("ca_file", "cert_file", "key_file", "key_password")
 
 
-def _security(sheet: Sheet) -> None:
-    protocol = sheet.get("protocol")
+def _check_security(section: SectionValues) -> None:
+    protocol = section.get("protocol")
     if protocol is None:
         return
     if not protocol.startswith("SASL"):
         why = f"protocol {protocol} does not log in; set protocol SASL_SSL, or delete it"
-        _not_used(sheet, (*_SASL, *_IAM), why)
-    elif sheet.get("mechanism") is Mechanism.AWS_MSK_IAM:
-        _iam(sheet)
+        _not_used(section, (*_SASL, *_IAM), why)
+    elif section.get("mechanism") is Mechanism.AWS_MSK_IAM:
+        _check_iam(section)
     else:
-        _password(sheet)
+        _check_password(section)
     if not protocol.endswith("SSL"):
         why = f"protocol {protocol} is not encrypted; set an SSL protocol, or delete it"
-        _not_used(sheet, _FILES, why)
-    elif sheet.has("cert_file") != sheet.has("key_file"):
+        _not_used(section, _FILES, why)
+    elif section.has("cert_file") != section.has("key_file"):
         pair = _FILES[1:3]
-        name, other = pair if sheet.has("key_file") else reversed(pair)
-        sheet.fault(name, f"is missing; it belongs to {other}, give both or neither")
-    elif not sheet.spot.page.offline:
-        _certificates(sheet)
+        name, other = pair if section.has("key_file") else reversed(pair)
+        section.fault(name, f"is missing; it belongs to {other}, give both or neither")
+    elif not section.node.file.offline:
+        _check_certificates(section)
 
 
-def _certificates(sheet: Sheet) -> None:
+def _check_certificates(section: SectionValues) -> None:
     """Open the files as the client will, unless one of them or the passphrase is not known."""
-    files = {name: sheet.get(name) for name in _FILES}
-    if any(sheet.has(name) and value is None for name, value in files.items()):
+    files = {name: section.get(name) for name in _FILES}
+    if any(section.has(name) and value is None for name, value in files.items()):
         return
-    if sheet.has("key_password") and not sheet.has("key_file"):
-        _not_used(sheet, ("key_password",), "there is no key_file; give it, or delete this")
+    if section.has("key_password") and not section.has("key_file"):
+        _not_used(section, ("key_password",), "there is no key_file; give it, or delete this")
         return
-    for name, text in certificates.faults(**files):
-        sheet.fault(name, text)
+    for name, text in certificates.certificate_faults(**files):
+        section.fault(name, text)
 
 
-def _password(sheet: Sheet) -> None:
-    protocol = sheet.get("protocol")
+def _check_password(section: SectionValues) -> None:
+    protocol = section.get("protocol")
     for name in _SASL:
-        if not sheet.has(name):
-            sheet.fault(name, f"is missing; protocol {protocol} needs {', '.join(_SASL)}")
-    _not_used(sheet, _IAM, "it belongs to mechanism AWS_MSK_IAM; set that, or delete it")
+        if not section.has(name):
+            section.fault(name, f"is missing; protocol {protocol} needs {', '.join(_SASL)}")
+    _not_used(section, _IAM, "it belongs to mechanism AWS_MSK_IAM; set that, or delete it")
     if protocol is SecurityProtocol.SASL_PLAINTEXT:
-        sheet.note("protocol", "sends the password in clear with PLAIN; SASL_SSL does not")
+        section.note("protocol", "sends the password in clear with PLAIN; SASL_SSL does not")
 
 
-def _iam(sheet: Sheet) -> None:
-    if not sheet.has("region"):
-        sheet.fault("region", "is missing; AWS_MSK_IAM needs the AWS region of the cluster")
-    if sheet.get("protocol") is not SecurityProtocol.SASL_SSL:
-        sheet.fault("protocol", "would send tokens in clear; AWS_MSK_IAM needs SASL_SSL")
-    _not_used(sheet, _SASL[1:], "AWS_MSK_IAM signs with AWS credentials; delete it")
-    arn, region = sheet.get("role_arn"), sheet.get("region")
-    if arn and region and arn.split(":")[1] != aws_regions.of(region):
-        own = aws_regions.of(region)
-        sheet.fault("role_arn", f"is of another partition than {region}; give one of arn:{own}:…")
+def _check_iam(section: SectionValues) -> None:
+    if not section.has("region"):
+        section.fault("region", "is missing; AWS_MSK_IAM needs the AWS region of the cluster")
+    if section.get("protocol") is not SecurityProtocol.SASL_SSL:
+        section.fault("protocol", "would send tokens in clear; AWS_MSK_IAM needs SASL_SSL")
+    _not_used(section, _SASL[1:], "AWS_MSK_IAM signs with AWS credentials; delete it")
+    arn, region = section.get("role_arn"), section.get("region")
+    if arn and region and arn.split(":")[1] != aws_regions.partition_name(region):
+        own = aws_regions.partition_name(region)
+        section.fault("role_arn", f"is of another partition than {region}; give one of arn:{own}:…")
 
 
-def _not_used(sheet: Sheet, names: tuple[str, ...], why: str) -> None:
+def _not_used(section: SectionValues, names: tuple[str, ...], why: str) -> None:
     for name in names:
-        if sheet.has(name):
-            sheet.fault(name, f"is not used: {why}")
+        if section.has(name):
+            section.fault(name, f"is not used: {why}")
 
 
 _ABSENT: Schema = {"type": "null"}
@@ -142,39 +142,43 @@ _RULES = {
 SECURITY = Section(
     Security,
     (
-        Field("protocol", Choice(SecurityProtocol), "How brokers are talked to."),
-        Field("mechanism", Nullable(Choice(Mechanism)), "How the worker logs in; only with SASL."),
-        Field("username", Nullable(Text("a user name")), "Who logs in; only with SASL."),
+        Field("protocol", EnumValue(SecurityProtocol), "How brokers are talked to."),
+        Field(
+            "mechanism",
+            NullableValue(EnumValue(Mechanism)),
+            "How the worker logs in; only with SASL.",
+        ),
+        Field("username", NullableValue(TextValue("a user name")), "Who logs in; only with SASL."),
         Field(
             "password",
-            Nullable(Text("a password", secret=True)),
+            NullableValue(TextValue("a password", secret=True)),
             "Best as ${NAME} or ${file:PATH}; only with SASL.",
         ),
         Field(
             "ca_file",
-            Nullable(Location("a PEM file", file=True)),
+            NullableValue(PathValue("a PEM file", file=True)),
             "Authorities that sign brokers' certificates; null: the system's. Only with SSL.",
         ),
         Field(
             "cert_file",
-            Nullable(Location("a PEM file", file=True)),
+            NullableValue(PathValue("a PEM file", file=True)),
             "The worker's certificate; only with SSL.",
         ),
-        Field("key_file", Nullable(Location("a PEM file", file=True)), "Its private key."),
+        Field("key_file", NullableValue(PathValue("a PEM file", file=True)), "Its private key."),
         Field(
             "key_password",
-            Nullable(Text("a passphrase", secret=True)),
+            NullableValue(TextValue("a passphrase", secret=True)),
             "Of a key that is encrypted; best as ${NAME} or ${file:PATH}.",
         ),
         Field(
             "region",
-            Nullable(Text("an AWS region", check=checks.region)),
+            NullableValue(TextValue("an AWS region", check=checks.region)),
             "The AWS region of the MSK cluster; only with AWS_MSK_IAM.",
         ),
         Field(
             "role_arn",
-            Nullable(
-                Text(
+            NullableValue(
+                TextValue(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
                     check=checks.role_arn,
@@ -184,8 +188,8 @@ SECURITY = Section(
             "A role to assume for Kafka; null: the default AWS chain. Only with AWS_MSK_IAM.",
         ),
     ),
-    checks=(_security,),
-    rules=_RULES,
+    checks=(_check_security,),
+    schema_rules=_RULES,
 )
 
 TOPIC = Section(
@@ -193,46 +197,46 @@ TOPIC = Section(
     (
         Field(
             "name",
-            Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "The name of the topic.",
         ),
-        Field("format", Choice(("mparticle",)), "What its records hold."),
+        Field("format", EnumValue(("mparticle",)), "What its records hold."),
     ),
 )
 
 
-def _topics(sheet: Sheet) -> None:
+def _check_topic_names(section: SectionValues) -> None:
     """Judge the names together: Kafka keeps no two apart that differ in ``.`` and ``_`` alone."""
     taken: dict[str, str] = {}
-    group = sheet.get("group_id")
-    listed = [topic for topic in sheet.get("topics") or () if topic.get("name")]
+    group = section.get("group_id")
+    listed = [topic for topic in section.get("topics") or () if topic.get("name")]
     for topic in listed:
         _claim(topic, "name", topic.get("name"), taken)
-    dead = sheet.get("dead_letter_topic")
+    dead = section.get("dead_letter_topic")
     if dead:
-        _claim(sheet, "dead_letter_topic", dead, taken)
+        _claim(section, "dead_letter_topic", dead, taken)
     for topic in listed if group else ():
         outbox, state = (named(group, topic.get("name")) for named in (outbox_topic, state_topic))
         if len(outbox) > checks.LONGEST_TOPIC:
             what = f"makes the outbox topic longer than {checks.LONGEST_TOPIC} characters"
             topic.fault("name", f"{what} ({len(outbox)}); shorten it, or kafka.group_id")
         for derived in (outbox, state):
-            _keep_free(topic, derived, taken)
+            _check_derived_names(topic, derived, taken)
 
 
-def _claim(sheet: Sheet, key: str, name: str, taken: dict[str, str]) -> None:
+def _claim(section: SectionValues, key: str, name: str, taken: dict[str, str]) -> None:
     folded = name.replace(".", "_")
     other = taken.get(folded)
     if other is None:
         taken[folded] = name
     elif other == name:
-        sheet.fault(key, f"{name} is a topic that is read already; choose another, or delete it")
+        section.fault(key, f"{name} is a topic that is read already; choose another, or delete it")
     else:
         what = f"{name} differs from {other} in . and _ alone, which Kafka does not keep apart"
-        sheet.fault(key, f"{what}; rename one of them")
+        section.fault(key, f"{what}; rename one of them")
 
 
-def _keep_free(topic: Sheet, derived: str, taken: dict[str, str]) -> None:
+def _check_derived_names(topic: SectionValues, derived: str, taken: dict[str, str]) -> None:
     other = taken.get(derived.replace(".", "_"))
     if other:
         what = f"needs the topic {derived} for the journal, which {other} stands in the way of"
@@ -244,46 +248,48 @@ KAFKA = Section(
     (
         Field(
             "bootstrap_servers",
-            ListOf(Text("HOST:PORT", check=checks.broker, form=checks.BROKER), 1),
+            ListValue(TextValue("HOST:PORT", check=checks.broker, form=checks.BROKER), 1),
             "Brokers to begin with, each HOST:PORT.",
         ),
         Field(
             "group_id",
-            Text("a group", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a group", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "The consumer group; the journal's topics and transactions begin with it.",
         ),
         Field(
             "group_instance_id",
-            Nullable(Text("an instance id", check=checks.kafka_name, form=checks.KAFKA_NAME)),
+            NullableValue(
+                TextValue("an instance id", check=checks.kafka_name, form=checks.KAFKA_NAME)
+            ),
             'Static membership, where pods have stable names: "${HOSTNAME}" of a StatefulSet.',
         ),
         Field(
             "session_timeout",
-            Duration(6 * _SECOND, 30 * _MINUTE),
+            DurationValue(6 * _SECOND, 30 * _MINUTE),
             "How long a silent worker stays in the group.",
         ),
         Field(
             "topics",
-            ListOf(Named(TOPIC, "a topic's name, or {name: …, format: mparticle}"), 1),
+            ListValue(NameOrSection(TOPIC, "a topic's name, or {name: …, format: mparticle}"), 1),
             "The input topics: names, or mappings of name and format.",
         ),
         Field(
             "start",
-            Choice(Start),
+            EnumValue(Start),
             "Where a group that has never committed begins: earliest or latest.",
         ),
         Field(
             "dead_letter_topic",
-            Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "Where records go that cannot be processed.",
         ),
         Field(
             "max_unpacked_batch",
-            Size(32 * _MIB, 1024 * _MIB),
+            SizeValue(32 * _MIB, 1024 * _MIB),
             "What one compressed batch of records may become in memory; a larger one is a dead "
             "letter.",
         ),
         Field("security", SECURITY, "Transport and login."),
     ),
-    checks=(_topics,),
+    checks=(_check_topic_names,),
 )

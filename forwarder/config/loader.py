@@ -6,28 +6,28 @@ from pathlib import Path
 
 from forwarder.config.connection import AccessKeys, Connection
 from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.load_run import ConnectionFolder, LoadRun, folder_of
 from forwarder.config.settings import Configuration
 from forwarder.config.worker_fields import WORKER
-from forwarder.config.yaml.faults import Fault, InvalidError
-from forwarder.config.yaml.nodes import Spot
-from forwarder.config.yaml.reading import Folder, Reading, folder_of
-from forwarder.config.yaml.sections import Sheet
+from forwarder.config.yaml.faults import ConfigFault, InvalidValueError
+from forwarder.config.yaml.nodes import Node
+from forwarder.config.yaml.sections import SectionValues
 from forwarder.config.yaml.spelling import nearest
-from forwarder.config.yaml.units import size
+from forwarder.config.yaml.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfiguration:
     """A whole configuration, what may not be as meant, and how it was written.
 
-    ``connection_sheets`` are in the order of ``configuration.connections``. ``suspects``: values
+    ``connection_sections`` are in the order of ``configuration.connections``. ``suspects``: values
     that look like secrets where none belongs; a command gives them to ``output.hide``.
     """
 
     configuration: Configuration
-    noted: tuple[Fault, ...]
-    worker_sheet: Sheet = field(repr=False)
-    connection_sheets: tuple[Sheet, ...] = field(repr=False)
+    noted: tuple[ConfigFault, ...]
+    worker_section: SectionValues = field(repr=False)
+    connection_sections: tuple[SectionValues, ...] = field(repr=False)
     suspects: frozenset[str] = field(repr=False)
 
     @property
@@ -49,8 +49,8 @@ class LoadedConnection:
     """One connection on its own, what may not be as meant, and how it was written."""
 
     connection: Connection
-    noted: tuple[Fault, ...]
-    sheet: Sheet = field(repr=False)
+    noted: tuple[ConfigFault, ...]
+    section: SectionValues = field(repr=False)
     suspects: frozenset[str] = field(repr=False)
 
     @property
@@ -73,13 +73,13 @@ def secrets_of(connection: Connection) -> frozenset[str]:
     return keys
 
 
-def load(
+def load_configuration(
     path: Path | str,
     *,
     environ: Mapping[str, str] | None = None,
     offline: bool = False,
     elsewhere: bool = False,
-) -> Loaded:
+) -> LoadedConfiguration:
     """Load forwarder.yaml and the connections it names.
 
     ``environ`` stands in for the environment. ``offline``: nothing will be contacted, so secrets
@@ -88,8 +88,8 @@ def load(
     for running. Raises FaultyError with every fault as ``file:line: key: what, and what to do``.
     The file may be a pipe, those of the connections may not.
     """
-    reading = Reading(environ, offline=offline, elsewhere=elsewhere)
-    return _whole(reading, Path(path), reading.opened(Path(path), pipes=True))
+    reading = LoadRun(environ, offline=offline, elsewhere=elsewhere)
+    return _load_worker(reading, Path(path), reading.open_file(Path(path), pipes=True))
 
 
 def load_connection(
@@ -100,96 +100,97 @@ def load_connection(
     elsewhere: bool = False,
     pipes: bool = True,
 ) -> LoadedConnection:
-    """Load a single connection file; arguments and errors are those of ``load``.
+    """Load a single connection file; arguments and errors are those of ``load_configuration``.
 
     Without ``pipes`` it is a file that was read before and is read again.
     """
-    reading = Reading(environ, offline=offline, elsewhere=elsewhere)
-    return _single(reading, reading.opened(Path(path), pipes=pipes))
+    reading = LoadRun(environ, offline=offline, elsewhere=elsewhere)
+    return _load_connection(reading, reading.open_file(Path(path), pipes=pipes))
 
 
 def load_either(
     path: Path | str, *, environ: Mapping[str, str] | None = None, elsewhere: bool = False
-) -> Loaded | LoadedConnection:
+) -> LoadedConfiguration | LoadedConnection:
     """Load a forwarder.yaml or a single connection file, whichever it is by its keys.
 
-    It is read once: a pipe has nothing more to give. Arguments and errors are those of ``load``.
+    It is read once: a pipe has nothing more to give. The rest is as for
+    ``load_configuration``.
     """
-    reading = Reading(environ, offline=False, elsewhere=elsewhere)
-    top = reading.opened(Path(path), pipes=True)
+    reading = LoadRun(environ, offline=False, elsewhere=elsewhere)
+    top = reading.open_file(Path(path), pipes=True)
     if top and _is_of_a_worker(top):
-        return _whole(reading, Path(path), top)
-    return _single(reading, top)
+        return _load_worker(reading, Path(path), top)
+    return _load_connection(reading, top)
 
 
-def _is_of_a_worker(top: Spot) -> bool:
+def _is_of_a_worker(top: Node) -> bool:
     """Tell whether a file is a forwarder.yaml: by ``kafka``, however spelt, else by most keys."""
     try:
         keys = top.entries()
-    except InvalidError:
+    except InvalidValueError:
         return False
     known = [field.name for section in (WORKER, CONNECTION) for field in section.fields]
     unknown = (name for name in keys if name not in known)
     if "kafka" in keys or any(nearest(name, known) == "kafka" for name in unknown):
         return True
-    return WORKER.shares(keys) > CONNECTION.shares(keys)
+    return WORKER.known_count(keys) > CONNECTION.known_count(keys)
 
 
-def _whole(reading: Reading, path: Path, top: Spot | None) -> Loaded:
+def _load_worker(reading: LoadRun, path: Path, top: Node | None) -> LoadedConfiguration:
     """Read forwarder.yaml from its top, then the connections that it names."""
-    worker = reading.sheet(top, WORKER)
+    worker = reading.read_section(top, WORKER)
     folder = _folder(path, worker)
     files = reading.files(folder) if folder else []
-    sheets = [reading.sheet(reading.opened(file), CONNECTION) for file in files]
-    connections = [sheet for sheet in sheets if sheet]
+    sections = [reading.read_section(reading.open_file(file), CONNECTION) for file in files]
+    connections = [section for section in sections if section]
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
     worker = reading.finish(worker)
     configuration, written = _configuration(worker, connections), tuple(connections)
-    return Loaded(configuration, reading.noted(), worker, written, reading.suspects())
+    return LoadedConfiguration(configuration, reading.noted(), worker, written, reading.suspects())
 
 
-def _single(reading: Reading, top: Spot | None) -> LoadedConnection:
+def _load_connection(reading: LoadRun, top: Node | None) -> LoadedConnection:
     """Read a connection file from its top."""
-    sheet = reading.finish(reading.sheet(top, CONNECTION))
-    return LoadedConnection(sheet.build(), reading.noted(), sheet, reading.suspects())
+    section = reading.finish(reading.read_section(top, CONNECTION))
+    return LoadedConnection(section.build(), reading.noted(), section, reading.suspects())
 
 
-def _folder(path: Path, worker: Sheet | None) -> Folder | None:
+def _folder(path: Path, worker: SectionValues | None) -> ConnectionFolder | None:
     named = worker.get("connections") if worker else "connections"
-    return Folder(folder_of(path) / named, worker) if named else None
+    return ConnectionFolder(folder_of(path) / named, worker) if named else None
 
 
-def _judge_names(worker: Sheet | None, connections: list[Sheet]) -> None:
-    first: dict[str, Sheet] = {}
-    for sheet in connections:
-        name = sheet.get("name")
-        if name and first.setdefault(name, sheet) is not sheet:
-            other = first[name].spots["name"]
-            place = f"{other.page.file}:{other.line}"
-            sheet.fault(
+def _judge_names(worker: SectionValues | None, connections: list[SectionValues]) -> None:
+    first: dict[str, SectionValues] = {}
+    for section in connections:
+        name = section.get("name")
+        if name and first.setdefault(name, section) is not section:
+            other = first[name].nodes["name"]
+            place = f"{other.file.name}:{other.line}"
+            section.fault(
                 "name", f"{name} is the name of the connection in {place} too; rename one of them"
             )
     journal = worker.get("journal") if worker else None
     retired = (journal.get("retired") or ()) if journal else ()
-    spots = journal.spots["retired"].elements("names") if journal and retired else []
-    for name, element in zip(retired, spots, strict=True):
+    nodes = journal.nodes["retired"].elements("names") if journal and retired else []
+    for name, element in zip(retired, nodes, strict=True):
         if name in first:
-            place = first[name].spot.page.file
+            place = first[name].node.file.name
             element.fault(f"{name} is still configured, in {place}; delete one of them")
 
 
-def _judge_sizes(worker: Sheet | None, connections: list[Sheet]) -> None:
+def _judge_sizes(worker: SectionValues | None, connections: list[SectionValues]) -> None:
     limits = worker.get("limits") if worker else None
-    for sheet in connections if limits and limits.get("in_flight") else ():
-        sink = sheet.get("sink")
+    for section in connections if limits and limits.get("in_flight") else ():
+        sink = section.get("sink")
         largest = (sink.get("max_record_bytes") or 0) if sink else 0
         if limits and largest > limits.get("in_flight"):
-            what = f"is less than one record of {sheet.spot.page.file} ({size(largest)})"
+            what = f"is less than one record of {section.node.file.name} ({format_size(largest)})"
             limits.fault("in_flight", f"{what}; give it several times as much")
 
 
-def _configuration(worker: Sheet, connections: list[Sheet]) -> Configuration:
+def _configuration(worker: SectionValues, connections: list[SectionValues]) -> Configuration:
     attributes = worker.attributes()
-    attributes["connections"] = tuple(sheet.build() for sheet in connections)
+    attributes["connections"] = tuple(section.build() for section in connections)
     return Configuration(**attributes)

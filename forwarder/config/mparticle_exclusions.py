@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from forwarder.config.yaml.sections import Sheet
+from forwarder.config.yaml.sections import SectionValues
 
-KEY = "metadata_field_exclusion"
+EXCLUSION_KEY = "metadata_field_exclusion"
 
 _SET_BY_US = {
     "message_id": "every batch needs its id",
@@ -99,7 +99,7 @@ _SHORTEST_WORD = 4
 _NEAR = 0.85
 
 
-def complaint(text: str) -> str | None:
+def path_complaint(text: str) -> str | None:
     """Complain about a path that may not, or can never, be removed; ``{}`` stands for it."""
     segments = text.split(".", _DEEPEST)
     first = segments[0]
@@ -143,7 +143,7 @@ def _misspelt(name: str, known: Iterable[str], *, at_top: bool) -> str | None:
     words = [word for word in known if _without_digits(word) != _without_digits(name)]
     found = next((word for word in words if _folded(word) == _folded(name)), None)
     if found is None and len(name) >= _SHORTEST_WORD:
-        found = next((word for word in words if _one_slip(name.lower(), word)), None)
+        found = next((word for word in words if _is_one_typo(name.lower(), word)), None)
     if found is None and at_top:
         found = next(iter(get_close_matches(name.lower(), words, n=1, cutoff=_NEAR)), None)
     return found
@@ -157,7 +157,7 @@ def _without_digits(word: str) -> str:
     return re.sub("[0-9]+", "0", word)
 
 
-def _one_slip(wrong: str, right: str) -> bool:
+def _is_one_typo(wrong: str, right: str) -> bool:
     """Tell whether one letter too many, too few or another one, or two swapped, is all there is."""
     if abs(len(wrong) - len(right)) > 1:
         return False
@@ -169,28 +169,28 @@ def _one_slip(wrong: str, right: str) -> bool:
     return swapped or rest[1:] == other[1:] or rest[1:] == other or rest == other[1:]
 
 
-def judge(sheet: Sheet) -> None:
+def check_exclusions(section: SectionValues) -> None:
     """Fault the paths of a connection's settings that other settings leave nothing to remove."""
-    paths = sheet.get(KEY)
+    paths = section.get(EXCLUSION_KEY)
     if not paths:
         return
     given = set(paths)
-    for path, spot in zip(paths, sheet.spots[KEY].elements("paths"), strict=True):
-        off = _left_out_by(path, sheet)
+    for path, node in zip(paths, section.nodes[EXCLUSION_KEY].elements("paths"), strict=True):
+        off = _left_out_by(path, section)
         above = next((part for part in _parents(path) if part in given), None)
         if off:
             what = f"can never match: settings.{off} is off, which leaves {path} out"
-            spot.fault(f"{what}; delete it, or turn that on")
+            node.fault(f"{what}; delete it, or turn that on")
         elif above:
-            spot.fault(f"can never match: {above} is removed whole; delete one of the two")
+            node.fault(f"can never match: {above} is removed whole; delete one of the two")
 
 
-def _left_out_by(path: str, sheet: Sheet) -> str | None:
+def _left_out_by(path: str, section: SectionValues) -> str | None:
     """Return the setting that leaves a path out; None where it is sent."""
     needed = [name for part in (path, *_parents(path)) for name in DROPPED.get(part, ())]
     if path.startswith("application_info.") and path != "application_info.package":
         needed.append("include_metadata")
-    return next((name for name in needed if sheet.get(name) is False), None)
+    return next((name for name in needed if section.get(name) is False), None)
 
 
 def _parents(path: str) -> list[str]:

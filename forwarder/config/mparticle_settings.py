@@ -2,30 +2,34 @@
 
 from forwarder.config import mparticle_exclusions
 from forwarder.config.connection import Settings
-from forwarder.config.yaml.sections import Field, ListOf, Section, Sheet
-from forwarder.config.yaml.values import Flag, Nullable, Text
+from forwarder.config.yaml.sections import Field, ListValue, Section, SectionValues
+from forwarder.config.yaml.values import FlagValue, NullableValue, TextValue
 
 
 def _flag(name: str, about: str) -> Field:
-    return Field(name, Flag(), about)
+    return Field(name, FlagValue(), about)
 
 
-def _setting_notes(sheet: Sheet) -> None:
-    if sheet.get("wait_for_complete_batch") and sheet.get("send_as_batch") is False:
+def _setting_notes(section: SectionValues) -> None:
+    if section.get("wait_for_complete_batch") and section.get("send_as_batch") is False:
         what = "is ignored: wait_for_complete_batch is on, so every session is sent as one document"
-        sheet.note("send_as_batch", what)
+        section.note("send_as_batch", what)
     if (
-        sheet.get("include_event_batch_location")
-        and sheet.get("include_location_information") is False
+        section.get("include_event_batch_location")
+        and section.get("include_location_information") is False
     ):
         what = "has no effect: include_location_information is off, which removes every location"
-        sheet.note("include_event_batch_location", what)
+        section.note("include_event_batch_location", what)
 
 
 SETTINGS = Section(
     Settings,
     (
-        Field("unique_id", Nullable(Text()), "Constant text put into every batch as unique_id."),
+        Field(
+            "unique_id",
+            NullableValue(TextValue()),
+            "Constant text put into every batch as unique_id.",
+        ),
         _flag(
             "send_lifecycle_events",
             "Send session_start, session_end, application_state_transition and first_run events.",
@@ -71,8 +75,11 @@ SETTINGS = Section(
         _flag("send_unknown_events", "Send events of types this release does not know."),
         Field(
             "metadata_field_exclusion",
-            ListOf(
-                Text("a path such as device_info.device_name", check=mparticle_exclusions.complaint)
+            ListValue(
+                TextValue(
+                    "a path such as device_info.device_name",
+                    check=mparticle_exclusions.path_complaint,
+                )
             ),
             "Paths removed from every batch, from its top, without wildcards, never inside events; "
             "user_identities.TYPE removes one identity.",
@@ -82,5 +89,5 @@ SETTINGS = Section(
             "Quote event_id, session_id, mpid and batch_id, for readers that keep 53 bits only.",
         ),
     ),
-    checks=(_setting_notes, mparticle_exclusions.judge),
+    checks=(_setting_notes, mparticle_exclusions.check_exclusions),
 )

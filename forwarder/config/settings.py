@@ -98,7 +98,7 @@ class JournalSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerSettings:
     """Where /metrics, /livez and /readyz listen."""
 
     host: str = "0.0.0.0"  # noqa: S104  # probes and scrapers come from outside the pod
@@ -106,7 +106,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LimitSettings:
     """Memory bounds in bytes; the share of rejected records that stops the intake, in percent."""
 
     window_memory: int = 536_870_912
@@ -115,7 +115,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogSettings:
     """Level and form of the log."""
 
     level: str = "info"
@@ -129,7 +129,7 @@ class Configuration:
     kafka: Kafka
     connections: tuple[Connection, ...]
     journal: JournalSettings = JournalSettings()
-    server: Server = Server()
-    limits: Limits = Limits()
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
     drain_timeout_ms: int = 25_000
-    log: Log = Log()
+    log: LogSettings = LogSettings()

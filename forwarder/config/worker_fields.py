@@ -5,44 +5,44 @@ from forwarder.config.kafka_fields import KAFKA
 from forwarder.config.settings import (
     Configuration,
     JournalSettings,
-    Limits,
-    Log,
-    Server,
+    LimitSettings,
+    LogSettings,
+    ServerSettings,
 )
-from forwarder.config.yaml.sections import Field, ListOf, Section, Sheet
-from forwarder.config.yaml.units import Duration, Size, Whole
-from forwarder.config.yaml.values import Choice, Flag, Text
+from forwarder.config.yaml.sections import Field, ListValue, Section, SectionValues
+from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue
+from forwarder.config.yaml.values import EnumValue, FlagValue, TextValue
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 _MIB = 1 << 20
 
 
-def _base_after_tick(sheet: Sheet) -> None:
-    tick, base = sheet.get("tick"), sheet.get("base_interval")
+def _base_after_tick(section: SectionValues) -> None:
+    tick, base = section.get("tick"), section.get("base_interval")
     if tick and base and base < tick:
-        sheet.fault("base_interval", "is shorter than journal.tick; give it at least one tick")
+        section.fault("base_interval", "is shorter than journal.tick; give it at least one tick")
 
 
-def _kept_long(sheet: Sheet) -> None:
-    if (sheet.get("outbox_retention") or _DAY) < _DAY:
+def _kept_long(section: SectionValues) -> None:
+    if (section.get("outbox_retention") or _DAY) < _DAY:
         what = "is less than a day: batches a destination has not taken by then are lost to it"
-        sheet.note("outbox_retention", what)
+        section.note("outbox_retention", what)
 
 
-def _no_replication(sheet: Sheet) -> None:
-    if sheet.get("replication_factor") == 0:
-        sheet.fault(
+def _no_replication(section: SectionValues) -> None:
+    if section.get("replication_factor") == 0:
+        section.fault(
             "replication_factor", "must be -1 or at least 1, is 0; -1 is the broker's default"
         )
 
 
-def _no_topic_twice(sheet: Sheet) -> None:
+def _no_topic_twice(section: SectionValues) -> None:
     """Judge that no topic is read and given up at once."""
-    kafka, journal = sheet.get("kafka"), sheet.get("journal")
+    kafka, journal = section.get("kafka"), section.get("journal")
     read = {topic.get("name") for topic in (kafka.get("topics") or ())} if kafka else set()
     retired = (journal.get("retired_topics") or ()) if journal else ()
-    spots = journal.spots["retired_topics"].elements("topics") if journal and retired else []
-    for name, element in zip(retired, spots, strict=True):
+    nodes = journal.nodes["retired_topics"].elements("topics") if journal and retired else []
+    for name, element in zip(retired, nodes, strict=True):
         if name in read:
             element.fault(f"{name} is in kafka.topics, too; delete one of them")
 
@@ -52,47 +52,47 @@ JOURNAL = Section(
     (
         Field(
             "tick",
-            Duration(100, 5 * _SECOND),
+            DurationValue(100, 5 * _SECOND),
             "How often closed batches and acknowledgements are committed.",
         ),
         Field(
             "base_interval",
-            Duration(_SECOND, _DAY),
+            DurationValue(_SECOND, _DAY),
             "How often the whole state is written; a restart reads again up to two of them.",
         ),
         Field(
             "outbox_retention",
-            Duration(_MINUTE, 3_650 * _DAY),
+            DurationValue(_MINUTE, 3_650 * _DAY),
             "How long closed batches are kept, delivered or not.",
         ),
         Field(
             "lane_ttl",
-            Duration(_MINUTE, 365 * _DAY),
+            DurationValue(_MINUTE, 365 * _DAY),
             "How long a connection that no worker knows any more holds its place.",
         ),
         Field(
             "retired",
-            ListOf(Text("a connection's name", check=checks.label, form=checks.LABEL)),
+            ListValue(TextValue("a connection's name", check=checks.label, form=checks.LABEL)),
             "Connections gone for good: their place is given up at once.",
         ),
         Field(
             "retired_topics",
-            ListOf(Text("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME)),
+            ListValue(TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME)),
             "Input topics gone for good: what is left of them is neither read nor delivered.",
         ),
         Field(
             "create_topics",
-            Flag(),
+            FlagValue(),
             "Create missing topics; false: verify them, and print what is missing.",
         ),
         Field(
             "replication_factor",
-            Whole(-1, 32_767),
+            IntegerValue(-1, 32_767),
             "Of the topics the worker creates; -1: the broker's default.",
         ),
     ),
     checks=(_base_after_tick, _kept_long, _no_replication),
-    rules={
+    schema_rules={
         "not": {
             "type": "object",
             "properties": {"replication_factor": {"const": 0}},
@@ -102,25 +102,25 @@ JOURNAL = Section(
 )
 
 SERVER = Section(
-    Server,
+    ServerSettings,
     (
         Field(
             "host",
-            Text("an address to listen on"),
+            TextValue("an address to listen on"),
             "The address /metrics, /livez and /readyz listen on.",
         ),
-        Field("port", Whole(0, 65_535), "Their port; 0: any free one."),
+        Field("port", IntegerValue(0, 65_535), "Their port; 0: any free one."),
     ),
 )
 
 LIMITS = Section(
-    Limits,
+    LimitSettings,
     (
-        Field("window_memory", Size(_MIB, 1 << 40), "Memory for open windows."),
-        Field("in_flight", Size(_MIB, 1 << 40), "Memory for batches being put."),
+        Field("window_memory", SizeValue(_MIB, 1 << 40), "Memory for open windows."),
+        Field("in_flight", SizeValue(_MIB, 1 << 40), "Memory for batches being put."),
         Field(
             "rejected_percent",
-            Whole(0, 100),
+            IntegerValue(0, 100),
             "More rejected records than this, of the last minute's or the last 1,000, stop the "
             "intake; 0: never.",
         ),
@@ -128,14 +128,14 @@ LIMITS = Section(
 )
 
 LOG = Section(
-    Log,
+    LogSettings,
     (
         Field(
             "level",
-            Choice(("debug", "info", "warning", "error")),
+            EnumValue(("debug", "info", "warning", "error")),
             "The least level that is logged.",
         ),
-        Field("format", Choice(("json", "console")), "json for machines, console for people."),
+        Field("format", EnumValue(("json", "console")), "json for machines, console for people."),
     ),
 )
 
@@ -146,7 +146,7 @@ WORKER = Section(
         Field("kafka", KAFKA, "Broker, group and topics."),
         Field(
             "connections",
-            Text("a folder"),
+            TextValue("a folder"),
             "The folder of connection files, relative to this file; every *.yaml in it is one.",
             default="connections",
         ),
@@ -155,7 +155,7 @@ WORKER = Section(
         Field("limits", LIMITS, "Memory bounds, and what stops the intake."),
         Field(
             "drain_timeout",
-            Duration(_SECOND, _HOUR),
+            DurationValue(_SECOND, _HOUR),
             "How long a stop may take; keep it below the pod's termination grace period.",
         ),
         Field("log", LOG, "Level and form of the log."),

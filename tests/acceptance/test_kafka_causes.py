@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.cli.output import WIDTH
-from forwarder.config.loader import load
+from forwarder.config.loader import load_configuration
 from forwarder.journal import topics
 from tests.acceptance import commands
 from tests.acceptance.cluster import Cluster
@@ -150,7 +150,7 @@ async def ground(
         await cluster.create(scene.topic, 2)
         changes = Changes(broker.bootstrap)
         worker = scene.worker()
-        configuration = load(scene.folder / "worker.yaml").configuration
+        configuration = load_configuration(scene.folder / "worker.yaml").configuration
         needs = topics.needs(configuration, {scene.topic: 2})
         for row in topics.rights(configuration, needs, set()):
             resource, _, operations = row.text.partition(": ")

@@ -167,7 +167,7 @@ def test_the_configuration_it_shows_has_no_faults(tmp_path: Path) -> None:
     (tmp_path / "connections").mkdir()
     (tmp_path / "forwarder.yaml").write_text(worker)
     (tmp_path / "connections" / "acme.yaml").write_text(connection)
-    loaded = loader.load(tmp_path / "forwarder.yaml")
+    loaded = loader.load_configuration(tmp_path / "forwarder.yaml")
     assert ["acme-production"] == [it.name for it in loaded.configuration.connections]
     assert () == loaded.notes
 

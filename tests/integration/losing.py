@@ -17,7 +17,7 @@ from forwarder.config.settings import (
     Configuration,
     InputTopic,
     JournalSettings,
-    Limits,
+    LimitSettings,
     outbox_topic,
     state_topic,
 )
@@ -127,7 +127,10 @@ class Shift:
         source = KafkaSource(self._settings, "shift", self.journals.cluster)
         sinks: dict[str, Sink] = {"acme": group.sink, "held": Sink()}
         plan = app.Plan(
-            self._settings.kafka.group_id, connections(), JournalSettings(tick_ms=200), Limits()
+            self._settings.kafka.group_id,
+            connections(),
+            JournalSettings(tick_ms=200),
+            LimitSettings(),
         )
         around, owned = app.surroundings(plan, {**sinks}, self.journals, SystemClock(), self.notes)
         self.worker = Worker(source, around, Life(drain=20.0))

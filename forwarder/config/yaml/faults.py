@@ -1,4 +1,4 @@
-"""One configuration file being read: where it is, and everything found wrong with it."""
+"""One configuration file being read, and every fault and note about it, in the order of lines."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,24 +10,24 @@ from forwarder.config import masking
 
 _LONGEST_QUOTE, _LONGEST_LOOKED_AT = 60, 4_096
 
-MOST_VALUES = 200_000
+MAX_CONFIG_VALUES = 200_000
 """Keys and values of a file, which take some 150 MiB together while it is read.
 
 As many keys are read in all, those counted again that aliases and merges repeat: of a file without
 these every key is read twice at most, and has a value.
 """
-MOST_FAULTS = 1_000
+MAX_FAULTS = 1_000
 """Faults of a file that are kept and shown, and notes; how many more there are is counted."""
 
 WHOLE_FILE = "(file)"
 """Stands for the key where the fault is not in any one of them."""
 
 
-class InvalidError(Exception):
-    """A value was refused and its fault is on the page; the reader goes on with the next key."""
+class InvalidValueError(Exception):
+    """A value was refused and its fault is noted already; the reader goes on with the next key."""
 
 
-class UnknownError(InvalidError):
+class UnavailableValueError(InvalidValueError):
     """A value cannot be known here, and that is no fault; ``written`` stands in for it."""
 
     def __init__(self, written: object) -> None:
@@ -36,7 +36,7 @@ class UnknownError(InvalidError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigFault:
     """One line for the person who wrote the file; ``line`` counts from 1.
 
     ``at`` makes one in which nothing looks like a secret.
@@ -48,7 +48,7 @@ class Fault:
     text: str
 
     @classmethod
-    def at(cls, file: str, line: int, key: str, text: str) -> "Fault":
+    def at(cls, file: str, line: int, key: str, text: str) -> "ConfigFault":
         """Return it with what looks like a secret hidden, whichever part it stands in."""
         hide = masking.mask_line
         return cls(masking.mask_line(file), line, hide(key), hide(text))
@@ -60,89 +60,99 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Page:
-    """What reading one file needs and finds.
+class ConfigFile:
+    """One file while it is read: what reading needs, and what was found. Made by ``LoadRun``.
 
-    ``file`` is the name faults print, ``folder`` what relative paths in it start from, ``homes``
-    the dotted path of every key there is, for advice on misplaced ones.
-    ``offline``: nothing will be contacted, so secrets and certificates are not looked up.
-    ``suspects``: good values that look like secrets, in places that are not for any.
-    ``elsewhere``: the worker runs on another machine, so what is not here is only noted.
+    * ``name``: as faults print it.
+    * ``folder``: where relative paths in it start.
+    * ``environ``: the variables that ``${NAME}`` stands for.
+    * ``offline``: nothing will be contacted, so secrets and certificates are not looked up.
+    * ``tolerates_missing``: the worker runs on another machine, so that a variable or a file that
+      is not here is a note.
+    * ``key_paths``: the dotted path of every key there is, for advice on a misplaced one.
+    * ``faults``, ``notes``: the first ``MAX_FAULTS`` of each; ``more_…`` counts the others.
+    * ``suspects``: good values that look like secrets, at keys that are not for any.
+    * ``keys_read``: counted against ``max_values``.
     """
 
-    file: str
+    name: str
     folder: Path
     environ: Mapping[str, str]
     offline: bool = False
-    elsewhere: bool = False
-    homes: Mapping[str, str] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    notes: list[Fault] = field(default_factory=list)
+    tolerates_missing: bool = False
+    key_paths: Mapping[str, str] = field(default_factory=dict)
+    faults: list[ConfigFault] = field(default_factory=list)
+    notes: list[ConfigFault] = field(default_factory=list)
     suspects: set[str] = field(default_factory=set)
     more_faults: int = 0
     more_notes: int = 0
-    spent: int = 0
+    keys_read: int = 0
+    max_values: int = MAX_CONFIG_VALUES
 
     def fault(self, line: int, key: str, text: str) -> None:
         """Note a fault, or that there is one more."""
         if self.is_full:
             self.more_faults += 1
         else:
-            self.faults.append(Fault.at(self.file, line, key, text))
+            self.faults.append(ConfigFault.at(self.name, line, key, text))
 
     @property
     def is_full(self) -> bool:
         """Tell whether no fault is kept any more, so that nobody needs to look for its advice."""
-        return len(self.faults) >= MOST_FAULTS
+        return len(self.faults) >= MAX_FAULTS
 
-    def spend(self, keys: int) -> None:
-        """Count keys that are about to be read; raises InvalidError once there are too many."""
-        within, self.spent = self.spent <= MOST_VALUES, self.spent + keys
-        if within and self.spent > MOST_VALUES:
-            what = f"repeats more than {MOST_VALUES} keys by aliases and <<; write fewer of them"
-            self.faults.insert(0, Fault.at(self.file, 1, WHOLE_FILE, what))
-        if self.spent > MOST_VALUES:
-            raise InvalidError(WHOLE_FILE)
+    def count_keys(self, keys: int) -> None:
+        """Count keys before they are read; raises InvalidValueError once there are too many."""
+        within, self.keys_read = self.keys_read <= self.max_values, self.keys_read + keys
+        if within and self.keys_read > self.max_values:
+            what = (
+                f"repeats more than {self.max_values} keys by aliases and <<; write fewer of them"
+            )
+            self.faults.insert(0, ConfigFault.at(self.name, 1, WHOLE_FILE, what))
+        if self.keys_read > self.max_values:
+            raise InvalidValueError(WHOLE_FILE)
 
-    def found(self) -> Iterator[Fault]:
+    def all_faults(self) -> Iterator[ConfigFault]:
         """Yield the faults by line, each once, and how many more there are."""
-        yield from _in_order(self.faults, self.more_faults, self.file, "faults")
+        yield from _in_order(self.faults, self.more_faults, self.name, "faults")
 
-    def noted(self) -> Iterator[Fault]:
+    def all_notes(self) -> Iterator[ConfigFault]:
         """Yield the notes by line, each once, and how many more there are."""
-        yield from _in_order(self.notes, self.more_notes, self.file, "notes")
+        yield from _in_order(self.notes, self.more_notes, self.name, "notes")
 
     def refuse(self, line: int, key: str, text: str) -> NoReturn:
-        """Note a fault with which the value cannot be used; raises InvalidError."""
+        """Note a fault with which the value cannot be used; raises InvalidValueError."""
         self.fault(line, key, text)
-        raise InvalidError(text)
+        raise InvalidValueError(text)
 
     def missing(self, line: int, key: str, text: str, written: object) -> NoReturn:
-        """Note what is not here: a fault, unless it may be where the worker runs.
+        """Note what is not here: a fault, or a note if the file ``tolerates_missing``.
 
-        Raises InvalidError, or UnknownError with what was written.
+        Raises InvalidValueError, or UnavailableValueError with what was written.
         """
-        if not self.elsewhere:
+        if not self.tolerates_missing:
             self.refuse(line, key, text)
         self.note(line, key, text)
-        raise UnknownError(written)
+        raise UnavailableValueError(written)
 
     def note(self, line: int, key: str, text: str) -> None:
         """Note what is allowed but may not be what was meant, or that there is more of it."""
-        if len(self.notes) >= MOST_FAULTS:
+        if len(self.notes) >= MAX_FAULTS:
             self.more_notes += 1
         else:
-            self.notes.append(Fault.at(self.file, line, key, text))
+            self.notes.append(ConfigFault.at(self.name, line, key, text))
 
 
-def _in_order(found: list[Fault], more: int, file: str, what: str) -> Iterator[Fault]:
+def _in_order(found: list[ConfigFault], more: int, file: str, what: str) -> Iterator[ConfigFault]:
     by_line = sorted(found, key=lambda fault: fault.line)
     yield from dict.fromkeys(by_line)
     if more:
-        yield Fault.at(file, by_line[-1].line, WHOLE_FILE, f"has {more} more {what} than are shown")
+        yield ConfigFault.at(
+            file, by_line[-1].line, WHOLE_FILE, f"has {more} more {what} than are shown"
+        )
 
 
-def quoted(text: str) -> str:
+def quote_for_fault(text: str) -> str:
     """Return a text as a fault shows it: in quotes, on one line, not too long, no secret in it."""
     shown = masking.mask(text[:_LONGEST_LOOKED_AT])
     if len(shown) > _LONGEST_QUOTE:

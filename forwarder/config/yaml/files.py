@@ -9,10 +9,10 @@ import select
 import stat
 from pathlib import Path
 
-SILENCE = 60.0
+PIPE_SILENCE_SECONDS = 60.0
 """Seconds without a byte after which a pipe is given up: time to type a passphrase before it."""
 
-_PIECE = 65_536
+_READ_BYTES = 65_536
 
 
 class NotAFileError(OSError):
@@ -22,12 +22,15 @@ class NotAFileError(OSError):
         super().__init__(errno.EINVAL, "not a regular file")
 
 
-def read(path: Path, most: int, *, pipes: bool = False) -> bytes:
+def read_bounded(
+    path: Path, most: int, *, pipes: bool = False, silence: float = PIPE_SILENCE_SECONDS
+) -> bytes:
     """Return the first ``most`` + 1 bytes of a file: one more than its bound tells that it passes.
 
     ``pipes``: somebody named this very file on the command line, where ``/dev/stdin`` and
-    ``<(…)`` are pipes; they are read to their end, each byte within ``SILENCE``. Else raises
-    NotAFileError for what is no regular file. Raises OSError, or ValueError for what is no path.
+    ``<(…)`` are pipes; they are read to their end, each byte within
+    ``silence`` seconds. Else raises NotAFileError for what is no regular file. Raises OSError,
+    or ValueError for what is no path.
     """
     # Without O_NONBLOCK the call waits for a pipe's writer; a terminal must not become ours.
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -36,28 +39,28 @@ def read(path: Path, most: int, *, pipes: bool = False) -> bytes:
         # Of a folder the system says itself that it is one.
         if not (pipes or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise NotAFileError
-        return _gathered(opened, most + 1)
+        return _read_until(opened, most + 1, silence)
     finally:
         os.close(opened)
 
 
-def _gathered(opened: int, most: int) -> bytes:
+def _read_until(opened: int, most: int, silence: float) -> bytes:
     """Return what is read of a descriptor until its end or ``most`` bytes."""
     found = bytearray()
     while len(found) < most:
-        piece = _piece(opened, min(_PIECE, most - len(found)))
+        piece = _read_some(opened, min(_READ_BYTES, most - len(found)), silence)
         if not piece:
             break
         found += piece
     return bytes(found)
 
 
-def _piece(opened: int, most: int) -> bytes:
-    """Return what comes next, nothing at the end; raises TimeoutError after ``SILENCE``."""
+def _read_some(opened: int, most: int, silence: float) -> bytes:
+    """Return the next bytes, none at the end; raises TimeoutError after ``silence`` seconds."""
     try:
         return os.read(opened, most)  # first: poll() does not tell of an end long since reached
     except BlockingIOError:
-        _await(opened, SILENCE)
+        _await(opened, silence)
     return os.read(opened, most)
 
 

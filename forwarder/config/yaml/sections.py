@@ -6,10 +6,10 @@ from dataclasses import MISSING, dataclass, fields
 from dataclasses import Field as DataclassField
 from typing import Any, cast
 
-from forwarder.config.yaml.faults import InvalidError, UnknownError
-from forwarder.config.yaml.nodes import Spot
+from forwarder.config.yaml.faults import InvalidValueError, UnavailableValueError
+from forwarder.config.yaml.nodes import Node
 from forwarder.config.yaml.spelling import likeliest
-from forwarder.config.yaml.values import Kind, Schema
+from forwarder.config.yaml.values import Schema, ValueType
 
 _NO_DEFAULT: Any = object()
 
@@ -23,7 +23,7 @@ class Field:
     """
 
     name: str
-    kind: Kind
+    value_type: ValueType
     about: str
     default: Any = _NO_DEFAULT
     stored: bool = True
@@ -31,53 +31,53 @@ class Field:
     @property
     def attribute(self) -> str:
         """Name the attribute of the dataclass; its suffix is the unit."""
-        return self.name + self.kind.suffix
+        return self.name + self.value_type.suffix
 
 
-class Sheet:
+class SectionValues:
     """One section as read: the good values by key, and where each was given.
 
-    ``unknown`` holds what stands in for values that are not known here (``Page.elsewhere``).
+    ``unknown``: what stands in for values that are not known here, where that is tolerated.
     """
 
-    def __init__(self, section: "Section", spot: Spot) -> None:
-        """Begin with nothing read."""
+    def __init__(self, section: "Section", node: Node) -> None:
+        """Create with no key read."""
         self.section = section
-        self.spot = spot
+        self.node = node
         self.values: dict[str, Any] = {}
         self.unknown: dict[str, Any] = {}
-        self.spots: dict[str, Spot] = {}
+        self.nodes: dict[str, Node] = {}
 
     def get(self, name: str) -> Any:  # noqa: ANN401  # each field has a type of its own
         """Return a value; None where it was refused, or is not known here."""
         return self.values.get(name)
 
-    def told(self, name: str) -> Any:  # noqa: ANN401  # each field has a type of its own
+    def value_or_placeholder(self, name: str) -> Any:  # noqa: ANN401  # each field has a type of its own
         """Return a value, or what stands in for one that is not known here."""
         return self.values.get(name, self.unknown.get(name))
 
     def has(self, *names: str) -> bool:
         """Tell whether the file gives any of these a value other than null."""
-        return any(name in self.spots and not self.spots[name].is_null for name in names)
+        return any(name in self.nodes and not self.nodes[name].is_null for name in names)
 
     def fault(self, name: str, text: str) -> None:
         """Note a fault at a key, or at its parent's line if the key is missing."""
         line, path = self._place(name)
-        self.spot.page.fault(line, path, text)
+        self.node.file.fault(line, path, text)
 
     def note(self, name: str, text: str) -> None:
         """Note what is allowed but may not be what was meant."""
         line, path = self._place(name)
-        self.spot.page.note(line, path, text)
+        self.node.file.note(line, path, text)
 
     def _place(self, name: str) -> tuple[int, str]:
-        spot = self.spots.get(name)
-        return (spot.line, spot.path) if spot else (self.spot.line, self.spot.below(name))
+        node = self.nodes.get(name)
+        return (node.line, node.path) if node else (self.node.line, self.node.below(name))
 
     def attributes(self) -> dict[str, Any]:
         """Return what the dataclass is made of, sections below included."""
         return {
-            field.attribute: built(
+            field.attribute: build_value(
                 self.unknown[field.name] if field.name in self.unknown else self.values[field.name]
             )
             for field in self.section.fields
@@ -89,85 +89,87 @@ class Sheet:
         return (
             self.section.build(self)
             if self.section.build
-            else self.section.into(**self.attributes())
+            else self.section.target_type(**self.attributes())
         )
 
 
-def built(value: Any) -> Any:  # noqa: ANN401  # any value of any field
-    """Return a value with every sheet in it replaced by what it builds."""
-    if isinstance(value, Sheet):
+def build_value(value: Any) -> Any:  # noqa: ANN401  # any value of any field
+    """Return a value with every section in it replaced by what it builds."""
+    if isinstance(value, SectionValues):
         return value.build()
     if isinstance(value, tuple):
-        return tuple(built(element) for element in value)
+        return tuple(build_value(element) for element in value)
     return value
 
 
 @dataclass(frozen=True)
-class Section(Kind):
+class Section(ValueType):
     """A mapping of known keys. ``checks`` see the good values and add faults and notes."""
 
-    into: type
+    target_type: type
     fields: tuple[Field, ...]
-    checks: tuple[Callable[[Sheet], None], ...] = ()
-    build: Callable[[Sheet], object] | None = None
-    wanted: str = "a mapping of keys"
-    rules: Mapping[str, object] | None = None
+    checks: tuple[Callable[[SectionValues], None], ...] = ()
+    build: Callable[[SectionValues], object] | None = None
+    expected: str = "a mapping of keys"
+    schema_rules: Mapping[str, object] | None = None
 
     def default(self, field: Field) -> Any:  # noqa: ANN401  # each field has a type of its own
         """Return a field's default; MISSING if it has to be given."""
         if field.default is not _NO_DEFAULT:
             return field.default
-        own: dict[str, DataclassField[Any]] = {f.name: f for f in fields(self.into)}
+        own: dict[str, DataclassField[Any]] = {f.name: f for f in fields(self.target_type)}
         return own[field.attribute].default
 
     @property
     def optional(self) -> bool:
         """Tell whether all of it may be left out."""
         return all(
-            field.kind.optional if isinstance(field.kind, Section) else not self._required(field)
+            field.value_type.optional
+            if isinstance(field.value_type, Section)
+            else not self._required(field)
             for field in self.fields
         )
 
     def _required(self, field: Field) -> bool:
         return self.default(field) is MISSING
 
-    def read(self, spot: Spot) -> Sheet:
+    def read(self, node: Node) -> SectionValues:
         """Read every key; faults are noted, what could be read is returned."""
-        sheet = Sheet(self, spot)
-        if not spot.is_null:
+        found = SectionValues(self, node)
+        if not node.is_null:
             try:
-                sheet.spots = spot.entries()
-            except InvalidError:
-                return sheet
-        self._refuse_unknown(sheet)
+                found.nodes = node.entries()
+            except InvalidValueError:
+                return found
+        self._refuse_unknown(found)
         for field in self.fields:
-            self._read_field(field, sheet)
+            self._read_field(field, found)
         for check in self.checks:
-            check(sheet)
-        return sheet
+            check(found)
+        return found
 
-    def _refuse_unknown(self, sheet: Sheet) -> None:
+    def _refuse_unknown(self, found: SectionValues) -> None:
         known = [field.name for field in self.fields]
-        for name, spot in sheet.spots.items():
-            if name not in known and spot.page.is_full:
-                spot.fault("is no key that is known here")
+        for name, node in found.nodes.items():
+            if name not in known and node.file.is_full:
+                node.fault("is no key that is known here")
             elif name not in known:
-                home = spot.page.homes.get(name)
+                home = node.file.key_paths.get(name)
                 near = likeliest(name.partition(":")[0], known)
-                place = "below another type" if home == spot.path else home
+                place = "below another type" if home == node.path else home
                 hint = near or (f" (its place is {place})" if home else "")
                 advice = "put a space after the colon" if ":" in name else "correct or delete it"
-                spot.fault(f"is no key that is known here{hint}; {advice}")
+                node.fault(f"is no key that is known here{hint}; {advice}")
 
     def paths(self, above: str = "") -> Iterator[tuple[str, "Section", Field]]:
         """Yield the dotted path of every key, its section and its field; parents come first."""
         for field in self.fields:
             path = f"{above}.{field.name}" if above else field.name
             yield path, self, field
-            for section in field.kind.sections():
+            for section in field.value_type.sections():
                 yield from section.paths(path)
 
-    def shares(self, keys: Iterable[str]) -> int:
+    def known_count(self, keys: Iterable[str]) -> int:
         """Count the keys that are known here."""
         return len({field.name for field in self.fields}.intersection(keys))
 
@@ -175,103 +177,107 @@ class Section(Kind):
         """Return itself: its keys lie below its path."""
         return (self,)
 
-    def _read_field(self, field: Field, sheet: Sheet) -> None:
-        spot = sheet.spots.get(field.name)
-        if spot is None:
-            self._fill(field, sheet)
+    def _read_field(self, field: Field, found: SectionValues) -> None:
+        node = found.nodes.get(field.name)
+        if node is None:
+            self._fill(field, found)
             return
         try:
-            sheet.values[field.name] = field.kind.read(spot)
-        except UnknownError as error:
+            found.values[field.name] = field.value_type.read(node)
+        except UnavailableValueError as error:
             default = self.default(field)
-            keeps = field.kind.textual or default is MISSING
-            sheet.unknown[field.name] = error.written if keeps else default
-        except InvalidError:
+            keeps = field.value_type.accepts_placeholder or default is MISSING
+            found.unknown[field.name] = error.written if keeps else default
+        except InvalidValueError:
             return
 
-    def _fill(self, field: Field, sheet: Sheet) -> None:
-        if isinstance(field.kind, Section) and field.kind.optional:
-            sheet.values[field.name] = field.kind.empty(sheet, field.name)
+    def _fill(self, field: Field, found: SectionValues) -> None:
+        if isinstance(field.value_type, Section) and field.value_type.optional:
+            found.values[field.name] = field.value_type.empty(found, field.name)
         elif self._required(field):
-            sheet.fault(field.name, f"is missing; add it: {field.about}")
+            found.fault(field.name, f"is missing; add it: {field.about}")
         else:
-            sheet.values[field.name] = self.default(field)
+            found.values[field.name] = self.default(field)
 
-    def empty(self, parent: Sheet, name: str) -> Sheet:
+    def empty(self, parent: SectionValues, name: str) -> SectionValues:
         """Return this section as it is when the file leaves it out."""
-        above = parent.spot
-        sheet = Sheet(self, Spot(above.node, above.page, above.below(name), above.line))
+        above = parent.node
+        found = SectionValues(self, Node(above.raw, above.file, above.below(name), above.line))
         for field in self.fields:
-            self._fill(field, sheet)
-        return sheet
+            self._fill(field, found)
+        return found
 
     def schema(self) -> Schema:
         """Describe the keys for an editor."""
         described: dict[str, object] = {}
         for field in self.fields:
-            described[field.name] = {"description": field.about, **field.kind.schema()}
+            described[field.name] = {"description": field.about, **field.value_type.schema()}
         required = [f.name for f in self.fields if self._must_give(f)]
         shape: Schema = {
             "type": ["object", "null"] if self.optional else "object",
             "additionalProperties": False,
             "properties": described,
         }
-        return {**shape, **({"required": required} if required else {}), **(self.rules or {})}
+        return {
+            **shape,
+            **({"required": required} if required else {}),
+            **(self.schema_rules or {}),
+        }
 
     def _must_give(self, field: Field) -> bool:
-        if isinstance(field.kind, Section):
-            return not field.kind.optional
+        if isinstance(field.value_type, Section):
+            return not field.value_type.optional
         return self._required(field)
 
 
 @dataclass(frozen=True)
-class ListOf(Kind):
+class ListValue(ValueType):
     """A list of one kind, as a tuple. ``least`` elements at least, none of them twice.
 
     ``each`` is done to every value that is known here, once it was judged.
     """
 
-    element: Kind
+    element: ValueType
     least: int = 0
-    into: Callable[[tuple[Any, ...]], object] = tuple
+    target_type: Callable[[tuple[Any, ...]], object] = tuple
     each: Callable[[Any], object] | None = None
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell what the elements tell."""
-        return self.element.textual
+        return self.element.accepts_placeholder
 
     @property
-    def wanted(self) -> str:  # type: ignore[override]  # follows from the element
+    def expected(self) -> str:  # type: ignore[override]  # follows from the element
         """Name the elements."""
-        return f"a list of {self.element.wanted}"
+        return f"a list of {self.element.expected}"
 
-    def read(self, spot: Spot) -> object:
+    def read(self, node: Node) -> object:
         """Read every element, so that each wrong one is noted."""
         values: list[Any] = []
-        seen: set[Any] = set()  # sheets among them are told apart by identity
+        seen: set[Any] = set()  # sections among them are told apart by identity
         unknown = False
-        spots = spot.elements(self.element.wanted, secret=self.element.hidden)
-        for element in spots:
+        nodes = node.elements(self.element.expected, secret=self.element.hidden)
+        for element in nodes:
             try:
                 value = self.element.read(element)
-            except UnknownError as error:
+            except UnavailableValueError as error:
                 values.append(error.written)
                 unknown = True
                 continue
-            except InvalidError:
+            except InvalidValueError:
                 continue
             if value in seen:
                 element.fault("is in the list twice; delete one of them")
             seen.add(value)
             values.append(self.each(value) if self.each else value)
-        if len(spots) < self.least:
-            spot.refuse(f"is an empty list; name at least {self.least}, or delete the key")
-        if len(values) < len(spots):
-            raise InvalidError(spot.path)
+        if len(nodes) < self.least:
+            node.refuse(f"is an empty list; name at least {self.least}, or delete the key")
+        if len(values) < len(nodes):
+            raise InvalidValueError(node.path)
         if unknown:
-            raise UnknownError(self.into(tuple(values)))
-        return self.into(tuple(values))
+            raise UnavailableValueError(self.target_type(tuple(values)))
+        return self.target_type(tuple(values))
 
     def show(self, value: object) -> str:
         """Write the list on one line; what has no order is sorted."""
@@ -287,21 +293,23 @@ class ListOf(Kind):
 
 
 @dataclass(frozen=True)
-class Tagged(Kind):
+class TaggedSections(ValueType):
     """Sections told apart by their key ``type``."""
 
     variants: Mapping[str, Section]
-    wanted: str = "a mapping of keys"
+    expected: str = "a mapping of keys"
 
     def sections(self) -> Sequence[Section]:
         """Return every variant."""
         return tuple(self.variants.values())
 
-    def read(self, spot: Spot) -> Sheet:
+    def read(self, node: Node) -> SectionValues:
         """Read the section that ``type`` names, or the likeliest, which will fault its type."""
-        keys = spot.entries()
-        named = self.variants.get(str(keys["type"].node.value)) if "type" in keys else None
-        return (named or max(self.variants.values(), key=lambda each: each.shares(keys))).read(spot)
+        keys = node.entries()
+        named = self.variants.get(str(keys["type"].raw.value)) if "type" in keys else None
+        return (named or max(self.variants.values(), key=lambda each: each.known_count(keys))).read(
+            node
+        )
 
     def schema(self) -> Schema:
         """Describe every variant."""
@@ -309,32 +317,36 @@ class Tagged(Kind):
 
 
 @dataclass(frozen=True)
-class Named(Kind):
+class NameOrSection(ValueType):
     """A section that may be written as its name alone."""
 
     section: Section
-    wanted: str
+    expected: str
 
-    def read(self, spot: Spot) -> Sheet:
+    def read(self, node: Node) -> SectionValues:
         """Read a name, or the mapping."""
-        if not spot.is_scalar:
-            return self.section.read(spot)
+        if not node.is_scalar:
+            return self.section.read(node)
         name, *others = self.section.fields
-        sheet = Sheet(self.section, spot)
-        sheet.values = {field.name: self.section.default(field) for field in others}
-        sheet.spots = {name.name: spot}
-        with suppress(InvalidError):  # noted; the others of the list are judged all the same
+        found = SectionValues(self.section, node)
+        found.values = {field.name: self.section.default(field) for field in others}
+        found.nodes = {name.name: node}
+        with suppress(InvalidValueError):  # noted; the others of the list are judged all the same
             try:
-                sheet.values[name.name] = name.kind.read(spot)
-            except UnknownError as error:
-                sheet.unknown[name.name] = error.written
-        return sheet
+                found.values[name.name] = name.value_type.read(node)
+            except UnavailableValueError as error:
+                found.unknown[name.name] = error.written
+        return found
 
     def show(self, value: object) -> str:
         """Write the name."""
         name = self.section.fields[0]
-        return name.kind.show(value.told(name.name)) if isinstance(value, Sheet) else str(value)
+        return (
+            name.value_type.show(value.value_or_placeholder(name.name))
+            if isinstance(value, SectionValues)
+            else str(value)
+        )
 
     def schema(self) -> Schema:
         """Describe both forms."""
-        return {"anyOf": [self.section.fields[0].kind.schema(), self.section.schema()]}
+        return {"anyOf": [self.section.fields[0].value_type.schema(), self.section.schema()]}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from forwarder.config import masking
 from forwarder.config.masking import MASK
-from forwarder.config.yaml.faults import quoted
-from forwarder.config.yaml.nodes import Scalar, Spot
+from forwarder.config.yaml.faults import quote_for_fault
+from forwarder.config.yaml.nodes import Node, Scalar
 from forwarder.config.yaml.spelling import likeliest
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ _PLAIN = re.compile(r"[A-Za-z_./${][\w./:${}+=@-]*")
 _NOT_PLAIN = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 
-LONGEST = 4_096
+MAX_TEXT_CHARS = 4_096
 """Characters of a value that is shown: what is shown is searched for secrets. PATH_MAX of Linux."""
 
 
-class Kind(ABC):
-    """One sort of value. ``wanted`` completes "must be …"; ``suffix`` is the unit in the code."""
+class ValueType(ABC):
+    """One sort of value. ``expected`` completes "must be …"; ``suffix`` is the unit in the code."""
 
-    wanted: str
+    expected: str
     suffix: ClassVar[str] = ""
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell whether what is written may stand in for a value that is not known here."""
         return False
 
@@ -50,8 +50,8 @@ class Kind(ABC):
         return False
 
     @abstractmethod
-    def read(self, spot: Spot) -> object:
-        """Return the value; raise InvalidError once its fault is noted."""
+    def read(self, node: Node) -> object:
+        """Return the value; raise InvalidValueError once its fault is noted."""
 
     @abstractmethod
     def schema(self) -> Schema:
@@ -71,7 +71,7 @@ class Kind(ABC):
 
 
 @dataclass(frozen=True)
-class Text(Kind):
+class TextValue(ValueType):
     """Text. ``check`` returns what is wrong and what to do, or nothing.
 
     ``form``: a pattern that tells editors what ``check`` takes; only ``check`` judges by it.
@@ -79,7 +79,7 @@ class Text(Kind):
     ``generated``: a name that programs make up, too; only what is surely a key passes for a secret.
     """
 
-    wanted: str = "text"
+    expected: str = "text"
     pattern: str | None = None
     check: Callable[[str], str | None] | None = None
     form: str | None = None
@@ -88,7 +88,7 @@ class Text(Kind):
     generated: bool = False
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell whether what is written may stand in for a value that is not known here."""
         return True
 
@@ -101,44 +101,45 @@ class Text(Kind):
         """Hide what looks like a secret, of a generated name what is surely one."""
         return masking.mask_keys(text) if self.generated else masking.mask(text)
 
-    def read(self, spot: Spot) -> str:
+    def read(self, node: Node) -> str:
         """Read text; what YAML takes for a number or a date has to be quoted."""
-        if self.secret and spot.page.offline and spot.is_scalar:
+        if self.secret and node.file.offline and node.is_scalar:
             return MASK
-        scalar = spot.scalar(self.wanted, secret=self.hidden)
+        scalar = node.read_scalar(self.expected, secret=self.hidden)
         if not scalar.is_text:
-            shown = "the value" if self.hidden else quoted(scalar.text)
-            spot.refuse(f"must be {self.wanted}, YAML takes it for another type; quote {shown}")
+            shown = "the value" if self.hidden else quote_for_fault(scalar.text)
+            node.refuse(f"must be {self.expected}, YAML takes it for another type; quote {shown}")
         complaint = self._complaint(scalar)
         if complaint:
-            spot.refuse(complaint)
-        self._note_secret(spot, scalar)
+            node.refuse(complaint)
+        self._note_secret(node, scalar)
         return scalar.text
 
-    def _note_secret(self, spot: Spot, scalar: Scalar) -> None:
+    def _note_secret(self, node: Node, scalar: Scalar) -> None:
         """Say of a secret in a file that it is in it: files are copied, stored and shown.
 
         What looks like one is hidden wherever it would be shown, out of a variable, too.
         """
         looks_secret = not self.hidden and self.mask(scalar.text) != scalar.text
         if looks_secret:
-            spot.page.suspects.add(scalar.text)
+            node.file.suspects.add(scalar.text)
         if scalar.expanded:
             return
         if self.secret:
-            spot.note("is written in the file; take it from ${NAME} or ${file:PATH}")
+            node.note("is written in the file; take it from ${NAME} or ${file:PATH}")
         elif looks_secret:
-            spot.note("looks like a secret, which this key is not for; if it is one, move it")
+            node.note("looks like a secret, which this key is not for; if it is one, move it")
 
     def _complaint(self, scalar: Scalar) -> str | None:
         if not scalar.text:
-            return f"is empty; give {self.wanted}"
-        if len(scalar.text) > LONGEST and not self.hidden:
-            return f"is longer than {LONGEST} characters; give {self.wanted}, and nothing else"
+            return f"is empty; give {self.expected}"
+        if len(scalar.text) > MAX_TEXT_CHARS and not self.hidden:
+            what = f"is longer than {MAX_TEXT_CHARS} characters"
+            return f"{what}; give {self.expected}, and nothing else"
         if self.pattern and not re.fullmatch(self.pattern, scalar.text, re.ASCII):
-            return f"must be {self.wanted}, is {scalar.shown}"
+            return f"must be {self.expected}, is {scalar.quoted}"
         found = self.check(scalar.text) if self.check else None
-        return found.replace("{}", scalar.shown) if found else None
+        return found.replace("{}", scalar.quoted) if found else None
 
     def schema(self) -> Schema:
         """Describe text."""
@@ -158,18 +159,18 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
-class Flag(Kind):
+class FlagValue(ValueType):
     """true or false."""
 
-    wanted: str = "true or false"
+    expected: str = "true or false"
 
-    def read(self, spot: Spot) -> bool:
+    def read(self, node: Node) -> bool:
         """Read a flag; quoted ones are text and refused."""
-        scalar = spot.scalar(self.wanted)
+        scalar = node.read_scalar(self.expected)
         word = scalar.text.lower()
         if scalar.tag != "bool" and not (scalar.expanded and word in {"true", "false"}):
             unquoted = "; write it without quotes" if word in {"true", "false"} else ""
-            spot.refuse(f"must be {self.wanted}, is {scalar.shown}{unquoted}")
+            node.refuse(f"must be {self.expected}, is {scalar.quoted}{unquoted}")
         return word in {"true", "yes", "on"}
 
     def schema(self) -> Schema:
@@ -182,44 +183,44 @@ class Flag(Kind):
 
 
 @dataclass(frozen=True)
-class Choice(Kind):
+class EnumValue(ValueType):
     """One word of a few; of a ``StrEnum`` its member is returned."""
 
     words: type[StrEnum] | tuple[str, ...]
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell whether what is written may stand in for a value that is not known here."""
         return True
 
     @property
-    def known(self) -> list[str]:
+    def words_known(self) -> list[str]:
         """List the words."""
         return [str(word) for word in self.words]
 
     @property
-    def wanted(self) -> str:  # type: ignore[override]  # follows from the words
+    def expected(self) -> str:  # type: ignore[override]  # follows from the words
         """Name the words."""
-        *most, last = self.known
+        *most, last = self.words_known
         return f"{', '.join(most)} or {last}" if most else last
 
-    def read(self, spot: Spot) -> str:
+    def read(self, node: Node) -> str:
         """Read one of the words, spelled exactly."""
-        scalar = spot.scalar(self.wanted)
-        if not scalar.is_text or scalar.text not in self.known:
-            near = "" if scalar.expanded else likeliest(scalar.text, self.known)
-            spot.refuse(f"must be {self.wanted}, is {scalar.shown}{near}")
+        scalar = node.read_scalar(self.expected)
+        if not scalar.is_text or scalar.text not in self.words_known:
+            near = "" if scalar.expanded else likeliest(scalar.text, self.words_known)
+            node.refuse(f"must be {self.expected}, is {scalar.quoted}{near}")
         return scalar.text if isinstance(self.words, tuple) else self.words(scalar.text)
 
     def schema(self) -> Schema:
         """Describe the words."""
-        if len(self.known) == 1:
-            return {"const": self.known[0]}
-        return {"anyOf": [{"enum": self.known}, {"type": "string", "pattern": REFERENCE}]}
+        if len(self.words_known) == 1:
+            return {"const": self.words_known[0]}
+        return {"anyOf": [{"enum": self.words_known}, {"type": "string", "pattern": REFERENCE}]}
 
 
 @dataclass(frozen=True)
-class Tag(Choice):
+class TagValue(EnumValue):
     """The word that tells a section from its alternatives; ``own`` is that of this one."""
 
     own: str
@@ -230,31 +231,31 @@ class Tag(Choice):
 
 
 @dataclass(frozen=True)
-class Location(Kind):
+class PathValue(ValueType):
     """A path, absolute once read; relative ones start from the file that names them.
 
     ``file``: it has to be a readable file, unless nothing will be contacted.
     """
 
-    wanted: str
+    expected: str
     file: bool = False
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell whether what is written may stand in for a value that is not known here."""
         return True
 
-    def read(self, spot: Spot) -> str:
+    def read(self, node: Node) -> str:
         """Read a path and look whether it can be used."""
-        written, shown = Text(self.wanted).read(spot), spot.described()
+        written, shown = TextValue(self.expected).read(node), node.described()
         if "\0" in written:
-            spot.refuse(f"must be {self.wanted}, holds a NUL character; correct the path")
-        path = Path(os.path.normpath(spot.page.folder / written))
+            node.refuse(f"must be {self.expected}, holds a NUL character; correct the path")
+        path = Path(os.path.normpath(node.file.folder / written))
         complaint = self._complaint(path)
-        if complaint and self.file and not spot.page.offline and not os.path.exists(path):  # noqa: PTH110  # of any name
-            spot.missing(f"{shown} {complaint}", written)
-        if complaint and not (self.file and spot.page.offline):
-            spot.refuse(f"{shown} {complaint}")
+        if complaint and self.file and not node.file.offline and not os.path.exists(path):  # noqa: PTH110  # of any name
+            node.missing(f"{shown} {complaint}", written)
+        if complaint and not (self.file and node.file.offline):
+            node.refuse(f"{shown} {complaint}")
         return str(path)
 
     def _complaint(self, path: Path) -> str | None:
@@ -275,45 +276,45 @@ class Location(Kind):
 
     def show(self, value: object) -> str:
         """Write the absolute path."""
-        return Text().show(value)
+        return TextValue().show(value)
 
 
 @dataclass(frozen=True)
-class Nullable(Kind):
+class NullableValue(ValueType):
     """Another kind, or null."""
 
-    kind: Kind
+    value_type: ValueType
 
     @property
-    def textual(self) -> bool:
+    def accepts_placeholder(self) -> bool:
         """Tell what the other kind tells."""
-        return self.kind.textual
+        return self.value_type.accepts_placeholder
 
     @property
-    def wanted(self) -> str:  # type: ignore[override]  # follows from the other kind
+    def expected(self) -> str:  # type: ignore[override]  # follows from the other kind
         """Name what else than null it may be."""
-        return self.kind.wanted
+        return self.value_type.expected
 
     @property
     def suffix(self) -> str:  # type: ignore[override]  # follows from the other kind
         """Return the unit of the other kind."""
-        return self.kind.suffix
+        return self.value_type.suffix
 
-    def read(self, spot: Spot) -> object:
+    def read(self, node: Node) -> object:
         """Read null as None."""
-        return None if spot.is_null else self.kind.read(spot)
+        return None if node.is_null else self.value_type.read(node)
 
     def mask(self, text: str) -> str:
         """Hide what the other kind hides."""
-        return self.kind.mask(text)
+        return self.value_type.mask(text)
 
     def schema(self) -> Schema:
         """Describe both."""
-        inner = self.kind.schema()
+        inner = self.value_type.schema()
         if isinstance(inner.get("type"), str):
             return {**inner, "type": [inner["type"], "null"]}
         return {"anyOf": [inner, {"type": "null"}]}
 
     def show(self, value: object) -> str:
         """Write null or the value."""
-        return "null" if value is None else self.kind.show(value)
+        return "null" if value is None else self.value_type.show(value)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forwarder.config import masking
-from forwarder.config.yaml.files import NotAFileError, read
+from forwarder.config.yaml.files import NotAFileError, read_bounded
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -14,18 +14,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _LARGEST_FILE = 65_536
 
 
-def refers(text: str) -> bool:
+def has_references(text: str) -> bool:
     """Tell whether a value holds anything to expand."""
     return "${" in text
 
 
-def names(text: str) -> str:
+def references(text: str) -> str:
     """Return the references of a value without what they stand for, such as ``${NAME}``."""
     insides = [m.group("inside") for m in _REFERENCE.finditer(text)]
-    return ", ".join(_spoken(inside) for inside in insides if inside is not None) or "$${"
+    return (
+        ", ".join(_printable_reference(inside) for inside in insides if inside is not None) or "$${"
+    )
 
 
-def files(text: str, folder: Path) -> list[Path]:
+def referenced_files(text: str, folder: Path) -> list[Path]:
     """Return the files that a value is taken from."""
     insides = [m.group("inside") or "" for m in _REFERENCE.finditer(text)]
     return [
@@ -33,7 +35,7 @@ def files(text: str, folder: Path) -> list[Path]:
     ]
 
 
-def _spoken(inside: str) -> str:
+def _printable_reference(inside: str) -> str:
     """Return a reference fit for print; in ``${NAME:-DEFAULT}`` the default may be a secret."""
     if masking.mask(inside) != inside:  # whoever wrote it took ${…} for quotes
         return f"${{{masking.MASK}}}"
@@ -76,9 +78,10 @@ class _AbsentError(ValueError):
 def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
     """Return what a reference stands for; raises ValueError with a complaint."""
     if inside.startswith("file:"):
-        return _content(folder / inside.removeprefix("file:"), _spoken(inside))
+        return _content(folder / inside.removeprefix("file:"), _printable_reference(inside))
     if not _NAME.fullmatch(inside):
-        text = f"{_spoken(inside)} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
+        shown = _printable_reference(inside)
+        text = f"{shown} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
         raise ValueError(text)
     if inside not in environ:
         text = f"the environment variable {inside} is not set; set it for the worker"
@@ -92,7 +95,7 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
 
 def _content(path: Path, reference: str) -> str:
     try:
-        content = read(path, _LARGEST_FILE)
+        content = read_bounded(path, _LARGEST_FILE)
     except NotAFileError:
         text = f"{reference} is a pipe, a device or a socket; point to a file of text"
         raise ValueError(text) from None

@@ -11,7 +11,7 @@ from forwarder.admin import backlog
 from forwarder.admin.status import AT_ONCE, status
 from forwarder.cli.output import WIDTH
 from forwarder.cli.status import _lines, _remarks
-from forwarder.config.settings import Limits
+from forwarder.config.settings import LimitSettings
 from forwarder.errors import JournalError
 from forwarder.journal import commit as commits
 from forwarder.journal import state as states
@@ -258,7 +258,7 @@ def test_a_stopped_intake_is_told_with_since_when_and_what_to_do() -> None:
     [remark] = _remarks(document)
     assert remark.startswith("raw-events/0 is not collected since 1970-01-01T00:01:17Z: more rec")
     assert "forwarder dead-letters list" in remark
-    off = Limits(rejected_percent=0)
+    off = LimitSettings(rejected_percent=0)
     survey.settings = dataclasses.replace(survey.settings, limits=off)
     assert [] == list(_remarks(stand(survey)))
 

@@ -16,8 +16,8 @@ from forwarder.config.connection import (
     AssumedRole,
     Connection,
     Credentials,
+    KeyOrigin,
     KinesisTarget,
-    Origin,
     PutMode,
 )
 from forwarder.config.connection import FirehoseTarget as Line
@@ -321,7 +321,7 @@ REJECTED = [
 async def test_keys_of_a_lane_s_own_are_the_ones_to_renew(
     fake: FakeKinesis, code: str, action: str
 ) -> None:
-    keys = AccessKeys("AKIA", "secret", Origin(("/etc/acme.yaml", "/run/secret"), None))
+    keys = AccessKeys("AKIA", "secret", KeyOrigin(("/etc/acme.yaml", "/run/secret"), None))
     fake.answers(action, *[Error(code)] * 3)
     aws = Aws(fake.clock, LOADER)
     if action == "PutRecords":

@@ -11,7 +11,7 @@ import yaml
 
 from forwarder import cli
 from forwarder.cli import common, output
-from forwarder.config.loader import Loaded
+from forwarder.config.loader import LoadedConfiguration
 from forwarder.kafka import client
 from forwarder.model import DeadLetter, Reason
 from forwarder.ops import logs
@@ -57,7 +57,7 @@ def ask(
     path = tmp_path / "forwarder.yaml"
     path.write_text(yaml.safe_dump({"kafka": kafka}))
 
-    def answer(_: Loaded, question: Callable[[Any], Awaitable[Any]]) -> object:
+    def answer(_: LoadedConfiguration, question: Callable[[Any], Awaitable[Any]]) -> object:
         async def main() -> object:
             return await question(Survey(topic))
 

@@ -43,7 +43,7 @@ def unchanged_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def target(config: Path, connection: str, sink: str | None) -> Target:
     args = argparse.Namespace(connection=connection, to_sink=sink)
-    return replay._target(args, loader.load(config)).sink  # noqa: SLF001  # where to, and nothing else
+    return replay._target(args, loader.load_configuration(config)).sink  # noqa: SLF001  # where to, and nothing else
 
 
 def test_a_replay_goes_to_the_connections_own_sink_unless_another_is_named(
@@ -166,7 +166,7 @@ def test_whoever_asks_for_json_gets_it_when_it_fails_too(  # noqa: PLR0913, PLR0
 def test_a_name_that_nobody_knows_is_named_beside_those_that_are(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = loader.load(config)
+    loaded = loader.load_configuration(config)
     common.note_unknown(loaded, "acme")
     assert "" == capsys.readouterr().err
     common.note_unknown(loaded, "amce")
@@ -180,4 +180,4 @@ def test_a_right_that_is_missing_leads_to_the_list_of_them(config: Path) -> None
         raise ForwarderError(text)
 
     with pytest.raises(ForwarderError, match=r"FailedError; grant .* docs/commands.md lists"):
-        common.ask(loader.load(config), denied)
+        common.ask(loader.load_configuration(config), denied)

@@ -47,7 +47,7 @@ def test_roles_and_policies_are_of_the_region_s_partition(
     assert isinstance(read.credentials, AssumedRole)
     role = f"arn:{partition}:iam::111122223333:role/mparticle-kinesis-role"
     assert role == read.credentials.role_arn
-    found = iam.policies(read, aws_regions.of(region))
+    found = iam.policies(read, aws_regions.partition_name(region))
     assert found is not None
     stream = f"arn:{partition}:kinesis:{region}:111122223333:stream/acme"
     assert stream == found.permission["Statement"][0]["Resource"]
@@ -72,16 +72,16 @@ async def test_services_are_in_the_domain_of_the_partition(
     await aws.close()
 
 
-@pytest.mark.parametrize("region", sorted(aws_regions.regions()))
+@pytest.mark.parametrize("region", sorted(aws_regions.known_regions()))
 def test_every_region_the_library_knows_is_accepted_and_nowhere_else(region: str) -> None:
     assert checks.region(region) is None
-    assert Session().get_partition_for_region(region) == aws_regions.of(region)
+    assert Session().get_partition_for_region(region) == aws_regions.partition_name(region)
 
 
 def test_every_partition_the_library_knows_is_known() -> None:
     told = Loader().load_data("partitions")["partitions"]
     assert [(each["id"], each["outputs"]["dnsSuffix"]) for each in told] == [
-        (each.name, each.suffix) for each in aws_regions.partitions()
+        (each.name, each.suffix) for each in aws_regions.aws_partitions()
     ]
 
 

@@ -77,7 +77,7 @@ def test_a_file_beyond_its_bound_is_refused_whatever_is_in_it(folder: Folder, na
 def test_what_became_a_pipe_is_no_file_and_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     pipe, gone, key = str(tmp_path / "pipe"), str(tmp_path / "gone"), str(TLS / "key.pem")
-    found = dict(certificates.faults(pipe, gone, key, None))
+    found = dict(certificates.certificate_faults(pipe, gone, key, None))
     assert "is no file; name the file itself" == found["ca_file"]
     assert found["cert_file"].startswith("cannot be used (no such file or directory)")
     assert {"ca_file", "cert_file"} == set(found)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.config.loader import load, load_connection
+from forwarder.config.loader import load_configuration, load_connection
 from forwarder.errors import ConfigurationError
 from tests.configurations import SMALL, SMALL_WORKER, Folder
 
@@ -47,7 +47,7 @@ def test_a_variable_that_breaks_a_list_is_advised_to_be_quoted(folder: Folder) -
 
 def test_a_file_that_is_not_there_is_a_fault() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        load("nowhere.yaml", environ={})
+        load_configuration("nowhere.yaml", environ={})
     text = "cannot be read (No such file or directory); check the path"
     assert [f"nowhere.yaml:1: (file): {text}"] == raised.value.faults
 
@@ -89,7 +89,7 @@ def test_paths_start_from_the_file_that_names_them(
     elsewhere = folder.path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    configuration = load(Path("..") / "forwarder.yaml", environ={}).configuration
+    configuration = load_configuration(Path("..") / "forwarder.yaml", environ={}).configuration
     assert (elsewhere / ".." / "ca.pem").resolve() == Path(
         configuration.kafka.security.ca_file or ""
     ).resolve()
@@ -169,7 +169,7 @@ def test_a_path_out_of_a_variable_is_not_shown(folder: Folder) -> None:
 
 def test_a_file_without_end_is_refused_before_it_is_read() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        load("/dev/zero", environ={})
+        load_configuration("/dev/zero", environ={})
     assert ["/dev/zero:1: (file): is larger than 16 MiB; name the file itself"] == (
         raised.value.faults
     )

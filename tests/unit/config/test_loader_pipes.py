@@ -1,5 +1,6 @@
 """A pipe named on the command line is read, once and to its end; anywhere else it is refused."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -118,24 +119,30 @@ def test_what_is_written_in_pieces_is_waited_for(ends: tuple[str, int], capsys: 
 
 
 def test_a_writer_that_stays_silent_is_given_up(
-    ends: tuple[str, int], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ends: tuple[str, int],
 ) -> None:
-    monkeypatch.setattr(files, "SILENCE", 0.01)
     path, write = ends
     os.write(write, b"name: acme\n")
-    assert 2 == main(["check", path])
+    with pytest.raises(TimeoutError, match=r"come out of it for 0\.01 s"):
+        files.read_bounded(Path(path), 5_000, pipes=True, silence=0.01)
     os.close(write)
-    text = "cannot be read (nothing has come out of it for 0.01 s); check the path"
-    assert f"{path}:1: (file): {text}\n" == capsys.readouterr().err
 
 
-def test_a_pipe_without_end_is_read_up_to_the_bound(
-    ends: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+def test_a_pipe_that_gives_nothing_is_a_fault(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def silent(*_: object, **__: object) -> bytes:
+        raise TimeoutError(errno.ETIMEDOUT, "nothing has come out of it for 60 s")
+
+    monkeypatch.setattr(files, "read_bounded", silent)
+    text = "cannot be read (nothing has come out of it for 60 s); check the path"
+    assert f"forwarder.yaml:1: (file): {text}" in folder.faults()
+
+
+def test_a_pipe_without_end_is_read_up_to_the_bound(ends: tuple[str, int]) -> None:
     path, write = ends
-    monkeypatch.setattr(files, "_PIECE", 1_000)
     os.write(write, b"x" * 10_000)
-    assert 5_001 == len(files.read(Path(path), 5_000, pipes=True))
+    assert 5_001 == len(files.read_bounded(Path(path), 5_000, pipes=True))
     os.close(write)
 
 

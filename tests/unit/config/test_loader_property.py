@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.config.loader import load
+from forwarder.config.loader import load_configuration
 from forwarder.errors import ConfigurationError
 from tests.configurations import EXAMPLE, WORKER
 
@@ -83,7 +83,7 @@ def faults(file: str, text: str) -> list[str]:
         for path, shipped in FILES.items():
             (folder / path).write_text(text if path == file else shipped)
         try:
-            load(folder / "forwarder.yaml", environ={})
+            load_configuration(folder / "forwarder.yaml", environ={})
         except ConfigurationError as error:
             return [fault.removeprefix(f"{folder}/") for fault in error.faults]
     return []
@@ -161,7 +161,7 @@ def test_no_bytes_whatever_end_in_anything_but_faults(content: bytes) -> None:
         path = Path(name) / "forwarder.yaml"
         path.write_bytes(content)
         try:
-            load(path, environ={})
+            load_configuration(path, environ={})
         except ConfigurationError as error:
             lines = error.faults
     assert all(line.startswith(f"{path}:") and "\n" not in line for line in lines)

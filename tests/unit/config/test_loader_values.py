@@ -18,7 +18,7 @@ from forwarder.config.connection import (
     Status,
 )
 from forwarder.config.connection_fields import CONNECTION
-from forwarder.config.loader import load, load_connection
+from forwarder.config.loader import load_configuration, load_connection
 from forwarder.config.settings import Configuration, InputTopic, Kafka, Mechanism, SecurityProtocol
 from forwarder.config.worker_fields import WORKER as WORKER_SECTION
 from forwarder.config.yaml.sections import Section
@@ -34,7 +34,7 @@ def only(folder: Folder, text: str) -> Connection:
 
 
 def test_the_shipped_configuration_is_the_documented_one() -> None:
-    configuration = load(ROOT / "config" / "forwarder.yaml", environ={}).configuration
+    configuration = load_configuration(ROOT / "config" / "forwarder.yaml", environ={}).configuration
     connection = Connection(
         "acme-production",
         KinesisTarget("acme-events", "us-east-1"),
@@ -53,7 +53,7 @@ def test_the_shipped_configuration_is_the_documented_one() -> None:
 
 
 def test_the_shipped_configuration_gives_no_note() -> None:
-    assert () == load(ROOT / "config" / "forwarder.yaml", environ={}).notes
+    assert () == load_configuration(ROOT / "config" / "forwarder.yaml", environ={}).notes
 
 
 def test_what_is_left_out_has_its_default(folder: Folder) -> None:
@@ -72,7 +72,7 @@ def test_empty_sections_are_left_out_sections(folder: Folder) -> None:
 def test_every_attribute_of_the_typed_configuration_can_be_written(section: Section) -> None:
     for path, own, _ in section.paths():
         written = {field.attribute for field in own.fields if field.stored}
-        assert {field.name for field in fields(own.into)} == written, path
+        assert {field.name for field in fields(own.target_type)} == written, path
 
 
 def test_every_key_of_the_worker_file_reaches_its_attribute(folder: Folder) -> None:

@@ -214,11 +214,11 @@ def test_a_path_deeper_than_any_document_is_refused_and_costs_no_more() -> None:
     def path(keys: int) -> str:
         return ".".join(["user_attributes", *["a"] * (keys - 1)])
 
-    assert mparticle_exclusions.complaint(path(32)) is None
+    assert mparticle_exclusions.path_complaint(path(32)) is None
     assert (
         "has more than 32 keys; no document nests that deep, delete it"
-        == mparticle_exclusions.complaint(path(33))
+        == mparticle_exclusions.path_complaint(path(33))
     )
-    assert steps(lambda: mparticle_exclusions.complaint(path(100))) == steps(
-        lambda: mparticle_exclusions.complaint(path(100_000))
+    assert steps(lambda: mparticle_exclusions.path_complaint(path(100))) == steps(
+        lambda: mparticle_exclusions.path_complaint(path(100_000))
     )

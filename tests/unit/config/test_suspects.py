@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.cli import common, main, output
-from forwarder.config.loader import load
+from forwarder.config.loader import load_configuration
 from forwarder.kafka import client
 from forwarder.ops import logs
 from tests.configurations import SMALL_WORKER, Folder
@@ -76,7 +76,7 @@ def test_commands_that_ask_kafka_and_the_log_hide_them(monkeypatch: pytest.Monke
     monkeypatch.setattr(client, "quiet", lambda **_: None)  # of the process, for good
     common.load(Path("forwarder.yaml"))
     assert "****/0 ****.outbox.****" == output.hidden(f"{TOPIC}/0 {KEY}.outbox.{TOPIC}")
-    event = logs.Redaction(load("forwarder.yaml").secrets)(
+    event = logs.Redaction(load_configuration("forwarder.yaml").secrets)(
         None, "info", {"event": "worker.starts", "group": KEY, "topics": [TOPIC]}
     )
     assert {"event": "worker.starts", "group": "****", "topics": ["****"]} == event
@@ -141,7 +141,7 @@ def test_a_name_that_a_stack_made_is_no_secret(
     assert f":stream/{stream}" in policies
     assert arn in policies
     assert output.hidden(f"{stream} {arn}") == f"{stream} {arn}"
-    assert set() == set(load("forwarder.yaml").suspects)
+    assert set() == set(load_configuration("forwarder.yaml").suspects)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from forwarder.cli import main
-from forwarder.config.yaml.faults import Page
-from forwarder.config.yaml.nodes import Spot, parse
-from forwarder.config.yaml.sections import ListOf
-from forwarder.config.yaml.values import Kind, Schema
+from forwarder.config.yaml.faults import ConfigFile
+from forwarder.config.yaml.nodes import Node, parse
+from forwarder.config.yaml.sections import ListValue
+from forwarder.config.yaml.values import Schema, ValueType
 from tests.configurations import SMALL, SMALL_WORKER, Folder
 
 SHORT = 300
@@ -141,11 +141,11 @@ class Name(str):
     __hash__ = str.__hash__
 
 
-class Names(Kind):
-    wanted = "a name"
+class Names(ValueType):
+    expected = "a name"
 
-    def read(self, spot: Spot) -> Name:
-        return Name(spot.scalar(self.wanted).text)
+    def read(self, spot: Node) -> Name:
+        return Name(spot.read_scalar(self.expected).text)
 
     def schema(self) -> Schema:
         return {}
@@ -154,10 +154,10 @@ class Names(Kind):
 def test_elements_of_a_list_are_not_compared_with_all_before_them(tmp_path: Path) -> None:
     file = tmp_path / "list.yaml"
     file.write_text(f"list: [{names(SHORT)}]\n")
-    page = Page("list.yaml", tmp_path, {})
+    page = ConfigFile("list.yaml", tmp_path, {})
     top = parse(file, page)
     assert top is not None
     Name.compared = 0
-    read: Any = ListOf(Names()).read(top.entries()["list"])
+    read: Any = ListValue(Names()).read(top.entries()["list"])
     assert (SHORT, []) == (len(read), page.faults)
     assert Name.compared < SHORT

@@ -9,7 +9,7 @@ import yaml
 
 from forwarder.cli import COMMANDS
 from forwarder.config import loader
-from forwarder.config.settings import Server
+from forwarder.config.settings import ServerSettings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -128,7 +128,7 @@ def test_the_image_runs_a_command_that_exists_and_serves_the_default_port() -> N
     command = yaml.safe_load(instructions("Dockerfile", "CMD")[0])
     assert ["run", "--config"] == command[:2]
     assert command[0] in COMMANDS
-    assert [str(Server().port)] == instructions("Dockerfile", "EXPOSE")
+    assert [str(ServerSettings().port)] == instructions("Dockerfile", "EXPOSE")
 
 
 def test_the_runtime_lock_holds_every_dependency() -> None:
@@ -188,7 +188,9 @@ def test_compose_waits_for_services_it_has(compose: Yaml) -> None:
 
 
 def test_compose_gives_the_worker_a_configuration_that_fits_its_neighbours(compose: Yaml) -> None:
-    loaded = loader.load(DEPLOY / "compose" / "forwarder.yaml", environ={}).configuration
+    loaded = loader.load_configuration(
+        DEPLOY / "compose" / "forwarder.yaml", environ={}
+    ).configuration
     listeners = compose["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
     assert all(f"INSIDE://{server}," in listeners for server in loaded.kafka.bootstrap_servers)
     assert [topic.name for topic in loaded.kafka.topics] == [
@@ -231,7 +233,7 @@ def test_the_configuration_loads_as_it_is_mounted(
         target = tmp_path / mount["mountPath"].lstrip("/")
         as_mounted(target, *maps[volumes[mount["name"]]])
     config = tmp_path / container["args"][-1].lstrip("/")
-    loaded = loader.load(config, environ={}).configuration
+    loaded = loader.load_configuration(config, environ={}).configuration
     assert ["acme-production"] == [connection.name for connection in loaded.connections]
     assert [loaded.server.port] == [port["containerPort"] for port in container["ports"]]
     assert loaded.drain_timeout_ms == DRAIN_SECONDS * 1000
@@ -311,6 +313,8 @@ def test_the_variants_file_names_the_member_after_its_pod(tmp_path: Path) -> Non
     as_mounted(tmp_path / "connections", KUBERNETES / "connections" / "acme.yaml")
     as_mounted(tmp_path / "worker", STABLE / "worker" / "forwarder.yaml")
     config = tmp_path / "worker" / "forwarder.yaml"
-    kafka = loader.load(config, environ={"POD_NAME": "forwarder-1"}).configuration.kafka
+    kafka = loader.load_configuration(
+        config, environ={"POD_NAME": "forwarder-1"}
+    ).configuration.kafka
     assert "forwarder-1" == kafka.group_instance_id
     assert kafka.session_timeout_ms > DRAIN_SECONDS * 1000

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from forwarder import app
 from forwarder.config.connection import Connection, FileTarget, Status
-from forwarder.config.settings import JournalSettings, Limits
+from forwarder.config.settings import JournalSettings, LimitSettings
 from forwarder.journal.memory import MemoryJournals
 from forwarder.model import Collected, DeadLetter, Reason
 from forwarder.worker import reject_rate
@@ -142,6 +142,6 @@ async def test_a_connection_that_is_inactive_has_no_part() -> None:
     """The one that takes anything rejects all of it; nine others take nothing."""
     idle = [Connection(f"{n}", FileTarget("out"), status=Status.INACTIVE) for n in range(9)]
     connections = [Connection("acme", FileTarget("out")), *idle]
-    plan = app.Plan("g", connections, JournalSettings(), Limits())
+    plan = app.Plan("g", connections, JournalSettings(), LimitSettings())
     around, _ = app.surroundings(plan, {}, MemoryJournals(), LoopClock(), Notes())
     assert around.guard.judge(poll(LEAST, LEAST, "acme"))

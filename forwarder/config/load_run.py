@@ -1,4 +1,4 @@
-"""The files of one load: opened, read by a section, and what is found wrong in all of them."""
+"""The files of one load: opened, read by a section, their faults and notes together."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,31 +7,31 @@ from itertools import islice
 from pathlib import Path
 
 from forwarder.config.yaml import nodes
-from forwarder.config.yaml.faults import WHOLE_FILE, Fault, Page
-from forwarder.config.yaml.nodes import Spot
-from forwarder.config.yaml.sections import Section, Sheet
+from forwarder.config.yaml.faults import WHOLE_FILE, ConfigFault, ConfigFile
+from forwarder.config.yaml.nodes import Node
+from forwarder.config.yaml.sections import Section, SectionValues
 from forwarder.errors import ConfigurationError
 
 
-class FaultyError(ConfigurationError):
+class ConfigFaultsError(ConfigurationError):
     """The files have faults; ``found`` are they, ``noted`` what else there is to say."""
 
-    def __init__(self, found: Sequence[Fault], noted: Sequence[Fault]) -> None:
+    def __init__(self, found: Sequence[ConfigFault], noted: Sequence[ConfigFault]) -> None:
         super().__init__(list(map(str, found)))
         self.found = found
         self.noted = noted
 
 
-MOST_FILES = 10_000
+MAX_CONNECTION_FILES = 10_000
 """Files in a folder of connections; one worker was measured with hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """Where connections are, and who says so; nobody: the default, looked at on trust."""
+class ConnectionFolder:
+    """The folder of connection files; ``worker`` is the section that names it, if any does."""
 
     path: Path
-    worker: Sheet | None
+    worker: SectionValues | None
 
     def fault(self, text: str) -> None:
         """Note a fault at the key that names the folder."""
@@ -44,8 +44,12 @@ class Folder:
             self.worker.note("connections", text)
 
 
-class Reading:
-    """The pages of one load: ``opened`` and ``sheet`` for each file, then ``finish``."""
+class LoadRun:
+    """The files of one load. Caller: the loader, which ends it with ``finish``.
+
+    For each file ``open_file``, then ``read_section``: neither raises, faults are kept with the
+    file.
+    """
 
     def __init__(
         self, environ: Mapping[str, str] | None, *, offline: bool, elsewhere: bool
@@ -53,29 +57,35 @@ class Reading:
         self._environ = os.environ if environ is None else environ
         self._offline = offline
         self._elsewhere = elsewhere
-        self._pages: list[Page] = []
+        self._files: list[ConfigFile] = []
 
-    def opened(self, path: Path, *, pipes: bool = False) -> Spot | None:
+    def open_file(self, path: Path, *, pipes: bool = False) -> Node | None:
         """Return the top of one file; None if there is nothing in it to read on."""
-        page = self._page(str(path), folder_of(path).absolute())
-        return nodes.parse(path, page, pipes=pipes)
+        file = self._begin(str(path), folder_of(path).absolute())
+        return nodes.parse(path, file, pipes=pipes)
 
-    def sheet(self, top: Spot | None, section: Section) -> Sheet | None:
+    def read_section(self, top: Node | None, section: Section) -> SectionValues | None:
         """Read what a file holds from its top, None where there is none."""
         if top is None:
             return None
-        top.page.homes = {field.name: where for where, _, field in section.paths()}
+        top.file.key_paths = {field.name: where for where, _, field in section.paths()}
         return section.read(top)
 
-    def _page(self, file: str, folder: Path) -> Page:
-        page = Page(file, folder, self._environ, self._offline, self._elsewhere)
-        self._pages.append(page)
-        return page
+    def _begin(self, name: str, folder: Path) -> ConfigFile:
+        file = ConfigFile(
+            name,
+            folder,
+            self._environ,
+            offline=self._offline,
+            tolerates_missing=self._elsewhere,
+        )
+        self._files.append(file)
+        return file
 
-    def files(self, folder: Folder) -> list[Path]:
+    def files(self, folder: ConnectionFolder) -> list[Path]:
         """List the connection files of a folder; none is a fault where the folder is named."""
         try:
-            entries = islice(folder.path.iterdir(), MOST_FILES + 1)
+            entries = islice(folder.path.iterdir(), MAX_CONNECTION_FILES + 1)
             names = sorted(entry.name for entry in entries)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
@@ -85,37 +95,37 @@ class Reading:
             else:
                 folder.fault(text)
             return []
-        if len(names) > MOST_FILES:
-            text = f"{folder.path} holds more than {MOST_FILES} files; name the folder itself"
-            folder.fault(text)
+        if len(names) > MAX_CONNECTION_FILES:
+            what = f"{folder.path} holds more than {MAX_CONNECTION_FILES} files"
+            folder.fault(f"{what}; name the folder itself")
             return []
         visible = [name for name in names if not name.startswith(".")]
         found = [folder.path / name for name in visible if name.endswith(".yaml")]
         for name in visible:
-            if note := _passed_over(folder.path / name):
-                page = self._page(str(folder.path / name), folder.path)
-                page.note(1, WHOLE_FILE, note)
+            if note := _skipped_note(folder.path / name):
+                file = self._begin(str(folder.path / name), folder.path)
+                file.note(1, WHOLE_FILE, note)
         if not found:
             folder.fault(f"{folder.path} holds no *.yaml; add a connection")
         return found
 
-    def finish(self, top: Sheet | None) -> Sheet:
-        """Return the sheet all began with; raise ConfigurationError if anything is wrong."""
-        faults = tuple(fault for page in self._pages for fault in page.found())
+    def finish(self, top: SectionValues | None) -> SectionValues:
+        """Return the section all began with; raise ConfigurationError if anything is wrong."""
+        faults = tuple(fault for file in self._files for fault in file.all_faults())
         if faults or top is None:
-            raise FaultyError(faults, self.noted())
+            raise ConfigFaultsError(faults, self.noted())
         return top
 
     def suspects(self) -> frozenset[str]:
         """Return the values that look like secrets, in places that are not for any."""
-        return frozenset().union(*(page.suspects for page in self._pages))
+        return frozenset().union(*(file.suspects for file in self._files))
 
-    def noted(self) -> tuple[Fault, ...]:
+    def noted(self) -> tuple[ConfigFault, ...]:
         """Return what may not be as meant."""
-        return tuple(note for page in self._pages for note in page.noted())
+        return tuple(note for file in self._files for note in file.all_notes())
 
 
-def _passed_over(path: Path) -> str:
+def _skipped_note(path: Path) -> str:
     """Return what to say of something in the folder of connections that is not read."""
     if path.suffix.lower() in {".yaml", ".yml"} and path.suffix != ".yaml":
         return "is not read; rename it to .yaml if it is a connection"
