@@ -274,24 +274,6 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     last: Position
 
 
-class Gate(msgspec.Struct):
-    """What a lane must not collect (again) after an opening (O5 to O8).
-
-    ``need``: lowest position the lane still needs. ``read``: offset up to which it was fed;
-    its own dead letters are made only at or above it. ``closed`` and ``held_to``: digest of the
-    window key -> last position already batched, or saved. ``keying``: (rule, from) in order of
-    position, the last one being today's. ``accept_below``: an inactive connection accepts only
-    offsets below this one; None: no bound.
-    """
-
-    need: Position
-    read: int
-    closed: dict[bytes, Position]
-    held_to: dict[bytes, Position]
-    keying: list[tuple[str, Position]]
-    accept_below: int | None = None
-
-
 class Collected(msgspec.Struct):
     """What a poll or an expiry brought about; the journal gets it all in one tick.
 

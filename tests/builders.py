@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, FileTarget, Match, Settings, Target
-from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Partition, Position, add
+from forwarder.model import LOWEST, Batch, Collected, Held, Partition, Position, add
 
 DATA = Path(__file__).parent / "data"
 PARTITION = Partition("raw-events", 3)
@@ -75,14 +76,23 @@ def connection(
     )
 
 
-def pipeline(*connections: Connection, read: int = 0) -> Pipeline:
-    """Return a pipeline of these connections."""
-    return Pipeline(PARTITION, [compile_lane(c) for c in connections], read)
+def pipeline(
+    *connections: Connection,
+    read: int = 0,
+    replay: ReplayFilter | None = None,
+    held: Iterable[Held] = (),
+) -> Pipeline:
+    """Return a pipeline of these connections, with what an opening found for the lane."""
+    lanes = [compile_lane(c) for c in connections]
+    made = Pipeline(PARTITION, lanes, read, replays={} if replay is None else {"lane": replay})
+    if replay is not None:
+        made.restore("lane", held)
+    return made
 
 
 def saved(pipeline: Pipeline, below: int) -> list[Held]:
     """Save the lane's windows as a base does, in slices of one window; return what it stores."""
-    saving = pipeline.saving("lane", below)
+    saving = pipeline.begin_checkpoint("lane", below)
     found: list[Held] = []
     while taken := saving.take(1):
         found += taken
@@ -90,15 +100,11 @@ def saved(pipeline: Pipeline, below: int) -> list[Held]:
     return found
 
 
-def gate(read: int, need: Position = LOWEST, closed: dict[bytes, Position] | None = None) -> Gate:
-    """Return the gate of a lane that was read up to an offset and needs all from ``need`` on."""
-    return Gate(need, read, closed or {}, {}, [])
-
-
-def resume(pipeline: Pipeline, gate: Gate, held: Iterable[Held]) -> None:
-    """Take up what an opening found for the lane."""
-    pipeline.guard("lane", gate)
-    pipeline.resume("lane", held)
+def replay(
+    read: int, need: Position = LOWEST, closed: dict[bytes, Position] | None = None
+) -> ReplayFilter:
+    """Return what a lane knows that was read up to an offset and needs all from ``need`` on."""
+    return ReplayFilter(need, read, closed)
 
 
 def run(

@@ -239,7 +239,7 @@ async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
 
 def _is_of(record: Record, letter: Letter) -> bool:
     """Tell whether a letter is of this record: its topic may have been made anew since."""
-    told = redriven.mark(record.headers)
+    told = redriven.mark_of(record.headers)
     return letter.time in {0, record.timestamp, told.time if told else 0}
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.collect.windows import storage
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
 from forwarder.formats import rawjson
@@ -53,7 +52,7 @@ class Encoder:
         repeated for every few events, and would take many times the memory the window did.
         ``now_ms`` becomes ``closed_at``; nothing in a document depends on it.
         """
-        pieces = storage.pieces(window)
+        pieces = window.all_pieces()
         try:
             return self._encode(self._keys(window, now_ms), pieces, most)
         except Exception as error:  # noqa: BLE001  # one odd window must not stop the others

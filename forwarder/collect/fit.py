@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.collect.windows import storage
 from forwarder.collect.windows.window import Window
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Upload
@@ -154,7 +153,7 @@ def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
 
 def _measure(window: Window) -> None:
     """Look once at all that waits in a window: how much it is, and the largest of it."""
-    sizes = [len(piece[4]) for piece in storage.pieces(window)]
+    sizes = [len(piece[4]) for piece in window.all_pieces()]
     window.filled = sum(sizes) + len(sizes)
     window.largest = max(sizes, default=0)
     window.received = window.filled + len(window.context)  # of contexts that were merged, the rest

@@ -4,11 +4,10 @@ A name is never given another meaning: what changes the keys gets a new one, and
 is kept for replays below the switch.
 """
 
-from forwarder.collect import replay_filter
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import BatchMode
 from forwarder.formats.contract import Upload
 from forwarder.formats.mparticle import former_keys
-from forwarder.model import Gate
 
 BY_DEVICE = "device-2"
 BY_SESSION = "session-2"
@@ -25,7 +24,7 @@ def keying_rule(mode: BatchMode) -> str:
     return BY_SESSION if mode is BatchMode.SESSION else BY_DEVICE
 
 
-def replayed(replay: Gate, upload: Upload, today: str) -> tuple[str, Upload]:
+def replayed(replay: ReplayFilter, upload: Upload, today: str) -> tuple[str, Upload]:
     """Return the rule for an upload of a replay, and the upload as it is keyed for that rule.
 
     Nearly always it is the only rule there is.
@@ -33,6 +32,6 @@ def replayed(replay: Gate, upload: Upload, today: str) -> tuple[str, Upload]:
     if len(replay.keying) == 1:
         rule = replay.keying[0][0]
     else:
-        rule = replay_filter.rule_at(replay, (upload.offset, upload.start), today)
+        rule = replay.rule_at((upload.offset, upload.start), today)
     successor = _SUCCESSORS.get(rule)
     return (rule, upload) if successor is None else (successor, former_keys.keyed(upload))

@@ -1,20 +1,19 @@
-"""The compiled form of a connection, and its share in one partition: windows, gate, encoder."""
+"""A lane: a connection compiled, once per process, and what of it lives in each partition."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from forwarder.collect import keying, misfits, replay_filter
+from msgspec.structs import replace
+
+from forwarder.collect import keying, misfits
 from forwarder.collect import redrive as redriven
 from forwarder.collect.encode import Encoder
 from forwarder.collect.fit import Fit
 from forwarder.collect.misfits import Misfits
-from forwarder.collect.windows import (
-    saved,
-    storage,
-    store,  # a stage's name
-)
-from forwarder.collect.windows.sessions import Sessions
-from forwarder.collect.windows.singles import Singles
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows.sessions import SessionStore
+from forwarder.collect.windows.singles import SingleStore
+from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import BatchMode, Connection, Settings
 from forwarder.formats import rawjson
@@ -30,7 +29,6 @@ from forwarder.model import (
     Closing,
     Collected,
     DeadLetter,
-    Gate,
     Held,
     Partition,
     Piece,
@@ -47,7 +45,7 @@ settings: windows saved before are judged anew then."""
 
 MOST_ENCODED = 8 * 1024 * 1024
 """Bytes of documents that a poll or a slice makes, of all lanes; passed by one document. What
-else has closed waits as it is (``Share.pending``)."""
+else has closed waits as it is (``PartitionLane.pending``)."""
 
 
 def rule_of(settings: Settings) -> str:
@@ -76,35 +74,29 @@ class Lane:
         self.frames = Frames(connection)
         self._fit = Fit(self.frames)
 
-    def windows(self) -> store.Windows:
-        """Return an empty set of windows that closes as the connection's mode asks."""
-        batching = self.connection.batching
-        if self.mode is BatchMode.SESSION:
-            return Sessions(batching, self._fit)
-        if self.mode is BatchMode.SINGLE:
-            return Singles(batching, self._fit)
-        return store.Windows(batching, self._fit)
+    def new_store(self, replay: ReplayFilter) -> WindowStore:
+        """Return an empty store of windows that closes them as the connection's mode asks."""
+        kind = _STORES.get(self.mode, WindowStore)
+        return kind(self.connection.batching, self._fit, replay)
 
 
-class Share:
-    """One lane's part in one partition.
+_STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}
+
+
+class PartitionLane:
+    """One lane's part in one partition: its windows, and what of a replay is settled.
 
     ``pending`` are windows that closed and whose documents are not all made, in the order they
-    closed; nothing of the partition is collected until they are.
+    closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
 
-    def __init__(self, partition: Partition, lane: Lane) -> None:
-        """Begin with no open windows and a gate that keeps nothing out."""
+    def __init__(self, partition: Partition, lane: Lane, replay: ReplayFilter) -> None:
+        """Begin with no open windows; ``replay`` tells what an opening found to be settled."""
         self.pending: deque[Window] = deque()
         self.lane = lane
-        self.windows = lane.windows()
-        self.gate = replay_filter.wide_open()
+        self.replay = replay
+        self.windows = lane.new_store(replay)
         self._encoder = Encoder(partition, lane.connection, lane.frames)
-
-    def guard(self, gated: Gate) -> None:
-        """Keep out what an opening says is settled."""
-        self.gate = gated
-        self.windows.guard(gated)
 
     def restore(self, held: Sequence[Held], decoder: Decoder) -> int:
         """Open saved windows again, with the events that today's filter keeps (O7).
@@ -131,18 +123,17 @@ class Share:
         kept, _ = self.lane.filter.sift(uploads, {})
         return [piece for _, found in kept for piece in found]
 
-    def take(self, uploads: list[Upload], out: Collected) -> list[Window]:
-        """Take a poll's uploads that the lane's match wants; return the windows that closed.
+    def add(self, uploads: list[Upload], out: Collected) -> Added:
+        """Add a poll's uploads that the lane's match wants; return what came of them.
 
         Those below the lane's ``read`` are a replay: they were counted when they came first.
         """
-        closed: list[Window] = []
-        read, below = self.gate.read, self.gate.accept_below
+        again: Added | None = None
+        name, read, below = self.lane.name, self.replay.read, self.replay.accept_below
         if uploads and uploads[0].offset < read:
-            again = [upload for upload in uploads if upload.offset < read]
-            uploads = uploads[len(again) :]
-            closed = self._take_again(again, out)
-        name = self.lane.name
+            known = [upload for upload in uploads if upload.offset < read]
+            uploads = uploads[len(known) :]
+            again = self._add_again(known, out)
         add(out.routed, name, sum([len(upload.types) for upload in uploads]))
         if below is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
@@ -150,33 +141,35 @@ class Share:
             add(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
         kept, failed = self.lane.filter.sift(uploads, out.filtered)
         self._report(failed, out)
-        closed += self.windows.add(kept)
-        if self.windows.informed:
-            self._note_used(uploads)
+        added = self.windows.add(kept)
+        if added.touched:  # an upload that did so may have been a copy
+            for upload in uploads:
+                if not upload.types and (upload.offset, upload.start) in added.touched:
+                    upload.used = True
         if self.lane.connection.settings.send_batches_without_events:
             for upload, pieces in kept:
                 if pieces and not upload.types:
                     upload.used = True
-        add(out.accepted, name, self.windows.accepted)
-        self.windows.accepted = 0
-        return closed
+        add(out.accepted, name, added.accepted)
+        if again is not None:
+            closed, misfits_ = again.closed + added.closed, again.misfits + added.misfits
+            added = replace(added, closed=closed, misfits=misfits_)
+        return added
 
-    def _note_used(self, uploads: Sequence[Upload]) -> None:
-        """Mark the uploads without events that touched a window; it may have had a copy."""
-        informed, self.windows.informed = self.windows.informed, set()
+    def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
+        """Add what a replay brings: what is not settled joins its window again (O8)."""
+        wanted, settled = list[Upload](), 0
         for upload in uploads:
-            if not upload.types and (upload.offset, upload.start) in informed:
-                upload.used = True
-
-    def _take_again(self, uploads: list[Upload], out: Collected) -> list[Window]:
-        """Take what a replay brings: what is not settled joins its window again (O8)."""
-        windows, name = self.windows, self.lane.name
-        kept, _ = self.lane.filter.sift(windows.unsettled(uploads), {})
-        closed = windows.add(kept)
-        add(out.taken_over, name, windows.accepted)
-        add(out.settled, name, windows.replayed)
-        windows.accepted = windows.replayed = 0
-        return closed
+            rule, keyed = keying.replayed(self.replay, upload, self.lane.keying_rule)
+            if self.replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
+                settled += len(upload.types)
+            else:
+                wanted.append(upload)
+        kept, _ = self.lane.filter.sift(wanted, {})
+        added = self.windows.add(kept)
+        add(out.taken_over, self.lane.name, added.accepted)
+        add(out.settled, self.lane.name, settled + added.settled)
+        return added
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
         """Encode what closed, all of it before anybody takes a snapshot (C2), or as much as fits.
@@ -190,7 +183,7 @@ class Share:
 
     def first_unsaved(self) -> Position | None:
         """Return the lowest position that is in an open or pending window and in no base."""
-        found = [self.windows.first_unsaved(), *map(_unsaved, self.pending)]
+        found = [self.windows.first_unsaved(), *map(Window.first_unsaved, self.pending)]
         return min([position for position in found if position is not None], default=None)
 
     def memory_bytes(self) -> int:
@@ -201,13 +194,7 @@ class Share:
         """Return how many events wait in open and pending windows."""
         return self.windows.waiting_events + sum([one.count for one in self.pending])
 
-    def take_misfits(self, out: Collected) -> None:
-        """Make dead letters of what was added since the last call and fits into no document."""
-        if self.windows.misfits:
-            found, self.windows.misfits = self.windows.misfits, []
-            self._letter(found, out)
-
-    def _letter(self, found: Sequence[Misfits], out: Collected) -> None:
+    def give_up(self, found: Sequence[Misfits], out: Collected) -> None:
         """Make a dead letter of each upload's events that do not fit alone."""
         for one in found:
             upload = one.upload
@@ -235,38 +222,36 @@ class Share:
 
         It is older than what its device has sent since, and must not pass for the newest there.
         """
-        lane, events, again = self.lane.name, len(upload.types), upload.offset < self.gate.read
+        lane, events, again = self.lane.name, len(upload.types), upload.offset < self.replay.read
         if not again:
             add(out.routed, lane, events)
-        if not self.takes(upload.offset):
+        if not self.replay.takes(upload.offset):
             if not again:
                 add(out.filtered, (lane, STATUS), events)
             return
-        if (upload.offset, upload.start + max(events, 1) - 1) < self.gate.need:
+        if (upload.offset, upload.start + max(events, 1) - 1) < self.replay.need:
             add(out.settled, lane, events)
             return
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
             self._report(failed, out)
-        apart = self.lane.windows()
-        closed = apart.add([(u, self._left(u, pieces, out)) for u, pieces in kept])
-        closed += apart.finish()
+        apart = self.lane.new_store(ReplayFilter())
+        added = apart.add([(u, self._left(u, pieces, out)) for u, pieces in kept])
+        closed = added.closed + apart.finish()
         upload.used = bool(closed)
-        add(out.taken_over if again else out.accepted, lane, apart.accepted)
+        add(out.taken_over if again else out.accepted, lane, added.accepted)
         for one in closed:
             session = one.session if self.lane.mode is BatchMode.SESSION else None
             one.key = redriven.window_key(upload.offset, upload.start, session)
             one.reason = CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
-        self._letter(apart.misfits, out)
+        self.give_up(added.misfits, out)
 
     def _left(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
         name = digest(redriven.window_key(upload.offset, upload.start))
-        admitted, _ = misfits.lettered(
-            self.gate, upload, replay_filter.admit(self.gate, name, pieces)
-        )
-        if upload.offset < self.gate.read and (upload.sessions or not upload.types):
+        admitted, _ = misfits.lettered(self.replay, upload, self.replay.admitted(name, pieces))
+        if upload.offset < self.replay.read and (upload.sessions or not upload.types):
             every = [single for piece in admitted for single in singles(piece)]
             admitted = [piece for piece in every if self._is_left(upload, piece)]
         came = sum([piece[2] for piece in pieces])
@@ -277,12 +262,14 @@ class Share:
         """Tell whether an event of a re-driven upload is in no batch of its session."""
         session = upload.sessions[piece[1] - upload.start] if upload.sessions else b""
         key = redriven.window_key(upload.offset, upload.start, session)
-        return replay_filter.passes(self.gate, digest(key), last_of(piece))
+        return self.replay.passes(digest(key), last_of(piece))
 
     def redrive_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""
-        name, again = self.lane.name, batch.first[0] < self.gate.read
-        if not self._admits(batch.first, batch.window_key):
+        name, again = self.lane.name, batch.first[0] < self.replay.read
+        if not (
+            self.replay.takes(batch.first[0]) and self.replay.passes(batch.window_key, batch.first)
+        ):
             add(out.settled, name, batch.count)
             return
         out.batches.append(batch)
@@ -290,15 +277,6 @@ class Share:
             add(counts, name, batch.count)
         self._note_closing(batch.window_key, batch.last, out)
         add(out.closed, (name, batch.reason), 1)
-
-    def takes(self, offset: int) -> bool:
-        """Tell whether a record at an offset is taken at all: an inactive connection takes none."""
-        below = self.gate.accept_below
-        return below is None or offset < below
-
-    def _admits(self, position: Position, name: bytes) -> bool:
-        """Tell whether what closes at once is wanted here, and was not taken before (O8)."""
-        return self.takes(position[0]) and replay_filter.passes(self.gate, name, position)
 
     def _write(self, one: Window, now_ms: int, out: Collected) -> bool:
         """Make documents of a window, and note how far they go; tell whether that is all of it."""
@@ -320,30 +298,20 @@ class Share:
         self._note_closing(
             key, made.last if one.saved is None else max(made.last, one.saved.to), out
         )
-        one.hollow()
+        one.release()
         return True
 
     def _note_closing(self, key: bytes, last: Position, out: Collected) -> None:
         """Note up to where what was collected under a window key is in batches or letters."""
         out.closings.append(Closing(self.lane.name, key, last))
-        if last[0] < self.gate.read:  # later events of the key are not replayed any more
-            self.gate.closed[key] = max(self.gate.closed.get(key, last), last)
-
-
-def _unsaved(window: Window) -> Position | None:
-    """Return from where on a pending window is in no base."""
-    if window.draft is not None and saved.is_settled(window):
-        return window.draft.after
-    if window.unsaved is None and window.saved is None:  # one event, never gathered
-        return window.pieces[0][0], window.pieces[0][1]
-    return window.unsaved
+        self.replay.note_closed(key, last)
 
 
 def _pending_bytes(pending: Iterable[Window]) -> int:
     """Estimate the memory of pending windows; events of one upload share its context."""
     size, context = 0, b""
     for one in pending:
-        size += storage.weight(one)
+        size += one.memory_bytes()
         if one.context is context:
             size -= len(context)
         context = one.context

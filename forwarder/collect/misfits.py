@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from forwarder.collect import fit, replay_filter
+from forwarder.collect import fit
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import session_key
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Upload, digest
 from forwarder.formats.pieces import singles
-from forwarder.model import Gate, Piece, Position, Reason
+from forwarder.model import Piece, Position, Reason
 
 Run = tuple[int, int]
 """Consecutive events of an upload: (index of the first in the record, how many; 0: none)."""
@@ -72,9 +73,9 @@ def sort(judge: fit.Fit, upload: Upload, pieces: list[Piece]) -> tuple[list[Piec
     return fits, Misfits(upload, _runs(rest), Reason.EVENT_TOO_LARGE, text)
 
 
-def lettered(replay: Gate, upload: Upload, pieces: list[Piece]) -> tuple[list[Piece], int]:
+def lettered(replay: ReplayFilter, upload: Upload, pieces: list[Piece]) -> tuple[list[Piece], int]:
     """Return a replayed upload's pieces without those in a letter, and how many events went."""
-    if _key(upload.offset, upload.start) not in replay.closed:
+    if replay.closed_to(_key(upload.offset, upload.start)) is None:
         return pieces, 0
     gone = set(_lettered(replay, upload))
     every = [single for piece in pieces for single in singles(piece)]
@@ -82,7 +83,7 @@ def lettered(replay: Gate, upload: Upload, pieces: list[Piece]) -> tuple[list[Pi
     return left, sum([piece[2] for piece in every]) - sum([piece[2] for piece in left])
 
 
-def wanted(replay: Gate, found: Misfits, *, by_session: bool) -> Misfits | None:
+def wanted(replay: ReplayFilter, found: Misfits, *, by_session: bool) -> Misfits | None:
     """Return the misfits of a replayed upload that no batch and no saved window holds."""
     upload, left = found.upload, list[Piece]()
     for at in [at for first, count in found.runs for at in range(first, first + max(count, 1))]:
@@ -90,7 +91,7 @@ def wanted(replay: Gate, found: Misfits, *, by_session: bool) -> Misfits | None:
         if by_session:
             session = upload.sessions[at - upload.start] if upload.types else b""
             key = session_key(upload.owner, session)
-        if replay_filter.passes(replay, digest(key), (upload.offset, at)):
+        if replay.passes(digest(key), (upload.offset, at)):
             left.append((upload.offset, at, 1 if upload.types else 0, upload.time, b""))
     return msgspec.structs.replace(found, runs=_runs(left)) if left else None
 
@@ -110,13 +111,13 @@ def _last(run: Run) -> int:
     return run[0] + max(run[1], 1) - 1
 
 
-def _lettered(replay: Gate, upload: Upload) -> Iterable[int]:
+def _lettered(replay: ReplayFilter, upload: Upload) -> Iterable[int]:
     """Yield the indices of an upload's events that are in letters, found run by run."""
     offset, at = upload.offset, upload.start
     end = at + max(len(upload.types), 1)
     while at < end:
-        last = replay.closed.get(_run_key(offset, at), (offset, at))[1]
-        if last > at or _event_key(offset, at) in replay.closed:
+        _, last = replay.closed_to(_run_key(offset, at)) or (offset, at)
+        if last > at or replay.closed_to(_event_key(offset, at)) is not None:
             yield from range(at, last + 1)
         at = last + 1
 

@@ -1,19 +1,18 @@
-"""THE ORDER OF THE STAGES: decode, route, filter, window, encode.
+"""THE ORDER OF THE STAGES: decode, match, filter, window, encode.
 
 Pure: lists in, lists out, time comes in as an argument. ``collect`` is the flow; the rest is what
 the owner of a partition asks of the open windows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from forwarder.collect import outcomes
 from forwarder.collect import redrive as redriven
 from forwarder.collect.keying import SESSION_RULES
-from forwarder.collect.lane import MOST_ENCODED, Lane, Share
-from forwarder.collect.windows.checkpoint import Saving
-from forwarder.collect.windows.store import Windows
+from forwarder.collect.lane import MOST_ENCODED, Lane, PartitionLane
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.config.connection import Connection
 from forwarder.formats.contract import Upload
 from forwarder.formats.mparticle import transform
@@ -21,21 +20,24 @@ from forwarder.formats.mparticle.decode import Decoder, Reject
 from forwarder.model import (
     Collected,
     DeadLetter,
-    Gate,
     Held,
     Partition,
     Position,
     Record,
     RecordOutcome,
     Sealed,
+    Unused,
     add,
 )
 from forwarder.rules.match import Router
 
-__all__ = ["MOST_ENCODED", "Lane", "Pipeline", "Saving", "compile_lane"]
+__all__ = ["MOST_ENCODED", "Checkpoint", "Lane", "Pipeline", "ReplayFilter", "compile_lane"]
 
 MOST_CLOSED = 500
 """Windows that a poll closes at its end, of all lanes; the owner closes the rest in slices."""
+
+RELEASED_AT_ONCE = 2_000
+"""Entries of each replay filter that are let go after a poll."""
 
 
 def compile_lane(connection: Connection) -> Lane:
@@ -51,17 +53,19 @@ class Pipeline:
     never later than the wall clock was.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # three are options
         self,
         partition: Partition,
         lanes: Sequence[Lane],
         read: int = 0,
         *,
+        replays: Mapping[str, ReplayFilter] | None = None,
         explains: bool = False,
         besides: "Pipeline | None" = None,
     ) -> None:
-        """Begin with no open windows; call ``guard`` and ``resume`` for what an opening found.
+        """Begin with no open windows; ``restore`` opens those that an opening found.
 
+        ``replays``: by lane what an opening found to be settled; nothing of a lane without.
         ``explains``: count why uploads match nothing, for a run that somebody watches.
         ``besides``: of a sample, the pipeline whose windows are open.
         """
@@ -70,40 +74,39 @@ class Pipeline:
         self._besides = besides
         self._read = read
         self.clock = 0
-        self._shares = {lane.name: Share(partition, lane) for lane in lanes}
+        known = replays or {}
+        self._lanes = {
+            lane.name: PartitionLane(partition, lane, known.get(lane.name) or ReplayFilter())
+            for lane in lanes
+        }
         self._router = Router([lane.connection.match for lane in lanes])
         self._decoder = self._new_decoder()
 
-    def guard(self, lane: str, gated: Gate) -> None:
-        """Keep out of a lane what an opening says is settled; before ``resume`` and ``collect``."""
-        self._shares[lane].guard(gated)
-        self._decoder = self._new_decoder()
-
-    def resume(self, lane: str, held: Iterable[Held]) -> int:
+    def restore(self, lane: str, held: Iterable[Held]) -> int:
         """Open some saved windows again (O7); call it as often as there are slices.
 
         Neither the order of the slices nor that of the windows in them matters. Returns how many
         events wait in them.
         """
-        return self._shares[lane].restore(list(held), self._decoder)
+        return self._lanes[lane].restore(list(held), self._decoder)
 
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
         out = Collected()
         uploads = self._decode(records, now_ms, out)
-        routed, unmatched = self._router.route(uploads)
-        for share, wanted in zip(self._shares.values(), routed, strict=True):
-            closed = share.take(wanted, out)
-            closed += share.windows.expire(self.clock, max(0, MOST_CLOSED - len(out.closings)))
-            share.encode(closed, now_ms, out)
-            share.take_misfits(out)
+        wanted, unmatched = self._router.route(uploads)
+        for lane, its_uploads in zip(self._lanes.values(), wanted, strict=True):
+            added = lane.add(its_uploads, out)
+            limit = max(0, MOST_CLOSED - len(out.closings))
+            lane.encode(added.closed + lane.windows.expire(self.clock, limit), now_ms, out)
+            if added.misfits:
+                lane.give_up(added.misfits, out)
         self._account(uploads, unmatched, out)
         return out
 
     def try_out(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
-        shares = self._shares.values()
-        lanes = [share.lane for share in shares if share.gate.accept_below is None]
+        lanes = [one.lane for one in self._lanes.values() if one.replay.accept_below is None]
         apart = Pipeline(self._partition, lanes, besides=self)
         found, rest = apart.collect(records, now_ms), apart.finish(now_ms)
         found.dead_letters += rest.dead_letters
@@ -116,9 +119,9 @@ class Pipeline:
         may be due. ``now_ms`` is the wall clock, if it is another time.
         """
         out = Collected()
-        for share in self._shares.values():
-            closed = share.windows.expire(due_ms, limit - len(out.closings))
-            share.encode(closed, due_ms if now_ms is None else now_ms, out)
+        for lane in self._lanes.values():
+            closed = lane.windows.expire(due_ms, limit - len(out.closings))
+            lane.encode(closed, due_ms if now_ms is None else now_ms, out)
         return out
 
     def shed(self, bytes_wanted: int, limit: int, now_ms: int) -> Collected:
@@ -129,97 +132,112 @@ class Pipeline:
         """
         out = Collected()
         goal = self.memory_bytes() - bytes_wanted
-        heaviest = {share: share.windows.heaviest(self.clock) for share in self._shares.values()}
-        for share in self._shares.values():
-            share.encode([], now_ms, out)
+        heaviest = {lane: lane.windows.heaviest(self.clock) for lane in self._lanes.values()}
+        for lane in self._lanes.values():
+            lane.encode([], now_ms, out)
         while self.memory_bytes() > goal and len(out.closings) < limit and not self.is_behind():
-            found = [(one[0], share, one[1]) for share, one in heaviest.items() if one is not None]
+            found = [(one[0], lane, one[1]) for lane, one in heaviest.items() if one is not None]
             if not found:
                 break
-            _, share, window = max(found, key=lambda one: one[0])
-            share.encode(share.windows.shed(window), now_ms, out)
-            heaviest[share] = share.windows.heaviest(self.clock)
+            _, lane, window = max(found, key=lambda one: one[0])
+            lane.encode(lane.windows.shed(window), now_ms, out)
+            heaviest[lane] = lane.windows.heaviest(self.clock)
         return out
 
     def finish(self, now_ms: int) -> Collected:
         """Close all windows: the input has ended; ``expire`` goes on while it ``is_behind``."""
         out = Collected()
-        for share in self._shares.values():
-            share.encode(share.windows.finish(), now_ms, out)
+        for lane in self._lanes.values():
+            lane.encode(lane.windows.finish(), now_ms, out)
         return out
 
-    def next_deadline(self) -> int | None:
-        """Return the earliest deadline of any window; perhaps too early, never too late."""
-        return min(self._each(Windows.next_deadline), default=None)
-
-    def first_unsaved(self, lane: str) -> Position | None:
-        """Return the lowest position that is in an open window of the lane and in no base."""
-        return self._shares[lane].first_unsaved()
-
-    def saving(self, lane: str, below: int) -> Saving:
-        """Begin to save a lane's windows for a base: in slices, settled in the base's tick (K2).
+    def begin_checkpoint(self, lane: str, below: int) -> Checkpoint:
+        """Begin to save a lane's windows: in slices, settled in the tick that writes them (K2).
 
         Windows with unsaved events below that offset are taken whole, windows saved earlier with
-        their saved part. One saving of a lane at a time: a new one makes the last one void.
+        their saved part. One checkpoint of a lane at a time: a new one makes the last one void.
         """
-        return Saving(self._shares[lane].windows, below)
-
-    def memory_bytes(self, lane: str | None = None) -> int:
-        """Return an estimate of the memory all open windows take, of a lane or of all; cheap."""
-        return sum(share.memory_bytes() for share in self._chosen(lane))
-
-    def is_behind(self) -> bool:
-        """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
-
-        Until then nothing should be collected, and no base drafted: what is pending is in none.
-        """
-        return any(share.pending for share in self._shares.values())
+        return Checkpoint(self._lanes[lane].windows, below)
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short waiting while ``memory_bytes()`` is above this; long is always.
 
         It costs some 2 µs an event: worth it only where windows would have to be closed early.
         """
-        for share in self._shares.values():
-            share.windows.roomy = memory_bytes // len(self._shares)
+        for lane in self._lanes.values():
+            lane.windows.compress_above(memory_bytes // len(self._lanes))
+
+    def release_replay(self, position: int) -> None:
+        """Let some of what a replay must know go, once it is over; called after every poll."""
+        if position >= self._read:
+            for lane in self._lanes.values():
+                lane.replay.release(RELEASED_AT_ONCE)
+
+    # ------------------------------------------------------------------ queries
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline of any window; perhaps too early, never too late."""
+        earliest: int | None = None
+        for lane in self._lanes.values():
+            due = lane.windows.next_deadline()
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
+
+    def first_unsaved(self, lane: str) -> Position | None:
+        """Return the lowest position in an open window of the lane that is in no checkpoint."""
+        return self._lanes[lane].first_unsaved()
+
+    def memory_bytes(self) -> int:
+        """Return an estimate of the memory all open windows take; cheap."""
+        return sum([lane.memory_bytes() for lane in self._lanes.values()])
+
+    def is_behind(self) -> bool:
+        """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
+
+        Until then nothing should be collected, and no base drafted: what is pending is in none.
+        """
+        for lane in self._lanes.values():  # noqa: SIM110  # asked every millisecond or two
+            if lane.pending:
+                return True
+        return False
 
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""
-        return sum(len(share.windows.open) for share in self._chosen(lane))
+        return sum([len(one.windows.open) for one in self._chosen(lane)])
 
     def waiting_bytes(self, lane: str | None = None) -> int:
         """Return how many bytes of events wait in open windows, in a lane or in all."""
-        return sum(share.windows.waiting_bytes for share in self._chosen(lane))
+        return sum([one.windows.waiting_bytes for one in self._chosen(lane)])
 
     def waiting_events(self, lane: str) -> int:
         """Return how many events wait in a lane's windows, those included that only just closed."""
-        return self._shares[lane].waiting_events()
-
-    def knows(self, upload: Upload) -> bool:
-        """Tell whether an upload, had it no events, would touch an open window."""
-        return any(share.windows.knows(upload) for share in self._shares.values())
+        return self._lanes[lane].waiting_events()
 
     def oldest_opened(self, lane: str | None = None) -> int | None:
         """Return the record time at which the oldest open window was opened."""
-        return min(self._each(Windows.oldest_opened, lane), default=None)
+        opened = [one.windows.oldest_opened() for one in self._chosen(lane)]
+        return min([time for time in opened if time is not None], default=None)
 
-    def _chosen(self, lane: str | None) -> Iterable[Share]:
-        return self._shares.values() if lane is None else (self._shares[lane],)
+    def would_touch(self, upload: Upload) -> bool:
+        """Tell whether an upload, had it no events, would change an open window."""
+        return any(lane.windows.would_touch(upload) for lane in self._lanes.values())
 
-    def _each(self, ask: Callable[[Windows], int | None], lane: str | None = None) -> list[int]:
-        answers = [ask(share.windows) for share in self._chosen(lane)]
-        return [answer for answer in answers if answer is not None]
+    def _chosen(self, lane: str | None) -> Iterable[PartitionLane]:
+        return self._lanes.values() if lane is None else (self._lanes[lane],)
+
+    # ------------------------------------------------------------------ decoding and accounting
 
     def _new_decoder(self) -> Decoder:
         """Return a decoder that reads what today's lanes and their replays need."""
-        shares = self._shares.values()
-        rules = {share.lane.keying_rule for share in shares}
-        rules |= {rule for share in shares for rule, _ in share.gate.keying}
+        lanes = self._lanes.values()
+        rules = {one.lane.keying_rule for one in lanes}
+        rules |= {rule for one in lanes for rule, _ in one.replay.keying}
         strip = transform.STRIP_LOCATION
         return Decoder(
             self._partition,
             sessions=not SESSION_RULES.isdisjoint(rules),
-            places=any(share.lane.transform & strip for share in shares),
+            places=any(one.lane.transform & strip for one in lanes),
         )
 
     def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> list[Upload]:
@@ -233,7 +251,7 @@ class Pipeline:
                 if record.offset >= self._read:
                     out.tombstones += 1
                 continue
-            if record.headers and (told := redriven.mark(record.headers)) is not None:
+            if record.headers and (told := redriven.mark_of(record.headers)) is not None:
                 self._redrive(record, told, clock, now_ms, out)
                 continue
             found = decode(value, record.offset, time, clock)
@@ -243,7 +261,7 @@ class Pipeline:
                 found[0].size = len(value)
                 uploads += found
             else:
-                outcomes.share_out(found, len(value))
+                _share_out(found, len(value))
                 uploads += found
         self.clock = clock
         self._count_records(records, out)
@@ -257,7 +275,7 @@ class Pipeline:
             records = fresh
         out.records = len(records)
         out.bytes = sum([len(record.value) for record in records if record.value is not None])
-        outcomes.settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
+        _settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
 
     def _account(
         self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected
@@ -271,20 +289,20 @@ class Pipeline:
         out.unmatched += len(unmatched)
         if self._besides is not None:
             for upload in [one for one in uploads if not one.types]:
-                upload.used |= self._besides.knows(upload)
-        outcomes.count(uploads, unmatched, out)
+                upload.used |= self._besides.would_touch(upload)
+        _count(uploads, unmatched, out)
         if self._explains:
             self._explain(unmatched, out)
 
     def _explain(self, unmatched: Sequence[Upload], out: Collected) -> None:
         """Count by lane which parts of its match the uploads missed that no lane wants."""
-        names = list(self._shares)
+        names = list(self._lanes)
         for upload in unmatched:
             for lane, part, value in self._router.misses(upload):
                 add(out.missed, (names[lane], part, value), 1)
 
     def _redrive(
-        self, record: Record, told: redriven.Mark, clock: int, now_ms: int, out: Collected
+        self, record: Record, told: redriven.RedriveMark, clock: int, now_ms: int, out: Collected
     ) -> None:
         """Take a dead letter that was sent back: at once, for its connection alone if it has one.
 
@@ -296,7 +314,7 @@ class Pipeline:
         if isinstance(found, Reject):
             self._reject(record, found, time, out)
         else:
-            outcomes.share_out(found, len(value))
+            _share_out(found, len(value))
             self._hand_over(record, told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
@@ -306,29 +324,29 @@ class Pipeline:
     def _hand_over(
         self,
         record: Record,
-        told: redriven.Mark,
+        told: redriven.RedriveMark,
         found: Sequence[Upload],
         now_ms: int,
         out: Collected,
     ) -> None:
         """Give re-driven uploads, or the batch, to the lanes that they are for."""
-        share = self._shares.get(told.connection)
-        if told.connection and (share is None or not share.takes(record.offset)):
+        lane = self._lanes.get(told.connection)
+        if told.connection and (lane is None or not lane.replay.takes(record.offset)):
             self._return(record, told, found, out)
             return
         idle, unused = out.idle, dict(out.unused)
         batch = redriven.document(record, found, told)
-        if batch is not None and share is not None:
-            share.redrive_batch(replace(batch, closed_at=now_ms), out)
+        if batch is not None and lane is not None:
+            lane.redrive_batch(replace(batch, closed_at=now_ms), out)
             found[0].used = True
             self._account(found, (), out)
             return
         routed, unmatched = self._router.route(found)
-        wanted = zip(self._shares.items(), routed, strict=True)
-        meant = [(s, u) for (name, s), u in wanted if told.connection in {"", name}]
-        for share, uploads in meant:
+        wanted = zip(self._lanes.items(), routed, strict=True)
+        meant = [(one, u) for (name, one), u in wanted if told.connection in {"", name}]
+        for one, uploads in meant:
             for upload in uploads:
-                share.redrive(upload, now_ms, out)
+                one.redrive(upload, now_ms, out)
         if told.connection:
             taken = {id(upload) for _, uploads in meant for upload in uploads}
             unmatched = [upload for upload in found if id(upload) not in taken]
@@ -336,7 +354,7 @@ class Pipeline:
         out.idle, out.unused = idle, unused  # what an operator sent back is no deploy's
 
     def _return(
-        self, record: Record, told: redriven.Mark, found: Sequence[Upload], out: Collected
+        self, record: Record, told: redriven.RedriveMark, found: Sequence[Upload], out: Collected
     ) -> None:
         """Make a letter again of what came back for a connection that does not take it here.
 
@@ -350,7 +368,7 @@ class Pipeline:
         out.events += events
         for counts in (out.routed, out.accepted):
             add(counts, told.connection, events)
-        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
+        _settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset < self._read:
@@ -360,4 +378,62 @@ class Pipeline:
             found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
         letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
         out.dead_letters.append(letter)
-        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(value))
+        _settle(out, RecordOutcome.REJECTED, 1, len(value))
+
+
+# Where every record and each of its bytes went, once: docs/reliability.md has the equations.
+
+
+def _share_out(uploads: Sequence[Upload], size: int) -> None:
+    """Share a record's bytes out to its uploads, so that they add up to ``size``.
+
+    An upload behind the first has those of its events and its context; the first has the rest:
+    brackets, commas, white space, and whatever was read twice or left out.
+    """
+    for upload in uploads[1:]:
+        upload.size = len(upload.body) + len(upload.context)
+        size -= upload.size
+    uploads[0].size = size
+
+
+def _settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> None:
+    """Count records and bytes that went one way."""
+    add(out.outcome_records, outcome, records)
+    add(out.outcome_bytes, outcome, size)
+
+
+def _count(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
+    """Count what became of decoded uploads; ``unmatched`` are those of them no lane wants.
+
+    Called when the lanes have had them: ``used`` tells of an upload without events that it
+    touched a window. A record of several uploads counts where its first one went, its bytes
+    where each went.
+    """
+    records = len([upload for upload in uploads if not upload.start])
+    size = sum([upload.size for upload in uploads])
+    bare = [upload for upload in uploads if not upload.types]
+    ways = [(RecordOutcome.UNMATCHED, unmatched)]
+    if bare:
+        lost = set(map(id, unmatched))
+        ways.append((RecordOutcome.CONTEXT_ONLY, [one for one in bare if id(one) not in lost]))
+        _count_unused(uploads, [upload for upload in bare if not upload.used], out)
+    for outcome, gone in ways:
+        if gone:
+            firsts, bytes_ = len([1 for one in gone if not one.start]), sum([u.size for u in gone])
+            _settle(out, outcome, firsts, bytes_)
+            records, size = records - firsts, size - bytes_
+    _settle(out, RecordOutcome.ROUTED, records, size)
+
+
+def _count_unused(uploads: Sequence[Upload], unused: Sequence[Upload], out: Collected) -> None:
+    """Count uploads without events that came to nothing, and the records of no others."""
+    keyless = {upload.offset for upload in unused if upload.keyless}
+    for reason, number in (
+        (Unused.MISSING, len([1 for upload in unused if upload.keyless])),
+        (Unused.EMPTY, len([1 for upload in unused if not upload.keyless])),
+    ):
+        add(out.unused, reason, number)
+    if keyless:
+        nothing = set(map(id, unused))
+        keyless -= {u.offset for u in uploads if not u.keyless or id(u) not in nothing}
+        out.idle += len(keyless)

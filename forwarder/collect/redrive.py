@@ -37,7 +37,7 @@ _DIGEST_DIGITS = 32
 _MILLISECONDS = re.compile("[0-9]{1,15}")
 
 
-class Mark(msgspec.Struct, frozen=True, gc=False):
+class RedriveMark(msgspec.Struct, frozen=True, gc=False):
     """What the headers of a re-driven record say.
 
     An empty connection: all that match. ``time`` 0: not known.
@@ -49,7 +49,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     time: int
 
 
-def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
+def mark_of(headers: Sequence[tuple[str, bytes | None]]) -> RedriveMark | None:
     """Return the mark of a re-driven record; None for every other."""
     for name, _ in headers:
         if name == REDRIVE:
@@ -57,7 +57,7 @@ def mark(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
             device, time = _device(found.get(DEVICE, "")), found.get(TIME, "")
             known = int(time) if _MILLISECONDS.fullmatch(time) else 0
             connection = found.get(CONNECTION, "")[:_LONGEST_NAME]
-            return Mark(found[REDRIVE], connection, device, known)
+            return RedriveMark(found[REDRIVE], connection, device, known)
     return None
 
 
@@ -70,7 +70,7 @@ def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
     return key if session is None else b"%b|%b" % (key, session)
 
 
-def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | None:
+def document(record: Record, found: Sequence[Upload], told: RedriveMark) -> Batch | None:
     """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
 
     ``closed_at`` is left to the caller. The id is the document's own, the position the record's.
@@ -92,7 +92,7 @@ def document(record: Record, found: Sequence[Upload], told: Mark) -> Batch | Non
     )  # fmt: skip
 
 
-def returned(record: Record, told: Mark, events: int) -> DeadLetter:
+def returned(record: Record, told: RedriveMark, events: int) -> DeadLetter:
     """Return the letter of what came back for a connection that does not take it here.
 
     Its bytes are nowhere else: whoever sent them back took them for settled. ``events``: how many

@@ -129,13 +129,18 @@ class OwnedPartition:
             self.intake_stopped = said.stopped if self._around.guard.percent else 0
         self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
         self._unfed = start.unfed
+        replays = restore.replay_filters(self._lanes, start.state)
         self.pipeline = Pipeline(
-            self.partition, self._lanes, start.state.read, explains=self._around.explains
+            self.partition,
+            self._lanes,
+            start.state.read,
+            replays=replays,
+            explains=self._around.explains,
         )
         self.pipeline.compress_above(roomy(self._around.window_memory, self._around.owned()))
         async with self._around.restoring:
-            self._gates = await restore.fill(
-                self.pipeline, self._lanes, start.state, fold, self._around.reporter
+            await restore.fill(
+                self.pipeline, replays, self._lanes, start.state, fold, self._around.reporter
             )
         going = [lane.connection for lane in self._lanes if lane.name not in start.stopped]
         self.deliveries = self._make_deliveries(going, start.state.lanes)
@@ -171,7 +176,7 @@ class OwnedPartition:
         self._absorb(self.pipeline.collect(records, self._around.clock.wall_ms()))
         NURSERY.note(len(records))
         self.position = records[-1].offset + 1
-        self._gates.relax(self.position)
+        self.pipeline.release_replay(self.position)
         self._moved = True
         self._rhythm.stir()
 
@@ -183,7 +188,7 @@ class OwnedPartition:
         """
         if self.phase is Phase.OPEN and not self.intake_stopped and position > self.position:
             self.position = position
-            self._gates.relax(position)
+            self.pipeline.release_replay(position)
             self._moved = True
             self._rhythm.stir()
 
@@ -430,7 +435,9 @@ class OwnedPartition:
 
     def _draft(self) -> Draft:
         below = self._state.base_read
-        savings = {lane.name: self.pipeline.saving(lane.name, below) for lane in self._lanes}
+        savings = {
+            lane.name: self.pipeline.begin_checkpoint(lane.name, below) for lane in self._lanes
+        }
         origin = Origin(self._around.group, self.partition.topic)
         forgotten = self._unknown.forgotten(self._state.lanes)
         return Draft(origin, self._state, savings, forgotten, restore.rules(self._lanes))

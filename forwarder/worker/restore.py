@@ -1,23 +1,23 @@
-"""What an opening puts back in place: gates, open windows, entries of closed ones (O4 to O8).
+"""Put back what an opening found: replay filters, windows, entries of closed ones (O4 to O8).
 
 In slices, for there may be gigabytes: the loop goes round between them, and nothing is in memory
 in two forms at once.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import structlog
 
-from forwarder.collect.pipeline import Lane, Pipeline
+from forwarder.collect.pipeline import Lane, Pipeline, ReplayFilter
 from forwarder.config.connection import Status
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal.opening import Opening
 from forwarder.journal.state import Fold, LaneState, PartitionState
-from forwarder.model import Gate, Held
+from forwarder.model import Held
 from forwarder.ops.reporter import LaneStatus, Phase, Reporter
 
 log = structlog.get_logger()
@@ -26,44 +26,32 @@ SLICE_BYTES = 256 * 1024
 """Bytes of windows put back in one go, a few milliseconds' work."""
 
 ENTRIES = 2_000
-"""Entries of closed windows taken over, or let go, in one go."""
+"""Entries of closed windows taken over in one go."""
 
 
-class Gates:
-    """What a replay must not collect again, lane by lane; superfluous once it is over."""
-
-    def __init__(self, lanes: Iterable[Lane], state: PartitionState) -> None:
-        """Make the gate of every lane that is fed."""
-        self._until = state.read
-        self.by_lane = {lane.name: _gate(lane, state.lanes[lane.name]) for lane in lanes}
-
-    def relax(self, position: int) -> None:
-        """Let some of their memory go if the replay is over; called after every poll."""
-        if position < self._until:
-            return
-        for gate in self.by_lane.values():
-            for known in (gate.closed, gate.held_to):
-                for _ in range(min(ENTRIES, len(known))):
-                    known.popitem()
+def replay_filters(lanes: Iterable[Lane], state: PartitionState) -> dict[str, ReplayFilter]:
+    """Return for every lane that is fed what it keeps out; ``fill`` completes them (O8)."""
+    return {lane.name: _replay_filter(lane, state.lanes[lane.name]) for lane in lanes}
 
 
-async def fill(
+async def fill(  # noqa: PLR0913, PLR0917  # the parts of an opening, each given once
     pipeline: Pipeline,
+    replays: Mapping[str, ReplayFilter],
     lanes: Sequence[Lane],
     state: PartitionState,
     fold: Fold,
     reporter: Reporter,
-) -> Gates:
-    """Put the windows of ``lanes`` back into the pipeline, and the rest aside for the next base."""
-    gates = Gates(lanes, state)
-    for name, gate in gates.by_lane.items():
-        pipeline.guard(name, gate)
+) -> None:
+    """Put the windows of ``lanes`` back into the pipeline, and the rest aside for the next base.
+
+    ``replays`` are the pipeline's: they take over what is known of the windows that closed.
+    """
     size = 0
     waiting: dict[str, list[Held]] = {}
     aside: dict[str, dict[bytes, dict[str, Any]]] = {}
     for name, key, form in fold.windows(rules(lanes)):
-        if name in gates.by_lane:
-            waiting.setdefault(name, []).append(_typed(state, gates.by_lane[name], name, key, form))
+        if (replay := replays.get(name)) is not None:
+            waiting.setdefault(name, []).append(_typed(state, replay, name, key, form))
         else:
             aside.setdefault(name, {})[key] = form
         size += len(form["context"]) + _bytes(form)
@@ -73,8 +61,7 @@ async def fill(
             await asyncio.sleep(0)
     _put_back(pipeline, state, waiting, aside, reporter)
     for name, lane in state.lanes.items():
-        await _enter(state, name, lane)
-    return gates
+        await _enter(state, name, lane, replays.get(name))
 
 
 def is_active(lane: Lane) -> bool:
@@ -100,9 +87,11 @@ def report(partition: str, start: Opening, reporter: Reporter) -> None:
     reporter.partition_phase(partition, Phase.OPEN, "")
 
 
-def _typed(state: PartitionState, gate: Gate, name: str, key: bytes, form: dict[str, Any]) -> Held:
+def _typed(
+    state: PartitionState, replay: ReplayFilter, name: str, key: bytes, form: dict[str, Any]
+) -> Held:
     held = states.window(form)
-    gate.held_to[key] = held.to
+    replay.note_saved(key, held.to)
     if odd := states.odd(form):
         state.odd[name, key] = (held.opened, odd)
     return held
@@ -127,7 +116,7 @@ def _put_back(
     reporter: Reporter,
 ) -> None:
     for name, held in waiting.items():
-        if events := pipeline.resume(name, held):
+        if events := pipeline.restore(name, held):
             reporter.taken_over(name, events)
     for name, forms in aside.items():
         state.kept.setdefault(name, []).append(packing.pack(forms))
@@ -135,22 +124,24 @@ def _put_back(
     aside.clear()
 
 
-async def _enter(state: PartitionState, name: str, lane: LaneState) -> None:
-    """Keep the entries packed from now on; a gate has them, too, for as long as it needs them."""
+async def _enter(
+    state: PartitionState, name: str, lane: LaneState, replay: ReplayFilter | None
+) -> None:
+    """Keep the entries packed from now on; the replay has them for as long as it goes on."""
     entries = iter(lane.closed.items())
     while some := dict(islice(entries, ENTRIES)):
         state.index(name).add(some)
         await asyncio.sleep(0)
-    lane.closed = {}
+    closed, lane.closed = lane.closed, {}
+    if replay is not None:
+        replay.take_closed(closed)
 
 
-def _gate(lane: Lane, stored: LaneState) -> Gate:
-    return Gate(
+def _replay_filter(lane: Lane, stored: LaneState) -> ReplayFilter:
+    return ReplayFilter(
         need=stored.need,
         # An inactive connection's need goes on rising while its read stays.
         read=max(stored.read, stored.need[0]),
-        closed=stored.closed,
-        held_to={},
         keying=stored.keying,
         accept_below=None if is_active(lane) else stored.read,
     )

@@ -91,7 +91,7 @@ def fill(pipeline: Pipeline, polls: Iterator[list[Rec]], limit: int, timed: Time
 
 def save(pipeline: Pipeline, timed: Timed) -> int:
     """Save all windows as a base does, slice by slice; return how many."""
-    saving = pipeline.saving("acme", 1 << 40)
+    saving = pipeline.begin_checkpoint("acme", 1 << 40)
     count = 0
     while held := timed("save a slice", lambda: saving.take(MIB)):
         count += len(held)

@@ -8,8 +8,8 @@ from unittest import mock
 
 import structlog
 
-from forwarder.collect import fit, lane
-from forwarder.collect.windows import storage, store
+from forwarder.collect import fit, lane, pipeline
+from forwarder.collect.windows import store, window
 from forwarder.deliver import queue
 from forwarder.formats.mparticle import transform
 from forwarder.journal import closed_index, outbox, snapshot
@@ -104,6 +104,7 @@ BOUNDS = (
     (snapshot, "SLICE_BYTES", 300),
     (restore, "SLICE_BYTES", 300),
     (restore, "ENTRIES", 2),
+    (pipeline, "RELEASED_AT_ONCE", 2),
     (partition, "SLICE", 2),
     (partition, "MOST_ENCODED", 700),
     (lane, "MOST_ENCODED", 700),
@@ -111,9 +112,9 @@ BOUNDS = (
     (states, "CONTEXT_APART", 300),
     *(
         (module, name, small)
-        for module in (storage, store)
+        for module in (window, store)
         for name, small in (("LONG_TAIL", 300), ("SHORT_TAIL", 150), ("FIRST_LOOK", 40))
-        if hasattr(module, name) or module is storage
+        if hasattr(module, name)
     ),
     (transform, "_strip", _strip),
 )

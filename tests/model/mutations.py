@@ -10,13 +10,14 @@ from unittest import mock
 
 import msgspec
 
-from forwarder.collect import misfits, replay_filter
+from forwarder.collect import misfits
 from forwarder.collect.encode import Encoder
 from forwarder.collect.fit import Fit
-from forwarder.collect.lane import Share
+from forwarder.collect.lane import PartitionLane
 from forwarder.collect.misfits import Misfits
 from forwarder.collect.pipeline import Pipeline
-from forwarder.collect.windows.store import Windows
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import Queue
 from forwarder.formats import contract
@@ -64,15 +65,15 @@ def applied(mutation: Mutation) -> ExitStack:
 # fmt: off
 MUTATIONS = (
     Mutation("offsets", "O8", "closed windows are remembered by offsets, not positions",
-             ((replay_filter, "settled_to", wrong.whole_offsets),)),
+             ((ReplayFilter, "settled_to", wrong.whole_offsets),)),
     Mutation("held_again", "O8", "a replay does not drop what a held window holds",
-             ((replay_filter, "settled_to", wrong.closed_only),)),
+             ((ReplayFilter, "settled_to", wrong.closed_only),)),
     Mutation("closed_again", "O8", "a replay does not drop what a batch holds",
-             ((replay_filter, "settled_to", wrong.held_only),)),
+             ((ReplayFilter, "settled_to", wrong.held_only),)),
     Mutation("letters_again", "O8", "a replay makes the decoder's dead letters again",
              ((Pipeline, "_reject", wrong.reject_again),)),
     Mutation("keying", "L2", "replayed events are keyed by today's rule",
-             ((replay_filter, "rule_at", lambda _right: lambda _gate, _position, today: today),)),
+             ((ReplayFilter, "rule_at", lambda _right: lambda _self, _position, today: today),)),
     Mutation("users", "C1", "people who share a device share its windows",
              ((identity.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
@@ -86,7 +87,7 @@ MUTATIONS = (
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
              ((opening, "decide", wrong.opened(wrong.forget_acks)),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
-             ((Windows, "first_unsaved", wrong.saved_is_safe),)),
+             ((WindowStore, "first_unsaved", wrong.saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",
              ((watermark, "read", lambda _right: lambda _stored, position: position),)),
     Mutation("need_falls", "K1", "need falls during a replay",
@@ -154,7 +155,7 @@ MUTATIONS = (
     Mutation("half_a_letter", "O8", "a letter closes its upload, not its events",
              ((Misfits, "closings", wrong.whole_upload),)),
     Mutation("pending_free", "K1", "windows whose documents are still to be made hold no need",
-             ((Share, "first_unsaved", wrong.open_only),)),
+             ((PartitionLane, "first_unsaved", wrong.open_only),)),
     Mutation("pending_settled", "C2", "the first documents of a window settle all of it",
              ((Encoder, "encode", wrong.last_settled),)),
     Mutation("pending_unsaved", "K2", "a base is written while windows are in none",

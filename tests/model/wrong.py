@@ -10,7 +10,7 @@ from msgspec import structs
 from forwarder.collect.encode import Encoder
 from forwarder.collect.misfits import Misfits
 from forwarder.collect.pipeline import Pipeline
-from forwarder.collect.windows.store import Windows
+from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.queue import Queue
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
@@ -70,11 +70,11 @@ def whole_offsets(right: Function) -> Function:
 
 
 def closed_only(right: Function) -> Function:  # noqa: ARG001
-    return lambda gated, name: gated.closed.get(name, LOWEST)
+    return lambda gated, name: gated._closed.get(name, LOWEST)  # noqa: SLF001
 
 
 def held_only(right: Function) -> Function:  # noqa: ARG001
-    return lambda gated, name: gated.held_to.get(name, LOWEST)
+    return lambda gated, name: gated._saved.get(name, LOWEST)  # noqa: SLF001
 
 
 def reject_again(right: Function) -> Function:
@@ -86,7 +86,7 @@ def reject_again(right: Function) -> Function:
 
 
 def saved_is_safe(right: Function) -> Function:  # noqa: ARG001
-    def first_unsaved(self: Windows) -> Any:  # noqa: ANN401
+    def first_unsaved(self: WindowStore) -> Any:  # noqa: ANN401
         waiting = [w for w in self.open.values() if w.saved is None and w.unsaved is not None]
         return min((w.unsaved for w in waiting if w.unsaved is not None), default=None)
 

@@ -16,7 +16,7 @@ MANY = 32
 _STALE = 64
 
 
-class Crowd:
+class SessionIndex:
     """The open windows of one device. Caller: its ``sessions``, when one opens, moves or closes."""
 
     def __init__(self, windows: Iterable[Window]) -> None:

@@ -7,21 +7,21 @@ on all events of the device, also those that the filter leaves out; those open n
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from forwarder.collect import replay_filter
 from forwarder.collect.fit import Fit
 from forwarder.collect.keying import BY_SESSION
-from forwarder.collect.windows import session_index, storage
-from forwarder.collect.windows.session_index import Crowd
-from forwarder.collect.windows.store import Windows
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import session_index
+from forwarder.collect.windows.session_index import SessionIndex
+from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window, is_of_session, session_key
-from forwarder.config.connection import Batching, BatchMode
+from forwarder.config.connection import Batching
 from forwarder.formats.contract import Names, Upload, digest
 from forwarder.formats.pieces import cut
-from forwarder.model import LOWEST, CloseReason, Gate, Held, Piece, Position
+from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
 
 SHARED = 32
 """Users of a device who keep each other's session going: of more, each keeps their own."""
@@ -32,11 +32,11 @@ _END = "session_end"
 _Segment = tuple[int, int, bytes]
 
 
-class _Device(msgspec.Struct, gc=False):
+class _DeviceSessions(msgspec.Struct, gc=False):
     """What is known of a device while a window of it is open; sessions by name.
 
     ``windows`` are its open ones by key: a session has one for each user of the device.
-    ``going`` are those of named sessions that have not ended, by session. ``crowd``: they are many.
+    ``going`` are those of named sessions that have not ended, by session. ``index``: they are many.
     ``active`` and ``since`` are of windows taken up again: the latest activity of the current
     session, and when those that have ended began.
     """
@@ -45,47 +45,47 @@ class _Device(msgspec.Struct, gc=False):
     going: dict[bytes, dict[bytes, Window]]
     current: bytes
     ended: list[bytes]
-    crowd: Crowd | None = None
+    index: SessionIndex | None = None
     active: tuple[int, int, Position] | None = None
     since: dict[bytes, tuple[int, Position]] | None = None
 
     def put(self, window: Window) -> None:
         """Take in a window that opened."""
         self.windows[window.key] = window
-        if self.crowd is not None:
-            self.crowd.put(window)
+        if self.index is not None:
+            self.index.put(window)
         elif len(self.windows) > session_index.MANY:
-            self.crowd = Crowd(self.all())
+            self.index = SessionIndex(self.all())
 
-    def take(self, window: Window) -> bool:
+    def remove(self, window: Window) -> bool:
         """Let go of a window; tell whether it was one of these."""
         if self.windows.pop(window.key, None) is None:
             return False
-        if self.crowd is not None:
-            self.crowd.forget(window)
+        if self.index is not None:
+            self.index.forget(window)
         return True
 
     def of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""
-        if self.crowd is not None:
-            return self.crowd.of(session)
+        if self.index is not None:
+            return self.index.of(session)
         return [window for window in self.all() if window.session == session]
 
     def unended(self, session: bytes) -> list[Window]:
         """Return those of them whose end is not told yet."""
         if session:
             return list(self.going.get(session, {}).values())
-        if self.crowd is not None:
-            return self.crowd.unended()
+        if self.index is not None:
+            return self.index.unended()
         return [one for one in self.of(b"") if one.reason is not CloseReason.SESSION_END]
 
     def has(self, session: bytes) -> bool:
         """Tell whether a session has an open window."""
-        if self.crowd is not None:
-            return self.crowd.has(session)
+        if self.index is not None:
+            return self.index.has(session)
         return any(window.session == session for window in self.all())
 
-    def leave(self, window: Window) -> None:
+    def note_ended(self, window: Window) -> None:
         """Take a window out of those whose sessions go on."""
         going = self.going.get(window.session)
         if going is not None and going.get(window.key) is window:
@@ -93,13 +93,13 @@ class _Device(msgspec.Struct, gc=False):
             if not going:
                 del self.going[window.session]
 
-    def remember(self, session: bytes) -> None:
+    def remember_ended(self, session: bytes) -> None:
         """Remember a named session as ended."""
         if session and session not in self.ended:
             self.ended.append(session)
             del self.ended[:-_REMEMBERED]
 
-    def take_up(self, window: Window) -> None:
+    def restore(self, window: Window) -> None:
         """Find a named session's window that was saved its place, in whatever order they come."""
         session = window.session
         if self.active is None or self.active < _active(window):
@@ -117,15 +117,15 @@ class _Device(msgspec.Struct, gc=False):
         return self.windows.values()
 
 
-class Sessions(Windows):
+class SessionStore(WindowStore):
     """The open windows of a lane that waits for complete sessions."""
 
-    def __init__(self, batching: Batching, fit: Fit) -> None:
+    RULE = BY_SESSION
+
+    def __init__(self, batching: Batching, fit: Fit, replay: ReplayFilter) -> None:
         """Begin without windows."""
-        super().__init__(batching, fit, BatchMode.SESSION)
-        self._rules[BY_SESSION] = self._upload
-        self._devices: dict[bytes, _Device] = {}
-        self.knows = self._would_inform
+        super().__init__(batching, fit, replay)
+        self._devices: dict[bytes, _DeviceSessions] = {}
 
     def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
@@ -138,10 +138,10 @@ class Sessions(Windows):
         device, window = self._device(held.device), self.open[held.key]
         device.put(window)
         if held.session:
-            device.take_up(window)
+            device.restore(window)
 
-    def _would_inform(self, upload: Upload) -> bool:
-        """Tell whether an upload, had it no events, would touch a window."""
+    def would_touch(self, upload: Upload) -> bool:
+        """Tell whether an upload, had it no events, would change an open window."""
         known = self._devices.get(upload.device)
         return known is not None and session_key(upload.owner, known.current) in known.windows
 
@@ -149,36 +149,36 @@ class Sessions(Windows):
         """Close a window for want of memory, and before it what its device opened earlier."""
         device = self._devices.get(window.device)
         earlier = [] if device is None else list(device.all())
-        earlier = [one for one in earlier if storage.first(one) < storage.first(window)]
-        for one in sorted(earlier, key=storage.first):
+        earlier = [one for one in earlier if one.first_position() < window.first_position()]
+        for one in sorted(earlier, key=Window.first_position):
             self.close(one, CloseReason.MEMORY)
         return super().shed(window)
 
-    def shut(self, window: Window, reason: CloseReason) -> None:
+    def _close_alone(self, window: Window, reason: CloseReason) -> None:
         """Close a window, and forget the device with its last one."""
-        super().shut(window, reason)
+        super()._close_alone(window, reason)
         device = self._devices.get(window.device)
-        if device is not None and device.take(window):
-            device.leave(window)
+        if device is not None and device.remove(window):
+            device.note_ended(window)
             if window.session == device.current and not device.has(window.session):
                 device.current = b""  # as a restart would find it
             if not device.windows:
                 del self._devices[window.device]
 
     def expire(self, now: int, limit: int | None = None) -> list[Window]:
-        """Close as in ``Windows``; those of one device in order, also over several calls."""
-        due = self._deadlines.due(now, limit)
-        most = sys.maxsize if limit is None else len(self._done) + limit
+        """Close as in ``WindowStore``; those of one device in order, also over several calls."""
+        due = self._deadlines.take_due(now, limit)
+        most = sys.maxsize if limit is None else len(self._closed) + limit
         for window in due:
-            if len(self._done) >= most:
+            if len(self._closed) >= most:
                 break
             for one in () if window.closed else self._due_with(window, now):
-                if len(self._done) < most:
+                if len(self._closed) < most:
                     self.close(one, one.reason)
         for window in due:
             if not window.closed:  # others of its device went first and took its place
                 self._deadlines.put(window)
-        return self._drain()
+        return self._take_closed()
 
     def _due_with(self, window: Window, now: int) -> Iterable[Window]:
         """Return what of its device is due with a window that is, in order."""
@@ -188,45 +188,56 @@ class Sessions(Windows):
         due = [one for one in device.all() if one.deadline <= now]
         if window.key not in device.windows:
             due.append(window)
-        return sorted(due, key=storage.first)
+        return sorted(due, key=Window.first_position)
 
-    def _device(self, key: bytes) -> _Device:
+    def _device(self, key: bytes) -> _DeviceSessions:
         device = self._devices.get(key)
         if device is None:
-            device = self._devices[key] = _Device({}, {}, b"", [])
+            device = self._devices[key] = _DeviceSessions({}, {}, b"", [])
         return device
 
-    def _upload(self, upload: Upload, pieces: list[Piece], replay: Gate | None) -> None:
+    def _taker(self) -> Callable[[Upload, list[Piece]], None]:
+        return self._add_segments
+
+    def _add_again_by_session(self, upload: Upload, pieces: list[Piece]) -> None:
+        self._add_segments(upload, pieces, self._replay)
+
+    def _add_segments(
+        self, upload: Upload, pieces: list[Piece], replay: ReplayFilter | None = None
+    ) -> None:
+        """Take an upload run by run; ``replay``: what of it is settled, if it comes again."""
         self._close_due(upload)
         segments = list(_segments(upload))
         shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
         for segment, share in zip(segments, shares, strict=True):
-            inside = share if replay is None else self._passed(replay, upload, segment, share)
+            inside = (
+                share if replay is None else self._admit_segment(replay, upload, segment, share)
+            )
             if inside is not None:
-                self._segment(upload, segment, inside)
+                self._add_segment(upload, segment, inside)
             elif replay is not None and replay.need <= _end_of(upload, segment):
                 # Settled for its own window, it still was one of the session for other users'.
                 key = session_key(upload.owner, segment[2])
-                self._note_all(self._tell(upload, segment, key), _end_of(upload, segment))
+                self._note_all(self._prolong_or_end(upload, segment, key), _end_of(upload, segment))
         if not pieces:
-            self._inform(upload, segments, replay)
+            self._share_context(upload, segments, replay)
 
-    def _passed(
-        self, replay: Gate, upload: Upload, segment: _Segment, pieces: list[Piece]
+    def _admit_segment(
+        self, replay: ReplayFilter, upload: Upload, segment: _Segment, pieces: list[Piece]
     ) -> list[Piece] | None:
-        """Return what the gate admits of a segment; None if it must not act at all."""
+        """Return what is wanted of a replayed segment; None if it must not act at all."""
         name = digest(session_key(upload.owner, segment[2]))
         if pieces:
-            return self.admit(replay, upload, name, pieces)
-        return [] if replay_filter.passes(replay, name, _end_of(upload, segment)) else None
+            return self._admit(upload, name, pieces)
+        return [] if replay.passes(name, _end_of(upload, segment)) else None
 
     def _close_due(self, upload: Upload) -> None:
         device = self._devices.get(upload.device)
         if device is None:
             return
         clock = upload.clock
-        if device.crowd is not None:
-            for window in sorted(device.crowd.take_due(clock), key=storage.first):
+        if device.index is not None:
+            for window in sorted(device.index.take_due(clock), key=Window.first_position):
                 self.close(window, window.reason)
             return
         for window in device.all():
@@ -235,19 +246,19 @@ class Sessions(Windows):
                     self.close(one, one.reason)
                 return
 
-    def _segment(self, upload: Upload, segment: _Segment, pieces: list[Piece]) -> None:
+    def _add_segment(self, upload: Upload, segment: _Segment, pieces: list[Piece]) -> None:
         """Take a run of events of one session: what it ends, then its events, then its end.
 
         What has changed is noted behind the run's own events: positions come in rising order.
         """
         key = session_key(upload.owner, segment[2])
-        changed = self._begin(upload, segment, key)
+        changed = self._end_by_first(upload, segment, key)
         if pieces:
-            self._gather(upload, key, segment[2], pieces)
-        changed += self._tell(upload, segment, key)
+            self._put_segment(upload, key, segment[2], pieces)
+        changed += self._prolong_or_end(upload, segment, key)
         self._note_all(changed, _end_of(upload, segment))
 
-    def _begin(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+    def _end_by_first(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
         """End what the first event of a run ends; return that."""
         first, last, session = segment
         device = self._devices.get(upload.device)
@@ -256,21 +267,21 @@ class Sessions(Windows):
         if session:
             if key in device.windows or session in device.going or session in device.ended:
                 return []
-            return self._succeed(device, session, upload, _end_of(upload, segment))
+            return self._end_others(device, session, upload, _end_of(upload, segment))
         if upload.types[first:last][:1] == [_START]:
             end = _end_of(upload, segment)
-            for one in sorted(device.of(b""), key=storage.first):
-                if storage.first(one) <= end:  # a replay finds later ones, too
+            for one in sorted(device.of(b""), key=Window.first_position):
+                if one.first_position() <= end:  # a replay finds later ones, too
                     self.close(one, CloseReason.SESSION_END)
         return []
 
-    def _tell(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
+    def _prolong_or_end(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
         """Tell a session's windows that it goes on, or ends; return those that changed."""
         types = upload.types[segment[0] : segment[1]]
         device = self._devices.get(upload.device)
         if device is None or not types:
             return []
-        changed = self._stay(device, upload, segment[2], key)
+        changed = self._prolong(device, upload, segment[2], key)
         if _END in types:
             changed += self._end_all(device, segment[2], upload.clock, _end_of(upload, segment))
         return changed
@@ -279,9 +290,9 @@ class Sessions(Windows):
         """Note that windows are to be saved again, and that a replay needs what changed them."""
         for window in changed:
             if not window.closed:
-                self._note(window, position)
+                self._note_change(window, position)
 
-    def _gather(
+    def _put_segment(
         self,
         upload: Upload,
         key: bytes,
@@ -291,28 +302,28 @@ class Sessions(Windows):
         """Put pieces into the session's window, or into a new one."""
         device = self._devices.get(upload.device)
         window = device.windows.get(key) if device else None
-        if window is not None and not self.joins(window, upload, pieces):
+        if window is not None and not self._make_room(window, upload, pieces):
             self.close(window, CloseReason.SIZE)
             window = None
-        self.fill(upload, window, lambda: self._fresh(upload, key, session), pieces)
+        self._fill(upload, window, self._open_session, pieces, key, session)
         device = self._devices.get(upload.device)
         if device is not None and session and session not in device.ended:
             device.current = session
 
-    def _fresh(self, upload: Upload, key: bytes, session: bytes) -> Window:
+    def _open_session(self, upload: Upload, key: bytes, session: bytes) -> Window:
         device = self._device(upload.device)
         late = session in device.ended
         if late:
             times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
         else:
-            times = self._silence(upload.clock, upload.clock)
-        window = self.new(upload, key, session, *times)
+            times = self._session_deadline(upload.clock, upload.clock)
+        window = self.open_window(upload, key, session, *times)
         device.put(window)
         if session and not late:
             device.going.setdefault(session, {})[window.key] = window
         return window
 
-    def _silence(self, opened: int, now: int) -> tuple[int, CloseReason]:
+    def _session_deadline(self, opened: int, now: int) -> tuple[int, CloseReason]:
         """Return when a session that goes on is over, and why: silence, or its greatest age."""
         silent = now + self._batching.session_timeout_ms
         oldest = opened + self._batching.session_max_ms
@@ -320,7 +331,9 @@ class Sessions(Windows):
             return silent, CloseReason.SESSION_TIMEOUT
         return oldest, CloseReason.AGE
 
-    def _stay(self, device: _Device, upload: Upload, session: bytes, key: bytes) -> list[Window]:
+    def _prolong(
+        self, device: _DeviceSessions, upload: Upload, session: bytes, key: bytes
+    ) -> list[Window]:
         """Prolong a session, in all its windows; an ended one is not. Return those prolonged.
 
         A replay tells of events that were before what a saved window has seen: time goes on only.
@@ -336,13 +349,13 @@ class Sessions(Windows):
                 continue
             one.last_activity = upload.clock
             prolonged.append(one)
-            self.due_at(one, *self._silence(one.opened, upload.clock))
-            if device.crowd is not None:
-                device.crowd.plan(one)
+            self.move_deadline(one, *self._session_deadline(one.opened, upload.clock))
+            if device.index is not None:
+                device.index.plan(one)
         return prolonged
 
-    def _succeed(
-        self, device: _Device, session: bytes, upload: Upload, position: Position
+    def _end_others(
+        self, device: _DeviceSessions, session: bytes, upload: Upload, position: Position
     ) -> list[Window]:
         """Let a session not seen before end the named ones that are open; return their windows."""
         ended = []
@@ -352,30 +365,32 @@ class Sessions(Windows):
         return ended
 
     def _end_all(
-        self, device: _Device, session: bytes, now: int, position: Position
+        self, device: _DeviceSessions, session: bytes, now: int, position: Position
     ) -> list[Window]:
         """End a session for all its users; return the windows that this has changed.
 
         What has ended of it before stays as it is, and so does what a replay finds open already
         though it began behind this position.
         """
-        ended = [one for one in device.unended(session) if storage.first(one) <= position]
+        ended = [one for one in device.unended(session) if one.first_position() <= position]
         for window in ended:
             self._end(device, window, now)
         if device.has(session):
-            device.remember(session)
+            device.remember_ended(session)
         return ended
 
-    def _end(self, device: _Device, window: Window, now: int) -> None:
+    def _end(self, device: _DeviceSessions, window: Window, now: int) -> None:
         """Give an ended session its grace."""
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
-        self.due_at(window, deadline, CloseReason.SESSION_END)
-        if device.crowd is not None:
-            device.crowd.plan(window)
-            device.crowd.end(window)
-        device.leave(window)
+        self.move_deadline(window, deadline, CloseReason.SESSION_END)
+        if device.index is not None:
+            device.index.plan(window)
+            device.index.end(window)
+        device.note_ended(window)
 
-    def _inform(self, upload: Upload, segments: list[_Segment], replay: Gate | None) -> None:
+    def _share_context(
+        self, upload: Upload, segments: list[_Segment], replay: ReplayFilter | None
+    ) -> None:
         """Give the context of an upload without kept events to those sessions of its user."""
         device = self._devices.get(upload.device)
         if device is None:
@@ -384,8 +399,8 @@ class Sessions(Windows):
         keys = [session_key(upload.owner, name) for name in names]
         position = upload.offset, upload.start + max(len(upload.types) - 1, 0)
         for window in [device.windows[key] for key in keys if key in device.windows]:
-            if replay is None or replay_filter.passes(replay, digest(window.key), position):
-                self.inform(window, upload, position)
+            if replay is None or replay.passes(digest(window.key), position):
+                self._update_context(window, upload, position)
 
 
 def _end_of(upload: Upload, segment: _Segment) -> Position:

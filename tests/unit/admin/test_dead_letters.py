@@ -67,8 +67,8 @@ def test_a_letter_goes_back_to_where_it_came_from_with_its_marks() -> None:
     }
     assert (Partition(TOPIC, 1), b"5") == (parcel.to, parcel.value)
     assert expected == dict(parcel.headers)
-    told = redriven.mark(parcel.headers)
-    assert told == redriven.Mark("refused_by_sink", "acme", b"\x02" * 16, 77)
+    told = redriven.mark_of(parcel.headers)
+    assert told == redriven.RedriveMark("refused_by_sink", "acme", b"\x02" * 16, 77)
 
 
 def test_a_second_run_sends_nothing_and_says_why() -> None:

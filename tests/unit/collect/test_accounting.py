@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from forwarder.collect import redrive
 from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, KinesisTarget, Match
 from forwarder.formats.mparticle import transform
-from forwarder.model import Collected, Gate, Reason, RecordOutcome, Unused
+from forwarder.model import Collected, Reason, RecordOutcome, Unused
 from tests import builders, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection, event, records, upload
@@ -64,14 +65,16 @@ def inputs(draw: st.DrawFn) -> list[Rec]:
 
 def begun(read: int, taken: int) -> Pipeline:
     """Return a pipeline that collected up to ``read`` before, ``resting`` only up to ``taken``."""
-    pipeline = builders.pipeline(*LANES, read=read)
-    for name in NAMES:
-        keying = [("session-1" if name == "session" else "device-1", (0, 0))]
-        gate = Gate((0, 0), read, {}, {}, keying)
-        if name == "resting":
-            gate.accept_below = taken
-        pipeline.guard(name, gate)
-    return pipeline
+    replays = {
+        name: ReplayFilter(
+            (0, 0),
+            read,
+            keying=[("session-1" if name == "session" else "device-1", (0, 0))],
+            accept_below=taken if name == "resting" else None,
+        )
+        for name in NAMES
+    }
+    return Pipeline(builders.PARTITION, [compile_lane(c) for c in LANES], read, replays=replays)
 
 
 @settings(max_examples=400, deadline=None)
@@ -244,7 +247,7 @@ def test_what_was_sent_back_and_came_to_nothing_is_no_deploys() -> None:
 def test_a_sample_counts_as_used_what_would_touch_an_open_window() -> None:
     real = builders.pipeline(connection())
     real.collect(records({**PROFILE, "events": [event()]}), NOW)
-    lanes = [share.lane for share in real._shares.values()]  # noqa: SLF001  # the same lanes
+    lanes = [one.lane for one in real._lanes.values()]  # noqa: SLF001  # the same lanes
     for besides, expected in ((real, 0), (None, 1)):
         sample = Pipeline(builders.PARTITION, lanes, besides=besides)
         assert expected == sample.collect(records(PROFILE, start=1), NOW).idle

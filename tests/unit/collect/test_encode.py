@@ -212,7 +212,7 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
         raise KeyError(message)
 
     pipeline = builders.pipeline(connection("good"), connection("odd"))
-    frames = pipeline._shares["odd"].lane.frames  # noqa: SLF001  # no input makes it fail
+    frames = pipeline._lanes["odd"].lane.frames  # noqa: SLF001  # no input makes it fail
     monkeypatch.setattr(frames._governance, "apply", odd)  # noqa: SLF001
     pipeline.collect(records(upload(event(n=1)), upload(event(n=2), ip="1")), NOW)
     out = pipeline.finish(NOW)

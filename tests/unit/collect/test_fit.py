@@ -216,8 +216,9 @@ def test_a_window_without_events_that_fits_no_more_is_an_upload() -> None:
     before = builders.pipeline(whole)
     before.collect(records({"events": [], "mp_deviceid": "d", "note": "x" * 2000}), NOW)
     small = connection(sink=kinesis(1500), send_batches_without_events=True)
-    after = builders.pipeline(small, read=1)
-    builders.resume(after, builders.gate(read=1, need=(1, 0)), builders.saved(before, 99))
+    after = builders.pipeline(
+        small, read=1, replay=builders.replay(read=1, need=(1, 0)), held=builders.saved(before, 99)
+    )
     (letter,) = after.finish(NOW).dead_letters
     assert [] == json.loads(letter.value)["events"]
 
@@ -237,9 +238,8 @@ def test_a_letter_of_a_replayed_upload_is_made_once_whatever_the_limit_is_then()
         pipeline = builders.pipeline(connection(sink=kinesis(1500)))
         first = pipeline.collect(fed, NOW)
         closed = {closing.window_key: closing.last for closing in first.closings}
-        gate = builders.gate(read=2, closed=closed)
-        after = builders.pipeline(connection(sink=kinesis(limit)), read=2)
-        builders.resume(after, gate, [])
+        gate = builders.replay(read=2, closed=closed)
+        after = builders.pipeline(connection(sink=kinesis(limit)), read=2, replay=gate)
         out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
         assert ([], [small, event(n=2)]) == (out.dead_letters, events_of(out.batches))
 
@@ -265,9 +265,8 @@ def test_a_replay_finds_every_event_of_a_letter_in_runs(limit: int, left_out: An
     fed = records(upload(begin, *LETTERED["events"]))
     before = builders.pipeline(connection(sink=kinesis(1500)))
     first = before.collect(fed, NOW)
-    gate = builders.gate(read=1, closed={one.window_key: one.last for one in first.closings})
-    after = builders.pipeline(connection(sink=kinesis(limit), **left_out), read=1)
-    builders.resume(after, gate, [])
+    gate = builders.replay(read=1, closed={one.window_key: one.last for one in first.closings})
+    after = builders.pipeline(connection(sink=kinesis(limit), **left_out), read=1, replay=gate)
     out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
     assert ([], [SMALL] * 2) == (out.dead_letters, events_of(out.batches))
 
@@ -279,8 +278,9 @@ def test_entries_of_each_event_of_a_letter_are_still_read(limit: int) -> None:
     lettered = [n for n, one in enumerate(LETTERED["events"]) if one == LARGE]
     closed = {digest(b"!0/0"): (0, lettered[-1])}
     closed |= {digest(b"!0/%d." % n): (0, n) for n in lettered}
-    after = builders.pipeline(connection(sink=kinesis(limit)), read=1)
-    builders.resume(after, builders.gate(read=1, closed=closed), [])
+    after = builders.pipeline(
+        connection(sink=kinesis(limit)), read=1, replay=builders.replay(read=1, closed=closed)
+    )
     out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
     assert ([], [SMALL] * 2) == (out.dead_letters, events_of(out.batches))
 
@@ -288,8 +288,9 @@ def test_entries_of_each_event_of_a_letter_are_still_read(limit: int) -> None:
 def test_a_replayed_event_that_fits_no_more_becomes_a_letter() -> None:
     large = event(t="x" * 2000)
     fed = records(upload(event(n=1), large))
-    after = builders.pipeline(connection(sink=kinesis(1500)), read=1)
-    builders.resume(after, builders.gate(read=1), [])
+    after = builders.pipeline(
+        connection(sink=kinesis(1500)), read=1, replay=builders.replay(read=1)
+    )
     out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
     assert ([large], [event(n=1)]) == (events_of(out.dead_letters), events_of(out.batches))
 
@@ -299,8 +300,12 @@ def test_a_window_saved_under_a_larger_limit_makes_one_letter_of_what_fits_no_mo
     before = builders.pipeline(connection(sink=kinesis(9000)))
     before.collect(records(*fed), NOW)
     held = builders.saved(before, 99)
-    after = builders.pipeline(connection(sink=kinesis(1500)), read=3)
-    builders.resume(after, builders.gate(read=3, need=(3, 0)), held)
+    after = builders.pipeline(
+        connection(sink=kinesis(1500)),
+        read=3,
+        replay=builders.replay(read=3, need=(3, 0)),
+        held=held,
+    )
     out = after.finish(NOW)
     (letter,) = out.dead_letters
     assert [event(t="x" * 1200)] * 3 == events_of([letter])

@@ -44,8 +44,9 @@ def cost(fed: list[Rec], *, complete: bool) -> float:
         for at in range(0, len(fed), 20):
             pipeline.collect(fed[at : at + 20], NOW)
         held = builders.saved(pipeline, len(fed))
-        again = builders.pipeline(lane, read=len(fed))
-        builders.resume(again, builders.gate(len(fed), (len(fed), 0)), held)
+        again = builders.pipeline(
+            lane, read=len(fed), replay=builders.replay(len(fed), (len(fed), 0)), held=held
+        )
         again.finish(NOW)
         pipeline.finish(NOW)
 

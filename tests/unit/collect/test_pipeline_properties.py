@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect import lane
-from forwarder.collect.pipeline import Saving, compile_lane
+from forwarder.collect.pipeline import Checkpoint, compile_lane
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, KinesisTarget
 from forwarder.formats.contract import digest
-from forwarder.model import LOWEST, Batch, Collected, Gate, Held, Position, Released
+from forwarder.model import LOWEST, Batch, Collected, Held, Position, Released
 from tests import builders, heavy, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection
@@ -139,9 +140,7 @@ class Journal:
     def open(self) -> None:
         """Begin again with what was committed (O4 to O8)."""
         self.books.released(Released({"lane": self.waiting()}, 0, 0, failed=True))
-        self.pipeline = builders.pipeline(self.chosen, read=self.read)
-        self.pipeline.compress_above(0)
-        self.saving: Saving | None = None
+        self.saving: Checkpoint | None = None
         self.draft: list[Held] = []
         self.pending = []
         self.at = self.need[0]
@@ -154,10 +153,11 @@ class Journal:
         to = {digest(one.key): one.to for one in held}
         # What stands below ``read`` is keyed by the rule of its position: all, for one of before.
         read = 10**9 if self.former else self.read
-        gate = Gate(self.need, read, dict(self.closed), to, list(self.keying))
-        self.pipeline.guard("lane", gate)
+        replay = ReplayFilter(self.need, read, self.closed, to, list(self.keying))
+        self.pipeline = builders.pipeline(self.chosen, read=self.read, replay=replay)
+        self.pipeline.compress_above(0)
         for some in (held[::2], held[1::2]):
-            events = self.pipeline.resume("lane", [one for one in some if one.pieces])
+            events = self.pipeline.restore("lane", [one for one in some if one.pieces])
             self.books.taken_over("lane", events)
 
     def _left(self, held: Held) -> Held:
@@ -192,7 +192,7 @@ class Journal:
             self.saving = None
             return
         if self.saving is None:
-            self.saving = self.pipeline.saving("lane", self.base_read)
+            self.saving = self.pipeline.begin_checkpoint("lane", self.base_read)
             self.draft = []
         self.draft += self.saving.take(700)
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.collect import redrive, replay_filter
+from forwarder.collect import redrive
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, KinesisTarget, Match
 from forwarder.formats.contract import digest
 from forwarder.formats.mparticle.document import MOST_BYTES
 from forwarder.journal import outbox
-from forwarder.model import CloseReason, Gate, Reason
+from forwarder.model import CloseReason, Reason
 from tests import builders
 from tests.builders import NOW, Rec, event, upload
 
@@ -156,8 +157,7 @@ def test_a_replay_of_what_was_too_large_again_makes_neither_letter_nor_batch(lim
     out = builders.run(lane(2000), fed)
     assert ([1], [1]) == ([x.events for x in out.dead_letters], [x.count for x in out.batches])
     closed = {closing.window_key: closing.last for closing in out.closings}
-    after = builders.pipeline(lane(limit), read=3)
-    builders.resume(after, builders.gate(read=3, closed=closed), [])
+    after = builders.pipeline(lane(limit), read=3, replay=builders.replay(read=3, closed=closed))
     replayed = builders.merged([after.collect(fed, NOW), *builders.finished(after)])
     assert ([], []) == (replayed.dead_letters, replayed.batches)
 
@@ -209,9 +209,9 @@ def test_a_replay_takes_it_exactly_once(need: int, batched: bool) -> None:  # no
     """It was read at offset 1, before the partition was opened anew at offset 3."""
     name = digest(redrive.window_key(1, 0))
     for told in (headers(), headers("refused_by_sink", "lane")):
-        fed = builders.pipeline(builders.connection(), read=3)
         closed = {name: (1, 0)} if batched else {}
-        fed.guard("lane", Gate((need, 0), 3, closed, {}, [("device-2", (0, 0))]))
+        replay = ReplayFilter((need, 0), 3, closed, keying=[("device-2", (0, 0))])
+        fed = builders.pipeline(builders.connection(), read=3, replay=replay)
         value = builders.encoded(upload(event(), message_id="m"))
         taken = fed.collect([Rec(1, builders.START, value, told)], NOW)
         more = fed.collect([Rec(1, builders.START, value, told)], NOW)
@@ -221,10 +221,7 @@ def test_a_replay_takes_it_exactly_once(need: int, batched: bool) -> None:  # no
 
 
 def test_an_inactive_connection_takes_nothing_new() -> None:
-    fed = builders.pipeline(builders.connection())
-    closed = replay_filter.wide_open()
-    closed.accept_below = 1
-    fed.guard("lane", closed)
+    fed = builders.pipeline(builders.connection(), replay=ReplayFilter(accept_below=1))
     for told, kept in ((headers(), 0), (headers("refused_by_sink", "lane"), 1)):
         value = builders.encoded(upload(event(), message_id="m"))
         out = fed.collect([Rec(1, builders.START, value, told)], NOW)

@@ -10,8 +10,9 @@ from forwarder.collect import lane
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.redrive import CONNECTION, REDRIVE
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
-from forwarder.model import LOWEST, Collected, Gate, Position
+from forwarder.model import LOWEST, Collected, Position
 from tests import builders, streams
 from tests.builders import NOW, START, Json, Rec, connection, encoded, event
 
@@ -43,8 +44,9 @@ class Life:
 
     def live(self, chosen: Connection, slices: int) -> Pipeline:
         """Open, collect the record and commit up to so many slices; what comes then is lost."""
-        pipeline = builders.pipeline(chosen, read=1)
-        builders.resume(pipeline, Gate(self.need, 1, dict(self.closed), {}, KEYING), [])
+        pipeline = builders.pipeline(
+            chosen, read=1, replay=ReplayFilter(self.need, 1, dict(self.closed), {}, KEYING)
+        )
         self._commit(pipeline, pipeline.collect([RECORD], NOW))
         for _ in range(slices):
             self._commit(pipeline, pipeline.expire(0, 0, NOW))
@@ -84,8 +86,7 @@ def test_what_is_sent_back_without_events_becomes_one_document(
     chosen = connection(**kept, **mode)
 
     first = builders.pipeline(chosen).collect([sent_back], NOW)
-    again = builders.pipeline(chosen, read=1)
     closed = {one.window_key: one.last for one in first.closings}
-    builders.resume(again, Gate((0, 0), 1, closed, {}, []), [])
+    again = builders.pipeline(chosen, read=1, replay=ReplayFilter((0, 0), 1, closed, {}, []))
 
     assert (1, 0) == (len(first.batches), len(again.collect([sent_back], NOW).batches))

@@ -13,12 +13,13 @@ import pytest
 import zstandard
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.opening import Origin, Restored
 from forwarder.journal.state import LaneState
-from forwarder.model import Batch, Gate
+from forwarder.model import Batch
 from tests import builders
 from tests.builders import NOW, Rec, connection, records
 
@@ -53,12 +54,12 @@ def base(name: str) -> dict[str, LaneState]:
 
 def opened(lane: str, stored: LaneState) -> Pipeline:
     """Return a pipeline that has taken up what was stored of a lane."""
-    pipeline = builders.pipeline(LANES[lane], read=READ)
     held = [states.window(form) for form in stored.held.values()]
     to = {states.digest(one.key): one.to for one in held}
-    gate = Gate(stored.need, stored.read, dict(stored.closed), to, list(stored.keying))
-    pipeline.guard(lane, gate)
-    pipeline.resume(lane, held)
+    replay = ReplayFilter(stored.need, stored.read, stored.closed, to, list(stored.keying))
+    lanes = [compile_lane(LANES[lane])]
+    pipeline = Pipeline(builders.PARTITION, lanes, READ, replays={lane: replay})
+    pipeline.restore(lane, held)
     return pipeline
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from forwarder.collect import lane
-from forwarder.collect.windows import storage
+from forwarder.collect.windows import window
 from forwarder.errors import JournalError
 from forwarder.formats.mparticle.decode import Decoder
 from forwarder.journal import packing
@@ -354,11 +354,11 @@ async def test_what_a_replay_had_to_know_is_let_go_when_it_is_over() -> None:
     world, _ = await with_windows()
     await until_based(world)
     await reopened(world, SESSION)
-    gate = world.owner._gates.by_lane["acme"]  # noqa: SLF001  # memory nobody can see
-    assert DEVICES == len(gate.held_to)
+    replay = world.owner.pipeline._lanes["acme"].replay  # noqa: SLF001  # memory nobody can see
+    assert DEVICES == replay.entries()
     world.feed("d9", [EVENT])
     world.collect()
-    assert ({}, {}) == (gate.closed, gate.held_to)
+    assert 0 == replay.entries()
     await finished(world)
 
 
@@ -369,13 +369,16 @@ NARROW = [connection("acme", wait_for_complete_batch=True, send_custom_events=Fa
 def judging() -> Iterator[list[int]]:
     """Count the stored windows that are judged, and take blocks for all that are not."""
     judged: list[int] = []
-    right = lane.Share._kept  # noqa: SLF001  # nothing else shows that nobody looked
+    right = lane.PartitionLane._kept  # noqa: SLF001  # nothing else shows that nobody looked
 
-    def kept(self: lane.Share, stored: Held, decoder: Decoder) -> list[Piece]:
+    def kept(self: lane.PartitionLane, stored: Held, decoder: Decoder) -> list[Piece]:
         judged.append(len(stored.pieces))
         return right(self, stored, decoder)
 
-    with mock.patch.object(lane.Share, "_kept", kept), mock.patch.object(storage, "LONG_TAIL", 1):
+    with (
+        mock.patch.object(lane.PartitionLane, "_kept", kept),
+        mock.patch.object(window, "LONG_TAIL", 1),
+    ):
         yield judged
 
 

@@ -145,10 +145,10 @@ async def test_what_counts_as_little_depends_on_the_limit_and_on_how_many_share_
     short = WindowMemory(80_000_000)
     for owned, expected in (([world.owner], 20_000_000), ([world.owner, other], 10_000_000)):
         await short.relieve(owned)
-        assert expected == world.owner.pipeline._shares["acme"].windows.roomy  # noqa: SLF001
+        assert expected == world.owner.pipeline._lanes["acme"].windows._compress_above  # noqa: SLF001
     await other.open()
     expected = world.around(BATCH).window_memory // 4  # it knows nobody else
-    assert expected == other.pipeline._shares["acme"].windows.roomy  # noqa: SLF001
+    assert expected == other.pipeline._lanes["acme"].windows._compress_above  # noqa: SLF001
     await other.close()
     await world.close()
 

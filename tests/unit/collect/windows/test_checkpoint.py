@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.pipeline import Pipeline, Saving
-from forwarder.collect.windows import storage
+from forwarder.collect.pipeline import Checkpoint, Pipeline
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching, Connection
-from forwarder.model import CloseReason, Gate, Held, Position
+from forwarder.model import CloseReason, Held, Position
 from tests import builders, streams
 from tests.builders import NOW, START, Rec, connection, event, records, upload
 from tests.unit.collect.windows.test_memory import PATIENT, small_blocks, windows_of
@@ -34,7 +34,7 @@ def positions(held: list[Held]) -> list[list[int]]:
     return [[piece[0] for piece in one.pieces] for one in held]
 
 
-def drained(saving: Saving, limit: int = 1) -> list[Held]:
+def drained(saving: Checkpoint, limit: int = 1) -> list[Held]:
     """Take all that is left, in slices."""
     found: list[Held] = []
     while taken := saving.take(limit):
@@ -44,7 +44,7 @@ def drained(saving: Saving, limit: int = 1) -> list[Held]:
 
 def test_slices_together_are_all_windows_that_are_to_be_saved() -> None:
     pipeline = fed(5)
-    saving = pipeline.saving("lane", 4)
+    saving = pipeline.begin_checkpoint("lane", 4)
     assert [[0]] == positions(saving.take(1))
     assert [[1], [2], [3]] == positions(saving.take(10**6))
     assert [] == saving.take(1)
@@ -52,7 +52,7 @@ def test_slices_together_are_all_windows_that_are_to_be_saved() -> None:
 
 def test_what_was_taken_is_unsaved_until_it_is_settled() -> None:
     pipeline = fed(2)
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     drained(saving)
     assert (0, 0) == pipeline.first_unsaved("lane")
     saving.settle()
@@ -61,18 +61,18 @@ def test_what_was_taken_is_unsaved_until_it_is_settled() -> None:
 
 def test_events_after_the_taking_are_unsaved_once_it_is_settled() -> None:
     pipeline = fed(2)
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     assert [[0], [1]] == positions(drained(saving))
     more(pipeline, 2)
     more(pipeline, 3)
     assert (0, 0) == pipeline.first_unsaved("lane")
     saving.settle()
     assert (2, 0) == pipeline.first_unsaved("lane")
-    again = pipeline.saving("lane", 2)
+    again = pipeline.begin_checkpoint("lane", 2)
     assert [[0], [1]] == positions(drained(again))
     again.settle()
     assert (2, 0) == pipeline.first_unsaved("lane")
-    last = pipeline.saving("lane", 3)
+    last = pipeline.begin_checkpoint("lane", 3)
     assert [[0, 2, 3], [1]] == positions(drained(last))
     last.settle()
     assert None is pipeline.first_unsaved("lane")
@@ -80,19 +80,19 @@ def test_events_after_the_taking_are_unsaved_once_it_is_settled() -> None:
 
 def test_a_window_that_closed_in_between_is_forgotten() -> None:
     pipeline = fed(2)
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     saving.take(1)
     pipeline.shed(1, 1, NOW)
     assert [[1]] == positions(drained(saving))
     saving.settle()
     more(pipeline, 2)
     assert (2, 0) == pipeline.first_unsaved("lane")
-    assert [[1]] == positions(drained(pipeline.saving("lane", 2)))
+    assert [[1]] == positions(drained(pipeline.begin_checkpoint("lane", 2)))
 
 
 def test_a_window_that_opened_in_between_waits_for_the_next_base() -> None:
     pipeline = fed(2)
-    saving = pipeline.saving("lane", 2)
+    saving = pipeline.begin_checkpoint("lane", 2)
     saving.take(1)
     more(pipeline, 2, device=9)
     assert [[1]] == positions(drained(saving))
@@ -102,10 +102,10 @@ def test_a_window_that_opened_in_between_waits_for_the_next_base() -> None:
 
 def test_a_saving_that_is_dropped_has_changed_nothing() -> None:
     pipeline = fed(2)
-    drained(pipeline.saving("lane", 9))
+    drained(pipeline.begin_checkpoint("lane", 9))
     more(pipeline, 2)
     assert (0, 0) == pipeline.first_unsaved("lane")
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     assert [[0, 2], [1]] == positions(drained(saving))
     saving.settle()
     assert None is pipeline.first_unsaved("lane")
@@ -113,18 +113,18 @@ def test_a_saving_that_is_dropped_has_changed_nothing() -> None:
 
 def test_a_saving_is_settled_only_whole_and_only_the_newest() -> None:
     pipeline = fed(2)
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     saving.take(1)
     with pytest.raises(RuntimeError, match="before all was taken"):
         saving.settle()
-    pipeline.saving("lane", 9)
+    pipeline.begin_checkpoint("lane", 9)
     with pytest.raises(RuntimeError, match="made this one void"):
         saving.take(1)
 
 
 def test_settling_touches_no_window() -> None:
     pipeline = fed(3)
-    saving = pipeline.saving("lane", 9)
+    saving = pipeline.begin_checkpoint("lane", 9)
     drained(saving)
     before = [one.saved for one in windows_of(pipeline).open.values()]
     saving.settle()
@@ -133,15 +133,14 @@ def test_settling_touches_no_window() -> None:
 
 def test_a_window_taken_up_again_is_saved_as_it_was() -> None:
     pipeline = fed(2)
-    held = drained(pipeline.saving("lane", 9))
-    again = builders.pipeline(PATIENT)
-    again.guard("lane", Gate((2, 0), 2, {}, {}, []))
-    again.resume("lane", held[1:])
-    again.resume("lane", held[:1])
+    held = drained(pipeline.begin_checkpoint("lane", 9))
+    again = builders.pipeline(PATIENT, replay=ReplayFilter((2, 0), 2))
+    again.restore("lane", held[1:])
+    again.restore("lane", held[:1])
     assert None is again.first_unsaved("lane")
     more(again, 2)
     assert (2, 0) == again.first_unsaved("lane")
-    saving = again.saving("lane", 2)
+    saving = again.begin_checkpoint("lane", 2)
     assert held == sorted(drained(saving), key=lambda one: one.opened)
 
 
@@ -150,14 +149,14 @@ def test_sessions_taken_up_again_in_any_order_are_told_apart() -> None:
     names = [f"s{n}" for n in range(4)]
     pipeline = builders.pipeline(chosen)
     pipeline.collect(records(*(upload(event(session_uuid=name)) for name in names), step=9), NOW)
-    held = drained(pipeline.saving("lane", 9))
+    held = drained(pipeline.begin_checkpoint("lane", 9))
     assert 3 == sum(one.reason is CloseReason.SESSION_END for one in held)
     found = []
     for order in (held, held[::-1]):
-        again = builders.pipeline(chosen)
-        again.guard("lane", Gate((4, 0), 4, {}, {}, [("session-2", (0, 0))]))
+        replay = ReplayFilter((4, 0), 4, keying=[("session-2", (0, 0))])
+        again = builders.pipeline(chosen, replay=replay)
         for one in order:
-            again.resume("lane", [one])
+            again.restore("lane", [one])
         again.collect(records(upload(ip="1"), start=4, at=START + 99), NOW)
         (device,) = windows_of(again)._devices.values()  # type: ignore[attr-defined]  # noqa: SLF001
         found.append((device.current, device.ended))
@@ -185,7 +184,7 @@ class Saved:
         self.at = self.base_at = self.next_at = 0
         self.base: list[Held] = []
         self.draft: list[Held] = []
-        self.saving: Saving | None = None
+        self.saving: Checkpoint | None = None
 
     def step(self, step: Any) -> None:  # noqa: ANN401
         """Do what the step says, where it can be done."""
@@ -198,7 +197,7 @@ class Saved:
             self.pipeline.shed(1, 1, NOW)
         elif step in {"drop", "begin"}:
             below = 2 * self.base_at
-            self.saving = self.pipeline.saving("lane", below) if step == "begin" else None
+            self.saving = self.pipeline.begin_checkpoint("lane", below) if step == "begin" else None
             self.draft, self.next_at = [], self.at
         elif self.saving is not None:
             self.draft += self.saving.take(1) if step == "take" else drained(self.saving)
@@ -211,7 +210,7 @@ class Saved:
         stored = {(held.key, held.pieces[0][:2]): held for held in self.base if held.pieces}
         first = self.pipeline.first_unsaved("lane")
         for window in windows_of(self.pipeline).open.values():
-            pieces = storage.pieces(window)
+            pieces = window.all_pieces()
             waiting = [(piece[0], piece[1]) for piece in pieces]
             held = stored.get((window.key, waiting[0]))
             kept = [] if held is None else [(piece[0], piece[1]) for piece in held.pieces]
@@ -243,8 +242,7 @@ def test_a_narrowed_filter_settles_a_saved_piece_whole() -> None:
     fed = builders.pipeline(wide)
     fed.collect(records(upload(event(n=1), event("screen_view", n=2)), start=5), NOW)
     [held] = builders.saved(fed, 100)
-    again = builders.pipeline(narrow, read=6)
-    builders.resume(again, Gate((6, 0), 6, {}, {}, []), [held])
+    again = builders.pipeline(narrow, read=6, replay=ReplayFilter((6, 0), 6), held=[held])
     [closing] = again.finish(NOW).closings
     # The batch ends at (5, 0); a piece that reaches beyond what is settled would come again.
     assert (5, 1) == closing.last
@@ -255,8 +253,7 @@ def test_a_window_taken_up_with_more_events_than_a_size_set_since_is_closed_firs
     fed = builders.pipeline(large)
     fed.collect(records(upload(*(event(n=n) for n in range(8)))), NOW)
     [held] = builders.saved(fed, 100)
-    again = builders.pipeline(small, read=1)
-    builders.resume(again, Gate((1, 0), 1, {}, {}, []), [held])
+    again = builders.pipeline(small, read=1, replay=ReplayFilter((1, 0), 1), held=[held])
     out = again.collect(records(upload(*(event(n=n) for n in range(8, 16))), start=1), NOW)
     assert [8, 3, 3] == [batch.count for batch in out.batches]
     [rest] = again.finish(NOW).batches
@@ -272,8 +269,9 @@ def test_what_is_stored_of_one_large_upload_is_cut_between_its_events() -> None:
     (held,) = builders.saved(pipeline, 99)
     assert [3, 3, 3, 1] == [piece[2] for piece in held.pieces]
     assert [(0, 0), (0, 3), (0, 6), (1, 0)] == [(piece[0], piece[1]) for piece in held.pieces]
-    again = builders.pipeline(PATIENT, read=2)
-    builders.resume(again, builders.gate(read=2, need=(2, 0)), [held])
+    again = builders.pipeline(
+        PATIENT, read=2, replay=builders.replay(read=2, need=(2, 0)), held=[held]
+    )
     (batch,) = again.finish(NOW).batches
     (expected,) = pipeline.finish(NOW).batches
     assert expected.payload == batch.payload

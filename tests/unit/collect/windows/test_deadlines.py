@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.windows.deadlines import Deadlines
+from forwarder.collect.windows.queues import Deadlines
 from forwarder.collect.windows.window import Window
 from forwarder.formats.mparticle.context import names_of
 from forwarder.model import CloseReason
@@ -50,7 +50,7 @@ def _check_due(deadlines: Deadlines, waiting: dict[int, Window], now: int, limit
     soonest = min((one.deadline for one in waiting.values()), default=None)
     told = deadlines.next()
     assert soonest is None or (told is not None and told <= soonest)
-    found = deadlines.due(now, limit)
+    found = deadlines.take_due(now, limit)
     numbers = {i for i, one in waiting.items() if any(one is other for other in found)}
     assert min(limit, len(expected)) == len(found) == len(numbers)
     assert numbers <= expected
@@ -62,7 +62,7 @@ def _check_due(deadlines: Deadlines, waiting: dict[int, Window], now: int, limit
 
 def test_no_window_means_no_deadline() -> None:
     assert None is Deadlines().next()
-    assert [] == Deadlines().due(10**15)
+    assert [] == Deadlines().take_due(10**15)
 
 
 def test_without_a_limit_all_that_is_due_comes_at_once_in_order_of_seconds() -> None:
@@ -70,7 +70,7 @@ def test_without_a_limit_all_that_is_due_comes_at_once_in_order_of_seconds() -> 
     windows = [window(time) for time in (3000, 1500, 1200, 9000, 0)]
     for one in windows:
         deadlines.put(one)
-    assert [0, 1500, 1200, 3000] == [one.deadline for one in deadlines.due(3000)]
+    assert [0, 1500, 1200, 3000] == [one.deadline for one in deadlines.take_due(3000)]
     assert 9000 == deadlines.next()
 
 
@@ -80,5 +80,5 @@ def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) 
         deadlines.put(window(1500))
     again: list[Window] = []
     monkeypatch.setattr(Deadlines, "put", lambda _, one: again.append(one))
-    assert [2] * 50 == [len(deadlines.due(1500, 2)) for _ in range(50)]
+    assert [2] * 50 == [len(deadlines.take_due(1500, 2)) for _ in range(50)]
     assert ([], None) == (again, deadlines.next())

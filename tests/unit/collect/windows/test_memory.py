@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect.pipeline import Pipeline
-from forwarder.collect.windows import storage, store
-from forwarder.collect.windows.eviction import rank_of
-from forwarder.collect.windows.lazy_queue import CHUNK, Row
-from forwarder.collect.windows.store import Windows
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import store
+from forwarder.collect.windows.queues import CHUNK, LazyQueue, rank_of
+from forwarder.collect.windows.store import WindowStore
 from forwarder.config.connection import Batching, Connection
-from forwarder.model import Batch, CloseReason, Collected, Gate, Held
+from forwarder.model import Batch, CloseReason, Collected, Held
 from tests import builders, streams
 from tests.builders import NOW, START, Json, Rec, connection, event, records, upload
 
@@ -31,19 +31,19 @@ def small_blocks() -> Iterator[None]:
         yield
 
 
-def windows_of(pipeline: Pipeline, lane: str = "lane") -> Windows:
+def windows_of(pipeline: Pipeline, lane: str = "lane") -> WindowStore:
     """Return a lane's windows."""
-    return pipeline._shares[lane].windows  # noqa: SLF001  # how they wait is not to be seen outside
+    return pipeline._lanes[lane].windows  # noqa: SLF001  # how they wait is not to be seen outside
 
 
-def stored_bytes(open_windows: Windows) -> int:
+def stored_bytes(open_windows: WindowStore) -> int:
     """Return the bytes of everything the windows hold, headers and numbers left out."""
     size = 0
     for one in open_windows.open.values():
         size += len(one.key) + len(one.context) + sum(len(piece[4]) for piece in one.pieces)
         size += sum(len(block.packed) for block in one.blocks or ())
         size += len(one.saved.context) if one.saved else 0
-        size += len(one.draft.saved.context) if one.draft else 0
+        size += len(one.pending.part.context) if one.pending else 0
     return size
 
 
@@ -89,14 +89,14 @@ def test_the_estimate_is_exact_in_its_terms_and_never_below_the_bytes_kept(
 ) -> None:
     pipeline, at = builders.pipeline(chosen), 0
     found = windows_of(pipeline)
-    saving = pipeline.saving("lane", 0)
+    saving = pipeline.begin_checkpoint("lane", 0)
     with small_blocks(), mock.patch.object(store, "FIRST_LOOK", first_look):
         for step in steps:
             if isinstance(step, int):
                 pipeline.collect(drawn[at : at + step], NOW)
                 at += step
             elif step == "take":
-                saving = pipeline.saving("lane", 2 * at - 3)
+                saving = pipeline.begin_checkpoint("lane", 2 * at - 3)
                 saving.take(10**9)
             elif step == "settle" and not saving.take(10**9):
                 saving.settle()
@@ -105,9 +105,9 @@ def test_the_estimate_is_exact_in_its_terms_and_never_below_the_bytes_kept(
             else:
                 pipeline.expire(START + 50_000, 1)
             for one in list(found.open.values()):
-                found.resolve(one)
+                found._resolve(one)  # noqa: SLF001  # what a settled part weighs shows then
             for one in found.open.values():
-                assert storage.weight(one) == one.weight
+                assert one.memory_bytes() == one.weight
             assert sum(one.weight for one in found.open.values()) == pipeline.memory_bytes()
             assert stored_bytes(found) <= pipeline.memory_bytes()
     pipeline.finish(NOW)
@@ -118,7 +118,7 @@ def test_a_long_tail_is_kept_compressed() -> None:
     pipeline = builders.pipeline(PATIENT)
     pipeline.collect(records(*(upload(event(text="x" * 500)) for _ in range(400))), NOW)
     assert 400 * 500 < pipeline.waiting_bytes()
-    assert pipeline.waiting_bytes() // 4 > pipeline.memory_bytes("lane")
+    assert pipeline.waiting_bytes() // 4 > pipeline.memory_bytes()
     (batch,) = pipeline.finish(NOW).batches
     assert ((0, 0), (399, 0), 400) == (batch.first, batch.last, batch.count)
 
@@ -142,7 +142,7 @@ def test_a_poll_compresses_only_so_much_and_the_next_one_the_rest() -> None:
     def compressed() -> int:
         return sum(one.blocks is not None for one in open_windows.values())
 
-    with mock.patch.object(store, "PACKED_AT_ONCE", 100_000):
+    with mock.patch.object(store, "COMPRESSED_AT_ONCE", 100_000):
         pipeline.collect(records(*half, start=9), NOW)
         assert 3 == compressed()
         pipeline.collect(
@@ -157,7 +157,7 @@ def test_a_saved_window_is_not_kept_twice() -> None:
     pipeline = builders.pipeline(PATIENT)
     pipeline.collect(records(*(padded(1000) for _ in range(100))), NOW)
     before = pipeline.memory_bytes()
-    saving = pipeline.saving("lane", 1)
+    saving = pipeline.begin_checkpoint("lane", 1)
     assert [100] == [len(held.pieces) for held in saving.take(1)]
     assert [] == saving.take(1)
     saving.settle()
@@ -244,8 +244,7 @@ def test_windows_taken_up_again_in_any_order_have_their_age_and_their_turn() -> 
     first = builders.pipeline(PATIENT)
     first.collect(records(*(upload(event(), device=f"d{i}") for i in range(6))), NOW)
     held = builders.saved(first, 9)
-    again = builders.pipeline(PATIENT)
-    again.guard("lane", Gate((6, 0), 6, {}, {}, []))
+    again = builders.pipeline(PATIENT, replay=ReplayFilter((6, 0), 6))
     _resume(again, held[3:], held[:1], held[1:3])
     assert START == again.oldest_opened()
     again.collect(records(upload(event(), device="new"), start=6, at=START + 6000), NOW)
@@ -262,12 +261,12 @@ def test_windows_that_closed_early_are_forgotten_long_before_their_deadline() ->
 
 def _resume(pipeline: Pipeline, *slices: list[Held]) -> None:
     for held in slices:
-        pipeline.resume("lane", held)
+        pipeline.restore("lane", held)
 
 
 def test_a_row_forgets_what_died_in_it_wherever_it_stood() -> None:
     alive: set[int] = set()
-    row: Row[int] = Row(alive.__contains__)
+    row: LazyQueue[int] = LazyQueue(alive.__contains__)
     for number in range(20 * CHUNK):
         alive.add(number)
         row.append(number)
@@ -290,7 +289,7 @@ def test_a_row_in_which_none_died_looks_at_few_however_long_it_is() -> None:
         looks.append(entry)
         return True
 
-    row: Row[int] = Row(alive)
+    row: LazyQueue[int] = LazyQueue(alive)
     for number in range(20 * CHUNK):
         row.append(number)
         assert 2 * CHUNK + 1 >= len(looks)
@@ -302,8 +301,8 @@ def test_a_row_in_which_none_died_looks_at_few_however_long_it_is() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150))
 def test_a_row_gives_the_first_living_entry(steps: list[tuple[bool, int]]) -> None:
     alive: dict[int, None] = {}
-    row: Row[int] = Row(alive.__contains__)
-    with mock.patch("forwarder.collect.windows.lazy_queue.CHUNK", 3):
+    row: LazyQueue[int] = LazyQueue(alive.__contains__)
+    with mock.patch("forwarder.collect.windows.queues.CHUNK", 3):
         for number, (kill, which) in enumerate(steps):
             alive[number] = None
             row.append(number)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from forwarder.collect.lane import Lane
 from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.formats.contract import digest
 from forwarder.formats.mparticle.decode import Decoder, Reject
-from forwarder.model import LOWEST, Batch, CloseReason, Gate, Held, Position
+from forwarder.model import LOWEST, Batch, CloseReason, Held, Position
 from tests import builders, streams
 from tests.builders import NOW, Json, Rec, connection, event, records, upload
 from tests.unit.collect.windows.test_memory import small_blocks
@@ -22,11 +23,11 @@ def changed(
     to: Connection, held: list[Held], read: int, gone: dict[bytes, Position], rule: str
 ) -> Pipeline:
     """Return a pipeline of today's connection that takes up windows of another mode."""
-    pipeline = builders.pipeline(to, read=read)
     saved = {digest(one.key): one.to for one in held}
     rules = [(rule, LOWEST), (Lane(to).keying_rule, (read, 0))]
-    builders.resume(pipeline, Gate(LOWEST, read, gone, saved, rules), held)
-    return pipeline
+    return builders.pipeline(
+        to, read=read, replay=ReplayFilter(LOWEST, read, gone, saved, rules), held=held
+    )
 
 
 def waiting(*sessions: str) -> list[Held]:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from forwarder.collect.lane import Lane
 from forwarder.collect.pipeline import Pipeline
-from forwarder.collect.windows import storage
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import digest
-from forwarder.model import LOWEST, Batch, Gate, Position
+from forwarder.model import LOWEST, Batch, Position
 from tests import builders, streams
 from tests.builders import NOW, START, Rec, connection, encoded, event, records, upload
 from tests.unit.collect.windows.test_memory import small_blocks
@@ -137,10 +137,9 @@ def test_windows_saved_in_any_order_leave_in_order() -> None:
         fed = builders.pipeline(lane)
         fed.collect(stream, NOW)
         held = builders.saved(fed, 99)[::-1]
-        again = builders.pipeline(lane)
         to = {digest(one.key): one.to for one in held}
-        gate = Gate((9, 0), 9, {}, to, [(Lane(lane).keying_rule, (0, 0))])
-        builders.resume(again, gate, held)
+        gate = ReplayFilter((9, 0), 9, {}, to, [(Lane(lane).keying_rule, (0, 0))])
+        again = builders.pipeline(lane, replay=gate, held=held)
         found = expired(again, NOW, 2)
         assert len(held) == len(found)
         assert in_order(found)
@@ -157,14 +156,14 @@ def test_what_a_window_costs_to_close_does_not_grow_with_the_people_of_its_devic
 ) -> None:
     pipeline = builders.pipeline(connection(batching=Batching(max_events=2)))
     pipeline.collect(records(*_PEOPLE_OF_ONE_DEVICE, step=1), NOW)
-    looks, look = 0, storage.first
+    looks, look = 0, Window.first_position
 
     def counted(window: Window) -> Position:
         nonlocal looks
         looks += 1
         return look(window)
 
-    monkeypatch.setattr(storage, "first", counted)
+    monkeypatch.setattr(Window, "first_position", counted)
     if how == "finish":
         found = pipeline.finish(NOW).batches
     elif how == "expire":
@@ -181,9 +180,13 @@ def test_people_whose_windows_are_taken_up_in_any_order_close_in_order_with_new_
     fed = builders.pipeline(connection())
     fed.collect(records(*_PEOPLE_OF_ONE_DEVICE[:9], step=1), NOW)
     held = builders.saved(fed, 99)
-    again = builders.pipeline(connection(batching=Batching(max_events=1)), read=9)
-    gate = Gate((9, 0), 9, {}, {digest(one.key): one.to for one in held}, [])
-    builders.resume(again, gate, [held[n] for n in (4, 8, 0, 2, 7, 1, 6, 3, 5)])
+    gate = ReplayFilter((9, 0), 9, {}, {digest(one.key): one.to for one in held}, [])
+    again = builders.pipeline(
+        connection(batching=Batching(max_events=1)),
+        read=9,
+        replay=gate,
+        held=[held[n] for n in (4, 8, 0, 2, 7, 1, 6, 3, 5)],
+    )
     found = again.collect(records(_PEOPLE_OF_ONE_DEVICE[9], start=9), NOW).batches
     assert [(n, 0) for n in range(10)] == [batch.first for batch in found]
 

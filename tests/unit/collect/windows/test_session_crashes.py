@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import digest
-from forwarder.model import Gate, Position
+from forwarder.model import Position
 from tests import builders
 from tests.builders import NOW, START, Json, Rec, connection, encoded, event
 from tests.unit.collect.test_pipeline_properties import Journal, _act, forwarded, in_order, wanted
@@ -66,10 +67,10 @@ def of(session: int, kind: str = "custom_event") -> Json:
     return event(kind, session_id=session)
 
 
-def begun(read: int = 0) -> Pipeline:
+def begun(read: int = 0, **found: Any) -> Pipeline:  # noqa: ANN401  # as ``pipeline`` takes it
     """Return a pipeline that filters screen views."""
     chosen = connection(batching=_PATIENT, wait_for_complete_batch=True, send_screen_views=False)
-    return builders.pipeline(chosen, read=read)
+    return builders.pipeline(chosen, read=read, **found)
 
 
 def restarted(fed: list[Rec], base_at: int) -> tuple[Pipeline, Position]:
@@ -79,9 +80,8 @@ def restarted(fed: list[Rec], base_at: int) -> tuple[Pipeline, Position]:
     held = builders.saved(before, base_at)
     before.collect(fed[base_at:], NOW)
     need = before.first_unsaved("lane") or (len(fed), 0)
-    again = begun(len(fed))
     settled = {digest(one.key): one.to for one in held}
-    builders.resume(again, Gate(need, len(fed), {}, settled, []), held)
+    again = begun(len(fed), replay=ReplayFilter(need, len(fed), saved=settled), held=held)
     again.collect(fed[need[0] :], NOW)
     return again, need
 

@@ -19,7 +19,7 @@ _SESSIONS: dict[str, Any] = {"wait_for_complete_batch": True}
 
 
 def made(drawn: list[Rec], times: Batching, cuts: list[int], many: int) -> list[Batch]:
-    """Return what becomes of a stream; ``many``: from how many windows on they are a crowd."""
+    """Return what becomes of a stream; ``many``: from how many windows on they are indexed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_index, "MANY", many)
         patch.setattr(session_index, "_STALE", 0)
@@ -56,12 +56,13 @@ def test_what_a_session_costs_does_not_grow_with_the_others_of_its_device(
         looks += len(device.windows)
         return list(device.windows.values())
 
-    monkeypatch.setattr(sessions._Device, "all", counted)  # noqa: SLF001
+    monkeypatch.setattr(sessions._DeviceSessions, "all", counted)  # noqa: SLF001
     pipeline = builders.pipeline(connection(**_SESSIONS))
     pipeline.collect(records(*fed, step=1), NOW)
     held = builders.saved(pipeline, 10**6)
-    again = builders.pipeline(connection(**_SESSIONS), read=1000)
-    builders.resume(again, builders.gate(1000, (1000, 0)), held)
+    again = builders.pipeline(
+        connection(**_SESSIONS), read=1000, replay=builders.replay(1000, (1000, 0)), held=held
+    )
     assert 1000 == len(held) == again.open_windows()
     assert looks < 10_000
 
@@ -73,5 +74,5 @@ def test_what_is_planned_is_bounded_by_what_is_open() -> None:
     pipeline.collect(records(upload(*still, mpid=1)), NOW)
     turns = [upload(event(session_id=1), mpid=1) for _ in range(3000)]
     pipeline.collect(records(*turns, start=1, step=1), NOW)
-    (device,) = pipeline._shares["lane"].windows._devices.values()  # type: ignore[attr-defined]  # noqa: SLF001
-    assert len(device.crowd._next) < 200  # noqa: SLF001
+    (device,) = pipeline._lanes["lane"].windows._devices.values()  # type: ignore[attr-defined]  # noqa: SLF001
+    assert len(device.index._next) < 200  # noqa: SLF001

@@ -1,14 +1,15 @@
 """Sessions that several people of one device share outlive crashes as they would have without."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 
 from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.sessions import SHARED
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import digest
-from forwarder.model import Gate
 from tests import builders
 from tests.builders import NOW, START, Rec, connection, encoded, event
 
@@ -33,10 +34,10 @@ RECORDS = (
 )
 
 
-def begun(read: int) -> Pipeline:
+def begun(read: int, **found: Any) -> Pipeline:  # noqa: ANN401  # as ``pipeline`` takes it
     """Return a pipeline as an opening begins it."""
     lane = connection(batching=BATCHING, wait_for_complete_batch=True)
-    return builders.pipeline(lane, read=read)
+    return builders.pipeline(lane, read=read, **found)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -52,10 +53,10 @@ def test_no_crash_ends_a_session_early_whoever_of_a_device_was_heard_of_last(
             fed.collect(RECORDS[first:then], NOW)
             held = builders.saved(fed, below_then)
         need, read = fed.first_unsaved("lane"), then if again else first
-        opened = begun(read)
         settled = {digest(one.key): one.to for one in held}
         start = (read, 0) if need is None else need
-        builders.resume(opened, Gate(start, read, {}, settled, []), held)
+        replay = ReplayFilter(start, read, saved=settled)
+        opened = begun(read, replay=replay, held=held)
 
         found = opened.collect(RECORDS[start[0] :], NOW)
         assert [] == found.closings

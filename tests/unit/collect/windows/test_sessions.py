@@ -2,11 +2,12 @@
 
 import pytest
 
-from forwarder.collect.windows.sessions import Sessions
+from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import digest
-from forwarder.model import CloseReason, Collected, Gate
+from forwarder.model import CloseReason, Collected
 from tests import builders
 from tests.builders import NOW, START, Json, Rec, Setting, connection, event, upload
 
@@ -141,9 +142,10 @@ def test_a_restored_session_knows_whether_it_had_ended() -> None:
     stream = recs(at(0, of("s", "session_end")), at(1, of("t")), at(2, of("s")), at(9, of("t")))
     first.collect(stream[:2], NOW)
     held = builders.saved(first, 9)
-    again = builders.pipeline(chosen)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(again, Gate((2, 0), 2, {}, to, [("session-2", (0, 0))]), held)
+    again = builders.pipeline(
+        chosen, replay=ReplayFilter((2, 0), 2, {}, to, [("session-2", (0, 0))]), held=held
+    )
     out = again.collect(stream[2:], NOW)
     assert [(END, (0, 0), (2, 0))] == [(b.reason, b.first, b.last) for b in out.batches]
     assert 1 == again.open_windows()
@@ -161,13 +163,13 @@ def test_sessions_that_have_ended_are_not_ended_again_by_each_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     moved: list[bytes] = []
-    due_at = Sessions.due_at
+    move_deadline = SessionStore.move_deadline
 
-    def counting(windows: Sessions, window: Window, deadline: int, reason: CloseReason) -> None:
+    def counting(windows: SessionStore, window: Window, deadline: int, reason: CloseReason) -> None:
         moved.append(window.session)
-        due_at(windows, window, deadline, reason)
+        move_deadline(windows, window, deadline, reason)
 
-    monkeypatch.setattr(Sessions, "due_at", counting)
+    monkeypatch.setattr(SessionStore, "move_deadline", counting)
     assert [] == closed(at(0, *(of(f"s{n}") for n in range(50))))
     assert [b'"s%d"' % n for n in range(49)] == moved
 
@@ -175,11 +177,12 @@ def test_sessions_that_have_ended_are_not_ended_again_by_each_new_one(
 def test_a_restored_window_without_a_session_is_not_ended_by_a_session() -> None:
     chosen = connection(batching=TIMES, wait_for_complete_batch=True)
     stream = recs(at(0, of(None), of("s")), at(1, of("t")), at(7, of("t")))
-    first, again = builders.pipeline(chosen), builders.pipeline(chosen)
+    first = builders.pipeline(chosen)
     first.collect(stream[:1], NOW)
     held = builders.saved(first, 9)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(again, Gate((1, 0), 1, {}, to, [("session-2", (0, 0))]), held)
+    replay = ReplayFilter((1, 0), 1, {}, to, [("session-2", (0, 0))])
+    again = builders.pipeline(chosen, replay=replay, held=held)
     (batch,) = again.collect(stream[1:], NOW).batches
     assert b'"s"' in batch.payload
     assert 2 == again.open_windows()

@@ -7,10 +7,11 @@ import pytest
 
 from forwarder.collect import pipeline as flow
 from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.formats import rawjson
 from forwarder.formats.contract import digest
-from forwarder.model import LOWEST, CloseReason, Collected, Gate
+from forwarder.model import LOWEST, CloseReason, Collected
 from tests import builders
 from tests.builders import NOW, START, Json, Setting, connection, event, records, upload
 
@@ -249,8 +250,11 @@ def test_a_restored_window_goes_on_with_its_deadline_and_context() -> None:
     chosen = connection(batching=TEN_SECONDS)
     pipeline, _ = fed(chosen, upload(event(n=1), ip="1"))
     held = builders.saved(pipeline, 1)
-    again = builders.pipeline(chosen)
-    builders.resume(again, Gate((1, 0), 1, {}, {digest(h.key): h.to for h in held}, []), held)
+    again = builders.pipeline(
+        chosen,
+        replay=ReplayFilter((1, 0), 1, {}, {digest(h.key): h.to for h in held}, []),
+        held=held,
+    )
     assert START + 10_000 == again.next_deadline()
     again.collect(records(upload(event(n=2)), start=1, at=START + 9_999), NOW)
     (batch,) = again.expire(START + 10_000, 5).batches
@@ -262,8 +266,7 @@ def test_a_restored_window_goes_through_todays_filter() -> None:
     pipeline, _ = fed(connection(), upload(event(), event("profile", location=1), event()))
     held = builders.saved(pipeline, 1)
     today = connection(send_custom_events=False, include_location_information=False)
-    again = builders.pipeline(today)
-    builders.resume(again, Gate((1, 0), 1, {}, {}, []), held)
+    again = builders.pipeline(today, replay=ReplayFilter((1, 0), 1), held=held)
     (batch,) = again.finish(NOW).batches
     assert ((0, 1), (0, 1)) == (batch.first, batch.last)
     assert [event("profile")] == json.loads(batch.payload)["events"]
@@ -275,23 +278,24 @@ def test_a_restored_upload_without_events_stays_only_where_it_is_still_asked_for
     held = builders.saved(pipeline, 9)
     found = []
     for today in (asked, connection()):
-        again = builders.pipeline(today)
-        builders.resume(again, Gate((2, 0), 2, {}, {}, []), held)
+        again = builders.pipeline(today, replay=ReplayFilter((2, 0), 2), held=held)
         found += [(b.first, b.last) for b in again.finish(NOW).batches]
     assert [((0, 0), (1, 0)), ((0, 0), (0, 0))] == found
 
 
 def test_a_restored_window_that_the_filter_empties_is_gone() -> None:
     pipeline, _ = fed(connection(), upload(event()))
-    again = builders.pipeline(connection(send_custom_events=False))
-    builders.resume(again, Gate((1, 0), 1, {}, {}, []), builders.saved(pipeline, 1))
+    again = builders.pipeline(
+        connection(send_custom_events=False),
+        replay=ReplayFilter((1, 0), 1),
+        held=builders.saved(pipeline, 1),
+    )
     assert (0, []) == (again.open_windows(), again.finish(NOW).batches)
 
 
-def gated(gate: Gate, *uploads: object, **settings: Setting) -> Collected:
+def gated(gate: ReplayFilter, *uploads: object, **settings: Setting) -> Collected:
     """Return what comes out behind this gate."""
-    pipeline = builders.pipeline(connection(**settings))
-    builders.resume(pipeline, gate, [])
+    pipeline = builders.pipeline(connection(**settings), replay=gate)
     out = pipeline.collect(records(*uploads), NOW)
     return builders.merged([out, pipeline.finish(NOW)])
 
@@ -299,20 +303,21 @@ def gated(gate: Gate, *uploads: object, **settings: Setting) -> Collected:
 def test_a_replay_collects_only_what_is_still_needed() -> None:
     key = fed(connection(), upload(event()))[0].finish(NOW).closings[0].window_key
     two = upload(event(), event())
-    gate = Gate((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
+    gate = ReplayFilter((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
     out = gated(gate, two, two, two, two, upload(event(), device="d2"))
     assert [((3, 0), (3, 1)), ((4, 0), (4, 0))] == [(b.first, b.last) for b in out.batches]
     assert ({"lane": 6}, {"lane": 3}) == (out.settled, out.taken_over)
-    assert (3, 1) == gate.closed[key]
+    assert (3, 1) == gate.closed_to(key)
 
 
 def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
-    pipeline = builders.pipeline(connection())
     first = builders.pipeline(connection())
     first.collect(records(upload(event(), ip="1"), upload(ip="2")), NOW)
     held = builders.saved(first, 5)
     to = {digest(h.key): h.to for h in held}
-    builders.resume(pipeline, Gate((0, 0), 5, {}, to, [("device-2", (0, 0))]), held)
+    pipeline = builders.pipeline(
+        connection(), replay=ReplayFilter((0, 0), 5, {}, to, [("device-2", (0, 0))]), held=held
+    )
     pipeline.collect(records(upload(event(), ip="9"), upload(ip="8")), NOW)
     (batch,) = pipeline.finish(NOW).batches
     assert ("2", 1) == (json.loads(batch.payload)["ip"], batch.count)
@@ -321,7 +326,7 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
 def test_what_is_settled_is_not_looked_at_again() -> None:
     seen = upload(event(), event("screen_view", location=1))
     key = fed(connection(), seen)[0].finish(NOW).closings[0].window_key
-    gate = Gate((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
+    gate = ReplayFilter((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
     out = gated(gate, seen, seen, send_screen_views=False)
     assert ({"lane": 2}, {"lane": 1}, {}) == (out.settled, out.taken_over, out.filtered)
     assert [((1, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
@@ -333,14 +338,14 @@ def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
         connection(wait_for_complete_batch=True), records(*uploads[:1])
     ).closings
     closed = {closings[0].window_key: (2, 0)}
-    gate = Gate((0, 0), 3, closed, {}, [("session-2", (0, 0))])
+    gate = ReplayFilter((0, 0), 3, closed, {}, [("session-2", (0, 0))])
     out = gated(gate, *uploads, wait_for_complete_batch=True)
     assert [(1, 0)] == [b.first for b in out.batches]
     assert {"lane": 2} == out.settled
 
 
 def test_an_inactive_lane_accepts_nothing_from_its_bound_on() -> None:
-    gate = Gate(LOWEST, 2, {}, {}, [("device-2", (0, 0))], accept_below=2)
+    gate = ReplayFilter(LOWEST, 2, {}, {}, [("device-2", (0, 0))], accept_below=2)
     out = gated(gate, *(upload(event()) for _ in range(4)))
     assert [((0, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
 
@@ -354,7 +359,7 @@ def test_decoder_dead_letters_are_not_made_twice() -> None:
 def test_events_keep_the_key_they_had_when_they_came() -> None:
     rules = [("session-2", (0, 0)), ("device-2", (2, 0))]
     uploads = [upload(event(session_uuid=s)) for s in ("s1", "s2", "s1")]
-    out = gated(Gate(LOWEST, 3, {}, {}, rules), *uploads)
+    out = gated(ReplayFilter(LOWEST, 3, {}, {}, rules), *uploads)
     assert [(0, 0), (1, 0), (2, 0)] == sorted(b.first for b in out.batches)
     assert 3 == len({b.window_key for b in out.batches})
     assert 1 == len({b.key for b in out.batches})

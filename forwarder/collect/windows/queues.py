@@ -1,0 +1,441 @@
+"""The orders in which the open windows of a lane stand: by deadline, by age and size, by device.
+
+Windows close in any of these orders, and are not looked for in the others then: ``LazyQueue``
+skips their entries and removes them later (lazy deletion), so that nothing looks at all windows
+at once.
+"""
+
+import heapq
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from itertools import count, takewhile
+from typing import Generic, TypeVar
+
+from forwarder.collect.windows.window import CheckpointMark, Window
+from forwarder.model import Position
+
+T = TypeVar("T")
+
+CHUNK = 512
+"""Entries looked at in one go, some 50 µs; looking at a million at once would stall everything."""
+
+_FEW_CHUNKS = 2
+"""Chunks that are cleared together."""
+
+_SECOND = 1000
+_FEW_GONE = 16
+
+_SMALLEST = 12
+"""Bits of the sizes in the lowest class: below 4 KiB, where windows of a few events are."""
+
+_BITS = 2
+_YOUNGEST = 1000
+_FEW_OLD = 1024
+
+
+class LazyQueue(Generic[T]):
+    """A first-in, first-out queue from which entries are removed some time after they expired.
+
+    ``alive`` tells which entries still count; once it has said no of one, it must go on to.
+    Expired entries at the front go when ``head`` is asked for; those behind it a chunk at a time.
+    Once the queue is half as long again as when all of it was cleared last, it is cleared again,
+    two chunks for each that came: so at most about half of the entries are expired ones.
+    """
+
+    def __init__(self, alive: Callable[[T], bool]) -> None:
+        """Begin empty."""
+        self._alive = alive
+        self._chunks: list[list[T]] = [[]]
+        self._at = 0
+        self._next = 1
+        self._due = 1
+
+    def append(self, entry: T) -> None:
+        """Put an entry at the end."""
+        last = self._chunks[-1]
+        if len(last) >= CHUNK:
+            self.head()
+            if self._next > 1 or len(self._chunks) >= self._due:
+                self.sweep()
+            last = self._chunks[-1]
+            if len(last) >= CHUNK:
+                last = []
+                self._chunks.append(last)
+        last.append(entry)
+
+    def head(self) -> T | None:
+        """Return the first entry that is alive, None if there is none; drop those before it."""
+        chunks, alive = self._chunks, self._alive
+        while True:
+            first = chunks[0]
+            for at in range(self._at, len(first)):
+                if alive(first[at]):
+                    self._at = at
+                    return first[at]
+            self._at = 0
+            if len(chunks) == 1:
+                if first:
+                    chunks[0] = []
+                return None
+            del chunks[0]
+
+    def take(self, most: int) -> list[T]:
+        """Take out some of the first entries, expired ones too; none: there are none."""
+        chunks = self._chunks
+        if self._at >= len(chunks[0]) and len(chunks) > 1:
+            del chunks[0]
+            self._at = 0
+        found = chunks[0][self._at : self._at + most]
+        self._at += len(found)
+        return found
+
+    def sweep(self) -> None:
+        """Clear two chunks of expired entries; call it when as many as a chunk holds expired."""
+        if len(self._chunks) > _FEW_CHUNKS:
+            self._sweep_next()
+            if self._next > 1:  # else all of it was cleared
+                self._sweep_next()
+            return
+        entries = [entry for chunk in self._chunks for entry in chunk]
+        living = [entry for entry in entries[self._at :] if self._alive(entry)]
+        # Cut again: a chunk that grew would be looked at as a whole at every call.
+        self._chunks = [living[at : at + CHUNK] for at in range(0, len(living), CHUNK)] or [[]]
+        self._at = 0
+        self._begin_anew()
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the entries, expired ones too, perhaps those that come meanwhile."""
+        for chunk in list(self._chunks):  # chunks are replaced or appended to, never changed
+            yield from chunk
+
+    def __len__(self) -> int:
+        return sum(len(chunk) for chunk in self._chunks) - self._at
+
+    def _sweep_next(self) -> None:
+        """Clear the next chunk and join it to the one before; never the first and the last."""
+        chunks = self._chunks
+        if self._next >= len(chunks) - 1:
+            self._begin_anew()
+            return
+        living = [entry for entry in chunks[self._next] if self._alive(entry)]
+        before = chunks[self._next - 1]
+        if self._next > 1 and len(before) + len(living) <= CHUNK:
+            chunks[self._next - 1 : self._next + 1] = [before + living]
+        else:
+            chunks[self._next] = living
+            self._next += 1
+
+    def _begin_anew(self) -> None:
+        """All of it was cleared: begin once it has grown by half."""
+        self._next = 1
+        self._due = 1 + 3 * len(self._chunks) // 2
+
+
+class Deadlines:
+    """The open windows of a lane by deadline, in milliseconds; no timer, no scan of all windows.
+
+    Windows stand in buckets of one second. One whose deadline moved back stays where it is and
+    moves on when its bucket comes up; one whose deadline moved forward is put into the earlier
+    bucket, too.
+    """
+
+    def __init__(self) -> None:
+        """Begin without windows."""
+        self._buckets: dict[int, _Bucket] = {}
+        self._seconds: list[int] = []
+
+    def put(self, window: Window) -> None:
+        """Make sure the window comes up at its deadline; call after every change of it."""
+        second = window.deadline // _SECOND
+        if 0 <= window.slot < second:
+            return
+        bucket = self._buckets.get(second)
+        if bucket is None:
+            bucket = self._buckets[second] = _Bucket(second, window.deadline)
+            heapq.heappush(self._seconds, second)
+        elif window.deadline < bucket.earliest:
+            bucket.earliest = window.deadline
+        if window.slot != second:
+            window.slot = bucket.second  # one number for all, not one each
+            bucket.windows.append(window)
+
+    def forget(self, window: Window) -> None:
+        """Note that a window closed; what is left of it goes long before its deadline."""
+        bucket = self._buckets.get(window.slot)
+        if bucket is not None:
+            bucket.gone += 1
+            if bucket.gone >= bucket.most:
+                bucket.windows.sweep()
+                bucket.gone = 0
+                bucket.most = max(_FEW_GONE, min(CHUNK, len(bucket.windows) // 2))
+
+    def next(self) -> int | None:
+        """Return the earliest deadline; perhaps too early, never too late. None: no window."""
+        return self._buckets[self._seconds[0]].earliest if self._seconds else None
+
+    def take_due(self, now: int, limit: int | None = None) -> list[Window]:
+        """Take out at most ``limit`` windows whose deadline is not after ``now``."""
+        due: list[Window] = []
+        while self._seconds and self._buckets[self._seconds[0]].earliest <= now:
+            if limit is not None and len(due) >= limit:
+                break
+            self._take_first(due, now, limit)
+        return due
+
+    def _take_first(self, due: list[Window], now: int, limit: int | None) -> None:
+        """Take what is due from the first bucket, and the bucket away once all was looked at.
+
+        Where there are enough, the rest stays as it lies: a million windows of one second, taken
+        in slices, are each looked at twice at most.
+        """
+        second = self._seconds[0]
+        windows = self._buckets[second].windows
+        later: list[Window] = []
+        most = sys.maxsize if limit is None else limit
+        while found := windows.take(most - len(due)):
+            for window in found:
+                if window.closed or window.slot != second:
+                    continue
+                if window.deadline <= now:
+                    window.slot = -1
+                    due.append(window)
+                else:
+                    later.append(window)
+        if windows.head() is not None:
+            for window in later:
+                windows.append(window)
+            return
+        heapq.heappop(self._seconds)
+        del self._buckets[second]
+        for window in later:
+            window.slot = -1
+            self.put(window)
+
+
+class _Bucket:
+    """Windows of one second; none of them is due before ``earliest``.
+
+    ``gone`` closed before their time since expired entries were last cleared; ``most`` may.
+    """
+
+    __slots__ = ("earliest", "gone", "most", "second", "windows")
+
+    def __init__(self, second: int, earliest: int) -> None:
+        self.second = second
+        self.earliest = earliest
+        self.gone = 0
+        self.most = _FEW_GONE
+        self.windows: LazyQueue[Window] = LazyQueue(
+            lambda one: not one.closed and one.slot == second
+        )
+
+
+def rank_of(weight: int) -> int:
+    """Return the size class of a window of so many bytes; each is four times the last."""
+    return max(0, weight.bit_length() - _SMALLEST + _BITS - 1) // _BITS
+
+
+class EvictionQueue:
+    """Which open window of a lane goes first when memory is short: the largest old one.
+
+    Windows stand in classes of size and in a class by age, so that neither the oldest nor the
+    largest old one asks for a sort of a million of them.
+    """
+
+    def __init__(self) -> None:
+        """Begin without windows."""
+        self._lowest = _SizeClass(0)
+        self._classes = {0: self._lowest}
+
+    def put(self, window: Window) -> None:
+        """Take in a window that opened, or that grew into another class."""
+        found = self._classes.get(window.rank) if window.rank else self._lowest
+        if found is None:
+            found = self._classes[window.rank] = _SizeClass(window.rank)
+        found.put(window)
+
+    def oldest(self) -> Window | None:
+        """Return the window that was opened first."""
+        return min(self._heads(), key=lambda window: window.opened, default=None)
+
+    def heaviest(self, clock: int) -> tuple[int, Window] | None:
+        """Return the largest old window and how much so: its age times the size of its class.
+
+        No window goes while one is open that is as old and of as high a class. ``clock`` is the
+        record clock in milliseconds.
+        """
+        return max(
+            ((_score(window, clock), window) for window in self._heads()),
+            key=lambda found: found[0],
+            default=None,
+        )
+
+    def _heads(self) -> list[Window]:
+        heads = [found.head() for found in self._classes.values()]
+        return [window for window in heads if window is not None]
+
+
+def _score(window: Window, clock: int) -> int:
+    age = max(clock - window.opened, 0) + _YOUNGEST
+    return age << _BITS * window.rank
+
+
+class _SizeClass:
+    """Windows of one size class by age; those that come out of their turn stand in a heap."""
+
+    def __init__(self, rank: int) -> None:
+
+        # No method: a cycle would keep the windows of a partition that was given away.
+        def alive(window: Window) -> bool:
+            return not window.closed and window.rank == rank
+
+        self._alive = alive
+        self._queue: LazyQueue[Window] = LazyQueue(alive)
+        self._newest = -1
+        self._heap: list[tuple[int, int, Window]] = []
+        self._turn = count()
+        self._most = _FEW_OLD
+
+    def put(self, window: Window) -> None:
+        if window.opened >= self._newest:
+            self._newest = window.opened
+            self._queue.append(window)
+        else:
+            if len(self._heap) >= self._most:
+                self._clear_heap()
+            heapq.heappush(self._heap, (window.opened, next(self._turn), window))
+
+    def head(self) -> Window | None:
+        while self._heap and not self._alive(self._heap[0][2]):
+            heapq.heappop(self._heap)
+        first = self._queue.head()
+        if self._heap and (first is None or self._heap[0][0] <= first.opened):
+            return self._heap[0][2]
+        return first
+
+    def _clear_heap(self) -> None:
+        """Drop what expired in the heap; it has to double until the next time."""
+        self._heap = [entry for entry in self._heap if self._alive(entry[2])]
+        heapq.heapify(self._heap)
+        self._most = max(_FEW_OLD, 2 * len(self._heap))
+
+
+class UnsavedQueue:
+    """The open windows of a lane by the first position of each that is in no checkpoint (K2).
+
+    Callers: ``WindowStore``, when a window first changes since it was opened, saved or taken to be
+    saved; ``Checkpoint``.
+    """
+
+    def __init__(self) -> None:
+        """Begin without windows."""
+        self._fresh: LazyQueue[Window] = LazyQueue(Window.is_fresh)
+        self._changed: LazyQueue[tuple[Position, Window]] = LazyQueue(_is_unsaved)
+        self._saved: list[Window] = []
+        self._checkpoint = CheckpointMark()
+
+    def put(self, window: Window, position: Position) -> None:
+        """Take in a window that changed; positions come in rising order."""
+        if window.saved is None and window.pending is None:
+            window.first = position
+            self._fresh.append(window)
+        else:
+            self._changed.append((position, window))
+
+    def put_saved(self, window: Window) -> None:
+        """Take in a window that was restored: all of it is saved."""
+        self._saved.append(window)
+
+    def first(self) -> Position | None:
+        """Return the lowest position that no checkpoint has; None: they have all."""
+        fresh, changed = self._fresh.head(), self._changed.head()
+        first = None if fresh is None else fresh.unsaved
+        if changed is None:
+            return first
+        return changed[0] if first is None else min(first, changed[0])
+
+    def begin(self) -> CheckpointMark:
+        """Begin a checkpoint; one that was begun before and is not settled becomes void."""
+        self._checkpoint = CheckpointMark()
+        return self._checkpoint
+
+    def is_void(self, checkpoint: CheckpointMark) -> bool:
+        """Tell whether another checkpoint was begun since."""
+        return self._checkpoint is not checkpoint
+
+    def to_save(self, below: int) -> Iterator[Window | None]:
+        """Yield what a checkpoint is to look at: windows saved before, or unsaved below here.
+
+        None stands for an entry that has expired: who takes them in slices counts looks.
+        """
+        yield from self._saved
+        for window in self._fresh:
+            if not window.is_fresh():
+                yield None
+            elif window.unsaved is not None and window.unsaved[0] < below:
+                yield window
+            else:
+                return
+
+    def settle(self, checkpoint: CheckpointMark, taken: list[Window]) -> None:
+        """Count as saved the windows that a checkpoint took; none is looked at for it."""
+        checkpoint.settled = True
+        self._saved = taken
+
+
+def _is_unsaved(entry: tuple[Position, Window]) -> bool:
+    """Tell whether a window that was saved, or taken to be, is unsaved from this position on."""
+    position, window = entry
+    pending = window.pending
+    if window.closed:
+        return False
+    if pending is not None and pending.after == position:
+        return True
+    return window.unsaved == position and not window.is_settled()
+
+
+class Siblings:
+    """Open windows of one device beside its plain one, which have to close in their order.
+
+    They are of other users of the device, or were keyed by another mode's rule: their deadlines
+    know nothing of each other. Caller: ``WindowStore``, when a window opens and when it has
+    closed. Hardly ever anything is in it where users have an mpid, so ask ``if siblings.devices``
+    first. Those of a device stand in the order of their first events; one that closes is the
+    first by then, so that a hundred thousand people behind one placeholder of a device cost no
+    more each than two.
+    """
+
+    def __init__(self) -> None:
+        """Begin without windows."""
+        self.devices: dict[bytes, list[Window]] = {}
+
+    def put(self, window: Window, offset: int | None) -> None:
+        """Take in a window that opened: with an event of this record, or None: with what it has."""
+        known = self.devices.setdefault(window.device, [])
+        at = len(known)
+        if known:
+            first = window.first_position() if offset is None else (offset, sys.maxsize)
+            if known[-1].first_position() > first:  # saved ones are restored in any order
+                at = bisect_right(known, first, key=Window.first_position)
+        known.insert(at, window)
+
+    def forget(self, window: Window) -> None:
+        """Let go of a window that closed, if it is in here."""
+        known = self.devices.get(window.device)
+        if known is None:
+            return
+        for at, one in enumerate(known):
+            if one is window:
+                del known[at]
+                break
+        if not known:
+            del self.devices[window.device]
+
+    def before(self, device: bytes, position: Position, plain: Window | None) -> list[Window]:
+        """Return what began before a position, in order; ``plain`` is keyed by the device alone."""
+        known = self.devices.get(device, [])
+        found = list(takewhile(lambda one: one.first_position() < position, known))
+        if plain is None or plain.first_position() >= position or any(o is plain for o in found):
+            return found
+        return sorted([*found, plain], key=Window.first_position)
