@@ -279,19 +279,20 @@ class LaneDelivery:
         now: float,
     ) -> None:
         """Acknowledge what was delivered or is refused for good, and defer the rest."""
-        delivered: list[Batch] = []
-        failed: list[tuple[Address, Outcome]] = []
         pairs = list(zip(taken, outcomes, strict=True))
-        for (address, batch), outcome in pairs:
-            if outcome.kind is OutcomeKind.DELIVERED:
-                self._acknowledge(address)
-                delivered.append(batch)
-        for (address, batch), outcome in pairs:
+        done = [entry for entry, outcome in pairs if outcome.kind is OutcomeKind.DELIVERED]
+        delivered = [batch for _, batch in done]
+        failed: list[tuple[Address, Outcome]] = []
+        for entry, outcome in pairs if len(done) < len(pairs) else ():
+            address, batch = entry
             if outcome.kind is OutcomeKind.REFUSED and self._retries.note_refusal(address):
                 self._results.note_refused(batch, outcome)
-                self._acknowledge(address)
+                done.append(entry)
             elif outcome.kind is not OutcomeKind.DELIVERED:
                 failed.append((address, outcome))
+        for address, _ in done:
+            self.queue.acknowledge(address)
+        self._retries.forget(done)
         self._change_status([o for _, o in failed], began, now, taken_some=bool(delivered))
         paused = self.status is LaneStatus.PAUSED
         for address, outcome in failed:
@@ -301,10 +302,6 @@ class LaneDelivery:
             self._reporter.delivered(self.policy.lane, delivered)
         self._retries.note_accepted(len(delivered))
         self._results.note_moved()
-
-    def _acknowledge(self, address: Address) -> None:
-        self.queue.acknowledge(address)
-        self._retries.forget(address)
 
     def _change_status(
         self, failed: Sequence[Outcome], began: float, now: float, *, taken_some: bool

@@ -257,9 +257,11 @@ class Queue:
         """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
         batch = self._drop(address)
         self.in_flight.discard(address)
-        self.acked.add(address)
         self._forget(address, batch)
-        self._trim()
+        if self._order[0] == address:
+            self._trim()
+        else:
+            self.acked.add(address)
 
     def defer(self, address: Address, until: float) -> None:
         """Put a batch in flight back in its place, not to be tried before ``until``.

@@ -7,11 +7,11 @@ were taken waits alone. While a lane waits long, it keeps a few batches to probe
 is left to the outbox.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from forwarder import retry
 from forwarder.deliver.queue import Queue
-from forwarder.model import Address, Outcome, OutcomeKind
+from forwarder.model import Address, Batch, Outcome, OutcomeKind
 
 LASTING = (OutcomeKind.CONFIGURATION, OutcomeKind.REFUSED)
 """Answers that last until somebody acts."""
@@ -79,10 +79,13 @@ class Retries:
         """Count batches that the destination took."""
         self._accepted += count
 
-    def forget(self, address: Address) -> None:
-        """Forget a batch that is done: delivered, or refused for good."""
-        self._attempts.pop(address, None)
-        self._refusals.pop(address, None)
+    def forget(self, done: Iterable[tuple[Address, Batch]]) -> None:
+        """Forget batches that are done: delivered, or refused for good."""
+        if not (self._attempts or self._refusals):
+            return
+        for address, _ in done:
+            self._attempts.pop(address, None)
+            self._refusals.pop(address, None)
 
     def note_success(self) -> None:
         """Note a put of which something was taken, or nothing is to be tried again."""
