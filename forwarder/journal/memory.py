@@ -5,7 +5,7 @@ other, a tick is visible as a whole or not at all. Nothing survives the process.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 
@@ -21,8 +21,8 @@ from forwarder.journal.contract import (
 )
 from forwarder.model import Commit, DeadLetter, Partition
 
-DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], None]
-"""Called inside a commit; must not fail for any other reason than a broken disk."""
+DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], Awaitable[None]]
+"""Awaited inside a commit; may raise JournalError, and OSError for a broken disk."""
 
 
 class Log(msgspec.Struct):
@@ -132,10 +132,11 @@ class MemoryJournal:
         log = self._log
         if self._journals.dead_letters and tick.dead_letters:
             try:
-                self._journals.dead_letters(self._partition, tick.dead_letters)
+                await self._journals.dead_letters(self._partition, tick.dead_letters)
             except OSError as error:
                 msg = f"the dead letters cannot be written: {error}"
                 raise JournalError(msg) from error
+            self._check()  # it may have been fenced meanwhile
         log.dead_letters += () if self._journals.trim else tick.dead_letters
         outbox = range(log.outbox_end, log.outbox_end + len(tick.outbox))
         state = range(log.state_end, log.state_end + len(tick.state))

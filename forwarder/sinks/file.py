@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,16 +18,13 @@ from forwarder.sinks.requests import one_line
 
 INLINE_BYTES = 256 * 1024
 """More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
-TAIL = 64 * 1024
+TAIL_CHUNK_BYTES = 64 * 1024
 """Bytes looked at in one step for the end of the last whole line."""
-PAUSES = tuple(0.01 * 2**n for n in range(7))
-"""Seconds between tries to get a file's lock, 1.3 s in all: a process that is well has it for some
+LOCK_RETRY_SECONDS = tuple(0.01 * 2**n for n in range(7))
+"""Pauses between tries to get a file's lock, 1.3 s in all: a process that is well has it for some
 milliseconds, and one that stands still for as long as it likes."""
-LETTER_PAUSE = 0.01
-LETTER_TRIES = 5
-"""The same for dead letters, which are written in one go: 40 ms is what everything else waits."""
 LAST_RESORT = "check the path, its permissions and the space left"
-REMEDIES = {
+ERRNO_REMEDIES = {
     errno.EACCES: "let this user write there",
     errno.EDQUOT: "raise the quota or make room",
     errno.ENOSPC: "make room on the disk",
@@ -36,7 +32,7 @@ REMEDIES = {
 }
 
 
-class Lines:
+class LineFile:
     """An append-only file of lines, each there as a whole or not at all.
 
     Written without a buffer: what was appended survives the process, though not the machine.
@@ -68,6 +64,24 @@ class Lines:
         finally:
             self._lock.release()
 
+    async def write(self, lines: bytes, pauses: Sequence[float]) -> None:
+        """Append without holding up the event loop; raises as :meth:`append` does.
+
+        ``pauses``: seconds to wait for a lock that somebody else has, one try after each.
+        """
+        for pause in (*pauses, None):
+            try:
+                if len(lines) <= INLINE_BYTES:
+                    self.append(lines)
+                else:
+                    await asyncio.to_thread(self.append, lines)
+            except BlockingIOError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -86,7 +100,7 @@ class Lines:
         if self._truncate:
             os.ftruncate(file, 0)
             self._truncate = False
-        end = whole(file)
+        end = cut_torn_line(file)
         rest = memoryview(lines)
         try:
             # A short write is no error by itself; the next one tells why, or finishes.
@@ -98,7 +112,7 @@ class Lines:
             raise
 
 
-def whole(file: int) -> int:
+def cut_torn_line(file: int) -> int:
     """Cut off a last line without its end, left by a process killed in its write; return the size.
 
     Nobody was told that such a line is stored.
@@ -108,7 +122,7 @@ def whole(file: int) -> int:
         return size
     end = size
     while end > 0:
-        start = max(0, end - TAIL)
+        start = max(0, end - TAIL_CHUNK_BYTES)
         found = os.pread(file, end - start, start).rfind(b"\n")
         if found >= 0:
             end = start + found + 1
@@ -125,18 +139,29 @@ class FileSink:
     max_bytes = 4 * 1024 * 1024
     in_order = True  # the same input gives the same file, however puts and ticks fall
 
-    def __init__(self, folder: Path, name: str, *, truncate: bool = False) -> None:
-        """Prepare; the first put makes folder and file (``truncate``: and empties the file)."""
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        truncate: bool = False,
+        pauses: Sequence[float] = LOCK_RETRY_SECONDS,
+    ) -> None:
+        """Prepare; the first put makes folder and file (``truncate``: and empties the file).
+
+        ``pauses``: seconds between tries to get the file's lock.
+        """
+        self._pauses = pauses
         self._path = folder / f"{name}.ndjson"
-        self._lines = Lines(self._path, truncate=truncate)
-        self._turn = asyncio.Lock()
+        self._lines = LineFile(self._path, truncate=truncate)
+        self._lock = asyncio.Lock()
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Append the batches; all of them are there, or none. Waits a moment for others' writes."""
         if not batches:
             return []
         lines = b"\n".join([*(one_line(batch.payload) for batch in batches), b""])
-        async with self._turn:
+        async with self._lock:
             return [await self._written(lines)] * len(batches)
 
     async def close(self) -> None:
@@ -144,31 +169,24 @@ class FileSink:
         await asyncio.to_thread(self._lines.close)
 
     async def _written(self, lines: bytes) -> Outcome:
-        for pause in (*PAUSES, None):
-            try:
-                if len(lines) <= INLINE_BYTES:
-                    self._lines.append(lines)
-                else:
-                    await asyncio.to_thread(self._lines.append, lines)
-            except BlockingIOError:
-                if pause is not None:
-                    await asyncio.sleep(pause)
-            except OSError as error:
-                return refused(self._path, error)
-            else:
-                return DELIVERED
-        return Outcome(OutcomeKind.TRANSIENT, "EAGAIN", held(self._path))
+        try:
+            await self._lines.write(lines, self._pauses)
+        except BlockingIOError:
+            return Outcome(OutcomeKind.TRANSIENT, "EAGAIN", lock_complaint(self._path))
+        except OSError as error:
+            return unwritable_outcome(self._path, error)
+        return DELIVERED
 
 
-def held(path: Path) -> str:
+def lock_complaint(path: Path) -> str:
     """Say that a file cannot be written now: its lock is let go by whoever has it, or its end."""
     return f"cannot write {path}: another process holds its lock; end it if it stands still"
 
 
-def refused(path: Path, error: OSError) -> Outcome:
+def unwritable_outcome(path: Path, error: OSError) -> Outcome:
     """Say why a file cannot be written; nothing but a person can change that."""
     number = error.errno or 0
-    remedy = REMEDIES.get(number, LAST_RESORT)
+    remedy = ERRNO_REMEDIES.get(number, LAST_RESORT)
     text = f"cannot write {path}: {os.strerror(number)}; {remedy}"
     return Outcome(OutcomeKind.CONFIGURATION, errno.errorcode.get(number, "Other"), text)
 
@@ -176,30 +194,35 @@ def refused(path: Path, error: OSError) -> Outcome:
 class FileDeadLetters:
     """Dead letters of a run without Kafka, one JSON object a line."""
 
-    def __init__(self, path: Path, *, truncate: bool = False) -> None:
-        """Prepare; the first dead letter makes the file."""
-        self._path = path
-        self._lines = Lines(path, truncate=truncate)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        truncate: bool = False,
+        pauses: Sequence[float] = LOCK_RETRY_SECONDS,
+    ) -> None:
+        """Prepare; the first dead letter makes the file.
 
-    def append(self, partition: Partition, dead_letters: Sequence[DeadLetter]) -> None:
-        """Write dead letters of a partition, all or none; raises JournalError."""
+        ``pauses``: seconds between tries to get the file's lock.
+        """
+        self._path = path
+        self._pauses = pauses
+        self._lines = LineFile(path, truncate=truncate)
+
+    async def append(self, partition: Partition, dead_letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters of a partition, all or none; raises JournalError.
+
+        Caller: a commit of the journal in memory, one at a time for each partition.
+        """
         if not dead_letters:
             return
         lines = b"".join(dead_letter_line(partition, one) for one in dead_letters)
-        for _ in range(LETTER_TRIES):
-            if self._is_written(lines):
-                return
-            time.sleep(LETTER_PAUSE)
-        raise JournalError(held(self._path))
-
-    def _is_written(self, lines: bytes) -> bool:
         try:
-            self._lines.append(lines)
-        except BlockingIOError:
-            return False
+            await self._lines.write(lines, self._pauses)
+        except BlockingIOError as error:
+            raise JournalError(lock_complaint(self._path)) from error
         except OSError as error:
-            raise JournalError(refused(self._path, error).error) from error
-        return True
+            raise JournalError(unwritable_outcome(self._path, error).error) from error
 
     def close(self) -> None:
         """Close the file."""

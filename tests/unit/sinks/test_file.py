@@ -13,8 +13,7 @@ import pytest
 
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, DeadLetter, OutcomeKind, Partition, Reason
-from forwarder.sinks import file as sinks_file
-from forwarder.sinks.file import FileDeadLetters, FileSink, Lines
+from forwarder.sinks.file import FileDeadLetters, FileSink, LineFile
 from tests.services.fake_kinesis import batch
 
 INPUT = Partition("file", 0)
@@ -141,7 +140,7 @@ def test_no_other_process_writes_between_a_look_and_a_write(
         return write(file, content)
 
     monkeypatch.setattr(os, "write", intruded)
-    lines = Lines(path)
+    lines = LineFile(path)
     lines.append(b"1\n")
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,12 +171,11 @@ def locked(path: Path, seconds: float = 10.0) -> Iterator[threading.Event]:
 @pytest.mark.parametrize("kept", [b'{"number":0}\n', b""], ids=["appended to", "emptied"])
 @pytest.mark.parametrize("payload", [b"{}", b"1" * 300_000], ids=["inline", "in a thread"])
 async def test_a_lock_that_another_holds_delays_its_own_lane_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: bytes, kept: bytes
+    tmp_path: Path, payload: bytes, kept: bytes
 ) -> None:
-    monkeypatch.setattr(sinks_file, "PAUSES", (0.0, 0.0))
     path = path_of(tmp_path)
     path.write_bytes(b'{"number":0}\n{"under')
-    sink = FileSink(tmp_path, "acme", truncate=not kept)
+    sink = FileSink(tmp_path, "acme", truncate=not kept, pauses=(0.0, 0.0))
     with locked(path):
         outcomes = await sink.put([batch(1, payload), batch(2)])
         assert [(OutcomeKind.TRANSIENT, "EAGAIN")] * 2 == [(one.kind, one.code) for one in outcomes]
@@ -198,13 +196,27 @@ async def test_a_lock_that_another_holds_for_a_moment_is_waited_for(tmp_path: Pa
     await sink.close()
 
 
-def test_dead_letters_wait_for_no_lock_either(tmp_path: Path) -> None:
+async def test_dead_letters_fail_where_another_holds_the_lock_for_long(tmp_path: Path) -> None:
     path = tmp_path / "dead-letters.ndjson"
-    letters = FileDeadLetters(path)
+    letters = FileDeadLetters(path, pauses=(0.0, 0.0))
     letter = DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")
     with locked(path), pytest.raises(JournalError, match="another process holds its lock"):
-        letters.append(INPUT, [letter])
-    letters.append(INPUT, [letter])
+        await letters.append(INPUT, [letter])
+    await letters.append(INPUT, [letter])
+    letters.close()
+    assert 1 == len(path.read_bytes().splitlines())
+
+
+async def test_dead_letters_wait_for_a_lock_and_hold_nobody_up_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "dead-letters.ndjson"
+    letters = FileDeadLetters(path)
+    with locked(path) as let_go:
+        written = asyncio.create_task(
+            letters.append(INPUT, [DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")])
+        )
+        await asyncio.sleep(0)
+        let_go.set()
+        await written
     letters.close()
     assert 1 == len(path.read_bytes().splitlines())
 
@@ -219,19 +231,19 @@ async def test_a_path_that_cannot_be_is_told(tmp_path: Path) -> None:
     assert "needle" not in outcome.error
 
 
-def test_nothing_appended_is_nothing_written(tmp_path: Path) -> None:
-    lines = Lines(tmp_path / "none")
+async def test_nothing_appended_is_nothing_written(tmp_path: Path) -> None:
+    lines = LineFile(tmp_path / "none")
     lines.close()
     letters = FileDeadLetters(tmp_path / "none")
-    letters.append(INPUT, [])
+    await letters.append(INPUT, [])
     letters.close()
     assert not (tmp_path / "none").exists()
 
 
-def test_dead_letters_hold_what_the_header_names(tmp_path: Path) -> None:
+async def test_dead_letters_hold_what_the_header_names(tmp_path: Path) -> None:
     letters = FileDeadLetters(tmp_path / "out" / "dead-letters.ndjson")
     letter = DeadLetter(Reason.INVALID_UTF8, 7, "acme", "not UTF-8 at byte 3", b"\xff\x00")
-    letters.append(INPUT, [letter, letter])
+    await letters.append(INPUT, [letter, letter])
     letters.close()
     first, second = (tmp_path / "out" / "dead-letters.ndjson").read_text().splitlines()
     assert first == second
@@ -247,9 +259,9 @@ def test_dead_letters_hold_what_the_header_names(tmp_path: Path) -> None:
     ]
 
 
-def test_a_dead_letter_that_cannot_be_written_fails_the_tick(tmp_path: Path) -> None:
+async def test_a_dead_letter_that_cannot_be_written_fails_the_tick(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     letters = FileDeadLetters(tmp_path / "plain" / "dead-letters.ndjson")
     with pytest.raises(JournalError, match="cannot write"):
-        letters.append(INPUT, [DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")])
+        await letters.append(INPUT, [DeadLetter(Reason.INVALID_JSON, 0, "", "", b"")])
     letters.close()
