@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from forwarder.collect import keying, misfits
+from forwarder.collect import keying
 from forwarder.collect import redrive as redriven
 from forwarder.collect.encode import Encoder
-from forwarder.collect.fit import Fit
-from forwarder.collect.misfits import Misfits
 from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import misfits
+from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
@@ -304,7 +305,8 @@ class PartitionLane:
     def _note_closing(self, key: bytes, last: Position, out: Collected) -> None:
         """Note up to where what was collected under a window key is in batches or letters."""
         out.closings.append(Closing(self.lane.name, key, last))
-        self.replay.note_closed(key, last)
+        if last[0] < self.replay.read:
+            self.replay.note_closed(key, last)
 
 
 def _pending_bytes(pending: Iterable[Window]) -> int:

@@ -79,6 +79,7 @@ class Pipeline:
             lane.name: PartitionLane(partition, lane, known.get(lane.name) or ReplayFilter())
             for lane in lanes
         }
+        self._replay_known = read > 0
         self._router = Router([lane.connection.match for lane in lanes])
         self._decoder = self._new_decoder()
 
@@ -169,9 +170,9 @@ class Pipeline:
 
     def release_replay(self, position: int) -> None:
         """Let some of what a replay must know go, once it is over; called after every poll."""
-        if position >= self._read:
-            for lane in self._lanes.values():
-                lane.replay.release(RELEASED_AT_ONCE)
+        if self._replay_known and position >= self._read:
+            left = [lane.replay.release(RELEASED_AT_ONCE) for lane in self._lanes.values()]
+            self._replay_known = any(left)
 
     # ------------------------------------------------------------------ queries
 

@@ -52,15 +52,18 @@ class ReplayFilter:
         self._saved[key] = to
 
     def note_closed(self, key: bytes, last: Position) -> None:
-        """Note what closes during the replay: later events of the key are not replayed any more."""
-        if last[0] < self.read:
-            self._closed[key] = max(self._closed.get(key, last), last)
+        """Note what closes below ``read``: later events of the key are not replayed any more."""
+        self._closed[key] = max(self._closed.get(key, last), last)
 
-    def release(self, limit: int) -> None:
-        """Forget at most ``limit`` entries of each table; only once the replay is over."""
+    def release(self, limit: int) -> bool:
+        """Forget at most ``limit`` entries of each table; tell whether any are left.
+
+        Caller: the pipeline, once the replay is over.
+        """
         for known in (self._closed, self._saved):
             for _ in range(min(limit, len(known))):
                 known.popitem()
+        return bool(self._closed or self._saved)
 
     # ------------------------------------------------------------------ queries
 

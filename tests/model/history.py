@@ -8,8 +8,8 @@ from unittest import mock
 
 import structlog
 
-from forwarder.collect import fit, lane, pipeline
-from forwarder.collect.windows import store, window
+from forwarder.collect import lane, pipeline
+from forwarder.collect.windows import fit, store, window
 from forwarder.deliver import queue
 from forwarder.formats.mparticle import transform
 from forwarder.journal import closed_index, outbox, snapshot

@@ -10,13 +10,13 @@ from unittest import mock
 
 import msgspec
 
-from forwarder.collect import misfits
 from forwarder.collect.encode import Encoder
-from forwarder.collect.fit import Fit
 from forwarder.collect.lane import PartitionLane
-from forwarder.collect.misfits import Misfits
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import misfits
+from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import Queue

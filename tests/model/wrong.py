@@ -8,8 +8,8 @@ from unittest import mock
 from msgspec import structs
 
 from forwarder.collect.encode import Encoder
-from forwarder.collect.misfits import Misfits
 from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.queue import Queue
 from forwarder.errors import FencedError, JournalError

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from forwarder.collect.fit import Fit
 from forwarder.collect.keying import BY_SESSION
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import session_index
+from forwarder.collect.windows.fit import Fit
 from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window, is_of_session, session_key

@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import msgspec
 
-from forwarder.collect import misfits
-from forwarder.collect.fit import Fit, is_worn
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION, replayed
-from forwarder.collect.misfits import Misfits
 from forwarder.collect.replay_filter import ReplayFilter, owner_digest
+from forwarder.collect.windows import misfits
 from forwarder.collect.windows import window as shapes
+from forwarder.collect.windows.fit import Fit, is_worn
+from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import (
     Deadlines,
     EvictionQueue,

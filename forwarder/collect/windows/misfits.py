@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from forwarder.collect import fit
 from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import session_key
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Upload, digest

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from forwarder.collect import fit, lane
-from forwarder.collect.fit import Fit
+from forwarder.collect import lane
+from forwarder.collect.windows import fit
+from forwarder.collect.windows.fit import Fit
 from forwarder.config.connection import (
     Connection,
     FileTarget,
