@@ -19,8 +19,9 @@ import structlog
 from forwarder.aws.session import Aws
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.collect.pipeline import compile_lane
-from forwarder.config.connection import Connection, FileTarget, FirehoseTarget, Status
+from forwarder.config.connection import Connection, Status
 from forwarder.config.settings import Configuration, JournalSettings, LimitSettings
+from forwarder.config.targets import FileTarget, FirehoseTarget
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter

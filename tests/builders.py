@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.config.connection import Batching, Connection, FileTarget, Match, Settings, Target
+from forwarder.config.connection import Batching, Connection, Match, Settings
+from forwarder.config.targets import FileTarget, Target
 from forwarder.model import LOWEST, Batch, Collected, Held, Partition, Position, add
 
 DATA = Path(__file__).parent / "data"

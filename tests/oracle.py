@@ -9,13 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forwarder.config.connection import (
-    Connection,
-    FirehoseTarget,
-    KinesisTarget,
-    Settings,
-    Target,
-)
+from forwarder.config.connection import Connection, Settings
+from forwarder.config.targets import FirehoseTarget, KinesisTarget, Target
 from tests.builders import Rec
 
 

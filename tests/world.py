@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from forwarder.collect.pipeline import compile_lane
-from forwarder.config.connection import Batching, Connection, FileTarget, Settings, Status
+from forwarder.config.connection import Batching, Connection, Settings, Status
+from forwarder.config.targets import FileTarget
 from forwarder.errors import JournalError
 from forwarder.journal import outbox
 from forwarder.journal import state as states

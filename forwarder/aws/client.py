@@ -15,7 +15,7 @@ from forwarder.aws.errors import Failure, Fault
 from forwarder.aws.http_connection import Response, Terms, terms
 from forwarder.aws.receipts import Receipts
 from forwarder.aws.replies import Answered, Saying
-from forwarder.aws.session import Aws, failure_of, keys_remedy
+from forwarder.aws.session import Aws, failure_of
 from forwarder.aws.sigv4 import Signer
 from forwarder.config.connection import Connection
 from forwarder.model import Outcome, OutcomeKind
@@ -222,8 +222,9 @@ class Caller:
             self._receipts.clear()
         remedy = self._known_remedy(failure)
         if errors.is_of_keys(failure):
-            remedy = keys_remedy(self._connection)
-            found = None if self._connection.credentials else local_settings.keys_fault()
+            credentials = self._connection.credentials
+            remedy = credentials.rejection_remedy(self._connection.name)
+            found = None if remedy else local_settings.keys_fault()
             if found is not None:
                 remedy = f"{found.remedy}: {found.what}"
         outcome = errors.outcome(failure, self._goal.where, remedy)

@@ -5,14 +5,9 @@ from typing import Any
 
 import msgspec
 
-from forwarder.config.connection import (
-    AssumedRole,
-    Connection,
-    FileTarget,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole
+from forwarder.config.targets import Target
 
 Document = dict[str, Any]
 
@@ -22,11 +17,6 @@ PRINCIPAL = "PRINCIPAL_ARN"
 """Stands for who runs the worker."""
 
 _VERSION = "2012-10-17"
-_ACTIONS = {
-    PutMode.AUTO: ["kinesis:PutRecord", "kinesis:PutRecords"],
-    PutMode.RECORD: ["kinesis:PutRecord"],
-    PutMode.RECORDS: ["kinesis:PutRecords"],
-}
 
 
 class Policies(msgspec.Struct, frozen=True):
@@ -50,19 +40,19 @@ def policies(
     ``partition`` is the AWS partition of the sink's region, ``principal`` the ARN of the worker;
     None: a placeholder.
     """
-    sink, credentials = connection.sink, connection.credentials
-    if isinstance(sink, FileTarget):
+    sink, role = connection.sink, connection.credentials.role
+    if not sink.actions:
         return None
-    role = credentials if isinstance(credentials, AssumedRole) else None
     owner = role.role_arn if role else principal
     account = owner.split(":")[4] if owner else ACCOUNT
+    put = {
+        "Effect": "Allow",
+        "Action": list(sink.actions),
+        "Resource": sink.resource(partition, account),
+    }
     return Policies(
-        holder=role.role_arn
-        if role
-        else "the identity of the connection's access keys"
-        if credentials
-        else "the worker",
-        permission=_policy(_put(sink, partition, account)),
+        holder=connection.credentials.holder,
+        permission=_policy(put),
         trust=_policy(_trust(role, principal or PRINCIPAL)) if role else None,
         worker=_policy(_assume(role)) if role else None,
         notes=tuple(_notes(sink, account, role, principal)),
@@ -71,18 +61,6 @@ def policies(
 
 def _policy(statement: Document) -> Document:
     return {"Version": _VERSION, "Statement": [statement]}
-
-
-def _put(sink: KinesisTarget | FirehoseTarget, partition: str, account: str) -> Document:
-    if isinstance(sink, FirehoseTarget):
-        actions = ["firehose:PutRecordBatch"]
-        what = f"firehose:{sink.region}:{account}:deliverystream/{sink.delivery_stream_name}"
-    else:
-        actions = _ACTIONS[sink.put]
-        what = f"kinesis:{sink.region}:{account}:stream/{sink.name}"
-        if sink.arn:
-            return {"Effect": "Allow", "Action": actions, "Resource": sink.arn}
-    return {"Effect": "Allow", "Action": actions, "Resource": f"arn:{partition}:{what}"}
 
 
 def _trust(role: AssumedRole, principal: str) -> Document:
@@ -101,14 +79,13 @@ def _assume(role: AssumedRole) -> Document:
 
 
 def _notes(
-    sink: KinesisTarget | FirehoseTarget,
+    sink: Target,
     account: str,
     role: AssumedRole | None,
     principal: str | None,
 ) -> list[str]:
     found = []
-    by_arn = isinstance(sink, KinesisTarget) and sink.arn
-    if account == ACCOUNT and not by_arn:
+    if account == ACCOUNT and sink.account is None:
         found.append(f"replace {ACCOUNT} by the account of the stream")
     if role and principal is None:
         found.append(
@@ -117,13 +94,8 @@ def _notes(
         )
     if role and not role.external_id:
         found.append("no ExternalId is sent: whoever may use the worker's identity may assume this")
-    if by_arn and account not in {ACCOUNT, by_arn.split(":")[4]}:
+    if sink.account is not None and account not in {ACCOUNT, sink.account}:
         found.append(
             "the stream is of another account: its own resource policy has to allow the same"
         )
-    if isinstance(sink, KinesisTarget):
-        found.append(
-            "if the stream is encrypted with a KMS key of the customer's, allow"
-            " kms:GenerateDataKey on that key, too, here and in the key's own policy"
-        )
-    return found
+    return [*found, *sink.policy_notes()]

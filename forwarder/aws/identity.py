@@ -6,7 +6,7 @@ import re
 from forwarder.aws import errors
 from forwarder.aws.credentials import Keyring, RoleError
 from forwarder.aws.session import Aws, failure_of
-from forwarder.config.connection import AssumedRole, Credentials
+from forwarder.config.credentials import Credentials
 from forwarder.model import Outcome
 from forwarder.ops.diagnosis import Finding, fail, ok
 
@@ -61,10 +61,10 @@ async def finding(aws: Aws, credentials: Credentials, region: str, name: str) ->
         return failed(unknown.outcome, _REMEDY)
     finally:
         await keys.close()
-    if isinstance(credentials, AssumedRole):
-        external = credentials.external_id
+    if role := credentials.role:
+        external = role.external_id
         with_it = f"with ExternalId {external}" if external else "without an ExternalId"
-        return ok(f"{credentials.role_arn} was assumed {with_it}: signs as {found}")
+        return ok(f"{role.role_arn} was assumed {with_it}: signs as {found}")
     return ok(f"signs as {found}")
 
 

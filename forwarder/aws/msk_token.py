@@ -16,7 +16,7 @@ from forwarder.aws import errors as classify
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.errors import Failure
 from forwarder.aws.session import Aws, failure_of
-from forwarder.config.connection import AssumedRole
+from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.errors import TokenError
 from forwarder.model import Outcome
 
@@ -51,11 +51,11 @@ async def sign(region: str, role_arn: str | None) -> tuple[str, int]:
 async def _keys(region: str, role_arn: str | None) -> ReadOnlyCredentials:
     """Search anew, for a token lives longer than a search takes; nothing stays open after it."""
     aws = Aws(loader=_loader())
-    role = AssumedRole(role_arn, None) if role_arn else None
+    role = AssumedRole(role_arn, None) if role_arn else DefaultCredentials()
     keyring = aws.keyring(role, region, NAME)
     try:
         # The worker's own first: what is wrong with them is no matter of the role's.
-        await aws.keyring(None, region, NAME).get_frozen_credentials()
+        await aws.keyring(DefaultCredentials(), region, NAME).get_frozen_credentials()
         return await keyring.get_frozen_credentials()
     except RoleError as error:
         raise TokenError(_refused(error.outcome)) from error

@@ -36,7 +36,7 @@ from forwarder.aws.local_settings import LocalFault
 from forwarder.aws.receipts import Memory
 from forwarder.aws.static_keys import StaticKeys
 from forwarder.clock import Clock, SystemClock
-from forwarder.config.connection import AccessKeys, AssumedRole, Connection, Credentials
+from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials, DefaultCredentials
 
 DURATION_SECONDS = 3600
 """The cap under role chaining, and the default of a role's own maximum."""
@@ -93,12 +93,14 @@ class Aws:
 
     def keyring(self, credentials: Credentials, region: str, name: str) -> Keyring:
         """Return what signs for the connection ``name``; calls nothing yet."""
-        if isinstance(credentials, AccessKeys):
-            return StaticKeys(credentials, name, self._clock)
-        if isinstance(credentials, AssumedRole):
-            role = credentials
-            return RoleKeys(lambda: self._assume(role, region, session_name(name)), self._clock)
-        return self._chain
+        match credentials:
+            case AccessKeys() as keys:
+                return StaticKeys(keys, name, self._clock)
+            case AssumedRole() as role:
+                session = session_name(name)
+                return RoleKeys(lambda: self._assume(role, region, session), self._clock)
+            case DefaultCredentials():
+                return self._chain
 
     async def client(
         self,
@@ -267,18 +269,3 @@ def failure_of(error: Exception, operation: str) -> Failure:
 def local_failure(operation: str, fault: LocalFault) -> Failure:
     """Return a call's failure by something on this machine."""
     return Failure(operation, errors.LOCAL_SETTING, 0, fault.what, fault.remedy)
-
-
-def keys_remedy(connection: Connection) -> str:
-    """Say whose keys to renew where AWS goes on rejecting those of a connection."""
-    credentials = connection.credentials
-    if isinstance(credentials, AccessKeys):
-        origin = credentials.origin
-        file, *others = origin.files if origin else ("its file",)
-        taken = f" (taken from {', '.join(others)})" if others else ""
-        what = f"the access keys of connection {connection.name}"
-        return f"renew {what}: credentials.access_key_id and secret_access_key in {file}{taken}"
-    if isinstance(credentials, AssumedRole):
-        role = credentials.role_arn
-        return f"check {role}, and the worker's own credentials, by which it is assumed"
-    return ""

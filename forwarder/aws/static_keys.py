@@ -10,7 +10,7 @@ from botocore.credentials import ReadOnlyCredentials
 from forwarder.aws.credentials import RENEW_EVERY
 from forwarder.clock import Clock
 from forwarder.config import loader
-from forwarder.config.connection import AccessKeys, KeyOrigin
+from forwarder.config.credentials import AccessKeys, KeyOrigin
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 

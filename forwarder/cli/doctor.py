@@ -19,13 +19,8 @@ from forwarder.admin.retired_topics import rests
 from forwarder.aws import identity
 from forwarder.aws.session import Aws
 from forwarder.cli import common, iam, output
-from forwarder.config.connection import (
-    AssumedRole,
-    Connection,
-    FileTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.config.settings import Configuration, Mechanism
 from forwarder.errors import ForwarderError
@@ -96,7 +91,8 @@ async def _report(
 async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list[Finding]:
     security, found = configuration.kafka.security, []
     if security.mechanism is Mechanism.AWS_MSK_IAM and security.region is not None:
-        role = AssumedRole(security.role_arn, None) if security.role_arn else None
+        arn = security.role_arn
+        role = AssumedRole(arn, None) if arn else DefaultCredentials()
         found.append(await identity.finding(aws, role, security.region, "kafka"))
     try:
         return found + await Checkup(configuration, client_id).findings()
@@ -117,19 +113,15 @@ async def _left_out(loaded: LoadedConfiguration) -> list[Finding]:
 
 async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:
     """Say who assumes the roles, once for all of them."""
-    regions = [
-        connection.sink.region
-        for connection in connections
-        if not isinstance(connection.sink, FileTarget)
-        and isinstance(connection.credentials, AssumedRole)
-    ]
-    return [await identity.finding(aws, None, regions[0], "worker")] if regions else []
+    regions = [each.sink.region for each in connections if each.credentials.role]
+    region = next(filter(None, regions), None)
+    return [await identity.finding(aws, DefaultCredentials(), region, "worker")] if region else []
 
 
 async def _connection(aws: Aws, connection: Connection, *, put: bool) -> list[Finding]:
     sink = connection.sink
-    if isinstance(sink, FileTarget):
-        return [_folder(Path(sink.path))]
+    if sink.folder:
+        return [_folder(Path(sink.folder))]
     who = await identity.finding(aws, connection.credentials, sink.region, connection.name)
     if who.grade is Grade.FAIL:
         return [who]
@@ -147,13 +139,11 @@ def _folder(path: Path) -> Finding:
 
 async def _puts(connection: Connection) -> list[Finding]:
     """Put a test record by each action that may be used; one that works is enough for ``auto``."""
-    sink = connection.sink
-    if not isinstance(sink, KinesisTarget) or sink.put is not PutMode.AUTO:
+    if not (choice := connection.sink.alternatives):
         outcome = await _put(connection)
         return [_told(outcome, "a test record was put")]
     by_action = {
-        action: await _put(replace(connection, sink=replace(sink, put=mode)))
-        for action, mode in (("PutRecords", PutMode.RECORDS), ("PutRecord", PutMode.RECORD))
+        action: await _put(replace(connection, sink=sink)) for action, sink in choice.items()
     }
     works = any(outcome.kind is OutcomeKind.DELIVERED for outcome in by_action.values())
     told = [_told(outcome, f"{action} is allowed") for action, outcome in by_action.items()]

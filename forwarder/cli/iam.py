@@ -11,7 +11,7 @@ from forwarder.aws.iam import Document, Policies
 from forwarder.aws.session import Aws
 from forwarder.cli import output
 from forwarder.config import aws_regions, loader
-from forwarder.config.connection import AccessKeys, Connection, FileTarget
+from forwarder.config.connection import Connection
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
@@ -42,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
     loaded = loader.load_configuration(args.config, offline=args.principal != _ASK)
     logs.configure("warning", "console", loaded.secrets)
     connection = named(loaded, args.name)
-    external = getattr(connection.credentials, "external_id", None)
-    output.hide(loaded.suspects - {external})  # no secret to AWS, and policies need it as it is
+    role = connection.credentials.role
+    output.hide(
+        loaded.suspects - {role.external_id if role else None}
+    )  # no secret to AWS, and policies need it as it is
     found = _policies(connection, args.principal)
     if args.json:
         output.document({"connection": connection.name, **_document(found)})
@@ -63,8 +65,8 @@ def named(loaded: LoadedConfiguration, name: str) -> Connection:
 
 def _policies(connection: Connection, principal: str | None) -> Policies:
     sink = connection.sink
-    if isinstance(sink, FileTarget):
-        text = f"{connection.name} writes into {sink.path}, for which AWS has no policies"
+    if sink.folder:
+        text = f"{connection.name} writes into {sink.folder}, for which AWS has no policies"
         raise ForwarderError(text)
     if principal == _ASK:
         principal = identity.principal(asyncio.run(_caller(connection, sink.region)))
@@ -73,7 +75,7 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
             wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
             raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
         principal = identity.principal(principal)  # a session's would trust that one alone
-        if isinstance(connection.credentials, AccessKeys):
+        if connection.credentials.secrets:
             principal = None  # whom the keys are of is another matter, and so is the account
     found = iam.policies(connection, aws_regions.partition_name(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
@@ -82,10 +84,11 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
 
 async def _caller(connection: Connection, region: str) -> str:
     """Ask who signs: for a role, who assumes it."""
-    keys = connection.credentials if isinstance(connection.credentials, AccessKeys) else None
     aws = Aws()
     try:
-        return await identity.arn(aws, aws.keyring(keys, region, connection.name), region)
+        return await identity.arn(
+            aws, aws.keyring(connection.credentials.signer, region, connection.name), region
+        )
     except identity.Unknown as unknown:
         raise ForwarderError(str(unknown)) from unknown
     finally:

@@ -16,8 +16,9 @@ from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch
 from forwarder.clock import SystemClock
 from forwarder.config import loader
-from forwarder.config.connection import Connection, FileTarget
+from forwarder.config.connection import Connection
 from forwarder.config.loader import LoadedConfiguration
+from forwarder.config.targets import FileTarget
 from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 

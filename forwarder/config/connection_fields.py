@@ -3,21 +3,16 @@
 from dataclasses import MISSING
 
 from forwarder.config import aws_regions, checks
-from forwarder.config.connection import (
-    Batching,
-    BatchMode,
-    Connection,
+from forwarder.config.connection import Batching, BatchMode, Connection, Match, Settings, Status
+from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
+from forwarder.config.mparticle_settings import SETTINGS
+from forwarder.config.targets import (
     FileTarget,
     FirehoseTarget,
     KinesisTarget,
-    Match,
     PartitionKey,
     PutMode,
-    Settings,
-    Status,
 )
-from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
-from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.yaml.sections import Field, ListValue, Section, SectionValues, TaggedSections
 from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue, TimestampValue
 from forwarder.config.yaml.values import (
@@ -262,7 +257,7 @@ SINKS = {"kinesis": KINESIS, "firehose": FIREHOSE, "file": FILE}
 
 def _connection(section: SectionValues) -> Connection:
     attributes = section.attributes()
-    region = getattr(attributes["sink"], "region", "")
+    region = attributes["sink"].region
     origin = origin_of(section.get("credentials"), attributes["sink"])
     attributes["credentials"] = credentials_of(attributes["credentials"], region, origin)
     return Connection(**attributes)

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwarder.config import aws_regions, checks
-from forwarder.config.connection import AccessKeys, AssumedRole, Credentials, KeyOrigin
+from forwarder.config.credentials import (
+    AccessKeys,
+    AssumedRole,
+    Credentials,
+    DefaultCredentials,
+    KeyOrigin,
+)
 from forwarder.config.yaml import variables
 from forwarder.config.yaml.sections import Field, Section, SectionValues
 from forwarder.config.yaml.values import NullableValue, TextValue
@@ -151,11 +157,11 @@ def origin_of(section: SectionValues, sink: object) -> KeyOrigin:
 def credentials_of(
     given: CredentialFields, region: str, origin: KeyOrigin | None = None
 ) -> Credentials:
-    """Return what a sink in this region authenticates with; None: the default AWS chain."""
+    """Return what a sink in this region authenticates with."""
     if given.access_key_id and given.secret_access_key:
         return AccessKeys(given.access_key_id, given.secret_access_key, origin)
     if not (given.role_arn or given.aws_account_id):
-        return None
+        return DefaultCredentials()
     external = given.external_id or (f"orgid:{given.org_id}" if given.org_id else None)
     name = given.role_name or _DEFAULT_ROLE
     made = f"arn:{aws_regions.partition_name(region)}:iam::{given.aws_account_id}:role/{name}"

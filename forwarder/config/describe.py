@@ -1,15 +1,11 @@
 """Effective settings for a person: every key with its value, defaults marked, secrets masked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from forwarder.config import masking
 from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
     BatchMode,
     Connection,
-    FileTarget,
-    FirehoseTarget,
     Status,
 )
 from forwarder.config.connection_fields import mode_in_words
@@ -27,7 +23,7 @@ def connection_lines(values: SectionValues, connection: Connection) -> Iterator[
     yield f"{masking.mask(connection.name)} ({file})"
     for line in summary_lines(connection):
         yield f"  # {line}"
-    yield from _keys(values, "  ", _derived(connection))
+    yield from _keys(values, "  ", connection.credentials.derived)
 
 
 def worker_lines(values: SectionValues) -> Iterator[str]:
@@ -47,8 +43,9 @@ def worker_lines(values: SectionValues) -> Iterator[str]:
 def summary_lines(connection: Connection) -> Iterator[str]:
     """Yield what a connection does, a line each."""
     yield _mode(connection)
-    yield f"they go to {_target(connection)}"
-    yield _identity(connection)
+    sink, credentials = connection.sink, connection.credentials
+    yield f"they go to {sink.summary(connection.name)}"
+    yield "written without credentials" if sink.folder else credentials.summary()
     if connection.status is Status.INACTIVE:
         yield "inactive: accepts no new event and sends nothing, but keeps its place"
 
@@ -68,40 +65,7 @@ def _mode(connection: Connection) -> str:
     return words
 
 
-def _target(connection: Connection) -> str:
-    sink = connection.sink
-    if isinstance(sink, FileTarget):
-        return masking.mask_line(f"{sink.path}/{connection.name}.ndjson")
-    if isinstance(sink, FirehoseTarget):
-        name = masking.mask_keys(sink.delivery_stream_name)
-        return f"the Firehose delivery stream {name} in {sink.region}"
-    return f"the Kinesis stream {masking.mask_keys(sink.stream_name)} in {sink.region}"
-
-
-def _identity(connection: Connection) -> str:
-    credentials = connection.credentials
-    if isinstance(connection.sink, FileTarget):
-        return "written without credentials"
-    if isinstance(credentials, AccessKeys):
-        return "signed with the access keys given"
-    if isinstance(credentials, AssumedRole):
-        external = "no ExternalId"
-        if credentials.external_id:
-            external = f"ExternalId {masking.mask_line(credentials.external_id)}"
-        return f"signed as {masking.mask_keys(credentials.role_arn)}, with {external}"
-    return "signed with the default AWS chain (environment, pod or instance)"
-
-
-def _derived(connection: Connection) -> dict[str, str]:
-    """Return the keys of ``credentials`` that follow from others."""
-    credentials = connection.credentials
-    if not isinstance(credentials, AssumedRole):
-        return {}
-    found = {"role_arn": credentials.role_arn, "external_id": credentials.external_id}
-    return {name: value for name, value in found.items() if value}
-
-
-def _keys(values: SectionValues, indent: str, derived: dict[str, str]) -> Iterator[str]:
+def _keys(values: SectionValues, indent: str, derived: Mapping[str, str]) -> Iterator[str]:
     for field in values.section.fields:
         value = values.value_or_placeholder(field.name)
         if field.name in values.unknown or _holds_unknown(value):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forwarder.config.connection import AccessKeys, Connection
+from forwarder.config.connection import Connection
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.load_run import ConnectionFolder, LoadRun, folder_of
 from forwarder.config.settings import Configuration
@@ -66,11 +66,7 @@ class LoadedConnection:
 
 def secrets_of(connection: Connection) -> frozenset[str]:
     """Return the values of one connection that no log line may show."""
-    keys = connection.match.api_key or frozenset()
-    credentials = connection.credentials
-    if isinstance(credentials, AccessKeys):
-        return keys | {credentials.access_key_id, credentials.secret_access_key}
-    return keys
+    return connection.credentials.secrets | (connection.match.api_key or frozenset())
 
 
 def load_configuration(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from forwarder.config import masking
-from forwarder.config.connection import AssumedRole, Connection, KinesisTarget
+from forwarder.config.connection import Connection
 from forwarder.ops import logs
 
 ACCOUNT, PRINCIPAL, EXTERNAL_ID, KEY = "(account)", "(ARN)", "(ExternalId)", "(key)"
@@ -34,11 +34,11 @@ class Public:
         """Know what the connections name; what AWS names is known by its form."""
         named: dict[str, str] = {}
         for connection in connections:
-            if isinstance(target := connection.sink, KinesisTarget) and target.arn:
-                named[target.arn.split(":")[4]] = ACCOUNT  # its name may hold it once more
-            if isinstance(role := connection.credentials, AssumedRole):
+            if account := connection.sink.account:
+                named[account] = ACCOUNT  # the stream's name may hold it once more
+            if role := connection.credentials.role:
                 named[role.role_arn] = PRINCIPAL
-                named[role.role_arn.split(":")[4]] = ACCOUNT
+                named[role.account] = ACCOUNT
                 if role.external_id and len(role.external_id) >= SHORTEST:
                     named[role.external_id] = EXTERNAL_ID
         longest_first = sorted(filter(None, named), key=len, reverse=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from forwarder.aws import replies
 from forwarder.aws.client import UNSENT, Caller, Goal, Refusal
 from forwarder.aws.session import Aws
-from forwarder.config.connection import Connection, FirehoseTarget
+from forwarder.config.connection import Connection
+from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Batch, Outcome
 from forwarder.sinks import bisect
 from forwarder.sinks import requests as wire

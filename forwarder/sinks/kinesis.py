@@ -9,12 +9,8 @@ from forwarder.aws.client import UNSENT, Answer, Caller, Goal, Refusal
 from forwarder.aws.errors import Failure, Fault
 from forwarder.aws.replies import One
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    LONGEST_PARTITION_KEY,
-    Connection,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
 from forwarder.sinks import bisect
 from forwarder.sinks import requests as wire

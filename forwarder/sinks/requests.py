@@ -11,7 +11,7 @@ import msgspec
 import orjson
 import pybase64
 
-from forwarder.config.connection import LONGEST_PARTITION_KEY, KinesisTarget, PartitionKey
+from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PartitionKey
 from forwarder.model import Batch
 
 RECORDS_PER_REQUEST = 500

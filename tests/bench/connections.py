@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AssumedRole, Connection, KinesisTarget
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole
+from forwarder.config.targets import KinesisTarget
 from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import FakeClock, FakeKinesis, batch

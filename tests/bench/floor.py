@@ -13,7 +13,8 @@ from itertools import islice
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
-from forwarder.config.connection import Connection, KinesisTarget
+from forwarder.config.connection import Connection
+from forwarder.config.targets import KinesisTarget
 from forwarder.model import Partition
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec, finished

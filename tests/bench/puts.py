@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import pybase64
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AccessKeys, Connection, KinesisTarget, PutMode
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys
+from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import Batch, OutcomeKind
 from forwarder.sinks import requests
 from forwarder.sinks.kinesis import KinesisSink

@@ -22,7 +22,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from forwarder.clock import SystemClock
 from forwarder.collect.pipeline import compile_lane
-from forwarder.config.connection import Batching, Connection, FileTarget, Settings
+from forwarder.config.connection import Batching, Connection, Settings
+from forwarder.config.targets import FileTarget
 from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.kafka import KafkaJournal, KafkaJournals
 from forwarder.model import DELIVERED, Batch, Outcome, Partition

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
-from forwarder.config.connection import Batching, Connection, KinesisTarget, Settings
+from forwarder.config.connection import Batching, Connection, Settings
+from forwarder.config.targets import KinesisTarget
 from forwarder.model import Collected, Partition
 from forwarder.worker.gc_tuning import collect_rarely
 from tests.bench.load import uploads

@@ -10,15 +10,10 @@ from uuid import uuid4
 import pytest
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
-    Connection,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
-from forwarder.config.connection import Credentials as ConnectionCredentials
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole
+from forwarder.config.credentials import Credentials as ConnectionCredentials
+from forwarder.config.targets import FirehoseTarget, KinesisTarget, PutMode
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.contract import Sink
 from forwarder.sinks.file import FileSink

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from forwarder import app
 from forwarder.clock import SystemClock
-from forwarder.config.connection import Connection, FileTarget, Settings
+from forwarder.config.connection import Connection, Settings
 from forwarder.config.settings import (
     Configuration,
     InputTopic,
@@ -21,6 +21,7 @@ from forwarder.config.settings import (
     outbox_topic,
     state_topic,
 )
+from forwarder.config.targets import FileTarget
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka.admin import Cluster
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind, Partition

@@ -8,7 +8,9 @@ import orjson
 import pytest
 
 from forwarder import app
-from forwarder.config.connection import AssumedRole, Connection, FirehoseTarget
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole
+from forwarder.config.targets import FirehoseTarget
 from tests.builders import START, event, upload
 from tests.services.ministack import REGION, MiniStack
 

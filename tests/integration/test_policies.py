@@ -9,13 +9,9 @@ import pytest
 
 from forwarder.aws.iam import Document, Policies, policies
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    AssumedRole,
-    Connection,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole
+from forwarder.config.targets import FirehoseTarget, KinesisTarget, PutMode
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink

@@ -5,8 +5,8 @@ from pathlib import Path
 from forwarder.aws.credentials import RENEW_EVERY
 from forwarder.aws.session import Aws
 from forwarder.clock import SystemClock
-from forwarder.config.connection import KinesisTarget
 from forwarder.config.loader import load_connection
+from forwarder.config.targets import KinesisTarget
 from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import msgspec
 
 from forwarder.collect.pipeline import Lane, compile_lane
-from forwarder.config.connection import Batching, Connection, KinesisTarget, Settings, Status
+from forwarder.config.connection import Batching, Connection, Settings, Status
+from forwarder.config.targets import KinesisTarget
 
 LANES = ("acme", "beta", "gamma", "solo")
 RENAMED = {"beta": "gamma"}

@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
-    Connection,
-    Credentials,
-    KinesisTarget,
-    PartitionKey,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials
+from forwarder.config.targets import KinesisTarget, PartitionKey, PutMode
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import (

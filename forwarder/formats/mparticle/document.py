@@ -5,13 +5,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-from forwarder.config.connection import (
-    Connection,
-    FileTarget,
-    FirehoseTarget,
-    KinesisTarget,
-    PartitionKey,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
 from forwarder.formats import rawjson
 from forwarder.formats.mparticle.govern import Governance
 from forwarder.formats.mparticle.ids import BATCH_ID_DIGITS

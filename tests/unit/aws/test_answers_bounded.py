@@ -15,7 +15,9 @@ from forwarder.aws import msk_token
 from forwarder.aws.client import ANSWER_BYTES, RECORD_ANSWER_BYTES
 from forwarder.aws.http_connection import LARGEST_ANSWER
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AccessKeys, AssumedRole, Connection, KinesisTarget, PutMode
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
+from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, FakeClock, batch
@@ -190,7 +192,7 @@ async def test_what_the_default_chain_asks_is_read_up_to_a_bound(
         monkeypatch.setenv(name, value.format(flood.url))
     aws = Aws(FakeClock(), LOADER)
     with pytest.raises(Exception, match=r"."):
-        await aws.keyring(None, "eu-west-1", "acme").get_frozen_credentials()
+        await aws.keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
     assert 0 < flood.written < 5 * (LARGEST_ANSWER + BUFFERS)
     await aws.close()
 

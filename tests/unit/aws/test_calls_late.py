@@ -7,7 +7,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from forwarder.aws.client import FRESH_SECONDS
 from forwarder.aws.http_connection import OneAnswer
-from forwarder.config.connection import PutMode
+from forwarder.config.targets import PutMode
 from tests.services.fake_kinesis import Call, Error, FakeKinesis, batch
 from tests.services.kinesis_sinks import STORED, Open, fake, opened
 

@@ -13,6 +13,7 @@ from botocore.exceptions import SSOTokenLoadError
 from forwarder.aws import credential_chain, local_settings
 from forwarder.aws.local_settings import LocalSettingError
 from forwarder.aws.session import Aws
+from forwarder.config.credentials import DefaultCredentials
 from tests.services.fake_kinesis import LOADER, FakeClock
 
 ROLE = "role_arn = arn:aws:iam::111122223333:role/r\n"
@@ -49,7 +50,7 @@ ENDLESS = pytest.mark.parametrize("kind", ["pipe", "device", "large"])
 async def search() -> None:
     aws = Aws(FakeClock(), LOADER)
     try:
-        await aws.keyring(None, "eu-west-1", "acme").get_frozen_credentials()
+        await aws.keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
     finally:
         await aws.close()
 

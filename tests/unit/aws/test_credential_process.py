@@ -15,7 +15,7 @@ from forwarder.aws import client, credential_process, credentials
 from forwarder.aws import session as sinks_aws
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AssumedRole
+from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.kafka import msk
 from forwarder.model import OutcomeKind
 from tests.services.fake_kinesis import LOADER, FakeClock
@@ -37,7 +37,7 @@ class Machine:
         self.config = folder / "config"
         self.clock = FakeClock()
         self.aws = Aws(self.clock, LOADER)
-        self.chain = self.aws.keyring(None, "eu-west-1", "acme")
+        self.chain = self.aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
 
     def program(self, script: str, config: str = "[default]\ncredential_process = {}\n") -> None:
         path = self.folder / "program"

@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from forwarder.aws.credentials import RoleError, RoleKeys, Token
 from forwarder.aws.errors import UNANSWERED, Failure
 from forwarder.aws.session import Aws, failure_of, session_name
-from forwarder.config.connection import AccessKeys, AssumedRole
+from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.model import Outcome, OutcomeKind
 from tests.services.fake_kinesis import LOADER, Error, FakeClock, FakeKinesis, Lost
 
@@ -331,7 +331,7 @@ async def test_sts_is_called_in_the_region_and_partition_of_the_stream(
     expected: str, region: str
 ) -> None:
     aws = Aws(loader=LOADER)
-    client = await aws.client("sts", region, aws.keyring(None, region, "acme"))
+    client = await aws.client("sts", region, aws.keyring(DefaultCredentials(), region, "acme"))
     assert client.meta.endpoint_url == expected
     await client.close()
 
@@ -346,7 +346,7 @@ async def test_access_keys_are_used_as_they_are(aws: Aws) -> None:
 
 async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> None:
     aws = Aws(FakeClock(), LOADER)
-    keys = aws.keyring(None, "eu-west-1", "acme")
+    keys = aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
     with pytest.raises(NoCredentialsError):
         await keys.get_frozen_credentials()
     write_keys(environment, "AKIALATE")
@@ -357,7 +357,7 @@ async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> N
 async def test_the_chain_is_searched_anew_once_its_keys_were_rejected(environment: Path) -> None:
     clock = FakeClock()
     aws = Aws(clock, LOADER)
-    keys = aws.keyring(None, "eu-west-1", "acme")
+    keys = aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
     write_keys(environment, "AKIAOLD")
     await keys.get_frozen_credentials()
     write_keys(environment, "AKIANEW")

@@ -17,7 +17,9 @@ import pytest
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.http_connection import OneAnswer, Response
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AccessKeys, AssumedRole, Connection, KinesisTarget, PutMode
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole
+from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, FakeClock, batch

@@ -8,7 +8,7 @@ import pytest
 from forwarder.aws import http_session
 from forwarder.aws.http_session import SharingSession
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AssumedRole
+from forwarder.config.credentials import AssumedRole
 from tests.services.fake_kinesis import LOADER
 
 

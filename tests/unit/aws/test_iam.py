@@ -9,15 +9,9 @@ import yaml
 from forwarder import cli
 from forwarder.aws import identity
 from forwarder.aws.iam import Policies, policies
-from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
-    Connection,
-    FileTarget,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PutMode
 from forwarder.ops import logs
 
 ROLE = AssumedRole("arn:aws:iam::111122223333:role/team/writer", "orgid:1")

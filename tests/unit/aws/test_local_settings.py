@@ -11,16 +11,16 @@ from botocore.exceptions import EndpointConnectionError, HTTPClientError
 
 from forwarder.aws import credential_process, local_settings
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import (
     AccessKeys,
     AssumedRole,
-    Connection,
     Credentials,
+    DefaultCredentials,
     KeyOrigin,
-    KinesisTarget,
-    PutMode,
 )
-from forwarder.config.connection import FirehoseTarget as Line
+from forwarder.config.targets import FirehoseTarget as Line
+from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.ops import logs
 from forwarder.sinks.firehose import FirehoseSink
@@ -47,10 +47,15 @@ async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
     await service.stop()
 
 
+DEFAULT = DefaultCredentials()
+
+
 class Lane:
     """A sink, and what it answers for one batch after the other."""
 
-    def __init__(self, fake: FakeKinesis, credentials: Credentials = None, url: str = "") -> None:
+    def __init__(
+        self, fake: FakeKinesis, credentials: Credentials = DEFAULT, url: str = ""
+    ) -> None:
         self.clock = fake.clock
         self.aws = Aws(fake.clock, LOADER)
         target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=url or None)
@@ -94,7 +99,7 @@ async def test_authorities_that_cannot_be_loaded(
     await lane.close()
 
 
-@pytest.mark.parametrize("credentials", [None, ROLE], ids=["chain", "role"])
+@pytest.mark.parametrize("credentials", [DEFAULT, ROLE], ids=["chain", "role"])
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -130,7 +135,7 @@ async def test_keys_with_a_blank_that_aws_rejects_name_the_variable(
 
 
 @pytest.mark.parametrize("content", [None, "", "  \n"])
-@pytest.mark.parametrize("credentials", [None, ROLE], ids=["chain", "role"])
+@pytest.mark.parametrize("credentials", [DEFAULT, ROLE], ids=["chain", "role"])
 async def test_a_web_identity_s_token_file(
     fake: FakeKinesis,
     monkeypatch: pytest.MonkeyPatch,

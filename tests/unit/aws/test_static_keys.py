@@ -9,7 +9,7 @@ import structlog
 
 from forwarder.aws import static_keys
 from forwarder.aws.static_keys import StaticKeys
-from forwarder.config.connection import AccessKeys
+from forwarder.config.credentials import AccessKeys
 from forwarder.config.loader import load_connection
 from forwarder.ops import logs
 from tests.services.fake_kinesis import FakeClock

@@ -15,14 +15,8 @@ from forwarder import cli
 from forwarder.aws import identity
 from forwarder.aws.session import Aws
 from forwarder.cli import doctor
-from forwarder.config.connection import (
-    AccessKeys,
-    Connection,
-    FileTarget,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys
 from forwarder.config.settings import (
     Configuration,
     InputTopic,
@@ -30,6 +24,7 @@ from forwarder.config.settings import (
     Security,
     SecurityProtocol,
 )
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PutMode
 from forwarder.kafka import admin, client
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.ops import logs

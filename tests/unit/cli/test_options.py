@@ -12,7 +12,7 @@ from forwarder import cli
 from forwarder.admin.contract import Survey
 from forwarder.cli import common, replay
 from forwarder.config import loader
-from forwarder.config.connection import FileTarget, FirehoseTarget, KinesisTarget, Target
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, Target
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.kafka import admin, client
 from forwarder.ops import logs

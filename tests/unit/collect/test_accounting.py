@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from forwarder.collect import redrive
 from forwarder.collect.pipeline import Pipeline, compile_lane
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.config.connection import Batching, KinesisTarget, Match
+from forwarder.config.connection import Batching, Match
+from forwarder.config.targets import KinesisTarget
 from forwarder.formats.mparticle import transform
 from forwarder.model import Collected, Reason, RecordOutcome, Unused
 from tests import builders, oracle, streams

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 from forwarder.collect.pipeline import Pipeline, compile_lane
-from forwarder.config.connection import (
-    Batching,
-    Connection,
-    FileTarget,
-    KinesisTarget,
-    PartitionKey,
-)
+from forwarder.config.connection import Batching, Connection
+from forwarder.config.targets import FileTarget, KinesisTarget, PartitionKey
 from forwarder.formats.mparticle import document as frame
 from forwarder.formats.mparticle import ids, transform
 from forwarder.model import Batch, DeadLetter, Partition, Reason

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 
 from forwarder.collect import lane
-from forwarder.config.connection import KinesisTarget
+from forwarder.config.targets import KinesisTarget
 from forwarder.formats import rawjson
 from forwarder.formats.mparticle import context, decode
 from forwarder.formats.mparticle.document import Frame, Frames

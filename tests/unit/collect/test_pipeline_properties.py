@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from forwarder.collect import lane
 from forwarder.collect.pipeline import Checkpoint, compile_lane
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.config.connection import Batching, Connection, KinesisTarget
+from forwarder.config.connection import Batching, Connection
+from forwarder.config.targets import KinesisTarget
 from forwarder.formats.contract import digest
 from forwarder.model import LOWEST, Batch, Collected, Held, Position, Released
 from tests import builders, heavy, oracle, streams

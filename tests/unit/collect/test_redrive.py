@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from forwarder.collect import redrive
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.config.connection import Batching, Connection, KinesisTarget, Match
+from forwarder.config.connection import Batching, Connection, Match
+from forwarder.config.targets import KinesisTarget
 from forwarder.formats.contract import digest
 from forwarder.formats.mparticle.document import MOST_BYTES
 from forwarder.journal import outbox

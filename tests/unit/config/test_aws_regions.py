@@ -9,7 +9,8 @@ from botocore.session import Session
 from forwarder.aws import iam
 from forwarder.aws.session import Aws
 from forwarder.config import aws_regions, checks
-from forwarder.config.connection import AssumedRole, Connection
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole
 from forwarder.config.loader import load_connection
 from forwarder.errors import ConfigurationError
 from tests.services.fake_kinesis import LOADER, FakeClock

@@ -3,7 +3,8 @@
 import pytest
 
 from forwarder.cli import main
-from forwarder.config.connection import Connection, FirehoseTarget
+from forwarder.config.connection import Connection
+from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Reason
 from tests import builders
 from tests.builders import connection, event, records, upload

@@ -3,23 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
-    Batching,
-    BatchMode,
-    Connection,
-    FileTarget,
-    KinesisTarget,
-    Match,
-    PartitionKey,
-    PutMode,
-    Settings,
-    Status,
-)
+from forwarder.config.connection import Batching, BatchMode, Connection, Match, Settings, Status
 from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.config.loader import load_configuration, load_connection
 from forwarder.config.settings import Configuration, InputTopic, Kafka, Mechanism, SecurityProtocol
+from forwarder.config.targets import FileTarget, KinesisTarget, PartitionKey, PutMode
 from forwarder.config.worker_fields import WORKER as WORKER_SECTION
 from forwarder.config.yaml.sections import Section
 from tests.configurations import ROOT, SMALL, SMALL_WORKER, Folder
@@ -155,7 +144,7 @@ def test_every_key_of_a_connection_reaches_its_attribute(folder: Folder) -> None
         Status.INACTIVE,
         1_769_853_600_250,
         Match(environment=frozenset({"development"}), platform=frozenset({"ios", "android"})),
-        None,
+        DefaultCredentials(),
         Settings(unique_id="id", metadata_field_exclusion=("ip", "device_info.imei")),
         Batching(500, 5, 1_000, 0, 604_800_000),
     ) == only(folder, text)

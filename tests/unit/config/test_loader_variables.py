@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.config.connection import AccessKeys
+from forwarder.config.credentials import AccessKeys
 from forwarder.config.loader import load_connection
 from forwarder.errors import ConfigurationError
 from tests.configurations import SMALL, SMALL_WORKER, Folder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forwarder.config.connection import (
+from forwarder.config.targets import (
     MOST_PAYLOAD_BYTES,
     FileTarget,
     FirehoseTarget,

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from forwarder.config import loader
-from forwarder.config.connection import Connection, KinesisTarget
+from forwarder.config.connection import Connection
+from forwarder.config.targets import KinesisTarget
 from tests.conservation import Landed, Verdict
 from tests.fake_aws.books import Put
 from tests.soak import history, releases, repeats

@@ -5,7 +5,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from forwarder.config.connection import KinesisTarget
+from forwarder.config.targets import KinesisTarget
 from tests import builders, oracle
 from tests.builders import Rec
 from tests.traffic import Upload, odd, poison, traffic

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from forwarder.aws import error_codes as codes
 from forwarder.aws import errors
 from forwarder.aws.errors import Failure
-from forwarder.config.connection import AssumedRole, Connection, KinesisTarget
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AssumedRole, DefaultCredentials
+from forwarder.config.targets import KinesisTarget
 from forwarder.kafka import error_codes
 from forwarder.ops import health, logs
 from forwarder.ops.public import Public
@@ -128,9 +130,11 @@ def test_what_looks_like_a_secret_is_hidden_and_names_stay_as_the_metrics_have_t
     assert {key: "with ****"} == public({key: f"with {key}"})
 
 
-@pytest.mark.parametrize("credentials", [None, AssumedRole(ROLE.replace(ACCOUNT, OWN), None)])
+@pytest.mark.parametrize(
+    "credentials", [DefaultCredentials(), AssumedRole(ROLE.replace(ACCOUNT, OWN), None)]
+)
 def test_the_account_of_a_stream_is_hidden_in_its_name_too(
-    credentials: AssumedRole | None,
+    credentials: AssumedRole | DefaultCredentials,
 ) -> None:
     name = f"events-{ACCOUNT}-us-east-1"
     target = KinesisTarget(f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{name}", "us-east-1")

@@ -16,13 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    AccessKeys,
-    Connection,
-    FirehoseTarget,
-    KinesisTarget,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys
+from forwarder.config.targets import FirehoseTarget, KinesisTarget, PutMode
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.contract import Sink
 from forwarder.sinks.firehose import FirehoseSink

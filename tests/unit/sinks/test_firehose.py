@@ -6,13 +6,9 @@ import pytest
 
 from forwarder.aws import client
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    AccessKeys,
-    AssumedRole,
-    Connection,
-    Credentials,
-    FirehoseTarget,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials
+from forwarder.config.targets import FirehoseTarget
 from forwarder.model import DELIVERED, Outcome, OutcomeKind
 from forwarder.sinks.firehose import FirehoseSink
 from tests.services.fake_kinesis import (

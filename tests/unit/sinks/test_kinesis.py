@@ -6,12 +6,8 @@ import pytest
 
 from forwarder.aws import client
 from forwarder.aws.session import Aws
-from forwarder.config.connection import (
-    Connection,
-    KinesisTarget,
-    PartitionKey,
-    PutMode,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.targets import KinesisTarget, PartitionKey, PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks import bisect
 from forwarder.sinks.kinesis import KinesisSink

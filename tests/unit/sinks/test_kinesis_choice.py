@@ -1,6 +1,6 @@
 """What a Kinesis sink remembers: which action is allowed, and the last numbers of devices."""
 
-from forwarder.config.connection import PutMode
+from forwarder.config.targets import PutMode
 from forwarder.sinks.kinesis import PROBE_SECONDS, Choice, Sequences
 from tests.services.fake_kinesis import FakeClock
 

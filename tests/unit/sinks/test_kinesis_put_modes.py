@@ -6,9 +6,7 @@ import pytest
 
 from forwarder.aws import client
 from forwarder.aws.session import CLIENT
-from forwarder.config.connection import (
-    PutMode,
-)
+from forwarder.config.targets import PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks import kinesis
 from tests.services.fake_kinesis import (

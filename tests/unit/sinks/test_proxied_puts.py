@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from forwarder.aws.session import Aws
-from forwarder.config.connection import AccessKeys, Connection, KinesisTarget, PutMode
+from forwarder.config.connection import Connection
+from forwarder.config.credentials import AccessKeys
+from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, FakeClock, batch

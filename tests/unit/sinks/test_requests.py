@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.config.connection import KinesisTarget, PartitionKey
+from forwarder.config.targets import KinesisTarget, PartitionKey
 from forwarder.sinks import requests as wire
 from tests.services.fake_kinesis import batch
 

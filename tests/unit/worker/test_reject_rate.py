@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder import app
-from forwarder.config.connection import Connection, FileTarget, Status
+from forwarder.config.connection import Connection, Status
 from forwarder.config.settings import JournalSettings, LimitSettings
+from forwarder.config.targets import FileTarget
 from forwarder.journal.memory import MemoryJournals
 from forwarder.model import Collected, DeadLetter, Reason
 from forwarder.worker import reject_rate

@@ -13,13 +13,8 @@ from msgspec import Raw
 from forwarder.collect import lane
 from forwarder.collect.windows import fit
 from forwarder.collect.windows.fit import Fit
-from forwarder.config.connection import (
-    Connection,
-    FileTarget,
-    FirehoseTarget,
-    KinesisTarget,
-    PartitionKey,
-)
+from forwarder.config.connection import Connection
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
 from forwarder.formats.contract import digest
 from forwarder.formats.mparticle import context
 from forwarder.formats.mparticle.document import Frames
