@@ -9,15 +9,19 @@ _LOOK_BYTES = 16
 
 
 class Checkpoint:
-    """One checkpoint of one lane's windows; dropped without ``settle`` it has changed nothing.
+    """One run over the windows of a lane that stores what a base needs of them.
 
-    It asks the store for slices, and tells it when they count as saved. Until then
-    ``first_unsaved`` behaves as if nothing was taken, and a window that was taken may get events
-    or close. Caller: the owner of the partition, between two of its awaits.
+    It asks the store for slices, and tells it when they count as saved; dropped without
+    ``settle`` it has changed nothing. Until then ``first_unsaved`` behaves as if nothing was
+    taken, and a window that was taken may get events or close. Caller: the partition's base in
+    the making, between two of its awaits.
     """
 
     def __init__(self, store: WindowStore, below: int) -> None:
-        """Begin one: windows with unsaved events below this offset, and all saved earlier."""
+        """Start it: over windows with unsaved events below this offset, and all saved before.
+
+        Makes an earlier one of the lane void that is not settled.
+        """
         self._store = store
         self._below = below
         self._mark = store.unsaved.begin()

@@ -1,8 +1,7 @@
 """The orders in which the open windows of a lane stand: by deadline, by age and size, by device.
 
-Windows close in any of these orders, and are not looked for in the others then: ``LazyQueue``
-skips their entries and removes them later (lazy deletion), so that nothing looks at all windows
-at once.
+A window that closes in one of these orders is not looked for in the others: its entries there are
+stale and dropped later (``LazyQueue``), so that nothing looks at all windows at once.
 """
 
 import heapq
@@ -35,16 +34,16 @@ _FEW_OLD = 1024
 
 
 class LazyQueue(Generic[T]):
-    """A first-in, first-out queue from which entries are removed some time after they expired.
+    """A first-in, first-out queue whose stale entries are dropped lazily.
 
-    ``alive`` tells which entries still count; once it has said no of one, it must go on to.
-    Expired entries at the front go when ``head`` is asked for; those behind it a chunk at a time.
-    Once the queue is half as long again as when all of it was cleared last, it is cleared again,
-    two chunks for each that came: so at most about half of the entries are expired ones.
+    ``alive`` tells which entries still count; an entry that is stale must stay so. Stale entries
+    at the front are dropped by ``head``. The rest is compacted two chunks at a time, with every
+    chunk that fills up once the queue has grown by half since all of it was compacted last: so no
+    call looks at many more than ``CHUNK`` entries, and at most about half of them are stale.
     """
 
     def __init__(self, alive: Callable[[T], bool]) -> None:
-        """Begin empty."""
+        """Create an empty queue."""
         self._alive = alive
         self._chunks: list[list[T]] = [[]]
         self._at = 0
@@ -57,7 +56,7 @@ class LazyQueue(Generic[T]):
         if len(last) >= CHUNK:
             self.head()
             if self._next > 1 or len(self._chunks) >= self._due:
-                self.sweep()
+                self.compact()
             last = self._chunks[-1]
             if len(last) >= CHUNK:
                 last = []
@@ -65,7 +64,10 @@ class LazyQueue(Generic[T]):
         last.append(entry)
 
     def head(self) -> T | None:
-        """Return the first entry that is alive, None if there is none; drop those before it."""
+        """Return the oldest entry that still counts, None if there is none.
+
+        Stale ones before it are dropped; each entry is looked at once, as a rule.
+        """
         chunks, alive = self._chunks, self._alive
         while True:
             first = chunks[0]
@@ -81,7 +83,10 @@ class LazyQueue(Generic[T]):
             del chunks[0]
 
     def take(self, most: int) -> list[T]:
-        """Take out some of the first entries, expired ones too; none: there are none."""
+        """Remove and return up to ``most`` of the oldest entries, stale ones included.
+
+        An empty list means that the queue is empty.
+        """
         chunks = self._chunks
         if self._at >= len(chunks[0]) and len(chunks) > 1:
             del chunks[0]
@@ -90,33 +95,36 @@ class LazyQueue(Generic[T]):
         self._at += len(found)
         return found
 
-    def sweep(self) -> None:
-        """Clear two chunks of expired entries; call it when as many as a chunk holds expired."""
+    def compact(self) -> None:
+        """Drop the stale entries of two chunks.
+
+        Callers: ``append``, and owners whenever about ``CHUNK`` entries have become stale.
+        """
         if len(self._chunks) > _FEW_CHUNKS:
-            self._sweep_next()
-            if self._next > 1:  # else all of it was cleared
-                self._sweep_next()
+            self._compact_next()
+            if self._next > 1:  # else all of it was compacted
+                self._compact_next()
             return
         entries = [entry for chunk in self._chunks for entry in chunk]
         living = [entry for entry in entries[self._at :] if self._alive(entry)]
         # Cut again: a chunk that grew would be looked at as a whole at every call.
         self._chunks = [living[at : at + CHUNK] for at in range(0, len(living), CHUNK)] or [[]]
         self._at = 0
-        self._begin_anew()
+        self._end_compaction()
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the entries, expired ones too, perhaps those that come meanwhile."""
+        """Yield all entries, stale ones included; perhaps those that are appended meanwhile."""
         for chunk in list(self._chunks):  # chunks are replaced or appended to, never changed
             yield from chunk
 
     def __len__(self) -> int:
         return sum(len(chunk) for chunk in self._chunks) - self._at
 
-    def _sweep_next(self) -> None:
-        """Clear the next chunk and join it to the one before; never the first and the last."""
+    def _compact_next(self) -> None:
+        """Compact the next chunk and join it to the one before; never the first and the last."""
         chunks = self._chunks
         if self._next >= len(chunks) - 1:
-            self._begin_anew()
+            self._end_compaction()
             return
         living = [entry for entry in chunks[self._next] if self._alive(entry)]
         before = chunks[self._next - 1]
@@ -126,14 +134,14 @@ class LazyQueue(Generic[T]):
             chunks[self._next] = living
             self._next += 1
 
-    def _begin_anew(self) -> None:
-        """All of it was cleared: begin once it has grown by half."""
+    def _end_compaction(self) -> None:
+        """Note that all of it was compacted: it begins again once it has grown by half."""
         self._next = 1
         self._due = 1 + 3 * len(self._chunks) // 2
 
 
 class Deadlines:
-    """The open windows of a lane by deadline, in milliseconds; no timer, no scan of all windows.
+    """The open windows of a lane by deadline, in milliseconds: no timer and no scan per window.
 
     Windows stand in buckets of one second. One whose deadline moved back stays where it is and
     moves on when its bucket comes up; one whose deadline moved forward is put into the earlier
@@ -141,7 +149,7 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        """Begin without windows."""
+        """Create it without windows."""
         self._buckets: dict[int, _Bucket] = {}
         self._seconds: list[int] = []
 
@@ -160,17 +168,17 @@ class Deadlines:
             window.slot = bucket.second  # one number for all, not one each
             bucket.windows.append(window)
 
-    def forget(self, window: Window) -> None:
-        """Note that a window closed; what is left of it goes long before its deadline."""
+    def remove(self, window: Window) -> None:
+        """Note that a window closed; its entry is dropped long before its deadline."""
         bucket = self._buckets.get(window.slot)
         if bucket is not None:
             bucket.gone += 1
             if bucket.gone >= bucket.most:
-                bucket.windows.sweep()
+                bucket.windows.compact()
                 bucket.gone = 0
                 bucket.most = max(_FEW_GONE, min(CHUNK, len(bucket.windows) // 2))
 
-    def next(self) -> int | None:
+    def earliest(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late. None: no window."""
         return self._buckets[self._seconds[0]].earliest if self._seconds else None
 
@@ -216,7 +224,7 @@ class Deadlines:
 class _Bucket:
     """Windows of one second; none of them is due before ``earliest``.
 
-    ``gone`` closed before their time since expired entries were last cleared; ``most`` may.
+    ``gone`` closed before their time since stale entries were dropped last; ``most`` may.
     """
 
     __slots__ = ("earliest", "gone", "most", "second", "windows")
@@ -237,14 +245,14 @@ def rank_of(weight: int) -> int:
 
 
 class EvictionQueue:
-    """Which open window of a lane goes first when memory is short: the largest old one.
+    """The open windows of a lane in the order in which they close for want of memory.
 
-    Windows stand in classes of size and in a class by age, so that neither the oldest nor the
-    largest old one asks for a sort of a million of them.
+    Windows stand in size classes, each four times the last, and by age inside a class: so nothing
+    sorts a million of them. Caller: ``WindowStore``, when a window opens or changes its class.
     """
 
     def __init__(self) -> None:
-        """Begin without windows."""
+        """Create it without windows."""
         self._lowest = _SizeClass(0)
         self._classes = {0: self._lowest}
 
@@ -260,9 +268,9 @@ class EvictionQueue:
         return min(self._heads(), key=lambda window: window.opened, default=None)
 
     def heaviest(self, clock: int) -> tuple[int, Window] | None:
-        """Return the largest old window and how much so: its age times the size of its class.
+        """Return the window to close first, and its score: age (ms) times size of its class.
 
-        No window goes while one is open that is as old and of as high a class. ``clock`` is the
+        Never one while another is open that is as old and of as high a class. ``clock`` is the
         record clock in milliseconds.
         """
         return max(
@@ -282,7 +290,7 @@ def _score(window: Window, clock: int) -> int:
 
 
 class _SizeClass:
-    """Windows of one size class by age; those that come out of their turn stand in a heap."""
+    """One size class by age; windows that come out of order wait in a heap."""
 
     def __init__(self, rank: int) -> None:
 
@@ -294,17 +302,17 @@ class _SizeClass:
         self._queue: LazyQueue[Window] = LazyQueue(alive)
         self._newest = -1
         self._heap: list[tuple[int, int, Window]] = []
-        self._turn = count()
-        self._most = _FEW_OLD
+        self._tiebreak = count()
+        self._clear_at = _FEW_OLD
 
     def put(self, window: Window) -> None:
         if window.opened >= self._newest:
             self._newest = window.opened
             self._queue.append(window)
         else:
-            if len(self._heap) >= self._most:
+            if len(self._heap) >= self._clear_at:
                 self._clear_heap()
-            heapq.heappush(self._heap, (window.opened, next(self._turn), window))
+            heapq.heappush(self._heap, (window.opened, next(self._tiebreak), window))
 
     def head(self) -> Window | None:
         while self._heap and not self._alive(self._heap[0][2]):
@@ -315,10 +323,10 @@ class _SizeClass:
         return first
 
     def _clear_heap(self) -> None:
-        """Drop what expired in the heap; it has to double until the next time."""
+        """Drop the stale entries of the heap; it has to double until the next time."""
         self._heap = [entry for entry in self._heap if self._alive(entry[2])]
         heapq.heapify(self._heap)
-        self._most = max(_FEW_OLD, 2 * len(self._heap))
+        self._clear_at = max(_FEW_OLD, 2 * len(self._heap))
 
 
 class UnsavedQueue:
@@ -329,7 +337,7 @@ class UnsavedQueue:
     """
 
     def __init__(self) -> None:
-        """Begin without windows."""
+        """Create it without windows."""
         self._fresh: LazyQueue[Window] = LazyQueue(Window.is_fresh)
         self._changed: LazyQueue[tuple[Position, Window]] = LazyQueue(_is_unsaved)
         self._saved: list[Window] = []
@@ -367,7 +375,7 @@ class UnsavedQueue:
     def to_save(self, below: int) -> Iterator[Window | None]:
         """Yield what a checkpoint is to look at: windows saved before, or unsaved below here.
 
-        None stands for an entry that has expired: who takes them in slices counts looks.
+        None stands for a stale entry: who takes them in slices counts looks.
         """
         yield from self._saved
         for window in self._fresh:
@@ -396,18 +404,18 @@ def _is_unsaved(entry: tuple[Position, Window]) -> bool:
 
 
 class Siblings:
-    """Open windows of one device beside its plain one, which have to close in their order.
+    """By device, the open windows that are keyed otherwise than by the device alone.
 
-    They are of other users of the device, or were keyed by another mode's rule: their deadlines
-    know nothing of each other. Caller: ``WindowStore``, when a window opens and when it has
-    closed. Hardly ever anything is in it where users have an mpid, so ask ``if siblings.devices``
-    first. Those of a device stand in the order of their first events; one that closes is the
-    first by then, so that a hundred thousand people behind one placeholder of a device cost no
-    more each than two.
+    They are of other users of the device, or were keyed by another mode's rule. Their deadlines
+    are independent, while the batches of a device have to stay in the order of first events, in
+    which they stand here. Usually there are none: callers ask ``if siblings.devices`` first. A
+    window that closes is the first of its device by then: so a hundred thousand people behind one
+    placeholder of a device cost no more each than two. Caller: ``WindowStore``, when a window
+    opens and when it has closed.
     """
 
     def __init__(self) -> None:
-        """Begin without windows."""
+        """Create it without windows."""
         self.devices: dict[bytes, list[Window]] = {}
 
     def put(self, window: Window, offset: int | None) -> None:
@@ -420,8 +428,8 @@ class Siblings:
                 at = bisect_right(known, first, key=Window.first_position)
         known.insert(at, window)
 
-    def forget(self, window: Window) -> None:
-        """Let go of a window that closed, if it is in here."""
+    def remove(self, window: Window) -> None:
+        """Remove a window that closed, if it is in here."""
         known = self.devices.get(window.device)
         if known is None:
             return
@@ -433,7 +441,10 @@ class Siblings:
             del self.devices[window.device]
 
     def before(self, device: bytes, position: Position, plain: Window | None) -> list[Window]:
-        """Return what began before a position, in order; ``plain`` is keyed by the device alone."""
+        """Return the device's windows whose first event lies before a position, oldest first.
+
+        ``plain`` is the one keyed by the device alone, if it is open.
+        """
         known = self.devices.get(device, [])
         found = list(takewhile(lambda one: one.first_position() < position, known))
         if plain is None or plain.first_position() >= position or any(o is plain for o in found):

@@ -1,7 +1,7 @@
-"""Find windows of a device that has many open: by session and by deadline, without a look at all.
+"""An index for devices with many open windows: by session and by deadline.
 
-Of few, a look at all is faster. Many are sessions of a placeholder of a device, or one upload that
-ends thousands of sessions.
+Below ``MANY`` a look at all is faster. Many are sessions of a placeholder of a device, or of one
+upload that ends thousands of sessions.
 """
 
 import heapq
@@ -17,10 +17,13 @@ _STALE = 64
 
 
 class SessionIndex:
-    """The open windows of one device. Caller: its ``sessions``, when one opens, moves or closes."""
+    """The open windows of one device, by session and by deadline.
+
+    Caller: the device's ``_DeviceSessions``, when a window opens, moves its deadline or closes.
+    """
 
     def __init__(self, windows: Iterable[Window]) -> None:
-        """Take in what is open."""
+        """Index the windows that are open now."""
         self._sessions: dict[bytes, dict[bytes, Window]] = {}
         self._unnamed: dict[bytes, Window] = {}
         self._planned: dict[bytes, tuple[int, Window]] = {}
@@ -33,9 +36,9 @@ class SessionIndex:
         self._sessions.setdefault(window.session, {})[window.key] = window
         if not window.session and window.reason is not CloseReason.SESSION_END:
             self._unnamed[window.key] = window
-        self.plan(window)
+        self.note_deadline(window)
 
-    def plan(self, window: Window) -> None:
+    def note_deadline(self, window: Window) -> None:
         """Note a deadline that moved; one that moved back is found out when it comes up."""
         known = self._planned.get(window.key)
         if known is not None and known[0] <= window.deadline:
@@ -46,8 +49,8 @@ class SessionIndex:
             self._next = [(deadline, key) for key, (deadline, _) in self._planned.items()]
             heapq.heapify(self._next)
 
-    def forget(self, window: Window) -> None:
-        """Let go of a window that closed."""
+    def remove(self, window: Window) -> None:
+        """Remove a window that closed."""
         found = self._sessions[window.session]
         del found[window.key]
         if not found:
@@ -59,7 +62,7 @@ class SessionIndex:
         """Tell whether a session has an open window."""
         return session in self._sessions
 
-    def end(self, window: Window) -> None:
+    def mark_ended(self, window: Window) -> None:
         """Note that a window's session has ended."""
         self._unnamed.pop(window.key, None)
 
@@ -67,7 +70,7 @@ class SessionIndex:
         """Return the windows of events without a session that no ``session_end`` was told."""
         return list(self._unnamed.values())
 
-    def of(self, session: bytes) -> list[Window]:
+    def windows_of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""
         return list(self._sessions.get(session, {}).values())
 
@@ -83,5 +86,5 @@ class SessionIndex:
             if known[1].deadline <= now:
                 due.append(known[1])
             else:
-                self.plan(known[1])
+                self.note_deadline(known[1])
         return due

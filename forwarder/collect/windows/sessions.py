@@ -62,13 +62,13 @@ class _DeviceSessions(msgspec.Struct, gc=False):
         if self.windows.pop(window.key, None) is None:
             return False
         if self.index is not None:
-            self.index.forget(window)
+            self.index.remove(window)
         return True
 
     def of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""
         if self.index is not None:
-            return self.index.of(session)
+            return self.index.windows_of(session)
         return [window for window in self.all() if window.session == session]
 
     def unended(self, session: bytes) -> list[Window]:
@@ -351,7 +351,7 @@ class SessionStore(WindowStore):
             prolonged.append(one)
             self.move_deadline(one, *self._session_deadline(one.opened, upload.clock))
             if device.index is not None:
-                device.index.plan(one)
+                device.index.note_deadline(one)
         return prolonged
 
     def _end_others(
@@ -384,8 +384,8 @@ class SessionStore(WindowStore):
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.move_deadline(window, deadline, CloseReason.SESSION_END)
         if device.index is not None:
-            device.index.plan(window)
-            device.index.end(window)
+            device.index.note_deadline(window)
+            device.index.mark_ended(window)
         device.note_ended(window)
 
     def _share_context(

@@ -175,7 +175,7 @@ class WindowStore:
 
     def next_deadline(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late."""
-        return self._deadlines.next() if self.open else None
+        return self._deadlines.earliest() if self.open else None
 
     def oldest_opened(self) -> int | None:
         """Return when the oldest open window was opened, in milliseconds of record time."""
@@ -451,13 +451,13 @@ class WindowStore:
         """Close a window, and before it what its device opened earlier; the caller gets both."""
         if self._siblings.devices:
             self._close_siblings(window.device, window.first_position())
-            self._siblings.forget(window)
+            self._siblings.remove(window)
         self._close_alone(window, reason)
 
     def _close_siblings(self, device: bytes, before: Position) -> None:
         """Close what a device has open since before this position, in the order of first events."""
         for window in self._siblings.before(device, before, self.open.get(device)):
-            self._siblings.forget(window)
+            self._siblings.remove(window)
             self._close_alone(window, window.reason)
 
     def _close_alone(self, window: Window, reason: CloseReason) -> None:
@@ -465,7 +465,7 @@ class WindowStore:
         window.reason, window.closed = reason, True
         del self.open[window.key]
         if window.slot >= 0:
-            self._deadlines.forget(window)
+            self._deadlines.remove(window)
         self.memory -= window.weight
         self.waiting_events -= window.count
         self.waiting_bytes -= window.events_bytes()

@@ -48,7 +48,7 @@ def test_what_is_due_is_what_a_scan_of_all_windows_finds(
 def _check_due(deadlines: Deadlines, waiting: dict[int, Window], now: int, limit: int) -> None:
     expected = {i for i, one in waiting.items() if one.deadline <= now}
     soonest = min((one.deadline for one in waiting.values()), default=None)
-    told = deadlines.next()
+    told = deadlines.earliest()
     assert soonest is None or (told is not None and told <= soonest)
     found = deadlines.take_due(now, limit)
     numbers = {i for i, one in waiting.items() if any(one is other for other in found)}
@@ -56,12 +56,12 @@ def _check_due(deadlines: Deadlines, waiting: dict[int, Window], now: int, limit
     assert numbers <= expected
     for number in numbers:
         waiting.pop(number).closed = True
-    after = deadlines.next()
+    after = deadlines.earliest()
     assert after is None or after > now or len(found) == limit
 
 
 def test_no_window_means_no_deadline() -> None:
-    assert None is Deadlines().next()
+    assert None is Deadlines().earliest()
     assert [] == Deadlines().take_due(10**15)
 
 
@@ -71,7 +71,7 @@ def test_without_a_limit_all_that_is_due_comes_at_once_in_order_of_seconds() -> 
     for one in windows:
         deadlines.put(one)
     assert [0, 1500, 1200, 3000] == [one.deadline for one in deadlines.take_due(3000)]
-    assert 9000 == deadlines.next()
+    assert 9000 == deadlines.earliest()
 
 
 def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +81,4 @@ def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) 
     again: list[Window] = []
     monkeypatch.setattr(Deadlines, "put", lambda _, one: again.append(one))
     assert [2] * 50 == [len(deadlines.take_due(1500, 2)) for _ in range(50)]
-    assert ([], None) == (again, deadlines.next())
+    assert ([], None) == (again, deadlines.earliest())
