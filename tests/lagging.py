@@ -8,9 +8,15 @@ from hashlib import shake_128
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliveryResults, LaneContext, LanePolicy, Lease
 from forwarder.deliver.lane import LaneDelivery
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import RateLimit
-from forwarder.deliver.readback import BANDWIDTH, CHUNK_BYTES, Readback, ReadOutbox, ScanLimiter
+from forwarder.deliver.queue import DeliveryQueue
+from forwarder.deliver.rate_limit import RateLimiter
+from forwarder.deliver.readback import (
+    MAX_BYTES_PER_SECOND,
+    SCAN_CHUNK_BYTES,
+    Readback,
+    ReadOutbox,
+    ScanLimiter,
+)
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome
@@ -51,18 +57,19 @@ class Partition:
     def __init__(
         self,
         budget: Budget | None = None,
-        rate: float = BANDWIDTH,
-        chunk: int = CHUNK_BYTES,
+        rate: float = MAX_BYTES_PER_SECOND,
+        chunk: int = SCAN_CHUNK_BYTES,
         *,
         read: ReadOutbox | None = None,
     ) -> None:
         self.clock = doubles.LoopClock()
-        self.limiter = ScanLimiter(self.clock, budget, rate, chunk)
+        self.limiter = ScanLimiter(self.clock, budget or Budget(batch_overhead=0), rate, chunk)
         self.stored: dict[int, tuple[str, bytes]] = {}
         self.sizes: dict[str, int] = {}
         self.committed: dict[str, list[str]] = {}
         self.end = 0
         self.seen = 0
+        self.breaks: Exception | None = None
         self.reads: list[tuple[frozenset[str], int]] = []
         self.lanes: dict[str, LaneDelivery] = {}
         self.sinks: dict[str, Destination] = {}
@@ -82,12 +89,12 @@ class Partition:
         sink = self.sinks[name] = sink or Destination()
         end = (self.end, 0)
         budget = self.limiter.budget
-        queue = Queue(end if cursor is None else cursor, (), end, capacity, budget=budget)
+        queue = DeliveryQueue(end if cursor is None else cursor, (), end, capacity, budget=budget)
         context = LaneContext(
             clock=self.clock,
             random=lambda: 0.5,
             reporter=doubles.Notes(),
-            rate_limit=RateLimit(),
+            rate_limit=RateLimiter(),
             lease=Lease(math.inf),
             results=self.results,
             readback=self.readback,
@@ -109,7 +116,7 @@ class Partition:
         self.end += 1
         end = self.advance(self.end)
         for name, delivery in self.lanes.items():
-            delivery.committed(delivery.queue.snapshot(end)[0], end, fresh.get(name, ()))
+            delivery.on_committed(delivery.queue.cursor_and_acked(end)[0], end, fresh.get(name, ()))
 
     def advance(self, end: int) -> Address:
         """Let so much of the outbox be known to be committed."""
@@ -144,6 +151,8 @@ class Partition:
         self, lanes: Collection[str], start: int, end: int, max_bytes: int
     ) -> OutboxSlice:
         assert end <= self.end
+        if self.breaks is not None:
+            raise self.breaks
         self.reads.append((frozenset(lanes), start))
         found: list[OutboxRecord] = []
         seen, upto = 0, end

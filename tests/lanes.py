@@ -16,8 +16,8 @@ from forwarder.deliver.context import (
     Lease,
 )
 from forwarder.deliver.lane import LaneDelivery
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.queue import DeliveryQueue
+from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.deliver.readback import Readback, ScanLimiter
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
@@ -111,7 +111,7 @@ class Lane:
         deliver_from_ms: int | None = None,
         stored: Sequence[Sequence[Batch]] = (),
         cursor: Address = (0, 0),
-        rate_limit: RateLimit | None = None,
+        rate_limit: RateLimiter | None = None,
         random: Callable[[], float] = lambda: 0.5,
         sink: Sink | None = None,
     ) -> None:
@@ -127,7 +127,7 @@ class Lane:
         self.lease = Lease(math.inf)
         limiter = ScanLimiter(clock, budget)
         self.readback = Readback(limiter, self.outbox.read, end, self.results.fail)
-        self.rate_limit = rate_limit or RateLimit()
+        self.rate_limit = rate_limit or RateLimiter()
         context = LaneContext(
             clock=clock,
             random=random,
@@ -138,7 +138,7 @@ class Lane:
             readback=self.readback,
         )
         policy = LanePolicy("acme", "raw-events/0", active, deliver_from_ms)
-        queue = Queue(cursor, (), end, capacity, budget=budget)
+        queue = DeliveryQueue(cursor, (), end, capacity, budget=budget)
         self.delivery = LaneDelivery(policy, queue, self.sink, context, end)
         self.readback.serve({"acme": self.delivery})
         self.delivery.wake()
@@ -150,7 +150,7 @@ class Lane:
         """Commit one record of batches and hand them on."""
         fresh = self.outbox.commit(*batches)
         end = self.readback.end = (self.outbox.end, 0)
-        self.delivery.committed(self.delivery.queue.cursor, end, fresh)
+        self.delivery.on_committed(self.delivery.queue.cursor, end, fresh)
 
     def letters(self) -> list[str]:
         """Return the ids of what was refused for good."""

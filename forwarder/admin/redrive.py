@@ -16,7 +16,7 @@ import msgspec
 from forwarder.admin import dead_letters as shelf
 from forwarder.admin.contract import Courier, DeadLetters
 from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
-from forwarder.admin.replay import SendRate
+from forwarder.admin.replay import SendThrottle
 from forwarder.clock import Clock
 from forwarder.collect import redrive as redriven
 from forwarder.journal import dead_letters
@@ -106,7 +106,7 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     Interrupted, the last transaction is there or not, whole; what was sent is known to the next
     run. ``tell`` is called after every transaction.
     """
-    tally, pace, limits = Tally(), SendRate(rate, clock), await survey.limits()
+    tally, pace, limits = Tally(), SendThrottle(rate, clock), await survey.limits()
     settled = await courier.start()
     most = MOST if not rate else max(1, min(MOST, int(rate)))
     for found in await shelf.stretches(survey, choice.wanted, settled):

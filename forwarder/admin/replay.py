@@ -19,8 +19,8 @@ from forwarder.admin.outbox_range import Stretch, batches
 from forwarder.clock import Clock
 from forwarder.deliver.context import DeliveryResults, LaneContext, LanePolicy, Lease
 from forwarder.deliver.lane import LaneDelivery
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.queue import DeliveryQueue
+from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.errors import ForwarderError
 from forwarder.model import Address, Batch, Partition
 from forwarder.ops.reporter import LaneStatus, Reporter
@@ -33,7 +33,7 @@ LEAVE_SECONDS = 10.0
 """How long puts in flight may take after a stop was asked for."""
 
 
-class ReplayTally(msgspec.Struct):
+class ReplayTotals(msgspec.Struct):
     """What became of a replay; ``trouble``: why a partition does not get on, while it does not."""
 
     sent: int = 0
@@ -43,7 +43,7 @@ class ReplayTally(msgspec.Struct):
     trouble: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class SendRate:
+class SendThrottle:
     """Lets so many records pass per second, over all partitions together. 0: no limit."""
 
     def __init__(self, rate: float, clock: Clock) -> None:
@@ -63,7 +63,7 @@ class SendRate:
 class ReplayReporter(Reporter):
     """Counts what the deliveries of a replay report."""
 
-    def __init__(self, tally: ReplayTally) -> None:
+    def __init__(self, tally: ReplayTotals) -> None:
         """Count into ``tally``."""
         self._tally = tally
 
@@ -94,7 +94,7 @@ class PartitionReplay:
     """
 
     def __init__(
-        self, partition: Partition, lane: str, sink: Sink, tally: ReplayTally, clock: Clock
+        self, partition: Partition, lane: str, sink: Sink, tally: ReplayTotals, clock: Clock
     ) -> None:
         """Begin with an empty queue."""
         self.partition = partition
@@ -104,19 +104,19 @@ class PartitionReplay:
         self._moved = asyncio.Event()
         self._results = DeliveryResults(self._collect)
         self._results.failed.add_done_callback(lambda _: self._moved.set())
-        self._queue = Queue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
+        self._queue = DeliveryQueue((0, 0), (), (0, 0), QUEUE_BYTES, in_order=sink.in_order)
         context = LaneContext(
             clock=clock,
             random=random.random,
             reporter=ReplayReporter(tally),
-            rate_limit=RateLimit(),
+            rate_limit=RateLimiter(),
             lease=Lease(math.inf),
             results=self._results,
         )
         policy = LanePolicy(lane, str(partition), active=True)
         self._delivery = LaneDelivery(policy, self._queue, sink, context, (0, 0))
 
-    async def run(self, stored: AsyncIterator[tuple[Address, Batch]], rate: SendRate) -> None:
+    async def run(self, stored: AsyncIterator[tuple[Address, Batch]], rate: SendThrottle) -> None:
         """Send everything; cancelled, it starts no more and waits for what is on its way.
 
         Raises ForwarderError if the outbox cannot be read, or a put went wrong in a way nobody
@@ -128,7 +128,7 @@ class PartitionReplay:
                 while not self._has_room(batch):
                     await self._wait_until_moved()
                 await rate.wait()
-                self._delivery.join([(address, batch)])
+                self._delivery.enqueue([(address, batch)])
                 self._next = (address[0], address[1] + 1)
             while not self._delivery.is_idle():
                 await self._wait_until_moved()
@@ -142,7 +142,7 @@ class PartitionReplay:
 
     def resume_at(self) -> Address:
         """Return from where on a later replay has to send."""
-        return self._queue.snapshot(self._next)[0]
+        return self._queue.cursor_and_acked(self._next)[0]
 
     def _has_room(self, batch: Batch) -> bool:
         waiting = self._queue.waiting_bytes
@@ -174,7 +174,7 @@ async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom
     *,
     rate: float,
     clock: Clock,
-    tell: Callable[[ReplayTally], None] = lambda _: None,
+    tell: Callable[[ReplayTotals], None] = lambda _: None,
     every: float = 5.0,
 ) -> dict[str, Any]:
     """Send a stretch of a lane's batches; return what became of it.
@@ -184,7 +184,7 @@ async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom
     Cancelled, it ends cleanly and returns where to go on. ``tell`` is called ``every`` so many
     seconds meanwhile. Raises ForwarderError if the outbox cannot be read.
     """
-    tally, pace = ReplayTally(), SendRate(rate, clock)
+    tally, pace = ReplayTotals(), SendThrottle(rate, clock)
     chosen = [p for p in partitions if stretch.covers(p)]
     replays = [PartitionReplay(partition, lane, sink, tally, clock) for partition in chosen]
     tasks = [
@@ -215,7 +215,7 @@ async def _watch(
 
 
 def _document(
-    replays: Sequence[PartitionReplay], tally: ReplayTally, tasks: Sequence["asyncio.Task[None]"]
+    replays: Sequence[PartitionReplay], tally: ReplayTotals, tasks: Sequence["asyncio.Task[None]"]
 ) -> dict[str, Any]:
     left = [one for one in replays if not one.finished]
     faults = [task.exception() for task in tasks if not task.cancelled()]

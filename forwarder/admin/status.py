@@ -401,7 +401,7 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
 ) -> Document:
     start = judged.start
     new = start is not None and name in start.new
-    noted = lane.extra.get(lane_notes.TROUBLE) or {}
+    noted = lane.extra.get(lane_notes.REASON_FIELD) or {}
     stopped = start.stopped.get(name) if start else None
     return {
         "connection": name,

@@ -11,7 +11,7 @@ from forwarder import app
 from forwarder.admin.contract import Survey
 from forwarder.admin.outbox_range import Stretch
 from forwarder.admin.positions import WANTED, shown
-from forwarder.admin.replay import ReplayTally, measure, replay
+from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch
 from forwarder.clock import SystemClock
@@ -123,7 +123,7 @@ async def _replay(
         )
 
 
-def _progress(tally: ReplayTally) -> None:
+def _progress(tally: ReplayTotals) -> None:
     line = f"sent {tally.sent} batches, {tally.sent_bytes} bytes; refused {tally.refused}"
     waits = [f"; {partition} {reason}" for partition, reason in sorted(tally.trouble.items())]
     sys.stderr.write(line + "".join(waits) + "\n")

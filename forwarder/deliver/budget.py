@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from forwarder.model import Batch
 
+BATCH_OVERHEAD_BYTES = 512
+"""Bytes that a batch in memory takes besides its payload, about: they count in the budget."""
+
 
 class Budget:
     """Bytes of batches in memory, of all lanes and partitions. Caller: queues, never concurrently.
@@ -13,9 +16,13 @@ class Budget:
     waits to be delivered and can be is entitled to the same share, and to no more.
     """
 
-    def __init__(self, limit: int = 1 << 62) -> None:
-        """Begin with nothing taken; without a ``limit`` there is always room."""
+    def __init__(self, limit: int = 1 << 62, *, batch_overhead: int = BATCH_OVERHEAD_BYTES) -> None:
+        """Begin with nothing taken; without a ``limit`` there is always room.
+
+        ``batch_overhead``: the bytes that are counted for a batch besides its payload.
+        """
         self.limit = limit
+        self.batch_overhead = batch_overhead
         self.used = 0
         self._claims: set[Hashable] = set()
 
@@ -26,7 +33,7 @@ class Budget:
         else:
             self._claims.discard(who)
 
-    def share(self) -> int:
+    def fair_share(self) -> int:
         """Return the bytes each of those who want some is entitled to."""
         return self.limit // max(1, len(self._claims))
 
@@ -50,15 +57,15 @@ class Lag(NamedTuple):
     bytes: int = 0
     closed_at: int | None = None
 
-    def more(self, batch: Batch, oldest: int | None) -> "Lag":
+    def with_batch(self, batch: Batch, oldest: int | None) -> "Lag":
         """Count a batch that is not in memory; ``oldest``: when the first of those was closed."""
         return Lag(self.batches + 1, self.bytes + len(batch.payload), oldest)
 
-    def less(self, batch: Batch) -> "Lag":
+    def without_batch(self, batch: Batch) -> "Lag":
         """Count a batch that is back in memory; the next was closed later."""
         size = max(0, self.bytes - len(batch.payload))
         return Lag(max(0, self.batches - 1), size, batch.closed_at)
 
 
-NOTHING = Lag()
+NO_LAG = Lag()
 """Of a lane that has delivered everything."""

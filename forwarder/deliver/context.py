@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from forwarder.clock import Clock
-from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.deliver.readback import Readback, ScanLimiter
 from forwarder.errors import JournalError
 from forwarder.model import Batch, Outcome
@@ -131,7 +131,7 @@ class LaneContext(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     random: Callable[[], float]
     reporter: Reporter
-    rate_limit: RateLimit
+    rate_limit: RateLimiter
     lease: Lease
     results: DeliveryResults
     readback: Readback | None = None
@@ -151,4 +151,4 @@ class DeliverContext(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float]
     queue_bytes: int
     scan_limiter: ScanLimiter
-    rate_limits: dict[str, RateLimit] = msgspec.field(default_factory=dict)
+    rate_limits: dict[str, RateLimiter] = msgspec.field(default_factory=dict)

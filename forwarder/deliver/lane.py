@@ -11,11 +11,11 @@ import structlog
 
 from forwarder.deliver.budget import Lag
 from forwarder.deliver.context import LaneContext, LanePolicy
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import RateLimit, RateSample
+from forwarder.deliver.queue import DeliveryQueue
+from forwarder.deliver.rate_limit import PutFeedback, RateLimiter
 from forwarder.deliver.readback import Readback
 from forwarder.deliver.retries import Retries
-from forwarder.deliver.status import ReportedStatus
+from forwarder.deliver.status import LaneStatusTracker
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord
@@ -25,10 +25,10 @@ from forwarder.sinks.contract import Sink
 
 log = structlog.get_logger()
 
-REQUESTS = 4
+MAX_CONCURRENT_PUTS = 4
 """Most concurrent puts of one lane of one partition."""
 
-LEAST_PAUSE = 0.001
+MIN_TIMER_SECONDS = 0.001
 """Seconds for which a timer is set at least: the clock and the loop's timers may differ by less."""
 
 
@@ -41,9 +41,14 @@ class LaneDelivery:
     """
 
     def __init__(
-        self, policy: LanePolicy, queue: Queue, sink: Sink, context: LaneContext, end: Address
+        self,
+        policy: LanePolicy,
+        queue: DeliveryQueue,
+        sink: Sink,
+        context: LaneContext,
+        end: Address,
     ) -> None:
-        """Prepare; nothing is put before :meth:`wake` or :meth:`committed`.
+        """Prepare; nothing is put before :meth:`wake` or :meth:`on_committed`.
 
         ``end``: the end of what this owner knows to be committed in the outbox (D2).
         """
@@ -58,7 +63,7 @@ class LaneDelivery:
         self._results = context.results
         self._readback = context.readback
         self._end = end
-        self._status = ReportedStatus(
+        self._status = LaneStatusTracker(
             policy.lane, policy.partition, context.reporter, active=policy.active
         )
         self._retries = Retries()
@@ -67,7 +72,7 @@ class LaneDelivery:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         if not policy.active:
-            queue.most = 0
+            queue.max_batches = 0
 
     @property
     def status(self) -> LaneStatus:
@@ -80,7 +85,7 @@ class LaneDelivery:
         return self._status.reason
 
     @property
-    def rate_limit(self) -> RateLimit:
+    def rate_limit(self) -> RateLimiter:
         """Return how fast its connection may be put to."""
         return self._rate_limit
 
@@ -88,30 +93,30 @@ class LaneDelivery:
         """Tell whether nothing waits that could still be delivered."""
         if not self.policy.active or self.status is LaneStatus.STOPPED:
             return True
-        return not len(self.queue) and self.queue.rb is None
+        return not len(self.queue) and self.queue.readback_from is None
 
     def lag(self) -> Lag:
-        """Return how much waits, in memory and in the outbox; see :meth:`Queue.lag`."""
+        """Return how much waits, in memory and in the outbox; see :meth:`DeliveryQueue.lag`."""
         return self.queue.lag()
 
-    def committed(
+    def on_committed(
         self, cursor: Address, end: Address, batches: Sequence[tuple[Address, Batch]]
     ) -> None:
         """Take a committed tick's cursor, the new end of the outbox and its batches (K5)."""
         self._end = end
-        self.queue.committed(cursor)
-        self.join(batches)
+        self.queue.on_committed(cursor)
+        self.enqueue(batches)
 
-    def join(self, batches: Sequence[tuple[Address, Batch]]) -> None:
+    def enqueue(self, batches: Sequence[tuple[Address, Batch]]) -> None:
         """Take batches that are known to be committed, in address order."""
-        self.queue.join(batches)
+        self.queue.enqueue(batches)
         self.wake()
 
     def wake(self) -> None:
         """Start whatever may start now; called after every change that could allow more."""
         if self._held or self.status is LaneStatus.STOPPED:
             return
-        self.queue.finish_read_back(self._end)
+        self.queue.end_readback(self._end)
         if not self.policy.active:
             return
         if self._readback is not None:
@@ -143,13 +148,13 @@ class LaneDelivery:
         for task in self._puts:
             task.cancel()
         await asyncio.gather(*self._puts, return_exceptions=True)
-        self.queue.release()
+        self.queue.clear()
 
     # ------------------------------------------------------------------ putting: D3
 
     def _launch(self) -> None:
         loop = asyncio.get_running_loop()
-        while (due := self.queue.due()) is not None:
+        while (due := self.queue.next_due()) is not None:
             now = self._clock.steady()
             due = max(due, self._retries.hold_until)
             if due <= now and self._rate_limit.limited:
@@ -174,11 +179,11 @@ class LaneDelivery:
         limit, size = self._rate_limit, self._sink.max_bytes
         if not limit.limited:
             return self.queue.take(now, count, size)
-        count, size = limit.most(count, size, now)
+        count, size = limit.allowance(count, size, now)
         going = []
         for address, batch in self.queue.take(now, count, size):
             again_at = (
-                0.0 if self._sink.in_order else limit.admit(batch.key, len(batch.payload), now)
+                0.0 if self._sink.in_order else limit.reserve(batch.key, len(batch.payload), now)
             )
             if again_at:
                 self.queue.defer(address, again_at)
@@ -191,14 +196,14 @@ class LaneDelivery:
         """Allow a put when none is in flight, further ones only if they are full requests."""
         if not self._puts:
             return True
-        if self.status is not LaneStatus.FLOWING or len(self._puts) >= REQUESTS:
+        if self.status is not LaneStatus.FLOWING or len(self._puts) >= MAX_CONCURRENT_PUTS:
             return False
-        return self.queue.fills(self._sink.max_batches, self._sink.max_bytes)
+        return self.queue.fills_request(self._sink.max_batches, self._sink.max_bytes)
 
     def _wake_at(self, when: float, now: float) -> None:
         if self._timer:
             self._timer.cancel()
-        pause = max(LEAST_PAUSE, when - now)
+        pause = max(MIN_TIMER_SECONDS, when - now)
         self._timer = asyncio.get_running_loop().call_later(pause, self._wake_by_timer)
 
     def _wake_by_timer(self) -> None:
@@ -255,7 +260,7 @@ class LaneDelivery:
             return
         limit.learn(
             (
-                RateSample(
+                PutFeedback(
                     batch.key,
                     len(batch.payload),
                     outcome.shard if self.policy.keyed else "",
@@ -311,7 +316,7 @@ class LaneDelivery:
             whole = self.status is LaneStatus.PAUSED or retries.failures > 1
             retries.note_success()
             if self._status.change(LaneStatus.FLOWING, "") and whole:
-                self.queue.hurry()  # it was about the lane, not about single batches
+                self.queue.clear_deferrals()  # it was about the lane, not about single batches
             return
         lasting = retries.note_failure(failed, began, now, self._random())
         if lasting is not None:
@@ -335,7 +340,7 @@ class LaneDelivery:
     def _read_back(self, readback: Readback) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
         now = self._clock.steady()
-        rest = self._rate_limit.rest(now)
+        rest = self._rate_limit.rest_remaining(now)
         paused = self.status is LaneStatus.PAUSED
         self._retries.limit(self.queue, now, rest, paused=paused)
         if not self.queue.wants_read_back():
@@ -353,27 +358,27 @@ class LaneDelivery:
             return None
         now = self._clock.steady()
         # Only what could be put at once: until then it would take memory from others.
-        if now < max(self._retries.hold_until, now + self._rate_limit.rest(now)):
+        if now < max(self._retries.hold_until, now + self._rate_limit.rest_remaining(now)):
             return None
-        return self.queue.gap()
+        return self.queue.next_to_read()
 
-    def take(self, record: OutboxRecord) -> int:
+    def offer(self, record: OutboxRecord) -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
         try:
             batches = outbox.decode(record.offset, record.value)
         except RefusedError as error:
             self._stop(error)
             return 0
-        self.queue.read_back(batches, (record.offset + 1, 0))
+        self.queue.add_read(batches, (record.offset + 1, 0))
         if events := self.queue.collect_taken_over():
             self._reporter.taken_over(self.policy.lane, events)
         return sum([len(batch.payload) for _, batch in batches])
 
-    def pass_over(self, upto: Address) -> None:
+    def skip_to(self, upto: Address) -> None:
         """Note that nothing else of this lane lies below ``upto``."""
-        self.queue.read_back((), upto)
+        self.queue.add_read((), upto)
 
-    def resume(self) -> None:
+    def resume_after_scan(self) -> None:
         """Go on with what was read back, and ask again for more."""
         self.wake()
 
@@ -381,6 +386,6 @@ class LaneDelivery:
         """Put nothing more until it is opened again: what is stored cannot be read."""
         self._status.change(LaneStatus.STOPPED, str(error))
         self.hold()
-        self.queue.most = 0
+        self.queue.max_batches = 0
         self.queue.evict(0)
-        self.queue.claim()
+        self.queue.update_claim()

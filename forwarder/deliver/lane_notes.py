@@ -7,19 +7,19 @@ delivered, and ``behind``, how much waits for it, known after an opening without
 from collections.abc import Mapping
 from typing import Any
 
-from forwarder.deliver.budget import NOTHING, Lag
+from forwarder.deliver.budget import NO_LAG, Lag
 
-TROUBLE = "trouble"
+REASON_FIELD = "trouble"
 """``reason``, empty if there is none, and ``since`` when (milliseconds)."""
 
-BEHIND = "behind"
+LAG_FIELD = "behind"
 """``batches`` and ``bytes`` of payload that were committed and not acknowledged, when the
 ``oldest`` of them was closed (0: unknown), and ``at`` what time that was so (milliseconds)."""
 
-CALM_MS = 10_000
+NOTE_INTERVAL_MS = 10_000
 """How long a note stands before the next: a lane that is throttled changes many times a second."""
 
-LONGEST_REASON = 300
+MAX_REASON_CHARS = 300
 """Characters of a reason that are stored."""
 
 
@@ -31,25 +31,25 @@ def noted(
     ``extra``: as they are stored. ``reason``: why the lane is not flowing, "" if it is. ``lag``:
     how much waits; None if all of it is in memory.
     """
-    trouble = _trouble(extra.get(TROUBLE) or {}, reason, now_ms)
-    behind = _behind(extra.get(BEHIND) or {}, lag, now_ms)
+    trouble = _trouble(extra.get(REASON_FIELD) or {}, reason, now_ms)
+    behind = _behind(extra.get(LAG_FIELD) or {}, lag, now_ms)
     if trouble is None and behind is None:
         return None
-    news = {TROUBLE: trouble, BEHIND: behind}
+    news = {REASON_FIELD: trouble, LAG_FIELD: behind}
     return {**extra, **{name: note for name, note in news.items() if note is not None}}
 
 
 def stored_lag(extra: Mapping[str, Any]) -> Lag:
     """Return what the last note said: up to ten seconds old, older if another release wrote on."""
-    found = extra.get(BEHIND) or {}
+    found = extra.get(LAG_FIELD) or {}
     return Lag(found.get("batches", 0), found.get("bytes", 0), found.get("oldest") or None)
 
 
 def _trouble(before: Mapping[str, Any], reason: str, now_ms: int) -> dict[str, Any] | None:
-    reason = reason[:LONGEST_REASON]
+    reason = reason[:MAX_REASON_CHARS]
     if reason == before.get("reason", ""):
         return None
-    if 0 <= now_ms - before.get("since", 0) < CALM_MS:
+    if 0 <= now_ms - before.get("since", 0) < NOTE_INTERVAL_MS:
         return None
     return {"reason": reason, "since": now_ms}
 
@@ -57,8 +57,8 @@ def _trouble(before: Mapping[str, Any], reason: str, now_ms: int) -> dict[str, A
 def _behind(before: Mapping[str, Any], lag: Lag | None, now_ms: int) -> dict[str, Any] | None:
     if lag is None and not before.get("batches"):
         return None
-    if before and 0 <= now_ms - before.get("at", 0) < CALM_MS:
+    if before and 0 <= now_ms - before.get("at", 0) < NOTE_INTERVAL_MS:
         return None
-    batches, size, oldest = lag or NOTHING
+    batches, size, oldest = lag or NO_LAG
     now = {"at": now_ms, "batches": batches, "bytes": size, "oldest": oldest or 0}
     return None if before and {**before, "at": now_ms} == now else now

@@ -15,8 +15,8 @@ from forwarder.deliver.context import (
     Refused,
 )
 from forwarder.deliver.lane import LaneDelivery
-from forwarder.deliver.queue import Queue
-from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.queue import DeliveryQueue
+from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.deliver.readback import Readback, ReadOutbox
 from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, CloseReason, DeadLetter, Reason, add
@@ -59,7 +59,7 @@ class PartitionDeliveries:
         self, context: DeliverContext, partition: str, connection: Connection, stored: LaneState
     ) -> LaneDelivery:
         sink = context.sinks[connection.name]
-        queue = Queue(
+        queue = DeliveryQueue(
             stored.cursor,
             stored.acked,
             self._end,
@@ -79,7 +79,7 @@ class PartitionDeliveries:
             clock=context.clock,
             random=context.random,
             reporter=context.reporter,
-            rate_limit=context.rate_limits.setdefault(connection.name, RateLimit()),
+            rate_limit=context.rate_limits.setdefault(connection.name, RateLimiter()),
             lease=self.lease,
             results=self.results,
             readback=self._readback,
@@ -106,7 +106,7 @@ class PartitionDeliveries:
         """
         if (one := self.lanes.get(lane)) is None:
             return stored.cursor, stored.acked
-        return one.queue.snapshot(self._end)
+        return one.queue.cursor_and_acked(self._end)
 
     def notes(self, lane: str, extra: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
         """Return a lane's further fields with why it is not delivered, and how far it lags.
@@ -115,7 +115,7 @@ class PartitionDeliveries:
         """
         if (one := self.lanes.get(lane)) is None:
             return None
-        lag = one.lag() if one.queue.rb is not None else None
+        lag = one.lag() if one.queue.readback_from is not None else None
         return lane_notes.noted(extra, one.reason, lag, now_ms)
 
     def collect_refused(self) -> list[DeadLetter]:
@@ -138,7 +138,7 @@ class PartitionDeliveries:
         """
         self._end = self._readback.end = end
         for name, one in self.lanes.items():
-            one.committed(cursors.get(name, one.queue.cursor), end, fresh.get(name, ()))
+            one.on_committed(cursors.get(name, one.queue.cursor), end, fresh.get(name, ()))
 
     # ------------------------------------------------------------------ life (R1 to R3)
 

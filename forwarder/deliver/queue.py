@@ -2,32 +2,30 @@
 
 Pure: the batches in memory, the ones in flight, the acknowledged ones, and the address from
 which on batches have to be read back. Every address is in exactly one of: below ``cursor``,
-acked, in the queue, at or above ``rb``, or at or above the end of what is committed.
+acked, in the queue, at or above ``readback_from``, or at or above the end of what is committed.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Iterable
 
-from forwarder.deliver.budget import NOTHING, Budget, Lag
+from forwarder.deliver.budget import NO_LAG, Budget, Lag
 from forwarder.model import Address, Batch
 
-WINDOW = 4096
+MAX_UNCOMMITTED_ACKS = 4096
 """Most addresses acknowledged above the cursor plus in flight (K in docs/protocol.md): bounds
 what a state record carries."""
 
-EACH = 512
-"""Bytes that a batch in memory takes besides its payload, about: they count in the budget."""
 
-
-class Queue:
+class DeliveryQueue:
     """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
 
     ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues take
-    together; at least one batch passes at a time, however large. ``most`` is the most batches
-    kept, None without a bound: a lane that cannot send keeps one to probe with, a few, or none.
-    ``least``: as many are taken whatever their size, one unless some of them are stuck.
-    ``unread`` is what is known to wait at or above ``rb``: exact for what was committed since the
+    together; at least one batch passes at a time, however large. ``max_batches`` is the most
+    batches kept, None without a bound: a lane that cannot send keeps one to probe with, a few, or
+    none. ``min_batches``: as many are taken whatever their size, one unless some of them are stuck.
+    ``readback_from`` is ``rb`` of docs/protocol.md, None while all that waits is in memory.
+    ``unread_lag`` is what is known to wait at or above it: exact for what was committed since the
     opening, before that what the state said of it.
     """
 
@@ -40,29 +38,33 @@ class Queue:
         *,
         in_order: bool = False,
         budget: Budget | None = None,
-        unread: Lag = NOTHING,
+        unread: Lag = NO_LAG,
+        max_acks: int | None = None,
     ) -> None:
         """Begin where a tick left off; what lies between ``cursor`` and ``end`` is read back.
 
         ``in_order``: all batches form one line, and several of it may fly together. ``unread``:
-        what the state says of those that are read back.
+        what the state says of those that are read back. ``max_acks``: ``MAX_UNCOMMITTED_ACKS``
+        unless a test says otherwise.
         """
+        self._max_acks = MAX_UNCOMMITTED_ACKS if max_acks is None else max_acks
         self.cursor = cursor
         self.acked = {a for a in acked if a >= cursor}
-        self.rb: Address | None = cursor if cursor < end else None
+        self.readback_from: Address | None = cursor if cursor < end else None
         self.capacity = capacity
         self.in_order = in_order
         self.waiting_bytes = 0
-        self.most: int | None = None
-        self.least = 1
+        self.max_batches: int | None = None
+        self.min_batches = 1
         self._taken_over = 0
         self._passed_over = 0
         self._events = 0
         self._unread_events = 0
-        self._inherited = end
+        self._inherited_end = end
         self._counted = cursor
-        self.unread = unread if self.rb is not None else NOTHING
+        self.unread_lag = unread if self.readback_from is not None else NO_LAG
         self._budget = budget or Budget()
+        self._overhead = self._budget.batch_overhead
         self.in_flight: set[Address] = set()
         self._batches: dict[Address, Batch] = {}
         self._order: deque[Address] = deque()
@@ -74,45 +76,45 @@ class Queue:
         """Return how many batches are in memory."""
         return len(self._batches)
 
-    def join(self, batches: Iterable[tuple[Address, Batch]]) -> None:
+    def enqueue(self, batches: Iterable[tuple[Address, Batch]]) -> None:
         """Take freshly committed batches, in address order, or note where they have to be read.
 
         Fresh batches join only an unbroken queue; one that does not fit breaks it.
         """
         for address, batch in batches:
-            if self.rb is None and self._fits(batch):
+            if self.readback_from is None and self._fits(batch):
                 self._add(address, batch)
                 continue
-            first = self.rb is None
-            self.rb = address if self.rb is None else self.rb
-            oldest = batch.closed_at if first else self.unread.closed_at
-            self.unread = self.unread.more(batch, oldest)
+            first = self.readback_from is None
+            self.readback_from = address if self.readback_from is None else self.readback_from
+            oldest = batch.closed_at if first else self.unread_lag.closed_at
+            self.unread_lag = self.unread_lag.with_batch(batch, oldest)
             self._unread_events += batch.count
 
-    def read_back(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
-        """Take batches read from ``rb`` on; everything below ``upto`` has been seen.
+    def add_read(self, batches: Iterable[tuple[Address, Batch]], upto: Address) -> None:
+        """Take batches read from ``readback_from`` on; everything below ``upto`` has been seen.
 
-        Stops early when memory is full; ``rb`` tells where to go on. ``upto`` is never beyond
-        what this owner knows to be committed; the read-back ends in :meth:`finish_read_back`.
+        Stops early when memory is full; ``readback_from`` tells where to go on. ``upto`` is never
+        beyond what this owner knows to be committed; the read-back ends in :meth:`end_readback`.
         """
-        if self.rb is None:
+        if self.readback_from is None:
             return
         for address, batch in batches:
-            if address < self.rb:
+            if address < self.readback_from:
                 continue
             if address in self.acked:
                 self._order.append(address)
                 continue
-            if not self._may_return(batch):
-                self.rb = address
-                self.unread = self.unread._replace(closed_at=batch.closed_at)
+            if not self._may_take_read(batch):
+                self.readback_from = address
+                self.unread_lag = self.unread_lag._replace(closed_at=batch.closed_at)
                 break
             self._add(address, batch)
             self._count_read(address, batch)
-            self.unread = self.unread.less(batch)
-            self.rb = (address[0], address[1] + 1)
+            self.unread_lag = self.unread_lag.without_batch(batch)
+            self.readback_from = (address[0], address[1] + 1)
         else:
-            self.rb = max(self.rb, upto)
+            self.readback_from = max(self.readback_from, upto)
         self._trim()
 
     def waiting_events(self) -> int:
@@ -136,56 +138,55 @@ class Queue:
         events, self._passed_over = self._passed_over, 0
         return events
 
-    def finish_read_back(self, end: Address) -> None:
+    def end_readback(self, end: Address) -> None:
         """End the read-back if it has reached ``end``, what this owner knows to be committed."""
-        if self.rb is not None and self.rb >= end:
-            self.rb = None
-            self.unread = NOTHING
+        if self.readback_from is not None and self.readback_from >= end:
+            self.readback_from = None
+            self.unread_lag = NO_LAG
 
     def evict(self, keep_bytes: int) -> None:
         """Cut the queue's tail down to ``keep_bytes``, but nothing that is in flight."""
-        while self.waiting_bytes > keep_bytes and self._cut():
+        while self.waiting_bytes > keep_bytes and self._evict_newest():
             pass
 
-    def narrow(self, most: int = 1, *, waits: bool = True) -> None:
-        """Keep the oldest batch alone, for a lane that cannot send now; it is its next probe.
+    def keep_probes(self, most: int = 1, *, waits: bool = True) -> None:
+        """Keep the ``most`` oldest batches alone: the next probes of a lane that cannot send now.
 
-        Or as many as ``most``. Not even that, if memory is tight, while it ``waits``: it is read
-        when its time comes, and then not cut again before it was put. What is in flight stays until
-        it is answered.
+        None if memory is tight and it ``waits``: a probe is read back when its time comes, and then
+        not evicted again before it was put. Batches in flight stay until they are answered.
         """
-        self.most = most
+        self.max_batches = most
         keep = 0 if waits and self._budget.is_tight() else most
-        while len(self._batches) > keep and self._cut():
+        while len(self._batches) > keep and self._evict_newest():
             pass
-        self._sweep()
+        self._compact()
 
-    def widen(self, most: int | None = None) -> None:
-        """Keep as many as ``most`` again; None: as there is memory for."""
-        self.most = most
+    def keep_up_to(self, most: int | None = None) -> None:
+        """Keep as many as ``max_batches`` again; None: as there is memory for."""
+        self.max_batches = most
 
-    def release(self) -> None:
+    def clear(self) -> None:
         """Give all memory back: the queue is used no more."""
-        self._budget.used -= self.waiting_bytes + EACH * len(self._batches)
+        self._budget.used -= self.waiting_bytes + self._overhead * len(self._batches)
         self._budget.claim(self, wants=False)
         self._budget = Budget()
 
-    def claim(self) -> None:
+    def update_claim(self) -> None:
         """Tell the others whether this lane needs a share of the memory."""
-        waits = bool(self._batches) or self.rb is not None
-        self._budget.claim(self, wants=waits and self.most is None)
+        waits = bool(self._batches) or self.readback_from is not None
+        self._budget.claim(self, wants=waits and self.max_batches is None)
 
     def wants_read_back(self) -> bool:
         """Tell whether batches wait in the outbox and there is much room for them, or none here."""
-        return self.gap() is not None and self._has_space()
+        return self.next_to_read() is not None and self._has_space()
 
-    def gap(self) -> Address | None:
+    def next_to_read(self) -> Address | None:
         """Return from where on batches have to be read, if there is any room for them now."""
-        if self._is_short():
-            return self.rb
-        if self._has_most() or self._budget.is_tight():
+        if self._below_min():
+            return self.readback_from
+        if self._at_max() or self._budget.is_tight():
             return None
-        return None if 4 * self.waiting_bytes >= 3 * self._room() else self.rb
+        return None if 4 * self.waiting_bytes >= 3 * self._read_allowance() else self.readback_from
 
     def lag(self) -> Lag:
         """Return how much waits, here and in the outbox.
@@ -194,10 +195,10 @@ class Queue:
         is in it, up to ten seconds old then; and the oldest may be a little younger than it says
         where the next one in the outbox has not been seen yet.
         """
-        head = self.head()
-        oldest = head.closed_at if head else self.unread.closed_at
-        size = self.waiting_bytes + self.unread.bytes
-        return Lag(len(self) + self.unread.batches, size, oldest)
+        head = self.oldest()
+        oldest = head.closed_at if head else self.unread_lag.closed_at
+        size = self.waiting_bytes + self.unread_lag.bytes
+        return Lag(len(self) + self.unread_lag.batches, size, oldest)
 
     def take(self, now: float, max_count: int, max_bytes: int) -> list[tuple[Address, Batch]]:
         """Return batches to put now and count them as in flight: one per line, oldest first.
@@ -207,7 +208,7 @@ class Queue:
         """
         if self.in_order and self.in_flight:
             return []
-        self._wake(now)
+        self._promote_due(now)
         taken: list[tuple[Address, Batch]] = []
         size = 0
         while self._ready and len(taken) < max_count:
@@ -228,20 +229,20 @@ class Queue:
 
     def _offer_next(self, batch: Batch) -> None:
         """Let the batch behind one in flight go with it, where that is how they are put."""
-        line = self._by_key[self._line(batch)]
+        line = self._by_key[self._order_key(batch)]
         if self.in_order and len(line) > len(self.in_flight):
             heapq.heappush(self._ready, line[len(self.in_flight)])
 
-    def _line(self, batch: Batch) -> bytes:
+    def _order_key(self, batch: Batch) -> bytes:
         """Return the name of the line a batch stands in: no two of one line overtake."""
         return b"" if self.in_order else batch.key
 
-    def fills(self, count: int, size: int) -> bool:
+    def fills_request(self, count: int, size: int) -> bool:
         """Tell whether what could be put now is about so many batches, or so many payload bytes."""
         ready = len(self._ready)
         return ready >= count or ready * self.waiting_bytes >= size * max(1, len(self))
 
-    def due(self) -> float | None:
+    def next_due(self) -> float | None:
         """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""
         if self.in_order and self.in_flight:
             return None
@@ -257,7 +258,7 @@ class Queue:
         """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
         batch = self._drop(address)
         self.in_flight.discard(address)
-        self._forget(address, batch)
+        self._remove_from_line(address, batch)
         if self._order[0] == address:
             self._trim()
         else:
@@ -271,9 +272,9 @@ class Queue:
         self.in_flight.discard(address)
         heapq.heappush(self._deferred, (until, address))
 
-    def hurry(self) -> None:
+    def clear_deferrals(self) -> None:
         """Make every deferred batch ready now, after a pause that was about the whole lane."""
-        self._wake(float("inf"))
+        self._promote_due(float("inf"))
 
     def drop_closed_before(self, time_ms: int) -> int:
         """Acknowledge unsent what was closed before ``time_ms`` and is ready; return how many (D5).
@@ -292,79 +293,85 @@ class Queue:
             dropped += 1
         return dropped
 
-    def head(self) -> Batch | None:
+    def oldest(self) -> Batch | None:
         """Return the oldest batch in memory that is not acknowledged."""
         return self._batches[self._order[0]] if self._order else None
 
-    def snapshot(self, end: Address) -> tuple[Address, frozenset[Address]]:
+    def cursor_and_acked(self, end: Address) -> tuple[Address, frozenset[Address]]:
         """Return cursor and acked for a tick; ``end`` is the end of what is committed (D4)."""
         lowest = [self._order[0]] if self._order else []
-        if self.rb is not None:
-            lowest.append(self.rb)
+        if self.readback_from is not None:
+            lowest.append(self.readback_from)
         cursor = max(self.cursor, min(lowest, default=end))
         return cursor, frozenset(a for a in self.acked if a >= cursor)
 
-    def committed(self, cursor: Address) -> None:
+    def on_committed(self, cursor: Address) -> None:
         """Forget what a committed cursor makes superfluous (K5)."""
         self.cursor = cursor
         if self.acked and min(self.acked) < cursor:
             self.acked = {a for a in self.acked if a >= cursor}
-        self._settle()
+        self._shrink_to_share()
 
     # ------------------------------------------------------------------ what fits
 
     def _fits(self, batch: Batch) -> bool:
         """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
-        if self._is_short():
+        if self._below_min():
             return self._is_first()
         size = len(batch.payload)
         room = self.capacity
-        if self._budget.is_tight(size + EACH):
-            if not self._budget.admits(size + EACH):
+        if self._budget.is_tight(size + self._overhead):
+            if not self._budget.admits(size + self._overhead):
                 return False
-            room = min(room, self._budget.share())
+            room = min(room, self._budget.fair_share())
         fits = self.waiting_bytes < room // 2 or self.waiting_bytes + size <= room
-        return fits and not self._has_most()
+        return fits and not self._at_max()
 
-    def _may_return(self, batch: Batch) -> bool:
+    def _may_take_read(self, batch: Batch) -> bool:
         """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
-        if self._is_short():
+        if self._below_min():
             return self._is_first()
-        if self._has_most() or self._budget.is_tight():
+        if self._at_max() or self._budget.is_tight():
             return False
-        return self._has_space() or self.waiting_bytes + len(batch.payload) <= self._room()
+        return (
+            self._has_space() or self.waiting_bytes + len(batch.payload) <= self._read_allowance()
+        )
 
     def _is_first(self) -> bool:
         """Tell whether one of the first is taken, however large, so that every lane moves on."""
-        return self.most != 0 and not self._budget.is_full()
+        return self.max_batches != 0 and not self._budget.is_full()
 
     def _has_space(self) -> bool:
         """Tell whether one more batch is taken whatever its size."""
-        return self._is_short() or self.waiting_bytes < self._room() // 2
+        return self._below_min() or self.waiting_bytes < self._read_allowance() // 2
 
-    def _is_short(self) -> bool:
+    def _below_min(self) -> bool:
         """Tell whether so few batches are here that the next is taken, however large."""
-        return len(self._batches) < self.least
+        return len(self._batches) < self.min_batches
 
-    def _has_most(self) -> bool:
+    def _at_max(self) -> bool:
         """Tell whether as many are here as are kept for now."""
-        return self.most is not None and len(self._batches) >= self.most
+        return self.max_batches is not None and len(self._batches) >= self.max_batches
 
-    def _settle(self) -> None:
+    def _shrink_to_share(self) -> None:
         """Give back what is more than this queue's share, if memory is tight; keep one batch."""
         if not self._budget.is_tight():
             return
-        room = min(self.capacity, self._budget.share())
-        while self.waiting_bytes > room and len(self._batches) > self.least and self._cut():
+        room = min(self.capacity, self._budget.fair_share())
+        while (
+            self.waiting_bytes > room
+            and len(self._batches) > self.min_batches
+            and self._evict_newest()
+        ):
             pass
 
-    def _room(self) -> int:
+    def _read_allowance(self) -> int:
         """Return the bytes that this lane may have read back: all who wait share half of it all."""
-        return min(self.capacity, self._budget.share() // 2)
+        return min(self.capacity, self._budget.fair_share() // 2)
 
     # ------------------------------------------------------------------ in and out
 
-    def _cut(self) -> bool:
+    def _evict_newest(self) -> bool:
         """Leave the newest batch to the outbox; False if it is in flight, or there is none."""
         while self._order:
             address = self._order[-1]
@@ -373,14 +380,14 @@ class Queue:
             self._order.pop()
             if address in self._batches:
                 batch = self._drop(address)
-                self._forget(address, batch)
-                self.unread = self.unread.more(batch, batch.closed_at)
+                self._remove_from_line(address, batch)
+                self.unread_lag = self.unread_lag.with_batch(batch, batch.closed_at)
                 self._unread_events += batch.count
-                self.rb = address
+                self.readback_from = address
                 return True
         return False
 
-    def _sweep(self) -> None:
+    def _compact(self) -> None:
         """Let go of the places of batches that are no longer here, once they are many."""
         if len(self._ready) + len(self._deferred) <= 2 * len(self._batches) + 16:
             return
@@ -391,7 +398,7 @@ class Queue:
         batch = self._batches.pop(address)
         self._events -= batch.count
         self.waiting_bytes -= len(batch.payload)
-        self._budget.used -= len(batch.payload) + EACH
+        self._budget.used -= len(batch.payload) + self._overhead
         return batch
 
     def _add(self, address: Address, batch: Batch) -> None:
@@ -399,22 +406,22 @@ class Queue:
         self._order.append(address)
         self._events += batch.count
         self.waiting_bytes += len(batch.payload)
-        self._budget.used += len(batch.payload) + EACH
-        line = self._by_key.setdefault(self._line(batch), deque())
+        self._budget.used += len(batch.payload) + self._overhead
+        line = self._by_key.setdefault(self._order_key(batch), deque())
         line.append(address)
         if len(line) == 1:
             heapq.heappush(self._ready, address)
 
     def _count_read(self, address: Address, batch: Batch) -> None:
         """Count the events of a batch that was read: it was cut before, or is taken over."""
-        if self._counted <= address < self._inherited:
+        if self._counted <= address < self._inherited_end:
             self._taken_over += batch.count
             self._counted = (address[0], address[1] + 1)
         else:
             self._unread_events -= batch.count
 
-    def _forget(self, address: Address, batch: Batch) -> None:
-        name = self._line(batch)
+    def _remove_from_line(self, address: Address, batch: Batch) -> None:
+        name = self._order_key(batch)
         line = self._by_key[name]
         was_first = line[0] == address
         if line[-1] == address:
@@ -430,13 +437,13 @@ class Queue:
         """Tell whether it waits and nothing stands before it in its line."""
         if address not in self._batches or address in self.in_flight:
             return False
-        return self._by_key[self._line(self._batches[address])][0] == address
+        return self._by_key[self._order_key(self._batches[address])][0] == address
 
     def _may_fly(self, address: Address) -> bool:
-        return self._below_bound() or (bool(self._order) and self._order[0] == address)
+        return self._within_ack_limit() or (bool(self._order) and self._order[0] == address)
 
-    def _below_bound(self) -> bool:
-        return len(self.acked) + len(self.in_flight) < WINDOW
+    def _within_ack_limit(self) -> bool:
+        return len(self.acked) + len(self.in_flight) < self._max_acks
 
     def _trim(self) -> None:
         """Let go of acknowledged addresses below the oldest unresolved one.
@@ -446,7 +453,7 @@ class Queue:
         while self._order and self._order[0] not in self._batches:
             self.acked.discard(self._order.popleft())
 
-    def _wake(self, now: float) -> None:
+    def _promote_due(self, now: float) -> None:
         while self._deferred and self._deferred[0][0] <= now:
             address = heapq.heappop(self._deferred)[1]
             if self._is_next(address):

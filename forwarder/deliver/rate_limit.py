@@ -22,46 +22,47 @@ SHARD_RECORDS = 1_000
 SHARD_BYTES = 1_000_000
 """Bytes a second that one shard takes (AWS quota: 1 MB)."""
 
-LEAST = 0.01
+MIN_RATE = 0.01
 """Lowest rate, in shards: 10 records or 10 KB a second; backoff takes care of what takes less."""
-STEEP = 0.25
-"""Growth per second, as a part of the rate that was throttled, up to ``KNEE`` of that rate."""
-KNEE = 0.9
-GENTLE = 0.02
+FAST_GROWTH = 0.25
+"""Growth per second, as a part of the rate that was throttled, up to ``FAST_GROWTH_UP_TO`` of
+it."""
+FAST_GROWTH_UP_TO = 0.9
+SLOW_GROWTH = 0.02
 """Growth per second above that, doubled every second."""
-LEAST_STEP = 0.005
+MIN_GROWTH = 0.005
 """Growth per second in shards, whatever the rate."""
-SLICE = 0.1
+PUT_SECONDS_WORTH = 0.1
 """Seconds' worth put at once: enough to fill requests, too little to empty a bucket."""
-BURST = 0.5
+MAX_BURST_SECONDS = 0.5
 """Seconds' worth that may be made up for at most, after a put that took long."""
-AHEAD = 2.0
+SLOT_HORIZON_SECONDS = 2.0
 """Seconds ahead for which batches of a shard are given a time to come back."""
-LONGEST = retry.TRANSIENT.cap
+MAX_WAIT_SECONDS = retry.TRANSIENT.cap
 """Seconds for which nothing goes at most, however much one put took of a low rate: what would be
 left to pay is for the next replies to judge."""
-FORGET = 10.0
+RATE_TTL_SECONDS = 10.0
 """Seconds after which a rate that held nothing back is forgotten."""
-KEYS = 20_000
+MAX_KEYS = 20_000
 """Device keys whose shard is remembered while some shard is slow, some 250 bytes each."""
 
 
-def weight(records: int, size: int) -> float:
+def shard_seconds(records: int, size: int) -> float:
     """Return what records of ``size`` bytes together take of one shard, in seconds."""
     return max(records / SHARD_RECORDS, size / SHARD_BYTES)
 
 
-class Rate:
-    """What a connection, or one shard, was found to take. Caller: :class:`RateLimit`."""
+class AdaptiveRate:
+    """What a connection, or one shard, was found to take. Caller: :class:`RateLimiter`."""
 
     def __init__(self, taken: float, seconds: float, now: float) -> None:
         """Begin at half of what was tried: ``taken`` shard-seconds within ``seconds``."""
-        self.shards = max(LEAST, taken / max(seconds, 0.001) / 2)
+        self.shards = max(MIN_RATE, taken / max(seconds, 0.001) / 2)
         self._refusals = 0
         self._throttled = self.shards * 2
         self._step = 0.0
-        self._halved = self._grown = self._held = now
-        self._free = self._line = self._rested = now
+        self._halved = self._grown = self._last_limited = now
+        self._free = self._next_slot_at = self._rested = now
 
     def hold_back(self, now: float) -> float:
         """Return the seconds until something may go, and note that it is held back; 0.0: now.
@@ -71,29 +72,33 @@ class Rate:
         self._grow(now)
         if self._free <= now:
             return 0.0
-        self._held = now
+        self._last_limited = now
         return self._free - now
 
-    def resting(self, now: float) -> float:
+    def rest_remaining(self, now: float) -> float:
         """Return the seconds for which it is left alone still; to be asked changes nothing."""
         return max(0.0, self._rested - now)
 
-    def share(self, now: float) -> float:
+    def put_allowance(self, now: float) -> float:
         """Return what one put may take now, in shard-seconds."""
-        return self.shards * min(BURST, SLICE + max(0.0, now - self._free))
+        return self.shards * min(MAX_BURST_SECONDS, PUT_SECONDS_WORTH + max(0.0, now - self._free))
 
     def spend(self, taken: float, now: float) -> None:
         """Count what goes now."""
-        if taken > self.share(now) / 2:
-            self._held = now  # it filled what it was given, and would have taken more
-        due = max(self._free, now - BURST + SLICE) + taken / self.shards
-        self._free = min(due, max(self._free, now + LONGEST))
+        if taken > self.put_allowance(now) / 2:
+            self._last_limited = now  # it filled what it was given, and would have taken more
+        due = max(self._free, now - MAX_BURST_SECONDS + PUT_SECONDS_WORTH) + taken / self.shards
+        self._free = min(due, max(self._free, now + MAX_WAIT_SECONDS))
 
     def schedule(self, taken: float, now: float) -> float:
         """Return when what may not go now is to ask again; later for each one that asks."""
-        self._line = min(max(self._line, self._free) + taken / self.shards, now + AHEAD)
+        self._next_slot_at = min(
+            max(self._next_slot_at, self._free) + taken / self.shards, now + SLOT_HORIZON_SECONDS
+        )
         # Several come back together, to share a request.
-        return now + SLICE * max(1, math.ceil((self._line - now) / SLICE))
+        return now + PUT_SECONDS_WORTH * max(
+            1, math.ceil((self._next_slot_at - now) / PUT_SECONDS_WORTH)
+        )
 
     def halve(self, began: float, now: float) -> None:
         """Slow down for a put begun at ``began``, unless that was done since."""
@@ -101,39 +106,39 @@ class Rate:
         if began < self._halved:
             return
         self._throttled = self.shards
-        self.shards = max(LEAST, self.shards / 2)
+        self.shards = max(MIN_RATE, self.shards / 2)
         self._halved, self._step = now, 0.0
 
-    def rest(self, random: float, now: float) -> None:
+    def start_rest(self, random: float, now: float) -> None:
         """Let nothing go for a while, longer each time: nothing at all was taken."""
         delay = retry.TRANSIENT.delay(self._refusals, random)
         self._rested = max(self._rested, now + delay)
         self._free = max(self._free, self._rested)
         self._refusals += 1
-        self._held = now
+        self._last_limited = now
 
-    def taken(self) -> None:
+    def note_taken(self) -> None:
         """Note that something was."""
         self._refusals = 0
 
     def is_idle(self, now: float) -> bool:
         """Tell whether it held nothing back for a while."""
-        return now - max(self._held, self._halved) > FORGET
+        return now - max(self._last_limited, self._halved) > RATE_TTL_SECONDS
 
     def _grow(self, now: float) -> None:
         # Only while it holds something back, and does not rest: what is not tried teaches nothing.
         since = max(self._grown, self._rested)
-        passed = min(max(0.0, now - since), 1.0) if self._held >= self._grown else 0.0
+        passed = min(max(0.0, now - since), 1.0) if self._last_limited >= self._grown else 0.0
         self._grown = now
-        if self.shards < KNEE * self._throttled:
-            step = STEEP * self._throttled
+        if self.shards < FAST_GROWTH_UP_TO * self._throttled:
+            step = FAST_GROWTH * self._throttled
         else:
-            self._step = max(self._step, GENTLE * self._throttled) * 2.0**passed
+            self._step = max(self._step, SLOW_GROWTH * self._throttled) * 2.0**passed
             step = self._step
-        self.shards += max(LEAST_STEP, step) * passed
+        self.shards += max(MIN_GROWTH, step) * passed
 
 
-class RateSample(NamedTuple):
+class PutFeedback(NamedTuple):
     """What a reply says of one batch; ``shard``: empty where it names none."""
 
     key: bytes
@@ -143,18 +148,19 @@ class RateSample(NamedTuple):
     throttled: bool
 
 
-class RateLimit:
+class RateLimiter:
     """The rates of one connection, shared by its lanes on all partitions of a worker.
 
     Caller: delivery, on the event loop. ``limited``: whether there is any; while there is none,
     nothing else is to be asked.
     """
 
-    def __init__(self) -> None:
-        """Begin without limits."""
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        """Begin without limits; the shards of ``max_keys`` device keys are remembered."""
+        self._max_keys = max_keys
         self.limited = False
-        self.whole: Rate | None = None
-        self.shards: dict[str, Rate] = {}
+        self.connection_rate: AdaptiveRate | None = None
+        self.shards: dict[str, AdaptiveRate] = {}
         self._shard_of: OrderedDict[bytes, str] = OrderedDict()
 
     def slowest(self) -> float | None:
@@ -162,7 +168,7 @@ class RateLimit:
 
         As it was when it was last asked for: a rate that nothing waits for does not grow.
         """
-        rates = [*self.shards.values(), *([self.whole] if self.whole else [])]
+        rates = [*self.shards.values(), *([self.connection_rate] if self.connection_rate else [])]
         return min((rate.shards for rate in rates), default=None)
 
     def hold_back(self, now: float) -> float:
@@ -170,32 +176,32 @@ class RateLimit:
 
         Called with something to put: that it is held back is counted.
         """
-        return self.whole.hold_back(now) if self.whole else 0.0
+        return self.connection_rate.hold_back(now) if self.connection_rate else 0.0
 
-    def rest(self, now: float) -> float:
+    def rest_remaining(self, now: float) -> float:
         """Return the seconds for which it is left alone still, because nothing at all was taken.
 
         Not the pauses in which a low rate catches up with what was put. Nothing is learned from
         the question.
         """
-        return self.whole.resting(now) if self.whole else 0.0
+        return self.connection_rate.rest_remaining(now) if self.connection_rate else 0.0
 
-    def most(self, records: int, size: int, now: float) -> tuple[int, int]:
+    def allowance(self, records: int, size: int, now: float) -> tuple[int, int]:
         """Return the most records and bytes of the next put, of those it might have."""
-        if self.whole is None:
+        if self.connection_rate is None:
             return records, size
-        share = self.whole.share(now)
+        share = self.connection_rate.put_allowance(now)
         return (
             min(records, max(1, int(share * SHARD_RECORDS))),
             min(size, int(share * SHARD_BYTES)),
         )
 
-    def admit(self, key: bytes, size: int, now: float) -> float:
+    def reserve(self, key: bytes, size: int, now: float) -> float:
         """Return 0.0 and count a batch of a device key, or when it is to ask again."""
         rate = self.shards.get(self._shard_of.get(key, ""))
         if rate is None:
             return 0.0
-        taken = weight(1, size)
+        taken = shard_seconds(1, size)
         if rate.hold_back(now):
             return rate.schedule(taken, now)
         rate.spend(taken, now)
@@ -203,15 +209,17 @@ class RateLimit:
 
     def spend(self, records: int, size: int, now: float) -> None:
         """Count a put that begins."""
-        if self.whole:
-            self.whole.spend(weight(records, size), now)
+        if self.connection_rate:
+            self.connection_rate.spend(shard_seconds(records, size), now)
 
-    def learn(self, answers: Iterable[RateSample], began: float, now: float, random: float) -> None:
+    def learn(
+        self, answers: Iterable[PutFeedback], began: float, now: float, random: float
+    ) -> None:
         """Learn from the reply to a put begun at ``began``; ``random`` in [0, 1).
 
         Needed only while ``limited``, and for a reply that throttles.
         """
-        replies: dict[str, list[RateSample]] = {}
+        replies: dict[str, list[PutFeedback]] = {}
         for answer in answers:
             if answer.shard:
                 self._remember(answer.key, answer.shard)
@@ -222,40 +230,40 @@ class RateLimit:
         self._forget(now)
 
     def _judge(
-        self, shard: str, reply: Sequence[RateSample], began: float, now: float, random: float
+        self, shard: str, reply: Sequence[PutFeedback], began: float, now: float, random: float
     ) -> None:
-        rate = self.shards.get(shard) if shard else self.whole
+        rate = self.shards.get(shard) if shard else self.connection_rate
         if any(answer.throttled for answer in reply):
             if rate is None:
-                taken = weight(len(reply), sum(answer.size for answer in reply))
-                rate = self._limit(shard, Rate(taken, now - began, now))
+                taken = shard_seconds(len(reply), sum(answer.size for answer in reply))
+                rate = self._limit(shard, AdaptiveRate(taken, now - began, now))
             else:
                 rate.halve(began, now)
             if not any(answer.delivered for answer in reply):
-                rate.rest(random, now)
+                rate.start_rest(random, now)
                 return
         if rate is not None:
-            rate.taken()
+            rate.note_taken()
 
-    def _limit(self, shard: str, rate: Rate) -> Rate:
+    def _limit(self, shard: str, rate: AdaptiveRate) -> AdaptiveRate:
         if shard:
             self.shards[shard] = rate
         else:
-            self.whole = rate
+            self.connection_rate = rate
         return rate
 
     def _remember(self, key: bytes, shard: str) -> None:
         self._shard_of[key] = shard
         self._shard_of.move_to_end(key)
-        if len(self._shard_of) > KEYS:
+        if len(self._shard_of) > self._max_keys:
             self._shard_of.popitem(last=False)
 
     def _forget(self, now: float) -> None:
         """Let go of rates that hold nothing back, and of the keys when no shard is slow."""
         for shard in [s for s, rate in self.shards.items() if rate.is_idle(now)]:
             del self.shards[shard]
-        if self.whole and self.whole.is_idle(now):
-            self.whole = None
+        if self.connection_rate and self.connection_rate.is_idle(now):
+            self.connection_rate = None
         if not self.shards:
             self._shard_of.clear()
-        self.limited = bool(self.whole or self.shards)
+        self.limited = bool(self.connection_rate or self.shards)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SCANS = 4
+MAX_SCANS = 4
 """Most scans of a worker at once: bounds what they hold, and one that hangs stops no other."""
 
-CHUNK_BYTES = 128 * 1024
+SCAN_CHUNK_BYTES = 128 * 1024
 """Stored bytes asked of the journal at once; what follows them is mostly fetched already."""
 
 SCAN_BYTES = 4 * 1024 * 1024
@@ -37,22 +37,22 @@ SCAN_BYTES = 4 * 1024 * 1024
 CACHE_BYTES = 4 * 1024 * 1024
 """Stored bytes that a worker keeps of what it read last, for lanes that come a little later."""
 
-PATIENCE = 0.05
+MEMORY_POLL_SECONDS = 0.05
 """Seconds between two looks whether there is memory for what is to be read."""
 
-BANDWIDTH = 64 * 1024 * 1024
+MAX_BYTES_PER_SECOND = 64 * 1024 * 1024
 """Bytes a second: stored ones that were read, and payload that was taken from them."""
 
-SHARE = 0.2
+MAX_LOOP_SHARE = 0.2
 """Part of the event loop's time in which what was read is decompressed and taken: 2 ms for a MiB of
 batches of 40 events, 5 for 8 events, 20 for single ones. To put it takes about as much again."""
 
-MOST_WORK = 0.05
+MAX_CHARGED_SECONDS = 0.05
 """Seconds of work that a chunk may be charged: some ten times what it is. Beyond, the process
 stood still, and nobody has to wait for that once more."""
 
 
-class CachedSlice(NamedTuple):
+class ScanChunk(NamedTuple):
     """What was read of a partition's outbox from an offset on, of all its lanes."""
 
     start: int
@@ -69,39 +69,39 @@ class ScanLimiter:
         self,
         clock: Clock,
         budget: Budget | None = None,
-        rate: float = BANDWIDTH,
-        chunk_bytes: int = CHUNK_BYTES,
+        rate: float = MAX_BYTES_PER_SECOND,
+        chunk_bytes: int = SCAN_CHUNK_BYTES,
     ) -> None:
         """Allow ``rate`` bytes a second in chunks, while ``budget`` is not used up."""
         self.clock = clock
         self.chunk_bytes = chunk_bytes
         self.budget = budget or Budget()
         self.rate = rate
-        self._places = asyncio.Semaphore(SCANS)
-        self._paid_until = 0.0
-        self._cached: deque[tuple[list[CachedSlice], CachedSlice]] = deque()
+        self._slots = asyncio.Semaphore(MAX_SCANS)
+        self._busy_until = 0.0
+        self._cached: deque[tuple[list[ScanChunk], ScanChunk]] = deque()
         self._cached_bytes = 0
 
     @asynccontextmanager
-    async def turn(self) -> "AsyncIterator[None]":
+    async def slot(self) -> "AsyncIterator[None]":
         """Keep a place, from when there is one and memory for what is read."""
-        async with self._places:
+        async with self._slots:
             while self.budget.is_full():  # noqa: ASYNC110  # every put of any lane may change it
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(MEMORY_POLL_SECONDS)
             yield
 
-    async def pay(self, size: int, seconds: float) -> None:
+    async def throttle(self, size: int, seconds: float) -> None:
         """Wait until so many bytes more are within the rate, and so much work within its share.
 
         What was not used is not saved up.
         """
         now = self.clock.steady()
-        worked = min(seconds, MOST_WORK)
-        due = max(size / self.rate, worked / SHARE - worked)
-        self._paid_until = max(now, self._paid_until) + due
-        await asyncio.sleep(max(0.0, self._paid_until - now))
+        worked = min(seconds, MAX_CHARGED_SECONDS)
+        due = max(size / self.rate, worked / MAX_LOOP_SHARE - worked)
+        self._busy_until = max(now, self._busy_until) + due
+        await asyncio.sleep(max(0.0, self._busy_until - now))
 
-    def keep(self, cache: "list[CachedSlice]", read: "CachedSlice") -> None:
+    def keep(self, cache: "list[ScanChunk]", read: "ScanChunk") -> None:
         """Put what was read into a partition's cache, and drop what was read first of all."""
         cache.append(read)
         self._cached.append((cache, read))
@@ -115,20 +115,20 @@ class ScanLimiter:
 class ScanTarget(Protocol):
     """A lane as a scan sees it. Caller: the scans of its partition, one at a time.
 
-    After ``take`` and ``pass_over`` the lane wants what follows, or, if it did not take all of it,
+    After ``offer`` and ``skip_to`` the lane wants what follows, or, if it did not take all of it,
     what it did not take.
     """
 
     def wanted_from(self) -> "Address | None":
         """Return from where on this lane takes batches now; None: it takes none."""
 
-    def take(self, record: "OutboxRecord") -> int:
+    def offer(self, record: "OutboxRecord") -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
 
-    def pass_over(self, upto: "Address") -> None:
+    def skip_to(self, upto: "Address") -> None:
         """Note that nothing else of this lane lies below ``upto``."""
 
-    def resume(self) -> None:
+    def resume_after_scan(self) -> None:
         """Go on with what was taken, and ask again for more."""
 
 
@@ -158,7 +158,7 @@ class Readback:
         self._fail = fail
         self._asking: dict[str, None] = {}
         self._span = 0
-        self._cache: list[CachedSlice] = []
+        self._cache: list[ScanChunk] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -198,13 +198,13 @@ class Readback:
 
     async def _serve(self) -> None:
         while self._asking:
-            async with self._limiter.turn():
+            async with self._limiter.slot():
                 if (lead := next(iter(self._asking), None)) is None:
                     return
                 del self._asking[lead]
                 lane = self._lanes[lead]
                 if (at := lane.wanted_from()) is None:
-                    lane.resume()
+                    lane.resume_after_scan()
                 else:
                     await self._scan(lead, at)
             await asyncio.sleep(0)
@@ -220,14 +220,14 @@ class Readback:
         while position < end and (seen < SCAN_BYTES or position <= at[0]):
             found = self._find_cached(position) or await self._fetch(position, end)
             taken, seconds = await self._hand_out(found.records, reached)
-            self._pass_over(found.upto, reached)
+            self._skip_to(found.upto, reached)
             position, seen = found.upto, seen + found.seen
-            await self._limiter.pay(found.seen + taken, seconds)
+            await self._limiter.throttle(found.seen + taken, seconds)
             if lead not in reached or self._lanes[lead].wanted_from() != reached[lead]:
                 break
         self._span = position - begin
         for name in wanted:
-            self._lanes[name].resume()
+            self._lanes[name].resume_after_scan()
 
     def _find_cached(self, position: int) -> "OutboxSlice | None":
         """Return what follows on a position, if it was read a moment ago; it costs nothing."""
@@ -239,7 +239,7 @@ class Readback:
     async def _fetch(self, position: int, end: int) -> "OutboxSlice":
         found = await self._read(self._lanes.keys(), position, end, self._limiter.chunk_bytes)
         if found.upto > position:
-            self._limiter.keep(self._cache, CachedSlice(position, found))
+            self._limiter.keep(self._cache, ScanChunk(position, found))
         return found
 
     async def _hand_out(
@@ -252,12 +252,12 @@ class Readback:
             at = reached.get(record.lane)
             if at is not None and at[0] <= record.offset:
                 began = clock.steady()
-                taken += self._give(record, at, reached)
+                taken += self._offer(record, at, reached)
                 seconds += clock.steady() - began
                 await asyncio.sleep(0)
         return taken, seconds
 
-    def _give(self, record: "OutboxRecord", at: "Address", reached: "dict[str, Address]") -> int:
+    def _offer(self, record: "OutboxRecord", at: "Address", reached: "dict[str, Address]") -> int:
         """Give a record to its lane, unless that missed one before; return its payload bytes.
 
         A lane that is not where this scan left it was cut meanwhile, or is full: one that does not
@@ -266,19 +266,19 @@ class Readback:
         lane, size = self._lanes[record.lane], 0
         del reached[record.lane]
         if lane.wanted_from() == at:
-            size = lane.take(record)
+            size = lane.offer(record)
             at = lane.wanted_from() or at
             if at[0] > record.offset:
                 reached[record.lane] = at
-        lane.resume()
+        lane.resume_after_scan()
         return size
 
-    def _pass_over(self, upto: int, reached: "dict[str, Address]") -> None:
+    def _skip_to(self, upto: int, reached: "dict[str, Address]") -> None:
         """Tell every lane up to where nothing more of it comes."""
         for name, at in list(reached.items()):
             lane = self._lanes[name]
             if lane.wanted_from() != at:
                 del reached[name]
             elif at < (upto, 0):
-                lane.pass_over((upto, 0))
+                lane.skip_to((upto, 0))
                 reached[name] = (upto, 0)

@@ -10,39 +10,39 @@ is left to the outbox.
 from collections.abc import Iterable, Sequence
 
 from forwarder import retry
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.model import Address, Batch, Outcome, OutcomeKind
 
-LASTING = (OutcomeKind.CONFIGURATION, OutcomeKind.REFUSED)
+LASTING_KINDS = (OutcomeKind.CONFIGURATION, OutcomeKind.REFUSED)
 """Answers that last until somebody acts."""
 
-BEHIND = 0.01
+LASTING_RETRY_LAG_SECONDS = 0.01
 """Seconds by which a batch that failed for a lasting reason lets others go first."""
 
-PATIENCE = 1.0
+STUCK_AFTER_SECONDS = 1.0
 """Seconds that a lane may have to wait, or deliver nothing, and keep its batches in memory; beyond,
 its next probe alone."""
 
-PROBES = 4
+MAX_PROBES = 4
 """Most batches kept by a lane that fails for long and is not paused, one more after every four
 tries: it may be the oldest alone that fails."""
 
-SHARDS_ALONE = 3
+SHARD_FAILURES_BEFORE_BACKOFF = 3
 """Puts in a row of which nothing was taken, until throttled shards are the lane's trouble: before
 that, others may well be fine."""
 
-SHARD_PATIENCE = 5.0
-"""The same as ``PATIENCE`` where single shards take nothing: others may come that are fine."""
+SHARD_STUCK_AFTER_SECONDS = 5.0
+"""The same where single shards take nothing: others may come that are fine."""
 
-SHARD_PROBES = 256
+MAX_SHARD_PROBES = 256
 """Most batches kept then: behind those of slow shards others must find room."""
 
-FEW = 64
+ACCEPTED_TO_WIDEN = 64
 """Batches that have to be taken after such a time, or after a rest, until as many are kept as there
 is memory for. Until then about twice as many as were taken: where only now and then one is, what
 is read back would be cut again each time."""
 
-SPARE = 16
+MAX_BATCHES_BESIDE_REFUSED = 16
 """Most batches kept in memory, however large, beside as many that were refused: one of them must be
 accepted before it is known that those alone are at fault (D4)."""
 
@@ -60,7 +60,7 @@ class Retries:
         self._failing_since = 0.0
         self._by_shard = False
         self._accepted = 0
-        self._accepted_when_narrowed = -FEW
+        self._accepted_when_narrowed = -ACCEPTED_TO_WIDEN
         self._attempts: dict[Address, int] = {}
         self._refusals: dict[Address, int] = {}
 
@@ -101,7 +101,7 @@ class Retries:
         """
         if not self.failures:
             self._failing_since = began
-        lasting = next((one for one in failed if one.kind in LASTING), None)
+        lasting = next((one for one in failed if one.kind in LASTING_KINDS), None)
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
         self._by_shard = all(one.shard for one in failed)
         self.hold_until = now + schedule.delay(self.failures, random)
@@ -110,7 +110,7 @@ class Retries:
 
     def is_about_lane(self) -> bool:
         """Tell whether what fails is the lane's trouble, not that of single shards."""
-        return self.failures >= SHARDS_ALONE or not self._by_shard
+        return self.failures >= SHARD_FAILURES_BEFORE_BACKOFF or not self._by_shard
 
     def schedule(
         self, address: Address, outcome: Outcome, now: float, random: float, *, paused: bool
@@ -122,45 +122,45 @@ class Retries:
         """
         attempt = self._attempts.get(address, 0)
         self._attempts[address] = attempt + 1
-        lasting = outcome.kind in LASTING
+        lasting = outcome.kind in LASTING_KINDS
         schedule = retry.PAUSED if lasting else retry.TRANSIENT
         until = now + schedule.delay(attempt, random)
         if outcome.kind is OutcomeKind.REFUSED:
             # The lane's next probe is another batch's: one that is refused holds up only itself.
-            return max(until, self.hold_until + BEHIND)
+            return max(until, self.hold_until + LASTING_RETRY_LAG_SECONDS)
         return self.hold_until if lasting and paused else until
 
     # ------------------------------------------------------------------ what is kept meanwhile
 
-    def limit(self, queue: Queue, now: float, rest: float, *, paused: bool) -> None:
+    def limit(self, queue: DeliveryQueue, now: float, rest: float, *, paused: bool) -> None:
         """Set how many batches the queue keeps in memory: what can be put soon.
 
         ``rest``: the seconds for which a throttled destination is left alone still.
         """
         rests_until = max(self.hold_until, now + rest)
         if self._refusals:
-            queue.widen()  # to find a batch that is not refused
+            queue.keep_up_to()  # to find a batch that is not refused
         elif self._is_long(now, rests_until, rest):
             if not paused:
                 self._accepted_when_narrowed = self._accepted
-            queue.narrow(self._probes(paused=paused), waits=now < rests_until)
+            queue.keep_probes(self._probes(paused=paused), waits=now < rests_until)
         elif not self.failures:
             taken = self._accepted - self._accepted_when_narrowed
-            queue.widen(1 + 2 * taken if taken < FEW else None)
-        queue.least = 1 + min(len(self._refusals), SPARE)
-        queue.claim()
+            queue.keep_up_to(1 + 2 * taken if taken < ACCEPTED_TO_WIDEN else None)
+        queue.min_batches = 1 + min(len(self._refusals), MAX_BATCHES_BESIDE_REFUSED)
+        queue.update_claim()
 
     def _is_long(self, now: float, rests_until: float, rest: float) -> bool:
         """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
         failing = now - self._failing_since if self.failures else 0.0
         if self.failures and self._by_shard:
-            return failing > SHARD_PATIENCE or rest > PATIENCE
-        return failing > PATIENCE or rests_until - now > PATIENCE
+            return failing > SHARD_STUCK_AFTER_SECONDS or rest > STUCK_AFTER_SECONDS
+        return failing > STUCK_AFTER_SECONDS or rests_until - now > STUCK_AFTER_SECONDS
 
     def _probes(self, *, paused: bool) -> int:
         """Return how many batches are kept to find out whether something is taken again."""
         if paused:
             return 1
         if self.failures and self._by_shard:
-            return SHARD_PROBES
-        return min(1 + self.failures // 4, PROBES)
+            return MAX_SHARD_PROBES
+        return min(1 + self.failures // 4, MAX_PROBES)

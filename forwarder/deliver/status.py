@@ -3,7 +3,7 @@
 from forwarder.ops.reporter import LaneStatus, Reporter
 
 
-class ReportedStatus:
+class LaneStatusTracker:
     """How one lane of one partition is doing, and why. Caller: its delivery.
 
     A lane begins flowing or inactive, as its connection says; that is not told.

@@ -5,27 +5,30 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from forwarder.aws.client import UNSENT, Refusal
 from forwarder.aws.errors import Fault
 from forwarder.model import Outcome, OutcomeKind
-from forwarder.sinks.requests import Entry
+from forwarder.sinks.requests import RequestRecord
 
 BISECT_REQUESTS = 64
 """A bound on looking for culprits: one among 500 takes 18 requests, three about 50."""
 
-Ask = Callable[[Sequence[Entry]], Awaitable[list[Outcome] | Refusal]]
+SendRequest = Callable[[Sequence[RequestRecord]], Awaitable[list[Outcome] | Refusal]]
 
 
-async def settled(
-    entries: Sequence[Entry], reply: list[Outcome] | Refusal, ask: Ask, late: Callable[[], bool]
+async def resolve_reply(
+    entries: Sequence[RequestRecord],
+    reply: list[Outcome] | Refusal,
+    send: SendRequest,
+    late: Callable[[], bool],
 ) -> list[Outcome]:
     """Return the answers of a request; one that a record spoils is asked again in parts."""
     if not isinstance(reply, Refusal):
         return reply
     if reply.fault is Fault.PERMANENT and len(entries) > 1:
-        return await _bisected(entries, reply, ask, late)
+        return await _bisected(entries, reply, send, late)
     return [reply.outcome] * len(entries)
 
 
 async def _bisected(
-    entries: Sequence[Entry], refusal: Refusal, ask: Ask, late: Callable[[], bool]
+    entries: Sequence[RequestRecord], refusal: Refusal, send: SendRequest, late: Callable[[], bool]
 ) -> list[Outcome]:
     """Halve a refused request until each culprit is alone; the others get through."""
     found: list[Outcome | None] = [None] * len(entries)
@@ -36,18 +39,18 @@ async def _bisected(
         if late():
             return [UNSENT if one is None else one for one in found]
         start, end = pending.pop()
-        reply = await ask(entries[start:end])
+        reply = await send(entries[start:end])
         if not isinstance(reply, Refusal):
             found[start:end] = reply
         elif reply.fault is Fault.PERMANENT and end - start > 1:
             pending += _halves(start, end)
         else:
             found[start:end] = [reply.outcome] * (end - start)
-    rest = _unsettled(found, refusal)
+    rest = _outcomes_beyond_bound(found, refusal)
     return [rest if one is None else one for one in found]
 
 
-def _unsettled(found: Sequence[Outcome | None], refusal: Refusal) -> Outcome:
+def _outcomes_beyond_bound(found: Sequence[Outcome | None], refusal: Refusal) -> Outcome:
     """Answer for what the bound left over: it is the setting unless something got through."""
     through = any(one is not None and one.kind is OutcomeKind.DELIVERED for one in found)
     told = refusal.outcome

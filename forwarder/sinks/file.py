@@ -14,7 +14,7 @@ import pybase64
 
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, Batch, DeadLetter, Outcome, OutcomeKind, Partition
-from forwarder.sinks.requests import one_line
+from forwarder.sinks.requests import without_line_breaks
 
 INLINE_BYTES = 256 * 1024
 """More than this is written by a thread: 0.1 ms of copying is what the event loop can spare."""
@@ -160,7 +160,7 @@ class FileSink:
         """Append the batches; all of them are there, or none. Waits a moment for others' writes."""
         if not batches:
             return []
-        lines = b"\n".join([*(one_line(batch.payload) for batch in batches), b""])
+        lines = b"\n".join([*(without_line_breaks(batch.payload) for batch in batches), b""])
         async with self._lock:
             return [await self._written(lines)] * len(batches)
 

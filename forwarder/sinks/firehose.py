@@ -8,12 +8,10 @@ from forwarder.aws.session import Aws
 from forwarder.config.connection import Connection
 from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Batch, Outcome
-from forwarder.sinks import bisect
-from forwarder.sinks import requests as wire
-from forwarder.sinks.requests import Entry
+from forwarder.sinks import bisect, requests
+from forwarder.sinks.requests import RequestRecord
 
 PUT_RECORD_BATCH = "PutRecordBatch"
-LIMITS = wire.DELIVERY_STREAM
 
 
 class FirehoseSink:
@@ -23,8 +21,8 @@ class FirehoseSink:
     """
 
     in_order = False
-    max_batches = LIMITS.records
-    max_bytes = LIMITS.size - LIMITS.records
+    max_batches = requests.FIREHOSE_LIMITS.records
+    max_bytes = requests.FIREHOSE_LIMITS.size - requests.FIREHOSE_LIMITS.records
     """Leaves room for the ends of the lines, so that a put is one request."""
 
     def __init__(self, connection: Connection, target: FirehoseTarget, aws: Aws) -> None:
@@ -39,14 +37,16 @@ class FirehoseSink:
         late = self._caller.late()
         found: list[Outcome] = []
 
-        async def ask(entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
             return await self._ask(entries, late)
 
-        for request in wire.requests([wire.line(batch) for batch in batches], LIMITS):
+        for request in requests.split_requests(
+            [requests.firehose_record(batch) for batch in batches], requests.FIREHOSE_LIMITS
+        ):
             if late():
                 found += [UNSENT] * len(request)
             else:
-                found += await bisect.settled(request, await ask(request), ask, late)
+                found += await bisect.resolve_reply(request, await ask(request), ask, late)
         return found
 
     async def close(self) -> None:
@@ -54,9 +54,9 @@ class FirehoseSink:
         await self._caller.close()
 
     async def _ask(
-        self, entries: Sequence[Entry], late: Callable[[], bool]
+        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | Refusal:
-        body = wire.put_record_batch(self._stream, entries)
+        body = requests.put_record_batch(self._stream, entries)
         form = replies.RESPONSES
         answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(entries))
         return answer if isinstance(answer, Refusal) else answer.outcomes

@@ -12,13 +12,12 @@ from forwarder.aws.session import Aws
 from forwarder.config.connection import Connection
 from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
-from forwarder.sinks import bisect
-from forwarder.sinks import requests as wire
-from forwarder.sinks.requests import Entry
+from forwarder.sinks import bisect, requests
+from forwarder.sinks.requests import RequestRecord
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
-IN_FLIGHT = 64
+MAX_SINGLE_PUTS = 64
 """PutRecord calls at a time, each on a connection of its own: AWS takes 10 to 30 ms for one, a
 core a quarter of a millisecond."""
 RECORD_BATCHES = 32
@@ -26,11 +25,11 @@ RECORD_BATCHES = 32
 the whole put, and is sent again if the worker dies before that."""
 PROBE_SECONDS = 3600.0
 """How long a refusal of PutRecords is believed."""
-SEQUENCES = 20_000
+MAX_SEQUENCE_NUMBERS = 20_000
 """Device keys whose last sequence number is remembered, some 250 bytes each."""
 
 
-class Choice:
+class PutActionSelector:
     """Which action to use next: the ``put`` setting, and what the policy was seen to allow."""
 
     def __init__(self, put: PutMode) -> None:
@@ -38,28 +37,28 @@ class Choice:
         self._put = put
         self._probe_at = 0.0
 
-    def together(self, now: float) -> bool:
+    def use_put_records(self, now: float) -> bool:
         """Tell whether to use PutRecords; ``now`` in steady seconds."""
         if self._put is PutMode.AUTO:
             return now >= self._probe_at
         return self._put is PutMode.RECORDS
 
-    def together_denied(self, now: float) -> bool:
+    def note_put_records_denied(self, now: float) -> bool:
         """Tell whether PutRecord may be tried instead; until the next probe it will be."""
         if self._put is not PutMode.AUTO:
             return False
         self._probe_at = now + PROBE_SECONDS
         return True
 
-    def single_denied(self) -> None:
-        """Ask for PutRecords first again: neither is allowed yet, and either may be soon."""
+    def note_put_record_denied(self) -> None:
+        """Use PutRecords first again: neither is allowed yet, and either may be soon."""
         self._probe_at = 0.0
 
 
-class Sequences:
+class SequenceNumbers:
     """The last sequence number per device key, of the keys put most recently."""
 
-    def __init__(self, size: int = SEQUENCES) -> None:
+    def __init__(self, size: int = MAX_SEQUENCE_NUMBERS) -> None:
         """Remember ``size`` keys."""
         self._size = size
         self._last: OrderedDict[bytes, str] = OrderedDict()
@@ -94,26 +93,29 @@ class KinesisSink:
         self._target = target
         self._clock = aws.clock
         where = f"stream {target.name} in {target.region}"
-        self._address = wire.address(target)
+        self._address = requests.stream_parameter(target)
         goal = Goal(
             "kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where, target.arn
         )
         self._caller = Caller(aws, connection, goal, self._remedy)
-        self._choice = Choice(target.put)
-        self._sequences = Sequences()
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._choice = PutActionSelector(target.put)
+        self._sequences = SequenceNumbers()
+        self._slots = asyncio.Semaphore(MAX_SINGLE_PUTS)
         # ``auto`` does not know yet: its first put may turn into single calls.
         many = target.put is PutMode.RECORDS
-        self.max_batches = wire.RECORDS_PER_REQUEST if many else RECORD_BATCHES
+        self.max_batches = requests.RECORDS_PER_REQUEST if many else RECORD_BATCHES
         # Leaves room for the keys, so that a put is one request.
-        self.max_bytes = wire.BYTES_PER_REQUEST - wire.RECORDS_PER_REQUEST * LONGEST_PARTITION_KEY
+        self.max_bytes = (
+            requests.KINESIS_BYTES_PER_REQUEST
+            - requests.RECORDS_PER_REQUEST * LONGEST_PARTITION_KEY
+        )
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
-        entries = [wire.entry(batch, self._target) for batch in batches]
+        entries = [requests.kinesis_record(batch, self._target) for batch in batches]
         late = self._caller.late()
         answers: list[Outcome] = []
-        for request in wire.requests(entries):
+        for request in requests.split_requests(entries):
             answers += await self._put_request(request, late)
         return answers
 
@@ -122,14 +124,14 @@ class KinesisSink:
         await self._caller.close()
 
     async def _put_request(
-        self, entries: Sequence[Entry], late: Callable[[], bool]
+        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         if late():
             return [UNSENT] * len(entries)
-        if not self._choice.together(self._clock.steady()):
+        if not self._choice.use_put_records(self._clock.steady()):
             return await self._put_singly(entries, late)
 
-        async def ask(entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
             return await self._ask(entries, late)
 
         reply = await ask(entries)
@@ -138,26 +140,26 @@ class KinesisSink:
         elif self._falls_back(reply):
             self._learn(single=True)
             return await self._put_singly(entries, late)
-        return await bisect.settled(entries, reply, ask, late)
+        return await bisect.resolve_reply(entries, reply, ask, late)
 
     def _falls_back(self, refusal: Refusal) -> bool:
         denied = refusal.code == "AccessDenied"
-        return denied and self._choice.together_denied(self._clock.steady())
+        return denied and self._choice.note_put_records_denied(self._clock.steady())
 
     def _learn(self, *, single: bool) -> None:
         if self._target.put is PutMode.AUTO:
-            self.max_batches = RECORD_BATCHES if single else wire.RECORDS_PER_REQUEST
+            self.max_batches = RECORD_BATCHES if single else requests.RECORDS_PER_REQUEST
 
     async def _ask(
-        self, entries: Sequence[Entry], late: Callable[[], bool]
+        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | Refusal:
-        body = wire.put_records(self._address, entries)
+        body = requests.put_records(self._address, entries)
         form = replies.RECORDS
         answer = await self._caller.call(PUT_RECORDS, body, form, late, len(entries))
         return answer if isinstance(answer, Refusal) else answer.outcomes
 
     async def _put_singly(
-        self, entries: Sequence[Entry], late: Callable[[], bool]
+        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
         answers = [UNSENT] * len(entries)
@@ -172,11 +174,11 @@ class KinesisSink:
                 answers[index] = answer
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(IN_FLIGHT, len(entries))):
+            for _ in range(min(MAX_SINGLE_PUTS, len(entries))):
                 group.create_task(work())
         return answers
 
-    async def _put_one(self, one: Entry, late: Callable[[], bool]) -> Outcome:
+    async def _put_one(self, one: RequestRecord, late: Callable[[], bool]) -> Outcome:
         key = one.batch.key
         async with self._slots:
             if late():
@@ -188,7 +190,7 @@ class KinesisSink:
                 answer = await self._single(one, None, late)
         if isinstance(answer, Refusal):
             if answer.code == "AccessDenied":
-                self._choice.single_denied()
+                self._choice.note_put_record_denied()
             return answer.outcome
         (outcome,), number = answer.outcomes, answer.reply.sequence_number
         if outcome.kind is OutcomeKind.DELIVERED and number:
@@ -196,9 +198,9 @@ class KinesisSink:
         return outcome
 
     async def _single(
-        self, one: Entry, after: str | None, late: Callable[[], bool]
+        self, one: RequestRecord, after: str | None, late: Callable[[], bool]
     ) -> Answer[One] | Refusal:
-        body = wire.put_record(self._address, one, after)
+        body = requests.put_record(self._address, one, after)
         return await self._caller.call(PUT_RECORD, body, replies.ONE, late)
 
     def _remedy(self, failure: Failure) -> str:

@@ -16,30 +16,30 @@ from forwarder.model import Batch
 
 RECORDS_PER_REQUEST = 500
 """AWS limit of PutRecords and of PutRecordBatch."""
-BYTES_PER_REQUEST = 5 * 1024 * 1024
+KINESIS_BYTES_PER_REQUEST = 5 * 1024 * 1024
 """Data plus keys. AWS takes 10 MiB since 2025; 5 MiB is what emulators and old limits take."""
-LINES_PER_REQUEST = 4 * 1024 * 1024
+FIREHOSE_BYTES_PER_REQUEST = 4 * 1024 * 1024
 """AWS limit of PutRecordBatch in bytes, before base64."""
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One record of a request; ``quoted`` is its partition key as JSON, ``size`` in bytes."""
+class RequestRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of a request, ``size`` in bytes; without a partition key where there is none."""
 
     batch: Batch
     data: bytes
-    quoted: bytes
+    partition_key_json: bytes
     size: int
 
 
-class Limits(NamedTuple):
+class RequestLimits(NamedTuple):
     """What one request may hold: records, and bytes of them."""
 
     records: int
     size: int
 
 
-STREAM = Limits(RECORDS_PER_REQUEST, BYTES_PER_REQUEST)
-DELIVERY_STREAM = Limits(RECORDS_PER_REQUEST, LINES_PER_REQUEST)
+KINESIS_LIMITS = RequestLimits(RECORDS_PER_REQUEST, KINESIS_BYTES_PER_REQUEST)
+FIREHOSE_LIMITS = RequestLimits(RECORDS_PER_REQUEST, FIREHOSE_BYTES_PER_REQUEST)
 
 
 def partition_key(batch: Batch, rule: PartitionKey) -> str:
@@ -52,7 +52,7 @@ def partition_key(batch: Batch, rule: PartitionKey) -> str:
     return mpid
 
 
-def entry(batch: Batch, target: KinesisTarget) -> Entry:
+def kinesis_record(batch: Batch, target: KinesisTarget) -> RequestRecord:
     """Return the record of a batch in a data stream.
 
     With ``newline`` a document is one line. One that was made to fill a record before that was
@@ -60,30 +60,32 @@ def entry(batch: Batch, target: KinesisTarget) -> Entry:
     """
     rule = target.partition_key
     try:
-        quoted = orjson.dumps(partition_key(batch, rule))
+        partition_key_json = orjson.dumps(partition_key(batch, rule))
     except TypeError:
         # A lone surrogate is legal in JSON text and in nothing that AWS accepts.
-        quoted = orjson.dumps(batch.key.hex())
-    data, key = batch.payload, len(quoted) - 2
+        partition_key_json = orjson.dumps(batch.key.hex())
+    data, key = batch.payload, len(partition_key_json) - 2
     if target.newline and len(data) + key < target.max_record_bytes:
-        data = one_line(data) + b"\n"
-    return Entry(batch, data, quoted, len(data) + key)
+        data = without_line_breaks(data) + b"\n"
+    return RequestRecord(batch, data, partition_key_json, len(data) + key)
 
 
-def line(batch: Batch) -> Entry:
+def firehose_record(batch: Batch) -> RequestRecord:
     """Return the record of a batch in a delivery stream, which writes records without a break."""
-    data = one_line(batch.payload) + b"\n"
-    return Entry(batch, data, b"", len(data))
+    data = without_line_breaks(batch.payload) + b"\n"
+    return RequestRecord(batch, data, b"", len(data))
 
 
-def one_line(document: bytes) -> bytes:
+def without_line_breaks(document: bytes) -> bytes:
     """Return a document of one line and the same length: strings of JSON hold no line breaks."""
     if b"\n" not in document and b"\r" not in document:
         return document
     return document.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
-def requests(entries: Sequence[Entry], limits: Limits = STREAM) -> Iterator[Sequence[Entry]]:
+def split_requests(
+    entries: Sequence[RequestRecord], limits: RequestLimits = KINESIS_LIMITS
+) -> Iterator[Sequence[RequestRecord]]:
     """Cut a run of records into requests within both limits; an oversize record goes alone."""
     start = filled = 0
     for index, one in enumerate(entries):
@@ -96,35 +98,41 @@ def requests(entries: Sequence[Entry], limits: Limits = STREAM) -> Iterator[Sequ
         yield entries[start:]
 
 
-def address(target: KinesisTarget) -> bytes:
+def stream_parameter(target: KinesisTarget) -> bytes:
     """Return how requests name a stream: by its name, or by its ARN where that is given."""
     if target.arn:
         return b'"StreamARN":' + orjson.dumps(target.arn)
     return b'"StreamName":' + orjson.dumps(target.stream_name)
 
 
-def put_records(stream: bytes, entries: Sequence[Entry]) -> bytes:
-    """Return the body of a PutRecords request; ``stream`` is its ``address``."""
+def put_records(stream: bytes, entries: Sequence[RequestRecord]) -> bytes:
+    """Return the body of a PutRecords request; ``stream`` is its ``stream_parameter``."""
     encode = pybase64.b64encode
     parts = [b"{", stream, b',"Records":[']
     for one in entries:
-        parts += (b'{"PartitionKey":', one.quoted, b',"Data":"', encode(one.data), b'"},')
+        parts += (
+            b'{"PartitionKey":',
+            one.partition_key_json,
+            b',"Data":"',
+            encode(one.data),
+            b'"},',
+        )
     parts[-1] = b'"}]}'
     return b"".join(parts)
 
 
-def put_record(stream: bytes, one: Entry, after: str | None) -> bytes:
+def put_record(stream: bytes, one: RequestRecord, after: str | None) -> bytes:
     """Return the body of a PutRecord request; ``after`` is the key's last sequence number."""
     ordering = b',"SequenceNumberForOrdering":' + orjson.dumps(after) if after else b""
     return b'{%b,"PartitionKey":%b%b,"Data":"%b"}' % (
         stream,
-        one.quoted,
+        one.partition_key_json,
         ordering,
         pybase64.b64encode(one.data),
     )
 
 
-def put_record_batch(stream: str, entries: Sequence[Entry]) -> bytes:
+def put_record_batch(stream: str, entries: Sequence[RequestRecord]) -> bytes:
     """Return the body of a PutRecordBatch request."""
     encode = pybase64.b64encode
     parts = [b'{"DeliveryStreamName":', orjson.dumps(stream), b',"Records":[']

@@ -167,7 +167,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
     aws = Aws()
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
-    entries = [requests.entry(one, KinesisTarget(STREAM, REGION)) for one in batches]
+    entries = [requests.kinesis_record(one, KinesisTarget(STREAM, REGION)) for one in batches]
     many = entries[: requests.RECORDS_PER_REQUEST]
     plain = [{"PartitionKey": one.batch.key.hex(), "Data": one.data} for one in many]
     async with (

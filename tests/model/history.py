@@ -97,7 +97,7 @@ def _strip(content: dict[str, object]) -> None:
 
 
 BOUNDS = (
-    (queue, "WINDOW", 6),
+    (queue, "MAX_UNCOMMITTED_ACKS", 6),
     (closed_index, "CHUNK", 3),
     (states, "PART_BYTES", 700),
     (outbox, "RECORD_BYTES", 600),

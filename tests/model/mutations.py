@@ -19,7 +19,7 @@ from forwarder.collect.windows.fit import Fit
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.context import DeliveryResults, Lease
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.formats import contract
 from forwarder.formats.mparticle import identity
 from forwarder.journal import opening, watermark
@@ -127,21 +127,21 @@ MUTATIONS = (
     Mutation("open_at_once", "R4", "a fenced worker opens again without asking",
              ((Keeper, "_owns", wrong.at_once),)),
     Mutation("cursor_late", "D4", "the cursor is computed after the tick's own sends",
-             ((Queue, "snapshot", wrong.after_the_sends),)),
+             ((DeliveryQueue, "cursor_and_acked", wrong.after_the_sends),)),
     Mutation("ack_early", "D4", "what is in flight counts as acknowledged",
-             ((Queue, "snapshot", wrong.in_flight_is_done),)),
+             ((DeliveryQueue, "cursor_and_acked", wrong.in_flight_is_done),)),
     Mutation("cursor_highest", "D4", "the cursor lies behind the highest acknowledged address",
-             ((Queue, "snapshot", wrong.highest),)),
+             ((DeliveryQueue, "cursor_and_acked", wrong.highest),)),
     Mutation("evicted_lost", "D1", "what was cut from the queue is not read back",
-             ((Queue, "_cut", wrong.evict_for_good),)),
+             ((DeliveryQueue, "_evict_newest", wrong.evict_for_good),)),
     Mutation("join_a_gap", "D1", "fresh batches join a queue that has a gap",
-             ((Queue, "join", wrong.join_a_gap),)),
+             ((DeliveryQueue, "enqueue", wrong.join_a_gap),)),
     Mutation("end_of_log", "D2", "the last stable offset is taken for the end",
              ((Journal, "read", wrong.end_of_log),)),
     Mutation("two_in_flight", "D3", "several puts of one device are in flight",
-             ((Queue, "take", wrong.two_of_a_line),)),
+             ((DeliveryQueue, "take", wrong.two_of_a_line),)),
     Mutation("overtake", "D3", "a batch that failed lets later ones of its device go first",
-             ((Queue, "defer", wrong.overtake),)),
+             ((DeliveryQueue, "defer", wrong.overtake),)),
     Mutation("refused_lost", "D4", "a refused batch is acknowledged without a dead letter",
              ((DeliveryResults, "note_refused", wrong.nothing),)),
     Mutation("no_hold", "K5", "puts ask nobody",

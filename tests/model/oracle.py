@@ -151,7 +151,9 @@ class Oracle:
             if keying := lane.get("keying"):
                 rules = self.rules[(number, name)]
                 rules[:] = [rule for rule in rules if rule[1] < keying[0][1]] + keying
-            _require(len(lane["acked"]) <= queue.WINDOW + 1, "I13: too many acknowledged")
+            _require(
+                len(lane["acked"]) <= queue.MAX_UNCOMMITTED_ACKS + 1, "I13: too many acknowledged"
+            )
             if lane["held"] and base:
                 self._see("held")
         for name in old.keys() - reading.lanes.keys():

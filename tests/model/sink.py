@@ -118,7 +118,7 @@ class Sink:
         if broken:
             text = f"I7: {self._lane} has two puts of one device in flight"
             raise Fault(text)
-        if len(same) + len(beside) > queue.WINDOW + 1:
+        if len(same) + len(beside) > queue.MAX_UNCOMMITTED_ACKS + 1:
             text = "I13: too many puts in flight"
             raise Fault(text)
 

@@ -11,7 +11,7 @@ from forwarder.collect.encode import Encoder
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.store import WindowStore
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
 from forwarder.journal.snapshot import Draft
@@ -236,7 +236,7 @@ def after_the_sends(right: Function) -> Function:
 
 
 def in_flight_is_done(right: Function) -> Function:
-    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+    def snapshot(self: DeliveryQueue, end: Any) -> Any:  # noqa: ANN401
         at, acked = right(self, end)
         return at, acked | self.in_flight
 
@@ -244,7 +244,7 @@ def in_flight_is_done(right: Function) -> Function:
 
 
 def highest(right: Function) -> Function:
-    def snapshot(self: Queue, end: Any) -> Any:  # noqa: ANN401
+    def snapshot(self: DeliveryQueue, end: Any) -> Any:  # noqa: ANN401
         at, acked = right(self, end)
         if not acked:
             return at, acked
@@ -255,18 +255,18 @@ def highest(right: Function) -> Function:
 
 
 def evict_for_good(right: Function) -> Function:
-    def cut(self: Queue) -> bool:
-        before = self.rb
+    def cut(self: DeliveryQueue) -> bool:
+        before = self.readback_from
         has_cut: bool = right(self)
-        self.rb = before
+        self.readback_from = before
         return has_cut
 
     return cut
 
 
 def join_a_gap(right: Function) -> Function:
-    def join(self: Queue, batches: Any) -> None:  # noqa: ANN401
-        if self.rb is None:
+    def join(self: DeliveryQueue, batches: Any) -> None:  # noqa: ANN401
+        if self.readback_from is None:
             right(self, batches)
             return
         for address, batch in batches:
@@ -284,10 +284,10 @@ def end_of_log(right: Function) -> Function:
 
 
 def two_of_a_line(right: Function) -> Function:
-    def take(self: Queue, *args: Any) -> Any:  # noqa: ANN401
+    def take(self: DeliveryQueue, *args: Any) -> Any:  # noqa: ANN401
         taken = right(self, *args)
         for _, batch in list(taken):
-            line = self._by_key[self._line(batch)]
+            line = self._by_key[self._order_key(batch)]
             if len(line) > 1 and line[1] not in self.in_flight:
                 self.in_flight.add(line[1])
                 taken.append((line[1], self._batches[line[1]]))
@@ -299,10 +299,10 @@ def two_of_a_line(right: Function) -> Function:
 def overtake(right: Function) -> Function:
     """Put a batch that failed behind the others of its device."""
 
-    def defer(self: Queue, address: Any, until: float) -> None:  # noqa: ANN401
+    def defer(self: DeliveryQueue, address: Any, until: float) -> None:  # noqa: ANN401
         batch = self._batches.get(address)
         right(self, address, until)
-        line = self._by_key.get(self._line(batch)) if batch is not None else None
+        line = self._by_key.get(self._order_key(batch)) if batch is not None else None
         if line is not None and len(line) > 1 and line[0] == address:
             line.rotate(-1)
             self._ready.append(line[0])

@@ -7,7 +7,7 @@ import pytest
 
 from forwarder.admin.outbox_range import Stretch
 from forwarder.admin.positions import edge
-from forwarder.admin.replay import ReplayTally, measure, replay
+from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.model import DELIVERED, Batch, Outcome
 from tests import doubles
 from tests.batches import batch
@@ -128,11 +128,11 @@ def test_what_is_refused_for_good_is_counted_and_the_rest_goes_on() -> None:
 
 
 def test_why_it_does_not_get_on_is_told_meanwhile() -> None:
-    told: list[ReplayTally] = []
+    told: list[ReplayTotals] = []
     seen: list[dict[str, str]] = []
 
-    class Teller(list[ReplayTally]):
-        def append(self, tally: ReplayTally) -> None:
+    class Teller(list[ReplayTotals]):
+        def append(self, tally: ReplayTotals) -> None:
             seen.append(dict(tally.trouble))
             told.append(tally)
 

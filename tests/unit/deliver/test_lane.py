@@ -9,8 +9,8 @@ import pytest
 
 from forwarder import retry
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.lane import REQUESTS
-from forwarder.deliver.rate_limit import RateLimit
+from forwarder.deliver.lane import MAX_CONCURRENT_PUTS
+from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
 from forwarder.ops.reporter import LaneStatus
 from tests.batches import batch
@@ -40,7 +40,7 @@ async def test_an_acknowledgement_moves_the_cursor_and_asks_for_a_tick() -> None
     lane = Lane()
     lane.commit(batch("1"))
     await lane.until_idle()
-    assert ((2, 0), frozenset()) == lane.delivery.queue.snapshot((lane.outbox.end, 0))
+    assert ((2, 0), frozenset()) == lane.delivery.queue.cursor_and_acked((lane.outbox.end, 0))
     assert 1 == lane.asked
 
 
@@ -191,7 +191,7 @@ async def test_a_throttled_shard_slows_only_the_devices_on_it() -> None:
 
 @virtually
 async def test_lanes_of_one_connection_share_what_was_learned() -> None:
-    rate_limit = RateLimit()
+    rate_limit = RateLimiter()
     first = Lane(lambda _b, tried: THROTTLED if tried < 1 else DELIVERED, rate_limit=rate_limit)
     second = Lane(rate_limit=rate_limit, capacity=10**9)
     first.sink.seconds = 0.1
@@ -247,7 +247,7 @@ async def test_a_batch_refused_while_others_are_accepted_is_a_dead_letter() -> N
     lane.commit(*devices(3))
     await lane.until_idle()
     assert ["1"] == lane.letters()
-    assert ((2, 0), frozenset()) == lane.delivery.queue.snapshot((lane.outbox.end, 0))
+    assert ((2, 0), frozenset()) == lane.delivery.queue.cursor_and_acked((lane.outbox.end, 0))
 
 
 @virtually
@@ -350,7 +350,7 @@ async def test_a_stopped_delivery_leaves_nothing_behind() -> None:
     await lane.delivery.close()
     await asyncio.sleep(1)
     assert 1 == len(asyncio.all_tasks())
-    assert ([], (0, 0)) == (lane.landed(), lane.delivery.queue.snapshot((9, 0))[0])
+    assert ([], (0, 0)) == (lane.landed(), lane.delivery.queue.cursor_and_acked((9, 0))[0])
 
 
 @virtually
@@ -400,7 +400,7 @@ async def test_few_batches_wait_for_the_put_in_flight_and_full_requests_do_not()
     lane.sink.seconds = 1.0
     lane.commit(*devices(95, size=1))
     await lane.until_idle()
-    assert REQUESTS * 10 == lane.sink.concurrent
+    assert MAX_CONCURRENT_PUTS * 10 == lane.sink.concurrent
     assert [10] * 9 + [5] == [len(put) for put in lane.sink.puts]
 
 
@@ -412,7 +412,7 @@ async def test_a_request_is_full_by_its_bytes_too() -> None:
     lane.commit(*devices(20, size=300))
     await lane.until_idle()
     assert [3] * 6 + [2] == [len(put) for put in lane.sink.puts]
-    assert REQUESTS * 3 == lane.sink.concurrent
+    assert MAX_CONCURRENT_PUTS * 3 == lane.sink.concurrent
 
 
 @virtually
@@ -420,7 +420,7 @@ async def test_batches_closed_before_the_given_time_are_skipped() -> None:
     old = [batch(f"old{i}", closed_at=1_000) for i in range(3)]
     lane = Lane(stored=[[*old, batch("new", closed_at=2_000)]], deliver_from_ms=2_000)
     await lane.until_idle()
-    assert (["new"], (2, 0)) == (lane.landed(), lane.delivery.queue.snapshot((2, 0))[0])
+    assert (["new"], (2, 0)) == (lane.landed(), lane.delivery.queue.cursor_and_acked((2, 0))[0])
 
 
 @virtually
@@ -431,7 +431,7 @@ async def test_an_inactive_lane_puts_nothing_and_keeps_its_cursor() -> None:
     assert ([], [], (0, 0)) == (
         lane.landed(),
         lane.outbox.reads,
-        lane.delivery.queue.snapshot((lane.outbox.end, 0))[0],
+        lane.delivery.queue.cursor_and_acked((lane.outbox.end, 0))[0],
     )
     assert LaneStatus.INACTIVE is lane.delivery.status
 
@@ -458,9 +458,9 @@ async def test_an_inactive_lane_takes_no_memory_nor_a_share_of_it() -> None:
     queue = lane.delivery.queue
     lane.commit(*devices(20))
     await asyncio.sleep(10)
-    assert (0, 0, 1_000) == (len(queue), budget.used, budget.share())
+    assert (0, 0, 1_000) == (len(queue), budget.used, budget.fair_share())
     budget.claim("another", wants=True)
-    assert 1_000 == budget.share()
+    assert 1_000 == budget.fair_share()
 
 
 @virtually

@@ -5,7 +5,7 @@ from typing import Any
 
 from forwarder.deliver import lane_notes
 from forwarder.deliver.budget import Lag
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.journal import state as states
 from forwarder.journal.state import LaneState
 from tests import doubles
@@ -21,9 +21,9 @@ class Noted:
     def __init__(self) -> None:
         self.extra: dict[str, Any] = {}
 
-    def note(self, reason: str, now: int = NOW, queue: Queue | None = None) -> bool:
+    def note(self, reason: str, now: int = NOW, queue: DeliveryQueue | None = None) -> bool:
         """Store what is to be said now; tell whether that is new."""
-        lag = queue.lag() if queue is not None and queue.rb is not None else None
+        lag = queue.lag() if queue is not None and queue.readback_from is not None else None
         found = lane_notes.noted(self.extra, reason, lag, now)
         self.extra = self.extra if found is None else found
         return found is not None
@@ -36,10 +36,10 @@ class Noted:
         return states.fold(list(enumerate(values)), GROUP, TOPIC).lanes["acme"]
 
 
-def lagging(count: int = 3) -> Queue:
+def lagging(count: int = 3) -> DeliveryQueue:
     """Return a queue of which nothing but the first batch is in memory."""
-    queue = Queue((0, 0), (), (0, 0), 1)
-    queue.join(((i, 0), batch(str(i), closed_at=100 + i)) for i in range(count))
+    queue = DeliveryQueue((0, 0), (), (0, 0), 1)
+    queue.enqueue(((i, 0), batch(str(i), closed_at=100 + i)) for i in range(count))
     return queue
 
 
@@ -65,7 +65,7 @@ def test_what_changes_all_the_time_is_not_written_all_the_time() -> None:
 def test_a_long_reason_is_cut() -> None:
     lane = Noted()
     assert lane.note("x" * 1_000)
-    assert lane_notes.LONGEST_REASON == len(lane.extra["trouble"]["reason"])
+    assert lane_notes.MAX_REASON_CHARS == len(lane.extra["trouble"]["reason"])
     assert not lane.note("x" * 1_000, NOW + 60_000)
 
 
@@ -117,7 +117,7 @@ def test_a_lane_that_waits_for_somebody_says_why_until_it_flows_again() -> None:
 
 def test_a_lane_that_keeps_up_has_no_note() -> None:
     lane = Noted()
-    assert not lane.note("", queue=Queue((0, 0), (), (0, 0), 1_000))
+    assert not lane.note("", queue=DeliveryQueue((0, 0), (), (0, 0), 1_000))
     assert ({}, Lag()) == (lane.extra, lane_notes.stored_lag(lane.extra))
 
 
@@ -125,7 +125,7 @@ def test_what_waits_is_noted_every_ten_seconds_at_most() -> None:
     lane, queue = Noted(), lagging()
     assert lane.note("", queue=queue)
     assert Lag(3, 6, 100) == lane_notes.stored_lag(lane.extra)
-    queue.join([((3, 0), batch("3"))])
+    queue.enqueue([((3, 0), batch("3"))])
     assert not lane.note("", NOW + 9_999, queue)
     assert lane.note("", NOW + 10_000, queue)
     assert Lag(4, 8, 100) == lane_notes.stored_lag(lane.extra)
@@ -135,7 +135,7 @@ def test_what_waits_is_noted_every_ten_seconds_at_most() -> None:
 def test_a_lane_that_has_caught_up_says_so_once() -> None:
     lane, queue = Noted(), lagging()
     lane.note("", queue=queue)
-    queue.rb = None
+    queue.readback_from = None
     assert lane.note("", NOW + 60_000, queue)
     assert Lag() == lane_notes.stored_lag(lane.extra)
     assert not lane.note("", NOW + 120_000, queue)
@@ -145,14 +145,14 @@ def test_after_an_opening_it_is_known_until_all_was_read() -> None:
     lane = Noted()
     lane.note("", queue=lagging())
     unread = lane_notes.stored_lag(lane.reread().extra)
-    queue = Queue((0, 0), (), (3, 0), 1_000, unread=unread)
+    queue = DeliveryQueue((0, 0), (), (3, 0), 1_000, unread=unread)
     assert Lag(3, 6, 100) == queue.lag()
-    queue.join([((3, 0), batch("3", closed_at=103))])
+    queue.enqueue([((3, 0), batch("3", closed_at=103))])
     assert Lag(4, 8, 100) == queue.lag()
-    queue.read_back([((0, 0), batch("0", closed_at=100))], (1, 0))
+    queue.add_read([((0, 0), batch("0", closed_at=100))], (1, 0))
     assert Lag(4, 8, 100) == queue.lag()
-    queue.read_back((), (4, 0))
-    queue.finish_read_back((4, 0))
+    queue.add_read((), (4, 0))
+    queue.end_readback((4, 0))
     assert Lag(1, 2, 100) == queue.lag()
 
 
@@ -160,4 +160,4 @@ def test_a_lane_that_was_at_the_end_has_nothing_behind_whatever_was_noted() -> N
     lane = Noted()
     lane.note("", queue=lagging())
     unread = lane_notes.stored_lag(lane.extra)
-    assert Lag() == Queue((3, 0), (), (3, 0), 1_000, unread=unread).lag()
+    assert Lag() == DeliveryQueue((3, 0), (), (3, 0), 1_000, unread=unread).lag()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from forwarder import retry
-from forwarder.deliver.lane import REQUESTS
+from forwarder.deliver.lane import MAX_CONCURRENT_PUTS
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
 from tests.batches import batch
 from tests.doubles import run_virtually
@@ -150,7 +150,7 @@ def test_whatever_a_destination_does_every_batch_lands_in_the_order_of_its_devic
         course = run_virtually(scenario())
     assert course.made == course.landed()
     assert course.bad == course.lane.letters()
-    cursor, acked = course.lane.delivery.queue.snapshot((course.lane.outbox.end, 0))
+    cursor, acked = course.lane.delivery.queue.cursor_and_acked((course.lane.outbox.end, 0))
     assert ((course.lane.outbox.end, 0), frozenset()) == (cursor, acked)
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_put_in_a_loop_without_backoff(
     least = retry.TRANSIENT.floor
     # Puts that were under way together may fail together; the next ones wait.
     for first, at in enumerate(times):
-        assert bisect_left(times, at + 1.0) - first <= REQUESTS + 1 / least
+        assert bisect_left(times, at + 1.0) - first <= MAX_CONCURRENT_PUTS + 1 / least
     if chance >= 0.5:
         assert sum(later >= times[-1] - 30.0 for later in times) <= 60
 

@@ -3,8 +3,12 @@
 import asyncio
 import math
 
-from forwarder.deliver.rate_limit import RateLimit, RateSample
-from forwarder.deliver.retries import PATIENCE, SHARD_PATIENCE, SHARD_PROBES
+from forwarder.deliver.rate_limit import PutFeedback, RateLimiter
+from forwarder.deliver.retries import (
+    MAX_SHARD_PROBES,
+    SHARD_STUCK_AFTER_SECONDS,
+    STUCK_AFTER_SECONDS,
+)
 from forwarder.errors import JournalError
 from forwarder.journal import packing
 from forwarder.model import DELIVERED as OK
@@ -106,11 +110,11 @@ async def test_a_lane_that_fails_for_a_moment_keeps_what_it_has() -> None:
 @virtually
 async def test_a_lane_whose_connection_rests_keeps_its_probe_alone() -> None:
     """Another partition's put was throttled whole: this one has not even tried."""
-    rate_limit = RateLimit()
+    rate_limit = RateLimiter()
     now = asyncio.get_running_loop().time()
     for _ in range(8):
-        rate_limit.learn([RateSample(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
-    assert rate_limit.rest(now) > 2 * PATIENCE
+        rate_limit.learn([PutFeedback(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    assert rate_limit.rest_remaining(now) > 2 * STUCK_AFTER_SECONDS
     lane = Lane(rate_limit=rate_limit)
     lane.commit(*devices(20))
     assert (LaneStatus.FLOWING, 1) == (lane.delivery.status, len(lane.delivery.queue))
@@ -164,13 +168,13 @@ async def test_a_lane_all_of_whose_shards_take_nothing_keeps_a_few_hundred_batch
         lambda _batch, _tried: slow if asyncio.get_running_loop().time() < 60 else OK,
         capacity=10**9,
     )
-    lane.commit(*devices(2 * SHARD_PROBES))
-    await asyncio.sleep(SHARD_PATIENCE / 2)
-    assert 2 * SHARD_PROBES == len(lane.delivery.queue)
+    lane.commit(*devices(2 * MAX_SHARD_PROBES))
+    await asyncio.sleep(SHARD_STUCK_AFTER_SECONDS / 2)
+    assert 2 * MAX_SHARD_PROBES == len(lane.delivery.queue)
     await asyncio.sleep(30)
-    assert SHARD_PROBES == len(lane.delivery.queue)
+    assert MAX_SHARD_PROBES == len(lane.delivery.queue)
     await lane.until_idle()
-    assert 2 * SHARD_PROBES == len(set(lane.landed()))
+    assert 2 * MAX_SHARD_PROBES == len(set(lane.landed()))
 
 
 @virtually

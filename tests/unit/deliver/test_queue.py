@@ -1,8 +1,5 @@
 """The queue of a lane, against a model that keeps every batch in one list."""
 
-from unittest import mock
-
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -13,9 +10,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from forwarder.deliver import queue as cursor
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.journal import outbox
 from forwarder.model import Address, Batch
 from tests.batches import batch
@@ -33,17 +29,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = mock.patch.multiple(cursor, WINDOW=BOUND, EACH=1)
-        self.patch.start()
         self.log: dict[Address, Batch] = {}
         self.done: set[Address] = set()
         self.waits: dict[Address, float] = {}
         self.crashed = False
         self.end = 0
         self.now = 0.0
-
-    def teardown(self) -> None:
-        self.patch.stop()
 
     @initialize(
         capacity=st.sampled_from([0, 1, 100, 600]),
@@ -54,14 +45,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.capacity = capacity
         self.in_order = in_order
         self.stored: tuple[Address, frozenset[Address]] = ((0, 0), frozenset())
-        self.budget = Budget(limit)
+        self.budget = Budget(limit, batch_overhead=1)
         self.queue = self.made()
 
-    def made(self) -> Queue:
+    def made(self) -> DeliveryQueue:
         at, acked = self.stored
-        end = (self.end, 0)
-        order = self.in_order
-        return Queue(at, acked, end, self.capacity, in_order=order, budget=self.budget)
+        return DeliveryQueue(
+            at,
+            acked,
+            (self.end, 0),
+            self.capacity,
+            in_order=self.in_order,
+            budget=self.budget,
+            max_acks=BOUND,
+        )
 
     @rule(contents=st.lists(st.tuples(st.sampled_from("abc"), SIZES), min_size=1, max_size=4))
     def commit(self, contents: list[tuple[str, int]]) -> None:
@@ -74,22 +71,22 @@ class QueueMachine(RuleBasedStateMachine):
         ]
         self.log.update(fresh)
         self.end += 2  # the record and the marker of its transaction
-        self.queue.join(fresh)
+        self.queue.enqueue(fresh)
 
     @precondition(lambda self: self.queue.wants_read_back())
     @rule(records=st.integers(1, 3))
     def read_back(self, records: int) -> None:
-        start = self.queue.rb
+        start = self.queue.readback_from
         assert start is not None
         offsets = sorted({a[0] for a in self.log if a[0] >= start[0]})
         for offset in offsets[:records]:
             found = [(a, b) for a, b in self.log.items() if a[0] == offset]
-            self.queue.read_back(found, (offset + 1, 0))
-            if self.queue.rb is None or self.queue.rb < (offset + 1, 0):
+            self.queue.add_read(found, (offset + 1, 0))
+            if self.queue.readback_from is None or self.queue.readback_from < (offset + 1, 0):
                 return
         if len(offsets) <= records:
-            self.queue.read_back((), (self.end, 0))
-        self.queue.finish_read_back((self.end, 0))
+            self.queue.add_read((), (self.end, 0))
+        self.queue.end_readback((self.end, 0))
 
     @rule(count=st.integers(1, 5), size=st.sampled_from([1, 100, 1000]))
     def take(self, count: int, size: int) -> None:
@@ -122,7 +119,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def hurry(self) -> None:
-        self.queue.hurry()
+        self.queue.clear_deferrals()
         self.waits.clear()
 
     @rule(seconds=st.integers(1, 4))
@@ -139,40 +136,39 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def narrow(self) -> None:
         had = set(self.in_memory())
-        self.queue.narrow()
+        self.queue.keep_probes()
         assert self.queue.in_flight or len(self.queue) <= 1
         for address in had - set(self.in_memory()):
             self.waits.pop(address, None)
 
     @rule()
     def widen(self) -> None:
-        self.queue.widen()
+        self.queue.keep_up_to()
 
     @rule(others=st.integers(0, 3))
     def share(self, others: int) -> None:
         for number in range(4):
             self.budget.claim(number, wants=number < others)
-        self.queue.claim()
+        self.queue.update_claim()
 
     @rule(before=st.integers(0, 20))
     def drop(self, before: int) -> None:
         ready = [a for a in self.log if a not in self.done and self.log[a].closed_at < before]
         flying = set(self.queue.in_flight)
         self.queue.drop_closed_before(before)
-        dropped = {
-            a for a in ready if a in self.queue.acked or a < self.queue.snapshot((self.end, 0))[0]
-        }
+        cursor, _ = self.queue.cursor_and_acked((self.end, 0))
+        dropped = {a for a in ready if a in self.queue.acked or a < cursor}
         assert not dropped & flying
         self.done |= dropped
 
     @rule()
     def tick(self) -> None:
-        self.stored = self.queue.snapshot((self.end, 0))
+        self.stored = self.queue.cursor_and_acked((self.end, 0))
         at, acked = self.stored
         assert all(a in self.done for a in self.log if a < at), "the cursor passed a batch"
         assert {a for a in self.done if a >= at} == acked
         assert len(acked) + len(self.queue.in_flight) <= BOUND + 1
-        self.queue.committed(at)
+        self.queue.on_committed(at)
 
     @rule()
     def crash(self) -> None:
@@ -180,7 +176,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.crashed = True
         self.done = {a for a in self.log if a < at} | set(acked)
         self.waits.clear()
-        self.queue.release()
+        self.queue.clear()
         self.queue = self.made()
 
     @invariant()
@@ -192,10 +188,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_batch_is_somewhere(self) -> None:
-        at = self.queue.snapshot((self.end, 0))[0]
+        at = self.queue.cursor_and_acked((self.end, 0))[0]
         waiting = set(self.in_memory())
         for address in self.log:
-            outside = self.queue.rb is not None and address >= self.queue.rb
+            outside = self.queue.readback_from is not None and address >= self.queue.readback_from
             assert address in self.done or address in waiting or outside
         assert self.stored[0] <= at
 
@@ -222,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
     def the_rest_can_be_delivered(self) -> None:
         """Tell when: a lane that waits for no answer must know what it waits for."""
         if len(self.queue) and not self.queue.in_flight:
-            assert self.queue.due() is not None
+            assert self.queue.next_due() is not None
 
     def flying(self, pick: int) -> Address:
         return sorted(self.queue.in_flight)[pick % len(self.queue.in_flight)]
@@ -240,7 +236,7 @@ class QueueMachine(RuleBasedStateMachine):
         return [a for a in self.log if a in self.queue._batches]  # noqa: SLF001  # the model looks
 
     def above_the_head(self) -> set[Address]:
-        at = self.queue.snapshot((self.end, 0))[0]
+        at = self.queue.cursor_and_acked((self.end, 0))[0]
         return {a for a in self.done if a >= at}
 
 
@@ -248,15 +244,17 @@ TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def filled(*sizes: int, capacity: int = 1000, keys: str = "abcdefgh") -> Queue:
-    queue = Queue((0, 0), (), (0, 0), capacity)
-    queue.join(
+def filled(
+    *sizes: int, capacity: int = 1000, keys: str = "abcdefgh", max_acks: int | None = None
+) -> DeliveryQueue:
+    queue = DeliveryQueue((0, 0), (), (0, 0), capacity, max_acks=max_acks)
+    queue.enqueue(
         ((i, 0), batch(str(i), key=keys[i], payload=b"x" * size)) for i, size in enumerate(sizes)
     )
     return queue
 
 
-def taken(queue: Queue, count: int = 99, size: int = 10**6, now: float = 0.0) -> list[int]:
+def taken(queue: DeliveryQueue, count: int = 99, size: int = 10**6, now: float = 0.0) -> list[int]:
     return [address[0] for address, _ in queue.take(now, count, size)]
 
 
@@ -284,7 +282,7 @@ def test_a_deferred_batch_holds_up_its_device_until_it_is_due() -> None:
     queue = filled(1, 1, keys="aa")
     taken(queue)
     queue.defer((0, 0), 7.0)
-    assert ([], 7.0) == (taken(queue, now=6.9), queue.due())
+    assert ([], 7.0) == (taken(queue, now=6.9), queue.next_due())
     assert [0] == taken(queue, now=7.0)
 
 
@@ -292,75 +290,72 @@ def test_hurry_makes_deferred_batches_due() -> None:
     queue = filled(1)
     taken(queue)
     queue.defer((0, 0), 7.0)
-    queue.hurry()
-    assert 0.0 == queue.due()
+    queue.clear_deferrals()
+    assert 0.0 == queue.next_due()
 
 
 def test_a_batch_larger_than_the_memory_passes_alone() -> None:
     queue = filled(5000, 1, capacity=100)
-    assert (1, (1, 0)) == (len(queue), queue.rb)
+    assert (1, (1, 0)) == (len(queue), queue.readback_from)
 
 
 def test_a_lane_that_reads_back_takes_no_fresh_batch() -> None:
-    queue = Queue((0, 0), (), (3, 0), 1000)
-    queue.join([((3, 0), batch("fresh"))])
-    assert (0, (0, 0)) == (len(queue), queue.rb)
+    queue = DeliveryQueue((0, 0), (), (3, 0), 1000)
+    queue.enqueue([((3, 0), batch("fresh"))])
+    assert (0, (0, 0)) == (len(queue), queue.readback_from)
 
 
 def test_reading_back_ends_only_at_what_the_owner_committed() -> None:
-    queue = Queue((0, 0), (), (3, 0), 1000)
-    queue.read_back((), (2, 0))
-    queue.finish_read_back((3, 0))
-    assert (2, 0) == queue.rb
-    queue.read_back((), (3, 0))
-    queue.finish_read_back((3, 0))
-    assert queue.rb is None
+    queue = DeliveryQueue((0, 0), (), (3, 0), 1000)
+    queue.add_read((), (2, 0))
+    queue.end_readback((3, 0))
+    assert (2, 0) == queue.readback_from
+    queue.add_read((), (3, 0))
+    queue.end_readback((3, 0))
+    assert queue.readback_from is None
 
 
 def test_acknowledged_batches_are_not_read_back() -> None:
-    queue = Queue((0, 0), [(0, 1)], (1, 0), 1000)
-    queue.read_back([((0, i), batch(str(i), key=str(i))) for i in range(3)], (1, 0))
+    queue = DeliveryQueue((0, 0), [(0, 1)], (1, 0), 1000)
+    queue.add_read([((0, i), batch(str(i), key=str(i))) for i in range(3)], (1, 0))
     assert [(0, 0), (0, 2)] == [address for address, _ in queue.take(0.0, 9, 9999)]
 
 
 def test_what_another_opening_committed_is_taken_over_once_however_often_it_is_read() -> None:
-    queue = Queue((0, 0), [(0, 1)], (1, 0), 1000)
+    queue = DeliveryQueue((0, 0), [(0, 1)], (1, 0), 1000)
     stored = [((0, i), batch(str(i), key=str(i))) for i in range(3)]
     for expected in (2, 0):
-        queue.read_back(stored, (1, 0))
+        queue.add_read(stored, (1, 0))
         assert (expected, 2) == (queue.collect_taken_over(), queue.waiting_events())
         queue.evict(0)
         assert (0, 2, 0) == (queue.collect_taken_over(), queue.waiting_events(), len(queue))
 
 
 def test_what_is_cut_and_read_again_waits_all_the_while() -> None:
-    queue = Queue((0, 0), (), (0, 0), 250)
+    queue = DeliveryQueue((0, 0), (), (0, 0), 250)
     stored = [((0, i), batch(str(i), key=str(i), payload=b"x" * 100)) for i in range(5)]
-    queue.join(stored)
+    queue.enqueue(stored)
     assert 5 == queue.waiting_events()
-    queue.narrow()
+    queue.keep_probes()
     assert (5, 1) == (queue.waiting_events(), len(queue))
-    queue.widen()
-    queue.read_back(stored[1:], (1, 0))
+    queue.keep_up_to()
+    queue.add_read(stored[1:], (1, 0))
     assert (5, 0) == (queue.waiting_events(), queue.collect_taken_over())
 
 
 def test_the_cursor_of_an_empty_queue_is_the_committed_end() -> None:
-    assert ((9, 0), frozenset()) == Queue((0, 0), (), (0, 0), 0).snapshot((9, 0))
+    assert ((9, 0), frozenset()) == DeliveryQueue((0, 0), (), (0, 0), 0).cursor_and_acked((9, 0))
 
 
 def test_the_cursor_stays_at_the_oldest_unresolved_batch() -> None:
     queue = filled(1, 1, 1)
     taken(queue)
     queue.acknowledge((1, 0))
-    assert ((0, 0), frozenset({(1, 0)})) == queue.snapshot((9, 0))
+    assert ((0, 0), frozenset({(1, 0)})) == queue.cursor_and_acked((9, 0))
 
 
-def test_acknowledged_batches_below_the_oldest_unresolved_do_not_use_up_the_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cursor, "WINDOW", 2)
-    queue = filled(1, 1, 1, 1, 1, 1)
+def test_acknowledged_batches_below_the_oldest_unresolved_do_not_use_up_the_bound() -> None:
+    queue = filled(1, 1, 1, 1, 1, 1, max_acks=2)
     for number in (0, 2):
         assert [number, number + 1] == taken(queue)
         queue.acknowledge((number, 0))
@@ -368,9 +363,8 @@ def test_acknowledged_batches_below_the_oldest_unresolved_do_not_use_up_the_boun
     assert [4, 5] == taken(queue)
 
 
-def test_beyond_the_bound_only_the_oldest_may_be_put(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor, "WINDOW", 2)
-    queue = filled(1, 1, 1, 1)
+def test_beyond_the_bound_only_the_oldest_may_be_put() -> None:
+    queue = filled(1, 1, 1, 1, max_acks=2)
     taken(queue, count=1)
     queue.defer((0, 0), 5.0)
     assert [1, 2] == taken(queue)
@@ -385,22 +379,21 @@ def test_what_is_in_flight_is_never_cut() -> None:
     queue = filled(10, 10, 10)
     taken(queue, count=1)
     queue.evict(0)
-    assert (1, (1, 0)) == (len(queue), queue.rb)
+    assert (1, (1, 0)) == (len(queue), queue.readback_from)
 
 
 def test_old_batches_are_dropped_without_a_put() -> None:
-    queue = Queue((0, 0), (), (0, 0), 1000)
-    queue.join(((i, 0), batch(str(i), key=str(i), closed_at=i)) for i in range(3))
+    queue = DeliveryQueue((0, 0), (), (0, 0), 1000)
+    queue.enqueue(((i, 0), batch(str(i), key=str(i), closed_at=i)) for i in range(3))
     assert 2 == queue.drop_closed_before(2)
     assert [2] == taken(queue)
 
 
-def test_no_more_old_batches_are_dropped_than_the_bound_allows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cursor, "WINDOW", 2)
-    queue = Queue((0, 0), (), (0, 0), 1000)
-    queue.join(((i, 0), batch(str(i), key=str(i), closed_at=9 if i == 0 else 0)) for i in range(5))
+def test_no_more_old_batches_are_dropped_than_the_bound_allows() -> None:
+    queue = DeliveryQueue((0, 0), (), (0, 0), 1000, max_acks=2)
+    queue.enqueue(
+        ((i, 0), batch(str(i), key=str(i), closed_at=9 if i == 0 else 0)) for i in range(5)
+    )
     assert (2, 0) == (queue.drop_closed_before(5), queue.drop_closed_before(5))
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.deliver.queue import Queue
+from forwarder.deliver.queue import DeliveryQueue
 from forwarder.model import Address, Batch
 from tests.services.fake_kinesis import batch
 
@@ -16,13 +16,13 @@ def batches(*devices: int) -> list[tuple[Address, Batch]]:
     return [((i, 0), batch(device)) for i, device in enumerate(devices)]
 
 
-def queue(*devices: int) -> Queue:
-    made = Queue((0, 0), (), (0, 0), ROOMY, in_order=True)
-    made.join(batches(*devices))
+def queue(*devices: int) -> DeliveryQueue:
+    made = DeliveryQueue((0, 0), (), (0, 0), ROOMY, in_order=True)
+    made.enqueue(batches(*devices))
     return made
 
 
-def taken(from_: Queue, now: float = 0.0, most: int = 100) -> list[int]:
+def taken(from_: DeliveryQueue, now: float = 0.0, most: int = 100) -> list[int]:
     return [address[0] for address, _ in from_.take(now, most, ROOMY)]
 
 
@@ -35,7 +35,7 @@ def test_nothing_flies_while_something_is_in_flight() -> None:
 
     assert [0, 1] == taken(lane, most=2)
 
-    assert lane.due() is None
+    assert lane.next_due() is None
     assert [] == taken(lane)
 
 
@@ -44,7 +44,7 @@ def test_the_next_ones_follow_once_all_are_acknowledged() -> None:
     for number in taken(lane, most=3):
         lane.acknowledge((number, 0))
 
-    assert lane.due() == 0.0
+    assert lane.next_due() == 0.0
     assert [3] == taken(lane)
 
 
@@ -54,7 +54,7 @@ def test_after_a_failed_put_the_oldest_goes_first_however_the_delays_fall() -> N
         lane.defer((number, 0), until=9.0 - number)
 
     assert [] == taken(lane, now=8.5)
-    assert lane.due() == 9.0
+    assert lane.next_due() == 9.0
 
     assert [0, 1, 2, 3] == taken(lane, now=9.0)
 
@@ -62,9 +62,9 @@ def test_after_a_failed_put_the_oldest_goes_first_however_the_delays_fall() -> N
 def test_a_batch_that_joins_later_waits_its_turn() -> None:
     lane = queue(1, 2)
     assert [0, 1] == taken(lane)
-    lane.join([((2, 0), batch(3))])
+    lane.enqueue([((2, 0), batch(3))])
 
-    assert lane.due() is None
+    assert lane.next_due() is None
     lane.acknowledge((1, 0))
     lane.defer((0, 0), until=5.0)
 
@@ -90,4 +90,4 @@ def test_first_landings_are_in_the_order_of_the_outbox(
                 lane.defer((number, 0), until=now + 0.5 - number / 100)
 
     assert list(range(len(devices))) == landed
-    assert lane.snapshot(END) == (END, frozenset())
+    assert lane.cursor_and_acked(END) == (END, frozenset())

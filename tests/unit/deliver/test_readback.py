@@ -1,7 +1,6 @@
 """Lanes that lag behind one outbox, in virtual time: what they keep, read back, and cost others."""
 
 import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 from unittest import mock
 
@@ -10,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from forwarder.deliver import queue as cursor
 from forwarder.deliver import readback
 from forwarder.deliver.budget import Budget
-from forwarder.deliver.rate_limit import RateSample
+from forwarder.deliver.rate_limit import PutFeedback
 from forwarder.deliver.readback import ScanLimiter
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, Batch, Outcome
@@ -27,11 +25,9 @@ KIB = 1024
 MOODS = {"close": CONFIGURATION, "fail": TRANSIENT, "mend": DELIVERED}
 
 
-@pytest.fixture(autouse=True)
-def _payload_alone() -> Iterator[None]:
-    """Have batches take nothing but their payload."""
-    with mock.patch.object(cursor, "EACH", 0):
-        yield
+def room(size: int) -> Budget:
+    """Return a budget in which batches take nothing but their payload."""
+    return Budget(size, batch_overhead=0)
 
 
 async def an_outage(partition: Partition, lanes: list[str], ticks: int, size: int = KIB) -> None:
@@ -83,7 +79,7 @@ async def test_a_lane_mended_after_an_outage_delivers_everything_in_order() -> N
 
 @virtually
 async def test_lanes_that_lag_together_share_what_is_read() -> None:
-    partition = Partition(Budget(3_000 * KIB))
+    partition = Partition(room(3_000 * KIB))
     lanes = [f"lane{i}" for i in range(8)]
     for tick in range(120):
         partition.commit(**{name: some(f"{name}.{tick}", 4, 4 * KIB) for name in lanes})
@@ -100,7 +96,7 @@ async def test_lanes_that_lag_together_share_what_is_read() -> None:
 
 @virtually
 async def test_a_lane_far_behind_is_read_for_itself_and_holds_nobody_up() -> None:
-    partition = Partition(Budget(400 * KIB), rate=2_000 * KIB)
+    partition = Partition(room(400 * KIB), rate=2_000 * KIB)
     partition.lane("far")
     await an_outage(partition, ["far"], 600, 16 * KIB)
     partition.lane("near")
@@ -125,23 +121,23 @@ async def test_what_is_read_back_keeps_to_its_bandwidth() -> None:
     began = asyncio.get_running_loop().time()
     await partition.until_idle()
     took = max(partition.sinks["acme"].landed_at.values()) - began
-    assert (2 * 600 * 4 * 8 * KIB - 2 * readback.CHUNK_BYTES) / rate <= took
+    assert (2 * 600 * 4 * 8 * KIB - 2 * readback.SCAN_CHUNK_BYTES) / rate <= took
     await partition.close()
 
 
 @virtually
 async def test_work_is_charged_four_times_and_a_process_that_stood_still_is_not() -> None:
     limiter, loop = ScanLimiter(doubles.LoopClock()), asyncio.get_running_loop()
-    for seconds, due in ((0.01, 0.04), (60.0, 4 * readback.MOST_WORK)):
+    for seconds, due in ((0.01, 0.04), (60.0, 4 * readback.MAX_CHARGED_SECONDS)):
         began = loop.time()
-        await limiter.pay(0, seconds)
+        await limiter.throttle(0, seconds)
         assert due == pytest.approx(loop.time() - began)
 
 
 @virtually
 async def test_lanes_at_the_head_are_as_fast_while_others_are_read_back() -> None:
     async def delays(*lagging: str) -> list[float]:
-        partition = Partition(Budget(400 * KIB))
+        partition = Partition(room(400 * KIB))
         for name in (*lagging, "head"):
             partition.lane(name).seconds = 0.05
         await an_outage(partition, list(lagging), 200, 8 * KIB)
@@ -166,7 +162,7 @@ async def test_lanes_at_the_head_are_as_fast_while_others_are_read_back() -> Non
 
 @virtually
 async def test_all_lanes_together_keep_to_the_budget_plus_one_batch() -> None:
-    budget = Budget(64 * KIB)
+    budget = room(64 * KIB)
     partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(20)]
     for name in lanes:
@@ -186,7 +182,7 @@ async def test_all_lanes_together_keep_to_the_budget_plus_one_batch() -> None:
 
 @virtually
 async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head() -> None:
-    budget = Budget(400 * KIB)
+    budget = room(400 * KIB)
     partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(4)]
     for name in [*lanes, "head"]:
@@ -201,7 +197,7 @@ async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head(
         await asyncio.sleep(1)
         highest = max(highest, budget.used)
         partition.commit(head=some(f"head.{tick}", 8, 4 * KIB))
-        assert partition.lanes["head"].queue.rb is None
+        assert partition.lanes["head"].queue.readback_from is None
     assert 150 * KIB < highest <= 200 * KIB + 8 * KIB
     await partition.until_idle()
     assert in_order(partition)
@@ -210,7 +206,7 @@ async def test_what_is_read_back_leaves_half_of_the_budget_to_lanes_at_the_head(
 
 @virtually
 async def test_the_probes_of_many_lanes_that_cannot_send_leave_half_of_the_budget() -> None:
-    budget = Budget(16 * KIB)
+    budget = room(16 * KIB)
     partition = Partition(budget)
     lanes = [f"lane{i}" for i in range(24)]
     for name in lanes:
@@ -230,7 +226,7 @@ async def test_the_probes_of_many_lanes_that_cannot_send_leave_half_of_the_budge
 
 @virtually
 async def test_a_probe_that_is_not_in_memory_is_read_when_its_time_comes() -> None:
-    partition = Partition(Budget(8 * KIB))
+    partition = Partition(room(8 * KIB))
     partition.lane("acme")
     await an_outage(partition, ["acme"], 10, 7 * KIB)
     assert 0 == len(partition.lanes["acme"].queue)
@@ -245,15 +241,14 @@ async def test_a_probe_that_is_not_in_memory_is_read_when_its_time_comes() -> No
 
 @virtually
 async def test_a_lane_cut_while_a_scan_goes_over_it_misses_nothing() -> None:
-    partition = Partition()
+    partition = Partition(chunk=KIB)
     sink = partition.lane("acme", capacity=60 * KIB)
     await an_outage(partition, ["acme"], 60)
     sink.mend()
     sink.seconds = 0.01
-    with mock.patch.object(readback, "CHUNK_BYTES", KIB):
-        while not partition.idle():
-            await asyncio.sleep(0.007)
-            partition.lanes["acme"].queue.evict(5 * KIB)
+    while not partition.idle():
+        await asyncio.sleep(0.007)
+        partition.lanes["acme"].queue.evict(5 * KIB)
     assert in_order(partition)
     await partition.close()
 
@@ -298,15 +293,15 @@ async def test_a_read_that_fails_is_the_partitions_failure() -> None:
     partition.lane("acme", capacity=8 * KIB)
     await an_outage(partition, ["acme"], 30)
     partition.sinks["acme"].mend()
-    with mock.patch.object(partition.readback, "_read", side_effect=JournalError("it is away")):
-        await asyncio.sleep(100)
+    partition.breaks = JournalError("it is away")
+    await asyncio.sleep(100)
     assert "it is away" == str(partition.results.failed.result())
     await partition.close()
 
 
 @virtually
 async def test_how_much_waits_is_known_without_reading_it() -> None:
-    partition = Partition(Budget(8 * KIB))
+    partition = Partition(room(8 * KIB))
     partition.lane("acme")
     await an_outage(partition, ["acme"], 50, 7 * KIB)
     assert 0 == len(partition.lanes["acme"].queue)
@@ -343,7 +338,7 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
     story: list[tuple[str, int, int]], limit: int, capacity: int, chunk: int, rate: int
 ) -> None:
     async def run() -> None:
-        budget = Budget(limit * KIB)
+        budget = room(limit * KIB)
         partition = Partition(budget, rate, chunk)
         for i in range(4):
             partition.lane(f"lane{i}", capacity=capacity * KIB)
@@ -380,7 +375,7 @@ def test_whatever_happens_everything_is_delivered_in_order_within_the_budget(
 @virtually
 async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
     """Cut again at once, it would be read again and again, and the lane never deliver."""
-    partition = Partition(Budget(100 * KIB))
+    partition = Partition(room(100 * KIB))
     sink = partition.lane("acme")
     sink.outcome = TRANSIENT
     partition.limiter.budget.used += 60 * KIB  # other lanes'
@@ -396,14 +391,14 @@ async def test_a_probe_that_was_read_is_put_however_tight_memory_is() -> None:
 
 @virtually
 async def test_a_probe_that_makes_memory_tight_is_not_read_again_and_again() -> None:
-    partition = Partition(Budget(100 * KIB))
+    partition = Partition(room(100 * KIB))
     sink = partition.lane("acme")
     sink.outcome, sink.seconds = TRANSIENT, 1.0
     partition.limiter.budget.used += 44 * KIB  # other lanes'
     for number in range(5):
         partition.commit(acme=some(f"{number}", 1, 5 * KIB))
     lane = partition.lanes["acme"]
-    with mock.patch.object(lane, "take", wraps=lane.take) as seen:
+    with mock.patch.object(lane, "offer", wraps=lane.offer) as seen:
         await asyncio.sleep(300)
     assert 20 < len(sink.puts)
     assert seen.call_count <= 3 * len(sink.puts)
@@ -414,12 +409,12 @@ async def test_a_probe_that_makes_memory_tight_is_not_read_again_and_again() -> 
 
 @virtually
 async def test_nothing_is_read_for_a_connection_that_rests() -> None:
-    partition = Partition(Budget(100 * KIB))
+    partition = Partition(room(100 * KIB))
     sink = partition.lane("acme")
     limit, now = partition.lanes["acme"].rate_limit, asyncio.get_running_loop().time()
     for _ in range(8):
-        limit.learn([RateSample(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
-    rest = limit.rest(now)
+        limit.learn([PutFeedback(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)
+    rest = limit.rest_remaining(now)
     partition.limiter.budget.used += 60 * KIB  # other lanes'
     partition.commit(acme=some("a", 5, KIB))
     await asyncio.sleep(rest - 0.01)
@@ -432,7 +427,7 @@ async def test_nothing_is_read_for_a_connection_that_rests() -> None:
 @pytest.mark.parametrize("size", [30 * KIB, 100 * KIB, 200 * KIB])
 def test_a_lane_throttled_to_a_batch_now_and_then_reads_little_more_than_it_puts(size: int) -> None:
     async def run() -> None:
-        partition = Partition(Budget(64 * KIB * KIB))
+        partition = Partition(room(64 * KIB * KIB))
         sink = partition.lane("acme")
         loop = asyncio.get_running_loop()
         left, at = 0.0, loop.time()
@@ -466,10 +461,10 @@ def test_a_budget_that_is_not_tight_gives_all_there_is() -> None:
     budget.claim("b", wants=True)
     budget.used = 50
     assert (50, False, True, False) == (
-        budget.share(), budget.is_tight(), budget.is_tight(1), budget.is_full()
+        budget.fair_share(), budget.is_tight(), budget.is_tight(1), budget.is_full()
     )  # fmt: skip
     budget.claim("b", wants=False)
-    assert (100, True, False) == (budget.share(), budget.admits(50), budget.admits(51))
+    assert (100, True, False) == (budget.fair_share(), budget.admits(50), budget.admits(51))
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -479,7 +474,7 @@ def test_scans_take_turns(count: int) -> None:
 
         async def scan() -> None:
             nonlocal inside, most
-            async with limiter.turn():
+            async with limiter.slot():
                 inside += 1
                 most = max(most, inside)
                 await asyncio.sleep(1)
@@ -488,4 +483,4 @@ def test_scans_take_turns(count: int) -> None:
         await asyncio.gather(*(scan() for _ in range(count * 3)))
         return most
 
-    assert min(count * 3, readback.SCANS) == doubles.run_virtually(run())
+    assert min(count * 3, readback.MAX_SCANS) == doubles.run_virtually(run())

@@ -19,13 +19,13 @@ async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
         def wanted_from(self) -> None:
             return None
 
-        def take(self, record: OutboxRecord) -> int:
+        def offer(self, record: OutboxRecord) -> int:
             raise AssertionError(record)
 
-        def pass_over(self, upto: Address) -> None:
+        def skip_to(self, upto: Address) -> None:
             raise AssertionError(upto)
 
-        def resume(self) -> None:
+        def resume_after_scan(self) -> None:
             self.resumed += 1
 
     partition, lanes = Partition(), {"acme": Quiet(), "zeta": Quiet()}
@@ -52,14 +52,12 @@ async def test_a_lane_that_asks_just_as_the_scans_end_is_served() -> None:
 
 @virtually
 async def test_scans_that_somebody_else_cancels_end_the_opening() -> None:
-    partition = Partition()
+    async def cancelled(*_: object) -> OutboxSlice:
+        raise asyncio.CancelledError  # as a client that was closed
+
+    partition = Partition(read=cancelled)
     partition.commit(acme=some("a", 3, KIB))
     partition.lane("acme", cursor=(0, 0))
-
-    async def cancelled(*_: object) -> OutboxSlice:
-        raise asyncio.CancelledError
-
-    partition.readback._read = cancelled  # noqa: SLF001  # as a client that was closed
     partition.readback.ask("acme")
     await asyncio.sleep(1)
     assert partition.results.failed.done()

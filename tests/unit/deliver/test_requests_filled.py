@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from forwarder.deliver.lane import REQUESTS
+from forwarder.deliver.lane import MAX_CONCURRENT_PUTS
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
 from tests.batches import batch
 from tests.lanes import Lane
@@ -47,7 +47,7 @@ async def test_a_lane_that_cannot_keep_up_sends_full_requests_four_at_a_time() -
     await fed(lane, per_second=3_000, ticks=2)
     await lane.until_idle()
     assert [500] * 12 == sizes(lane)
-    assert REQUESTS * 500 == lane.sink.concurrent
+    assert MAX_CONCURRENT_PUTS * 500 == lane.sink.concurrent
 
 
 @virtually

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from forwarder.aws.client import Refusal
 from forwarder.aws.errors import Fault
 from forwarder.model import DELIVERED, Outcome, OutcomeKind
-from forwarder.sinks import bisect
-from forwarder.sinks import requests as wire
-from forwarder.sinks.requests import Entry
+from forwarder.sinks import bisect, requests
+from forwarder.sinks.requests import RequestRecord
 from tests.services.fake_kinesis import batch
 
 SPOILT = Refusal(
@@ -26,7 +25,7 @@ DENIED = Refusal(
     "AccessDenied",
     Outcome(OutcomeKind.CONFIGURATION, "AccessDenied", "denied"),
 )
-ENTRIES = [wire.line(batch(number)) for number in range(500)]
+ENTRIES = [requests.firehose_record(batch(number)) for number in range(500)]
 
 
 class Faults(NamedTuple):
@@ -48,7 +47,7 @@ class Service:
     def late(self) -> bool:
         return self.faults.late_after is not None and self.requests > self.faults.late_after
 
-    async def ask(self, entries: Sequence[Entry]) -> list[Outcome] | Refusal:
+    async def ask(self, entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
         self.requests += 1
         numbers = [int.from_bytes(one.batch.key, "big") for one in entries]
         if self.requests in self.faults.calls:
@@ -60,7 +59,7 @@ class Service:
 
     async def put(self, count: int) -> list[Outcome]:
         entries = ENTRIES[:count]
-        return await bisect.settled(entries, await self.ask(entries), self.ask, self.late)
+        return await bisect.resolve_reply(entries, await self.ask(entries), self.ask, self.late)
 
 
 faults = st.builds(

@@ -83,7 +83,7 @@ async def test_with_both_denied_a_person_is_told_and_either_may_come(
     assert set(kinds(outcomes)) == {OutcomeKind.CONFIGURATION}
     assert "allow kinesis:PutRecord, kinesis:PutRecords or both" in outcomes[0].error
     # One call at a time may be under way in each slot when the first denial arrives.
-    assert len(fake.calls) <= 1 + kinesis.IN_FLIGHT
+    assert len(fake.calls) <= 1 + kinesis.MAX_SINGLE_PUTS
     fake.denied.remove("PutRecords")
     assert await put(sink, 1) == [STORED]
 
@@ -105,22 +105,22 @@ async def test_put_record_runs_64_at_a_time(opened: Open, fake: FakeKinesis) -> 
     heard = asyncio.Event()
     fake.answers("PutRecord", *[Silent(heard)] * 100)
     puts = asyncio.gather(put(sink, 50), put(sink, 50))
-    await arrival(fake, kinesis.IN_FLIGHT)
+    await arrival(fake, kinesis.MAX_SINGLE_PUTS)
     heard.set()
     await puts
-    assert fake.most_at_once == kinesis.IN_FLIGHT
+    assert fake.most_at_once == kinesis.MAX_SINGLE_PUTS
     assert len(fake.stored) == 100
 
 
 def test_every_call_under_way_has_a_connection_of_its_own() -> None:
-    assert kinesis.IN_FLIGHT <= CLIENT.max_pool_connections
+    assert kinesis.MAX_SINGLE_PUTS <= CLIENT.max_pool_connections
 
 
 async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKinesis) -> None:
     heard = asyncio.Event()
     fake.answers("PutRecord", *[Silent(heard)] * 100)
     slept = asyncio.create_task(put(opened(PutMode.RECORD), 100))
-    await arrival(fake, kinesis.IN_FLIGHT)
+    await arrival(fake, kinesis.MAX_SINGLE_PUTS)
     fake.clock.now += client.FRESH_SECONDS + 1
     heard.set()
     assert [STORED] * 64 + [client.UNSENT] * 36 == await slept

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.config.targets import KinesisTarget, PartitionKey
-from forwarder.sinks import requests as wire
+from forwarder.sinks import requests
 from tests.services.fake_kinesis import batch
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -20,14 +20,16 @@ def of(rule: PartitionKey, name: str = "acme") -> KinesisTarget:
 
 
 def address(name: str) -> bytes:
-    return wire.address(of(PartitionKey.DEVICE, name))
+    return requests.stream_parameter(of(PartitionKey.DEVICE, name))
 
 
-def entry(payload: bytes, mpid: str = "", rule: PartitionKey = PartitionKey.MPID) -> wire.Entry:
-    return wire.entry(batch(1, payload, mpid), of(rule))
+def entry(
+    payload: bytes, mpid: str = "", rule: PartitionKey = PartitionKey.MPID
+) -> requests.RequestRecord:
+    return requests.kinesis_record(batch(1, payload, mpid), of(rule))
 
 
-def sized(size: int) -> wire.Entry:
+def sized(size: int) -> requests.RequestRecord:
     return msgspec.structs.replace(entry(b""), size=size)
 
 
@@ -46,12 +48,15 @@ def sized(size: int) -> wire.Entry:
 def test_the_partition_key_follows_the_setting(
     expected: str, rule: PartitionKey, mpid: str
 ) -> None:
-    assert wire.partition_key(batch(1, mpid=mpid), rule) == expected
-    assert json.loads(wire.entry(batch(1, mpid=mpid), of(rule)).quoted) == expected
+    assert requests.partition_key(batch(1, mpid=mpid), rule) == expected
+    assert (
+        json.loads(requests.kinesis_record(batch(1, mpid=mpid), of(rule)).partition_key_json)
+        == expected
+    )
 
 
 def test_a_key_that_is_no_text_gives_way_to_the_device() -> None:
-    assert json.loads(entry(b"", mpid="\ud800").quoted) == "0" * 31 + "1"
+    assert json.loads(entry(b"", mpid="\ud800").partition_key_json) == "0" * 31 + "1"
 
 
 def test_a_record_counts_its_data_and_its_key() -> None:
@@ -64,7 +69,7 @@ def test_a_request_of_many_is_what_json_makes_of_it(
     stream: str, records: list[tuple[bytes, str]]
 ) -> None:
     entries = [entry(payload, mpid) for payload, mpid in records]
-    body = json.loads(wire.put_records(address(stream), entries))
+    body = json.loads(requests.put_records(address(stream), entries))
     assert body["StreamName"] == stream
     assert [set(record) for record in body["Records"]] == [{"PartitionKey", "Data"}] * len(records)
     assert [payload for payload, _ in records] == [
@@ -79,7 +84,7 @@ def test_a_request_of_many_is_what_json_makes_of_it(
 def test_a_request_of_one_is_what_json_makes_of_it(
     stream: str, payload: bytes, mpid: str, after: str | None
 ) -> None:
-    body = json.loads(wire.put_record(address(stream), entry(payload, mpid), after))
+    body = json.loads(requests.put_record(address(stream), entry(payload, mpid), after))
     expected = {
         "StreamName": stream,
         "PartitionKey": key_of(mpid),
@@ -92,11 +97,11 @@ def test_a_request_of_one_is_what_json_makes_of_it(
 
 @given(texts, st.lists(st.binary(), min_size=1))
 def test_a_request_of_lines_is_what_json_makes_of_it(stream: str, payloads: list[bytes]) -> None:
-    lines = [wire.line(batch(1, payload)) for payload in payloads]
-    body = json.loads(wire.put_record_batch(stream, lines))
+    lines = [requests.firehose_record(batch(1, payload)) for payload in payloads]
+    body = json.loads(requests.put_record_batch(stream, lines))
     sent = [base64.b64decode(record.pop("Data"), validate=True) for record in body["Records"]]
     assert {"DeliveryStreamName": stream, "Records": [{}] * len(payloads)} == body
-    assert [wire.one_line(payload) + b"\n" for payload in payloads] == sent
+    assert [requests.without_line_breaks(payload) + b"\n" for payload in payloads] == sent
     assert [len(line) for line in sent] == [line.size for line in lines]
 
 
@@ -111,7 +116,7 @@ def test_a_document_on_one_line_is_the_same_document(
     document: object, indent: int | str | None, end: bytes
 ) -> None:
     text = json.dumps(document, indent=indent).encode().replace(b"\n", end)
-    line = wire.one_line(text)
+    line = requests.without_line_breaks(text)
     assert document == json.loads(line)
     assert len(text) == len(line)
     assert not {10, 13} & set(line)
@@ -125,7 +130,7 @@ def key_of(mpid: str) -> str:
 @given(st.lists(st.integers(33, 6 * MIB), max_size=1200))
 def test_requests_keep_both_limits_and_every_record_in_order(sizes: list[int]) -> None:
     entries = [sized(size) for size in sizes]
-    cut = list(wire.requests(entries))
+    cut = list(requests.split_requests(entries))
     assert [one for request in cut for one in request] == entries
     for request in cut:
         assert 0 < len(request) <= 500
@@ -134,24 +139,24 @@ def test_requests_keep_both_limits_and_every_record_in_order(sizes: list[int]) -
 
 @given(st.lists(st.integers(33, 6 * MIB), min_size=1, max_size=1200))
 def test_requests_are_filled(sizes: list[int]) -> None:
-    cut = list(wire.requests([sized(size) for size in sizes]))
+    cut = list(requests.split_requests([sized(size) for size in sizes]))
     for request, following in pairwise(cut):
         more = sum(one.size for one in request) + following[0].size
         assert len(request) == 500 or more > 5 * MIB
 
 
 def test_a_request_holds_500_records_and_no_more() -> None:
-    cut = wire.requests([sized(100)] * 1001)
+    cut = requests.split_requests([sized(100)] * 1001)
     assert [len(request) for request in cut] == [500, 500, 1]
 
 
 def test_a_request_holds_5_mebibytes_and_no_more() -> None:
-    cut = wire.requests([sized(MIB)] * 5 + [sized(1)] + [sized(9 * MIB)] + [sized(1)])
+    cut = requests.split_requests([sized(MIB)] * 5 + [sized(1)] + [sized(9 * MIB)] + [sized(1)])
     assert [len(request) for request in cut] == [5, 1, 1, 1]
 
 
 def test_nothing_needs_no_request() -> None:
-    assert list(wire.requests([])) == []
+    assert list(requests.split_requests([])) == []
 
 
 ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/acme"
@@ -160,8 +165,8 @@ ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/acme"
 def test_a_stream_given_by_its_arn_is_named_by_it() -> None:
     target = KinesisTarget(ARN, "eu-west-1")
     for body in (
-        wire.put_records(wire.address(target), [entry(b"x")]),
-        wire.put_record(wire.address(target), entry(b"x"), None),
+        requests.put_records(requests.stream_parameter(target), [entry(b"x")]),
+        requests.put_record(requests.stream_parameter(target), entry(b"x"), None),
     ):
         assert ARN == json.loads(body)["StreamARN"]
         assert "StreamName" not in json.loads(body)
@@ -169,7 +174,7 @@ def test_a_stream_given_by_its_arn_is_named_by_it() -> None:
 
 def test_with_newline_a_document_is_one_line_and_its_end_counts() -> None:
     target = KinesisTarget("acme", "eu-west-1", newline=True)
-    one = wire.entry(batch(1, b'{\n "a": 1\r\n}'), target)
+    one = requests.kinesis_record(batch(1, b'{\n "a": 1\r\n}'), target)
     assert b'{  "a": 1  }\n' == one.data
     assert len(one.data) + 32 == one.size
 
@@ -177,5 +182,5 @@ def test_with_newline_a_document_is_one_line_and_its_end_counts() -> None:
 def test_a_document_that_filled_a_record_before_goes_without_its_line_end() -> None:
     target = KinesisTarget("acme", "eu-west-1", max_record_bytes=1024, newline=True)
     full = b"x" * (1024 - 32)
-    assert full == wire.entry(batch(1, full), target).data
-    assert full[1:] + b"\n" == wire.entry(batch(1, full[1:]), target).data
+    assert full == requests.kinesis_record(batch(1, full), target).data
+    assert full[1:] + b"\n" == requests.kinesis_record(batch(1, full[1:]), target).data
