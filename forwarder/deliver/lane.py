@@ -331,7 +331,7 @@ class LaneDelivery:
         while newly := self.queue.drop_closed_before(time_ms):
             dropped += newly
         if dropped:
-            log.info("lane.dropped", connection=self.policy.lane, batches=dropped)
+            log.info("lane.batches_dropped", connection=self.policy.lane, batches=dropped)
             self._reporter.passed_over(self.policy.lane, self.queue.collect_passed_over())
             self._results.note_moved()
 
