@@ -17,9 +17,11 @@ import msgspec
 import structlog
 
 from forwarder.aws.session import Aws
+from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Connection, Status
+from forwarder.config.key_rotation import reread_keys
 from forwarder.config.settings import Configuration, JournalSettings, LimitSettings
 from forwarder.config.targets import FileTarget, FirehoseTarget
 from forwarder.deliver.budget import Budget
@@ -33,7 +35,7 @@ from forwarder.journal.memory import MemoryJournals
 from forwarder.journal.orphans import Rules
 from forwarder.journal.retention import Retention
 from forwarder.kafka import client
-from forwarder.ops import open_files
+from forwarder.ops import logs, open_files
 from forwarder.ops.catalogue import Known
 from forwarder.ops.health import Health
 from forwarder.ops.http_server import Bounds
@@ -261,7 +263,7 @@ async def opened_sinks(
     What was raised last comes out once all are closed.
     """
     async with AsyncExitStack() as stack:
-        aws = Aws()
+        aws = Aws(SystemClock(), rotation=KeyRotation(reread_keys, logs.hide))
         stack.push_async_callback(aws.close)
         sinks: dict[str, Sink] = {}
         for connection in connections:

@@ -16,6 +16,7 @@ from forwarder.aws import errors as classify
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.errors import Failure
 from forwarder.aws.session import Aws, failure_of
+from forwarder.clock import SystemClock
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.errors import TokenError
 from forwarder.model import Outcome
@@ -50,7 +51,7 @@ async def sign(region: str, role_arn: str | None) -> tuple[str, int]:
 
 async def _keys(region: str, role_arn: str | None) -> ReadOnlyCredentials:
     """Search anew, for a token lives longer than a search takes; nothing stays open after it."""
-    aws = Aws(loader=_loader())
+    aws = Aws(SystemClock(), _loader())
     role = AssumedRole(role_arn, None) if role_arn else DefaultCredentials()
     keyring = aws.keyring(role, region, NAME)
     try:

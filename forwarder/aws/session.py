@@ -34,8 +34,8 @@ from forwarder.aws.http_connection import used
 from forwarder.aws.http_session import SharingSession, bound_metadata
 from forwarder.aws.local_settings import LocalFault
 from forwarder.aws.receipts import Memory
-from forwarder.aws.static_keys import StaticKeys
-from forwarder.clock import Clock, SystemClock
+from forwarder.aws.static_keys import NO_ROTATION, KeyRotation, StaticKeys
+from forwarder.clock import Clock
 from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials, DefaultCredentials
 
 DURATION_SECONDS = 3600
@@ -74,11 +74,14 @@ class Aws:
     AssumeRole and put included (``python -m tests.bench.connections``).
     """
 
-    def __init__(self, clock: Clock | None = None, loader: Loader | None = None) -> None:
-        """Prepare; nothing is read or called yet."""
+    def __init__(
+        self, clock: Clock, loader: Loader | None = None, rotation: KeyRotation = NO_ROTATION
+    ) -> None:
+        """Create; nothing is read or called yet."""
         bound_metadata()
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._loader = loader
+        self._rotation = rotation
         self._chain = DefaultChain(self._searching, self._clock)
         self._sts: dict[str, Any] = {}
         self._making = asyncio.Lock()
@@ -95,7 +98,7 @@ class Aws:
         """Return what signs for the connection ``name``; calls nothing yet."""
         match credentials:
             case AccessKeys() as keys:
-                return StaticKeys(keys, name, self._clock)
+                return StaticKeys(keys, name, self._clock, self._rotation)
             case AssumedRole() as role:
                 session = session_name(name)
                 return RoleKeys(lambda: self._assume(role, region, session), self._clock)

@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from botocore.credentials import ReadOnlyCredentials
 
 from forwarder.aws.credentials import RENEW_EVERY
 from forwarder.clock import Clock
-from forwarder.config import loader
 from forwarder.config.credentials import AccessKeys, KeyOrigin
-from forwarder.errors import ConfigurationError
-from forwarder.ops import logs
 
 log = structlog.get_logger()
 
@@ -22,6 +21,23 @@ LOOK_EVERY = 5.0
 _Seen = tuple[tuple[int, int, int] | None, ...]
 
 
+class KeyRotation(NamedTuple):
+    """How keys are found again. Given by the composition root, which knows files and logs.
+
+    ``reread`` is called in a thread with the keys as they are and the connection's name, and
+    returns what is written now: the same keys where nothing else can be read. It does not raise.
+    ``hide`` is called in the loop with new secrets, before anything is signed with them: no log
+    line may show them.
+    """
+
+    reread: Callable[[AccessKeys, str], AccessKeys]
+    hide: Callable[[Iterable[str]], None]
+
+
+NO_ROTATION = KeyRotation(lambda keys, _: keys, lambda _: None)
+"""For commands that end soon: keys stay as they were configured."""
+
+
 class StaticKeys:
     """Access keys, read again when their files change and when AWS rejects them.
 
@@ -29,11 +45,14 @@ class StaticKeys:
     half-written files and faults in a file are no reason to stop what works.
     """
 
-    def __init__(self, keys: AccessKeys, name: str, clock: Clock) -> None:
+    def __init__(
+        self, keys: AccessKeys, name: str, clock: Clock, rotation: KeyRotation = NO_ROTATION
+    ) -> None:
         """Take resolved keys of the connection ``name``."""
         self.generation = 0
         self._name = name
         self._clock = clock
+        self._rotation = rotation
         self._given = keys
         self._keys = _frozen(keys)
         self._seen = seen(keys.origin)
@@ -69,29 +88,16 @@ class StaticKeys:
         before = self._given
         # First: what is written while the files are read shows in the next look.
         self._seen = await asyncio.to_thread(seen, before.origin)
-        found = self._given = await asyncio.to_thread(read, before, self._name)
+        found = self._given = await asyncio.to_thread(self._rotation.reread, before, self._name)
         if found.origin != before.origin:
             self._seen = await asyncio.to_thread(seen, found.origin)
         if found == before:
             return False
-        logs.hide((found.access_key_id, found.secret_access_key))
+        self._rotation.hide(found.secrets)
         self._keys = _frozen(found)
         self.generation += 1
         log.info("credentials.rotated", connection=self._name)
         return True
-
-
-def read(keys: AccessKeys, name: str) -> AccessKeys:
-    """Return the keys that are written now where these come from, else these."""
-    origin = keys.origin
-    if origin is None:
-        return keys
-    try:
-        found = loader.load_connection(origin.files[0], pipes=False).connection
-    except ConfigurationError:
-        return keys
-    same = (found.name, found.sink) == (name, origin.sink)
-    return found.credentials if same and isinstance(found.credentials, AccessKeys) else keys
 
 
 def seen(origin: KeyOrigin | None) -> _Seen:

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from forwarder.admin.retired_topics import rests
 from forwarder.aws import identity
 from forwarder.aws.session import Aws
 from forwarder.cli import common, iam, output
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.config.loader import LoadedConfiguration
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 async def _report(
     loaded: LoadedConfiguration, connections: Sequence[Connection], *, put: bool
 ) -> Report:
-    aws = Aws()
+    aws = Aws(SystemClock())
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def examined(connection: Connection) -> list[Finding]:
@@ -102,7 +102,7 @@ async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list
 
 async def _left_out(loaded: LoadedConfiguration) -> list[Finding]:
     """Say what is left of input topics that are not configured: a worker would not start."""
-    rules, now = common.rules(loaded), time.time_ns() // 1_000_000
+    rules, now = common.rules(loaded), SystemClock().wall_ms()
     try:
         listed = await common.asked(loaded, lambda survey: status.left_out(survey, rules, now))
     except ForwarderError as error:
@@ -172,7 +172,7 @@ async def _put(connection: Connection) -> Outcome:
 
 def trial(connection: Connection) -> Batch:
     """Return a record that readers can tell from every batch: no event, and another type."""
-    now = time.time_ns() // 1_000_000
+    now = SystemClock().wall_ms()
     name = f"forwarder-doctor-{now}"
     payload = {
         "message_type": "forwarder_test",

@@ -10,6 +10,7 @@ from forwarder.aws import iam, identity
 from forwarder.aws.iam import Document, Policies
 from forwarder.aws.session import Aws
 from forwarder.cli import output
+from forwarder.clock import SystemClock
 from forwarder.config import aws_regions, loader
 from forwarder.config.connection import Connection
 from forwarder.config.loader import LoadedConfiguration
@@ -84,7 +85,7 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
 
 async def _caller(connection: Connection, region: str) -> str:
     """Ask who signs: for a role, who assumes it."""
-    aws = Aws()
+    aws = Aws(SystemClock())
     try:
         return await identity.arn(
             aws, aws.keyring(connection.credentials.signer, region, connection.name), region

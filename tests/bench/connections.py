@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from forwarder.aws.session import Aws
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
 from forwarder.config.targets import KinesisTarget
@@ -64,7 +65,7 @@ async def _put(sink: KinesisSink) -> None:
 
 async def _measure(count: int) -> tuple[float, float]:
     """Return CPU milliseconds and resident MiB of each further connection."""
-    aws = Aws()
+    aws = Aws(SystemClock())
     sinks = [_sink(0, aws)]
     await _put(sinks[0])
     memory, spent = _resident_mib(), time.process_time()

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pybase64
 
 from forwarder.aws.session import Aws
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys
 from forwarder.config.targets import KinesisTarget, PutMode
@@ -165,7 +166,7 @@ def table(rows: Sequence[Row], found: Sequence[Spent]) -> Iterator[str]:
 
 async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
-    aws = Aws()
+    aws = Aws(SystemClock())
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
     entries = [requests.kinesis_record(one, KinesisTarget(STREAM, REGION)) for one in batches]
     many = entries[: requests.RECORDS_PER_REQUEST]
@@ -208,7 +209,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
 
 async def pace(args: argparse.Namespace, url: str) -> None:
     """Print how many calls a connection makes while answers take their time."""
-    aws = Aws()
+    aws = Aws(SystemClock())
     batches = [batch(n, b"x" * 2000) for n in range(1000)]
     async with opened(aws, url, PutMode.RECORD) as sink:
         way = in_puts(sink, batches, sink.max_batches)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from forwarder.aws.session import Aws
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole
 from forwarder.config.credentials import Credentials as ConnectionCredentials
@@ -199,7 +200,7 @@ async def aws(
 ) -> AsyncIterator[Aws]:
     for name, value in ministack.variables().items():
         monkeypatch.setenv(name, value)
-    shared = Aws(loader=LOADER)
+    shared = Aws(SystemClock(), LOADER)
     yield shared
     await shared.close()
 
@@ -263,7 +264,7 @@ async def fake(
 @pytest.fixture
 async def aws_of_fake(fake: FakeAws) -> AsyncIterator[Aws]:
     assert fake.url
-    shared = Aws(loader=LOADER)
+    shared = Aws(SystemClock(), LOADER)
     yield shared
     await shared.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from forwarder.aws.iam import Document, Policies, policies
 from forwarder.aws.session import Aws
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
 from forwarder.config.targets import FirehoseTarget, KinesisTarget, PutMode
@@ -64,7 +65,7 @@ def without(document: Document, action: str) -> Document:
 
 
 async def put(connection: Connection, number: int = 1) -> Outcome:
-    aws = Aws(loader=LOADER)
+    aws = Aws(SystemClock(), LOADER)
     kind = KinesisSink if isinstance(connection.sink, KinesisTarget) else FirehoseSink
     sink = kind(connection, connection.sink, aws)  # type: ignore[arg-type]  # of its own kind
     [outcome] = await sink.put([batch(number)])

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from forwarder.aws.credentials import RENEW_EVERY
 from forwarder.aws.session import Aws
+from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import SystemClock
+from forwarder.config.key_rotation import reread_keys
 from forwarder.config.loader import load_connection
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import OutcomeKind
+from forwarder.ops import logs
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import LOADER, batch
 from tests.services.ministack import HOME_ACCOUNT, REGION, Keys, MiniStack
@@ -49,7 +52,7 @@ async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(
     connection = load_connection(file).connection
     assert isinstance(connection.sink, KinesisTarget)
     clock = Ahead()
-    aws = Aws(clock, LOADER)
+    aws = Aws(clock, LOADER, KeyRotation(reread_keys, logs.hide))
     sink = KinesisSink(connection, connection.sink, aws)
     assert await delivered(sink, 1)
 

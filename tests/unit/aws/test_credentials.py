@@ -19,6 +19,7 @@ from botocore.exceptions import (
 from forwarder.aws.credentials import RoleError, RoleKeys, Token
 from forwarder.aws.errors import UNANSWERED, Failure
 from forwarder.aws.session import Aws, failure_of, session_name
+from forwarder.clock import SystemClock
 from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.model import Outcome, OutcomeKind
 from tests.services.fake_kinesis import LOADER, Error, FakeClock, FakeKinesis, Lost
@@ -330,7 +331,7 @@ async def test_regions_have_sts_clients_of_their_own(aws: Aws, fake: FakeKinesis
 async def test_sts_is_called_in_the_region_and_partition_of_the_stream(
     expected: str, region: str
 ) -> None:
-    aws = Aws(loader=LOADER)
+    aws = Aws(SystemClock(), LOADER)
     client = await aws.client("sts", region, aws.keyring(DefaultCredentials(), region, "acme"))
     assert client.meta.endpoint_url == expected
     await client.close()

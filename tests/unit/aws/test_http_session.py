@@ -8,6 +8,7 @@ import pytest
 from forwarder.aws import http_session
 from forwarder.aws.http_session import SharingSession
 from forwarder.aws.session import Aws
+from forwarder.clock import SystemClock
 from forwarder.config.credentials import AssumedRole
 from tests.services.fake_kinesis import LOADER
 
@@ -37,7 +38,7 @@ async def test_every_client_and_every_place_is_reached_by_such_a_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    aws = Aws(loader=LOADER)
+    aws = Aws(SystemClock(), LOADER)
     place = await aws.places.find("kinesis", "us-east-1", None)
     assert isinstance(place.session(), SharingSession)
     keys = aws.keyring(AssumedRole("arn:aws:iam::111122223333:role/r", None), "us-east-1", "acme")
