@@ -19,22 +19,29 @@ import structlog
 from forwarder.aws.session import Aws
 from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import Clock, InputClock, SystemClock
-from forwarder.collect.pipeline import compile_lane
+from forwarder.collect.pipeline import compile_lanes
 from forwarder.config.connection import Connection, Status
 from forwarder.config.key_rotation import reread_keys
-from forwarder.config.settings import Configuration, JournalSettings, LimitSettings
+from forwarder.config.settings import (
+    INPUT_FORMATS,
+    Configuration,
+    JournalSettings,
+    LimitSettings,
+)
 from forwarder.config.targets import FileTarget, FirehoseTarget
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.formats.mparticle.event_filter import leaves_out
+from forwarder.formats.contract import Formats
+from forwarder.formats.registry import BUILT_IN
 from forwarder.journal.contract import Journals
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
 from forwarder.journal.orphans import Rules
 from forwarder.journal.retention import Retention
 from forwarder.kafka import client
+from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
 from forwarder.ops.catalogue import Known
 from forwarder.ops.health import Health
@@ -50,12 +57,12 @@ from forwarder.sinks.contract import Sink
 from forwarder.sinks.file import FileDeadLetters, FileSink
 from forwarder.sinks.firehose import FirehoseSink
 from forwarder.sinks.kinesis import KinesisSink
+from forwarder.sources import file
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
 from forwarder.worker import chores, gauges, gc_tuning
 from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.reject_rate import Guard
-from forwarder.worker.restore import is_active
 from forwarder.worker.retired_topics import LeftTopics, Look
 from forwarder.worker.worker import Life, Worker, leave_at_once
 
@@ -73,14 +80,17 @@ DEAD_LETTERS = "dead-letters.ndjson"
 class Plan(msgspec.Struct, frozen=True):
     """What a worker is made of, whatever it reads and wherever it writes.
 
-    ``session_timeout``: seconds after which others take over from a silent worker, if there are.
+    ``topics``: by name the format of what is in them, one of ``formats``. ``session_timeout``:
+    seconds after which others take over from a silent worker, if there are.
     """
 
     group: str
     connections: Sequence[Connection]
     journal: JournalSettings
     limits: LimitSettings
+    topics: Mapping[str, str]
     session_timeout: float = math.inf
+    formats: Formats = BUILT_IN
 
 
 async def work(configuration: Configuration, look: Look) -> int:
@@ -106,6 +116,7 @@ async def work(configuration: Configuration, look: Look) -> int:
         configuration.connections,
         configuration.journal,
         configuration.limits,
+        {topic.name: topic.format for topic in configuration.kafka.topics},
         configuration.kafka.session_timeout_ms / 1000,
     )
     async with opened_sinks(configuration.connections) as sinks:
@@ -143,14 +154,16 @@ async def work(configuration: Configuration, look: Look) -> int:
 
 def known(configuration: Configuration) -> Known:
     """Return what the configuration says of the labels of metrics."""
-    return Known(
-        [topic.name for topic in configuration.kafka.topics],
-        {
-            one.name: leaves_out(one.settings, active=one.status is Status.ACTIVE)
-            for one in configuration.connections
-        },
-        configuration.journal.retired,
-    )
+    topics, connections = configuration.kafka.topics, configuration.connections
+    reasons: dict[str, list[str]] = {}
+    for one in connections:
+        filters = [
+            BUILT_IN.inputs[form].event_filter(one.name, one.settings)
+            for form in dict.fromkeys(topic.format for topic in topics)
+        ]
+        found = dict.fromkeys(reason for each in filters for reason in each.reasons)
+        reasons[one.name] = [*found, *([] if one.status is Status.ACTIVE else [STATUS])]
+    return Known([topic.name for topic in topics], reasons, configuration.journal.retired)
 
 
 async def serve(
@@ -167,21 +180,34 @@ async def serve(
     await worker.run()
 
 
-async def read_file(connections: Sequence[Connection], source: str, folder: Path | None) -> Tally:
+async def read_file(
+    connections: Sequence[Connection],
+    source: str,
+    folder: Path | None,
+    form: str = INPUT_FORMATS[0],
+    formats: Formats = BUILT_IN,
+) -> Tally:
     """Read a file of uploads to its end, deliver everything, return the totals.
 
     With a ``folder`` every connection writes there instead of into its own sink, and what an
-    earlier run left in it is replaced.
+    earlier run left in it is replaced. ``form``: the format of the uploads, one of ``formats``.
     """
     if folder is not None:
         _empty(folder, connections)
     letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally(SystemClock(), [connection.name for connection in connections])
-    read = FileSource(source)
+    read = FileSource(source, formats.inputs[form])
     # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [replace(connection, deliver_from_ms=None) for connection in connections]
-    plan = Plan("file", connections, JournalSettings(), LimitSettings(rejected_percent=0))
+    plan = Plan(
+        "file",
+        connections,
+        JournalSettings(),
+        LimitSettings(rejected_percent=0),
+        {file.PARTITION.topic: form},
+        formats=formats,
+    )
     async with opened_sinks(connections, folder) as sinks:
         around, owned = surroundings(
             plan, sinks, journals, InputClock(read.now_ms), tally, explains=True
@@ -215,11 +241,15 @@ def surroundings(  # noqa: PLR0913  # what is concrete, each given once
 ) -> tuple[Surroundings, list[Worker]]:
     """Compile the lanes; the worker is to be put into the list, it knows how many it owns."""
     workers: list[Worker] = []
-    lanes = [compile_lane(connection) for connection in plan.connections]
+    lanes = {
+        form: compile_lanes(plan.connections, form, plan.formats)
+        for form in set(plan.topics.values())
+    }
+    active = sum(one.status is Status.ACTIVE for one in plan.connections)
     share = _share(workers, plan.limits.in_flight)
     around = Surroundings(
         group=plan.group,
-        lanes=lanes,
+        lanes={topic: lanes[form] for topic, form in plan.topics.items()},
         journals=journals,
         clock=clock,
         reporter=reporter,
@@ -242,7 +272,7 @@ def surroundings(  # noqa: PLR0913  # what is concrete, each given once
         rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
         window_memory=plan.limits.window_memory,
         explains=explains,
-        guard=Guard(plan.limits.rejected_percent, sum(map(is_active, lanes))),
+        guard=Guard(plan.limits.rejected_percent, active),
     )
     return around, workers
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import LaneSet, Pipeline, compile_lanes
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.targets import FileTarget, Target
+from forwarder.formats.registry import BUILT_IN, MPARTICLE
 from forwarder.model import LOWEST, Batch, Collected, Held, Partition, Position, add
 
 DATA = Path(__file__).parent / "data"
@@ -84,11 +85,21 @@ def pipeline(
     held: Iterable[Held] = (),
 ) -> Pipeline:
     """Return a pipeline of these connections, with what an opening found for the lane."""
-    lanes = [compile_lane(c) for c in connections]
+    lanes = lane_set(*connections)
     made = Pipeline(PARTITION, lanes, read, replays={} if replay is None else {"lane": replay})
     if replay is not None:
         made.restore("lane", held)
     return made
+
+
+def lane_set(*connections: Connection) -> LaneSet:
+    """Return the lanes of these connections, compiled for mParticle's uploads."""
+    return compile_lanes(connections, MPARTICLE.name, BUILT_IN)
+
+
+def keying_rule(chosen: Connection) -> str:
+    """Return the rule by which a connection's windows are keyed."""
+    return lane_set(chosen).lanes[0].keying_rule
 
 
 def saved(pipeline: Pipeline, below: int) -> list[Held]:

@@ -1,10 +1,10 @@
 """A whole worker over a source fed by hand and journals that fail as told."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Connection
 from forwarder.journal import outbox
 from forwarder.journal.contract import Committed, Restored, Tick
@@ -15,6 +15,7 @@ from forwarder.worker.reject_rate import Guard
 from forwarder.worker.worker import Life, Worker
 from tests import doubles
 from tests.batches import GROUP, TOPIC
+from tests.builders import lane_set
 from tests.lanes import deliver_context
 from tests.world import START_MS, connection, numbers, upload
 
@@ -84,24 +85,24 @@ class Scene:
         self.has_room = True
         self.surprising = False
         self.fed = 0
-        lanes = [compile_lane(c) for c in connections]
+        lanes = lane_set(*connections)
         around = Surroundings(
             group=GROUP,
-            lanes=lanes,
+            lanes=defaultdict(lambda: lanes),
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
             pacing=Pacing(tick=1.0, base_interval=600.0),
             deliver=deliver_context(
-                {lane.name: self.sink for lane in lanes},
+                {lane.name: self.sink for lane in lanes.lanes},
                 self.clock,
                 self.notes,
                 queue_bytes=10_000,
             ),
             closed_bytes=lambda: 1 << 20,
             owned=lambda: 1,
-            guard=Guard(rejected_percent, len(lanes)),
+            guard=Guard(rejected_percent, len(lanes.lanes)),
         )
         life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
         self.worker = Worker(self.source, around, life)

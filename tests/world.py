@@ -6,11 +6,10 @@ knows the protocol's promises and nothing of how they are kept.
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Batching, Connection, Settings, Status
 from forwarder.config.targets import FileTarget
 from forwarder.errors import JournalError
@@ -37,6 +36,7 @@ from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.partition import OwnedPartition
 from tests import doubles
 from tests.batches import GROUP, TOPIC
+from tests.builders import lane_set
 from tests.lanes import deliver_context
 
 PARTITION = Partition(TOPIC, 0)
@@ -366,17 +366,17 @@ class World:
 
     def around(self, connections: Iterable[Connection]) -> Surroundings:
         """Return the surroundings of one opening."""
-        lanes = [compile_lane(c) for c in connections]
+        lanes = lane_set(*connections)
         return Surroundings(
             group=GROUP,
-            lanes=lanes,
+            lanes=defaultdict(lambda: lanes),
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
             pacing=Pacing(1.0, self.base_interval, self.session_timeout),
             deliver=deliver_context(
-                {lane.name: Destination(self, lane.name, self.openings) for lane in lanes},
+                {lane.name: Destination(self, lane.name, self.openings) for lane in lanes.lanes},
                 self.clock,
                 self.notes,
                 queue_bytes=2_000,

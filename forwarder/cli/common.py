@@ -15,7 +15,7 @@ from typing import TypeVar
 from forwarder.admin.contract import Survey
 from forwarder.admin.kafka_survey import Survey as KafkaSurvey
 from forwarder.cli import output
-from forwarder.collect.pipeline import compile_lane
+from forwarder.collect.keying import keying_rule
 from forwarder.config import loader, masking
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError, StartupError
@@ -97,8 +97,8 @@ async def chosen(survey: Survey, topics: list[str] | None, number: int | None) -
 
 def rules(loaded: LoadedConfiguration) -> dict[str, str]:
     """Return the keying rule of every configured connection."""
-    lanes = map(compile_lane, loaded.configuration.connections)
-    return {lane.name: lane.keying_rule for lane in lanes}
+    connections = loaded.configuration.connections
+    return {one.name: keying_rule(one.settings.mode) for one in connections}
 
 
 def note_unknown(loaded: LoadedConfiguration, name: str) -> None:

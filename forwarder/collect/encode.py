@@ -6,10 +6,8 @@ import msgspec
 
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
-from forwarder.formats import rawjson
-from forwarder.formats.contract import digest
-from forwarder.formats.mparticle.document import Frame, Frames
-from forwarder.formats.mparticle.ids import IdSource
+from forwarder.formats.contract import DocumentMaker, Frame, InputFormat, digest
+from forwarder.formats.ids import IdSource
 from forwarder.formats.pieces import last_of, singles
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
 
@@ -39,11 +37,19 @@ class _Keys(msgspec.Struct, frozen=True, gc=False):
 class Encoder:
     """Encodes the windows of one connection on one partition."""
 
-    def __init__(self, partition: Partition, connection: Connection, frames: Frames) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        connection: Connection,
+        documents: DocumentMaker,
+        form: InputFormat,
+    ) -> None:
         """Prepare what all batches have in common."""
         self._lane = connection.name
-        self._ids = IdSource(partition, connection)
-        self._frames = frames
+        self._derive = IdSource(partition, connection, documents.version).derive
+        self._frame = documents.frame
+        self._document = documents.document
+        self._upload = form.upload
 
     def encode(self, window: Window, now_ms: int, most: int) -> Encoded:
         """Return a window's documents and the events that cannot be in one; never raises.
@@ -61,7 +67,7 @@ class Encoder:
             return Encoded([], letters, last_of(pieces[-1]), [])
 
     def _keys(self, window: Window, now_ms: int) -> _Keys:
-        frame = self._frames.frame(window.context, window.identities_ms, window.newest_ms)
+        frame = self._frame(window.context, window.identities_ms, window.newest_ms)
         key = digest(window.device)
         other = key if window.key == window.device else digest(window.key)
         return _Keys(window, key, other, now_ms, frame)
@@ -122,12 +128,12 @@ class Encoder:
         first = (pieces[0][0], pieces[0][1])
         last = last_of(pieces[-1])
         count = sum([piece[2] for piece in pieces])
-        ids = self._ids.derive(window.device, first, last, count, pieces[0][3])
+        ids = self._derive(window.device, first, last, count, pieces[0][3])
         events = b",".join([piece[4] for piece in pieces if piece[2]])
         return Batch(
-            self._lane, ids.message_id, keys.key, keys.window_key, first, last, count,
-            keys.closed_at, window.newest_ms, keys.frame.mpid, window.reason,
-            self._frames.document(events, ids.message_id, ids.batch_id, keys.frame.tail),
+            self._lane, ids.text, keys.key, keys.window_key, first, last, count,
+            keys.closed_at, window.newest_ms, keys.frame.user, window.reason,
+            self._document(keys.frame, events, ids),
         )  # fmt: skip
 
     def _letters(
@@ -152,7 +158,7 @@ class Encoder:
         self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
     ) -> DeadLetter:
         events = b",".join([piece[4] for piece in pieces if piece[2]])
-        value = rawjson.with_events(events, window.context)
+        value = self._upload(events, window.context)
         count = sum([piece[2] for piece in pieces])
         return DeadLetter(
             reason, pieces[0][0], self._lane, error, value, pieces[0][3], events=count

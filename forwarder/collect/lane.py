@@ -16,12 +16,9 @@ from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import Window
-from forwarder.config.connection import BatchMode, Connection, Settings
-from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload, digest
-from forwarder.formats.mparticle import event_filter
-from forwarder.formats.mparticle.decode import Decoder
-from forwarder.formats.mparticle.document import Frames
+from forwarder.config.connection import BatchMode, Connection
+from forwarder.errors import StartupError
+from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload, digest
 from forwarder.formats.pieces import joined, last_of, singles
 from forwarder.model import (
     STATUS,
@@ -39,46 +36,39 @@ from forwarder.model import (
     add,
 )
 
-JUDGEMENT = 1
-"""To be raised by who changes what a filter or a transform makes of an event under the same
-settings: windows saved before are judged anew then."""
-
-
 MOST_ENCODED = 8 * 1024 * 1024
 """Bytes of documents that a poll or a slice makes, of all lanes; passed by one document. What
 else has closed waits as it is (``PartitionLane.pending``)."""
 
 
-def rule_of(settings: Settings) -> str:
-    """Name by which rule events are kept and changed: stored with what was kept by it."""
-    passes = sorted(
-        (k, s is None or getattr(settings, s)) for k, s in event_filter.GOVERNING.items()
-    )
-    rest = settings.send_unknown_events, settings.send_batches_without_events
-    told = (JUDGEMENT, passes, rest, event_filter.transform_of(settings))
-    return digest(repr(told).encode()).hex()
-
-
 class Lane:
-    """The compiled form of one connection, shared by all partitions of a process."""
+    """The compiled form of one connection for uploads of one format.
 
-    def __init__(self, connection: Connection) -> None:
+    Shared by all partitions of a process that have this format. Raises StartupError where no
+    documents of the connection's ``sink.format`` can be made of the uploads.
+    """
+
+    def __init__(self, connection: Connection, form: InputFormat, formats: Formats) -> None:
         """Compile the connection's settings."""
-        settings = connection.settings
+        settings, sink_format = connection.settings, connection.sink.format
         self.connection = connection
         self.name = connection.name
         self.mode = settings.mode
         self.keying_rule = keying.keying_rule(settings.mode)
-        self.transform = event_filter.transform_of(settings)
-        self.filter = event_filter.Filter(connection.name, settings)
-        self.rule = rule_of(settings)
-        self.frames = Frames(connection)
-        self._fit = Fit(self.frames)
+        self.form = form
+        self.filter = form.event_filter(connection.name, settings)
+        self.rule = self.filter.rule
+        make = formats.documents.get((form.name, sink_format))
+        if make is None:
+            message = f"{connection.name}: sink.format {sink_format} cannot be made of {form.name}"
+            raise StartupError(message)
+        self.documents = make(connection, connection.sink.record_limit)
+        self._fit = Fit(self.documents, form)
 
     def new_store(self, replay: ReplayFilter) -> WindowStore:
         """Return an empty store of windows that closes them as the connection's mode asks."""
         kind = _STORES.get(self.mode, WindowStore)
-        return kind(self.connection.batching, self._fit, replay)
+        return kind(self.connection.batching, self._fit, replay, self.form)
 
 
 _STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}
@@ -97,7 +87,7 @@ class PartitionLane:
         self.lane = lane
         self.replay = replay
         self.windows = lane.new_store(replay)
-        self._encoder = Encoder(partition, lane.connection, lane.frames)
+        self._encoder = Encoder(partition, lane.connection, lane.documents, lane.form)
 
     def restore(self, held: Sequence[Held], decoder: Decoder) -> int:
         """Open saved windows again, with the events that today's filter keeps (O7).
@@ -107,11 +97,9 @@ class PartitionLane:
         before = self.windows.waiting_events
         for stored in held:
             if isinstance(stored, Unopened):
-                names = decoder.names(rawjson.fields(stored.context))
-                self.windows.restore(stored, [], names)
+                self.windows.restore(stored, [], decoder.shape(stored.context))
             elif pieces := self._kept(stored, decoder):
-                names = decoder.names(rawjson.fields(stored.context))
-                self.windows.restore(stored, pieces, names)
+                self.windows.restore(stored, pieces, decoder.shape(stored.context))
         return self.windows.waiting_events - before
 
     def _kept(self, stored: Held, decoder: Decoder) -> list[Piece]:
@@ -147,7 +135,7 @@ class PartitionLane:
             for upload in uploads:
                 if not upload.types and (upload.offset, upload.start) in added.touched:
                     upload.used = True
-        if self.lane.connection.settings.send_batches_without_events:
+        if self.lane.filter.empty_too:
             for upload, pieces in kept:
                 if pieces and not upload.types:
                     upload.used = True
@@ -159,9 +147,9 @@ class PartitionLane:
 
     def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
         """Add what a replay brings: what is not settled joins its window again (O8)."""
-        wanted, settled = list[Upload](), 0
+        wanted, settled, former = list[Upload](), 0, self.lane.form.former_rules
         for upload in uploads:
-            rule, keyed = keying.replayed(self.replay, upload, self.lane.keying_rule)
+            rule, keyed = keying.replayed(self.replay, upload, self.lane.keying_rule, former)
             if self.replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
                 settled += len(upload.types)
             else:
@@ -201,8 +189,8 @@ class PartitionLane:
             upload = one.upload
             out.dead_letters.append(
                 DeadLetter(
-                    one.reason, upload.offset, self.lane.name, one.error, one.value, upload.time,
-                    events=one.events,
+                    one.reason, upload.offset, self.lane.name, one.error,
+                    one.value(self.lane.form), upload.time, events=one.events,
                 )
             )  # fmt: skip
             for key, last in one.closings():
@@ -212,7 +200,7 @@ class PartitionLane:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
         for upload in failed:
             error = "the events cannot be changed as the settings ask"
-            value = rawjson.with_events(upload.body, upload.context)
+            value = self.lane.form.upload(upload.body, upload.context)
             letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
             events = len(upload.types)
             out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))

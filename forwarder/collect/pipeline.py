@@ -4,19 +4,18 @@ Pure: lists in, lists out, time comes in as an argument. ``collect`` is the flow
 the owner of a partition asks of the open windows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from forwarder.collect import redrive as redriven
-from forwarder.collect.keying import SESSION_RULES
+from forwarder.collect.keying import need_sessions
 from forwarder.collect.lane import MOST_ENCODED, Lane, PartitionLane
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.config.connection import Connection
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle import transform
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Decoder, Formats, InputFormat, Reject, Upload
 from forwarder.model import (
     Collected,
     DeadLetter,
@@ -31,7 +30,15 @@ from forwarder.model import (
 )
 from forwarder.rules.match import Router
 
-__all__ = ["MOST_ENCODED", "Checkpoint", "Lane", "Pipeline", "ReplayFilter", "compile_lane"]
+__all__ = [
+    "MOST_ENCODED",
+    "Checkpoint",
+    "Lane",
+    "LaneSet",
+    "Pipeline",
+    "ReplayFilter",
+    "compile_lanes",
+]
 
 MOST_CLOSED = 500
 """Windows that a poll closes at its end, of all lanes; the owner closes the rest in slices."""
@@ -40,9 +47,27 @@ RELEASED_AT_ONCE = 2_000
 """Entries of each replay filter that are let go after a poll."""
 
 
-def compile_lane(connection: Connection) -> Lane:
-    """Compile a connection; once per process."""
-    return Lane(connection)
+class LaneSet(msgspec.Struct, frozen=True):
+    """The lanes of all connections, compiled for the uploads of one format.
+
+    All partitions of a process whose topics have this format share it.
+    """
+
+    form: InputFormat
+    lanes: tuple[Lane, ...] = ()
+
+    def without(self, names: Container[str]) -> "LaneSet":
+        """Return those that have none of these names."""
+        return LaneSet(self.form, tuple(one for one in self.lanes if one.name not in names))
+
+
+def compile_lanes(connections: Iterable[Connection], form: str, formats: Formats) -> LaneSet:
+    """Compile connections for topics of this format; once per process and format.
+
+    Raises StartupError where one of them cannot make its documents of such uploads.
+    """
+    known = formats.inputs[form]
+    return LaneSet(known, tuple(Lane(connection, known, formats) for connection in connections))
 
 
 class Pipeline:
@@ -56,7 +81,7 @@ class Pipeline:
     def __init__(  # noqa: PLR0913  # three are options
         self,
         partition: Partition,
-        lanes: Sequence[Lane],
+        lanes: LaneSet,
         read: int = 0,
         *,
         replays: Mapping[str, ReplayFilter] | None = None,
@@ -74,13 +99,14 @@ class Pipeline:
         self._besides = besides
         self._read = read
         self.clock = 0
+        self._form = lanes.form
         known = replays or {}
         self._lanes = {
             lane.name: PartitionLane(partition, lane, known.get(lane.name) or ReplayFilter())
-            for lane in lanes
+            for lane in lanes.lanes
         }
         self._replay_known = read > 0
-        self._router = Router([lane.connection.match for lane in lanes])
+        self._router = Router([lane.connection.match for lane in lanes.lanes], lanes.form)
         self._decoder = self._new_decoder()
 
     def restore(self, lane: str, held: Iterable[Held]) -> int:
@@ -107,8 +133,9 @@ class Pipeline:
 
     def try_out(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
-        lanes = [one.lane for one in self._lanes.values() if one.replay.accept_below is None]
-        apart = Pipeline(self._partition, lanes, besides=self)
+        lanes = self._lanes.values()
+        active = tuple(one.lane for one in lanes if one.replay.accept_below is None)
+        apart = Pipeline(self._partition, LaneSet(self._form, active), besides=self)
         found, rest = apart.collect(records, now_ms), apart.finish(now_ms)
         found.dead_letters += rest.dead_letters
         return found
@@ -234,11 +261,10 @@ class Pipeline:
         lanes = self._lanes.values()
         rules = {one.lane.keying_rule for one in lanes}
         rules |= {rule for one in lanes for rule, _ in one.replay.keying}
-        strip = transform.STRIP_LOCATION
-        return Decoder(
+        return self._form.decoder(
             self._partition,
-            sessions=not SESSION_RULES.isdisjoint(rules),
-            places=any(one.lane.transform & strip for one in lanes),
+            [one.lane.filter for one in lanes],
+            sessions=need_sessions(rules, self._form.former_rules),
         )
 
     def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> list[Upload]:
@@ -336,7 +362,9 @@ class Pipeline:
             self._return(record, told, found, out)
             return
         idle, unused = out.idle, dict(out.unused)
-        batch = redriven.document(record, found, told)
+        batch = None
+        if lane is not None:
+            batch = redriven.document(record, found, told, lane.lane.documents)
         if batch is not None and lane is not None:
             lane.redrive_batch(replace(batch, closed_at=now_ms), out)
             found[0].used = True

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload, digest
-from forwarder.formats.mparticle.document import MOST_BYTES, mpid_of
-from forwarder.formats.rawjson import ABSENT
+from forwarder.config.targets import MOST_PAYLOAD_BYTES
+from forwarder.formats.contract import DocumentMaker, Upload, digest
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 
 REDRIVE = "forwarder-redrive"
@@ -70,25 +68,28 @@ def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
     return key if session is None else b"%b|%b" % (key, session)
 
 
-def document(record: Record, found: Sequence[Upload], told: RedriveMark) -> Batch | None:
+def document(
+    record: Record, found: Sequence[Upload], told: RedriveMark, maker: DocumentMaker
+) -> Batch | None:
     """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
 
-    ``closed_at`` is left to the caller. The id is the document's own, the position the record's.
+    ``maker`` makes the connection's documents. ``closed_at`` is left to the caller. The id is the
+    document's own, the position the record's.
     """
     if told.reason != Reason.REFUSED or not told.connection or len(found) != 1:
         return None
-    upload = found[0]
-    name = rawjson.text_of(bytes(upload.fields.get("message_id", ABSENT)))
-    # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
-    if not name or len(name) > _LONGEST_ID or not name.isprintable():
+    upload, value = found[0], record.value
+    if value is None or len(value) > MOST_PAYLOAD_BYTES:  # never a batch made here
         return None
-    if record.value is None or len(record.value) > MOST_BYTES:  # never a batch made here
+    known = maker.recognize(value)
+    # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
+    if known is None or len(known.id) > _LONGEST_ID or not known.id.isprintable():
         return None
     position = (record.offset, 0)
     key, apart = told.device or digest(upload.device), digest(window_key(*position))
     return Batch(
-        told.connection, name, key, apart, position, position, len(upload.types), 0, upload.time,
-        mpid_of(upload.fields), CloseReason.REDRIVEN, record.value,
+        told.connection, known.id, key, apart, position, position, len(upload.types), 0,
+        upload.time, known.user, CloseReason.REDRIVEN, value,
     )  # fmt: skip
 
 

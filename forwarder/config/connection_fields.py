@@ -7,6 +7,7 @@ from forwarder.config.connection import Batching, BatchMode, Connection, Match, 
 from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.targets import (
+    SINK_FORMATS,
     FileTarget,
     FirehoseTarget,
     KinesisTarget,
@@ -92,6 +93,10 @@ def _type(own: str) -> Field:
     )
 
 
+def _format() -> Field:
+    return Field("format", EnumValue(SINK_FORMATS), "What documents are written in.")
+
+
 def _region(of: str) -> Field:
     return Field(
         "region", TextValue("an AWS region", check=checks.region), f"The AWS region of {of}."
@@ -141,6 +146,7 @@ KINESIS = Section(
             "the stream, and writes records one after the other without a break.",
         ),
         _endpoint("KINESIS"),
+        _format(),
     ),
     checks=(_sink_notes, _region_of_arn),
 )
@@ -162,6 +168,7 @@ FIREHOSE = Section(
             "it, larger batches are split.",
         ),
         _endpoint("FIREHOSE"),
+        _format(),
     ),
     checks=(_sink_notes,),
 )
@@ -175,6 +182,7 @@ FILE = Section(
             PathValue("a folder"),
             "The folder; the connection writes NAME.ndjson in it. Relative to this file.",
         ),
+        _format(),
     ),
 )
 

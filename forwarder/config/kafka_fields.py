@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from forwarder.config import aws_regions, certificates, checks
 from forwarder.config.settings import (
+    INPUT_FORMATS,
     InputTopic,
     Kafka,
     Mechanism,
@@ -200,7 +201,7 @@ TOPIC = Section(
             TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
             "The name of the topic.",
         ),
-        Field("format", EnumValue(("mparticle",)), "What its records hold."),
+        Field("format", EnumValue(INPUT_FORMATS), "What its records hold."),
     ),
 )
 

@@ -50,12 +50,16 @@ class Security:
     role_arn: str | None = None
 
 
+INPUT_FORMATS = ("mparticle",)
+"""What ``topics[].format`` may be: the input formats of ``formats.registry``."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputTopic:
-    """One input topic; the only format so far is ``mparticle``."""
+    """One input topic; ``format`` names what its records hold, and so which decoder reads them."""
 
     name: str
-    format: str = "mparticle"
+    format: str = INPUT_FORMATS[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ class PutMode(StrEnum):
     RECORDS = "records"
 
 
+SINK_FORMATS = ("mparticle",)
+"""What ``sink.format`` may be: the document formats of ``formats.registry``."""
+
 LONGEST_PARTITION_KEY = 256
 """Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
 device."""
@@ -80,6 +83,7 @@ class KinesisTarget:
     put: PutMode = PutMode.AUTO
     endpoint_url: str | None = None
     newline: bool = False
+    format: str = SINK_FORMATS[0]
 
     @property
     def arn(self) -> str | None:
@@ -157,6 +161,7 @@ class FirehoseTarget:
     region: str
     max_record_bytes: int = 1_024_000
     endpoint_url: str | None = None
+    format: str = SINK_FORMATS[0]
 
     @property
     def account(self) -> None:
@@ -203,6 +208,7 @@ class FileTarget:
     """A folder that gets one NDJSON file per connection."""
 
     path: str
+    format: str = SINK_FORMATS[0]
 
     @property
     def region(self) -> str:

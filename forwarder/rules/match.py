@@ -5,10 +5,8 @@ from sys import getsizeof
 
 from forwarder.config.connection import Match
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload
+from forwarder.formats.contract import InputFormat, Upload
 from forwarder.formats.memo import Memo
-from forwarder.formats.mparticle import identity
-from forwarder.formats.rawjson import ABSENT
 
 _MEMO = 4096
 _LANE_BYTES = 9
@@ -18,9 +16,14 @@ _LANE_BYTES = 9
 class Router:
     """Finds the lanes of an upload; remembers its answers by the values they depend on."""
 
-    def __init__(self, matches: Sequence[Match]) -> None:
-        """Take one condition per lane; lanes are named by their index."""
+    def __init__(self, matches: Sequence[Match], form: InputFormat) -> None:
+        """Take one condition per lane; lanes are named by their index.
+
+        ``form`` is what the uploads are of.
+        """
         self._matches = matches
+        self._platform = form.platform
+        self._api_keys = form.api_keys
         self._numbered = list(enumerate(matches))
         self._everything = all(m == Match() for m in matches)
         self._platforms = any(m.platform is not None for m in matches)
@@ -46,9 +49,7 @@ class Router:
 
         A platform or an application may be long, an API key is nobody's to see: it is left out.
         """
-        environment, package, platform, key, keys = self._told(upload)
-        env, app, kind = (rawjson.text_of(t) or "" for t in (environment, package, platform))
-        api_keys = _texts([key]) | _texts(_array(keys))
+        env, app, kind, api_keys = _texts_of(self._told(upload))
         found: list[tuple[int, str, str]] = []
         for lane, match in enumerate(self._matches):
             parts = (
@@ -61,29 +62,23 @@ class Router:
         return found
 
     def _told(self, upload: Upload) -> tuple[bytes, ...]:
-        """Return what of an upload any match looks at."""
-        platform = key = keys = b""
-        if self._platforms:
-            platform = identity.member(bytes(upload.fields.get("device_info", b"")), ("platform",))
+        """Return what of an upload any match looks at: three values, and all API keys."""
+        platform = self._platform(upload) if self._platforms else b""
         if self._keys:
-            key = bytes(upload.fields.get("api_key", ABSENT))
-            keys = bytes(upload.fields.get("api_keys", ABSENT))
-        return upload.environment, upload.package, platform, key, keys
+            return upload.environment, upload.application, platform, *self._api_keys(upload)
+        return upload.environment, upload.application, platform
 
     def _lanes(self, upload: Upload) -> list[int]:
         told = self._told(upload)
         lanes = self._memo.get(told)
         if lanes is None:
-            lanes = self._find(*told)
+            lanes = self._find(told)
             size = sum(map(getsizeof, told)) + _LANE_BYTES * len(lanes)
             self._memo.keep(told, lanes, size)
         return lanes
 
-    def _find(
-        self, environment: bytes, package: bytes, platform: bytes, key: bytes, keys: bytes
-    ) -> list[int]:
-        env, app, kind = (rawjson.text_of(t) or "" for t in (environment, package, platform))
-        api_keys = _texts([key]) | _texts(_array(keys))
+    def _find(self, told: tuple[bytes, ...]) -> list[int]:
+        env, app, kind, api_keys = _texts_of(told)
         return [
             lane
             for lane, match in self._numbered
@@ -94,9 +89,8 @@ class Router:
         ]
 
 
-def _array(raw: bytes) -> list[bytes]:
-    return [bytes(element) for element in rawjson.elements(raw)] if raw[:1] == b"[" else []
-
-
-def _texts(values: Sequence[bytes]) -> set[str]:
-    return {text for value in values if (text := rawjson.text_of(value)) is not None}
+def _texts_of(told: tuple[bytes, ...]) -> tuple[str, str, str, set[str]]:
+    """Return the texts of environment, application, platform and API keys."""
+    env, app, kind = (rawjson.text_of(token) or "" for token in told[:3])
+    keys = {text for key in told[3:] if (text := rawjson.text_of(key)) is not None}
+    return env, app, kind, keys

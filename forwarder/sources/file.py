@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from forwarder.errors import ForwarderError, StartupError
+from forwarder.formats.contract import InputFormat
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources import file_format
 from forwarder.sources.contract import Listener
@@ -33,9 +34,10 @@ class FileSource:
     earlier line, standard input cannot.
     """
 
-    def __init__(self, path: str) -> None:
-        """Prepare to read ``path``, or standard input for ``-``."""
+    def __init__(self, path: str, form: InputFormat) -> None:
+        """Prepare to read uploads of a format from ``path``, or from standard input for ``-``."""
         self._path = path
+        self._form = form
         self._file = -1
         self._positioned = False
         self._flowing = asyncio.Event()
@@ -243,8 +245,8 @@ class FileSource:
             return
         if not self._begun:
             self._begun = True
-            self.hint = file_format.hint(text)
-        record = read_line(number, text, self._last_ms)
+            self.hint = file_format.hint(text, self._form)
+        record = read_line(number, text, self._last_ms, self._form.record_time)
         self._last_ms = record.timestamp
         self._read_ahead.append(record)
 

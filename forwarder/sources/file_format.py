@@ -3,10 +3,8 @@
 import json
 import re
 
-from msgspec import Raw
-
 from forwarder.formats import rawjson
-from forwarder.formats.mparticle import not_uploads
+from forwarder.formats.contract import InputFormat
 from forwarder.formats.rawjson import ShapeError
 
 WANTED = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
@@ -62,15 +60,17 @@ def foreign(head: bytes) -> str:
     return f"is {name}; {WANTED}: {remedy}"
 
 
-def hint(line: bytes) -> str:
+def hint(line: bytes, form: InputFormat) -> str:
     """Return what is wrong with a first line that is no upload; nothing where it may be one."""
     value = line.strip(b" \t\r\n")
     try:
         if value[:1] == b"[":
             value = next((bytes(element) for element in rawjson.elements(value)), b"{}")
-        fields = rawjson.fields(value)
-        if "timestamp_ms" in fields and "upload" in fields:
-            fields = rawjson.fields(bytes(fields["upload"]))
+        if b'"upload"' in value:
+            fields = rawjson.fields(value)
+            if "timestamp_ms" in fields and "upload" in fields:
+                value = bytes(fields["upload"])
+        unlike = form.unlike(value)
     except ShapeError:
         return f"holds bare values; {WANTED}"
     except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ def hint(line: bytes) -> str:
             return f"is not UTF-8 text; {WANTED}"
         found, remedy = _of_text(text)
         return f"holds {found}; {WANTED}{remedy}"
-    return _of_object(fields)
+    return f"holds what {unlike.what}; {WANTED}{unlike.remedy}" if unlike is not None else ""
 
 
 # How a line that is no JSON begins -> what it is, how to make uploads of it; the first counts.
@@ -120,18 +120,3 @@ def _of_text(text: str) -> tuple[str, str]:
     if end and text[end:].lstrip(", \t").startswith("{"):
         return "several JSON objects a line", ": jq -c . makes it of this"
     return next((name, remedy) for pattern, name, remedy in _TEXTS if pattern.fullmatch(text))
-
-
-def _of_object(fields: dict[str, Raw]) -> str:
-    """Tell what an object is, if it is no upload."""
-    if "events" in fields or not fields:
-        return ""
-    wrapper = not_uploads.is_wrapped(fields)
-    if not wrapper and not not_uploads.ONLY_UPLOADS.isdisjoint(fields):
-        return ""
-    remedy = f": jq -c .{wrapper} makes it of this" if wrapper else ""
-    return f"holds what {_looks(not_uploads.likely_cause(fields))}; {WANTED}{remedy}"
-
-
-def _looks(cause: str) -> str:
-    return cause if cause.startswith("looks") else f"is {cause}"

@@ -1,5 +1,6 @@
 """Lines of a file as records: where one ends, what it holds, when it is from."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -26,15 +27,14 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     dated: bool = False
 
 
-class _Content(msgspec.Struct, gc=False):
-    """What dates a line: an upload's own field, or ``{"timestamp_ms": …, "upload": {…}}``."""
+class _Wrapped(msgspec.Struct, gc=False):
+    """A line that dates the upload in it: ``{"timestamp_ms": …, "upload": …}``."""
 
-    timestamp_unixtime_ms: _Milliseconds | None = None
     timestamp_ms: _Milliseconds | None = None
-    upload: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    upload: msgspec.Raw = rawjson.ABSENT
 
 
-_content = msgspec.json.Decoder(_Content, strict=False)
+_wrapped = msgspec.json.Decoder(_Wrapped, strict=False)
 _time = msgspec.json.Decoder(_Milliseconds | None, strict=False)
 
 
@@ -77,43 +77,40 @@ class LineCutter:
         return taken
 
 
-def read_line(number: int, line: bytes, before_ms: int) -> Line:
+def read_line(
+    number: int, line: bytes, before_ms: int, record_time: Callable[[bytes], int | None]
+) -> Line:
     """Return a line as a record; ``before_ms`` is the record time of the line before it.
 
-    What is no JSON, or no upload, is passed on as it is: the decoder says so in a dead letter.
+    ``record_time`` tells the time that an upload gives itself. What is no upload is passed on as
+    it is: the decoder says so in a dead letter.
     """
-    try:
-        content = _content.decode(line)
-    except RecursionError:
-        return Line(number, before_ms, line)
-    except msgspec.DecodeError:
-        content = _slowly(line)
-    if content.timestamp_ms is not None and (upload := bytes(content.upload)):
-        return Line(number, content.timestamp_ms, upload, dated=True)
-    own_ms = content.timestamp_unixtime_ms
+    if b"upload" in line or b"\\u00" in line:
+        found = _unwrapped(line)
+        if found is not None:
+            return Line(number, found[0], found[1], dated=True)
+    own_ms = record_time(line)
     if own_ms is None:
         return Line(number, before_ms, line)
     return Line(number, own_ms, line, dated=True)
 
 
-def _slowly(line: bytes) -> _Content:
-    """Read an array of uploads, or what msgspec refused; nothing of what cannot be read."""
+def _unwrapped(line: bytes) -> tuple[int, bytes] | None:
+    """Return the time and the upload of a line that wraps one; None of any other."""
     try:
-        if line.lstrip()[:1] == b"[":
-            times = (_tolerant(bytes(e)).timestamp_unixtime_ms for e in rawjson.elements(line))
-            return _Content(next(filter(None, times), None))
-        return _tolerant(line)
+        time, upload = _wrapping(line)
     except (ValueError, RecursionError):
-        return _Content()
+        return None
+    return None if time is None or not upload else (time, upload)
 
 
-def _tolerant(value: bytes) -> _Content:
-    fields = rawjson.fields(value)
-    return _Content(
-        _milliseconds(fields.get("timestamp_unixtime_ms")),
-        _milliseconds(fields.get("timestamp_ms")),
-        fields.get("upload", rawjson.ABSENT),
-    )
+def _wrapping(line: bytes) -> tuple[int | None, bytes]:
+    try:
+        found = _wrapped.decode(line)
+    except msgspec.DecodeError:
+        fields = rawjson.fields(line)
+        return _milliseconds(fields.get("timestamp_ms")), bytes(fields.get("upload", b""))
+    return found.timestamp_ms, bytes(found.upload)
 
 
 def _milliseconds(raw: msgspec.Raw | None) -> int | None:

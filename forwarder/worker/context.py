@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from forwarder.clock import Clock
-from forwarder.collect.pipeline import Lane
+from forwarder.collect.pipeline import LaneSet
 from forwarder.deliver.context import DeliverContext
 from forwarder.journal.contract import Journals
 from forwarder.journal.orphans import Rules
@@ -33,15 +33,16 @@ class Pacing(msgspec.Struct, frozen=True):
 class Surroundings(msgspec.Struct, frozen=True):
     """What every partition of a worker shares.
 
-    ``deliver`` is what their deliveries share, ``closed_bytes`` gives what one partition may have
-    closed and not committed, ``owned`` how many partitions this worker owns now. ``rules`` say when
-    an unknown lane is dropped, ``drafting`` whose turn it is to draft a base, ``restoring`` to put
-    windows back; ``window_memory`` the bytes that the windows of all may take. ``explains``: count
-    why uploads match nothing.
+    ``lanes`` are those of the partitions of a topic, by topic. ``deliver`` is what their
+    deliveries share, ``closed_bytes`` gives what one partition may have closed and not committed,
+    ``owned`` how many partitions this worker owns now. ``rules`` say when an unknown lane is
+    dropped, ``drafting`` whose turn it is to draft a base, ``restoring`` to put windows back;
+    ``window_memory`` the bytes that the windows of all may take. ``explains``: count why uploads
+    match nothing.
     """
 
     group: str
-    lanes: Sequence[Lane]
+    lanes: Mapping[str, LaneSet]
     journals: Journals
     clock: Clock
     reporter: Reporter

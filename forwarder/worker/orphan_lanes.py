@@ -6,7 +6,7 @@ import structlog
 
 from forwarder.journal import orphans as rules
 from forwarder.journal.state import LaneState
-from forwarder.model import Address
+from forwarder.model import Address, Partition
 from forwarder.worker.context import Surroundings
 
 log = structlog.get_logger()
@@ -18,11 +18,11 @@ Stored = Mapping[str, LaneState]
 class Unknown:
     """The unknown lanes of one partition; the lanes themselves stay with its owner."""
 
-    def __init__(self, partition: str, around: Surroundings) -> None:
-        """Know which lanes are configured; ``partition`` is its name in the log."""
-        self._partition = partition
+    def __init__(self, partition: Partition, around: Surroundings) -> None:
+        """Know which lanes are configured."""
+        self._partition = str(partition)
         self._around = around
-        self._configured = frozenset(lane.name for lane in around.lanes)
+        self._configured = frozenset(lane.name for lane in around.lanes[partition.topic].lanes)
 
     def forgotten(self, lanes: Stored) -> set[str]:
         """Return those whose time is over: the next base leaves them out."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 from msgspec.structs import replace
 
-from forwarder.collect.pipeline import MOST_ENCODED, Lane, Pipeline
+from forwarder.collect.pipeline import MOST_ENCODED, Lane, LaneSet, Pipeline
 from forwarder.config.connection import Connection
 from forwarder.deliver.partition import PartitionDeliveries
 from forwarder.errors import ForwarderError, JournalError, RefusedError
@@ -58,7 +58,9 @@ class OwnedPartition:
         self.phase = Phase.OPENING
         self.position = 0
         self.intake_stopped = 0
-        self.pipeline = Pipeline(partition, ())
+        self._configured = around.lanes[partition.topic]
+        self._lanes: Sequence[Lane] = ()
+        self.pipeline = Pipeline(partition, LaneSet(self._configured.form))
         self.stopped: dict[str, RefusedError] = {}
         loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[ForwarderError] = loop.create_future()
@@ -68,13 +70,12 @@ class OwnedPartition:
         self._rhythm = Rhythm(around)
         self._bases = Bases(str(partition), around, self._rhythm.stir, self.journal_failed)
         self._stock = Stock(str(partition), around.reporter)
-        self._unknown = Unknown(str(partition), around)
+        self._unknown = Unknown(partition, around)
         self._state = states.PartitionState()
         self._end = 0
         self._batches: list[Batch] = []
         self._closings: list[Closing] = []
         self._dead_letters: list[DeadLetter] = []
-        self._lanes: list[Lane] = []
         self._closed_bytes = 0
         self._assignment = 1
         self._held = False
@@ -112,7 +113,7 @@ class OwnedPartition:
 
     def _decide(self, found: journal.Restored, fold: Fold) -> opening.Opening:
         """Decide where every lane stands (O2 to O6)."""
-        keying = {lane.name: lane.keying_rule for lane in self._around.lanes}
+        keying = {lane.name: lane.keying_rule for lane in self._configured.lanes}
         now = self._around.clock.wall_ms()
         start = opening.decide(found, fold.state, self.partition.topic, keying, now)
         if start.origin is not opening.Origin.STATE:
@@ -127,12 +128,13 @@ class OwnedPartition:
         self.position = start.seek
         if said := commits.decode(found.commit):
             self.intake_stopped = said.stopped if self._around.guard.percent else 0
-        self._lanes = [lane for lane in self._around.lanes if lane.name not in start.unfed]
+        fed = self._configured.without(start.unfed)
+        self._lanes = fed.lanes
         self._unfed = start.unfed
         replays = restore.replay_filters(self._lanes, start.state)
         self.pipeline = Pipeline(
             self.partition,
-            self._lanes,
+            fed,
             start.state.read,
             replays=replays,
             explains=self._around.explains,

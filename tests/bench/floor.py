@@ -12,12 +12,12 @@ from itertools import islice
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Connection
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import Partition
 from tests.bench.load import uploads
-from tests.builders import NOW, START, Rec, finished
+from tests.builders import NOW, START, Rec, finished, lane_set
 
 POLL = 1_000
 
@@ -25,7 +25,7 @@ POLL = 1_000
 def memory(count: int, devices: int) -> float:
     """Return the CPU seconds the pipeline takes for the load."""
     connection = Connection("acme", KinesisTarget("acme", "us-east-1"))
-    pipeline = Pipeline(Partition("raw", 0), [compile_lane(connection)])
+    pipeline = Pipeline(Partition("raw", 0), lane_set(connection))
     rows = enumerate(uploads(count, devices))
     spent, events = 0.0, 0
     while poll := [Rec(i, START + ms, value) for i, (_, value, ms) in islice(rows, POLL)]:

@@ -21,7 +21,6 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from forwarder.clock import SystemClock
-from forwarder.collect.pipeline import compile_lane
 from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import FileTarget
 from forwarder.journal.contract import Committed, Restored, Take, Tick
@@ -31,7 +30,7 @@ from forwarder.worker import gc_tuning
 from forwarder.worker.context import Pacing, Surroundings
 from forwarder.worker.partition import OwnedPartition
 from tests import doubles
-from tests.builders import Rec
+from tests.builders import Rec, lane_set
 from tests.lanes import deliver_context
 from tests.services.kafka import Broker
 from tests.services.kafka_world import World
@@ -212,7 +211,7 @@ class Run:
         clock, notes = SystemClock(), doubles.Notes()
         return Surroundings(
             group=self.world.group,
-            lanes=[compile_lane(self.load.connection())],
+            lanes={self.partition.topic: lane_set(self.load.connection())},
             journals=journals,
             clock=clock,
             reporter=notes,

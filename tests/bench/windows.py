@@ -15,13 +15,13 @@ from hashlib import shake_128
 from pathlib import Path
 from typing import TypeVar
 
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import Collected, Partition
 from forwarder.worker.gc_tuning import collect_rarely
 from tests.bench.load import uploads
-from tests.builders import NOW, START, Rec
+from tests.builders import NOW, START, Rec, lane_set
 
 MIB = 1024 * 1024
 POLL = 500
@@ -107,7 +107,7 @@ def scenario(args: argparse.Namespace) -> str:
     acme = Connection(
         "acme", KinesisTarget("acme", "us-east-1"), batching=FOREVER, settings=settings
     )
-    pipeline = Pipeline(Partition("raw", 0), [compile_lane(acme)])
+    pipeline = Pipeline(Partition("raw", 0), lane_set(acme))
     limit = args.limit * MIB
     if limit:
         pipeline.compress_above(limit // 4)

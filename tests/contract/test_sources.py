@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 
+from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Partition
 from forwarder.sources.contract import Source
 from forwarder.sources.file import PARTITION, FileSource
@@ -47,7 +48,7 @@ class OfFile:
         path = folder / "events.ndjson"
         path.write_bytes(b"\n".join(VALUES) + b"\n")
         self.partition = PARTITION
-        self.source = FileSource(str(path))
+        self.source = FileSource(str(path), MPARTICLE)
 
 
 class OfKafka:

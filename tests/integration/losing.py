@@ -132,6 +132,7 @@ class Shift:
             connections(),
             JournalSettings(tick_ms=200),
             LimitSettings(),
+            {topic.name: topic.format for topic in self._settings.kafka.topics},
         )
         around, owned = app.surroundings(plan, {**sinks}, self.journals, SystemClock(), self.notes)
         self.worker = Worker(source, around, Life(drain=20.0))

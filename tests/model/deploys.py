@@ -5,9 +5,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.collect.pipeline import Lane, compile_lane
+from forwarder.collect.pipeline import Lane, LaneSet
 from forwarder.config.connection import Batching, Connection, Settings, Status
 from forwarder.config.targets import KinesisTarget
+from forwarder.formats.registry import BUILT_IN, MPARTICLE
 
 LANES = ("acme", "beta", "gamma", "solo")
 RENAMED = {"beta": "gamma"}
@@ -44,9 +45,9 @@ class Deploy(msgspec.Struct, frozen=True):
         beta = {"absent": [], "renamed": ["gamma"]}.get(self.beta, ["beta"])
         return ["acme", *beta, "solo"] if not self.everything else list(LANES)
 
-    def compiled(self) -> list[Lane]:
+    def compiled(self) -> LaneSet:
         """Return the lanes, compiled once for all histories."""
-        return [_compiled(self.connection(name)) for name in self.lanes]
+        return LaneSet(MPARTICLE, tuple(_compiled(self.connection(name)) for name in self.lanes))
 
     def connection(self, name: str) -> Connection:
         """Return one connection."""
@@ -122,4 +123,4 @@ def record_bytes(name: str, age_ms: int) -> int:
 
 @lru_cache(maxsize=256)
 def _compiled(connection: Connection) -> Lane:
-    return compile_lane(connection)
+    return Lane(connection, MPARTICLE, BUILT_IN)

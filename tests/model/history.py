@@ -11,7 +11,7 @@ import structlog
 from forwarder.collect import lane, pipeline
 from forwarder.collect.windows import fit, store, window
 from forwarder.deliver import queue
-from forwarder.formats.mparticle import transform
+from forwarder.formats.mparticle import event_filter
 from forwarder.journal import closed_index, outbox, snapshot
 from forwarder.journal import state as states
 from forwarder.worker import partition, restore
@@ -44,7 +44,7 @@ DAYS: tuple[dict[str, float], ...] = (
 )
 """What happens more often on some days: rollouts, machines that sleep."""
 
-_STRIP = transform._strip  # noqa: SLF001  # what poison events break
+_STRIP = event_filter._strip  # noqa: SLF001  # what poison events break
 
 
 Breaks = Callable[[Setting, Sequence[Action]], bool]
@@ -116,7 +116,7 @@ BOUNDS = (
         for name, small in (("LONG_TAIL", 300), ("SHORT_TAIL", 150), ("FIRST_LOOK", 40))
         if hasattr(module, name)
     ),
-    (transform, "_strip", _strip),
+    (event_filter, "_strip", _strip),
 )
 """Small bounds, so that small histories pass them, and a way for events to be poisoned."""
 

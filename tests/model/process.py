@@ -1,7 +1,7 @@
 """One worker process of the model: the real worker on its own event loop."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -166,7 +166,7 @@ class Process:
         self.reporter = Judge(self, oracle.seen)
         lanes = deploy.compiled()
         self._deliver = DeliverContext(
-            sinks={lane.name: Sink(lane.name, self, destinations) for lane in lanes},
+            sinks={lane.name: Sink(lane.name, self, destinations) for lane in lanes.lanes},
             clock=self.clock,
             reporter=self.reporter,
             random=random.Random(number).random,  # noqa: S311  # jitter
@@ -176,7 +176,7 @@ class Process:
         around = _surroundings(
             {
                 "group": GROUP,
-                "lanes": lanes,
+                "lanes": defaultdict(lambda: lanes),
                 "journals": Journals(self, broker, oracle),
                 "clock": self.clock,
                 "reporter": self.reporter,

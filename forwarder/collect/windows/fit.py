@@ -1,4 +1,4 @@
-"""Judge what fits into one record: an event with its upload's context, an upload in a window.
+"""Judge what fits into one record, and let what fits join a window.
 
 An event *fits alone* if it and the context of its own upload fit into a record of the sink. Only
 such events wait in windows, and whatever a window has gathered leaves room for each of them: so
@@ -10,23 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from forwarder.collect.windows.window import Window
-from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle import context
-from forwarder.formats.mparticle.document import Frames
+from forwarder.formats.contract import ContextShape, DocumentMaker, InputFormat, Upload
 from forwarder.formats.pieces import singles
 from forwarder.model import Piece
-
-_STRETCH = 16
-"""By how much a context may grow in a document, at most: ``"":1,`` among the user identities
-becomes 79 bytes of an array, with a time of 19 digits."""
-
-_TRANSFORMED = 2
-"""By how much events may grow as settings change them, at most: ids become texts."""
-
-_FURTHER = 64
-"""More than what a document has that its context does not: empty ``system_notifications``, and
-quotes around four ids."""
 
 _MULTIPLE = 2
 """How many times what came in the documents of a window may take together."""
@@ -40,7 +26,12 @@ one user that all delete attributes would take an hour otherwise."""
 _MOST_SLIM = 32 * 1024
 """Bytes of contexts that are merged without being counted so, whatever the sink takes."""
 
-_LONGEST_TIME = 10**18
+_SHARED = 4
+"""How many times an upload's context a merge may be, before and after, that is kept for the other
+lanes until their poll ends: a few bytes may join a context of megabytes, with every upload."""
+
+_SMALL_MERGE = 64 * 1024
+"""Bytes of a merge that is kept all the same: of a poll's thousand uploads 64 MiB at the worst."""
 
 LEAST_CONTEXT = 64 * 1024
 """Bytes of a context that may wait in any case; beyond the record's limit it is pruned."""
@@ -54,27 +45,38 @@ class Fit:
     half a record and every event fits into the other half.
     """
 
-    def __init__(self, frames: Frames) -> None:
-        """Work out the lengths."""
-        self._frames = frames
-        limit = frames.least_limit()
-        empty = frames.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
-        half = max(0, limit // 2)
-        self.slim = min(_MOST_SLIM, max(0, half - empty) // _STRETCH)
-        self.lean = half // _TRANSFORMED
-        self._most_context = max(limit, LEAST_CONTEXT)
+    def __init__(self, documents: DocumentMaker, form: InputFormat) -> None:
+        """Work out the lengths; ``form`` is what the uploads are of."""
+        self._frame_of = documents.frame
+        self._prune = documents.prune
+        self._merge = form.merge
+        self._shape = form.shape
+        self.slim = min(_MOST_SLIM, documents.slim)
+        self.lean = documents.lean
+        self._most_context = max(documents.least, LEAST_CONTEXT)
 
     def room(self, upload: Upload) -> int:
         """Return how large an event may be to fit alone; raises what an odd context raises."""
-        return self._frames.frame(upload.context, upload.time, upload.time).room
+        return self._frame_of(upload.context, upload.time, upload.time).room
 
     def pruned(self, upload: Upload) -> Upload:
         """Return the upload as it may wait: its context without what is large and not sent."""
-        kept = self._frames.prune(upload.context, self._most_context)
+        kept = self._prune(upload.context, self._most_context)
         if kept is upload.context:
             return upload
-        names = context.names_of(rawjson.fields(kept))
-        return msgspec.structs.replace(upload, context=kept, names=names)
+        return msgspec.structs.replace(upload, context=kept, shape=self._shape(kept))
+
+    def absorb(self, window: Window, upload: Upload) -> int:
+        """Bring the window's context up to the upload's; return by how many bytes it is longer."""
+        shape, before = upload.shape, len(window.context)
+        if window.shape is shape and shape.plain:
+            window.context = upload.context
+        else:
+            window.context, window.shape = self._merged(window, upload)
+        if shape.dated:
+            window.identities_ms = upload.time
+        window.newest_ms = upload.time
+        return len(window.context) - before
 
     def joins(self, window: Window, upload: Upload, pieces: Sequence[Piece]) -> bool:
         """Tell whether an upload may join a window, and count its pieces there if so.
@@ -88,8 +90,8 @@ class Fit:
         if window.filled < 0:
             _measure(window)
         came = 0
-        if window.framed is not window.context or not context.has_had(window, upload):
-            came = 0 if context.has_had(window, upload) else len(upload.context)
+        if window.framed is not window.context or not has_had(window, upload):
+            came = 0 if has_had(window, upload) else len(upload.context)
             if not self._frame(window, upload):
                 return False
         added = sum([len(piece[4]) + 1 for piece in pieces])
@@ -108,21 +110,54 @@ class Fit:
 
     def _frame(self, window: Window, upload: Upload) -> bool:
         """Note what a window's documents are with an upload besides events; False: none can be."""
-        kept = self._frames.prune(window.context, self._most_context)
+        kept = self._prune(window.context, self._most_context)
         if kept is not window.context:
-            window.context, window.names = kept, context.names_of(rawjson.fields(kept))
-        merged = context.merged(window, upload)
+            window.context, window.shape = kept, self._shape(kept)
+        merged, _ = self._merged(window, upload)
         if merged is not upload.context:
             window.work += len(merged)
         if len(merged) > self._most_context:
             return False
-        identities_ms = upload.time if upload.names.identities else window.identities_ms
+        identities_ms = upload.time if upload.shape.dated else window.identities_ms
         try:
-            frame = self._frames.frame(merged, identities_ms, upload.time)
+            frame = self._frame_of(merged, identities_ms, upload.time)
         except Exception:  # noqa: BLE001  # the two apart may be odd together
             return False
         window.framed, window.room, window.frame_bytes = merged, frame.room, frame.size
         return True
+
+    def _merged(self, window: Window, upload: Upload) -> tuple[bytes, ContextShape]:
+        """Return what ``absorb`` makes of the window's context, and its shape."""
+        shape = upload.shape
+        if shape.plain and window.shape.plain and window.shape.keys <= shape.keys:
+            return upload.context, shape
+        if has_had(window, upload):
+            return window.context, window.shape
+        if (known := upload.merged) is not None and known[0] is window.context:
+            return known[1]  # it was judged before it is taken
+        found = self._merge(window.context, upload.context)
+        upload.merged = window.context, found
+        return found
+
+
+def has_had(window: Window, upload: Upload) -> bool:
+    """Tell whether an upload has joined a window before: other events of it, of the same session.
+
+    Its context is in the window's by then, and must not be appended to it once more.
+    """
+    return window.touched >= (upload.offset, upload.start)
+
+
+def release(upload: Upload) -> None:
+    """Let go of the merge that was made last, unless it is of the order of the upload itself.
+
+    Caller: the windows, once they have taken an upload; those of a poll live until it ends.
+    """
+    known = upload.merged
+    if known is not None:
+        old, (new, _) = known
+        if len(old) + len(new) > max(_SHARED * len(upload.context), _SMALL_MERGE):
+            upload.merged = None
 
 
 def is_worn(window: Window) -> bool:

@@ -14,7 +14,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import session_key
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload, digest
+from forwarder.formats.contract import InputFormat, Upload, digest
 from forwarder.formats.pieces import singles
 from forwarder.model import Piece, Position, Reason
 
@@ -30,18 +30,17 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     error: str
 
-    @property
-    def value(self) -> bytes:
+    def value(self, form: InputFormat) -> bytes:
         """Return them as an upload of their own, in the shape they came in, with its context."""
         upload = self.upload
         if not self.events and upload.keyless:
             return upload.context
         if self.events == len(upload.types):
-            return rawjson.with_events(upload.body, upload.context)
+            return form.upload(upload.body, upload.context)
         came = rawjson.split(upload.body)
         runs = [(at - upload.start, count) for at, count in self.runs]
         chosen = [bytes(one) for at, count in runs for one in came[at : at + count]]
-        return rawjson.with_events(b",".join(chosen), upload.context)
+        return form.upload(b",".join(chosen), upload.context)
 
     @property
     def events(self) -> int:

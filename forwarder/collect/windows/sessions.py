@@ -19,7 +19,7 @@ from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window, is_of_session, session_key
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import Names, Upload, digest
+from forwarder.formats.contract import ContextShape, InputFormat, Upload, digest
 from forwarder.formats.pieces import cut
 from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
 
@@ -27,8 +27,6 @@ SHARED = 32
 """Users of a device who keep each other's session going: of more, each keeps their own."""
 
 _REMEMBERED = 8
-_START = "session_start"
-_END = "session_end"
 _Segment = tuple[int, int, bytes]
 
 
@@ -122,17 +120,20 @@ class SessionStore(WindowStore):
 
     RULE = BY_SESSION
 
-    def __init__(self, batching: Batching, fit: Fit, replay: ReplayFilter) -> None:
-        """Begin without windows."""
-        super().__init__(batching, fit, replay)
+    def __init__(
+        self, batching: Batching, fit: Fit, replay: ReplayFilter, form: InputFormat
+    ) -> None:
+        """Begin without windows; ``form`` says which events begin and end a session."""
+        super().__init__(batching, fit, replay, form)
+        self._session_start, self._session_end = form.session_start, form.session_end
         self._devices: dict[bytes, _DeviceSessions] = {}
 
-    def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
+    def restore(self, held: Held, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
 
         The order of the calls does not matter.
         """
-        super().restore(held, pieces, names)
+        super().restore(held, pieces, shape)
         if not is_of_session(held.key, held.session):
             return
         device, window = self._device(held.device), self.open[held.key]
@@ -207,7 +208,7 @@ class SessionStore(WindowStore):
     ) -> None:
         """Take an upload run by run; ``replay``: what of it is settled, if it comes again."""
         self._close_due(upload)
-        segments = list(_segments(upload))
+        segments = list(self._segments(upload))
         shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
         for segment, share in zip(segments, shares, strict=True):
             inside = (
@@ -221,6 +222,24 @@ class SessionStore(WindowStore):
                 self._note_all(self._prolong_or_end(upload, segment, key), _end_of(upload, segment))
         if not pieces:
             self._share_context(upload, segments, replay)
+
+    def _segments(self, upload: Upload) -> Iterator[_Segment]:
+        """Yield (first, one past the last, session) of runs of events that act as one.
+
+        A run is of one session, begins with any event that begins a session and ends with any that
+        ends one. An upload without events is a single empty run without a session.
+        """
+        types, sessions = upload.types, upload.sessions
+        begins, ends = self._session_start, self._session_end
+        if not types:
+            yield 0, 0, b""
+            return
+        first = 0
+        for i in range(1, len(types)):
+            if sessions[i] != sessions[first] or types[i] == begins or types[i - 1] == ends:
+                yield first, i, sessions[first]
+                first = i
+        yield first, len(types), sessions[first]
 
     def _admit_segment(
         self, replay: ReplayFilter, upload: Upload, segment: _Segment, pieces: list[Piece]
@@ -268,7 +287,7 @@ class SessionStore(WindowStore):
             if key in device.windows or session in device.going or session in device.ended:
                 return []
             return self._end_others(device, session, upload, _end_of(upload, segment))
-        if upload.types[first:last][:1] == [_START]:
+        if upload.types[first:last][:1] == [self._session_start]:
             end = _end_of(upload, segment)
             for one in sorted(device.of(b""), key=Window.first_position):
                 if one.first_position() <= end:  # a replay finds later ones, too
@@ -282,7 +301,7 @@ class SessionStore(WindowStore):
         if device is None or not types:
             return []
         changed = self._prolong(device, upload, segment[2], key)
-        if _END in types:
+        if self._session_end in types:
             changed += self._end_all(device, segment[2], upload.clock, _end_of(upload, segment))
         return changed
 
@@ -415,24 +434,6 @@ def _since(window: Window) -> tuple[int, Position]:
 
 def _active(window: Window) -> tuple[int, int, Position]:
     return window.last_activity, window.opened, window.touched
-
-
-def _segments(upload: Upload) -> Iterator[_Segment]:
-    """Yield (first, one past the last, session) of runs of events that act as one.
-
-    A run is of one session, begins with any session_start and ends with any session_end. An
-    upload without events is a single empty run without a session.
-    """
-    types, sessions = upload.types, upload.sessions
-    if not types:
-        yield 0, 0, b""
-        return
-    first = 0
-    for i in range(1, len(types)):
-        if sessions[i] != sessions[first] or types[i] == _START or types[i - 1] == _END:
-            yield first, i, sessions[first]
-            first = i
-    yield first, len(types), sessions[first]
 
 
 def _shared(pieces: list[Piece], start: int, segments: list[_Segment]) -> list[list[Piece]]:

@@ -37,7 +37,7 @@ class SingleStore(WindowStore):
         count = sum([piece[2] for piece in pieces])
         self._accepted += count
         waiting = Window(
-            upload.owner, upload.device, b"", pieces, count, upload.context, upload.names,
+            upload.owner, upload.device, b"", pieces, count, upload.context, upload.shape,
             upload.time, upload.time, upload.clock, upload.clock, upload.clock,
             CloseReason.SINGLE, closed=True, apart=True,
         )  # fmt: skip

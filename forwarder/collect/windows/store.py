@@ -14,7 +14,7 @@ from forwarder.collect.keying import BY_DEVICE, BY_SESSION, replayed
 from forwarder.collect.replay_filter import ReplayFilter, owner_digest
 from forwarder.collect.windows import misfits
 from forwarder.collect.windows import window as shapes
-from forwarder.collect.windows.fit import Fit, is_worn
+from forwarder.collect.windows.fit import Fit, is_worn, release
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import (
     Deadlines,
@@ -35,8 +35,7 @@ from forwarder.collect.windows.window import (
     tail_bytes,
 )
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import Kept, Names, Upload, digest
-from forwarder.formats.mparticle import context
+from forwarder.formats.contract import ContextShape, InputFormat, Kept, Upload, digest
 from forwarder.formats.pieces import cut, singles
 from forwarder.model import CloseReason, Held, Piece, Position
 
@@ -79,10 +78,16 @@ class WindowStore:
     RULE: ClassVar[str] = BY_DEVICE
     """The rule by which today's events are keyed."""
 
-    def __init__(self, batching: Batching, fit: Fit, replay: ReplayFilter) -> None:
-        """Begin without windows; ``replay`` tells what an opening found to be settled."""
+    def __init__(
+        self, batching: Batching, fit: Fit, replay: ReplayFilter, form: InputFormat
+    ) -> None:
+        """Begin without windows.
+
+        ``replay`` tells what an opening found to be settled, ``form`` is what the uploads are of.
+        """
         self._batching = batching
         self._fit = fit
+        self._former = form.former_rules
         self._slim = fit.slim
         self._lean = fit.lean
         self._replay = replay
@@ -120,7 +125,7 @@ class WindowStore:
             else:
                 take(upload, pieces)
             if upload.merged is not None:
-                context.release(upload)
+                release(upload)
         added = Added(
             self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
         )
@@ -151,14 +156,14 @@ class WindowStore:
         self.close(window, CloseReason.MEMORY)
         return self._take_closed()
 
-    def restore(self, held: Held, pieces: list[Piece], names: Names) -> None:
+    def restore(self, held: Held, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps (O7).
 
         Of an ``Unopened`` one they stand in the window itself. The order of the calls does not
         matter.
         """
         self._compressible = COMPRESSED_AT_ONCE  # an opening has its own slices
-        window, largest = shapes.restored(held, pieces, names)
+        window, largest = shapes.restored(held, pieces, shape)
         window.narrow = len(held.context) > self._slim or largest > self._lean
         self.unsaved.put_saved(window)
         if self.RULE == BY_DEVICE and is_of_session(held.key, held.session):
@@ -218,7 +223,7 @@ class WindowStore:
 
     def _add_again(self, upload: Upload, pieces: list[Piece]) -> None:
         """Add what of a replayed upload is not settled, keyed by the rule of its time (L2)."""
-        rule, upload = replayed(self._replay, upload, self.RULE)
+        rule, upload = replayed(self._replay, upload, self.RULE, self._former)
         pieces, gone = misfits.lettered(self._replay, upload, pieces)
         self._settled += gone
         if rule not in {BY_DEVICE, BY_SESSION}:
@@ -229,7 +234,7 @@ class WindowStore:
             self._add_again_by_session(upload, pieces)
         else:
             self._add_again_by_device(upload, pieces)
-        context.release(upload)
+        release(upload)
 
     def _add_again_by_device(self, upload: Upload, pieces: list[Piece]) -> None:
         admitted = self._admit(upload, owner_digest(upload), pieces)
@@ -298,7 +303,7 @@ class WindowStore:
             piece = pieces[0]
             if window is not None:
                 if piece[2] < self._batching.max_events - window.count:
-                    self._put(window, piece, context.absorb(window, upload))
+                    self._put(window, piece, self._fit.absorb(window, upload))
                     return
             elif piece[2] < self._batching.max_events:
                 self._put(self._open_by_age(upload, key, session), piece)
@@ -330,7 +335,7 @@ class WindowStore:
                 if window is None:
                     window = informed = open_new(upload, key, session)
                 elif informed is not window:
-                    self._weigh(window, context.absorb(window, upload))
+                    self._weigh(window, self._fit.absorb(window, upload))
                     informed = window
                 self._put(window, piece)
         if window is not None and window.count >= most:
@@ -365,7 +370,7 @@ class WindowStore:
         if not self._make_room(window, upload):
             self.close(window, CloseReason.SIZE)
             return
-        self._weigh(window, context.absorb(window, upload))
+        self._weigh(window, self._fit.absorb(window, upload))
         window.touched = position
         self._note_change(window, position)
         if is_worn(window):
@@ -421,7 +426,7 @@ class WindowStore:
     ) -> Window:
         """Open a window under a key that has none."""
         window = Window(
-            key, upload.device, session, [], 0, upload.context, upload.names, upload.time,
+            key, upload.device, session, [], 0, upload.context, upload.shape, upload.time,
             upload.time, upload.clock, upload.clock, deadline, reason,
         )  # fmt: skip
         window.narrow = len(upload.context) > self._slim or len(upload.body) > self._lean

@@ -7,7 +7,7 @@ from its pieces: whoever reads the pieces of a window asks ``all_pieces`` or ``f
 import msgspec
 import zstandard
 
-from forwarder.formats.contract import Names
+from forwarder.formats.contract import ContextShape
 from forwarder.formats.pieces import last_of, within
 from forwarder.model import LOWEST, CloseReason, Held, Piece, Position, Unopened
 
@@ -117,7 +117,7 @@ class Window(msgspec.Struct, gc=False):
     pieces: list[Piece]
     count: int
     context: bytes
-    names: Names
+    shape: ContextShape
     identities_ms: int
     newest_ms: int
     opened: int
@@ -279,7 +279,7 @@ class Window(msgspec.Struct, gc=False):
 _NOTHING: list[Piece] = []
 
 
-def restored(held: Held, pieces: list[Piece], names: Names) -> tuple[Window, int]:
+def restored(held: Held, pieces: list[Piece], shape: ContextShape) -> tuple[Window, int]:
     """Return a saved window with these of its pieces, and how large they are at most.
 
     Caller: ``WindowStore.restore``. Of an ``Unopened`` one they stand in the window itself: as a
@@ -297,7 +297,7 @@ def restored(held: Held, pieces: list[Piece], names: Names) -> tuple[Window, int
             pieces, blocks = [], [Block(known.pieces, known.bytes, known.last, packed)]
     device = held.key if held.key == held.device else held.device  # kept once
     window = Window(
-        held.key, device, held.session, pieces, count, held.context, names,
+        held.key, device, held.session, pieces, count, held.context, shape,
         held.identities_ms, held.newest_ms, held.opened, held.last_activity, held.deadline,
         held.reason, touched=held.to, blocks=blocks,
     )  # fmt: skip

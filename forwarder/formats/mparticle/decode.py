@@ -12,16 +12,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.formats import framing, rawjson
-from forwarder.formats.contract import Names, Upload
+from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import context, not_uploads
-from forwarder.formats.mparticle.identity import Identity
-from forwarder.formats.mparticle.none_values import NONE, id_of
+from forwarder.formats.mparticle.identity import NONE, Identity, id_of
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import Held, Partition, Piece, Reason
-
-UNKNOWN = ""
-"""The type of an event that names none, or not with a text."""
 
 _MEMO = 1024
 _KEY_BYTES = 80
@@ -48,6 +44,7 @@ MOST_UPLOADS = 10_000
 upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
 most (docs/mparticle-format.md), a bulk request 100 of them."""
 
+_NO_KEYS = context.shape_of({})
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
@@ -68,13 +65,6 @@ class _RepeatedError(Exception):
 
 class _TooManyError(Exception):
     """A record has more parts than a worker has memory for."""
-
-
-class Reject(Struct, frozen=True, gc=False):
-    """Why a record is no upload; ``error`` never quotes it."""
-
-    reason: Reason
-    error: str
 
 
 class _Type(Struct, gc=False):
@@ -247,8 +237,8 @@ def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int],
     return *_tolerant(raw), raw
 
 
-class Decoder:
-    """Decodes the records of one partition.
+class MParticleDecoder:
+    """Decodes the records of one partition: ``contract.Decoder``.
 
     ``sessions`` and ``places`` say whether some lane needs sessions, or to know which events
     may carry a location.
@@ -260,7 +250,7 @@ class Decoder:
         self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
-        self._names: Memo[tuple[str, ...], Names] = Memo(_MEMO)
+        self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
         self._buffer = bytearray()
         self._compact = 0
 
@@ -298,17 +288,20 @@ class Decoder:
         types, _, governed, _ = _events(b"[%b]" % body, self._waiting)
         return Upload(
             offset, start, time, 0, held.device, held.device, b"", b"",
-            types, [held.session] * count, governed, body, {}, b"{}", context.names_of({}),
+            types, [held.session] * count, governed, body, {}, b"{}", _NO_KEYS,
         )  # fmt: skip
 
-    def names(self, fields: dict[str, Raw]) -> Names:
-        """Return the one description of these keys."""
+    def shape(self, stored: bytes) -> ContextShape:
+        """Return the one description of a stored context's keys."""
+        return self._shape(rawjson.fields(stored))
+
+    def _shape(self, fields: dict[str, Raw]) -> ContextShape:
         keys = tuple(fields)
-        names = self._names.get(keys)
-        if names is None:
+        shape = self._shapes.get(keys)
+        if shape is None:
             size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
-            names = self._names.keep(keys, context.names_of(fields), size)
-        return names
+            shape = self._shapes.keep(keys, context.shape_of(fields), size)
+        return shape
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
@@ -357,15 +350,15 @@ class Decoder:
         types, sessions, governed, events = _events(body, self._narrow)
         stored = self._context(fields, body)
         identity = self._identity
-        environment, package = identity.environment(fields), identity.package(fields)
-        device, owner = identity.keys(fields, environment, package, offset, start)
+        environment, application = identity.environment(fields), identity.application(fields)
+        device, owner = identity.keys(fields, environment, application, offset, start)
         if identity.repeated:
             identity.repeated = False
             stored = _read_once(fields)
         return Upload(
-            offset, start, time, clock, device, owner, environment, package,
+            offset, start, time, clock, device, owner, environment, application,
             types, sessions, governed, events[1:-1].strip() if types else b"",
-            fields, stored, self.names(fields), keyless=not body,
+            fields, stored, self._shape(fields), keyless=not body,
         )  # fmt: skip
 
     def _context(self, fields: dict[str, Raw], body: bytes) -> bytes:

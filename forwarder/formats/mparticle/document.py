@@ -1,82 +1,93 @@
-"""What a document says besides its events: its bytes, and the room they leave in a record."""
+"""Documents: what they say besides their events, and the room that leaves in a record."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import msgspec
 from msgspec import Raw
 
-from forwarder.config.connection import Connection
-from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
+from forwarder.config.connection import Connection, Settings
+from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
-from forwarder.formats.mparticle.govern import Governance
-from forwarder.formats.mparticle.ids import BATCH_ID_DIGITS
-from forwarder.formats.mparticle.none_values import means_none
+from forwarder.formats.contract import LONGEST_USER, Frame, Recognized
+from forwarder.formats.ids import LONGEST, BatchIds
+from forwarder.formats.mparticle import event_filter
+from forwarder.formats.mparticle.identity import means_none
 from forwarder.formats.rawjson import ABSENT
 
-MOST_BYTES = 10 * 1024 * 1024
-"""The largest payload for any sink: the largest record a Kinesis stream can be set to take."""
+ENCODER_VERSION = 1
+"""Goes up whenever the same events would give other bytes."""
 
-LONGEST_KEY = 256
-"""Characters of a partition key that AWS takes; sinks use the device for a longer mpid."""
-
-_DEVICE_KEY = 32
-_MESSAGE_ID = 36
-_LINE_END = 1
 _SCHEMA_VERSION = 2
 
+_MOST_GROWN = 16
+"""By how much a context may grow in a document, at most: ``"":1,`` among the user identities
+becomes 79 bytes of an array, with a time of 19 digits."""
 
-class Frame(msgspec.Struct, frozen=True, gc=False):
-    """What the documents of one context have in common.
+_MOST_CHANGED = 2
+"""By how much events may grow as settings change them, at most: ids become texts."""
 
-    ``tail`` is what follows the ids, ``size`` the bytes of a document without events, ``limit``
-    how many it may have.
-    """
+_FURTHER = 64
+"""More than what a document has that its context does not: empty ``system_notifications``, and
+quotes around four ids."""
 
-    mpid: str
-    tail: bytes
-    size: int
-    limit: int
+_LONGEST_TIME = 10**18
 
-    @property
-    def room(self) -> int:
-        """Return how many bytes of events fit, commas included; below 0: not even none."""
-        return self.limit - self.size
+_NEVER = frozenset(
+    {
+        "api_key",
+        "api_keys",
+        "batch_id",
+        "message_id",
+        "message_type",
+        "schema_version",
+        "timestamp_unixtime_ms",
+        "unique_id",
+    }
+)
+_EMPTY = Raw(b"[]")
+_SMALL = 1024
+"""Bytes of a value that is kept although no document has it: it may tell whose the upload is."""
+
+_Object = dict[str, Raw]
 
 
-class Frames:
-    """Makes the frames of one connection. Callers: the encoder, and who judges what will fit."""
+class MParticleDocuments:
+    """Makes the documents of one connection: ``contract.DocumentMaker``."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all documents of the connection have in common."""
         settings = connection.settings
-        self._sink = connection.sink
+        self.version = b"%d" % ENCODER_VERSION
+        self._payload_bytes = limit.payload_bytes
         self._governance = Governance(settings)
         self._quote = settings.int64_as_string
         self._unique = b""
         if settings.unique_id is not None:
             self._unique = b',"unique_id":%b' % rawjson.quoted(settings.unique_id)
+        self.least = limit.least_payload_bytes()
+        half = max(0, self.least // 2)
+        empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
+        self.slim = max(0, half - empty) // _MOST_GROWN
+        self.lean = half // _MOST_CHANGED
 
-    def frame(self, context: bytes, identities_ms: int, newest_ms: int) -> Frame:
-        """Encode everything but the events and the ids, whose length is known."""
+    def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
+        """Encode everything but the events and the ids, whose length is known.
+
+        ``dated_ms`` dates the user identities.
+        """
         fields = rawjson.fields(context)
-        mpid = mpid_of(fields)
-        rest = rawjson.encode(self._governance.apply(fields, identities_ms))[1:]
+        user = mpid_of(fields)
+        rest = rawjson.encode(self._governance.apply(fields, dated_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
             newest_ms,
             self._unique,
             b"," if len(rest) > 1 else b"",
             rest,
         )
-        return Frame(mpid, tail, self._size(tail), self._limit(mpid))
+        return Frame(user, tail, len(self._write(b"", LONGEST, tail)), self._payload_bytes(user))
 
-    def document(self, events: bytes, message_id: str, batch_id: int, tail: bytes) -> bytes:
+    def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:
         """Return a document of these comma-joined events."""
-        number = b'"%d"' % batch_id if self._quote else b"%d" % batch_id
-        return (
-            b'{"events":[%b],"message_id":"%b","message_type":"events",'
-            b'"schema_version":%d,"batch_id":%b%b'
-            % (events, message_id.encode(), _SCHEMA_VERSION, number, tail)
-        )
+        return self._write(events, ids, frame.tail)
 
     def prune(self, context: bytes, most: int) -> bytes:
         """Return a context without what is large and in no document (``Governance.prune``)."""
@@ -84,42 +95,179 @@ class Frames:
         kept = self._governance.prune(fields, most)
         return context if kept is fields else rawjson.stored(kept)
 
-    def least_limit(self) -> int:
-        """Return how many bytes any document may have, whatever its partition key."""
-        sink = self._sink
-        if isinstance(sink, KinesisTarget) and sink.partition_key is PartitionKey.MPID:
-            return min(sink.max_record_bytes - _line_end(sink) - 4 * LONGEST_KEY, MOST_BYTES)
-        return self._limit("")
+    def recognize(self, value: bytes) -> Recognized | None:
+        """Return the ``message_id`` and the mpid of a document."""
+        fields = rawjson.fields(value)
+        name = rawjson.text_of(bytes(fields.get("message_id", ABSENT)))
+        return Recognized(name, mpid_of(fields)) if name else None
 
-    def _size(self, tail: bytes) -> int:
-        return len(self.document(b"", "0" * _MESSAGE_ID, 10 ** (BATCH_ID_DIGITS - 1), tail))
-
-    def _limit(self, mpid: str) -> int:
-        """Return how large a payload may be, its partition key or line end counted."""
-        sink = self._sink
-        if isinstance(sink, FileTarget):
-            return MOST_BYTES
-        if isinstance(sink, FirehoseTarget):
-            return sink.max_record_bytes - _LINE_END
-        size = _DEVICE_KEY
-        if sink.partition_key is PartitionKey.BATCH:
-            size = _MESSAGE_ID
-        elif sink.partition_key is PartitionKey.MPID and mpid:
-            size = len(mpid.encode())
-        return min(sink.max_record_bytes - _line_end(sink) - size, MOST_BYTES)
+    def _write(self, events: bytes, ids: BatchIds, tail: bytes) -> bytes:
+        number = b'"%d"' % ids.number if self._quote else b"%d" % ids.number
+        return (
+            b'{"events":[%b],"message_id":"%b","message_type":"events",'
+            b'"schema_version":%d,"batch_id":%b%b'
+            % (events, ids.text.encode(), _SCHEMA_VERSION, number, tail)
+        )
 
 
 def mpid_of(fields: Mapping[str, Raw]) -> str:
     """Return the mpid by which a stream may choose the shard, as text; empty: none can.
 
-    One that means none would send all without a user to one shard; AWS takes no key that is
-    longer than ``LONGEST_KEY`` or no UTF-8.
+    One that means none would send all without a user to one shard; sinks take no key that is
+    longer than ``LONGEST_USER`` or no UTF-8.
     """
     text = rawjson.text_of(bytes(fields.get("mpid", ABSENT))) or ""
-    if len(text) > LONGEST_KEY or means_none(text):
+    if len(text) > LONGEST_USER or means_none(text):
         return ""
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else ""
 
 
-def _line_end(sink: KinesisTarget) -> int:
-    return _LINE_END if sink.newline else 0
+class Governance:
+    """The compiled rules of one connection for everything but the events."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Compile the settings."""
+        self._settings = settings
+        self._drop = _NEVER | set(_dropped(settings))
+        self._located = (
+            settings.include_event_batch_location and settings.include_location_information
+        )
+        paths = [path.split(".") for path in settings.metadata_field_exclusion]
+        self._identities = frozenset(_kind(p[1]) for p in paths if _names_identity(p))
+        self._exclusions = [path for path in paths if not _names_identity(path)]
+        # What deletions are compared with stays as long as it can (``context.merge``).
+        self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
+
+    def apply(self, fields: _Object, identities_ms: int) -> _Object:
+        """Return the keys of the document; ``identities_ms`` dates the user identities."""
+        kept = {key: raw for key, raw in fields.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = without(
+                identities(kept["user_identities"], identities_ms), self._identities
+            )
+        if self._settings.include_system_notifications:
+            kept.setdefault("system_notifications", _EMPTY)
+        for path in self._exclusions:
+            _exclude(kept, path)
+        if self._settings.int64_as_string:
+            event_filter.quote_ids(kept)
+        return kept
+
+    def prune(self, fields: _Object, most: int) -> _Object:
+        """Return the keys of a context that waits, without what is large and never forwarded.
+
+        What becomes of them in a document is the same. Beyond ``most`` bytes all goes that
+        documents leave out; so they are never more than a document's own.
+        """
+        kept = {k: raw for k, raw in fields.items() if len(raw) <= _SMALL or k not in self._unsent}
+        if len(kept) == len(fields):
+            kept = fields
+        if sum([len(key) + len(raw) for key, raw in kept.items()]) <= most:
+            return kept
+        kept = {key: raw for key, raw in kept.items() if key not in self._drop}
+        self._shrink(kept)
+        if "user_identities" in kept:
+            kept["user_identities"] = self._named(kept["user_identities"])
+        for path in self._exclusions:
+            _exclude(kept, path)
+        return kept
+
+    def _named(self, raw: Raw) -> Raw:
+        """Return user identities, in whichever form, without those that are excluded."""
+        if not self._identities or bytes(raw)[:1] != b"{":
+            return without(raw, self._identities)
+        members = rawjson.fields(raw).items()
+        return Raw(rawjson.encode({k: v for k, v in members if _kind(k) not in self._identities}))
+
+    def _shrink(self, kept: _Object) -> None:
+        """Leave of two objects only what is always forwarded."""
+        if not self._settings.include_metadata and "application_info" in kept:
+            package = _members(kept["application_info"]).get("package")
+            if package is not None and bytes(package) != rawjson.NULL:
+                kept["application_info"] = Raw(rawjson.encode({"package": package}))
+            else:
+                del kept["application_info"]
+        if not self._located and "context" in kept:
+            inner = _members(kept["context"])
+            if inner.pop("location", None) is not None:
+                kept["context"] = Raw(rawjson.encode(inner))
+
+
+def identities(raw: Raw, time: int) -> Raw:
+    """Return user identities as an array; one that is no object passes as it is."""
+    if bytes(raw)[:1] != b"{":
+        return raw
+    entries = [
+        b'{"identity_type":%b,"identity":%b,"timestamp_unixtime_ms":%d}'
+        % (rawjson.quoted("customer_id" if kind == "customerid" else kind), _text(value), time)
+        for kind, value in rawjson.fields(raw).items()
+        if bytes(value) != rawjson.NULL
+    ]
+    return Raw(b"[%b]" % b",".join(entries))
+
+
+def without(raw: Raw, kinds: frozenset[str]) -> Raw:
+    """Return an array of user identities without those of these types; all else as it is.
+
+    Documents hold an array whichever form an upload had, so an exclusion means its entries.
+    """
+    if not kinds or bytes(raw)[:1] != b"[":
+        return raw
+    entries = rawjson.elements(raw)
+    kept = [entry for entry in entries if _kind_of(entry) not in kinds]
+    return raw if len(kept) == len(entries) else Raw(rawjson.array(kept))
+
+
+def _kind_of(entry: Raw) -> str | None:
+    named = rawjson.text_of(bytes(_members(entry).get("identity_type", rawjson.ABSENT)))
+    return None if named is None else _kind(named)
+
+
+def _kind(name: str) -> str:
+    """Return the one spelling of an identity's type; SDKs say ``customerid``, too."""
+    folded = name.lower()
+    return "customer_id" if folded == "customerid" else folded
+
+
+def _names_identity(path: list[str]) -> bool:
+    return path[0] == "user_identities" and len(path) == 2  # noqa: PLR2004  # its name and a type
+
+
+def _text(raw: Raw) -> bytes:
+    """Return a value as a JSON string: its own text, or the JSON it is written in."""
+    value = bytes(raw)
+    return value if value[:1] == b'"' else rawjson.quoted(value.decode())
+
+
+def _dropped(settings: Settings) -> Iterable[str]:
+    """Yield the keys that are left out whole."""
+    if not settings.include_mp_deviceid:
+        yield "mp_deviceid"
+    if not settings.include_metadata:
+        yield from ("device_info", "source_info")
+    if not settings.include_user_identities:
+        yield "user_identities"
+    if not settings.include_consent_state:
+        yield "consent_state"
+    if not settings.include_system_notifications:
+        yield "system_notifications"
+
+
+def _members(raw: Raw) -> _Object:
+    return rawjson.fields(raw) if bytes(raw)[:1] == b"{" else {}
+
+
+def _exclude(fields: _Object, path: list[str]) -> bool:
+    """Remove what a path names; tell whether something was removed."""
+    name, rest = path[0], path[1:]
+    if name not in fields:
+        return False
+    if not rest:
+        del fields[name]
+        return True
+    inner = _members(fields[name])
+    if not _exclude(inner, rest):
+        return False
+    fields[name] = Raw(rawjson.encode(inner))
+    return True

@@ -1,11 +1,22 @@
-"""Keep of every upload the events that the settings of a connection want, changed as they ask."""
+"""Keep of every upload the events that the settings of a connection want, changed as they ask.
+
+Nothing is parsed that need not change. Values are never parsed and written again (they would lose
+digits); objects on the way to a member are taken apart level by level. Changing twice changes
+nothing more.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
+from msgspec import Raw
+
 from forwarder.config.connection import Settings
-from forwarder.formats.contract import Kept, Upload
-from forwarder.formats.mparticle import transform
-from forwarder.model import STATUS, Piece
+from forwarder.formats import rawjson
+from forwarder.formats.contract import Kept, Upload, digest
+from forwarder.model import Piece
+
+JUDGEMENT = 1
+"""Goes up when a filter makes something else of an event under the same settings: windows saved
+before are judged anew then."""
 
 UNKNOWN_EVENTS = "send_unknown_events"
 
@@ -33,28 +44,49 @@ GOVERNING: dict[str, str | None] = {
 }
 """Event type -> the setting that lets it pass; None: always sent."""
 
+INTEGER_IDS = ("event_id", "session_id", "mpid", "batch_id")
+_LOCATION = "location"
+_Object = dict[str, Raw]
 
-def transform_of(settings: Settings) -> int:
-    """Return what these settings change in every event, as flags of ``transform``."""
-    strip = 0 if settings.include_location_information else transform.STRIP_LOCATION
-    return strip | (transform.QUOTE_INTEGERS if settings.int64_as_string else 0)
+# Plain flags: operators of enum.IntFlag cost microseconds, and this is asked per upload.
+STRIP_LOCATION = 1
+QUOTE_INTEGERS = 2
 
 
-def leaves_out(settings: Settings, *, active: bool = True) -> tuple[str, ...]:
+def rule_of(settings: Settings) -> str:
+    """Name by which rule events are kept and changed: stored with what was kept by it."""
+    passes = sorted((kind, s is None or getattr(settings, s)) for kind, s in GOVERNING.items())
+    rest = settings.send_unknown_events, settings.send_batches_without_events
+    told = (JUDGEMENT, passes, rest, _transform_of(settings))
+    return digest(repr(told).encode()).hex()
+
+
+def _transform_of(settings: Settings) -> int:
+    """Return what these settings change in every event, as flags."""
+    strip = 0 if settings.include_location_information else STRIP_LOCATION
+    return strip | (QUOTE_INTEGERS if settings.int64_as_string else 0)
+
+
+def _reasons(settings: Settings) -> tuple[str, ...]:
     """Return the settings by which a connection leaves events out, as they are counted."""
     names = [name for name in (*dict.fromkeys(GOVERNING.values()), UNKNOWN_EVENTS) if name]
-    off = [name for name in names if not getattr(settings, name)]
-    return tuple(off if active else [*off, STATUS])
+    return tuple(name for name in names if not getattr(settings, name))
 
 
-class Filter:
-    """The compiled keep table of one connection."""
+class MParticleEventFilter:
+    """The keep table of one connection, and what its settings change: ``contract.EventFilter``.
 
-    def __init__(self, lane: str, settings: Settings) -> None:
-        """Compile the settings; ``lane`` is the name under which events are counted."""
-        self._lane = lane
-        self._transform = transform_of(settings)
-        self._empty_too = settings.send_batches_without_events
+    ``strips_location``: whether it has to know which events may carry a location.
+    """
+
+    def __init__(self, connection: str, settings: Settings) -> None:
+        """Compile the settings; ``connection`` is the name under which events are counted."""
+        self._lane = connection
+        self._transform = _transform_of(settings)
+        self.strips_location = bool(self._transform & STRIP_LOCATION)
+        self.empty_too = settings.send_batches_without_events
+        self.rule = rule_of(settings)
+        self.reasons = _reasons(settings)
         self._dropped = {
             kind: name for kind, name in GOVERNING.items() if name and not getattr(settings, name)
         }
@@ -83,15 +115,15 @@ class Filter:
 
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether all events pass and none is changed; False where that is not sure."""
-        return self._all_pass(upload.types) and not transform.needed(upload, self._transform)
+        return self._all_pass(upload.types) and not needed(upload, self._transform)
 
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
         if types and self._all_pass(types):
-            joined = transform.body(upload, self._transform)
+            joined = body_of(upload, self._transform)
             return [(upload.offset, upload.start, len(types), upload.time, joined)]
         pieces = self._pick(upload, filtered) if types else []
-        if not pieces and self._empty_too:
+        if not pieces and self.empty_too:
             return [(upload.offset, upload.start, 0, upload.time, b"")]
         return pieces
 
@@ -106,7 +138,7 @@ class Filter:
             else:
                 refused.append(setting)
         # Before anything is counted: what cannot be changed becomes a letter with all its events.
-        events = transform.parts(upload, self._transform) if wanted else []
+        events = parts_of(upload, self._transform) if wanted else []
         for setting in refused:
             key = (self._lane, setting)
             filtered[key] = filtered.get(key, 0) + 1
@@ -133,3 +165,92 @@ def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:
             start = index
         previous = index
     yield start, previous + 1
+
+
+def body_of(upload: Upload, transform: int) -> bytes:
+    """Return all events of the upload joined by commas, changed."""
+    transform = needed(upload, transform)
+    if not transform:
+        return upload.body
+    if upload.bodies is None:
+        upload.bodies = {}
+    found = upload.bodies.get(transform)
+    if found is None:
+        found = upload.bodies[transform] = b",".join(parts_of(upload, transform))
+    return found
+
+
+def parts_of(upload: Upload, transform: int) -> list[bytes]:
+    """Return the events of the upload one by one, changed."""
+    transform = needed(upload, transform)
+    if upload.forms is None:
+        upload.forms = {}
+    found = upload.forms.get(transform)
+    if found is None:
+        found = upload.forms[transform] = _change(upload, transform)
+    return found
+
+
+def quote_ids(fields: _Object) -> None:
+    """Quote the ids among these members that are integers."""
+    for name in INTEGER_IDS:
+        if name in fields and rawjson.is_integer(value := bytes(fields[name])):
+            fields[name] = Raw(b'"%b"' % value)
+
+
+def needed(upload: Upload, transform: int) -> int:
+    """Return what of the transform may have to be done with this upload."""
+    return transform if upload.governed else transform & ~STRIP_LOCATION
+
+
+def _change(upload: Upload, transform: int) -> list[bytes]:
+    events: list[bytes] = [upload.body]
+    if len(upload.types) > 1:
+        events = [bytes(event) for event in rawjson.split(upload.body)]
+    if transform & STRIP_LOCATION:
+        for i in upload.governed:
+            events[i] = _inside(events[i], _strip)
+    if transform & QUOTE_INTEGERS:
+        events = [_inside(event, quote_ids) for event in events]
+    return events
+
+
+def _inside(event: bytes, change: Callable[[_Object], None]) -> bytes:
+    """Return the event with its ``data`` changed, if that is an object, and every key once."""
+    fields = rawjson.fields(event)
+    raw = fields.get("data")
+    if raw is not None and _is_object(raw):
+        content = rawjson.fields(raw)
+        change(content)
+        fields["data"] = Raw(rawjson.encode(content))
+    return rawjson.stored(fields)
+
+
+def _strip(content: _Object) -> None:
+    """Drop the event's own location and those of its breadcrumbs, in both their spellings."""
+    content.pop(_LOCATION, None)
+    crumbs = content.get("breadcrumbs")
+    if crumbs is None:
+        return
+    if bytes(crumbs)[:1] == b"[":
+        stripped = [_strip_crumb(crumb) for crumb in rawjson.elements(crumbs)]
+        content["breadcrumbs"] = Raw(rawjson.array(stripped))
+    else:
+        content["breadcrumbs"] = _strip_crumb(crumbs)  # one, where a list should be
+
+
+def _strip_crumb(crumb: Raw) -> Raw:
+    if not _is_object(crumb):
+        return crumb
+    fields = rawjson.fields(crumb)
+    fields.pop(_LOCATION, None)
+    raw = fields.get("data")
+    if raw is not None and _is_object(raw):
+        content = rawjson.fields(raw)
+        content.pop(_LOCATION, None)
+        fields["data"] = Raw(rawjson.encode(content))
+    return Raw(rawjson.encode(fields))
+
+
+def _is_object(raw: Raw) -> bool:
+    return bytes(raw)[:1] == b"{"

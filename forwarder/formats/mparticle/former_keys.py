@@ -10,12 +10,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload
+from forwarder.formats.contract import FormerRule, Upload
 from forwarder.formats.mparticle.identity import IDS, members
 from forwarder.formats.rawjson import ABSENT
-
-BY_DEVICE = "device-1"
-BY_SESSION = "session-1"
 
 _EMPTY = b'""'
 _NOTHING = frozenset({b"", rawjson.NULL, _EMPTY})
@@ -51,7 +48,7 @@ def _device(upload: Upload) -> bytes:
     mpid = _token(fields.get("mpid", ABSENT))
     if device == mpid == _EMPTY:
         return upload.device  # a key of its own by both rules
-    return b"%b,%b,%b,%b" % (upload.environment, upload.package, device, mpid)
+    return b"%b,%b,%b,%b" % (upload.environment, upload.application, device, mpid)
 
 
 def _sessions(body: bytes) -> list[bytes]:
@@ -78,3 +75,10 @@ def _name(uuid: Raw, number: Raw) -> bytes:
 def _token(raw: Raw) -> bytes:
     value = bytes(raw)
     return _EMPTY if value in _NOTHING else rawjson.token(value)
+
+
+RULES = {
+    "device-1": FormerRule(by_session=False, keyed=keyed),
+    "session-1": FormerRule(by_session=True, keyed=keyed),
+}
+"""By their stored names."""

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect import redrive
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Match
 from forwarder.config.targets import KinesisTarget
-from forwarder.formats.mparticle import transform
+from forwarder.formats.mparticle import event_filter
 from forwarder.model import Collected, Reason, RecordOutcome, Unused
 from tests import builders, oracle, streams
 from tests.books import Books
@@ -75,7 +75,7 @@ def begun(read: int, taken: int) -> Pipeline:
         )
         for name in NAMES
     }
-    return Pipeline(builders.PARTITION, [compile_lane(c) for c in LANES], read, replays=replays)
+    return Pipeline(builders.PARTITION, builders.lane_set(*LANES), read, replays=replays)
 
 
 @settings(max_examples=400, deadline=None)
@@ -200,7 +200,7 @@ def test_what_cannot_be_changed_is_accepted_and_a_letter_and_none_of_it_filtered
     def fails(_upload: object, _transform: int) -> bytes:
         raise RecursionError
 
-    monkeypatch.setattr(transform, "parts", fails)
+    monkeypatch.setattr(event_filter, "parts_of", fails)
     lane = connection(send_screen_views=False)
     out = builders.run(lane, records(upload(event(), event("screen_view"))))
     assert ({"lane": 2}, {"lane": 2}, {}) == (out.routed, out.accepted, out.filtered)
@@ -248,14 +248,14 @@ def test_what_was_sent_back_and_came_to_nothing_is_no_deploys() -> None:
 def test_a_sample_counts_as_used_what_would_touch_an_open_window() -> None:
     real = builders.pipeline(connection())
     real.collect(records({**PROFILE, "events": [event()]}), NOW)
-    lanes = [one.lane for one in real._lanes.values()]  # noqa: SLF001  # the same lanes
+    lanes = builders.lane_set(connection())
     for besides, expected in ((real, 0), (None, 1)):
         sample = Pipeline(builders.PARTITION, lanes, besides=besides)
         assert expected == sample.collect(records(PROFILE, start=1), NOW).idle
 
 
 def test_why_uploads_match_nothing_is_counted_where_it_is_asked_for() -> None:
-    lanes = [compile_lane(one) for one in (LANES[1], LANES[4])]
+    lanes = builders.lane_set(LANES[1], LANES[4])
     for explains, expected in (
         (True, {("session", "application", ""): 1, ("resting", "environment", "production"): 1}),
         (False, {}),

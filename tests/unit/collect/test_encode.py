@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import Pipeline
+from forwarder.config import targets
 from forwarder.config.connection import Batching, Connection
 from forwarder.config.targets import FileTarget, KinesisTarget, PartitionKey
-from forwarder.formats.mparticle import document as frame
-from forwarder.formats.mparticle import ids, transform
+from forwarder.formats.mparticle import document, event_filter
 from forwarder.model import Batch, DeadLetter, Partition, Reason
 from tests import builders, oracle
 from tests.builders import NOW, PARTITION, Json, Rec, connection, event, records, upload
@@ -71,7 +71,7 @@ def test_the_mpid_of_a_batch_is_plain_text(expected: str, mpid: object) -> None:
 
 def run_at(partition: Partition, chosen: Connection, fed: list[Rec], now: int = NOW) -> Batch:
     """Return the only batch of records of some partition."""
-    pipeline = Pipeline(partition, [compile_lane(chosen)])
+    pipeline = Pipeline(partition, builders.lane_set(chosen))
     pipeline.collect(fed, now)
     (batch,) = pipeline.finish(now).batches
     return batch
@@ -106,7 +106,7 @@ def test_an_id_depends_on_everything_that_makes_the_content() -> None:
 
 def test_an_id_changes_with_the_version_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     before = one(connection(), upload(event())).id
-    monkeypatch.setattr(ids, "ENCODER_VERSION", 99)
+    monkeypatch.setattr(document, "ENCODER_VERSION", 99)
     assert before != one(connection(), upload(event())).id
 
 
@@ -191,7 +191,7 @@ def test_a_context_too_large_alone_makes_one_dead_letter_of_its_upload_and_of_no
 
 
 def test_no_payload_is_larger_than_any_stream_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "MOST_BYTES", 600)
+    monkeypatch.setattr(targets, "MOST_PAYLOAD_BYTES", 600)
     fed = [upload(event(n=n)) for n in range(20)]
     for sink in (FileTarget("out"), kinesis(10_000)):
         parts = batches(connection(sink=sink), *fed)
@@ -207,7 +207,7 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
         raise KeyError(message)
 
     pipeline = builders.pipeline(connection("good"), connection("odd"))
-    frames = pipeline._lanes["odd"].lane.frames  # noqa: SLF001  # no input makes it fail
+    frames: Any = pipeline._lanes["odd"].lane.documents  # noqa: SLF001  # no input makes it fail
     monkeypatch.setattr(frames._governance, "apply", odd)  # noqa: SLF001
     pipeline.collect(records(upload(event(n=1)), upload(event(n=2), ip="1")), NOW)
     out = pipeline.finish(NOW)
@@ -223,7 +223,7 @@ def test_a_dead_letter_tells_how_many_events_it_holds(monkeypatch: pytest.Monkey
     def fails(_upload: object, _transform: int) -> bytes:
         raise RecursionError
 
-    monkeypatch.setattr(transform, "body", fails)
+    monkeypatch.setattr(event_filter, "body_of", fails)
     out = builders.run(connection(), records(upload(event(), event()), b"{"))
     assert [(Reason.INVALID_JSON, 0), (Reason.NOT_ENCODABLE, 2)] == [
         (letter.reason, letter.events) for letter in out.dead_letters

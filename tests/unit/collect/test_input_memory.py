@@ -10,8 +10,9 @@ from msgspec import Raw
 from forwarder.collect import lane
 from forwarder.config.targets import KinesisTarget
 from forwarder.formats import rawjson
+from forwarder.formats.contract import Frame
 from forwarder.formats.mparticle import context, decode
-from forwarder.formats.mparticle.document import Frame, Frames
+from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.model import CloseReason, Collected, Reason, RecordOutcome
 from tests import builders, streams
 from tests.builders import NOW, connection, event, records, upload
@@ -50,14 +51,14 @@ def test_small_uploads_beside_large_contexts_keep_no_copy_of_them(mode: dict[str
 
 
 def test_lanes_alike_share_what_is_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    merges, merge = 0, context.merge
+    merges, merge = 0, context.merge_fields
 
     def counted(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
         nonlocal merges
         merges += 1
         return merge(old, new)
 
-    monkeypatch.setattr(context, "merge", counted)
+    monkeypatch.setattr(context, "merge_fields", counted)
     fed = [upload(event(), deleted_user_attributes=[f"k{n}"]) for n in range(5)]
     builders.run([connection("a"), connection("b")], records(*fed))
     assert 4 == merges
@@ -69,18 +70,21 @@ def test_lanes_alike_share_what_is_merged(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_upload_is_held_against_a_window_once_however_many_parts_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pipeline = builders.pipeline(connection(sink=KINESIS, wait_for_complete_batch=True))
-    framed, frame = 0, Frames.frame
+    framed, frame = 0, MParticleDocuments.frame
 
-    def counted(self: Frames, context: bytes, identities_ms: int, newest_ms: int) -> Frame:
+    def counted(
+        self: MParticleDocuments, context: bytes, identities_ms: int, newest_ms: int
+    ) -> Frame:
         nonlocal framed
         framed += 1
         return frame(self, context, identities_ms, newest_ms)
 
-    monkeypatch.setattr(Frames, "frame", counted)
+    monkeypatch.setattr(MParticleDocuments, "frame", counted)
+    pipeline = builders.pipeline(connection(sink=KINESIS, wait_for_complete_batch=True))
     sessions, uploads = 3, 4
     parts = [event(session_id=1 + n % sessions) for n in range(300)]
     fed = [upload(*parts, user_attributes={"a": "x" * 90_000, f"{n}": n}) for n in range(uploads)]
+    framed = 0
     pipeline.collect(records(*fed), NOW)
     assert sessions == pipeline.open_windows()
     assert framed <= uploads * (1 + sessions)  # once alone, then for each session

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import msgspec
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect import lane
-from forwarder.collect.pipeline import Checkpoint, compile_lane
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.config.targets import KinesisTarget
@@ -22,6 +21,9 @@ from tests import builders, heavy, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection
 from tests.unit.collect.windows.test_memory import small_blocks
+
+if TYPE_CHECKING:
+    from forwarder.collect.pipeline import Checkpoint
 
 _THOROUGH = settings(max_examples=250, deadline=None)
 _FILTERS: list[dict[str, Any]] = [
@@ -145,7 +147,7 @@ class Journal:
         self.draft: list[Held] = []
         self.pending = []
         self.at = self.need[0]
-        rule = compile_lane(self.chosen).keying_rule
+        rule = builders.keying_rule(self.chosen)
         if self.former:
             rule = FORMER[rule]
         if not self.keying or self.keying[-1][0] != rule:

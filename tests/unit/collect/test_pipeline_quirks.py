@@ -98,7 +98,7 @@ def test_events_that_cannot_be_changed_are_never_forwarded_as_they_are(
     def fails(_content: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("forwarder.formats.mparticle.transform._strip", fails)
+    monkeypatch.setattr("forwarder.formats.mparticle.event_filter._strip", fails)
     open_lane = connection("open")
     strict = connection("strict", include_location_information=False)
     fed = records(upload(event(location=1), api_key="k"), upload(event()))

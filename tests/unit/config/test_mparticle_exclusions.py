@@ -15,7 +15,7 @@ from forwarder.config import loader, mparticle_exclusions
 from forwarder.config.connection import Settings
 from forwarder.errors import ConfigurationError
 from forwarder.formats import rawjson
-from forwarder.formats.mparticle.govern import Governance
+from forwarder.formats.mparticle.document import Governance
 from tests.configurations import SMALL, Folder
 from tests.work import steps
 

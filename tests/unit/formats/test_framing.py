@@ -2,7 +2,8 @@
 
 import pytest
 
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Reject
+from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.model import Partition, Reason
 
 UPLOAD = b'{"mpid":1,"events":[{"event_type":"custom_event","data":{"event_name":"\xc3\xa4"}}]}'
@@ -10,7 +11,7 @@ MARK = b"\xef\xbb\xbf"
 
 
 def decode(value: bytes) -> object:
-    return Decoder(Partition("t", 0), sessions=False, places=False).decode(value, 7, 0, 0)
+    return MParticleDecoder(Partition("t", 0), sessions=False, places=False).decode(value, 7, 0, 0)
 
 
 FRAMES = [

@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.config.connection import Match
 from forwarder.formats.memo import ENTRY_BYTES, LARGEST, MOST_BYTES, Memo
-from forwarder.formats.mparticle.none_values import LONGEST_ID, id_of
+from forwarder.formats.mparticle.identity import LONGEST_ID, id_of
 from tests import builders, oracle
 from tests.builders import START, Rec, connection, event, upload
 

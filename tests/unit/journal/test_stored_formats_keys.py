@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import zstandard
 
-from forwarder.collect.pipeline import Pipeline, compile_lane
+from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
 from forwarder.journal import opening
@@ -46,7 +46,7 @@ def base(name: str) -> dict[str, LaneState]:
         commit=None, state=[(30, value)], state_start=30, state_end=31, outbox_start=0,
         outbox_end=0, first=0, input_start=0, input_end=13,
     )  # fmt: skip
-    rules = {lane: compile_lane(one).keying_rule for lane, one in LANES.items()}
+    rules = {lane: builders.keying_rule(one) for lane, one in LANES.items()}
     start = opening.begin(found, "forwarder", "raw-events", rules, NOW)
     assert (Origin.STATE, 6) == (start.origin, start.seek)
     return start.state.lanes
@@ -57,7 +57,7 @@ def opened(lane: str, stored: LaneState) -> Pipeline:
     held = [states.window(form) for form in stored.held.values()]
     to = {states.digest(one.key): one.to for one in held}
     replay = ReplayFilter(stored.need, stored.read, stored.closed, to, list(stored.keying))
-    lanes = [compile_lane(LANES[lane])]
+    lanes = builders.lane_set(LANES[lane])
     pipeline = Pipeline(builders.PARTITION, lanes, READ, replays={lane: replay})
     pipeline.restore(lane, held)
     return pipeline

@@ -3,8 +3,9 @@
 import pytest
 
 from forwarder.config.connection import Match
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Reject, Upload
+from forwarder.formats.mparticle.decode import MParticleDecoder
+from forwarder.formats.registry import MPARTICLE
 from forwarder.rules.match import Router
 from tests.builders import PARTITION, encoded
 
@@ -12,14 +13,16 @@ from tests.builders import PARTITION, encoded
 def decoded(value: object) -> Upload:
     """Decode one upload; it has no events unless it says so."""
     content = {"events": [], **value} if isinstance(value, dict) else value
-    found = Decoder(PARTITION, sessions=False, places=False).decode(encoded(content), 0, 0, 0)
+    found = MParticleDecoder(PARTITION, sessions=False, places=False).decode(
+        encoded(content), 0, 0, 0
+    )
     assert not isinstance(found, Reject)
     return found[0]
 
 
 def lanes(value: object, *matches: Match) -> list[int]:
     """Return the lanes that get the upload."""
-    routed, _ = Router(matches).route([decoded(value)])
+    routed, _ = Router(matches, MPARTICLE).route([decoded(value)])
     return [lane for lane, uploads in enumerate(routed) if uploads]
 
 
@@ -29,7 +32,7 @@ def test_without_conditions_every_lane_gets_everything() -> None:
 
 def test_without_lanes_nothing_matches() -> None:
     uploads = [decoded({"mpid": 1})]
-    assert ([], uploads) == Router([]).route(uploads)
+    assert ([], uploads) == Router([], MPARTICLE).route(uploads)
 
 
 def test_an_empty_list_of_values_matches_nothing() -> None:
@@ -76,7 +79,9 @@ def test_every_condition_given_has_to_hold() -> None:
 
 
 def test_uploads_that_no_lane_wants_are_told() -> None:
-    router = Router([Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))])
+    router = Router(
+        [Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))], MPARTICLE
+    )
     uploads = [decoded({"api_key": key}) for key in "kxk"]
     assert ([[uploads[0], uploads[2]], []], [uploads[1]]) == router.route(uploads)
 
@@ -93,11 +98,11 @@ def test_what_an_upload_misses_of_each_match_is_told_but_no_key() -> None:
         (0, "api_key", ""),
         (1, "application", ""),
         (1, "platform", "Web"),
-    ] == Router(wants).misses(decoded(told))
+    ] == Router(wants, MPARTICLE).misses(decoded(told))
 
 
 def test_remembered_answers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forwarder.rules.match._MEMO", 2)
-    router = Router([Match(api_key=frozenset({"k1", "k5"}))])
+    router = Router([Match(api_key=frozenset({"k1", "k5"}))], MPARTICLE)
     uploads = [decoded({"api_key": f"k{i % 7}"}) for i in range(70)]
     assert 20 == len(router.route(uploads)[0][0])

@@ -11,6 +11,7 @@ import pytest
 import zstandard
 
 from forwarder.errors import ForwarderError, StartupError
+from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Partition
 from forwarder.sources import file, file_lines
 from forwarder.sources.file import PARTITION, FileSource
@@ -64,7 +65,7 @@ class Nobody:
 def test_a_line_is_dated_and_keeps_its_bytes(
     line: bytes, timestamp: int, value: bytes | None
 ) -> None:
-    found = read_line(2, line, before_ms=7)
+    found = read_line(2, line, before_ms=7, record_time=MPARTICLE.record_time)
     assert (2, timestamp, line if value is None else value) == (
         found.offset,
         found.timestamp,
@@ -79,7 +80,9 @@ def test_depth_and_length_without_end_are_left_to_the_decoder() -> None:
         b'{"timestamp_ms":3,"upload":' + b"[" * 100_000,
         b'{"timestamp_unixtime_ms":' + b"9" * 100_000 + b"}",
     ):
-        assert read_line(2, line, before_ms=7) == Line(2, 7, line)
+        assert read_line(2, line, before_ms=7, record_time=MPARTICLE.record_time) == Line(
+            2, 7, line
+        )
 
 
 Holding = Callable[[bytes], FileSource]
@@ -92,7 +95,7 @@ def holding(tmp_path: Path) -> Holding:
     def write(content: bytes) -> FileSource:
         path = tmp_path / "events.ndjson"
         path.write_bytes(content)
-        return FileSource(str(path))
+        return FileSource(str(path), MPARTICLE)
 
     return write
 
@@ -151,18 +154,18 @@ async def test_skipped_lines_still_date_the_ones_after_them(holding: Holding) ->
 
 async def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="No such file"):
-        await FileSource(str(tmp_path / "nothing")).start(Nobody())
+        await FileSource(str(tmp_path / "nothing"), MPARTICLE).start(Nobody())
 
 
 @pytest.mark.parametrize("path", ["a\0b", "-"])
 async def test_what_cannot_be_opened_is_said(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(StartupError, match=r"cannot be read: embedded null byte|stdin is closed"):
-        await FileSource(path).start(Nobody())
+        await FileSource(path, MPARTICLE).start(Nobody())
 
 
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    source = FileSource(str(tmp_path))
+    source = FileSource(str(tmp_path), MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     with pytest.raises(ForwarderError, match="Is a directory"):
@@ -187,7 +190,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 
 async def test_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
-    source = FileSource("-")
+    source = FileSource("-", MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     assert await source.poll(10) == {}
@@ -205,7 +208,7 @@ async def test_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
 
 
 async def test_standard_input_cannot_go_back(pipe: Pipe) -> None:
-    source = FileSource("-")
+    source = FileSource("-", MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     os.write(pipe.write, b"1\n2\n3\n")
@@ -219,7 +222,7 @@ async def test_standard_input_cannot_go_back(pipe: Pipe) -> None:
 
 
 async def test_lines_come_one_a_poll_however_they_arrived(pipe: Pipe) -> None:
-    source = FileSource("-")
+    source = FileSource("-", MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     os.write(pipe.write, b"a\n\nb\nc")
@@ -247,7 +250,7 @@ async def test_a_paused_source_keeps_what_it_has_read(holding: Holding) -> None:
 
 
 async def test_a_quiet_pipe_holds_nothing_up(pipe: Pipe) -> None:
-    source = FileSource("-")
+    source = FileSource("-", MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     waiting = asyncio.ensure_future(source.poll(60_000))
@@ -277,7 +280,7 @@ async def test_packed_files_are_read_by_what_they_begin_with(
 
 
 async def test_packed_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
-    source = FileSource("-")
+    source = FileSource("-", MPARTICLE)
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     packed = gzip.compress(b'{"mpid":1}\n' * 50_000)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from forwarder.formats.registry import MPARTICLE
 from forwarder.sources import file_format
 
 NDJSON = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
@@ -72,7 +73,7 @@ HINTS = [
 
 @pytest.mark.parametrize(("line", "name"), HINTS)
 def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: str) -> None:
-    found = file_format.hint(line)
+    found = file_format.hint(line, MPARTICLE)
     assert name.partition(":")[0] in found
     assert NDJSON in found
     assert name.partition(": ")[2] in found
@@ -91,12 +92,12 @@ def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: s
     ],
 )
 def test_what_may_be_an_upload_gets_no_hint(line: bytes) -> None:
-    assert file_format.hint(line) == ""
+    assert file_format.hint(line, MPARTICLE) == ""
 
 
 @pytest.mark.parametrize("unit", ['}{"', "\t", ",", ", ", '":', "[", '{"a":', "\t{", "a,"])
 def test_a_hostile_first_line_takes_no_time(unit: str) -> None:
     line = (unit * 65_536)[:65_000]
-    assert isinstance(file_format.hint(line.encode()), str)
-    assert isinstance(file_format.hint(("{" + line).encode()), str)
-    assert isinstance(file_format.hint((json.dumps(line)[:-1]).encode()), str)
+    assert isinstance(file_format.hint(line.encode(), MPARTICLE), str)
+    assert isinstance(file_format.hint(("{" + line).encode(), MPARTICLE), str)
+    assert isinstance(file_format.hint((json.dumps(line)[:-1]).encode(), MPARTICLE), str)

@@ -1,6 +1,7 @@
 """What waits between a partition's windows and its deliveries is in one place at a time."""
 
-from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.pipeline import LaneSet, Pipeline
+from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Collected, DeadLetter, Reason, Released
 from forwarder.worker.accounting import Stock
 from tests.batches import batch
@@ -27,7 +28,7 @@ class Told(Notes):
 
 
 def waiting(stock: Stock) -> dict[str, int]:
-    return stock.waiting(Pipeline(PARTITION, ()), (), (), (), {})
+    return stock.waiting(Pipeline(PARTITION, LaneSet(MPARTICLE)), (), (), (), {})
 
 
 def test_what_a_tick_holds_waits_and_then_what_a_lane_without_deliveries_has_committed() -> None:

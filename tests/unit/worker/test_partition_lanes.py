@@ -103,7 +103,7 @@ def test_an_inactive_lane_makes_no_dead_letters_of_what_it_does_not_take(
     def fails(_content: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("forwarder.formats.mparticle.transform._strip", fails)
+    monkeypatch.setattr("forwarder.formats.mparticle.event_filter._strip", fails)
     located = b'{"events":[{"event_type":"profile","data":{"location":{}}}],"mpid":1}'
 
     async def story(*, active: bool) -> int:

@@ -143,6 +143,6 @@ async def test_a_connection_that_is_inactive_has_no_part() -> None:
     """The one that takes anything rejects all of it; nine others take nothing."""
     idle = [Connection(f"{n}", FileTarget("out"), status=Status.INACTIVE) for n in range(9)]
     connections = [Connection("acme", FileTarget("out")), *idle]
-    plan = app.Plan("g", connections, JournalSettings(), LimitSettings())
+    plan = app.Plan("g", connections, JournalSettings(), LimitSettings(), {"t": "mparticle"})
     around, _ = app.surroundings(plan, {}, MemoryJournals(), LoopClock(), Notes())
     assert around.guard.judge(poll(LEAST, LEAST, "acme"))

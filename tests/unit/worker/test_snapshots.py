@@ -12,7 +12,7 @@ import pytest
 from forwarder.collect import lane
 from forwarder.collect.windows import window
 from forwarder.errors import JournalError
-from forwarder.formats.mparticle.decode import Decoder
+from forwarder.formats.contract import Decoder
 from forwarder.journal import packing
 from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from forwarder.collect.windows.queues import Deadlines
 from forwarder.collect.windows.window import Window
-from forwarder.formats.mparticle.context import names_of
+from forwarder.formats.mparticle.context import shape_of
 from forwarder.model import CloseReason
 
 
 def window(deadline: int) -> Window:
     """Return an empty window that is due at ``deadline``."""
     age = CloseReason.AGE
-    return Window(b"", b"", b"", [], 0, b"{}", names_of({}), 0, 0, 0, 0, deadline, age)
+    return Window(b"", b"", b"", [], 0, b"{}", shape_of({}), 0, 0, 0, 0, deadline, age)
 
 
 _TIMES = st.integers(0, 5000)

@@ -17,7 +17,8 @@ from forwarder.config.connection import Connection
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
 from forwarder.formats.contract import digest
 from forwarder.formats.mparticle import context
-from forwarder.formats.mparticle.document import Frames
+from forwarder.formats.mparticle.document import MParticleDocuments
+from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
 from tests import builders, heavy, oracle, streams
 from tests.builders import NOW, Json, Rec, connection, encoded, event, records, upload
@@ -127,14 +128,14 @@ def test_what_is_not_forwarded_does_not_accumulate(settings_of: dict[str, Any]) 
 def test_what_accumulates_takes_no_work_that_grows_with_the_square_of_the_input(
     accumulating: Callable[[int], Json], events: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, merge = 0, context.merge
+    looked, merge = 0, context.merge_fields
 
     def counted(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
         nonlocal looked
         looked += sum(len(key) + len(raw) for key, raw in old.items())
         return merge(old, new)
 
-    monkeypatch.setattr(context, "merge", counted)
+    monkeypatch.setattr(context, "merge_fields", counted)
     monkeypatch.setattr(fit, "_FREE_WORK", 0)
     counts = [1] + [events] * 2_999
     fed = [upload(*[event()] * count, **accumulating(n)) for n, count in enumerate(counts)]
@@ -407,10 +408,11 @@ def test_what_fits_alone_is_delivered_once_and_the_rest_is_in_one_letter_an_uplo
 def test_short_contexts_take_less_than_half_a_record(
     further: dict[str, Any], limit: int, data: st.DataObject
 ) -> None:
-    frames = Frames(connection(sink=kinesis(limit), **further))
-    judge = Fit(frames)
+    chosen = connection(sink=kinesis(limit), **further)
+    documents = MParticleDocuments(chosen, chosen.sink.record_limit)
+    judge = Fit(documents, MPARTICLE)
     names = st.text(st.characters(codec="utf-8"), max_size=3)
     identities = data.draw(st.dictionaries(names, st.integers(0, 9), max_size=300))
     context = encoded({"user_identities": identities, "mpid": 1})
     if len(context) <= judge.slim:
-        assert frames.frame(context, 10**18, 10**18).size <= limit // 2
+        assert documents.frame(context, 10**18, 10**18).size <= limit // 2

@@ -5,12 +5,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.lane import Lane
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
-from forwarder.formats.contract import digest
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Reject, digest
+from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.model import LOWEST, Batch, CloseReason, Held, Position
 from tests import builders, streams
 from tests.builders import NOW, Json, Rec, connection, event, records, upload
@@ -24,7 +23,7 @@ def changed(
 ) -> Pipeline:
     """Return a pipeline of today's connection that takes up windows of another mode."""
     saved = {digest(one.key): one.to for one in held}
-    rules = [(rule, LOWEST), (Lane(to).keying_rule, (read, 0))]
+    rules = [(rule, LOWEST), (builders.keying_rule(to), (read, 0))]
     return builders.pipeline(
         to, read=read, replay=ReplayFilter(LOWEST, read, gone, saved, rules), held=held
     )
@@ -44,7 +43,7 @@ def of(session: str) -> Json:
 
 def owner_digests(drawn: list[Rec]) -> set[bytes]:
     """Return the window keys of all uploads where sessions are not kept apart."""
-    decoder = Decoder(builders.PARTITION, sessions=False, places=False)
+    decoder = MParticleDecoder(builders.PARTITION, sessions=False, places=False)
     found = [decoder.decode(one.value or b"", one.offset, 0, 0) for one in drawn]
     return {digest(u.owner) for many in found if not isinstance(many, Reject) for u in many}
 
@@ -112,7 +111,7 @@ def test_a_devices_batches_keep_their_order_whatever_mode_follows_another(
     held = data.draw(st.permutations(builders.saved(fed, 99)))
     today = connection(batching=batching, **mode)
     with small_blocks():
-        again = changed(today, held, 2 * read, gone, Lane(before).keying_rule)
+        again = changed(today, held, 2 * read, gone, builders.keying_rule(before))
         polls = [again.collect([one], NOW) for one in drawn]
         found = builders.merged([*polls, again.finish(NOW)]).batches
     latest: dict[bytes, Position] = {}
@@ -120,6 +119,6 @@ def test_a_devices_batches_keep_their_order_whatever_mode_follows_another(
     for batch in found:
         by_device = batch.window_key in owners
         # Sessions have an order of their own among each other, as long as they are the mode.
-        if by_device or Lane(today).keying_rule != "session-2":
+        if by_device or builders.keying_rule(today) != "session-2":
             assert batch.first > latest.get(batch.key, LOWEST)
         latest[batch.key] = max(batch.first, latest.get(batch.key, LOWEST))

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.lane import Lane
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import Window
@@ -138,7 +137,7 @@ def test_windows_saved_in_any_order_leave_in_order() -> None:
         fed.collect(stream, NOW)
         held = builders.saved(fed, 99)[::-1]
         to = {digest(one.key): one.to for one in held}
-        gate = ReplayFilter((9, 0), 9, {}, to, [(Lane(lane).keying_rule, (0, 0))])
+        gate = ReplayFilter((9, 0), 9, {}, to, [(builders.keying_rule(lane), (0, 0))])
         again = builders.pipeline(lane, replay=gate, held=held)
         found = expired(again, NOW, 2)
         assert len(held) == len(found)

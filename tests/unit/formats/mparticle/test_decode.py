@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Reject, Upload
+from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.model import Reason
 from tests import builders, oracle
 from tests.builders import PARTITION, encoded, event, upload
@@ -17,7 +17,7 @@ from tests.builders import PARTITION, encoded, event, upload
 
 def decode(value: object, *, offset: int = 7) -> list[Upload] | Reject:
     """Decode with everything asked for."""
-    decoder = Decoder(PARTITION, sessions=True, places=True)
+    decoder = MParticleDecoder(PARTITION, sessions=True, places=True)
     return decoder.decode(encoded(value), offset, 1000, 1000)
 
 
@@ -176,7 +176,7 @@ def test_equal_names_in_other_spellings_are_one_device(one: Any, other: Any) -> 
 def test_an_upload_without_device_and_user_is_its_own_key() -> None:
     bare = {"events": [], "ip": "10.0.0.1"}
     anonymous = encoded([bare, {**bare, "mp_deviceid": "", "mpid": None}])
-    decoder = Decoder(PARTITION, sessions=False, places=False)
+    decoder = MParticleDecoder(PARTITION, sessions=False, places=False)
     keys = []
     for offset in (1, 2, 12):
         found = decoder.decode(anonymous, offset, 0, 0)

@@ -34,10 +34,10 @@ def test_a_union_is_the_same_whichever_way_it_is_made(
 ) -> None:
     before = fields(deleted_user_attributes=old)
     after = fields(deleted_user_attributes=new, user_attributes=attributes)
-    plain = context.merge(before, after)
+    plain = context.merge_fields(before, after)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context, "_plain_union", lambda *_: None)
-        singly = context.merge(before, after)
+        singly = context.merge_fields(before, after)
     assert plain == singly
 
 

@@ -5,23 +5,23 @@ from typing import Any
 import pytest
 
 from forwarder.config.connection import Settings
-from forwarder.formats.contract import Upload
+from forwarder.formats.contract import Reject, Upload
 from forwarder.formats.mparticle import event_filter as filtering
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.model import Piece
 from tests.builders import PARTITION, encoded, event, upload
 
 
 def decoded(value: object) -> Upload:
     """Decode one upload at offset 5."""
-    found = Decoder(PARTITION, sessions=False, places=True).decode(encoded(value), 5, 9, 9)
+    found = MParticleDecoder(PARTITION, sessions=False, places=True).decode(encoded(value), 5, 9, 9)
     assert not isinstance(found, Reject)
     return found[0]
 
 
 def kept(value: object, settings: Settings) -> list[Piece]:
     """Return what a lane with these settings keeps."""
-    found, failed = filtering.Filter("lane", settings).sift([decoded(value)], {})
+    found, failed = filtering.MParticleEventFilter("lane", settings).sift([decoded(value)], {})
     assert [] == failed
     return found[0][1]
 
@@ -41,7 +41,7 @@ STRINGS = Settings(int64_as_string=True)
 def test_untouched_events_are_one_piece_shared_by_all_lanes() -> None:
     one = decoded(upload(event(), event("profile")))
     pieces = [
-        filtering.Filter(name, Settings(unique_id=name)).sift([one], {})[0][0][1]
+        filtering.MParticleEventFilter(name, Settings(unique_id=name)).sift([one], {})[0][0][1]
         for name in ("a", "b")
     ]
     assert [(5, 0, 2, 9, one.body)] == pieces[0]
@@ -50,7 +50,9 @@ def test_untouched_events_are_one_piece_shared_by_all_lanes() -> None:
 
 def test_lanes_that_change_events_alike_share_the_result() -> None:
     one = decoded(upload(event(location=1)))
-    first, second = (filtering.Filter(n, NOWHERE).sift([one], {})[0][0][1] for n in "ab")
+    first, second = (
+        filtering.MParticleEventFilter(n, NOWHERE).sift([one], {})[0][0][1] for n in "ab"
+    )
     assert first[0][4] is second[0][4]
 
 
@@ -65,7 +67,7 @@ def test_what_is_left_out_is_counted_by_its_setting() -> None:
     counts: dict[tuple[str, str], int] = {}
     chosen = Settings(send_screen_views=False, send_unknown_events=False)
     one = decoded(upload(event("screen_view"), event("new"), event("screen_view"), event()))
-    filtering.Filter("lane", chosen).sift([one], counts)
+    filtering.MParticleEventFilter("lane", chosen).sift([one], counts)
     assert {("lane", "send_screen_views"): 2, ("lane", "send_unknown_events"): 1} == counts
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle.decode import Decoder, Reject
-from forwarder.formats.mparticle.none_values import WORDS, means_none
+from forwarder.formats.contract import Reject, Upload
+from forwarder.formats.mparticle.decode import MParticleDecoder
+from forwarder.formats.mparticle.identity import WORDS, means_none
 from tests import builders, oracle, streams
 from tests.builders import NOW, PARTITION, Json, connection, encoded, event, records, upload
 
@@ -26,7 +26,7 @@ NOBODY = [*ZEROS, *sorted(WORDS), "NULL", "Undefined", "UnKnown", " none ", None
 
 def decoded(**context: object) -> Upload:
     """Decode an upload with this context, at an offset of its own."""
-    found = Decoder(PARTITION, sessions=True, places=True).decode(
+    found = MParticleDecoder(PARTITION, sessions=True, places=True).decode(
         encoded({"events": [], **context}), 7, 1000, 1000
     )
     assert not isinstance(found, Reject), found

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import Upload
-from forwarder.formats.mparticle.decode import Decoder, Reject
+from forwarder.formats.contract import Reject, Upload
+from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.formats.mparticle.not_uploads import ONLY_UPLOADS
 from forwarder.model import Reason
 from tests import builders
@@ -16,7 +16,7 @@ SECRET = "s3cret"
 
 
 def decode(value: object, *, sessions: bool = False) -> list[Upload] | Reject:
-    decoder = Decoder(PARTITION, sessions=sessions, places=True)
+    decoder = MParticleDecoder(PARTITION, sessions=sessions, places=True)
     return decoder.decode(encoded(value), 7, 1000, 1000)
 
 

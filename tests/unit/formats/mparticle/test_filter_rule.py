@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.collect.lane import rule_of
 from forwarder.config.connection import Settings
-from forwarder.formats.mparticle.event_filter import GOVERNING
+from forwarder.formats.mparticle.event_filter import GOVERNING, rule_of
 
 USUAL = rule_of(Settings())
 
