@@ -73,9 +73,9 @@ class DeliveryResults:
     step, so that whoever collects between two steps of the event loop has both or neither (D4).
 
     ``cursor_moved``: a cursor is another than at the last tick. ``lease_wanted``: a put waits for
-    the lease to be extended. ``failed`` is done once delivering cannot go on (what is stored cannot
-    be read, or a fault nobody foresaw): the opening is to be ended. It is the only way on which
-    deliveries tell of a failure.
+    the lease to be extended. ``refused_bytes``: the payload of ``refused``. ``failed`` is done once
+    delivering cannot go on (what is stored cannot be read, or a fault nobody foresaw): the opening
+    is to be ended. It is the only way on which deliveries tell of a failure.
     """
 
     def __init__(self, notify: Callable[[], None]) -> None:
@@ -83,6 +83,7 @@ class DeliveryResults:
         self.cursor_moved = False
         self.lease_wanted = False
         self.refused: list[Refused] = []
+        self.refused_bytes = 0
         self.failed: asyncio.Future[JournalError] = asyncio.get_running_loop().create_future()
         self._notify = notify
 
@@ -94,6 +95,7 @@ class DeliveryResults:
     def note_refused(self, batch: Batch, outcome: Outcome) -> None:
         """Note a batch to become a dead letter; the caller acknowledges it in the same step."""
         self.refused.append(Refused(batch, outcome))
+        self.refused_bytes += len(batch.payload)
 
     def want_lease(self) -> None:
         """Note that a put could start but for the lease."""
@@ -105,17 +107,9 @@ class DeliveryResults:
         if not self.failed.done():
             self.failed.set_result(error)
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing is to be collected for a tick."""
-        return not (self.cursor_moved or self.refused)
-
-    def refused_bytes(self) -> int:
-        """Return the payload bytes of what was refused and waits to be stored as dead letters."""
-        return sum([len(batch.payload) for batch, _ in self.refused])
-
     def collect(self) -> list[Refused]:
         """Return what was refused, and begin anew; what failed stays."""
-        refused, self.refused = self.refused, []
+        refused, self.refused, self.refused_bytes = self.refused, [], 0
         self.cursor_moved = self.lease_wanted = False
         return refused
 

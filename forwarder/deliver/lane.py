@@ -15,12 +15,11 @@ from forwarder.deliver.queue import DeliveryQueue
 from forwarder.deliver.rate_limit import PutFeedback, RateLimiter
 from forwarder.deliver.readback import Readback
 from forwarder.deliver.retries import Retries
-from forwarder.deliver.status import LaneStatusTracker
 from forwarder.errors import JournalError, RefusedError
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord
 from forwarder.model import Address, Batch, Outcome, OutcomeKind
-from forwarder.ops.reporter import LaneStatus
+from forwarder.ops.reporter import LaneStatus, Reporter
 from forwarder.sinks.contract import Sink
 
 log = structlog.get_logger()
@@ -30,6 +29,34 @@ MAX_CONCURRENT_PUTS = 4
 
 MIN_TIMER_SECONDS = 0.001
 """Seconds for which a timer is set at least: the clock and the loop's timers may differ by less."""
+
+
+class LaneStatusTracker:
+    """How one lane of one partition is doing, and why. Caller: its delivery.
+
+    A lane begins flowing or inactive, as its connection says; that is not told.
+    """
+
+    def __init__(self, lane: str, partition: str, reporter: Reporter, *, active: bool) -> None:
+        """Begin as the connection says."""
+        self.status = LaneStatus.FLOWING if active else LaneStatus.INACTIVE
+        self.reason = ""
+        self._lane = lane
+        self._partition = partition
+        self._reporter = reporter
+
+    def change(self, status: LaneStatus, reason: str, remedy: str = "") -> bool:
+        """Take a new status and report it if it or its reason is another.
+
+        Returns whether the status is another. A lane that was stopped stays so.
+        """
+        if self.status is LaneStatus.STOPPED:
+            return False
+        is_other = status is not self.status
+        if is_other or reason != self.reason:
+            self.status, self.reason = status, reason
+            self._reporter.lane_status(self._lane, self._partition, status, reason, remedy)
+        return is_other
 
 
 class LaneDelivery:
@@ -116,7 +143,8 @@ class LaneDelivery:
         """Start whatever may start now; called after every change that could allow more."""
         if self._held or self.status is LaneStatus.STOPPED:
             return
-        self.queue.end_readback(self._end)
+        if self.queue.readback_from is not None:
+            self.queue.end_readback(self._end)
         if not self.policy.active:
             return
         if self._readback is not None:
@@ -162,7 +190,7 @@ class LaneDelivery:
             if due > now:
                 self._wake_at(due, now)
                 return
-            if not self._has_room():
+            if self._puts and not self._has_room():
                 return
             if not self._lease.allows(now):
                 self._results.want_lease()
@@ -193,9 +221,7 @@ class LaneDelivery:
         return going
 
     def _has_room(self) -> bool:
-        """Allow a put when none is in flight, further ones only if they are full requests."""
-        if not self._puts:
-            return True
+        """Allow another put beside those in flight if it is a full request."""
         if self.status is not LaneStatus.FLOWING or len(self._puts) >= MAX_CONCURRENT_PUTS:
             return False
         return self.queue.fills_request(self._sink.max_batches, self._sink.max_bytes)
@@ -297,7 +323,7 @@ class LaneDelivery:
                 failed.append((address, outcome))
         for address, _ in done:
             self.queue.acknowledge(address)
-        self._retries.forget(done)
+        self._retries.note_done(done, len(delivered))
         self._change_status([o for _, o in failed], began, now, taken_some=bool(delivered))
         paused = self.status is LaneStatus.PAUSED
         for address, outcome in failed:
@@ -305,7 +331,6 @@ class LaneDelivery:
             self.queue.defer(address, until)
         if delivered:
             self._reporter.delivered(self.policy.lane, delivered)
-        self._retries.note_accepted(len(delivered))
         self._results.note_moved()
 
     def _change_status(
@@ -340,10 +365,10 @@ class LaneDelivery:
     def _read_back(self, readback: Readback) -> None:
         """Keep in memory what can be sent soon; have the rest read when it can."""
         now = self._clock.steady()
-        rest = self._rate_limit.rest_remaining(now)
+        rest = self._rate_limit.rest_remaining(now) if self._rate_limit.limited else 0.0
         paused = self.status is LaneStatus.PAUSED
         self._retries.limit(self.queue, now, rest, paused=paused)
-        if not self.queue.wants_read_back():
+        if self.queue.readback_from is None or not self.queue.wants_read_back():
             return
         rests_until = max(self._retries.hold_until, now + rest)
         if now >= rests_until:

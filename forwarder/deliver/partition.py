@@ -88,7 +88,9 @@ class PartitionDeliveries:
 
     def is_idle(self) -> bool:
         """Tell whether nothing waits that could still be delivered, or collected."""
-        return self.results.is_empty() and all(one.is_idle() for one in self.lanes.values())
+        if self.results.cursor_moved or self.results.refused:
+            return False
+        return all(one.is_idle() for one in self.lanes.values())
 
     def waiting_events(self) -> dict[str, int]:
         """Return by lane how many events wait for delivery, or as refusals to be collected."""
@@ -116,6 +118,8 @@ class PartitionDeliveries:
         if (one := self.lanes.get(lane)) is None:
             return None
         lag = one.lag() if one.queue.readback_from is not None else None
+        if lag is None and not one.reason and not extra:
+            return None
         return lane_notes.noted(extra, one.reason, lag, now_ms)
 
     def collect_refused(self) -> list[DeadLetter]:

@@ -65,6 +65,7 @@ class DeliveryQueue:
         self.unread_lag = unread if self.readback_from is not None else NO_LAG
         self._budget = budget or Budget()
         self._overhead = self._budget.batch_overhead
+        self._claims = False
         self.in_flight: set[Address] = set()
         self._batches: dict[Address, Batch] = {}
         self._order: deque[Address] = deque()
@@ -161,20 +162,20 @@ class DeliveryQueue:
             pass
         self._compact()
 
-    def keep_up_to(self, most: int | None = None) -> None:
-        """Keep as many as ``max_batches`` again; None: as there is memory for."""
-        self.max_batches = most
-
     def clear(self) -> None:
         """Give all memory back: the queue is used no more."""
         self._budget.used -= self.waiting_bytes + self._overhead * len(self._batches)
         self._budget.claim(self, wants=False)
+        self._claims = False
         self._budget = Budget()
 
     def update_claim(self) -> None:
         """Tell the others whether this lane needs a share of the memory."""
         waits = bool(self._batches) or self.readback_from is not None
-        self._budget.claim(self, wants=waits and self.max_batches is None)
+        claims = waits and self.max_batches is None
+        if claims is not self._claims:
+            self._claims = claims
+            self._budget.claim(self, wants=claims)
 
     def wants_read_back(self) -> bool:
         """Tell whether batches wait in the outbox and there is much room for them, or none here."""
@@ -182,7 +183,7 @@ class DeliveryQueue:
 
     def next_to_read(self) -> Address | None:
         """Return from where on batches have to be read, if there is any room for them now."""
-        if self._below_min():
+        if len(self._batches) < self.min_batches:
             return self.readback_from
         if self._at_max() or self._budget.is_tight():
             return None
@@ -224,14 +225,11 @@ class DeliveryQueue:
             self.in_flight.add(address)
             taken.append((address, batch))
             size += len(batch.payload)
-            self._offer_next(batch)
+            if self.in_order:  # the batch behind one in flight may go with it
+                line = self._by_key[self._order_key(batch)]
+                if len(line) > len(self.in_flight):
+                    heapq.heappush(self._ready, line[len(self.in_flight)])
         return taken
-
-    def _offer_next(self, batch: Batch) -> None:
-        """Let the batch behind one in flight go with it, where that is how they are put."""
-        line = self._by_key[self._order_key(batch)]
-        if self.in_order and len(line) > len(self.in_flight):
-            heapq.heappush(self._ready, line[len(self.in_flight)])
 
     def _order_key(self, batch: Batch) -> bytes:
         """Return the name of the line a batch stands in: no two of one line overtake."""
@@ -303,7 +301,8 @@ class DeliveryQueue:
         if self.readback_from is not None:
             lowest.append(self.readback_from)
         cursor = max(self.cursor, min(lowest, default=end))
-        return cursor, frozenset(a for a in self.acked if a >= cursor)
+        acked = frozenset([a for a in self.acked if a >= cursor]) if self.acked else frozenset()
+        return cursor, acked
 
     def on_committed(self, cursor: Address) -> None:
         """Forget what a committed cursor makes superfluous (K5)."""
@@ -316,7 +315,7 @@ class DeliveryQueue:
 
     def _fits(self, batch: Batch) -> bool:
         """Tell whether a fresh batch is kept: while memory is not tight, beyond the share too."""
-        if self._below_min():
+        if len(self._batches) < self.min_batches:
             return self._is_first()
         size = len(batch.payload)
         room = self.capacity
@@ -329,7 +328,7 @@ class DeliveryQueue:
 
     def _may_take_read(self, batch: Batch) -> bool:
         """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
-        if self._below_min():
+        if len(self._batches) < self.min_batches:
             return self._is_first()
         if self._at_max() or self._budget.is_tight():
             return False
@@ -343,11 +342,10 @@ class DeliveryQueue:
 
     def _has_space(self) -> bool:
         """Tell whether one more batch is taken whatever its size."""
-        return self._below_min() or self.waiting_bytes < self._read_allowance() // 2
-
-    def _below_min(self) -> bool:
-        """Tell whether so few batches are here that the next is taken, however large."""
-        return len(self._batches) < self.min_batches
+        return (
+            len(self._batches) < self.min_batches
+            or self.waiting_bytes < self._read_allowance() // 2
+        )
 
     def _at_max(self) -> bool:
         """Tell whether as many are here as are kept for now."""
@@ -355,7 +353,7 @@ class DeliveryQueue:
 
     def _shrink_to_share(self) -> None:
         """Give back what is more than this queue's share, if memory is tight; keep one batch."""
-        if not self._budget.is_tight():
+        if len(self._batches) <= self.min_batches or not self._budget.is_tight():
             return
         room = min(self.capacity, self._budget.fair_share())
         while (
@@ -440,10 +438,10 @@ class DeliveryQueue:
         return self._by_key[self._order_key(self._batches[address])][0] == address
 
     def _may_fly(self, address: Address) -> bool:
-        return self._within_ack_limit() or (bool(self._order) and self._order[0] == address)
-
-    def _within_ack_limit(self) -> bool:
-        return len(self.acked) + len(self.in_flight) < self._max_acks
+        """Tell whether a batch may be put within the bound of D3; a lane's oldest always may."""
+        if len(self.acked) + len(self.in_flight) < self._max_acks:
+            return True
+        return bool(self._order) and self._order[0] == address
 
     def _trim(self) -> None:
         """Let go of acknowledged addresses below the oldest unresolved one.

@@ -75,12 +75,12 @@ class Retries:
         since = self._refusals.setdefault(address, self._accepted)
         return self._accepted > since
 
-    def note_accepted(self, count: int) -> None:
-        """Count batches that the destination took."""
-        self._accepted += count
+    def note_done(self, done: Iterable[tuple[Address, Batch]], accepted: int) -> None:
+        """Forget batches that are done, of which the destination took ``accepted``.
 
-    def forget(self, done: Iterable[tuple[Address, Batch]]) -> None:
-        """Forget batches that are done: delivered, or refused for good."""
+        The others were refused for good. Called once :meth:`note_refusal` was for all of a put.
+        """
+        self._accepted += accepted
         if not (self._attempts or self._refusals):
             return
         for address, _ in done:
@@ -139,18 +139,18 @@ class Retries:
         """
         rests_until = max(self.hold_until, now + rest)
         if self._refusals:
-            queue.keep_up_to()  # to find a batch that is not refused
-        elif self._is_long(now, rests_until, rest):
+            queue.max_batches = None  # to find a batch that is not refused
+        elif self._is_stuck(now, rests_until, rest):
             if not paused:
                 self._accepted_when_narrowed = self._accepted
             queue.keep_probes(self._probes(paused=paused), waits=now < rests_until)
         elif not self.failures:
             taken = self._accepted - self._accepted_when_narrowed
-            queue.keep_up_to(1 + 2 * taken if taken < ACCEPTED_TO_WIDEN else None)
+            queue.max_batches = 1 + 2 * taken if taken < ACCEPTED_TO_WIDEN else None
         queue.min_batches = 1 + min(len(self._refusals), MAX_BATCHES_BESIDE_REFUSED)
         queue.update_claim()
 
-    def _is_long(self, now: float, rests_until: float, rest: float) -> bool:
+    def _is_stuck(self, now: float, rests_until: float, rest: float) -> bool:
         """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
         failing = now - self._failing_since if self.failures else 0.0
         if self.failures and self._by_shard:

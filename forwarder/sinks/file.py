@@ -160,22 +160,21 @@ class FileSink:
         """Append the batches; all of them are there, or none. Waits a moment for others' writes."""
         if not batches:
             return []
-        lines = b"\n".join([*(without_line_breaks(batch.payload) for batch in batches), b""])
+        lines = b"\n".join([*[without_line_breaks(batch.payload) for batch in batches], b""])
+        outcome = DELIVERED
         async with self._lock:
-            return [await self._written(lines)] * len(batches)
+            try:
+                await self._lines.write(lines, self._pauses)
+            except BlockingIOError:
+                text = lock_complaint(self._path)
+                outcome = Outcome(OutcomeKind.TRANSIENT, "EAGAIN", text)
+            except OSError as error:
+                outcome = unwritable_outcome(self._path, error)
+        return [outcome] * len(batches)
 
     async def close(self) -> None:
         """Close the file, in a thread: one of a put that was cancelled may be writing still."""
         await asyncio.to_thread(self._lines.close)
-
-    async def _written(self, lines: bytes) -> Outcome:
-        try:
-            await self._lines.write(lines, self._pauses)
-        except BlockingIOError:
-            return Outcome(OutcomeKind.TRANSIENT, "EAGAIN", lock_complaint(self._path))
-        except OSError as error:
-            return unwritable_outcome(self._path, error)
-        return DELIVERED
 
 
 def lock_complaint(path: Path) -> str:

@@ -258,7 +258,7 @@ class OwnedPartition:
         most = self._around.closed_bytes()
         if self.pipeline.is_behind():  # documents may be many times what came in
             most = min(most, MOST_ENCODED)
-        return self._closed_bytes + self.deliveries.results.refused_bytes() > most
+        return self._closed_bytes + self.deliveries.results.refused_bytes > most
 
     def is_behind(self) -> bool:
         """Tell whether documents of closed windows are still to be made; ``catch_up`` goes on."""

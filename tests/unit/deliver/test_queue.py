@@ -143,7 +143,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def widen(self) -> None:
-        self.queue.keep_up_to()
+        self.queue.max_batches = None
 
     @rule(others=st.integers(0, 3))
     def share(self, others: int) -> None:
@@ -338,7 +338,7 @@ def test_what_is_cut_and_read_again_waits_all_the_while() -> None:
     assert 5 == queue.waiting_events()
     queue.keep_probes()
     assert (5, 1) == (queue.waiting_events(), len(queue))
-    queue.keep_up_to()
+    queue.max_batches = None
     queue.add_read(stored[1:], (1, 0))
     assert (5, 0) == (queue.waiting_events(), queue.collect_taken_over())
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forwarder.deliver.status import LaneStatusTracker
+from forwarder.deliver.lane import LaneStatusTracker
 from forwarder.ops.reporter import LaneStatus
 from tests.doubles import Notes
 
