@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from forwarder.config.settings import (
     JournalSettings,
     LimitSettings,
 )
-from forwarder.config.targets import FileTarget, FirehoseTarget
+from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget
 from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter
@@ -61,23 +62,20 @@ from forwarder.sources import file
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
 from forwarder.worker import chores, gauges, gc_tuning
-from forwarder.worker.context import Pacing, Surroundings
-from forwarder.worker.reject_rate import Guard
-from forwarder.worker.retired_topics import LeftTopics, Look
-from forwarder.worker.worker import Life, Worker, leave_at_once
+from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
+from forwarder.worker.reject_rate import RejectRate
+from forwarder.worker.retired_topics import CheckLeftTopics, LeftTopicsMonitor
+from forwarder.worker.worker import Worker, WorkerMode, exit_now
 
 log = structlog.get_logger()
 
-CLOSED_FLOOR = 1024 * 1024
-"""Bytes one partition may have closed and not yet committed, however many there are."""
-
-FILE_BACKLOG = 128 * 1024 * 1024
+MAX_FILE_BACKLOG = 128 * 1024 * 1024
 """Stored bytes that may wait for delivery in a run without Kafka."""
 
-DEAD_LETTERS = "dead-letters.ndjson"
+DEAD_LETTER_FILE = "dead-letters.ndjson"
 
 
-class Plan(msgspec.Struct, frozen=True):
+class WorkerPlan(msgspec.Struct, frozen=True):
     """What a worker is made of, whatever it reads and wherever it writes.
 
     ``topics``: by name the format of what is in them, one of ``formats``. ``session_timeout``:
@@ -93,14 +91,14 @@ class Plan(msgspec.Struct, frozen=True):
     formats: Formats = BUILT_IN
 
 
-async def work(configuration: Configuration, look: Look) -> int:
+async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int:
     """Be a worker until stopped; return the exit code. Raises ForwarderError.
 
     ``look``: at what is left of input topics that are not configured any more.
     """
-    gc_tuning.collect_rarely()
+    gc_tuning.tune_gc()
     clock = SystemClock()
-    metrics = Metrics(version(), known=known(configuration))
+    metrics = Metrics(version(), known=metric_labels(configuration))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
     report = Report(metrics, Health(clock), clock, active)
     files = open_files.raise_limit()
@@ -111,7 +109,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     journals = KafkaJournals(configuration, client_id)
     source = KafkaSource(configuration, client_id, journals.cluster)
-    plan = Plan(
+    plan = WorkerPlan(
         configuration.kafka.group_id,
         configuration.connections,
         configuration.journal,
@@ -119,12 +117,12 @@ async def work(configuration: Configuration, look: Look) -> int:
         {topic.name: topic.format for topic in configuration.kafka.topics},
         configuration.kafka.session_timeout_ms / 1000,
     )
-    async with opened_sinks(configuration.connections) as sinks:
-        around, owned = surroundings(plan, sinks, journals, clock, report)
-        worker = Worker(source, around, Life(configuration.drain_timeout_ms / 1000))
-        owned.append(worker)
-        metrics.waiting_in(lambda: gauges.waiting(worker.partitions.values()))
-        obey_signals(worker)
+    async with open_sinks(configuration.connections) as sinks:
+        context = make_context(plan, sinks, journals, clock, report)
+        worker = Worker(source, context, WorkerMode(configuration.drain_timeout_ms / 1000))
+        supervisors = worker.membership.supervisors.values()
+        metrics.watch_waiting_events(partial(gauges.waiting_events, supervisors))
+        install_signal_handlers(worker)
         port = await server.start(configuration.server.host, configuration.server.port)
         log.info(
             "worker.starts",
@@ -137,14 +135,15 @@ async def work(configuration: Configuration, look: Look) -> int:
             open_files=files,
         )
         retention = Retention(configuration, journals.cluster)
-        left = LeftTopics(look)
-        beside_it: dict[Chore, chores.Run] = {
-            Chore.HEARTBEAT: report.keep_pulse,
-            Chore.LEFT_TOPICS: left.keep,
-            Chore.GAUGES: lambda: gauges.keep(worker, source, metrics, clock, retention),
+        left = LeftTopicsMonitor(look)
+        beside: dict[Chore, chores.ChoreRun] = {
+            Chore.HEARTBEAT: report.run_heartbeat,
+            Chore.LEFT_TOPICS: left.run,
+            Chore.GAUGES: partial(gauges.run, worker.membership, source, metrics, clock, retention),
         }
         try:
-            await beside(beside_it, serve(worker, journals, left.begin), clock, report.chore_failed)
+            main = start_when_ready(worker, journals, left.check_start)
+            await run_with_chores(beside, main, clock, report.chore_failed)
         finally:
             await journals.close()
             await server.stop()
@@ -152,7 +151,7 @@ async def work(configuration: Configuration, look: Look) -> int:
     return 0
 
 
-def known(configuration: Configuration) -> Known:
+def metric_labels(configuration: Configuration) -> Known:
     """Return what the configuration says of the labels of metrics."""
     topics, connections = configuration.kafka.topics, configuration.connections
     reasons: dict[str, list[str]] = {}
@@ -166,21 +165,21 @@ def known(configuration: Configuration) -> Known:
     return Known([topic.name for topic in topics], reasons, configuration.journal.retired)
 
 
-async def serve(
+async def start_when_ready(
     worker: Worker, journals: KafkaJournals, look: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     """Wait until Kafka has the topics and ``look`` passes, then work.
 
     Raises StartupError if the worker must not begin.
     """
-    await worker.insist(lambda: journals.prepare(frozenset()))
-    await worker.insist(look)
+    await worker.retry_until_stopped(lambda: journals.prepare(frozenset()))
+    await worker.retry_until_stopped(look)
     for note in journals.notes:
         log.warning("kafka.note", note=note)
     await worker.run()
 
 
-async def read_file(
+async def run_file(
     connections: Sequence[Connection],
     source: str,
     folder: Path | None,
@@ -193,14 +192,14 @@ async def read_file(
     earlier run left in it is replaced. ``form``: the format of the uploads, one of ``formats``.
     """
     if folder is not None:
-        _empty(folder, connections)
-    letters = FileDeadLetters((folder or Path()) / DEAD_LETTERS)
+        _clear_output(folder, connections)
+    letters = FileDeadLetters((folder or Path()) / DEAD_LETTER_FILE)
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally(SystemClock(), [connection.name for connection in connections])
     read = FileSource(source, formats.inputs[form])
     # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [replace(connection, deliver_from_ms=None) for connection in connections]
-    plan = Plan(
+    plan = WorkerPlan(
         "file",
         connections,
         JournalSettings(),
@@ -208,20 +207,23 @@ async def read_file(
         {file.PARTITION.topic: form},
         formats=formats,
     )
-    async with opened_sinks(connections, folder) as sinks:
-        around, owned = surroundings(
-            plan, sinks, journals, InputClock(read.now_ms), tally, explains=True
+    async with open_sinks(connections, folder) as sinks:
+        context = make_context(
+            plan, sinks, journals, InputClock(read.now_ms), tally, explain_misses=True
         )
-        life = Life(drain=10.0, clocked=False, room=lambda: journals.outbox_bytes() < FILE_BACKLOG)
-        worker = Worker(read, around, life)
-        owned.append(worker)
-        obey_signals(worker)
+        mode = WorkerMode(
+            drain=10.0,
+            wall_clocked=False,
+            has_room=lambda: journals.outbox_bytes() < MAX_FILE_BACKLOG,
+        )
+        worker = Worker(read, context, mode)
+        install_signal_handlers(worker)
         try:
             await worker.run()
         finally:
             letters.close()
     tally.remarks = read.remarks()
-    if worker.stopping():
+    if worker.is_stopping():
         msg = f"stopped before the end of the input\n{tally.text()}"
         raise ForwarderError(msg)
     if fault := read.fault():
@@ -230,62 +232,51 @@ async def read_file(
     return tally
 
 
-def surroundings(  # noqa: PLR0913  # what is concrete, each given once
-    plan: Plan,
+def make_context(  # noqa: PLR0913  # what is concrete, each given once
+    plan: WorkerPlan,
     sinks: dict[str, Sink],
     journals: Journals,
     clock: Clock,
     reporter: Reporter,
     *,
-    explains: bool = False,
-) -> tuple[Surroundings, list[Worker]]:
-    """Compile the lanes; the worker is to be put into the list, it knows how many it owns."""
-    workers: list[Worker] = []
+    explain_misses: bool = False,
+) -> WorkerContext:
+    """Compile the lanes, and return what every partition of the worker is given."""
     lanes = {
         form: compile_lanes(plan.connections, form, plan.formats)
         for form in set(plan.topics.values())
     }
     active = sum(one.status is Status.ACTIVE for one in plan.connections)
-    share = _share(workers, plan.limits.in_flight)
-    around = Surroundings(
+    in_flight = plan.limits.in_flight
+    return WorkerContext(
         group=plan.group,
         lanes={topic: lanes[form] for topic, form in plan.topics.items()},
         journals=journals,
         clock=clock,
         reporter=reporter,
         random=random.random,
-        pacing=Pacing(
+        ticks=TickPolicy(
             tick=plan.journal.tick_ms / 1000,
             base_interval=plan.journal.base_interval_ms / 1000,
             session_timeout=plan.session_timeout,
         ),
+        limits=PartitionLimits(in_flight, plan.limits.window_memory),
+        reject_rate=RejectRate(plan.limits.rejected_percent, active),
+        orphan_policy=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
+        explain_misses=explain_misses,
         deliver=DeliverContext(
             sinks=sinks,
             clock=clock,
             reporter=reporter,
             random=random.random,
-            queue_bytes=plan.limits.in_flight,
-            scan_limiter=ScanLimiter(clock, Budget(plan.limits.in_flight)),
+            queue_bytes=in_flight,
+            scan_limiter=ScanLimiter(clock, Budget(in_flight)),
         ),
-        closed_bytes=lambda: max(CLOSED_FLOOR, share()),
-        owned=lambda: sum(len(worker.partitions) for worker in workers),
-        rules=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
-        window_memory=plan.limits.window_memory,
-        explains=explains,
-        guard=Guard(plan.limits.rejected_percent, active),
     )
-    return around, workers
-
-
-def _share(workers: Sequence[Worker], in_flight: int) -> Callable[[], int]:
-    def share() -> int:
-        return in_flight // max(1, sum(len(worker.partitions) for worker in workers))
-
-    return share
 
 
 @asynccontextmanager
-async def opened_sinks(
+async def open_sinks(
     connections: Sequence[Connection], folder: Path | None = None
 ) -> AsyncIterator[dict[str, Sink]]:
     """Make the sink of every connection, and close them all at the end, whatever one raises.
@@ -303,32 +294,35 @@ async def opened_sinks(
 
 
 def _sink(connection: Connection, aws: Aws, folder: Path | None) -> Sink:
+    """Return the sink of a connection: the only place that knows which target wants which."""
     if folder is not None:
         return FileSink(folder, connection.name)
-    if isinstance(connection.sink, FileTarget):
-        return FileSink(Path(connection.sink.path), connection.name)
-    if isinstance(connection.sink, FirehoseTarget):
-        return FirehoseSink(connection, connection.sink, aws)
-    return KinesisSink(connection, connection.sink, aws)
+    match connection.sink:
+        case FileTarget(path=path):
+            return FileSink(Path(path), connection.name)
+        case FirehoseTarget() as target:
+            return FirehoseSink(connection, target, aws)
+        case KinesisTarget() as target:
+            return KinesisSink(connection, target, aws)
 
 
-def _empty(folder: Path, connections: Sequence[Connection]) -> None:
+def _clear_output(folder: Path, connections: Sequence[Connection]) -> None:
     """Begin the output anew, so that the same run gives the same files; raises StartupError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*(f"{c.name}.ndjson" for c in connections), DEAD_LETTERS):
+        for name in (*(f"{c.name}.ndjson" for c in connections), DEAD_LETTER_FILE):
             (folder / name).write_bytes(b"")
     except OSError as error:
         msg = f"{folder} cannot be written: {error.strerror}; name a folder that can"
         raise StartupError(msg) from error
 
 
-def obey_signals(worker: Worker) -> None:
+def install_signal_handlers(worker: Worker) -> None:
     """Drain on the first SIGTERM or SIGINT, leave at once on the second."""
 
     def obey() -> None:
-        if worker.stopping():
-            leave_at_once()
+        if worker.is_stopping():
+            exit_now()
         log.info("worker.drains")
         worker.stop()
 
@@ -337,8 +331,8 @@ def obey_signals(worker: Worker) -> None:
         loop.add_signal_handler(number, obey)
 
 
-async def beside(
-    runs: Mapping[Chore, chores.Run],
+async def run_with_chores(
+    runs: Mapping[Chore, chores.ChoreRun],
     main: Coroutine[Any, Any, None],
     clock: Clock,
     failed: Callable[[Chore], None],
@@ -349,7 +343,8 @@ async def beside(
     is logged and counted, and no reason to stop delivering.
     """
     tasks = [
-        asyncio.create_task(chores.keep(name, run, clock, failed)) for name, run in runs.items()
+        asyncio.create_task(chores.run_chore(name, run, clock, failed))
+        for name, run in runs.items()
     ]
     try:
         await main

@@ -3,7 +3,7 @@
 import asyncio
 import selectors
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -321,6 +321,9 @@ class Notes(Reporter):
 
     def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
         """Note where a partition stands."""
+        for owned in self.phases:
+            if str(owned) == partition:
+                self.phases[owned] = str(phase)
         text = f"{reason}; {remedy}" if remedy else reason
         self.log.append(("partition", partition, str(phase), text))
 
@@ -337,9 +340,9 @@ class Notes(Reporter):
         """Note committed dead letters."""
         self.log.append(("dead", [letter.reason.value for letter in letters]))
 
-    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
-        """Remember the phases."""
-        self.phases = {p: str(phase) for p, phase in partitions.items()}
+    def partitions_owned(self, partitions: Collection[Partition]) -> None:
+        """Remember which are owned: those that are new are opening."""
+        self.phases = {p: self.phases.get(p, "opening") for p in partitions}
 
     def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:
         """Note a failure of a partition."""
@@ -364,3 +367,20 @@ class Notes(Reporter):
     def rebalanced(self) -> None:
         """Note a rebalance."""
         self.log.append(("rebalanced",))
+
+
+class Owning(Protocol):
+    """Whoever is told what a worker owns, and how far that is."""
+
+    def partitions_owned(self, partitions: Collection[Partition]) -> None:
+        """Note which partitions are owned."""
+
+    def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
+        """Note how far one is."""
+
+
+def own(told: Owning, phases: Mapping[Partition, Phase]) -> None:
+    """Tell which partitions are owned, and how far each of them is."""
+    told.partitions_owned(phases)
+    for partition, phase in phases.items():
+        told.partition_phase(str(partition), phase, "")

@@ -10,9 +10,10 @@ from forwarder.journal import outbox
 from forwarder.journal.contract import Committed, Restored, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.model import Partition
-from forwarder.worker.context import Pacing, Surroundings
-from forwarder.worker.reject_rate import Guard
-from forwarder.worker.worker import Life, Worker
+from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
+from forwarder.worker.partition import OpenPartition
+from forwarder.worker.reject_rate import RejectRate
+from forwarder.worker.worker import Worker, WorkerMode
 from tests import doubles
 from tests.batches import GROUP, TOPIC
 from tests.builders import lane_set
@@ -85,27 +86,27 @@ class Scene:
         self.has_room = True
         self.surprising = False
         self.fed = 0
+        self.limits = PartitionLimits(1 << 20, 512 << 20)
         lanes = lane_set(*connections)
-        around = Surroundings(
+        context = WorkerContext(
             group=GROUP,
             lanes=defaultdict(lambda: lanes),
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
-            pacing=Pacing(tick=1.0, base_interval=600.0),
+            ticks=TickPolicy(tick=1.0, base_interval=600.0),
             deliver=deliver_context(
                 {lane.name: self.sink for lane in lanes.lanes},
                 self.clock,
                 self.notes,
                 queue_bytes=10_000,
             ),
-            closed_bytes=lambda: 1 << 20,
-            owned=lambda: 1,
-            guard=Guard(rejected_percent, len(lanes.lanes)),
+            limits=self.limits,
+            reject_rate=RejectRate(rejected_percent, len(lanes.lanes)),
         )
-        life = Life(drain=drain, clocked=clocked, room=lambda: self.has_room)
-        self.worker = Worker(self.source, around, life)
+        mode = WorkerMode(drain=drain, wall_clocked=clocked, has_room=lambda: self.has_room)
+        self.worker = Worker(self.source, context, mode)
 
     async def __aenter__(self) -> Self:
         self.running = asyncio.create_task(self.worker.run())
@@ -119,6 +120,12 @@ class Scene:
             raise finished[0]
         faults = [e for e in self.notes.log if e[0] == "chore" or e[0::2] == ("failed", "fault")]
         assert self.surprising or not faults, "what nobody expected"
+
+    def owned(self, partition: Partition = P0) -> OpenPartition:
+        """Return a partition that is open."""
+        owned = self.worker.membership.open_partition(partition)
+        assert owned is not None
+        return owned
 
     def feed(self, partition: Partition = P0, device: str = "d1") -> int:
         """Append an upload of one event; return its number."""

@@ -31,9 +31,9 @@ from forwarder.model import (
     Partition,
     Position,
 )
-from forwarder.ops.reporter import Phase
-from forwarder.worker.context import Pacing, Surroundings
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.context import OneAtATime, PartitionLimits, TickPolicy, WorkerContext
+from forwarder.worker.opening import PartitionOpening
+from forwarder.worker.partition import OpenPartition
 from tests import doubles
 from tests.batches import GROUP, TOPIC
 from tests.builders import lane_set
@@ -340,6 +340,28 @@ class Notes(doubles.Notes):
         self.closed += [(lane, why, count) for (lane, why), count in collected.closed.items()]
 
 
+class Owned:
+    """A partition that somebody owns, as measures see it; it may be closed to them."""
+
+    def __init__(self, owned: OpenPartition) -> None:
+        """Show it open."""
+        self.partition = owned.partition
+        self.is_shut = False
+        self._owned = owned
+
+    def open_partition(self) -> OpenPartition | None:
+        """Return it while it is open."""
+        return self._owned if self._owned.is_open() and not self.is_shut else None
+
+    def memory_bytes(self) -> int:
+        """Return what its windows take."""
+        return self._owned.memory_bytes()
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many events wait."""
+        return self._owned.waiting()
+
+
 class World:
     """The input, the stored logs, the destinations, and whoever owns the partition."""
 
@@ -353,38 +375,38 @@ class World:
         self.kinds: dict[int, tuple[int, str]] = {}
         self.moods: dict[str, str] = {}
         self.openings = 0
-        self.owned: OwnedPartition | None = None
-        self.zombies: list[OwnedPartition] = []
+        self.owned: OpenPartition | None = None
+        self.zombies: list[OpenPartition] = []
         self.faults: list[AssertionError] = []
         self.puts: list[str] = []
         self.in_order: set[str] = set()
         self.base_interval = 2.5
         self.session_timeout = 30.0
-        self.closed_bytes = 1 << 20
+        self.limits = PartitionLimits(1 << 20, 512 << 20, min_closed_bytes=0)
+        self.limits.owned = 1
         self.rules = Rules()
-        self.drafting = asyncio.Lock()
+        self.one_at_a_time = OneAtATime()
 
-    def around(self, connections: Iterable[Connection]) -> Surroundings:
-        """Return the surroundings of one opening."""
+    def context(self, connections: Iterable[Connection]) -> WorkerContext:
+        """Return what one opening is given."""
         lanes = lane_set(*connections)
-        return Surroundings(
+        return WorkerContext(
             group=GROUP,
             lanes=defaultdict(lambda: lanes),
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
             random=lambda: 0.5,
-            pacing=Pacing(1.0, self.base_interval, self.session_timeout),
+            ticks=TickPolicy(1.0, self.base_interval, self.session_timeout),
             deliver=deliver_context(
                 {lane.name: Destination(self, lane.name, self.openings) for lane in lanes.lanes},
                 self.clock,
                 self.notes,
                 queue_bytes=2_000,
             ),
-            closed_bytes=lambda: self.closed_bytes,
-            owned=lambda: 1,
-            rules=self.rules,
-            drafting=self.drafting,
+            limits=self.limits,
+            orphan_policy=self.rules,
+            one_at_a_time=self.one_at_a_time,
         )
 
     def judge_put(self, batch: Batch, *, owner: bool) -> None:
@@ -394,7 +416,7 @@ class World:
         self.oracle.put(batch, owner=owner)
 
     @property
-    def owner(self) -> OwnedPartition:
+    def owner(self) -> OpenPartition:
         """Return the partition as its owner sees it."""
         assert self.owned is not None
         return self.owned
@@ -413,7 +435,7 @@ class World:
         time = self.clock.wall_ms() - late_ms
         self.input.append(doubles.Message(len(self.input), time, value))
 
-    async def open(self, connections: Sequence[Connection]) -> OwnedPartition:
+    async def open(self, connections: Sequence[Connection]) -> OpenPartition:
         """Open the partition anew; a former owner that was not closed is a zombie from now on."""
         if self.owned is not None:
             self.zombies.append(self.owned)
@@ -424,16 +446,22 @@ class World:
             if one.deliver_from_ms is not None:
                 was = self.oracle.dropped.get(one.name, 0)
                 self.oracle.dropped[one.name] = max(was, one.deliver_from_ms)
-        self.owned = OwnedPartition(PARTITION, self.around(connections))
-        await self.owned.open()
+        self.owned = None
+        opening = PartitionOpening(PARTITION, self.context(connections))
+        try:
+            self.owned = await opening.run()
+        except BaseException:
+            await opening.close()
+            raise
+        self.owned.start()
         return self.owned
 
     async def rebalance(self) -> None:
         """Take the partition away from its owner and give it back (R1, R3)."""
-        await self.owner.settle(1.0)
+        await self.owner.drain(1.0)
         self.journals.assignments += 1
-        if self.owner.phase is Phase.OPEN:
-            self.owner.assigned_again()
+        if self.owner.is_open():
+            self.owner.resume()
 
     async def crash(self) -> None:
         """Lose the owner's memory; puts on their way may land or not, unheard."""
@@ -449,9 +477,9 @@ class World:
     async def until_idle(self) -> None:
         """Tick and wait until everything committed is delivered, an hour at most."""
         for _ in range(3_600):
-            await self.owner.tick()
-            assert self.owner.phase is Phase.OPEN
-            if self.owner.idle():
+            await self.owner.ticks.tick()
+            assert self.owner.is_open()
+            if self.owner.is_idle():
                 return
             await asyncio.sleep(1.0)
         msg = "the owner never comes to rest"
@@ -491,7 +519,7 @@ async def opened(connections: list[Connection] | None = None) -> World:
     """Return a world whose owner has stored its first base."""
     world = World()
     await world.open(connections or SINGLE)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     return world
 
 
@@ -503,6 +531,6 @@ async def reopened(world: World, connections: list[Connection]) -> None:
 async def finished(world: World) -> None:
     """Read everything, close every window, deliver it all."""
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     await world.close()

@@ -165,7 +165,7 @@ def _told(outcome: Outcome, success: str) -> Finding:
 
 
 async def _put(connection: Connection) -> Outcome:
-    async with app.opened_sinks([connection]) as sinks:
+    async with app.open_sinks([connection]) as sinks:
         [outcome] = await sinks[connection.name].put([trial(connection)])
         return outcome
 

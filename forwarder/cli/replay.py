@@ -110,7 +110,7 @@ async def _replay(
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with app.opened_sinks([target]) as sinks:
+    async with app.open_sinks([target]) as sinks:
         return await replay(
             survey,
             partitions,

@@ -60,7 +60,7 @@ def _work(config: Path) -> int:
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.
     look = partial(common.asked, loaded, check)
     try:
-        return asyncio.run(app.work(loaded.configuration, look))
+        return asyncio.run(app.run_worker(loaded.configuration, look))
     except ForwarderError as error:
         # In the log as well: what reads it takes lines of JSON, and nothing else.
         what, remedy = map(masking.mask_line, (error.what, error.remedy))
@@ -83,6 +83,6 @@ def _read_file(args: argparse.Namespace) -> int:
     output.hide(suspects)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
-    tally = asyncio.run(app.read_file(connections, args.source, args.sink))
+    tally = asyncio.run(app.run_file(connections, args.source, args.sink))
     sys.stderr.write(output.hidden(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0

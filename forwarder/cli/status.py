@@ -10,7 +10,7 @@ from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.ops.health import MOST_REJECTED
 from forwarder.ops.stall import REMEDIES, StallReason
-from forwarder.worker.circuit_breaker import REMEDY as INTAKE_REMEDY
+from forwarder.worker import circuit_breaker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +140,8 @@ def _of_partition(partition: dict[str, Any]) -> Iterator[str]:
         yield f"{name} would not open: {partition['refusal']}"
     if partition.get("intake_stopped"):
         since = partition["intake_stopped"]
-        yield f"{name} is not collected since {since}: {MOST_REJECTED}; {INTAKE_REMEDY}"
+        remedy = circuit_breaker.STOPPED_REMEDY
+        yield f"{name} is not collected since {since}: {MOST_REJECTED}; {remedy}"
     elif (stall := partition.get("stalled")) and not partition["refusal"]:
         remedy = REMEDIES[StallReason(stall["reason"])]
         yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"

@@ -240,16 +240,16 @@ PARTITION_FAILURES = _counter(
     "reason",
     "Openings of a partition that ended or did not succeed: fenced (another worker took over), "
     "running (a tick failed, or its outcome is unknown), opening (Kafka did not answer), setup "
-    "(topics or certificates are missing), refused, fault (nobody expected it: see partition.fault "
-    "in the log, and report it). It is opened again by itself; growing without "
-    "forwarder_recovery_seconds_count: Kafka is away.",
+    "(topics or certificates are missing), refused, fault (nobody expected it: see "
+    "partition.unexpected_error in the log, and report it). It is opened again by itself; growing "
+    "without forwarder_recovery_seconds_count: Kafka is away.",
     reason=tuple(PartitionFailure),
 )
 CHORE_FAILURES = _counter(
     "chores_failed",
     "chore",
     "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat, and "
-    "left_topics (input.unknown in the log). It is begun anew after seconds; any growth: see "
+    "left_topics (left_topic.unknown in the log). It is begun anew after seconds; any growth: see "
     "chore.failed in the log, and report it.",
     chore=tuple(Chore),
 )

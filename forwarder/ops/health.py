@@ -10,7 +10,7 @@ not answer, and the probe's timeout finds it; a loop that answers but has long n
 shows an old heartbeat, and the stamp finds it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,15 +106,15 @@ class Health:
         """Tell whether the loop makes progress."""
         return self.silence() <= STALL
 
-    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
-        """Note which partitions are owned now, and how far each has come."""
+    def partitions_owned(self, partitions: Collection[Partition]) -> None:
+        """Note which partitions are owned now; those that are new are opening."""
         self._joined = True
-        owned = {str(partition): state for partition, state in partitions.items()}
-        for gone in self.partitions.keys() - owned.keys():
+        owned = set(map(str, partitions))
+        for gone in self.partitions.keys() - owned:
             del self.partitions[gone]
             self.lanes.pop(gone, None)
-        for partition, state in owned.items():
-            self._enter(partition, state)
+        for new in owned - self.partitions.keys():
+            self._enter(new, Phase.OPENING)
 
     def waits(self, reason: str, remedy: str) -> None:
         """Note what the worker as a whole waits for; empty: for nothing."""

@@ -95,7 +95,7 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
             del self[values]
 
 
-class LaneGauges(msgspec.Struct):
+class ConnectionGauges(msgspec.Struct):
     """How one connection stands now, over all partitions of this worker."""
 
     open_windows: int = 0
@@ -213,7 +213,7 @@ class Metrics:
             (catalogue.TAKEN_OVER, collected.taken_over),
         ):
             for lane, count in counts.items():
-                account.add(it, (self.named(lane),), count)
+                account.add(it, (self.connection_label(lane),), count)
         for filtered, count in collected.filtered.items():
             account.add(catalogue.FILTERED, filtered, count)
         self._replayed[topic,].inc(collected.replayed)
@@ -240,7 +240,7 @@ class Metrics:
 
     def taken_over(self, lane: str, events: int) -> None:
         """Report events that another opening accepted, and that wait here from now on."""
-        self.account.add(catalogue.TAKEN_OVER, (self.named(lane),), events)
+        self.account.add(catalogue.TAKEN_OVER, (self.connection_label(lane),), events)
 
     def passed_over(self, lane: str, events: int) -> None:
         """Report events that are dropped undelivered."""
@@ -250,15 +250,17 @@ class Metrics:
         """Report what an opening that has ended left behind."""
         self.account.add(catalogue.UNCOMMITTED_BYTES, (topic,), what.bytes)
         for lane, events in what.events.items():
-            self.account.add(catalogue.RELEASED, (self.named(lane), what.cause.value), events)
+            self.account.add(
+                catalogue.RELEASED, (self.connection_label(lane), what.cause.value), events
+            )
 
-    def waiting_in(self, measure: Callable[[], Mapping[str, int]]) -> None:
+    def watch_waiting_events(self, measure: Callable[[], Mapping[str, int]]) -> None:
         """Have measured at every scrape how many events wait, by connection."""
 
         def named() -> dict[str, int]:
             found = dict.fromkeys([*self._known.connections, catalogue.UNKNOWN], 0)
             for lane, count in measure().items():
-                found[self.named(lane)] += count
+                found[self.connection_label(lane)] += count
             return found
 
         self.account.watch(named)
@@ -267,7 +269,7 @@ class Metrics:
         """Note how everything stands that has to add up; called on the loop, before a scrape."""
         self.account.freeze()
 
-    def named(self, lane: str) -> str:
+    def connection_label(self, lane: str) -> str:
         """Return the label of a connection; a header may name any, and none is made of those."""
         return lane if not lane or lane in self._known.connections else catalogue.UNKNOWN
 
@@ -331,7 +333,7 @@ class Metrics:
 
     # ------------------------------------------------------------------ how things stand
 
-    def lanes(self, gauges: Mapping[str, LaneGauges]) -> None:
+    def set_connections(self, gauges: Mapping[str, ConnectionGauges]) -> None:
         """Set the gauges of every connection; those not named are exported no more."""
         for lane, now in gauges.items():
             self._open_windows[lane,].set(now.open_windows)
@@ -350,7 +352,7 @@ class Metrics:
         for children in (self._lag_batches, self._lag_bytes, self._lag_seconds, self._lane_late):
             children.keep(wanted)
 
-    def partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
+    def set_partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
         """Set the lags by (topic, number); those of partitions not named are exported no more."""
         for partition, now in gauges.items():
             self._read_lag[partition].set(now.read_lag)
@@ -358,17 +360,17 @@ class Metrics:
         for children in (self._read_lag, self._commit_lag):
             children.keep(set(gauges))
 
-    def read_stalled(self, seconds: Mapping[tuple[str, str, str], float]) -> None:
+    def set_read_stalled(self, seconds: Mapping[tuple[str, str, str], float]) -> None:
         """Set by (topic, number, reason) for how long a position stands; others go."""
         for partition, now in seconds.items():
             self._read_stalled[partition].set(now)
         self._read_stalled.keep(set(seconds))
 
-    def partition_states(self, counts: Mapping[str, int]) -> None:
+    def set_partition_states(self, counts: Mapping[str, int]) -> None:
         """Set how many partitions are in each state."""
         _set_all(self._partitions, {(state,): count for state, count in counts.items()})
 
-    def lane_states(self, lane: str, states: Mapping[str, tuple[int, float]]) -> None:
+    def set_lane_states(self, lane: str, states: Mapping[str, tuple[int, float]]) -> None:
         """Set on how many partitions a lane is in each state, and since when (Unix seconds).
 
         A state that ended counts zero, for an alert needs to see that.
@@ -382,14 +384,14 @@ class Metrics:
         gone = {known for known in self._lane_since if known[0] == lane and known[1] not in states}
         self._lane_since.keep(self._lane_since.keys() - gone)
 
-    def unknown_lanes(self, left: Mapping[str, float]) -> None:
+    def set_orphan_lanes(self, left: Mapping[str, float]) -> None:
         """Set for how many seconds unknown lanes that hold the commit are kept; others go."""
         for lane, seconds in left.items():
             self._unknown_lanes[lane,].set(seconds)
             self.lane_unknown(lane)
         self._unknown_lanes.keep({(lane,) for lane in left})
 
-    def window_memory(self, size: int) -> None:
+    def set_window_memory(self, size: int) -> None:
         """Set about how many bytes all windows take."""
         self._window_memory.set(size)
 

@@ -54,7 +54,7 @@ class Letters:
             if not self._since:
                 self._told = now
             log.warning(
-                "letters.first",
+                "dead_letters.first",
                 reason=letter.reason.value,
                 connection=label,
                 partition=partition,
@@ -70,7 +70,7 @@ class Letters:
         self._told = now
         counts = sorted(self._since.items(), key=lambda one: (-one[1], one[0]))
         log.warning(
-            "letters.counted",
+            "dead_letters.counted",
             count=sum(self._since.values()),
             kinds=[
                 {"reason": reason, "connection": label, "count": count}

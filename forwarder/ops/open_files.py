@@ -31,7 +31,7 @@ def raise_limit() -> int:
     limit = WANTED if soft == resource.RLIM_INFINITY else soft
     if limit < ENOUGH:
         log.warning(
-            "files.few",
+            "open_files.low",
             limit=limit,
             remedy=f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE) to {ENOUGH} or "
             f"more: each broker, and each connection up to ten times, takes one",

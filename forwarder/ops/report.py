@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from forwarder.clock import Clock
 from forwarder.model import (
@@ -69,17 +69,17 @@ class Report(Reporter):
 
     def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
         """Report where a partition stands, why, and what can be done about it."""
-        if phase is Phase.OPEN:
-            if partition in self._opened:
-                self.metrics.reopened(self._causes.get(partition, "other"))
-            self._opened.add(partition)
-            self._causes.pop(partition, None)
-            if partition in self._failing:
-                return  # not before a tick has committed: that comes with what is owned
-        elif phase is Phase.REFUSED:
+        if phase is Phase.REFUSED:
             self._failing.pop(partition, None)  # an operator's time is no recovery's
         self.health.partition_phase(partition, phase, reason, remedy)
         self._count_states()
+
+    def partition_opened(self, partition: str) -> None:
+        """Count an opening after a failure."""
+        cause = self._causes.pop(partition, "other")
+        if partition in self._opened:
+            self.metrics.reopened(cause)
+        self._opened.add(partition)
 
     def lane_forgotten(self, lane: str) -> None:
         """Report that a base leaves out a lane that nobody knows any more."""
@@ -87,7 +87,7 @@ class Report(Reporter):
 
     def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:
         """Report dead letters that are committed; names that nobody configured are not labels."""
-        named = [(self.metrics.named(letter.connection), letter) for letter in letters]
+        named = [(self.metrics.connection_label(letter.connection), letter) for letter in letters]
         self.metrics.dead_letters(named)
         self._letters.note(partition, named, self._clock.steady())
 
@@ -141,7 +141,7 @@ class Report(Reporter):
     def stalled(self, partitions: Mapping[Partition, Stall]) -> None:
         """Report which positions stand still although their log goes on, and why."""
         now = self._clock.wall_ms()
-        self.metrics.read_stalled(
+        self.metrics.set_read_stalled(
             {
                 (p.topic, str(p.number), str(stall.reason)): max(0, now - stall.since_ms) / 1000
                 for p, stall in partitions.items()
@@ -161,14 +161,14 @@ class Report(Reporter):
         """Report that the group shared its partitions out anew."""
         self.metrics.rebalanced()
 
-    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
+    def partitions_owned(self, partitions: Collection[Partition]) -> None:
         """Report which partitions are owned now, and how far each has come."""
         self.health.partitions_owned(partitions)
         self._failing = {p: at for p, at in self._failing.items() if p in self.health.partitions}
         self._opened &= self.health.partitions.keys()
         self._count_states()
 
-    async def keep_pulse(self) -> None:
+    async def run_heartbeat(self) -> None:
         """Beat once a second for ever and report how late each heartbeat came."""
         while True:
             began = self._clock.steady()
@@ -182,7 +182,7 @@ class Report(Reporter):
 
     def _count_states(self) -> None:
         self._lane_log.keep(self.health.lanes)
-        self.metrics.partition_states(
+        self.metrics.set_partition_states(
             Tally(standing.state for standing in self.health.partitions.values())
         )
         for lane in self._initial:
@@ -190,7 +190,7 @@ class Report(Reporter):
 
     def _count_lane(self, lane: str) -> None:
         found = self.health.lane(lane, self._initial.get(lane, LaneStatus.FLOWING))
-        self.metrics.lane_states(
+        self.metrics.set_lane_states(
             lane,
             {
                 state: (len(there), min(standing.since_ms for standing in there) / 1000)

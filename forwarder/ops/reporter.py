@@ -6,7 +6,7 @@ it and overrides what it shows. All calls come from the event loop of the worker
 raise, or keep what it is given for longer than the call, and none has an effect on what is told.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,6 @@ class Phase(StrEnum):
     OPEN = "open"
     REFUSED = "refused"
     """What is stored contradicts itself or the log; it is tried again about once a minute."""
-    CLOSED = "closed"
-    """Dropped from memory; it is opened again if it is still owned."""
 
 
 class PartitionFailure(StrEnum):
@@ -85,7 +83,14 @@ class Reporter:
     def partition_phase(self, partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
         """Note how far a partition has come; ``reason``: why no further, ``remedy``: what to do.
 
-        Caller: the opening when it is open or refused, its supervisor once a failed one is dropped.
+        Caller: its supervisor, on changes. An owned one is opening until something else is told;
+        one that failed is open again once a tick has committed.
+        """
+
+    def partition_opened(self, partition: str) -> None:
+        """Count an opening that has succeeded, before anything is collected or put.
+
+        Caller: the partition's supervisor.
         """
 
     def collected(self, partition: str, collected: Collected) -> None:
@@ -143,10 +148,11 @@ class Reporter:
     def rebalanced(self) -> None:
         """Count an assignment of the group, before anything is done about it. Caller: worker."""
 
-    def partitions_owned(self, partitions: Mapping[Partition, Phase]) -> None:
-        """Note which partitions are owned, and how far each has come; all others are gone.
+    def partitions_owned(self, partitions: Collection[Partition]) -> None:
+        """Note which partitions are owned from now on; all others are gone. Caller: the worker.
 
-        Caller: the worker, after every assignment and whenever one of them changes its phase.
+        It comes with every assignment, once those that are gone are closed. What was told of those
+        that came back still holds.
         """
 
     def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:

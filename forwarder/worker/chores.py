@@ -1,8 +1,8 @@
-"""Chores: what runs beside a worker's main loop and never ends. None of them dies in silence.
+"""Background tasks of a worker ("chores"): clock, watchdog, gauges, heartbeat, left topics.
 
-A chore that runs into something nobody expected is begun anew after a pause. It is logged, once a
-minute at most, and counted. Where the worker cannot do without it, and it goes on failing, the
-worker ends, saying which one it was, and starts anew.
+A chore runs beside the main loop and never ends. One that fails is begun anew after a pause,
+whatever it ran into; that is logged, once a minute at most, and counted. Where the worker cannot
+do without it, and it goes on failing, the worker ends, saying which one it was, and starts anew.
 """
 
 import asyncio
@@ -20,26 +20,26 @@ from forwarder.ops.reporter import Chore
 
 log = structlog.get_logger()
 
-PAUSE = 5.0
+CHORE_RESTART_SECONDS = 5.0
 """Seconds from the failure of a chore until it is begun anew."""
 
-LASTING = 30.0
+CHORE_STABLE_SECONDS = 30.0
 """Seconds a run has to last before its failure counts as the first."""
 
-SAID_AGAIN = 60.0
+LOG_REPEAT_SECONDS = 60.0
 """Seconds between two lines of the log about one chore."""
 
 
-Run = Callable[[], Coroutine[Any, Any, None]]
+ChoreRun = Callable[[], Coroutine[Any, Any, None]]
 
 
 class ChoreError(ForwarderError):
     """A chore that the worker cannot do without fails again and again."""
 
 
-async def keep(  # noqa: PLR0913  # each means something else, and is named where it is given
+async def run_chore(  # noqa: PLR0913  # each means something else, and is named where it is given
     name: Chore,
-    run: Run,
+    run: ChoreRun,
     clock: Clock,
     failed: Callable[[Chore], None],
     *,
@@ -51,7 +51,7 @@ async def keep(  # noqa: PLR0913  # each means something else, and is named wher
     ``failed`` is told each failure. ``verdict``: what the chore raises on purpose, and is passed
     on. Raises ChoreError once it has failed again and again for ``patience`` seconds.
     """
-    said = retry.Repeats(SAID_AGAIN)
+    said = retry.Repeats(LOG_REPEAT_SECONDS)
     failures, since = 0, 0.0
     while True:
         began = clock.steady()
@@ -65,12 +65,18 @@ async def keep(  # noqa: PLR0913  # each means something else, and is named wher
                 raise
             error = fault
         now = clock.steady()
-        if not failures or now - began > LASTING:
+        if not failures or now - began > CHORE_STABLE_SECONDS:
             failures, since = 0, now
         failures += 1
         failed(name)
         if said.news(name, now):
-            log.error("chore.failed", chore=name, failures=failures, again=PAUSE, exc_info=error)
+            log.error(
+                "chore.failed",
+                chore=name,
+                failures=failures,
+                again=CHORE_RESTART_SECONDS,
+                exc_info=error,
+            )
         if now - since >= patience:
             what = (
                 f"the chore {name} has failed for {patience:.0f} s, last with "
@@ -78,4 +84,4 @@ async def keep(  # noqa: PLR0913  # each means something else, and is named wher
                 "to start anew; if that does not help, report it"
             )
             raise ChoreError(what) from error
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(CHORE_RESTART_SECONDS)

@@ -1,4 +1,4 @@
-"""What a partition is given: shared by all partitions of a worker."""
+"""What a worker and its partitions are given: made once by ``app``, shared by all partitions."""
 
 import asyncio
 import math
@@ -12,17 +12,21 @@ from forwarder.deliver.context import DeliverContext
 from forwarder.journal.contract import Journals
 from forwarder.journal.orphans import Rules
 from forwarder.ops.reporter import Reporter
-from forwarder.worker.reject_rate import Guard
+from forwarder.worker.reject_rate import RejectRate
 
-ROOMY = 4
+MIN_CLOSED_BYTES = 1024 * 1024
+"""Bytes one partition may have closed and not yet committed, however many there are."""
+
+PLAIN_WINDOW_SHARE = 4
 """Part of ``window_memory`` up to which small windows are left as they are: memory for CPU."""
 
 
-class Pacing(msgspec.Struct, frozen=True):
-    """When ticks are made, and what they are good for, seconds.
+class TickPolicy(msgspec.Struct, frozen=True):
+    """When ticks are made, and how long one proves ownership; seconds.
 
-    ``session_timeout``: after so long without a word a worker's partitions go to another; no
-    proof of ownership counts for longer. Where nobody else can take them: infinite.
+    ``tick``: from one tick to the next that nobody waits for. ``base_interval``: from one base to
+    the next. ``session_timeout``: after so long without a word a worker's partitions go to
+    another, so that no proof of ownership counts for longer; infinite where nobody can take them.
     """
 
     tick: float
@@ -30,15 +34,51 @@ class Pacing(msgspec.Struct, frozen=True):
     session_timeout: float = math.inf
 
 
-class Surroundings(msgspec.Struct, frozen=True):
-    """What every partition of a worker shares.
+class PartitionLimits:
+    """What the partitions of a worker share in equal parts; all in bytes.
 
-    ``lanes`` are those of the partitions of a topic, by topic. ``deliver`` is what their
-    deliveries share, ``closed_bytes`` gives what one partition may have closed and not committed,
-    ``owned`` how many partitions this worker owns now. ``rules`` say when an unknown lane is
-    dropped, ``drafting`` whose turn it is to draft a base, ``restoring`` to put windows back;
-    ``window_memory`` the bytes that the windows of all may take. ``explains``: count why uploads
-    match nothing.
+    ``in_flight``: closed and not yet committed; ``window_memory``: windows of all together.
+    ``owned``: how many partitions there are. Written by the worker with each assignment, read by
+    partitions.
+    """
+
+    def __init__(
+        self, in_flight: int, window_memory: int, min_closed_bytes: int = MIN_CLOSED_BYTES
+    ) -> None:
+        """Share these among no partition yet."""
+        self.owned = 0
+        self.window_memory = window_memory
+        self.in_flight = in_flight
+        self._min_closed_bytes = min_closed_bytes
+
+    def closed_bytes(self) -> int:
+        """Return how much one partition may have closed and not committed (C2)."""
+        return max(self._min_closed_bytes, self.in_flight // max(1, self.owned))
+
+    def plain_window_bytes(self) -> int:
+        """Return the bytes of one partition's windows above which small ones are compressed too."""
+        return self.window_memory // PLAIN_WINDOW_SHARE // max(1, self.owned)
+
+
+class OneAtATime:
+    """What one partition of a worker does at a time, for each of them takes memory by itself.
+
+    ``snapshots``: a base is drafted and written. ``restores``: windows are put back.
+    """
+
+    def __init__(self) -> None:
+        """Let the first one begin at once."""
+        self.snapshots = asyncio.Lock()
+        self.restores = asyncio.Lock()
+
+
+class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What every partition of a worker is given.
+
+    ``group``: the consumer group, under whose name state is stored. ``lanes``: by topic those of
+    its partitions. ``deliver`` is what their deliveries share. ``random`` gives numbers in [0, 1)
+    for jitter. ``orphan_policy`` says when a lane that is not configured is dropped.
+    ``explain_misses``: count why uploads match nothing.
     """
 
     group: str
@@ -47,18 +87,10 @@ class Surroundings(msgspec.Struct, frozen=True):
     clock: Clock
     reporter: Reporter
     random: Callable[[], float]
-    pacing: Pacing
+    ticks: TickPolicy
+    limits: PartitionLimits
     deliver: DeliverContext
-    closed_bytes: Callable[[], int]
-    owned: Callable[[], int]
-    rules: Rules = Rules()
-    window_memory: int = 512 * 1024 * 1024
-    explains: bool = False
-    guard: Guard = msgspec.field(default_factory=Guard)
-    drafting: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
-    restoring: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
-
-
-def roomy(window_memory: int, owned: int) -> int:
-    """Return the bytes of one partition's windows above which also small ones are compressed."""
-    return window_memory // ROOMY // max(1, owned)
+    reject_rate: RejectRate = msgspec.field(default_factory=RejectRate)
+    orphan_policy: Rules = Rules()
+    explain_misses: bool = False
+    one_at_a_time: OneAtATime = msgspec.field(default_factory=OneAtATime)

@@ -1,54 +1,54 @@
-"""How things stand, looked at every few seconds: windows, lags, the oldest batch."""
+"""Measures windows, lags and the oldest batch every few seconds, and sets the gauges."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from forwarder.clock import Clock
 from forwarder.journal.retention import Retention
 from forwarder.model import add
-from forwarder.ops.alarms import Lateness, is_late
-from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
-from forwarder.ops.reporter import Phase
+from forwarder.ops.alarms import LatenessAlarm, is_late
+from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.sources.contract import Source
-from forwarder.worker import window_memory as memory
-from forwarder.worker.partition import OwnedPartition
-from forwarder.worker.worker import Worker
+from forwarder.worker.partition import OpenPartition, OwnedPartition
+from forwarder.worker.supervisor import Membership
+from forwarder.worker.window_memory import total_memory
 
-EVERY = 5.0
-"""Seconds between two looks; each asks the broker for the end of every owned partition."""
+GAUGE_SECONDS = 5.0
+"""Seconds between two measurements; each asks the broker for the end of every owned partition."""
 
 
-async def keep(
-    worker: Worker, source: Source, metrics: Metrics, clock: Clock, retention: Retention
+async def run(
+    membership: Membership, source: Source, metrics: Metrics, clock: Clock, retention: Retention
 ) -> None:
-    """Set the gauges for ever, and say which connections are late."""
-    lateness = Lateness()
+    """Set the gauges for ever, and say which connections are late. Caller: a chore."""
+    lateness = LatenessAlarm()
     while True:
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(GAUGE_SECONDS)
         await retention.refresh()
-        owned = [p for p in worker.partitions.values() if p.phase is Phase.OPEN]
-        found = lanes(owned, clock.wall_ms(), retention.seconds)
-        metrics.lanes(found)
-        lateness.note(
+        partitions = membership.open_partitions()
+        found = connection_gauges(partitions, clock.wall_ms(), retention.seconds)
+        metrics.set_connections(found)
+        lateness.update(
             {lane: now.lag_seconds for lane, now in found.items()},
             {lane for lane, now in found.items() if now.late},
         )
-        metrics.unknown_lanes(unknown(owned))
-        metrics.window_memory(memory.used(owned))
-        metrics.partitions(await lags(list(worker.partitions.values()), source))
+        metrics.set_orphan_lanes(orphan_lanes(partitions))
+        supervisors = list(membership.supervisors.values())
+        metrics.set_window_memory(total_memory(supervisors))
+        metrics.set_partitions(await partition_lags(supervisors, source))
 
 
-def lanes(
-    owned: Iterable[OwnedPartition], now_ms: int, kept: Callable[[str], float | None]
-) -> dict[str, LaneGauges]:
+def connection_gauges(
+    partitions: Iterable[OpenPartition], now_ms: int, kept: Callable[[str], float | None]
+) -> dict[str, ConnectionGauges]:
     """Add up every connection over the partitions of this worker.
 
     ``kept``: for how many seconds the outbox of an input topic is kept.
     """
-    gauges: dict[str, LaneGauges] = {}
-    for partition in owned:
+    gauges: dict[str, ConnectionGauges] = {}
+    for partition in partitions:
         for lane, delivery in partition.deliveries.lanes.items():
-            total = gauges.setdefault(lane, LaneGauges())
+            total = gauges.setdefault(lane, ConnectionGauges())
             total.open_windows += partition.pipeline.open_windows(lane)
             total.window_bytes += partition.pipeline.waiting_bytes(lane)
             opened = partition.pipeline.oldest_opened(lane)
@@ -63,50 +63,50 @@ def lanes(
     return gauges
 
 
-def waiting(owned: Iterable[OwnedPartition]) -> dict[str, int]:
+def waiting_events(owned: Iterable[OwnedPartition]) -> dict[str, int]:
     """Return by connection how many events wait on all partitions, those that end included."""
     found: dict[str, int] = {}
-    for partition in owned:
-        for lane, events in partition.waiting().items():
+    for one in owned:
+        for lane, events in one.waiting().items():
             add(found, lane, events)
     return found
 
 
-def unknown(owned: Iterable[OwnedPartition]) -> dict[str, float]:
-    """Return which unknown lanes hold a watermark, and for how many seconds at least."""
+def orphan_lanes(partitions: Iterable[OpenPartition]) -> dict[str, float]:
+    """Return which orphan lanes hold a watermark, and for how many seconds at least."""
     found: dict[str, float] = {}
-    for partition in owned:
-        for lane, left_ms in partition.holding().items():
+    for partition in partitions:
+        for lane, left_ms in partition.ticks.orphans_holding_watermark().items():
             found[lane] = min(left_ms / 1000, found.get(lane, float("inf")))
     return found
 
 
-async def lags(
-    owned: Sequence[OwnedPartition], source: Source
+async def partition_lags(
+    partitions: Iterable[OwnedPartition], source: Source
 ) -> dict[tuple[str, str], PartitionGauges]:
     """Return by (topic, number) how far each partition is behind its high watermark.
 
     One that is not open lags from where the group has committed. Left out is one whose end Kafka
     does not tell, or which has never committed: no figure is better than an old or a made-up one.
     """
-    ends = await source.ends([one.partition for one in owned])
-    closed = [one.partition for one in owned if one.phase is not Phase.OPEN]
+    owned = {one.partition: one for one in partitions}
+    ends = await source.ends(list(owned))
+    closed = [one for one in owned if owned[one].open_partition() is None]
     committed = await source.committed(closed) if closed else {}
     found = {}
-    for one in owned:
-        if one.partition not in ends:
+    for partition, one in owned.items():
+        if partition not in ends:
             continue
-        high, at = ends[one.partition].high, committed.get(one.partition)
-        settled = at
-        if one.phase is Phase.OPEN:
-            read = source.position(one.partition)
+        read = settled = committed.get(partition)
+        if (opened := one.open_partition()) is not None:
+            at = source.position(partition)
             # While the intake is stopped the source stands behind a sample that nobody collected.
-            at = one.position if read is None or one.intake_stopped else read
-            settled = one.watermark()
-        if at is None or settled is None:
+            read = opened.position if at is None or opened.intake_stopped else at
+            settled = opened.ticks.watermark()
+        if read is None or settled is None:
             continue
-        name = (one.partition.topic, str(one.partition.number))
-        found[name] = PartitionGauges(max(0, high - at), max(0, high - settled))
+        high, name = ends[partition].high, (partition.topic, str(partition.number))
+        found[name] = PartitionGauges(max(0, high - read), max(0, high - settled))
     return found
 
 

@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 from forwarder.model import Collected
 
-WITHIN = 60.0
+RATE_WINDOW_SECONDS = 60.0
 """Seconds over which the share is taken."""
 
-LEAST = 1_000
+MIN_RECORDS = 1_000
 """Records below which nothing is decided: a few odd ones are no deploy. Where fewer come in that
 time, those before them count as well."""
 
-LONGEST = 3_600.0
+MAX_AGE_SECONDS = 3_600.0
 """Seconds after which what was counted is forgotten, however few came since."""
 
 
-class Share(NamedTuple):
+class RejectShare(NamedTuple):
     """Records, and how many were rejected; one that a part of the lanes rejects counts in part."""
 
     records: int
@@ -31,7 +31,7 @@ class Share(NamedTuple):
         return self.rejected * 100 > self.records * percent
 
 
-def share(collected: Collected, lanes: int) -> Share:
+def reject_share(collected: Collected, lanes: int) -> RejectShare:
     """Return what was collected and rejected.
 
     A letter of one lane out of ``lanes`` is that part of a record: a broken connection alone must
@@ -41,53 +41,61 @@ def share(collected: Collected, lanes: int) -> Share:
     """
     letters = [letter for letter in collected.dead_letters if not letter.redriven]
     if not letters:
-        return Share(collected.records, float(collected.idle))
+        return RejectShare(collected.records, float(collected.idle))
     whole = sum(1 for letter in letters if not letter.connection) + collected.idle
     parts = {(letter.connection, letter.offset) for letter in letters if letter.connection}
-    return Share(collected.records, whole + len(parts) / max(1, lanes))
+    return RejectShare(collected.records, whole + len(parts) / max(1, lanes))
 
 
-class Guard:
-    """Counts over all partitions of a worker. ``percent``: the share that is too much; 0: off."""
+class RejectRate:
+    """Counts over all partitions of a worker. ``percent``: the share that is too much; 0: off.
+
+    Caller: partitions for what they collect, the circuit breaker for everything else.
+    """
 
     def __init__(self, percent: int = 0, lanes: int = 1) -> None:
-        """Have seen nothing."""
+        """Create with nothing counted. ``lanes``: how many connections take what is new."""
         self.percent = percent
         self._lanes = lanes
-        self._seconds: deque[tuple[int, Share]] = deque()
+        self._seconds: deque[tuple[int, RejectShare]] = deque()
         self._records = 0
         self._rejected = 0.0
 
-    def note(self, collected: Collected, now: float) -> None:
+    def add(self, collected: Collected, now: float) -> None:
         """Count one poll, or one slice of closed windows."""
         if not self.percent or not (collected.records or collected.dead_letters):
             return
-        told, second = share(collected, self._lanes), floor(now)
+        told, second = reject_share(collected, self._lanes), floor(now)
         self._records += told.records
         self._rejected += told.rejected
         if self._seconds and self._seconds[-1][0] == second:
             _, last = self._seconds.pop()
-            told = Share(last.records + told.records, last.rejected + told.rejected)
+            told = RejectShare(last.records + told.records, last.rejected + told.rejected)
         self._seconds.append((second, told))
 
-    def tripped(self, now: float) -> Share | None:
+    def exceeded(self, now: float) -> RejectShare | None:
         """Return what was counted if too much was rejected; None if all is well."""
-        while self._seconds and self._is_past(*self._seconds[0], now):
+        while self._seconds and self._is_expired(*self._seconds[0], now):
             _, gone = self._seconds.popleft()
             self._records -= gone.records
             self._rejected = self._rejected - gone.rejected if self._seconds else 0.0
-        counted = Share(self._records, self._rejected)
-        return counted if self._records >= LEAST and counted.above(self.percent or 100) else None
+        counted = RejectShare(self._records, self._rejected)
+        return (
+            counted if self._records >= MIN_RECORDS and counted.above(self.percent or 100) else None
+        )
 
-    def _is_past(self, second: int, counted: Share, now: float) -> bool:
-        """Tell whether a second counts no more: too old, or old and not needed for ``LEAST``."""
-        if second <= now - LONGEST - 1:
+    def _is_expired(self, second: int, counted: RejectShare, now: float) -> bool:
+        """Tell whether a second counts no more: too old, or not needed for ``MIN_RECORDS``."""
+        if second <= now - MAX_AGE_SECONDS - 1:
             return True
-        return second <= now - WITHIN - 1 and self._records - counted.records >= LEAST
+        return (
+            second <= now - RATE_WINDOW_SECONDS - 1
+            and self._records - counted.records >= MIN_RECORDS
+        )
 
-    def judge(self, collected: Collected) -> Share | None:
+    def sample_exceeds(self, collected: Collected) -> RejectShare | None:
         """Return what a sample holds if too much of it is rejected, however small it is."""
-        found = share(collected, self._lanes)
+        found = reject_share(collected, self._lanes)
         return found if found.above(self.percent or 100) else None
 
     def reset(self) -> None:

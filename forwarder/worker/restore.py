@@ -18,23 +18,26 @@ from forwarder.journal import state as states
 from forwarder.journal.opening import Opening
 from forwarder.journal.state import Fold, LaneState, PartitionState
 from forwarder.model import Held
-from forwarder.ops.reporter import LaneStatus, Phase, Reporter
+from forwarder.ops.reporter import LaneStatus, Reporter
 
 log = structlog.get_logger()
 
 SLICE_BYTES = 256 * 1024
 """Bytes of windows put back in one go, a few milliseconds' work."""
 
-ENTRIES = 2_000
+ENTRIES_PER_SLICE = 2_000
 """Entries of closed windows taken over in one go."""
 
 
 def replay_filters(lanes: Iterable[Lane], state: PartitionState) -> dict[str, ReplayFilter]:
-    """Return for every lane that is fed what it keeps out; ``fill`` completes them (O8)."""
+    """Return for every lane that is fed what it keeps out (O8).
+
+    ``restore_windows`` completes them.
+    """
     return {lane.name: _replay_filter(lane, state.lanes[lane.name]) for lane in lanes}
 
 
-async def fill(  # noqa: PLR0913, PLR0917  # the parts of an opening, each given once
+async def restore_windows(  # noqa: PLR0913, PLR0917  # the parts of an opening, each given once
     pipeline: Pipeline,
     replays: Mapping[str, ReplayFilter],
     lanes: Sequence[Lane],
@@ -49,9 +52,9 @@ async def fill(  # noqa: PLR0913, PLR0917  # the parts of an opening, each given
     size = 0
     waiting: dict[str, list[Held]] = {}
     aside: dict[str, dict[bytes, dict[str, Any]]] = {}
-    for name, key, form in fold.windows(rules(lanes)):
+    for name, key, form in fold.windows(filter_rules(lanes)):
         if (replay := replays.get(name)) is not None:
-            waiting.setdefault(name, []).append(_typed(state, replay, name, key, form))
+            waiting.setdefault(name, []).append(_to_window(state, replay, name, key, form))
         else:
             aside.setdefault(name, {})[key] = form
         size += len(form["context"]) + _bytes(form)
@@ -61,15 +64,15 @@ async def fill(  # noqa: PLR0913, PLR0917  # the parts of an opening, each given
             await asyncio.sleep(0)
     _put_back(pipeline, state, waiting, aside, reporter)
     for name, lane in state.lanes.items():
-        await _enter(state, name, lane, replays.get(name))
+        await _index_closed(state, name, lane, replays.get(name))
 
 
-def is_active(lane: Lane) -> bool:
+def is_lane_active(lane: Lane) -> bool:
     """Tell whether a lane takes what is new."""
     return lane.connection.status is Status.ACTIVE
 
 
-def report(partition: str, start: Opening, reporter: Reporter) -> None:
+def report_opening(partition: str, start: Opening, reporter: Reporter) -> None:
     """Report where an opened partition goes on, and which of its lanes cannot."""
     log.info(
         "partition.open",
@@ -84,10 +87,9 @@ def report(partition: str, start: Opening, reporter: Reporter) -> None:
     for name, refusal in start.stopped.items():
         log.error("lane.stopped", partition=partition, connection=name, reason=str(refusal))
         reporter.lane_status(name, partition, LaneStatus.STOPPED, str(refusal))
-    reporter.partition_phase(partition, Phase.OPEN, "")
 
 
-def _typed(
+def _to_window(
     state: PartitionState, replay: ReplayFilter, name: str, key: bytes, form: dict[str, Any]
 ) -> Held:
     held = states.window(form)
@@ -103,7 +105,7 @@ def _bytes(form: dict[str, Any]) -> int:
     return sum([len(piece[4]) for piece in form["pieces"]])
 
 
-def rules(lanes: Iterable[Lane]) -> dict[str, str]:
+def filter_rules(lanes: Iterable[Lane]) -> dict[str, str]:
     """Return by which rule each lane keeps events: windows kept by the same are not judged."""
     return {lane.name: lane.rule for lane in lanes}
 
@@ -124,12 +126,12 @@ def _put_back(
     aside.clear()
 
 
-async def _enter(
+async def _index_closed(
     state: PartitionState, name: str, lane: LaneState, replay: ReplayFilter | None
 ) -> None:
     """Keep the entries packed from now on; the replay has them for as long as it goes on."""
     entries = iter(lane.closed.items())
-    while some := dict(islice(entries, ENTRIES)):
+    while some := dict(islice(entries, ENTRIES_PER_SLICE)):
         state.index(name).add(some)
         await asyncio.sleep(0)
     closed, lane.closed = lane.closed, {}
@@ -143,5 +145,5 @@ def _replay_filter(lane: Lane, stored: LaneState) -> ReplayFilter:
         # An inactive connection's need goes on rising while its read stays.
         read=max(stored.read, stored.need[0]),
         keying=stored.keying,
-        accept_below=None if is_active(lane) else stored.read,
+        accept_below=None if is_lane_active(lane) else stored.read,
     )

@@ -15,13 +15,13 @@ from forwarder.ops.diagnosis import Finding
 
 log = structlog.get_logger()
 
-PAUSE = 60.0
+FIRST_CHECK_SECONDS = 60.0
 """Seconds until the first look after the start; each pause is twice the one before, up to"""
 
-LONGEST = 3600.0
+MAX_CHECK_SECONDS = 3600.0
 
 
-class Looked(Protocol):
+class LeftTopicsResult(Protocol):
     """What a look found, if it does not forbid to begin."""
 
     @property
@@ -33,38 +33,38 @@ class Looked(Protocol):
         """Topics of which Kafka does not tell whether anything is left."""
 
 
-Look = Callable[[], Awaitable[Looked]]
+CheckLeftTopics = Callable[[], Awaitable[LeftTopicsResult]]
 """Raises StartupError where something is left, ForwarderError to be asked again."""
 
 
-class LeftTopics:
+class LeftTopicsMonitor:
     """Looks before a worker begins, and afterwards as long as something is unknown."""
 
-    def __init__(self, look: Look) -> None:
-        """Have looked at nothing yet."""
+    def __init__(self, look: CheckLeftTopics) -> None:
+        """Create; ``look`` is called by :meth:`check_start` and :meth:`run`."""
         self._look = look
         self._unknown = asyncio.Event()
 
-    async def begin(self) -> None:
+    async def check_start(self) -> None:
         """Look once and say what was found; raises what the look raises. Caller: the start."""
         looked = await self._look()
         for topic in looked.retired:
-            log.warning("input.retired", topic=topic)
+            log.warning("left_topic.retired", topic=topic)
         for one in looked.unknown:
-            log.warning("input.unknown", what=one.what, remedy=one.remedy)
+            log.warning("left_topic.unknown", what=one.what, remedy=one.remedy)
             self._unknown.set()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Look again, for ever, at what was unknown, less and less often. Caller: a chore."""
-        pause = PAUSE
+        pause = FIRST_CHECK_SECONDS
         while await self._unknown.wait():
             await asyncio.sleep(pause)
-            pause = min(LONGEST, 2 * pause)
+            pause = min(MAX_CHECK_SECONDS, 2 * pause)
             try:
                 looked = await self._look()
             except StartupError as error:
                 # The next start is refused for it; this worker delivers what it has.
-                log.error("input.left", what=error.what, remedy=error.remedy)  # noqa: TRY400  # it is no failure of this program
+                log.error("left_topic.unfinished", what=error.what, remedy=error.remedy)  # noqa: TRY400  # it is no failure of this program
             except ForwarderError:
                 continue
             else:

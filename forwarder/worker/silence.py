@@ -7,49 +7,38 @@ stop all of them, and each next owner in turn. A client that is told an error by
 leader is not silent: it goes on asking, and what the leader says is told.
 """
 
-from typing import Protocol
-
 import structlog
 
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.model import Ends, Partition
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import Source
-from forwarder.worker.context import Surroundings
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.context import WorkerContext
+from forwarder.worker.supervisor import Membership
 
 log = structlog.get_logger()
 
-SILENCE = 60.0
+SILENT_CLIENT_SECONDS = 60.0
 """Seconds a position may stand still below the last stable offset before something is done."""
 
-LOOKS_SO = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
-"""What a client that went silent looks like: a rebalance takes less than ``SILENCE``."""
+SILENT_CLIENT_REASONS = frozenset({StallReason.NOT_FETCHED, StallReason.REBALANCE})
+"""What a client that went silent looks like: a rebalance takes less time than that."""
 
 
-class Host(Protocol):
-    """The worker that is watched."""
-
-    partitions: dict[Partition, OwnedPartition]
-
-    def is_blocked(self) -> bool:
-        """Tell whether polls fail for what only an operator can mend."""
-
-
-class Silence:
+class SilentClient:
     """Looks at one worker's positions, a look every few seconds. Caller: the watchdog."""
 
-    def __init__(self, source: Source, around: Surroundings, host: Host) -> None:
+    def __init__(self, source: Source, context: WorkerContext, membership: Membership) -> None:
         """Have seen nothing."""
         self._source = source
-        self._clock = around.clock
-        self._host = host
+        self._clock = context.clock
+        self._membership = membership
         self._since: dict[Partition, tuple[int, float]] = {}
         self._begun_anew: dict[Partition, int] = {}
         self._seen: dict[Partition, int] = {}
         self._moved = float("-inf")
 
-    def look(
+    def check(
         self, partition: Partition, at: int | None, told: Ends | None, reason: StallReason
     ) -> None:
         """Do what there is to do about a partition that stands below the last stable offset.
@@ -58,24 +47,30 @@ class Silence:
         the worker has to start anew.
         """
         now = self._clock.steady()
-        read = self._note_movement(partition, now)
-        answered = self._host.is_blocked() or self._source.refusal(partition) is not None
-        if reason not in LOOKS_SO or answered or read is None or at is None or told is None:
+        read = self._track(partition, now)
+        answered = self._membership.is_blocked or self._source.refusal(partition) is not None
+        if (
+            reason not in SILENT_CLIENT_REASONS
+            or answered
+            or read is None
+            or at is None
+            or told is None
+        ):
             self._since.pop(partition, None)
             return
         since = self._since.get(partition)
         if since is None or since[0] != at:
             since = self._since[partition] = at, now
-        if now - since[1] > SILENCE:
+        if now - since[1] > SILENT_CLIENT_SECONDS:
             self._act(partition, at, told.stable, reason)
 
-    def forget(self, partitions: frozenset[Partition]) -> None:
+    def keep_only(self, partitions: frozenset[Partition]) -> None:
         """Forget all partitions but these: the others are not owned any more."""
         for kept in (self._since, self._begun_anew, self._seen):
             for gone in kept.keys() - partitions:
                 kept.pop(gone)
 
-    def _note_movement(self, partition: Partition, now: float) -> int | None:
+    def _track(self, partition: Partition, now: float) -> int | None:
         """Return where the source reads on; note if that is further than at the look before."""
         read = self._source.position(partition)
         if read is not None:
@@ -85,8 +80,9 @@ class Silence:
         return read
 
     def _act(self, partition: Partition, at: int, end: int, reason: StallReason) -> None:
-        what = f"{partition} stands at offset {at} for {SILENCE:.0f} s, its log ends at {end}"
-        if self._clock.steady() - self._moved >= SILENCE:
+        seconds = f"{SILENT_CLIENT_SECONDS:.0f} s"
+        what = f"{partition} stands at offset {at} for {seconds}, its log ends at {end}"
+        if self._clock.steady() - self._moved >= SILENT_CLIENT_SECONDS:
             text = f"{what}: the consumer went silent"
             raise ForwarderError(text)
         if reason is StallReason.REBALANCE:
@@ -94,7 +90,7 @@ class Silence:
         del self._since[partition]
         if self._begun_anew.pop(partition, None) == at:
             text = f"{what}, and no poll brings a record of it"
-            self._host.partitions[partition].journal_failed(JournalError(text))
+            self._membership.supervisors[partition].fail(JournalError(text))
             return
         self._begun_anew[partition] = at
         log.warning("input.refetched", partition=str(partition), position=at, end=end)

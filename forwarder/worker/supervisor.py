@@ -1,4 +1,4 @@
-"""Keep one partition open for as long as it is owned: whatever fails is dropped and opened anew.
+"""Keeps one partition open for as long as it is owned: whatever fails is dropped and opened anew.
 
 There is no other recovery. A failed or unknown tick, a fence, a position the input no longer
 has, topics that are missing, brokers that are away: each ends the opening, and the next one
@@ -8,8 +8,9 @@ finds out from Kafka what is true.
 import asyncio
 import contextlib
 import re
-from typing import Any, Protocol
+from collections.abc import Awaitable
 
+import msgspec
 import structlog
 
 from forwarder import retry
@@ -17,16 +18,18 @@ from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupE
 from forwarder.kafka import cancellation
 from forwarder.model import Partition
 from forwarder.ops.reporter import PartitionFailure, Phase
+from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import Source
-from forwarder.worker.context import Surroundings
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.context import WorkerContext
+from forwarder.worker.opening import PartitionOpening
+from forwarder.worker.partition import OpenPartition
 
 log = structlog.get_logger()
 
-LASTING = 30.0
+STABLE_OPENING_SECONDS = 30.0
 """Seconds an opening has to last before its failure counts as the first."""
 
-SAID_AGAIN = 60.0
+LOG_REPEAT_SECONDS = 60.0
 """Seconds after which a failure that goes on is logged once more."""
 
 _NUMBERS = re.compile(r"\d+")
@@ -36,148 +39,224 @@ class UnforeseenError(ForwarderError):
     """Something that no part of the program foresaw ended an opening."""
 
 
-class Host(Protocol):
-    """What a keeper tells the worker."""
+class PartitionSupervisor:
+    """Opens one partition, and again after every failure. Caller: the worker.
 
-    def stands(self, owned: OwnedPartition) -> None:
-        """Take note of the opening that counts from now on; it is not open yet."""
-
-    def opened(self, owned: OwnedPartition, offset: int) -> None:
-        """Read on from ``offset``: the partition is open."""
-
-    def changed(self) -> None:
-        """Report the phases anew."""
-
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
-        """Count a failure."""
-
-
-class Keeper:
-    """Opens one partition, and again after every failure. Caller: worker, in a task of its own."""
+    :meth:`run` is a task of its own. ``pause_reason``: why the worker does not read the partition
+    just now, None: it does.
+    """
 
     def __init__(
-        self, partition: Partition, source: Source, around: Surroundings, host: Host, *, lasts: bool
+        self, partition: Partition, source: Source, context: WorkerContext, *, retries: bool
     ) -> None:
-        """Own nothing yet. ``lasts``: try again; otherwise the first failure is the worker's."""
+        """Have opened nothing. ``retries`` False: the first failure is raised to the worker."""
         self.partition = partition
-        self.task: asyncio.Task[None] | None = None
+        self.pause_reason: StallReason | None = None
+        self._name = str(partition)
         self._source = source
-        self._around = around
-        self._host = host
-        self._lasts = lasts
-        self._owned: OwnedPartition | None = None
+        self._context = context
+        self._clock = context.clock
+        self._retries = retries
+        self._held: PartitionOpening | OpenPartition | None = None
+        self._suspended = False
         self._refused = False
         self._recovering = False
-        self._reason = ""
-        self._opened = float("inf")
+        self._refusal = ""
+        self._opened_at: float | None = None
         self._tries = 0
         self._relapses = 0
-        self._hurried = asyncio.Event()
-        self._said = retry.Repeats(SAID_AGAIN)
+        self._retry = asyncio.Event()
+        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+
+    # ------------------------------------------------------------------ queries
 
     @property
     def phase(self) -> Phase:
-        """Return where the partition stands; what was refused stays so while it is tried again.
+        """Return how far the partition is; what was refused stays so while it is tried again.
 
         What failed is opening until a tick has committed: one whose every tick fails opens again
         and again, reads, and delivers nothing.
         """
-        if self._owned is None or (self._recovering and self._owned.phase is Phase.OPEN):
-            return Phase.OPENING
-        if self._refused and self._owned.phase is not Phase.OPEN:
-            return Phase.REFUSED
-        return self._owned.phase
+        if self.open_partition() is not None:
+            return Phase.OPENING if self._recovering else Phase.OPEN
+        return Phase.REFUSED if self._refused else Phase.OPENING
 
-    def hurry(self) -> None:
-        """Try again at once. Caller: the worker, after a rebalance."""
-        self._hurried.set()
+    def open_partition(self) -> OpenPartition | None:
+        """Return the partition while it is open, None while it is not."""
+        held = self._held
+        return held if isinstance(held, OpenPartition) and held.is_open() else None
 
-    async def keep(self) -> None:
+    def memory_bytes(self) -> int:
+        """Return about what its windows take in memory, those that are being put back included."""
+        return self._held.memory_bytes() if self._held is not None else 0
+
+    def waiting(self) -> dict[str, int]:
+        """Return by lane how many events wait here, those of an opening that ends included."""
+        return self._held.waiting() if self._held is not None else {}
+
+    # ------------------------------------------------------------------ what the worker does
+
+    def suspend(self) -> None:
+        """Start no more puts until :meth:`resume`, neither when it opens meanwhile (R1)."""
+        self._suspended = True
+        if (partition := self.open_partition()) is not None:
+            partition.suspend()
+
+    async def drain(self, seconds: float) -> None:
+        """Suspend, wait for puts in flight and make a last tick (R1)."""
+        self.suspend()
+        if (partition := self.open_partition()) is not None:
+            await self._isolated(partition.drain(seconds))
+
+    async def resume(self) -> None:
+        """Go on after an assignment that gave the partition back; try at once what failed (R3)."""
+        self._suspended = False
+        self.pause_reason = None
+        await self._isolated(self._resume())
+
+    async def _resume(self) -> None:
+        if (partition := self.open_partition()) is None:
+            self._retry.set()
+        else:
+            partition.resume()
+            self._source.resume_at(self.partition, partition.position)
+
+    def pause(self, reason: StallReason | None) -> None:
+        """Read the partition no more for this reason, or with None again (C2)."""
+        if reason is not None and self.pause_reason is None:
+            self._source.pause(self.partition)
+        elif reason is None and self.pause_reason is not None:
+            self._source.resume(self.partition)
+        self.pause_reason = reason
+
+    def fail(self, error: ForwarderError) -> None:
+        """End the opening, if there is one, for a reason that the worker found."""
+        if (partition := self.open_partition()) is not None:
+            partition.fail(error)
+
+    async def close(self) -> None:
+        """Drop what is held in memory (R2). Caller: the worker, once :meth:`run` has ended."""
+        if self._held is not None:  # what waits in it counts until it is released
+            await self._isolated(self._held.close())
+            self._held = None
+
+    async def _isolated(self, step: Awaitable[None]) -> None:
+        """Take a step of a rebalance; a fault nobody expected ends this opening alone.
+
+        Raised out of a callback of the group it would end the worker, and all its partitions.
+        """
+        try:
+            await step
+        except cancellation.FAULTS as fault:
+            if not self._retries or cancellation.is_ending(fault):
+                raise
+            self.fail(self._unforeseen(fault))
+
+    # ------------------------------------------------------------------ opening
+
+    async def run(self) -> None:
         """Open, and again after every failure, until cancelled."""
         while True:
-            self._owned = OwnedPartition(self.partition, self._around)
-            self._host.stands(self._owned)
+            opening = PartitionOpening(self.partition, self._context)
+            self._held = opening
             try:
-                await self._live(self._owned)
+                await self._run_opening(opening)
             except ForwarderError as error:
-                if not self._lasts:
+                if not self._retries:
                     what = f"{error}; mend that and run it again"
                     raise ForwarderError(what) from error
                 if isinstance(error, RefusedError):
-                    await self._rest(self._owned, error)
+                    await self._wait_refused(error)
                 else:
-                    await self._recover(self._owned, error)
+                    await self._recover(error)
             except cancellation.FAULTS as fault:
-                if not self._lasts or cancellation.is_ending(fault):
+                if not self._retries or cancellation.is_ending(fault):
                     raise
-                await self._recover(self._owned, self._unforeseen(fault))
+                await self._recover(self._unforeseen(fault))
 
-    def _unforeseen(self, fault: BaseException) -> UnforeseenError:
-        return unforeseen(self.partition, fault, self._said, self._around.clock.steady())
-
-    async def _live(self, owned: OwnedPartition) -> None:
+    async def _run_opening(self, opening: PartitionOpening) -> None:
         """Open and run; ends only by raising why."""
-        self._opened = float("inf")
-        await self._around.journals.prepare(frozenset({self.partition}))
-        offset = await owned.open()
-        self._opened = self._around.clock.steady()
-        self._refused, self._reason, self._tries = False, "", 0
-        self._host.opened(owned, offset)
-        ticks = asyncio.create_task(owned.run())
-        ends: list[asyncio.Future[Any]] = [ticks, owned.failed]
+        self._opened_at = None
+        await self._context.journals.prepare(frozenset({self.partition}))
+        partition = await opening.run()
+        self._held, self._opened_at = partition, self._clock.steady()
+        self._refused, self._refusal, self._tries = False, "", 0
+        self._context.reporter.partition_opened(self._name)
+        if self._suspended:
+            partition.suspend()
+        else:
+            partition.start()
+        self.pause_reason = None
+        self._source.resume_at(self.partition, partition.position)
+        running = asyncio.create_task(partition.run())
         try:
             if self._recovering:
-                await self._prove(owned, ends)
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if ticks.done():
-                ticks.result()  # a fault of a tick says more than that the tick was interrupted
-            raise owned.failed.result()
+                await self._await_first_commit(partition, running)
+            if not self._recovering:
+                self._context.reporter.partition_phase(self._name, Phase.OPEN, "")
+            await running
         finally:
-            ticks.cancel()
-            await asyncio.gather(ticks, return_exceptions=True)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
-    async def _prove(self, owned: OwnedPartition, ends: list[asyncio.Future[Any]]) -> None:
-        """Wait for the first tick that commits, which is the recovery, or for any of ``ends``."""
-        owned.ask_for_tick()
-        await asyncio.wait([*ends, owned.committed], return_when=asyncio.FIRST_COMPLETED)
-        if owned.committed.done():
-            self._recovering = False
-            self._host.changed()
+    async def _await_first_commit(
+        self, partition: OpenPartition, running: asyncio.Task[None]
+    ) -> None:
+        """Wait for the first tick that commits, which is the recovery, or for the next failure."""
+        partition.ticks.request()
+        first = partition.ticks.first_commit
+        ends: list[asyncio.Future[None]] = [running, first]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._recovering = not first.done()
 
     # ------------------------------------------------------------------ after a failure
 
-    async def _recover(self, owned: OwnedPartition, error: ForwarderError) -> None:
+    async def _recover(self, error: ForwarderError) -> None:
         """Drop everything; go on once the partition is known to be ours (R4)."""
         self._recovering = True
-        pause = self._pause(error)
-        self._host.failed(self.partition, _kind(error, opened=self._opened != float("inf")))
-        if self._said.news(_shape(error), self._around.clock.steady()):
+        pause = self._pause_seconds(error)
+        reporter = self._context.reporter
+        reporter.partition_failed(
+            self.partition, failure_of(error, opened=self._opened_at is not None)
+        )
+        if self._repeats.news(_without_numbers(error), self._clock.steady()):
             log.warning(
-                "partition.reopens",
-                partition=str(self.partition),
-                error=error.what,
-                remedy=error.remedy,
+                "partition.reopens", partition=self._name, error=error.what, remedy=error.remedy
             )
         # Stop reading at once: what is read now would be lost with the memory.
         self._source.pause(self.partition)
-        await self._close(owned)
-        self._host.changed()
-        reporter = self._around.reporter
-        reporter.partition_phase(str(self.partition), Phase.OPENING, error.what, error.remedy)
+        await self._drop()
+        if not self._refused:  # what it is refused for is still to be shown
+            reporter.partition_phase(self._name, Phase.OPENING, error.what, error.remedy)
         await self._wait(pause)
 
-    def _pause(self, error: ForwarderError) -> float:
-        """Return seconds: few while Kafka is away, more each time an opening does not last."""
-        random = self._around.random()
-        closed = self._opened == float("inf")
-        if isinstance(error, StartupError) or (closed and error.lasting):
+    async def _wait_refused(self, refusal: RefusedError) -> None:
+        """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
+        self._refused, self._recovering = True, False
+        reporter = self._context.reporter
+        reporter.partition_phase(self._name, Phase.REFUSED, refusal.what, refusal.remedy)
+        if _without_numbers(refusal) != self._refusal:
+            self._refusal = _without_numbers(refusal)
+            log.error("partition.refused", partition=self._name, reason=str(refusal))
+            reporter.partition_failed(self.partition, PartitionFailure.REFUSED)
+        self._source.pause(self.partition)
+        await self._drop()
+        await self._wait(retry.REFUSED.delay(1, self._context.random()))
+
+    def _pause_seconds(self, error: ForwarderError) -> float:
+        """Return the pause: short while Kafka is away, longer each time an opening does not last.
+
+        It counts what failed: a command as well as a query.
+        """
+        random = self._context.random()
+        if isinstance(error, StartupError) or (self._opened_at is None and error.lasting):
             self._tries += 1
             return retry.SETUP.delay(self._tries, random)
-        if closed:
+        if self._opened_at is None:
             self._tries += 1
             return retry.REOPEN.delay(self._tries, random)
-        lasted = self._around.clock.steady() - self._opened
-        self._relapses = 1 if lasted > LASTING else self._relapses + 1
+        lasted = self._clock.steady() - self._opened_at
+        self._relapses = 1 if lasted > STABLE_OPENING_SECONDS else self._relapses + 1
         return retry.RELAPSE.delay(self._relapses, random)
 
     async def _wait(self, seconds: float) -> None:
@@ -187,23 +266,20 @@ class Keeper:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hurried.wait()
-        self._hurried.clear()
+                await self._retry.wait()
+        self._retry.clear()
         attempt = 0
-        while not await self._owns():
+        while not await self._confirm_ownership():
             attempt += 1
-            await asyncio.sleep(retry.REOPEN.delay(attempt, self._around.random()))
+            await asyncio.sleep(retry.REOPEN.delay(attempt, self._context.random()))
 
-    async def _owns(self) -> bool:
+    async def _confirm_ownership(self) -> bool:
         try:
             return await self._source.owns(self.partition)
         except ForwarderError as error:
-            if self._said.news(_shape(error), self._around.clock.steady()):
+            if self._repeats.news(_without_numbers(error), self._clock.steady()):
                 log.warning(
-                    "ownership.unknown",
-                    partition=str(self.partition),
-                    error=error.what,
-                    remedy=error.remedy,
+                    "ownership.unknown", partition=self._name, error=error.what, remedy=error.remedy
                 )
             return False
         except cancellation.FAULTS as fault:  # an answer that makes no sense says nothing
@@ -212,46 +288,59 @@ class Keeper:
             self._unforeseen(fault)
             return False
 
-    async def _close(self, owned: OwnedPartition) -> None:
+    async def _drop(self) -> None:
         """Drop an opening; whatever that runs into, the next one has to come."""
         try:
-            await owned.close()
+            if self._held is not None:
+                await self._held.close()
         except cancellation.FAULTS as fault:
             if cancellation.is_ending(fault):
                 raise
             self._unforeseen(fault)
 
-    async def _rest(self, owned: OwnedPartition, refusal: RefusedError) -> None:
-        """Leave a refused partition alone for a minute; an operator may mend it meanwhile."""
-        self._refused, self._recovering = True, False
-        if _shape(refusal) != self._reason:
-            self._reason = _shape(refusal)
-            log.error("partition.refused", partition=str(self.partition), reason=str(refusal))
-            self._host.failed(self.partition, PartitionFailure.REFUSED)
-        self._source.pause(self.partition)
-        await self._close(owned)
-        self._host.changed()
-        # Once more: while it was being closed another's report may have gone before the reason.
-        reporter = self._around.reporter
-        reporter.partition_phase(str(self.partition), Phase.REFUSED, refusal.what, refusal.remedy)
-        await self._wait(retry.REFUSED.delay(1, self._around.random()))
+    def _unforeseen(self, fault: BaseException) -> UnforeseenError:
+        """Return the error that stands for an exception nobody expected; log it once a minute.
+
+        Were it to end the worker, all partitions would stand for what one of them ran into.
+        """
+        what = f"{self._name}: {type(fault).__name__}: {fault}, which nobody expected"
+        if self._repeats.news(f"fault {_NUMBERS.sub('#', what)}", self._clock.steady()):
+            log.error("partition.unexpected_error", partition=self._name, exc_info=fault)
+        return UnforeseenError(what)
 
 
-def unforeseen(
-    partition: Partition, fault: BaseException, said: retry.Repeats, now: float
-) -> UnforeseenError:
-    """Take what nobody expected, an answer that makes no sense for one, as any other failure.
+class Membership(msgspec.Struct):
+    """What a worker owns, and how it stands with the group. Written by the worker alone.
 
-    Caller: keepers, and the worker where it acts on a partition itself. Were it to end the worker,
-    all its partitions would stand for what one of them ran into. Logged unless ``said`` at ``now``.
+    Read by what watches over it: watchdog, gauges. ``supervisors`` by partition are those of the
+    last assignment, and those that are being given up. ``rebalancing``: the group has taken the
+    partitions back and not given any out again. ``polls_fail_since``: since when every poll has
+    failed, in steady seconds, None: the last one did not; ``is_blocked``: they fail for what only
+    an operator can mend.
     """
-    what = f"{partition}: {type(fault).__name__}: {fault}, which nobody expected"
-    if said.news(f"fault {_NUMBERS.sub('#', what)}", now):
-        log.error("partition.fault", partition=str(partition), exc_info=fault)
-    return UnforeseenError(what)
+
+    supervisors: dict[Partition, PartitionSupervisor] = msgspec.field(default_factory=dict)
+    rebalancing: bool = False
+    polls_fail_since: float | None = None
+    is_blocked: bool = False
+
+    def open_partitions(self) -> list[OpenPartition]:
+        """Return those that are open now."""
+        found = [supervisor.open_partition() for supervisor in self.supervisors.values()]
+        return [partition for partition in found if partition is not None]
+
+    def open_partition(self, partition: Partition) -> OpenPartition | None:
+        """Return a partition if it is owned and open."""
+        supervisor = self.supervisors.get(partition)
+        return None if supervisor is None else supervisor.open_partition()
+
+    def phase(self, partition: Partition) -> Phase:
+        """Return how far a partition has come; one that is not owned any more is not open."""
+        supervisor = self.supervisors.get(partition)
+        return Phase.OPENING if supervisor is None else supervisor.phase
 
 
-def _kind(error: ForwarderError, *, opened: bool) -> PartitionFailure:
+def failure_of(error: ForwarderError, *, opened: bool) -> PartitionFailure:
     """Return which of the few kinds of failures this is."""
     if isinstance(error, FencedError):
         return PartitionFailure.FENCED
@@ -262,6 +351,6 @@ def _kind(error: ForwarderError, *, opened: bool) -> PartitionFailure:
     return PartitionFailure.RUNNING if opened else PartitionFailure.OPENING
 
 
-def _shape(error: ForwarderError) -> str:
+def _without_numbers(error: ForwarderError) -> str:
     """Return the text without its numbers: offsets that move on are no news."""
     return _NUMBERS.sub("#", str(error))

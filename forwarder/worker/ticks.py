@@ -1,53 +1,423 @@
-"""When the ticks of one partition are made: the pauses between them, and what ends a pause."""
+"""The ticks of one opening of a partition: when each is due, and its transaction (K1 to K5).
+
+A tick stores everything that was collected since the last one, the cursors of the lanes and the
+offset to go on from, in one transaction. Everything from the drawing of a tick to the begin of its
+commit is one step of the protocol: nothing waits in between. A tick that fails, or of which nobody
+knows what became, ends the opening.
+"""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from forwarder.worker.context import Surroundings
+import msgspec
+import structlog
+from msgspec.structs import replace
 
-LEAST = 0.1
+from forwarder.clock import Clock
+from forwarder.collect.pipeline import Lane, Pipeline
+from forwarder.deliver.partition import PartitionDeliveries
+from forwarder.errors import ForwarderError, JournalError
+from forwarder.journal import contract as journal
+from forwarder.journal import opening, outbox, watermark
+from forwarder.journal import tick as journal_tick
+from forwarder.journal.snapshot import Draft, Origin
+from forwarder.model import Batch, Partition
+from forwarder.ops.reporter import COMMITTED
+from forwarder.worker import restore
+from forwarder.worker.context import PartitionLimits, WorkerContext
+from forwarder.worker.pending import PendingOutput, Uncommitted
+from forwarder.worker.snapshots import OrphanLanes, Snapshots
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 10.0
+"""Seconds after the begin of a committed tick within which puts may start (D3), at most: never
+longer than the group waits for a worker that is silent."""
+
+MIN_TICK_SECONDS = 0.1
 """Seconds between two ticks at least: a transaction takes up to 75 ms of waiting."""
 
-LEAST_EACH = 0.01
+MIN_TICK_SECONDS_PER_PARTITION = 0.01
 """The same for every partition that the worker owns: a tick costs up to 2.5 ms of CPU."""
 
+MIN_WAIT_SECONDS = 0.001
+"""Seconds that are waited at least: the clock and the loop's timers may differ by less."""
 
-class Rhythm:
-    """The pauses between the ticks of one partition. Caller: its owner's tick loop."""
 
-    def __init__(self, around: Surroundings) -> None:
-        """Begin with no tick made."""
-        self._around = around
-        self._last = float("-inf")
-        self._stirred = asyncio.Event()
+class OpeningEnd:
+    """Whether an opening has ended, and what ended it.
 
-    def begin(self) -> float:
-        """Note that a tick begins; return the loop's time."""
-        self._last = asyncio.get_running_loop().time()
+    Written by whoever finds out (ticks, deliveries, snapshots, the worker), awaited by the
+    supervisor. Nothing is collected, committed or put after it.
+    """
+
+    def __init__(self) -> None:
+        """Begin open."""
+        self.is_over = False
+        self.error: asyncio.Future[ForwarderError] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: ForwarderError) -> None:
+        """End the opening for this reason; the first one counts."""
+        self.is_over = True
+        if not self.error.done():
+            self.error.set_result(error)
+
+    def close(self) -> None:
+        """End the opening because the partition is given up."""
+        self.is_over = True
+
+    def has_failed(self) -> bool:
+        """Tell whether something ended it."""
+        return self.error.done()
+
+
+class TickSchedule:
+    """When the next tick of one partition is due, in steady seconds, and who wakes its loop."""
+
+    def __init__(self, clock: Clock, tick_seconds: float, limits: PartitionLimits) -> None:
+        """Begin with no tick made yet."""
+        self._clock = clock
+        self._tick_seconds = tick_seconds
+        self._limits = limits
+        self._last = -math.inf
+        self._woken = asyncio.Event()
+
+    def start_tick(self) -> float:
+        """Note that a tick begins; return the time."""
+        self._last = self._clock.steady()
         return self._last
 
-    def soon(self) -> float:
-        """Return when a tick is due for which somebody waits."""
-        return self._last + self._least()
+    def earliest(self) -> float:
+        """Return the earliest time of the next tick, for changes that somebody waits for."""
+        return self._last + self._min_interval()
 
-    def usual(self) -> float:
-        """Return when a tick is due for which nobody waits."""
-        return self._last + max(self._around.pacing.tick, self._least())
+    def regular(self) -> float:
+        """Return the time of the next tick for which nobody waits."""
+        return self._last + max(self._tick_seconds, self._min_interval())
 
-    def stir(self) -> None:
-        """Have it asked again when the next tick is due."""
-        self._stirred.set()
+    def wake(self) -> None:
+        """Have :meth:`wait` ask again when the next tick is due. Caller: whoever changes that."""
+        self._woken.set()
 
     async def wait(self, due: Callable[[], float | None]) -> None:
-        """Wait until the time that ``due`` names; None: until it is stirred and names another."""
-        loop = asyncio.get_running_loop()
-        while (at := due()) is None or at > loop.time():
-            self._stirred.clear()
+        """Wait until the time that ``due`` returns; None: until it is woken and returns another."""
+        while (at := due()) is None or at > self._clock.steady():
+            self._woken.clear()
+            seconds = None if at is None else max(at - self._clock.steady(), MIN_WAIT_SECONDS)
             try:
-                async with asyncio.timeout_at(at):
-                    await self._stirred.wait()
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
             except TimeoutError:
                 return
 
-    def _least(self) -> float:
-        return max(LEAST, LEAST_EACH * self._around.owned())
+    def _min_interval(self) -> float:
+        each = MIN_TICK_SECONDS_PER_PARTITION * self._limits.owned
+        return max(MIN_TICK_SECONDS, each)
+
+
+class PauseNote(NamedTuple):
+    """Why a partition is not read just now, and since when; nothing: it is."""
+
+    reason: str = ""
+    since_ms: int = 0
+
+
+class Progress(msgspec.Struct):
+    """How far a partition has come: what a tick stores besides what was closed.
+
+    ``position``: everything below it is collected; ``intake_stopped``: since which wall-clock
+    milliseconds nothing is collected any more, 0: it is. Written by the partition.
+    """
+
+    position: int
+    intake_stopped: int = 0
+    pause: PauseNote = PauseNote()
+    moved: bool = False
+
+
+class DrawnTick(NamedTuple):
+    """A tick before its transaction: what it stores, and what becomes true with it."""
+
+    plan: journal_tick.Drawn
+    content: journal.Tick
+    records: list[list[Batch]]
+
+
+class TickLoop:
+    """Commits what one opening of a partition has come to, and lets deliveries put what is stored.
+
+    Caller: its partition, on the event loop; :meth:`run` is a task of its own.
+    It owns the state as the last committed tick left it, the end of the outbox, and the deliveries:
+    they put what it has committed while their lease lasts, and it commits how far they are.
+    """
+
+    def __init__(  # noqa: PLR0913  # the parts of an opening, each given once
+        self,
+        partition: Partition,
+        context: WorkerContext,
+        *,
+        logs: journal.Journal,
+        start: opening.Opening,
+        state_start: int,
+        outbox_end: int,
+        pipeline: Pipeline,
+        lanes: Sequence[Lane],
+        progress: Progress,
+        uncommitted: Uncommitted,
+    ) -> None:
+        """Have committed nothing yet: no put is allowed before the first tick.
+
+        ``start`` is what the opening decided, ``state_start`` the offset where the state's log
+        begins, ``outbox_end`` where the outbox ends.
+        """
+        self.end = OpeningEnd()
+        self.first_commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._name = str(partition)
+        self._context = context
+        self._clock = context.clock
+        self._journal = logs
+        self._origin = Origin(context.group, partition.topic)
+        self._pipeline = pipeline
+        self._lanes = lanes
+        self._progress = progress
+        self._uncommitted = uncommitted
+        self._state = start.state
+        self._state_start = state_start
+        self._outbox_end = outbox_end
+        self._unfed = start.unfed
+        self._lease_seconds = min(LEASE_SECONDS, context.ticks.session_timeout)
+        self._assignment = 1
+        self._tick_wanted = False
+        self._ticking = asyncio.Lock()
+        self.schedule = TickSchedule(context.clock, context.ticks.tick, context.limits)
+        self._orphans = OrphanLanes(partition, context)
+        self.snapshots = Snapshots(self._name, context, self.schedule.wake, self.fail)
+        if self._orphans.forgotten(self._state.lanes):
+            self.snapshots.request_now()
+        self.deliveries = PartitionDeliveries(
+            context.deliver,
+            self._name,
+            [lane.connection for lane in lanes if lane.name not in start.stopped],
+            start.state.lanes,
+            end=(outbox_end, 0),
+            read=logs.read,
+            notify=self.schedule.wake,
+        )
+        self.deliveries.results.failed.add_done_callback(self._on_deliveries_failed)
+
+    async def run(self) -> None:
+        """Make ticks as they fall due, until the opening ends."""
+        while not self.end.is_over:
+            await self.schedule.wait(self._due)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Make one tick now, if anything changed; one that fails ends the opening."""
+        async with self._ticking:
+            if not self.end.is_over:
+                await self._tick()
+
+    def request(self) -> None:
+        """Have a tick made soon, though nothing may have changed: it proves ownership (K5)."""
+        self._tick_wanted = True
+        self.schedule.wake()
+
+    def require_proof(self) -> None:
+        """Allow no put before a tick begun from now on has committed (R3)."""
+        self._assignment += 1
+        self.deliveries.lease.revoke()
+
+    def fail(self, error: ForwarderError) -> None:
+        """End this opening: no tick and no put begins any more, and it is opened again."""
+        self.end.fail(error)
+        self.snapshots.cancel()
+        self.deliveries.hold()
+        self.schedule.wake()
+
+    def _on_deliveries_failed(self, failed: asyncio.Future[JournalError]) -> None:
+        if not failed.cancelled():
+            self.fail(failed.result())
+
+    async def close(self) -> None:
+        """Drop what is in flight; what was committed is all that counts (R2)."""
+        self.end.close()
+        self.schedule.wake()
+        await asyncio.gather(self.snapshots.close(), self.deliveries.close())
+
+    # ------------------------------------------------------------------ queries
+
+    def watermark(self) -> int:
+        """Return W as of the last tick: everything below it is in the outbox or in the state."""
+        return watermark.watermark(
+            [lane.need for lane in self._state.lanes.values()], self._state.read
+        )
+
+    def read(self) -> int:
+        """Return the offset below which everything was collected, here or by a former owner."""
+        return self._state.read
+
+    def memory_bytes(self) -> int:
+        """Return about what is kept of closed windows, and of a base in the making, in memory."""
+        builder = self.snapshots.builder
+        indexes = sum([index.memory_bytes() for index in self._state.indexes.values()])
+        return indexes + (builder.bytes if builder else 0)
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing waits for a tick or for an acknowledgement."""
+        if self._uncommitted.next or self._progress.moved or self._ticking.locked():
+            return False
+        return self.deliveries.is_idle()
+
+    def orphans_holding_watermark(self) -> dict[str, int]:
+        """Return the orphan lanes that hold the watermark, and for how many ms still (L1)."""
+        return self._orphans.holding_watermark(self._state.lanes)
+
+    # ------------------------------------------------------------------ when a tick is due
+
+    def _due(self) -> float | None:
+        """Return when the next tick is due, in steady seconds; None: nothing changed."""
+        if self.end.is_over:
+            return -math.inf
+        results = self.deliveries.results
+        if self._uncommitted.next or self._tick_wanted or results.lease_wanted or results.refused:
+            return self.schedule.earliest()
+        regular, base = self.schedule.regular(), self.snapshots.due()
+        moved = self._progress.moved or results.cursor_moved
+        news = moved or self._state.unwritten or self._state.base_offset is None
+        if news or self.snapshots.is_ready():
+            return regular
+        return None if base is None else max(base, regular)
+
+    # ------------------------------------------------------------------ one tick, K1 to K5
+
+    async def _tick(self) -> None:
+        began, assignment = self.schedule.start_tick(), self._assignment
+        self._plan_snapshot()
+        self._collect_deliveries()
+        if (drawn := self._draw()) is None:
+            return
+        reporter = self._context.reporter
+        try:
+            committed = await self._journal.commit(drawn.content)
+        except JournalError as error:
+            reporter.tick(self._name, self._clock.steady() - began, type(error).__name__)
+            self.fail(error)
+            return
+        except BaseException:  # given up: what became of it is as unknown (K5)
+            self.fail(JournalError("the tick was interrupted"))
+            raise
+        reporter.tick(self._name, self._clock.steady() - began, COMMITTED)
+        if assignment == self._assignment:
+            self.deliveries.lease.extend(began + self._lease_seconds)
+        self._apply(drawn, committed)
+
+    def _plan_snapshot(self) -> None:
+        """Begin to draft a base if one is due and no replay going on; the first one is at once."""
+        state = self._state
+        self.snapshots.abandon_if_outrun(state.n)
+        if state.base_offset is None:
+            self.snapshots.build_now(self._make_builder())
+        elif self._progress.position >= state.read and not self._pipeline.is_behind():
+            self.snapshots.start_if_due(self._make_builder)
+
+    def _make_builder(self) -> Draft:
+        below = self._state.base_read
+        savings = {
+            lane.name: self._pipeline.begin_checkpoint(lane.name, below) for lane in self._lanes
+        }
+        forgotten = self._orphans.forgotten(self._state.lanes)
+        rules = restore.filter_rules(self._lanes)
+        return Draft(self._origin, self._state, savings, forgotten, rules)
+
+    def _collect_deliveries(self) -> None:
+        """Take over what the deliveries came to since the last tick, for the one being drawn."""
+        results, now_ms = self.deliveries.results, self._clock.wall_ms()
+        self._progress.moved |= results.cursor_moved
+        self._tick_wanted |= results.lease_wanted
+        self._uncommitted.add_letters(self.deliveries.collect_refused())
+        for lane in self._lanes:
+            stored = self._state.lanes[lane.name]
+            extra = self.deliveries.notes(lane.name, stored.extra, now_ms)
+            if extra is not None:
+                stored.extra = extra
+                self._state.unwritten.add(lane.name)
+
+    def _draw(self) -> DrawnTick | None:
+        """Draw up a tick from everything there is, without waiting (K1 to K3).
+
+        None if nothing has changed and nobody asked for one.
+        """
+        state = self._state
+        self.snapshots.settle_if_ready()
+        snap = self._tick_input()
+        plan = journal_tick.draw(state, snap)
+        pending = self._uncommitted.next
+        if plan is None and (pending.batches or pending.dead_letters or self._tick_wanted):
+            plan = journal_tick.beat(state, snap)
+        self._progress.moved = self._tick_wanted = False
+        if plan is None:
+            return None
+        self._uncommitted.draw()
+        records = outbox.group(pending.batches)
+        return DrawnTick(plan, self._content(plan, pending, records), records)
+
+    def _tick_input(self) -> journal_tick.Snapshot:
+        """Return what this tick is drawn from, all of one moment (K1)."""
+        state = self._state
+        return journal_tick.Snapshot(
+            origin=self._origin,
+            position=self._progress.position,
+            end=self._outbox_end,
+            ptr=self._state_start if state.base_offset is None else state.base_offset,
+            now_ms=self._clock.wall_ms(),
+            views={lane.name: self._view(lane) for lane in self._lanes},
+            closings=self._uncommitted.next.closings,
+            unfed=self._unfed,
+            draft=self.snapshots.builder,
+        )
+
+    def _view(self, lane: Lane) -> journal_tick.View:
+        first_unsaved = self._pipeline.first_unsaved(lane.name)
+        stored = self._state.lanes[lane.name]
+        at, acked = self.deliveries.cursor(lane.name, stored)
+        return journal_tick.View(first_unsaved, at, acked, not restore.is_lane_active(lane))
+
+    def _content(
+        self, plan: journal_tick.Drawn, pending: PendingOutput, records: list[list[Batch]]
+    ) -> journal.Tick:
+        """Return what the transaction stores."""
+        reason, since_ms = self._progress.pause
+        return journal.Tick(
+            outbox=[journal.OutboxEntry(r[0].lane, outbox.encode(r)) for r in records],
+            dead_letters=pending.dead_letters,
+            state=plan.values,
+            offset=plan.watermark,
+            metadata=replace(
+                plan.metadata,
+                stopped=self._progress.intake_stopped,
+                paused=reason,
+                paused_since=since_ms,
+            ),
+            floor=min((lane.cursor for lane in plan.lanes.values()), default=(0, 0)),
+        )
+
+    def _apply(self, drawn: DrawnTick, committed: journal.Committed) -> None:
+        """Make the tick true with the values it was drawn with, its batches deliverable (K5)."""
+        plan = drawn.plan
+        if not self.first_commit.done():
+            self.first_commit.set_result(None)
+        if committed.outbox:
+            self._outbox_end = committed.outbox[-1] + 1
+        if plan.base is not None:
+            self._orphans.report(plan.base.forgotten, self._state.lanes, self._outbox_end)
+        journal_tick.apply(
+            self._state, plan, committed.state[0], self._outbox_end, self.snapshots.builder
+        )
+        size = sum([len(value) for value in plan.values])
+        self.snapshots.on_committed(self._journal, plan.base, plan.ptr, size)
+        fresh = outbox.by_lane(outbox.addresses(committed.outbox, drawn.records))
+        self._uncommitted.commit(fresh, self.deliveries.lanes)
+        cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
+        self.deliveries.committed((self._outbox_end, 0), cursors, fresh)

@@ -1,20 +1,18 @@
 """The memory of open windows, kept below its limit by closing some early (C1)."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Iterable
 
 import structlog
 
-from forwarder.ops.reporter import Phase
-from forwarder.worker.context import roomy
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.partition import OpenPartition, OwnedPartition
 
 log = structlog.get_logger()
 
-SLICE_BYTES = 512 * 1024
+RELIEF_SLICE_BYTES = 512 * 1024
 """Estimated bytes let go in one go: compressed, so that encoding may be ten times as much."""
 
-ENOUGH = 0.9
+RELIEVED_BELOW = 0.9
 """Share of the limit below which memory is called enough again."""
 
 
@@ -22,32 +20,30 @@ class WindowMemory:
     """Keeps all partitions of a worker below ``limit`` bytes of windows. Caller: worker."""
 
     def __init__(self, limit: int) -> None:
-        """Begin with memory enough."""
+        """Create with memory enough; ``limit`` in bytes."""
         self.limit = limit
         self.is_short = False
-        self._owned = 0
 
-    async def relieve(self, partitions: Collection[OwnedPartition]) -> bool:
+    async def relieve(self, owned: Iterable[OwnedPartition]) -> bool:
         """Close the largest old windows until the limit is kept, in slices.
 
         Returns False if that has to wait for the journal, and reading with it.
         """
-        if len(partitions) != self._owned:
-            self._owned = len(partitions)
-            for partition in partitions:
-                partition.pipeline.compress_above(roomy(self.limit, self._owned))
-        while (over := used(partitions) - self.limit) > 0:
-            self._say(short=True)
-            able = [p for p in partitions if p.phase is Phase.OPEN and not p.crowded()]
-            able.sort(key=OwnedPartition.memory_bytes, reverse=True)
-            if not any(p.shed(min(over, SLICE_BYTES)) for p in able):
-                return not any(p.phase is Phase.OPEN and p.crowded() for p in partitions)
+        held = list(owned)
+        while (over := total_memory(held) - self.limit) > 0:
+            self._log_change(short=True)
+            found = [one.open_partition() for one in held]
+            partitions = [partition for partition in found if partition is not None]
+            able = [p for p in partitions if not p.is_journal_behind()]
+            able.sort(key=OpenPartition.memory_bytes, reverse=True)
+            if not any(p.close_for_memory(min(over, RELIEF_SLICE_BYTES)) for p in able):
+                return len(able) == len(partitions)
             await asyncio.sleep(0)
-        if used(partitions) < ENOUGH * self.limit:
-            self._say(short=False)
+        if self.is_short and total_memory(held) < RELIEVED_BELOW * self.limit:
+            self._log_change(short=False)
         return True
 
-    def _say(self, *, short: bool) -> None:
+    def _log_change(self, *, short: bool) -> None:
         """Log when it becomes short or enough, not each time a window goes."""
         if short == self.is_short:
             return
@@ -62,6 +58,6 @@ class WindowMemory:
             log.info("memory.enough", limit=self.limit)
 
 
-def used(partitions: Collection[OwnedPartition]) -> int:
-    """Return about how many bytes the windows of all partitions take."""
-    return sum(partition.memory_bytes() for partition in partitions)
+def total_memory(owned: Iterable[OwnedPartition]) -> int:
+    """Return about how many bytes the windows of all partitions take, those being put back too."""
+    return sum([one.memory_bytes() for one in owned])

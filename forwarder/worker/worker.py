@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,15 @@ from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.kafka import cancellation
 from forwarder.model import Partition
 from forwarder.ops import log_writer
-from forwarder.ops.reporter import Chore, PartitionFailure, Phase
+from forwarder.ops.reporter import Chore
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import PositionLostError, Source
 from forwarder.worker import chores
-from forwarder.worker.circuit_breaker import Intake
-from forwarder.worker.context import Surroundings
-from forwarder.worker.partition import OwnedPartition
-from forwarder.worker.supervisor import SAID_AGAIN, Keeper, unforeseen
-from forwarder.worker.watchdog import Unrest, Watchdog
+from forwarder.worker.circuit_breaker import CircuitBreaker
+from forwarder.worker.context import WorkerContext
+from forwarder.worker.partition import OpenPartition
+from forwarder.worker.supervisor import LOG_REPEAT_SECONDS, Membership, PartitionSupervisor
+from forwarder.worker.watchdog import RebalanceAlarm, Watchdog
 from forwarder.worker.window_memory import WindowMemory
 
 log = structlog.get_logger()
@@ -31,71 +31,74 @@ log = structlog.get_logger()
 POLL_MS = 200
 """How long a poll waits for records when there are none."""
 
-SETTLE = 8.0
+SETTLE_SECONDS = 8.0
 """Seconds a rebalance or a drain waits for puts in flight; a put itself ends within 10."""
 
-GRACE_MS = 1_000
+IDLE_CLOSE_GRACE_MS = 1_000
 """How long after its deadline an idle window is closed by the wall clock: records that flow
 close it by their own time first."""
 
-WAITING = 30.0
+WAIT_LOG_SECONDS = 30.0
 """How often a worker that cannot begin says what it waits for, in seconds."""
 
-PATIENCE = 60.0
+CHORE_PATIENCE_SECONDS = 60.0
 """Seconds for which the clock or the watchdog may fail again and again."""
 
+CLOSE_RESERVE_SECONDS = 7.0
+"""Seconds of a drain that are kept for the end: with Kafka away, closing its clients takes 5."""
 
-LAST_WORDS = 0.5
+LAST_LOG_SECONDS = 0.5
 """Seconds that a worker told to leave at once waits for what it has logged to be written."""
 
 
-class Life(msgspec.Struct, frozen=True):
-    """How a worker lives. ``room`` is False while reading has to wait for delivery.
+class WorkerMode(msgspec.Struct, frozen=True):
+    """How a worker runs. ``drain``: seconds it may take to leave.
 
-    ``clocked``: the input goes on for ever, so idle windows are closed by the wall clock and
+    ``wall_clocked``: the input goes on for ever, so idle windows are closed by the wall clock and
     what fails is tried again; a file has an end, and a run that fails is simply run again.
+    ``has_room`` is asked before every poll: False while reading has to wait for delivery.
     """
 
     drain: float
-    clocked: bool = True
-    room: Callable[[], bool] = lambda: True
+    wall_clocked: bool = True
+    has_room: Callable[[], bool] = lambda: True
 
 
 class Worker:
-    """Own partitions, feed them, close them. One per process."""
+    """Own partitions, feed them, close them. One per process. Caller: ``app``."""
 
-    def __init__(self, source: Source, around: Surroundings, life: Life) -> None:
-        """Be ready for :meth:`run`."""
-        self.partitions: dict[Partition, OwnedPartition] = {}
+    def __init__(self, source: Source, context: WorkerContext, mode: WorkerMode) -> None:
+        """Create; :meth:`run` does the work."""
+        self.membership = Membership()
+        self._supervisors = self.membership.supervisors
+        self._tasks: dict[Partition, asyncio.Task[None]] = {}
         self._source = source
-        self._around = around
-        self._life = life
-        self._reporter = around.reporter
-        self._keepers: dict[Partition, Keeper] = {}
-        self._paused: dict[Partition, StallReason] = {}
-        self._memory = WindowMemory(around.window_memory)
+        self._context = context
+        self._clock = context.clock
+        self._reporter = context.reporter
+        self._mode = mode
+        self._memory = WindowMemory(context.limits.window_memory)
         self._relieved = True
-        self._intake = Intake(source, around)
-        self._watchdog = Watchdog(source, around, self)
-        self._stopping = asyncio.Event()
+        self._breaker = CircuitBreaker(source, context)
+        self._watchdog = Watchdog(source, context, self.membership)
+        self._rebalance_alarm = RebalanceAlarm(context.clock)
+        self._stop_requested = asyncio.Event()
         self._fault: BaseException | None = None
-        self._said = retry.Repeats(SAID_AGAIN)
-        self._fails_since: float | None = None
-        self._blocked = False
+        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
         self._leaving = False
-        self._between = False
-        self._unrest = Unrest(around.clock)
 
     # ------------------------------------------------------------------ the life, by name
 
     async def run(self) -> None:
         """Work until told to stop or the input has ended; raises what ended it otherwise."""
-        await self.insist(lambda: self._source.start(self))
-        # A file goes on only with deliveries and has an end: nothing stands still by the clock.
-        watched = {Chore.WATCHDOG: self._watchdog.keep} if self._life.clocked else {}
+        await self.retry_until_stopped(lambda: self._source.start(self))
+        runs: dict[Chore, chores.ChoreRun] = {Chore.CLOCK: self._run_clock}
+        if self._mode.wall_clocked:
+            # A file goes on only with deliveries and has an end: nothing stands still by the clock.
+            runs[Chore.WATCHDOG] = self._watchdog.run
         tasks = [
-            asyncio.create_task(self._guard(partial(self._keep_up, name, chore)))
-            for name, chore in {Chore.CLOCK: self._keep_time, **watched}.items()
+            asyncio.create_task(self._end_on_error(partial(self._run_chore, name, chore)))
+            for name, chore in runs.items()
         ]
         try:
             await self._main_loop()
@@ -109,38 +112,35 @@ class Worker:
 
     def stop(self) -> None:
         """Begin to drain. Caller: signals and tests."""
-        self._stopping.set()
+        self._stop_requested.set()
 
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Tell whether a stop was asked for."""
-        return self._stopping.is_set()
+        return self._stop_requested.is_set()
 
-    async def pause(self, seconds: float) -> None:
-        """Wait, but not beyond a stop."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def insist(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Try a step of the start until it succeeds or a stop is asked for.
+    async def retry_until_stopped(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Retry a step of the start until it succeeds or a stop is asked for.
 
         However long Kafka is away; raises StartupError, which no waiting will mend.
         """
-        attempt, began = 0, self._around.clock.steady()
-        said = retry.Repeats(WAITING)
-        while not self.stopping():
+        attempt, began = 0, self._clock.steady()
+        repeats = retry.Repeats(WAIT_LOG_SECONDS)
+        while not self.is_stopping():
             try:
                 await self._unless_stopped(step())
             except StartupError:
                 raise
             except ForwarderError as error:
                 self._reporter.waits(error.what, error.remedy)
-                if said.news("", now := self._around.clock.steady()):
+                if repeats.news("", now := self._clock.steady()):
                     waited = round(now - began)
                     log.warning(
                         "kafka.unreachable", error=error.what, remedy=error.remedy, waited=waited
                     )
                 attempt += 1
-                await self.pause(retry.REOPEN.delay(attempt, self._around.random()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(retry.REOPEN.delay(attempt, self._context.random())):
+                        await self._stop_requested.wait()
             else:
                 self._reporter.waits("", "")
                 return
@@ -148,7 +148,7 @@ class Worker:
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step, but give it up when a stop is asked for."""
         task = asyncio.ensure_future(step)
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stop = asyncio.ensure_future(self._stop_requested.wait())
         try:
             await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
             if task.done() and not task.cancelled():
@@ -162,7 +162,7 @@ class Worker:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _main_loop(self) -> None:
-        while not self.stopping():
+        while not self.is_stopping():
             self._reporter.beat()
             self._throttle()
             try:
@@ -171,43 +171,68 @@ class Worker:
                 self._open_again(lost)
                 continue
             except ForwarderError as error:
-                if not self._life.clocked:
+                if not self._mode.wall_clocked:
                     raise
-                self._note_failure(error)
+                self._note_failed_poll(error)
                 await asyncio.sleep(1.0)
                 continue
-            self._note_success()
+            self._note_good_poll()
             # All before the next await: a partition opened anew meanwhile stands elsewhere.
             for partition, records in polled.items():
-                owned = self.partitions.get(partition)
-                if owned is not None and not self._intake.takes(owned, records):
+                owned = self.membership.open_partition(partition)
+                if owned is not None and not self._breaker.add_sample(owned, records):
                     owned.collect(records)
-            await self._intake.attend(self.partitions)
-            await self._catch_up(polled)
-            await self._relieve_memory()
+            partitions = self.membership.open_partitions()
+            await self._breaker.check(partitions)
+            await self._close_overdue(partitions, polled)
+            self._relieved = await self._memory.relieve(self._supervisors.values())
             if not polled and self._source.exhausted():
                 await self._finish()
                 return
 
-    async def _catch_up(self, polled: Iterable[Partition]) -> None:
+    async def _close_overdue(
+        self, partitions: Sequence[OpenPartition], polled: Iterable[Partition]
+    ) -> None:
         """Close what the poll left open, and make documents of what closed before."""
-        for partition, owned in list(self.partitions.items()):
-            if partition in polled or owned.is_behind():
-                await owned.catch_up()
+        for owned in partitions:
+            if owned.partition in polled or owned.has_pending_documents():
+                await owned.close_overdue()
 
-    def _note_failure(self, error: ForwarderError) -> None:
+    def _throttle(self) -> None:
+        """Pause what has no room for more, and resume it; polling itself never stops (C2)."""
+        has_room = self._mode.has_room()
+        for supervisor in self._supervisors.values():
+            if (owned := supervisor.open_partition()) is None:
+                continue
+            reason = None  # nearly always, and this is asked before every poll
+            if owned.intake_stopped or not (has_room and self._relieved and owned.has_room()):
+                reason = self._pause_reason(owned, has_room=has_room)
+            if reason is not supervisor.pause_reason:
+                supervisor.pause(reason)
+
+    def _pause_reason(self, owned: OpenPartition, *, has_room: bool) -> StallReason | None:
+        """Return why an open partition must not be read now; None: it may."""
+        if not owned.has_room():
+            return StallReason.JOURNAL_BEHIND
+        if not self._relieved:
+            return StallReason.MEMORY_SHORT
+        if not has_room:
+            return StallReason.DELIVERY_BEHIND
+        return StallReason.INTAKE_STOPPED if self._breaker.is_stopped(owned) else None
+
+    def _note_failed_poll(self, error: ForwarderError) -> None:
         """Say why a poll failed, and since when they do; a worker made anew may do better then."""
         self._warn("poll.failed", error)
         self._reporter.waits(error.what, error.remedy)
-        self._blocked = error.lasting
+        self.membership.is_blocked = error.lasting
         if error.lasting:
-            self._fails_since = None  # whoever starts anew would fail alike
-        elif self._fails_since is None:
-            self._fails_since = self._around.clock.steady()
+            self.membership.polls_fail_since = None  # whoever starts anew would fail alike
+        elif self.membership.polls_fail_since is None:
+            self.membership.polls_fail_since = self._clock.steady()
 
-    def _note_success(self) -> None:
+    def _note_good_poll(self) -> None:
         """Say what of the input is not there to be polled, if anything."""
-        self._fails_since, self._blocked = None, False
+        self.membership.polls_fail_since, self.membership.is_blocked = None, False
         missing = self._source.complaint()
         if missing is None:
             self._reporter.waits("", "")
@@ -215,52 +240,48 @@ class Worker:
             self._warn("input.missing", missing)
             self._reporter.waits(missing.what, missing.remedy)
 
-    async def _relieve_memory(self) -> None:
-        """Close windows early if they take too much memory; reading waits if that has to wait."""
-        self._relieved = await self._memory.relieve(list(self.partitions.values()))
-
     def _open_again(self, lost: PositionLostError) -> None:
         for partition in lost.partitions:
-            owned = self.partitions.get(partition)
-            if owned is not None and owned.phase is Phase.OPEN:
-                error = JournalError(lost.what, lost.remedy, lasting=lost.lasting)
-                owned.journal_failed(error)
+            if (owned := self.membership.open_partition(partition)) is not None:
+                owned.fail(JournalError(lost.what, lost.remedy, lasting=lost.lasting))
 
     async def _finish(self) -> None:
         """Close every window of an input that has ended, and wait until all is delivered."""
-        for owned in self.partitions.values():
-            owned.finish()
-        while not self.stopping() and not self._all_idle():
+        for owned in self.membership.open_partitions():
+            owned.close_all()
+        while not self.is_stopping() and not self._is_all_delivered():
             self._reporter.beat()
-            for owned in self.partitions.values():
-                await owned.catch_up()
+            for owned in self.membership.open_partitions():
+                await owned.close_overdue()
             await asyncio.sleep(0.02)
 
-    def _all_idle(self) -> bool:
+    def _is_all_delivered(self) -> bool:
         """Tell whether everything is delivered; a journal that failed stops the worker itself."""
-        return all(p.phase is Phase.OPEN and p.idle() for p in self.partitions.values())
+        found = [supervisor.open_partition() for supervisor in self._supervisors.values()]
+        return all(owned is not None and owned.is_idle() for owned in found)
 
     async def _drain(self) -> None:
-        """Settle every partition, then leave the group; open windows stay in Kafka.
-
-        With Kafka away, closing its clients takes more than 5 s: that much is kept for the end.
-        """
+        """Settle every partition, then leave the group; open windows stay in Kafka."""
         self._leaving = True
-        rest = min(7.0, self._life.drain / 3)
+        rest = min(CLOSE_RESERVE_SECONDS, self._mode.drain / 3)
         try:
-            async with asyncio.timeout(self._life.drain - rest):
-                await self._settle(max(self._life.drain - 2 * rest, rest / 2))
+            async with asyncio.timeout(self._mode.drain - rest):
+                await self._settle(max(self._mode.drain - 2 * rest, rest / 2))
         except TimeoutError:
-            log.warning("drain.unfinished", seconds=self._life.drain)
-        await asyncio.gather(*map(self._drop, list(self._keepers)))
+            log.warning("drain.unfinished", seconds=self._mode.drain)
+        await asyncio.gather(*map(self._close_partition, list(self._tasks)))
         await self._source.stop()
+
+    def _warn(self, event: str, error: ForwarderError) -> None:
+        if self._repeats.news(f"{event} {error}", self._clock.steady()):
+            log.warning(event, error=error.what, remedy=error.remedy)
 
     # ------------------------------------------------------------------ ownership (R1 to R4)
 
     async def on_revoked(self, partitions: frozenset[Partition]) -> None:
         """Finish puts and tick, but keep producers and memory until the next assignment (R1)."""
         log.info("partitions.revoked", partitions=sorted(map(str, partitions)))
-        await self._settle(SETTLE)
+        await self._settle(SETTLE_SECONDS)
 
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Go on with what came back, open what is new, drop the rest (R2, R3)."""
@@ -268,194 +289,97 @@ class Worker:
         if self._has_to_leave():
             return  # until it has left: what was opened or released now would outlive the drain
         self._reporter.rebalanced()
-        self._unrest.note()
-        self._between = False
-        await asyncio.gather(*map(self._drop, set(self._keepers) - partitions))
+        self._rebalance_alarm.on_rebalance()
+        self.membership.rebalancing = False
+        await asyncio.gather(*map(self._close_partition, self._tasks.keys() - partitions))
         if self._has_to_leave():
             return  # since then: what is dropped now must not be opened again beside that
-        self._paused.clear()
-        self._intake.start_over()
+        self._breaker.drop_samples()
+        self._context.limits.owned = len(partitions)
+        self._reporter.partitions_owned(partitions)
         for partition in sorted(partitions):
-            owned = self.partitions.get(partition)
-            if partition not in self._keepers:
-                self._keep(partition)
-            elif owned is None:
-                self._keepers[partition].hurry()
+            if partition in self._tasks:
+                await self._supervisors[partition].resume()
             else:
-                await self._alone(owned, self._go_on(owned))
-        self.changed()
+                self._supervise(partition)
+        for owned in self.membership.open_partitions():
+            owned.pipeline.compress_above(self._context.limits.plain_window_bytes())
 
     def _has_to_leave(self) -> bool:
         """Tell whether the drain has begun: it may begin within any await."""
         return self._leaving
 
-    async def _go_on(self, owned: OwnedPartition) -> None:
-        """Use what a partition that came back holds in memory; hurry where it is not open (R3)."""
-        owned.assigned_again()
-        if owned.phase is Phase.OPEN:
-            self._source.resume_at(owned.partition, owned.position)
-        else:
-            self._keepers[owned.partition].hurry()
+    def _supervise(self, partition: Partition) -> None:
+        supervisor = PartitionSupervisor(
+            partition, self._source, self._context, retries=self._mode.wall_clocked
+        )
+        self._supervisors[partition] = supervisor
+        self._tasks[partition] = asyncio.create_task(self._end_on_error(supervisor.run))
 
-    async def _alone(self, owned: OwnedPartition, step: Coroutine[Any, Any, None]) -> None:
-        """Take a step of a rebalance for one partition; a fault nobody expected ends its opening.
-
-        Raised out of a callback of the group it would end the worker, and all its partitions.
-        """
-        try:
-            await step
-        except cancellation.FAULTS as fault:
-            if not self._life.clocked or cancellation.is_ending(fault):
-                raise
-            now = self._around.clock.steady()
-            owned.journal_failed(unforeseen(owned.partition, fault, self._said, now))
-
-    def _keep(self, partition: Partition) -> None:
-        lasts = self._life.clocked
-        keeper = Keeper(partition, self._source, self._around, self, lasts=lasts)
-        keeper.task = asyncio.create_task(self._guard(keeper.keep))
-        self._keepers[partition] = keeper
-
-    def stands(self, owned: OwnedPartition) -> None:
-        """Take note of the opening that counts. Caller: keepers, as for the next three."""
-        self.partitions[owned.partition] = owned
-        if self._between:
-            owned.hold()
-
-    def opened(self, owned: OwnedPartition, offset: int) -> None:
-        """Read on from ``offset``."""
-        self._source.resume_at(owned.partition, offset)
-        self._paused.pop(owned.partition, None)
-        self.changed()
-
-    def changed(self) -> None:
-        """Report which partitions are owned, and how far each has come."""
-        self._reporter.partitions_owned({p: keeper.phase for p, keeper in self._keepers.items()})
-
-    def failed(self, partition: Partition, reason: PartitionFailure) -> None:
-        """Count a failure."""
-        self._reporter.partition_failed(partition, reason)
-
-    async def _drop(self, partition: Partition) -> None:
-        keeper = self._keepers.pop(partition, None)
-        if keeper is not None and keeper.task is not None:
-            keeper.task.cancel()
-            await asyncio.gather(keeper.task, return_exceptions=True)
-        owned = self.partitions.get(partition)
-        if owned is not None:  # what waits in it counts here until it is released
-            await self._alone(owned, owned.close())
-            self.partitions.pop(partition, None)
+    async def _close_partition(self, partition: Partition) -> None:
+        """Give a partition up; its events count as waiting here until they are released."""
+        if (task := self._tasks.pop(partition, None)) is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if (supervisor := self._supervisors.get(partition)) is not None:
+            await supervisor.close()
+            self._supervisors.pop(partition, None)
 
     async def _settle(self, seconds: float) -> None:
         """Finish what is in flight; what is only opening must not begin a put meanwhile."""
-        self._between = True
-        open_ones = [p for p in self.partitions.values() if p.phase is Phase.OPEN]
-        for owned in self.partitions.values():
-            owned.hold()
-        await asyncio.gather(*(self._alone(p, p.settle(seconds)) for p in open_ones))
-
-    def _warn(self, event: str, error: ForwarderError) -> None:
-        if self._said.news(f"{event} {error}", self._around.clock.steady()):
-            log.warning(event, error=error.what, remedy=error.remedy)
-
-    # ------------------------------------------------------------------ what the watchdog asks
-
-    def phase(self, partition: Partition) -> Phase:
-        """Return how far a partition has come; a refused one stays so while it is retried."""
-        keeper = self._keepers.get(partition)
-        return Phase.CLOSED if keeper is None else keeper.phase
-
-    def paused(self, partition: Partition) -> StallReason | None:
-        """Return why a partition is not read just now."""
-        return self._paused.get(partition)
-
-    def rebalancing(self) -> bool:
-        """Tell whether the group has taken the partitions back and not given any out again."""
-        return self._between
-
-    def failing_since(self) -> float | None:
-        """Return since when every poll has failed, by the steady clock."""
-        return self._fails_since
-
-    def is_blocked(self) -> bool:
-        """Tell whether polls fail for what only an operator can mend."""
-        return self._blocked
+        self.membership.rebalancing = True
+        supervisors = list(self._supervisors.values())
+        for supervisor in supervisors:
+            supervisor.suspend()
+        await asyncio.gather(*(supervisor.drain(seconds) for supervisor in supervisors))
 
     # ------------------------------------------------------------------ chores
 
-    def _throttle(self) -> None:
-        """Pause what has no room for more, and resume it; polling itself never stops (C2)."""
-        room = self._life.room()
-        for partition, owned in self.partitions.items():
-            if owned.phase is not Phase.OPEN:
-                continue
-            reason = None  # nearly always, and this is asked before every poll
-            if owned.intake_stopped or not (room and self._relieved and owned.takes_more()):
-                reason = self._hold(owned, room=room)
-            if reason is not None:
-                if partition not in self._paused:
-                    self._source.pause(partition)
-                self._paused[partition] = reason
-            elif self._paused and self._paused.pop(partition, None) is not None:
-                self._source.resume(partition)
-
-    def _hold(self, owned: OwnedPartition, *, room: bool) -> StallReason | None:
-        """Return why an open partition must not be read now; None: it may."""
-        if not owned.takes_more():
-            return StallReason.JOURNAL_BEHIND
-        if not self._relieved:
-            return StallReason.MEMORY_SHORT
-        if not room:
-            return StallReason.DELIVERY_BEHIND
-        return StallReason.INTAKE_STOPPED if self._intake.holds(owned) else None
-
-    async def _keep_time(self) -> None:
+    async def _run_clock(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             self._reporter.beat()
-            if self._life.clocked:
-                self._step_over()
-                await asyncio.gather(*map(self._expire_idle, list(self.partitions.values())))
+            if self._mode.wall_clocked:
+                self._advance_past_markers()
+                await asyncio.gather(*map(self._close_idle, list(self._supervisors.values())))
 
-    def _step_over(self) -> None:
+    def _advance_past_markers(self) -> None:
         """Take note of markers at the end of an input, so that the commit goes past them, too.
 
         Between a poll's return and the collecting of its records nothing waits: below the position
         that the source names here, everything is collected.
         """
-        for partition, owned in self.partitions.items():
-            at = self._source.position(partition)
+        for owned in self.membership.open_partitions():
+            at = self._source.position(owned.partition)
             if at is not None:
-                owned.step_over(at)
+                owned.advance_past_markers(at)
 
-    async def _expire_idle(self, owned: OwnedPartition) -> None:
+    async def _close_idle(self, supervisor: PartitionSupervisor) -> None:
         """Close windows by the wall clock, if everything up to now has been collected (C1)."""
-        if owned.phase is not Phase.OPEN or owned.partition in self._paused:
-            return
-        if owned.intake_stopped:
+        owned = supervisor.open_partition()
+        if owned is None or supervisor.pause_reason is not None or owned.intake_stopped:
             return  # what a sample reaches is not collected
-        now = self._around.clock.wall_ms()
+        now_ms = self._clock.wall_ms()
         deadline = owned.pipeline.next_deadline()
-        if deadline is None or deadline + GRACE_MS > now:
+        if deadline is None or deadline + IDLE_CLOSE_GRACE_MS > now_ms:
             return
-        end = await self._end(owned.partition)
-        at = self._source.position(owned.partition)
-        if end is not None and at is not None and at >= end:
-            await owned.expire(now - GRACE_MS)
-
-    async def _end(self, partition: Partition) -> int | None:
         try:
-            return await self._source.end(partition)
+            end = await self._source.end(owned.partition)
         except ForwarderError:
-            return None  # the broker is away: its records may be too
+            return  # the broker is away: its records may be too
+        at = self._source.position(owned.partition)
+        if at is not None and at >= end:
+            await owned.expire(now_ms - IDLE_CLOSE_GRACE_MS)
 
-    async def _keep_up(self, name: Chore, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_chore(self, name: Chore, chore: chores.ChoreRun) -> None:
         """Keep a chore going; without its clock or its watchdog the worker is not one for long."""
-        patience, failed = PATIENCE if self._life.clocked else 0.0, self._reporter.chore_failed
-        clock = self._around.clock
-        await chores.keep(name, chore, clock, failed, patience=patience, verdict=ForwarderError)
+        patience = CHORE_PATIENCE_SECONDS if self._mode.wall_clocked else 0.0
+        failed = self._reporter.chore_failed
+        await chores.run_chore(
+            name, chore, self._clock, failed, patience=patience, verdict=ForwarderError
+        )
 
-    async def _guard(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _end_on_error(self, chore: chores.ChoreRun) -> None:
         """Run a chore; what it raises ends the worker, which then starts anew."""
         try:
             await chore()
@@ -463,13 +387,13 @@ class Worker:
             if cancellation.is_ending(error):
                 raise
             if not isinstance(error, ForwarderError):
-                log.exception("worker.fault")
+                log.exception("worker.unexpected_error")
             what = "a task that the worker cannot do without was cancelled, by none of its own"
             self._fault = error if isinstance(error, Exception) else ForwarderError(what)
-            self._stopping.set()
+            self._stop_requested.set()
 
 
-def leave_at_once() -> None:
+def exit_now() -> None:
     """End the process without cleaning up: the second signal."""
-    log_writer.flush(LAST_WORDS)
+    log_writer.flush(LAST_LOG_SECONDS)
     os._exit(1)

@@ -200,8 +200,8 @@ async def test_two_workers_of_one_name_are_warned_of_and_lose_nothing(scene: Sce
         twin.start()
 
     await scene.feed(range(6))
-    await until(lambda: any(twin.logged("group.restless") for twin in twins), "it is said", 120)
-    (said, *_) = [line for twin in twins for line in twin.logged("group.restless")]
+    await until(lambda: any(twin.logged("group.unstable") for twin in twins), "it is said", 120)
+    (said, *_) = [line for twin in twins for line in twin.logged("group.unstable")]
     assert "kafka.group_instance_id" in said["remedy"]
     twins[0].kill()
     await scene.feed(range(6, 12))

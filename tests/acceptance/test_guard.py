@@ -51,7 +51,7 @@ async def test_a_flood_of_rejected_records_stops_the_intake_until_good_ones_come
     again = scene.worker("again")
     again.start()
     await again.until_ready()
-    await again.until(lambda: again.logged("intake.tried"), "it looks at a sample")
+    await again.until(lambda: again.logged("intake.sample_rejected"), "it looks at a sample")
     assert intake(again)
     assert taken == await letters(scene), "a restart makes no dead letter more"
     await stopped(scene)

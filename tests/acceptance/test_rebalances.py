@@ -110,6 +110,6 @@ async def test_workers_that_join_and_leave_under_load_end_only_when_told(crowd: 
     assert {} == {number: times for number, times in often.items() if times > 1}, "nothing twice"
     for worker in living:
         await crowd.leaves(worker)
-    assert [] == [line for w in crowd.workers for line in w.logged("worker.fault")]
-    assert [] == [line for w in crowd.workers for line in w.logged("partition.fault")]
+    assert [] == [line for w in crowd.workers for line in w.logged("worker.unexpected_error")]
+    assert [] == [line for w in crowd.workers for line in w.logged("partition.unexpected_error")]
     assert [] == [line for w in crowd.workers for line in w.logged("chore.failed")]

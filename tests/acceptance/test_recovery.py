@@ -258,7 +258,7 @@ async def test_a_batch_that_stays_damaged_stops_its_partition_alone_until_it_is_
     stage.proxy.garbled = b""
     await worker.until(lambda: 21 in stage.stream.numbers(), "it is read once it is right")
     assert set(range(30)) == set(stage.stream.numbers())
-    assert [] == worker.logged("partition.fault")
+    assert [] == worker.logged("partition.unexpected_error")
     assert worker.running
 
 

@@ -70,7 +70,7 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     given_up = scene.worker("given-up")
     given_up.start()
     await given_up.until_ready()
-    [line] = given_up.logged("input.retired")
+    [line] = given_up.logged("left_topic.retired")
     assert other == line["topic"]
     assert f"{COUNT} batches" in json.dumps((await ran(scene, "doctor", "--json", code=1)).document)
     await leave(given_up)
@@ -87,7 +87,7 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     done = scene.worker("done")
     done.start()
     await done.until_ready()
-    assert [] == done.logged("input.retired")
+    assert [] == done.logged("left_topic.retired")
     assert other not in json.dumps(await status(scene))
     await leave(done)
 
@@ -96,7 +96,7 @@ async def test_a_worker_refuses_to_start_until_what_is_left_is_given_up_or_deliv
     again = scene.worker("again")
     again.start()
     await again.until_ready()
-    assert [] == again.logged("input.unknown")
+    assert [] == again.logged("left_topic.unknown")
 
 
 async def recreated(scene: Scene, topic: str, records: int) -> None:

@@ -148,7 +148,7 @@ async def test_an_open_transaction_is_told_everywhere_within_a_minute_and_forgot
         await worker.until(lambda: scene.numbers() == [*range(62)], "everything arrives")
     await caught_up(worker, scene)
     await worker.until(lambda: not stalled(worker, scene), "it is told no more")
-    assert worker.logged("input.moves")
+    assert worker.logged("input.resumed")
 
 
 async def test_what_a_dead_producer_left_open_ends_with_its_timeout(

@@ -27,8 +27,9 @@ from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.kafka import KafkaJournal, KafkaJournals
 from forwarder.model import DELIVERED, Batch, Outcome, Partition
 from forwarder.worker import gc_tuning
-from forwarder.worker.context import Pacing, Surroundings
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
+from forwarder.worker.opening import PartitionOpening
+from forwarder.worker.partition import OpenPartition
 from tests import doubles
 from tests.builders import Rec, lane_set
 from tests.lanes import deliver_context
@@ -201,26 +202,24 @@ class Run:
         await self._produce()
         journals = Journals(self.world.settings(), "bench")
         await journals.prepare(frozenset({self.partition}))
-        around = self._around(journals)
-        position = await self._first_life(around, journals)
-        await self._second_life(around, journals, position)
+        context = self._context(journals)
+        position = await self._first_life(context, journals)
+        await self._second_life(context, journals, position)
         await journals.close()
         return self.figures
 
-    def _around(self, journals: Journals) -> Surroundings:
+    def _context(self, journals: Journals) -> WorkerContext:
         clock, notes = SystemClock(), doubles.Notes()
-        return Surroundings(
+        return WorkerContext(
             group=self.world.group,
             lanes={self.partition.topic: lane_set(self.load.connection())},
             journals=journals,
             clock=clock,
             reporter=notes,
             random=lambda: 0.5,
-            pacing=Pacing(tick=1.0, base_interval=NEVER),
+            ticks=TickPolicy(tick=1.0, base_interval=NEVER),
             deliver=deliver_context({LANE: Sink()}, clock, notes, queue_bytes=16 * MIB),
-            closed_bytes=lambda: 64 * MIB,
-            owned=lambda: 1,
-            window_memory=1 << 40,
+            limits=PartitionLimits(64 * MIB, 1 << 40),
         )
 
     async def _produce(self) -> None:
@@ -239,11 +238,11 @@ class Run:
         await asyncio.gather(*waiting)
         await producer.stop()
 
-    async def _first_life(self, around: Surroundings, journals: Journals) -> int:
+    async def _first_life(self, context: WorkerContext, journals: Journals) -> int:
         """Collect everything, with bases where they would have been in the end; then crash."""
-        owned = OwnedPartition(self.partition, around)
-        await owned.open()
-        ticking = asyncio.create_task(owned.run())
+        owned = await PartitionOpening(self.partition, context).run()
+        owned.start()
+        ticking = asyncio.create_task(owned.ticks.run())
         records = self.load.records()
         interval = self.load.events * 10 * MINUTE // self.load.span_ms
         if self.load.sessions:
@@ -252,7 +251,7 @@ class Run:
             await _feed(owned, islice(records, interval))
             await self._measured_base(owned, journals, records)
         await _feed(owned, records)
-        await owned.tick()
+        await owned.ticks.tick()
         windows, memory = owned.pipeline.open_windows(), owned.pipeline.memory_bytes()
         self.figures["windows open"] = f"{windows:,}"
         self.figures["windows, MiB in memory"] = f"{memory / MIB:.0f}"
@@ -262,7 +261,7 @@ class Run:
         return position
 
     async def _measured_base(
-        self, owned: OwnedPartition, journals: Journals, records: Iterator[Rec]
+        self, owned: OpenPartition, journals: Journals, records: Iterator[Rec]
     ) -> None:
         heart = Heart()
         basing = asyncio.create_task(self._base(owned))
@@ -279,21 +278,22 @@ class Run:
             "base: longest stall, ms": stall,
         }
 
-    async def _base(self, owned: OwnedPartition) -> None:
-        state = owned._state  # noqa: SLF001  # nobody else asks for a base by hand
+    async def _base(self, owned: OpenPartition) -> None:
+        state = owned.ticks._state  # noqa: SLF001  # nobody else asks for a base by hand
         async with asyncio.timeout(BASE_SECONDS):
             while state.base_offset is None:  # noqa: ASYNC110  # the first of all comes by itself
                 await asyncio.sleep(0.01)
             before = state.base_offset
-            owned._bases.hurry()  # noqa: SLF001
-            owned.ask_for_tick()
+            owned.ticks.snapshots.request_now()
+            owned.ticks.request()
             while state.base_offset == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    async def _second_life(self, around: Surroundings, journals: Journals, position: int) -> None:
+    async def _second_life(self, context: WorkerContext, journals: Journals, position: int) -> None:
         heart, begun = Heart(), time.perf_counter()
-        owned = OwnedPartition(self.partition, around)
-        start = await owned.open()
+        owned = await PartitionOpening(self.partition, context).run()
+        owned.start()
+        start = owned.position
         passed, stall = heart.stop()
         self.figures |= {
             "state read, MiB": f"{journals.read / MIB:.1f}",
@@ -302,7 +302,7 @@ class Run:
             "open: longest stall, ms": stall,
         }
         heart = Heart()
-        ticking = asyncio.create_task(owned.run())
+        ticking = asyncio.create_task(owned.ticks.run())
         await self._replay(owned, start, position)
         events, cpu = position - start, time.thread_time() - heart.begun_cpu
         passed, stall = heart.stop()
@@ -317,7 +317,7 @@ class Run:
         ticking.cancel()
         await owned.close()
 
-    async def _replay(self, owned: OwnedPartition, start: int, position: int) -> None:
+    async def _replay(self, owned: OpenPartition, start: int, position: int) -> None:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.world.bootstrap,
             isolation_level="read_committed",
@@ -331,15 +331,15 @@ class Run:
         while owned.position < position:
             for records in (await consumer.getmany(timeout_ms=200, max_records=POLL)).values():
                 owned.collect(records)
-            await owned.catch_up()
+            await owned.close_overdue()
             await asyncio.sleep(0)
         await consumer.stop()
 
 
-async def _feed(owned: OwnedPartition, records: Iterator[Rec]) -> None:
+async def _feed(owned: OpenPartition, records: Iterator[Rec]) -> None:
     while some := list(islice(records, POLL)):
         owned.collect(some)
-        await owned.catch_up()
+        await owned.close_overdue()
         await asyncio.sleep(0)
 
 
@@ -356,7 +356,7 @@ def table(loads: Sequence[Load], columns: Sequence[dict[str, str]]) -> str:
 
 async def run(loads: Sequence[Load], bootstrap: str) -> str:
     """Play every load; return the table."""
-    gc_tuning.collect_rarely()
+    gc_tuning.tune_gc()
     return table(loads, [await Run(load, World(bootstrap, 1)).play() for load in loads])
 
 

@@ -19,7 +19,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import Collected, Partition
-from forwarder.worker.gc_tuning import collect_rarely
+from forwarder.worker.gc_tuning import tune_gc
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec, lane_set
 
@@ -111,7 +111,7 @@ def scenario(args: argparse.Namespace) -> str:
     limit = args.limit * MIB
     if limit:
         pipeline.compress_above(limit // 4)
-    collect_rarely()
+    tune_gc()
     before, timed = resident(), Timed()
     count = args.devices * args.events
     closed = fill(

@@ -33,7 +33,7 @@ async def outcome(entry: Path, out: Path) -> dict[str, Any]:
     """
     source = next(entry.glob("input.*"))
     loaded = loader.load_connection(entry / "connection.yaml", offline=True)
-    tally = await app.read_file([loaded.connection], str(source), out)
+    tally = await app.run_file([loaded.connection], str(source), out)
     documents = [exact(line) for line in _lines(out / f"{loaded.connection.name}.ndjson")]
     dropped: dict[str, int] = {}
     for (_, setting), count in tally.filtered.items():

@@ -27,7 +27,7 @@ from forwarder.kafka.admin import Cluster
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind, Partition
 from forwarder.ops.reporter import Phase
 from forwarder.sources.kafka import KafkaSource
-from forwarder.worker.worker import Life, Worker
+from forwarder.worker.worker import Worker, WorkerMode
 from tests.builders import encoded, event, upload
 from tests.doubles import Notes, ScriptedSink
 from tests.services.kafka_world import World
@@ -127,19 +127,20 @@ class Shift:
         self.journals = KafkaJournals(self._settings, "shift")
         source = KafkaSource(self._settings, "shift", self.journals.cluster)
         sinks: dict[str, Sink] = {"acme": group.sink, "held": Sink()}
-        plan = app.Plan(
+        plan = app.WorkerPlan(
             self._settings.kafka.group_id,
             connections(),
             JournalSettings(tick_ms=200),
             LimitSettings(),
             {topic.name: topic.format for topic in self._settings.kafka.topics},
         )
-        around, owned = app.surroundings(plan, {**sinks}, self.journals, SystemClock(), self.notes)
-        self.worker = Worker(source, around, Life(drain=20.0))
-        owned.append(self.worker)
+        context = app.make_context(plan, {**sinks}, self.journals, SystemClock(), self.notes)
+        self.worker = Worker(source, context, WorkerMode(drain=20.0))
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(app.serve(self.worker, self.journals, nothing_left))
+        self._task = asyncio.create_task(
+            app.start_when_ready(self.worker, self.journals, nothing_left)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

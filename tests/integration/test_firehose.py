@@ -50,7 +50,7 @@ async def test_every_event_is_on_a_line_of_the_bucket_once(
     target = FirehoseTarget(stream, REGION)
     connection = Connection("acme", target, credentials=AssumedRole(arn, "orgid:1111"))
 
-    await app.read_file([connection], str(written(tmp_path)), None)
+    await app.run_file([connection], str(written(tmp_path)), None)
 
     lines = b"".join(ministack.objects(stream)).splitlines(keepends=True)
     assert all(line.endswith(b"\n") and len(line) <= 1_024_000 for line in lines)

@@ -27,10 +27,11 @@ from forwarder.journal import orphans as rules
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import Draft
-from forwarder.worker import partition
-from forwarder.worker.partition import OwnedPartition
-from forwarder.worker.snapshots import Bases
-from forwarder.worker.supervisor import Keeper
+from forwarder.worker import ticks as worker_ticks
+from forwarder.worker.partition import OpenPartition
+from forwarder.worker.snapshots import Snapshots
+from forwarder.worker.supervisor import PartitionSupervisor
+from forwarder.worker.ticks import TickLoop
 from tests.model import world, wrong
 from tests.model.journal import Journal
 
@@ -104,28 +105,28 @@ MUTATIONS = (
     Mutation("kept_lost", "L1", "a base leaves out the windows of unknown lanes",
              ((Draft, "_kept", lambda _right: lambda _self, _name: ()),)),
     Mutation("base_in_replay", "K2", "a base is made before a replay has ended",
-             ((OwnedPartition, "_prepare_base", wrong.base_in_replay),)),
+             ((TickLoop, "_plan_snapshot", wrong.base_in_replay),)),
     Mutation("cut_high", "K5", "the state is cut below the newest ptr, not the last but one",
-             ((Bases, "_cut", wrong.cut_at_newest),)),
+             ((Snapshots, "_cut", wrong.cut_at_newest),)),
     Mutation("no_ttl", "L1", "unknown lanes are given up at once",
              ((rules, "forgotten", wrong.all_unknown),)),
     Mutation("partial", "K1", "part of the closed batches waits for the next tick",
-             ((OwnedPartition, "_snapshot", wrong.partial),)),
+             ((TickLoop, "_draw", wrong.partial),)),
     Mutation("unknown_is_failure", "K5", "an unknown outcome is taken for a failure",
-             ((OwnedPartition, "journal_failed", wrong.believe),
-              (OwnedPartition, "_snapshot", wrong.keep))),
+             ((TickLoop, "fail", wrong.believe),
+              (TickLoop, "_draw", wrong.keep))),
     Mutation("unknown_is_success", "K5", "an unknown outcome is taken for a success",
              ((Journal, "_ask", wrong.believe_success),)),
     Mutation("w_at_commit", "K1", "W is computed when the offsets are sent, not at the snapshot",
-             ((OwnedPartition, "_snapshot", wrong.at_the_commit),)),
+             ((TickLoop, "_draw", wrong.at_the_commit),)),
     Mutation("any_tick_proves", "R3", "a tick begun before the assignment counts as the probe",
-             ((OwnedPartition, "_commit_known", wrong.any_tick_proves),)),
+             ((TickLoop, "_apply", wrong.any_tick_proves),)),
     Mutation("no_probe", "R3", "memory kept over a rebalance is used at once",
-             ((OwnedPartition, "assigned_again", wrong.keep_proof),)),
+             ((OpenPartition, "resume", wrong.keep_proof),)),
     Mutation("no_lease", "D3", "puts go on however old the last committed tick is",
-             ((partition, "LEASE", lambda _right: 1e9),)),
+             ((worker_ticks, "LEASE_SECONDS", lambda _right: 1e9),)),
     Mutation("open_at_once", "R4", "a fenced worker opens again without asking",
-             ((Keeper, "_owns", wrong.at_once),)),
+             ((PartitionSupervisor, "_confirm_ownership", wrong.at_once),)),
     Mutation("cursor_late", "D4", "the cursor is computed after the tick's own sends",
              ((DeliveryQueue, "cursor_and_acked", wrong.after_the_sends),)),
     Mutation("ack_early", "D4", "what is in flight counts as acknowledged",
@@ -159,8 +160,8 @@ MUTATIONS = (
     Mutation("pending_settled", "C2", "the first documents of a window settle all of it",
              ((Encoder, "encode", wrong.last_settled),)),
     Mutation("pending_unsaved", "K2", "a base is written while windows are in none",
-             ((Bases, "postpone", wrong.nothing),
-              (OwnedPartition, "_prepare_base", wrong.write_on))),
+             ((Snapshots, "abandon", wrong.nothing),
+              (TickLoop, "_plan_snapshot", wrong.write_on))),
     Mutation("context_cut", "K2", "a held window of several parts lacks its context",
              ((states, "slices", wrong.context_lost),)),
 )

@@ -12,8 +12,8 @@ from forwarder.deliver.readback import ScanLimiter
 from forwarder.journal.orphans import Rules
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
 from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
-from forwarder.worker.context import Pacing, Surroundings
-from forwarder.worker.worker import Life, Worker
+from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
+from forwarder.worker.worker import Worker, WorkerMode
 from tests.books import Books
 from tests.model.deploys import Deploy
 from tests.model.group import Group, Source
@@ -35,6 +35,19 @@ class Limits:
         self.closed_bytes = 1 << 20
         self.window_memory = 1 << 30
         self.base_interval = 2.5
+
+
+class SharedLimits(PartitionLimits):
+    """What partitions share, as histories change it."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Read what counts now."""
+        super().__init__(0, limits.window_memory)
+        self._limits = limits
+
+    def closed_bytes(self) -> int:
+        """Return how much one partition may have closed and not committed."""
+        return self._limits.closed_bytes
 
 
 class Judge(Reporter):
@@ -173,7 +186,7 @@ class Process:
             queue_bytes=limits.queue_bytes,
             scan_limiter=ScanLimiter(self.clock),
         )
-        around = _surroundings(
+        context = _context(
             {
                 "group": GROUP,
                 "lanes": defaultdict(lambda: lanes),
@@ -181,15 +194,13 @@ class Process:
                 "clock": self.clock,
                 "reporter": self.reporter,
                 "random": random.Random(number).random,  # noqa: S311  # jitter
-                "pacing": Pacing(tick=1.0, base_interval=limits.base_interval),
+                "ticks": TickPolicy(tick=1.0, base_interval=limits.base_interval),
                 "deliver": self._deliver,
-                "closed_bytes": lambda: limits.closed_bytes,
-                "rules": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
-                "window_memory": limits.window_memory,
-                "owned": lambda: len(self.worker.partitions),
+                "limits": SharedLimits(limits),
+                "orphan_policy": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
             }
         )
-        self.worker: Worker = Worker(self.source, around, Life(drain=25.0))
+        self.worker: Worker = Worker(self.source, context, WorkerMode(drain=25.0))
         self.task = self.loop.spawn(self._work())
 
     async def _work(self) -> None:
@@ -202,7 +213,7 @@ class Process:
     def limit_queues(self, queue_bytes: int) -> None:
         """Let every lane keep so many bytes from now on; what is more is cut."""
         structs.force_setattr(self._deliver, "queue_bytes", queue_bytes)
-        for owned in self.worker.partitions.values():
+        for owned in self.worker.membership.open_partitions():
             for lane in owned.deliveries.lanes.values():
                 lane.queue.capacity = queue_bytes
                 lane.queue.evict(queue_bytes)
@@ -242,7 +253,7 @@ class Process:
     def judge(self) -> None:
         """Judge that everything it took in is accounted for (I22), while it is at rest."""
         waiting: Counter[str] = Counter()
-        for owned in self.worker.partitions.values():
+        for owned in self.worker.membership.supervisors.values():
             waiting.update(owned.waiting())
         for fault in self.reporter.books.faults(waiting):
             self.fault(f"I22: process {self.number}: {fault}")
@@ -332,5 +343,7 @@ class Timekeeper(Protocol):
         """Run a process no more."""
 
 
-def _surroundings(values: Mapping[str, Any]) -> Surroundings:
-    return Surroundings(**{k: v for k, v in values.items() if k in Surroundings.__struct_fields__})
+def _context(values: Mapping[str, Any]) -> WorkerContext:
+    return WorkerContext(
+        **{k: v for k, v in values.items() if k in WorkerContext.__struct_fields__}
+    )

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from forwarder.ops.reporter import Phase
 from tests.doubles import Message
 from tests.model import input as feed
 from tests.model import slowly
@@ -246,11 +245,12 @@ class World(Timekeeper):
                     self.broker.count(f"killed.{transaction.stage}_sent")
                 elif transaction.status == "prepared":
                     self.broker.count("killed.decided")
-        for owned in victim.worker.partitions.values():
-            self.broker.count(f"killed.{owned.phase.value}")
-            if not owned.idle():
+        for supervisor in victim.worker.membership.supervisors.values():
+            self.broker.count(f"killed.{supervisor.phase.value}")
+        for owned in victim.worker.membership.open_partitions():
+            if not owned.is_idle():
                 self.broker.count("killed.busy")
-            draft = owned._bases.draft  # noqa: SLF001  # nobody else asks how far it has come
+            draft = owned.ticks.snapshots.builder
             if draft is not None and not draft.complete:
                 self.broker.count("killed.drafting")
 
@@ -260,7 +260,7 @@ class World(Timekeeper):
         for old in self._one(a):
             old.stop()
             self.after(26.0, partial(self._end, old))
-        if len([p for p in self.processes if not p.worker.stopping()]) < 3:
+        if len([p for p in self.processes if not p.worker.is_stopping()]) < 3:
             self.start(chosen)
 
     def _end(self, process: Process) -> None:
@@ -280,7 +280,7 @@ class World(Timekeeper):
     def do_hear(self, a: int, b: int, c: int) -> None:  # noqa: ARG002
         """Let whoever was put out of the group find out."""
         for process in self.processes:
-            if process.frozen_since is None and not process.worker.stopping():
+            if process.frozen_since is None and not process.worker.is_stopping():
                 process.source.learn()
 
     def do_freeze(self, a: int, b: int, c: int) -> None:
@@ -393,11 +393,13 @@ class World(Timekeeper):
         )
         if not read or any(w for (_, name), w in oracle.pending.items() if name != but):
             return False
-        owned = [p for process in self.processes for p in process.worker.partitions.values()]
+        memberships = [process.worker.membership for process in self.processes]
+        owned = [p for one in memberships for p in one.open_partitions()]
         waiting = {name for p in owned for name, events in p.waiting().items() if events}
         return (
-            len(owned) == len(self.broker.stored)
-            and all(p.phase is Phase.OPEN and not p.pipeline.open_windows() for p in owned)
+            sum(len(one.supervisors) for one in memberships) == len(self.broker.stored)
+            and len(owned) == len(self.broker.stored)
+            and all(not p.pipeline.open_windows() for p in owned)
             and waiting <= {but}
         )
 

@@ -16,8 +16,8 @@ from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
 from forwarder.journal.snapshot import Draft
 from forwarder.model import LOWEST
-from forwarder.worker import partition
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker import ticks
+from forwarder.worker.ticks import TickLoop
 
 Function = Callable[..., Any]
 
@@ -97,14 +97,15 @@ def saved_is_safe(right: Function) -> Function:  # noqa: ARG001
 
 
 def partial(right: Function) -> Function:
-    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        rest = self._batches[len(self._batches) // 2 :] if len(self._batches) > 1 else []
-        self._batches = self._batches[: len(self._batches) - len(rest)]
-        result = right(self, *args, **more)
-        self._batches = rest + self._batches
+    def draw(self: Any) -> Any:  # noqa: ANN401
+        pending = self._uncommitted.next
+        rest = pending.batches[len(pending.batches) // 2 :] if len(pending.batches) > 1 else []
+        pending.batches = pending.batches[: len(pending.batches) - len(rest)]
+        result = right(self)
+        self._uncommitted.next.batches = rest + self._uncommitted.next.batches
         return result
 
-    return snapshot
+    return draw
 
 
 def believe(right: Function) -> Function:
@@ -115,17 +116,18 @@ def believe(right: Function) -> Function:
             right(self, error)
             return
         self._journal._spoiled = False  # noqa: SLF001  # as a client that tries on
-        self._batches = [*getattr(self, "kept", ()), *self._batches]
+        pending = self._uncommitted.next
+        pending.batches = [*getattr(self, "kept", ()), *pending.batches]
 
     return failed
 
 
 def keep(right: Function) -> Function:
-    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        self.kept = list(self._batches)
-        return right(self, *args, **more)
+    def draw(self: Any) -> Any:  # noqa: ANN401
+        self.kept = list(self._uncommitted.next.batches)
+        return right(self)
 
-    return snapshot
+    return draw
 
 
 def believe_success(right: Function) -> Function:
@@ -158,24 +160,24 @@ class Late:
     def offset(self) -> int:
         """Return W as of now."""
         lanes = [lane.name for lane in self._owner._lanes]  # noqa: SLF001
-        firsts = [self._owner.pipeline.first_unsaved(name) for name in lanes]
-        lowest: int = self._owner.position
+        firsts = [self._owner._pipeline.first_unsaved(name) for name in lanes]  # noqa: SLF001
+        lowest: int = self._owner._progress.position  # noqa: SLF001
         for first in firsts:
             lowest = lowest if first is None else min(lowest, first[0])
         return lowest
 
 
 def at_the_commit(right: Function) -> Function:
-    def snapshot(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        drawn, content, records = right(self, *args, **more)
-        return drawn, content and Late(self, content), records
+    def draw(self: Any) -> Any:  # noqa: ANN401
+        drawn = right(self)
+        return drawn and drawn._replace(content=Late(self, drawn.content))
 
-    return snapshot
+    return draw
 
 
 def any_tick_proves(right: Function) -> Function:
     def known(self: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        self.deliveries.lease.extend(self._around.clock.steady() + partition.LEASE)
+        self.deliveries.lease.extend(self._clock.steady() + ticks.LEASE_SECONDS)
         return right(self, *args, **more)
 
     return known
@@ -217,9 +219,9 @@ def cut_at_newest(right: Function) -> Function:
 def base_in_replay(right: Function) -> Function:  # noqa: ARG001
     def prepare(self: Any) -> None:  # noqa: ANN401
         if self._state.base_offset is None:
-            self._bases.make(self._draft())
+            self.snapshots.build_now(self._make_builder())
         else:
-            self._bases.begin(self._draft)
+            self.snapshots.start_if_due(self._make_builder)
 
     return prepare
 
@@ -326,13 +328,13 @@ def at_once(right: Function) -> Function:  # noqa: ARG001
 
 
 def keep_proof(right: Function) -> Function:
-    def assigned_again(self: Any) -> None:  # noqa: ANN401
+    def resume(self: Any) -> None:  # noqa: ANN401
         until = self.deliveries.lease.until
         right(self)
         self.deliveries.lease.extend(until)
         self.deliveries.release()
 
-    return assigned_again
+    return resume
 
 
 class Short:
@@ -360,7 +362,7 @@ def open_only(right: Function) -> Function:  # noqa: ARG001
 def write_on(right: Function) -> Function:
     """Draft and write bases while windows are in none."""
 
-    def prepare(self: OwnedPartition) -> None:
+    def prepare(self: TickLoop) -> None:
         with mock.patch.object(Pipeline, "is_behind", return_value=False):
             right(self)
 

@@ -19,7 +19,7 @@ from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
 from forwarder.model import Commit, Partition
 from forwarder.ops.diagnosis import Finding, Grade, fail
-from forwarder.worker.retired_topics import LeftTopics
+from forwarder.worker.retired_topics import LeftTopicsMonitor
 from tests import doubles
 from tests.batches import batch, held, lane_state
 from tests.survey import P0, Kept, Survey, committed
@@ -229,9 +229,9 @@ def said(looks: Looks, seconds: float) -> list[tuple[str, str]]:
     """Let a worker begin and go on for so long; return what it logged."""
 
     async def main() -> None:
-        left = LeftTopics(looks)
-        await left.begin()
-        chore = asyncio.create_task(left.keep())
+        left = LeftTopicsMonitor(looks)
+        await left.check_start()
+        chore = asyncio.create_task(left.run())
         await asyncio.sleep(seconds)
         chore.cancel()
         await asyncio.gather(chore, return_exceptions=True)
@@ -244,13 +244,13 @@ def said(looks: Looks, seconds: float) -> list[tuple[str, str]]:
 class TestAWorkerThatRuns:
     def test_what_is_given_up_is_said_and_what_is_known_is_not_looked_at_again(self) -> None:
         looks = Looks(retired_topics.Looked(["raw-old"], []))
-        assert [("input.retired", "raw-old")] == said(looks, 1e5)
+        assert [("left_topic.retired", "raw-old")] == said(looks, 1e5)
         assert 1 == len(looks.times)
 
     def test_what_was_unknown_is_looked_at_less_and_less_often_until_it_is_known(self) -> None:
         unknown = retired_topics.Looked([], UNKNOWN)
         looks = Looks(unknown, ForwarderError("Kafka is away"), *[unknown] * 8)
-        assert [("input.unknown", UNKNOWN[0].what)] == said(looks, 1e6)
+        assert [("left_topic.unknown", UNKNOWN[0].what)] == said(looks, 1e6)
         pauses = [b - a for a, b in zip(looks.times, looks.times[1:], strict=False)]
         assert [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600] == pauses
 
@@ -258,7 +258,7 @@ class TestAWorkerThatRuns:
         left = StartupError("2 batches", "put it back")
         looks = Looks(retired_topics.Looked([], UNKNOWN), left, left)
         assert [
-            ("input.unknown", UNKNOWN[0].what),
-            ("input.left", "2 batches"),
-            ("input.left", "2 batches"),
+            ("left_topic.unknown", UNKNOWN[0].what),
+            ("left_topic.unfinished", "2 batches"),
+            ("left_topic.unfinished", "2 batches"),
         ] == said(looks, 1e6)

@@ -87,7 +87,7 @@ def test_to_ask_what_is_to_be_noted_changes_nothing() -> None:
 def stored(world: World) -> dict[str, Any]:
     """Return what is stored of the trouble of the world's lane."""
     records = list(world.journals.log(PARTITION).state.items())
-    [lane] = states.fold(records, world.around([]).group, PARTITION.topic).lanes.values()
+    [lane] = states.fold(records, world.context([]).group, PARTITION.topic).lanes.values()
     found: dict[str, Any] = lane.extra.get("trouble", {})
     return found
 
@@ -99,13 +99,13 @@ def test_a_lane_that_waits_for_somebody_says_why_until_it_flows_again() -> None:
         world.feed("d1", [EVENT])
         world.collect()
         for _ in range(3):
-            await world.owner.tick()
+            await world.owner.ticks.tick()
             await asyncio.sleep(1.0)
         assert "no" == stored(world)["reason"]
         world.moods["solo"] = "up"
         await asyncio.sleep(90.0)
         await world.until_idle()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         assert "" == stored(world)["reason"]
         await world.close()
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.errors import JournalError
 from forwarder.journal.retention import EVERY, Retention
-from forwarder.ops.alarms import Lateness, is_late
+from forwarder.ops.alarms import LatenessAlarm, is_late
 from tests.world import virtually
 
 WEEK = 604_800.0
@@ -32,14 +32,14 @@ def test_late_is_older_than_half_of_what_the_outbox_keeps(
 
 
 def test_a_late_connection_is_said_once_and_once_more_when_it_is_over() -> None:
-    lateness = Lateness()
+    lateness = LatenessAlarm()
     with capture_logs() as logs:
-        lateness.note({"acme": 9.0, "beta": 1.0}, set())
-        lateness.note({"acme": 4001.0, "beta": 1.0}, {"acme"})
-        lateness.note({"acme": 4006.0, "beta": 1.0}, {"acme"})
-        lateness.note({"acme": 0.0, "beta": 1.0}, set())
-        lateness.note({"acme": 0.0, "beta": 1.0}, set())
-    assert [("lane.late", "acme", 4001), ("lane.intime", "acme", 0)] == [
+        lateness.update({"acme": 9.0, "beta": 1.0}, set())
+        lateness.update({"acme": 4001.0, "beta": 1.0}, {"acme"})
+        lateness.update({"acme": 4006.0, "beta": 1.0}, {"acme"})
+        lateness.update({"acme": 0.0, "beta": 1.0}, set())
+        lateness.update({"acme": 0.0, "beta": 1.0}, set())
+    assert [("lane.late", "acme", 4001), ("lane.on_time", "acme", 0)] == [
         (line["event"], line["connection"], line["seconds"]) for line in logs
     ]
     assert all(word in logs[0]["remedy"] for word in ("mend", "outbox_retention", "deliver_from"))

@@ -9,7 +9,7 @@ from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.reporter import LaneStatus, PartitionFailure, Phase
-from tests.doubles import LoopClock, run_virtually
+from tests.doubles import LoopClock, own, run_virtually
 
 ZERO, ONE = Partition("raw", 0), Partition("raw", 1)
 
@@ -71,7 +71,7 @@ def test_nothing_is_ready_before_the_group_is_joined(health: Health) -> None:
 
 
 def test_a_member_without_a_partition_is_ready(health: Health) -> None:
-    health.partitions_owned({})
+    own(health, {})
     assert health.ready()
 
 
@@ -80,7 +80,6 @@ def test_a_member_without_a_partition_is_ready(health: Health) -> None:
     [
         ([Phase.OPEN, Phase.OPEN], True),
         ([Phase.OPEN, Phase.OPENING], False),
-        ([Phase.OPEN, Phase.CLOSED], False),
         ([Phase.OPEN, Phase.REFUSED], True),
         ([Phase.REFUSED, Phase.REFUSED], True),
     ],
@@ -88,14 +87,14 @@ def test_a_member_without_a_partition_is_ready(health: Health) -> None:
 def test_ready_means_that_no_owned_partition_is_still_opening(
     health: Health, phases: list[Phase], *, ready: bool
 ) -> None:
-    health.partitions_owned(dict(zip((ZERO, ONE), phases, strict=True)))
+    own(health, dict(zip((ZERO, ONE), phases, strict=True)))
     assert ready == health.ready()
 
 
 def test_a_partition_that_moved_away_is_forgotten_with_its_lanes(health: Health) -> None:
-    health.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPENING})
+    own(health, {ZERO: Phase.OPEN, ONE: Phase.OPENING})
     health.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
-    health.partitions_owned({ZERO: Phase.OPEN})
+    own(health, {ZERO: Phase.OPEN})
     assert ["raw/0"] == list(health.described()["partitions"])
     assert {} == health.lanes
     assert health.ready()
@@ -104,7 +103,7 @@ def test_a_partition_that_moved_away_is_forgotten_with_its_lanes(health: Health)
 def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
     clock: HandClock, health: Health
 ) -> None:
-    health.partitions_owned({ZERO: Phase.OPEN})
+    own(health, {ZERO: Phase.OPEN})
     health.lane_status("acme", "raw/0", LaneStatus.PAUSED, "AccessDenied: allow kinesis:PutRecord")
     clock.now += 60
     health.lane_status("acme", "raw/0", LaneStatus.PAUSED, "ResourceNotFound: create the stream")
@@ -123,7 +122,7 @@ def test_a_broken_destination_is_a_detail_with_reason_and_remedy(
 def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
     clock: HandClock, health: Health
 ) -> None:
-    health.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN, Partition("raw", 2): Phase.OPEN})
+    own(health, dict.fromkeys((ZERO, ONE, Partition("raw", 2)), Phase.OPEN))
     health.lane_status("acme", "raw/0", LaneStatus.BACKING_OFF, "Throttling")
     clock.now += 60
     told = "AccessDenied; allow it"
@@ -143,7 +142,7 @@ def test_of_a_connection_the_worst_lane_is_shown_and_how_many_are_so(
 
 
 def test_a_worker_whose_lanes_are_all_well_lists_none(health: Health) -> None:
-    health.partitions_owned({ZERO: Phase.OPEN})
+    own(health, {ZERO: Phase.OPEN})
     health.lane_status("acme", "raw/0", LaneStatus.BACKING_OFF, "Throttling")
     health.lane_status("acme", "raw/0", LaneStatus.FLOWING, "")
     assert "connections" not in health.described()
@@ -151,7 +150,7 @@ def test_a_worker_whose_lanes_are_all_well_lists_none(health: Health) -> None:
 
 def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health: Health) -> None:
     health.partition_phase("raw/0", Phase.REFUSED, "the state is lost; accept the loss")
-    health.partitions_owned({ZERO: Phase.REFUSED})
+    health.partitions_owned([ZERO])
     described = health.described()["partitions"]["raw/0"]
     assert described["reason"] == "the state is lost; accept the loss"
 
@@ -176,25 +175,25 @@ def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
 
 def test_a_partition_that_cannot_be_opened_says_why_and_what_to_do(health: Health) -> None:
     health.partition_phase("raw/0", Phase.OPENING, "Write is refused", "grant Write")
-    health.partitions_owned({ZERO: Phase.OPENING})
+    health.partitions_owned([ZERO])
     described = health.described()["partitions"]["raw/0"]
     assert "Write is refused" == described["reason"]
     assert "grant Write; it is tried again by itself every few seconds" == described["remedy"]
-    health.partitions_owned({ZERO: Phase.OPEN})
+    own(health, {ZERO: Phase.OPEN})
     assert "remedy" not in health.described()["partitions"]["raw/0"]
 
 
 def test_since_is_the_time_of_the_last_change(clock: HandClock, health: Health) -> None:
-    health.partitions_owned({ZERO: Phase.OPENING})
+    own(health, {ZERO: Phase.OPENING})
     clock.now += 5
-    health.partitions_owned({ZERO: Phase.OPENING})
+    own(health, {ZERO: Phase.OPENING})
     assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:40+00:00"
-    health.partitions_owned({ZERO: Phase.OPEN})
+    own(health, {ZERO: Phase.OPEN})
     assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:45+00:00"
 
 
 def test_lanes_count_as_their_files_say_until_something_else_is_reported(report: Report) -> None:
-    report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
+    own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert lanes(report, "acme", "flowing") == 2
     assert lanes(report, "old", "inactive") == 2
     report.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
@@ -211,7 +210,7 @@ def since(report: Report, state: str) -> float | None:
 def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
     clock: HandClock, report: Report
 ) -> None:
-    report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
+    own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert 1000 == since(report, "flowing")
     clock.now += 5
     report.lane_status("acme", "raw/1", LaneStatus.PAUSED, "no stream")
@@ -223,9 +222,9 @@ def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
 
 
 def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -> None:
-    report.partitions_owned({ZERO: Phase.OPEN})
+    own(report, {ZERO: Phase.OPEN})
     report.lane_status("acme", "raw/0", LaneStatus.PAUSED, "no stream")
-    report.partitions_owned({ZERO: Phase.CLOSED})
+    own(report, {ZERO: Phase.OPENING})
     assert lanes(report, "acme", "paused") == 0
     report.lane_status("acme", "raw/0", LaneStatus.STOPPED, "batches expired unsent")
     report.partition_phase("raw/0", Phase.OPEN, "")
@@ -233,14 +232,12 @@ def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -
 
 
 def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) -> None:
-    report.partition_phase("raw/0", Phase.OPEN, "")
-    report.partitions_owned({ZERO: Phase.OPEN})
+    report.partition_opened("raw/0")
     assert reopens(report, "JournalError") == 0
     report.tick("raw/0", 1.0, "JournalError")
-    report.partitions_owned({ZERO: Phase.CLOSED})
-    report.partition_phase("raw/0", Phase.OPEN, "")
+    report.partition_opened("raw/0")
     assert reopens(report, "JournalError") == 1
-    report.partition_phase("raw/0", Phase.OPEN, "")
+    report.partition_opened("raw/0")
     assert reopens(report, "JournalError") == 1
     assert reopens(report, "other") == 1
 
@@ -250,15 +247,13 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
 ) -> None:
     def fails() -> None:
         report.partition_failed(ZERO, PartitionFailure.RUNNING)
-        report.partitions_owned({ZERO: Phase.CLOSED})
         report.partition_phase("raw/0", Phase.OPENING, "too few replicas", "start the brokers")
 
     def opens() -> None:
         report.lane_status("acme", "raw/0", LaneStatus.STOPPED, "batches expired unsent")
-        report.partition_phase("raw/0", Phase.OPEN, "")
-        report.partitions_owned({ZERO: Phase.OPENING})
+        report.partition_opened("raw/0")
 
-    report.partitions_owned({ZERO: Phase.OPEN})
+    own(report, {ZERO: Phase.OPEN})
     fails()
     opens()
     told = health.described()["partitions"]["raw/0"]
@@ -270,16 +265,18 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
     assert "lanes" not in health.described()["partitions"]["raw/0"]
     opens()
     report.tick("raw/0", 0.1, "committed")
-    report.partitions_owned({ZERO: Phase.OPEN})
+    own(report, {ZERO: Phase.OPEN})
     told = health.described()["partitions"]["raw/0"]
     assert ("open", {"acme"}, True) == (told["state"], told["lanes"].keys(), health.ready())
     assert "reason" not in told
 
 
 def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(report: Report) -> None:
-    report.partition_phase("raw/0", Phase.OPEN, "")
-    report.partitions_owned({ONE: Phase.OPEN})
-    report.partition_phase("raw/0", Phase.OPEN, "")
+    report.partitions_owned([ZERO])
+    report.partition_opened("raw/0")
+    report.partitions_owned([ONE])
+    report.partitions_owned([ZERO])
+    report.partition_opened("raw/0")
     assert reopens(report, "other") == 0
 
 
@@ -288,7 +285,7 @@ def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
         clock = LoopClock()
         health = Health(clock)
         report = Report(Metrics("1"), health, clock, {})
-        pulse = asyncio.create_task(report.keep_pulse())
+        pulse = asyncio.create_task(report.run_heartbeat())
         await asyncio.sleep(10.5)
         pulse.cancel()
         sample = report.metrics.registry.get_sample_value
@@ -304,13 +301,13 @@ def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() ->
     async def scenario() -> list[tuple[str, str, int]]:
         clock = LoopClock()
         report = Report(Metrics("1"), Health(clock), clock, {"acme": True})
-        report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.OPEN})
-        pulse = asyncio.create_task(report.keep_pulse())
+        own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
+        pulse = asyncio.create_task(report.run_heartbeat())
         with capture_logs() as logs:
             for partition in (ZERO, ONE):
                 report.lane_status("acme", str(partition), LaneStatus.PAUSED, "no stream")
             await asyncio.sleep(600)
-            report.partitions_owned({ZERO: Phase.OPEN, ONE: Phase.CLOSED})
+            own(report, {ZERO: Phase.OPEN, ONE: Phase.OPENING})
             report.partition_phase("raw/1", Phase.OPEN, "")
             report.lane_status("acme", "raw/0", LaneStatus.FLOWING, "")
             await asyncio.sleep(600)

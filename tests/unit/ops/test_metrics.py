@@ -27,7 +27,7 @@ from forwarder.model import (
 )
 from forwarder.ops import catalogue
 from forwarder.ops.catalogue import Known
-from forwarder.ops.metrics import LaneGauges, Metrics, PartitionGauges
+from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.ops.reporter import Chore, PartitionFailure
 from forwarder.worker import supervisor
 
@@ -207,7 +207,7 @@ def report_all(metrics: Metrics) -> None:
     )
     metrics.collected("raw", poll)
     letters = [DeadLetter(reason, 1, "acme", "x", b"", events=1) for reason in Reason]
-    for label in ("", *map(metrics.named, lanes)):
+    for label in ("", *map(metrics.connection_label, lanes)):
         metrics.dead_letters([(label, letter) for letter in letters])
     for result in ("committed", *(error.__name__ for error in kinds(JournalError))):
         metrics.tick(0.1, result)
@@ -240,7 +240,7 @@ def test_no_series_is_born_with_its_first_count(metrics: Metrics) -> None:
 
 def test_whatever_ends_an_opening_has_a_kind_that_is_counted(metrics: Metrics) -> None:
     told = [
-        supervisor._kind(error("x"), opened=opened)  # noqa: SLF001  # what the keeper reports
+        supervisor.failure_of(error("x"), opened=opened)
         for error in (
             *kinds(JournalError),
             StartupError,
@@ -255,7 +255,7 @@ def test_whatever_ends_an_opening_has_a_kind_that_is_counted(metrics: Metrics) -
 
 
 def test_a_lane_that_nobody_knows_has_a_counter_before_it_is_forgotten(metrics: Metrics) -> None:
-    metrics.unknown_lanes({"gone": 7.0})
+    metrics.set_orphan_lanes({"gone": 7.0})
     assert value(metrics, "lanes_forgotten_total", connection="gone") == 0
     metrics.lane_forgotten("gone")
     assert value(metrics, "lanes_forgotten_total", connection="gone") == 1
@@ -264,7 +264,7 @@ def test_a_lane_that_nobody_knows_has_a_counter_before_it_is_forgotten(metrics: 
 def test_all_of_a_scrape_is_of_one_moment(metrics: Metrics) -> None:
     """It is rendered in a thread, while the loop goes on."""
     waits = {"acme": 3, "x-1": 1, "x-2": 1}
-    metrics.waiting_in(lambda: waits)
+    metrics.watch_waiting_events(lambda: waits)
     metrics.collected("raw", Collected(records=2, accepted={"acme": 3}, routed={"acme": 3}))
     metrics.freeze()
     metrics.collected("raw", Collected(records=5, accepted={"acme": 4, "x-1": 2}))
@@ -398,34 +398,36 @@ def test_ticks_are_counted_by_result(metrics: Metrics) -> None:
 
 
 def test_a_connection_that_is_gone_is_exported_no_more(metrics: Metrics) -> None:
-    metrics.lanes({"acme": LaneGauges(open_windows=7, lag_seconds=2.5), "beta": LaneGauges()})
-    metrics.lanes({"beta": LaneGauges(window_bytes=9)})
+    metrics.set_connections(
+        {"acme": ConnectionGauges(open_windows=7, lag_seconds=2.5), "beta": ConnectionGauges()}
+    )
+    metrics.set_connections({"beta": ConnectionGauges(window_bytes=9)})
     assert value(metrics, "open_windows", connection="acme") is None
     assert value(metrics, "outbox_lag_seconds", connection="acme") is None
     assert value(metrics, "window_bytes", connection="beta") == 9
 
 
 def test_the_learned_rate_is_there_only_while_puts_are_held_back(metrics: Metrics) -> None:
-    metrics.lanes({"acme": LaneGauges(rate=0.25), "beta": LaneGauges()})
+    metrics.set_connections({"acme": ConnectionGauges(rate=0.25), "beta": ConnectionGauges()})
     assert value(metrics, "put_rate_shards", connection="acme") == 0.25
     assert value(metrics, "put_rate_shards", connection="beta") is None
-    metrics.lanes({"acme": LaneGauges(), "beta": LaneGauges()})
+    metrics.set_connections({"acme": ConnectionGauges(), "beta": ConnectionGauges()})
     assert value(metrics, "put_rate_shards", connection="acme") is None
 
 
 def test_a_partition_that_moved_away_is_exported_no_more(metrics: Metrics) -> None:
-    metrics.partitions({("raw", "0"): PartitionGauges(5, 9), ("raw", "1"): PartitionGauges()})
-    metrics.partitions({("raw", "1"): PartitionGauges(read_lag=3)})
+    metrics.set_partitions({("raw", "0"): PartitionGauges(5, 9), ("raw", "1"): PartitionGauges()})
+    metrics.set_partitions({("raw", "1"): PartitionGauges(read_lag=3)})
     assert value(metrics, "commit_lag_records", topic="raw", partition="0") is None
     assert value(metrics, "read_lag_records", topic="raw", partition="1") == 3
 
 
 def test_a_state_that_ended_goes_to_zero_so_that_an_alert_ends(metrics: Metrics) -> None:
-    metrics.partition_states({"refused": 1})
-    metrics.lane_states("acme", {"paused": (2, 17.0)})
+    metrics.set_partition_states({"refused": 1})
+    metrics.set_lane_states("acme", {"paused": (2, 17.0)})
     assert value(metrics, "lane_since_timestamp_seconds", connection="acme", state="paused") == 17
-    metrics.partition_states({"open": 1})
-    metrics.lane_states("acme", {"flowing": (2, 18.0)})
+    metrics.set_partition_states({"open": 1})
+    metrics.set_lane_states("acme", {"flowing": (2, 18.0)})
     assert value(metrics, "partitions", state="refused") == 0
     assert value(metrics, "lanes", connection="acme", state="paused") == 0
     assert value(metrics, "lanes", connection="acme", state="flowing") == 2

@@ -30,7 +30,7 @@ def reporting() -> Report:
 def test_the_first_letter_of_a_kind_is_told_and_then_counts_once_a_minute() -> None:
     async def scenario() -> list[dict[str, object]]:
         report = reporting()
-        pulse = asyncio.create_task(report.keep_pulse())
+        pulse = asyncio.create_task(report.run_heartbeat())
         with capture_logs() as logs:
             for second in range(150):
                 report.dead_letters("raw/3", [letter(JSON, offset=second)] * 1_000)
@@ -42,12 +42,12 @@ def test_the_first_letter_of_a_kind_is_told_and_then_counts_once_a_minute() -> N
         return [dict(line) for line in logs]
 
     lines = run_virtually(scenario())
-    first = [line for line in lines if line["event"] == "letters.first"]
+    first = [line for line in lines if line["event"] == "dead_letters.first"]
     assert [("invalid_json", "", 0), ("event_too_large", "acme", 7)] == [
         (line["reason"], line["connection"], line["offset"]) for line in first
     ]
     assert all((line["partition"], line["error"]) == ("raw/3", "why") for line in first)
-    counted = [line for line in lines if line["event"] == "letters.counted"]
+    counted = [line for line in lines if line["event"] == "dead_letters.counted"]
     assert 150_000 == 1 + sum(line["count"] for line in counted)  # type: ignore[misc]
     assert 3 == len(counted)
     assert all("redrive" in str(line["remedy"]) for line in lines)
@@ -59,7 +59,7 @@ def test_a_line_names_a_bounded_number_of_kinds_and_no_name_of_a_header() -> Non
         names = [*(f"c{number}" for number in range(100)), *(f"x{n}" for n in range(500))]
         for _ in range(2):
             report.dead_letters("raw/3", [letter(LARGE, name) for name in names])
-        pulse = asyncio.create_task(report.keep_pulse())
+        pulse = asyncio.create_task(report.run_heartbeat())
         with capture_logs() as logs:
             await asyncio.sleep(MINUTE + 2)
         pulse.cancel()
@@ -83,7 +83,7 @@ def test_uploads_without_use_are_told_of_when_they_are_many(
 ) -> None:
     async def scenario() -> list[dict[str, object]]:
         report = reporting()
-        pulse = asyncio.create_task(report.keep_pulse())
+        pulse = asyncio.create_task(report.run_heartbeat())
         poll = Collected(uploads=uploads, unused={Unused.MISSING: unused})
         with capture_logs() as logs:
             for _ in range(round(2 * QUIET / MINUTE) - 1):

@@ -34,7 +34,7 @@ def test_a_system_that_refuses_is_lived_with_and_said(monkeypatch: pytest.Monkey
     monkeypatch.setattr(resource, "setrlimit", refuse)
     with capture_logs() as logs:
         assert 256 == open_files.raise_limit()
-    assert [("files.few", 256)] == [(line["event"], line["limit"]) for line in logs]
+    assert [("open_files.low", 256)] == [(line["event"], line["limit"]) for line in logs]
 
 
 @pytest.mark.parametrize(("limit", "probes"), [(4, 1), (64, 8), (1024, 128), (65_536, 128)])

@@ -21,6 +21,7 @@ from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.reporter import LaneStatus, Phase
 from forwarder.ops.server import Server
+from tests.doubles import own
 
 
 class SkewedClock(SystemClock):
@@ -77,7 +78,7 @@ async def test_ready_once_every_owned_partition_is_open(
     async with client.get("/readyz") as answer:
         assert answer.status == 503
         assert (await answer.json())["joined"] is False
-    report.partitions_owned({Partition("raw", 0): Phase.OPEN})
+    own(report, {Partition("raw", 0): Phase.OPEN})
     report.lane_status("acme", "raw/0", LaneStatus.PAUSED, "no stream")
     async with client.get("/readyz") as answer:
         assert answer.status == 200
@@ -98,7 +99,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 def busy(report: Report) -> None:
     """Report something of every kind of metric."""
-    report.partitions_owned({Partition("raw", 0): Phase.OPEN})
+    own(report, {Partition("raw", 0): Phase.OPEN})
     report.collected("raw/0", Collected(records=3, uploads=2, accepted={"acme": 2}))
     report.put("acme", 0.1, [])
     report.metrics._freshness.observe("acme", [0.1, 7.0])  # noqa: SLF001  # the one kind that is ours
@@ -206,7 +207,7 @@ async def test_another_method_is_refused(client: aiohttp.ClientSession, method: 
 async def test_ready_shows_neither_role_nor_account(
     client: aiohttp.ClientSession, report: Report
 ) -> None:
-    report.partitions_owned({Partition("raw", 0): Phase.OPEN})
+    own(report, {Partition("raw", 0): Phase.OPEN})
     role = "arn:aws:iam::111122223333:role/mparticle"
     reason = f"cannot assume {role} with ExternalId orgid:77: AccessDenied"
     report.lane_status("acme", "raw/0", LaneStatus.PAUSED, reason, f"ask {role}")

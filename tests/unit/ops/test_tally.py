@@ -16,7 +16,7 @@ def ran(tmp_path: Path, lanes: list[Connection], *lines: object) -> Tally:
     """Return the totals of a run over these lines."""
     path = tmp_path / "in.ndjson"
     path.write_bytes(b"".join(builders.encoded(line) + b"\n" for line in lines))
-    return asyncio.run(app.read_file(lanes, str(path), tmp_path / "out"))
+    return asyncio.run(app.run_file(lanes, str(path), tmp_path / "out"))
 
 
 def test_why_uploads_matched_nothing_is_told_by_connection_and_never_a_key(tmp_path: Path) -> None:

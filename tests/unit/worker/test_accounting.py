@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from forwarder.collect import redrive
 from forwarder.config.connection import Connection
 from forwarder.model import Batch, Collected, DeadLetter, Released
-from forwarder.ops.reporter import Phase
 from tests import doubles
 from tests.books import Books
 from tests.world import Notes, World, connection, upload, virtually
@@ -106,14 +105,14 @@ class Process:
     async def do_tick(self, a: int, b: int) -> None:  # noqa: ARG002
         outcome = ("ok", "ok", "aborted", "unanswered")[a % 4]
         self.world.journals.outcomes = [outcome]
-        await self.world.owner.tick()
-        if self.world.owner.phase is not Phase.OPEN:
+        await self.world.owner.ticks.tick()
+        if not self.world.owner.is_open():
             await self.do_crash(0, a)
 
     async def do_crash(self, a: int, b: int) -> None:
         """Lose the opening, or find at once that another took over; perhaps deploy."""
         if a % 3 == 1:
-            self.world.owner.hold()
+            self.world.owner.suspend()
         else:
             await self.world.crash()
             self.judge()
@@ -134,7 +133,7 @@ class Process:
         await self.world.owner.expire(self.world.clock.wall_ms())
 
     async def do_shed(self, a: int, b: int) -> None:  # noqa: ARG002
-        self.world.owner.shed(1)
+        self.world.owner.close_for_memory(1)
 
     def upload(self, a: int, b: int) -> bytes:
         events = []
@@ -173,7 +172,7 @@ def test_whatever_becomes_of_an_opening_its_events_are_accounted_for(
     async def play() -> None:
         process = Process(chosen)
         await process.world.open(chosen)
-        await process.world.owner.tick()
+        await process.world.owner.ticks.tick()
         for step in steps:
             await process.act(step)
         await process.world.crash()

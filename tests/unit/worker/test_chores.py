@@ -15,7 +15,12 @@ from forwarder.model import Partition
 from forwarder.ops.reporter import Chore
 from forwarder.sinks.file import FileSink
 from forwarder.worker import chores
-from forwarder.worker.chores import LASTING, PAUSE, SAID_AGAIN, ChoreError
+from forwarder.worker.chores import (
+    CHORE_RESTART_SECONDS,
+    CHORE_STABLE_SECONDS,
+    LOG_REPEAT_SECONDS,
+    ChoreError,
+)
 from tests import doubles
 from tests.batches import batch
 from tests.builders import connection as connected
@@ -45,7 +50,9 @@ class Flaky:
 @asynccontextmanager
 async def kept(chore: Flaky, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  # noqa: ANN401
     clock = doubles.LoopClock(START_MS)
-    task = asyncio.create_task(chores.keep(Chore.GAUGES, chore.run, clock, lambda _: None, **how))
+    task = asyncio.create_task(
+        chores.run_chore(Chore.GAUGES, chore.run, clock, lambda _: None, **how)
+    )
     yield task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -55,9 +62,9 @@ async def kept(chore: Flaky, **how: Any) -> AsyncIterator[asyncio.Task[None]]:  
 async def test_a_chore_that_failed_is_begun_anew_after_a_pause() -> None:
     chore = Flaky(failures=3)
     async with kept(chore):
-        await asyncio.sleep(PAUSE / 2)
+        await asyncio.sleep(CHORE_RESTART_SECONDS / 2)
         assert 1 == chore.runs
-        await asyncio.sleep(10 * PAUSE)
+        await asyncio.sleep(10 * CHORE_RESTART_SECONDS)
         assert 4 == chore.runs
 
 
@@ -65,7 +72,7 @@ async def test_a_chore_that_failed_is_begun_anew_after_a_pause() -> None:
 async def test_a_chore_that_goes_on_failing_is_said_once_a_minute_and_counted() -> None:
     with capture_logs() as lines:
         async with kept(Flaky(failures=10_000)) as task:
-            await asyncio.sleep(5 * SAID_AGAIN - 1)
+            await asyncio.sleep(5 * LOG_REPEAT_SECONDS - 1)
             assert not task.done()
     assert ["gauges"] * 5 == [it["chore"] for it in lines if it["event"] == "chore.failed"]
     assert lines[-1]["failures"] > 40
@@ -80,8 +87,8 @@ async def test_a_chore_that_ends_is_begun_anew_too() -> None:
 
     async with kept(Flaky(0)):
         clock = doubles.LoopClock(START_MS)
-        task = asyncio.create_task(chores.keep(Chore.CLOCK, ends, clock, lambda _: None))
-        await asyncio.sleep(3.5 * PAUSE)
+        task = asyncio.create_task(chores.run_chore(Chore.CLOCK, ends, clock, lambda _: None))
+        await asyncio.sleep(3.5 * CHORE_RESTART_SECONDS)
         task.cancel()
     assert 4 == len(runs)
 
@@ -96,8 +103,8 @@ async def test_what_a_worker_cannot_do_without_ends_it_by_name_if_it_goes_on_fai
 
 @virtually
 async def test_failures_far_apart_do_not_add_up() -> None:
-    async with kept(Flaky(failures=50, seconds=2 * LASTING), patience=60.0) as task:
-        await asyncio.sleep(60 * LASTING)
+    async with kept(Flaky(failures=50, seconds=2 * CHORE_STABLE_SECONDS), patience=60.0) as task:
+        await asyncio.sleep(60 * CHORE_STABLE_SECONDS)
         assert not task.done()
 
 
@@ -109,7 +116,7 @@ async def test_a_verdict_is_passed_on_at_once() -> None:
 
     clock = doubles.LoopClock(START_MS)
     with pytest.raises(ForwarderError, match="went silent"):
-        await chores.keep(Chore.WATCHDOG, judge, clock, lambda _: None, verdict=ForwarderError)
+        await chores.run_chore(Chore.WATCHDOG, judge, clock, lambda _: None, verdict=ForwarderError)
 
 
 # ---------------------------------------------------------------------- a worker's own
@@ -135,7 +142,7 @@ async def test_a_surprise_of_the_clock_costs_a_pause_and_no_worker() -> None:
         assert ("chore", "clock") in scene.notes.log
         scene.source.positions[P0] = 9
         await asyncio.sleep(5)
-        assert 9 == scene.worker.partitions[P0].watermark(), "the clock goes round again"
+        assert 9 == scene.owned(P0).ticks.watermark(), "the clock goes round again"
 
 
 @virtually
@@ -170,7 +177,7 @@ async def test_what_nobody_expected_reopens_the_one_partition_and_the_others_flo
         kinds = [entry[2] for entry in scene.notes.log if entry[0] == "failed"]
         assert ["fault"] == kinds
         scene.journals.open_failures = [LookupError("no topics in the answer")]
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).fail(JournalError("no answer"))
         await asyncio.sleep(60)
         assert {P0: "open", P1: "open"} == scene.phases()
         assert ("failed", str(P0), "fault") in scene.notes.log
@@ -194,8 +201,8 @@ async def test_what_nobody_expected_while_a_partition_recovers_delays_it_and_not
             raise KeyError(msg)
 
         scene.source.owns = odd  # type: ignore[method-assign]
-        scene.worker.partitions[P0].deliveries.close = stuck  # type: ignore[method-assign]
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).deliveries.close = stuck  # type: ignore[method-assign]
+        scene.owned(P0).fail(JournalError("no answer"))
         sent = [scene.feed(P0), scene.feed(P1)]
         await asyncio.sleep(60)
         assert {P0: "open", P1: "open"} == scene.phases()
@@ -220,6 +227,6 @@ async def test_a_sink_that_cannot_be_closed_leaves_no_other_open(
     monkeypatch.setattr(FileSink, "close", close)
     connections = [connected(name) for name in ("a", "b", "c")]
     with pytest.raises(OSError, match="no space"):
-        async with app.opened_sinks(connections, tmp_path) as sinks:
+        async with app.open_sinks(connections, tmp_path) as sinks:
             await sinks["a"].put([batch("1")])
     assert 3 == len(closed)

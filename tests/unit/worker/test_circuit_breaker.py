@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from forwarder.journal import commit as commits
 from forwarder.model import Partition
-from forwarder.worker.circuit_breaker import EVERY
+from forwarder.worker.circuit_breaker import PROBE_INTERVAL
 from tests import doubles
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
@@ -72,7 +72,7 @@ async def test_it_goes_on_by_itself_once_what_comes_next_is_good() -> None:
         await asyncio.sleep(3)
         sent = [scene.feed() for _ in range(20)]
         assert stopped(scene)
-        await asyncio.sleep(EVERY + 10)
+        await asyncio.sleep(PROBE_INTERVAL + 10)
         assert ([], 0) == (stopped(scene), stored(scene))
         assert sent == sorted(scene.landed())
         assert FLOOD == letters(scene)
@@ -87,7 +87,7 @@ async def test_a_sample_of_what_is_still_bad_leaves_no_trace() -> None:
         before = letters(scene)
         flood(scene)
         scene.feed()
-        await asyncio.sleep(5 * EVERY)
+        await asyncio.sleep(5 * PROBE_INTERVAL)
         assert (before, [str(P0)], []) == (letters(scene), stopped(scene), scene.landed())
 
 
@@ -159,7 +159,7 @@ async def test_a_marker_at_the_end_keeps_nothing_stopped() -> None:
             return end if plain(partition) == FLOOD else plain(partition)
 
         source.position = stepped  # type: ignore[method-assign]  # over the marker
-        await asyncio.sleep(EVERY + 20)
+        await asyncio.sleep(PROBE_INTERVAL + 20)
         assert ([], 0) == (stopped(scene), stored(scene))
 
 
@@ -168,11 +168,11 @@ async def test_a_rebalance_in_the_middle_of_a_sample_skips_nothing() -> None:
     async with Scene(rejected_percent=50) as scene:
         await scene.source.assign(P0, P1)
         flood(scene)
-        await asyncio.sleep(EVERY + 1)
+        await asyncio.sleep(PROBE_INTERVAL + 1)
         sent = [scene.feed(P0), scene.feed(P1)]
         await scene.source.assign(P0)
         await scene.source.assign(P0, P1)
-        await asyncio.sleep(EVERY + 20)
+        await asyncio.sleep(PROBE_INTERVAL + 20)
         assert (sent, []) == (sorted(scene.landed()), stopped(scene))
 
 
@@ -191,7 +191,7 @@ def test_nothing_is_lost_or_taken_twice_whenever_it_stops(story: list[str]) -> N
                 elif step == "rebalance":
                     await scene.source.assign(P1)
                     await scene.source.assign(P0, P1)
-                await asyncio.sleep(EVERY + 10 if step == "long" else 2)
+                await asyncio.sleep(PROBE_INTERVAL + 10 if step == "long" else 2)
         flooded = 1100 * story.count("flood")
         async with Scene(after=scene) as last:
             await last.source.assign(P0, P1)

@@ -10,7 +10,7 @@ from forwarder.journal.contract import Committed, Tick
 from forwarder.kafka import cancellation
 from forwarder.ops.reporter import Chore
 from forwarder.worker import chores
-from forwarder.worker.chores import PAUSE
+from forwarder.worker.chores import CHORE_RESTART_SECONDS
 from tests import doubles, membership
 from tests.membership import P0, P1, Scene
 from tests.world import START_MS, virtually
@@ -26,8 +26,8 @@ async def test_a_chore_that_its_client_cancels_is_begun_anew_and_counted() -> No
         raise asyncio.CancelledError
 
     clock = doubles.LoopClock(START_MS)
-    task = asyncio.create_task(chores.keep(Chore.GAUGES, run, clock, failed.append))
-    await asyncio.sleep(3.5 * PAUSE)
+    task = asyncio.create_task(chores.run_chore(Chore.GAUGES, run, clock, failed.append))
+    await asyncio.sleep(3.5 * CHORE_RESTART_SECONDS)
     assert (False, 4, ["gauges"] * 4) == (task.done(), len(runs), failed)
     task.cancel()
     await asyncio.wait({task})
@@ -64,8 +64,8 @@ async def test_a_question_of_a_recovery_that_its_client_cancels_is_asked_again()
             raise asyncio.CancelledError
 
         scene.source.owns = owns  # type: ignore[method-assign]
-        scene.worker.partitions[P0].deliveries.close = close  # type: ignore[method-assign]
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).deliveries.close = close  # type: ignore[method-assign]
+        scene.owned(P0).fail(JournalError("no answer"))
         await asyncio.sleep(30)
         assert ({P0: "open"}, []) == (scene.phases(), cancelled)
 
@@ -80,7 +80,7 @@ async def test_a_step_of_the_start_that_its_client_cancels_is_repeated() -> None
             if len(tries) < 3:
                 raise asyncio.CancelledError
 
-        await scene.worker.insist(step)
+        await scene.worker.retry_until_stopped(step)
         assert 3 == len(tries)
 
 
@@ -141,7 +141,7 @@ def test_a_fault_in_giving_a_partition_away_keeps_none_of_the_others(fault: Base
             await scene.source.assign(P0, P1)
             await asyncio.sleep(2)
             closed: list[str] = []
-            owned = scene.worker.partitions[P0]
+            owned = scene.owned(P0)
 
             async def odd() -> None:
                 raise fault
@@ -154,7 +154,7 @@ def test_a_fault_in_giving_a_partition_away_keeps_none_of_the_others(fault: Base
             await scene.source.assign(P1)
             sent = scene.feed(P1)
             await asyncio.sleep(10)
-            assert (["journal"], [P1]) == (closed, list(scene.worker.partitions))
+            assert (["journal"], [P1]) == (closed, list(scene.worker.membership.supervisors))
             assert [sent] == scene.landed()
 
     doubles.run_virtually(story())

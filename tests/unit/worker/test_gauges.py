@@ -2,10 +2,9 @@
 
 import asyncio
 
-from forwarder.ops.reporter import Phase
 from forwarder.worker import gauges
 from tests.doubles import HandFedSource
-from tests.world import EVENT, PARTITION, SINGLE, finished, opened, virtually
+from tests.world import EVENT, PARTITION, SINGLE, Owned, finished, opened, virtually
 
 
 @virtually
@@ -17,12 +16,12 @@ async def test_what_a_destination_has_not_taken_is_lag_and_late_after_half_of_wh
     for number in range(3):
         world.feed(f"d{number}", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(100)
     now = world.clock.wall_ms()
     kept = {"long": 1_000.0, "short": 150.0, "ever": None}
     told = {
-        name: gauges.lanes([world.owner], now, lambda _topic, s=seconds: s)["solo"]  # type: ignore[misc]
+        name: gauges.connection_gauges([world.owner], now, lambda _topic, s=seconds: s)["solo"]  # type: ignore[misc]
         for name, seconds in kept.items()
     }
     assert 3 == told["long"].lag_batches
@@ -42,7 +41,7 @@ async def test_records_of_a_sample_still_count_as_unread() -> None:
     source.positions[PARTITION], source.stable[PARTITION] = 900, 1000
     world.owner.stop_intake(77)
     source.high[PARTITION] = 1061
-    [found] = (await gauges.lags([world.owner], source)).values()
+    [found] = (await gauges.partition_lags([Owned(world.owner)], source)).values()
     assert (1061, 1061) == (found.read_lag, found.commit_lag)
     world.owner.stop_intake(0)
     await finished(world)
@@ -55,12 +54,12 @@ async def test_a_partition_that_is_not_open_lags_from_its_commit_and_without_one
     world = await opened(SINGLE)
     source = HandFedSource()
     source.stable[PARTITION] = 1000
-    world.owner.phase = Phase.REFUSED
-    [found] = (await gauges.lags([world.owner], source)).values()
+    owned = Owned(world.owner)
+    owned.is_shut = True
+    [found] = (await gauges.partition_lags([owned], source)).values()
     assert (1000, 1000) == (found.read_lag, found.commit_lag)
     source.uncommitted.add(PARTITION)
-    assert {} == await gauges.lags([world.owner], source)
+    assert {} == await gauges.partition_lags([owned], source)
     source.silent.add(PARTITION)
-    assert {} == await gauges.lags([world.owner], source)
-    world.owner.phase = Phase.OPEN
+    assert {} == await gauges.partition_lags([owned], source)
     await finished(world)

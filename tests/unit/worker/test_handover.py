@@ -4,8 +4,7 @@ import asyncio
 
 from forwarder.errors import JournalError
 from forwarder.journal import state as states
-from forwarder.ops.reporter import Phase
-from forwarder.worker.partition import OwnedPartition
+from forwarder.worker.partition import OpenPartition
 from tests.batches import GROUP, TOPIC
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import virtually
@@ -67,7 +66,7 @@ async def test_a_drain_within_an_assignment_opens_nothing_beside_what_it_closes(
     async with scene:
         await scene.source.assign(P0, P1)
         await asyncio.sleep(2)
-        gates = {owned: asyncio.Event() for owned in scene.worker.partitions.values()}
+        gates = {owned: asyncio.Event() for owned in scene.worker.membership.open_partitions()}
         for owned, gate in gates.items():
             close_late(owned, gate)
         lost, kept = gates.values()
@@ -83,7 +82,7 @@ async def test_a_drain_within_an_assignment_opens_nothing_beside_what_it_closes(
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
-def close_late(owned: OwnedPartition, gate: asyncio.Event) -> None:
+def close_late(owned: OpenPartition, gate: asyncio.Event) -> None:
     """Have a partition close only after somebody lets it."""
     close = owned.close
 
@@ -104,7 +103,7 @@ async def open_late(scene: Scene) -> asyncio.Event:
     await asyncio.sleep(3)
     assert [0, 1] == scene.committed()
     scene.journals.gate = asyncio.Event()
-    scene.worker.partitions[P1].journal_failed(JournalError("no answer"))
+    scene.owned(P1).fail(JournalError("no answer"))
     await asyncio.sleep(10)
     assert [P0, P1, P1] == scene.journals.opened
     return scene.journals.gate
@@ -119,7 +118,7 @@ async def test_what_opens_during_a_drain_puts_nothing_that_nobody_would_acknowle
         await asyncio.sleep(1)
         opened.set()
         await asyncio.sleep(2)
-        assert Phase.OPEN is scene.worker.partitions[P1].phase
+        assert scene.owned(P1).is_open()
         assert scene.sink.gate is not None
         scene.sink.gate.set()
     assert [0] == scene.landed()
@@ -133,7 +132,7 @@ async def test_what_opens_after_a_revocation_puts_nothing_before_the_assignment(
         await asyncio.sleep(1)
         opened.set()
         await asyncio.sleep(2)
-        assert Phase.OPEN is scene.worker.partitions[P1].phase
+        assert scene.owned(P1).is_open()
         assert scene.sink.gate is not None
         scene.sink.gate.set()
         await revoking
@@ -150,7 +149,7 @@ async def test_what_fails_after_a_revocation_puts_nothing_before_the_assignment(
         await scene.source.assign(P0)
         await asyncio.sleep(2)
         await scene.worker.on_revoked(frozenset({P0}))
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).fail(JournalError("no answer"))
         scene.feed(P0)
         await asyncio.sleep(20)
         assert (2, [0], []) == (len(scene.journals.opened), scene.committed(), scene.landed())

@@ -7,7 +7,7 @@ import pytest
 
 from forwarder.journal import orphans
 from forwarder.journal.orphans import Rules
-from forwarder.worker import gauges, orphan_lanes
+from forwarder.worker import gauges, snapshots
 from tests import doubles
 from tests.batches import lane_state
 from tests.world import (
@@ -33,7 +33,7 @@ async def removed(rules: Rules, mood: str = "up") -> tuple[World, list[int]]:
     world.moods["acme"] = mood
     numbers = world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     world.rules = rules
     await reopened(world, SINGLE)
     world.collect()
@@ -45,7 +45,7 @@ async def base(world: World) -> None:
     before = world.oracle.state.base_offset
     await asyncio.sleep(3)
     while world.oracle.state.base_offset == before:
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(0.01)
 
 
@@ -53,12 +53,12 @@ async def base(world: World) -> None:
 async def test_an_unknown_lane_holds_the_watermark_until_its_time_is_over() -> None:
     world, _ = await removed(Rules(ttl_ms=TTL))
     await base(world)
-    assert (0, True) == (world.owner.watermark(), "acme" in world.oracle.state.lanes)
-    assert {"acme"} == world.owner.holding().keys()
+    assert (0, True) == (world.owner.ticks.watermark(), "acme" in world.oracle.state.lanes)
+    assert {"acme"} == world.owner.ticks.orphans_holding_watermark().keys()
     await asyncio.sleep(TTL / 1000)
     await base(world)
-    assert (1, False) == (world.owner.watermark(), "acme" in world.oracle.state.lanes)
-    assert {} == world.owner.holding()
+    assert (1, False) == (world.owner.ticks.watermark(), "acme" in world.oracle.state.lanes)
+    assert {} == world.owner.ticks.orphans_holding_watermark()
     assert ("forgotten", "acme") in world.notes.log
     await world.close()
 
@@ -76,9 +76,9 @@ async def test_bases_of_others_do_not_count_as_seeing_a_lane() -> None:
 @virtually
 async def test_a_retired_lane_is_dropped_at_once() -> None:
     world, _ = await removed(Rules(ttl_ms=TTL, retired=frozenset({"acme"})))
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(0.1)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert ["solo"] == list(world.oracle.state.lanes)
     await world.close()
 
@@ -108,11 +108,11 @@ async def test_a_renamed_lane_is_a_new_one_and_the_old_one_holds_its_place() -> 
     world = await opened(BATCH)
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, [connection("acme-2")])
     later = world.feed("d2", [EVENT])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     assert ({}, [later]) == (world.oracle.batches.get("acme", {}), world.documents("acme-2"))
     assert 0 == world.oracle.watermark
@@ -125,11 +125,11 @@ async def test_what_a_dropped_lane_had_not_delivered_is_said() -> None:
     world.moods["acme"] = "down"
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.finish()
-    await world.owner.tick()
+    world.owner.close_all()
+    await world.owner.ticks.tick()
     world.rules = Rules(retired=frozenset({"acme"}))
     await reopened(world, SINGLE)
-    with mock.patch.object(orphan_lanes, "log") as log:
+    with mock.patch.object(snapshots, "log") as log:
         await base(world)
     [call] = [c for c in log.warning.call_args_list if c.args == ("lane.forgotten",)]
     undelivered = (call.kwargs["connection"], call.kwargs["undelivered_from"])
@@ -153,10 +153,10 @@ async def test_a_lane_whose_input_is_gone_is_known_and_never_dropped() -> None:
     world = await opened([*BATCH, connection("beta")])
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, [connection("beta")])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     await world.crash()
     world.journals.input_start = 1
@@ -167,19 +167,19 @@ async def test_a_lane_whose_input_is_gone_is_known_and_never_dropped() -> None:
     await base(world)
     await base(world)
     assert before < world.oracle.state.lanes["acme"].seen
-    assert {} == world.owner.holding()
+    assert {} == world.owner.ticks.orphans_holding_watermark()
     await world.close()
 
 
 @virtually
 async def test_operators_see_for_how_long_an_unknown_lane_holds_the_watermark() -> None:
     world, _ = await removed(Rules(ttl_ms=TTL))
-    await world.owner.tick()
-    [(name, seconds)] = gauges.unknown([world.owner]).items()
+    await world.owner.ticks.tick()
+    [(name, seconds)] = gauges.orphan_lanes([world.owner]).items()
     assert "acme" == name
     assert 0 < seconds <= TTL / 1000
     await asyncio.sleep(10)
-    assert seconds - 10 == pytest.approx(gauges.unknown([world.owner])["acme"])
+    assert seconds - 10 == pytest.approx(gauges.orphan_lanes([world.owner])["acme"])
     await world.close()
 
 
@@ -208,7 +208,7 @@ async def test_what_a_narrowed_filter_left_out_of_a_saved_window_is_settled_with
     await base(world)
     await reopened(world, [connection("acme", send_screen_views=False)])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     await reopened(world, BATCH)  # the newest base still holds the window
     await finished(world)

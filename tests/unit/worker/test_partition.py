@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from forwarder.errors import FencedError
-from forwarder.ops.reporter import Phase
-from forwarder.worker.partition import LEASE
+from forwarder.worker.ticks import LEASE_SECONDS
 from tests import doubles
 from tests.world import (
     BATCH,
@@ -29,7 +28,7 @@ async def test_nothing_is_put_before_the_tick_that_commits_it() -> None:
     world.collect()
     await asyncio.sleep(5)
     assert {} == world.oracle.landed
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(1)
     assert 1 == len(world.oracle.landed["solo"])
     await world.close()
@@ -40,11 +39,11 @@ async def test_an_acknowledgement_is_stored_with_the_tick_after_the_landing() ->
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert (0, 0) == world.oracle.state.lanes["solo"].cursor
     await asyncio.sleep(1)
     assert (0, 0) == world.oracle.state.lanes["solo"].cursor
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert (1, 0) == world.oracle.state.lanes["solo"].cursor
     await world.close()
 
@@ -71,7 +70,7 @@ async def after_it_is_stored_before_the_answer(world: World) -> None:
 
 
 async def interrupted(world: World, seconds: float) -> None:
-    tick = asyncio.create_task(world.owner.tick())
+    tick = asyncio.create_task(world.owner.ticks.tick())
     await asyncio.sleep(seconds)
     tick.cancel()
     await asyncio.gather(tick, return_exceptions=True)
@@ -79,7 +78,7 @@ async def interrupted(world: World, seconds: float) -> None:
 
 async def after_the_tick(world: World) -> None:
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
 
 
 async def after_the_put_before_it_lands(world: World) -> None:
@@ -99,7 +98,7 @@ async def after_the_answer(world: World) -> None:
 
 async def after_the_next_tick(world: World) -> None:
     await after_the_answer(world)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +139,8 @@ def test_an_unknown_outcome_drops_the_memory(outcome: str, stored: int) -> None:
         numbers = world.feed("d1", [EVENT])
         world.collect()
         world.journals.outcomes.append(outcome)
-        await world.owner.tick()
-        assert (Phase.CLOSED, True) == (world.owner.phase, world.owner.failed.done())
+        await world.owner.ticks.tick()
+        assert (False, True) == (world.owner.is_open(), world.owner.ticks.end.has_failed())
         assert ({}, stored) == (world.oracle.landed, len(world.documents("solo")))
         await reopened(world, SINGLE)
         await finished(world)
@@ -157,7 +156,7 @@ def test_a_tick_that_is_interrupted_drops_the_memory(seconds: float) -> None:
         numbers = world.feed("d1", [EVENT])
         world.collect()
         await interrupted(world, seconds)
-        assert (Phase.CLOSED, True) == (world.owner.phase, world.owner.failed.done())
+        assert (False, True) == (world.owner.is_open(), world.owner.ticks.end.has_failed())
         await reopened(world, SINGLE)
         await finished(world)
         assert [numbers] == world.documents("solo")
@@ -172,9 +171,9 @@ async def test_a_fenced_owner_changes_nothing_and_ends() -> None:
     world.collect()
     zombie = world.owner
     await world.open(SINGLE)
-    await zombie.tick()
-    assert (Phase.CLOSED, {}) == (zombie.phase, world.oracle.batches)
-    assert isinstance(zombie.failed.result(), FencedError)
+    await zombie.ticks.tick()
+    assert (False, {}) == (zombie.is_open(), world.oracle.batches)
+    assert isinstance(zombie.ticks.end.error.result(), FencedError)
     await finished(world)
 
 
@@ -206,7 +205,7 @@ async def test_memory_kept_over_a_rebalance_puts_only_after_a_new_tick() -> None
     await world.rebalance()
     await asyncio.sleep(1)
     assert {} == world.oracle.landed
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(1)
     assert 1 == len(world.oracle.landed["solo"])
     await world.close()
@@ -217,10 +216,10 @@ async def test_a_tick_begun_before_the_assignment_proves_nothing() -> None:
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.hold()
-    tick = asyncio.create_task(world.owner.tick())
+    world.owner.suspend()
+    tick = asyncio.create_task(world.owner.ticks.tick())
     await asyncio.sleep(0.01)
-    world.owner.assigned_again()
+    world.owner.resume()
     await tick
     await asyncio.sleep(1)
     assert (1, {}) == (len(world.documents("solo")), world.oracle.landed)
@@ -232,9 +231,9 @@ async def test_a_revoked_partition_finishes_its_puts_and_stores_their_acks() -> 
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(0.1)
-    await world.owner.settle(5.0)
+    await world.owner.drain(5.0)
     assert (1, 0) == world.oracle.state.lanes["solo"].cursor
     await world.close()
 
@@ -244,9 +243,9 @@ async def test_a_revoked_partition_does_not_wait_for_puts_for_ever() -> None:
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(0.1)
-    await world.owner.settle(0.05)
+    await world.owner.drain(0.05)
     assert (0, 0) == world.oracle.state.lanes["solo"].cursor
     await world.close()
 
@@ -257,13 +256,13 @@ async def test_no_put_begins_once_the_lease_has_run_out() -> None:
     world.moods["solo"] = "down"
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
-    await asyncio.sleep(LEASE + 30)
+    await world.owner.ticks.tick()
+    await asyncio.sleep(LEASE_SECONDS + 30)
     before = len(world.puts)
     world.moods["solo"] = "up"
     await asyncio.sleep(30)
     assert (before, {}) == (len(world.puts), world.oracle.landed)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(1)
     assert 1 == len(world.oracle.landed["solo"])
     await world.close()
@@ -277,10 +276,10 @@ def test_the_lease_is_no_longer_than_the_group_waits_for_a_silent_worker(
         world = World()
         world.session_timeout = 6.0
         await world.open(SINGLE)
-        world.owner.hold()
+        world.owner.suspend()
         world.feed("d1", [EVENT])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(asleep)
         world.owner.deliveries.release()
         await asyncio.sleep(0.5)
@@ -295,9 +294,9 @@ async def test_a_backlog_without_news_is_delivered_after_a_tick_of_nothing() -> 
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, SINGLE)
-    ticking = asyncio.create_task(world.owner.run())
+    ticking = asyncio.create_task(world.owner.ticks.run())
     await asyncio.sleep(5)
     assert 1 == len(world.oracle.landed["solo"])
     assert (0, 0) < world.oracle.state.lanes["solo"].cursor
@@ -310,7 +309,7 @@ async def test_open_windows_stay_in_kafka_at_a_drain() -> None:
     world = await opened(BATCH)
     numbers = world.feed("d1", [EVENT, EVENT])
     world.collect()
-    await world.owner.settle(1.0)
+    await world.owner.drain(1.0)
     assert ([], (0, 0)) == (world.documents("acme"), world.oracle.state.lanes["acme"].need)
     await reopened(world, BATCH)
     numbers += world.feed("d1", [EVENT])
@@ -325,8 +324,8 @@ async def test_a_window_open_over_two_bases_is_saved_and_no_longer_replayed() ->
     for _ in range(3):
         world.collect()
         await asyncio.sleep(3)
-        await world.owner.tick()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
+        await world.owner.ticks.tick()
         numbers += world.feed("d1", [EVENT])
     assert world.oracle.state.lanes["acme"].held
     assert world.oracle.state.lanes["acme"].need > (0, 0)

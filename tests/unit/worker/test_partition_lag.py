@@ -26,10 +26,10 @@ async def lagging(count: int = 20) -> World:
     for number in range(count):
         world.feed(f"d{number % 4}", [EVENT])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(1)
     await asyncio.sleep(10)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     return world
 
 
@@ -76,7 +76,7 @@ async def test_a_lane_that_lags_keeps_its_cursor_while_it_is_not_configured() ->
     for number in range(5):
         world.feed(f"d{number}", [EVENT])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(1)
     assert ["other"] == list(world.owner.deliveries.lanes)
     assert before == world.oracle.state.lanes["solo"].cursor

@@ -7,7 +7,7 @@ import pytest
 from forwarder.config.connection import Connection
 from forwarder.errors import FencedError, RefusedError
 from forwarder.model import CloseReason, Commit
-from forwarder.ops.reporter import LaneStatus, Phase
+from forwarder.ops.reporter import LaneStatus
 from tests import doubles
 from tests.world import (
     BATCH,
@@ -25,12 +25,17 @@ from tests.world import (
 )
 
 
+def stopped(world: World) -> list[str]:
+    """Return the lanes that an opening has reported as stopped."""
+    return [entry[1] for entry in world.notes.log if entry[0] == "lane" and entry[3] == "stopped"]
+
+
 @virtually
 async def test_a_lane_begins_where_the_partition_stands_when_it_is_added() -> None:
     world = await opened(SINGLE)
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, [*SINGLE, *BATCH])
     later = world.feed("d1", [EVENT])
     await finished(world)
@@ -42,7 +47,7 @@ async def test_a_removed_lane_holds_the_watermark_and_goes_on_when_it_comes_back
     world = await opened([*SINGLE, *BATCH])
     numbers = world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, SINGLE)
     numbers += world.feed("d1", [EVENT])
     world.collect()
@@ -62,12 +67,12 @@ def test_replayed_events_are_keyed_by_the_rule_of_their_position(
         world = await opened(before)
         numbers = world.feed("d1", [("custom_event", "s1"), ("custom_event", "s2")])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await reopened(world, after)
         assert 2 == len(world.oracle.state.lanes["acme"].keying) + 1
         numbers += world.feed("d1", [("custom_event", "s1"), ("custom_event", "s2")])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         assert 2 == len(world.oracle.state.lanes["acme"].keying)
         await reopened(world, after)
         await finished(world)
@@ -82,12 +87,12 @@ async def test_an_inactive_lane_closes_what_it_had_and_takes_nothing_new() -> No
     world = await opened(BATCH)
     numbers = world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     inactive = [connection("acme", active=False)]
     await reopened(world, inactive)
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     assert ([numbers], {}) == (world.documents("acme"), world.oracle.landed)
     assert (0, 0) == world.oracle.state.lanes["acme"].cursor
@@ -118,7 +123,7 @@ def test_an_inactive_lane_makes_no_dead_letters_of_what_it_does_not_take(
     async def tried(*, active: bool) -> int:
         strict = connection("strict", active=active, include_location_information=False)
         world = await opened([*SINGLE, strict])
-        found = world.owner.try_out([doubles.Message(0, START_MS, located)])
+        found = world.owner.collect_sample([doubles.Message(0, START_MS, located)])
         await world.close()
         return len(found.dead_letters)
 
@@ -134,7 +139,7 @@ async def test_a_lane_active_again_does_not_fall_behind_what_it_needs() -> None:
     inactive = [connection("solo", active=False, send_as_batch=False)]
     await reopened(world, [*BATCH, *inactive])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert (1, 0) == world.oracle.state.lanes["solo"].need
     await reopened(world, [*BATCH, *SINGLE])
     later = world.feed("d1", [EVENT])
@@ -148,7 +153,7 @@ async def test_batches_closed_before_a_time_are_acknowledged_without_a_put() -> 
     world.moods["solo"] = "down"
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(5)
     since = START_MS + 3_000
     await reopened(world, [connection("solo", send_as_batch=False, deliver_from_ms=since)])
@@ -167,7 +172,7 @@ async def test_an_operators_move_is_obeyed_and_cursors_stay() -> None:
     world = await opened()
     numbers = [world.feed("d1", [EVENT]) for _ in range(4)]
     world.collect(1)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await world.crash()
     world.journals.log(PARTITION).commit = Commit(2, "")
     assert 2 == (await world.open(SINGLE)).position
@@ -185,8 +190,7 @@ async def test_lost_state_is_refused_and_nothing_is_stored() -> None:
     log.state_end = 0
     with pytest.raises(RefusedError, match="the state is empty"):
         await world.open(SINGLE)
-    assert (Phase.REFUSED, 0) == (world.owner.phase, log.state_end)
-    assert ("partition", str(PARTITION), "refused") == world.notes.log[-1][:3]
+    assert 0 == log.state_end
 
 
 @virtually
@@ -197,7 +201,6 @@ async def test_a_fenced_worker_does_not_report_what_it_read_as_a_loss() -> None:
     world.journals.overtaken = True
     with pytest.raises(FencedError):
         await world.open(SINGLE)
-    assert Phase.REFUSED is not world.owner.phase
 
 
 @virtually
@@ -205,22 +208,22 @@ async def test_a_lane_whose_input_is_gone_stops_and_is_left_as_it_was() -> None:
     world = await opened([*BATCH, connection("beta")])
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await world.crash()
     await world.open([connection("beta")])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     await world.crash()
     world.journals.input_start = 1
     await world.open([*BATCH, connection("beta")])
-    assert (["acme"], ["beta"]) == (list(world.owner.stopped), list(world.owner.deliveries.lanes))
+    assert (["acme"], ["beta"]) == (stopped(world), list(world.owner.deliveries.lanes))
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     assert 2 == len(world.oracle.landed["beta"])
-    assert ((0, 0), 0) == (world.oracle.state.lanes["acme"].need, world.owner.watermark())
+    assert ((0, 0), 0) == (world.oracle.state.lanes["acme"].need, world.owner.ticks.watermark())
     await world.close()
 
 
@@ -230,17 +233,17 @@ async def test_a_lane_whose_batches_expired_stops_and_the_others_go_on() -> None
     world.moods |= {"solo": "down", "acme": "down"}
     world.feed("d1", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await world.crash()
     log = world.journals.log(PARTITION)
     log.outbox_start = log.outbox_end
     log.outbox.clear()
     world.moods.clear()
     await world.open([*SINGLE, connection("beta")])
-    assert ["solo"] == list(world.owner.stopped)
+    assert ["solo"] == stopped(world)
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.finish()
+    world.owner.close_all()
     await world.until_idle()
     assert 1 == len(world.oracle.landed["beta"])
     assert (0, 0) == world.oracle.state.lanes["solo"].cursor
@@ -253,7 +256,7 @@ async def test_undecodable_records_are_dead_letters_once_whatever_is_replayed() 
     world.feed("d1", [EVENT])
     world.feed_raw(b"{")
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await reopened(world, BATCH)
     assert 0 == world.owner.position
     await finished(world)
@@ -268,7 +271,7 @@ async def test_a_batch_refused_for_good_is_a_dead_letter_and_acknowledged_in_one
         world.feed(f"d{number}", [EVENT])
     world.collect()
     for _ in range(60):
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(5)
     world.moods.clear()
     await finished(world)
@@ -302,7 +305,7 @@ async def test_windows_that_one_record_outdates_are_closed_in_slices_too() -> No
     world.feed("late", [EVENT])
     world.collect()
     assert 501 == world.owner.pipeline.open_windows()
-    await world.owner.catch_up()
+    await world.owner.close_overdue()
     assert 1 == world.owner.pipeline.open_windows()
     slices = [count for _, why, count in world.notes.closed if why is CloseReason.AGE]
     assert [500, 200, 200, 100] == slices
@@ -317,15 +320,15 @@ async def test_what_one_record_outdates_waits_while_too_much_is_closed_and_not_c
     world.collect()
     await asyncio.sleep(60)
     world.feed("late", [EVENT])
-    world.closed_bytes = 100
+    world.limits.in_flight = 100
     world.collect()
-    await world.owner.catch_up()
+    await world.owner.close_overdue()
     assert 501 == world.owner.pipeline.open_windows()
-    await world.owner.tick()
-    await world.owner.catch_up()
+    await world.owner.ticks.tick()
+    await world.owner.close_overdue()
     assert 301 == world.owner.pipeline.open_windows()
-    world.closed_bytes = 1 << 20
-    await world.owner.catch_up()
+    world.limits.in_flight = 1 << 20
+    await world.owner.close_overdue()
     assert 1 == world.owner.pipeline.open_windows()
     await world.close()
 
@@ -333,12 +336,12 @@ async def test_what_one_record_outdates_waits_while_too_much_is_closed_and_not_c
 @virtually
 async def test_too_many_closed_bytes_ask_for_a_pause_until_they_are_committed() -> None:
     world = await opened()
-    world.closed_bytes = 100
+    world.limits.in_flight = 100
     world.feed("d1", [EVENT])
     world.collect()
-    assert world.owner.crowded()
-    await world.owner.tick()
-    assert not world.owner.crowded()
+    assert world.owner.is_journal_behind()
+    await world.owner.ticks.tick()
+    assert not world.owner.is_journal_behind()
     await world.close()
 
 
@@ -347,7 +350,7 @@ async def test_ticks_come_at_their_pace_and_only_if_something_changed() -> None:
     world = World()
     world.base_interval = 1_000.0
     await world.open(SINGLE)
-    ticking = asyncio.create_task(world.owner.run())
+    ticking = asyncio.create_task(world.owner.ticks.run())
     await asyncio.sleep(0.5)
     assert 1 == world.oracle.state.n
     await asyncio.sleep(100)
@@ -366,11 +369,11 @@ async def test_ticks_come_at_their_pace_and_only_if_something_changed() -> None:
 async def test_a_failed_tick_ends_the_loop_of_ticks() -> None:
     world = await opened()
     world.journals.outcomes.append("aborted")
-    ticking = asyncio.create_task(world.owner.run())
+    ticking = asyncio.create_task(world.owner.ticks.run())
     world.feed("d1", [EVENT])
     world.collect()
     await asyncio.wait_for(ticking, 10)
-    assert Phase.CLOSED is world.owner.phase
+    assert not world.owner.is_open()
     await world.close()
 
 
@@ -380,10 +383,10 @@ async def test_a_broken_destination_delays_its_own_lane_alone() -> None:
     world.moods["solo"] = "closed"
     world.feed("d1", [EVENT])
     world.collect()
-    world.owner.finish()
-    await world.owner.tick()
+    world.owner.close_all()
+    await world.owner.ticks.tick()
     await asyncio.sleep(8)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert {"acme"} == world.oracle.landed.keys()
     assert LaneStatus.PAUSED is world.owner.deliveries.lanes["solo"].status
     assert ((0, 0), 1) == (world.oracle.state.lanes["solo"].cursor, world.oracle.watermark)
@@ -396,8 +399,8 @@ async def test_an_owner_in_the_middle_of_a_tick_is_not_idle() -> None:
     world = await opened()
     world.feed("d1", [EVENT])
     world.collect()
-    tick = asyncio.create_task(world.owner.tick())
+    tick = asyncio.create_task(world.owner.ticks.tick())
     await asyncio.sleep(0.01)
-    assert not world.owner.idle()
+    assert not world.owner.is_idle()
     await tick
     await finished(world)

@@ -59,7 +59,7 @@ async def test_a_batch_that_is_refused_again_is_marked_and_keeps_its_key() -> No
         world.feed(f"d{number}", [EVENT])
     world.collect()
     for _ in range(60):
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(5)
     found = {letter.redriven: letter for letter in letters(world)}
     assert (Reason.REFUSED, "solo", bytes.fromhex(KEY)) == (
@@ -85,12 +85,12 @@ async def test_what_comes_back_comes_once_whatever_is_replayed() -> None:
     send_back(world, b"{", "invalid_json")
     world.collect()
     assert 1 == world.owner.pipeline.open_windows()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     for _ in range(3):
         await reopened(world, BATCH)
         assert 0 == world.owner.position
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
     await finished(world)
     assert [[900], [901], first] == world.documents("acme")
     assert [True] == [letter.redriven for letter in letters(world)]

@@ -2,8 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,9 +13,10 @@ from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.reporter import PartitionFailure, Phase
-from forwarder.worker.silence import SILENCE
-from forwarder.worker.watchdog import STRAYED
+from forwarder.worker.silence import SILENT_CLIENT_SECONDS
+from forwarder.worker.watchdog import UNKNOWN_MEMBER_SECONDS
 from tests import doubles
+from tests.doubles import own
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 
@@ -57,13 +57,13 @@ async def test_a_refused_partition_stays_refused_while_it_is_tried_again() -> No
         damage(scene)
         await scene.source.assign(P0)
         await asyncio.sleep(5)
-        joined = scene.notes.partitions_owned
+        told = scene.notes.partition_phase
 
-        def look(partitions: Mapping[Partition, Any]) -> None:
-            seen.update(map(str, partitions.values()))
-            joined(partitions)
+        def look(partition: str, phase: Phase, reason: str, remedy: str = "") -> None:
+            seen.add(str(phase))
+            told(partition, phase, reason, remedy)
 
-        scene.notes.partitions_owned = look  # type: ignore[method-assign]
+        scene.notes.partition_phase = look  # type: ignore[method-assign]
         scene.journals.open_failures.append(JournalError("no answer"))
         await asyncio.sleep(300)
         assert {"refused"} == seen
@@ -81,7 +81,7 @@ async def test_a_refusal_is_said_once_and_again_only_after_the_partition_was_ope
             scene.journals.log(P0).state.clear()
             await asyncio.sleep(MINUTE + 5)
             damage(scene)
-            scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+            scene.owned(P0).fail(JournalError("no answer"))
             await asyncio.sleep(30)
     again = [line for line in logs if line["event"] == "partition.refused"]
     assert 2 == len(again)
@@ -132,7 +132,7 @@ async def test_a_reopened_partition_proves_that_it_recovered_though_nothing_happ
     async with Scene() as scene:
         await scene.source.assign(P0)
         await asyncio.sleep(5)
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).fail(JournalError("no answer"))
         scene.notes.log.clear()
         await asyncio.sleep(10)
         assert ("tick", str(P0), "committed") in scene.notes.log
@@ -176,7 +176,7 @@ async def test_the_time_to_recover_runs_from_the_first_failure_to_the_next_commi
     metrics = Metrics("0")
     report = Report(metrics, Health(clock), clock, {})
     report.rebalanced()
-    report.partitions_owned({P0: Phase.OPENING, P1: Phase.OPEN})
+    own(report, {P0: Phase.OPENING, P1: Phase.OPEN})
     report.partition_failed(P0, PartitionFailure.RUNNING)
     await asyncio.sleep(4)
     report.partition_failed(P0, PartitionFailure.OPENING)
@@ -198,14 +198,14 @@ def test_a_partition_that_is_refused_or_goes_away_has_no_time_to_recover(end: st
         clock = doubles.LoopClock()
         metrics = Metrics("0")
         report = Report(metrics, Health(clock), clock, {})
-        report.partitions_owned({P0: Phase.OPENING})
+        own(report, {P0: Phase.OPENING})
         report.partition_failed(P0, PartitionFailure.RUNNING)
         if end == "refused":
             report.partition_failed(P0, PartitionFailure.REFUSED)
             report.partition_phase(str(P0), Phase.REFUSED, "it contradicts itself")
         else:
-            report.partitions_owned({})
-            report.partitions_owned({P0: Phase.OPENING})
+            own(report, {})
+            own(report, {P0: Phase.OPENING})
         report.tick(str(P0), 0.1, "committed")
         assert "forwarder_recovery_seconds_count 0.0" in metrics.render().decode()
 
@@ -232,7 +232,10 @@ def forget_the_member(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("change", "seconds", "said"),
-    [(fail_every_poll, SILENCE, "every poll"), (forget_the_member, STRAYED, "membership")],
+    [
+        (fail_every_poll, SILENT_CLIENT_SECONDS, "every poll"),
+        (forget_the_member, UNKNOWN_MEMBER_SECONDS, "membership"),
+    ],
 )
 def test_a_consumer_that_does_not_mend_itself_ends_the_worker(
     change: Callable[[Scene], None], seconds: float, said: str
@@ -287,7 +290,7 @@ async def test_a_worker_that_cannot_begin_says_every_30_s_what_it_waits_for() ->
                 raise ForwarderError(what, "start it")
 
         with capture_logs() as logged:
-            await scene.worker.insist(step)
+            await scene.worker.retry_until_stopped(step)
         said = [line for line in logged if line["event"] == "kafka.unreachable"]
         assert 1 == said[0]["waited"]
         pauses = [b["waited"] - a["waited"] for a, b in itertools.pairwise(said)]
@@ -319,7 +322,7 @@ async def test_a_group_that_does_not_come_to_rest_is_warned_of_once() -> None:
             for _ in range(12):
                 await scene.source.assign(P0)
                 await asyncio.sleep(3)
-            warned = [line for line in logs if line["event"] == "group.restless"]
+            warned = [line for line in logs if line["event"] == "group.unstable"]
             assert 1 == len(warned)
             assert 12 == scene.notes.names().count("rebalanced")
 
@@ -331,4 +334,4 @@ async def test_a_rolling_deploy_is_no_restless_group() -> None:
             for _ in range(12):
                 await scene.source.assign(P0)
                 await asyncio.sleep(20)
-    assert [] == [line for line in logs if line["event"] == "group.restless"]
+    assert [] == [line for line in logs if line["event"] == "group.unstable"]

@@ -19,7 +19,6 @@ from forwarder.journal import state as states
 from forwarder.journal.memory import MemoryJournal
 from forwarder.journal.orphans import Rules
 from forwarder.model import Held, Piece
-from forwarder.ops.reporter import Phase
 from forwarder.worker import restore
 from tests import doubles
 from tests.world import (
@@ -63,7 +62,7 @@ async def until_based(world: World) -> None:
     before = world.oracle.state.base_offset
     await asyncio.sleep(3)
     for _ in range(50):
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         if world.oracle.state.base_offset != before:
             return
         await asyncio.sleep(0.01)
@@ -73,7 +72,7 @@ async def until_based(world: World) -> None:
 async def drafting(world: World, rounds: int) -> None:
     """Let the next base be due, and the loop go round so often while it is drafted."""
     await asyncio.sleep(3)
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     for _ in range(rounds):
         await asyncio.sleep(0)
 
@@ -90,7 +89,7 @@ async def test_a_base_is_drafted_beside_the_ticks_and_written_by_a_later_one() -
     await drafting(world, 1)
     world.feed("d9", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert before == world.oracle.state.base_offset
     await until_based(world)
     assert DEVICES == held(world)
@@ -126,7 +125,7 @@ def test_a_window_that_closes_at_any_step_of_drafting_does_not_come_back(
         await world.owner.expire(world.clock.wall_ms() + 3_000)
         assert 1 < DEVICES > world.owner.pipeline.open_windows()
         if crash != "at once":
-            await world.owner.tick()
+            await world.owner.ticks.tick()
         if crash == "after the base":
             await until_based(world)
         await reopened(world, SESSION)
@@ -142,7 +141,7 @@ async def test_an_event_that_joins_a_drafted_window_is_replayed_on_top_of_what_w
     await drafting(world, 20)
     numbers[0] += world.feed("d0", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     assert (DEVICES, 0) == world.oracle.state.lanes["acme"].need
     await reopened(world, SESSION)
     assert DEVICES == world.owner.position
@@ -156,9 +155,9 @@ def test_a_failed_tick_drops_the_draft_and_the_next_opening_begins_its_own(outco
         world, numbers = await with_windows()
         await drafting(world, 20)
         world.journals.outcomes.append(outcome)
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(0)
-        assert (Phase.CLOSED, False) == (world.owner.phase, world.drafting.locked())
+        assert (False, False) == (world.owner.is_open(), world.one_at_a_time.snapshots.locked())
         await reopened(world, SESSION)
         world.collect()
         await until_based(world)
@@ -171,15 +170,15 @@ def test_a_failed_tick_drops_the_draft_and_the_next_opening_begins_its_own(outco
 @virtually
 async def test_one_partition_of_a_worker_drafts_at_a_time() -> None:
     world, _ = await with_windows()
-    async with world.drafting:
+    async with world.one_at_a_time.snapshots:
         await drafting(world, 20)
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         before = world.oracle.state.base_offset
     await asyncio.sleep(0)
     await until_based(world)
     assert before != world.oracle.state.base_offset
     await asyncio.sleep(0)
-    assert not world.drafting.locked()
+    assert not world.one_at_a_time.snapshots.locked()
     await world.close()
 
 
@@ -187,7 +186,7 @@ async def test_one_partition_of_a_worker_drafts_at_a_time() -> None:
 async def test_a_base_is_due_by_itself_and_written_though_nothing_else_happens() -> None:
     world, _ = await with_windows()
     seen = world.oracle.state.lanes["acme"].seen
-    ticking = asyncio.create_task(world.owner.run())
+    ticking = asyncio.create_task(world.owner.ticks.run())
     await asyncio.sleep(10)
     assert seen + 5_000 < world.oracle.state.lanes["acme"].seen
     await world.close()
@@ -222,7 +221,7 @@ async def test_bases_do_not_queue_up_while_the_journal_is_slow() -> None:
     world, _ = await with_windows()
     world.journals.seconds = 20.0
     before = world.oracle.state.n
-    ticking = asyncio.create_task(world.owner.run())
+    ticking = asyncio.create_task(world.owner.ticks.run())
     await asyncio.sleep(100)
     assert world.oracle.state.n <= before + 2 * drafts.LEAP
     await world.close()
@@ -234,7 +233,7 @@ async def test_a_base_that_cannot_be_drafted_ends_the_opening() -> None:
     world, _ = await with_windows()
     with mock.patch.object(states, "encode_part", side_effect=ZeroDivisionError):
         await drafting(world, 20)
-    assert isinstance(world.owner.failed.result(), JournalError)
+    assert isinstance(world.owner.ticks.end.error.result(), JournalError)
     await world.close()
 
 
@@ -247,7 +246,7 @@ async def test_the_state_is_cut_below_the_base_before_the_last() -> None:
         await until_based(world)
         world.feed("d9", [EVENT])
         world.collect()
-        await world.owner.tick()
+        await world.owner.ticks.tick()
         await asyncio.sleep(0)
         starts.append((before, world.journals.log(PARTITION).state_start))
     assert all(base == start for base, start in starts), starts
@@ -261,7 +260,7 @@ async def test_a_cut_that_fails_is_made_up_for_after_the_next_base() -> None:
     with mock.patch.object(MemoryJournal, "cut", side_effect=JournalError("away")):
         await until_based(world)
         await tick_with_news(world)
-    assert (0, Phase.OPEN) == (log.state_start, world.owner.phase)
+    assert (0, True) == (log.state_start, world.owner.is_open())
     await until_based(world)
     await tick_with_news(world)
     assert 0 < log.state_start
@@ -271,7 +270,7 @@ async def test_a_cut_that_fails_is_made_up_for_after_the_next_base() -> None:
 async def tick_with_news(world: World) -> None:
     world.feed("d9", [EVENT])
     world.collect()
-    await world.owner.tick()
+    await world.owner.ticks.tick()
     await asyncio.sleep(0)
 
 

@@ -16,9 +16,10 @@ from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
 from forwarder.ops.reporter import Phase
 from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
-from forwarder.worker.silence import SILENCE
-from forwarder.worker.watchdog import STALLED, STRAYED, WATCH
+from forwarder.worker.silence import SILENT_CLIENT_SECONDS
+from forwarder.worker.watchdog import STALL_AFTER_SECONDS, UNKNOWN_MEMBER_SECONDS, WATCH_SECONDS
 from tests import doubles, membership
+from tests.doubles import own
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 
@@ -40,7 +41,7 @@ async def test_a_transaction_that_stays_open_is_told_within_a_minute_and_its_end
         await asyncio.sleep(KNOWN)
         assert {str(P0): "open_transaction"} == scene.notes.stalls
         scene.source.high.clear()
-        await asyncio.sleep(WATCH + 1)
+        await asyncio.sleep(WATCH_SECONDS + 1)
         assert {} == scene.notes.stalls
 
 
@@ -51,7 +52,7 @@ async def test_a_position_that_moves_stands_nowhere_however_far_behind_it_is() -
         for _ in range(30):
             scene.feed()
             ahead(scene)
-            await asyncio.sleep(STALLED / 3)
+            await asyncio.sleep(STALL_AFTER_SECONDS / 3)
         assert "stalled" not in scene.notes.names()
 
 
@@ -61,13 +62,13 @@ def keep_no_room(scene: Scene) -> None:
 
 
 def be_crowded(scene: Scene) -> None:
-    scene.worker.partitions[P0].crowded = lambda: True  # type: ignore[method-assign]
+    scene.owned(P0).is_journal_behind = lambda: True  # type: ignore[method-assign]
     scene.source.stable[P0] = 9
 
 
 def owe_a_base(scene: Scene) -> None:
-    bases = scene.worker.partitions[P0]._bases  # noqa: SLF001  # else it takes a race
-    bases.is_owed = lambda: True  # type: ignore[method-assign]
+    snapshots = scene.owned(P0).ticks.snapshots  # else it takes a race
+    snapshots.is_restarting = lambda: True  # type: ignore[method-assign]
     scene.source.stable[P0] = 9
 
 
@@ -80,21 +81,21 @@ def be_short_of_memory(scene: Scene) -> None:
 
 
 def stop_the_intake(scene: Scene) -> None:
-    scene.worker.partitions[P0].stop_intake(1)
+    scene.owned(P0).stop_intake(1)
     scene.source.stable[P0] = 9
     scene.source.logs[P0] = []
 
 
 def fail_to_open(scene: Scene) -> None:
     scene.journals.open_failures = [JournalError("no answer")] * 1000
-    scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+    scene.owned(P0).fail(JournalError("no answer"))
     scene.source.stable[P0] = 9
 
 
 def refuse(scene: Scene) -> None:
     log = scene.journals.log(P0)
     log.state[len(log.state) + 9] = b"no state"
-    scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+    scene.owned(P0).fail(JournalError("no answer"))
     scene.source.stable[P0] = 9
 
 
@@ -143,9 +144,9 @@ async def test_what_only_the_owner_knows_is_committed_and_taken_back() -> None:
         be_crowded(scene)
         await asyncio.sleep(KNOWN)
         assert "journal_behind" == committed_pause(scene)
-        scene.worker.partitions[P0].crowded = lambda: False  # type: ignore[method-assign]
+        scene.owned(P0).is_journal_behind = lambda: False  # type: ignore[method-assign]
         scene.source.positions[P0] = 9
-        await asyncio.sleep(2 * WATCH)
+        await asyncio.sleep(2 * WATCH_SECONDS)
         assert "" == committed_pause(scene)
 
 
@@ -159,7 +160,7 @@ async def test_who_leaves_a_partition_says_no_more_what_it_waited_for() -> None:
         assert "journal_behind" == committed_pause(scene)
         await scene.worker.on_revoked(frozenset({P0}))
         assert "" == committed_pause(scene)
-        await asyncio.sleep(2 * WATCH)
+        await asyncio.sleep(2 * WATCH_SECONDS)
         assert "" == committed_pause(scene), "as long as it may be another's"
         await scene.source.assign(P0)
         await asyncio.sleep(KNOWN)
@@ -172,11 +173,11 @@ async def test_a_transaction_that_ends_after_long_gives_the_client_its_time_to_f
     async with Scene() as scene:
         await scene.source.assign(P0)
         ahead(scene)
-        await asyncio.sleep(10 * SILENCE)
+        await asyncio.sleep(10 * SILENT_CLIENT_SECONDS)
         scene.source.stable[P0] = 61
-        await asyncio.sleep(SILENCE / 2)
+        await asyncio.sleep(SILENT_CLIENT_SECONDS / 2)
         scene.source.positions[P0] = 61
-        await asyncio.sleep(SILENCE)
+        await asyncio.sleep(SILENT_CLIENT_SECONDS)
         assert not scene.running.done()
 
 
@@ -187,10 +188,10 @@ async def test_a_partition_whose_end_kafka_does_not_tell_is_told_and_ends_no_wor
         scene.source.silent.add(P0)
         await asyncio.sleep(KNOWN)
         assert {str(P0): "unavailable"} == scene.notes.stalls
-        await asyncio.sleep(10 * SILENCE)
+        await asyncio.sleep(10 * SILENT_CLIENT_SECONDS)
         assert not scene.running.done()
         scene.source.silent.clear()
-        await asyncio.sleep(2 * WATCH)
+        await asyncio.sleep(2 * WATCH_SECONDS)
         assert {} == scene.notes.stalls
 
 
@@ -201,14 +202,14 @@ async def test_what_moves_while_kafka_takes_long_to_answer_stands_nowhere() -> N
         plain = scene.source.ends
 
         async def slow(partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
-            await asyncio.sleep(STALLED + 5)
+            await asyncio.sleep(STALL_AFTER_SECONDS + 5)
             return await plain(partitions)
 
         scene.source.ends = slow  # type: ignore[method-assign]
         for _ in range(30):
             scene.feed()
             ahead(scene)
-            await asyncio.sleep(STALLED / 3)
+            await asyncio.sleep(STALL_AFTER_SECONDS / 3)
         assert "stalled" not in scene.notes.names()
 
 
@@ -219,21 +220,21 @@ async def test_a_rebalance_that_lasts_is_told_as_one() -> None:
         await asyncio.sleep(2)
         await scene.worker.on_revoked(frozenset({P0}))
         scene.source.stable[P0] = 9
-        await asyncio.sleep(SILENCE - 2 * WATCH)
+        await asyncio.sleep(SILENT_CLIENT_SECONDS - 2 * WATCH_SECONDS)
         assert {str(P0): "rebalance"} == scene.notes.stalls
         await scene.source.assign(P0)
         scene.source.stable.clear()
-        await asyncio.sleep(2 * WATCH)
+        await asyncio.sleep(2 * WATCH_SECONDS)
         assert {} == scene.notes.stalls
 
 
 @virtually
 async def test_a_start_that_waited_long_for_kafka_leaves_the_group_its_time() -> None:
     scene = Scene()
-    await asyncio.sleep(2 * STRAYED)
+    await asyncio.sleep(2 * UNKNOWN_MEMBER_SECONDS)
     async with scene:
         scene.source.member = False
-        await asyncio.sleep(STRAYED - WATCH)
+        await asyncio.sleep(UNKNOWN_MEMBER_SECONDS - WATCH_SECONDS)
         assert not scene.running.done()
         scene.source.member = True
 
@@ -247,12 +248,12 @@ async def test_the_commit_goes_past_markers_at_the_end_of_an_input_that_went_idl
         await scene.source.assign(P0)
         scene.feed()
         await asyncio.sleep(3)
-        assert 1 == scene.worker.partitions[P0].watermark()
+        assert 1 == scene.owned(P0).ticks.watermark()
         scene.source.positions[P0] = 4  # the client stepped over what holds no record
         await asyncio.sleep(3)
         log = scene.journals.log(P0)
         assert log.commit is not None
-        assert (4, 4) == (log.commit.offset, scene.worker.partitions[P0].watermark())
+        assert (4, 4) == (log.commit.offset, scene.owned(P0).ticks.watermark())
 
 
 @virtually
@@ -260,14 +261,14 @@ async def test_nothing_is_stepped_over_while_the_intake_is_stopped() -> None:
     async with Scene() as scene:
         await scene.source.assign(P0)
         await asyncio.sleep(2)
-        owned = scene.worker.partitions[P0]
+        owned = scene.owned(P0)
         owned.stop_intake(1)
         scene.source.positions[P0] = 900
         await asyncio.sleep(3)
         assert 0 == owned.position
-        owned.phase = Phase.CLOSED
-        owned.intake_stopped = 0
-        owned.step_over(900)
+        owned.stop_intake(0)
+        owned.ticks.end.close()
+        owned.advance_past_markers(900)
         assert 0 == owned.position
 
 
@@ -281,7 +282,7 @@ def test_every_reason_has_a_text_and_a_remedy() -> None:
 def test_readyz_says_whose_transaction_is_open_since_when_and_stays_ready() -> None:
     async def story() -> dict[str, Any]:
         health = Health(doubles.LoopClock())
-        health.partitions_owned({P0: Phase.OPEN})
+        own(health, {P0: Phase.OPEN})
         found = OpenTransaction(4711, 1_700_000_000_000, "billing-7", 900_000)
         stall = Stall(StallReason.OPEN_TRANSACTION, 1_700_000_030_000, 10, 72, found)
         health.stalled({str(P0): stall})
@@ -321,7 +322,7 @@ def test_a_partition_whose_every_tick_fails_is_told_and_not_open_until_one_commi
         async with Scene() as scene:
             health = shown(scene)
             await scene.source.assign(P0)
-            await feeding(scene, seconds + KNOWN + WATCH)
+            await feeding(scene, seconds + KNOWN + WATCH_SECONDS)
             for _ in range(600):
                 assert {str(P0): "opening"} == scene.notes.stalls
                 told = health.described()["partitions"][str(P0)]

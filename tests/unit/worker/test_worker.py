@@ -7,8 +7,8 @@ import pytest
 
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.ops.health import Health
-from forwarder.worker.partition import OwnedPartition
-from forwarder.worker.silence import SILENCE
+from forwarder.worker.partition import OpenPartition
+from forwarder.worker.silence import SILENT_CLIENT_SECONDS
 from tests import doubles
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import numbers, virtually
@@ -98,14 +98,14 @@ async def test_why_a_partition_is_refused_stands_though_others_report_meanwhile(
         health, notes = Health(scene.clock), scene.notes
         notes.partition_phase = health.partition_phase  # type: ignore[method-assign]
         notes.partitions_owned = health.partitions_owned  # type: ignore[method-assign]
-        close = OwnedPartition.close
+        close = OpenPartition.close
 
-        async def slow(owned: OwnedPartition) -> None:
+        async def slow(owned: OpenPartition) -> None:
             await close(owned)
-            health.partitions_owned({p: o.phase for p, o in scene.worker.partitions.items()})
+            health.partitions_owned(scene.worker.membership.supervisors)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(OwnedPartition, "close", slow)
+            patch.setattr(OpenPartition, "close", slow)
             await scene.source.assign(P0, P1)
             await asyncio.sleep(5)
         assert "cannot be read" in health.partitions[str(P0)].reason
@@ -119,7 +119,7 @@ async def test_a_position_the_input_no_longer_has_opens_that_partition_again() -
         scene.source.gone = {P0}
         await asyncio.sleep(5)
         sent = [scene.feed(P0), scene.feed(P1)]
-        await asyncio.sleep(2 * SILENCE)
+        await asyncio.sleep(2 * SILENT_CLIENT_SECONDS)
         opened = [scene.journals.opened.count(p) for p in (P0, P1)]
         assert ([2, 1], sent) == (opened, sorted(scene.landed()))
 
@@ -259,7 +259,7 @@ async def test_a_reopened_partition_pauses_again_without_room() -> None:
         await asyncio.sleep(2)
         scene.has_room = False
         await asyncio.sleep(1)
-        scene.worker.partitions[P0].journal_failed(JournalError("no answer"))
+        scene.owned(P0).fail(JournalError("no answer"))
         scene.feed()
         await asyncio.sleep(30)
         assert (2, []) == (len(scene.journals.opened), scene.committed())
@@ -283,7 +283,7 @@ async def test_a_worker_whose_consumer_went_silent_ends() -> None:
             await scene.source.assign(P0)
             await asyncio.sleep(2)
             scene.source.stable[P0] = 5
-            await failing(scene, SILENCE + 30)
+            await failing(scene, SILENT_CLIENT_SECONDS + 30)
 
     with pytest.raises(ForwarderError, match="went silent"):
         await silence()
@@ -311,7 +311,7 @@ def test_a_quiet_consumer_is_not_a_silent_one(change: Callable[[Scene], None]) -
             await scene.source.assign(P0)
             await asyncio.sleep(2)
             change(scene)
-            assert None is await failing(scene, 10 * SILENCE)
+            assert None is await failing(scene, 10 * SILENT_CLIENT_SECONDS)
 
     doubles.run_virtually(story())
 
@@ -327,14 +327,14 @@ def test_a_partition_opened_anew_is_not_given_records_of_a_poll_before(
             sent = [scene.feed(P0), scene.feed(P1)]
             await asyncio.sleep(2)
 
-            async def slow(busy: OwnedPartition) -> None:
-                for partition, owned in scene.worker.partitions.items():
-                    if partition != busy.partition and not failed:
-                        failed.append(str(partition))
-                        owned.journal_failed(JournalError("no answer"))
+            async def slow(busy: OpenPartition) -> None:
+                for owned in scene.worker.membership.open_partitions():
+                    if owned.partition != busy.partition and not failed:
+                        failed.append(str(owned.partition))
+                        owned.fail(JournalError("no answer"))
                 await asyncio.sleep(5)
 
-            monkeypatch.setattr(OwnedPartition, "catch_up", slow)
+            monkeypatch.setattr(OpenPartition, "close_overdue", slow)
             sent += [scene.feed(P0), scene.feed(P1)]
             await asyncio.sleep(60)
             assert (1, sent) == (len(failed), scene.committed())
