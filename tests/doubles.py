@@ -22,6 +22,7 @@ from forwarder.model import (
 )
 from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
 from forwarder.ops.stall import Stall
+from forwarder.sinks.requests import SHARD
 from forwarder.sources.contract import Listener, PositionLostError
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class ScriptedSink:
     max_batches = 500
     max_bytes = 5 * 1024 * 1024
     in_order = False
+    throughput = SHARD
 
     def __init__(self) -> None:
         """Deliver everything."""

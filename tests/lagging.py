@@ -20,6 +20,7 @@ from forwarder.deliver.readback import (
 from forwarder.journal import outbox
 from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome
+from forwarder.sinks.requests import SHARD
 from tests import doubles
 from tests.batches import batch
 from tests.lanes import CONFIGURATION, Sink
@@ -94,7 +95,7 @@ class Partition:
             clock=self.clock,
             random=lambda: 0.5,
             reporter=doubles.Notes(),
-            rate_limit=RateLimiter(),
+            rate_limit=RateLimiter(SHARD),
             lease=Lease(math.inf),
             results=self.results,
             readback=self.readback,

@@ -24,6 +24,7 @@ from forwarder.journal.contract import OutboxRecord, OutboxSlice
 from forwarder.model import DELIVERED, Address, Batch, Outcome, OutcomeKind
 from forwarder.ops.reporter import Reporter
 from forwarder.sinks import contract
+from forwarder.sinks.requests import SHARD
 from tests import doubles
 from tests.batches import batch
 
@@ -127,7 +128,7 @@ class Lane:
         self.lease = Lease(math.inf)
         limiter = ScanLimiter(clock, budget)
         self.readback = Readback(limiter, self.outbox.read, end, self.results.fail)
-        self.rate_limit = rate_limit or RateLimiter()
+        self.rate_limit = rate_limit or RateLimiter(SHARD)
         context = LaneContext(
             clock=clock,
             random=random,

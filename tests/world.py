@@ -31,6 +31,7 @@ from forwarder.model import (
     Partition,
     Position,
 )
+from forwarder.sinks.requests import SHARD
 from forwarder.worker.context import OneAtATime, PartitionLimits, TickPolicy, WorkerContext
 from forwarder.worker.opening import PartitionOpening
 from forwarder.worker.partition import OpenPartition
@@ -270,6 +271,7 @@ class Destination:
 
     max_batches = 4
     max_bytes = 1 << 20
+    throughput = SHARD
 
     def __init__(self, world: "World", lane: str, number: int) -> None:
         """Belong to opening ``number`` of ``world``."""

@@ -109,7 +109,7 @@ class PartitionReplay:
             clock=clock,
             random=random.random,
             reporter=ReplayReporter(tally),
-            rate_limit=RateLimiter(),
+            rate_limit=RateLimiter(sink.throughput),
             lease=Lease(math.inf),
             results=self._results,
         )

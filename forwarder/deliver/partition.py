@@ -59,6 +59,8 @@ class PartitionDeliveries:
         self, context: DeliverContext, partition: str, connection: Connection, stored: LaneState
     ) -> LaneDelivery:
         sink = context.sinks[connection.name]
+        if connection.name not in context.rate_limits:
+            context.rate_limits[connection.name] = RateLimiter(sink.throughput)
         queue = DeliveryQueue(
             stored.cursor,
             stored.acked,
@@ -79,7 +81,7 @@ class PartitionDeliveries:
             clock=context.clock,
             random=context.random,
             reporter=context.reporter,
-            rate_limit=context.rate_limits.setdefault(connection.name, RateLimiter()),
+            rate_limit=context.rate_limits[connection.name],
             lease=self.lease,
             results=self.results,
             readback=self._readback,

@@ -1,7 +1,7 @@
 """How fast a throttled connection may be put to: learned from replies, forgotten when it is over.
 
-Pure: time comes in as an argument, in steady seconds. Rates are in *shards*: one is what Kinesis
-lets one shard take (1,000 records and 1 MB a second), so that one number limits both.
+Pure: time comes in as an argument, in steady seconds. Rates are in *shards*: one is what one unit
+of the sink's capacity takes (``Sink.throughput``), so that one number limits records and bytes.
 
 A rate is halved when a reply says throttled, at most once for what was under way meanwhile. It
 grows back by an amount per second: quickly to just below where it was throttled, slowly from
@@ -16,14 +16,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from forwarder import retry
-
-SHARD_RECORDS = 1_000
-"""Records a second that one shard takes (AWS quota)."""
-SHARD_BYTES = 1_000_000
-"""Bytes a second that one shard takes (AWS quota: 1 MB)."""
+from forwarder.sinks.contract import Throughput
 
 MIN_RATE = 0.01
-"""Lowest rate, in shards: 10 records or 10 KB a second; backoff takes care of what takes less."""
+"""Lowest rate, in shards; backoff takes care of what takes less."""
 FAST_GROWTH = 0.25
 """Growth per second, as a part of the rate that was throttled, up to ``FAST_GROWTH_UP_TO`` of
 it."""
@@ -45,11 +41,6 @@ RATE_TTL_SECONDS = 10.0
 """Seconds after which a rate that held nothing back is forgotten."""
 MAX_KEYS = 20_000
 """Device keys whose shard is remembered while some shard is slow, some 250 bytes each."""
-
-
-def shard_seconds(records: int, size: int) -> float:
-    """Return what records of ``size`` bytes together take of one shard, in seconds."""
-    return max(records / SHARD_RECORDS, size / SHARD_BYTES)
 
 
 class AdaptiveRate:
@@ -155,8 +146,13 @@ class RateLimiter:
     nothing else is to be asked.
     """
 
-    def __init__(self, max_keys: int = MAX_KEYS) -> None:
-        """Begin without limits; the shards of ``max_keys`` device keys are remembered."""
+    def __init__(self, unit: Throughput, max_keys: int = MAX_KEYS) -> None:
+        """Create without any limit.
+
+        ``unit``: what rates are counted in, a *shard*; the shards of ``max_keys`` device keys are
+        remembered.
+        """
+        self._unit = unit
         self._max_keys = max_keys
         self.limited = False
         self.connection_rate: AdaptiveRate | None = None
@@ -192,8 +188,8 @@ class RateLimiter:
             return records, size
         share = self.connection_rate.put_allowance(now)
         return (
-            min(records, max(1, int(share * SHARD_RECORDS))),
-            min(size, int(share * SHARD_BYTES)),
+            min(records, max(1, int(share * self._unit.records))),
+            min(size, int(share * self._unit.bytes)),
         )
 
     def reserve(self, key: bytes, size: int, now: float) -> float:
@@ -201,7 +197,7 @@ class RateLimiter:
         rate = self.shards.get(self._shard_of.get(key, ""))
         if rate is None:
             return 0.0
-        taken = shard_seconds(1, size)
+        taken = self._unit.seconds(1, size)
         if rate.hold_back(now):
             return rate.schedule(taken, now)
         rate.spend(taken, now)
@@ -210,7 +206,7 @@ class RateLimiter:
     def spend(self, records: int, size: int, now: float) -> None:
         """Count a put that begins."""
         if self.connection_rate:
-            self.connection_rate.spend(shard_seconds(records, size), now)
+            self.connection_rate.spend(self._unit.seconds(records, size), now)
 
     def learn(
         self, answers: Iterable[PutFeedback], began: float, now: float, random: float
@@ -235,7 +231,7 @@ class RateLimiter:
         rate = self.shards.get(shard) if shard else self.connection_rate
         if any(answer.throttled for answer in reply):
             if rate is None:
-                taken = shard_seconds(len(reply), sum(answer.size for answer in reply))
+                taken = self._unit.seconds(len(reply), sum(answer.size for answer in reply))
                 rate = self._limit(shard, AdaptiveRate(taken, now - began, now))
             else:
                 rate.halve(began, now)

@@ -14,6 +14,7 @@ import pybase64
 
 from forwarder.errors import JournalError
 from forwarder.model import DELIVERED, Batch, DeadLetter, Outcome, OutcomeKind, Partition
+from forwarder.sinks.contract import Throughput
 from forwarder.sinks.requests import without_line_breaks
 
 INLINE_BYTES = 256 * 1024
@@ -137,6 +138,7 @@ class FileSink:
 
     max_batches = 1000
     max_bytes = 4 * 1024 * 1024
+    throughput = Throughput(1_000, 1_000_000)  # never throttled
     in_order = True  # the same input gives the same file, however puts and ticks fall
 
     def __init__(

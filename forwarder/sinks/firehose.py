@@ -15,12 +15,13 @@ PUT_RECORD_BATCH = "PutRecordBatch"
 
 
 class FirehoseSink:
-    """One connection's delivery stream; see ``sinks.base.Sink`` for the contract.
+    """One connection's delivery stream; see ``sinks.contract.Sink`` for the contract.
 
     Firehose promises no order; the caller's one batch in flight per key is all there is.
     """
 
     in_order = False
+    throughput = requests.SHARD
     max_batches = requests.FIREHOSE_LIMITS.records
     max_bytes = requests.FIREHOSE_LIMITS.size - requests.FIREHOSE_LIMITS.records
     """Leaves room for the ends of the lines, so that a put is one request."""

@@ -80,13 +80,14 @@ class SequenceNumbers:
 
 
 class KinesisSink:
-    """One connection's stream; see ``sinks.base.Sink`` for the contract.
+    """One connection's stream; see ``sinks.contract.Sink`` for the contract.
 
     Order per device rests on the caller's one batch in flight per key; PutRecord adds
     ``SequenceNumberForOrdering``, which PutRecords does not have.
     """
 
     in_order = False
+    throughput = requests.SHARD
 
     def __init__(self, connection: Connection, target: KinesisTarget, aws: Aws) -> None:
         """Prepare; the first put connects, so that this cannot fail."""

@@ -13,6 +13,7 @@ import pybase64
 
 from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PartitionKey
 from forwarder.model import Batch
+from forwarder.sinks.contract import Throughput
 
 RECORDS_PER_REQUEST = 500
 """AWS limit of PutRecords and of PutRecordBatch."""
@@ -20,6 +21,10 @@ KINESIS_BYTES_PER_REQUEST = 5 * 1024 * 1024
 """Data plus keys. AWS takes 10 MiB since 2025; 5 MiB is what emulators and old limits take."""
 FIREHOSE_BYTES_PER_REQUEST = 4 * 1024 * 1024
 """AWS limit of PutRecordBatch in bytes, before base64."""
+
+
+SHARD = Throughput(records=1_000, bytes=1_000_000)
+"""What one shard of a Kinesis stream takes a second (AWS quota); Firehose is counted in it, too."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):

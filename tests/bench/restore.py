@@ -26,6 +26,7 @@ from forwarder.config.targets import FileTarget
 from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.kafka import KafkaJournal, KafkaJournals
 from forwarder.model import DELIVERED, Batch, Outcome, Partition
+from forwarder.sinks.requests import SHARD
 from forwarder.worker import gc_tuning
 from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
 from forwarder.worker.opening import PartitionOpening
@@ -133,6 +134,7 @@ class Sink:
     max_batches = 500
     max_bytes = 5 * MIB
     in_order = False
+    throughput = SHARD
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Deliver."""

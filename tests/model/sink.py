@@ -6,6 +6,7 @@ from typing import Protocol
 
 from forwarder.deliver import queue
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
+from forwarder.sinks.requests import SHARD
 from tests.model.journal import Client
 from tests.model.loop import Fault
 from tests.model.oracle import Committed, Oracle
@@ -70,6 +71,7 @@ class Sink:
 
     max_batches = 4
     max_bytes = 1 << 20
+    throughput = SHARD
 
     def __init__(self, lane: str, putter: Putter, destinations: Destinations) -> None:
         """Put on behalf of a process."""

@@ -13,6 +13,7 @@ from forwarder.deliver.lane import MAX_CONCURRENT_PUTS
 from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind
 from forwarder.ops.reporter import LaneStatus
+from forwarder.sinks.requests import SHARD
 from tests.batches import batch
 from tests.lanes import (
     CONFIGURATION,
@@ -191,7 +192,7 @@ async def test_a_throttled_shard_slows_only_the_devices_on_it() -> None:
 
 @virtually
 async def test_lanes_of_one_connection_share_what_was_learned() -> None:
-    rate_limit = RateLimiter()
+    rate_limit = RateLimiter(SHARD)
     first = Lane(lambda _b, tried: THROTTLED if tried < 1 else DELIVERED, rate_limit=rate_limit)
     second = Lane(rate_limit=rate_limit, capacity=10**9)
     first.sink.seconds = 0.1

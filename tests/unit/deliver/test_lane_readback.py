@@ -14,6 +14,7 @@ from forwarder.journal import packing
 from forwarder.model import DELIVERED as OK
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.ops.reporter import LaneStatus
+from forwarder.sinks.requests import SHARD
 from tests.batches import batch
 from tests.lanes import TRANSIENT, Lane, devices
 from tests.world import virtually
@@ -110,7 +111,7 @@ async def test_a_lane_that_fails_for_a_moment_keeps_what_it_has() -> None:
 @virtually
 async def test_a_lane_whose_connection_rests_keeps_its_probe_alone() -> None:
     """Another partition's put was throttled whole: this one has not even tried."""
-    rate_limit = RateLimiter()
+    rate_limit = RateLimiter(SHARD)
     now = asyncio.get_running_loop().time()
     for _ in range(8):
         rate_limit.learn([PutFeedback(b"x", 9, "", delivered=False, throttled=True)], now, now, 0.9)

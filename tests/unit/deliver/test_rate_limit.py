@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from forwarder import retry
 from forwarder.deliver import rate_limit
-from forwarder.deliver.rate_limit import PutFeedback, RateLimiter, shard_seconds
+from forwarder.deliver.rate_limit import PutFeedback, RateLimiter
+from forwarder.sinks.requests import SHARD as UNIT
 
 SHARD = "shardId-000000000001"
 KEYS = [b"%d" % number for number in range(500)]
@@ -27,9 +28,9 @@ class Bucket:
     def takes(self, size: int, now: float) -> bool:
         self._left = min(self.rate * self.burst, self._left + (now - self._at) * self.rate)
         self._at = now
-        if self._left < shard_seconds(1, size):
+        if self._left < UNIT.seconds(1, size):
             return False
-        self._left -= shard_seconds(1, size)
+        self._left -= UNIT.seconds(1, size)
         return True
 
 
@@ -37,7 +38,7 @@ class Lane:
     """A lane with always more to put, one put at a time, to one bucket that names its shard."""
 
     def __init__(self, bucket: Bucket, trip: float, size: int, shard: str) -> None:
-        self.limit = RateLimiter()
+        self.limit = RateLimiter(UNIT)
         self.bucket = bucket
         self.now = 0.0
         self.seen: Counter[bool] = Counter()
@@ -97,7 +98,7 @@ def test_a_lane_comes_to_what_its_destination_takes(
     lane = Lane(Bucket(rate), trip, size, shard)
     lane.run(15.0)
     seen = lane.run(40.0)
-    reached = seen[True] * shard_seconds(1, size) / 25 / rate
+    reached = seen[True] * UNIT.seconds(1, size) / 25 / rate
     assert 0.8 <= reached <= 1.05
     assert seen[False] <= 0.1 * seen[True]
 
@@ -109,7 +110,7 @@ def test_a_limit_that_is_lifted_is_found_within_seconds(trip: float, size: int, 
     lane.bucket.rate = 1.0
     lane.run(30.0)
     seen = lane.run(40.0)
-    assert seen[True] * shard_seconds(1, size) / 10 >= 0.75
+    assert seen[True] * UNIT.seconds(1, size) / 10 >= 0.75
 
 
 @pytest.mark.parametrize(("trip", "size", "shard"), CASES)
@@ -124,7 +125,7 @@ def test_a_destination_that_takes_nothing_is_asked_ever_more_seldom(
     assert lane.puts - first <= 40
     lane.bucket.rate = 1.0
     lane.run(220.0)
-    assert lane.run(230.0)[True] * shard_seconds(1, size) / 10 >= 0.75
+    assert lane.run(230.0)[True] * UNIT.seconds(1, size) / 10 >= 0.75
 
 
 def throttled(*keys: bytes, shard: str = "") -> list[PutFeedback]:
@@ -136,13 +137,16 @@ def taken(*keys: bytes, shard: str = "") -> list[PutFeedback]:
 
 
 def test_nothing_is_limited_before_the_first_throttling() -> None:
-    assert not RateLimiter().limited
-    assert (500, 99) == RateLimiter().allowance(500, 99, 0.0)
-    assert (0.0, 0.0) == (RateLimiter().hold_back(0.0), RateLimiter().reserve(b"key", 1_000, 0.0))
+    assert not RateLimiter(UNIT).limited
+    assert (500, 99) == RateLimiter(UNIT).allowance(500, 99, 0.0)
+    assert (0.0, 0.0) == (
+        RateLimiter(UNIT).hold_back(0.0),
+        RateLimiter(UNIT).reserve(b"key", 1_000, 0.0),
+    )
 
 
 def test_a_throttled_shard_slows_only_the_keys_that_landed_on_it() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(b"slow", shard="1") + taken(b"fast", shard="2"), 0.0, 0.1, 0.5)
     assert learned.limited
     assert 0.0 == learned.hold_back(0.1)
@@ -152,7 +156,7 @@ def test_a_throttled_shard_slows_only_the_keys_that_landed_on_it() -> None:
 
 
 def test_a_key_whose_shard_is_not_named_is_known_by_its_last_reply() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(*KEYS, shard="1") + taken(b"b", shard="1"), 0.0, 0.1, 0.5)
     before = learned.shards["1"].shards
     learned.learn(throttled(b"b"), 0.2, 0.3, 0.5)
@@ -161,7 +165,7 @@ def test_a_key_whose_shard_is_not_named_is_known_by_its_last_reply() -> None:
 
 
 def test_a_key_that_moved_to_another_shard_goes_by_that_one() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(b"a", b"b", shard="1"), 0.0, 0.1, 0.9)
     learned.learn(taken(b"a", shard="2"), 0.1, 0.2, 0.5)
     assert 0.0 == learned.reserve(b"a", 1_000, 0.1)
@@ -169,7 +173,7 @@ def test_a_key_that_moved_to_another_shard_goes_by_that_one() -> None:
 
 
 def test_what_was_under_way_together_halves_the_rate_once() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(*KEYS) + taken(b"x"), 0.0, 0.05, 0.5)
     rates = []
     for began in (0.01, 0.02, 0.03, 0.06, 0.06):
@@ -182,7 +186,7 @@ def test_what_was_under_way_together_halves_the_rate_once() -> None:
 
 
 def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(b"a", shard="1") + throttled(b"b"), 0.0, 0.1, 0.5)
     limited = []
     for now in (1.0, 10.2):
@@ -193,14 +197,14 @@ def test_a_limit_that_holds_nothing_back_is_forgotten() -> None:
 
 
 def test_the_slowest_of_all_rates_is_told() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     assert learned.slowest() is None
     learned.learn(throttled(*KEYS, shard="1") + throttled(b"x", shard="2"), 0.0, 1.0, 0.5)
     assert learned.slowest() == learned.shards["2"].shards < learned.shards["1"].shards
 
 
 def test_a_large_record_at_a_low_rate_holds_nothing_up_beyond_the_longest_backoff() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(b"a"), 0.0, 0.1, 0.5)
     for now in range(1, 20):
         learned.learn(throttled(b"a"), float(now), now + 0.1, 0.0)
@@ -209,7 +213,7 @@ def test_a_large_record_at_a_low_rate_holds_nothing_up_beyond_the_longest_backof
 
 
 def test_a_low_rate_that_catches_up_does_not_rest() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
     learned.spend(1, 1_000_000_000, 10.0)
     assert learned.hold_back(10.0) > 1.0
@@ -217,7 +221,7 @@ def test_a_low_rate_that_catches_up_does_not_rest() -> None:
 
 
 def test_to_look_at_a_rest_teaches_nothing() -> None:
-    learned, other = RateLimiter(), RateLimiter()
+    learned, other = RateLimiter(UNIT), RateLimiter(UNIT)
     assert 0.0 == learned.rest_remaining(0.0)
     for each in (learned, other):
         each.learn(throttled(*KEYS), 0.0, 0.1, 0.5)
@@ -229,14 +233,14 @@ def test_to_look_at_a_rest_teaches_nothing() -> None:
 
 
 def test_keys_remembered_are_bounded() -> None:
-    learned = RateLimiter(max_keys=3)
+    learned = RateLimiter(UNIT, max_keys=3)
     learned.learn(throttled(b"a", b"b", b"c", b"d", shard="1"), 0.0, 0.1, 0.5)
     later = [learned.reserve(key, 1_000, 0.1) for key in (b"a", b"b", b"c", b"d")]
     assert [True, False, False, False] == [at == 0.0 for at in later]
 
 
 def test_those_that_must_wait_come_back_one_after_the_other_and_within_seconds() -> None:
-    learned = RateLimiter()
+    learned = RateLimiter(UNIT)
     learned.learn(throttled(*KEYS[:100], shard="1"), 0.0, 0.1, 0.0)
     places = [learned.reserve(key, 1_000, 0.11) for key in KEYS[:100]]
     assert sorted(places) == places
@@ -252,7 +256,7 @@ def test_those_that_must_wait_come_back_one_after_the_other_and_within_seconds()
 def test_a_rate_stays_above_the_least_and_rests_no_longer_than_a_backoff(
     replies: list[tuple[bool, float]],
 ) -> None:
-    learned, now = RateLimiter(), 0.0
+    learned, now = RateLimiter(UNIT), 0.0
     for is_taken, passed in replies:
         now += passed
         answers = taken(b"a") if is_taken else throttled(b"a")
@@ -262,5 +266,5 @@ def test_a_rate_stays_above_the_least_and_rests_no_longer_than_a_backoff(
             assert learned.connection_rate.shards >= rate_limit.MIN_RATE
             assert (
                 learned.hold_back(now)
-                <= retry.TRANSIENT.cap + shard_seconds(1, 1_000) / rate_limit.MIN_RATE
+                <= retry.TRANSIENT.cap + UNIT.seconds(1, 1_000) / rate_limit.MIN_RATE
             )
