@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.collect.pipeline import compile_lanes
@@ -284,7 +284,7 @@ async def open_sinks(
     What was raised last comes out once all are closed.
     """
     async with AsyncExitStack() as stack:
-        aws = Aws(SystemClock(), rotation=KeyRotation(reread_keys, logs.hide))
+        aws = AwsSession(SystemClock(), rotation=KeyRotation(reread_keys, logs.hide))
         stack.push_async_callback(aws.close)
         sinks: dict[str, Sink] = {}
         for connection in connections:
@@ -293,7 +293,7 @@ async def open_sinks(
         yield sinks
 
 
-def _sink(connection: Connection, aws: Aws, folder: Path | None) -> Sink:
+def _sink(connection: Connection, aws: AwsSession, folder: Path | None) -> Sink:
     """Return the sink of a connection: the only place that knows which target wants which."""
     if folder is not None:
         return FileSink(folder, connection.name)

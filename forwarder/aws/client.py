@@ -11,25 +11,22 @@ from msgspec.json import Decoder
 
 from forwarder.aws import errors, local_settings, replies
 from forwarder.aws.credentials import RoleError
-from forwarder.aws.errors import Failure, Fault
-from forwarder.aws.http_connection import Response, Terms, terms
+from forwarder.aws.errors import AwsErrorClass, AwsFailure
+from forwarder.aws.http_connection import GuardedResponse, RequestTerms, terms
 from forwarder.aws.receipts import Receipts
-from forwarder.aws.replies import Answered, Saying
-from forwarder.aws.session import Aws, failure_of
+from forwarder.aws.replies import PutReply, RecordResult
+from forwarder.aws.session import AwsSession, describe_error
 from forwarder.aws.sigv4 import Signer
 from forwarder.config.connection import Connection
 from forwarder.model import Outcome, OutcomeKind
 
-CALL_SECONDS = 30.0
-"""A bound on one call as a whole; the timeouts of the connection bound each of its steps."""
-
-UNSENT = Outcome(OutcomeKind.TRANSIENT, errors.UNANSWERED, "not sent")
+NO_OUTCOME = Outcome(OutcomeKind.TRANSIENT, errors.UNANSWERED, "not sent")
 """What an answer is before there is one: nothing is acknowledged by default."""
 ANSWER_BYTES = 64 * 1024
 RECORD_ANSWER_BYTES = 2 * 1024
 """Bounds of an answer: 64 KiB, and 2 KiB for each record put. AWS says of one that is stored some
 150 bytes, and of one that is not some 300; its error of a whole request may repeat a value."""
-FRESH_SECONDS = 10.0
+MAX_PUT_AGE_SECONDS = 10.0
 """How long after its begin a put may make calls: a process that slept in the midst of one may have
 been replaced, and must not go on with it (D3)."""
 
@@ -40,18 +37,18 @@ _PARSER = create_parser("json")
 _REQUEST_ID = "x-amzn-requestid"
 
 
-A = TypeVar("A", bound=Answered)
+A = TypeVar("A", bound=PutReply)
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class CallFailure(msgspec.Struct, frozen=True):
     """A call that stored nothing, or may not have; ``outcome`` answers for all its batches."""
 
-    fault: Fault
+    fault: AwsErrorClass
     code: str
     outcome: Outcome
 
 
-class Goal(msgspec.Struct, frozen=True):
+class CallTarget(msgspec.Struct, frozen=True):
     """What is called: ``service`` and ``target`` as AWS names them, ``where`` for people.
 
     ``arn``: the stream's, where requests name it so; it may have an endpoint of its own.
@@ -65,59 +62,59 @@ class Goal(msgspec.Struct, frozen=True):
     arn: str | None = None
 
 
-class Answer(NamedTuple, Generic[A]):
+class CallResult(NamedTuple, Generic[A]):
     """A call that was answered: an outcome for each record, and the answer itself."""
 
     outcomes: list[Outcome]
     reply: A
 
 
-_NOT_SENT = Refusal(Fault.TRANSIENT, errors.UNANSWERED, UNSENT)
+_NOT_SENT = CallFailure(AwsErrorClass.TRANSIENT, errors.UNANSWERED, NO_OUTCOME)
 
 
-class _Line(NamedTuple):
+class _Route(NamedTuple):
     url: str
     signer: Signer
     session: Any
 
 
 class _Call(NamedTuple, Generic[A]):
-    """What is asked: ``form`` is that of its answer, ``late`` tells whether not to send it."""
+    """What is asked: ``form`` is that of its answer, ``is_late`` tells whether not to send it."""
 
     operation: str
     body: bytes
     form: Decoder[A]
-    late: Callable[[], bool]
+    is_late: Callable[[], bool]
     records: int
 
 
-class _Read(NamedTuple):
+class _ReadResponse(NamedTuple):
     """An answer as it was read; its connection is held until it is judged."""
 
     status: int
     headers: Any
     body: bytes
-    response: Response
+    response: GuardedResponse
 
 
-class Caller:
+class AwsClient:
     """Calls one service for one connection; renews its credentials when AWS rejects them."""
 
     def __init__(
         self,
-        aws: Aws,
+        aws: AwsSession,
         connection: Connection,
-        goal: Goal,
-        remedy: Callable[[Failure], str] | None = None,
+        goal: CallTarget,
+        remedy: Callable[[AwsFailure], str] | None = None,
     ) -> None:
         """Prepare; the first call connects. ``remedy`` knows better than the table what to do."""
         self._aws = aws
         self._connection = connection
-        self._keys = aws.keyring(connection.credentials, goal.region, connection.name)
+        self._keys = aws.make_keyring(connection.credentials, goal.region, connection.name)
         self._goal = goal
         self._known_remedy = remedy or (lambda _: "")
         self._connecting = asyncio.Lock()
-        self._line: _Line | None = None
+        self._route: _Route | None = None
         self._receipts = Receipts(aws.receipts)
 
     async def call(
@@ -125,18 +122,18 @@ class Caller:
         operation: str,
         body: bytes,
         form: Decoder[A],
-        late: Callable[[], bool],
+        is_late: Callable[[], bool],
         records: int = 1,
-    ) -> Answer[A] | Refusal:
+    ) -> CallResult[A] | CallFailure:
         """Call once; if AWS rejects the keys, renew them and call once more. Never raises.
 
         ``form`` is that of the answer. ``records`` are in ``body``: so large an answer is read, and
-        a larger one counts as none. Nothing is sent once ``late`` says so.
+        a larger one counts as none. Nothing is sent once ``is_late`` says so.
         """
-        call = _Call(operation, body, form, late, records)
+        call = _Call(operation, body, form, is_late, records)
         generation = self._keys.generation
         answer = await self._try(call)
-        if not isinstance(answer, Refusal) or answer.fault is not Fault.CREDENTIALS:
+        if not isinstance(answer, CallFailure) or answer.fault is not AwsErrorClass.CREDENTIALS:
             return answer
         try:
             renewed = await self._keys.renew(generation)
@@ -146,37 +143,39 @@ class Caller:
             answer = await self._try(call)
         return answer
 
-    def late(self) -> Callable[[], bool]:
+    def deadline_check(self) -> Callable[[], bool]:
         """Return what tells whether a put that begins now has lasted too long for more calls."""
         steady = self._aws.clock.steady
-        until = steady() + FRESH_SECONDS
+        until = steady() + MAX_PUT_AGE_SECONDS
         return lambda: steady() > until
 
     async def close(self) -> None:
         """Close connections and credentials."""
         await self._keys.close()
-        if self._line is not None:
-            await self._line.session.close()
+        if self._route is not None:
+            await self._route.session.close()
 
-    async def _try(self, call: _Call[A]) -> Answer[A] | Refusal:
+    async def _try(self, call: _Call[A]) -> CallResult[A] | CallFailure:
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(self._aws.limits.call):
                 read = await self._post(call)
         except RoleError as error:
             return _role_refusal(error)
         except Exception as error:  # noqa: BLE001  # a sink answers, whatever happened
-            return self._refusal(failure_of(error, call.operation))
+            return self._refusal(describe_error(error, call.operation))
         if read is None:
             return _NOT_SENT
         keeps, found = False, None
         try:
-            keeps, found = self._judged(call, read)
+            keeps, found = self._check_answer(call, read)
         finally:
             # In the step that read it: nothing was asked meanwhile, nothing else has come.
-            (read.response.release if keeps else read.response.give_up)()
-        return self._refusal(found) if isinstance(found, Failure) else found
+            (read.response.release if keeps else read.response.abort)()
+        return self._refusal(found) if isinstance(found, AwsFailure) else found
 
-    def _judged(self, call: _Call[A], read: _Read) -> tuple[bool, Answer[A] | Failure]:
+    def _check_answer(
+        self, call: _Call[A], read: _ReadResponse
+    ) -> tuple[bool, CallResult[A] | AwsFailure]:
         """Return what an answer says, and whether its connection may be used again.
 
         It may if nothing else is to come: the answer says by a receipt or a request id of its own
@@ -192,12 +191,14 @@ class Caller:
             reply = call.form.decode(read.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False, _unanswered(call, "the answer is unreadable")
-        wrong = replies.wrong(reply, self._receipts, call.records)
+        wrong = replies.contradiction(reply, self._receipts, call.records)
         if wrong or not ours:
             return False, _unanswered(call, wrong if ours else _FOREIGN)
-        return self._settled(call.operation, reply, attested=bool(known))
+        return self._record_outcomes(call.operation, reply, attested=bool(known))
 
-    def _settled(self, operation: str, reply: A, *, attested: bool) -> tuple[bool, Answer[A]]:
+    def _record_outcomes(
+        self, operation: str, reply: A, *, attested: bool
+    ) -> tuple[bool, CallResult[A]]:
         """Return the outcomes of an answer that is believed, and whether all of it is said."""
         outcomes: list[Outcome] = []
         complete = True
@@ -209,16 +210,16 @@ class Caller:
             else:
                 attested = True
             outcomes.append(stored)
-        return complete and attested, Answer(outcomes, reply)
+        return complete and attested, CallResult(outcomes, reply)
 
-    def _unstored(self, operation: str, one: Saying) -> Outcome:
+    def _unstored(self, operation: str, one: RecordResult) -> Outcome:
         code, message = one.error_code, one.error_message or ""
         if not code:
             code, message = errors.UNANSWERED, "nothing says that it is stored"
-        return errors.outcome(Failure(operation, code, _OK, message), self._goal.where)
+        return errors.failure_outcome(AwsFailure(operation, code, _OK, message), self._goal.where)
 
-    def _refusal(self, failure: Failure) -> Refusal:
-        if errors.short(failure.code) == "ResourceNotFound":
+    def _refusal(self, failure: AwsFailure) -> CallFailure:
+        if errors.table_code(failure.code) == "ResourceNotFound":
             self._receipts.clear()
         remedy = self._known_remedy(failure)
         if errors.is_of_keys(failure):
@@ -227,41 +228,43 @@ class Caller:
             found = None if remedy else local_settings.keys_fault()
             if found is not None:
                 remedy = f"{found.remedy}: {found.what}"
-        outcome = errors.outcome(failure, self._goal.where, remedy)
-        return Refusal(errors.fault(failure), errors.short(failure.code), outcome)
+        outcome = errors.failure_outcome(failure, self._goal.where, remedy)
+        return CallFailure(
+            errors.aws_error_class(failure), errors.table_code(failure.code), outcome
+        )
 
-    async def _post(self, call: _Call[A]) -> _Read | None:
+    async def _post(self, call: _Call[A]) -> _ReadResponse | None:
         """Send and read the answer; None: it became too late to send while keys were awaited."""
-        line = self._line or await self._connect()
+        line = self._route or await self._connect()
         keys = await self._keys.get_frozen_credentials()
-        if call.late():
+        if call.is_late():
             return None
         now = self._aws.clock.wall_ms() / 1000
         headers = line.signer.headers(keys, f"{self._goal.target}.{call.operation}", call.body, now)
         request = AWSPreparedRequest("POST", line.url, headers, call.body, stream_output=True)
         bound = ANSWER_BYTES + call.records * RECORD_ANSWER_BYTES
         # Here alone: what the keys ask for beside puts has terms of its own.
-        before = terms.set(Terms(bound, call.late))
+        before = terms.set(RequestTerms(bound, call.is_late))
         try:
             answer = await line.session.send(request)
         finally:
             terms.reset(before)
-        body = await answer.raw.held()
-        return _Read(answer.status_code, answer.headers, body, answer.raw)
+        body = await answer.raw.read_held()
+        return _ReadResponse(answer.status_code, answer.headers, body, answer.raw)
 
-    async def _connect(self) -> _Line:
+    async def _connect(self) -> _Route:
         goal = self._goal
         async with self._connecting:
-            if self._line is None:
-                place = await self._aws.places.find(
+            if self._route is None:
+                place = await self._aws.endpoints.find(
                     goal.service, goal.region, goal.endpoint_url, goal.arn
                 )
                 session = await place.session().__aenter__()
-                self._line = _Line(place.url, place.signer(), session)
-        return self._line
+                self._route = _Route(place.url, place.signer(), session)
+        return self._route
 
 
-def _failure(operation: str, answer: _Read) -> Failure:
+def _failure(operation: str, answer: _ReadResponse) -> AwsFailure:
     """Read an error as the library reads it: AWS has spelled them in several ways."""
     status = answer.status
     read = {"status_code": status, "headers": answer.headers, "body": answer.body}
@@ -269,15 +272,15 @@ def _failure(operation: str, answer: _Read) -> Failure:
         error = _PARSER.parse(read, None).get("Error", {})
     except Exception:  # noqa: BLE001  # not from AWS: what a proxy says need be neither text nor JSON
         error = {}
-    return Failure(operation, str(error.get("Code", "")), status, str(error.get("Message", "")))
+    return AwsFailure(operation, str(error.get("Code", "")), status, str(error.get("Message", "")))
 
 
-def _unanswered(call: _Call[Any], why: str) -> Failure:
-    return Failure(call.operation, errors.UNANSWERED, 0, why)
+def _unanswered(call: _Call[Any], why: str) -> AwsFailure:
+    return AwsFailure(call.operation, errors.UNANSWERED, 0, why)
 
 
-def _role_refusal(error: RoleError) -> Refusal:
+def _role_refusal(error: RoleError) -> CallFailure:
     throttled = error.outcome.kind is OutcomeKind.THROTTLED
-    waits = Fault.THROTTLED if throttled else Fault.TRANSIENT
+    waits = AwsErrorClass.THROTTLED if throttled else AwsErrorClass.TRANSIENT
     paused = error.outcome.kind is OutcomeKind.CONFIGURATION
-    return Refusal(Fault.CONFIGURATION if paused else waits, "Role", error.outcome)
+    return CallFailure(AwsErrorClass.CONFIGURATION if paused else waits, "Role", error.outcome)

@@ -10,29 +10,25 @@ import signal
 
 from botocore.exceptions import CredentialRetrievalError
 
-MOST_BYTES = 256 * 1024
+from forwarder.aws.time_limits import TimeLimits
+
+MAX_OUTPUT_BYTES = 256 * 1024
 """Of either output; keys of a session take 2 KiB."""
-SECONDS = 20.0
-"""As long as a program may run: well within a call's 30 s, or nobody would be told of it."""
-PIPE_SECONDS = 1.0
-"""How long after its end its outputs may stay open: others hold them then, for as long as they run.
-What it wrote itself is there to be read when it ends."""
-KILL_SECONDS = 2.0
-"""As long as a program may take to be gone once it was killed."""
 PROVIDER = "custom-process"
 """What the library calls it."""
 
 _OUTPUTS = (1, 2)
 
 
-class _Program(asyncio.SubprocessProtocol):
+class _ProgramProtocol(asyncio.SubprocessProtocol):
     """What a program writes, and what has become of it.
 
     asyncio's own process tells of an end only once the outputs are closed, which whatever the
     program has started may hold open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TimeLimits) -> None:
+        self.limits = limits
         self.written = {number: bytearray() for number in _OUTPUTS}
         self.stopped = asyncio.Event()
         self.ended = asyncio.Event()
@@ -41,8 +37,8 @@ class _Program(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         written = self.written[fd]
-        written += data[: MOST_BYTES + 1 - len(written)]
-        if len(written) > MOST_BYTES:
+        written += data[: MAX_OUTPUT_BYTES + 1 - len(written)]
+        if len(written) > MAX_OUTPUT_BYTES:
             self.stopped.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
@@ -54,17 +50,17 @@ class _Program(asyncio.SubprocessProtocol):
         self.ended.set()
         self.stopped.set()
 
-    def beyond(self) -> str:
+    def exceeded_bound(self) -> str:
         """Say beyond which bound it is; empty: none, and it has ended."""
-        if any(len(written) > MOST_BYTES for written in self.written.values()):
-            return f"it wrote more than {MOST_BYTES} bytes"
-        return "" if self.ended.is_set() else f"it ran for longer than {SECONDS:.0f} s"
+        if any(len(written) > MAX_OUTPUT_BYTES for written in self.written.values()):
+            return f"it wrote more than {MAX_OUTPUT_BYTES} bytes"
+        return "" if self.ended.is_set() else f"it ran for longer than {self.limits.program:.0f} s"
 
 
-class _Bounded:
+class _BoundedProcess:
     """A process as the library uses it: ``communicate`` once, then ``returncode``."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, program: _Program) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, program: _ProgramProtocol) -> None:
         self._transport = transport
         self._program = program
 
@@ -80,10 +76,10 @@ class _Bounded:
         """
         program = self._program
         try:
-            await _within(SECONDS, program.stopped)
+            await _within(program.limits.program, program.stopped)
             if program.ended.is_set():
-                await _within(PIPE_SECONDS, program.silent)
-            beyond = program.beyond()
+                await _within(program.limits.pipes, program.silent)
+            beyond = program.exceeded_bound()
         finally:
             await self._clear()
         if beyond:
@@ -101,7 +97,7 @@ class _Bounded:
             if not (program.ended.is_set() and program.silent.is_set()):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._transport.get_pid(), signal.SIGKILL)
-                await _within(KILL_SECONDS, program.ended)
+                await _within(program.limits.kill, program.ended)
         finally:
             self._transport.close()
 
@@ -112,17 +108,19 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
             await event.wait()
 
 
-async def run(*command: str, stdout: int, stderr: int) -> _Bounded:
+async def start_program(
+    limits: TimeLimits, *command: str, stdout: int, stderr: int
+) -> _BoundedProcess:
     """Start a program as the library does, in a group of its own; the caller communicates once.
 
     It reads nothing: what stands at this process's own input may be records.
     """
     transport, program = await asyncio.get_running_loop().subprocess_exec(
-        _Program,
+        lambda: _ProgramProtocol(limits),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
     )
-    return _Bounded(transport, program)
+    return _BoundedProcess(transport, program)

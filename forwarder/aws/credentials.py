@@ -16,17 +16,14 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 from forwarder.aws import errors
-from forwarder.aws.errors import Failure
+from forwarder.aws.errors import AwsFailure
 from forwarder.clock import Clock
 from forwarder.model import Outcome
 from forwarder.retry import Backoff
 
-SEARCH_SECONDS = 25.0
-"""A bound on a search of the default chain as a whole: longer than a program may run, and shorter
-than a call, which would end without a word of what was waited for."""
-RENEW_EVERY = 5.0
+RENEW_SECONDS = 5.0
 """Seconds between renewals forced by rejected signatures."""
-REFUSED = Backoff(base=5.0, cap=20.0, floor=5.0)
+REFUSAL_MEMORY = Backoff(base=5.0, cap=20.0, floor=5.0)
 """How long a refusal is remembered: shorter than a paused lane's own pauses, which come on top."""
 
 
@@ -60,7 +57,7 @@ class RoleError(Exception):
         self.outcome = outcome
 
 
-class Token(msgspec.Struct, frozen=True):
+class AssumedKeys(msgspec.Struct, frozen=True):
     """What STS gave; ``lifetime`` in seconds from now."""
 
     keys: ReadOnlyCredentials
@@ -75,8 +72,11 @@ class DefaultChain:
     each of those who waited for it.
     """
 
-    def __init__(self, session: Callable[[], AioSession], clock: Clock) -> None:
+    def __init__(
+        self, session: Callable[[], AioSession], clock: Clock, search_seconds: float
+    ) -> None:
         """Take ``session``, which makes a new session with empty caches."""
+        self._search_seconds = search_seconds
         self.generation = 0
         self._session = session
         self._clock = clock
@@ -102,7 +102,7 @@ class DefaultChain:
         now = self._clock.steady()
         if now < self._renewable_at:
             return False
-        self._renewable_at = now + RENEW_EVERY
+        self._renewable_at = now + RENEW_SECONDS
         self._found = self._search = None
         self.generation += 1
         return True
@@ -110,7 +110,7 @@ class DefaultChain:
     async def close(self) -> None:
         """Do nothing: other connections share the chain."""
 
-    async def end(self) -> None:
+    async def cancel_search(self) -> None:
         """End a search that is still under way."""
         if self._search is not None:
             self._search.cancel()
@@ -118,7 +118,7 @@ class DefaultChain:
 
     async def _find(self) -> ReadOnlyCredentials:
         generation, found = self.generation, self._found
-        async with asyncio.timeout(SEARCH_SECONDS):
+        async with asyncio.timeout(self._search_seconds):
             if found is None:
                 found = await self._session().get_credentials()
             if found is None:
@@ -146,7 +146,7 @@ class RoleKeys:
 
     def __init__(
         self,
-        assume: Callable[[], Awaitable[Token]],
+        assume: Callable[[], Awaitable[AssumedKeys]],
         clock: Clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -179,7 +179,7 @@ class RoleKeys:
         under_way = self._call is not None and not self._call.done()
         if now < self._renewable_at and not under_way:
             return False
-        self._renewable_at = now + RENEW_EVERY
+        self._renewable_at = now + RENEW_SECONDS
         self._keys = None
         await self._first(now)
         return True
@@ -192,12 +192,12 @@ class RoleKeys:
 
     async def _first(self, now: float) -> ReadOnlyCredentials:
         if self._refusal is not None and now < self._refresh_at:
-            raise _anew(self._refusal)
+            raise _copy_refusal(self._refusal)
         # Shielded: a put that is cancelled must not take the call from the others.
         await asyncio.shield(self._started())
         if self._keys is not None and self._clock.steady() < self._expires:
             return self._keys
-        raise _anew(self._refusal) if self._refusal else RoleError(_interrupted())
+        raise _copy_refusal(self._refusal) if self._refusal else RoleError(_interrupted())
 
     def _started(self) -> asyncio.Task[None]:
         if self._call is None or self._call.done():
@@ -209,7 +209,7 @@ class RoleKeys:
             token = await self._assume()
         except RoleError as refusal:
             self._refusal = refusal
-            delay = REFUSED.delay(self._refusals, self._jitter())
+            delay = REFUSAL_MEMORY.delay(self._refusals, self._jitter())
             self._refusals += 1
             self._refresh_at = self._clock.steady() + delay
             return
@@ -221,10 +221,10 @@ class RoleKeys:
         self._refresh_at = now + token.lifetime * (0.5 + 0.1 * self._jitter())
 
 
-def _anew(refusal: RoleError) -> RoleError:
+def _copy_refusal(refusal: RoleError) -> RoleError:
     """Return a refusal for one put more: one raised again keeps what every put was to send."""
     return RoleError(refusal.outcome)
 
 
 def _interrupted() -> Outcome:
-    return errors.outcome(Failure("AssumeRole", errors.UNANSWERED), "STS")
+    return errors.failure_outcome(AwsFailure("AssumeRole", errors.UNANSWERED), "STS")

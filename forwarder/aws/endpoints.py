@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from botocore.credentials import ReadOnlyCredentials
 
-from forwarder.aws.http_session import SharingSession
+from forwarder.aws.http_session import SharedTlsSession
 from forwarder.aws.sigv4 import Signer
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
@@ -25,13 +25,13 @@ _ASKED: Mapping[str, Callable[..., Awaitable[object]]] = {
 }
 
 
-class Place(msgspec.Struct, frozen=True):
+class ServiceEndpoint(msgspec.Struct, frozen=True):
     """An endpoint: its URL, the names that signatures have there, how to connect to it."""
 
     url: str
     region: str
     service: str
-    connecting: Mapping[str, Any]
+    session_options: Mapping[str, Any]
 
     def signer(self) -> Signer:
         """Return what signs requests to it."""
@@ -39,76 +39,78 @@ class Place(msgspec.Struct, frozen=True):
 
     def session(self) -> Any:  # noqa: ANN401  # the library is not typed
         """Return an HTTP session with connections of its own; the caller enters and closes it."""
-        return SharingSession(**self.connecting)
+        return SharedTlsSession(**self.session_options)
 
 
-class Places:
+class EndpointResolver:
     """The endpoints that were found so far."""
 
     def __init__(self, client: Callable[..., Awaitable[Any]]) -> None:
         """Take ``client``, which makes a client of the library."""
         self._client = client
-        self._known: dict[tuple[str, str, str | None, str | None], Place] = {}
-        self._asking = asyncio.Lock()
+        self._known: dict[tuple[str, str, str | None, str | None], ServiceEndpoint] = {}
+        self._lock = asyncio.Lock()
 
     async def find(
         self, service: str, region: str, endpoint_url: str | None, arn: str | None = None
-    ) -> Place:
+    ) -> ServiceEndpoint:
         """Return an endpoint; raises the library's errors for one that cannot be.
 
         A stream that is named by its ``arn`` has one of its account.
         """
         # The endpoint of an ARN is its account's, whatever the stream.
         asked = (service, region, endpoint_url, arn.partition("/")[0] if arn else None)
-        async with self._asking:
+        async with self._lock:
             if asked not in self._known:
-                self._known[asked] = await self._ask(service, region, endpoint_url, arn)
+                self._known[asked] = await self._catch_request(service, region, endpoint_url, arn)
         return self._known[asked]
 
-    async def _ask(
+    async def _catch_request(
         self, service: str, region: str, endpoint_url: str | None, arn: str | None
-    ) -> Place:
-        connecting: dict[str, Any] = {}
+    ) -> ServiceEndpoint:
+        session_options: dict[str, Any] = {}
 
         def remembered(**arguments: object) -> Any:  # noqa: ANN401  # the library is not typed
-            connecting.update(arguments)
-            return SharingSession(**arguments)
+            session_options.update(arguments)
+            return SharedTlsSession(**arguments)
 
-        client = await self._client(service, region, _Nobody(), endpoint_url, session=remembered)
+        client = await self._client(
+            service, region, _NoCredentials(), endpoint_url, session=remembered
+        )
         client.meta.events.register(f"before-send.{service}", _catch)
         try:
             await _ASKED[service](client, **({"StreamARN": arn} if arn else {}))
-        except _CaughtError as caught:
-            return _read(caught.request, connecting)
+        except _CaughtRequestError as caught:
+            return _read(caught.request, session_options)
         finally:
             await client.close()
         message = f"the library made no request to {service}"
         raise RuntimeError(message)
 
 
-class _Nobody:
+class _NoCredentials:
     """Signs the request that is never sent."""
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         return ReadOnlyCredentials("nobody", "nothing", None)
 
 
-class _CaughtError(Exception):
+class _CaughtRequestError(Exception):
     def __init__(self, request: Any) -> None:  # noqa: ANN401  # the library is not typed
         super().__init__("not to be sent")
         self.request = request
 
 
 def _catch(request: Any, **_: object) -> None:  # noqa: ANN401  # the library is not typed
-    raise _CaughtError(request)
+    raise _CaughtRequestError(request)
 
 
-def _read(request: Any, connecting: Mapping[str, Any]) -> Place:  # noqa: ANN401  # as above
+def _read(request: Any, session_options: Mapping[str, Any]) -> ServiceEndpoint:  # noqa: ANN401  # as above
     found = _SCOPE.search(_text(request.headers["Authorization"]))
     if found is None:
         message = f"{request.url} is not called with signature version 4"
         raise RuntimeError(message)
-    return Place(request.url, found[1], found[2], connecting)
+    return ServiceEndpoint(request.url, found[1], found[2], session_options)
 
 
 def _text(header: str | bytes) -> str:

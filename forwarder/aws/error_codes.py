@@ -18,8 +18,8 @@ LOCAL_SETTING = "LocalSetting"
 """Stands for a call that failed here, by a variable or file of this machine, before it was made."""
 
 
-class Fault(Enum):
-    """The classes of errors; ``ACTIONS`` says what each obliges to."""
+class AwsErrorClass(Enum):
+    """The classes of errors; ``AWS_CLASS_ACTIONS`` says what each obliges to."""
 
     THROTTLED = "throttled"
     TRANSIENT = "transient"
@@ -28,54 +28,54 @@ class Fault(Enum):
     PERMANENT = "permanent"
 
 
-class Action(msgspec.Struct, frozen=True):
+class ClassAction(msgspec.Struct, frozen=True):
     """What is done about a class: the answer for delivery, and in words."""
 
     kind: OutcomeKind
     words: str
 
 
-ACTIONS = {
-    Fault.THROTTLED: Action(
+AWS_CLASS_ACTIONS = {
+    AwsErrorClass.THROTTLED: ClassAction(
         OutcomeKind.THROTTLED,
         "nothing stored: resend after a backoff, and send less from now on",
     ),
-    Fault.TRANSIENT: Action(
+    AwsErrorClass.TRANSIENT: ClassAction(
         OutcomeKind.TRANSIENT,
         "perhaps stored: resend the same bytes after a backoff",
     ),
-    Fault.CREDENTIALS: Action(
+    AwsErrorClass.CREDENTIALS: ClassAction(
         OutcomeKind.CONFIGURATION,
         "renew the credentials once and try again at once; refused again, it is configuration",
     ),
-    Fault.CONFIGURATION: Action(
+    AwsErrorClass.CONFIGURATION: ClassAction(
         OutcomeKind.CONFIGURATION,
         "pause the lane, keep every batch, probe every 5 to 60 s; the reason says what to mend",
     ),
-    Fault.PERMANENT: Action(
+    AwsErrorClass.PERMANENT: ClassAction(
         OutcomeKind.REFUSED,
         "bisect the request to the culprit; a dead letter once another batch was accepted",
     ),
 }
 
 
-class Rule(msgspec.Struct, frozen=True):
+class AwsErrorRule(msgspec.Struct, frozen=True):
     """One row: the class of a code and, where somebody has to act, what to do.
 
     ``{allow}``, ``{stream}`` and ``{setting}`` are spelled as the service has them.
     """
 
-    fault: Fault
+    fault: AwsErrorClass
     remedy: str = ""
 
 
-def _rules(fault: Fault, *codes: str, remedy: str = "") -> dict[str, Rule]:
-    return dict.fromkeys(codes, Rule(fault, remedy))
+def _rules(fault: AwsErrorClass, *codes: str, remedy: str = "") -> dict[str, AwsErrorRule]:
+    return dict.fromkeys(codes, AwsErrorRule(fault, remedy))
 
 
-TABLE: dict[str, Rule] = {
+AWS_ERRORS: dict[str, AwsErrorRule] = {
     **_rules(
-        Fault.THROTTLED,
+        AwsErrorClass.THROTTLED,
         "BandwidthLimitExceeded",
         "EC2Throttled",
         "KMSThrottling",  # no SDK's own retries know it
@@ -90,7 +90,7 @@ TABLE: dict[str, Rule] = {
         "TooManyRequests",
     ),
     **_rules(
-        Fault.TRANSIENT,
+        AwsErrorClass.TRANSIENT,
         "ConcurrentModification",
         "IDPCommunicationError",
         "InternalError",
@@ -105,7 +105,7 @@ TABLE: dict[str, Rule] = {
         UNANSWERED,
     ),
     **_rules(
-        Fault.CREDENTIALS,
+        AwsErrorClass.CREDENTIALS,
         "IncompleteSignature",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
@@ -115,7 +115,7 @@ TABLE: dict[str, Rule] = {
         remedy="check the access keys, and that they are active",
     ),
     **_rules(
-        Fault.CREDENTIALS,
+        AwsErrorClass.CREDENTIALS,
         "ExpiredToken",
         "ExpiredTradeInToken",
         "InvalidToken",
@@ -124,20 +124,20 @@ TABLE: dict[str, Rule] = {
         remedy="check where the worker's own credentials come from",
     ),
     **_rules(
-        Fault.CREDENTIALS,
+        AwsErrorClass.CREDENTIALS,
         "RequestExpired",
         "RequestTimeTooSkewed",
         remedy="check the clock of this machine",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "AccessDenied",
         "NotAuthorized",
         "UnauthorizedOperation",
         remedy="allow {allow}",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "InvalidKMSResource",
         "KMSAccessDenied",
         "KMSDisabled",
@@ -147,54 +147,54 @@ TABLE: dict[str, Rule] = {
         remedy="check the state and the policy of the KMS key that encrypts the stream",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "ResourceNotFound",
         remedy="check {setting}, region and account, or create the stream",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "ResourceInUse",
         remedy="wait until the stream is ACTIVE",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "InvalidSource",
         remedy="give the delivery stream the source Direct PUT: it reads from a data stream",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "AccountDisabled",
         "OptInRequired",
         "SubscriptionRequired",
         remedy="activate the service for the account",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "RegionDisabled",
         remedy="activate that region in the account",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "NoCredentials",
         remedy="set credentials on the connection, or give the worker some",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "CertificateError",
         remedy="check endpoint_url and the certificate authorities trusted here",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         LOCAL_SETTING,
         remedy="check the AWS_… variables and the AWS config file of this machine",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         "InvalidEndpoint",
         remedy="check endpoint_url and region",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         # No put of ours is answered so: something else answers, or changes the request.
         "DryRunOperation",
         "ExpiredIterator",
@@ -207,7 +207,7 @@ TABLE: dict[str, Rule] = {
         remedy="check endpoint_url, and what stands between the worker and AWS",
     ),
     **_rules(
-        Fault.CONFIGURATION,
+        AwsErrorClass.CONFIGURATION,
         # Of STS alone.
         "IDPRejectedClaim",
         "InvalidAuthorizationMessage",
@@ -219,7 +219,7 @@ TABLE: dict[str, Rule] = {
         "SessionDurationEscalation",
     ),
     **_rules(
-        Fault.PERMANENT,
+        AwsErrorClass.PERMANENT,
         "InvalidArgument",
         "InvalidParameterCombination",
         "InvalidParameterValue",
@@ -232,10 +232,10 @@ TABLE: dict[str, Rule] = {
 }
 
 STATUSES = {
-    408: Fault.TRANSIENT,
-    413: Fault.PERMANENT,
+    408: AwsErrorClass.TRANSIENT,
+    413: AwsErrorClass.PERMANENT,
     # A 429 without a code comes from something before the service, which may have passed it on.
-    429: Fault.TRANSIENT,
+    429: AwsErrorClass.TRANSIENT,
 }
 """What the HTTP status of an unknown code says; else a redirect or a client's error is
 configuration (it lasts until somebody acts), and anything else is tried again."""
@@ -246,8 +246,8 @@ _BASE_KEYS = (
 ROLE_REMEDIES = {
     **{
         code: rule.remedy if "clock" in rule.remedy else _BASE_KEYS
-        for code, rule in TABLE.items()
-        if rule.fault is Fault.CREDENTIALS
+        for code, rule in AWS_ERRORS.items()
+        if rule.fault is AwsErrorClass.CREDENTIALS
     },
     "AccessDenied": (
         "check the role's trust policy (principal and ExternalId)"
@@ -262,14 +262,14 @@ ANY_ROLE_REMEDY = "check role_arn and region, and the worker's own credentials"
 ANY_REMEDY = "check the connection's sink and credentials"
 
 
-class Service(msgspec.Struct, frozen=True):
+class ServiceWords(msgspec.Struct, frozen=True):
     """How the remedies speak of the service that was called."""
 
     allow: str
     setting: str
 
 
-KINESIS = Service("kinesis:PutRecord, kinesis:PutRecords or both on the stream", "stream_name")
-FIREHOSE = Service("firehose:PutRecordBatch on the delivery stream", "delivery_stream_name")
-PUTS = {"PutRecord": KINESIS, "PutRecords": KINESIS, "PutRecordBatch": FIREHOSE}
+KINESIS = ServiceWords("kinesis:PutRecord, kinesis:PutRecords or both on the stream", "stream_name")
+FIREHOSE = ServiceWords("firehose:PutRecordBatch on the delivery stream", "delivery_stream_name")
+PUT_OPERATIONS = {"PutRecord": KINESIS, "PutRecords": KINESIS, "PutRecordBatch": FIREHOSE}
 """The operations that put; every other is a question of credentials, and costs no record."""

@@ -8,28 +8,27 @@ from forwarder.aws import error_codes
 from forwarder.config import masking
 from forwarder.model import Outcome, OutcomeKind
 
-LONGEST_ERROR = 400
+MAX_ERROR_CHARS = 400
 """Characters of an error text; the labels of a log line are worth more than AWS's prose."""
 
 UNANSWERED = error_codes.UNANSWERED
 LOCAL_SETTING = error_codes.LOCAL_SETTING
 OTHER = "Other"
-Fault = error_codes.Fault
-FAULTS = {code: rule.fault for code, rule in error_codes.TABLE.items()}
+AwsErrorClass = error_codes.AwsErrorClass
 
-_WITH_MESSAGE = (Fault.THROTTLED, Fault.CONFIGURATION)
+_WITH_MESSAGE = (AwsErrorClass.THROTTLED, AwsErrorClass.CONFIGURATION)
 _SECRET = re.compile(r"[A-Za-z0-9+/=]{40,}|'[^']*'|\"[^\"]*\"")
 _SIGNED = re.compile(r"\b(authorization|bearer|basic|signature|credential)\b\S*.*", re.IGNORECASE)
 """From here on a message may repeat what signs a request."""
 _CODE = re.compile(r"(?:[A-Z]{1,5}[a-z]{2,20}[0-9]?){1,10}")
 """How AWS spells codes. Others are not shown: an endpoint may put there whatever it was sent."""
-_LONGEST_CODE = 64
+_MAX_CODE_CHARS = 64
 _SKEWED = ("Signature expired", "Signature not yet current")
 """How AWS words an ``InvalidSignature`` that is a matter of clocks."""
 _SHARD = re.compile(r"\bshardId-[0-9]{12}\b")
 
 
-class Failure(msgspec.Struct, frozen=True):
+class AwsFailure(msgspec.Struct, frozen=True):
     """An error as the service told it; ``status`` is the HTTP status, 0: no answer at all.
 
     Where it was found here (``LOCAL_SETTING``), message and remedy are the program's own.
@@ -42,124 +41,124 @@ class Failure(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def short(code: str) -> str:
+def table_code(code: str) -> str:
     """Return a code as the table spells it."""
     return code.removesuffix("Exception")
 
 
-def label(code: str) -> str:
+def metric_label(code: str) -> str:
     """Return the code if it is known, else ``Other``: labels of metrics are bounded."""
-    bare = short(code)
-    return bare if bare in error_codes.TABLE else OTHER
+    bare = table_code(code)
+    return bare if bare in error_codes.AWS_ERRORS else OTHER
 
 
-def fault(failure: Failure) -> Fault:
+def aws_error_class(failure: AwsFailure) -> AwsErrorClass:
     """Decide what may be done; an unknown code is judged by its HTTP status."""
-    known = _known(failure)
-    if known is Fault.PERMANENT and failure.operation not in error_codes.PUTS:
-        return Fault.CONFIGURATION  # a role's fault never costs a record
+    known = _class_of_known(failure)
+    if known is AwsErrorClass.PERMANENT and failure.operation not in error_codes.PUT_OPERATIONS:
+        return AwsErrorClass.CONFIGURATION  # a role's fault never costs a record
     if known is not None:
         return known
     wanting = 300 <= failure.status < 500  # noqa: PLR2004  # RFC 9110: redirects, client errors
-    return Fault.CONFIGURATION if wanting else Fault.TRANSIENT
+    return AwsErrorClass.CONFIGURATION if wanting else AwsErrorClass.TRANSIENT
 
 
-def is_of_keys(failure: Failure) -> bool:
+def is_of_keys(failure: AwsFailure) -> bool:
     """Tell whether other keys would help: not where clocks differ."""
-    clock = error_codes.TABLE["RequestTimeTooSkewed"].remedy
-    return fault(failure) is Fault.CREDENTIALS and _remedy(failure) != clock
+    clock = error_codes.AWS_ERRORS["RequestTimeTooSkewed"].remedy
+    return aws_error_class(failure) is AwsErrorClass.CREDENTIALS and _remedy(failure) != clock
 
 
-def kind(failure: Failure) -> OutcomeKind:
+def outcome_kind(failure: AwsFailure) -> OutcomeKind:
     """Return the answer for delivery; that STS is busy says nothing of the stream's limits."""
-    found = error_codes.ACTIONS[fault(failure)].kind
-    if found is OutcomeKind.THROTTLED and failure.operation not in error_codes.PUTS:
+    found = error_codes.AWS_CLASS_ACTIONS[aws_error_class(failure)].kind
+    if found is OutcomeKind.THROTTLED and failure.operation not in error_codes.PUT_OPERATIONS:
         return OutcomeKind.TRANSIENT
     return found
 
 
-def shard(message: str) -> str:
+def throttled_shard(message: str) -> str:
     """Return the shard that Kinesis names where it throttles a record, empty if it names none."""
     found = _SHARD.search(message)
     return found[0] if found else ""
 
 
-def outcome(failure: Failure, where: str, remedy: str = "") -> Outcome:
+def failure_outcome(failure: AwsFailure, where: str, remedy: str = "") -> Outcome:
     """Turn a failure at ``where`` ("stream s in eu-west-1") into one answer for a batch.
 
     Only the first sentence of the service's message is quoted, and only where it cannot name
     anything sent: AWS repeats rejected values, and signed headers with their session token.
     """
-    parts = [f"{failure.operation} on {where}: {_named(failure)}"]
+    parts = [f"{failure.operation} on {where}: {_code_text(failure)}"]
     own = failure.code == LOCAL_SETTING
-    if fault(failure) in _WITH_MESSAGE and failure.message and not own:
+    if aws_error_class(failure) in _WITH_MESSAGE and failure.message and not own:
         parts.append(_sentence(failure.message))
     return _outcome(failure, ": ".join(parts), remedy or _remedy(failure))
 
 
-def role_refused(failure: Failure, role_arn: str, external_id: str | None) -> Outcome:
+def role_refused(failure: AwsFailure, role_arn: str, external_id: str | None) -> Outcome:
     """Say in words that a role cannot be assumed, as the answer for every batch of its lanes."""
     named = f"with ExternalId {external_id}" if external_id else "without an ExternalId"
-    text = f"cannot assume {role_arn} {named}: {_named(failure)}"
+    text = f"cannot assume {role_arn} {named}: {_code_text(failure)}"
     return _outcome(failure, text, failure.remedy or _role_remedy(failure))
 
 
-def _known(failure: Failure) -> Fault | None:
-    code = short(failure.code)
+def _class_of_known(failure: AwsFailure) -> AwsErrorClass | None:
+    code = table_code(failure.code)
     if failure.operation == "PutRecordBatch" and code == "ServiceUnavailable":
         # Firehose has no code of its own for throttling. As the answer for one record of a
         # request that succeeded, or with these words, it is that; else the service is away.
         slowed = failure.status == 200 or "slow down" in failure.message.lower()  # noqa: PLR2004
-        return Fault.THROTTLED if slowed else Fault.TRANSIENT
-    rule = error_codes.TABLE.get(code)
+        return AwsErrorClass.THROTTLED if slowed else AwsErrorClass.TRANSIENT
+    rule = error_codes.AWS_ERRORS.get(code)
     return rule.fault if rule else error_codes.STATUSES.get(failure.status)
 
 
-def _outcome(failure: Failure, text: str, remedy: str) -> Outcome:
-    answer = kind(failure)
+def _outcome(failure: AwsFailure, text: str, remedy: str) -> Outcome:
+    answer = outcome_kind(failure)
     if answer is not OutcomeKind.CONFIGURATION:
-        named = shard(failure.message) if answer is OutcomeKind.THROTTLED else ""
-        return Outcome(answer, label(failure.code), _bounded(text), named)
+        named = throttled_shard(failure.message) if answer is OutcomeKind.THROTTLED else ""
+        return Outcome(answer, metric_label(failure.code), _bounded(text), named)
     # The remedy is whole whatever the service's own words took.
-    said = _bounded(text, LONGEST_ERROR - len(remedy) - 2)
-    return Outcome(answer, label(failure.code), f"{said}; {remedy}", remedy=remedy)
+    said = _bounded(text, MAX_ERROR_CHARS - len(remedy) - 2)
+    return Outcome(answer, metric_label(failure.code), f"{said}; {remedy}", remedy=remedy)
 
 
-def _remedy(failure: Failure) -> str:
+def _remedy(failure: AwsFailure) -> str:
     if failure.remedy:
         return failure.remedy
-    service = error_codes.PUTS.get(failure.operation)
+    service = error_codes.PUT_OPERATIONS.get(failure.operation)
     if service is None:
         return _role_remedy(failure)
     if failure.message.startswith(_SKEWED):
-        return error_codes.TABLE["RequestTimeTooSkewed"].remedy
-    rule = error_codes.TABLE.get(short(failure.code))
+        return error_codes.AWS_ERRORS["RequestTimeTooSkewed"].remedy
+    rule = error_codes.AWS_ERRORS.get(table_code(failure.code))
     words = (rule.remedy if rule else "") or error_codes.ANY_REMEDY
     return words.format(allow=service.allow, setting=service.setting)
 
 
-def _role_remedy(failure: Failure) -> str:
-    return error_codes.ROLE_REMEDIES.get(short(failure.code), error_codes.ANY_ROLE_REMEDY)
+def _role_remedy(failure: AwsFailure) -> str:
+    return error_codes.ROLE_REMEDIES.get(table_code(failure.code), error_codes.ANY_ROLE_REMEDY)
 
 
-def _named(failure: Failure) -> str:
+def _code_text(failure: AwsFailure) -> str:
     if failure.code == UNANSWERED and failure.message:
-        return f"{UNANSWERED} ({_masked(failure.message[:LONGEST_ERROR])})"
+        return f"{UNANSWERED} ({_masked(failure.message[:MAX_ERROR_CHARS])})"
     if failure.code == LOCAL_SETTING:
         return f"{LOCAL_SETTING}: {failure.message}"
-    code = short(failure.code)
+    code = table_code(failure.code)
     return code if _is_code(code) else f"HTTP {failure.status}"
 
 
 def _is_code(code: str) -> bool:
-    if code in error_codes.TABLE:
+    if code in error_codes.AWS_ERRORS:
         return True
-    spelled = len(code) <= _LONGEST_CODE and _CODE.fullmatch(code) is not None
+    spelled = len(code) <= _MAX_CODE_CHARS and _CODE.fullmatch(code) is not None
     return spelled and masking.mask(code) == code
 
 
 def _sentence(message: str) -> str:
-    first = message[: 4 * LONGEST_ERROR].split("\n", 1)[0].split(". ", 1)[0]
+    first = message[: 4 * MAX_ERROR_CHARS].split("\n", 1)[0].split(". ", 1)[0]
     return _masked(_SECRET.sub("…", first))
 
 
@@ -167,7 +166,7 @@ def _masked(text: str) -> str:
     return masking.mask(_SIGNED.sub(masking.MASK, text))
 
 
-def _bounded(text: str, longest: int = LONGEST_ERROR) -> str:
+def _bounded(text: str, longest: int = MAX_ERROR_CHARS) -> str:
     # JSON may hold half a surrogate pair, which no tick can store and no page can show.
     line = " ".join(text.encode(errors="replace").decode().split())
     return line if len(line) <= longest else line[: longest - 1] + "…"

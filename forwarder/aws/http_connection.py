@@ -17,38 +17,38 @@ from aiohttp import ClientPayloadError, ClientRequest, ClientResponse
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import set_exception
 
-LARGEST_ANSWER = 256 * 1024
+MAX_ANSWER_BYTES = 256 * 1024
 """Bytes of an answer, head and framing included, where the caller knows no smaller bound.
 
 An answer of STS has 2 KiB, one of the instance's metadata or of single sign-on less than 10 KiB.
 XML may unpack entities to a hundred times its size (the bound of the parser, expat).
 """
-LONGEST_LINE = 8190
+MAX_HEAD_LINE_BYTES = 8190
 """Bytes of a line of an answer's head, and of each header in it; the HTTP library's default."""
-MOST_HEADERS = 128
+MAX_ANSWER_HEADERS = 128
 """Headers of an answer; AWS sends about ten."""
-TURNS = 8
+LOOP_TURNS = 8
 """Turns of the loop in which what the system holds is read before a request leaves; two do, the
 others are for what comes meanwhile."""
 
 
-class Terms(NamedTuple):
+class RequestTerms(NamedTuple):
     """What holds for the request that the present task is about to send.
 
-    ``largest``: bytes of its answer. ``late``: tells whether it must not be sent any more.
+    ``largest``: bytes of its answer. ``is_late``: tells whether it must not be sent any more.
     """
 
     largest: int
-    late: Callable[[], bool]
+    is_late: Callable[[], bool]
 
 
-_USUAL = Terms(LARGEST_ANSWER, lambda: False)
-terms: ContextVar[Terms] = ContextVar("terms", default=_USUAL)
-used: ContextVar["OneAnswer | None"] = ContextVar("used", default=None)
+_USUAL = RequestTerms(MAX_ANSWER_BYTES, lambda: False)
+terms: ContextVar[RequestTerms] = ContextVar("terms", default=_USUAL)
+used: ContextVar["OneAnswerProtocol | None"] = ContextVar("used", default=None)
 """The connection of the request that the present task sent last."""
 
 
-class OneAnswer(ResponseHandler):
+class OneAnswerProtocol(ResponseHandler):
     """One connection: a request, its answer, and nothing before, between or behind.
 
     ``doubtful``: something else arrived as well, so that the answer may be another request's.
@@ -61,13 +61,13 @@ class OneAnswer(ResponseHandler):
         self._waits = False
         self._asked = False
         self._answer: Any = None
-        self._left = 0
+        self._answer_bytes_left = 0
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401  # the library's own
         """Await the answer to the request that is sent next; called once for each."""
         self.doubtful = self.writing = self._waits = False
         self._asked, self._answer = True, None
-        self._left = terms.get().largest
+        self._answer_bytes_left = terms.get().largest
         used.set(self)
         super().set_response_params(**params)
 
@@ -83,7 +83,7 @@ class OneAnswer(ResponseHandler):
         else:
             super().close()
 
-    def wait(self) -> None:
+    def expect_request(self) -> None:
         """Note that a request is made and has not begun to leave: nothing answers it yet."""
         self.writing = self._waits = True
 
@@ -93,14 +93,14 @@ class OneAnswer(ResponseHandler):
         What the system holds by then is read first. Over TLS it may be no data at all: a server
         sends session tickets behind the handshake. What is data ends the connection.
         """
-        for _ in range(TURNS):
+        for _ in range(LOOP_TURNS):
             if not self._has_unread():
                 break
             await asyncio.sleep(0)
         else:
-            self.drop()
-        if terms.get().late():
-            self.drop()
+            self.poison()
+        if terms.get().is_late():
+            self.poison()
         self._waits = False
         return not self.doubtful
 
@@ -111,21 +111,21 @@ class OneAnswer(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the awaited answer; any others end the connection."""
         if data and (not self._asked or self._waits or self._ended()):
-            self.drop()
+            self.poison()
             return
-        self._left -= len(data)
-        if self._left < 0:
+        self._answer_bytes_left -= len(data)
+        if self._answer_bytes_left < 0:
             self._refuse("the answer is larger than any to this request")
             return
         super().data_received(data)
         if self._ended() and self._has_begun_another():
-            self.drop()
+            self.poison()
 
     def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401  # the library's own
         """Take the head of a message; of those after the answer none is let through."""
         message, payload = data
         if self._answer is not None:
-            self.drop()
+            self.poison()
             return
         # RFC 9110: 1xx come before the answer; 101 is one, after which no other follows.
         if message.code >= 200 or message.code == 101:  # noqa: PLR2004
@@ -134,7 +134,7 @@ class OneAnswer(ResponseHandler):
             self.doubtful = self.doubtful or (message.code < 300 and self._is_early())  # noqa: PLR2004
         super().feed_data(data, size)
 
-    def drop(self) -> None:
+    def poison(self) -> None:
         """Never use the connection again, nor believe the answer it has just brought."""
         self.doubtful = True
         self.force_close()
@@ -174,16 +174,16 @@ class OneAnswer(ResponseHandler):
         if self._payload is not None:
             set_exception(self._payload, error)
         self.set_exception(error)
-        self.drop()
+        self.poison()
 
 
-class Request(ClientRequest):
+class GuardedRequest(ClientRequest):
     """A request that leaves when nothing is on its connection yet, if it is still to be sent."""
 
     async def send(self, conn: Any) -> ClientResponse:  # noqa: ANN401  # the library's own
         """Begin to write the request."""
         if self.body:
-            conn.protocol.wait()
+            conn.protocol.expect_request()
         return await super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: Any, *rest: Any) -> None:  # noqa: ANN401
@@ -194,7 +194,7 @@ class Request(ClientRequest):
             protocol.writing = False
 
 
-class Response(ClientResponse):
+class GuardedResponse(ClientResponse):
     """An answer that keeps its connection until whoever asked has judged it.
 
     The library's own readers give it back by reading; ``held`` does not.
@@ -203,22 +203,22 @@ class Response(ClientResponse):
     @property
     def doubtful(self) -> bool:
         """Tell whether more arrived on the connection than one answer to what was asked."""
-        protocol = cast("OneAnswer | None", self._protocol)
+        protocol = cast("OneAnswerProtocol | None", self._protocol)
         return protocol is None or protocol.doubtful
 
-    async def held(self) -> bytes:
+    async def read_held(self) -> bytes:
         """Return the body; then call ``release`` if it is believed, else ``give_up``."""
         try:
             return await self.content.read()
         except BaseException:
-            self.give_up()
+            self.abort()
             raise
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End the connection: the answer to what was asked may be still to come."""
-        protocol = cast("OneAnswer | None", self._protocol)
+        protocol = cast("OneAnswerProtocol | None", self._protocol)
         if protocol is not None:
-            protocol.drop()
+            protocol.poison()
         self.close()
 
     def _response_eof(self) -> None:

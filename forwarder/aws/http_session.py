@@ -18,18 +18,18 @@ from aiobotocore.httpsession import AIOHTTPSession, _ProxySSLTCPConnector
 
 from forwarder.aws import local_settings
 from forwarder.aws.http_connection import (
-    LONGEST_LINE,
-    MOST_HEADERS,
-    OneAnswer,
-    Request,
-    Response,
+    MAX_ANSWER_HEADERS,
+    MAX_HEAD_LINE_BYTES,
+    GuardedRequest,
+    GuardedResponse,
+    OneAnswerProtocol,
 )
 
 _CONTEXTS: dict[object, Any] = {}
 _BUILDING = threading.Lock()
 
 
-class _Straight(NamedTuple):
+class _NoRedirects(NamedTuple):
     """Goes where it is sent and no further.
 
     No AWS service redirects a put. Whatever does so would be given records and session tokens, and
@@ -42,7 +42,7 @@ class _Straight(NamedTuple):
         return self.session.request(*arguments, allow_redirects=False, **options)
 
 
-class _Bypassing:
+class _NoProxyNetworks:
     """The library's choice of proxies, and besides networks (CIDR) in NO_PROXY, which it ignores.
 
     As elsewhere they hold for addresses that are given as such, not for names.
@@ -81,10 +81,10 @@ class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library sh
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
         super().__init__(**options)
-        self._factory = lambda: OneAnswer(self._loop)
+        self._factory = lambda: OneAnswerProtocol(self._loop)
 
 
-class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types
+class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types
     """Shares its TLS contexts with every session that verifies alike.
 
     Each would read 140 authorities: 15 to 30 ms of CPU and 0.7 MiB. A bundle that changes is read
@@ -93,16 +93,16 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # as above
         super().__init__(*arguments, **options)
-        self._proxy_config: Any = _Bypassing(self._proxy_config)
+        self._proxy_config: Any = _NoProxyNetworks(self._proxy_config)
 
-    async def _get_session(self, proxy_url: str | None) -> _Straight:
+    async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
         if proxy_url not in self._sessions:
             async with self._sessions_lock:
                 if proxy_url not in self._sessions:
                     self._sessions[proxy_url] = await self._exit_stack.enter_async_context(
                         await self._open(proxy_url)
                     )
-        return _Straight(self._sessions[proxy_url])
+        return _NoRedirects(self._sessions[proxy_url])
 
     async def _open(self, proxy_url: str | None) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -111,11 +111,11 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
             skip_auto_headers={"CONTENT-TYPE"},
             # What is small on the wire may be large once it is unpacked; AWS packs nothing here.
             auto_decompress=False,
-            request_class=Request,
-            response_class=Response,
-            max_line_size=LONGEST_LINE,
-            max_field_size=LONGEST_LINE,
-            max_headers=MOST_HEADERS,
+            request_class=GuardedRequest,
+            response_class=GuardedResponse,
+            max_line_size=MAX_HEAD_LINE_BYTES,
+            max_field_size=MAX_HEAD_LINE_BYTES,
+            max_headers=MAX_ANSWER_HEADERS,
         )
 
     async def _create_connector(self, proxy_url: str | None) -> _Connector:
@@ -143,7 +143,7 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
         local_settings.check_sizes()
         if isinstance(self._verify, str):
             # Named by a profile, maybe.
-            local_settings.check_file("ca_bundle", self._verify, local_settings.LARGEST_BUNDLE)
+            local_settings.check_file("ca_bundle", self._verify, local_settings.MAX_BUNDLE_BYTES)
         # The library calls this in a thread.
         with _BUILDING:
             if alike not in _CONTEXTS:
@@ -151,11 +151,11 @@ class SharingSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships
             return _CONTEXTS[alike]
 
 
-class _Metadata(utils._RefCountedSessionMixin, SharingSession):  # type: ignore[misc]  # noqa: SLF001
+class _MetadataSession(utils._RefCountedSessionMixin, SharedTlsSession):  # type: ignore[misc]  # noqa: SLF001
     """The session of the library's readers of instance and container metadata."""
 
 
 def bound_metadata() -> None:
     """Let the default chain read metadata by such sessions, too; it makes its own otherwise."""
     for fetcher in (utils.AioIMDSFetcher, utils.AioContainerMetadataFetcher):
-        fetcher._ref_counted_session_cls = _Metadata  # noqa: SLF001  # no public way in
+        fetcher._ref_counted_session_cls = _MetadataSession  # noqa: SLF001  # no public way in

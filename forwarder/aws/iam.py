@@ -11,15 +11,15 @@ from forwarder.config.targets import Target
 
 Document = dict[str, Any]
 
-ACCOUNT = "ACCOUNT_ID"
+ACCOUNT_PLACEHOLDER = "ACCOUNT_ID"
 """Stands for an account that nothing tells."""
-PRINCIPAL = "PRINCIPAL_ARN"
+PRINCIPAL_PLACEHOLDER = "PRINCIPAL_ARN"
 """Stands for who runs the worker."""
 
 _VERSION = "2012-10-17"
 
 
-class Policies(msgspec.Struct, frozen=True):
+class IamPolicies(msgspec.Struct, frozen=True):
     """What a connection needs; ``trust`` and ``worker`` only where a role is assumed.
 
     ``holder`` is who needs ``permission``, ``notes`` what a person has to see to.
@@ -32,9 +32,9 @@ class Policies(msgspec.Struct, frozen=True):
     notes: Sequence[str]
 
 
-def policies(
+def iam_policies(
     connection: Connection, partition: str, principal: str | None = None
-) -> Policies | None:
+) -> IamPolicies | None:
     """Return a connection's policies; None if it needs none: its sink is a file.
 
     ``partition`` is the AWS partition of the sink's region, ``principal`` the ARN of the worker;
@@ -44,16 +44,16 @@ def policies(
     if not sink.actions:
         return None
     owner = role.role_arn if role else principal
-    account = owner.split(":")[4] if owner else ACCOUNT
+    account = owner.split(":")[4] if owner else ACCOUNT_PLACEHOLDER
     put = {
         "Effect": "Allow",
         "Action": list(sink.actions),
         "Resource": sink.resource(partition, account),
     }
-    return Policies(
+    return IamPolicies(
         holder=connection.credentials.holder,
         permission=_policy(put),
-        trust=_policy(_trust(role, principal or PRINCIPAL)) if role else None,
+        trust=_policy(_trust(role, principal or PRINCIPAL_PLACEHOLDER)) if role else None,
         worker=_policy(_assume(role)) if role else None,
         notes=tuple(_notes(sink, account, role, principal)),
     )
@@ -85,16 +85,16 @@ def _notes(
     principal: str | None,
 ) -> list[str]:
     found = []
-    if account == ACCOUNT and sink.account is None:
-        found.append(f"replace {ACCOUNT} by the account of the stream")
+    if account == ACCOUNT_PLACEHOLDER and sink.account is None:
+        found.append(f"replace {ACCOUNT_PLACEHOLDER} by the account of the stream")
     if role and principal is None:
         found.append(
-            f"replace {PRINCIPAL} by the ARN of the role or user the worker runs as"
+            f"replace {PRINCIPAL_PLACEHOLDER} by the ARN of the role or user the worker runs as"
             " (--principal asks AWS for it)"
         )
     if role and not role.external_id:
         found.append("no ExternalId is sent: whoever may use the worker's identity may assume this")
-    if sink.account is not None and account not in {ACCOUNT, sink.account}:
+    if sink.account is not None and account not in {ACCOUNT_PLACEHOLDER, sink.account}:
         found.append(
             "the stream is of another account: its own resource policy has to allow the same"
         )

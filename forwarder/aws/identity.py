@@ -5,19 +5,17 @@ import re
 
 from forwarder.aws import errors
 from forwarder.aws.credentials import Keyring, RoleError
-from forwarder.aws.session import Aws, failure_of
+from forwarder.aws.session import AwsSession, describe_error
 from forwarder.config.credentials import Credentials
 from forwarder.model import Outcome
 from forwarder.ops.diagnosis import Finding, fail, ok
 
 OPERATION = "GetCallerIdentity"
-ANSWER_SECONDS = 30.0
-"""How long all of it may take, finding credentials and assuming a role included."""
 _ARN = re.compile(r"arn:[a-z0-9-]{1,20}:(?:iam|sts)::[0-9]{12}:[\w+=,.@/-]{1,1024}", re.ASCII)
 _REMEDY = "check the credentials, that STS can be reached, and this machine's clock"
 
 
-class Unknown(Exception):  # noqa: N818  # it is the identity that is
+class UnknownIdentityError(Exception):  # it is the identity that is
     """Nobody said who signs; the text says why and what to do, ``outcome`` both apart."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -26,22 +24,24 @@ class Unknown(Exception):  # noqa: N818  # it is the identity that is
         self.outcome = outcome
 
 
-async def arn(aws: Aws, keys: Keyring, region: str) -> str:
+async def caller_arn(aws: AwsSession, keys: Keyring, region: str) -> str:
     """Return the ARN of who signs with ``keys``; raises Unknown."""
     try:
         # The library's limits are for each step: an answer that drips in keeps them all.
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(aws.limits.identity):
             client = await aws.client("sts", region, keys)
             try:
                 return _readable(str((await client.get_caller_identity())["Arn"]))
             finally:
                 await client.close()
     except RoleError as error:
-        raise Unknown(error.outcome) from error
+        raise UnknownIdentityError(error.outcome) from error
     except Exception as error:  # the library raises what it likes
-        failure = failure_of(error, OPERATION)
+        failure = describe_error(error, OPERATION)
         remedy = "" if failure.code == "NoCredentials" else _REMEDY
-        raise Unknown(errors.outcome(failure, f"STS in {region}", remedy)) from error
+        raise UnknownIdentityError(
+            errors.failure_outcome(failure, f"STS in {region}", remedy)
+        ) from error
 
 
 def _readable(told: str) -> str:
@@ -52,13 +52,15 @@ def _readable(told: str) -> str:
     return told
 
 
-async def finding(aws: Aws, credentials: Credentials, region: str, name: str) -> Finding:
+async def identity_finding(
+    aws: AwsSession, credentials: Credentials, region: str, name: str
+) -> Finding:
     """Say who a connection (or whatever ``name`` is) signs as; a role is assumed for it."""
-    keys = aws.keyring(credentials, region, name)
+    keys = aws.make_keyring(credentials, region, name)
     try:
-        found = await arn(aws, keys, region)
-    except Unknown as unknown:
-        return failed(unknown.outcome, _REMEDY)
+        found = await caller_arn(aws, keys, region)
+    except UnknownIdentityError as unknown:
+        return failed_finding(unknown.outcome, _REMEDY)
     finally:
         await keys.close()
     if role := credentials.role:
@@ -68,7 +70,7 @@ async def finding(aws: Aws, credentials: Credentials, region: str, name: str) ->
     return ok(f"signs as {found}")
 
 
-def failed(outcome: Outcome, remedy: str) -> Finding:
+def failed_finding(outcome: Outcome, remedy: str) -> Finding:
     """Return what an answer of AWS says; ``remedy`` is for those that nobody has to act upon."""
     return fail(outcome.error.removesuffix(f"; {outcome.remedy}"), outcome.remedy or remedy)
 

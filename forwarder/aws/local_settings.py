@@ -26,11 +26,11 @@ from botocore.exceptions import (
 
 from forwarder.config import masking
 
-LARGEST_BUNDLE = 16 * 1024 * 1024
+MAX_BUNDLE_BYTES = 16 * 1024 * 1024
 """Bytes of a file of certificate authorities; that of the HTTP library has 0.3 MiB."""
-LARGEST_TOKEN = 256 * 1024
+MAX_TOKEN_BYTES = 256 * 1024
 """Bytes of a file that holds a token; AWS takes 20,000 characters of a web identity's."""
-LARGEST_SETTINGS = 4 * 1024 * 1024
+MAX_SETTINGS_BYTES = 4 * 1024 * 1024
 """Bytes of AWS's own configuration and credentials files."""
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -53,7 +53,7 @@ _OF_A_PATH = {
 }
 
 
-class LocalFault(msgspec.Struct, frozen=True):
+class LocalSettingFault(msgspec.Struct, frozen=True):
     """What is wrong here, and what to do; both name the variable or the file, and no secret."""
 
     what: str
@@ -63,7 +63,7 @@ class LocalFault(msgspec.Struct, frozen=True):
 class LocalSettingError(Exception):
     """Something here must be mended first; raised before the library would read it."""
 
-    def __init__(self, fault: LocalFault) -> None:
+    def __init__(self, fault: LocalSettingFault) -> None:
         """Keep the fault; what is wrong is the error's text."""
         super().__init__(fault.what)
         self.fault = fault
@@ -71,7 +71,7 @@ class LocalSettingError(Exception):
 
 def check_sizes() -> None:
     """Raise LocalSettingError if a file that the library reads whole is too large for that."""
-    if fault := oversize(os.environ):
+    if fault := oversize_file(os.environ):
         raise LocalSettingError(fault)
 
 
@@ -84,12 +84,14 @@ def check_file(name: str, path: str, most: int) -> None:
         raise LocalSettingError(_misnamed(name, path, what))
 
 
-def keys_fault(environ: Mapping[str, str] | None = None) -> LocalFault | None:
+def keys_fault(environ: Mapping[str, str] | None = None) -> LocalSettingFault | None:
     """Return what is wrong with the access keys in the environment, for whoever is not believed."""
     return next(_keys(os.environ if environ is None else environ), None)
 
 
-def fault_of(error: Exception, environ: Mapping[str, str] | None = None) -> LocalFault | None:
+def fault_of(
+    error: Exception, environ: Mapping[str, str] | None = None
+) -> LocalSettingFault | None:
     """Return what on this machine made the library fail; None: nothing here did."""
     inner = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
     cause = inner if isinstance(inner, Exception) else error
@@ -102,32 +104,34 @@ def fault_of(error: Exception, environ: Mapping[str, str] | None = None) -> Loca
     answered = cause is inner and isinstance(cause, UnicodeDecodeError)
     if answered or not _is_local(cause):
         return None
-    found = next(faults(known), None)
+    found = next(local_setting_faults(known), None)
     return found or _unnamed(cause)
 
 
-def faults(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def local_setting_faults(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     """Yield whatever is wrong with the variables and the files that they name."""
     for look in (_keys, _tokens, _bundle, _files, _proxies):
         yield from look(environ)
 
 
-def oversize(environ: Mapping[str, str]) -> LocalFault | None:
+def oversize_file(environ: Mapping[str, str]) -> LocalSettingFault | None:
     """Return what is wrong with a file that is too large to read, before anything reads it."""
-    named = [(name, environ.get(name), LARGEST_TOKEN) for name in _TOKENS]
-    named += [(name, environ.get(name, usual), LARGEST_SETTINGS) for name, usual in _FILES.items()]
+    named = [(name, environ.get(name), MAX_TOKEN_BYTES) for name in _TOKENS]
+    named += [
+        (name, environ.get(name, usual), MAX_SETTINGS_BYTES) for name, usual in _FILES.items()
+    ]
     for name, usual in _OLD_FILES.items():
         paths = (environ[name],) if name in environ else usual
-        named += [(name, path, LARGEST_SETTINGS) for path in paths]
-    named.append(("AWS_CA_BUNDLE", environ.get("AWS_CA_BUNDLE"), LARGEST_BUNDLE))
+        named += [(name, path, MAX_SETTINGS_BYTES) for path in paths]
+    named.append(("AWS_CA_BUNDLE", environ.get("AWS_CA_BUNDLE"), MAX_BUNDLE_BYTES))
     for name, path, most in named:
         if path and (what := _unbounded(path, most)):
             return _misnamed(name, path, what)
     return None
 
 
-def _misnamed(name: str, path: str, what: str) -> LocalFault:
-    return LocalFault(f"{name} names {_shown(path)}, which {what}", f"correct {name}")
+def _misnamed(name: str, path: str, what: str) -> LocalSettingFault:
+    return LocalSettingFault(f"{name} names {_shown(path)}, which {what}", f"correct {name}")
 
 
 def _is_local(error: Exception) -> bool:
@@ -144,63 +148,65 @@ def _is_local(error: Exception) -> bool:
     return isinstance(error, BotoCoreError | ValueError | UnicodeError)
 
 
-def _unnamed(error: Exception) -> LocalFault:
+def _unnamed(error: Exception) -> LocalSettingFault:
     """Say what an error says whose place none of the looks has found."""
     if isinstance(error, OSError) and isinstance(error.filename, str):
         what = f"{_shown(error.filename)} cannot be used ({error.strerror})"
         remedy = (
             "correct the path in the AWS config file (credential_process, say), or put it there"
         )
-        return LocalFault(what, remedy)
+        return LocalSettingFault(what, remedy)
     if isinstance(error, ProfileNotFound):
-        return LocalFault(_said(error), "correct AWS_PROFILE, or add it to the AWS config file")
+        return LocalSettingFault(
+            _said(error), "correct AWS_PROFILE, or add it to the AWS config file"
+        )
     if isinstance(error, ConfigParseError):
-        return LocalFault(_said(error), "correct that file")
+        return LocalSettingFault(_said(error), "correct that file")
     remedy = "correct the AWS_… variable or the line of the AWS config file that says so"
-    return LocalFault(_said(error), remedy)
+    return LocalSettingFault(_said(error), remedy)
 
 
 def _said(error: Exception) -> str:
     return masking.mask(" ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
-def _keys(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def _keys(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     for name in _KEYS:
         if re.search(r"[\s\x00-\x1f\x7f]", environ.get(name, "")):
             what = f"{name} holds a line end, a blank or a control character"
-            yield LocalFault(what, f"set {name} again without it")
+            yield LocalSettingFault(what, f"set {name} again without it")
 
 
-def _tokens(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def _tokens(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     for name in _TOKENS:
         if path := environ.get(name):
-            what = _unusable(path, LARGEST_TOKEN) or _empty(path)
+            what = _unusable(path, MAX_TOKEN_BYTES) or _empty(path)
             if what:
                 text = f"{name} names {_shown(path)}, which {what}"
-                yield LocalFault(text, f"mount the token there, or correct {name}")
+                yield LocalSettingFault(text, f"mount the token there, or correct {name}")
 
 
-def _bundle(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def _bundle(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     if path := environ.get("AWS_CA_BUNDLE"):
-        what = _unusable(path, LARGEST_BUNDLE) or _no_authorities(path)
+        what = _unusable(path, MAX_BUNDLE_BYTES) or _no_authorities(path)
         if what:
             text = f"AWS_CA_BUNDLE names {_shown(path)}, which {what}"
-            yield LocalFault(text, "put the certificate authorities there, or correct it")
+            yield LocalSettingFault(text, "put the certificate authorities there, or correct it")
 
 
-def _files(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def _files(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     for name, usual in _FILES.items():
         path = environ.get(name, usual)
         # The library does without one that is not there.
-        if Path(path).expanduser().exists() and (what := _unusable(path, LARGEST_SETTINGS)):
-            yield LocalFault(f"{_shown(path)} ({name}) {what}", f"correct it, or {name}")
+        if Path(path).expanduser().exists() and (what := _unusable(path, MAX_SETTINGS_BYTES)):
+            yield LocalSettingFault(f"{_shown(path)} ({name}) {what}", f"correct it, or {name}")
 
 
-def _proxies(environ: Mapping[str, str]) -> Iterator[LocalFault]:
+def _proxies(environ: Mapping[str, str]) -> Iterator[LocalSettingFault]:
     for name in _PROXIES:
         if (url := environ.get(name)) and not _is_proxy(url):
             what = f"{name} is no address of a proxy that can be used"
-            yield LocalFault(what, f"set {name} to http://HOST:PORT, or take it away")
+            yield LocalSettingFault(what, f"set {name} to http://HOST:PORT, or take it away")
 
 
 def _is_proxy(url: str) -> bool:
@@ -235,11 +241,11 @@ def _unusable(path: str, most: int) -> str:
 
 
 def _empty(path: str) -> str:
-    return "" if _content(path, LARGEST_TOKEN).strip() else "is empty"
+    return "" if _content(path, MAX_TOKEN_BYTES).strip() else "is empty"
 
 
 def _no_authorities(path: str) -> str:
-    content = _content(path, LARGEST_BUNDLE).decode("ascii", "ignore")
+    content = _content(path, MAX_BUNDLE_BYTES).decode("ascii", "ignore")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content)
     except (ssl.SSLError, ValueError):

@@ -14,14 +14,15 @@ from botocore.loaders import Loader, create_loader
 
 from forwarder.aws import errors as classify
 from forwarder.aws.credentials import RoleError
-from forwarder.aws.errors import Failure
-from forwarder.aws.session import Aws, failure_of
+from forwarder.aws.errors import AwsFailure
+from forwarder.aws.session import AwsSession, describe_error
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.clock import SystemClock
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.errors import TokenError
 from forwarder.model import Outcome
 
-NAME = "kafka"
+ROLE_SESSION_NAME = "kafka"
 """Whose keys these are: AWS's audit trail has a role's session as ``forwarder-kafka``."""
 SIGNER = "aws_msk_iam_sasl_signer.MSKAuthTokenProvider"
 
@@ -29,7 +30,7 @@ _CHECK = "check the worker's own AWS credentials"
 _CHECK_ROLE = "check kafka.security.role_arn, its trust policy and the worker's own credentials"
 
 
-class _Found(CredentialProvider):  # type: ignore[misc]  # the library ships no types
+class _FoundCredentials(CredentialProvider):  # type: ignore[misc]  # the library ships no types
     """Hands the signer keys that were found already."""
 
     def __init__(self, keys: ReadOnlyCredentials) -> None:
@@ -40,28 +41,34 @@ class _Found(CredentialProvider):  # type: ignore[misc]  # the library ships no 
         return Credentials(self._keys.access_key, self._keys.secret_key, self._keys.token)
 
 
-async def sign(region: str, role_arn: str | None) -> tuple[str, int]:
+async def sign_msk_token(
+    region: str,
+    role_arn: str | None,
+    limits: TimeLimits = TimeLimits(),  # noqa: B008  # frozen
+) -> tuple[str, int]:
     """Return a token and when it expires in milliseconds; raises TokenError."""
-    keys = await _keys(region, role_arn)
+    keys = await _keys(region, role_arn, limits)
     # In a thread, for it brings boto3 along, which nobody else needs (30 ms, 2 MiB).
     signer: Any = await asyncio.to_thread(importlib.import_module, SIGNER)
-    made = signer.generate_auth_token_from_credentials_provider(region, _Found(keys))
+    made = signer.generate_auth_token_from_credentials_provider(region, _FoundCredentials(keys))
     return cast("tuple[str, int]", made)
 
 
-async def _keys(region: str, role_arn: str | None) -> ReadOnlyCredentials:
+async def _keys(region: str, role_arn: str | None, limits: TimeLimits) -> ReadOnlyCredentials:
     """Search anew, for a token lives longer than a search takes; nothing stays open after it."""
-    aws = Aws(SystemClock(), _loader())
+    aws = AwsSession(SystemClock(), _loader(), limits=limits)
     role = AssumedRole(role_arn, None) if role_arn else DefaultCredentials()
-    keyring = aws.keyring(role, region, NAME)
+    keyring = aws.make_keyring(role, region, ROLE_SESSION_NAME)
     try:
         # The worker's own first: what is wrong with them is no matter of the role's.
-        await aws.keyring(DefaultCredentials(), region, NAME).get_frozen_credentials()
+        await aws.make_keyring(
+            DefaultCredentials(), region, ROLE_SESSION_NAME
+        ).get_frozen_credentials()
         return await keyring.get_frozen_credentials()
     except RoleError as error:
         raise TokenError(_refused(error.outcome)) from error
     except Exception as error:
-        raise TokenError(_not_found(failure_of(error, "the search for credentials"))) from error
+        raise TokenError(_not_found(describe_error(error, "the search for credentials"))) from error
     finally:
         await keyring.close()
         await aws.close()
@@ -79,7 +86,7 @@ def _refused(outcome: Outcome) -> str:
     return f"AssumeRole answered {outcome.code}; {_CHECK_ROLE}"
 
 
-def _not_found(failure: Failure) -> str:
+def _not_found(failure: AwsFailure) -> str:
     if failure.code == classify.LOCAL_SETTING:
         return f"{failure.message}; {failure.remedy}"
     if failure.code == classify.UNANSWERED:
@@ -87,4 +94,4 @@ def _not_found(failure: Failure) -> str:
     if failure.code == "NoCredentials":
         advice = failure.remedy or "give the worker some (variables, pod or instance role)"
         return f"no AWS credentials found; {advice}"
-    return f"{failure.operation} answered {classify.label(failure.code)}; {_CHECK}"
+    return f"{failure.operation} answered {classify.metric_label(failure.code)}; {_CHECK}"

@@ -8,24 +8,24 @@ once. What was given before answers something else, and what it came for is put 
 import itertools
 from collections.abc import Hashable, Iterable
 
-REMEMBERED = 131_072
+MAX_REMEMBERED_RECEIPTS = 131_072
 """Numbers of one generation, of which there are two, some 90 bytes each, for all connections of a
 worker together: what it is told of in 30 s at 4,000 records a second, and no call lasts longer."""
-SHARDS = 16_384
+MAX_REMEMBERED_SHARDS = 16_384
 """Shards of a connection of which the highest number is remembered; 150 bytes each."""
-LONGEST_SHARD = 128
+MAX_SHARD_ID_CHARS = 128
 """AWS limit of a shard's id, in characters."""
-LONGEST_NUMBER = 129
+MAX_SEQUENCE_NUMBER_DIGITS = 129
 """AWS limit of a sequence number, in digits."""
 
 
-class Memory:
+class ReceiptMemory:
     """What all connections of a worker were told of as stored: two generations of hashes.
 
     A hash of 61 bits takes a third of the memory; that two meet costs a record put twice.
     """
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    def __init__(self, remembered: int = MAX_REMEMBERED_RECEIPTS) -> None:
         """Begin with nothing seen; ``remembered`` values are kept, or up to twice as many."""
         self.most = remembered
         self.seen: set[int] = set()
@@ -46,7 +46,7 @@ class Memory:
 class Receipts:
     """What one connection was told of as stored."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: ReceiptMemory) -> None:
         """Begin with nothing seen; ``memory`` is shared with the other connections."""
         self._memory = memory
         self._salt = memory.salt()
@@ -73,7 +73,7 @@ class Receipts:
                 new = False
                 continue
             top = highest.get(shard, "")
-            if not top and len(shard) > LONGEST_SHARD:
+            if not top and len(shard) > MAX_SHARD_ID_CHARS:
                 new = False
                 continue
             seen.add(known)
@@ -117,7 +117,7 @@ class Receipts:
 
 
 def _keep_last(places: dict[str, str]) -> None:
-    while len(places) > SHARDS:
+    while len(places) > MAX_REMEMBERED_SHARDS:
         del places[next(iter(places))]
 
 
@@ -128,4 +128,4 @@ def _is_above(number: str, other: str) -> bool:
 
 def is_number(text: str) -> bool:
     """Tell whether a text is a sequence number as AWS writes them."""
-    return 0 < len(text) <= LONGEST_NUMBER and text.isascii() and text.isdigit()
+    return 0 < len(text) <= MAX_SEQUENCE_NUMBER_DIGITS and text.isascii() and text.isdigit()

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.aws.receipts import LONGEST_SHARD, Receipts, is_number
+from forwarder.aws.receipts import MAX_SHARD_ID_CHARS, Receipts, is_number
 from forwarder.model import DELIVERED, Outcome, OutcomeKind
 
-_SHARD = re.compile(rf"[a-zA-Z0-9_.-]{{1,{LONGEST_SHARD}}}")
+_SHARD = re.compile(rf"[a-zA-Z0-9_.-]{{1,{MAX_SHARD_ID_CHARS}}}")
 _ERROR: Any = msgspec.field(default=None, name="__type")
 """Where an error has its code, and an answer of success has nothing."""
 
 
-class Saying(Protocol):
+class RecordResult(Protocol):
     """What is said of one record."""
 
     @property
@@ -34,7 +34,7 @@ class Saying(Protocol):
         """Return the answer for the record if a receipt says that it is stored."""
 
 
-class Answered(Protocol):
+class PutReply(Protocol):
     """What the answer of a put is decoded into; ``error`` where it says of itself to be one."""
 
     @property
@@ -42,7 +42,7 @@ class Answered(Protocol):
         """Return the code of an error that it should not hold."""
 
     @property
-    def each(self) -> Sequence[Saying]:
+    def each(self) -> Sequence[RecordResult]:
         """Return what is said of each record."""
 
     @property
@@ -53,7 +53,7 @@ class Answered(Protocol):
         """Tell whether all its receipts are given out for the first time, and note them."""
 
 
-class Numbered(msgspec.Struct, rename="pascal", gc=False):
+class KinesisRecordResult(msgspec.Struct, rename="pascal", gc=False):
     """What Kinesis says of one record: its number in a shard, or an error."""
 
     sequence_number: str | None = None
@@ -70,13 +70,13 @@ class Numbered(msgspec.Struct, rename="pascal", gc=False):
         return _stored(self.shard_id)
 
 
-class One(Numbered, rename="pascal", gc=False):
+class PutRecordReply(KinesisRecordResult, rename="pascal", gc=False):
     """The answer of PutRecord."""
 
     error: str | None = _ERROR
 
     @property
-    def each(self) -> Sequence[Numbered]:
+    def each(self) -> Sequence[KinesisRecordResult]:
         """Return what is said of each record."""
         return (self,)
 
@@ -90,15 +90,15 @@ class One(Numbered, rename="pascal", gc=False):
         return _are_new((self,), receipts)
 
 
-class Records(msgspec.Struct, rename="pascal", gc=False):
+class PutRecordsReply(msgspec.Struct, rename="pascal", gc=False):
     """The answer of PutRecords."""
 
-    records: list[Numbered] = []
+    records: list[KinesisRecordResult] = []
     failed_record_count: int | None = None
     error: str | None = _ERROR
 
     @property
-    def each(self) -> Sequence[Numbered]:
+    def each(self) -> Sequence[KinesisRecordResult]:
         """Return what is said of each record."""
         return self.records
 
@@ -112,7 +112,7 @@ class Records(msgspec.Struct, rename="pascal", gc=False):
         return _are_new(self.records, receipts)
 
 
-class Line(msgspec.Struct, rename="pascal", gc=False):
+class FirehoseRecordResult(msgspec.Struct, rename="pascal", gc=False):
     """What Firehose says of one record: an id of what is stored, or an error."""
 
     record_id: str | None = None
@@ -125,15 +125,15 @@ class Line(msgspec.Struct, rename="pascal", gc=False):
         return DELIVERED if self.record_id and not self.error_code else None
 
 
-class Responses(msgspec.Struct, rename="pascal", gc=False):
+class PutRecordBatchReply(msgspec.Struct, rename="pascal", gc=False):
     """The answer of PutRecordBatch."""
 
-    request_responses: list[Line] = []
+    request_responses: list[FirehoseRecordResult] = []
     failed_put_count: int | None = None
     error: str | None = _ERROR
 
     @property
-    def each(self) -> Sequence[Line]:
+    def each(self) -> Sequence[FirehoseRecordResult]:
         """Return what is said of each record."""
         return self.request_responses
 
@@ -151,12 +151,12 @@ class Responses(msgspec.Struct, rename="pascal", gc=False):
         return new
 
 
-ONE = msgspec.json.Decoder(One)
-RECORDS = msgspec.json.Decoder(Records)
-RESPONSES = msgspec.json.Decoder(Responses)
+PUT_RECORD = msgspec.json.Decoder(PutRecordReply)
+PUT_RECORDS = msgspec.json.Decoder(PutRecordsReply)
+PUT_RECORD_BATCH = msgspec.json.Decoder(PutRecordBatchReply)
 
 
-def wrong(reply: Answered, receipts: Receipts, count: int) -> str:
+def contradiction(reply: PutReply, receipts: Receipts, count: int) -> str:
     """Say why an answer cannot be the one to a request of ``count`` records; empty if it can."""
     told = reply.each
     found = ""
@@ -173,7 +173,7 @@ def wrong(reply: Answered, receipts: Receipts, count: int) -> str:
     return found
 
 
-def _are_new(told: Sequence[Numbered], receipts: Receipts) -> bool:
+def _are_new(told: Sequence[KinesisRecordResult], receipts: Receipts) -> bool:
     return receipts.takes_all(
         [(one.shard_id or "", one.sequence_number) for one in told if one.sequence_number]
     )

@@ -22,27 +22,28 @@ from botocore.loaders import Loader
 
 from forwarder.aws import credential_chain, errors, local_settings
 from forwarder.aws.credentials import (
+    AssumedKeys,
     DefaultChain,
     Keyring,
     RoleError,
     RoleKeys,
-    Token,
 )
-from forwarder.aws.endpoints import Places
-from forwarder.aws.errors import Failure, Fault
+from forwarder.aws.endpoints import EndpointResolver
+from forwarder.aws.errors import AwsErrorClass, AwsFailure
 from forwarder.aws.http_connection import used
-from forwarder.aws.http_session import SharingSession, bound_metadata
-from forwarder.aws.local_settings import LocalFault
-from forwarder.aws.receipts import Memory
+from forwarder.aws.http_session import SharedTlsSession, bound_metadata
+from forwarder.aws.local_settings import LocalSettingFault
+from forwarder.aws.receipts import ReceiptMemory
 from forwarder.aws.static_keys import NO_ROTATION, KeyRotation, StaticKeys
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.clock import Clock
 from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials, DefaultCredentials
 
 DURATION_SECONDS = 3600
 """The cap under role chaining, and the default of a role's own maximum."""
-SHORTEST_SECONDS = 60.0
+MIN_TOKEN_SECONDS = 60.0
 """A token is used this long whatever a skewed clock says, or every put would call STS."""
-CLIENT = AioConfig(
+CLIENT_CONFIG = AioConfig(
     connect_timeout=3,
     read_timeout=10,
     max_pool_connections=64,
@@ -53,8 +54,6 @@ CLIENT = AioConfig(
     user_agent="forwarder",
 )
 """One try per call: the caller owns the retries."""
-ASSUME_SECONDS = 13.0
-"""A bound on AssumeRole: to connect and to read, without the search for the keys that sign it."""
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -67,7 +66,7 @@ for _name in ("aiobotocore.credentials", "botocore.credentials"):
     logging.getLogger(_name).addFilter(_without_traceback)
 
 
-class Aws:
+class AwsSession:
     """What the AWS clients of one process share: data loader, default chain, STS clients.
 
     Hundreds of connections share them: a further one costs 5 ms of CPU and 0.02 MiB, its first
@@ -75,32 +74,37 @@ class Aws:
     """
 
     def __init__(
-        self, clock: Clock, loader: Loader | None = None, rotation: KeyRotation = NO_ROTATION
+        self,
+        clock: Clock,
+        loader: Loader | None = None,
+        rotation: KeyRotation = NO_ROTATION,
+        limits: TimeLimits = TimeLimits(),  # noqa: B008  # frozen
     ) -> None:
         """Create; nothing is read or called yet."""
         bound_metadata()
         self._clock = clock
         self._loader = loader
         self._rotation = rotation
-        self._chain = DefaultChain(self._searching, self._clock)
+        self.limits = limits
+        self._chain = DefaultChain(self._searching, clock, limits.search)
         self._sts: dict[str, Any] = {}
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
-        self.places = Places(self.client)
-        self.receipts = Memory()
+        self.endpoints = EndpointResolver(self.client)
+        self.receipts = ReceiptMemory()
 
     @property
     def clock(self) -> Clock:
         """Return the clock that credentials age by."""
         return self._clock
 
-    def keyring(self, credentials: Credentials, region: str, name: str) -> Keyring:
+    def make_keyring(self, credentials: Credentials, region: str, name: str) -> Keyring:
         """Return what signs for the connection ``name``; calls nothing yet."""
         match credentials:
             case AccessKeys() as keys:
                 return StaticKeys(keys, name, self._clock, self._rotation)
             case AssumedRole() as role:
-                session = session_name(name)
+                session = role_session_name(name)
                 return RoleKeys(lambda: self._assume(role, region, session), self._clock)
             case DefaultCredentials():
                 return self._chain
@@ -118,9 +122,9 @@ class Aws:
         Without ``endpoint_url``: AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL, else AWS's own.
         ``session`` makes its HTTP session.
         """
-        config = CLIENT.merge(AioConfig(http_session_cls=session or SharingSession))
+        config = CLIENT_CONFIG.merge(AioConfig(http_session_cls=session or SharedTlsSession))
         made = self._session()
-        made.register_component("credential_provider", _Given(keyring))
+        made.register_component("credential_provider", _KeyringCredentials(keyring))
         # The library's context manager adds nothing to this but the scope.
         context = made.create_client(
             service, region_name=region, endpoint_url=endpoint_url, config=config
@@ -129,12 +133,12 @@ class Aws:
 
     async def close(self) -> None:
         """End a search for credentials and close the STS clients."""
-        await self._chain.end()
+        await self._chain.cancel_search()
         await self._open.aclose()
 
     def _searching(self) -> AioSession:
         session = self._session()
-        credential_chain.bound(session)
+        credential_chain.bound_chain(session, self.limits)
         return session
 
     def _session(self) -> AioSession:
@@ -145,7 +149,7 @@ class Aws:
         session.register_component("data_loader", self._loader)
         session.set_config_variable("sts_regional_endpoints", "regional")
         # What the chain itself calls (STS for a web identity, single sign-on) is bounded as well.
-        session.set_default_client_config(AioConfig(http_session_cls=SharingSession))
+        session.set_default_client_config(AioConfig(http_session_cls=SharedTlsSession))
         return session
 
     async def _sts_client(self, region: str) -> Any:  # noqa: ANN401  # as above
@@ -156,23 +160,23 @@ class Aws:
                 self._sts[region] = client
         return self._sts[region]
 
-    async def _assume(self, role: AssumedRole, region: str, name: str) -> Token:
+    async def _assume(self, role: AssumedRole, region: str, name: str) -> AssumedKeys:
         generation = self._chain.generation
         try:
             return await self._assume_once(role, region, name)
         except Exception as error:  # noqa: BLE001  # whatever it is, the role cannot be used
-            failure = failure_of(error, "AssumeRole")
-        stale = errors.fault(failure) is Fault.CREDENTIALS
+            failure = describe_error(error, "AssumeRole")
+        stale = errors.aws_error_class(failure) is AwsErrorClass.CREDENTIALS
         if stale and (found := local_settings.keys_fault()):
             failure = local_failure("AssumeRole", found)
         if stale and await self._chain.renew(generation):
             try:
                 return await self._assume_once(role, region, name)
             except Exception as error:  # noqa: BLE001  # as above
-                failure = failure_of(error, "AssumeRole")
+                failure = describe_error(error, "AssumeRole")
         raise RoleError(errors.role_refused(failure, role.role_arn, role.external_id))
 
-    async def _assume_once(self, role: AssumedRole, region: str, name: str) -> Token:
+    async def _assume_once(self, role: AssumedRole, region: str, name: str) -> AssumedKeys:
         asked = {
             "RoleArn": role.role_arn,
             "RoleSessionName": name,
@@ -183,26 +187,26 @@ class Aws:
         # Found first: what that takes has a bound of its own, and its errors say more.
         await self._chain.get_frozen_credentials()
         sts = await self._sts_client(region)
-        async with asyncio.timeout(ASSUME_SECONDS):
+        async with asyncio.timeout(self.limits.assume):
             answer = await sts.assume_role(**asked)
         if not is_session_of(answer.get("AssumedRoleUser", {}).get("Arn", ""), role.role_arn, name):
             # The answer to what was asked is still to come, and not to go to whoever asks next.
             if (connection := used.get()) is not None:
-                connection.drop()
+                connection.poison()
             raise ForeignAnswerError
         given = answer["Credentials"]
         keys = ReadOnlyCredentials(
             given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
         )
         left = given["Expiration"].timestamp() - self._clock.wall_ms() / 1000
-        return Token(keys, max(SHORTEST_SECONDS, left))
+        return AssumedKeys(keys, max(MIN_TOKEN_SECONDS, left))
 
 
 class ForeignAnswerError(Exception):
     """STS answered with a session of another role, or of another name."""
 
 
-class _Given:
+class _KeyringCredentials:
     """Stands where the library keeps its chain and its credentials, and answers with a keyring.
 
     The library asks for more than it says: every method here is one it calls.
@@ -213,7 +217,7 @@ class _Given:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    async def load_credentials(self) -> "_Given":
+    async def load_credentials(self) -> "_KeyringCredentials":
         return self
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
@@ -236,25 +240,25 @@ def is_session_of(arn: str, role_arn: str, name: str) -> bool:
     return arn == f"arn:{partition}:sts::{account}:assumed-role/{role}/{name}"
 
 
-def session_name(name: str) -> str:
+def role_session_name(name: str) -> str:
     """Return a legal RoleSessionName that a customer finds in the audit trail."""
     return "forwarder-" + re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", name)[:54]
 
 
-def failure_of(error: Exception, operation: str) -> Failure:
+def describe_error(error: Exception, operation: str) -> AwsFailure:
     """Say what an error of the library means; ``operation`` is what was being called."""
     if isinstance(error, ClientError):
         told = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, message = str(told.get("Code", "")), str(told.get("Message", ""))
-        return Failure(error.operation_name, code, status, message)
+        return AwsFailure(error.operation_name, code, status, message)
     name = type(error).__name__
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         program = getattr(error, "kwargs", {}).get("provider") == "custom-process"
         remedy = "check credential_process in the AWS config file" if program else ""
-        return Failure(operation, "NoCredentials", 0, str(error), remedy)
+        return AwsFailure(operation, "NoCredentials", 0, str(error), remedy)
     if isinstance(error, SSLError) and "certificate" in str(error).lower():
-        return Failure(operation, "CertificateError", 0, name)
+        return AwsFailure(operation, "CertificateError", 0, name)
     found = local_settings.fault_of(error)
     decoding = isinstance(error, UnicodeError | json.JSONDecodeError)
     if (
@@ -263,12 +267,12 @@ def failure_of(error: Exception, operation: str) -> Failure:
         and (found is None or found.what.startswith(name))
     ):
         # The library's and the URL parser's word for an endpoint_url they cannot use.
-        return Failure(operation, "InvalidEndpoint", 0, name)
+        return AwsFailure(operation, "InvalidEndpoint", 0, name)
     if found is not None:
         return local_failure(operation, found)
-    return Failure(operation, errors.UNANSWERED, 0, name)
+    return AwsFailure(operation, errors.UNANSWERED, 0, name)
 
 
-def local_failure(operation: str, fault: LocalFault) -> Failure:
+def local_failure(operation: str, fault: LocalSettingFault) -> AwsFailure:
     """Return a call's failure by something on this machine."""
-    return Failure(operation, errors.LOCAL_SETTING, 0, fault.what, fault.remedy)
+    return AwsFailure(operation, errors.LOCAL_SETTING, 0, fault.what, fault.remedy)

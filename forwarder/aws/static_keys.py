@@ -9,13 +9,13 @@ from typing import NamedTuple
 import structlog
 from botocore.credentials import ReadOnlyCredentials
 
-from forwarder.aws.credentials import RENEW_EVERY
+from forwarder.aws.credentials import RENEW_SECONDS
 from forwarder.clock import Clock
 from forwarder.config.credentials import AccessKeys, KeyOrigin
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 5.0
+CHECK_FILES_SECONDS = 5.0
 """Seconds between two looks whether a file has changed."""
 
 _Seen = tuple[tuple[int, int, int] | None, ...]
@@ -53,19 +53,22 @@ class StaticKeys:
         self._name = name
         self._clock = clock
         self._rotation = rotation
-        self._given = keys
+        self._initial = keys
         self._keys = _frozen(keys)
-        self._seen = seen(keys.origin)
-        self._look_at = clock.steady() + LOOK_EVERY
+        self._fingerprints = file_fingerprints(keys.origin)
+        self._look_at = clock.steady() + CHECK_FILES_SECONDS
         self._renewable_at = 0.0
         self._reading = asyncio.Lock()
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """Return the keys as they were last read."""
         now = self._clock.steady()
-        if self._given.origin is not None and now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
-            if await asyncio.to_thread(seen, self._given.origin) != self._seen:
+        if self._initial.origin is not None and now >= self._look_at:
+            self._look_at = now + CHECK_FILES_SECONDS
+            if (
+                await asyncio.to_thread(file_fingerprints, self._initial.origin)
+                != self._fingerprints
+            ):
                 async with self._reading:
                     await self._read()
         return self._keys
@@ -76,21 +79,21 @@ class StaticKeys:
             if generation != self.generation:
                 return True
             now = self._clock.steady()
-            if self._given.origin is None or now < self._renewable_at:
+            if self._initial.origin is None or now < self._renewable_at:
                 return False
-            self._renewable_at = now + RENEW_EVERY
+            self._renewable_at = now + RENEW_SECONDS
             return await self._read()
 
     async def close(self) -> None:
         """Do nothing."""
 
     async def _read(self) -> bool:
-        before = self._given
+        before = self._initial
         # First: what is written while the files are read shows in the next look.
-        self._seen = await asyncio.to_thread(seen, before.origin)
-        found = self._given = await asyncio.to_thread(self._rotation.reread, before, self._name)
+        self._fingerprints = await asyncio.to_thread(file_fingerprints, before.origin)
+        found = self._initial = await asyncio.to_thread(self._rotation.reread, before, self._name)
         if found.origin != before.origin:
-            self._seen = await asyncio.to_thread(seen, found.origin)
+            self._fingerprints = await asyncio.to_thread(file_fingerprints, found.origin)
         if found == before:
             return False
         self._rotation.hide(found.secrets)
@@ -100,12 +103,12 @@ class StaticKeys:
         return True
 
 
-def seen(origin: KeyOrigin | None) -> _Seen:
+def file_fingerprints(origin: KeyOrigin | None) -> _Seen:
     """Return what tells two contents of the files apart; None for one that is not there."""
-    return tuple(map(_look, origin.files if origin else ()))
+    return tuple(map(_fingerprint, origin.files if origin else ()))
 
 
-def _look(path: str) -> tuple[int, int, int] | None:
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
     with contextlib.suppress(OSError):
         found = Path(path).stat()
         return found.st_mtime_ns, found.st_size, found.st_ino

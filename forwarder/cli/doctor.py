@@ -16,7 +16,7 @@ from forwarder.admin import status
 from forwarder.admin.kafka_checkup import Checkup
 from forwarder.admin.retired_topics import rests
 from forwarder.aws import identity
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.cli import common, iam, output
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 async def _report(
     loaded: LoadedConfiguration, connections: Sequence[Connection], *, put: bool
 ) -> Report:
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock())
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def examined(connection: Connection) -> list[Finding]:
@@ -88,12 +88,12 @@ async def _report(
     return {where: findings for where, findings in report.items() if findings}
 
 
-async def _kafka(aws: Aws, configuration: Configuration, client_id: str) -> list[Finding]:
+async def _kafka(aws: AwsSession, configuration: Configuration, client_id: str) -> list[Finding]:
     security, found = configuration.kafka.security, []
     if security.mechanism is Mechanism.AWS_MSK_IAM and security.region is not None:
         arn = security.role_arn
         role = AssumedRole(arn, None) if arn else DefaultCredentials()
-        found.append(await identity.finding(aws, role, security.region, "kafka"))
+        found.append(await identity.identity_finding(aws, role, security.region, "kafka"))
     try:
         return found + await Checkup(configuration, client_id).findings()
     except ForwarderError as error:  # certificates that cannot be used: nothing was asked yet
@@ -111,18 +111,22 @@ async def _left_out(loaded: LoadedConfiguration) -> list[Finding]:
     return [rest.finding(retired=rest.topic in retired) for rest in rests(listed)]
 
 
-async def _worker(aws: Aws, connections: Sequence[Connection]) -> list[Finding]:
+async def _worker(aws: AwsSession, connections: Sequence[Connection]) -> list[Finding]:
     """Say who assumes the roles, once for all of them."""
     regions = [each.sink.region for each in connections if each.credentials.role]
     region = next(filter(None, regions), None)
-    return [await identity.finding(aws, DefaultCredentials(), region, "worker")] if region else []
+    return (
+        [await identity.identity_finding(aws, DefaultCredentials(), region, "worker")]
+        if region
+        else []
+    )
 
 
-async def _connection(aws: Aws, connection: Connection, *, put: bool) -> list[Finding]:
+async def _connection(aws: AwsSession, connection: Connection, *, put: bool) -> list[Finding]:
     sink = connection.sink
     if sink.folder:
         return [_folder(Path(sink.folder))]
-    who = await identity.finding(aws, connection.credentials, sink.region, connection.name)
+    who = await identity.identity_finding(aws, connection.credentials, sink.region, connection.name)
     if who.grade is Grade.FAIL:
         return [who]
     if not put:
@@ -161,7 +165,9 @@ async def _puts(connection: Connection) -> list[Finding]:
 def _told(outcome: Outcome, success: str) -> Finding:
     if outcome.kind is OutcomeKind.DELIVERED:
         return ok(success)
-    return identity.failed(outcome, "look again: this passes by itself, or AWS is out of order")
+    return identity.failed_finding(
+        outcome, "look again: this passes by itself, or AWS is out of order"
+    )
 
 
 async def _put(connection: Connection) -> Outcome:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from forwarder.aws import iam, identity
-from forwarder.aws.iam import Document, Policies
-from forwarder.aws.session import Aws
+from forwarder.aws.iam import Document, IamPolicies
+from forwarder.aws.session import AwsSession
 from forwarder.cli import output
 from forwarder.clock import SystemClock
 from forwarder.config import aws_regions, loader
@@ -64,7 +64,7 @@ def named(loaded: LoadedConfiguration, name: str) -> Connection:
     return known[name]
 
 
-def _policies(connection: Connection, principal: str | None) -> Policies:
+def _policies(connection: Connection, principal: str | None) -> IamPolicies:
     sink = connection.sink
     if sink.folder:
         text = f"{connection.name} writes into {sink.folder}, for which AWS has no policies"
@@ -78,25 +78,25 @@ def _policies(connection: Connection, principal: str | None) -> Policies:
         principal = identity.principal(principal)  # a session's would trust that one alone
         if connection.credentials.secrets:
             principal = None  # whom the keys are of is another matter, and so is the account
-    found = iam.policies(connection, aws_regions.partition_name(sink.region), principal)
+    found = iam.iam_policies(connection, aws_regions.partition_name(sink.region), principal)
     assert found is not None  # noqa: S101  # of a file alone there are none
     return found
 
 
 async def _caller(connection: Connection, region: str) -> str:
     """Ask who signs: for a role, who assumes it."""
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock())
     try:
-        return await identity.arn(
-            aws, aws.keyring(connection.credentials.signer, region, connection.name), region
+        return await identity.caller_arn(
+            aws, aws.make_keyring(connection.credentials.signer, region, connection.name), region
         )
-    except identity.Unknown as unknown:
+    except identity.UnknownIdentityError as unknown:
         raise ForwarderError(str(unknown)) from unknown
     finally:
         await aws.close()
 
 
-def _document(found: Policies) -> dict[str, object]:
+def _document(found: IamPolicies) -> dict[str, object]:
     return {
         "holder": found.holder,
         "permission": found.permission,
@@ -106,7 +106,7 @@ def _document(found: Policies) -> dict[str, object]:
     }
 
 
-def _lines(connection: Connection, found: Policies) -> Iterator[str]:
+def _lines(connection: Connection, found: IamPolicies) -> Iterator[str]:
     yield f"# Permission policy of {found.holder}:"
     yield _json(found.permission)
     if found.trust is not None:

@@ -158,4 +158,4 @@ async def sign(security: Security) -> Made:
     # Here: commands that ask Kafka alone need no AWS library, which takes 0.2 s to load.
     from forwarder.aws import msk_token  # noqa: PLC0415
 
-    return Made(*await msk_token.sign(security.region or "", security.role_arn))
+    return Made(*await msk_token.sign_msk_token(security.region or "", security.role_arn))

@@ -2,33 +2,36 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from forwarder.aws.client import UNSENT, Refusal
-from forwarder.aws.errors import Fault
+from forwarder.aws.client import NO_OUTCOME, CallFailure
+from forwarder.aws.errors import AwsErrorClass
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.requests import RequestRecord
 
 BISECT_REQUESTS = 64
 """A bound on looking for culprits: one among 500 takes 18 requests, three about 50."""
 
-SendRequest = Callable[[Sequence[RequestRecord]], Awaitable[list[Outcome] | Refusal]]
+SendRequest = Callable[[Sequence[RequestRecord]], Awaitable[list[Outcome] | CallFailure]]
 
 
 async def resolve_reply(
     entries: Sequence[RequestRecord],
-    reply: list[Outcome] | Refusal,
+    reply: list[Outcome] | CallFailure,
     send: SendRequest,
     late: Callable[[], bool],
 ) -> list[Outcome]:
     """Return the answers of a request; one that a record spoils is asked again in parts."""
-    if not isinstance(reply, Refusal):
+    if not isinstance(reply, CallFailure):
         return reply
-    if reply.fault is Fault.PERMANENT and len(entries) > 1:
+    if reply.fault is AwsErrorClass.PERMANENT and len(entries) > 1:
         return await _bisected(entries, reply, send, late)
     return [reply.outcome] * len(entries)
 
 
 async def _bisected(
-    entries: Sequence[RequestRecord], refusal: Refusal, send: SendRequest, late: Callable[[], bool]
+    entries: Sequence[RequestRecord],
+    refusal: CallFailure,
+    send: SendRequest,
+    late: Callable[[], bool],
 ) -> list[Outcome]:
     """Halve a refused request until each culprit is alone; the others get through."""
     found: list[Outcome | None] = [None] * len(entries)
@@ -37,12 +40,12 @@ async def _bisected(
         if not pending:
             break
         if late():
-            return [UNSENT if one is None else one for one in found]
+            return [NO_OUTCOME if one is None else one for one in found]
         start, end = pending.pop()
         reply = await send(entries[start:end])
-        if not isinstance(reply, Refusal):
+        if not isinstance(reply, CallFailure):
             found[start:end] = reply
-        elif reply.fault is Fault.PERMANENT and end - start > 1:
+        elif reply.fault is AwsErrorClass.PERMANENT and end - start > 1:
             pending += _halves(start, end)
         else:
             found[start:end] = [reply.outcome] * (end - start)
@@ -50,7 +53,7 @@ async def _bisected(
     return [rest if one is None else one for one in found]
 
 
-def _outcomes_beyond_bound(found: Sequence[Outcome | None], refusal: Refusal) -> Outcome:
+def _outcomes_beyond_bound(found: Sequence[Outcome | None], refusal: CallFailure) -> Outcome:
     """Answer for what the bound left over: it is the setting unless something got through."""
     through = any(one is not None and one.kind is OutcomeKind.DELIVERED for one in found)
     told = refusal.outcome

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from forwarder.aws import replies
-from forwarder.aws.client import UNSENT, Caller, Goal, Refusal
-from forwarder.aws.session import Aws
+from forwarder.aws.client import NO_OUTCOME, AwsClient, CallFailure, CallTarget
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Batch, Outcome
@@ -26,26 +26,28 @@ class FirehoseSink:
     max_bytes = requests.FIREHOSE_LIMITS.size - requests.FIREHOSE_LIMITS.records
     """Leaves room for the ends of the lines, so that a put is one request."""
 
-    def __init__(self, connection: Connection, target: FirehoseTarget, aws: Aws) -> None:
+    def __init__(self, connection: Connection, target: FirehoseTarget, aws: AwsSession) -> None:
         """Prepare; the first put connects, so that this cannot fail."""
         self._stream = target.delivery_stream_name
         where = f"delivery stream {target.delivery_stream_name} in {target.region}"
-        goal = Goal("firehose", "Firehose_20150804", target.region, target.endpoint_url, where)
-        self._caller = Caller(aws, connection, goal)
+        goal = CallTarget(
+            "firehose", "Firehose_20150804", target.region, target.endpoint_url, where
+        )
+        self._caller = AwsClient(aws, connection, goal)
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches, as few requests as hold them."""
-        late = self._caller.late()
+        late = self._caller.deadline_check()
         found: list[Outcome] = []
 
-        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
+        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
             return await self._ask(entries, late)
 
         for request in requests.split_requests(
             [requests.firehose_record(batch) for batch in batches], requests.FIREHOSE_LIMITS
         ):
             if late():
-                found += [UNSENT] * len(request)
+                found += [NO_OUTCOME] * len(request)
             else:
                 found += await bisect.resolve_reply(request, await ask(request), ask, late)
         return found
@@ -56,8 +58,8 @@ class FirehoseSink:
 
     async def _ask(
         self, entries: Sequence[RequestRecord], late: Callable[[], bool]
-    ) -> list[Outcome] | Refusal:
+    ) -> list[Outcome] | CallFailure:
         body = requests.put_record_batch(self._stream, entries)
-        form = replies.RESPONSES
+        form = replies.PUT_RECORD_BATCH
         answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(entries))
-        return answer if isinstance(answer, Refusal) else answer.outcomes
+        return answer if isinstance(answer, CallFailure) else answer.outcomes

@@ -5,10 +5,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from forwarder.aws import errors, replies
-from forwarder.aws.client import UNSENT, Answer, Caller, Goal, Refusal
-from forwarder.aws.errors import Failure, Fault
-from forwarder.aws.replies import One
-from forwarder.aws.session import Aws
+from forwarder.aws.client import NO_OUTCOME, AwsClient, CallFailure, CallResult, CallTarget
+from forwarder.aws.errors import AwsErrorClass, AwsFailure
+from forwarder.aws.replies import PutRecordReply
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
@@ -89,16 +89,16 @@ class KinesisSink:
     in_order = False
     throughput = requests.SHARD
 
-    def __init__(self, connection: Connection, target: KinesisTarget, aws: Aws) -> None:
+    def __init__(self, connection: Connection, target: KinesisTarget, aws: AwsSession) -> None:
         """Prepare; the first put connects, so that this cannot fail."""
         self._target = target
         self._clock = aws.clock
         where = f"stream {target.name} in {target.region}"
         self._address = requests.stream_parameter(target)
-        goal = Goal(
+        goal = CallTarget(
             "kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where, target.arn
         )
-        self._caller = Caller(aws, connection, goal, self._remedy)
+        self._caller = AwsClient(aws, connection, goal, self._remedy)
         self._choice = PutActionSelector(target.put)
         self._sequences = SequenceNumbers()
         self._slots = asyncio.Semaphore(MAX_SINGLE_PUTS)
@@ -114,7 +114,7 @@ class KinesisSink:
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
         entries = [requests.kinesis_record(batch, self._target) for batch in batches]
-        late = self._caller.late()
+        late = self._caller.deadline_check()
         answers: list[Outcome] = []
         for request in requests.split_requests(entries):
             answers += await self._put_request(request, late)
@@ -128,22 +128,22 @@ class KinesisSink:
         self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         if late():
-            return [UNSENT] * len(entries)
+            return [NO_OUTCOME] * len(entries)
         if not self._choice.use_put_records(self._clock.steady()):
             return await self._put_singly(entries, late)
 
-        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
+        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
             return await self._ask(entries, late)
 
         reply = await ask(entries)
-        if not isinstance(reply, Refusal):
+        if not isinstance(reply, CallFailure):
             self._learn(single=False)
         elif self._falls_back(reply):
             self._learn(single=True)
             return await self._put_singly(entries, late)
         return await bisect.resolve_reply(entries, reply, ask, late)
 
-    def _falls_back(self, refusal: Refusal) -> bool:
+    def _falls_back(self, refusal: CallFailure) -> bool:
         denied = refusal.code == "AccessDenied"
         return denied and self._choice.note_put_records_denied(self._clock.steady())
 
@@ -153,17 +153,17 @@ class KinesisSink:
 
     async def _ask(
         self, entries: Sequence[RequestRecord], late: Callable[[], bool]
-    ) -> list[Outcome] | Refusal:
+    ) -> list[Outcome] | CallFailure:
         body = requests.put_records(self._address, entries)
-        form = replies.RECORDS
+        form = replies.PUT_RECORDS
         answer = await self._caller.call(PUT_RECORDS, body, form, late, len(entries))
-        return answer if isinstance(answer, Refusal) else answer.outcomes
+        return answer if isinstance(answer, CallFailure) else answer.outcomes
 
     async def _put_singly(
         self, entries: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
-        answers = [UNSENT] * len(entries)
+        answers = [NO_OUTCOME] * len(entries)
         todo = enumerate(entries)
         stop: list[Outcome] = []
 
@@ -183,13 +183,17 @@ class KinesisSink:
         key = one.batch.key
         async with self._slots:
             if late():
-                return UNSENT
+                return NO_OUTCOME
             after = self._sequences.get(key)
             answer = await self._single(one, after, late)
-            if isinstance(answer, Refusal) and answer.fault is Fault.PERMANENT and after:
+            if (
+                isinstance(answer, CallFailure)
+                and answer.fault is AwsErrorClass.PERMANENT
+                and after
+            ):
                 self._sequences.forget(key)
                 answer = await self._single(one, None, late)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, CallFailure):
             if answer.code == "AccessDenied":
                 self._choice.note_put_record_denied()
             return answer.outcome
@@ -200,11 +204,11 @@ class KinesisSink:
 
     async def _single(
         self, one: RequestRecord, after: str | None, late: Callable[[], bool]
-    ) -> Answer[One] | Refusal:
+    ) -> CallResult[PutRecordReply] | CallFailure:
         body = requests.put_record(self._address, one, after)
-        return await self._caller.call(PUT_RECORD, body, replies.ONE, late)
+        return await self._caller.call(PUT_RECORD, body, replies.PUT_RECORD, late)
 
-    def _remedy(self, failure: Failure) -> str:
-        if errors.short(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:
+    def _remedy(self, failure: AwsFailure) -> str:
+        if errors.table_code(failure.code) != "AccessDenied" or self._target.put is PutMode.AUTO:
             return ""
         return f"allow kinesis:{failure.operation} on the stream, or set put: auto"

@@ -15,7 +15,7 @@ import resource
 import time
 from pathlib import Path
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
@@ -52,7 +52,7 @@ def _resident_mib() -> float:
     return pages * resource.getpagesize() / (1 << 20)
 
 
-def _sink(number: int, aws: Aws) -> KinesisSink:
+def _sink(number: int, aws: AwsSession) -> KinesisSink:
     role = AssumedRole(f"arn:aws:iam::{number:012d}:role/mparticle-kinesis-role", "orgid:1")
     target = KinesisTarget(f"events-{number}", "us-east-1")
     return KinesisSink(Connection(f"connection-{number}", target, credentials=role), target, aws)
@@ -65,7 +65,7 @@ async def _put(sink: KinesisSink) -> None:
 
 async def _measure(count: int) -> tuple[float, float]:
     """Return CPU milliseconds and resident MiB of each further connection."""
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock())
     sinks = [_sink(0, aws)]
     await _put(sinks[0])
     memory, spent = _resident_mib(), time.process_time()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pybase64
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys
@@ -67,7 +67,7 @@ def service(late: float = 0.0) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def opened(aws: Aws, url: str, put: PutMode) -> AsyncIterator[KinesisSink]:
+async def opened(aws: AwsSession, url: str, put: PutMode) -> AsyncIterator[KinesisSink]:
     """Yield the sink as the worker uses it."""
     target = KinesisTarget(STREAM, REGION, put=put, endpoint_url=url)
     sink = KinesisSink(Connection(STREAM, target, credentials=KEYS), target, aws)
@@ -78,9 +78,9 @@ async def opened(aws: Aws, url: str, put: PutMode) -> AsyncIterator[KinesisSink]
 
 
 @asynccontextmanager
-async def library(aws: Aws, url: str, *, by_hand: bool) -> AsyncIterator[Any]:
+async def library(aws: AwsSession, url: str, *, by_hand: bool) -> AsyncIterator[Any]:
     """Yield the library's client; ``by_hand``: the body is given to it whole."""
-    client = await aws.client("kinesis", REGION, aws.keyring(KEYS, REGION, STREAM), url)
+    client = await aws.client("kinesis", REGION, aws.make_keyring(KEYS, REGION, STREAM), url)
     if by_hand:
         client.meta.events.register("provide-client-params.kinesis", _lay_aside)
         client.meta.events.register("before-call.kinesis", _put_back)
@@ -166,7 +166,7 @@ def table(rows: Sequence[Row], found: Sequence[Spent]) -> Iterator[str]:
 
 async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock())
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
     entries = [requests.kinesis_record(one, KinesisTarget(STREAM, REGION)) for one in batches]
     many = entries[: requests.RECORDS_PER_REQUEST]
@@ -209,7 +209,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
 
 async def pace(args: argparse.Namespace, url: str) -> None:
     """Print how many calls a connection makes while answers take their time."""
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock())
     batches = [batch(n, b"x" * 2000) for n in range(1000)]
     async with opened(aws, url, PutMode.RECORD) as sink:
         way = in_puts(sink, batches, sink.max_batches)

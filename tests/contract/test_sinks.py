@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole
@@ -101,7 +101,7 @@ class Stream:
 
     largest = MIB - 32  # the partition key counts too
 
-    def __init__(self, cloud: Cloud, aws: Aws, put: PutMode, grant: tuple[str, ...]) -> None:
+    def __init__(self, cloud: Cloud, aws: AwsSession, put: PutMode, grant: tuple[str, ...]) -> None:
         self._cloud = cloud
         self._aws = aws
         self._put = put
@@ -154,7 +154,7 @@ class DeliveryStream:
 
     largest = 1000 * 1024 - 1  # the end of the line counts too
 
-    def __init__(self, cloud: Cloud, aws: Aws) -> None:
+    def __init__(self, cloud: Cloud, aws: AwsSession) -> None:
         self._cloud = cloud
         self._aws = aws
         self._name = f"archive-{uuid4()}"
@@ -197,16 +197,16 @@ async def aws(
     lone_environment: None,  # noqa: ARG001  # it has to be there first
     ministack: MiniStack,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Aws]:
+) -> AsyncIterator[AwsSession]:
     for name, value in ministack.variables().items():
         monkeypatch.setenv(name, value)
-    shared = Aws(SystemClock(), LOADER)
+    shared = AwsSession(SystemClock(), LOADER)
     yield shared
     await shared.close()
 
 
 @pytest.fixture
-def stream(ministack: MiniStack, aws: Aws) -> Callable[[PutMode, tuple[str, ...]], Stream]:
+def stream(ministack: MiniStack, aws: AwsSession) -> Callable[[PutMode, tuple[str, ...]], Stream]:
     return lambda put, grant: Stream(ministack, aws, put, grant)
 
 
@@ -216,37 +216,37 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def stream_by_records(ministack: MiniStack, aws: Aws) -> Stream:
+def stream_by_records(ministack: MiniStack, aws: AwsSession) -> Stream:
     return Stream(ministack, aws, PutMode.RECORDS, PUT_RECORDS)
 
 
 @pytest.fixture
-def stream_by_record(ministack: MiniStack, aws: Aws) -> Stream:
+def stream_by_record(ministack: MiniStack, aws: AwsSession) -> Stream:
     return Stream(ministack, aws, PutMode.RECORD, PUT_RECORD)
 
 
 @pytest.fixture
-def stream_auto_record_only(ministack: MiniStack, aws: Aws) -> Stream:
+def stream_auto_record_only(ministack: MiniStack, aws: AwsSession) -> Stream:
     return Stream(ministack, aws, PutMode.AUTO, PUT_RECORD)
 
 
 @pytest.fixture
-def stream_auto_records_only(ministack: MiniStack, aws: Aws) -> Stream:
+def stream_auto_records_only(ministack: MiniStack, aws: AwsSession) -> Stream:
     return Stream(ministack, aws, PutMode.AUTO, PUT_RECORDS)
 
 
 @pytest.fixture
-def lines_by_arn(ministack: MiniStack, aws: Aws) -> LinesByArn:
+def lines_by_arn(ministack: MiniStack, aws: AwsSession) -> LinesByArn:
     return LinesByArn(ministack, aws, PutMode.AUTO, PUT_RECORDS)
 
 
 @pytest.fixture
-def fake_lines_by_arn(fake: FakeAws, aws_of_fake: Aws) -> LinesByArn:
+def fake_lines_by_arn(fake: FakeAws, aws_of_fake: AwsSession) -> LinesByArn:
     return LinesByArn(fake, aws_of_fake, PutMode.RECORD, PUT_RECORD)
 
 
 @pytest.fixture
-def delivery_stream(ministack: MiniStack, aws: Aws) -> DeliveryStream:
+def delivery_stream(ministack: MiniStack, aws: AwsSession) -> DeliveryStream:
     return DeliveryStream(ministack, aws)
 
 
@@ -262,30 +262,30 @@ async def fake(
 
 
 @pytest.fixture
-async def aws_of_fake(fake: FakeAws) -> AsyncIterator[Aws]:
+async def aws_of_fake(fake: FakeAws) -> AsyncIterator[AwsSession]:
     assert fake.url
-    shared = Aws(SystemClock(), LOADER)
+    shared = AwsSession(SystemClock(), LOADER)
     yield shared
     await shared.close()
 
 
 @pytest.fixture
-def fake_by_records(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+def fake_by_records(fake: FakeAws, aws_of_fake: AwsSession) -> Stream:
     return Stream(fake, aws_of_fake, PutMode.RECORDS, PUT_RECORDS)
 
 
 @pytest.fixture
-def fake_by_record(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+def fake_by_record(fake: FakeAws, aws_of_fake: AwsSession) -> Stream:
     return Stream(fake, aws_of_fake, PutMode.RECORD, PUT_RECORD)
 
 
 @pytest.fixture
-def fake_auto_record_only(fake: FakeAws, aws_of_fake: Aws) -> Stream:
+def fake_auto_record_only(fake: FakeAws, aws_of_fake: AwsSession) -> Stream:
     return Stream(fake, aws_of_fake, PutMode.AUTO, PUT_RECORD)
 
 
 @pytest.fixture
-def fake_delivery_stream(fake: FakeAws, aws_of_fake: Aws) -> DeliveryStream:
+def fake_delivery_stream(fake: FakeAws, aws_of_fake: AwsSession) -> DeliveryStream:
     return DeliveryStream(fake, aws_of_fake)
 
 
@@ -428,7 +428,7 @@ async def test_a_wrong_secret_is_told_without_it(
 
 
 async def test_the_default_chain_delivers_into_its_own_account(
-    ministack: MiniStack, aws: Aws
+    ministack: MiniStack, aws: AwsSession
 ) -> None:
     name = f"stream-{uuid4()}"
     ministack.make_stream(name, account="000000000000")
@@ -440,7 +440,7 @@ async def test_the_default_chain_delivers_into_its_own_account(
     assert [batch(1).payload] == [record.value for record in stored]
 
 
-async def test_a_missing_stream_is_named(ministack: MiniStack, aws: Aws) -> None:
+async def test_a_missing_stream_is_named(ministack: MiniStack, aws: AwsSession) -> None:
     target = KinesisTarget("nowhere", REGION, endpoint_url=ministack.endpoint())
     sink = KinesisSink(Connection(name="acme", sink=target), target, aws)
     (outcome,) = await sink.put([batch(1)])
@@ -449,7 +449,9 @@ async def test_a_missing_stream_is_named(ministack: MiniStack, aws: Aws) -> None
     assert "stream nowhere in us-east-1" in outcome.error
 
 
-async def test_the_partition_key_is_the_hash_of_the_device(ministack: MiniStack, aws: Aws) -> None:
+async def test_the_partition_key_is_the_hash_of_the_device(
+    ministack: MiniStack, aws: AwsSession
+) -> None:
     name = f"stream-{uuid4()}"
     ministack.make_stream(name, account="000000000000")
     target = KinesisTarget(name, REGION)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.aws.iam import Document, Policies, policies
-from forwarder.aws.session import Aws
+from forwarder.aws.iam import Document, IamPolicies, iam_policies
+from forwarder.aws.session import AwsSession
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
@@ -48,7 +48,7 @@ def attach(ministack: MiniStack, name: str, document: Document) -> None:
     iam.put_role_policy(RoleName=name, PolicyName="put", PolicyDocument=json.dumps(document))
 
 
-def paste(ministack: MiniStack, name: str, found: Policies) -> None:
+def paste(ministack: MiniStack, name: str, found: IamPolicies) -> None:
     """Make the role and let the worker assume it, by nothing but what was printed."""
     iam = ministack.client("iam", root_of(CUSTOMER_ACCOUNT))
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(found.trust))
@@ -65,7 +65,7 @@ def without(document: Document, action: str) -> Document:
 
 
 async def put(connection: Connection, number: int = 1) -> Outcome:
-    aws = Aws(SystemClock(), LOADER)
+    aws = AwsSession(SystemClock(), LOADER)
     kind = KinesisSink if isinstance(connection.sink, KinesisTarget) else FirehoseSink
     sink = kind(connection, connection.sink, aws)  # type: ignore[arg-type]  # of its own kind
     [outcome] = await sink.put([batch(number)])
@@ -114,7 +114,7 @@ async def test_what_is_printed_is_enough_and_nothing_of_it_can_be_left_out(
     await asyncio.to_thread(prepare_streams, ministack)
     for make in MAKERS:
         connection = make()
-        found = policies(connection, "aws", worker)
+        found = iam_policies(connection, "aws", worker)
         assert found is not None
         await asyncio.to_thread(paste, ministack, connection.name, found)
         assert OutcomeKind.DELIVERED is (await put(connection)).kind, connection.name
@@ -129,7 +129,7 @@ async def test_what_is_printed_is_enough_and_nothing_of_it_can_be_left_out(
 
 async def either_action_is_enough_for_auto(ministack: MiniStack, worker: str) -> None:
     connection = kinesis(PutMode.AUTO)
-    found = policies(connection, "aws", worker)
+    found = iam_policies(connection, "aws", worker)
     assert found is not None
     await asyncio.to_thread(paste, ministack, connection.name, found)
     assert OutcomeKind.DELIVERED is (await put(connection)).kind

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from forwarder.aws.credentials import RENEW_EVERY
-from forwarder.aws.session import Aws
+from forwarder.aws.credentials import RENEW_SECONDS
+from forwarder.aws.session import AwsSession
 from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import SystemClock
 from forwarder.config.key_rotation import reread_keys
@@ -52,7 +52,7 @@ async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(
     connection = load_connection(file).connection
     assert isinstance(connection.sink, KinesisTarget)
     clock = Ahead()
-    aws = Aws(clock, LOADER, KeyRotation(reread_keys, logs.hide))
+    aws = AwsSession(clock, LOADER, KeyRotation(reread_keys, logs.hide))
     sink = KinesisSink(connection, connection.sink, aws)
     assert await delivered(sink, 1)
 
@@ -61,7 +61,7 @@ async def test_keys_are_rotated_and_the_old_ones_deleted_without_a_restart(
     iam.delete_access_key(UserName="rotated", AccessKeyId=old.access_key_id)
     assert not await delivered(sink, 2), "the old key is dead, and the new one is nowhere yet"
     store(tmp_path, Keys(made["AccessKeyId"], made["SecretAccessKey"]))
-    clock.ahead += RENEW_EVERY
+    clock.ahead += RENEW_SECONDS
     assert await delivered(sink, 2)
 
     await sink.close()

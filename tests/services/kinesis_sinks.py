@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials
 from forwarder.config.targets import KinesisTarget, PartitionKey, PutMode
@@ -42,8 +43,8 @@ async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-async def opened(fake: FakeKinesis) -> AsyncIterator[Open]:
-    aws = Aws(fake.clock, LOADER)
+async def opened(fake: FakeKinesis, limits: TimeLimits) -> AsyncIterator[Open]:
+    aws = AwsSession(fake.clock, LOADER, limits=limits)
     sinks: list[KinesisSink] = []
 
     def make(

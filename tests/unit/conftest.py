@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import structlog
 
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.kafka import causes
 from tests.configurations import Folder
+
+
+@pytest.fixture
+def limits() -> TimeLimits:
+    """How long AWS clients of a test wait: parametrize ``limits`` to change it."""
+    return TimeLimits()
 
 
 @pytest.fixture

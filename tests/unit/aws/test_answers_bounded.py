@@ -13,8 +13,8 @@ import pytest
 
 from forwarder.aws import msk_token
 from forwarder.aws.client import ANSWER_BYTES, RECORD_ANSWER_BYTES
-from forwarder.aws.http_connection import LARGEST_ANSWER
-from forwarder.aws.session import Aws
+from forwarder.aws.http_connection import MAX_ANSWER_BYTES
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.config.targets import KinesisTarget, PutMode
@@ -113,7 +113,7 @@ async def test_an_answer_without_an_end_counts_as_none(
 ) -> None:
     flood = flooding(kind)
     await flood.start()
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=flood.url)
     keys = AccessKeys("AKIA", "secret")
     sink = KinesisSink(Connection("acme", target, credentials=keys), target, aws)
@@ -132,12 +132,12 @@ async def test_sts_is_read_up_to_a_bound(flooding: Callable[[str], Flood], kind:
         patch.setenv("AWS_ENDPOINT_URL_STS", flood.url)
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        aws = Aws(FakeClock(), LOADER)
+        aws = AwsSession(FakeClock(), LOADER)
         role = AssumedRole("arn:aws:iam::111122223333:role/r", None)
-        keys = aws.keyring(role, "eu-west-1", "acme")
+        keys = aws.make_keyring(role, "eu-west-1", "acme")
         with pytest.raises(Exception, match="cannot assume"):
             await keys.get_frozen_credentials()
-        assert flood.written < LARGEST_ANSWER + BUFFERS
+        assert flood.written < MAX_ANSWER_BYTES + BUFFERS
         await keys.close()
         await aws.close()
 
@@ -159,8 +159,10 @@ async def test_entities_of_xml_are_bounded_too(
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", flood.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    aws = Aws(FakeClock(), LOADER)
-    keys = aws.keyring(AssumedRole("arn:aws:iam::111122223333:role/r", None), "eu-west-1", "acme")
+    aws = AwsSession(FakeClock(), LOADER)
+    keys = aws.make_keyring(
+        AssumedRole("arn:aws:iam::111122223333:role/r", None), "eu-west-1", "acme"
+    )
     with pytest.raises(Exception, match="cannot assume"):
         await keys.get_frozen_credentials()
     await keys.close()
@@ -190,10 +192,10 @@ async def test_what_the_default_chain_asks_is_read_up_to_a_bound(
     monkeypatch.chdir(tmp_path)
     for name, value in CHAINS[chain].items():
         monkeypatch.setenv(name, value.format(flood.url))
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     with pytest.raises(Exception, match=r"."):
-        await aws.keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
-    assert 0 < flood.written < 5 * (LARGEST_ANSWER + BUFFERS)
+        await aws.make_keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
+    assert 0 < flood.written < 5 * (MAX_ANSWER_BYTES + BUFFERS)
     await aws.close()
 
 
@@ -209,8 +211,8 @@ async def test_the_signer_of_msk_reads_up_to_a_bound(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(Exception, match=r"."):
-        await msk_token.sign("eu-west-1", "arn:aws:iam::111122223333:role/r")
-    assert 0 < flood.written < LARGEST_ANSWER + BUFFERS
+        await msk_token.sign_msk_token("eu-west-1", "arn:aws:iam::111122223333:role/r")
+    assert 0 < flood.written < MAX_ANSWER_BYTES + BUFFERS
 
 
 LANES = 46
@@ -227,7 +229,7 @@ async def answers_of_many(kind: str) -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (256 * MIB, 256 * MIB))
     flood = Flood(*FLOODS[kind])
     await flood.start()
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORD, endpoint_url=flood.url)
     keys = AccessKeys("AKIA", "secret")
     sinks = [

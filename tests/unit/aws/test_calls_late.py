@@ -5,15 +5,15 @@ import asyncio
 import pytest
 from botocore.credentials import ReadOnlyCredentials
 
-from forwarder.aws.client import FRESH_SECONDS
-from forwarder.aws.http_connection import OneAnswer
+from forwarder.aws.client import MAX_PUT_AGE_SECONDS
+from forwarder.aws.http_connection import OneAnswerProtocol
 from forwarder.config.targets import PutMode
 from tests.services.fake_kinesis import Call, Error, FakeKinesis, batch
 from tests.services.kinesis_sinks import STORED, Open, fake, opened
 
 __all__ = ["fake", "opened"]
 
-SLEPT = FRESH_SECONDS + 1
+SLEPT = MAX_PUT_AGE_SECONDS + 1
 
 
 class SlowKeys:
@@ -95,13 +95,13 @@ async def test_a_number_that_is_refused_too_late_is_not_tried_without(
 async def test_nothing_is_sent_over_a_connection_that_came_too_late(
     fake: FakeKinesis, opened: Open, mode: PutMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = OneAnswer.connection_made
+    made = OneAnswerProtocol.connection_made
 
-    def slow(self: OneAnswer, transport: asyncio.BaseTransport) -> None:
+    def slow(self: OneAnswerProtocol, transport: asyncio.BaseTransport) -> None:
         made(self, transport)
         fake.clock.now += SLEPT
 
-    monkeypatch.setattr(OneAnswer, "connection_made", slow)
+    monkeypatch.setattr(OneAnswerProtocol, "connection_made", slow)
     (outcome,) = await opened(mode).put([batch(1)])
     assert [] == fake.actions()
     assert STORED != outcome

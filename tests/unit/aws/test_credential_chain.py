@@ -12,7 +12,8 @@ from botocore.exceptions import SSOTokenLoadError
 
 from forwarder.aws import credential_chain, local_settings
 from forwarder.aws.local_settings import LocalSettingError
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.credentials import DefaultCredentials
 from tests.services.fake_kinesis import LOADER, FakeClock
 
@@ -41,23 +42,23 @@ def endless(path: Path, kind: str) -> None:
     elif kind == "device":
         path.symlink_to("/dev/zero")
     else:
-        path.write_bytes(bytes(local_settings.LARGEST_TOKEN + 1))
+        path.write_bytes(bytes(local_settings.MAX_TOKEN_BYTES + 1))
 
 
 ENDLESS = pytest.mark.parametrize("kind", ["pipe", "device", "large"])
 
 
 async def search() -> None:
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     try:
-        await aws.keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
+        await aws.make_keyring(DefaultCredentials(), "eu-west-1", "acme").get_frozen_credentials()
     finally:
         await aws.close()
 
 
 def provider(name: str) -> Any:  # noqa: ANN401  # the library ships no types
     session = AioSession()
-    credential_chain.bound(session)
+    credential_chain.bound_chain(session, TimeLimits())
     return session.get_component("credential_provider").get_provider(name)
 
 

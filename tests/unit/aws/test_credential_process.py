@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import CredentialRetrievalError
 
-from forwarder.aws import client, credential_process, credentials
-from forwarder.aws import session as sinks_aws
 from forwarder.aws.credentials import RoleError
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.kafka import msk
 from forwarder.model import OutcomeKind
@@ -32,12 +31,12 @@ DAEMON = (
 class Machine:
     """A machine whose AWS profile names a program, which runs in a folder of the test's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: TimeLimits) -> None:
         self.folder = folder
         self.config = folder / "config"
         self.clock = FakeClock()
-        self.aws = Aws(self.clock, LOADER)
-        self.chain = self.aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
+        self.aws = AwsSession(self.clock, LOADER, limits=limits)
+        self.chain = self.aws.make_keyring(DefaultCredentials(), "eu-west-1", "acme")
 
     def program(self, script: str, config: str = "[default]\ncredential_process = {}\n") -> None:
         path = self.folder / "program"
@@ -62,13 +61,13 @@ class Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limits: TimeLimits) -> Machine:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return Machine(tmp_path)
+    return Machine(tmp_path, limits)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -89,10 +88,10 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("script", [LEAVES, DAEMON], ids=["a child", "a daemon"])
+@pytest.mark.parametrize("limits", [TimeLimits(pipes=0.1)])
 async def test_what_a_program_leaves_running_holds_no_descriptor(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, script: str
+    machine: Machine, script: str
 ) -> None:
-    monkeypatch.setattr(credential_process, "PIPE_SECONDS", 0.1)
     machine.program(f"echo '{KEYS}'")
     await machine.keys()
     before = descriptors()
@@ -107,11 +106,10 @@ async def test_what_a_program_leaves_running_holds_no_descriptor(
 
 
 @pytest.mark.parametrize("end", ["exit 1", "exec sleep 60", "exec cat /dev/zero", "echo no json"])
+@pytest.mark.parametrize("limits", [TimeLimits(pipes=0.1, program=1.0)])
 async def test_a_program_that_fails_takes_with_it_what_it_has_started(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, end: str
+    machine: Machine, end: str
 ) -> None:
-    monkeypatch.setattr(credential_process, "PIPE_SECONDS", 0.1)
-    monkeypatch.setattr(credential_process, "SECONDS", 1.0)
     machine.program(f"{LEAVES}\n{end}")
     before = descriptors()
     with pytest.raises((CredentialRetrievalError, ValueError)):
@@ -137,10 +135,8 @@ async def test_a_program_may_leave_a_child_that_holds_none_of_its_outputs(machin
     os.kill(child, signal.SIGKILL)
 
 
-async def test_a_program_reads_nothing_of_the_worker_s_input(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credential_process, "SECONDS", 5.0)
+@pytest.mark.parametrize("limits", [TimeLimits(program=5.0)])
+async def test_a_program_reads_nothing_of_the_worker_s_input(machine: Machine) -> None:
     machine.program(f"cat > taken\necho '{KEYS}'")
     read, write = os.pipe()
     usual = os.dup(0)
@@ -156,10 +152,8 @@ async def test_a_program_reads_nothing_of_the_worker_s_input(
     assert "" == (machine.folder / "taken").read_text()
 
 
-async def test_a_program_that_another_profile_names_is_bounded_too(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credential_process, "SECONDS", 0.2)
+@pytest.mark.parametrize("limits", [TimeLimits(program=0.2)])
+async def test_a_program_that_another_profile_names_is_bounded_too(machine: Machine) -> None:
     role = "[default]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = base\n"
     machine.program("exec sleep 5", role + "[profile base]\ncredential_process = {}\n")
     with pytest.raises(CredentialRetrievalError, match="it ran for longer than"):
@@ -167,14 +161,9 @@ async def test_a_program_that_another_profile_names_is_bounded_too(
 
 
 def test_a_program_s_time_is_over_before_that_of_whoever_waits_for_it() -> None:
-    whole = (
-        credential_process.SECONDS
-        + credential_process.PIPE_SECONDS
-        + credential_process.KILL_SECONDS
-    )
-    assert whole < credentials.SEARCH_SECONDS
-    assert credentials.SEARCH_SECONDS < client.CALL_SECONDS
-    assert credentials.SEARCH_SECONDS < msk.SIGN_SECONDS
+    limits = TimeLimits()
+    assert limits.program + limits.pipes + limits.kill < limits.search
+    assert limits.search < min(limits.call, msk.SIGN_SECONDS)
 
 
 async def test_all_who_wait_for_a_program_are_told_what_came_of_one_run(machine: Machine) -> None:
@@ -211,11 +200,8 @@ async def test_whoever_gives_up_waiting_takes_the_search_from_nobody(machine: Ma
     assert "AKIAX" == (await waits).access_key
 
 
-async def test_closing_ends_a_program_under_way(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credential_process, "SECONDS", 700.0)
-    monkeypatch.setattr(credentials, "SEARCH_SECONDS", 700.0)
+@pytest.mark.parametrize("limits", [TimeLimits(program=700.0, search=700.0)])
+async def test_closing_ends_a_program_under_way(machine: Machine) -> None:
     machine.program("echo $$ > child; exec sleep 777")
     waits = asyncio.create_task(machine.chain.get_frozen_credentials())
     process = await machine.child()
@@ -224,14 +210,11 @@ async def test_closing_ends_a_program_under_way(
     await until(lambda: not is_running(process))
 
 
-async def test_a_role_is_told_of_the_program_that_hangs(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credential_process, "SECONDS", 0.3)
-    monkeypatch.setattr(sinks_aws, "ASSUME_SECONDS", 0.05)
+@pytest.mark.parametrize("limits", [TimeLimits(program=0.3, assume=0.05)])
+async def test_a_role_is_told_of_the_program_that_hangs(machine: Machine) -> None:
     machine.program("exec sleep 60")
     role = AssumedRole("arn:aws:iam::111122223333:role/r", None)
-    keys = machine.aws.keyring(role, "eu-west-1", "acme")
+    keys = machine.aws.make_keyring(role, "eu-west-1", "acme")
     with pytest.raises(RoleError) as told:
         await keys.get_frozen_credentials()
     assert (OutcomeKind.CONFIGURATION, "NoCredentials") == (

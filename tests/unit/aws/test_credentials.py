@@ -16,9 +16,9 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from forwarder.aws.credentials import RoleError, RoleKeys, Token
-from forwarder.aws.errors import UNANSWERED, Failure
-from forwarder.aws.session import Aws, failure_of, session_name
+from forwarder.aws.credentials import AssumedKeys, RoleError, RoleKeys
+from forwarder.aws.errors import UNANSWERED, AwsFailure
+from forwarder.aws.session import AwsSession, describe_error, role_session_name
 from forwarder.clock import SystemClock
 from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.model import Outcome, OutcomeKind
@@ -37,13 +37,13 @@ class Sts:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def assume(self) -> Token:
+    async def assume(self) -> AssumedKeys:
         self.calls += 1
         number = self.calls
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return Token(ReadOnlyCredentials(f"ASIA{number}", "secret", "token"), 3600.0)
+        return AssumedKeys(ReadOnlyCredentials(f"ASIA{number}", "secret", "token"), 3600.0)
 
 
 class Ring:
@@ -249,15 +249,17 @@ async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeKinesis]:
 
 
 @pytest.fixture
-async def aws(environment: Path, fake: FakeKinesis) -> AsyncIterator[Aws]:
+async def aws(environment: Path, fake: FakeKinesis) -> AsyncIterator[AwsSession]:
     write_keys(environment, "AKIABASE")
-    shared = Aws(fake.clock, LOADER)
+    shared = AwsSession(fake.clock, LOADER)
     yield shared
     await shared.close()
 
 
-async def test_a_role_is_asked_for_as_its_trust_policy_wants(aws: Aws, fake: FakeKinesis) -> None:
-    keys = aws.keyring(ROLE, "eu-west-1", "acme: prod/ü")
+async def test_a_role_is_asked_for_as_its_trust_policy_wants(
+    aws: AwsSession, fake: FakeKinesis
+) -> None:
+    keys = aws.make_keyring(ROLE, "eu-west-1", "acme: prod/ü")
     assert (await keys.get_frozen_credentials()).access_key == "ASIA1"
     await keys.close()
     (call,) = fake.calls
@@ -271,16 +273,18 @@ async def test_a_role_is_asked_for_as_its_trust_policy_wants(aws: Aws, fake: Fak
     }.items() <= call.form.items()
 
 
-async def test_no_external_id_is_sent_where_there_is_none(aws: Aws, fake: FakeKinesis) -> None:
-    keys = aws.keyring(AssumedRole(ROLE.role_arn, None), "eu-west-1", "acme")
+async def test_no_external_id_is_sent_where_there_is_none(
+    aws: AwsSession, fake: FakeKinesis
+) -> None:
+    keys = aws.make_keyring(AssumedRole(ROLE.role_arn, None), "eu-west-1", "acme")
     await keys.get_frozen_credentials()
     await keys.close()
     assert "ExternalId" not in (fake.calls[0].form or {})
 
 
-async def test_a_refused_role_is_told_in_words(aws: Aws, fake: FakeKinesis) -> None:
+async def test_a_refused_role_is_told_in_words(aws: AwsSession, fake: FakeKinesis) -> None:
     fake.denied.add("AssumeRole")
-    keys = aws.keyring(ROLE, "eu-west-1", "acme")
+    keys = aws.make_keyring(ROLE, "eu-west-1", "acme")
     with pytest.raises(RoleError) as told:
         await keys.get_frozen_credentials()
     await keys.close()
@@ -288,10 +292,10 @@ async def test_a_refused_role_is_told_in_words(aws: Aws, fake: FakeKinesis) -> N
     assert "with ExternalId orgid:1111: AccessDenied" in told.value.outcome.error
 
 
-async def test_sts_out_of_order_is_waited_for(aws: Aws, fake: FakeKinesis) -> None:
+async def test_sts_out_of_order_is_waited_for(aws: AwsSession, fake: FakeKinesis) -> None:
     for answer in (Lost(stored=False), Error("InternalFailure", 500), Error("", 503)):
         fake.answers("AssumeRole", answer)
-        keys = aws.keyring(ROLE, "eu-west-1", "acme")
+        keys = aws.make_keyring(ROLE, "eu-west-1", "acme")
         with pytest.raises(RoleError) as told:
             await keys.get_frozen_credentials()
         await keys.close()
@@ -299,9 +303,9 @@ async def test_sts_out_of_order_is_waited_for(aws: Aws, fake: FakeKinesis) -> No
 
 
 async def test_expired_keys_of_the_worker_are_looked_up_anew(
-    aws: Aws, fake: FakeKinesis, environment: Path
+    aws: AwsSession, fake: FakeKinesis, environment: Path
 ) -> None:
-    keys = aws.keyring(ROLE, "eu-west-1", "acme")
+    keys = aws.make_keyring(ROLE, "eu-west-1", "acme")
     await keys.get_frozen_credentials()
     fake.expired.add("AKIABASE")
     write_keys(environment, "AKIANEXT")
@@ -310,9 +314,9 @@ async def test_expired_keys_of_the_worker_are_looked_up_anew(
     assert [call.signed_by for call in fake.calls] == ["AKIABASE", "AKIABASE", "AKIANEXT"]
 
 
-async def test_regions_have_sts_clients_of_their_own(aws: Aws, fake: FakeKinesis) -> None:
+async def test_regions_have_sts_clients_of_their_own(aws: AwsSession, fake: FakeKinesis) -> None:
     for region in ("eu-west-1", "eu-west-1", "us-gov-west-1"):
-        keys = aws.keyring(ROLE, region, "acme")
+        keys = aws.make_keyring(ROLE, region, "acme")
         await keys.get_frozen_credentials()
         await keys.close()
     assert [call.region for call in fake.calls] == ["eu-west-1", "eu-west-1", "us-gov-west-1"]
@@ -331,14 +335,14 @@ async def test_regions_have_sts_clients_of_their_own(aws: Aws, fake: FakeKinesis
 async def test_sts_is_called_in_the_region_and_partition_of_the_stream(
     expected: str, region: str
 ) -> None:
-    aws = Aws(SystemClock(), LOADER)
-    client = await aws.client("sts", region, aws.keyring(DefaultCredentials(), region, "acme"))
+    aws = AwsSession(SystemClock(), LOADER)
+    client = await aws.client("sts", region, aws.make_keyring(DefaultCredentials(), region, "acme"))
     assert client.meta.endpoint_url == expected
     await client.close()
 
 
-async def test_access_keys_are_used_as_they_are(aws: Aws) -> None:
-    keys = aws.keyring(AccessKeys("AKIA", "secret"), "eu-west-1", "acme")
+async def test_access_keys_are_used_as_they_are(aws: AwsSession) -> None:
+    keys = aws.make_keyring(AccessKeys("AKIA", "secret"), "eu-west-1", "acme")
     given = await keys.get_frozen_credentials()
     assert (given.access_key, given.secret_key, given.token) == ("AKIA", "secret", None)
     assert await keys.renew(keys.generation) is False
@@ -346,8 +350,8 @@ async def test_access_keys_are_used_as_they_are(aws: Aws) -> None:
 
 
 async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> None:
-    aws = Aws(FakeClock(), LOADER)
-    keys = aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
+    aws = AwsSession(FakeClock(), LOADER)
+    keys = aws.make_keyring(DefaultCredentials(), "eu-west-1", "acme")
     with pytest.raises(NoCredentialsError):
         await keys.get_frozen_credentials()
     write_keys(environment, "AKIALATE")
@@ -357,8 +361,8 @@ async def test_a_chain_that_found_nothing_is_asked_again(environment: Path) -> N
 
 async def test_the_chain_is_searched_anew_once_its_keys_were_rejected(environment: Path) -> None:
     clock = FakeClock()
-    aws = Aws(clock, LOADER)
-    keys = aws.keyring(DefaultCredentials(), "eu-west-1", "acme")
+    aws = AwsSession(clock, LOADER)
+    keys = aws.make_keyring(DefaultCredentials(), "eu-west-1", "acme")
     write_keys(environment, "AKIAOLD")
     await keys.get_frozen_credentials()
     write_keys(environment, "AKIANEW")
@@ -373,7 +377,7 @@ async def test_the_chain_is_searched_anew_once_its_keys_were_rejected(environmen
 
 @pytest.mark.parametrize("name", ["acme", "a:b", "ü" * 200, "x" * 200, ""])
 def test_session_names_are_legal(name: str) -> None:
-    made = session_name(name)
+    made = role_session_name(name)
     assert 2 <= len(made) <= 64
     assert made.isascii()
     assert ":" not in made
@@ -384,14 +388,14 @@ def client_error() -> ClientError:
     return ClientError(told, "AssumeRole")
 
 
-FAILURES: list[tuple[Failure, Callable[[], Exception]]] = [
-    (Failure("AssumeRole", "X", 418, "m"), client_error),
+FAILURES: list[tuple[AwsFailure, Callable[[], Exception]]] = [
+    (AwsFailure("AssumeRole", "X", 418, "m"), client_error),
     (
-        Failure("PutRecord", "NoCredentials", 0, "Unable to locate credentials"),
+        AwsFailure("PutRecord", "NoCredentials", 0, "Unable to locate credentials"),
         NoCredentialsError,
     ),
     (
-        Failure(
+        AwsFailure(
             "PutRecord",
             "LocalSetting",
             0,
@@ -400,30 +404,30 @@ FAILURES: list[tuple[Failure, Callable[[], Exception]]] = [
         ),
         NoRegionError,
     ),
-    (Failure("PutRecord", "InvalidEndpoint", 0, "ValueError"), lambda: ValueError("endpoint")),
-    (Failure("PutRecord", UNANSWERED, 0, "TimeoutError"), TimeoutError),
-    (Failure("PutRecord", UNANSWERED, 0, "KeyError"), lambda: KeyError("needle")),
+    (AwsFailure("PutRecord", "InvalidEndpoint", 0, "ValueError"), lambda: ValueError("endpoint")),
+    (AwsFailure("PutRecord", UNANSWERED, 0, "TimeoutError"), TimeoutError),
+    (AwsFailure("PutRecord", UNANSWERED, 0, "KeyError"), lambda: KeyError("needle")),
     (
-        Failure("PutRecord", UNANSWERED, 0, "EndpointConnectionError"),
+        AwsFailure("PutRecord", UNANSWERED, 0, "EndpointConnectionError"),
         lambda: EndpointConnectionError(endpoint_url="http://x"),
     ),
     (
-        Failure("PutRecord", "CertificateError", 0, "SSLError"),
+        AwsFailure("PutRecord", "CertificateError", 0, "SSLError"),
         lambda: SSLError(endpoint_url="https://x", error="certificate verify failed"),
     ),
     (
-        Failure("PutRecord", UNANSWERED, 0, "SSLError"),
+        AwsFailure("PutRecord", UNANSWERED, 0, "SSLError"),
         lambda: SSLError(endpoint_url="https://x", error="reset"),
     ),
 ]
 
 
 @pytest.fixture(params=FAILURES, ids=lambda pair: pair[0].code + "-" + pair[0].message)
-def failing(request: pytest.FixtureRequest) -> tuple[Failure, Exception]:
+def failing(request: pytest.FixtureRequest) -> tuple[AwsFailure, Exception]:
     expected, make = request.param
     return expected, make()
 
 
-def test_errors_of_the_library_become_failures(failing: tuple[Failure, Exception]) -> None:
+def test_errors_of_the_library_become_failures(failing: tuple[AwsFailure, Exception]) -> None:
     expected, error = failing
-    assert failure_of(error, "PutRecord") == expected
+    assert describe_error(error, "PutRecord") == expected

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.aws.endpoints import Place, Places
-from forwarder.aws.session import Aws
+from forwarder.aws.endpoints import EndpointResolver, ServiceEndpoint
+from forwarder.aws.session import AwsSession
 from tests.services.fake_kinesis import LOADER, FakeClock
 
 
@@ -18,10 +18,10 @@ def lone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
 
 
-async def place(service: str, region: str, endpoint_url: str | None = None) -> Place:
-    aws = Aws(FakeClock(), LOADER)
+async def place(service: str, region: str, endpoint_url: str | None = None) -> ServiceEndpoint:
+    aws = AwsSession(FakeClock(), LOADER)
     try:
-        return await aws.places.find(service, region, endpoint_url)
+        return await aws.endpoints.find(service, region, endpoint_url)
     finally:
         await aws.close()
 
@@ -76,21 +76,21 @@ async def test_proxies_authorities_and_time_limits_are_those_of_the_library(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authorities.pem"))
-    connecting = (await place("kinesis", "us-east-1")).connecting
+    connecting = (await place("kinesis", "us-east-1")).session_options
     assert {"https": "http://proxy.example:3128"}.items() <= connecting["proxies"].items()
     assert str(tmp_path / "authorities.pem") == connecting["verify"]
     assert ((3, 10), 64) == (connecting["timeout"], connecting["max_pool_connections"])
 
 
 async def test_connections_of_one_region_ask_once_and_share_no_connections() -> None:
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     made: list[str] = []
 
     async def client(service: str, *rest: object, **more: object) -> Any:  # noqa: ANN401  # untyped
         made.append(service)
-        return await Aws.client(aws, service, *rest, **more)  # type: ignore[arg-type]  # passed on
+        return await AwsSession.client(aws, service, *rest, **more)  # type: ignore[arg-type]  # passed on
 
-    places = Places(client)
+    places = EndpointResolver(client)
     asked = [places.find("kinesis", "us-east-1", None) for _ in range(20)]
     found = await asyncio.gather(*asked, places.find("firehose", "us-east-1", None))
     assert ["kinesis", "firehose"] == made
@@ -103,11 +103,11 @@ ARN = "arn:aws:kinesis:us-east-1:111122223333:stream/acme"
 
 
 async def test_a_stream_s_arn_leads_to_the_endpoint_the_library_has_for_it() -> None:
-    aws = Aws(FakeClock(), LOADER)
-    found = await aws.places.find("kinesis", "us-east-1", None, ARN)
+    aws = AwsSession(FakeClock(), LOADER)
+    found = await aws.endpoints.find("kinesis", "us-east-1", None, ARN)
     assert "https://111122223333.data-kinesis.us-east-1.amazonaws.com/" == found.url
-    other = await aws.places.find("kinesis", "us-east-1", None, ARN + "-2")
+    other = await aws.endpoints.find("kinesis", "us-east-1", None, ARN + "-2")
     assert other is found
-    own = await aws.places.find("kinesis", "us-east-1", "http://127.0.0.1:1", ARN)
+    own = await aws.endpoints.find("kinesis", "us-east-1", "http://127.0.0.1:1", ARN)
     assert "http://127.0.0.1:1/" == own.url
     await aws.close()

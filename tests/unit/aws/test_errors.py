@@ -6,7 +6,7 @@ from botocore.loaders import Loader
 from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 
 from forwarder.aws import error_codes, errors
-from forwarder.aws.errors import Failure, Fault
+from forwarder.aws.errors import AwsErrorClass, AwsFailure
 from forwarder.model import OutcomeKind
 
 PAGE = (Path(__file__).parents[3] / "docs" / "delivery.md").read_text()
@@ -17,65 +17,68 @@ WHERE = "stream acme in eu-west-1"
 @pytest.mark.parametrize(
     ("expected", "code"),
     [
-        (Fault.THROTTLED, "ProvisionedThroughputExceededException"),
-        (Fault.THROTTLED, "LimitExceededException"),
-        (Fault.THROTTLED, "Throttling"),
-        (Fault.THROTTLED, "ThrottlingException"),
-        (Fault.THROTTLED, "RequestLimitExceeded"),
-        (Fault.THROTTLED, "KMSThrottlingException"),
-        (Fault.TRANSIENT, "InternalFailure"),
-        (Fault.TRANSIENT, "InternalFailureException"),
-        (Fault.TRANSIENT, "ServiceUnavailable"),
-        (Fault.TRANSIENT, "ServiceUnavailableException"),
-        (Fault.TRANSIENT, errors.UNANSWERED),
-        (Fault.CREDENTIALS, "ExpiredToken"),
-        (Fault.CREDENTIALS, "ExpiredTokenException"),
-        (Fault.CREDENTIALS, "UnrecognizedClientException"),
-        (Fault.CREDENTIALS, "InvalidSignatureException"),
-        (Fault.CREDENTIALS, "RequestTimeTooSkewed"),
-        (Fault.CONFIGURATION, "AccessDeniedException"),
-        (Fault.CONFIGURATION, "ResourceNotFoundException"),
-        (Fault.CONFIGURATION, "ResourceInUseException"),
-        (Fault.CONFIGURATION, "KMSAccessDeniedException"),
-        (Fault.CONFIGURATION, "KMSDisabledException"),
-        (Fault.CONFIGURATION, "KMSNotFoundException"),
-        (Fault.CONFIGURATION, "KMSInvalidStateException"),
-        (Fault.CONFIGURATION, "KMSOptInRequired"),
-        (Fault.PERMANENT, "InvalidArgumentException"),
-        (Fault.PERMANENT, "ValidationException"),
-        (Fault.PERMANENT, "SerializationException"),
+        (AwsErrorClass.THROTTLED, "ProvisionedThroughputExceededException"),
+        (AwsErrorClass.THROTTLED, "LimitExceededException"),
+        (AwsErrorClass.THROTTLED, "Throttling"),
+        (AwsErrorClass.THROTTLED, "ThrottlingException"),
+        (AwsErrorClass.THROTTLED, "RequestLimitExceeded"),
+        (AwsErrorClass.THROTTLED, "KMSThrottlingException"),
+        (AwsErrorClass.TRANSIENT, "InternalFailure"),
+        (AwsErrorClass.TRANSIENT, "InternalFailureException"),
+        (AwsErrorClass.TRANSIENT, "ServiceUnavailable"),
+        (AwsErrorClass.TRANSIENT, "ServiceUnavailableException"),
+        (AwsErrorClass.TRANSIENT, errors.UNANSWERED),
+        (AwsErrorClass.CREDENTIALS, "ExpiredToken"),
+        (AwsErrorClass.CREDENTIALS, "ExpiredTokenException"),
+        (AwsErrorClass.CREDENTIALS, "UnrecognizedClientException"),
+        (AwsErrorClass.CREDENTIALS, "InvalidSignatureException"),
+        (AwsErrorClass.CREDENTIALS, "RequestTimeTooSkewed"),
+        (AwsErrorClass.CONFIGURATION, "AccessDeniedException"),
+        (AwsErrorClass.CONFIGURATION, "ResourceNotFoundException"),
+        (AwsErrorClass.CONFIGURATION, "ResourceInUseException"),
+        (AwsErrorClass.CONFIGURATION, "KMSAccessDeniedException"),
+        (AwsErrorClass.CONFIGURATION, "KMSDisabledException"),
+        (AwsErrorClass.CONFIGURATION, "KMSNotFoundException"),
+        (AwsErrorClass.CONFIGURATION, "KMSInvalidStateException"),
+        (AwsErrorClass.CONFIGURATION, "KMSOptInRequired"),
+        (AwsErrorClass.PERMANENT, "InvalidArgumentException"),
+        (AwsErrorClass.PERMANENT, "ValidationException"),
+        (AwsErrorClass.PERMANENT, "SerializationException"),
     ],
 )
-def test_a_code_says_what_may_be_done(expected: Fault, code: str) -> None:
+def test_a_code_says_what_may_be_done(expected: AwsErrorClass, code: str) -> None:
     # The status of a known code does not matter: AWS denies with 400, emulators with 403.
-    assert {errors.fault(Failure("PutRecords", code, s)) for s in (0, 200, 400, 403, 500)} == {
-        expected
-    }
+    assert {
+        errors.aws_error_class(AwsFailure("PutRecords", code, s)) for s in (0, 200, 400, 403, 500)
+    } == {expected}
 
 
 @pytest.mark.parametrize(
     ("expected", "status"),
     [
-        (Fault.TRANSIENT, 0),
-        (Fault.TRANSIENT, 200),
-        (Fault.TRANSIENT, 408),
-        (Fault.TRANSIENT, 429),
-        (Fault.TRANSIENT, 500),
-        (Fault.TRANSIENT, 502),
-        (Fault.TRANSIENT, 503),
-        (Fault.CONFIGURATION, 400),
-        (Fault.CONFIGURATION, 403),
-        (Fault.CONFIGURATION, 404),
-        (Fault.PERMANENT, 413),
+        (AwsErrorClass.TRANSIENT, 0),
+        (AwsErrorClass.TRANSIENT, 200),
+        (AwsErrorClass.TRANSIENT, 408),
+        (AwsErrorClass.TRANSIENT, 429),
+        (AwsErrorClass.TRANSIENT, 500),
+        (AwsErrorClass.TRANSIENT, 502),
+        (AwsErrorClass.TRANSIENT, 503),
+        (AwsErrorClass.CONFIGURATION, 400),
+        (AwsErrorClass.CONFIGURATION, 403),
+        (AwsErrorClass.CONFIGURATION, 404),
+        (AwsErrorClass.PERMANENT, 413),
     ],
 )
-def test_an_unknown_code_is_judged_by_its_status(expected: Fault, status: int) -> None:
-    assert errors.fault(Failure("PutRecord", "NewThing", status)) is expected
-    assert errors.fault(Failure("PutRecord", "", status)) is expected
+def test_an_unknown_code_is_judged_by_its_status(expected: AwsErrorClass, status: int) -> None:
+    assert errors.aws_error_class(AwsFailure("PutRecord", "NewThing", status)) is expected
+    assert errors.aws_error_class(AwsFailure("PutRecord", "", status)) is expected
 
 
 def test_a_role_that_is_invalid_never_costs_a_record() -> None:
-    assert errors.fault(Failure("AssumeRole", "ValidationError", 400)) is Fault.CONFIGURATION
+    assert (
+        errors.aws_error_class(AwsFailure("AssumeRole", "ValidationError", 400))
+        is AwsErrorClass.CONFIGURATION
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,26 +92,28 @@ def test_a_role_that_is_invalid_never_costs_a_record() -> None:
     ],
 )
 def test_each_fault_is_an_answer_for_delivery(expected: OutcomeKind, code: str) -> None:
-    assert errors.outcome(Failure("PutRecords", code, 400), WHERE).kind is expected
+    assert errors.failure_outcome(AwsFailure("PutRecords", code, 400), WHERE).kind is expected
 
 
 def test_labels_are_bounded() -> None:
-    assert errors.label("AccessDeniedException") == "AccessDenied"
-    assert errors.label("AccessDenied") == "AccessDenied"
-    assert errors.label("tenant-4711-Exception") == "Other"
-    assert errors.label("") == "Other"
+    assert errors.metric_label("AccessDeniedException") == "AccessDenied"
+    assert errors.metric_label("AccessDenied") == "AccessDenied"
+    assert errors.metric_label("tenant-4711-Exception") == "Other"
+    assert errors.metric_label("") == "Other"
 
 
-@pytest.mark.parametrize("code", sorted(errors.FAULTS))
+@pytest.mark.parametrize("code", sorted(error_codes.AWS_ERRORS))
 def test_what_a_person_must_mend_says_how(code: str) -> None:
-    told = errors.outcome(Failure("PutRecords", code, 400), WHERE)
+    told = errors.failure_outcome(AwsFailure("PutRecords", code, 400), WHERE)
     assert (told.kind is OutcomeKind.CONFIGURATION) == ("; " in told.error)
     assert told.error.startswith(f"PutRecords on {WHERE}: {code}")
 
 
 def test_who_was_denied_what_is_quoted() -> None:
     message = "User: arn:aws:sts::1:assumed-role/r is not authorized to perform: kinesis:PutRecord"
-    told = errors.outcome(Failure("PutRecord", "AccessDeniedException", 400, message), WHERE)
+    told = errors.failure_outcome(
+        AwsFailure("PutRecord", "AccessDeniedException", 400, message), WHERE
+    )
     assert message in told.error
 
 
@@ -126,26 +131,29 @@ def test_who_was_denied_what_is_quoted() -> None:
     ],
 )
 def test_nothing_sent_or_secret_is_quoted(code: str, message: str) -> None:
-    assert "needle" not in errors.outcome(Failure("PutRecords", code, 400, message), WHERE).error
+    assert (
+        "needle"
+        not in errors.failure_outcome(AwsFailure("PutRecords", code, 400, message), WHERE).error
+    )
 
 
 def test_a_text_is_one_bounded_line() -> None:
     message = "many words " * 100 + "\r\n\x0b and lines"
-    told = errors.outcome(Failure("PutRecords", "AccessDenied", 400, message), WHERE)
-    assert len(told.error) == errors.LONGEST_ERROR
+    told = errors.failure_outcome(AwsFailure("PutRecords", "AccessDenied", 400, message), WHERE)
+    assert len(told.error) == errors.MAX_ERROR_CHARS
     assert told.error.isprintable()
 
 
 def test_an_answer_that_never_came_says_so() -> None:
-    told = errors.outcome(
-        Failure("PutRecords", errors.UNANSWERED, 0, "ConnectionClosedError"), WHERE
+    told = errors.failure_outcome(
+        AwsFailure("PutRecords", errors.UNANSWERED, 0, "ConnectionClosedError"), WHERE
     )
     assert told.error == f"PutRecords on {WHERE}: Unanswered (ConnectionClosedError)"
 
 
 def test_a_refused_role_names_role_and_external_id() -> None:
     arn = "arn:aws:iam::111122223333:role/mparticle-kinesis-role"
-    failure = Failure("AssumeRole", "AccessDenied", 403, "User: x is not authorized")
+    failure = AwsFailure("AssumeRole", "AccessDenied", 403, "User: x is not authorized")
     told = errors.role_refused(failure, arn, "orgid:1111")
     assert told.error.startswith(f"cannot assume {arn} with ExternalId orgid:1111: AccessDenied; ")
     assert "trust policy" in told.error
@@ -153,7 +161,7 @@ def test_a_refused_role_names_role_and_external_id() -> None:
 
 
 def test_a_role_is_only_waited_for_while_sts_is_down() -> None:
-    failure = Failure("AssumeRole", errors.UNANSWERED, 0, "EndpointConnectionError")
+    failure = AwsFailure("AssumeRole", errors.UNANSWERED, 0, "EndpointConnectionError")
     told = errors.role_refused(failure, "arn:aws:iam::1:role/r", None)
     assert told.kind is OutcomeKind.TRANSIENT
     assert ";" not in told.error
@@ -172,7 +180,7 @@ def modelled() -> list[str]:
 
 @pytest.mark.parametrize("code", modelled())
 def test_every_error_of_the_service_models_is_in_the_table(code: str) -> None:
-    assert errors.short(code) in error_codes.TABLE
+    assert errors.table_code(code) in error_codes.AWS_ERRORS
 
 
 RETRIED = {
@@ -183,50 +191,55 @@ RETRIED = {
 
 @pytest.mark.parametrize("code", sorted(RETRIED))
 def test_what_the_sdk_tries_again_is_tried_again(code: str) -> None:
-    assert errors.FAULTS[errors.short(code)] in {Fault.THROTTLED, Fault.TRANSIENT}
+    assert error_codes.AWS_ERRORS[errors.table_code(code)].fault in {
+        AwsErrorClass.THROTTLED,
+        AwsErrorClass.TRANSIENT,
+    }
 
 
-@pytest.mark.parametrize("failing", list(Fault))
-def test_every_class_obliges_to_something(failing: Fault) -> None:
-    action = error_codes.ACTIONS[failing]
+@pytest.mark.parametrize("failing", list(AwsErrorClass))
+def test_every_class_obliges_to_something(failing: AwsErrorClass) -> None:
+    action = error_codes.AWS_CLASS_ACTIONS[failing]
     assert action.kind is not OutcomeKind.DELIVERED
     assert f"| {action.words} |" in PAGE
 
 
-@pytest.mark.parametrize("failing", list(Fault))
-def test_the_page_shows_the_codes_of_every_class(failing: Fault) -> None:
+@pytest.mark.parametrize("failing", list(AwsErrorClass))
+def test_the_page_shows_the_codes_of_every_class(failing: AwsErrorClass) -> None:
     (row,) = re.findall(rf"^\| {failing.value} \|.*$", PAGE, re.MULTILINE)
     shown = set(re.findall(r"`([A-Za-z0-9]+)`", row))
-    assert {code for code, fault in errors.FAULTS.items() if fault is failing} == shown
+    assert {code for code, rule in error_codes.AWS_ERRORS.items() if rule.fault is failing} == shown
 
 
 @pytest.mark.parametrize(
     ("expected", "status", "message"),
     [
-        (Fault.THROTTLED, 200, ""),
-        (Fault.THROTTLED, 503, "Slow down."),
-        (Fault.TRANSIENT, 503, "The service is unavailable. Back off and retry."),
+        (AwsErrorClass.THROTTLED, 200, ""),
+        (AwsErrorClass.THROTTLED, 503, "Slow down."),
+        (AwsErrorClass.TRANSIENT, 503, "The service is unavailable. Back off and retry."),
     ],
 )
 def test_firehose_has_one_code_for_throttling_and_being_away(
-    expected: Fault, status: int, message: str
+    expected: AwsErrorClass, status: int, message: str
 ) -> None:
-    failure = Failure("PutRecordBatch", "ServiceUnavailableException", status, message)
-    assert expected is errors.fault(failure)
+    failure = AwsFailure("PutRecordBatch", "ServiceUnavailableException", status, message)
+    assert expected is errors.aws_error_class(failure)
 
 
 def test_a_busy_sts_does_not_slow_the_stream_down() -> None:
-    failure = Failure("AssumeRole", "Throttling", 400, "Rate exceeded")
-    assert OutcomeKind.TRANSIENT is errors.outcome(failure, "STS").kind
+    failure = AwsFailure("AssumeRole", "Throttling", 400, "Rate exceeded")
+    assert OutcomeKind.TRANSIENT is errors.failure_outcome(failure, "STS").kind
     assert OutcomeKind.TRANSIENT is errors.role_refused(failure, "arn:aws:iam::1:role/r", None).kind
 
 
 def test_a_throttled_record_names_its_shard() -> None:
     message = "Rate exceeded for shard shardId-000000000007 in stream s under account 1."
-    failure = Failure("PutRecords", "ProvisionedThroughputExceededException", 200, message)
-    assert "shardId-000000000007" == errors.outcome(failure, WHERE).shard
-    unnamed = Failure("PutRecords", "ProvisionedThroughputExceededException", 200, "Rate exceeded")
-    assert "" == errors.outcome(unnamed, WHERE).shard
+    failure = AwsFailure("PutRecords", "ProvisionedThroughputExceededException", 200, message)
+    assert "shardId-000000000007" == errors.failure_outcome(failure, WHERE).shard
+    unnamed = AwsFailure(
+        "PutRecords", "ProvisionedThroughputExceededException", 200, "Rate exceeded"
+    )
+    assert "" == errors.failure_outcome(unnamed, WHERE).shard
 
 
 @pytest.mark.parametrize(
@@ -238,27 +251,27 @@ def test_a_throttled_record_names_its_shard() -> None:
     ],
 )
 def test_a_remedy_speaks_of_the_operation_that_was_denied(operation: str, words: str) -> None:
-    told = errors.outcome(Failure(operation, "AccessDeniedException", 400), WHERE)
+    told = errors.failure_outcome(AwsFailure(operation, "AccessDeniedException", 400), WHERE)
     assert told.remedy.startswith(words)
     assert told.error.endswith(f"; {told.remedy}")
 
 
 def test_a_remedy_stands_whole_behind_the_longest_message() -> None:
     message = "many words " * 100
-    told = errors.outcome(Failure("PutRecords", "AccessDenied", 400, message), WHERE)
+    told = errors.failure_outcome(AwsFailure("PutRecords", "AccessDenied", 400, message), WHERE)
     assert told.error.endswith(f"…; {told.remedy}")
 
 
 @pytest.mark.parametrize("words", ["Signature expired: 1 is now", "Signature not yet current: 2"])
 def test_a_signature_that_is_a_matter_of_clocks_says_so(words: str) -> None:
-    failure = Failure("PutRecords", "InvalidSignatureException", 400, words)
-    assert "check the clock of this machine" == errors.outcome(failure, "stream s").remedy
+    failure = AwsFailure("PutRecords", "InvalidSignatureException", 400, words)
+    assert "check the clock of this machine" == errors.failure_outcome(failure, "stream s").remedy
 
 
 def test_what_a_reply_says_can_be_stored_and_shown() -> None:
     """Half a surrogate pair is JSON; in a lane's reason it would fail every tick and /readyz."""
-    failure = Failure("PutRecords", "Access\ud800", 400, "not \ud800 you")
-    said = [errors.outcome(failure, "stream s"), errors.role_refused(failure, "arn", None)]
+    failure = AwsFailure("PutRecords", "Access\ud800", 400, "not \ud800 you")
+    said = [errors.failure_outcome(failure, "stream s"), errors.role_refused(failure, "arn", None)]
     assert all(one.error == one.error.encode().decode() for one in said)
     assert "not ? you" in said[0].error
     assert "Access" not in said[0].error
@@ -289,13 +302,13 @@ SECRETS = [
 def test_what_an_endpoint_echoes_is_masked_wherever_it_stands(secret: str, echoed: str) -> None:
     text = echoed.format(secret)
     failures = [
-        Failure("PutRecords", text, 400, "denied"),
-        Failure("PutRecords", "AccessDeniedException", 400, text),
-        Failure("PutRecords", errors.UNANSWERED, 0, text),
-        Failure("AssumeRole", text, 400, text),
+        AwsFailure("PutRecords", text, 400, "denied"),
+        AwsFailure("PutRecords", "AccessDeniedException", 400, text),
+        AwsFailure("PutRecords", errors.UNANSWERED, 0, text),
+        AwsFailure("AssumeRole", text, 400, text),
     ]
     for failure in failures:
-        told = [errors.outcome(failure, WHERE), errors.role_refused(failure, "arn", None)]
+        told = [errors.failure_outcome(failure, WHERE), errors.role_refused(failure, "arn", None)]
         assert all(secret not in one.error + one.code + one.remedy for one in told)
 
 
@@ -304,13 +317,13 @@ def test_what_an_endpoint_echoes_is_masked_wherever_it_stands(secret: str, echoe
     ["Secret-Needle", "needle", "Needle Needle", "Needle\nNeedle", "Needle" * 20, "n:Needle"],
 )
 def test_a_code_that_aws_would_not_spell_so_is_not_shown(code: str) -> None:
-    told = errors.outcome(Failure("PutRecords", code, 400), WHERE)
+    told = errors.failure_outcome(AwsFailure("PutRecords", code, 400), WHERE)
     assert "eedle" not in told.error
     assert "Other" == told.code
     assert "HTTP 400" in told.error
 
 
 def test_a_new_code_of_aws_is_shown_and_no_label() -> None:
-    told = errors.outcome(Failure("PutRecords", "KMSBrandNewThingException", 400), WHERE)
+    told = errors.failure_outcome(AwsFailure("PutRecords", "KMSBrandNewThingException", 400), WHERE)
     assert "KMSBrandNewThing" in told.error
     assert "Other" == told.code

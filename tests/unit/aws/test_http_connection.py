@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from forwarder.aws.credentials import RoleError
-from forwarder.aws.http_connection import OneAnswer, Response
-from forwarder.aws.session import Aws
+from forwarder.aws.http_connection import GuardedResponse, OneAnswerProtocol
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole
 from forwarder.config.targets import KinesisTarget, PutMode
@@ -111,9 +111,9 @@ class Ticketing:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ticketing]]:
     """Let a server send when a request is about to leave, and its bytes arrive before it does."""
     servers: list[Ticketing] = []
-    await_answer = OneAnswer.set_response_params
+    await_answer = OneAnswerProtocol.set_response_params
 
-    def waited(self: OneAnswer, **params: object) -> None:
+    def waited(self: OneAnswerProtocol, **params: object) -> None:
         await_answer(self, **params)
         (server,) = servers
         if server.has_sent.is_set():
@@ -126,14 +126,14 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ticketing]]:
         assert arrived.poll(WAIT_SECONDS * 1000)
 
     monkeypatch.setenv("AWS_CA_BUNDLE", str(TLS / "cert.pem"))
-    monkeypatch.setattr(OneAnswer, "set_response_params", waited)
+    monkeypatch.setattr(OneAnswerProtocol, "set_response_params", waited)
     yield servers
     for server in servers:
         server.close()
 
 
 async def put_twice(url: str) -> list[OutcomeKind]:
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORD, endpoint_url=url)
     keys = AccessKeys("AKIA", "secret")
     sink = KinesisSink(Connection("acme", target, credentials=keys), target, aws)
@@ -186,8 +186,8 @@ class Slow(asyncio.Transport):
 
 
 @pytest.fixture
-async def asked() -> AsyncIterator[OneAnswer]:
-    protocol = OneAnswer(asyncio.get_running_loop())
+async def asked() -> AsyncIterator[OneAnswerProtocol]:
+    protocol = OneAnswerProtocol(asyncio.get_running_loop())
     protocol.connection_made(Slow(0))
     protocol.set_response_params()
     yield protocol
@@ -196,7 +196,7 @@ async def asked() -> AsyncIterator[OneAnswer]:
 
 @pytest.mark.parametrize("unsent", [0, 1])
 async def test_a_connection_is_not_used_again_behind_an_answer_that_came_too_soon(
-    asked: OneAnswer, unsent: int
+    asked: OneAnswerProtocol, unsent: int
 ) -> None:
     assert isinstance(asked.transport, Slow)
     asked.transport.unsent = unsent
@@ -208,7 +208,7 @@ async def test_a_connection_is_not_used_again_behind_an_answer_that_came_too_soo
 
 @pytest.mark.parametrize(("unsent", "ended"), [(0, "closed"), (1, "aborted")])
 async def test_what_is_left_of_a_request_that_is_given_up_does_not_leave(
-    asked: OneAnswer, unsent: int, ended: str
+    asked: OneAnswerProtocol, unsent: int, ended: str
 ) -> None:
     transport = asked.transport
     assert isinstance(transport, Slow)
@@ -246,21 +246,21 @@ async def serving(answers: Callable[[int], bytes]) -> AsyncIterator[tuple[str, l
 
 async def test_no_connection_is_free_before_its_answer_is_judged() -> None:
     """Whoever waits for one may run between the answer's last byte and its judgement."""
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     async with serving(answer) as (url, _):
-        place = await aws.places.find("kinesis", "eu-west-1", url)
+        place = await aws.endpoints.find("kinesis", "eu-west-1", url)
         async with place.session() as session:
             http = (await session._get_session(None)).session  # noqa: SLF001  # as sinks ask
             free = http.connector._conns  # noqa: SLF001  # those that nobody has
             response = await http.post(place.url, data=b"{}")
-            assert isinstance(response, Response)
-            assert answer(1).endswith(await response.held())
+            assert isinstance(response, GuardedResponse)
+            assert answer(1).endswith(await response.read_held())
             assert not free
             response.release()
             assert free
             response = await http.post(place.url, data=b"{}")
-            await response.held()
-            response.give_up()
+            await response.read_held()
+            response.abort()
             assert not free
     await aws.close()
 
@@ -289,8 +289,8 @@ async def test_a_session_of_another_role_ends_its_connection(
     role = AssumedRole("arn:aws:iam::111122223333:role/r", None)
     async with serving(assumed) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        aws = Aws(FakeClock(), LOADER)
-        first, second = (aws.keyring(role, "eu-west-1", "acme") for _ in range(2))
+        aws = AwsSession(FakeClock(), LOADER)
+        first, second = (aws.make_keyring(role, "eu-west-1", "acme") for _ in range(2))
         with pytest.raises(RoleError):
             await first.get_frozen_credentials()
         assert "ASIA" == (await second.get_frozen_credentials()).access_key

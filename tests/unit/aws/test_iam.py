@@ -8,7 +8,7 @@ import yaml
 
 from forwarder import cli
 from forwarder.aws import identity
-from forwarder.aws.iam import Policies, policies
+from forwarder.aws.iam import IamPolicies, iam_policies
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PutMode
@@ -25,8 +25,8 @@ TARGETS = [
 
 def made(
     connection: Connection, partition: str = "aws", principal: str | None = WORKER
-) -> Policies:
-    found = policies(connection, partition, principal)
+) -> IamPolicies:
+    found = iam_policies(connection, partition, principal)
     assert found is not None
     return found
 
@@ -102,7 +102,7 @@ def test_the_key_of_an_encrypted_stream_is_noted_by_its_action() -> None:
 
 
 def test_a_file_needs_none() -> None:
-    assert policies(Connection("acme", FileTarget("/out")), "aws") is None
+    assert iam_policies(Connection("acme", FileTarget("/out")), "aws") is None
 
 
 @pytest.mark.parametrize(

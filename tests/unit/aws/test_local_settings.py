@@ -9,8 +9,9 @@ import pytest
 import structlog
 from botocore.exceptions import EndpointConnectionError, HTTPClientError
 
-from forwarder.aws import credential_process, local_settings
-from forwarder.aws.session import Aws
+from forwarder.aws import local_settings
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import (
     AccessKeys,
@@ -48,16 +49,21 @@ async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 
 DEFAULT = DefaultCredentials()
+LIMITS = TimeLimits()
 
 
 class Lane:
     """A sink, and what it answers for one batch after the other."""
 
     def __init__(
-        self, fake: FakeKinesis, credentials: Credentials = DEFAULT, url: str = ""
+        self,
+        fake: FakeKinesis,
+        credentials: Credentials = DEFAULT,
+        url: str = "",
+        limits: TimeLimits = LIMITS,
     ) -> None:
         self.clock = fake.clock
-        self.aws = Aws(fake.clock, LOADER)
+        self.aws = AwsSession(fake.clock, LOADER, limits=limits)
         target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=url or None)
         self.sink = KinesisSink(
             Connection("acme", target, credentials=credentials), target, self.aws
@@ -190,13 +196,12 @@ async def test_a_credential_process_without_an_end(
     fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setattr(credential_process, "SECONDS", 1.0)
     program, config = tmp_path / "program", tmp_path / "config"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     config.write_text(f"[default]\ncredential_process = {program}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    lane = Lane(fake)
+    lane = Lane(fake, limits=TimeLimits(program=1.0))
     outcome = await lane.put()
     assert OutcomeKind.CONFIGURATION is outcome.kind
     assert outcome.code in {"NoCredentials", "LocalSetting"}
@@ -261,7 +266,7 @@ async def test_authorities_that_a_profile_names(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "large").open("wb") as written:
-        written.truncate(local_settings.LARGEST_BUNDLE + 1)
+        written.truncate(local_settings.MAX_BUNDLE_BYTES + 1)
     config = tmp_path / "config"
     config.write_text(f"[default]\nca_bundle = {tmp_path / path}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -309,8 +314,8 @@ def test_what_is_in_order_has_no_fault(tmp_path: Path) -> None:
         "HTTPS_PROXY": "http://user:password@proxy.example:3128",
         "HTTP_PROXY": "proxy.example:3128",
     }
-    assert [] == list(local_settings.faults(fine))
-    assert local_settings.oversize(fine) is None
+    assert [] == list(local_settings.local_setting_faults(fine))
+    assert local_settings.oversize_file(fine) is None
 
 
 REJECTED = [
@@ -328,7 +333,7 @@ async def test_keys_of_a_lane_s_own_are_the_ones_to_renew(
 ) -> None:
     keys = AccessKeys("AKIA", "secret", KeyOrigin(("/etc/acme.yaml", "/run/secret"), None))
     fake.answers(action, *[Error(code)] * 3)
-    aws = Aws(fake.clock, LOADER)
+    aws = AwsSession(fake.clock, LOADER)
     if action == "PutRecords":
         stream = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS)
         sink: KinesisSink | FirehoseSink = KinesisSink(

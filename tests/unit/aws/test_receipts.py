@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.aws.receipts import SHARDS, Memory, Receipts
+from forwarder.aws.receipts import MAX_REMEMBERED_SHARDS, ReceiptMemory, Receipts
 
 SHARD = "shardId-000000000000"
 BASE = 10**55
@@ -16,7 +16,7 @@ def numbers(*found: int, shard: str = SHARD) -> list[tuple[str, str]]:
 
 
 def test_a_number_counts_once_for_each_shard() -> None:
-    receipts = Receipts(Memory())
+    receipts = Receipts(ReceiptMemory())
     assert receipts.takes_all(numbers(1, 2))
     assert not receipts.takes_all(numbers(3, 2))
     assert not receipts.takes_all(numbers(3))
@@ -25,12 +25,12 @@ def test_a_number_counts_once_for_each_shard() -> None:
 
 def test_what_is_no_number_never_counts() -> None:
     for text in ("", "x", "1x", "-1", "1" * 130, "\u0661"):
-        assert not Receipts(Memory()).takes_all([(SHARD, text)])
+        assert not Receipts(ReceiptMemory()).takes_all([(SHARD, text)])
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=20))
 def test_no_number_counts_twice_however_many_came_between(runs: list[int]) -> None:
-    receipts, given_out = Receipts(Memory(50)), 0
+    receipts, given_out = Receipts(ReceiptMemory(50)), 0
     for run in runs:
         fresh = range(given_out, given_out + run)
         assert receipts.takes_all(numbers(*fresh))
@@ -41,14 +41,14 @@ def test_no_number_counts_twice_however_many_came_between(runs: list[int]) -> No
 
 
 def test_numbers_out_of_order_count_while_they_are_remembered() -> None:
-    receipts = Receipts(Memory(50))
+    receipts = Receipts(ReceiptMemory(50))
     assert receipts.takes_all(numbers(*range(50, 90)))
     assert receipts.takes_all(numbers(*range(10, 50)))
     assert receipts.takes_all(numbers(5))
 
 
 def test_longer_numbers_are_higher() -> None:
-    receipts = Receipts(Memory(2))
+    receipts = Receipts(ReceiptMemory(2))
     assert receipts.takes_all([(SHARD, "99"), (SHARD, "98")])
     assert receipts.takes_all([(SHARD, "100"), (SHARD, "101")])
     assert receipts.takes_all([(SHARD, "102"), (SHARD, "103")])
@@ -57,14 +57,14 @@ def test_longer_numbers_are_higher() -> None:
 
 
 def test_a_stream_made_anew_begins_anew() -> None:
-    receipts = Receipts(Memory())
+    receipts = Receipts(ReceiptMemory())
     assert receipts.takes_all(numbers(1))
     receipts.clear()
     assert receipts.takes_all(numbers(1))
 
 
 def test_what_one_connection_was_told_of_is_new_to_another() -> None:
-    memory = Memory()
+    memory = ReceiptMemory()
     first, second = Receipts(memory), Receipts(memory)
     for receipts in (first, second):
         assert receipts.takes_all(numbers(1))
@@ -79,7 +79,7 @@ def test_what_one_connection_was_told_of_is_new_to_another() -> None:
 def test_a_quiet_connection_takes_no_number_twice_whatever_the_others_do(
     runs: list[tuple[bool, int]],
 ) -> None:
-    memory = Memory(50)
+    memory = ReceiptMemory(50)
     quiet, busy = Receipts(memory), Receipts(memory)
     given_out = {quiet: 0, busy: 0}
     for is_quiet, run in runs:
@@ -93,7 +93,7 @@ def test_a_quiet_connection_takes_no_number_twice_whatever_the_others_do(
 
 
 def test_memory_is_bounded_however_many_connections_share_it() -> None:
-    memory = Memory(100)
+    memory = ReceiptMemory(100)
     many = [Receipts(memory) for _ in range(50)]
     for number in range(50_000):
         many[number % 50].takes_all(numbers(number, shard=f"shardId-{number:012d}"))
@@ -103,16 +103,16 @@ def test_memory_is_bounded_however_many_connections_share_it() -> None:
 
 
 def test_memory_is_bounded_whatever_shards_are_named() -> None:
-    receipts = Receipts(Memory(100_000))
+    receipts = Receipts(ReceiptMemory(100_000))
     for number in range(60_000):
         receipts.takes_all(numbers(number, shard=f"shardId-{number:012d}"))
     kept = (receipts._highest, receipts._older_highest, receipts._floors)  # noqa: SLF001  # what grows
-    assert all(len(each) <= SHARDS for each in kept)
+    assert all(len(each) <= MAX_REMEMBERED_SHARDS for each in kept)
     assert not receipts.takes_all(numbers(1, shard="x" * 129))
 
 
 def test_a_full_memory_of_a_worker_has_the_size_that_is_written_down() -> None:
-    memory = Memory()
+    memory = ReceiptMemory()
     receipts = [Receipts(memory) for _ in range(300)]
     tracemalloc.start()
     try:

@@ -7,43 +7,43 @@ import pytest
 from msgspec.json import Decoder
 
 from forwarder.aws import replies
-from forwarder.aws.receipts import Memory, Receipts
+from forwarder.aws.receipts import ReceiptMemory, Receipts
 from forwarder.model import OutcomeKind
 
 NUMBER = {"SequenceNumber": "1" * 56, "ShardId": "shardId-000000000000"}
 ID = {"RecordId": "x", "Encrypted": False}
 TRUE = [
-    (replies.ONE, NUMBER),
-    (replies.ONE, {**NUMBER, "EncryptionType": "KMS"}),
-    (replies.RECORDS, {"FailedRecordCount": 0, "Records": [NUMBER]}),
-    (replies.RECORDS, {"Records": [NUMBER]}),
-    (replies.RESPONSES, {"FailedPutCount": 0, "RequestResponses": [ID]}),
+    (replies.PUT_RECORD, NUMBER),
+    (replies.PUT_RECORD, {**NUMBER, "EncryptionType": "KMS"}),
+    (replies.PUT_RECORDS, {"FailedRecordCount": 0, "Records": [NUMBER]}),
+    (replies.PUT_RECORDS, {"Records": [NUMBER]}),
+    (replies.PUT_RECORD_BATCH, {"FailedPutCount": 0, "RequestResponses": [ID]}),
 ]
 FALSE = [
-    (replies.ONE, ID),
-    (replies.ONE, {"Records": [NUMBER]}),
-    (replies.ONE, {**NUMBER, "ErrorCode": "InternalFailure"}),
-    (replies.ONE, {**NUMBER, "__type": "InternalFailure"}),
-    (replies.ONE, {**NUMBER, "__type": ""}),
-    (replies.ONE, {**NUMBER, "SequenceNumber": "1x"}),
-    (replies.ONE, {**NUMBER, "ShardId": "x" * 129}),
-    (replies.ONE, {**NUMBER, "ShardId": None, "RecordId": "x"}),
-    (replies.RECORDS, NUMBER),
-    (replies.RECORDS, {"Records": [ID]}),
-    (replies.RECORDS, {"Records": [NUMBER, NUMBER]}),
-    (replies.RECORDS, {"Records": [NUMBER], "__type": "InternalFailure"}),
-    (replies.RECORDS, {"RequestResponses": [ID]}),
-    (replies.RESPONSES, {"RequestResponses": [NUMBER]}),
-    (replies.RESPONSES, {"RequestResponses": [{**ID, "ErrorCode": "InternalFailure"}]}),
-    (replies.RESPONSES, {"RequestResponses": [ID], "__type": "InternalFailure"}),
-    (replies.RESPONSES, {"Records": [NUMBER]}),
+    (replies.PUT_RECORD, ID),
+    (replies.PUT_RECORD, {"Records": [NUMBER]}),
+    (replies.PUT_RECORD, {**NUMBER, "ErrorCode": "InternalFailure"}),
+    (replies.PUT_RECORD, {**NUMBER, "__type": "InternalFailure"}),
+    (replies.PUT_RECORD, {**NUMBER, "__type": ""}),
+    (replies.PUT_RECORD, {**NUMBER, "SequenceNumber": "1x"}),
+    (replies.PUT_RECORD, {**NUMBER, "ShardId": "x" * 129}),
+    (replies.PUT_RECORD, {**NUMBER, "ShardId": None, "RecordId": "x"}),
+    (replies.PUT_RECORDS, NUMBER),
+    (replies.PUT_RECORDS, {"Records": [ID]}),
+    (replies.PUT_RECORDS, {"Records": [NUMBER, NUMBER]}),
+    (replies.PUT_RECORDS, {"Records": [NUMBER], "__type": "InternalFailure"}),
+    (replies.PUT_RECORDS, {"RequestResponses": [ID]}),
+    (replies.PUT_RECORD_BATCH, {"RequestResponses": [NUMBER]}),
+    (replies.PUT_RECORD_BATCH, {"RequestResponses": [{**ID, "ErrorCode": "InternalFailure"}]}),
+    (replies.PUT_RECORD_BATCH, {"RequestResponses": [ID], "__type": "InternalFailure"}),
+    (replies.PUT_RECORD_BATCH, {"Records": [NUMBER]}),
 ]
 
 
 def acknowledges(form: Decoder[Any], told: object) -> bool:
     """Tell whether an answer acknowledges the one record of a request."""
     reply = form.decode(orjson.dumps(told))
-    if replies.wrong(reply, Receipts(Memory()), 1):
+    if replies.contradiction(reply, Receipts(ReceiptMemory()), 1):
         return False
     (one,) = reply.each
     return one.stored is not None and one.stored.kind is OutcomeKind.DELIVERED

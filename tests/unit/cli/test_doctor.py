@@ -13,7 +13,8 @@ import yaml
 
 from forwarder import cli
 from forwarder.aws import identity
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.cli import doctor
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
@@ -124,7 +125,7 @@ def test_a_folder_behind_one_that_nobody_may_look_into_is_to_be_mended(
 async def test_certificates_that_cannot_be_used_are_a_finding(tmp_path: Path) -> None:
     missing = Security(SecurityProtocol.SSL, ca_file=str(tmp_path / "none.pem"))
     kafka = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g", security=missing)
-    [found] = await doctor._kafka(Aws(SystemClock()), Configuration(kafka, ()), "me")  # noqa: SLF001  # alone
+    [found] = await doctor._kafka(AwsSession(SystemClock()), Configuration(kafka, ()), "me")  # noqa: SLF001  # alone
     assert "certificates for Kafka cannot be used" in found.what
     assert "kafka.security" in found.remedy
 
@@ -132,7 +133,6 @@ async def test_certificates_that_cannot_be_used_are_a_finding(tmp_path: Path) ->
 async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(identity, "ANSWER_SECONDS", 0.5)
     answering: list[asyncio.Task[object] | None] = []
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,10 +150,10 @@ async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    aws = Aws(SystemClock())
+    aws = AwsSession(SystemClock(), limits=TimeLimits(identity=0.5))
     keys = AccessKeys("AKIAEXAMPLE", SECRET)
     async with asyncio.timeout(20):
-        found = await identity.finding(aws, keys, "us-east-1", "acme")
+        found = await identity.identity_finding(aws, keys, "us-east-1", "acme")
     await aws.close()
     server.close()
     await asyncio.gather(*(task for task in answering if task))

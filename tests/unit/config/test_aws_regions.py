@@ -7,7 +7,7 @@ from botocore.loaders import Loader
 from botocore.session import Session
 
 from forwarder.aws import iam
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.config import aws_regions, checks
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
@@ -48,7 +48,7 @@ def test_roles_and_policies_are_of_the_region_s_partition(
     assert isinstance(read.credentials, AssumedRole)
     role = f"arn:{partition}:iam::111122223333:role/mparticle-kinesis-role"
     assert role == read.credentials.role_arn
-    found = iam.policies(read, aws_regions.partition_name(region))
+    found = iam.iam_policies(read, aws_regions.partition_name(region))
     assert found is not None
     stream = f"arn:{partition}:kinesis:{region}:111122223333:stream/acme"
     assert stream == found.permission["Statement"][0]["Resource"]
@@ -64,10 +64,10 @@ async def test_services_are_in_the_domain_of_the_partition(
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    aws = Aws(FakeClock(), LOADER)
-    assert f".{suffix}/" in (await aws.places.find("kinesis", region, None)).url
+    aws = AwsSession(FakeClock(), LOADER)
+    assert f".{suffix}/" in (await aws.endpoints.find("kinesis", region, None)).url
     role = AssumedRole(f"arn:{partition}:iam::111122223333:role/r", None)
-    client = await aws.client("sts", region, aws.keyring(role, region, "acme"))
+    client = await aws.client("sts", region, aws.make_keyring(role, region, "acme"))
     assert f"https://sts.{region}.{suffix}" == client.meta.endpoint_url
     await client.close()
     await aws.close()

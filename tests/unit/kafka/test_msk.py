@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiokafka.errors import AuthenticationFailedError
 
-from forwarder.aws import credential_process, msk_token
-from forwarder.aws import session as sinks_aws
+from forwarder.aws import msk_token
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.settings import Mechanism, Security, SecurityProtocol
 from forwarder.errors import TokenError
 from forwarder.kafka import client, msk
@@ -200,15 +200,12 @@ class Drip:
 async def test_an_answer_without_an_end_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(pool)
-    monkeypatch.setattr(sinks_aws, "ASSUME_SECONDS", 0.3)
-    monkeypatch.setattr(msk, "SIGN_SECONDS", 10.0)
     drip = Drip()
     server = await asyncio.start_server(drip.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
-    provider = msk.provider(Security(region="eu-west-1", role_arn=ROLE))
-    with pytest.raises(AuthenticationFailedError, match="AssumeRole was not answered"):
-        await provider.token()
+    with pytest.raises(TokenError, match="AssumeRole was not answered"):
+        await msk_token.sign_msk_token("eu-west-1", ROLE, TimeLimits(assume=0.3))
     async with asyncio.timeout(10):
         assert 0 == await asyncio.to_thread(int)
         await drip.gone.wait()
@@ -220,18 +217,17 @@ async def test_a_program_or_file_that_gives_no_keys_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setattr(credential_process, "SECONDS", 0.2)
     config = tmp_path / "config"
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     config.write_text("[default]\ncredential_process = sleep 60\n")
     for role in (None, ROLE):
         with pytest.raises(TokenError, match="check credential_process in the AWS config file"):
-            await msk_token.sign("eu-west-1", role)
+            await msk_token.sign_msk_token("eu-west-1", role, TimeLimits(program=0.2))
     os.mkfifo(tmp_path / "token")
     named = f"web_identity_token_file = {tmp_path / 'token'}"
     config.write_text(f"[default]\nrole_arn = {ROLE}\n{named}\n")
     with pytest.raises(TokenError, match="correct web_identity_token_file"):
-        await msk_token.sign("eu-west-1", None)
+        await msk_token.sign_msk_token("eu-west-1", None)
     config.write_text("")
     with pytest.raises(TokenError, match="no AWS credentials found; give the worker some"):
-        await msk_token.sign("eu-west-1", ROLE)
+        await msk_token.sign_msk_token("eu-west-1", ROLE)

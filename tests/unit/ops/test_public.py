@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.aws import error_codes as codes
 from forwarder.aws import errors
-from forwarder.aws.errors import Failure
+from forwarder.aws.errors import AwsFailure
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.config.targets import KinesisTarget
@@ -37,7 +37,7 @@ MESSAGES = [
     f'"{ROLE}" ({SESSION}) <{STREAM}>',
     f"the key AKIAIOSFODNN7EXAMPLE of {OWN}",
 ]
-OPERATIONS = [*codes.PUTS, "AssumeRole", "GetCallerIdentity"]
+OPERATIONS = [*codes.PUT_OPERATIONS, "AssumeRole", "GetCallerIdentity"]
 
 
 def through(role: AssumedRole) -> Connection:
@@ -53,14 +53,14 @@ def seen(public: Public, value: Any) -> str:  # noqa: ANN401  # what JSON can ho
     return json.dumps(public(value))
 
 
-@pytest.mark.parametrize("code", sorted({*codes.TABLE, "NobodyKnowsThis", ""}))
+@pytest.mark.parametrize("code", sorted({*codes.AWS_ERRORS, "NobodyKnowsThis", ""}))
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_answer_of_aws_shows_who_or_whose(public: Public, operation: str, code: str) -> None:
     for message in MESSAGES:
         for status in (200, 400, 403, 500):
-            failure = Failure(operation, code, status, message)
+            failure = AwsFailure(operation, code, status, message)
             outcomes = [
-                errors.outcome(failure, f"stream {STREAM} in us-east-1"),
+                errors.failure_outcome(failure, f"stream {STREAM} in us-east-1"),
                 errors.role_refused(failure, ROLE, EXTERNAL_ID),
             ]
             for one in outcomes:
@@ -68,12 +68,12 @@ def test_no_answer_of_aws_shows_who_or_whose(public: Public, operation: str, cod
 
 
 def test_what_an_operator_needs_is_left(public: Public) -> None:
-    denied = Failure("PutRecords", "AccessDeniedException", 400, MESSAGES[0])
-    text = public(errors.outcome(denied, "stream acme in us-east-1").error)
+    denied = AwsFailure("PutRecords", "AccessDeniedException", 400, MESSAGES[0])
+    text = public(errors.failure_outcome(denied, "stream acme in us-east-1").error)
     assert "PutRecords on stream acme in us-east-1: AccessDenied" in text
     assert "arn:aws:kinesis:us-east-1:(account):stream/acme" in text
     assert "; allow kinesis:PutRecord" in text
-    refused = errors.role_refused(Failure("AssumeRole", "AccessDenied", 403), ROLE, EXTERNAL_ID)
+    refused = errors.role_refused(AwsFailure("AssumeRole", "AccessDenied", 403), ROLE, EXTERNAL_ID)
     assert "cannot assume (ARN) with ExternalId (ExternalId): AccessDenied; " in public(
         refused.error
     )
@@ -82,7 +82,7 @@ def test_what_an_operator_needs_is_left(public: Public) -> None:
 def test_what_to_do_is_shown_as_it_is(public: Public) -> None:
     remedies = [
         *health.REMEDIES.values(),
-        *(rule.remedy for rule in codes.TABLE.values()),
+        *(rule.remedy for rule in codes.AWS_ERRORS.values()),
         *codes.ROLE_REMEDIES.values(),
         *(rule.remedy for rule in error_codes.TABLE.values()),
     ]
@@ -108,7 +108,7 @@ def test_what_names_nobody_stays_as_it_is(public: Public, text: str) -> None:
 def test_an_external_id_of_any_form_is_hidden(external_id: str) -> None:
     role = AssumedRole(f"arn:aws-us-gov:iam::{ACCOUNT}:role/r", external_id)
     refused = errors.role_refused(
-        Failure("AssumeRole", "AccessDenied", 403), role.role_arn, role.external_id
+        AwsFailure("AssumeRole", "AccessDenied", 403), role.role_arn, role.external_id
     )
     text = Public([through(role)])(refused.error)
     assert "cannot assume (ARN) with ExternalId (ExternalId): AccessDenied; " in text

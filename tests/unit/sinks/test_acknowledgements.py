@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys
 from forwarder.config.targets import FirehoseTarget, KinesisTarget, PutMode
@@ -295,7 +295,7 @@ class Server:
         return made[kind]() if kind in made else None
 
 
-def sink_of(kind: str, aws: Aws, url: str) -> Sink:
+def sink_of(kind: str, aws: AwsSession, url: str) -> Sink:
     if kind == "firehose":
         line = FirehoseTarget("acme", "eu-west-1", endpoint_url=url)
         return FirehoseSink(Connection("acme", line, credentials=KEYS), line, aws)
@@ -339,7 +339,7 @@ async def delivered(
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Hostile(server), "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     sink = sink_of(kind, aws, f"http://127.0.0.1:{port}")
     numbers, acknowledged = count(), dict[bytes, Outcome]()
     try:

@@ -7,21 +7,23 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.aws.client import Refusal
-from forwarder.aws.errors import Fault
+from forwarder.aws.client import CallFailure
+from forwarder.aws.errors import AwsErrorClass
 from forwarder.model import DELIVERED, Outcome, OutcomeKind
 from forwarder.sinks import bisect, requests
 from forwarder.sinks.requests import RequestRecord
 from tests.services.fake_kinesis import batch
 
-SPOILT = Refusal(
-    Fault.PERMANENT, "Validation", Outcome(OutcomeKind.REFUSED, "Validation", "refused")
+SPOILT = CallFailure(
+    AwsErrorClass.PERMANENT, "Validation", Outcome(OutcomeKind.REFUSED, "Validation", "refused")
 )
-AWAY = Refusal(
-    Fault.TRANSIENT, "InternalFailure", Outcome(OutcomeKind.TRANSIENT, "InternalFailure", "")
+AWAY = CallFailure(
+    AwsErrorClass.TRANSIENT,
+    "InternalFailure",
+    Outcome(OutcomeKind.TRANSIENT, "InternalFailure", ""),
 )
-DENIED = Refusal(
-    Fault.CONFIGURATION,
+DENIED = CallFailure(
+    AwsErrorClass.CONFIGURATION,
     "AccessDenied",
     Outcome(OutcomeKind.CONFIGURATION, "AccessDenied", "denied"),
 )
@@ -32,7 +34,7 @@ class Faults(NamedTuple):
     """Records refused for good, requests that meet a fault, the request that comes too late."""
 
     culprits: set[int]
-    calls: dict[int, Refusal]
+    calls: dict[int, CallFailure]
     late_after: int | None
 
 
@@ -47,7 +49,7 @@ class Service:
     def late(self) -> bool:
         return self.faults.late_after is not None and self.requests > self.faults.late_after
 
-    async def ask(self, entries: Sequence[RequestRecord]) -> list[Outcome] | Refusal:
+    async def ask(self, entries: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
         self.requests += 1
         numbers = [int.from_bytes(one.batch.key, "big") for one in entries]
         if self.requests in self.faults.calls:

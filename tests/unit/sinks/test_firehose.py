@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from forwarder.aws import client
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole, Credentials
 from forwarder.config.targets import FirehoseTarget
@@ -35,7 +35,7 @@ Open = Callable[..., FirehoseSink]
 
 @pytest.fixture
 async def opened(fake: FakeKinesis) -> AsyncIterator[Open]:
-    aws = Aws(fake.clock, LOADER)
+    aws = AwsSession(fake.clock, LOADER)
     sinks: list[FirehoseSink] = []
 
     def make(credentials: Credentials = KEYS, **keys: str) -> FirehoseSink:
@@ -179,13 +179,13 @@ async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKine
 
     def slow(record: object) -> bool:
         seen.append(b"")
-        fake.clock.now += client.FRESH_SECONDS
+        fake.clock.now += client.MAX_PUT_AGE_SECONDS
         return record is None
 
     fake.refuses = slow
     outcomes = await sink.put([batch(n, b"x" * LARGEST) for n in range(8)])
     assert kinds(outcomes) == [OutcomeKind.DELIVERED] * 4 + [OutcomeKind.TRANSIENT] * 4
-    assert [client.UNSENT] * 4 == outcomes[4:]
+    assert [client.NO_OUTCOME] * 4 == outcomes[4:]
     assert 1 == len(fake.calls)
 
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from forwarder.aws import client
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
+from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.connection import Connection
 from forwarder.config.targets import KinesisTarget, PartitionKey, PutMode
 from forwarder.model import OutcomeKind
@@ -164,10 +164,8 @@ async def test_a_lost_answer_is_put_again_as_the_same_bytes(
     assert first == second
 
 
-async def test_silence_ends_with_the_call(
-    opened: Open, fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "CALL_SECONDS", 0.01)
+@pytest.mark.parametrize("limits", [TimeLimits(call=0.01)])
+async def test_silence_ends_with_the_call(opened: Open, fake: FakeKinesis) -> None:
     heard = asyncio.Event()
     fake.answers("PutRecords", Silent(heard))
     (outcome,) = await put(opened(), 1)
@@ -286,7 +284,7 @@ async def test_the_endpoint_of_the_connection_wins_for_kinesis_alone(
     fake: FakeKinesis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", "http://127.0.0.1:1")
-    aws = Aws(fake.clock, LOADER)
+    aws = AwsSession(fake.clock, LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=fake.url)
     sink = KinesisSink(Connection(name="acme", sink=target, credentials=ROLE), target, aws)
     assert await put(sink, 1) == [STORED]

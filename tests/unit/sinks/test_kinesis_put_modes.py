@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forwarder.aws import client
-from forwarder.aws.session import CLIENT
+from forwarder.aws.session import CLIENT_CONFIG
 from forwarder.config.targets import PutMode
 from forwarder.model import OutcomeKind
 from forwarder.sinks import kinesis
@@ -113,7 +113,7 @@ async def test_put_record_runs_64_at_a_time(opened: Open, fake: FakeKinesis) -> 
 
 
 def test_every_call_under_way_has_a_connection_of_its_own() -> None:
-    assert kinesis.MAX_SINGLE_PUTS <= CLIENT.max_pool_connections
+    assert kinesis.MAX_SINGLE_PUTS <= CLIENT_CONFIG.max_pool_connections
 
 
 async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKinesis) -> None:
@@ -121,9 +121,9 @@ async def test_a_put_that_slept_makes_no_more_calls(opened: Open, fake: FakeKine
     fake.answers("PutRecord", *[Silent(heard)] * 100)
     slept = asyncio.create_task(put(opened(PutMode.RECORD), 100))
     await arrival(fake, kinesis.MAX_SINGLE_PUTS)
-    fake.clock.now += client.FRESH_SECONDS + 1
+    fake.clock.now += client.MAX_PUT_AGE_SECONDS + 1
     heard.set()
-    assert [STORED] * 64 + [client.UNSENT] * 36 == await slept
+    assert [STORED] * 64 + [client.NO_OUTCOME] * 36 == await slept
 
 
 async def test_put_record_passes_the_last_number_of_the_device(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.aws.session import Aws
+from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys
 from forwarder.config.targets import KinesisTarget, PutMode
@@ -69,7 +69,7 @@ async def test_puts_go_through_a_tunnel_and_a_stray_answer_costs_it(
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.sockets[0].getsockname()[1]}")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(CERTIFICATE))
     url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
-    aws = Aws(FakeClock(), LOADER)
+    aws = AwsSession(FakeClock(), LOADER)
     target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=url)
     keys = AccessKeys("AKIA", "secret")
     sink = KinesisSink(Connection("acme", target, credentials=keys), target, aws)
