@@ -41,7 +41,7 @@ from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
 from forwarder.journal.orphans import Rules
 from forwarder.journal.retention import Retention
-from forwarder.kafka import client
+from forwarder.kafka import client, patches
 from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
 from forwarder.ops.catalogue import Known
@@ -105,6 +105,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
     bounds = Bounds(open_files.for_probes(files, Bounds().connections))
     server = Server(report, Public(configuration.connections), bounds)
     client.quiet()
+    patches.install(configuration.kafka.max_unpacked_batch)
     # R4 knows this process by it; a restarted container has the same name and pid as before.
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     journals = KafkaJournals(configuration, client_id)

@@ -41,3 +41,11 @@ class InputClock(SystemClock):
     def wall_ms(self) -> int:
         """Return the time that the input has come to."""
         return self._now()
+
+
+def monotonic() -> float:
+    """Read the clock that asyncio and the clients on it compare with, in seconds.
+
+    For what is compared with a time of theirs, such as when a connection was last heard.
+    """
+    return time.monotonic()

@@ -5,6 +5,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from forwarder.kafka import patches
+
 pytest_plugins = [
     "tests.examples",
     "tests.no_skips",
@@ -26,6 +28,7 @@ def pytest_configure() -> None:
     What a shell starts in its background, or with nohup, inherits SIGINT or SIGHUP ignored, and
     would hand that on.
     """
+    patches.install()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

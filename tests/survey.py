@@ -11,29 +11,14 @@ from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import Head, PartitionState
+from forwarder.kafka.admin import ConsumerGroup
 from forwarder.model import Batch, Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 from tests.batches import GROUP, TOPIC
 
 P0 = Partition(TOPIC, 0)
 P1 = Partition(TOPIC, 1)
-
-
-@dataclass
-class Member:
-    client_id: str
-    host: str
-    partitions: frozenset[Partition]
-
-
-@dataclass
-class Group:
-    state: str = "Empty"
-    members: Sequence[Member] = ()
-
-    @property
-    def active(self) -> bool:
-        return bool(self.members)
+NOBODY = ConsumerGroup("Empty", ())
 
 
 @dataclass
@@ -91,7 +76,7 @@ class Survey:
         self.settings = Configuration(kafka, ())
         self.group_id = GROUP
         self.kept = {partition: Kept() for partition in partitions or (P0,)}
-        self.groups = [Group()]
+        self.groups = [NOBODY]
         self.times: dict[int, int] = {}
         self.steps: list[str] = []
         self.reads = 0
@@ -170,7 +155,7 @@ class Survey:
     async def complaints(self) -> list[Finding]:
         return self.found
 
-    async def group(self) -> Group:
+    async def group(self) -> ConsumerGroup:
         return self.groups.pop(0) if len(self.groups) > 1 else self.groups[0]
 
     def writer(self, partition: Partition) -> Writer:

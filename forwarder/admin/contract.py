@@ -6,43 +6,12 @@ from typing import Protocol
 from forwarder.config.settings import Configuration
 from forwarder.journal.dead_letters import Parcel
 from forwarder.journal.opening import Restored
+from forwarder.kafka.admin import ConsumerGroup
 from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition, Record
 from forwarder.ops.diagnosis import Finding
 
 
-class Member(Protocol):
-    """One worker, by the names an operator knows it under."""
-
-    @property
-    def client_id(self) -> str:
-        """The id it gave itself."""
-
-    @property
-    def host(self) -> str:
-        """Where it connected from."""
-
-    @property
-    def partitions(self) -> frozenset[Partition]:
-        """What it holds."""
-
-
-class Group(Protocol):
-    """How the consumer group stands."""
-
-    @property
-    def state(self) -> str:
-        """The coordinator's word for it."""
-
-    @property
-    def members(self) -> Sequence[Member]:
-        """Its members now."""
-
-    @property
-    def active(self) -> bool:
-        """Whether workers run."""
-
-
-class Writer(Protocol):
+class PartitionWriter(Protocol):
     """Writes as a partition's owner does, and fences that owner by starting."""
 
     async def start(self) -> None:
@@ -147,7 +116,7 @@ class Survey(Protocol):
     async def input_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first input record not older than a time."""
 
-    async def group(self) -> Group:
+    async def group(self) -> ConsumerGroup:
         """Return the group's state and members."""
 
     async def complaints(self) -> list[Finding]:
@@ -156,7 +125,7 @@ class Survey(Protocol):
     def dead_letters(self) -> DeadLetters:
         """Return the look at the dead letter topic."""
 
-    def writer(self, partition: Partition) -> Writer:
+    def writer(self, partition: Partition) -> PartitionWriter:
         """Return the writer under a partition's transactional id."""
 
     async def leave(self, partition: Partition) -> None:

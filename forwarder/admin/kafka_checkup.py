@@ -6,31 +6,16 @@ transaction of a throw-away id that is aborted at once, as failed ticks leave th
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from aiokafka.conn import create_conn, get_ip_port_afi
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    MessageSizeTooLargeError,
-    NotEnoughReplicasError,
-)
-
-from forwarder.admin.kafka_rights import (
-    GroupRightsRequest,
-    Operations,
-    TopicRightsRequest,
-    on_group,
-    on_topics,
-)
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import topics as kafka_topics
 from forwarder.journal.topics import Mark, Need, Row
 from forwarder.kafka import client, error_codes
 from forwarder.kafka.admin import Cluster
-from forwarder.kafka.error_codes import Place
 from forwarder.kafka.producer import Writer
+from forwarder.kafka.protocol import Operations
 from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
 
 _LATER = frozenset({"Create", "Alter"})
@@ -44,68 +29,17 @@ SMALLEST = 4 * 1024
 
 LEAST = "min.insync.replicas"
 
-_Told = TypeVar("_Told")
-
 Settings = Mapping[str, Mapping[str, str] | str]
 
 
-class _Asking(Cluster):
-    """What only a checkup asks; None where brokers are too old to say."""
-
-    async def topic_rights(self, topics: list[str]) -> dict[str, Operations] | None:
-        """Return what is granted on topics that are there."""
-
-        async def ask() -> list[dict[str, Operations] | None]:
-            request = TopicRightsRequest(topics)
-            return [on_topics(await self._admin._send_request(request))]  # noqa: SLF001  # no other way in
-
-        return await self._answer("what is granted on topics", ask)
-
-    async def group_rights(self, group: str) -> Operations | None:
-        """Return what is granted on a group."""
-
-        async def ask() -> list[Operations | None]:
-            try:
-                node = await self._admin.find_coordinator(group)
-            except GroupAuthorizationFailedError:
-                return [frozenset()]
-            answer = await self._admin._send_request(GroupRightsRequest(group), node)  # noqa: SLF001  # as above
-            return [on_group(answer)]
-
-        return await self._answer(f"what is granted on group {group}", ask)
-
-    async def _answer(
-        self, what: str, ask: Callable[[], Awaitable[list[_Told | None]]]
-    ) -> _Told | None:
-        async def understood() -> list[_Told | None]:
-            try:
-                return await ask()
-            except client.UNKNOWN:
-                return [None]
-
-        return (await self._ask(what, understood))[0]
-
-    async def in_sync(self) -> dict[str, tuple[int, int]]:
-        """Return of each topic how many replicas its worst partition has in sync, of how many."""
-
-        async def ask() -> dict[str, tuple[int, int]]:
-            return {
-                topic["topic"]: min((len(p["isr"]), len(p["replicas"])) for p in parts)
-                for topic in await self._admin.describe_topics()
-                if (parts := topic["partitions"])
-            }
-
-        return await self._ask("how many replicas are in sync", ask)
-
-
-class Checkup:
+class KafkaCheckup:
     """One look at the Kafka of a configuration."""
 
     def __init__(self, settings: Configuration, client_id: str) -> None:
         """Connect to nothing yet."""
         self._settings = settings
         self._client_id = client_id
-        self._cluster = _Asking(settings.kafka, client_id, KNOCK_SECONDS)
+        self._cluster = Cluster(settings.kafka, client_id, KNOCK_SECONDS)
         self._writes = True
 
     async def findings(self) -> list[Finding]:
@@ -176,19 +110,11 @@ class Checkup:
         return []
 
     async def _knock(self, server: str) -> Finding:
-        """Connect and log in to one broker: the client library says in its log alone why not."""
-        host, port, _ = get_ip_port_afi(server)
-        own = client.arguments(self._settings.kafka, self._client_id)
-        options = {k: v for k, v in own.items() if k.startswith(("security_", "ssl_", "sasl_"))}
+        """Connect and log in to one broker."""
         try:
-            async with asyncio.timeout(KNOCK_SECONDS):
-                connection = await create_conn(
-                    host, port, client_id=self._client_id, request_timeout_ms=10_000, **options
-                )
-        except client.FAILURES as error:
-            what = f"{server} lets nobody in: {client.describe(error)}"
-            return fail(what, error_codes.remedy(error, Place()))
-        connection.close()
+            await client.try_login(self._settings.kafka, self._client_id, server, KNOCK_SECONDS)
+        except ForwarderError as error:
+            return fail(error.what, error.remedy)
         return ok(f"{server} {self._login()}")
 
     def _login(self) -> str:
@@ -231,8 +157,7 @@ class Checkup:
         room = kafka_topics.limit(kept)
         if room < SMALLEST:
             what = f"topic {kafka.dead_letter_topic} takes messages of {room} bytes: no letter fits"
-            error = MessageSizeTooLargeError()
-            yield fail(what, error_codes.remedy(error, Place(kafka.dead_letter_topic)))
+            yield fail(what, error_codes.too_small_remedy(kafka.dead_letter_topic))
             return
         for topic in kafka.topics:
             if kafka_topics.limit(settings.get(topic.name)) > room:
@@ -292,7 +217,7 @@ def _replicas(
         there, replicas = in_sync.get(topic, (least, least))
         if there < min(least, replicas):
             what = f"topic {topic}: {there} of {replicas} replicas are in sync, {LEAST} is {least}"
-            yield fail(what, error_codes.remedy(NotEnoughReplicasError(), Place(topic)))
+            yield fail(what, error_codes.replicas_remedy(topic))
 
 
 def _missing(what: str, operations: set[str]) -> list[Finding]:

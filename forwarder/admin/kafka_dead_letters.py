@@ -1,19 +1,14 @@
 """The dead letter topic as the commands see it: read it, and send letters back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import topics as kafka_topics
 from forwarder.journal.dead_letters import Parcel
-from forwarder.kafka import client
 from forwarder.kafka.admin import Cluster
-from forwarder.kafka.error_codes import Place
 from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
 from forwarder.kafka.reader import Reader
 from forwarder.model import LogBounds, Partition, Record
@@ -22,18 +17,14 @@ SETTLED_SECONDS = 60.0
 """How long the transaction of a worker may keep records behind it from being read: its own limit
 is 45 s."""
 
-AtTime = Callable[[Partition, int], Awaitable[int | None]]
-
 _AGAIN = 0.2
-_WAIT = 15.0
 
 
-class DeadLetters:
+class KafkaDeadLetters:
     """The dead letter topic of a configuration. Close it in the end; the cluster is another's."""
 
-    def __init__(self, kafka: Kafka, client_id: str, cluster: Cluster, at_time: AtTime) -> None:
+    def __init__(self, kafka: Kafka, client_id: str, cluster: Cluster) -> None:
         """Connect to nothing yet."""
-        self._at_time = at_time
         self.topic = kafka.dead_letter_topic
         self._kafka = kafka
         self._client_id = client_id
@@ -52,9 +43,15 @@ class DeadLetters:
         found = await self._cluster.bounds([Partition(self.topic, n) for n in range(count)])
         return {partition.number: bounds for partition, bounds in found.items()}
 
+    async def written_ends(self) -> dict[int, int]:
+        """Return where each of its partitions ends, what is not committed yet included."""
+        partitions = [Partition(self.topic, number) for number in await self.bounds()]
+        found = await self._cluster.ends(partitions)
+        return {partition.number: ends.high for partition, ends in found.items()}
+
     async def at_time(self, number: int, time_ms: int) -> int | None:
         """Return the offset of the first letter stored at or after a time."""
-        return await self._at_time(Partition(self.topic, number), time_ms)
+        return await self._cluster.offset_at(Partition(self.topic, number), time_ms)
 
     async def records(self, number: int, start: int, end: int) -> AsyncIterator[Record]:
         """Yield what is stored in a partition, in order."""
@@ -85,9 +82,9 @@ class DeadLetters:
             for number in range(counts.get(name, 0))
         }
 
-    def courier(self) -> "Courier":
+    def courier(self) -> "KafkaCourier":
         """Return who sends letters back; not started."""
-        return Courier(self._kafka, self._client_id, self)
+        return KafkaCourier(self._kafka, self._client_id, self)
 
     async def close(self) -> None:
         """Give up every connection within seconds; raises nothing."""
@@ -101,10 +98,10 @@ class DeadLetters:
         return self._readers[where]
 
 
-class Courier:
+class KafkaCourier:
     """Sends letters back in transactions of one id: of all couriers of a group, one may write."""
 
-    def __init__(self, kafka: Kafka, client_id: str, letters: DeadLetters) -> None:
+    def __init__(self, kafka: Kafka, client_id: str, letters: KafkaDeadLetters) -> None:
         """Fence nobody yet."""
         self._kafka = kafka
         self._client_id = client_id
@@ -121,7 +118,7 @@ class Courier:
         name, most = f"{self._kafka.group_id}/redrive", min([BATCH_BYTES, *limits])
         self._writer = Writer(self._kafka, self._client_id, name, most, "gzip")
         await self._writer.start()
-        ends = await self._ends()
+        ends = await self._letters.written_ends()
         try:
             async with asyncio.timeout(SETTLED_SECONDS):
                 while True:
@@ -163,24 +160,3 @@ class Courier:
         """Give the producer up within seconds; raises nothing."""
         if self._writer is not None:
             await self._writer.close()
-
-    async def _ends(self) -> dict[int, int]:
-        """Return the end of every partition, what is not committed included."""
-        numbers = list(await self._letters.bounds())
-        wanted = [TopicPartition(self._letters.topic, number) for number in numbers]
-        arguments = client.arguments(self._kafka, self._client_id)
-        consumer: Any = AIOKafkaConsumer(isolation_level="read_uncommitted", **arguments)
-        client.impatient(consumer._client)  # noqa: SLF001  # no public way to it
-        try:
-            async with asyncio.timeout(_WAIT):
-                await consumer.start()
-                found = await consumer.end_offsets(wanted)
-        except client.FAILURES as error:
-            text, place = (
-                f"{self._letters.topic} cannot be read",
-                Place(self._letters.topic, "Read"),
-            )
-            raise client.failed(JournalError, text, error, place) from error
-        finally:
-            await client.close_consumer(consumer)
-        return {tp.partition: int(end) for tp, end in found.items()}

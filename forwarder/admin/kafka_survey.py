@@ -1,87 +1,30 @@
 """A look at what a group keeps in Kafka, from outside: no membership, no fence, nothing written.
 
-The one exception is :meth:`Survey.writer`, for the commands that repair or move a partition.
+The one exception is :meth:`KafkaSurvey.writer`, for the commands that repair or move a partition.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
-from aiokafka import TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from msgspec.structs import replace
 
-from forwarder.admin.kafka_checkup import Checkup
-from forwarder.admin.kafka_dead_letters import DeadLetters
+from forwarder.admin.kafka_checkup import KafkaCheckup
+from forwarder.admin.kafka_dead_letters import KafkaDeadLetters
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
 from forwarder.journal.opening import Restored
 from forwarder.journal.partition_logs import PartitionLogs
 from forwarder.kafka import error_codes
-from forwarder.kafka.admin import Cluster, _held
-from forwarder.kafka.error_codes import Place
+from forwarder.kafka.admin import Cluster, ConsumerGroup
 from forwarder.kafka.producer import Outgoing, Writer
 from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 
-_NOBODY = frozenset({"Empty", "Dead"})
 PATIENCE = 3.0
 """How long a Kafka that does not answer at all is waited for: somebody sits there."""
 
 
-class Member(NamedTuple):
-    """A member of the group, by the names an operator knows it under."""
-
-    client_id: str
-    host: str
-    partitions: frozenset[Partition]
-
-
-class Group(NamedTuple):
-    """How the group stands; ``active`` while anybody is a member."""
-
-    state: str
-    members: Sequence[Member]
-
-    @property
-    def active(self) -> bool:
-        """Tell whether workers run."""
-        return bool(self.members) or self.state not in _NOBODY
-
-
-class Asked(Cluster):
-    """What only operators' commands ask of the cluster."""
-
-    async def group(self, name: str) -> Group:
-        """Return the group's state and members as the coordinator knows them now."""
-
-        async def ask() -> list[tuple[Any, ...]]:
-            found = tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])
-            if found[0]:
-                raise for_code(found[0])
-            return [found]
-
-        answer = await self._ask(f"group {name}", ask, Place(group=name))
-        _, _, state, _, _, members, *_ = answer[0]
-        listed = [
-            Member(client, host.lstrip("/"), _held(held))
-            for _, client, host, _, held, *_ in members
-        ]
-        return Group(state, listed)
-
-    async def at_time(self, partition: Partition, time_ms: int) -> int | None:
-        """Return the offset of the first record not older than a time; None: there is none."""
-        wanted = TopicPartition(partition.topic, partition.number)
-
-        async def ask() -> list[int | None]:
-            # The client refuses times before 1970, where no record is.
-            found = (await self._offsets.offsets_for_times({wanted: max(0, time_ms)}))[wanted]
-            return [None if found is None else int(found.offset)]
-
-        return (await self._ask(f"where {partition} stood at a time", ask))[0]
-
-
-class Survey:
+class KafkaSurvey:
     """What one configuration's group keeps. Close it in the end."""
 
     def __init__(self, settings: Configuration, client_id: str) -> None:
@@ -89,9 +32,9 @@ class Survey:
         self.settings = settings
         self.group_id = settings.kafka.group_id
         self._client_id = client_id
-        self._cluster = Asked(settings.kafka, client_id, PATIENCE)
+        self._cluster = Cluster(settings.kafka, client_id, PATIENCE)
         self._known: dict[Partition, PartitionLogs] = {}
-        self._letters: DeadLetters | None = None
+        self._letters: KafkaDeadLetters | None = None
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         """Return the partitions of the named input topics, of all of them if none is named.
@@ -107,10 +50,8 @@ class Survey:
                 text = f"topic {name} is not configured; the topics are {', '.join(configured)}"
                 raise ConfigurationError([text])
             if name not in counts:
-                place = Place(name, "Describe")
-                advice = error_codes.remedy(UnknownTopicOrPartitionError(), place)
                 what = f"topic {name} does not exist, or is not shown"
-                raise ForwarderError(what, advice)
+                raise ForwarderError(what, error_codes.unknown_topic_remedy(name))
         return [Partition(name, number) for name in names for number in range(counts[name])]
 
     async def left_out(self) -> list[Partition]:
@@ -176,33 +117,32 @@ class Survey:
 
     async def outbox_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first outbox record stored at or after a time."""
-        return await self._cluster.at_time(self._logs(partition).outbox, time_ms)
+        return await self._cluster.offset_at(self._logs(partition).outbox, time_ms)
 
     async def input_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first input record not older than a time."""
-        return await self._cluster.at_time(partition, time_ms)
+        return await self._cluster.offset_at(partition, time_ms)
 
-    async def group(self) -> Group:
+    async def group(self) -> ConsumerGroup:
         """Return the group's state and members."""
         return await self._cluster.group(self.group_id)
 
     async def complaints(self) -> list[Finding]:
         """Return what a worker would find to be mended, as far as it shows without writing."""
-        return await Checkup(self.settings, self._client_id).complaints()
+        return await KafkaCheckup(self.settings, self._client_id).complaints()
 
-    def dead_letters(self) -> DeadLetters:
+    def dead_letters(self) -> KafkaDeadLetters:
         """Return the look at the dead letter topic."""
         if self._letters is None:
-            cluster = self._cluster
             kafka, client_id = self.settings.kafka, self._client_id
-            self._letters = DeadLetters(kafka, client_id, cluster, cluster.at_time)
+            self._letters = KafkaDeadLetters(kafka, client_id, self._cluster)
         return self._letters
 
-    def writer(self, partition: Partition) -> "PartitionWriter":
+    def writer(self, partition: Partition) -> "KafkaPartitionWriter":
         """Return the writer that fences a partition's owner once it is started."""
         name = f"{self.group_id}/{partition}"
         writer = Writer(self.settings.kafka, self._client_id, name)
-        return PartitionWriter(writer, partition, self._logs(partition).state)
+        return KafkaPartitionWriter(writer, partition, self._logs(partition).state)
 
     async def leave(self, partition: Partition) -> None:
         """Give up the connections of one partition: there may be thousands. Raises nothing."""
@@ -236,7 +176,7 @@ class Survey:
                 raise ForwarderError(text)
 
 
-class PartitionWriter:
+class KafkaPartitionWriter:
     """Writes under a partition's transactional id, as its owner does."""
 
     def __init__(self, writer: Writer, partition: Partition, state: Partition) -> None:

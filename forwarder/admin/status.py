@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from forwarder.admin import salvage
 from forwarder.admin.backlog import Backlog, backlogs
-from forwarder.admin.contract import Group, Survey
+from forwarder.admin.contract import Survey
 from forwarder.admin.positions import shown
 from forwarder.deliver import lane_notes
 from forwarder.errors import ForwarderError, JournalError, RefusedError
@@ -16,6 +16,7 @@ from forwarder.journal import commit as commits
 from forwarder.journal import opening, watermark
 from forwarder.journal.opening import Opening, Origin, Restored
 from forwarder.journal.state import Fold, LaneState, PartitionState
+from forwarder.kafka.admin import ConsumerGroup
 from forwarder.model import Ends, Partition
 from forwarder.ops.stall import NOTED, TEXTS, Stall, StallReason
 
@@ -156,7 +157,7 @@ def _is_left(document: Document) -> bool:
     return bool(behind or odd or document["held_windows"] or document["lag_commit"])
 
 
-def _members(group: Group) -> list[Document]:
+def _members(group: ConsumerGroup) -> list[Document]:
     return [
         {
             "client_id": member.client_id,

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from forwarder.admin.contract import Survey
-from forwarder.admin.kafka_survey import Survey as KafkaSurvey
+from forwarder.admin.kafka_survey import KafkaSurvey
 from forwarder.cli import output
 from forwarder.collect.keying import keying_rule
 from forwarder.config import loader, masking
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError, StartupError
-from forwarder.kafka import client
+from forwarder.kafka import client, patches
 from forwarder.model import Partition
 from forwarder.ops import logs
 
@@ -60,6 +60,7 @@ def load(config: Path) -> LoadedConfiguration:
     logs.configure("warning", "console", loaded.secrets)
     output.hide(loaded.suspects)
     client.quiet(entirely=True)  # what it could not do is an error here, with its cause
+    patches.install(loaded.configuration.kafka.max_unpacked_batch)
     return loaded
 
 

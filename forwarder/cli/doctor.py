@@ -13,7 +13,7 @@ import msgspec
 
 from forwarder import app
 from forwarder.admin import status
-from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.admin.retired_topics import rests
 from forwarder.aws import identity
 from forwarder.aws.session import AwsSession
@@ -95,7 +95,7 @@ async def _kafka(aws: AwsSession, configuration: Configuration, client_id: str) 
         role = AssumedRole(arn, None) if arn else DefaultCredentials()
         found.append(await identity.identity_finding(aws, role, security.region, "kafka"))
     try:
-        return found + await Checkup(configuration, client_id).findings()
+        return found + await KafkaCheckup(configuration, client_id).findings()
     except ForwarderError as error:  # certificates that cannot be used: nothing was asked yet
         return [*found, fail(str(error), "check the files that kafka.security names")]
 

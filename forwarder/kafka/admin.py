@@ -21,9 +21,17 @@ from aiokafka.errors import (
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka import client as kafka_client
-from forwarder.kafka import offsets, open_transactions
+from forwarder.kafka import partition_ends
 from forwarder.kafka.error_codes import Fault, Place, fault
-from forwarder.kafka.topic_id import TopicIdRequest, topic_id
+from forwarder.kafka.patches import connections
+from forwarder.kafka.protocol import (
+    GroupRightsRequest,
+    Operations,
+    TopicMetadataRequest,
+    group_rights,
+    topic_id,
+    topic_rights,
+)
 from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
 
 ANSWER_SECONDS = 15.0
@@ -33,18 +41,37 @@ AGAIN_SECONDS = 0.1
 """Between two tries while a coordinator is being elected or loaded."""
 
 _TRANSACTION = 1
-_RESTING = ("Stable", "Empty", "Dead")
+_NOBODY = frozenset({"Empty", "Dead"})
+_RESTING = _NOBODY | {"Stable"}
 _NO_LEADER = -1
 _NO_COMMIT = -1
 
 _Answer = TypeVar("_Answer")
 
 
-class Member(NamedTuple):
-    """One member of a stable group, by the id the coordinator gave it, and what it holds."""
+class GroupMember(NamedTuple):
+    """One member of a consumer group, and what it holds.
 
-    member_id: str
+    ``client_id`` and ``host`` are the names an operator knows it under, ``member_id`` the one that
+    the coordinator gave it.
+    """
+
+    client_id: str
+    host: str
     partitions: frozenset[Partition]
+    member_id: str = ""
+
+
+class ConsumerGroup(NamedTuple):
+    """How a group stands, in its coordinator's word; ``active`` while anybody is a member."""
+
+    state: str
+    members: Sequence[GroupMember]
+
+    @property
+    def active(self) -> bool:
+        """Tell whether workers run."""
+        return bool(self.members) or self.state not in _NOBODY
 
 
 class Cluster:
@@ -110,6 +137,17 @@ class Cluster:
         place = Place(partition.topic, "Describe")
         return await self._ask(f"the end of {partition}", ask, place)
 
+    async def offset_at(self, partition: Partition, time_ms: int) -> int | None:
+        """Return the offset of the first record not older than a time; None: there is none."""
+        wanted = TopicPartition(partition.topic, partition.number)
+
+        async def ask() -> list[int | None]:
+            # The client refuses times before 1970, where no record is.
+            found = (await self._offsets.offsets_for_times({wanted: max(0, time_ms)}))[wanted]
+            return [None if found is None else int(found.offset)]
+
+        return (await self._ask(f"where {partition} stood at a time", ask))[0]
+
     async def ends(self, partitions: Collection[Partition]) -> dict[Partition, Ends]:
         """Return last stable offset and high watermark of each partition, asked now.
 
@@ -119,8 +157,8 @@ class Cluster:
 
         async def ask() -> dict[Partition, Ends]:
             stable = await self._offsets.end_offsets(wanted)
-            client = self._offsets._client  # noqa: SLF001  # no public way to it
-            high = await offsets.high_watermarks(client, wanted)
+            client = connections.client_of(self._offsets)
+            high = await partition_ends.high_watermarks(client, wanted)
             return {
                 Partition(tp.topic, tp.partition): Ends(_told(stable[tp]), _told(high[tp]))
                 for tp in wanted
@@ -136,8 +174,10 @@ class Cluster:
         async def ask() -> list[OpenTransaction | None]:
             # Learns who leads it, if that was never asked.
             await self._offsets.end_offsets([TopicPartition(partition.topic, partition.number)])
-            client = self._offsets._client  # noqa: SLF001  # no public way to it
-            return [await open_transactions.oldest(client, partition.topic, partition.number)]
+            client = connections.client_of(self._offsets)
+            return [
+                await partition_ends.oldest_transaction(client, partition.topic, partition.number)
+            ]
 
         return (await self._ask(f"the transactions open in {partition}", ask))[0]
 
@@ -146,37 +186,48 @@ class Cluster:
 
         async def ask() -> str:
             try:
-                answer = await self._admin._send_request(TopicIdRequest(topic))  # noqa: SLF001
+                answer = await connections.send_request(self._admin, TopicMetadataRequest([topic]))
             except kafka_client.UNKNOWN:
                 return ""
             return topic_id(answer)
 
         return await self._ask(f"the id of topic {topic}", ask)
 
-    async def members(self, group: str) -> list[Member] | None:
+    async def group(self, name: str) -> ConsumerGroup:
+        """Return the group's state and members as the coordinator knows them now."""
+        return await self._group(name, waits=True)
+
+    async def members(self, group: str) -> Sequence[GroupMember] | None:
         """Return the members of the group, None unless it is stable."""
-        state, members = await self._described(group)
-        if state != "Stable":
-            return None
-        return [Member(member_id, _held(held)) for member_id, _, _, _, held, *_ in members]
+        found = await self._group(group, waits=False)
+        return found.members if found.state == "Stable" else None
 
     async def knows(self, group: str, member_id: str) -> bool:
         """Tell whether a member is in the group; True while a rebalance leaves it open."""
-        state, members = await self._described(group)
-        if state in _RESTING:
-            return any(member[0] == member_id for member in members)
+        found = await self._group(group, waits=False)
+        if found.state in _RESTING:
+            return any(member.member_id == member_id for member in found.members)
         return True
 
-    async def _described(self, group: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
+    async def _group(self, name: str, *, waits: bool) -> ConsumerGroup:
+        """Describe a group; a coordinator that cannot just now is asked again if one ``waits``.
+
+        Else the state is empty, and nobody is a member.
+        """
+
         async def ask() -> list[tuple[Any, ...]]:
-            found = tuple((await self._admin.describe_consumer_groups([group]))[0].groups[0])
-            if found[0] and fault(for_code(found[0])()) is Fault.OPERATOR:
-                raise for_code(found[0])(group)
+            found = tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])
+            if found[0] and (waits or fault(for_code(found[0])()) is Fault.OPERATOR):
+                raise for_code(found[0])(name)
             return [found]
 
-        answer = await self._ask(f"group {group}", ask, Place(group=group))
+        answer = await self._ask(f"group {name}", ask, Place(group=name))
         error, _, state, _, _, members, *_ = answer[0]
-        return ("", ()) if error else (state, members)
+        listed = [
+            GroupMember(client, host.lstrip("/"), _held(held), member_id)
+            for member_id, client, host, _, held, *_ in members or ()
+        ]
+        return ConsumerGroup("", ()) if error else ConsumerGroup(state, listed)
 
     async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
         """Return every topic this client may see, with its number of partitions.
@@ -209,6 +260,45 @@ class Cluster:
             }
 
         return await self._ask("the settings of topics", ask) if wanted else {}
+
+    async def in_sync(self) -> dict[str, tuple[int, int]]:
+        """Return of each topic how many replicas its worst partition has in sync, of how many."""
+
+        async def ask() -> dict[str, tuple[int, int]]:
+            return {
+                topic["topic"]: min((len(p["isr"]), len(p["replicas"])) for p in parts)
+                for topic in await self._admin.describe_topics()
+                if (parts := topic["partitions"])
+            }
+
+        return await self._ask("how many replicas are in sync", ask)
+
+    async def topic_rights(self, topics: Sequence[str]) -> dict[str, Operations] | None:
+        """Return what this principal may do with topics that are there; None: it is not told."""
+
+        async def ask() -> list[dict[str, Operations] | None]:
+            request = TopicMetadataRequest(topics, rights=True)
+            try:
+                return [topic_rights(await connections.send_request(self._admin, request))]
+            except kafka_client.UNKNOWN:
+                return [None]
+
+        return (await self._ask("what is granted on topics", ask))[0]
+
+    async def group_rights(self, group: str) -> Operations | None:
+        """Return what this principal may do with a group; None where brokers are too old to say."""
+
+        async def ask() -> list[Operations | None]:
+            try:
+                node = await self._admin.find_coordinator(group)
+                request = GroupRightsRequest(group)
+                return [group_rights(await connections.send_request(self._admin, request, node))]
+            except GroupAuthorizationFailedError:
+                return [frozenset()]
+            except kafka_client.UNKNOWN:
+                return [None]
+
+        return (await self._ask(f"what is granted on group {group}", ask))[0]
 
     async def create(
         self, topic: str, partitions: int, replication: int, settings: Mapping[str, str]
@@ -298,7 +388,8 @@ class Cluster:
     ) -> _Answer:
         """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``.
 
-        Before there is a connection, after the patience of whoever asks.
+        Before there is a connection, after the patience of whoever asks; once there is one, it gets
+        the answer's time on top of that.
         """
         problem: BaseException = KafkaTimeoutError("no answer")
         seconds = ANSWER_SECONDS if self._offsets is not None else self._patience
@@ -307,7 +398,7 @@ class Cluster:
                 while True:
                     try:
                         if await self._connect():
-                            limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS)
+                            limit.reschedule((limit.when() or 0.0) + ANSWER_SECONDS)
                         answer = await question()
                     except KafkaError as error:
                         problem = error
@@ -333,12 +424,12 @@ class Cluster:
             before = self._offsets
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._arguments)
-                kafka_client.impatient(admin._client)  # noqa: SLF001  # no public way to it
+                connections.limit_requests(connections.client_of(admin))
                 await admin.start()
                 self._admin = admin
             if self._offsets is None:
                 offsets = AIOKafkaConsumer(isolation_level="read_committed", **self._arguments)
-                kafka_client.impatient(offsets._client)  # noqa: SLF001
+                connections.limit_requests(connections.client_of(offsets))
                 try:
                     await offsets.start()
                 except BaseException:

@@ -2,36 +2,23 @@
 
 import asyncio
 import logging
-import time
-import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from aiokafka import TopicPartition
-from aiokafka.conn import CloseReason
+from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalOperation,
     IncompatibleBrokerVersion,
     KafkaError,
-    RequestTimedOutError,
 )
 from aiokafka.helpers import create_ssl_context
-from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.kafka import (
-    answers,
-    batches,
-    cancellation,
-    causes,
-    error_codes,
-    fetching,
-    metadata,
-    msk,
-)
+from forwarder.kafka import cancellation, error_codes, msk, patches
 from forwarder.kafka.error_codes import Fault, Place
+from forwarder.kafka.patches import connections
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -42,12 +29,6 @@ UNKNOWN = (NotImplementedError, IncompatibleBrokerVersion)
 
 CLOSE_SECONDS = 5.0
 """How long a client may take to close before it is cut off."""
-
-IMPATIENCE = 10.0
-"""Seconds a broker may take over an answer before the connection counts as dead. Below the limit
-of every step that waits for one (15 s and more): those give up and leave the connection."""
-
-_CONNECTIONS: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 METADATA_AGE_MS = 60_000
 """How long partitions added to a topic may go unseen; aiokafka's own default is 5 minutes."""
@@ -72,18 +53,36 @@ _NOISY = {
 
 
 def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
-    """Return the arguments that every client shares; raises StartupError for unusable files."""
-    batches.install(kafka.max_unpacked_batch)
-    causes.install()
-    answers.install()
-    metadata.install()
-    fetching.install()
+    """Return the arguments that every client shares; raises StartupError for unusable files.
+
+    Raises RuntimeError before the client is patched.
+    """
+    patches.check_installed()
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "client_id": client_id,
         "metadata_max_age_ms": METADATA_AGE_MS,
         **security_arguments(kafka.security),
     }
+
+
+async def try_login(kafka: Kafka, client_id: str, server: str, seconds: float) -> None:
+    """Connect and log in to one broker; raises ForwarderError with what keeps it from that.
+
+    Caller: a checkup. The client library says in its log alone why it gets in nowhere.
+    """
+    host, port, _ = get_ip_port_afi(server)
+    own = arguments(kafka, client_id)
+    options = {k: v for k, v in own.items() if k.startswith(("security_", "ssl_", "sasl_"))}
+    try:
+        async with asyncio.timeout(seconds):
+            connection = await create_conn(
+                host, port, client_id=client_id, request_timeout_ms=10_000, **options
+            )
+    except FAILURES as error:
+        what = f"{server} lets nobody in: {describe(error)}"
+        raise ForwarderError(what, error_codes.remedy(error, NOWHERE)) from error
+    connection.close()
 
 
 def security_arguments(security: Security) -> dict[str, Any]:
@@ -129,96 +128,10 @@ def failed(kind: type[_Failed], what: str, error: BaseException, place: Place = 
 
     Where a broker could not be reached, why not takes the place of what followed from it.
     """
-    server, cause = causes.of(error)
+    server, cause = connections.explain(error)
     said = f"{server}: {describe(cause)}" if server else describe(cause)
     lasting = error_codes.fault(cause) is Fault.OPERATOR
     return kind(f"{what}: {said}", error_codes.remedy(cause, place), lasting=lasting)
-
-
-def impatient(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the client ships no types
-    """Have a client give a silent connection up after ``IMPATIENCE`` seconds, and make a new one.
-
-    A connection that a firewall forgot, or whose host vanished, is never reset. Behind a limit
-    around the whole question it would stay, and every later question would wait on it again.
-    ``joining``: seconds that the answer to joining a group may take, it waits for all members.
-    """
-    client._request_timeout_ms = round(IMPATIENCE * 1000)  # noqa: SLF001  # see below
-    connect: Callable[..., Awaitable[Any]] = client._get_conn  # noqa: SLF001  # no public way in
-
-    async def connected(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        connection = await connect(*arguments, **options)
-        if connection is not None and "send" not in vars(connection):
-            _limit(connection, joining)
-        return connection
-
-    client._get_conn = connected  # noqa: SLF001
-
-
-def seal(client: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """Let a client make no connection any more; those it has are closed by its own ``close``.
-
-    A producer's tasks outlive its ``stop``: what they connect to then, nobody would close, and
-    news of the cluster, on which they wait between two tries, would never come.
-    """
-
-    async def none(*_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Return no connection: the client takes the broker for not ready."""
-
-    def no_news() -> asyncio.Future[Any]:
-        never = asyncio.get_running_loop().create_future()
-        never.cancel()
-        return never
-
-    client._get_conn = none  # noqa: SLF001  # no public way in
-    client.force_metadata_update = no_news
-    # In this order: the task would give its news to a future that is cancelled already.
-    for pending in (client._sync_task, client._md_update_fut):  # noqa: SLF001
-        if pending is not None:
-            pending.cancel()
-
-
-def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401
-    usual: Callable[..., Awaitable[Any]] = connection.send
-    _CONNECTIONS.add(connection)
-    connection.joins = False
-
-    async def answer(pending: Awaitable[Any], asked: float) -> Any:  # noqa: ANN401
-        try:
-            return await pending
-        except TimeoutError as error:
-            # The client's own way looks the connection up again, which may be gone: a KeyError
-            # that ends its background tasks for good. A request for metadata leaves it open.
-            _give_up(connection)
-            _give_up_silent(connection.host, connection.port, asked)
-            raise RequestTimedOutError from error
-        finally:
-            connection.joins = False
-
-    def send(request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: ANN401, FBT001, FBT002
-        connection.joins = isinstance(request, JoinGroupRequest | SyncGroupRequest)
-        # Read at once, by the call that follows.
-        connection._request_timeout = joining if connection.joins else IMPATIENCE  # noqa: SLF001
-        return answer(usual(request, expect_response), time.monotonic())
-
-    connection.send = send
-
-
-def _give_up_silent(host: str, port: int, since: float) -> None:
-    """Give up the process's other connections to a broker that have been silent all the while.
-
-    Each would be found dead by itself, but one after the other, and only once it is needed.
-    """
-    for other in list(_CONNECTIONS):
-        silent = other._last_action < since and not other.joins  # noqa: SLF001
-        if silent and (other.host, other.port) == (host, port) and other.connected():
-            _give_up(other)
-
-
-def _give_up(connection: Any) -> None:  # noqa: ANN401
-    writer = connection._writer  # noqa: SLF001  # unsent bytes would keep it open
-    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
-    if writer is not None:
-        writer.transport.abort()
 
 
 async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:
@@ -247,20 +160,7 @@ async def _close(steps: Iterable[Callable[[], Awaitable[object]]], seconds: floa
 
 async def close_consumer(consumer: Any, seconds: float = CLOSE_SECONDS) -> None:  # noqa: ANN401  # the client ships no types
     """Close a consumer and, where its own way fails, the connections it leaves open."""
-    connections = consumer._client  # noqa: SLF001  # there is no public way to them
-    await close(consumer.stop, connections.close, seconds=seconds)
-
-
-def forget_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: ANN401  # the client ships no types
-    """Let go of what a consumer fetched and nobody took, before it seeks elsewhere.
-
-    The client drops it too, but what it drops refers to itself and a whole fetch with it: all of
-    them would stay until the garbage collector comes.
-    """
-    fetched = consumer._fetcher._records.pop(partition, None)  # noqa: SLF001  # no public way to it
-    records = getattr(fetched, "_partition_records", None)
-    if records is not None:
-        records._records_iterator = None  # noqa: SLF001  # refers to the records
+    await close(consumer.stop, connections.client_of(consumer).close, seconds=seconds)
 
 
 def quiet(*, entirely: bool = False) -> None:

@@ -402,6 +402,21 @@ def remedy(error: BaseException, place: Place) -> str:
     )
 
 
+def unknown_topic_remedy(topic: str) -> str:
+    """Return what an operator can do about a topic that Kafka does not show."""
+    return remedy(kafka.UnknownTopicOrPartitionError(), Place(topic, "Describe"))
+
+
+def too_small_remedy(topic: str) -> str:
+    """Return what an operator can do about a topic that takes no message large enough."""
+    return remedy(kafka.MessageSizeTooLargeError(), Place(topic))
+
+
+def replicas_remedy(topic: str) -> str:
+    """Return what an operator can do about a topic of which too few replicas are in sync."""
+    return remedy(kafka.NotEnoughReplicasError(), Place(topic))
+
+
 def _named(error: BaseException, kind: type[BaseException]) -> str:
     """Return what an error of this kind says that it is about: a text, or a set of them."""
     said = error.args[0] if isinstance(error, kind) and error.args else ()

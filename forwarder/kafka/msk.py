@@ -7,9 +7,8 @@ of a process share one, which is made anew before it expires.
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aiokafka import conn
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError
 
@@ -110,30 +109,6 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]  # the client ships
         _shared(self._security).refused(token)
 
 
-class _Authenticator(conn.OAuthAuthenticator):  # type: ignore[misc]  # the client ships no types
-    """The client's own, which takes a refusal for success and then waits in vain for answers.
-
-    A broker refuses a token by a challenge without an error code (RFC 7628, 3.2.2).
-    """
-
-    def __init__(self, *, sasl_oauth_token_provider: Provider) -> None:
-        super().__init__(sasl_oauth_token_provider=sasl_oauth_token_provider)
-        self._provider = sasl_oauth_token_provider
-        self._sent = ""
-
-    def _build_oauth_client_request(self, token: str, token_extensions: str) -> Any:  # noqa: ANN401
-        self._sent = token
-        return super()._build_oauth_client_request(token, token_extensions)
-
-    async def step(self, payload: bytes | None) -> Any:  # noqa: ANN401  # as above
-        if not payload:
-            return await super().step(payload)
-        self._provider.refused(self._sent)
-        said = payload.decode(errors="replace")[:200]
-        text = f"the broker refuses the token: {said}; check the IAM policy of who signs it"
-        raise AuthenticationFailedError(text)
-
-
 _TOKENS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Security, Tokens]]" = (
     weakref.WeakKeyDictionary()
 )
@@ -141,7 +116,6 @@ _TOKENS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Security, To
 
 def provider(security: Security) -> Provider:
     """Return what a client logs in with."""
-    conn.OAuthAuthenticator = _Authenticator
     return Provider(security)
 
 

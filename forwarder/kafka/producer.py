@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
-from forwarder.kafka import cancellation, causes, error_codes
+from forwarder.kafka import cancellation, error_codes
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka.error_codes import Fault, Place
+from forwarder.kafka.patches import connections, producers
 from forwarder.model import Commit, Partition
 
 MESSAGE_BYTES = 16 * 1024 * 1024
@@ -85,7 +85,7 @@ class Writer:
     async def start(self) -> None:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
         self._producer = AIOKafkaProducer(**self._arguments)
-        kafka_client.impatient(self._producer.client)
+        connections.limit_requests(self._producer.client)
         async with self._step(START_SECONDS) as producer:
             await producer.start()
 
@@ -144,7 +144,7 @@ class Writer:
             async with asyncio.timeout(seconds) as limit, _alive(producer, limit):
                 yield producer
         except kafka_client.FAILURES as error:
-            self._spoiled = self._failure(producer, seconds, _cause(producer, error))
+            self._spoiled = self._failure(producer, seconds, producers.ended_by(producer, error))
             raise self._spoiled from error
         except JournalError as error:
             self._spoiled = error
@@ -162,7 +162,7 @@ class Writer:
                 m.topic, m.value, m.key, partition=m.number, headers=list(m.headers)
             )
             # One that is left behind by an earlier failure must not warn about its own.
-            future.add_done_callback(_look)
+            future.add_done_callback(producers.read_exception)
             sent.append(future)
         self._sent = dict(zip(sent, (m.topic for m in messages), strict=True))
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
@@ -175,7 +175,7 @@ class Writer:
         topic, what = self._refused(error), self._name
         if isinstance(error, TimeoutError):
             what = f"{what}: Kafka did not finish within {seconds:.0f} s"
-            if (again := causes.refusal(producer)) is not None:
+            if (again := producers.retried_error(producer)) is not None:
                 topic, error = again
         return kafka_client.failed(JournalError, what, error, Place(topic, "Write", self._group))
 
@@ -196,11 +196,11 @@ async def _alive(producer: Any, limit: asyncio.Timeout) -> AsyncIterator[None]: 
     A connection that breaks while the coordinator is looked up ends it, and what waits for the
     end of the transaction is not told.
     """
-    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
+    sender = producers.sender_task(producer)
 
     def give_up(_: "asyncio.Task[None]") -> None:
         with contextlib.suppress(RuntimeError):  # the step has ended meanwhile
-            limit.reschedule(asyncio.get_running_loop().time())
+            limit.reschedule(0.0)  # at once
 
     if sender is None:  # it is only being started
         yield
@@ -210,20 +210,6 @@ async def _alive(producer: Any, limit: asyncio.Timeout) -> AsyncIterator[None]: 
         yield
     finally:
         sender.remove_done_callback(give_up)
-
-
-def _cause(producer: Any, error: BaseException) -> BaseException:  # noqa: ANN401  # no types
-    """Return what ended the transaction, where the error only says that it has ended.
-
-    A fence that is found between two sends shows up in the second as "not in a transaction".
-    """
-    sender = producer._sender.sender_task  # noqa: SLF001  # no other way in
-    if isinstance(error, TimeoutError) and sender is not None and sender.done():
-        ended_by = None if sender.cancelled() else sender.exception()
-        return (ended_by.__cause__ or ended_by) if ended_by else error
-    waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001  # no other way in
-    ended = waiter is not None and waiter.done() and not waiter.cancelled()
-    return (waiter.exception() if ended else None) or error
 
 
 def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
@@ -237,33 +223,9 @@ async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no ty
     """Close a producer and, where its own way fails, what it leaves behind."""
 
     async def end() -> None:
-        _abandon(producer)
-        kafka_client.seal(producer.client)
+        producers.abandon(producer)
+        connections.stop_connecting(producer.client)
         await producer.client.close()
 
     await kafka_client.close(producer.stop, end)
-    _look_at_all(producer)
-
-
-def _abandon(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """End the background tasks that ``stop`` leaves behind when it is cut off."""
-    if producer._sender and producer._sender.sender_task:  # noqa: SLF001
-        producer._sender.sender_task.cancel()  # noqa: SLF001
-    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))  # noqa: SLF001
-
-
-def _look(future: "asyncio.Future[Any]") -> None:
-    if future.done() and not future.cancelled():
-        future.exception()
-
-
-def _look_at_all(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """Read the exceptions that a fenced producer leaves in futures of its own.
-
-    Unread, each is logged with a traceback, from the garbage collector, at any time later.
-    """
-    if producer._txn_manager._transaction_waiter is not None:  # noqa: SLF001  # no other way in
-        _look(producer._txn_manager._transaction_waiter)  # noqa: SLF001
-    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
-        for batch in batches:
-            _look(batch._drain_waiter)  # noqa: SLF001
+    producers.read_exceptions(producer)

@@ -11,8 +11,9 @@ from aiokafka.errors import ConsumerStoppedError
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.kafka import cancellation, client, fetching
+from forwarder.kafka import cancellation, client
 from forwarder.kafka.error_codes import Place
+from forwarder.kafka.patches import connections, consumers
 from forwarder.model import Partition, Sealed
 
 START_SECONDS = 15.0
@@ -151,14 +152,14 @@ class Reader:
         """Return what its leader answers, where waiting for records was in vain; else the error."""
         if self._consumer is None or not isinstance(error, TimeoutError):
             return error
-        return fetching.refusal(self._consumer, partition) or error
+        return consumers.fetch_error(self._consumer, partition) or error
 
     async def _begin(self, partition: TopicPartition, start: int) -> None:
         if self._consumer is None:
             self._consumer = await self._connect()
         if self._next.pop(partition, None) != start:
             self._ahead[partition].clear()
-            client.forget_fetched(self._consumer, partition)
+            consumers.drop_fetched(self._consumer, partition)
             self._consumer.seek(partition, start)
         self._consumer.resume(partition)
 
@@ -171,7 +172,7 @@ class Reader:
             fetch_max_wait_ms=WAIT_MS,
             **self._arguments,
         )
-        client.impatient(consumer._client)  # noqa: SLF001  # no public way to it
+        connections.limit_requests(connections.client_of(consumer))
         try:
             async with asyncio.timeout(START_SECONDS):
                 await consumer.start()

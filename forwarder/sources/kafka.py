@@ -15,10 +15,11 @@ from aiokafka.errors import (
 
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
-from forwarder.kafka import client, fetching
+from forwarder.kafka import client
 from forwarder.kafka.admin import Cluster
-from forwarder.kafka.batches import DamagedBatchError
 from forwarder.kafka.error_codes import Place
+from forwarder.kafka.patches import connections, consumers
+from forwarder.kafka.patches.batches import DamagedBatchError
 from forwarder.model import Ends, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener, PositionLostError
 
@@ -77,7 +78,7 @@ class KafkaSource:
     async def start(self, listener: Listener) -> None:
         """Join; assignments reach the listener from the client's own task."""
         self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
-        client.impatient(self._consumer._client, joining=REQUEST_MS / 1000)  # noqa: SLF001
+        connections.limit_requests(connections.client_of(self._consumer), joining=REQUEST_MS / 1000)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._consumer.start()
@@ -99,7 +100,10 @@ class KafkaSource:
         if self._rest:
             await asyncio.sleep(0)
             return self._portion()
-        if self._pending is None and (ended := fetching.begin_anew(self._consumer)) is not None:
+        if (
+            self._pending is None
+            and (ended := consumers.restart_fetching(self._consumer)) is not None
+        ):
             text = f"the consumer's fetching ended, and was begun anew: {ended!r}"
             raise ForwarderError(text)
         overdue, task = self._pending is not None, self._pending or self._ask(timeout_ms)
@@ -221,7 +225,7 @@ class KafkaSource:
     def refusal(self, partition: Partition) -> ForwarderError | None:
         """Return the error that fetches are answered with: the client asks again, and is silent."""
         tp = self._assigned(partition)
-        error = None if tp is None else fetching.refusal(self._consumer, tp)
+        error = None if tp is None else consumers.fetch_error(self._consumer, tp)
         if error is None:
             return None
         text, place = f"{partition} cannot be fetched", Place(partition.topic, "Read")
@@ -229,20 +233,20 @@ class KafkaSource:
 
     def fetch_anew(self) -> None:
         """End the client's fetching: the next poll begins it anew."""
-        fetching.end(self._consumer)
+        consumers.end_fetching(self._consumer)
 
     async def owns(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
         members = await self._cluster.members(self._kafka.group_id)
         # Not the client id: a static member that came back is described with its predecessor's.
-        me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
+        me = consumers.member_id(self._consumer)
         return any(
             member.member_id == me and partition in member.partitions for member in members or ()
         )
 
     async def joined(self) -> bool:
         """Ask the coordinator whether the group knows this member."""
-        me = self._consumer._coordinator.member_id  # noqa: SLF001  # there is no public way to it
+        me = consumers.member_id(self._consumer)
         return await self._cluster.knows(self._kafka.group_id, me)
 
     def complaint(self) -> ForwarderError | None:
@@ -325,7 +329,7 @@ class KafkaSource:
             self._rewind()
             if isinstance(error, GroupAuthorizationFailedError):
                 # The client's heartbeat has ended with it and begins again only with a new join.
-                self._consumer._coordinator.request_rejoin()  # noqa: SLF001  # no public way to it
+                consumers.rejoin(self._consumer)
             place = Place(group=self._kafka.group_id)
             what = "the consumer failed"
             raise client.failed(ForwarderError, what, error, place) from error
@@ -420,11 +424,8 @@ class KafkaSource:
         return tp if now is not None and now is self._held and tp in now.tps else None
 
     def _assignment(self) -> Any:  # noqa: ANN401  # the client ships no types
-        """Return the client's assignment, None if it has none; there is no public way to it."""
-        if self._consumer is None:
-            return None
-        subscription = self._consumer._subscription.subscription  # noqa: SLF001
-        return None if subscription is None else subscription.assignment
+        """Return the client's assignment, None if it has none."""
+        return None if self._consumer is None else consumers.assignment(self._consumer)
 
 
 def _fitting(records: Sequence[Any], room: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import FileTarget
 from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.kafka import KafkaJournal, KafkaJournals
+from forwarder.kafka import patches
 from forwarder.model import DELIVERED, Batch, Outcome, Partition
 from forwarder.sinks.requests import SHARD
 from forwarder.worker import gc_tuning
@@ -372,6 +373,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["sessions", "load"])
     parser.add_argument("--noise", type=int, default=80, help="random bytes of an event")
     told = parser.parse_args()
+    patches.install()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     count, rate = told.sessions, told.rate
     loads = {

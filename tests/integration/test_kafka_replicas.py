@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka.producer import Outgoing, Writer
@@ -49,7 +49,7 @@ async def complained(settings: Configuration, beginning: str) -> Finding:
     """Return the complaint that begins so, once the brokers know it."""
     async with asyncio.timeout(60):
         while True:
-            for one in await Checkup(settings, "doctor").complaints():
+            for one in await KafkaCheckup(settings, "doctor").complaints():
                 if one.what.startswith(beginning):
                     return one
 

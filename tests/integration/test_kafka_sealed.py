@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.errors import JournalError
-from forwarder.kafka import batches
+from forwarder.kafka.patches import batches
 from forwarder.kafka.reader import Reader
 from forwarder.model import Partition, Sealed
 from tests.services import kafka_batches

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
 from forwarder.journal import topics
@@ -124,7 +124,7 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
 
 async def findings(settings: Configuration) -> list[Finding]:
     """Return what the doctor says of this Kafka."""
-    return await Checkup(settings, "doctor").findings()
+    return await KafkaCheckup(settings, "doctor").findings()
 
 
 async def grades(settings: Configuration) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from forwarder.aws.time_limits import TimeLimits
-from forwarder.kafka import causes
+from forwarder.kafka.patches import connections
 from tests.configurations import Folder
 
 
@@ -41,6 +41,6 @@ def _log_as_in_the_beginning() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_broker_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_broker_has_failed() -> None:
     """Forget why a broker of an earlier test could not be reached: errors would tell of it."""
-    monkeypatch.setattr(causes, "_failed", {})
+    connections.forget_failures()

@@ -20,13 +20,14 @@ from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import PartitionState
+from forwarder.kafka.admin import ConsumerGroup, GroupMember
 from forwarder.model import Commit
 from tests import doubles
 from tests.batches import batch, digest, held, lane_state
-from tests.survey import P0, P1, Group, Kept, Member, Survey, Writer, committed
+from tests.survey import P0, P1, Kept, Survey, Writer, committed
 
 RULES = {"acme": "device-1"}
-BUSY = Group("Stable", [Member("pod-1", "h", frozenset({P0}))])
+BUSY = ConsumerGroup("Stable", [GroupMember("pod-1", "h", frozenset({P0}))])
 
 
 def surveyed() -> Survey:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forwarder.admin.kafka_checkup import Checkup
+from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.ops.diagnosis import Grade
 
@@ -22,6 +22,6 @@ KAFKA = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g", dead_letter_topic="le
 def test_a_dead_letter_topic_that_takes_no_letter_is_to_be_mended(
     letters: dict[str, str] | str, grades: list[Grade]
 ) -> None:
-    checkup = Checkup(Configuration(KAFKA, ()), "me")
+    checkup = KafkaCheckup(Configuration(KAFKA, ()), "me")
     found = list(checkup._letters({"letters": letters}))  # noqa: SLF001  # a part of the look
     assert grades == [one.grade for one in found]

@@ -18,11 +18,12 @@ from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
+from forwarder.kafka.admin import ConsumerGroup, GroupMember
 from forwarder.model import Commit, OpenTransaction, Partition
 from forwarder.ops.diagnosis import fail
 from tests import doubles
 from tests.batches import batch, held, lane_state
-from tests.survey import P0, P1, Group, Kept, Member, Survey, committed
+from tests.survey import NOBODY, P0, P1, Kept, Survey, committed
 
 RULES = {"acme": "device-1"}
 NOW = 100_000
@@ -86,11 +87,11 @@ def test_an_open_transaction_is_lag_and_told_with_whose_it_is_and_since_when() -
 
 def test_what_nobody_owns_while_workers_run_is_told() -> None:
     survey = surveyed()
-    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
-    survey.groups = [Group("PreparingRebalance", [Member("w", "h", frozenset())])]
+    survey.groups = [ConsumerGroup("PreparingRebalance", [GroupMember("w", "h", frozenset())])]
     assert {} == stalled(survey), "it is being given out"
-    survey.groups = [Group()]
+    survey.groups = [NOBODY]
     assert {} == stalled(survey), "no worker runs, as the first line says"
 
 
@@ -130,9 +131,9 @@ def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     said = replace(commits.hint(kept.commit), paused="memory_short", paused_since=70_000)
     kept.commit = Commit(kept.commit.offset, commits.encode(said))
     assert {} == stalled(survey), "nobody owns it: that one has gone"
-    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
-    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P0}))])]
+    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P0}))])]
     assert ("memory_short", "1970-01-01T00:01:10Z") == (
         stalled(survey)["reason"], stalled(survey)["since"]
     )  # fmt: skip
@@ -215,7 +216,7 @@ def test_a_lane_is_known_new_or_unknown_and_its_error_is_told() -> None:
 def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
     survey = surveyed()
     survey.kept[P1] = Kept()
-    survey.groups = [Group("Stable", [Member("w", "h", frozenset({P1}))])]
+    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     document = stand(survey)
     assert [None, "w"] == [one["owner"] for one in document["partitions"]]
     assert [P0, P1] == sorted(survey.left)

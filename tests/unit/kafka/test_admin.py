@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from forwarder.errors import JournalError
 from forwarder.kafka import admin
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import Cluster, GroupMember
 from forwarder.model import Commit, LogBounds, Partition
 from tests.services.kafka_world import World
 
@@ -74,10 +74,10 @@ async def test_a_member_that_says_in_a_way_of_its_own_what_it_holds_holds_nothin
     assignment: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = await cluster(Answers(0, assignment), monkeypatch).members("group")
-    assert [("me", frozenset())] == members
+    assert [GroupMember("client", "host", frozenset(), "me")] == members
 
 
 async def test_one_that_says_it_as_all_do_holds_that(monkeypatch: pytest.MonkeyPatch) -> None:
     held = ConsumerProtocolMemberAssignment(0, [("raw-events", [0])], b"").encode()
     members = await cluster(Answers(0, held), monkeypatch).members("group")
-    assert [("me", frozenset({WHERE}))] == members
+    assert [GroupMember("client", "host", frozenset({WHERE}), "me")] == members

@@ -11,8 +11,8 @@ from aiokafka.client import AIOKafkaClient
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka import error_codes
-from forwarder.kafka.batches import DamagedBatchError
 from forwarder.kafka.error_codes import ACTIONS, LATER, TABLE, Fault, Place, fault, remedy
+from forwarder.kafka.patches.batches import DamagedBatchError
 
 DERIVED = {DamagedBatchError}
 """What is raised in the client's place, and has the row of what it is."""

@@ -2,7 +2,6 @@
 # ruff: noqa: SLF001  # the client's own rebalance is played step by step
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +18,17 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest
 
+from forwarder import clock
 from forwarder.errors import ForwarderError
-from forwarder.kafka import fetching
-from forwarder.kafka.batches import DamagedBatchError, install
+from forwarder.kafka.patches import consumers
+from forwarder.kafka.patches.batches import DamagedBatchError, install
 from forwarder.model import Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.contract import PositionLostError
 from forwarder.sources.kafka import KafkaSource
 from tests.doubles import Message
 from tests.services.kafka_world import World
-from tests.unit.kafka.test_batches import batch
+from tests.unit.kafka.patches.test_batches import batch
 
 NUMBERS = (0, 1)
 
@@ -286,8 +286,8 @@ async def test_what_a_leader_answers_a_fetch_is_known_until_it_answers_otherwise
         assert rig.source.refusal(second) is None
     broker.code = code
     await rig.client._fetcher._proc_fetch_request(held, 1, request)
-    late = SimpleNamespace(monotonic=lambda: time.monotonic() + fetching.FRESH)
-    monkeypatch.setattr(fetching, "time", late)
+    late = clock.monotonic() + consumers.FRESH
+    monkeypatch.setattr(clock, "monotonic", lambda: late)
     assert rig.source.refusal(first) is None
     rig.client._fetcher._fetch_task.cancel()
 

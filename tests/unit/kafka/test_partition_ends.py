@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.kafka import open_transactions
+from forwarder.kafka import partition_ends
 from forwarder.kafka.protocol import (
     DescribeProducersRequest,
     DescribeTransactionsRequest,
@@ -51,7 +51,7 @@ async def test_the_time_of_the_last_record_is_never_taken_for_the_begin(
     tells: str, expected: OpenTransaction, said: str
 ) -> None:
     client = Broker(names=bool(tells), describes=tells == "all")
-    assert expected == await open_transactions.oldest(client, "raw", 0)
+    assert expected == await partition_ends.oldest_transaction(client, "raw", 0)
     assert said in whose(expected)
 
 

@@ -1,15 +1,13 @@
-"""The client's fetching: begun anew where an answer ended it, and what leaders answer it.
+"""The client's consumers: fetching that ended is begun anew, and what leaders answer is kept.
 
-aiokafka 0.14 fetches in one task. An answer that it can take apart and makes no sense of, such as
+The client fetches in one task. An answer that it can take apart and makes no sense of, such as
 one that names a partition nobody asked for, ends that task with an error nobody sees: the consumer
 stays a member of its group and never returns a record again. An answer with an error that it does
-not know, such as one of a disk, it only logs and asks again. All that is used of the client's
-private names for this is named here, and a test fails where one of them is another.
+not know, such as one of a disk, it only logs and asks again.
 """
-# ruff: noqa: SLF001  # there is no public way to any of it
+# ruff: noqa: SLF001  # see the package
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,13 +16,15 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import for_code
 from aiokafka.protocol.fetch import FetchRequest
 
+from forwarder import clock
+
 FRESH = 30.0
 """Seconds for which the error of a fetch is one that lasts: the client asks again within less."""
 
-_WRAPPED = "is_heard"
+_PATCHED = "is_patched"
 
 
-class Refusal(NamedTuple):
+class FetchRefusal(NamedTuple):
     """What a fetch of a partition was answered, and when (seconds, monotonic)."""
 
     error: BaseException
@@ -33,24 +33,24 @@ class Refusal(NamedTuple):
 
 def install() -> None:
     """Have every consumer of this process keep the errors; more than once changes nothing."""
-    if not hasattr(Fetcher.__init__, _WRAPPED):
+    if not hasattr(Fetcher.__init__, _PATCHED):
         Fetcher.__init__ = _heard(Fetcher.__init__)
 
 
-def refusal(consumer: Any, partition: TopicPartition) -> BaseException | None:  # noqa: ANN401  # the client ships no types
+def fetch_error(consumer: Any, partition: TopicPartition) -> BaseException | None:  # noqa: ANN401  # the client ships no types
     """Return the error that fetches of a partition are answered with now, if they are."""
-    refused: dict[TopicPartition, Refusal] = consumer._fetcher._client.refused
+    refused: dict[TopicPartition, FetchRefusal] = consumer._fetcher._client.refused
     found = refused.get(partition)
-    fresh = found is not None and time.monotonic() - found.at < FRESH
+    fresh = found is not None and clock.monotonic() - found.at < FRESH
     return found.error if found is not None and fresh else None
 
 
-def end(consumer: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """Have a consumer's fetching end, so that ``begin_anew`` begins it anew."""
+def end_fetching(consumer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Have a consumer's fetching end, so that ``restart_fetching`` begins it anew."""
     consumer._fetcher._fetch_task.cancel()
 
 
-def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the client ships no types
+def restart_fetching(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the client ships no types
     """Have a consumer fetch again; return what had ended its fetching, None if nothing had.
 
     What it had fetched and not returned is dropped, and fetched once more: its positions move only
@@ -70,12 +70,43 @@ def begin_anew(consumer: Any) -> BaseException | None:  # noqa: ANN401  # the cl
     return (fault.__cause__ or fault) if fault is not None else RuntimeError("fetching ended")
 
 
+def assignment(consumer: Any) -> Any:  # noqa: ANN401  # the client ships no types
+    """Return the client's assignment, None if it has none.
+
+    It has a new one some steps of the loop before it calls back.
+    """
+    subscription = consumer._subscription.subscription
+    return None if subscription is None else subscription.assignment
+
+
+def member_id(consumer: Any) -> str:  # noqa: ANN401  # the client ships no types
+    """Return the id that the coordinator gave this member; empty before it has joined."""
+    return str(consumer._coordinator.member_id)
+
+
+def rejoin(consumer: Any) -> None:  # noqa: ANN401  # the client ships no types
+    """Have a member join its group anew: its heartbeats have ended."""
+    consumer._coordinator.request_rejoin()
+
+
+def drop_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: ANN401  # the client ships no types
+    """Let go of what a consumer fetched and nobody took, before it seeks elsewhere.
+
+    The client drops it too, but what it drops refers to itself and a whole fetch with it: all of
+    them would stay until the garbage collector comes.
+    """
+    fetched = consumer._fetcher._records.pop(partition, None)
+    records = getattr(fetched, "_partition_records", None)
+    if records is not None:
+        records._records_iterator = None
+
+
 class _Listening:
     """A fetcher's client, which keeps what fetches are answered with."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401  # the client ships no types
         self._client = client
-        self.refused: dict[TopicPartition, Refusal] = {}
+        self.refused: dict[TopicPartition, FetchRefusal] = {}
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._client, name)
@@ -90,7 +121,7 @@ class _Listening:
 
     def _note(self, where: TopicPartition, code: int) -> None:
         if code:
-            self.refused[where] = Refusal(for_code(code)(f"code {code}"), time.monotonic())
+            self.refused[where] = FetchRefusal(for_code(code)(f"code {code}"), clock.monotonic())
         else:
             self.refused.pop(where, None)
 
@@ -100,5 +131,5 @@ def _heard(begin: Callable[..., None]) -> Callable[..., None]:
         begin(fetcher, client, *arguments, **options)
         fetcher._client = _Listening(client)
 
-    setattr(heard, _WRAPPED, True)
+    setattr(heard, _PATCHED, True)
     return heard

@@ -1,10 +1,12 @@
-"""What holds the last stable offset of a partition back: the oldest transaction open in it."""
+"""Where partitions end, asked of their leaders, and what holds one back: an open transaction."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IncompatibleBrokerVersion, LeaderNotAvailableError, for_code
+from aiokafka.protocol.offset import OffsetRequest
 from msgspec.structs import replace
 
 from forwarder.kafka.protocol import (
@@ -14,8 +16,45 @@ from forwarder.kafka.protocol import (
 )
 from forwarder.model import OpenTransaction
 
+_NO_REPLICA = -1
+_LATEST = -1
+_READ_UNCOMMITTED = 0
 
-async def oldest(client: Any, topic: str, number: int) -> OpenTransaction | None:  # noqa: ANN401
+
+async def high_watermarks(
+    client: Any,  # noqa: ANN401  # the client ships no types
+    partitions: Collection[TopicPartition],
+) -> dict[TopicPartition, int]:
+    """Return the high watermark of each partition, asked of its leader now.
+
+    A consumer with ``read_committed`` tells the last stable offset under the same name, and has no
+    way to ask for this one. ``client`` knows the topics' metadata. Raises KafkaError.
+    """
+    by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
+    for tp in partitions:
+        leader = client.cluster.leader_for_partition(tp)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError(tp)
+        by_leader.setdefault(leader, {}).setdefault(tp.topic, []).append((tp.partition, _LATEST))
+    asked = [
+        client.send(leader, OffsetRequest(_NO_REPLICA, _READ_UNCOMMITTED, list(topics.items())))
+        for leader, topics in by_leader.items()
+    ]
+    found: dict[TopicPartition, int] = {}
+    for answer in await asyncio.gather(*asked):
+        for topic, listed in answer.topics:
+            for number, error, _, offset in listed:
+                if error:
+                    raise for_code(error)
+                found[TopicPartition(topic, number)] = offset
+    return found
+
+
+async def oldest_transaction(
+    client: Any,  # noqa: ANN401  # as above
+    topic: str,
+    number: int,
+) -> OpenTransaction | None:
     """Return the transaction that holds a partition back; None if none does, or Kafka is too old.
 
     ``client``: an aiokafka client with the topic's metadata. Raises KafkaError.

@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
-from forwarder.kafka import fetching
+from forwarder.kafka.patches import consumers
 
 
 class Fetcher:
@@ -22,9 +22,9 @@ class Fetcher:
 async def test_a_task_that_was_cancelled_before_its_first_step_is_replaced() -> None:
     consumer = SimpleNamespace(_fetcher=Fetcher())
     for _ in range(2):
-        fetching.end(consumer)
+        consumers.end_fetching(consumer)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert isinstance(fetching.begin_anew(consumer), RuntimeError)
-    assert fetching.begin_anew(consumer) is None
-    fetching.end(consumer)
+        assert isinstance(consumers.restart_fetching(consumer), RuntimeError)
+    assert consumers.restart_fetching(consumer) is None
+    consumers.end_fetching(consumer)

@@ -15,7 +15,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaProtocolError, KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataResponse_v5
 
-from forwarder.kafka import causes, metadata
+from forwarder.kafka.patches import connections
 from tests.services.kafka import free_port
 
 BROKERS = [(n, f"broker-{n}.kafka.internal", 9092, None) for n in (1, 2, 3)]
@@ -30,13 +30,6 @@ ODD = [
     {"brokers": [(1, "broker", -1, None)]},
     {"brokers": [(1, "broker", 1 << 16, None)]},
 ]
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "_failed", {})
-    causes.install()
-    metadata.install()
 
 
 def answer(**odd: object) -> Any:  # noqa: ANN401  # the client ships no types
@@ -83,12 +76,12 @@ async def test_after_an_answer_that_makes_no_sense_the_client_hears_of_the_next_
     async with asyncio.timeout(10):
         assert not await client.force_metadata_update()
         assert {1, 2, 3} == {broker.nodeId for broker in client.cluster.brokers()}
-        what, why = causes.of(KafkaTimeoutError())
-        assert (metadata.WHAT, KafkaProtocolError) == (what, type(why))
+        what, why = connections.explain(KafkaTimeoutError())
+        assert (connections.CLUSTER_NEWS, KafkaProtocolError) == (what, type(why))
         connection.next = answer(brokers=BROKERS[:2])
         assert await client.force_metadata_update()
     assert {1, 2} == {broker.nodeId for broker in client.cluster.brokers()}
-    assert "" == causes.of(KafkaTimeoutError())[0]
+    assert "" == connections.explain(KafkaTimeoutError())[0]
 
 
 @pytest.mark.parametrize("fault", [asyncio.CancelledError(), KeyError("odd")], ids=repr)
@@ -146,4 +139,4 @@ def test_whatever_bytes_come_the_client_takes_them_or_says_that_it_cannot() -> N
 async def test_a_broker_whose_name_is_none_cannot_be_reached_and_that_is_all(host: str) -> None:
     with pytest.raises(KafkaConnectionError):
         await connecting.create_conn(host, free_port(), client_id="me")
-    assert host in causes.of(KafkaTimeoutError())[0]
+    assert host in connections.explain(KafkaTimeoutError())[0]

@@ -13,8 +13,8 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from forwarder.config.settings import InputTopic, Kafka
-from forwarder.kafka import batches, client
-from forwarder.kafka.batches import Fetched, Unpacked, install, unpackers
+from forwarder.kafka import client
+from forwarder.kafka.patches.batches import Fetched, Unpacked, install
 from forwarder.model import Reason, Sealed
 
 COMMITTED = 1
@@ -219,24 +219,3 @@ def test_a_transaction_marker_of_which_a_cleaner_left_the_head_is_passed_over() 
     control = 0x10 | 0x20  # transactional, and of the coordinator (KIP-98)
     struct.pack_into(">qiibIhiqqqhii", head, 0, 0, 49, 5, 2, 0, control, 0, -1, -1, 7, 0, 0, 0)
     assert [1, 2, 3] == [one.offset for one in unpacked(with_checksum(head) + batch(1, 3))]
-
-
-def test_every_name_of_the_client_that_is_replaced_is_where_it_was() -> None:
-    """One that is renamed would leave the client as it was, without a word."""
-    modules = {module.__name__: headers for module, headers in unpackers()}
-    assert {
-        "aiokafka.record.default_records": True,
-        "aiokafka.record.legacy_records": False,
-        "aiokafka.record._crecords.default_records": True,
-        "aiokafka.record._crecords.legacy_records": False,
-    } == modules
-    install()
-    for module, headers in unpackers():
-        names = {name for name in vars(module) if name.endswith("_decode")}
-        wanted = {"gzip", "snappy", "lz4"} | ({"zstd"} if headers else set())
-        assert {f"{name}_decode" for name in wanted} == names
-        assert {batches.__name__} == {getattr(module, name).__module__ for name in names}
-    for name in ("MemoryRecords", "PartitionRecords"):
-        assert batches.__name__ == getattr(fetcher, name).__module__
-    for private in ("_consumer_record", "_unpack_records"):
-        assert hasattr(Unpacked.__mro__[1], private)

@@ -16,10 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.kafka import batch_layout
-from forwarder.kafka.batches import AHEAD, DamagedBatchError, Fetched, Result, Unpacked, install
+from forwarder.kafka.patches.batches import (
+    AHEAD,
+    DamagedBatchError,
+    Fetched,
+    Result,
+    Unpacked,
+    install,
+)
 from forwarder.model import Reason, Sealed
 from tests.services import kafka_batches
-from tests.unit.kafka.test_batches import ODD, batch, unpacked
+from tests.unit.kafka.patches.test_batches import ODD, batch, unpacked
 from tests.work import steps
 
 WHERE = TopicPartition("raw-events", 0)
