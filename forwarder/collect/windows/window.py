@@ -74,10 +74,10 @@ class SavedPart(msgspec.Struct, frozen=True, gc=False):
 
 
 class CheckpointMark(msgspec.Struct, gc=False):
-    """One checkpoint, as the windows it took know it.
+    """Stands for one checkpoint in the windows that it took.
 
-    ``settled`` once the tick that writes it is drawn: one switch for a million windows, each of
-    which notices when it is next touched.
+    ``settled``, once the tick that writes it is drawn, makes their pending parts count all at
+    once: a million of them one by one would stall the loop.
     """
 
     settled: bool = False
@@ -95,20 +95,30 @@ class PendingPart(msgspec.Struct, gc=False):
 
 
 class Window(msgspec.Struct, gc=False):
-    """An open accumulation for one lane and key; see ``Held`` for the words it shares.
+    """An open accumulation for one lane and key. Its store alone changes it, and ``Fit`` for it.
 
-    Its pieces are those in ``blocks``, then the tail ``pieces``; ``count`` are their events.
-    ``unsaved`` is the first position that is in no checkpoint, ``touched`` the last one that
-    changed the window, events or context; a settled ``pending`` part counts before ``saved`` and
-    ``unsaved``. ``first`` is that of its first event, once known: ask ``first_position``.
-    ``slot`` is its second in the deadlines, ``rank`` its size class, ``weight`` the memory it is
-    estimated to take; once that has reached ``look``, both rank and tail are due for a look.
-    ``apart``: each of its events becomes a document of its own. ``narrow``: it is not so small
-    that every upload may join (see ``fit``); ``filled`` are the bytes of its events with a comma
-    each, ``largest`` those of its largest piece, ``received`` those of all that joined it,
-    contexts too, once they are measured; ``work`` those that were looked through again for what
-    joined it later. ``framed`` is the context that was judged last, as it was with an upload:
-    ``frame_bytes`` are those of a document without events, ``room`` what is left.
+    What it shares with its stored form (see ``Held``): ``key``, ``device``, ``session``,
+    ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
+    ``reason``.
+
+    * ``pieces``: the tail, behind the compressed ``blocks``; ``count``: events in both.
+    * ``slot``: its second in the deadlines, -1: none. ``rank``: its size class.
+    * ``weight``: bytes of memory it is estimated to take; ``look``: the weight at which class and
+      tail are due for a look.
+    * ``first``: position of its first event once known: ask ``first_position``.
+    * ``unsaved``: first position that is in no checkpoint. ``touched``: the last one that changed
+      it, events or context.
+    * ``saved``: the part that a base holds; ``pending``: the part that a checkpoint has taken. Once
+      that is settled it counts before ``saved`` and ``unsaved``.
+    * ``closed``: queues may still refer to it. ``apart``: each event becomes a document of its own.
+
+    Of windows that are not so small that every upload may join (``narrow``), in bytes; see ``Fit``:
+
+    * ``filled``: events with a comma each, -1: not measured. ``largest``: its largest piece.
+    * ``received``: all that joined it, contexts too. ``work``: what was looked through again for
+      what joined it later.
+    * ``framed``: the context that was judged last, as it was with an upload. ``frame_bytes``: a
+      document of it without events. ``room``: what is left for them.
     """
 
     key: bytes
@@ -204,7 +214,10 @@ class Window(msgspec.Struct, gc=False):
         return tail_bytes(tail) - BLOCK_BYTES - len(packed)
 
     def release(self) -> None:
-        """Let go of all it held: queues may keep a window for a while after it was closed."""
+        """Release what a closed window holds; queues may still refer to it.
+
+        Only ``closed`` may be read afterwards.
+        """
         self.key = self.device = self.context = self.framed = b""
         self.pieces, self.touched, self.unsaved = _NOTHING, LOWEST, None
         if self.blocks or self.saved or self.pending:
@@ -280,10 +293,10 @@ _NOTHING: list[Piece] = []
 
 
 def restored(held: Held, pieces: list[Piece], shape: ContextShape) -> tuple[Window, int]:
-    """Return a saved window with these of its pieces, and how large they are at most.
+    """Return an open window made of a stored one with these of its pieces, and a bound of them.
 
-    Caller: ``WindowStore.restore``. Of an ``Unopened`` one they stand in the window itself: as a
-    block from the start where they are many bytes.
+    The bound: no piece of it has more bytes. Caller: ``WindowStore.restore``. Of an ``Unopened``
+    one the pieces are inside it: they become a block at once where they are many bytes.
     """
     count, blocks = sum([piece[2] for piece in pieces]), None
     largest = max([len(piece[4]) for piece in pieces], default=0)
