@@ -308,7 +308,7 @@ class SessionStore(WindowStore):
     def _note_all(self, changed: list[Window], position: Position) -> None:
         """Note that windows are to be saved again, and that a replay needs what changed them."""
         for window in changed:
-            if not window.closed:
+            if (window.unsaved is None or window.pending is not None) and not window.closed:
                 self._note_change(window, position)
 
     def _put_segment(

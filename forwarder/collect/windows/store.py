@@ -323,8 +323,11 @@ class WindowStore:
         session: bytes,
     ) -> None:
         """Put pieces into the window, or into new ones, closing each that is full."""
-        informed: Window | None = None
         most = self._batching.max_events
+        if window is not None and len(pieces) == 1 and pieces[0][2] < most - window.count:
+            self._put(window, pieces[0], context.absorb(window, upload))  # the usual case
+            return
+        informed: Window | None = None
         for whole in pieces:
             # A restored one may have more events than a size set since.
             room = most if window is None else max(0, most - window.count)
