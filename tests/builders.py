@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from forwarder.collect.pipeline import LaneSet, Pipeline, compile_lanes
+from forwarder.collect.pipeline import CollectBounds, LaneSet, Pipeline, compile_lanes
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.targets import FileTarget, Target
@@ -83,10 +83,12 @@ def pipeline(
     read: int = 0,
     replay: ReplayFilter | None = None,
     held: Iterable[Held] = (),
+    bounds: CollectBounds | None = None,
 ) -> Pipeline:
     """Return a pipeline of these connections, with what an opening found for the lane."""
+    replays = {} if replay is None else {"lane": replay}
     lanes = lane_set(*connections)
-    made = Pipeline(PARTITION, lanes, read, replays={} if replay is None else {"lane": replay})
+    made = Pipeline(PARTITION, lanes, read, replays=replays, bounds=bounds)
     if replay is not None:
         made.restore("lane", held)
     return made

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from forwarder.collect import keying
@@ -15,7 +16,7 @@ from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
-from forwarder.collect.windows.window import Window
+from forwarder.collect.windows.window import TailSizes, Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
 from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload, digest
@@ -36,9 +37,18 @@ from forwarder.model import (
     add,
 )
 
-MOST_ENCODED = 8 * 1024 * 1024
-"""Bytes of documents that a poll or a slice makes, of all lanes; passed by one document. What
-else has closed waits as it is (``PartitionLane.pending``)."""
+
+class CollectBounds(msgspec.Struct, frozen=True):
+    """How much one poll or slice of a partition does, of all lanes together.
+
+    ``closed_windows``: that a poll closes at its end; its owner closes the rest in slices.
+    ``encoded_bytes``: of documents that are made, passed by one document; what else has closed
+    waits as it is (``PartitionLane.pending``). ``tails``: of each lane, what is compressed.
+    """
+
+    closed_windows: int = 500
+    encoded_bytes: int = 8 * 1024 * 1024
+    tails: TailSizes = TailSizes()
 
 
 class Lane:
@@ -65,10 +75,10 @@ class Lane:
         self.documents = make(connection, connection.sink.record_limit)
         self._fit = Fit(self.documents, form)
 
-    def new_store(self, replay: ReplayFilter) -> WindowStore:
+    def new_store(self, replay: ReplayFilter, sizes: TailSizes) -> WindowStore:
         """Return an empty store of windows that closes them as the connection's mode asks."""
         kind = _STORES.get(self.mode, WindowStore)
-        return kind(self.connection.batching, self._fit, replay, self.form)
+        return kind(self.connection.batching, self._fit, replay, self.form, sizes)
 
 
 _STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}
@@ -81,12 +91,15 @@ class PartitionLane:
     closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
 
-    def __init__(self, partition: Partition, lane: Lane, replay: ReplayFilter) -> None:
+    def __init__(
+        self, partition: Partition, lane: Lane, replay: ReplayFilter, bounds: CollectBounds
+    ) -> None:
         """Begin with no open windows; ``replay`` tells what an opening found to be settled."""
         self.pending: deque[Window] = deque()
         self.lane = lane
         self.replay = replay
-        self.windows = lane.new_store(replay)
+        self.windows = lane.new_store(replay, bounds.tails)
+        self._bounds = bounds
         self._encoder = Encoder(partition, lane.connection, lane.documents, lane.form)
 
     def restore(self, held: Sequence[Held], decoder: Decoder) -> int:
@@ -166,7 +179,7 @@ class PartitionLane:
         What is left is pending, and holds ``first_unsaved``.
         """
         self.pending += closed
-        while self.pending and out.encoded < MOST_ENCODED:
+        while self.pending and out.encoded < self._bounds.encoded_bytes:
             if self._write(self.pending[0], now_ms, out):
                 self.pending.popleft()
 
@@ -224,7 +237,7 @@ class PartitionLane:
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
             self._report(failed, out)
-        apart = self.lane.new_store(ReplayFilter())
+        apart = self.lane.new_store(ReplayFilter(), self._bounds.tails)
         added = apart.add([(u, self._left(u, pieces, out)) for u, pieces in kept])
         closed = added.closed + apart.finish()
         upload.used = bool(closed)
@@ -269,7 +282,7 @@ class PartitionLane:
 
     def _write(self, one: Window, now_ms: int, out: Collected) -> bool:
         """Make documents of a window, and note how far they go; tell whether that is all of it."""
-        made = self._encoder.encode(one, now_ms, MOST_ENCODED - out.encoded)
+        made = self._encoder.encode(one, now_ms, self._bounds.encoded_bytes - out.encoded)
         out.batches += made.batches
         out.dead_letters += made.letters
         out.encoded += sum([len(batch.payload) for batch in made.batches])

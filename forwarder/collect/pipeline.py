@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from forwarder.collect import redrive as redriven
 from forwarder.collect.keying import need_sessions
-from forwarder.collect.lane import MOST_ENCODED, Lane, PartitionLane
+from forwarder.collect.lane import CollectBounds, Lane, PartitionLane
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.config.connection import Connection
@@ -31,8 +31,8 @@ from forwarder.model import (
 from forwarder.rules.match import Router
 
 __all__ = [
-    "MOST_ENCODED",
     "Checkpoint",
+    "CollectBounds",
     "Lane",
     "LaneSet",
     "Pipeline",
@@ -40,8 +40,8 @@ __all__ = [
     "compile_lanes",
 ]
 
-MOST_CLOSED = 500
-"""Windows that a poll closes at its end, of all lanes; the owner closes the rest in slices."""
+BOUNDS = CollectBounds()
+"""What a worker's pipelines do in one go."""
 
 RELEASED_AT_ONCE = 2_000
 """Entries of each replay filter that are let go after a poll."""
@@ -85,6 +85,7 @@ class Pipeline:
         read: int = 0,
         *,
         replays: Mapping[str, ReplayFilter] | None = None,
+        bounds: CollectBounds | None = None,
         explains: bool = False,
         besides: "Pipeline | None" = None,
     ) -> None:
@@ -94,6 +95,7 @@ class Pipeline:
         ``explains``: count why uploads match nothing, for a run that somebody watches.
         ``besides``: of a sample, the pipeline whose windows are open.
         """
+        self.bounds = bounds or BOUNDS
         self._partition = partition
         self._explains = explains
         self._besides = besides
@@ -102,7 +104,9 @@ class Pipeline:
         self._form = lanes.form
         known = replays or {}
         self._lanes = {
-            lane.name: PartitionLane(partition, lane, known.get(lane.name) or ReplayFilter())
+            lane.name: PartitionLane(
+                partition, lane, known.get(lane.name) or ReplayFilter(), self.bounds
+            )
             for lane in lanes.lanes
         }
         self._replay_known = read > 0
@@ -124,7 +128,7 @@ class Pipeline:
         wanted, unmatched = self._router.route(uploads)
         for lane, its_uploads in zip(self._lanes.values(), wanted, strict=True):
             added = lane.add(its_uploads, out)
-            limit = max(0, MOST_CLOSED - len(out.closings))
+            limit = max(0, self.bounds.closed_windows - len(out.closings))
             lane.encode(added.closed + lane.windows.expire(self.clock, limit), now_ms, out)
             if added.misfits:
                 lane.give_up(added.misfits, out)
@@ -135,7 +139,9 @@ class Pipeline:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
         lanes = self._lanes.values()
         active = tuple(one.lane for one in lanes if one.replay.accept_below is None)
-        apart = Pipeline(self._partition, LaneSet(self._form, active), besides=self)
+        apart = Pipeline(
+            self._partition, LaneSet(self._form, active), bounds=self.bounds, besides=self
+        )
         found, rest = apart.collect(records, now_ms), apart.finish(now_ms)
         found.dead_letters += rest.dead_letters
         return found

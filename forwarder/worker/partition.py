@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from forwarder.collect.pipeline import MOST_ENCODED, Lane, Pipeline
+from forwarder.collect.pipeline import Lane, Pipeline
 from forwarder.errors import ForwarderError
 from forwarder.journal import contract as journal
 from forwarder.model import Collected, Partition, Record
@@ -229,7 +229,7 @@ class OpenPartition:
         """Tell whether so many bytes are closed and not committed that nothing may close (C2)."""
         most = self._context.limits.closed_bytes()
         if self.pipeline.is_behind():  # documents may be many times what came in
-            most = min(most, MOST_ENCODED)
+            most = min(most, self.pipeline.bounds.encoded_bytes)
         return self._uncommitted.closed_bytes + self.deliveries.results.refused_bytes > most
 
     def has_room(self) -> bool:

@@ -8,8 +8,10 @@ from unittest import mock
 
 import structlog
 
-from forwarder.collect import lane, pipeline
-from forwarder.collect.windows import fit, store, window
+from forwarder.collect import pipeline
+from forwarder.collect.lane import CollectBounds
+from forwarder.collect.windows import fit
+from forwarder.collect.windows.window import TailSizes
 from forwarder.deliver import queue
 from forwarder.formats.mparticle import event_filter
 from forwarder.journal import closed_index, outbox, snapshot
@@ -106,16 +108,13 @@ BOUNDS = (
     (restore, "ENTRIES_PER_SLICE", 2),
     (pipeline, "RELEASED_AT_ONCE", 2),
     (partition, "WINDOWS_PER_SLICE", 2),
-    (partition, "MOST_ENCODED", 700),
-    (lane, "MOST_ENCODED", 700),
+    (
+        pipeline,
+        "BOUNDS",
+        CollectBounds(encoded_bytes=700, tails=TailSizes(first_look=40, short=150, long=300)),
+    ),
     (fit, "LEAST_CONTEXT", 500),
     (states, "CONTEXT_APART", 300),
-    *(
-        (module, name, small)
-        for module in (window, store)
-        for name, small in (("LONG_TAIL", 300), ("SHORT_TAIL", 150), ("FIRST_LOOK", 40))
-        if hasattr(module, name)
-    ),
     (event_filter, "_strip", _strip),
 )
 """Small bounds, so that small histories pass them, and a way for events to be poisoned."""

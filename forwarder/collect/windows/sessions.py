@@ -17,7 +17,7 @@ from forwarder.collect.windows import session_index
 from forwarder.collect.windows.fit import Fit
 from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
-from forwarder.collect.windows.window import Window, is_of_session, session_key
+from forwarder.collect.windows.window import TailSizes, Window, is_of_session, session_key
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, InputFormat, Upload, digest
 from forwarder.formats.pieces import cut
@@ -120,11 +120,16 @@ class SessionStore(WindowStore):
 
     RULE = BY_SESSION
 
-    def __init__(
-        self, batching: Batching, fit: Fit, replay: ReplayFilter, form: InputFormat
+    def __init__(  # as every store
+        self,
+        batching: Batching,
+        fit: Fit,
+        replay: ReplayFilter,
+        form: InputFormat,
+        sizes: TailSizes,
     ) -> None:
-        """Begin without windows; ``form`` says which events begin and end a session."""
-        super().__init__(batching, fit, replay, form)
+        """Create a store without windows; ``form`` says which events begin and end a session."""
+        super().__init__(batching, fit, replay, form, sizes)
         self._session_start, self._session_end = form.session_start, form.session_end
         self._devices: dict[bytes, _DeviceSessions] = {}
 

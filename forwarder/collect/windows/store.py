@@ -24,11 +24,11 @@ from forwarder.collect.windows.queues import (
     rank_of,
 )
 from forwarder.collect.windows.window import (
-    LONG_TAIL,
     PIECE_BYTES,
-    SHORT_TAIL,
     CheckpointMark,
     PendingPart,
+    TailCompressor,
+    TailSizes,
     Window,
     is_of_session,
     session_key,
@@ -38,15 +38,6 @@ from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, InputFormat, Kept, Upload, digest
 from forwarder.formats.pieces import cut, singles
 from forwarder.model import CloseReason, Held, Piece, Position
-
-ENOUGH_MEMORY = 64 * 1024 * 1024
-"""Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
-
-COMPRESSED_AT_ONCE = 1024 * 1024
-"""Bytes of tails that one lane compresses in a poll, some 6 ms; the others wait for the next."""
-
-FIRST_LOOK = 4 * 1024
-"""Bytes of a window at which it is looked at first; smaller ones are in the lowest size class."""
 
 Open = Callable[[Upload, bytes, bytes], Window]
 """Opens a window for an upload, under a window key, of a session."""
@@ -78,10 +69,15 @@ class WindowStore:
     RULE: ClassVar[str] = BY_DEVICE
     """The rule by which today's events are keyed."""
 
-    def __init__(
-        self, batching: Batching, fit: Fit, replay: ReplayFilter, form: InputFormat
+    def __init__(  # what a lane is, each given once
+        self,
+        batching: Batching,
+        fit: Fit,
+        replay: ReplayFilter,
+        form: InputFormat,
+        sizes: TailSizes,
     ) -> None:
-        """Begin without windows.
+        """Create a store without windows.
 
         ``replay`` tells what an opening found to be settled, ``form`` is what the uploads are of.
         """
@@ -100,8 +96,8 @@ class WindowStore:
         self._by_age = EvictionQueue()
         self._siblings = Siblings()
         self.unsaved = UnsavedQueue()
-        self._compress_above = ENOUGH_MEMORY
-        self._compressible = COMPRESSED_AT_ONCE
+        self._tails = TailCompressor(sizes)
+        self._first_look, self._long_tail = sizes.first_look, sizes.long
         # What has come of the current call.
         self._closed: list[Window] = []
         self._accepted = 0
@@ -113,7 +109,7 @@ class WindowStore:
 
     def add(self, kept: Iterable[Kept]) -> Added:
         """Add a poll's uploads in stream order."""
-        self._compressible = COMPRESSED_AT_ONCE
+        self._tails.begin_poll()
         take, read, below = self._taker(), self._replay.read, self._replay.accept_below
         for upload, pieces in kept:
             if below is not None and upload.offset >= below:
@@ -162,8 +158,8 @@ class WindowStore:
         Of an ``Unopened`` one they stand in the window itself. The order of the calls does not
         matter.
         """
-        self._compressible = COMPRESSED_AT_ONCE  # an opening has its own slices
-        window, largest = shapes.restored(held, pieces, shape)
+        self._tails.begin_poll()  # an opening has its own slices
+        window, largest = shapes.restored(held, pieces, shape, self._long_tail)
         window.narrow = len(held.context) > self._slim or largest > self._lean
         self.unsaved.put_saved(window)
         if self.RULE == BY_DEVICE and is_of_session(held.key, held.session):
@@ -176,7 +172,7 @@ class WindowStore:
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short tails while ``memory`` is above this; long ones are always."""
-        self._compress_above = memory_bytes
+        self._tails.compress_above(memory_bytes)
 
     def next_deadline(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late."""
@@ -325,7 +321,7 @@ class WindowStore:
         """Put pieces into the window, or into new ones, closing each that is full."""
         most = self._batching.max_events
         if window is not None and len(pieces) == 1 and pieces[0][2] < most - window.count:
-            self._put(window, pieces[0], context.absorb(window, upload))  # the usual case
+            self._put(window, pieces[0], self._fit.absorb(window, upload))  # the usual case
             return
         informed: Window | None = None
         for whole in pieces:
@@ -439,7 +435,7 @@ class WindowStore:
     def _register(self, window: Window, offset: int | None) -> None:
         """Take in a window that opens with the record at an offset, None: again."""
         self.open[window.key] = window
-        window.look = FIRST_LOOK
+        window.look = self._first_look
         window.weight = weight = window.least_bytes()
         self.memory += weight
         self._deadlines.put(window)
@@ -490,25 +486,9 @@ class WindowStore:
         self.memory += more
 
     def _look(self, window: Window) -> None:
-        """Note how large the window is, and compress a tail that has become long."""
-        if window.weight >= LONG_TAIL // 2 or self.memory > self._compress_above:
-            self._compress(window)
-        else:
-            window.look = LONG_TAIL // 2
+        """Compress a tail that has become long, and note a class that has become higher."""
+        self._weigh(window, -self._tails.look(window, self.memory))
         rank = rank_of(window.weight)
         if rank > window.rank:
             window.rank = rank
             self._by_age.put(window)
-
-    def _compress(self, window: Window) -> None:
-        """Compress the tail if it is long, and note when to look again."""
-        tail, is_short = tail_bytes(window.pieces), self.memory > self._compress_above
-        if tail >= (SHORT_TAIL if is_short else LONG_TAIL) and self._compressible > 0:
-            self._compressible -= tail
-            self._weigh(window, -window.compress_tail())
-            tail = 0
-        goal = LONG_TAIL if tail >= LONG_TAIL // 2 else max(2 * tail, LONG_TAIL // 2)
-        if self.memory > self._compress_above:
-            goal = SHORT_TAIL
-        goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
-        window.look = window.weight + goal - tail

@@ -11,11 +11,8 @@ from forwarder.formats.contract import ContextShape
 from forwarder.formats.pieces import last_of, within
 from forwarder.model import LOWEST, CloseReason, Held, Piece, Position, Unopened
 
-SHORT_TAIL = 8 * 1024
-"""Bytes of a tail that become a block while memory is short; smaller ones compress badly."""
-
-LONG_TAIL = 32 * 1024
-"""Bytes of a tail that become a block in any case: most windows close before they have them."""
+ENOUGH_MEMORY = 64 * 1024 * 1024
+"""Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
 
 LARGEST_PIECE = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""
@@ -292,18 +289,75 @@ class Window(msgspec.Struct, gc=False):
 _NOTHING: list[Piece] = []
 
 
-def restored(held: Held, pieces: list[Piece], shape: ContextShape) -> tuple[Window, int]:
+class TailSizes(msgspec.Struct, frozen=True):
+    """When tails of pieces become blocks, in bytes.
+
+    ``first_look``: of a window at which it is looked at first; smaller ones are in the lowest size
+    class. ``short``: of a tail that is compressed while memory is short; smaller ones compress
+    badly. ``long``: of a tail that is compressed in any case; most windows close before they have
+    one. ``at_once``: of tails that one lane compresses in a poll, some 6 ms; others wait for the
+    next.
+    """
+
+    first_look: int = 4 * 1024
+    short: int = 8 * 1024
+    long: int = 32 * 1024
+    at_once: int = 1024 * 1024
+
+
+class TailCompressor:
+    """Decides for a lane which tails become blocks, and when to look again. Caller: its store."""
+
+    def __init__(self, sizes: TailSizes) -> None:
+        """Begin with memory enough, up to ``ENOUGH_MEMORY``."""
+        self._sizes = sizes
+        self._compress_above = ENOUGH_MEMORY
+        self._left = sizes.at_once
+
+    def compress_above(self, memory_bytes: int) -> None:
+        """Set how much memory all windows of the lane may take before short tails go, too."""
+        self._compress_above = memory_bytes
+
+    def begin_poll(self) -> None:
+        """Allow as much compressing as a poll may have."""
+        self._left = self._sizes.at_once
+
+    def look(self, window: Window, memory: int) -> int:
+        """Compress the window's tail if it has become long; return the bytes that saves.
+
+        Sets the weight at which to look again; ``weight`` is left to the caller. ``memory``: what
+        all windows of the lane take.
+        """
+        sizes, is_short = self._sizes, memory > self._compress_above
+        if window.weight < sizes.long // 2 and not is_short:
+            window.look = sizes.long // 2
+            return 0
+        tail, saved = tail_bytes(window.pieces), 0
+        if tail >= (sizes.short if is_short else sizes.long) and self._left > 0:
+            self._left -= tail
+            saved, tail = window.compress_tail(), 0
+        goal = sizes.long if tail >= sizes.long // 2 else max(2 * tail, sizes.long // 2)
+        if memory - saved > self._compress_above:
+            goal = sizes.short
+        goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
+        window.look = window.weight - saved + goal - tail
+        return saved
+
+
+def restored(
+    held: Held, pieces: list[Piece], shape: ContextShape, long_tail: int
+) -> tuple[Window, int]:
     """Return an open window made of a stored one with these of its pieces, and a bound of them.
 
     The bound: no piece of it has more bytes. Caller: ``WindowStore.restore``. Of an ``Unopened``
-    one the pieces are inside it: they become a block at once where they are many bytes.
+    one the pieces are inside it: from ``long_tail`` bytes on they become a block at once.
     """
     count, blocks = sum([piece[2] for piece in pieces]), None
     largest = max([len(piece[4]) for piece in pieces], default=0)
     if isinstance(held, Unopened):
         known = held.judged
         count, largest = known.events, known.bytes  # ``largest``: or less
-        if known.bytes < LONG_TAIL:
+        if known.bytes < long_tail:
             pieces = _decode(held.packed)
         else:
             packed = bytes(memoryview(_compressor.compress(held.packed)))

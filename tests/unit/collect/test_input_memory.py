@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from forwarder.collect import lane
+from forwarder.collect.lane import CollectBounds
 from forwarder.config.targets import KinesisTarget
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Frame
@@ -163,13 +163,11 @@ def test_what_fits_an_sdks_upload_is_never_too_much() -> None:
 # --------------------------------------------------------------- every event on its own
 
 
-def test_events_that_wait_to_be_documents_take_no_more_than_they_did_in_their_upload(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(lane, "MOST_ENCODED", 1000)
+def test_events_that_wait_to_be_documents_take_no_more_than_they_did_in_their_upload() -> None:
     fed = records(*[events_of(20_000) for _ in range(5)])
     size = sum(len(one.value or b"") for one in fed)
-    pipeline = builders.pipeline(connection(send_as_batch=False))
+    bounds = CollectBounds(encoded_bytes=1000)
+    pipeline = builders.pipeline(connection(send_as_batch=False), bounds=bounds)
     pipeline.collect(fed[:1], NOW)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

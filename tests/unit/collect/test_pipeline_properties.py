@@ -5,13 +5,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect import lane
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.config.targets import KinesisTarget
@@ -345,7 +343,7 @@ def test_crashes_and_deploys_of_other_limits_deliver_each_event_or_make_it_a_let
         return connection(batching=batching, sink=sink, **mode)
 
     journal = Journal(limited(data.draw(_LIMITS)))
-    with small_blocks(), mock.patch.object(lane, "MOST_ENCODED", data.draw(st.integers(1, 3000))):
+    with small_blocks(encoded_bytes=data.draw(st.integers(1, 3000))):
         for step in steps:
             if step == "deploy":
                 journal.chosen = limited(data.draw(_LIMITS))

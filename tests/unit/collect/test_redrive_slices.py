@@ -2,12 +2,11 @@
 
 from itertools import product
 from typing import Any
-from unittest import mock
 
 import pytest
 
-from forwarder.collect import lane
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
+from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.redrive import CONNECTION, REDRIVE
 from forwarder.collect.replay_filter import ReplayFilter
@@ -45,7 +44,10 @@ class Life:
     def live(self, chosen: Connection, slices: int) -> Pipeline:
         """Open, collect the record and commit up to so many slices; what comes then is lost."""
         pipeline = builders.pipeline(
-            chosen, read=1, replay=ReplayFilter(self.need, 1, dict(self.closed), {}, KEYING)
+            chosen,
+            read=1,
+            replay=ReplayFilter(self.need, 1, self.closed, keying=KEYING),
+            bounds=CollectBounds(encoded_bytes=1),
         )
         self._commit(pipeline, pipeline.collect([RECORD], NOW))
         for _ in range(slices):
@@ -67,10 +69,9 @@ def test_a_crash_between_two_slices_loses_and_repeats_nothing(
     first: dict[str, Any], then: dict[str, Any], slices: int
 ) -> None:
     life = Life()
-    with mock.patch.object(lane, "MOST_ENCODED", 1):
-        life.live(lane_of(first), slices)
-        life.live(lane_of(then), 1)
-        again = life.live(lane_of(first), 10)
+    life.live(lane_of(first), slices)
+    life.live(lane_of(then), 1)
+    again = life.live(lane_of(first), 10)
     assert not again.is_behind()
     assert list(range(len(SESSIONS))) == sorted(life.sent)
 

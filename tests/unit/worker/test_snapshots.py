@@ -9,8 +9,9 @@ from unittest import mock
 import msgspec
 import pytest
 
-from forwarder.collect import lane
-from forwarder.collect.windows import window
+from forwarder.collect import lane, pipeline
+from forwarder.collect.lane import CollectBounds
+from forwarder.collect.windows.window import TailSizes
 from forwarder.errors import JournalError
 from forwarder.formats.contract import Decoder
 from forwarder.journal import packing
@@ -376,7 +377,7 @@ def judging() -> Iterator[list[int]]:
 
     with (
         mock.patch.object(lane.PartitionLane, "_kept", kept),
-        mock.patch.object(window, "LONG_TAIL", 1),
+        mock.patch.object(pipeline, "BOUNDS", CollectBounds(tails=TailSizes(long=1))),
     ):
         yield judged
 

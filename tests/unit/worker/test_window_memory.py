@@ -147,7 +147,7 @@ async def test_what_counts_as_little_depends_on_the_limit_and_on_how_many_share_
             await asyncio.sleep(2)
             for partition in assigned:
                 windows = scene.owned(partition).pipeline._lanes["acme"].windows  # noqa: SLF001
-                assert expected == windows._compress_above  # noqa: SLF001
+                assert expected == windows._tails._compress_above  # noqa: SLF001
 
 
 @virtually

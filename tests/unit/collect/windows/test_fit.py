@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from forwarder.collect import lane
+from forwarder.collect.lane import CollectBounds
 from forwarder.collect.windows import fit
 from forwarder.collect.windows.fit import Fit
 from forwarder.config.connection import Connection
@@ -315,11 +315,11 @@ def test_a_window_saved_under_a_larger_limit_makes_one_letter_of_what_fits_no_mo
 
 @MODES
 def test_documents_that_take_far_more_than_their_window_are_made_in_slices(
-    mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    mode: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(lane, "MOST_ENCODED", 5000)
     came = noted(900, *[event(n=n) for n in range(60)])
-    pipeline = builders.pipeline(connection(sink=kinesis(1300), **mode))
+    chosen = connection(sink=kinesis(1300), **mode)
+    pipeline = builders.pipeline(chosen, bounds=CollectBounds(encoded_bytes=5000))
     outs = [pipeline.collect(records(came), NOW), pipeline.finish(NOW)]
     while pipeline.is_behind():
         assert outs[-1].closings[-1].last < (pipeline.first_unsaved("lane") or (9, 9))

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder.collect import pipeline as flow
+from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows import store
 from forwarder.collect.windows.queues import CHUNK, LazyQueue, rank_of
 from forwarder.collect.windows.store import WindowStore
+from forwarder.collect.windows.window import TailSizes
 from forwarder.config.connection import Batching, Connection
 from forwarder.model import Batch, CloseReason, Collected, Held
 from tests import builders, streams
@@ -25,9 +27,10 @@ MANY = settings(max_examples=150, deadline=None)
 
 
 @contextmanager
-def small_blocks() -> Iterator[None]:
-    """Make a block of every few hundred bytes."""
-    with mock.patch.multiple(store, FIRST_LOOK=1, SHORT_TAIL=500, LONG_TAIL=500):
+def small_blocks(first_look: int = 1, **bounds: int) -> Iterator[None]:
+    """Make a block of every few hundred bytes in all pipelines that begin."""
+    tails = TailSizes(first_look=first_look, short=500, long=500)
+    with mock.patch.object(flow, "BOUNDS", CollectBounds(tails=tails, **bounds)):
         yield
 
 
@@ -87,10 +90,10 @@ def test_blocks_change_no_byte_of_any_batch(drawn: list[Rec], chosen: Connection
 def test_the_estimate_is_exact_in_its_terms_and_never_below_the_bytes_kept(
     drawn: list[Rec], chosen: Connection, steps: list[Any], first_look: int
 ) -> None:
-    pipeline, at = builders.pipeline(chosen), 0
-    found = windows_of(pipeline)
-    saving = pipeline.begin_checkpoint("lane", 0)
-    with small_blocks(), mock.patch.object(store, "FIRST_LOOK", first_look):
+    with small_blocks(first_look):
+        pipeline, at = builders.pipeline(chosen), 0
+        found = windows_of(pipeline)
+        saving = pipeline.begin_checkpoint("lane", 0)
         for step in steps:
             if isinstance(step, int):
                 pipeline.collect(drawn[at : at + step], NOW)
@@ -134,7 +137,8 @@ def test_a_short_tail_is_compressed_only_where_memory_is_short() -> None:
 
 
 def test_a_poll_compresses_only_so_much_and_the_next_one_the_rest() -> None:
-    pipeline = builders.pipeline(PATIENT)
+    bounds = CollectBounds(tails=TailSizes(at_once=100_000))
+    pipeline = builders.pipeline(PATIENT, bounds=bounds)
     half = [padded(20_000, f"d{device}") for device in range(9)]
     pipeline.collect(records(*half), NOW)
     open_windows = windows_of(pipeline).open
@@ -142,13 +146,10 @@ def test_a_poll_compresses_only_so_much_and_the_next_one_the_rest() -> None:
     def compressed() -> int:
         return sum(one.blocks is not None for one in open_windows.values())
 
-    with mock.patch.object(store, "COMPRESSED_AT_ONCE", 100_000):
-        pipeline.collect(records(*half, start=9), NOW)
-        assert 3 == compressed()
-        pipeline.collect(
-            records(*(upload(event(), device=f"d{i}") for i in range(9)), start=18), NOW
-        )
-        assert 6 == compressed()
+    pipeline.collect(records(*half, start=9), NOW)
+    assert 3 == compressed()
+    pipeline.collect(records(*(upload(event(), device=f"d{i}") for i in range(9)), start=18), NOW)
+    assert 6 == compressed()
     (batch,) = [one for one in pipeline.finish(NOW).batches if one.first == (8, 0)]
     assert (8, 0, 3) == (*batch.first, batch.count)
 

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from forwarder.collect import pipeline as flow
+from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
@@ -72,11 +72,9 @@ def test_the_wall_clock_closes_at_most_as_many_as_asked() -> None:
     assert None is pipeline.next_deadline()
 
 
-def test_a_poll_closes_a_bounded_number_of_windows_however_many_lanes_have_some(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(flow, "MOST_CLOSED", 3)
-    pipeline = builders.pipeline(*(connection(name, batching=TEN_SECONDS) for name in "abc"))
+def test_a_poll_closes_a_bounded_number_of_windows_however_many_lanes_have_some() -> None:
+    lanes = [connection(name, batching=TEN_SECONDS) for name in "abc"]
+    pipeline = builders.pipeline(*lanes, bounds=CollectBounds(closed_windows=3))
     pipeline.collect(records(*(upload(event(), device=f"d{i}") for i in range(2)), step=1), NOW)
     out = pipeline.collect(records(None, at=START + 20_000, start=2), NOW)
     assert ["a", "a", "b"] == [closing.lane for closing in out.closings]
