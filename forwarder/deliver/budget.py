@@ -10,14 +10,14 @@ BATCH_OVERHEAD_BYTES = 512
 
 
 class Budget:
-    """Bytes of batches in memory, of all lanes and partitions. Caller: queues, never concurrently.
+    """Bytes of batches in memory, of all lanes and partitions. Callers: queues, scan limiter.
 
     Never passed by more than one batch. While more than half of it is taken, each lane that
     waits to be delivered and can be is entitled to the same share, and to no more.
     """
 
     def __init__(self, limit: int = 1 << 62, *, batch_overhead: int = BATCH_OVERHEAD_BYTES) -> None:
-        """Begin with nothing taken; without a ``limit`` there is always room.
+        """Create with nothing used; without a ``limit`` it is unbounded.
 
         ``batch_overhead``: the bytes that are counted for a batch besides its payload.
         """
@@ -27,18 +27,18 @@ class Budget:
         self._claims: set[Hashable] = set()
 
     def claim(self, who: Hashable, *, wants: bool) -> None:
-        """Note whether somebody has, or wants, more than the one batch a probe takes."""
+        """Note whether a queue has, or wants, more than the one batch a probe takes."""
         if wants:
             self._claims.add(who)
         else:
             self._claims.discard(who)
 
     def fair_share(self) -> int:
-        """Return the bytes each of those who want some is entitled to."""
+        """Return the bytes to which each queue with a claim is entitled."""
         return self.limit // max(1, len(self._claims))
 
     def is_full(self) -> bool:
-        """Tell whether not even one more batch is taken."""
+        """Tell whether not even one more batch may be kept."""
         return self.used >= self.limit
 
     def is_tight(self, more: int = 0) -> bool:

@@ -18,7 +18,7 @@ what a state record carries."""
 
 
 class DeliveryQueue:
-    """The deliveries of one lane. Caller: delivery, on the event loop, never concurrently.
+    """The batches of one lane that wait for delivery. Caller: its ``LaneDelivery`` alone.
 
     ``capacity`` is the most payload bytes kept in memory, and ``budget`` what all queues take
     together; at least one batch passes at a time, however large. ``max_batches`` is the most
@@ -163,14 +163,14 @@ class DeliveryQueue:
         self._compact()
 
     def clear(self) -> None:
-        """Give all memory back: the queue is used no more."""
+        """Give all memory back to the budget. The queue must not be used afterwards."""
         self._budget.used -= self.waiting_bytes + self._overhead * len(self._batches)
         self._budget.claim(self, wants=False)
         self._claims = False
         self._budget = Budget()
 
     def update_claim(self) -> None:
-        """Tell the others whether this lane needs a share of the memory."""
+        """Claim a share of the budget if this lane can use one, else give the claim up."""
         waits = bool(self._batches) or self.readback_from is not None
         claims = waits and self.max_batches is None
         if claims is not self._claims:
@@ -241,7 +241,10 @@ class DeliveryQueue:
         return ready >= count or ready * self.waiting_bytes >= size * max(1, len(self))
 
     def next_due(self) -> float | None:
-        """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing."""
+        """Return when something can be put: 0.0 now, a time for deferred ones, None: nothing.
+
+        Drops stale entries of its heaps, which changes no answer.
+        """
         if self.in_order and self.in_flight:
             return None
         while self._ready and not self._is_next(self._ready[0]):
@@ -271,7 +274,7 @@ class DeliveryQueue:
         heapq.heappush(self._deferred, (until, address))
 
     def clear_deferrals(self) -> None:
-        """Make every deferred batch ready now, after a pause that was about the whole lane."""
+        """Make every deferred batch ready now: what they waited for was about the whole lane."""
         self._promote_due(float("inf"))
 
     def drop_closed_before(self, time_ms: int) -> int:
@@ -305,7 +308,7 @@ class DeliveryQueue:
         return cursor, acked
 
     def on_committed(self, cursor: Address) -> None:
-        """Forget what a committed cursor makes superfluous (K5)."""
+        """Take the cursor of a committed tick; forget acknowledged addresses below it (K5)."""
         self.cursor = cursor
         if self.acked and min(self.acked) < cursor:
             self.acked = {a for a in self.acked if a >= cursor}
@@ -370,7 +373,7 @@ class DeliveryQueue:
     # ------------------------------------------------------------------ in and out
 
     def _evict_newest(self) -> bool:
-        """Leave the newest batch to the outbox; False if it is in flight, or there is none."""
+        """Drop the newest batch, to be read back; False if it is in flight, or there is none."""
         while self._order:
             address = self._order[-1]
             if address in self.in_flight:
@@ -386,7 +389,7 @@ class DeliveryQueue:
         return False
 
     def _compact(self) -> None:
-        """Let go of the places of batches that are no longer here, once they are many."""
+        """Remove stale entries from the heaps once they outnumber the batches."""
         if len(self._ready) + len(self._deferred) <= 2 * len(self._batches) + 16:
             return
         self._ready = sorted({a for a in self._ready if self._is_next(a)})
@@ -444,7 +447,7 @@ class DeliveryQueue:
         return bool(self._order) and self._order[0] == address
 
     def _trim(self) -> None:
-        """Let go of acknowledged addresses below the oldest unresolved one.
+        """Forget acknowledged addresses below the oldest unresolved one.
 
         The next snapshot's cursor lies above them, so that they no longer count for the bound.
         """

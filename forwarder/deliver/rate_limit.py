@@ -1,4 +1,4 @@
-"""How fast a throttled connection may be put to: learned from replies, forgotten when it is over.
+"""How fast a throttled connection may be put to: learned from replies, forgotten once unneeded.
 
 Pure: time comes in as an argument, in steady seconds. Rates are in *shards*: one is what one unit
 of the sink's capacity takes (``Sink.throughput``), so that one number limits records and bytes.
@@ -44,10 +44,13 @@ MAX_KEYS = 20_000
 
 
 class AdaptiveRate:
-    """What a connection, or one shard, was found to take. Caller: :class:`RateLimiter`."""
+    """The rate that a connection, or one shard of it, was found to take, in shards.
+
+    Additive increase, multiplicative decrease. Caller: :class:`RateLimiter`.
+    """
 
     def __init__(self, taken: float, seconds: float, now: float) -> None:
-        """Begin at half of what was tried: ``taken`` shard-seconds within ``seconds``."""
+        """Create at half of the rate that was tried: ``taken`` shard-seconds within ``seconds``."""
         self.shards = max(MIN_RATE, taken / max(seconds, 0.001) / 2)
         self._refusals = 0
         self._throttled = self.shards * 2
@@ -56,9 +59,9 @@ class AdaptiveRate:
         self._free = self._next_slot_at = self._rested = now
 
     def hold_back(self, now: float) -> float:
-        """Return the seconds until something may go, and note that it is held back; 0.0: now.
+        """Return the seconds until something may be put, and note that it is held back; 0.0: now.
 
-        A rate grows only while it holds something back.
+        Called only with something to put: a rate grows only while it holds something back.
         """
         self._grow(now)
         if self._free <= now:
@@ -67,7 +70,7 @@ class AdaptiveRate:
         return self._free - now
 
     def rest_remaining(self, now: float) -> float:
-        """Return the seconds for which it is left alone still; to be asked changes nothing."""
+        """Return the seconds for which nothing may be put because a whole put was throttled."""
         return max(0.0, self._rested - now)
 
     def put_allowance(self, now: float) -> float:
@@ -75,14 +78,14 @@ class AdaptiveRate:
         return self.shards * min(MAX_BURST_SECONDS, PUT_SECONDS_WORTH + max(0.0, now - self._free))
 
     def spend(self, taken: float, now: float) -> None:
-        """Count what goes now."""
+        """Count ``taken`` shard-seconds that are put now."""
         if taken > self.put_allowance(now) / 2:
             self._last_limited = now  # it filled what it was given, and would have taken more
         due = max(self._free, now - MAX_BURST_SECONDS + PUT_SECONDS_WORTH) + taken / self.shards
         self._free = min(due, max(self._free, now + MAX_WAIT_SECONDS))
 
     def schedule(self, taken: float, now: float) -> float:
-        """Return when what may not go now is to ask again; later for each one that asks."""
+        """Return when a batch that may not be put now is to ask again; later with every call."""
         self._next_slot_at = min(
             max(self._next_slot_at, self._free) + taken / self.shards, now + SLOT_HORIZON_SECONDS
         )
@@ -101,7 +104,7 @@ class AdaptiveRate:
         self._halved, self._step = now, 0.0
 
     def start_rest(self, random: float, now: float) -> None:
-        """Let nothing go for a while, longer each time: nothing at all was taken."""
+        """Let nothing be put for a while, longer each time: nothing of a put was taken."""
         delay = retry.TRANSIENT.delay(self._refusals, random)
         self._rested = max(self._rested, now + delay)
         self._free = max(self._free, self._rested)
@@ -109,11 +112,11 @@ class AdaptiveRate:
         self._last_limited = now
 
     def note_taken(self) -> None:
-        """Note that something was."""
+        """Note that something of a put was taken: the next rest is a short one again."""
         self._refusals = 0
 
     def is_idle(self, now: float) -> bool:
-        """Tell whether it held nothing back for a while."""
+        """Tell whether it held nothing back for ``RATE_TTL_SECONDS``."""
         return now - max(self._last_limited, self._halved) > RATE_TTL_SECONDS
 
     def _grow(self, now: float) -> None:
@@ -160,9 +163,9 @@ class RateLimiter:
         self._shard_of: OrderedDict[bytes, str] = OrderedDict()
 
     def slowest(self) -> float | None:
-        """Return the lowest rate there is, of the whole or of a shard, in shards; None: no limit.
+        """Return the lowest rate of the connection and its shards, in shards; None: no limit.
 
-        As it was when it was last asked for: a rate that nothing waits for does not grow.
+        As of the last put: a rate that nothing waits for does not grow.
         """
         rates = [*self.shards.values(), *([self.connection_rate] if self.connection_rate else [])]
         return min((rate.shards for rate in rates), default=None)
@@ -175,10 +178,9 @@ class RateLimiter:
         return self.connection_rate.hold_back(now) if self.connection_rate else 0.0
 
     def rest_remaining(self, now: float) -> float:
-        """Return the seconds for which it is left alone still, because nothing at all was taken.
+        """Return the seconds for which nothing may be put because a whole put was throttled.
 
-        Not the pauses in which a low rate catches up with what was put. Nothing is learned from
-        the question.
+        Not the waiting time of a low rate. Changes nothing.
         """
         return self.connection_rate.rest_remaining(now) if self.connection_rate else 0.0
 
@@ -193,7 +195,7 @@ class RateLimiter:
         )
 
     def reserve(self, key: bytes, size: int, now: float) -> float:
-        """Return 0.0 and count a batch of a device key, or when it is to ask again."""
+        """Count a batch of a device key and return 0.0, or return when it is to ask again."""
         rate = self.shards.get(self._shard_of.get(key, ""))
         if rate is None:
             return 0.0

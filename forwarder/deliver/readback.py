@@ -1,8 +1,9 @@
-"""Reading the outbox back for lanes that lag: few scans, taken in turns, within a rate (D2).
+"""Read the outbox back for lanes that lag (D2).
 
-One scan serves every lane of its partition whose next batch lies in the slice it reads. Scans
-of a partition follow one another, the lane that has waited longest leading; those of a worker
-share a few places and a bandwidth, so that lanes at the head never notice.
+One scan serves every lane of its partition whose next batch lies in the slice it reads. The scans
+of a partition follow one another, first for the lane that has waited longest; those of a worker
+share few slots, a byte rate and a part of the loop's time, so that lanes that keep up are not
+slowed down.
 """
 
 import asyncio
@@ -60,9 +61,10 @@ class ScanChunk(NamedTuple):
 
 
 class ScanLimiter:
-    """The memory, the places, the bandwidth and the cache that all scans of a worker share.
+    """Limits shared by all scans of a worker: slots, memory, bytes a second, time of the loop.
 
-    First come, first served.
+    First come, first served. It also bounds what the scans keep of what they read last. Made by
+    the composition root, one for a worker.
     """
 
     def __init__(
@@ -84,16 +86,16 @@ class ScanLimiter:
 
     @asynccontextmanager
     async def slot(self) -> "AsyncIterator[None]":
-        """Keep a place, from when there is one and memory for what is read."""
+        """Hold a slot for one scan, from when one is free and there is memory for what is read."""
         async with self._slots:
             while self.budget.is_full():  # noqa: ASYNC110  # every put of any lane may change it
                 await asyncio.sleep(MEMORY_POLL_SECONDS)
             yield
 
     async def throttle(self, size: int, seconds: float) -> None:
-        """Wait until so many bytes more are within the rate, and so much work within its share.
+        """Wait until ``size`` bytes and ``seconds`` of work more are within rate and share.
 
-        What was not used is not saved up.
+        Capacity that was not used is not saved up.
         """
         now = self.clock.steady()
         worked = min(seconds, MAX_CHARGED_SECONDS)
@@ -101,8 +103,8 @@ class ScanLimiter:
         self._busy_until = max(now, self._busy_until) + due
         await asyncio.sleep(max(0.0, self._busy_until - now))
 
-    def keep(self, cache: "list[ScanChunk]", read: "ScanChunk") -> None:
-        """Put what was read into a partition's cache, and drop what was read first of all."""
+    def cache_chunk(self, cache: "list[ScanChunk]", read: "ScanChunk") -> None:
+        """Put what was read into a partition's cache; drop the worker's oldest beyond the limit."""
         cache.append(read)
         self._cached.append((cache, read))
         self._cached_bytes += read.found.seen
@@ -150,7 +152,7 @@ class Readback:
         end: "Address",
         fail: Callable[[JournalError], None],
     ) -> None:
-        """Begin with nobody asking; ``fail`` is told what ends the reading for good."""
+        """Prepare; nothing is read until a lane asks. ``fail`` is told what ends the reading."""
         self.end = end
         self._limiter = limiter
         self._lanes: Mapping[str, ScanTarget] = {}
@@ -210,7 +212,7 @@ class Readback:
             await asyncio.sleep(0)
 
     async def _scan(self, lead: str, at: "Address") -> None:
-        """Read on from ``at``, or a little below, for everybody who wants what lies there."""
+        """Read on from ``at``, or a little below, for every lane that wants what lies there."""
         wanted = {
             name: a for name, lane in self._lanes.items() if (a := lane.wanted_from()) is not None
         }
@@ -239,13 +241,13 @@ class Readback:
     async def _fetch(self, position: int, end: int) -> "OutboxSlice":
         found = await self._read(self._lanes.keys(), position, end, self._limiter.chunk_bytes)
         if found.upto > position:
-            self._limiter.keep(self._cache, ScanChunk(position, found))
+            self._limiter.cache_chunk(self._cache, ScanChunk(position, found))
         return found
 
     async def _hand_out(
         self, records: "Sequence[OutboxRecord]", reached: "dict[str, Address]"
     ) -> tuple[int, float]:
-        """Give every record to its lane; return the payload bytes, and the seconds it took."""
+        """Offer every record to its lane; return the payload bytes taken, and in which time."""
         clock = self._limiter.clock
         taken, seconds = 0, 0.0
         for record in records:
@@ -258,10 +260,10 @@ class Readback:
         return taken, seconds
 
     def _offer(self, record: "OutboxRecord", at: "Address", reached: "dict[str, Address]") -> int:
-        """Give a record to its lane, unless that missed one before; return its payload bytes.
+        """Offer a record to its lane unless it has moved since this scan began; return its bytes.
 
-        A lane that is not where this scan left it was cut meanwhile, or is full: one that does not
-        take a record whole takes none behind it. A later scan serves it.
+        A lane that is not where this scan left it was evicted from meanwhile, or is full: one that
+        does not take a record whole takes none after it. A later scan serves it.
         """
         lane, size = self._lanes[record.lane], 0
         del reached[record.lane]

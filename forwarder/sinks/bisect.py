@@ -8,7 +8,7 @@ from forwarder.model import Outcome, OutcomeKind
 from forwarder.sinks.requests import RequestRecord
 
 BISECT_REQUESTS = 64
-"""A bound on looking for culprits: one among 500 takes 18 requests, three about 50."""
+"""Most requests to find refused records: one among 500 takes 18, three about 50."""
 
 SendRequest = Callable[[Sequence[RequestRecord]], Awaitable[list[Outcome] | CallFailure]]
 
@@ -33,7 +33,7 @@ async def _bisected(
     send: SendRequest,
     late: Callable[[], bool],
 ) -> list[Outcome]:
-    """Halve a refused request until each culprit is alone; the others get through."""
+    """Halve a refused request until each refused record is alone; the others are stored."""
     found: list[Outcome | None] = [None] * len(entries)
     pending = list(_halves(0, len(entries)))
     for _ in range(BISECT_REQUESTS):
@@ -54,7 +54,10 @@ async def _bisected(
 
 
 def _outcomes_beyond_bound(found: Sequence[Outcome | None], refusal: CallFailure) -> Outcome:
-    """Answer for what the bound left over: it is the setting unless something got through."""
+    """Return the outcome of records that the bound left untried.
+
+    A configuration error, unless another record got through: then transient.
+    """
     through = any(one is not None and one.kind is OutcomeKind.DELIVERED for one in found)
     told = refusal.outcome
     text = f"{told.error}; too many records are refused to sort out"

@@ -180,12 +180,12 @@ class FileSink:
 
 
 def lock_complaint(path: Path) -> str:
-    """Say that a file cannot be written now: its lock is let go by whoever has it, or its end."""
+    """Say that another process holds the lock of a file."""
     return f"cannot write {path}: another process holds its lock; end it if it stands still"
 
 
 def unwritable_outcome(path: Path, error: OSError) -> Outcome:
-    """Say why a file cannot be written; nothing but a person can change that."""
+    """Return the outcome for a file that cannot be written until somebody acts, with the remedy."""
     number = error.errno or 0
     remedy = ERRNO_REMEDIES.get(number, LAST_RESORT)
     text = f"cannot write {path}: {os.strerror(number)}; {remedy}"

@@ -33,7 +33,7 @@ class PutActionSelector:
     """Which action to use next: the ``put`` setting, and what the policy was seen to allow."""
 
     def __init__(self, put: PutMode) -> None:
-        """Begin with PutRecords unless the setting says otherwise."""
+        """Start with PutRecords unless the setting names PutRecord."""
         self._put = put
         self._probe_at = 0.0
 
@@ -44,14 +44,14 @@ class PutActionSelector:
         return self._put is PutMode.RECORDS
 
     def note_put_records_denied(self, now: float) -> bool:
-        """Tell whether PutRecord may be tried instead; until the next probe it will be."""
+        """Note that PutRecords is not allowed; return whether PutRecord is used instead."""
         if self._put is not PutMode.AUTO:
             return False
         self._probe_at = now + PROBE_SECONDS
         return True
 
     def note_put_record_denied(self) -> None:
-        """Use PutRecords first again: neither is allowed yet, and either may be soon."""
+        """Note that PutRecord is not allowed either: PutRecords is tried first again."""
         self._probe_at = 0.0
 
 
@@ -75,7 +75,7 @@ class SequenceNumbers:
             self._last.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
-        """Forget a key: the stream refuses its number, as after it was made anew."""
+        """Forget a key whose number the stream refuses, as one does that was created again."""
         self._last.pop(key, None)
 
 
