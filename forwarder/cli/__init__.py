@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
 
 from forwarder.cli import output
 from forwarder.config import masking
@@ -22,34 +22,44 @@ if TYPE_CHECKING:
 OK, RUNTIME, CONFIGURATION, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 """Exit codes; wrong arguments count as configuration. Shells say 130 of what Ctrl-C ended."""
 
-# name -> (module, what it does). A module is imported once its command is chosen, so that `check`
-# does not wait for the clients of Kafka and AWS.
+
+class _CommandEntry(NamedTuple):
+    """The module of a command, and what it does, for people."""
+
+    module: str
+    about: str
+
+
+# A module is imported once its command is chosen, so that `check` does not wait for the clients of
+# Kafka and AWS.
 COMMANDS = {
-    "run": ("forwarder.cli.run", "forward events until stopped"),
-    "check": (
-        "forwarder.cli.check",
-        "report every fault of the configuration, or show its settings",
+    "run": _CommandEntry("forwarder.cli.run", "forward events until stopped"),
+    "check": _CommandEntry(
+        "forwarder.cli.check", "report every fault of the configuration, or show its settings"
     ),
-    "doctor": ("forwarder.cli.doctor", "try Kafka and every connection for real"),
-    "iam": ("forwarder.cli.iam", "print the IAM policies that are enough for a connection"),
-    "schema": (
-        "forwarder.cli.schema",
-        "print the JSON Schema of connection files, or of the worker's",
+    "doctor": _CommandEntry("forwarder.cli.doctor", "try Kafka and every connection for real"),
+    "iam": _CommandEntry(
+        "forwarder.cli.iam", "print the IAM policies that are enough for a connection"
     ),
-    "status": (
-        "forwarder.cli.status",
-        "show how partitions and connections stand, from Kafka alone",
+    "schema": _CommandEntry(
+        "forwarder.cli.schema", "print the JSON Schema of connection files, or of the worker's"
     ),
-    "outbox": ("forwarder.cli.outbox", "show what is stored for a connection"),
-    "replay": ("forwarder.cli.replay", "send stored batches once more, touching no cursor"),
-    "dead-letters": (
+    "status": _CommandEntry(
+        "forwarder.cli.status", "show how partitions and connections stand, from Kafka alone"
+    ),
+    "outbox": _CommandEntry("forwarder.cli.outbox", "show what is stored for a connection"),
+    "replay": _CommandEntry(
+        "forwarder.cli.replay", "send stored batches once more, touching no cursor"
+    ),
+    "dead-letters": _CommandEntry(
         "forwarder.cli.dead_letters",
         "list dead letters, show one, or send them back once the cause is mended",
     ),
-    "reset": ("forwarder.cli.reset", "move where the group collects, while no worker runs"),
-    "accept-loss": (
-        "forwarder.cli.accept_loss",
-        "let a partition or a connection go on without what is lost",
+    "reset": _CommandEntry(
+        "forwarder.cli.reset", "move where the group collects, while no worker runs"
+    ),
+    "accept-loss": _CommandEntry(
+        "forwarder.cli.accept_loss", "let a partition or a connection go on without what is lost"
     ),
 }
 
@@ -72,35 +82,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     log_writer.install()
-    output.hide(())
+    output.hide_suspects(())
     try:
-        return _answered(arguments)
+        return _run_reporting_errors(arguments)
     finally:
         log_writer.uninstall()
 
 
-def _answered(arguments: list[str]) -> int:
+def _run_reporting_errors(arguments: list[str]) -> int:
     """Run a command, say on stderr what went wrong, and return the exit code."""
     args = argparse.Namespace()
     try:
         try:
             return _run(arguments, args)
         finally:
-            output.flush()
+            output.flush_stdout()
     except ConfigurationError as error:
-        return _failed(args, CONFIGURATION, str(error), str(error))
+        return _print_error(args, CONFIGURATION, str(error), str(error))
     except ForwarderError as error:
         text = str(error)
         line = f"forwarder: {text}"
-        return _failed(args, RUNTIME, text, line if "\n" in text else output.wrapped(line))
+        return _print_error(args, RUNTIME, text, line if "\n" in text else output.wrap_text(line))
     except KeyboardInterrupt:
-        return _failed(args, INTERRUPTED, "stopped", "forwarder: stopped")
+        return _print_error(args, INTERRUPTED, "stopped", "forwarder: stopped")
     except Exception as error:  # noqa: BLE001  # logged with its traceback; the exit code is kept
         from forwarder.ops import logs  # noqa: PLC0415  # `schema` needs no log
 
         logs.crashed(error)
         kind = type(error).__name__
-        return _failed(args, RUNTIME, kind, f"forwarder: a fault of the program ({kind})")
+        return _print_error(args, RUNTIME, kind, f"forwarder: a fault of the program ({kind})")
 
 
 def _run(arguments: list[str], args: argparse.Namespace) -> int:
@@ -122,12 +132,12 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
             signal.signal(signal.SIGINT, before)
 
 
-def _failed(args: argparse.Namespace, code: int, error: str, line: str) -> int:
+def _print_error(args: argparse.Namespace, code: int, error: str, line: str) -> int:
     """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
-    error, line = map(masking.mask_line, map(output.hidden, (error, line)))
+    error, line = map(masking.mask_line, map(output.mask_suspects, (error, line)))
     with contextlib.suppress(ForwarderError):  # stdout takes nothing
         if getattr(args, "json", False):
-            output.document({"error": error})
+            output.print_json({"error": error})
     sys.stderr.write(f"{line}\n")
     return code
 
@@ -138,7 +148,7 @@ class _Parser(argparse.ArgumentParser):
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         """Print the help; raises ForwarderError where argparse would pass over a full disk."""
         if file is None:
-            output.show(self.format_help())
+            output.print_text(self.format_help())
         else:
             super().print_help(file)
 
@@ -148,11 +158,11 @@ class _Parser(argparse.ArgumentParser):
         super().error(masking.mask(message) + _suggestion(message))
 
 
-class _Version(argparse.Action):
+class _VersionAction(argparse.Action):
     """Print the version, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        output.show(f"forwarder {version()}\n")
+        output.print_text(f"forwarder {version()}\n")
         parser.exit()
 
 
@@ -172,12 +182,12 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         description="Forward app events from Kafka into Kinesis, in batches per device.",
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+        "--version", action=_VersionAction, nargs=0, help="show program's version number and exit"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, about) in COMMANDS.items():
+    for name, entry in COMMANDS.items():
         command = commands.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}."
+            name, help=entry.about, description=f"{entry.about[0].upper()}{entry.about[1:]}."
         )
         if name == chosen:
             _module(name).add_arguments(command)
@@ -185,4 +195,4 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> Command:
-    return cast("Command", import_module(COMMANDS[name][0]))
+    return cast("Command", import_module(COMMANDS[name].module))

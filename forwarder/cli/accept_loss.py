@@ -52,23 +52,23 @@ def run(args: argparse.Namespace) -> int:
     if args.begin and args.begin not in _WORDS and not args.begin.isdecimal():
         complaint = f"--from: must be earliest, latest or an offset, is {args.begin!r}"
         raise ConfigurationError([complaint])
-    loaded = common.load(args.config)
-    wish = _wish(args, loaded)
-    plan = common.ask(loaded, lambda survey: _look(survey, wish))
+    loaded = common.load_for_command(args.config)
+    wish = _request(args, loaded)
+    plan = common.run_query(loaded, lambda survey: _find_losses(survey, wish))
     if not args.json:
-        output.show("\n".join(_lines(wish, plan, asked=args.dry_run)) + "\n")
+        output.print_text("\n".join(_lines(wish, plan, asked=args.dry_run)) + "\n")
     if plan.undecided and not args.dry_run:
         complaint = f"{wish.partition}: {plan.undecided}; {_CHOICE}"
         raise ConfigurationError([complaint])
     written = None
-    if plan.losses and not args.dry_run and common.agreed(args):
-        written = common.ask(loaded, lambda survey: _accept(survey, wish, plan))
+    if plan.losses and not args.dry_run and common.confirm(args):
+        written = common.run_query(loaded, lambda survey: _accept(survey, wish, plan))
     _finish(args, wish, plan, written)
     return 0 if written or args.dry_run or not plan.losses else 1
 
 
-def _wish(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wish:
-    rules = common.rules(loaded)
+def _request(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wish:
+    rules = common.keying_rules(loaded)
     if args.connection is not None and args.connection not in rules:
         complaint = f"--connection: {args.connection} is not configured; give one of "
         raise ConfigurationError([complaint + ", ".join(rules)])
@@ -76,8 +76,8 @@ def _wish(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wish:
     return Wish(partition, rules, args.connection, args.begin, Resend(args.resend))
 
 
-async def _look(survey: Survey, wish: Wish) -> Plan:
-    await common.chosen(survey, [wish.partition.topic], wish.partition.number)
+async def _find_losses(survey: Survey, wish: Wish) -> Plan:
+    await common.selected_partitions(survey, [wish.partition.topic], wish.partition.number)
     return await accept_loss.look(survey, wish, SystemClock())
 
 
@@ -97,9 +97,9 @@ def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
 
 def _finish(args: argparse.Namespace, wish: Wish, plan: Plan, written: Written | None) -> None:
     if args.json:
-        output.document(accept_loss.document(wish, plan, written))
+        output.print_json(accept_loss.document(wish, plan, written))
     elif written:
         text = f"accepted: collecting goes on from record {written.offset}, tick {written.n}"
-        output.show(text + "\n")
+        output.print_text(text + "\n")
     elif plan.losses:
-        output.show("nothing was changed\n")
+        output.print_text("nothing was changed\n")

@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
     except ConfigFaultsError as error:
         if not args.json:
             raise
-        output.document(_document(error.found, error.noted, []))
+        output.print_json(_document(error.found, error.noted, []))
         return 2
-    output.hide(loaded.suspects)
+    output.hide_suspects(loaded.suspects)
     pairs = _pairs(loaded)
     if args.json:
-        output.document(_document([], loaded.noted, pairs))
+        output.print_json(_document([], loaded.noted, pairs))
     elif text := "\n".join(_lines(loaded, pairs, quiet=args.quiet)):
-        output.show(f"{text}\n")
+        output.print_text(f"{text}\n")
     return 0
 
 

@@ -54,22 +54,24 @@ def add_consent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
-def load(config: Path) -> LoadedConfiguration:
+def load_for_command(config: Path) -> LoadedConfiguration:
     """Load the configuration, and let nothing that is logged show its secrets."""
     loaded = loader.load_configuration(config)
     logs.configure("warning", "console", loaded.secrets)
-    output.hide(loaded.suspects)
+    output.hide_suspects(loaded.suspects)
     client.quiet(entirely=True)  # what it could not do is an error here, with its cause
     patches.install(loaded.configuration.kafka.max_unpacked_batch)
     return loaded
 
 
-def ask(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
+def run_query(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
     """Run a question against the group of a configuration."""
-    return asyncio.run(asked(loaded, question))
+    return asyncio.run(query_survey(loaded, question))
 
 
-async def asked(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
+async def query_survey(
+    loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]
+) -> T:
     """Run a question against the group of a configuration, over connections of its own."""
     client_id = f"forwarder-command-{socket.gethostname()}-{os.getpid()}"
     survey = KafkaSurvey(loaded.configuration, client_id)
@@ -85,7 +87,9 @@ async def asked(loaded: LoadedConfiguration, question: Callable[[Survey], Awaita
         await survey.close()
 
 
-async def chosen(survey: Survey, topics: list[str] | None, number: int | None) -> list[Partition]:
+async def selected_partitions(
+    survey: Survey, topics: list[str] | None, number: int | None
+) -> list[Partition]:
     """Return the partitions meant; raises ConfigurationError for one that is not there."""
     partitions = await survey.partitions(topics or ())
     if number is None:
@@ -96,7 +100,7 @@ async def chosen(survey: Survey, topics: list[str] | None, number: int | None) -
     raise ConfigurationError([complaint])
 
 
-def rules(loaded: LoadedConfiguration) -> dict[str, str]:
+def keying_rules(loaded: LoadedConfiguration) -> dict[str, str]:
     """Return the keying rule of every configured connection."""
     connections = loaded.configuration.connections
     return {one.name: keying_rule(one.settings.mode) for one in connections}
@@ -107,11 +111,11 @@ def note_unknown(loaded: LoadedConfiguration, name: str) -> None:
     names = ", ".join(one.name for one in loaded.configuration.connections) or "none"
     if name not in names.split(", "):
         shown = masking.mask(name)
-        names = output.hidden(names)
+        names = output.mask_suspects(names)
         sys.stderr.write(f"{shown} is not configured, and nothing is stored; configured: {names}\n")
 
 
-def agreed(args: argparse.Namespace) -> bool:
+def confirm(args: argparse.Namespace) -> bool:
     """Ask on a terminal unless ``--yes`` was given; raises ConfigurationError where nobody is."""
     if args.yes:
         return True

@@ -16,8 +16,8 @@ from forwarder.admin.dead_letters import Wanted
 from forwarder.admin.positions import time
 from forwarder.admin.redrive import Choice, Tally
 from forwarder.cli import common, output
-from forwarder.cli.outbox import limit
-from forwarder.cli.replay import rate
+from forwarder.cli.outbox import parse_limit
+from forwarder.cli.replay import parse_rate
 from forwarder.clock import SystemClock
 from forwarder.config.connection import Status
 from forwarder.config.loader import LoadedConfiguration
@@ -25,9 +25,9 @@ from forwarder.errors import ConfigurationError
 from forwarder.journal.dead_letters import Letter
 from forwarder.model import Reason
 
-LIMIT = 100
-RATE = 100.0
-EVERYTHING = 10**9
+DEFAULT_LIST_LIMIT = 100
+DEFAULT_LETTER_RATE = 100.0
+NO_LIMIT = 10**9
 
 _TIME = "a time with its zone (2026-01-31T12:00:00Z), or milliseconds since the epoch"
 _MILLISECONDS = re.compile(r"[0-9]{10,15}")
@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lists = actions.add_parser("list", help="count and list them", description=about)
     _add_filters(lists)
     lists.add_argument(
-        "--limit", type=limit, metavar="N", default=LIMIT, help=f"list at most so many; {LIMIT}"
+        "--limit",
+        type=parse_limit,
+        metavar="N",
+        default=DEFAULT_LIST_LIMIT,
+        help=f"list at most so many; {DEFAULT_LIST_LIMIT}",
     )
     about = "Show one dead letter: its headers, and the bytes as they came."
     show = actions.add_parser("show", help="show one with its bytes", description=about)
@@ -77,9 +81,15 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 def _add_redrive(parser: argparse.ArgumentParser) -> None:
     _add_filters(parser)
-    parser.add_argument("--limit", type=limit, metavar="N", default=EVERYTHING, help="at most so")
     parser.add_argument(
-        "--rate", type=rate, metavar="N", default=RATE, help="letters a second; 100; 0: no limit"
+        "--limit", type=parse_limit, metavar="N", default=NO_LIMIT, help="at most so"
+    )
+    parser.add_argument(
+        "--rate",
+        type=parse_rate,
+        metavar="N",
+        default=DEFAULT_LETTER_RATE,
+        help="letters a second; 100; 0: no limit",
     )
     parser.add_argument(
         "--again", action="store_true", help="also what was sent back once and failed again"
@@ -106,15 +116,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    loaded = common.load(args.config)
-    wanted = _wanted(args, loaded)
-    document = common.ask(
+    loaded = common.load_for_command(args.config)
+    wanted = _filter(args, loaded)
+    document = common.run_query(
         loaded, lambda survey: letters.listed(survey.dead_letters(), wanted, args.limit)
     )
     if args.json:
-        output.document(document)
+        output.print_json(document)
     else:
-        output.show(_table(document))
+        output.print_text(_table(document))
     return 0
 
 
@@ -122,10 +132,10 @@ def _table(document: dict[str, Any]) -> str:
     if not document["counts"]:
         return "no dead letters\n"
     sums = ("REASON", "CONNECTION", "STATE", "LETTERS", "BYTES")
-    counted = output.table(sums, map(_count, document["counts"]))
+    counted = output.format_table(sums, map(_count, document["counts"]))
     heads = ("PLACE", "STORED AT", "STATE", "REASON", "CONNECTION", "FROM", "BYTES", "ERROR")
     rest = "and there are more (--limit)\n" if document["more"] else ""
-    return f"{counted}\n{output.table(heads, map(_row, document['letters']))}{rest}"
+    return f"{counted}\n{output.format_table(heads, map(_row, document['letters']))}{rest}"
 
 
 def _count(one: dict[str, Any]) -> tuple[object, ...]:
@@ -147,24 +157,24 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    loaded = common.load(args.config)
-    number, offset = _place(args.place, "PARTITION:OFFSET")
+    loaded = common.load_for_command(args.config)
+    number, offset = _parse_place(args.place, "PARTITION:OFFSET")
     group = loaded.configuration.kafka.group_id
-    letter, standing = common.ask(
+    letter, standing = common.run_query(
         loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
-        output.raw(letter.value)
+        output.print_bytes(letter.value)
     elif args.json:
-        output.document(_whole(letter, standing))
+        output.print_json(_letter_document(letter, standing))
     else:
         heads = {"place": letter.place, "state": standing, **letter.headers}
         lines = [f"{printable(name)}: {printable(text) or '-'}" for name, text in heads.items()]
-        output.show("\n".join([*lines, "", _body(letter), ""]))
+        output.print_text("\n".join([*lines, "", _body(letter), ""]))
     return 0
 
 
-def _whole(letter: Letter, standing: str) -> dict[str, Any]:
+def _letter_document(letter: Letter, standing: str) -> dict[str, Any]:
     return {
         **letters.described(letter, standing),
         "headers": letter.headers,
@@ -189,19 +199,21 @@ def printable(text: str) -> str:
 
 
 def _redrive(args: argparse.Namespace) -> int:
-    loaded = common.load(args.config)
+    loaded = common.load_for_command(args.config)
     choice = _choice(args, loaded)
-    tally = common.ask(loaded, lambda survey: redrive.plan(survey.dead_letters(), choice))
+    tally = common.run_query(loaded, lambda survey: redrive.plan(survey.dead_letters(), choice))
     if not args.json:
-        output.show(_summary(tally, "would be sent back" if args.dry_run else "to be sent back"))
+        output.print_text(
+            _summary(tally, "would be sent back" if args.dry_run else "to be sent back")
+        )
     if args.dry_run or not tally.letters:
         return _finish(args, tally, sent=False)
-    if not common.agreed(args):
+    if not common.confirm(args):
         _finish(args, tally, sent=False)
         return 1
     ends = tally.ends
     try:
-        tally = common.ask(loaded, lambda survey: _send(survey, args, choice, ends))
+        tally = common.run_query(loaded, lambda survey: _send(survey, args, choice, ends))
     except asyncio.CancelledError:  # SIGTERM; as after Ctrl-C, the transaction under way has ended
         raise KeyboardInterrupt from None
     return _finish(args, tally, sent=True)
@@ -229,11 +241,11 @@ def _progress(tally: Tally) -> None:
 
 def _finish(args: argparse.Namespace, tally: Tally, *, sent: bool) -> int:
     if args.json:
-        output.document({"sent": sent, **tally.document()})
+        output.print_json({"sent": sent, **tally.document()})
     elif sent:
-        output.show(f"sent back {tally.letters} letters, {tally.bytes} bytes\n")
+        output.print_text(f"sent back {tally.letters} letters, {tally.bytes} bytes\n")
     elif not args.dry_run:
-        output.show("nothing was sent back\n")
+        output.print_text("nothing was sent back\n")
     return 0
 
 
@@ -243,7 +255,7 @@ def _summary(tally: Tally, verb: str) -> str:
         (printable(reason), printable(lane) or None, n)
         for (reason, lane), n in sorted(tally.counts.items())
     ]
-    table = output.table(heads, rows) + "\n" if rows else ""
+    table = output.format_table(heads, rows) + "\n" if rows else ""
     lines = [f"{tally.letters} letters, {tally.bytes} bytes {verb}"]
     lines += [f"{count} stay: {printable(why)}" for why, count in sorted(tally.skipped.items())]
     return table + "\n".join(lines) + "\n"
@@ -255,7 +267,7 @@ def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> Choice:
         raise ConfigurationError([complaint])
     configured = loaded.configuration.connections
     return Choice(
-        _wanted(args, loaded),
+        _filter(args, loaded),
         frozenset(one.name for one in configured if one.status is Status.ACTIVE),
         frozenset(topic.name for topic in loaded.configuration.kafka.topics),
         args.limit,
@@ -267,33 +279,33 @@ def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> Choice:
 # ------------------------------------------------------------------------------------- options
 
 
-def _wanted(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
-    first, last = _offsets(args.offset)
-    since = None if args.since is None else _moment(args.since, "--from")
-    until = None if args.until is None else _moment(args.until, "--to")
+def _filter(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
+    first, last = _parse_offsets(args.offset)
+    since = None if args.since is None else _parse_time(args.since, "--from")
+    until = None if args.until is None else _parse_time(args.until, "--to")
     if since is not None and until is not None and since >= until:
         complaint = "--to: is not after --from, so that nothing lies between them"
         raise ConfigurationError([complaint])
-    places = [_place(text, "--letter") for text in args.letter or ()]
+    places = [_parse_place(text, "--letter") for text in args.letter or ()]
     return Wanted(
-        loaded.configuration.kafka.group_id,
-        frozenset(args.reason or ()),
-        frozenset(args.connection or ()),
-        since,
-        until,
-        frozenset(args.topic or ()),
-        args.partition,
-        first,
-        last,
-        frozenset(f"{number}:{offset}" for number, offset in places),
+        group=loaded.configuration.kafka.group_id,
+        reasons=frozenset(args.reason or ()),
+        connections=frozenset(args.connection or ()),
+        since_ms=since,
+        until_ms=until,
+        topics=frozenset(args.topic or ()),
+        partition=args.partition,
+        first=first,
+        last=last,
+        places=frozenset(f"{number}:{offset}" for number, offset in places),
     )
 
 
-def _moment(text: str, option: str) -> int:
+def _parse_time(text: str, option: str) -> int:
     return int(text) if _MILLISECONDS.fullmatch(text) else time(text, option, _TIME)
 
 
-def _place(text: str, option: str) -> tuple[int, int]:
+def _parse_place(text: str, option: str) -> tuple[int, int]:
     match = _PLACE.fullmatch(text)
     if match is None:
         complaint = f"{option}: must be PARTITION:OFFSET of the dead letter topic, is {text!r}"
@@ -301,7 +313,7 @@ def _place(text: str, option: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _offsets(text: str | None) -> tuple[int | None, int | None]:
+def _parse_offsets(text: str | None) -> tuple[int | None, int | None]:
     if text is None:
         return None, None
     match = _OFFSETS.fullmatch(text)

@@ -27,10 +27,10 @@ from forwarder.errors import ForwarderError
 from forwarder.model import Batch, CloseReason, Outcome, OutcomeKind
 from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
 
-AT_ONCE = 32
+CONCURRENT_CONNECTIONS = 32
 """Connections looked at at a time."""
 
-Report = dict[str, list[Finding]]
+DoctorReport = dict[str, list[Finding]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,23 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; return 1 if anything has to be mended."""
-    loaded = common.load(args.config)
-    wanted = [iam.named(loaded, name) for name in args.connection or ()]
+    loaded = common.load_for_command(args.config)
+    wanted = [iam.find_connection(loaded, name) for name in args.connection or ()]
     connections = wanted or list(loaded.configuration.connections)
     report = asyncio.run(_report(loaded, connections, put=args.put))
     failures = [one for found in report.values() for one in found if one.grade is Grade.FAIL]
     if args.json:
-        output.document(_document(report, len(failures)))
+        output.print_json(_document(report, len(failures)))
     else:
-        output.show("\n".join(_lines(report, len(failures))) + "\n")
+        output.print_text("\n".join(_lines(report, len(failures))) + "\n")
     return 1 if failures else 0
 
 
 async def _report(
     loaded: LoadedConfiguration, connections: Sequence[Connection], *, put: bool
-) -> Report:
+) -> DoctorReport:
     aws = AwsSession(SystemClock())
-    slots = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(CONCURRENT_CONNECTIONS)
 
     async def examined(connection: Connection) -> list[Finding]:
         async with slots:
@@ -82,7 +82,7 @@ async def _report(
     finally:
         await aws.close()
     if all(one.grade is not Grade.FAIL for one in kafka):
-        kafka += await _left_out(loaded)
+        kafka += await _left_topics(loaded)
     names = [f"connection {connection.name}" for connection in connections]
     report = {"kafka": kafka, "worker": own, **dict(zip(names, found, strict=True))}
     return {where: findings for where, findings in report.items() if findings}
@@ -100,11 +100,13 @@ async def _kafka(aws: AwsSession, configuration: Configuration, client_id: str) 
         return [*found, fail(str(error), "check the files that kafka.security names")]
 
 
-async def _left_out(loaded: LoadedConfiguration) -> list[Finding]:
+async def _left_topics(loaded: LoadedConfiguration) -> list[Finding]:
     """Say what is left of input topics that are not configured: a worker would not start."""
-    rules, now = common.rules(loaded), SystemClock().wall_ms()
+    rules, now = common.keying_rules(loaded), SystemClock().wall_ms()
     try:
-        listed = await common.asked(loaded, lambda survey: status.left_out(survey, rules, now))
+        listed = await common.query_survey(
+            loaded, lambda survey: status.left_out(survey, rules, now)
+        )
     except ForwarderError as error:
         return [note(f"what is left of topics that are not configured is not known: {error}")]
     retired = loaded.configuration.journal.retired_topics
@@ -145,12 +147,12 @@ async def _puts(connection: Connection) -> list[Finding]:
     """Put a test record by each action that may be used; one that works is enough for ``auto``."""
     if not (choice := connection.sink.alternatives):
         outcome = await _put(connection)
-        return [_told(outcome, "a test record was put")]
+        return [_put_finding(outcome, "a test record was put")]
     by_action = {
         action: await _put(replace(connection, sink=sink)) for action, sink in choice.items()
     }
     works = any(outcome.kind is OutcomeKind.DELIVERED for outcome in by_action.values())
-    told = [_told(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
+    told = [_put_finding(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
     if not works:
         # Refused alike, one line says it; else the second is what really is in the way: a policy
         # need not have PutRecords at all.
@@ -162,7 +164,7 @@ async def _puts(connection: Connection) -> list[Finding]:
     ]
 
 
-def _told(outcome: Outcome, success: str) -> Finding:
+def _put_finding(outcome: Outcome, success: str) -> Finding:
     if outcome.kind is OutcomeKind.DELIVERED:
         return ok(success)
     return identity.failed_finding(
@@ -172,11 +174,11 @@ def _told(outcome: Outcome, success: str) -> Finding:
 
 async def _put(connection: Connection) -> Outcome:
     async with app.open_sinks([connection]) as sinks:
-        [outcome] = await sinks[connection.name].put([trial(connection)])
+        [outcome] = await sinks[connection.name].put([test_record(connection)])
         return outcome
 
 
-def trial(connection: Connection) -> Batch:
+def test_record(connection: Connection) -> Batch:
     """Return a record that readers can tell from every batch: no event, and another type."""
     now = SystemClock().wall_ms()
     name = f"forwarder-doctor-{now}"
@@ -203,7 +205,7 @@ def trial(connection: Connection) -> Batch:
     )
 
 
-def _document(report: Report, failures: int) -> dict[str, object]:
+def _document(report: DoctorReport, failures: int) -> dict[str, object]:
     return {
         "ok": failures == 0,
         "findings": [

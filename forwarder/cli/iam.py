@@ -42,20 +42,20 @@ def run(args: argparse.Namespace) -> int:
     """Print them; raises ForwarderError where there are none."""
     loaded = loader.load_configuration(args.config, offline=args.principal != _ASK)
     logs.configure("warning", "console", loaded.secrets)
-    connection = named(loaded, args.name)
+    connection = find_connection(loaded, args.name)
     role = connection.credentials.role
-    output.hide(
+    output.hide_suspects(
         loaded.suspects - {role.external_id if role else None}
     )  # no secret to AWS, and policies need it as it is
     found = _policies(connection, args.principal)
     if args.json:
-        output.document({"connection": connection.name, **_document(found)})
+        output.print_json({"connection": connection.name, **_document(found)})
     else:
-        output.show("\n".join(_lines(connection, found)) + "\n")
+        output.print_text("\n".join(_lines(connection, found)) + "\n")
     return 0
 
 
-def named(loaded: LoadedConfiguration, name: str) -> Connection:
+def find_connection(loaded: LoadedConfiguration, name: str) -> Connection:
     """Return a connection by its name; raises ConfigurationError for one that is not there."""
     known = {connection.name: connection for connection in loaded.configuration.connections}
     if name not in known:

@@ -1,6 +1,7 @@
 """``forwarder outbox show``: which batches are stored for a connection, and what is in them."""
 
 import argparse
+import contextlib
 from typing import Any
 
 from forwarder.admin.contract import Survey
@@ -34,25 +35,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--waiting", action="store_true", help="only what was not delivered as of the last tick"
     )
     show.add_argument(
-        "--limit", type=limit, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT}"
+        "--limit", type=parse_limit, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT}"
     )
     show.add_argument("--payload", action="store_true", help="print the documents too")
 
 
-def limit(text: str) -> int:
-    """Read how many batches; at least one."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def parse_limit(text: str) -> int:
+    """Return how many batches are meant, at least one; raises ArgumentTypeError."""
+    with contextlib.suppress(ValueError):
+        if (value := int(text)) > 0:
+            return value
+    msg = f"invalid limit value: {text!r}"
+    raise argparse.ArgumentTypeError(msg)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the batches; raises ForwarderError if Kafka does not answer."""
-    loaded = common.load(args.config)
-    found, more = common.ask(loaded, lambda survey: _look(survey, args))
+    loaded = common.load_for_command(args.config)
+    found, more = common.run_query(loaded, lambda survey: _collect_batches(survey, args))
     if args.json:
-        output.document({"connection": args.connection, "batches": found, "more": more})
+        output.print_json({"connection": args.connection, "batches": found, "more": more})
     else:
         _print(found, more=more, payload=args.payload)
     if not found:
@@ -60,15 +62,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _look(survey: Survey, args: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
-    partitions = await common.chosen(survey, args.topic, args.partition)
+async def _collect_batches(
+    survey: Survey, args: argparse.Namespace
+) -> tuple[list[dict[str, Any]], bool]:
+    partitions = await common.selected_partitions(survey, args.topic, args.partition)
     wanted = Wanted(
-        args.connection,
-        stretch(args.since, args.until),
-        frozenset(args.id),
-        args.device_key.lower(),
-        args.mpid,
-        args.waiting,
+        lane=args.connection,
+        stretch=stretch(args.since, args.until),
+        ids=frozenset(args.id),
+        key=args.device_key.lower(),
+        mpid=args.mpid,
+        waiting=args.waiting,
     )
     wanted.stretch.check_places(partitions)
     found: list[dict[str, Any]] = []
@@ -94,11 +98,11 @@ def _print(found: list[dict[str, Any]], *, more: bool, payload: bool) -> None:
     )
     if payload:
         for one in found:
-            output.show(output.table(heads, [_row(one)]) + one["payload"] + "\n")
+            output.print_text(output.format_table(heads, [_row(one)]) + one["payload"] + "\n")
     else:
-        output.show(output.table(heads, map(_row, found)))
+        output.print_text(output.format_table(heads, map(_row, found)))
     counted = f"{len(found)} batch{'' if len(found) == 1 else 'es'}"
-    output.show(f"{counted}, and there are more (--limit)\n" if more else f"{counted}\n")
+    output.print_text(f"{counted}, and there are more (--limit)\n" if more else f"{counted}\n")
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:

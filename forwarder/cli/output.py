@@ -13,36 +13,36 @@ from forwarder.errors import ForwarderError
 WIDTH = 120
 """Columns that tables and texts for people take at most."""
 
-SHORTEST = 12
+MIN_COLUMN_CHARS = 12
 """Characters of a column below which nothing is cut: it would tell nothing any more."""
 
 
 _suspects = KnownSecrets()
 
 
-def hide(values: Iterable[str]) -> None:
+def hide_suspects(values: Iterable[str]) -> None:
     """Hide these from now on, and nothing else, in what is printed: what looked like a secret."""
     global _suspects  # noqa: PLW0603  # one process prints for one configuration
     _suspects = KnownSecrets()
     _suspects.add(values)
 
 
-def hidden(text: str) -> str:
+def mask_suspects(text: str) -> str:
     """Return a text without them."""
     return _suspects.mask(text)
 
 
-def show(text: str) -> None:
-    """Print to stdout, without what is to be hidden.
+def print_text(text: str) -> None:
+    """Write a text to stdout, suspected secrets masked.
 
     A reader that has seen enough (``| head``) is no error. Raises ForwarderError where stdout takes
     nothing: a full disk, a closed descriptor.
     """
-    text = hidden(text)
-    raw(text.encode(_encoding(), "backslashreplace"), text)
+    text = mask_suspects(text)
+    print_bytes(text.encode(_encoding(), "backslashreplace"), text)
 
 
-def raw(data: bytes, text: str | None = None) -> None:
+def print_bytes(data: bytes, text: str | None = None) -> None:
     """Print bytes as they are; ``text`` is what streams that only take text are given."""
     stream = _stdout()
     try:
@@ -53,16 +53,16 @@ def raw(data: bytes, text: str | None = None) -> None:
             stream.write(data.decode(errors="replace") if text is None else text)
         stream.flush()
     except OSError as error:
-        _give_up(error)
+        _stop_output(error)
 
 
-def flush() -> None:
-    """Give on what was printed by others (``--help``); raises ForwarderError as :func:`show`."""
+def flush_stdout() -> None:
+    """Flush what argparse printed (``--help``); raises ForwarderError as ``print_text`` does."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        _give_up(error)
+        _stop_output(error)
 
 
 def _stdout() -> TextIO:
@@ -77,7 +77,7 @@ def _encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _give_up(error: OSError) -> None:
+def _stop_output(error: OSError) -> None:
     """Print nothing more; raises ForwarderError unless the reader has only seen enough."""
     # The interpreter flushes once more as it exits, and would print a traceback after all.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,16 +86,16 @@ def _give_up(error: OSError) -> None:
         raise ForwarderError(msg) from error
 
 
-def wrapped(text: str) -> str:
+def wrap_text(text: str) -> str:
     """Return a text in lines of ``WIDTH`` at most; words that are longer stay whole."""
     return textwrap.fill(
         text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
 
 
-def document(content: object) -> None:
+def print_json(content: object) -> None:
     """Print one JSON document."""
-    show(json_text(content) + "\n")
+    print_text(json_text(content) + "\n")
 
 
 def json_text(content: object) -> str:
@@ -108,7 +108,7 @@ def json_text(content: object) -> str:
     return text
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]], width: int = 0) -> str:
+def format_table(heads: Sequence[str], rows: Iterable[Sequence[object]], width: int = 0) -> str:
     """Return lines in columns; a column whose every value is a number stands to the right.
 
     With a ``width`` no line is longer, as far as numbers allow: the longest texts are cut.
@@ -137,7 +137,7 @@ def _fitted(columns: Sequence[Sequence[str]], widths: list[int], most: int) -> l
     free = [i for i, column in enumerate(columns) if not all(map(_is_number, column[1:]))]
     while sum(fitted) + 2 * (len(fitted) - 1) > most:
         widest = max(free, key=lambda i: fitted[i], default=None)
-        if widest is None or fitted[widest] <= SHORTEST:
+        if widest is None or fitted[widest] <= MIN_COLUMN_CHARS:
             break
         fitted[widest] -= 1
     return fitted

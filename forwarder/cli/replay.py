@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from forwarder.errors import ConfigurationError
 from forwarder.ops import logs
 
 RATE = 100.0
-FOLDER = "file:"
+FILE_PREFIX = "file:"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file:DIR, or a connection file whose sink and credentials are used instead",
     )
     parser.add_argument(
-        "--rate", type=rate, metavar="N", default=RATE, help="batches a second; 100; 0: no limit"
+        "--rate",
+        type=parse_rate,
+        metavar="N",
+        default=RATE,
+        help="batches a second; 100; 0: no limit",
     )
     parser.add_argument(
         "--resume", metavar="PLACES", help="go on where a replay stopped: what it printed"
@@ -56,24 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rate(text: str) -> float:
-    """Read ``N`` or ``N/s``."""
-    value = float(text.removesuffix("/s"))
-    if not 0 <= value <= 1e6:  # noqa: PLR2004  # also refuses nan
-        raise ValueError
-    return value
+def parse_rate(text: str) -> float:
+    """Return what ``N`` or ``N/s`` says, up to a million; raises ArgumentTypeError."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text.removesuffix("/s"))) <= 1e6:  # noqa: PLR2004  # no nan either
+            return value
+    msg = f"invalid rate value: {text!r}"
+    raise argparse.ArgumentTypeError(msg)
 
 
 def run(args: argparse.Namespace) -> int:
     """Send, and print what became of it; raises ForwarderError."""
-    loaded = common.load(args.config)
+    loaded = common.load_for_command(args.config)
     between = stretch(args.since, args.until, args.resume)
     target = _target(args, loaded)
-    document = common.ask(loaded, lambda survey: _replay(survey, args, between, target))
+    document = common.run_query(loaded, lambda survey: _replay(survey, args, between, target))
     if args.json:
-        output.document(document)
+        output.print_json(document)
     else:
-        output.show("\n".join(_summary(args, document)) + "\n")
+        output.print_text("\n".join(_summary(args, document)) + "\n")
     if document.get("error"):
         sys.stderr.write(f"forwarder: {document['error']}\n")
     if not any(map(document.get, ("batches", "sent", "refused", "error", "resume"))):
@@ -84,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
 def _target(args: argparse.Namespace, loaded: LoadedConfiguration) -> Connection:
     """Return the connection with the sink to send to; raises ConfigurationError."""
     name, sink = args.connection, args.to_sink
-    if sink in {"", FOLDER}:
+    if sink in {"", FILE_PREFIX}:
         complaint = "--to-sink: must be file:DIR or the path of a connection file"
         raise ConfigurationError([complaint])
-    if sink is not None and sink.startswith(FOLDER):
-        return Connection(name, FileTarget(str(Path(sink.removeprefix(FOLDER)).absolute())))
+    if sink is not None and sink.startswith(FILE_PREFIX):
+        return Connection(name, FileTarget(str(Path(sink.removeprefix(FILE_PREFIX)).absolute())))
     if sink is not None:
         other = loader.load_connection(Path(sink))
         logs.configure("warning", "console", loaded.secrets | other.secrets)
@@ -103,7 +109,7 @@ def _target(args: argparse.Namespace, loaded: LoadedConfiguration) -> Connection
 async def _replay(
     survey: Survey, args: argparse.Namespace, between: Stretch, target: Connection
 ) -> dict[str, Any]:
-    partitions = await common.chosen(survey, args.topic, args.partition)
+    partitions = await common.selected_partitions(survey, args.topic, args.partition)
     between.check_places(partitions)
     if args.dry_run:
         return await measure(survey, partitions, args.connection, between)

@@ -32,25 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what will be done, ask, do it; raises ForwarderError while workers run."""
-    loaded = common.load(args.config)
+    loaded = common.load_for_command(args.config)
     target = _target(args.to)
-    moves = common.ask(loaded, lambda survey: _plan(survey, args, target))
+    moves = common.run_query(loaded, lambda survey: _plan(survey, args, target))
     done = False
     if not args.json:
-        output.show(_table(moves))
-    if not args.dry_run and common.agreed(args):
-        common.ask(loaded, lambda survey: reset.carry_out(survey, moves))
+        output.print_text(_table(moves))
+    if not args.dry_run and common.confirm(args):
+        common.run_query(loaded, lambda survey: reset.carry_out(survey, moves))
         done = True
     if args.json:
-        output.document({"moved": done, "partitions": [move.document() for move in moves]})
+        output.print_json({"moved": done, "partitions": [move.document() for move in moves]})
     else:
-        output.show("moved\n" if done else "nothing was changed\n")
+        output.print_text("moved\n" if done else "nothing was changed\n")
     return 0 if done or args.dry_run else 1
 
 
 async def _plan(survey: Survey, args: argparse.Namespace, target: Target) -> list[Move]:
     await reset.refuse_if_active(survey)
-    partitions = await common.chosen(survey, args.topic, args.partition)
+    partitions = await common.selected_partitions(survey, args.topic, args.partition)
     return await reset.plan(survey, partitions, target)
 
 
@@ -64,7 +64,7 @@ def _target(text: str) -> Target:
 
 def _table(moves: list[Move]) -> str:
     heads = ("PARTITION", "READ", "TO", "AGAIN", "LEFT OUT", "WINDOWS DROPPED", "NOTE")
-    return output.table(heads, (_row(move.document()) for move in moves))
+    return output.format_table(heads, (_row(move.document()) for move in moves))
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:

@@ -52,13 +52,13 @@ def _work(config: Path) -> int:
     for one in loaded.noted:
         at = {"file": one.file, "line": one.line, "key": one.key}
         structlog.get_logger().warning("configuration.note", note=one.text, **at)
-    gate = Gate(common.rules(loaded), loaded.configuration.journal.retired_topics)
+    gate = Gate(common.keying_rules(loaded), loaded.configuration.journal.retired_topics)
 
     async def check(survey: Survey) -> Looked:
         return await gate.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.
-    look = partial(common.asked, loaded, check)
+    look = partial(common.query_survey, loaded, check)
     try:
         return asyncio.run(app.run_worker(loaded.configuration, look))
     except ForwarderError as error:
@@ -80,9 +80,9 @@ def _read_file(args: argparse.Namespace) -> int:
         secrets, notes, suspects = single.secrets, single.notes, single.suspects
     # Somebody is watching, and the summary is what they wait for.
     logs.configure("warning", "console", secrets)
-    output.hide(suspects)
+    output.hide_suspects(suspects)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
     tally = asyncio.run(app.run_file(connections, args.source, args.sink))
-    sys.stderr.write(output.hidden(tally.text()) + "\n")
+    sys.stderr.write(output.mask_suspects(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0

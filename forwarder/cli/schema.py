@@ -19,5 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the schema of connection files, or that of forwarder.yaml."""
     made = schema.worker_schema() if args.worker else schema.connection_schema()
-    output.show(schema.schema_text(made))
+    output.print_text(schema.schema_text(made))
     return 0

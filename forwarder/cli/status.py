@@ -32,16 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it; raises ForwarderError if Kafka does not answer."""
-    loaded = common.load(args.config)
+    loaded = common.load_for_command(args.config)
     now = SystemClock().wall_ms()
-    rules = common.rules(loaded)
-    document = common.ask(
+    rules = common.keying_rules(loaded)
+    document = common.run_query(
         loaded, lambda survey: status(survey, rules, now, args.topic or (), deep=args.deep)
     )
     if args.json:
-        output.document(document)
+        output.print_json(document)
     else:
-        output.show("\n".join(_lines(document, every=args.all)))
+        output.print_text("\n".join(_lines(document, every=args.all)))
     return 0
 
 
@@ -52,10 +52,10 @@ def _lines(document: dict[str, Any], *, every: bool) -> Iterator[str]:
     yield f"group {document['group']}: {state}, {members} worker{plural}, {document['at']}\n"
     yield _partitions(document)
     yield _connections(document)
-    if places := list(_places(document, every=every)):
+    if places := list(_location_rows(document, every=every)):
         heads = ("CONNECTION", "PARTITION", "LANE", "CURSOR", "BEHIND", "SECONDS", "NEED")
-        yield output.table(heads, places, output.WIDTH)
-    yield from (output.wrapped(remark) + "\n" for remark in _remarks(document))
+        yield output.format_table(heads, places, output.WIDTH)
+    yield from (output.wrap_text(remark) + "\n" for remark in _remarks(document))
 
 
 def _partitions(document: dict[str, Any]) -> str:
@@ -63,7 +63,9 @@ def _partitions(document: dict[str, Any]) -> str:
         *("PARTITION", "INPUT", "READ", "LAG", "COMMIT", "LAG", "TICK"),
         *("STATE", "HELD", "OWNER"),
     )
-    return output.table(heads, (_partition(one) for one in document["partitions"]), output.WIDTH)
+    return output.format_table(
+        heads, (_partition(one) for one in document["partitions"]), output.WIDTH
+    )
 
 
 def _partition(one: dict[str, Any]) -> tuple[object, ...]:
@@ -90,7 +92,7 @@ def _connections(document: dict[str, Any]) -> str:
         (
             one["connection"],
             one["lane"],
-            _behind(one),
+            _lag_text(one),
             f"{one['seconds_behind']:.1f}",
             one["held_windows"],
             one["seen"],
@@ -98,10 +100,10 @@ def _connections(document: dict[str, Any]) -> str:
         )
         for one in document["connections"]
     )
-    return output.table(heads, rows, output.WIDTH)
+    return output.format_table(heads, rows, output.WIDTH)
 
 
-def _places(document: dict[str, Any], *, every: bool) -> Iterator[tuple[object, ...]]:
+def _location_rows(document: dict[str, Any], *, every: bool) -> Iterator[tuple[object, ...]]:
     for partition in document["partitions"]:
         for one in partition["connections"]:
             if every or one["batches_behind"] or one["stopped"] or one["error"]:
@@ -110,13 +112,13 @@ def _places(document: dict[str, Any], *, every: bool) -> Iterator[tuple[object, 
                     f"{partition['topic']}/{partition['number']}",
                     one["lane"],
                     ".".join(map(str, one["cursor"])),
-                    _behind(one),
+                    _lag_text(one),
                     f"{one['seconds_behind']:.1f}",
                     one["need"],
                 )
 
 
-def _behind(one: dict[str, Any]) -> str:
+def _lag_text(one: dict[str, Any]) -> str:
     return f"{one['batches_behind']}{'' if one['exact'] else '+'}"
 
 

@@ -21,7 +21,7 @@ class LoadedConfiguration:
     """A whole configuration, what may not be as meant, and how it was written.
 
     ``connection_sections`` are in the order of ``configuration.connections``. ``suspects``: values
-    that look like secrets where none belongs; a command gives them to ``output.hide``.
+    that look like secrets where none belongs; a command gives them to ``output.hide_suspects``.
     """
 
     configuration: Configuration

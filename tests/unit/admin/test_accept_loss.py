@@ -206,8 +206,8 @@ class TestAcceptLoss:
 def test_without_a_terminal_nobody_is_asked_and_nothing_is_done() -> None:
     args = argparse.Namespace(yes=False)
     with pytest.raises(ConfigurationError, match="add --yes"):
-        common.agreed(args)
-    assert common.agreed(argparse.Namespace(yes=True))
+        common.confirm(args)
+    assert common.confirm(argparse.Namespace(yes=True))
 
 
 def shown(survey: Survey, wanted: Wanted) -> list[tuple[str, str]]:

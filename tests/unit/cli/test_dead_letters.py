@@ -63,7 +63,7 @@ def ask(
 
         return asyncio.run(main())
 
-    monkeypatch.setattr(common, "ask", answer)
+    monkeypatch.setattr(common, "run_query", answer)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     monkeypatch.setattr(client, "quiet", lambda **_: None)
 
@@ -117,7 +117,7 @@ def test_bytes_that_are_missing_are_told(ask: Ask, topic: Letters) -> None:
 
 def test_raw_bytes_come_as_they_are(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    monkeypatch.setattr(output, "raw", written.append)
+    monkeypatch.setattr(output, "print_bytes", written.append)
     assert 0 == ask("show", "0:0", "--raw")[0]
     assert [b"{\x1b[31m\xff\n"] == written
 

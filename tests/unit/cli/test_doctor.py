@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_made_is_to_be_mended(tmp_path: Path) -> None:
 
 def test_a_test_record_says_that_it_is_one() -> None:
     connection = Connection("acme", FileTarget("/out"))
-    record = doctor.trial(connection)
+    record = doctor.test_record(connection)
     payload = msgspec.json.decode(record.payload)
     assert ("forwarder_test", "acme", []) == (
         payload["message_type"],

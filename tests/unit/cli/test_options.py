@@ -72,7 +72,7 @@ def test_what_is_not_configured_any_more_needs_a_sink(config: Path) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("500", 500.0), ("2.5/s", 2.5), ("0", 0.0)])
 def test_a_rate_is_a_number_of_batches_a_second(text: str, expected: float) -> None:
-    assert expected == replay.rate(text)
+    assert expected == replay.parse_rate(text)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_a_right_that_is_missing_leads_to_the_list_of_them(config: Path) -> None
         raise ForwarderError(text)
 
     with pytest.raises(ForwarderError, match=r"FailedError; grant .* docs/commands.md lists"):
-        common.ask(loader.load_configuration(config), denied)
+        common.run_query(loader.load_configuration(config), denied)

@@ -28,8 +28,8 @@ def helped(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_columns_of_numbers_stand_to_the_right_and_others_to_the_left() -> None:
     rows = [("a", "x", 10), ("longer", None, "7+")]
     expected = "NAME    X   N\na       x  10\nlonger  -  7+\n"
-    assert expected == output.table(("NAME", "X", "N"), rows)
-    assert "NAME  N\n" == output.table(("NAME", "N"), [])
+    assert expected == output.format_table(("NAME", "X", "N"), rows)
+    assert "NAME  N\n" == output.format_table(("NAME", "N"), [])
 
 
 class Stream(io.StringIO):
@@ -57,7 +57,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     monkeypatch: pytest.MonkeyPatch, descriptor: int
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Stream(BrokenPipeError(), descriptor))
-    output.show("rows\n")
+    output.print_text("rows\n")
 
 
 def test_a_full_disk_is_said_with_its_name(
@@ -66,13 +66,13 @@ def test_a_full_disk_is_said_with_its_name(
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(sys, "stdout", Stream(full, descriptor))
     with pytest.raises(ForwarderError, match="cannot print: No space left on device"):
-        output.show("rows\n")
+        output.print_text("rows\n")
 
 
 def test_a_closed_stdout_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(ForwarderError, match="stdout is closed"):
-        output.show("rows\n")
+        output.print_text("rows\n")
 
 
 @pytest.mark.parametrize("name", ASKING)

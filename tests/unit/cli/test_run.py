@@ -22,7 +22,7 @@ def said(
 ) -> list[str]:
     """Start a worker that cannot begin, with a configuration that deserves a note."""
     folder.connect(f"{SMALL}settings: {{wait_for_complete_batch: true, send_as_batch: false}}\n")
-    monkeypatch.setattr(app, "work", refused)
+    monkeypatch.setattr(app, "run_worker", refused)
     assert 1 == main(["run", "--config", "forwarder.yaml"])
     return capfd.readouterr().err.splitlines()
 

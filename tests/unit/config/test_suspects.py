@@ -74,8 +74,8 @@ def test_policies_show_the_external_id_alone_which_they_need(
 @pytest.mark.usefixtures("careless")
 def test_commands_that_ask_kafka_and_the_log_hide_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "quiet", lambda **_: None)  # of the process, for good
-    common.load(Path("forwarder.yaml"))
-    assert "****/0 ****.outbox.****" == output.hidden(f"{TOPIC}/0 {KEY}.outbox.{TOPIC}")
+    common.load_for_command(Path("forwarder.yaml"))
+    assert "****/0 ****.outbox.****" == output.mask_suspects(f"{TOPIC}/0 {KEY}.outbox.{TOPIC}")
     event = logs.Redaction(load_configuration("forwarder.yaml").secrets)(
         None, "info", {"event": "worker.starts", "group": KEY, "topics": [TOPIC]}
     )
@@ -85,9 +85,9 @@ def test_commands_that_ask_kafka_and_the_log_hide_them(monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("careless")
 def test_what_one_configuration_hides_the_next_command_shows(capsys: Capture) -> None:
     main(["check", "forwarder.yaml"])
-    assert "****" == output.hidden(KEY)
+    assert "****" == output.mask_suspects(KEY)
     main(["schema"])
-    assert KEY == output.hidden(KEY)
+    assert KEY == output.mask_suspects(KEY)
     assert capsys.readouterr().out
 
 
@@ -140,7 +140,7 @@ def test_a_name_that_a_stack_made_is_no_secret(
     policies = capsys.readouterr().out
     assert f":stream/{stream}" in policies
     assert arn in policies
-    assert output.hidden(f"{stream} {arn}") == f"{stream} {arn}"
+    assert output.mask_suspects(f"{stream} {arn}") == f"{stream} {arn}"
     assert set() == set(load_configuration("forwarder.yaml").suspects)
 
 
