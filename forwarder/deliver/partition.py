@@ -177,13 +177,13 @@ def refusal(refused: Refused) -> DeadLetter:
     """Return the dead letter of a batch that was refused for good."""
     batch, outcome = refused
     return DeadLetter(
-        Reason.REFUSED,
-        batch.first[0],
-        batch.lane,
-        f"{outcome.code}: {outcome.error}",
-        batch.payload,
-        batch.record_ms,
-        batch.key,
-        batch.reason is CloseReason.REDRIVEN,
-        batch.count,
+        reason=Reason.REFUSED,
+        offset=batch.first[0],
+        connection=batch.lane,
+        error=f"{outcome.code}: {outcome.error}",
+        value=batch.payload,
+        time=batch.record_ms,
+        device=batch.key,
+        redriven=batch.reason is CloseReason.REDRIVEN,
+        events=batch.count,
     )
