@@ -18,7 +18,14 @@ from forwarder.admin.contract import Courier, DeadLetters
 from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
 from forwarder.admin.replay import SendThrottle
 from forwarder.clock import Clock
-from forwarder.collect import redrive as redriven
+from forwarder.collect.redrive import (
+    CONNECTION_HEADER,
+    DEVICE_HEADER,
+    LETTER_HEADER,
+    REASON_HEADER,
+    TIME_HEADER,
+    parse_headers,
+)
 from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import Letter, Parcel, Span
 from forwarder.model import Partition, Record
@@ -174,11 +181,11 @@ class Load:
 def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
     """Return the headers of a letter that goes back."""
     texts = {
-        redriven.REDRIVE: letter.reason,
-        redriven.CONNECTION: letter.connection,
-        redriven.LETTER: f"{topic}/{letter.place}",
-        redriven.DEVICE: letter.device,
-        redriven.TIME: str(letter.time) if letter.time else "",
+        REASON_HEADER: letter.reason,
+        CONNECTION_HEADER: letter.connection,
+        LETTER_HEADER: f"{topic}/{letter.place}",
+        DEVICE_HEADER: letter.device,
+        TIME_HEADER: str(letter.time) if letter.time else "",
     }
     return [(name, text.encode()) for name, text in texts.items() if text]
 
@@ -239,7 +246,7 @@ async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
 
 def _is_of(record: Record, letter: Letter) -> bool:
     """Tell whether a letter is of this record: its topic may have been made anew since."""
-    told = redriven.mark_of(record.headers)
+    told = parse_headers(record.headers)
     return letter.time in {0, record.timestamp, told.time if told else 0}
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from forwarder.collect import keying
-from forwarder.collect import redrive as redriven
+from forwarder.collect import keying, redrive
 from forwarder.collect.encode import Encoder
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import misfits
@@ -244,14 +243,14 @@ class PartitionLane:
         add(out.taken_over if again else out.accepted, lane, added.accepted)
         for one in closed:
             session = one.session if self.lane.mode is BatchMode.SESSION else None
-            one.key = redriven.window_key(upload.offset, upload.start, session)
+            one.key = redrive.window_key(upload.offset, upload.start, session)
             one.reason = CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
         self.give_up(added.misfits, out)
 
     def _left(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
-        name = digest(redriven.window_key(upload.offset, upload.start))
+        name = digest(redrive.window_key(upload.offset, upload.start))
         admitted, _ = misfits.lettered(self.replay, upload, self.replay.admitted(name, pieces))
         if upload.offset < self.replay.read and (upload.sessions or not upload.types):
             every = [single for piece in admitted for single in singles(piece)]
@@ -263,7 +262,7 @@ class PartitionLane:
     def _is_left(self, upload: Upload, piece: Piece) -> bool:
         """Tell whether an event of a re-driven upload is in no batch of its session."""
         session = upload.sessions[piece[1] - upload.start] if upload.sessions else b""
-        key = redriven.window_key(upload.offset, upload.start, session)
+        key = redrive.window_key(upload.offset, upload.start, session)
         return self.replay.passes(digest(key), last_of(piece))
 
     def redrive_batch(self, batch: Batch, out: Collected) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from forwarder.collect import redrive as redriven
+from forwarder.collect import redrive
 from forwarder.collect.keying import need_sessions
 from forwarder.collect.lane import CollectBounds, Lane, PartitionLane
 from forwarder.collect.replay_filter import ReplayFilter
@@ -284,7 +284,7 @@ class Pipeline:
                 if record.offset >= self._read:
                     out.tombstones += 1
                 continue
-            if record.headers and (told := redriven.mark_of(record.headers)) is not None:
+            if record.headers and (told := redrive.parse_headers(record.headers)) is not None:
                 self._redrive(record, told, clock, now_ms, out)
                 continue
             found = decode(value, record.offset, time, clock)
@@ -335,7 +335,7 @@ class Pipeline:
                 add(out.missed, (names[lane], part, value), 1)
 
     def _redrive(
-        self, record: Record, told: redriven.RedriveMark, clock: int, now_ms: int, out: Collected
+        self, record: Record, told: redrive.RedriveHeaders, clock: int, now_ms: int, out: Collected
     ) -> None:
         """Take a dead letter that was sent back: at once, for its connection alone if it has one.
 
@@ -357,7 +357,7 @@ class Pipeline:
     def _hand_over(
         self,
         record: Record,
-        told: redriven.RedriveMark,
+        told: redrive.RedriveHeaders,
         found: Sequence[Upload],
         now_ms: int,
         out: Collected,
@@ -370,7 +370,7 @@ class Pipeline:
         idle, unused = out.idle, dict(out.unused)
         batch = None
         if lane is not None:
-            batch = redriven.document(record, found, told, lane.lane.documents)
+            batch = redrive.parse_batch(record, found, told, lane.lane.documents)
         if batch is not None and lane is not None:
             lane.redrive_batch(replace(batch, closed_at=now_ms), out)
             found[0].used = True
@@ -389,7 +389,7 @@ class Pipeline:
         out.idle, out.unused = idle, unused  # what an operator sent back is no deploy's
 
     def _return(
-        self, record: Record, told: redriven.RedriveMark, found: Sequence[Upload], out: Collected
+        self, record: Record, told: redrive.RedriveHeaders, found: Sequence[Upload], out: Collected
     ) -> None:
         """Make a letter again of what came back for a connection that does not take it here.
 
@@ -398,7 +398,7 @@ class Pipeline:
         if record.offset < self._read:
             return
         events = sum([len(upload.types) for upload in found])
-        out.dead_letters.append(redriven.returned(record, told, events))
+        out.dead_letters.append(redrive.returned_letter(record, told, events))
         out.uploads += len(found)
         out.events += events
         for counts in (out.routed, out.accepted):

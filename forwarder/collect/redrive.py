@@ -9,19 +9,19 @@ from forwarder.config.targets import MOST_PAYLOAD_BYTES
 from forwarder.formats.contract import DocumentMaker, Upload, digest
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 
-REDRIVE = "forwarder-redrive"
+REASON_HEADER = "forwarder-redrive"
 """Header of a re-driven record: the reason of the dead letter."""
 
-CONNECTION = "forwarder-connection"
+CONNECTION_HEADER = "forwarder-connection"
 """Header: the one connection that takes it; without it, all that match."""
 
-LETTER = "forwarder-letter"
+LETTER_HEADER = "forwarder-letter"
 """Header: where the dead letter is, as topic/partition:offset; for people."""
 
-DEVICE = "forwarder-device-key"
+DEVICE_HEADER = "forwarder-device-key"
 """Header of a re-driven batch: the digest of its device key, in hexadecimal digits."""
 
-TIME = "forwarder-time"
+TIME_HEADER = "forwarder-time"
 """Header: the record time that it had, milliseconds. Its own is that of its return: a log that
 keeps records for a time would otherwise delete an old one before it is read."""
 
@@ -35,7 +35,7 @@ _DIGEST_DIGITS = 32
 _MILLISECONDS = re.compile("[0-9]{1,15}")
 
 
-class RedriveMark(msgspec.Struct, frozen=True, gc=False):
+class RedriveHeaders(msgspec.Struct, frozen=True, gc=False):
     """What the headers of a re-driven record say.
 
     An empty connection: all that match. ``time`` 0: not known.
@@ -47,15 +47,15 @@ class RedriveMark(msgspec.Struct, frozen=True, gc=False):
     time: int
 
 
-def mark_of(headers: Sequence[tuple[str, bytes | None]]) -> RedriveMark | None:
-    """Return the mark of a re-driven record; None for every other."""
+def parse_headers(headers: Sequence[tuple[str, bytes | None]]) -> RedriveHeaders | None:
+    """Return what the headers of a re-driven record say; None for every other record."""
     for name, _ in headers:
-        if name == REDRIVE:
+        if name == REASON_HEADER:
             found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
-            device, time = _device(found.get(DEVICE, "")), found.get(TIME, "")
+            device, time = _device(found.get(DEVICE_HEADER, "")), found.get(TIME_HEADER, "")
             known = int(time) if _MILLISECONDS.fullmatch(time) else 0
-            connection = found.get(CONNECTION, "")[:_LONGEST_NAME]
-            return RedriveMark(found[REDRIVE], connection, device, known)
+            connection = found.get(CONNECTION_HEADER, "")[:_LONGEST_NAME]
+            return RedriveHeaders(found[REASON_HEADER], connection, device, known)
     return None
 
 
@@ -68,8 +68,8 @@ def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
     return key if session is None else b"%b|%b" % (key, session)
 
 
-def document(
-    record: Record, found: Sequence[Upload], told: RedriveMark, maker: DocumentMaker
+def parse_batch(
+    record: Record, found: Sequence[Upload], told: RedriveHeaders, maker: DocumentMaker
 ) -> Batch | None:
     """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
 
@@ -93,7 +93,7 @@ def document(
     )  # fmt: skip
 
 
-def returned(record: Record, told: RedriveMark, events: int) -> DeadLetter:
+def returned_letter(record: Record, told: RedriveHeaders, events: int) -> DeadLetter:
     """Return the letter of what came back for a connection that does not take it here.
 
     Its bytes are nowhere else: whoever sent them back took them for settled. ``events``: how many

@@ -31,21 +31,23 @@ _Segment = tuple[int, int, bytes]
 
 
 class _DeviceSessions(msgspec.Struct, gc=False):
-    """What is known of a device while a window of it is open; sessions by name.
+    """The sessions of one device while it has an open window.
 
-    ``windows`` are its open ones by key: a session has one for each user of the device.
-    ``going`` are those of named sessions that have not ended, by session. ``index``: they are many.
-    ``active`` and ``since`` are of windows taken up again: the latest activity of the current
-    session, and when those that have ended began.
+    * ``windows``: its open ones by key; a session has one for each user of the device.
+    * ``active``: those of named sessions that have not ended, by session, then by key.
+    * ``current``: the session that was begun last. ``ended``: named ones that have, the last few.
+    * ``index``: of a device with many open windows.
+    * ``restored_activity``, ``restored_since``: of restored windows, the latest activity of the
+      current session, and when those that have ended began.
     """
 
     windows: dict[bytes, Window]
-    going: dict[bytes, dict[bytes, Window]]
+    active: dict[bytes, dict[bytes, Window]]
     current: bytes
     ended: list[bytes]
     index: SessionIndex | None = None
-    active: tuple[int, int, Position] | None = None
-    since: dict[bytes, tuple[int, Position]] | None = None
+    restored_activity: tuple[int, int, Position] | None = None
+    restored_since: dict[bytes, tuple[int, Position]] | None = None
 
     def put(self, window: Window) -> None:
         """Take in a window that opened."""
@@ -56,14 +58,14 @@ class _DeviceSessions(msgspec.Struct, gc=False):
             self.index = SessionIndex(self.all())
 
     def remove(self, window: Window) -> bool:
-        """Let go of a window; tell whether it was one of these."""
+        """Remove a window; return whether it was in here."""
         if self.windows.pop(window.key, None) is None:
             return False
         if self.index is not None:
             self.index.remove(window)
         return True
 
-    def of(self, session: bytes) -> list[Window]:
+    def windows_of(self, session: bytes) -> list[Window]:
         """Return the open windows of a session, or of events without one, of all users."""
         if self.index is not None:
             return self.index.windows_of(session)
@@ -72,10 +74,10 @@ class _DeviceSessions(msgspec.Struct, gc=False):
     def unended(self, session: bytes) -> list[Window]:
         """Return those of them whose end is not told yet."""
         if session:
-            return list(self.going.get(session, {}).values())
+            return list(self.active.get(session, {}).values())
         if self.index is not None:
             return self.index.unended()
-        return [one for one in self.of(b"") if one.reason is not CloseReason.SESSION_END]
+        return [one for one in self.windows_of(b"") if one.reason is not CloseReason.SESSION_END]
 
     def has(self, session: bytes) -> bool:
         """Tell whether a session has an open window."""
@@ -84,12 +86,12 @@ class _DeviceSessions(msgspec.Struct, gc=False):
         return any(window.session == session for window in self.all())
 
     def note_ended(self, window: Window) -> None:
-        """Take a window out of those whose sessions go on."""
-        going = self.going.get(window.session)
-        if going is not None and going.get(window.key) is window:
-            del going[window.key]
-            if not going:
-                del self.going[window.session]
+        """Remove a window from those whose sessions go on."""
+        active = self.active.get(window.session)
+        if active is not None and active.get(window.key) is window:
+            del active[window.key]
+            if not active:
+                del self.active[window.session]
 
     def remember_ended(self, session: bytes) -> None:
         """Remember a named session as ended."""
@@ -98,20 +100,20 @@ class _DeviceSessions(msgspec.Struct, gc=False):
             del self.ended[:-_REMEMBERED]
 
     def restore(self, window: Window) -> None:
-        """Find a named session's window that was saved its place, in whatever order they come."""
+        """Put the restored window of a named session in its place, in whatever order they come."""
         session = window.session
-        if self.active is None or self.active < _active(window):
-            self.current, self.active = session, _active(window)
+        if self.restored_activity is None or self.restored_activity < _activity(window):
+            self.current, self.restored_activity = session, _activity(window)
         if window.reason is CloseReason.SESSION_END:
-            since = {} if self.since is None else self.since
+            since = {} if self.restored_since is None else self.restored_since
             since[session] = max(since.get(session, (0, LOWEST)), _since(window))
             self.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
-            self.since = {name: since[name] for name in self.ended}
+            self.restored_since = {name: since[name] for name in self.ended}
             return
-        self.going.setdefault(session, {})[window.key] = window
+        self.active.setdefault(session, {})[window.key] = window
 
     def all(self) -> Iterable[Window]:
-        """Return all windows: for whoever has to look at each."""
+        """Return all open windows: for callers that have to look at each."""
         return self.windows.values()
 
 
@@ -213,6 +215,9 @@ class SessionStore(WindowStore):
     ) -> None:
         """Take an upload run by run; ``replay``: what of it is settled, if it comes again."""
         self._close_due(upload)
+        if len(upload.types) == 1 and pieces and replay is None:  # the usual case
+            self._add_segment(upload, (0, 1, upload.sessions[0]), pieces)
+            return
         segments = list(self._segments(upload))
         shares = [pieces] if len(segments) == 1 else _shared(pieces, upload.start, segments)
         for segment, share in zip(segments, shares, strict=True):
@@ -289,18 +294,18 @@ class SessionStore(WindowStore):
         if device is None:
             return []
         if session:
-            if key in device.windows or session in device.going or session in device.ended:
+            if key in device.windows or session in device.active or session in device.ended:
                 return []
             return self._end_others(device, session, upload, _end_of(upload, segment))
         if upload.types[first:last][:1] == [self._session_start]:
             end = _end_of(upload, segment)
-            for one in sorted(device.of(b""), key=Window.first_position):
+            for one in sorted(device.windows_of(b""), key=Window.first_position):
                 if one.first_position() <= end:  # a replay finds later ones, too
                     self.close(one, CloseReason.SESSION_END)
         return []
 
     def _prolong_or_end(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
-        """Tell a session's windows that it goes on, or ends; return those that changed."""
+        """Have a session's windows go on, or end; return those that changed."""
         types = upload.types[segment[0] : segment[1]]
         device = self._devices.get(upload.device)
         if device is None or not types:
@@ -344,7 +349,7 @@ class SessionStore(WindowStore):
         window = self.open_window(upload, key, session, *times)
         device.put(window)
         if session and not late:
-            device.going.setdefault(session, {})[window.key] = window
+            device.active.setdefault(session, {})[window.key] = window
         return window
 
     def _session_deadline(self, opened: int, now: int) -> tuple[int, CloseReason]:
@@ -358,17 +363,17 @@ class SessionStore(WindowStore):
     def _prolong(
         self, device: _DeviceSessions, upload: Upload, session: bytes, key: bytes
     ) -> list[Window]:
-        """Prolong a session, in all its windows; an ended one is not. Return those prolonged.
+        """Put off the end of a session by silence, in all its windows; return those put off.
 
-        A replay tells of events that were before what a saved window has seen: time goes on only.
-        Of a session that a great many share only the user's own: each event would cost a look at
-        all.
+        Not of an ended session. Time never goes back: a replay tells of events before what a saved
+        window has seen. Of a session that more than ``SHARED`` users share only the user's own
+        window is put off: each event would cost a look at all.
         """
         prolonged = []
-        going = device.going.get(session, {})
+        active = device.active.get(session, {})
         own = device.windows.get(key)
         alone = () if own is None else (own,)
-        for one in going.values() if 0 < len(going) <= SHARED else alone:
+        for one in active.values() if 0 < len(active) <= SHARED else alone:
             if one.reason is CloseReason.SESSION_END or upload.clock <= one.last_activity:
                 continue
             one.last_activity = upload.clock
@@ -381,9 +386,9 @@ class SessionStore(WindowStore):
     def _end_others(
         self, device: _DeviceSessions, session: bytes, upload: Upload, position: Position
     ) -> list[Window]:
-        """Let a session not seen before end the named ones that are open; return their windows."""
+        """End the named sessions that are open, for a new one began; return their windows."""
         ended = []
-        for name in list(device.going):
+        for name in list(device.active):
             ended += self._end_all(device, name, upload.clock, position)
         device.current = session
         return ended
@@ -404,7 +409,7 @@ class SessionStore(WindowStore):
         return ended
 
     def _end(self, device: _DeviceSessions, window: Window, now: int) -> None:
-        """Give an ended session its grace."""
+        """End the session of a window: it closes after the grace period at the latest."""
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.move_deadline(window, deadline, CloseReason.SESSION_END)
         if device.index is not None:
@@ -437,7 +442,7 @@ def _since(window: Window) -> tuple[int, Position]:
     return window.opened, window.touched
 
 
-def _active(window: Window) -> tuple[int, int, Position]:
+def _activity(window: Window) -> tuple[int, int, Position]:
     return window.last_activity, window.opened, window.touched
 
 

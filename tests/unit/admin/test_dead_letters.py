@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from forwarder.admin import dead_letters, redrive
 from forwarder.admin.dead_letters import AGAIN, SENT, WAITING, Wanted
 from forwarder.admin.redrive import Choice, Tally
-from forwarder.collect import redrive as redriven
+from forwarder.collect.redrive import (
+    CONNECTION_HEADER,
+    DEVICE_HEADER,
+    LETTER_HEADER,
+    REASON_HEADER,
+    TIME_HEADER,
+    RedriveHeaders,
+    parse_headers,
+)
 from forwarder.errors import FencedError, ForwarderError
 from forwarder.model import DeadLetter, Partition, Reason
 from tests import doubles
@@ -45,7 +53,7 @@ async def sent_back(topic: Letters, chosen: Choice | None = None, rate: float = 
 def back(topic: Letters, chosen: Choice | None = None) -> list[str]:
     """Send back; return what has come back so far."""
     asyncio.run(sent_back(topic, chosen))
-    return [dict(one.headers)[redriven.LETTER].decode() for one in topic.inputs]
+    return [dict(one.headers)[LETTER_HEADER].decode() for one in topic.inputs]
 
 
 def states(topic: Letters) -> dict[str, str]:
@@ -59,16 +67,16 @@ def test_a_letter_goes_back_to_where_it_came_from_with_its_marks() -> None:
     back(topic)
     [parcel] = topic.inputs
     expected = {
-        redriven.REDRIVE: b"refused_by_sink",
-        redriven.CONNECTION: b"acme",
-        redriven.LETTER: b"letters/1:0",
-        redriven.DEVICE: b"02" * 16,
-        redriven.TIME: b"77",
+        REASON_HEADER: b"refused_by_sink",
+        CONNECTION_HEADER: b"acme",
+        LETTER_HEADER: b"letters/1:0",
+        DEVICE_HEADER: b"02" * 16,
+        TIME_HEADER: b"77",
     }
     assert (Partition(TOPIC, 1), b"5") == (parcel.to, parcel.value)
     assert expected == dict(parcel.headers)
-    told = redriven.mark_of(parcel.headers)
-    assert told == redriven.RedriveMark("refused_by_sink", "acme", b"\x02" * 16, 77)
+    told = parse_headers(parcel.headers)
+    assert told == RedriveHeaders("refused_by_sink", "acme", b"\x02" * 16, 77)
 
 
 def test_a_second_run_sends_nothing_and_says_why() -> None:
@@ -147,7 +155,7 @@ def test_a_large_letter_goes_where_it_fits_compressed() -> None:
 
 
 def test_a_letter_without_its_bytes_gets_them_from_the_input_while_they_are_there() -> None:
-    back_at = [(redriven.REDRIVE, b"invalid_json"), (redriven.TIME, b"50")]
+    back_at = [(REASON_HEADER, b"invalid_json"), (TIME_HEADER, b"50")]
     records = [Stored(3, 70, NOISE, []), Stored(5, 90, NOISE, back_at)]
     topic = Letters(most=100_000, input={(Partition(TOPIC, 0), one.offset): one for one in records})
     stored = [

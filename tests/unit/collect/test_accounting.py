@@ -56,8 +56,8 @@ def inputs(draw: st.DrawFn) -> list[Rec]:
             value = json.dumps(content, indent=draw(st.sampled_from([None, 2]))).encode()
         elif kind == 9:
             told = {
-                redrive.REDRIVE: draw(st.sampled_from(["invalid_json", "refused_by_sink"])),
-                redrive.CONNECTION: draw(st.sampled_from(["", "gone", *NAMES])),
+                redrive.REASON_HEADER: draw(st.sampled_from(["invalid_json", "refused_by_sink"])),
+                redrive.CONNECTION_HEADER: draw(st.sampled_from(["", "gone", *NAMES])),
             }
             headers = tuple((name, text.encode()) for name, text in told.items() if text)
         drawn.append(replace(record, value=value, headers=headers))
@@ -128,13 +128,13 @@ def input_of(drawn: list[Rec], read: int) -> tuple[int, int, dict[RecordOutcome,
 def ways(record: Rec, value: bytes, taken: int) -> Counter[RecordOutcome]:
     """Return where the bytes of one record go."""
     told = {name: (raw or b"").decode() for name, raw in record.headers}
-    uploads, only = oracle.uploads_of(value), told.get(redrive.CONNECTION, "")
+    uploads, only = oracle.uploads_of(value), told.get(redrive.CONNECTION_HEADER, "")
     takes = not only or (only in NAMES and (only != "resting" or record.offset < taken))
     if uploads is None or not takes:
         return Counter({RecordOutcome.REJECTED: len(value)})
     found: Counter[RecordOutcome] = Counter()
     rest = len(value)
-    whole = only and told[redrive.REDRIVE] == Reason.REFUSED and "message_id" in uploads[0]
+    whole = only and told[redrive.REASON_HEADER] == Reason.REFUSED and "message_id" in uploads[0]
     for content in reversed(uploads):
         size = rest if content is uploads[0] else len(compact(content))
         rest -= size
@@ -240,7 +240,7 @@ def test_what_joins_a_window_or_becomes_a_document_was_of_use(mode: builders.Jso
 
 
 def test_what_was_sent_back_and_came_to_nothing_is_no_deploys() -> None:
-    again = Rec(0, NOW, builders.encoded(PROFILE), ((redrive.REDRIVE, b"invalid_json"),))
+    again = Rec(0, NOW, builders.encoded(PROFILE), ((redrive.REASON_HEADER, b"invalid_json"),))
     out = builders.pipeline(connection()).collect([again], NOW)
     assert (0, {}) == (out.idle, out.unused)
 

@@ -25,10 +25,10 @@ def headers(
     reason: str = "invalid_json", connection: str = "", device: str = "", time: str = ""
 ) -> Headers:
     found = {
-        redrive.REDRIVE: reason,
-        redrive.CONNECTION: connection,
-        redrive.DEVICE: device,
-        redrive.TIME: time,
+        redrive.REASON_HEADER: reason,
+        redrive.CONNECTION_HEADER: connection,
+        redrive.DEVICE_HEADER: device,
+        redrive.TIME_HEADER: time,
     }
     return tuple((name, text.encode()) for name, text in found.items() if text)
 

@@ -8,7 +8,7 @@ import pytest
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
-from forwarder.collect.redrive import CONNECTION, REDRIVE
+from forwarder.collect.redrive import CONNECTION_HEADER, REASON_HEADER
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.model import LOWEST, Collected, Position
@@ -20,7 +20,7 @@ RECORD = Rec(
     0,
     START,
     encoded({"mpid": 7, "events": [event(session_id=s, n=n) for n, s in enumerate(SESSIONS)]}),
-    [(REDRIVE, b"event_too_large"), (CONNECTION, b"lane")],
+    [(REASON_HEADER, b"event_too_large"), (CONNECTION_HEADER, b"lane")],
 )
 
 
@@ -82,7 +82,7 @@ def test_what_is_sent_back_without_events_becomes_one_document(
     mode: dict[str, Any], events: list[Json]
 ) -> None:
     content = encoded({"mp_deviceid": "d", "events": events, "user_attributes": {"a": 1}})
-    sent_back = Rec(0, START, content, [(REDRIVE, b"not_encodable")])
+    sent_back = Rec(0, START, content, [(REASON_HEADER, b"not_encodable")])
     kept: dict[str, Any] = {"send_batches_without_events": True, "send_screen_views": False}
     chosen = connection(**kept, **mode)
 

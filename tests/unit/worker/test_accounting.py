@@ -87,9 +87,9 @@ class Process:
 
     async def do_back(self, a: int, b: int) -> None:
         """Send a dead letter back, or a refused batch."""
-        told = {redrive.REDRIVE: ("invalid_json", "refused_by_sink")[a % 2]}
+        told = {redrive.REASON_HEADER: ("invalid_json", "refused_by_sink")[a % 2]}
         if name := NAMES[b % len(NAMES)]:
-            told[redrive.CONNECTION] = name
+            told[redrive.CONNECTION_HEADER] = name
         value = self.upload(a, b)
         if a % 3:
             value = b'{"message_id":"m%d",%b' % (self.number, value[1:])

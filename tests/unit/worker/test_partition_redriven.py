@@ -24,7 +24,11 @@ REFUSED_ID, TAKEN_ID = "0aaa", "1bbb"
 
 def send_back(world: World, value: bytes, reason: str, lane: str = "") -> None:
     """Append what the command writes."""
-    told = {redrive.REDRIVE: reason, redrive.CONNECTION: lane, redrive.DEVICE: KEY}
+    told = {
+        redrive.REASON_HEADER: reason,
+        redrive.CONNECTION_HEADER: lane,
+        redrive.DEVICE_HEADER: KEY,
+    }
     headers = tuple((name, text.encode()) for name, text in told.items() if text)
     at = world.clock.wall_ms()
     world.input.append(doubles.Message(len(world.input), at, value, headers))
