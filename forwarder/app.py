@@ -61,7 +61,7 @@ from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources import file
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
-from forwarder.worker import chores, gauges, gc_tuning
+from forwarder.worker import chores, gauges, memory
 from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
 from forwarder.worker.reject_rate import RejectRate
 from forwarder.worker.retired_topics import CheckLeftTopics, LeftTopicsMonitor
@@ -96,7 +96,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
 
     ``look``: at what is left of input topics that are not configured any more.
     """
-    gc_tuning.tune_gc()
+    memory.tune_gc()
     clock = SystemClock()
     metrics = Metrics(version(), known=metric_labels(configuration))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}

@@ -385,7 +385,6 @@ class World:
         self.base_interval = 2.5
         self.session_timeout = 30.0
         self.limits = PartitionLimits(1 << 20, 512 << 20, min_closed_bytes=0)
-        self.limits.owned = 1
         self.rules = Rules()
         self.one_at_a_time = OneAtATime()
 

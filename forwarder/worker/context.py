@@ -35,29 +35,27 @@ class TickPolicy(msgspec.Struct, frozen=True):
 
 
 class PartitionLimits:
-    """What the partitions of a worker share in equal parts; all in bytes.
+    """What the partitions of a worker share in equal parts, in bytes.
 
-    ``in_flight``: closed and not yet committed; ``window_memory``: windows of all together.
-    ``owned``: how many partitions there are. Written by the worker with each assignment, read by
-    partitions.
+    ``closed_bytes``: what one partition may have closed and not committed (C2).
+    ``plain_window_bytes``: bytes of one partition's windows above which small ones are compressed
+    too. Written by the worker with each assignment, read by partitions before every poll.
     """
 
     def __init__(
         self, in_flight: int, window_memory: int, min_closed_bytes: int = MIN_CLOSED_BYTES
     ) -> None:
-        """Share these among no partition yet."""
-        self.owned = 0
-        self.window_memory = window_memory
+        """Share ``in_flight`` bytes of what was closed, and ``window_memory``, with nobody yet."""
         self.in_flight = in_flight
-        self._min_closed_bytes = min_closed_bytes
+        self.window_memory = window_memory
+        self.min_closed_bytes = min_closed_bytes
+        self.share(1)
 
-    def closed_bytes(self) -> int:
-        """Return how much one partition may have closed and not committed (C2)."""
-        return max(self._min_closed_bytes, self.in_flight // max(1, self.owned))
-
-    def plain_window_bytes(self) -> int:
-        """Return the bytes of one partition's windows above which small ones are compressed too."""
-        return self.window_memory // PLAIN_WINDOW_SHARE // max(1, self.owned)
+    def share(self, owned: int) -> None:
+        """Share everything among so many partitions from now on. Caller: the worker."""
+        self.owned = max(1, owned)
+        self.closed_bytes = max(self.min_closed_bytes, self.in_flight // self.owned)
+        self.plain_window_bytes = self.window_memory // PLAIN_WINDOW_SHARE // self.owned
 
 
 class OneAtATime:

@@ -9,9 +9,9 @@ from forwarder.model import add
 from forwarder.ops.alarms import LatenessAlarm, is_late
 from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.sources.contract import Source
+from forwarder.worker.memory import total_memory
 from forwarder.worker.partition import OpenPartition, OwnedPartition
 from forwarder.worker.supervisor import Membership
-from forwarder.worker.window_memory import total_memory
 
 GAUGE_SECONDS = 5.0
 """Seconds between two measurements; each asks the broker for the end of every owned partition."""

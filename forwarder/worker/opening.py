@@ -118,7 +118,7 @@ class PartitionOpening:
             replays=replays,
             explains=context.explain_misses,
         )
-        self._pipeline.compress_above(context.limits.plain_window_bytes())
+        self._pipeline.compress_above(context.limits.plain_window_bytes)
         async with context.one_at_a_time.restores:
             await restore.restore_windows(
                 self._pipeline, replays, self._lanes, start.state, fold, context.reporter

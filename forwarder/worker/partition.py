@@ -16,7 +16,6 @@ from forwarder.errors import ForwarderError
 from forwarder.journal import contract as journal
 from forwarder.model import Collected, Partition, Record
 from forwarder.worker.context import WorkerContext
-from forwarder.worker.gc_tuning import YOUNG_COLLECTIONS
 from forwarder.worker.pending import Uncommitted
 from forwarder.worker.ticks import PauseNote, Progress, TickLoop
 
@@ -157,7 +156,6 @@ class OpenPartition:
         if self.ticks.end.is_over or not records:
             return
         self._add(self.pipeline.collect(records, self._clock.wall_ms()))
-        YOUNG_COLLECTIONS.add_records(len(records))
         self._advance(records[-1].offset + 1)
 
     def advance_past_markers(self, position: int) -> None:
@@ -185,6 +183,7 @@ class OpenPartition:
 
     def close_all(self) -> None:
         """Close every window: the input has ended for good."""
+        self._progress.is_finished = True
         self._add(self.pipeline.finish(self._clock.wall_ms()))
         self.ticks.schedule.wake()
 
@@ -227,7 +226,7 @@ class OpenPartition:
 
     def is_journal_behind(self) -> bool:
         """Tell whether so many bytes are closed and not committed that nothing may close (C2)."""
-        most = self._context.limits.closed_bytes()
+        most = self._context.limits.closed_bytes
         if self.pipeline.is_behind():  # documents may be many times what came in
             most = min(most, self.pipeline.bounds.encoded_bytes)
         return self._uncommitted.closed_bytes + self.deliveries.results.refused_bytes > most

@@ -15,11 +15,15 @@ from forwarder.ops.reporter import Reporter
 
 
 class PendingOutput(msgspec.Struct):
-    """What the next tick stores: everything closed since the one before."""
+    """What the next tick stores: everything closed since the one before.
+
+    ``closed_bytes``: payload of its batches and dead letters.
+    """
 
     batches: list[Batch] = msgspec.field(default_factory=list)
     closings: list[Closing] = msgspec.field(default_factory=list)
     dead_letters: list[DeadLetter] = msgspec.field(default_factory=list)
+    closed_bytes: int = 0
     records: int = 0
     record_bytes: int = 0
 
@@ -32,19 +36,22 @@ class Uncommitted:
     """What one opening holds besides its windows. Owned by the partition; never concurrently.
 
     Callers: the partition adds what it collects, the tick loop what destinations refused; it draws
-    it all for a tick, and says when that is committed. ``closed_bytes``: payload of the batches and
-    dead letters that no committed tick holds.
+    it all for a tick, and says when that is committed.
     """
 
     def __init__(self, partition: str, reporter: Reporter) -> None:
         """Begin with nothing; ``partition`` is its name in reports."""
         self.next = PendingOutput()
-        self.closed_bytes = 0
         self._partition = partition
         self._reporter = reporter
         self._drawn = PendingOutput()
         self._parked: dict[str, int] = {}
         self._released = False
+
+    @property
+    def closed_bytes(self) -> int:
+        """Return the payload bytes of what no committed tick holds (C2)."""
+        return self.next.closed_bytes + self._drawn.closed_bytes
 
     def add(self, collected: Collected) -> None:
         """Add and report a poll, or a slice of expired windows."""
@@ -54,14 +61,17 @@ class Uncommitted:
         pending.dead_letters += collected.dead_letters
         pending.records += collected.records
         pending.record_bytes += collected.bytes
-        self.closed_bytes += sum([len(batch.payload) for batch in collected.batches])
-        self.closed_bytes += sum([len(letter.value) for letter in collected.dead_letters])
+        for batch in collected.batches:
+            pending.closed_bytes += len(batch.payload)
+        for letter in collected.dead_letters:
+            pending.closed_bytes += len(letter.value)
         self._reporter.collected(self._partition, collected)
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Add batches that their destination has refused for good (D4)."""
         self.next.dead_letters += letters
-        self.closed_bytes += sum([len(letter.value) for letter in letters])
+        for letter in letters:
+            self.next.closed_bytes += len(letter.value)
 
     def draw(self) -> PendingOutput:
         """Return everything for the tick that is about to be committed, and begin anew."""
@@ -79,8 +89,6 @@ class Uncommitted:
         A tick may become known after all was released (a drain): its letters are taken over then.
         """
         drawn, self._drawn = self._drawn, PendingOutput()
-        self.closed_bytes -= sum([len(batch.payload) for batch in drawn.batches])
-        self.closed_bytes -= sum([len(letter.value) for letter in drawn.dead_letters])
         for letter in drawn.dead_letters if self._released else ():
             if letter.connection:
                 self._reporter.taken_over(letter.connection, letter.events)

@@ -326,8 +326,8 @@ class Membership(msgspec.Struct):
 
     def open_partitions(self) -> list[OpenPartition]:
         """Return those that are open now."""
-        found = [supervisor.open_partition() for supervisor in self.supervisors.values()]
-        return [partition for partition in found if partition is not None]
+        owned = self.supervisors.values()
+        return [found for one in owned if (found := one.open_partition()) is not None]
 
     def open_partition(self, partition: Partition) -> OpenPartition | None:
         """Return a partition if it is owned and open."""

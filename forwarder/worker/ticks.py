@@ -74,28 +74,26 @@ class OpeningEnd:
 
 
 class TickSchedule:
-    """When the next tick of one partition is due, in steady seconds, and who wakes its loop."""
+    """When the next tick of one partition is due, in steady seconds, and who wakes its loop.
+
+    ``earliest``: for changes that somebody waits for; ``regular``: for all others.
+    """
 
     def __init__(self, clock: Clock, tick_seconds: float, limits: PartitionLimits) -> None:
         """Begin with no tick made yet."""
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._limits = limits
-        self._last = -math.inf
+        self.earliest = self.regular = -math.inf
         self._woken = asyncio.Event()
 
     def start_tick(self) -> float:
         """Note that a tick begins; return the time."""
-        self._last = self._clock.steady()
-        return self._last
-
-    def earliest(self) -> float:
-        """Return the earliest time of the next tick, for changes that somebody waits for."""
-        return self._last + self._min_interval()
-
-    def regular(self) -> float:
-        """Return the time of the next tick for which nobody waits."""
-        return self._last + max(self._tick_seconds, self._min_interval())
+        now = self._clock.steady()
+        each = MIN_TICK_SECONDS_PER_PARTITION * self._limits.owned
+        least = max(MIN_TICK_SECONDS, each)
+        self.earliest, self.regular = now + least, now + max(self._tick_seconds, least)
+        return now
 
     def wake(self) -> None:
         """Have :meth:`wait` ask again when the next tick is due. Caller: whoever changes that."""
@@ -112,10 +110,6 @@ class TickSchedule:
             except TimeoutError:
                 return
 
-    def _min_interval(self) -> float:
-        each = MIN_TICK_SECONDS_PER_PARTITION * self._limits.owned
-        return max(MIN_TICK_SECONDS, each)
-
 
 class PauseNote(NamedTuple):
     """Why a partition is not read just now, and since when; nothing: it is."""
@@ -128,13 +122,16 @@ class Progress(msgspec.Struct):
     """How far a partition has come: what a tick stores besides what was closed.
 
     ``position``: everything below it is collected; ``intake_stopped``: since which wall-clock
-    milliseconds nothing is collected any more, 0: it is. Written by the partition.
+    milliseconds nothing is collected any more, 0: it is. ``moved``: another position, or a cursor,
+    than at the last tick. ``is_finished``: the input has ended, so that everybody waits for the
+    ticks that are left. Written by the partition.
     """
 
     position: int
     intake_stopped: int = 0
     pause: PauseNote = PauseNote()
     moved: bool = False
+    is_finished: bool = False
 
 
 class DrawnTick(NamedTuple):
@@ -181,6 +178,7 @@ class TickLoop:
         self._origin = Origin(context.group, partition.topic)
         self._pipeline = pipeline
         self._lanes = lanes
+        self._frozen = {lane.name for lane in lanes if not restore.is_lane_active(lane)}
         self._progress = progress
         self._uncommitted = uncommitted
         self._state = start.state
@@ -282,10 +280,12 @@ class TickLoop:
             return -math.inf
         results = self.deliveries.results
         if self._uncommitted.next or self._tick_wanted or results.lease_wanted or results.refused:
-            return self.schedule.earliest()
-        regular, base = self.schedule.regular(), self.snapshots.due()
+            return self.schedule.earliest
+        regular, base = self.schedule.regular, self.snapshots.due()
         moved = self._progress.moved or results.cursor_moved
         news = moved or self._state.unwritten or self._state.base_offset is None
+        if moved and self._progress.is_finished:
+            return self.schedule.earliest
         if news or self.snapshots.is_ready():
             return regular
         return None if base is None else max(base, regular)
@@ -345,44 +345,39 @@ class TickLoop:
                 self._state.unwritten.add(lane.name)
 
     def _draw(self) -> DrawnTick | None:
-        """Draw up a tick from everything there is, without waiting (K1 to K3).
+        """Draw up a tick from everything there is, all of one moment, without waiting (K1 to K3).
 
         None if nothing has changed and nobody asked for one.
         """
-        state = self._state
-        self.snapshots.settle_if_ready()
-        snap = self._tick_input()
-        plan = journal_tick.draw(state, snap)
+        state, progress = self._state, self._progress
         pending = self._uncommitted.next
+        self.snapshots.settle_if_ready()
+        views = {}
+        for lane in self._lanes:
+            first_unsaved = self._pipeline.first_unsaved(lane.name)
+            at, acked = self.deliveries.cursor(lane.name, state.lanes[lane.name])
+            frozen = lane.name in self._frozen
+            views[lane.name] = journal_tick.View(first_unsaved, at, acked, frozen)
+        snap = journal_tick.Snapshot(
+            origin=self._origin,
+            position=progress.position,
+            end=self._outbox_end,
+            ptr=self._state_start if state.base_offset is None else state.base_offset,
+            now_ms=self._clock.wall_ms(),
+            views=views,
+            closings=pending.closings,
+            unfed=self._unfed,
+            draft=self.snapshots.builder,
+        )
+        plan = journal_tick.draw(state, snap)
         if plan is None and (pending.batches or pending.dead_letters or self._tick_wanted):
             plan = journal_tick.beat(state, snap)
-        self._progress.moved = self._tick_wanted = False
+        progress.moved = self._tick_wanted = False
         if plan is None:
             return None
         self._uncommitted.draw()
         records = outbox.group(pending.batches)
         return DrawnTick(plan, self._content(plan, pending, records), records)
-
-    def _tick_input(self) -> journal_tick.Snapshot:
-        """Return what this tick is drawn from, all of one moment (K1)."""
-        state = self._state
-        return journal_tick.Snapshot(
-            origin=self._origin,
-            position=self._progress.position,
-            end=self._outbox_end,
-            ptr=self._state_start if state.base_offset is None else state.base_offset,
-            now_ms=self._clock.wall_ms(),
-            views={lane.name: self._view(lane) for lane in self._lanes},
-            closings=self._uncommitted.next.closings,
-            unfed=self._unfed,
-            draft=self.snapshots.builder,
-        )
-
-    def _view(self, lane: Lane) -> journal_tick.View:
-        first_unsaved = self._pipeline.first_unsaved(lane.name)
-        stored = self._state.lanes[lane.name]
-        at, acked = self.deliveries.cursor(lane.name, stored)
-        return journal_tick.View(first_unsaved, at, acked, not restore.is_lane_active(lane))
 
     def _content(
         self, plan: journal_tick.Drawn, pending: PendingOutput, records: list[list[Batch]]

@@ -21,10 +21,10 @@ from forwarder.sources.contract import PositionLostError, Source
 from forwarder.worker import chores
 from forwarder.worker.circuit_breaker import CircuitBreaker
 from forwarder.worker.context import WorkerContext
+from forwarder.worker.memory import WindowMemory, YoungCollections
 from forwarder.worker.partition import OpenPartition
 from forwarder.worker.supervisor import LOG_REPEAT_SECONDS, Membership, PartitionSupervisor
 from forwarder.worker.watchdog import RebalanceAlarm, Watchdog
-from forwarder.worker.window_memory import WindowMemory
 
 log = structlog.get_logger()
 
@@ -46,6 +46,9 @@ CHORE_PATIENCE_SECONDS = 60.0
 
 CLOSE_RESERVE_SECONDS = 7.0
 """Seconds of a drain that are kept for the end: with Kafka away, closing its clients takes 5."""
+
+FINISH_PAUSE_SECONDS = 0.05
+"""Seconds between two looks whether everything of an input that has ended is delivered."""
 
 LAST_LOG_SECONDS = 0.5
 """Seconds that a worker told to leave at once waits for what it has logged to be written."""
@@ -79,6 +82,7 @@ class Worker:
         self._mode = mode
         self._memory = WindowMemory(context.limits.window_memory)
         self._relieved = True
+        self._young_collections = YoungCollections()
         self._breaker = CircuitBreaker(source, context)
         self._watchdog = Watchdog(source, context, self.membership)
         self._rebalance_alarm = RebalanceAlarm(context.clock)
@@ -182,6 +186,7 @@ class Worker:
                 owned = self.membership.open_partition(partition)
                 if owned is not None and not self._breaker.add_sample(owned, records):
                     owned.collect(records)
+            self._young_collections.add_records(sum(map(len, polled.values())))
             partitions = self.membership.open_partitions()
             await self._breaker.check(partitions)
             await self._close_overdue(partitions, polled)
@@ -249,16 +254,15 @@ class Worker:
         """Close every window of an input that has ended, and wait until all is delivered."""
         for owned in self.membership.open_partitions():
             owned.close_all()
-        while not self.is_stopping() and not self._is_all_delivered():
+        while not self.is_stopping():
             self._reporter.beat()
-            for owned in self.membership.open_partitions():
+            partitions = self.membership.open_partitions()
+            for owned in partitions:
                 await owned.close_overdue()
-            await asyncio.sleep(0.02)
-
-    def _is_all_delivered(self) -> bool:
-        """Tell whether everything is delivered; a journal that failed stops the worker itself."""
-        found = [supervisor.open_partition() for supervisor in self._supervisors.values()]
-        return all(owned is not None and owned.is_idle() for owned in found)
+            # One that failed is not among them, and stops the worker itself.
+            if len(partitions) == len(self._supervisors) and all(p.is_idle() for p in partitions):
+                return
+            await asyncio.sleep(FINISH_PAUSE_SECONDS)
 
     async def _drain(self) -> None:
         """Settle every partition, then leave the group; open windows stay in Kafka."""
@@ -295,7 +299,7 @@ class Worker:
         if self._has_to_leave():
             return  # since then: what is dropped now must not be opened again beside that
         self._breaker.drop_samples()
-        self._context.limits.owned = len(partitions)
+        self._context.limits.share(len(partitions))
         self._reporter.partitions_owned(partitions)
         for partition in sorted(partitions):
             if partition in self._tasks:
@@ -303,7 +307,7 @@ class Worker:
             else:
                 self._supervise(partition)
         for owned in self.membership.open_partitions():
-            owned.pipeline.compress_above(self._context.limits.plain_window_bytes())
+            owned.pipeline.compress_above(self._context.limits.plain_window_bytes)
 
     def _has_to_leave(self) -> bool:
         """Tell whether the drain has begun: it may begin within any await."""

@@ -28,7 +28,7 @@ from forwarder.journal.kafka import KafkaJournal, KafkaJournals
 from forwarder.kafka import patches
 from forwarder.model import DELIVERED, Batch, Outcome, Partition
 from forwarder.sinks.requests import SHARD
-from forwarder.worker import gc_tuning
+from forwarder.worker import memory
 from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
 from forwarder.worker.opening import PartitionOpening
 from forwarder.worker.partition import OpenPartition
@@ -359,7 +359,7 @@ def table(loads: Sequence[Load], columns: Sequence[dict[str, str]]) -> str:
 
 async def run(loads: Sequence[Load], bootstrap: str) -> str:
     """Play every load; return the table."""
-    gc_tuning.tune_gc()
+    memory.tune_gc()
     return table(loads, [await Run(load, World(bootstrap, 1)).play() for load in loads])
 
 

@@ -19,7 +19,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import Collected, Partition
-from forwarder.worker.gc_tuning import tune_gc
+from forwarder.worker.memory import tune_gc
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec, lane_set
 

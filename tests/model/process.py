@@ -37,19 +37,6 @@ class Limits:
         self.base_interval = 2.5
 
 
-class SharedLimits(PartitionLimits):
-    """What partitions share, as histories change it."""
-
-    def __init__(self, limits: Limits) -> None:
-        """Read what counts now."""
-        super().__init__(0, limits.window_memory)
-        self._limits = limits
-
-    def closed_bytes(self) -> int:
-        """Return how much one partition may have closed and not committed."""
-        return self._limits.closed_bytes
-
-
 class Judge(Reporter):
     """Passes over what is reported but for refusals, which are faults, and counts of closings."""
 
@@ -186,6 +173,7 @@ class Process:
             queue_bytes=limits.queue_bytes,
             scan_limiter=ScanLimiter(self.clock),
         )
+        self._limits = PartitionLimits(0, limits.window_memory, limits.closed_bytes)
         context = _context(
             {
                 "group": GROUP,
@@ -196,7 +184,7 @@ class Process:
                 "random": random.Random(number).random,  # noqa: S311  # jitter
                 "ticks": TickPolicy(tick=1.0, base_interval=limits.base_interval),
                 "deliver": self._deliver,
-                "limits": SharedLimits(limits),
+                "limits": self._limits,
                 "orphan_policy": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
             }
         )
@@ -210,8 +198,10 @@ class Process:
             if self.alive:
                 self.fault(f"the worker ended: {error!r}")
 
-    def limit_queues(self, queue_bytes: int) -> None:
-        """Let every lane keep so many bytes from now on; what is more is cut."""
+    def limit(self, queue_bytes: int, closed_bytes: int) -> None:
+        """Let every lane keep, and every partition close, so many bytes from now on."""
+        self._limits.min_closed_bytes = closed_bytes
+        self._limits.share(self._limits.owned)
         structs.force_setattr(self._deliver, "queue_bytes", queue_bytes)
         for owned in self.worker.membership.open_partitions():
             for lane in owned.deliveries.lanes.values():

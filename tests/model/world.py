@@ -323,14 +323,13 @@ class World(Timekeeper):
 
     def do_limits(self, a: int, b: int, c: int) -> None:
         """Change how much may be kept in memory, and how much a poll brings."""
-        self._limit_queues((20_000, 300, 1_000, 3_000)[a % 4])
-        self.limits.closed_bytes = (1 << 20, 1 << 20, 2_000)[b % 3]
+        self._limit((20_000, 300, 1_000, 3_000)[a % 4], (1 << 20, 1 << 20, 2_000)[b % 3])
         self.group.poll_size = (3, 1, 10)[c % 3]
 
-    def _limit_queues(self, queue_bytes: int) -> None:
-        self.limits.queue_bytes = queue_bytes
+    def _limit(self, queue_bytes: int, closed_bytes: int) -> None:
+        self.limits.queue_bytes, self.limits.closed_bytes = queue_bytes, closed_bytes
         for process in self.processes:
-            process.limit_queues(queue_bytes)
+            process.limit(queue_bytes, closed_bytes)
 
     def _one(self, a: int) -> list[Process]:
         return [self.processes[a % len(self.processes)]] if self.processes else []
@@ -359,8 +358,7 @@ class World(Timekeeper):
         self.broker.up, self.broker.markers = True, 0.004
         self.broker.troubles.clear()
         self.destinations.moods.clear()
-        self._limit_queues(20_000)
-        self.limits.closed_bytes = 1 << 20
+        self._limit(20_000, 1 << 20)
         for process in self.processes:
             if process.frozen_since is not None:
                 process.thaw(suspended=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forwarder.worker import gc_tuning
+from forwarder.worker import memory
 
 
 class Node:
@@ -24,7 +24,7 @@ def cycle() -> "tuple[Node, weakref.ref[Node]]":
 @pytest.fixture(autouse=True)
 def usual() -> Iterator[None]:
     thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
-    gc_tuning.tune_gc()
+    memory.tune_gc()
     yield
     gc.callbacks[:] = callbacks
     gc.set_threshold(*thresholds)
@@ -45,7 +45,7 @@ def test_garbage_among_it_goes_with_the_tenth() -> None:
     node, seen = cycle()
     gc.collect()
     del node
-    for _ in range(gc_tuning.FULL_EVERY):
+    for _ in range(memory.FULL_EVERY):
         gc.collect()
     assert seen() is None
 
@@ -61,13 +61,13 @@ def test_garbage_that_came_since_goes_with_any() -> None:
 def test_the_young_are_looked_at_while_as_many_old_ones_go() -> None:
     looks: list[int] = []
     gc.callbacks.append(lambda phase, info: looks.extend([info["generation"]] * (phase == "stop")))
-    kept = [[n] for n in range(10 * gc_tuning.RECORDS_PER_COLLECTION)]
+    kept = [[n] for n in range(10 * memory.RECORDS_PER_COLLECTION)]
     gc.collect()
     looks.clear()
-    young = gc_tuning.YoungCollections()
+    young = memory.YoungCollections()
     for n in range(len(kept)):
         kept[n] = [n]  # one comes, one goes
     assert [] == looks
     for _ in range(10):
-        young.add_records(gc_tuning.RECORDS_PER_COLLECTION // 2)
+        young.add_records(memory.RECORDS_PER_COLLECTION // 2)
     assert [0, 0, 0, 0, 1] == looks

@@ -320,14 +320,14 @@ async def test_what_one_record_outdates_waits_while_too_much_is_closed_and_not_c
     world.collect()
     await asyncio.sleep(60)
     world.feed("late", [EVENT])
-    world.limits.in_flight = 100
+    world.limits.closed_bytes = 100
     world.collect()
     await world.owner.close_overdue()
     assert 501 == world.owner.pipeline.open_windows()
     await world.owner.ticks.tick()
     await world.owner.close_overdue()
     assert 301 == world.owner.pipeline.open_windows()
-    world.limits.in_flight = 1 << 20
+    world.limits.closed_bytes = 1 << 20
     await world.owner.close_overdue()
     assert 1 == world.owner.pipeline.open_windows()
     await world.close()
@@ -336,7 +336,7 @@ async def test_what_one_record_outdates_waits_while_too_much_is_closed_and_not_c
 @virtually
 async def test_too_many_closed_bytes_ask_for_a_pause_until_they_are_committed() -> None:
     world = await opened()
-    world.limits.in_flight = 100
+    world.limits.closed_bytes = 100
     world.feed("d1", [EVENT])
     world.collect()
     assert world.owner.is_journal_behind()

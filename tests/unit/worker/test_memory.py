@@ -7,10 +7,10 @@ from unittest import mock
 import pytest
 
 from forwarder.model import CloseReason, Partition
-from forwarder.worker import window_memory as memory
+from forwarder.worker import memory
+from forwarder.worker.memory import WindowMemory, total_memory
 from forwarder.worker.opening import PartitionOpening
 from forwarder.worker.partition import OpenPartition
-from forwarder.worker.window_memory import WindowMemory, total_memory
 from tests.batches import TOPIC
 from tests.membership import P0, P1, Scene
 from tests.world import BATCH, EVENT, Owned, World, finished, opened, virtually
@@ -93,7 +93,7 @@ async def test_the_loop_goes_round_while_many_windows_close() -> None:
 @virtually
 async def test_closing_early_stops_while_the_journal_is_behind_and_reading_waits() -> None:
     world, numbers = await with_windows(10)
-    world.limits.in_flight = 300
+    world.limits.closed_bytes = 300
     short = WindowMemory(1)
     assert not await short.relieve([Owned(world.owner)])
     assert world.owner.is_journal_behind()
