@@ -44,7 +44,7 @@ from forwarder.journal.retention import Retention
 from forwarder.kafka import client, patches
 from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
-from forwarder.ops.catalogue import Known
+from forwarder.ops.catalogue import ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.http_server import Bounds
 from forwarder.ops.metrics import Metrics
@@ -152,7 +152,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
     return 0
 
 
-def metric_labels(configuration: Configuration) -> Known:
+def metric_labels(configuration: Configuration) -> ConfiguredLabels:
     """Return what the configuration says of the labels of metrics."""
     topics, connections = configuration.kafka.topics, configuration.connections
     reasons: dict[str, list[str]] = {}
@@ -163,7 +163,9 @@ def metric_labels(configuration: Configuration) -> Known:
         ]
         found = dict.fromkeys(reason for each in filters for reason in each.reasons)
         reasons[one.name] = [*found, *([] if one.status is Status.ACTIVE else [STATUS])]
-    return Known([topic.name for topic in topics], reasons, configuration.journal.retired)
+    return ConfiguredLabels(
+        [topic.name for topic in topics], reasons, configuration.journal.retired
+    )
 
 
 async def start_when_ready(

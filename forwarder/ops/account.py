@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from forwarder.ops.catalogue import Definition, Known, series
+from forwarder.ops.catalogue import ConfiguredLabels, Definition, series
 
 Labels = tuple[str, ...]
 Values = Mapping[str, Mapping[Labels, float]]
 """By metric's name, then by its labels' values."""
 
 
-class Account(Collector):
+class AtomicCounters(Collector):
     """Counts by name and labels, and one gauge that is measured. Caller: metrics, on the loop."""
 
     def __init__(
         self,
-        counters: Sequence[Definition],
-        gauge: Definition,
-        known: Known,
+        definitions: Sequence[Definition],
+        known: ConfiguredLabels,
         registry: CollectorRegistry,
     ) -> None:
-        """Register the ``counters``, with 0, and the ``gauge`` whose values :meth:`watch` tells."""
-        self._definitions = (*counters, gauge)
-        self._gauge = gauge
-        self._counts: dict[str, dict[Labels, float]] = {gauge.name: {}} | {
-            it.name: dict.fromkeys(series(it, known), 0.0) for it in counters
+        """Register counters, with 0, and one gauge, whose values :meth:`watch` has measured."""
+        self._definitions = definitions
+        [self._gauge] = [it for it in definitions if it.kind == "gauge"]
+        self._counts: dict[str, dict[Labels, float]] = {
+            it.name: {} if it is self._gauge else dict.fromkeys(series(it, known), 0.0)
+            for it in definitions
         }
         self._measure: Callable[[], Mapping[str, int]] = dict
         self._frozen: Values | None = None

@@ -5,9 +5,11 @@ docs/metrics.md is made from this module by ``make docs``.
 
 import sys
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from itertools import product
 
 import msgspec
+from msgspec.structs import replace
 
 from forwarder.errors import FencedError, JournalError
 from forwarder.model import (
@@ -19,17 +21,30 @@ from forwarder.model import (
 )
 from forwarder.ops.reporter import COMMITTED, Chore, PartitionFailure
 
-UNKNOWN = "(unknown)"
+UNKNOWN_CONNECTION = "(unknown)"
 """Label of what came back for a connection that is not configured: a header may say any name."""
 
-FAILURES = (JournalError.__name__, FencedError.__name__)
+TICK_ERRORS = (JournalError.__name__, FencedError.__name__)
 """Names of the errors that end a tick."""
 
-OPEN = frozenset({"code"})
+OPEN_LABELS = frozenset({"code"})
 """Labels of counters whose values are known only once they occur: what destinations answer."""
 
 
-class Known(msgspec.Struct, frozen=True):
+class Holder(StrEnum):
+    """Who holds a metric's values."""
+
+    CLIENT = "client"
+    """The client library."""
+    ATOMIC = "atomic"
+    """One object for all of these, so that a scrape shows them as of one moment."""
+    DISTRIBUTION = "distribution"
+    """A histogram that takes many observations at once."""
+    LOG = "log"
+    """The log's writer."""
+
+
+class ConfiguredLabels(msgspec.Struct, frozen=True):
     """What a worker's configuration says of labels' values.
 
     ``connections``: by name the settings by which one leaves events out; ``retired`` are those
@@ -44,8 +59,8 @@ class Known(msgspec.Struct, frozen=True):
 class Definition(msgspec.Struct, frozen=True):
     """One metric; ``advice`` is its help text: what it counts, and what to do about it.
 
-    ``values`` are those of labels that no configuration decides, ``others`` further ones of the
-    label ``connection``.
+    ``values`` are those of labels that no configuration decides, ``extra_connections`` further
+    ones of the label ``connection``. ``bounds``: the upper bounds of a histogram's buckets.
     """
 
     name: str
@@ -53,50 +68,61 @@ class Definition(msgspec.Struct, frozen=True):
     labels: tuple[str, ...]
     advice: str
     values: Mapping[str, Sequence[str]] = {}
-    others: Sequence[str] = ()
+    extra_connections: Sequence[str] = ()
+    bounds: Sequence[float] = ()
+    holder: Holder = Holder.CLIENT
 
 
 def _counter(
-    name: str, labels: str, advice: str, others: Sequence[str] = (), **values: Sequence[str]
+    name: str, labels: str, advice: str, more: Sequence[str] = (), **values: Sequence[str]
 ) -> Definition:
+    """Define a counter; ``more`` are its extra connections."""
     name = f"forwarder_{name}_total"
-    return Definition(name, "counter", tuple(labels.split()), advice, values, others)
+    return Definition(name, "counter", tuple(labels.split()), advice, values, more)
+
+
+def _atomic(
+    name: str, labels: str, advice: str, more: Sequence[str] = (), **values: Sequence[str]
+) -> Definition:
+    """Define a counter of the equations of docs/reliability.md."""
+    return replace(_counter(name, labels, advice, more, **values), holder=Holder.ATOMIC)
 
 
 def _gauge(name: str, labels: str, advice: str) -> Definition:
     return Definition(f"forwarder_{name}", "gauge", tuple(labels.split()), advice)
 
 
-def _histogram(name: str, labels: str, advice: str) -> Definition:
-    return Definition(f"forwarder_{name}", "histogram", tuple(labels.split()), advice)
+def _histogram(name: str, labels: str, bounds: Sequence[float], advice: str) -> Definition:
+    name = f"forwarder_{name}"
+    return Definition(name, "histogram", tuple(labels.split()), advice, bounds=bounds)
 
 
-def series(it: Definition, known: Known) -> list[tuple[str, ...]]:
+def series(it: Definition, known: ConfiguredLabels) -> list[tuple[str, ...]]:
     """Return the values of the labels that a counter has from the start.
 
     Whoever watches for growth sees none in a series that is born with it. Empty where a label is
-    in ``OPEN``.
+    in ``OPEN_LABELS``.
     """
-    if OPEN.intersection(it.labels):
+    if OPEN_LABELS.intersection(it.labels):
         return []
     if it.labels == ("connection", "setting"):
         return [(name, setting) for name, off in known.connections.items() for setting in off]
     told: dict[str, Sequence[str]] = {
         "topic": known.topics,
-        "connection": [*known.connections, *it.others],
+        "connection": [*known.connections, *it.extra_connections],
         **it.values,
     }
     return list(product(*(told[label] for label in it.labels)))
 
 
-RECORDS = _counter(
+RECORDS = _atomic(
     "records",
     "topic",
     "Records in, each offset once: from where a partition's last owner had committed on. Flat "
     "while forwarder_read_lag_records grows: look at forwarder_partitions.",
 )
-RECORD_BYTES = _counter("record_bytes", "topic", "Bytes of the values of these records.")
-OUTCOME_RECORDS = _counter(
+RECORD_BYTES = _atomic("record_bytes", "topic", "Bytes of the values of these records.")
+ACCOUNTED_RECORDS = _atomic(
     "accounted_records",
     "topic outcome",
     "Where these records went; together they are forwarder_records_total. routed: to a connection "
@@ -105,7 +131,7 @@ OUTCOME_RECORDS = _counter(
     "several uploads counts where its first one went.",
     outcome=tuple(RecordOutcome),
 )
-OUTCOME_BYTES = _counter(
+ACCOUNTED_RECORD_BYTES = _atomic(
     "accounted_record_bytes",
     "topic outcome",
     "The bytes of these records by where they went; together they are "
@@ -113,14 +139,14 @@ OUTCOME_BYTES = _counter(
     "bytes of its events and its context, the first one all the rest. A tombstone has none.",
     outcome=tuple(RecordOutcome),
 )
-UNCOMMITTED_BYTES = _counter(
+UNCOMMITTED_RECORD_BYTES = _atomic(
     "uncommitted_record_bytes",
     "topic",
     "Bytes of records that were counted and not committed, because a tick failed or the partition "
     "was lost: they are read once more, here or by another worker, and count again. "
     "forwarder_record_bytes_total less these is what was committed.",
 )
-REPLAYED = _counter(
+REPLAYED_RECORDS = _counter(
     "replayed_records",
     "topic",
     "Records below where the last owner had committed, read once more to build open windows again. "
@@ -129,13 +155,13 @@ REPLAYED = _counter(
 UPLOADS = _counter("uploads", "topic", "Uploads decoded; a record may hold several.")
 EVENTS = _counter("events", "topic", "Events in, before routing and filters.")
 TOMBSTONES = _counter("tombstones", "topic", "Records without a value, stepped over.")
-UNMATCHED = _counter(
+UNMATCHED_UPLOADS = _counter(
     "unmatched_uploads",
     "topic",
     "Uploads that no connection matches. Unexpectedly many: compare the match of the connections "
     "with environment, package, platform and API key of what is sent.",
 )
-UNUSED = _counter(
+UNUSED_UPLOADS = _counter(
     "unused_uploads",
     "topic reason",
     "Uploads without events that touched no open window of any connection and became no document: "
@@ -144,48 +170,48 @@ UNUSED = _counter(
     "for limits.rejected_percent.",
     reason=tuple(Unused),
 )
-ROUTED = _counter(
+EVENTS_ROUTED = _atomic(
     "events_routed",
     "connection",
     "Events of uploads that a connection's match wants; they are accepted or filtered.",
-    others=(UNKNOWN,),
+    more=(UNKNOWN_CONNECTION,),
 )
-ACCEPTED = _counter(
+EVENTS_ACCEPTED = _atomic(
     "events_accepted",
     "connection",
     "Events that wait in a window or left it, and those that became dead letters instead.",
-    others=(UNKNOWN,),
+    more=(UNKNOWN_CONNECTION,),
 )
-FILTERED = _counter(
+EVENTS_FILTERED = _atomic(
     "events_filtered",
     "connection setting",
     "Events left out, by the setting that said so; status: the connection is inactive.",
 )
-TAKEN_OVER = _counter(
+EVENTS_TAKEN_OVER = _atomic(
     "events_taken_over",
     "connection",
     "Events that another opening of the partition accepted, here or on another worker, and that "
     "wait here now: windows that were restored or built again, batches read from the outbox.",
-    others=(UNKNOWN,),
+    more=(UNKNOWN_CONNECTION,),
 )
-RELEASED = _counter(
+EVENTS_RELEASED = _atomic(
     "events_released",
     "connection cause",
     "Events that waited here when an opening of a partition ended: whoever opens it next takes "
     "them over. moved: a rebalance or a stop. failed: a tick failed, or its outcome is unknown.",
-    others=(UNKNOWN,),
+    more=(UNKNOWN_CONNECTION,),
     cause=tuple(ReleaseCause),
 )
-PASSED_OVER = _counter(
+EVENTS_PASSED_OVER = _atomic(
     "events_passed_over",
     "connection",
     "Events dropped undelivered because their batches were closed before deliver_from.",
 )
-DEAD_LETTER_EVENTS = _counter(
+EVENTS_DEAD_LETTERED = _atomic(
     "events_dead_lettered",
     "connection",
     "Events in dead letters of the connection: forwarder_dead_letters_total counts the letters.",
-    others=(UNKNOWN,),
+    more=(UNKNOWN_CONNECTION,),
 )
 EVENTS_WAITING = _gauge(
     "events_waiting",
@@ -193,6 +219,7 @@ EVENTS_WAITING = _gauge(
     "Events that wait here: in open windows, for the next tick, for delivery. Of what another "
     "owner had in the outbox, what was read from there by now.",
 )
+EVENTS_WAITING = replace(EVENTS_WAITING, holder=Holder.ATOMIC)
 WINDOWS_CLOSED = _counter(
     "windows_closed",
     "connection reason",
@@ -212,7 +239,7 @@ DEAD_LETTERS = _counter(
     "reason connection",
     "Dead letters committed. Any growth: read the dead letter topic, whose header error says what "
     "was wrong; connection is empty for what no connection could have used.",
-    others=("", UNKNOWN),
+    more=("", UNKNOWN_CONNECTION),
     reason=tuple(Reason),
 )
 TICKS = _counter(
@@ -220,20 +247,21 @@ TICKS = _counter(
     "result",
     "Journal transactions, by result. Growth of anything but committed: see the log for "
     "partition.reopens; FencedError alone is a partition that moved to another worker.",
-    result=(COMMITTED, *FAILURES),
+    result=(COMMITTED, *TICK_ERRORS),
 )
 TICK_SECONDS = _histogram(
     "tick_seconds",
     "",
+    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     "How long a tick took, commit included. Above a second for long: the brokers are slow, "
     "acknowledgements are stored late and more is repeated after a crash.",
 )
-REOPENS = _counter(
+PARTITION_REOPENS = _counter(
     "partition_reopens",
     "cause",
     "Partitions opened again after a failure. Growing steadily: the brokers fail ticks; see the "
     "log for the cause.",
-    cause=(*FAILURES, "other"),
+    cause=(*TICK_ERRORS, "other"),
 )
 PARTITION_FAILURES = _counter(
     "partition_failures",
@@ -245,7 +273,7 @@ PARTITION_FAILURES = _counter(
     "without forwarder_recovery_seconds_count: Kafka is away.",
     reason=tuple(PartitionFailure),
 )
-CHORE_FAILURES = _counter(
+CHORES_FAILED = _counter(
     "chores_failed",
     "chore",
     "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat, and "
@@ -256,6 +284,7 @@ CHORE_FAILURES = _counter(
 RECOVERY_SECONDS = _histogram(
     "recovery_seconds",
     "",
+    (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600),
     "From the failure of a partition to its next committed tick, an outage of Kafka included. "
     "More than 10 s beyond the outage: the brokers are overloaded, or the state to read is large.",
 )
@@ -301,17 +330,20 @@ COMMIT_LAG = _gauge(
     "forwarder_oldest_window_seconds.",
 )
 BATCHES_DELIVERED = _counter("batches_delivered", "connection", "Batches acknowledged.")
-EVENTS_DELIVERED = _counter("events_delivered", "connection", "Events out: acknowledged.")
-BYTES_DELIVERED = _counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
+EVENTS_DELIVERED = _atomic("events_delivered", "connection", "Events out: acknowledged.")
+DELIVERED_BYTES = _counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
 FRESHNESS = _histogram(
     "freshness_seconds",
     "connection",
+    (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400),
     "Record time of a batch's newest upload to its acknowledgement. About batching.max_age when "
     "all is well; far above it: see the outbox and read lags.",
 )
+FRESHNESS = replace(FRESHNESS, holder=Holder.DISTRIBUTION)
 PUT_SECONDS = _histogram(
     "put_seconds",
     "connection",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     "How long a call of the sink took, failed ones included. Seconds: the destination or the way "
     "to it is slow.",
 )
@@ -403,13 +435,15 @@ LOG_LINES_DROPPED = _counter(
     "its disk is full. Nothing else suffers from it; mend what reads the log, in which "
     "log.dropped says how many lines are missing where.",
 )
+LOG_LINES_DROPPED = replace(LOG_LINES_DROPPED, holder=Holder.LOG)
 LOOP_LAG = _histogram(
     "loop_lag_seconds",
     "",
+    (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
     "How late the event loop's one-second heartbeat came. Often above 0.25: the process is short "
     "of CPU; give it a whole core.",
 )
-INFO = _gauge("build_info", "version", "Always 1; the label tells the version that runs.")
+BUILD_INFO = _gauge("build_info", "version", "Always 1; the label tells the version that runs.")
 
 DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))
 

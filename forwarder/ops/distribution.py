@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from forwarder.ops.catalogue import Definition
+
 
 class Distribution(Collector):
     """Counts per bucket for each value of one label; the upper bounds are inclusive."""
 
-    def __init__(
-        self, name: str, text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
-    ) -> None:
-        """Register under ``name``; ``bounds`` ascend, the last bucket (+Inf) is added."""
-        self._name, self._text, self._label = name, text, label
-        self._bounds = tuple(bounds)
+    def __init__(self, it: Definition, registry: CollectorRegistry) -> None:
+        """Register a metric with one label; its bounds ascend, the last bucket (+Inf) is added."""
+        self._name, self._text, (self._label,) = it.name, it.advice, it.labels
+        self._bounds = tuple(it.bounds)
         self._names = [*map(str, map(float, self._bounds)), "+Inf"]
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}

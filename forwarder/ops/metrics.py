@@ -33,16 +33,10 @@ from forwarder.model import (
     Released,
 )
 from forwarder.ops import catalogue, log_writer
-from forwarder.ops.account import Account
-from forwarder.ops.catalogue import Definition, Known
+from forwarder.ops.account import AtomicCounters
+from forwarder.ops.catalogue import ConfiguredLabels, Definition, Holder
 from forwarder.ops.distribution import Distribution
 from forwarder.ops.reporter import Chore, PartitionFailure
-
-FRESHNESS_BOUNDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400)
-PUT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-RECOVERY_BOUNDS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600)
-TICK_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 CONTENT_TYPE_OPENMETRICS = openmetrics_exposition.CONTENT_TYPE_LATEST
@@ -52,24 +46,18 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
-_NOBODY = Known()
+_NO_CONNECTIONS = ConfiguredLabels()
 
-_ACCOUNTED = (
-    catalogue.RECORDS,
-    catalogue.RECORD_BYTES,
-    catalogue.OUTCOME_RECORDS,
-    catalogue.OUTCOME_BYTES,
-    catalogue.UNCOMMITTED_BYTES,
-    catalogue.ROUTED,
-    catalogue.FILTERED,
-    catalogue.ACCEPTED,
-    catalogue.TAKEN_OVER,
-    catalogue.EVENTS_DELIVERED,
-    catalogue.DEAD_LETTER_EVENTS,
-    catalogue.PASSED_OVER,
-    catalogue.RELEASED,
+CONNECTION_GAUGES = (
+    catalogue.OPEN_WINDOWS,
+    catalogue.WINDOW_BYTES,
+    catalogue.OLDEST_WINDOW,
+    catalogue.OUTBOX_LAG_BATCHES,
+    catalogue.OUTBOX_LAG_BYTES,
+    catalogue.OUTBOX_LAG_SECONDS,
+    catalogue.LANE_LATE,
 )
-"""What the equations of docs/reliability.md are about, beside what waits."""
+"""What is known of every connection that a worker delivers."""
 
 
 class _Children(dict[tuple[str, ...], M], Generic[M]):
@@ -80,15 +68,15 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
         self._metric = metric
 
     def __missing__(self, values: tuple[str, ...]) -> M:
-        child = self[values] = self._metric.labels(*values)
+        child = self[values] = self._metric.labels(*values) if values else self._metric
         return child
 
-    def begin(self, wanted: Iterable[tuple[str, ...]]) -> None:
+    def ensure(self, wanted: Iterable[tuple[str, ...]]) -> None:
         """Have these series from now on: whoever watches for growth has to see the 0 before it."""
         for values in wanted:
             self[values]  # it is made when it is asked for
 
-    def keep(self, wanted: Collection[tuple[str, ...]]) -> None:
+    def keep_only(self, wanted: Collection[tuple[str, ...]]) -> None:
         """Remove the series of everything not ``wanted``, so that no old value is exported."""
         for values in [known for known in self if known not in wanted]:
             self._metric.remove(*values)
@@ -122,72 +110,60 @@ class Metrics:
         self,
         version: str,
         registry: CollectorRegistry | None = None,
-        known: Known = _NOBODY,
+        known: ConfiguredLabels = _NO_CONNECTIONS,
     ) -> None:
-        """Register everything; each registry takes one of these. ``known``: what is configured."""
+        """Register every metric of the catalogue on ``registry``; each takes one of these.
+
+        ``known``: label values that exist from the start. ``version``: shown as a label.
+        """
         self.registry = registry or CollectorRegistry()
         self._known = known
+        self._counters: dict[str, _Children[Counter]] = {}
+        self._gauges: dict[str, _Children[Gauge]] = {}
+        self._histograms: dict[str, _Children[Histogram]] = {}
+        self._distributions: dict[str, Distribution] = {}
         ProcessCollector(registry=self.registry)
         self.registry.register(_DroppedLines())
-        self.account = Account(_ACCOUNTED, catalogue.EVENTS_WAITING, known, self.registry)
-        self._replayed = self._counters(catalogue.REPLAYED)
-        self._uploads = self._counters(catalogue.UPLOADS)
-        self._events = self._counters(catalogue.EVENTS)
-        self._tombstones = self._counters(catalogue.TOMBSTONES)
-        self._unmatched = self._counters(catalogue.UNMATCHED)
-        self._unused = self._counters(catalogue.UNUSED)
-        self._windows_closed = self._counters(catalogue.WINDOWS_CLOSED)
-        self._batches_closed = self._counters(catalogue.BATCHES_CLOSED)
-        self._dead_letters = self._counters(catalogue.DEAD_LETTERS)
-        self._ticks = self._counters(catalogue.TICKS)
-        self._reopens = self._counters(catalogue.REOPENS)
-        self._partition_failures = self._counters(catalogue.PARTITION_FAILURES)
-        self._chore_failures = self._counters(catalogue.CHORE_FAILURES)
-        self._rebalances = Counter(
-            catalogue.REBALANCES.name, catalogue.REBALANCES.advice, registry=self.registry
-        )
-        self._lanes_forgotten = self._counters(catalogue.LANES_FORGOTTEN)
+        atomic = [it for it in catalogue.DEFINITIONS if it.holder is Holder.ATOMIC]
+        self.account = AtomicCounters(atomic, known, self.registry)
+        for it in catalogue.DEFINITIONS:
+            self._register(it)
         for lane in known.retired:
             self.lane_unknown(lane)
-        self._batches_delivered = self._counters(catalogue.BATCHES_DELIVERED)
-        self._bytes_delivered = self._counters(catalogue.BYTES_DELIVERED)
-        self._put_errors = self._counters(catalogue.PUT_ERRORS)
-        self._partitions = self._gauges(catalogue.PARTITIONS)
-        self._read_lag = self._gauges(catalogue.READ_LAG)
-        self._commit_lag = self._gauges(catalogue.COMMIT_LAG)
-        self._read_stalled = self._gauges(catalogue.READ_STALLED)
-        self._lanes = self._gauges(catalogue.LANES)
-        self._lane_since = self._gauges(catalogue.LANE_SINCE)
-        self._lane_late = self._gauges(catalogue.LANE_LATE)
-        self._put_rate = self._gauges(catalogue.PUT_RATE)
-        self._lag_bytes = self._gauges(catalogue.OUTBOX_LAG_BYTES)
-        self._lag_batches = self._gauges(catalogue.OUTBOX_LAG_BATCHES)
-        self._lag_seconds = self._gauges(catalogue.OUTBOX_LAG_SECONDS)
-        self._open_windows = self._gauges(catalogue.OPEN_WINDOWS)
-        self._window_bytes = self._gauges(catalogue.WINDOW_BYTES)
-        self._oldest_window = self._gauges(catalogue.OLDEST_WINDOW)
-        self._unknown_lanes = self._gauges(catalogue.UNKNOWN_LANE_SECONDS)
-        self._window_memory = Gauge(
-            catalogue.WINDOW_MEMORY.name, catalogue.WINDOW_MEMORY.advice, registry=self.registry
-        )
-        self._intake = Gauge(
-            catalogue.INTAKE_STOPPED.name, catalogue.INTAKE_STOPPED.advice, registry=self.registry
-        )
-        self._tick_seconds = self._histogram(catalogue.TICK_SECONDS, TICK_BOUNDS)
-        self._recovery = self._histogram(catalogue.RECOVERY_SECONDS, RECOVERY_BOUNDS)
-        self._loop_lag = self._histogram(catalogue.LOOP_LAG, LAG_BOUNDS)
-        self._put_seconds = _Children(self._histogram(catalogue.PUT_SECONDS, PUT_BOUNDS))
-        self._put_seconds.begin(catalogue.series(catalogue.PUT_SECONDS, known))
-        self._freshness = Distribution(
-            catalogue.FRESHNESS.name,
-            catalogue.FRESHNESS.advice,
-            catalogue.FRESHNESS.labels[0],
-            FRESHNESS_BOUNDS,
-            self.registry,
-        )
-        for (lane,) in catalogue.series(catalogue.FRESHNESS, known):
-            self._freshness.observe(lane, ())
-        self._gauges(catalogue.INFO)[version,].set(1)
+        self._gauge(catalogue.BUILD_INFO, version).set(1)
+
+    def _register(self, it: Definition) -> None:
+        """Make a metric, with the series it has from the start, unless another holds it."""
+        name, registry = it.name, self.registry
+        if it.holder is Holder.DISTRIBUTION:
+            self._distributions[name] = Distribution(it, registry)
+            for (value,) in catalogue.series(it, self._known):
+                self._distributions[name].observe(value, ())
+        elif it.holder is not Holder.CLIENT:
+            return
+        elif it.kind == "counter":
+            self._counters[name] = _Children(Counter(name, it.advice, it.labels, registry=registry))
+            self._counters[name].ensure(catalogue.series(it, self._known))
+        elif it.kind == "gauge":
+            self._gauges[name] = _Children(Gauge(name, it.advice, it.labels, registry=registry))
+        else:
+            histogram = Histogram(name, it.advice, it.labels, registry=registry, buckets=it.bounds)
+            self._histograms[name] = _Children(histogram)
+            self._histograms[name].ensure(catalogue.series(it, self._known))
+
+    def _counter(self, it: Definition, *values: str) -> Counter:
+        return self._counters[it.name][values]
+
+    def _gauge(self, it: Definition, *values: str) -> Gauge:
+        return self._gauges[it.name][values]
+
+    def _histogram(self, it: Definition, *values: str) -> Histogram:
+        return self._histograms[it.name][values]
+
+    def _keep_only(self, wanted: Collection[tuple[str, ...]], *gauges: Definition) -> None:
+        """Remove the series of everything not ``wanted``, so that no old value is exported."""
+        for it in gauges:
+            self._gauges[it.name].keep_only(wanted)
 
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return everything in the text format that Prometheus scrapes, or as OpenMetrics 1.0."""
@@ -204,61 +180,61 @@ class Metrics:
         account.add(catalogue.RECORDS, (topic,), collected.records)
         account.add(catalogue.RECORD_BYTES, (topic,), collected.bytes)
         for outcome, count in collected.outcome_records.items():
-            account.add(catalogue.OUTCOME_RECORDS, (topic, outcome.value), count)
+            account.add(catalogue.ACCOUNTED_RECORDS, (topic, outcome.value), count)
         for outcome, count in collected.outcome_bytes.items():
-            account.add(catalogue.OUTCOME_BYTES, (topic, outcome.value), count)
+            account.add(catalogue.ACCOUNTED_RECORD_BYTES, (topic, outcome.value), count)
         for it, counts in (
-            (catalogue.ROUTED, collected.routed),
-            (catalogue.ACCEPTED, collected.accepted),
-            (catalogue.TAKEN_OVER, collected.taken_over),
+            (catalogue.EVENTS_ROUTED, collected.routed),
+            (catalogue.EVENTS_ACCEPTED, collected.accepted),
+            (catalogue.EVENTS_TAKEN_OVER, collected.taken_over),
         ):
             for lane, count in counts.items():
                 account.add(it, (self.connection_label(lane),), count)
         for filtered, count in collected.filtered.items():
-            account.add(catalogue.FILTERED, filtered, count)
-        self._replayed[topic,].inc(collected.replayed)
-        self._uploads[topic,].inc(collected.uploads)
-        self._events[topic,].inc(collected.events)
-        self._tombstones[topic,].inc(collected.tombstones)
-        self._unmatched[topic,].inc(collected.unmatched)
+            account.add(catalogue.EVENTS_FILTERED, filtered, count)
+        self._counter(catalogue.REPLAYED_RECORDS, topic).inc(collected.replayed)
+        self._counter(catalogue.UPLOADS, topic).inc(collected.uploads)
+        self._counter(catalogue.EVENTS, topic).inc(collected.events)
+        self._counter(catalogue.TOMBSTONES, topic).inc(collected.tombstones)
+        self._counter(catalogue.UNMATCHED_UPLOADS, topic).inc(collected.unmatched)
         for reason, count in collected.unused.items():
-            self._unused[topic, reason.value].inc(count)
+            self._counter(catalogue.UNUSED_UPLOADS, topic, reason.value).inc(count)
         for (lane, why), count in collected.closed.items():
-            self._windows_closed[lane, why.value].inc(count)
+            self._counter(catalogue.WINDOWS_CLOSED, lane, why.value).inc(count)
         made = Tally((batch.lane, batch.reason.value) for batch in collected.batches)
         for closed, count in made.items():
-            self._batches_closed[closed].inc(count)
+            self._counter(catalogue.BATCHES_CLOSED, *closed).inc(count)
 
     def dead_letters(self, letters: Sequence[tuple[str, DeadLetter]]) -> None:
         """Report dead letters that are committed, each under its connection's label."""
         tally = Tally((letter.reason.value, label) for label, letter in letters)
         for values, count in tally.items():
-            self._dead_letters[values].inc(count)
+            self._counter(catalogue.DEAD_LETTERS, *values).inc(count)
         for label, letter in letters:
             if label:
-                self.account.add(catalogue.DEAD_LETTER_EVENTS, (label,), letter.events)
+                self.account.add(catalogue.EVENTS_DEAD_LETTERED, (label,), letter.events)
 
     def taken_over(self, lane: str, events: int) -> None:
         """Report events that another opening accepted, and that wait here from now on."""
-        self.account.add(catalogue.TAKEN_OVER, (self.connection_label(lane),), events)
+        self.account.add(catalogue.EVENTS_TAKEN_OVER, (self.connection_label(lane),), events)
 
     def passed_over(self, lane: str, events: int) -> None:
         """Report events that are dropped undelivered."""
-        self.account.add(catalogue.PASSED_OVER, (lane,), events)
+        self.account.add(catalogue.EVENTS_PASSED_OVER, (lane,), events)
 
     def released(self, topic: str, what: Released) -> None:
         """Report what an opening that has ended left behind."""
-        self.account.add(catalogue.UNCOMMITTED_BYTES, (topic,), what.bytes)
+        self.account.add(catalogue.UNCOMMITTED_RECORD_BYTES, (topic,), what.bytes)
         for lane, events in what.events.items():
             self.account.add(
-                catalogue.RELEASED, (self.connection_label(lane), what.cause.value), events
+                catalogue.EVENTS_RELEASED, (self.connection_label(lane), what.cause.value), events
             )
 
     def watch_waiting_events(self, measure: Callable[[], Mapping[str, int]]) -> None:
         """Have measured at every scrape how many events wait, by connection."""
 
         def named() -> dict[str, int]:
-            found = dict.fromkeys([*self._known.connections, catalogue.UNKNOWN], 0)
+            found = dict.fromkeys([*self._known.connections, catalogue.UNKNOWN_CONNECTION], 0)
             for lane, count in measure().items():
                 found[self.connection_label(lane)] += count
             return found
@@ -271,146 +247,136 @@ class Metrics:
 
     def connection_label(self, lane: str) -> str:
         """Return the label of a connection; a header may name any, and none is made of those."""
-        return lane if not lane or lane in self._known.connections else catalogue.UNKNOWN
+        return lane if not lane or lane in self._known.connections else catalogue.UNKNOWN_CONNECTION
 
     def tick(self, seconds: float, result: str) -> None:
         """Report one tick: ``committed``, or the name of the error that ended it."""
-        self._ticks[result,].inc()
-        self._tick_seconds.observe(seconds)
+        self._counter(catalogue.TICKS, result).inc()
+        self._histogram(catalogue.TICK_SECONDS).observe(seconds)
 
     def reopened(self, cause: str) -> None:
         """Report that a partition is opened again after a failure of the class ``cause``."""
-        self._reopens[cause,].inc()
+        self._counter(catalogue.PARTITION_REOPENS, cause).inc()
 
     def partition_failed(self, reason: PartitionFailure) -> None:
         """Report that a partition failed, or could not be opened."""
-        self._partition_failures[reason.value,].inc()
+        self._counter(catalogue.PARTITION_FAILURES, reason.value).inc()
 
     def chore_failed(self, chore: Chore) -> None:
         """Report that a chore failed, and is begun anew."""
-        self._chore_failures[chore.value,].inc()
+        self._counter(catalogue.CHORES_FAILED, chore.value).inc()
 
     def lane_unknown(self, lane: str) -> None:
         """Have a counter of partitions on which this lane is going to be forgotten."""
-        self._lanes_forgotten.begin([(lane,)])
+        self._counter(catalogue.LANES_FORGOTTEN, lane)  # it is made when it is asked for
 
     def lane_forgotten(self, lane: str) -> None:
         """Report that a lane was left out of a partition's base."""
-        self._lanes_forgotten[lane,].inc()
+        self._counter(catalogue.LANES_FORGOTTEN, lane).inc()
 
     def recovered(self, seconds: float) -> None:
         """Report the first committed tick after a failure ``seconds`` ago."""
-        self._recovery.observe(seconds)
+        self._histogram(catalogue.RECOVERY_SECONDS).observe(seconds)
 
     def intake_stopped(self, *, stopped: bool) -> None:
         """Set whether any partition is kept from being collected."""
-        self._intake.set(stopped)
+        self._gauge(catalogue.INTAKE_STOPPED).set(stopped)
 
     def rebalanced(self) -> None:
         """Report a rebalance of the group."""
-        self._rebalances.inc()
+        self._counter(catalogue.REBALANCES).inc()
 
     # ------------------------------------------------------------------ delivering
 
     def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
         """Report one call of the sink and its answers."""
-        self._put_seconds[lane,].observe(seconds)
+        self._histogram(catalogue.PUT_SECONDS, lane).observe(seconds)
         failed = Tally(
             (o.kind.value, o.code) for o in outcomes if o.kind is not OutcomeKind.DELIVERED
         )
         for (kind, code), count in failed.items():
-            self._put_errors[lane, kind, code].inc(count)
+            self._counter(catalogue.PUT_ERRORS, lane, kind, code).inc(count)
 
     def delivered(self, lane: str, batches: Sequence[Batch], now_ms: int) -> None:
         """Report acknowledged batches; ``now_ms`` is the wall clock."""
-        self._batches_delivered[lane,].inc(len(batches))
+        self._counter(catalogue.BATCHES_DELIVERED, lane).inc(len(batches))
         events = sum(batch.count for batch in batches)
         self.account.add(catalogue.EVENTS_DELIVERED, (lane,), events)
-        self._bytes_delivered[lane,].inc(sum(len(batch.payload) for batch in batches))
+        self._counter(catalogue.DELIVERED_BYTES, lane).inc(
+            sum(len(batch.payload) for batch in batches)
+        )
         # A producer's clock may be ahead of ours: no freshness is below zero.
         ages = (max(0, now_ms - batch.record_ms) / 1000 for batch in batches)
-        self._freshness.observe(lane, ages)
+        self._distributions[catalogue.FRESHNESS.name].observe(lane, ages)
 
     # ------------------------------------------------------------------ how things stand
 
     def set_connections(self, gauges: Mapping[str, ConnectionGauges]) -> None:
         """Set the gauges of every connection; those not named are exported no more."""
         for lane, now in gauges.items():
-            self._open_windows[lane,].set(now.open_windows)
-            self._window_bytes[lane,].set(now.window_bytes)
-            self._oldest_window[lane,].set(now.oldest_window_seconds)
-            self._lag_batches[lane,].set(now.lag_batches)
-            self._lag_bytes[lane,].set(now.lag_bytes)
-            self._lane_late[lane,].set(now.late)
-            self._lag_seconds[lane,].set(now.lag_seconds)
+            self._gauge(catalogue.OPEN_WINDOWS, lane).set(now.open_windows)
+            self._gauge(catalogue.WINDOW_BYTES, lane).set(now.window_bytes)
+            self._gauge(catalogue.OLDEST_WINDOW, lane).set(now.oldest_window_seconds)
+            self._gauge(catalogue.OUTBOX_LAG_BATCHES, lane).set(now.lag_batches)
+            self._gauge(catalogue.OUTBOX_LAG_BYTES, lane).set(now.lag_bytes)
+            self._gauge(catalogue.LANE_LATE, lane).set(now.late)
+            self._gauge(catalogue.OUTBOX_LAG_SECONDS, lane).set(now.lag_seconds)
             if now.rate is not None:
-                self._put_rate[lane,].set(now.rate)
-        self._put_rate.keep({(lane,) for lane, now in gauges.items() if now.rate is not None})
-        wanted: set[tuple[str, ...]] = {(lane,) for lane in gauges}
-        for children in (self._open_windows, self._window_bytes, self._oldest_window):
-            children.keep(wanted)
-        for children in (self._lag_batches, self._lag_bytes, self._lag_seconds, self._lane_late):
-            children.keep(wanted)
+                self._gauge(catalogue.PUT_RATE, lane).set(now.rate)
+        self._keep_only({(lane,) for lane in gauges}, *CONNECTION_GAUGES)
+        limited = {(lane,) for lane, now in gauges.items() if now.rate is not None}
+        self._keep_only(limited, catalogue.PUT_RATE)
 
     def set_partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
         """Set the lags by (topic, number); those of partitions not named are exported no more."""
         for partition, now in gauges.items():
-            self._read_lag[partition].set(now.read_lag)
-            self._commit_lag[partition].set(now.commit_lag)
-        for children in (self._read_lag, self._commit_lag):
-            children.keep(set(gauges))
+            self._gauge(catalogue.READ_LAG, *partition).set(now.read_lag)
+            self._gauge(catalogue.COMMIT_LAG, *partition).set(now.commit_lag)
+        self._keep_only(gauges, catalogue.READ_LAG, catalogue.COMMIT_LAG)
 
     def set_read_stalled(self, seconds: Mapping[tuple[str, str, str], float]) -> None:
         """Set by (topic, number, reason) for how long a position stands; others go."""
         for partition, now in seconds.items():
-            self._read_stalled[partition].set(now)
-        self._read_stalled.keep(set(seconds))
+            self._gauge(catalogue.READ_STALLED, *partition).set(now)
+        self._keep_only(seconds, catalogue.READ_STALLED)
 
     def set_partition_states(self, counts: Mapping[str, int]) -> None:
         """Set how many partitions are in each state."""
-        _set_all(self._partitions, {(state,): count for state, count in counts.items()})
+        for (state,) in list(self._gauges[catalogue.PARTITIONS.name]):
+            if state not in counts:  # an alert needs to see a state end
+                self._gauge(catalogue.PARTITIONS, state).set(0)
+        for state, count in counts.items():
+            self._gauge(catalogue.PARTITIONS, state).set(count)
 
     def set_lane_states(self, lane: str, states: Mapping[str, tuple[int, float]]) -> None:
         """Set on how many partitions a lane is in each state, and since when (Unix seconds).
 
         A state that ended counts zero, for an alert needs to see that.
         """
-        for values in [known for known in self._lanes if known[0] == lane]:
-            if values[1] not in states:
-                self._lanes[values].set(0)
+        for name, state in list(self._gauges[catalogue.LANES.name]):
+            if name == lane and state not in states:
+                self._gauge(catalogue.LANES, lane, state).set(0)
         for state, (count, since) in states.items():
-            self._lanes[lane, state].set(count)
-            self._lane_since[lane, state].set(since)
-        gone = {known for known in self._lane_since if known[0] == lane and known[1] not in states}
-        self._lane_since.keep(self._lane_since.keys() - gone)
+            self._gauge(catalogue.LANES, lane, state).set(count)
+            self._gauge(catalogue.LANE_SINCE, lane, state).set(since)
+        known = self._gauges[catalogue.LANE_SINCE.name]
+        there = {(name, state) for name, state in known if name != lane or state in states}
+        self._keep_only(there, catalogue.LANE_SINCE)
 
     def set_orphan_lanes(self, left: Mapping[str, float]) -> None:
         """Set for how many seconds unknown lanes that hold the commit are kept; others go."""
         for lane, seconds in left.items():
-            self._unknown_lanes[lane,].set(seconds)
+            self._gauge(catalogue.UNKNOWN_LANE_SECONDS, lane).set(seconds)
             self.lane_unknown(lane)
-        self._unknown_lanes.keep({(lane,) for lane in left})
+        self._keep_only({(lane,) for lane in left}, catalogue.UNKNOWN_LANE_SECONDS)
 
     def set_window_memory(self, size: int) -> None:
         """Set about how many bytes all windows take."""
-        self._window_memory.set(size)
+        self._gauge(catalogue.WINDOW_MEMORY).set(size)
 
     def loop_lag(self, seconds: float) -> None:
         """Report how late a heartbeat of the event loop came."""
-        self._loop_lag.observe(seconds)
-
-    # ------------------------------------------------------------------ making them
-
-    def _counters(self, it: Definition) -> _Children[Counter]:
-        children = _Children(Counter(it.name, it.advice, it.labels, registry=self.registry))
-        children.begin(catalogue.series(it, self._known))
-        return children
-
-    def _gauges(self, it: Definition) -> _Children[Gauge]:
-        return _Children(Gauge(it.name, it.advice, it.labels, registry=self.registry))
-
-    def _histogram(self, it: Definition, bounds: Sequence[float]) -> Histogram:
-        return Histogram(it.name, it.advice, it.labels, registry=self.registry, buckets=bounds)
+        self._histogram(catalogue.LOOP_LAG).observe(seconds)
 
 
 class _DroppedLines(Collector):
@@ -420,11 +386,3 @@ class _DroppedLines(Collector):
         """Yield the family as it stands."""
         it = catalogue.LOG_LINES_DROPPED
         yield CounterMetricFamily(it.name, it.advice, value=log_writer.dropped())
-
-
-def _set_all(children: _Children[Gauge], counts: Mapping[tuple[str, ...], int]) -> None:
-    """Set what is counted and zero the rest: an alert needs to see a state end."""
-    for values in children.keys() - counts.keys():
-        children[values].set(0)
-    for values, count in counts.items():
-        children[values].set(count)

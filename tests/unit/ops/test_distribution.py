@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
+from forwarder.ops.catalogue import Definition
 from forwarder.ops.distribution import Distribution
 
 BOUNDS = (0.5, 1.0, 10.0, 600.0)
 AMOUNTS = st.sampled_from([0.0, 0.5, 0.50001, 1.0, 10.0, 599.0, 600.0, 601.0])
+AGE = Definition("age_seconds", "histogram", ("lane",), "Age.", bounds=BOUNDS)
 
 
 def samples(registry: CollectorRegistry) -> dict[tuple[str, str, str], float]:
@@ -25,7 +27,7 @@ def test_many_at_once_are_counted_as_the_client_library_counts_them_one_by_one(
     polls: Sequence[tuple[str, Sequence[float]]],
 ) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    distribution = Distribution("age_seconds", "Age.", "lane", BOUNDS, ours)
+    distribution = Distribution(AGE, ours)
     histogram = Histogram("age_seconds", "Age.", ["lane"], registry=theirs, buckets=BOUNDS)
     for lane, amounts in polls:
         distribution.observe(lane, amounts)
@@ -37,6 +39,6 @@ def test_many_at_once_are_counted_as_the_client_library_counts_them_one_by_one(
 
 def test_a_name_is_taken_once() -> None:
     registry = CollectorRegistry()
-    Distribution("age_seconds", "Age.", "lane", BOUNDS, registry)
+    Distribution(AGE, registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Histogram("age_seconds", "Age.", registry=registry)

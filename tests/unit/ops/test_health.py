@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.model import DeadLetter, Partition, Reason
-from forwarder.ops.catalogue import UNKNOWN, Known
+from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
 from forwarder.ops.health import NOT_JOINED, STALL, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import Report
@@ -39,7 +39,7 @@ def health(clock: HandClock) -> Health:
 
 @pytest.fixture
 def report(clock: HandClock, health: Health) -> Report:
-    known = Known(connections={"acme": (), "old": ()})
+    known = ConfiguredLabels(connections={"acme": (), "old": ()})
     return Report(Metrics("1", known=known), health, clock, {"acme": True, "old": False})
 
 
@@ -328,4 +328,4 @@ def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: Report
         for sample in metric.samples
         if sample.name == "forwarder_dead_letters_total" and sample.value
     }
-    assert {"acme": 1, "old": 1, "": 1, UNKNOWN: 2} == found
+    assert {"acme": 1, "old": 1, "": 1, UNKNOWN_CONNECTION: 2} == found

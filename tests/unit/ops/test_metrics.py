@@ -26,13 +26,13 @@ from forwarder.model import (
     Unused,
 )
 from forwarder.ops import catalogue
-from forwarder.ops.catalogue import Known
+from forwarder.ops.catalogue import ConfiguredLabels
 from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.ops.reporter import Chore, PartitionFailure
 from forwarder.worker import supervisor
 
 NOW = 1_700_000_000_000
-KNOWN = Known(
+KNOWN = ConfiguredLabels(
     topics=("raw",),
     connections={"acme": ("send_custom_events",), "beta": ()},
     retired=("former",),
@@ -129,7 +129,7 @@ def test_every_series_of_a_counter_is_there_from_the_start(it: catalogue.Definit
         for sample in family.samples
         if sample.name == (it.name if it.kind == "counter" else f"{it.name}_count")
     }
-    if catalogue.OPEN.intersection(it.labels):
+    if catalogue.OPEN_LABELS.intersection(it.labels):
         assert it.name in CODES
     elif it.labels == ("connection", "setting"):
         assert {("acme", "send_custom_events"): 0} == exported
@@ -150,16 +150,17 @@ class Domains(dict[tuple[str, str], tuple[str, ...]]):
         if label == "connection":
             ours = ("acme", "beta")
             if name.removesuffix("_total").endswith(("routed", "accepted", "taken_over")):
-                return (*ours, catalogue.UNKNOWN)
+                return (*ours, catalogue.UNKNOWN_CONNECTION)
             if name.removesuffix("_total").endswith(("released", "dead_lettered")):
-                return (*ours, catalogue.UNKNOWN)
+                return (*ours, catalogue.UNKNOWN_CONNECTION)
             return ours
         return {"topic": ("raw",), "outcome": tuple(RecordOutcome)}[label]
 
 
+NOBODY = catalogue.UNKNOWN_CONNECTION
 DOMAINS = Domains(
     {
-        ("forwarder_dead_letters_total", "connection"): ("acme", "beta", "", catalogue.UNKNOWN),
+        ("forwarder_dead_letters_total", "connection"): ("acme", "beta", "", NOBODY),
         ("forwarder_dead_letters_total", "reason"): tuple(Reason),
         ("forwarder_lanes_forgotten_total", "connection"): ("former",),
         ("forwarder_unused_uploads_total", "reason"): tuple(Unused),
@@ -168,12 +169,10 @@ DOMAINS = Domains(
         ("forwarder_events_released_total", "cause"): tuple(ReleaseCause),
         ("forwarder_chores_failed_total", "chore"): tuple(Chore),
         ("forwarder_ticks_total", "result"): ("committed", "JournalError", "FencedError"),
-        ("forwarder_partition_reopens_total", "cause"): (
-            "JournalError", "FencedError", "other",
-        ),
+        ("forwarder_partition_reopens_total", "cause"): ("JournalError", "FencedError", "other"),
         ("forwarder_partition_failures_total", "reason"): tuple(PartitionFailure),
     }
-)  # fmt: skip
+)
 
 
 def kinds(error: type[JournalError]) -> list[type[JournalError]]:
@@ -186,7 +185,7 @@ def test_every_error_that_ends_a_tick_has_its_series() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     names = sorted(error.__name__ for error in kinds(JournalError))
-    assert names == sorted(catalogue.FAILURES)
+    assert names == sorted(catalogue.TICK_ERRORS)
 
 
 def report_all(metrics: Metrics) -> None:
@@ -273,10 +272,10 @@ def test_all_of_a_scrape_is_of_one_moment(metrics: Metrics) -> None:
     assert value(metrics, "events_accepted_total", connection="acme") == 3
     assert value(metrics, "events_waiting", connection="acme") == 3
     assert value(metrics, "events_waiting", connection="beta") == 0
-    assert value(metrics, "events_waiting", connection=catalogue.UNKNOWN) == 2
+    assert value(metrics, "events_waiting", connection=catalogue.UNKNOWN_CONNECTION) == 2
     metrics.freeze()
     assert value(metrics, "events_waiting", connection="acme") == 7
-    assert value(metrics, "events_accepted_total", connection=catalogue.UNKNOWN) == 2
+    assert value(metrics, "events_accepted_total", connection=catalogue.UNKNOWN_CONNECTION) == 2
 
 
 def test_what_moves_between_openings_is_counted(metrics: Metrics) -> None:
@@ -288,7 +287,7 @@ def test_what_moves_between_openings_is_counted(metrics: Metrics) -> None:
     assert value(metrics, "events_passed_over_total", connection="acme") == 1
     assert value(metrics, "events_released_total", connection="acme", cause="failed") == 4
     assert value(metrics, "events_released_total", connection="acme", cause="moved") == 3
-    unknown = {"connection": catalogue.UNKNOWN, "cause": "failed"}
+    unknown = {"connection": catalogue.UNKNOWN_CONNECTION, "cause": "failed"}
     assert value(metrics, "events_released_total", **unknown) == 5
     assert value(metrics, "uncommitted_record_bytes_total", topic="raw") == 78
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.model import Collected, DeadLetter, Reason, Unused
-from forwarder.ops.catalogue import UNKNOWN, Known
+from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.occurrences import MANY, MINUTE, QUIET, SHOWN
@@ -23,7 +23,7 @@ def letter(reason: Reason, connection: str = "", offset: int = 0) -> DeadLetter:
 def reporting() -> Report:
     clock = LoopClock(1_700_000_000_000)
     names = ["acme", *(f"c{number}" for number in range(100))]
-    metrics = Metrics("1", known=Known(connections=dict.fromkeys(names, ())))
+    metrics = Metrics("1", known=ConfiguredLabels(connections=dict.fromkeys(names, ())))
     return Report(metrics, Health(clock), clock, dict.fromkeys(names, True))
 
 
@@ -70,7 +70,7 @@ def test_a_line_names_a_bounded_number_of_kinds_and_no_name_of_a_header() -> Non
     kinds = line["kinds"]
     assert isinstance(kinds, list)
     assert (SHOWN, 101 - SHOWN) == (len(kinds), line["more_kinds"])
-    assert (UNKNOWN, 999) == (kinds[0]["connection"], kinds[0]["count"])
+    assert (UNKNOWN_CONNECTION, 999) == (kinds[0]["connection"], kinds[0]["count"])
     assert 1_099 == line["count"]
 
 
