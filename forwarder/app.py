@@ -39,8 +39,8 @@ from forwarder.formats.registry import BUILT_IN
 from forwarder.journal.contract import Journals
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
-from forwarder.journal.orphans import Rules
-from forwarder.journal.retention import Retention
+from forwarder.journal.orphans import OrphanPolicy
+from forwarder.journal.retention import OutboxRetention
 from forwarder.kafka import client, patches
 from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
@@ -104,7 +104,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
     files = open_files.raise_limit()
     bounds = Bounds(open_files.for_probes(files, Bounds().connections))
     server = Server(report, Public(configuration.connections), bounds)
-    client.quiet()
+    client.quiet_client_log()
     patches.install(configuration.kafka.max_unpacked_batch)
     # R4 knows this process by it; a restarted container has the same name and pid as before.
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -135,7 +135,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
             connections=len(configuration.connections),
             open_files=files,
         )
-        retention = Retention(configuration, journals.cluster)
+        retention = OutboxRetention(configuration, journals.cluster)
         left = LeftTopicsMonitor(look)
         beside: dict[Chore, chores.ChoreRun] = {
             Chore.HEARTBEAT: report.run_heartbeat,
@@ -265,7 +265,7 @@ def make_context(  # noqa: PLR0913  # what is concrete, each given once
         ),
         limits=PartitionLimits(in_flight, plan.limits.window_memory),
         reject_rate=RejectRate(plan.limits.rejected_percent, active),
-        orphan_policy=Rules(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
+        orphan_policy=OrphanPolicy(plan.journal.lane_ttl_ms, frozenset(plan.journal.retired)),
         explain_misses=explain_misses,
         deliver=DeliverContext(
             sinks=sinks,

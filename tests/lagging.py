@@ -108,7 +108,7 @@ class Partition:
         """Commit one tick: a record for each lane, its batches handed on."""
         fresh = {}
         for name, some in batches.items():
-            value = outbox.encode([of(name, b) for b in some])
+            value = outbox.encode_record([of(name, b) for b in some])
             self.stored[self.end] = (name, value)
             self.sizes[name] = self.sizes.get(name, 0) + len(value)
             self.committed.setdefault(name, []).extend(b.id for b in some)

@@ -94,7 +94,7 @@ class Outbox:
     def commit(self, *batches: Batch) -> list[tuple[Address, Batch]]:
         """Store one record and return its batches under their addresses."""
         offset = self.end
-        self.stored[offset] = outbox.encode(batches)
+        self.stored[offset] = outbox.encode_record(batches)
         self.end += 2
         return [((offset, i), b) for i, b in enumerate(batches)]
 

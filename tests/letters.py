@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from forwarder.errors import FencedError
 from forwarder.journal import dead_letter_messages
-from forwarder.journal.dead_letters import Parcel
+from forwarder.journal.dead_letters import RedriveMessage
 from forwarder.model import DeadLetter, LogBounds, Partition
 from tests.batches import GROUP, TOPIC
 
@@ -28,7 +28,7 @@ class Letters:
 
     topic: str = LETTERS
     logs: dict[int, list[Stored]] = field(default_factory=lambda: {0: [], 1: []})
-    inputs: list[Parcel] = field(default_factory=list)
+    inputs: list[RedriveMessage] = field(default_factory=list)
     input: dict[tuple[Partition, int], Stored] = field(default_factory=dict)
     most: int = 1_000_000
     newest: "Courier | None" = None
@@ -44,7 +44,7 @@ class Letters:
     ) -> str:
         """Append a letter; return its place. ``came_from``: of another input partition."""
         origin = Partition(TOPIC, number if came_from is None else came_from)
-        message = dead_letter_messages.message(letter, origin, group, most)
+        message = dead_letter_messages.letter_message(letter, origin, group, most)
         self.append(number, message.value, message.headers)
         return f"{number}:{self.logs[number][-1].offset}"
 
@@ -89,7 +89,7 @@ class Courier:
         self.letters.newest = self
         return {number: bounds.end for number, bounds in (await self.letters.bounds()).items()}
 
-    async def send(self, outgoing: Sequence[Parcel]) -> None:
+    async def send(self, outgoing: Sequence[RedriveMessage]) -> None:
         if self.letters.newest is not self:
             what = "another courier took over"
             raise FencedError(what)

@@ -143,7 +143,9 @@ class Scene:
         found: list[int] = []
         for log in self.journals.logs.values():
             for offset, (_, value) in log.outbox.items():
-                found += [n for _, b in outbox.decode(offset, value) for n in numbers(b.payload)]
+                found += [
+                    n for _, b in outbox.decode_record(offset, value) for n in numbers(b.payload)
+                ]
         return sorted(found)
 
     def phases(self) -> dict[Partition, str]:

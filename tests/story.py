@@ -7,13 +7,13 @@ import msgspec
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
-from forwarder.journal.snapshot import Draft, Origin
+from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Address, Closing, Held, Position
 from tests.batches import GROUP, TOPIC, digest, lane_state
 
 NOW = 5_000
-ORIGIN = Origin(GROUP, TOPIC)
+ORIGIN = StateOrigin(GROUP, TOPIC)
 
 
 def view(
@@ -22,20 +22,20 @@ def view(
     cursor: Address = (0, 0),
     acked: frozenset[Address] = frozenset(),
     frozen: bool = False,
-) -> ticks.View:
+) -> ticks.LanePosition:
     """Return what an owner knows of a lane."""
-    return ticks.View(first_unsaved, cursor, acked, frozen)
+    return ticks.LanePosition(first_unsaved, cursor, acked, frozen)
 
 
 def snapshot(
     position: int,
-    views: Mapping[str, ticks.View] | None = None,
+    views: Mapping[str, ticks.LanePosition] | None = None,
     closings: Sequence[Closing] = (),
     *,
     end: int = 0,
-) -> ticks.Snapshot:
+) -> ticks.TickInput:
     """Return what a delta is drawn from."""
-    return ticks.Snapshot(
+    return ticks.TickInput(
         origin=ORIGIN,
         position=position,
         end=end,
@@ -51,9 +51,9 @@ def closing(key: str, last: Position, lane: str = "acme") -> Closing:
     return Closing(lane, digest(key), last)
 
 
-def drawn(state: PartitionState, snap: ticks.Snapshot) -> ticks.Drawn:
+def drawn(state: PartitionState, snap: ticks.TickInput) -> ticks.TickPlan:
     """Return the tick that has to be made."""
-    found = ticks.draw(state, snap)
+    found = ticks.plan_tick(state, snap)
     assert found is not None
     return found
 
@@ -85,13 +85,13 @@ class Saved:
 
 def draft(
     state: PartitionState, saved: Mapping[str, Sequence[Held]], forgotten: Sequence[str] = ()
-) -> Draft:
+) -> SnapshotBuilder:
     """Return a base of which nothing is drafted; ``saved`` names the lanes that are fed."""
     savings = {name: Saved(*windows) for name, windows in saved.items()}
-    return Draft(ORIGIN, state, savings, forgotten)
+    return SnapshotBuilder(ORIGIN, state, savings, forgotten)
 
 
-def complete(one: Draft) -> Draft:
+def complete(one: SnapshotBuilder) -> SnapshotBuilder:
     """Draft all of a base."""
     for _ in one.steps():
         pass
@@ -106,24 +106,26 @@ class Story:
         self.state = PartitionState(lanes=lanes, unwritten=set(lanes))
         self.records: list[tuple[int, bytes]] = []
         self.marks: list[tuple[int, int]] = []
-        self.draft: Draft | None = None
+        self.draft: SnapshotBuilder | None = None
 
-    def tick(self, snap: ticks.Snapshot) -> None:
+    def tick(self, snap: ticks.TickInput) -> None:
         """Draw, store and apply one tick, if anything changed; the first is a base."""
         if self.state.base_offset is None:
             self.draft = complete(draft(self.state, dict.fromkeys(snap.views, ())))
         snap = msgspec.structs.replace(snap, draft=self.draft)
-        found = ticks.draw(self.state, snap)
+        found = ticks.plan_tick(self.state, snap)
         if found is None:
             return
         offset = len(self.records)
         self.records += enumerate(found.values, offset)
         self.marks.append((found.watermark, found.read))
-        ticks.apply(self.state, found, offset, snap.end, self.draft)
+        ticks.apply_tick(self.state, found, offset, snap.end, self.draft)
         if found.base is not None:
             self.draft = None
 
-    def base(self, snap: ticks.Snapshot, saved: Mapping[str, Sequence[Held]] | None = None) -> None:
+    def base(
+        self, snap: ticks.TickInput, saved: Mapping[str, Sequence[Held]] | None = None
+    ) -> None:
         """Draft a base at once and write it."""
         windows = dict.fromkeys(snap.views, ()) | dict(saved or {})
         self.draft = complete(draft(self.state, windows))
@@ -137,4 +139,4 @@ class Story:
 
     def folded(self) -> PartitionState:
         """Return what an opening would read."""
-        return states.fold(self.records, GROUP, TOPIC)
+        return states.fold_records(self.records, GROUP, TOPIC)

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from forwarder.admin.contract import DeadLetters
+from forwarder.admin.contract import DeadLetterTopic
 from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.journal import commit as commits
 from forwarder.journal import outbox
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
-from forwarder.journal.state import Head, PartitionState
-from forwarder.kafka.admin import ConsumerGroup
+from forwarder.journal.state import PartitionState, StateHeader
+from forwarder.kafka.admin import GroupState
 from forwarder.model import Batch, Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 from tests.batches import GROUP, TOPIC
 
 P0 = Partition(TOPIC, 0)
 P1 = Partition(TOPIC, 1)
-NOBODY = ConsumerGroup("Empty", ())
+NOBODY = GroupState("Empty", ())
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Kept:
     def store(self, *batches: Batch) -> int:
         """Append one outbox record; return its offset."""
         offset = self.outbox_end
-        self.outbox[offset] = outbox.encode(batches)
+        self.outbox[offset] = outbox.encode_record(batches)
         return offset
 
 
@@ -139,7 +139,7 @@ class Survey:
         for offset, value in self.kept[partition].outbox.items():
             if not start <= offset < end:
                 continue
-            if lane is not None and outbox.decode(offset, value)[0][1].lane != lane:
+            if lane is not None and outbox.decode_record(offset, value)[0][1].lane != lane:
                 continue
             found.append((offset, value))
             if sum(len(stored) for _, stored in found) >= max_bytes:
@@ -155,13 +155,13 @@ class Survey:
     async def complaints(self) -> list[Finding]:
         return self.found
 
-    async def group(self) -> ConsumerGroup:
+    async def group(self) -> GroupState:
         return self.groups.pop(0) if len(self.groups) > 1 else self.groups[0]
 
     def writer(self, partition: Partition) -> Writer:
         return Writer(self.kept[partition], self.steps)
 
-    def dead_letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetterTopic:
         """Have none: ``tests.letters`` has."""
         msg = "what is tried here reads no dead letters"
         raise AssertionError(msg)
@@ -176,8 +176,8 @@ class Survey:
 
 def base(state: PartitionState, topic: str = TOPIC) -> bytes:
     """Return a state as one stored base."""
-    head = Head(states.BASE, state.n, GROUP, topic, state.read, state.obend)
-    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    head = StateHeader(states.BASE, state.n, GROUP, topic, state.read, state.obend)
+    lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     [value] = states.encode(head, state.extra, lanes)
     return value
 

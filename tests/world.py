@@ -17,7 +17,7 @@ from forwarder.journal import outbox
 from forwarder.journal import state as states
 from forwarder.journal.contract import Committed, Restored, Take, Tick
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from forwarder.journal.state import PartitionState
 from forwarder.model import (
     DELIVERED,
@@ -184,7 +184,7 @@ class Oracle:
     def committed(self, tick: Tick, committed: Committed) -> None:
         """Judge one committed tick."""
         for entry, offset in zip(tick.outbox, committed.outbox, strict=True):
-            for address, batch in outbox.decode(offset, entry.value):
+            for address, batch in outbox.decode_record(offset, entry.value):
                 self._committed_batch(address, batch)
         for letter in tick.dead_letters:
             if letter.connection:
@@ -209,8 +209,8 @@ class Oracle:
         ptr = tick.metadata.ptr
         assert ptr is not None
         records = [(o, v) for o, v in log.state.items() if o >= ptr]
-        new = states.fold(records, GROUP, TOPIC)
-        whole = states.fold(log.state.items(), GROUP, TOPIC)
+        new = states.fold_records(records, GROUP, TOPIC)
+        whole = states.fold_records(log.state.items(), GROUP, TOPIC)
         assert whole == new, "I12, I19: reading from ptr is not reading everything"
         old, self.state = self.state, new
         assert old.n < new.n
@@ -385,7 +385,7 @@ class World:
         self.base_interval = 2.5
         self.session_timeout = 30.0
         self.limits = PartitionLimits(1 << 20, 512 << 20, min_closed_bytes=0)
-        self.rules = Rules()
+        self.rules = OrphanPolicy()
         self.one_at_a_time = OneAtATime()
 
     def context(self, connections: Iterable[Connection]) -> WorkerContext:

@@ -6,14 +6,21 @@ from typing import Any
 import msgspec
 
 from forwarder.admin import repair
-from forwarder.admin.contract import Survey
-from forwarder.admin.repair import Case, Choice, Loss, Plan, Resend, Written
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.repair import (
+    Loss,
+    LossDecision,
+    RepairCase,
+    RepairedSnapshot,
+    RepairPlan,
+    Resend,
+)
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError, RefusedError
 from forwarder.model import Partition
 
 
-class Wish(msgspec.Struct, frozen=True):
+class AcceptLossRequest(msgspec.Struct, frozen=True):
     """What the operator asks for; ``begin``: ``earliest``, ``latest``, digits, or nothing."""
 
     partition: Partition
@@ -29,7 +36,7 @@ PAUSE_SECONDS = 0.5
 a loss counts once it was seen so often."""
 
 
-async def look(survey: Survey, wish: Wish, clock: Clock) -> Plan:
+async def find_losses(survey: GroupSurvey, wish: AcceptLossRequest, clock: Clock) -> RepairPlan:
     """Find what is lost while others may write; raises ForwarderError for what is no loss."""
     for _ in range(LOOKS - 1):
         _, plan = await _look(survey, wish, clock)
@@ -39,25 +46,29 @@ async def look(survey: Survey, wish: Wish, clock: Clock) -> Plan:
     return (await _look(survey, wish, clock))[1]
 
 
-async def _look(survey: Survey, wish: Wish, clock: Clock) -> tuple[Case, Plan]:
+async def _look(
+    survey: GroupSurvey, wish: AcceptLossRequest, clock: Clock
+) -> tuple[RepairCase, RepairPlan]:
     partition = wish.partition
     found = await survey.find(partition, whole=True)
-    case = Case(survey.group_id, partition.topic, found, wish.rules, clock.wall_ms())
-    choice = Choice(wish.connection, _offset(wish, case), wish.resend)
+    case = RepairCase(survey.group_id, partition.topic, found, wish.rules, clock.wall_ms())
+    choice = LossDecision(wish.connection, _offset(wish, case), wish.resend)
     try:
-        return case, repair.examine(case, choice)
+        return case, repair.plan_repair(case, choice)
     except RefusedError as refusal:
         text = f"{partition}: cannot be accepted: {refusal}"
         raise ForwarderError(text) from refusal
 
 
-def _offset(wish: Wish, case: Case) -> int | None:
+def _offset(wish: AcceptLossRequest, case: RepairCase) -> int | None:
     found = case.found
     words = {"earliest": found.input_start, "latest": found.input_end, "": None}
     return words[wish.begin] if wish.begin in words else int(wish.begin)
 
 
-async def accept(survey: Survey, wish: Wish, clock: Clock, shown: list[Loss]) -> Written:
+async def accept_losses(
+    survey: GroupSurvey, wish: AcceptLossRequest, clock: Clock, shown: list[Loss]
+) -> RepairedSnapshot:
     """Fence the owner, look again, and write the base that opens; return what was written.
 
     ``shown``: the losses that were consented to. Raises ForwarderError, also if others are found
@@ -70,7 +81,7 @@ async def accept(survey: Survey, wish: Wish, clock: Clock, shown: list[Loss]) ->
         if not _covered(plan, shown):
             text = f"{wish.partition}: what is lost has changed meanwhile; look again"
             raise ForwarderError(text)
-        written = repair.write(case, plan)
+        written = repair.build_snapshot(case, plan)
         _check(wish, case, written)
         await writer.commit(written.values, lambda at: written.commit(at[0]))
     finally:
@@ -78,21 +89,23 @@ async def accept(survey: Survey, wish: Wish, clock: Clock, shown: list[Loss]) ->
     return written
 
 
-def _covered(plan: Plan, shown: list[Loss]) -> bool:
+def _covered(plan: RepairPlan, shown: list[Loss]) -> bool:
     agreed = {(loss.kind, loss.connections) for loss in shown}
     return bool(plan.losses) and {(loss.kind, loss.connections) for loss in plan.losses} <= agreed
 
 
-def _check(wish: Wish, case: Case, written: Written) -> None:
+def _check(wish: AcceptLossRequest, case: RepairCase, written: RepairedSnapshot) -> None:
     """Write nothing that would not open: it could hide what the operator still has to decide."""
     try:
-        repair.opens(case, written)
+        repair.check_opens(case, written)
     except RefusedError as refusal:
         text = f"{wish.partition} would not open even then: {refusal}"
         raise ForwarderError(text) from refusal
 
 
-def document(wish: Wish, plan: Plan, written: Written | None) -> dict[str, Any]:
+def document(
+    wish: AcceptLossRequest, plan: RepairPlan, written: RepairedSnapshot | None
+) -> dict[str, Any]:
     """Return what was found and done, with stable keys."""
     return {
         "topic": wish.partition.topic,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.journal import outbox
 from forwarder.journal.state import LaneState
 from forwarder.model import Partition
@@ -16,7 +16,7 @@ everything is to be counted: about 0.2 s."""
 READ_BYTES = 4 * 1024 * 1024
 
 
-class Backlog(msgspec.Struct):
+class LaneBacklog(msgspec.Struct):
     """What waits for one connection; ``exact``: every record up to the end was counted."""
 
     batches: int = 0
@@ -25,20 +25,20 @@ class Backlog(msgspec.Struct):
 
 
 async def backlogs(
-    survey: Survey,
+    survey: GroupSurvey,
     partition: Partition,
     lanes: Mapping[str, LaneState],
     between: tuple[int, int],
     *,
     deep: bool,
-) -> dict[str, Backlog]:
+) -> dict[str, LaneBacklog]:
     """Count what waits behind every cursor, ``between`` the outbox's start and its end.
 
     One pass serves the connections whose cursors it meets. Not ``deep``: a pass ends after
     ``LOOK_BYTES``, and the numbers are then lower bounds; the oldest batch is always found.
     """
     first, end = between
-    found = {name: Backlog() for name in lanes}
+    found = {name: LaneBacklog() for name in lanes}
     waiting = {name: lane for name, lane in lanes.items() if lane.cursor < (end, 0)}
     while waiting:
         start = max(first, min(lane.cursor[0] for lane in waiting.values()))
@@ -50,10 +50,10 @@ async def backlogs(
 
 
 async def _pass(  # noqa: PLR0913  # where, whose, what was found so far, and how far
-    survey: Survey,
+    survey: GroupSurvey,
     partition: Partition,
     lanes: Mapping[str, LaneState],
-    found: Mapping[str, Backlog],
+    found: Mapping[str, LaneBacklog],
     between: tuple[int, int],
     *,
     deep: bool,
@@ -69,9 +69,9 @@ async def _pass(  # noqa: PLR0913  # where, whose, what was found so far, and ho
 
 
 def _count(
-    lanes: Mapping[str, LaneState], found: Mapping[str, Backlog], offset: int, value: bytes
+    lanes: Mapping[str, LaneState], found: Mapping[str, LaneBacklog], offset: int, value: bytes
 ) -> None:
-    for address, batch in outbox.decode(offset, value):
+    for address, batch in outbox.decode_record(offset, value):
         lane = lanes.get(batch.lane)
         if lane is None or address < lane.cursor or address in lane.acked:
             continue

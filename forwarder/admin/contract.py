@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.config.settings import Configuration
-from forwarder.journal.dead_letters import Parcel
+from forwarder.journal.dead_letters import RedriveMessage
 from forwarder.journal.opening import Restored
-from forwarder.kafka.admin import ConsumerGroup
+from forwarder.kafka.admin import GroupState
 from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition, Record
 from forwarder.ops.diagnosis import Finding
 
 
-class PartitionWriter(Protocol):
+class StateWriter(Protocol):
     """Writes as a partition's owner does, and fences that owner by starting."""
 
     async def start(self) -> None:
@@ -29,7 +29,7 @@ class PartitionWriter(Protocol):
         """Give it up; raises nothing."""
 
 
-class Courier(Protocol):
+class RedriveProducer(Protocol):
     """Sends dead letters back, each transaction whole or not at all."""
 
     async def start(self) -> dict[int, int]:
@@ -39,14 +39,14 @@ class Courier(Protocol):
         Raises JournalError.
         """
 
-    async def send(self, outgoing: Sequence[Parcel]) -> None:
+    async def send(self, outgoing: Sequence[RedriveMessage]) -> None:
         """Write these in one transaction; raises JournalError if that is not known to be done."""
 
     async def close(self) -> None:
         """Give it up; raises nothing."""
 
 
-class DeadLetters(Protocol):
+class DeadLetterTopic(Protocol):
     """The dead letter topic. Every question may raise ForwarderError."""
 
     topic: str
@@ -66,11 +66,11 @@ class DeadLetters(Protocol):
     async def limits(self) -> Mapping[Partition, int]:
         """Return how large a message each input partition takes, in bytes."""
 
-    def courier(self) -> Courier:
+    def courier(self) -> RedriveProducer:
         """Return who sends letters back; not started."""
 
 
-class Survey(Protocol):
+class GroupSurvey(Protocol):
     """A look at what one group keeps; nothing here joins the group or fences anybody.
 
     Caller: the commands. Every question may raise ForwarderError.
@@ -116,16 +116,16 @@ class Survey(Protocol):
     async def input_at(self, partition: Partition, time_ms: int) -> int | None:
         """Return the offset of the first input record not older than a time."""
 
-    async def group(self) -> ConsumerGroup:
+    async def group(self) -> GroupState:
         """Return the group's state and members."""
 
     async def complaints(self) -> list[Finding]:
         """Return what keeps a worker from its work, as far as it shows without writing."""
 
-    def dead_letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetterTopic:
         """Return the look at the dead letter topic."""
 
-    def writer(self, partition: Partition) -> PartitionWriter:
+    def writer(self, partition: Partition) -> StateWriter:
         """Return the writer under a partition's transactional id."""
 
     async def leave(self, partition: Partition) -> None:

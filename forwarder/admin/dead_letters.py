@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from forwarder.admin.contract import DeadLetters
-from forwarder.admin.positions import shown
+from forwarder.admin.contract import DeadLetterTopic
+from forwarder.admin.positions import format_time
 from forwarder.errors import ForwarderError
 from forwarder.journal import dead_letters
-from forwarder.journal.dead_letters import Letter, Sent
+from forwarder.journal.dead_letters import Letter, RedrivenSpans
 
 WAITING, SENT, AGAIN = "waiting", "sent", "failed again"
 """States: not sent back; sent back, whatever came of it; a letter of what was sent back once."""
@@ -18,7 +18,7 @@ LATE_MS = 600_000
 """How far the clocks of workers may differ: a time is looked for from so much earlier on."""
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class LetterFilter(msgspec.Struct, frozen=True):
     """Which letters are meant; nothing given: all of the group.
 
     ``since_ms`` and ``until_ms`` are when they became letters, ``topic``, ``partition``,
@@ -64,7 +64,7 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
-class Stretch(msgspec.Struct, frozen=True):
+class LetterRange(msgspec.Struct, frozen=True):
     """One partition of the dead letter topic as it was found: from where on, up to where.
 
     Letters lie below ``end``; receipts for them may lie below ``settled``, too.
@@ -76,9 +76,9 @@ class Stretch(msgspec.Struct, frozen=True):
     settled: int
 
 
-async def stretches(
-    survey: DeadLetters, wanted: Wanted, settled: Mapping[int, int] | None = None
-) -> list[Stretch]:
+async def letter_ranges(
+    survey: DeadLetterTopic, wanted: LetterFilter, settled: Mapping[int, int] | None = None
+) -> list[LetterRange]:
     """Return where letters that are meant may lie; ``settled``: ends known from elsewhere."""
     found = []
     for number, bounds in sorted((await survey.bounds()).items()):
@@ -87,49 +87,51 @@ async def stretches(
             at = await survey.at_time(number, max(0, wanted.since_ms - LATE_MS))
             start = bounds.end if at is None else max(start, at)
         end = bounds.end
-        found.append(Stretch(number, start, end, (settled or {}).get(number, end)))
+        found.append(LetterRange(number, start, end, (settled or {}).get(number, end)))
     return found
 
 
-async def sent(survey: DeadLetters, stretch: Stretch, group: str) -> Sent:
+async def redriven_letters(
+    survey: DeadLetterTopic, stretch: LetterRange, group: str
+) -> RedrivenSpans:
     """Return which letters of a partition were sent back: a receipt stands behind its letters."""
-    known = Sent()
+    known = RedrivenSpans()
     async for stored in survey.records(stretch.number, stretch.start, stretch.settled):
-        known.add(dead_letters.receipted(stored, group))
+        known.add(dead_letters.receipt_spans(stored, group))
     return known
 
 
-async def standing_in(
-    survey: DeadLetters, stretch: Stretch, group: str
+async def letters_with_state(
+    survey: DeadLetterTopic, stretch: LetterRange, group: str
 ) -> AsyncIterator[tuple[Letter, str]]:
     """Yield every letter of a partition in order, each with its state; any group's."""
-    known = await sent(survey, stretch, group)
+    known = await redriven_letters(survey, stretch, group)
     async for stored in survey.records(stretch.number, stretch.start, stretch.end):
-        letter = dead_letters.read(stretch.number, stored)
+        letter = dead_letters.parse_letter(stretch.number, stored)
         if letter is not None:
             yield letter, state(letter, known)
 
 
-def state(letter: Letter, known: Sent) -> str:
+def state(letter: Letter, known: RedrivenSpans) -> str:
     """Return what became of a letter."""
     if known.has(letter.offset):
         return SENT
     return AGAIN if letter.redriven else WAITING
 
 
-async def listed(survey: DeadLetters, wanted: Wanted, limit: int) -> dict[str, Any]:
+async def list_letters(survey: DeadLetterTopic, wanted: LetterFilter, limit: int) -> dict[str, Any]:
     """Return counts of all that are meant, and the first ``limit`` of them."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     found: list[dict[str, Any]] = []
-    for stretch in await stretches(survey, wanted):
-        async for letter, standing in standing_in(survey, stretch, wanted.group):
+    for stretch in await letter_ranges(survey, wanted):
+        async for letter, standing in letters_with_state(survey, stretch, wanted.group):
             if not wanted.has(letter):
                 continue
             count = counts.setdefault((letter.reason, letter.connection, standing), [0, 0])
             count[0] += 1
             count[1] += len(letter.value)
             if len(found) < limit:
-                found.append(described(letter, standing))
+                found.append(letter_document(letter, standing))
     return {
         "topic": survey.topic,
         "counts": [
@@ -141,12 +143,12 @@ async def listed(survey: DeadLetters, wanted: Wanted, limit: int) -> dict[str, A
     }
 
 
-def described(letter: Letter, standing: str) -> dict[str, Any]:
+def letter_document(letter: Letter, standing: str) -> dict[str, Any]:
     """Return a letter with stable keys, without its bytes."""
     return {
         "place": letter.place,
         "state": standing,
-        "stored_at": shown(letter.stored_ms),
+        "stored_at": format_time(letter.stored_ms),
         "stored_at_ms": letter.stored_ms,
         "record_time_ms": letter.time or None,
         "reason": letter.reason,
@@ -159,7 +161,9 @@ def described(letter: Letter, standing: str) -> dict[str, Any]:
     }
 
 
-async def one(survey: DeadLetters, number: int, offset: int, group: str) -> tuple[Letter, str]:
+async def find_letter(
+    survey: DeadLetterTopic, number: int, offset: int, group: str
+) -> tuple[Letter, str]:
     """Return the letter at a place, and its state; raises ForwarderError if there is none.
 
     Any group's: whoever asks for a place has seen it somewhere.
@@ -170,10 +174,11 @@ async def one(survey: DeadLetters, number: int, offset: int, group: str) -> tupl
         raise ForwarderError(text)
     # To its end: a reading that is left half-way keeps the next one of the partition waiting.
     there = [
-        dead_letters.read(number, it) async for it in survey.records(number, offset, offset + 1)
+        dead_letters.parse_letter(number, it)
+        async for it in survey.records(number, offset, offset + 1)
     ]
     if not there or (letter := there[0]) is None:
         text = f"{survey.topic} holds no dead letter at {number}:{offset}"
         raise ForwarderError(text)
-    stretch = Stretch(number, offset, bounds.end, bounds.end)
-    return letter, state(letter, await sent(survey, stretch, group))
+    stretch = LetterRange(number, offset, bounds.end, bounds.end)
+    return letter, state(letter, await redriven_letters(survey, stretch, group))

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import topics as kafka_topics
-from forwarder.journal.topics import Mark, Need, Row
+from forwarder.journal.topics import TopicNeed, TopicReportLine, TopicStatus
 from forwarder.kafka import client, error_codes
-from forwarder.kafka.admin import Cluster
-from forwarder.kafka.producer import Writer
+from forwarder.kafka.admin import KafkaAdmin
+from forwarder.kafka.producer import TransactionalProducer
 from forwarder.kafka.protocol import Operations
 from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
 
@@ -39,7 +39,7 @@ class KafkaCheckup:
         """Connect to nothing yet."""
         self._settings = settings
         self._client_id = client_id
-        self._cluster = Cluster(settings.kafka, client_id, KNOCK_SECONDS)
+        self._cluster = KafkaAdmin(settings.kafka, client_id, KNOCK_SECONDS)
         self._writes = True
 
     async def findings(self) -> list[Finding]:
@@ -80,7 +80,7 @@ class KafkaCheckup:
     async def _standing(self, found: list[Finding], *, tries: bool) -> Mapping[str, int]:
         """Look at topics, rights and brokers as they stand; return the partition counts."""
         counts = await self._cluster.partition_counts()
-        wanted = kafka_topics.needs(self._settings, counts)
+        wanted = kafka_topics.topic_needs(self._settings, counts)
         settings = await self._cluster.settings(need.topic for need in wanted)
         for need in wanted:
             found += self._topic(need, counts, settings)
@@ -98,7 +98,7 @@ class KafkaCheckup:
     async def _begin(self) -> list[Finding]:
         """Ask for a transactional id as a worker does, always the same; no transaction begins."""
         kafka = self._settings.kafka
-        writer = Writer(kafka, self._client_id, f"{kafka.group_id}/status")
+        writer = TransactionalProducer(kafka, self._client_id, f"{kafka.group_id}/status")
         try:
             await writer.start()
         except FencedError:
@@ -124,24 +124,24 @@ class KafkaCheckup:
         return f"answers over {security.protocol}{how}"
 
     def _topic(
-        self, need: Need, counts: Mapping[str, int], settings: Settings
+        self, need: TopicNeed, counts: Mapping[str, int], settings: Settings
     ) -> Iterator[Finding]:
         letters = self._settings.kafka.dead_letter_topic
-        for row in kafka_topics.rows([need], counts, settings, letters):
-            if row.mark is Mark.OK:
-                size = kafka_topics.limit(settings.get(need.topic))
+        for row in kafka_topics.topic_report([need], counts, settings, letters):
+            if row.mark is TopicStatus.OK:
+                size = kafka_topics.message_limit(settings.get(need.topic))
                 count = counts[need.topic]
                 plural = "" if count == 1 else "s"
                 yield ok(f"{row.text}: {count} partition{plural}, messages up to {size} bytes")
             else:
                 yield self._amiss(need, row)
 
-    def _amiss(self, need: Need, row: Row) -> Finding:
-        if row.mark is Mark.MISSING and need.own and self._settings.journal.create_topics:
+    def _amiss(self, need: TopicNeed, row: TopicReportLine) -> Finding:
+        if row.mark is TopicStatus.MISSING and need.own and self._settings.journal.create_topics:
             return note(f"{row.text.partition(':')[0]} is not there: a worker creates it")
         remedy = {
-            Mark.MISSING: "create it so, or grant Describe on it",
-            Mark.WRONG: "set that right with kafka-configs or kafka-topics",
+            TopicStatus.MISSING: "create it so, or grant Describe on it",
+            TopicStatus.WRONG: "set that right with kafka-configs or kafka-topics",
         }.get(row.mark, "grant DescribeConfigs on it")
         return fail(row.text, remedy)
 
@@ -154,13 +154,13 @@ class KafkaCheckup:
                 f"topic {kafka.dead_letter_topic} is compacted and takes no letter: none has a key"
             )
             yield fail(what, "set its cleanup.policy to delete: with a letter a partition stands")
-        room = kafka_topics.limit(kept)
+        room = kafka_topics.message_limit(kept)
         if room < SMALLEST:
             what = f"topic {kafka.dead_letter_topic} takes messages of {room} bytes: no letter fits"
             yield fail(what, error_codes.too_small_remedy(kafka.dead_letter_topic))
             return
         for topic in kafka.topics:
-            if kafka_topics.limit(settings.get(topic.name)) > room:
+            if kafka_topics.message_limit(settings.get(topic.name)) > room:
                 what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
                 yield note(f"{what}: larger dead letters go compressed, or without their bytes")
 
@@ -169,7 +169,7 @@ class KafkaCheckup:
         kafka = self._settings.kafka
         name = f"{kafka.group_id}/doctor-{uuid.uuid4().hex[:8]}"
         topic = outbox_topic(kafka.group_id, kafka.topics[0].name)
-        writer = Writer(kafka, self._client_id, name)
+        writer = TransactionalProducer(kafka, self._client_id, name)
         try:
             await writer.start()
             if topic not in counts:
@@ -185,7 +185,7 @@ class KafkaCheckup:
 
 
 def _rights(
-    wanted: Sequence[Need],
+    wanted: Sequence[TopicNeed],
     on_topics: Mapping[str, Operations] | None,
     group: str,
     on_group: Operations | None,

@@ -7,10 +7,10 @@ from contextlib import aclosing
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal import topics as kafka_topics
-from forwarder.journal.dead_letters import Parcel
-from forwarder.kafka.admin import Cluster
-from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
-from forwarder.kafka.reader import Reader
+from forwarder.journal.dead_letters import RedriveMessage
+from forwarder.kafka.admin import KafkaAdmin
+from forwarder.kafka.producer import BATCH_BYTES, OutgoingMessage, TransactionalProducer
+from forwarder.kafka.reader import PartitionReader
 from forwarder.model import LogBounds, Partition, Record
 
 SETTLED_SECONDS = 60.0
@@ -20,16 +20,16 @@ is 45 s."""
 _AGAIN = 0.2
 
 
-class KafkaDeadLetters:
+class KafkaDeadLetterTopic:
     """The dead letter topic of a configuration. Close it in the end; the cluster is another's."""
 
-    def __init__(self, kafka: Kafka, client_id: str, cluster: Cluster) -> None:
+    def __init__(self, kafka: Kafka, client_id: str, cluster: KafkaAdmin) -> None:
         """Connect to nothing yet."""
         self.topic = kafka.dead_letter_topic
         self._kafka = kafka
         self._client_id = client_id
         self._cluster = cluster
-        self._readers: dict[Partition, Reader] = {}
+        self._readers: dict[Partition, PartitionReader] = {}
 
     async def bounds(self) -> Mapping[int, LogBounds]:
         """Return where each of its partitions starts and where its read_committed end is."""
@@ -77,36 +77,36 @@ class KafkaDeadLetters:
         counts = await self._cluster.partition_counts()
         found = await self._cluster.settings(name for name in names if name in counts)
         return {
-            Partition(name, number): kafka_topics.limit(found.get(name))
+            Partition(name, number): kafka_topics.message_limit(found.get(name))
             for name in names
             for number in range(counts.get(name, 0))
         }
 
-    def courier(self) -> "KafkaCourier":
+    def courier(self) -> "KafkaRedriveProducer":
         """Return who sends letters back; not started."""
-        return KafkaCourier(self._kafka, self._client_id, self)
+        return KafkaRedriveProducer(self._kafka, self._client_id, self)
 
     async def close(self) -> None:
         """Give up every connection within seconds; raises nothing."""
         await asyncio.gather(*(reader.close() for reader in self._readers.values()))
 
-    def _reader(self, where: Partition) -> Reader:
+    def _reader(self, where: Partition) -> PartitionReader:
         if where not in self._readers:
             # The topic is the users', who may write to it what they like; so is the input.
-            reader = Reader(self._kafka, self._client_id, [where], any_writer=True)
+            reader = PartitionReader(self._kafka, self._client_id, [where], any_writer=True)
             self._readers[where] = reader
         return self._readers[where]
 
 
-class KafkaCourier:
+class KafkaRedriveProducer:
     """Sends letters back in transactions of one id: of all couriers of a group, one may write."""
 
-    def __init__(self, kafka: Kafka, client_id: str, letters: KafkaDeadLetters) -> None:
+    def __init__(self, kafka: Kafka, client_id: str, letters: KafkaDeadLetterTopic) -> None:
         """Fence nobody yet."""
         self._kafka = kafka
         self._client_id = client_id
         self._letters = letters
-        self._writer: Writer | None = None
+        self._writer: TransactionalProducer | None = None
 
     async def start(self) -> dict[int, int]:
         """Fence every other courier, and wait until all that they committed can be read.
@@ -116,7 +116,7 @@ class KafkaCourier:
         """
         limits = (await self._letters.limits()).values()
         name, most = f"{self._kafka.group_id}/redrive", min([BATCH_BYTES, *limits])
-        self._writer = Writer(self._kafka, self._client_id, name, most, "gzip")
+        self._writer = TransactionalProducer(self._kafka, self._client_id, name, most, "gzip")
         await self._writer.start()
         ends = await self._letters.written_ends()
         try:
@@ -133,7 +133,7 @@ class KafkaCourier:
             )
             raise JournalError(text) from None
 
-    async def send(self, outgoing: Sequence[Parcel]) -> None:
+    async def send(self, outgoing: Sequence[RedriveMessage]) -> None:
         """Write these in one transaction; raises JournalError, also before it was started.
 
         Cancelled, it ends the transaction first: one left open would keep everybody from reading
@@ -143,7 +143,7 @@ class KafkaCourier:
             text = "a courier that was not started sends nothing"
             raise JournalError(text)
         messages = [
-            Outgoing(one.to.topic, one.to.number, one.value, headers=one.headers)
+            OutgoingMessage(one.to.topic, one.to.number, one.value, headers=one.headers)
             for one in outgoing
         ]
         writing = asyncio.ensure_future(self._writer.commit(messages, {}))

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from forwarder.admin.kafka_checkup import KafkaCheckup
-from forwarder.admin.kafka_dead_letters import KafkaDeadLetters
+from forwarder.admin.kafka_dead_letters import KafkaDeadLetterTopic
 from forwarder.config.settings import Configuration, outbox_topic, state_topic
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
 from forwarder.journal.opening import Restored
 from forwarder.journal.partition_logs import PartitionLogs
 from forwarder.kafka import error_codes
-from forwarder.kafka.admin import Cluster, ConsumerGroup
-from forwarder.kafka.producer import Outgoing, Writer
+from forwarder.kafka.admin import GroupState, KafkaAdmin
+from forwarder.kafka.producer import OutgoingMessage, TransactionalProducer
 from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 
@@ -32,9 +32,9 @@ class KafkaSurvey:
         self.settings = settings
         self.group_id = settings.kafka.group_id
         self._client_id = client_id
-        self._cluster = Cluster(settings.kafka, client_id, PATIENCE)
+        self._cluster = KafkaAdmin(settings.kafka, client_id, PATIENCE)
         self._known: dict[Partition, PartitionLogs] = {}
-        self._letters: KafkaDeadLetters | None = None
+        self._letters: KafkaDeadLetterTopic | None = None
 
     async def partitions(self, topics: Iterable[str] = ()) -> list[Partition]:
         """Return the partitions of the named input topics, of all of them if none is named.
@@ -123,7 +123,7 @@ class KafkaSurvey:
         """Return the offset of the first input record not older than a time."""
         return await self._cluster.offset_at(partition, time_ms)
 
-    async def group(self) -> ConsumerGroup:
+    async def group(self) -> GroupState:
         """Return the group's state and members."""
         return await self._cluster.group(self.group_id)
 
@@ -131,18 +131,18 @@ class KafkaSurvey:
         """Return what a worker would find to be mended, as far as it shows without writing."""
         return await KafkaCheckup(self.settings, self._client_id).complaints()
 
-    def dead_letters(self) -> KafkaDeadLetters:
+    def dead_letters(self) -> KafkaDeadLetterTopic:
         """Return the look at the dead letter topic."""
         if self._letters is None:
             kafka, client_id = self.settings.kafka, self._client_id
-            self._letters = KafkaDeadLetters(kafka, client_id, self._cluster)
+            self._letters = KafkaDeadLetterTopic(kafka, client_id, self._cluster)
         return self._letters
 
-    def writer(self, partition: Partition) -> "KafkaPartitionWriter":
+    def writer(self, partition: Partition) -> "KafkaStateWriter":
         """Return the writer that fences a partition's owner once it is started."""
         name = f"{self.group_id}/{partition}"
-        writer = Writer(self.settings.kafka, self._client_id, name)
-        return KafkaPartitionWriter(writer, partition, self._logs(partition).state)
+        writer = TransactionalProducer(self.settings.kafka, self._client_id, name)
+        return KafkaStateWriter(writer, partition, self._logs(partition).state)
 
     async def leave(self, partition: Partition) -> None:
         """Give up the connections of one partition: there may be thousands. Raises nothing."""
@@ -176,10 +176,12 @@ class KafkaSurvey:
                 raise ForwarderError(text)
 
 
-class KafkaPartitionWriter:
+class KafkaStateWriter:
     """Writes under a partition's transactional id, as its owner does."""
 
-    def __init__(self, writer: Writer, partition: Partition, state: Partition) -> None:
+    def __init__(
+        self, writer: TransactionalProducer, partition: Partition, state: Partition
+    ) -> None:
         """Fence nobody yet."""
         self._writer = writer
         self._partition = partition
@@ -196,7 +198,9 @@ class KafkaPartitionWriter:
 
         ``settle`` gets those offsets and returns what the group commits.
         """
-        messages = [Outgoing(self._state.topic, self._state.number, value) for value in values]
+        messages = [
+            OutgoingMessage(self._state.topic, self._state.number, value) for value in values
+        ]
         return await self._writer.commit(messages, lambda at: {self._partition: settle(at)})
 
     async def close(self) -> None:

@@ -4,22 +4,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from forwarder.admin import salvage
-from forwarder.admin.contract import Survey
-from forwarder.admin.outbox_range import Stretch, batches
-from forwarder.admin.positions import shown
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.outbox_range import OutboxRange, read_batches
+from forwarder.admin.positions import format_time
 from forwarder.errors import RefusedError
 from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, Partition
 
 
-class Wanted(NamedTuple):
+class BatchFilter(NamedTuple):
     """Which batches of a connection to show; an empty text or None: any.
 
     ``key``: the beginning of the device key's digest in hexadecimal digits.
     """
 
     lane: str
-    stretch: Stretch
+    stretch: OutboxRange
     ids: frozenset[str] = frozenset()
     key: str = ""
     mpid: str = ""
@@ -32,14 +32,14 @@ class Wanted(NamedTuple):
         return batch.key.hex().startswith(self.key) and self.mpid in {"", batch.mpid}
 
 
-async def shelf(
-    survey: Survey, partitions: Sequence[Partition], wanted: Wanted, *, payload: bool
+async def show_batches(
+    survey: GroupSurvey, partitions: Sequence[Partition], wanted: BatchFilter, *, payload: bool
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield one document a batch, partition after partition, in the order of the outbox."""
     for partition in partitions:
         lane = await _lane(survey, partition, wanted.lane)
         least = lane.cursor[0] if lane and wanted.waiting else 0
-        stored = batches(survey, partition, wanted.lane, wanted.stretch, least)
+        stored = read_batches(survey, partition, wanted.lane, wanted.stretch, least)
         async for address, batch in stored:
             state = _delivery(lane, address)
             if wanted.has(batch) and (state != "delivered" or not wanted.waiting):
@@ -47,7 +47,7 @@ async def shelf(
         await survey.leave(partition)
 
 
-async def _lane(survey: Survey, partition: Partition, name: str) -> LaneState | None:
+async def _lane(survey: GroupSurvey, partition: Partition, name: str) -> LaneState | None:
     found = await survey.find(partition)
     try:
         state = salvage.salvage(found.state, survey.group_id, partition.topic).state
@@ -71,7 +71,7 @@ def _document(
         "address": list(address),
         "id": batch.id,
         "state": state,
-        "closed_at": shown(batch.closed_at),
+        "closed_at": format_time(batch.closed_at),
         "closed_at_ms": batch.closed_at,
         "reason": str(batch.reason),
         "first": list(batch.first),

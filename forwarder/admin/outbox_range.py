@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
-from forwarder.admin.contract import Survey
-from forwarder.admin.positions import Edge, Place
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.positions import OutboxPlace, RangeEdge
 from forwarder.errors import ConfigurationError
 from forwarder.journal import outbox
 from forwarder.model import Address, Batch, Partition
@@ -21,15 +21,15 @@ edge given as a time may miss some, and places do not."""
 _NOTHING = "--to: is not after --from, so that nothing lies between them"
 
 
-class Stretch(NamedTuple):
+class OutboxRange(NamedTuple):
     """From the first edge on, up to the second and without it; None: as far as the outbox goes.
 
     ``resume``: only what lies at or behind these places too, and only in their partitions.
     """
 
-    since: Edge | None = None
-    until: Edge | None = None
-    resume: Edge | None = None
+    since: RangeEdge | None = None
+    until: RangeEdge | None = None
+    resume: RangeEdge | None = None
 
     def check(self) -> None:
         """Raise ConfigurationError for a stretch that holds nothing."""
@@ -76,7 +76,9 @@ class Stretch(NamedTuple):
         return address >= (self.until.place(partition) or address)
 
 
-def _faults(option: str, places: Sequence[Place], among: Sequence[Partition]) -> Iterator[str]:
+def _faults(
+    option: str, places: Sequence[OutboxPlace], among: Sequence[Partition]
+) -> Iterator[str]:
     seen: set[Partition] = set()
     for place in places:
         name = str(place.number) if place.topic is None else f"{place.topic}/{place.number}"
@@ -91,8 +93,8 @@ def _faults(option: str, places: Sequence[Place], among: Sequence[Partition]) ->
         seen.update(found)
 
 
-async def batches(
-    survey: Survey, partition: Partition, lane: str, stretch: Stretch, least: int = 0
+async def read_batches(
+    survey: GroupSurvey, partition: Partition, lane: str, stretch: OutboxRange, least: int = 0
 ) -> AsyncIterator[tuple[Address, Batch]]:
     """Yield the batches of a lane that lie in a stretch, in the order of the outbox.
 
@@ -105,12 +107,14 @@ async def batches(
     while at < end:
         records, at = await survey.outbox(partition, at, end, READ_BYTES, lane)
         for offset, value in records:
-            for address, batch in outbox.decode(offset, value):
+            for address, batch in outbox.decode_record(offset, value):
                 if stretch.has(partition, address, batch):
                     yield address, batch
 
 
-async def offsets(survey: Survey, partition: Partition, stretch: Stretch) -> tuple[int, int]:
+async def offsets(
+    survey: GroupSurvey, partition: Partition, stretch: OutboxRange
+) -> tuple[int, int]:
     """Return the offsets between which every batch of a stretch is stored."""
     bounds = await survey.outbox_bounds(partition)
     start, end = bounds.start, bounds.end
@@ -126,7 +130,7 @@ async def offsets(survey: Survey, partition: Partition, stretch: Stretch) -> tup
     return start, end
 
 
-async def _first(survey: Survey, partition: Partition, since: Edge, end: int) -> int:
+async def _first(survey: GroupSurvey, partition: Partition, since: RangeEdge, end: int) -> int:
     if since.time_ms is None:
         place = since.place(partition)
         return place[0] if place else end

@@ -17,7 +17,7 @@ WANTED = (
 )
 
 
-class Place(NamedTuple):
+class OutboxPlace(NamedTuple):
     """An address in the outbox of one partition; no topic: whichever there is only one of."""
 
     topic: str | None
@@ -29,28 +29,28 @@ class Place(NamedTuple):
         return self.number == partition.number and self.topic in {None, partition.topic}
 
 
-class Edge(NamedTuple):
+class RangeEdge(NamedTuple):
     """One end of a stretch of the outbox: a time, or places in some partitions."""
 
     time_ms: int | None
-    places: tuple[Place, ...]
+    places: tuple[OutboxPlace, ...]
 
     def place(self, partition: Partition) -> Address | None:
         """Return the address given for a partition."""
         return next((place.address for place in self.places if place.of(partition)), None)
 
 
-def edge(text: str, option: str) -> Edge:
+def parse_edge(text: str, option: str) -> RangeEdge:
     """Read an end of a stretch; raises ConfigurationError with what is accepted."""
     if _MILLISECONDS.fullmatch(text):
-        return Edge(int(text), ())
+        return RangeEdge(int(text), ())
     found = [_PLACE.fullmatch(part) for part in text.split(",")]
     if all(found):
-        return Edge(None, tuple(_place(match) for match in found if match))
-    return Edge(time(text, option, WANTED), ())
+        return RangeEdge(None, tuple(_place(match) for match in found if match))
+    return RangeEdge(parse_time(text, option, WANTED), ())
 
 
-def time(text: str, option: str, wanted: str) -> int:
+def parse_time(text: str, option: str, wanted: str) -> int:
     """Return an ISO 8601 time in milliseconds since the epoch; raises ConfigurationError."""
     try:
         moment = datetime.fromisoformat(text)
@@ -63,7 +63,7 @@ def time(text: str, option: str, wanted: str) -> int:
     return round((moment - _EPOCH).total_seconds() * 1000)
 
 
-def shown(time_ms: int | None) -> str:
+def format_time(time_ms: int | None) -> str:
     """Write a time for people, in UTC, to the second; a dash for none."""
     if time_ms is None:
         return "-"
@@ -71,6 +71,6 @@ def shown(time_ms: int | None) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _place(match: "re.Match[str]") -> Place:
+def _place(match: "re.Match[str]") -> OutboxPlace:
     topic, number, offset, index = match.groups()
-    return Place(topic, int(number), (int(offset), int(index or 0)))
+    return OutboxPlace(topic, int(number), (int(offset), int(index or 0)))

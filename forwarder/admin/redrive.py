@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from forwarder.admin import dead_letters as shelf
-from forwarder.admin.contract import Courier, DeadLetters
-from forwarder.admin.dead_letters import AGAIN, SENT, Stretch, Wanted
+from forwarder.admin.contract import DeadLetterTopic, RedriveProducer
+from forwarder.admin.dead_letters import AGAIN, SENT, LetterFilter, LetterRange
 from forwarder.admin.replay import SendThrottle
 from forwarder.clock import Clock
 from forwarder.collect.redrive import (
@@ -27,7 +27,7 @@ from forwarder.collect.redrive import (
     parse_headers,
 )
 from forwarder.journal import dead_letters
-from forwarder.journal.dead_letters import Letter, Parcel, Span
+from forwarder.journal.dead_letters import Letter, RedriveMessage, Span
 from forwarder.model import Partition, Record
 
 MOST = 100
@@ -39,14 +39,14 @@ _FRAMING = 1024
 """More than headers and framing of one message take, beside a connection's name."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+class RedriveSelection(msgspec.Struct, frozen=True):
     """What an operator decides: which letters, which of them although they failed again.
 
     ``active`` are the connections that are configured and take anything, ``topics`` the input
     topics; ``again``: also what failed again, ``repeat``: also what has a receipt.
     """
 
-    wanted: Wanted
+    wanted: LetterFilter
     active: frozenset[str]
     topics: frozenset[str]
     limit: int
@@ -54,7 +54,7 @@ class Choice(msgspec.Struct, frozen=True):
     repeat: bool = False
 
 
-class Tally(msgspec.Struct):
+class RedriveTotals(msgspec.Struct):
     """What a re-drive does, or did; ``skipped`` counts by why not."""
 
     letters: int = 0
@@ -87,39 +87,43 @@ class Tally(msgspec.Struct):
         }
 
 
-async def plan(survey: DeadLetters, choice: Choice) -> Tally:
+async def plan(survey: DeadLetterTopic, choice: RedriveSelection) -> RedriveTotals:
     """Count what would be sent back, and what would not, and why; nothing is written."""
-    tally, limits = Tally(), await survey.limits()
-    for stretch in await shelf.stretches(survey, choice.wanted):
+    tally, limits = RedriveTotals(), await survey.limits()
+    for stretch in await shelf.letter_ranges(survey, choice.wanted):
         tally.ends[stretch.number] = stretch.end
-        async for letter, standing in shelf.standing_in(survey, stretch, choice.wanted.group):
+        async for letter, standing in shelf.letters_with_state(
+            survey, stretch, choice.wanted.group
+        ):
             if choice.wanted.has(letter):
                 await _weigh(survey, choice, limits, letter, standing, tally)
     return tally
 
 
 async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and whom to tell
-    survey: DeadLetters,
-    courier: Courier,
-    choice: Choice,
+    survey: DeadLetterTopic,
+    courier: RedriveProducer,
+    choice: RedriveSelection,
     ends: Mapping[int, int],
     *,
     rate: float,
     clock: Clock,
-    tell: Callable[[Tally], None] = lambda _: None,
-) -> Tally:
+    tell: Callable[[RedriveTotals], None] = lambda _: None,
+) -> RedriveTotals:
     """Send back what is meant and lies below ``ends``; raises ForwarderError.
 
     Interrupted, the last transaction is there or not, whole; what was sent is known to the next
     run. ``tell`` is called after every transaction.
     """
-    tally, pace, limits = Tally(), SendThrottle(rate, clock), await survey.limits()
+    tally, pace, limits = RedriveTotals(), SendThrottle(rate, clock), await survey.limits()
     settled = await courier.start()
     most = MOST if not rate else max(1, min(MOST, int(rate)))
-    for found in await shelf.stretches(survey, choice.wanted, settled):
+    for found in await shelf.letter_ranges(survey, choice.wanted, settled):
         stretch = msgspec.structs.replace(found, end=min(found.end, ends.get(found.number, 0)))
         load = Load(survey.topic, stretch, choice.wanted.group)
-        async for letter, standing in shelf.standing_in(survey, stretch, choice.wanted.group):
+        async for letter, standing in shelf.letters_with_state(
+            survey, stretch, choice.wanted.group
+        ):
             value = None
             if choice.wanted.has(letter):
                 value = await _weigh(survey, choice, limits, letter, standing, tally)
@@ -139,11 +143,11 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
 class Load:
     """What goes back in one transaction, with its receipt."""
 
-    def __init__(self, topic: str, stretch: Stretch, group: str) -> None:
+    def __init__(self, topic: str, stretch: LetterRange, group: str) -> None:
         """Begin with nothing."""
         self._own = Partition(topic, stretch.number)
         self._group = group
-        self._parcels: list[Parcel] = []
+        self._parcels: list[RedriveMessage] = []
         self._spans: list[Span] = []
         self._joined = False
         self.bytes = 0
@@ -158,7 +162,7 @@ class Load:
         if letter.origin is None:
             return
         headers = marks(letter, self._own.topic)
-        self._parcels.append(Parcel(letter.origin, value, headers))
+        self._parcels.append(RedriveMessage(letter.origin, value, headers))
         self.bytes += len(value)
         if self._joined:
             self._spans[-1] = (self._spans[-1][0], letter.offset)
@@ -170,10 +174,10 @@ class Load:
         """Note that a letter stays behind: no run goes on over it."""
         self._joined = False
 
-    def whole(self) -> list[Parcel]:
+    def whole(self) -> list[RedriveMessage]:
         """Return everything, the receipt included, and begin anew."""
-        value, headers = dead_letters.receipt(self._spans, self._group)
-        whole = [*self._parcels, Parcel(self._own, value, headers)]
+        value, headers = dead_letters.make_receipt(self._spans, self._group)
+        whole = [*self._parcels, RedriveMessage(self._own, value, headers)]
         self._parcels, self._spans, self._joined, self.bytes = [], [], False, 0
         return whole
 
@@ -190,18 +194,18 @@ def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
     return [(name, text.encode()) for name, text in texts.items() if text]
 
 
-async def _send(courier: Courier, load: Load) -> None:
+async def _send(courier: RedriveProducer, load: Load) -> None:
     if load.count:
         await courier.send(load.whole())
 
 
 async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is judged by
-    survey: DeadLetters,
-    choice: Choice,
+    survey: DeadLetterTopic,
+    choice: RedriveSelection,
     limits: Mapping[Partition, int],
     letter: Letter,
     standing: str,
-    tally: Tally,
+    tally: RedriveTotals,
 ) -> bytes | None:
     """Return the bytes that go back, None if the letter stays; count it either way."""
     await asyncio.sleep(0)
@@ -221,7 +225,7 @@ async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is 
     return value
 
 
-def _hindrance(choice: Choice, letter: Letter, standing: str) -> str | None:
+def _hindrance(choice: RedriveSelection, letter: Letter, standing: str) -> str | None:
     """Return why a letter stays, if it does."""
     if standing == SENT and not choice.repeat:
         return "sent back before"
@@ -236,7 +240,7 @@ def _hindrance(choice: Choice, letter: Letter, standing: str) -> str | None:
     return None
 
 
-async def _original(survey: DeadLetters, letter: Letter) -> bytes | None:
+async def _original(survey: DeadLetterTopic, letter: Letter) -> bytes | None:
     """Return the bytes of a letter that was too large, from the input; whole records only."""
     if letter.origin is None or letter.reason not in dead_letters.WHOLE or letter.connection:
         return None

@@ -17,11 +17,11 @@ from forwarder.journal import opening, watermark
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
-from forwarder.journal.state import Head, LaneState, PartitionState
+from forwarder.journal.state import LaneState, PartitionState, StateHeader
 from forwarder.model import Address, Commit
 
 
-class Kind(StrEnum):
+class LossKind(StrEnum):
     """What was lost."""
 
     STATE = "state"
@@ -43,13 +43,13 @@ class Resend(StrEnum):
 class Loss(msgspec.Struct, frozen=True):
     """One loss: which lanes have it (none: all of the partition), and what accepting it costs."""
 
-    kind: Kind
+    kind: LossKind
     connections: tuple[str, ...]
     what: str
     given_up: str
 
 
-class Case(msgspec.Struct, frozen=True):
+class RepairCase(msgspec.Struct, frozen=True):
     """Whose partition it is, and what was found.
 
     ``found.state`` holds every readable record of the state's log, not only those from ``ptr``
@@ -63,7 +63,7 @@ class Case(msgspec.Struct, frozen=True):
     now_ms: int
 
 
-class Choice(msgspec.Struct, frozen=True):
+class LossDecision(msgspec.Struct, frozen=True):
     """What the operator decided.
 
     ``connection``: accept only what this lane lost. ``begin``: offset at which collecting goes
@@ -75,7 +75,7 @@ class Choice(msgspec.Struct, frozen=True):
     resend: Resend = Resend.KNOWN
 
 
-class Plan(msgspec.Struct):
+class RepairPlan(msgspec.Struct):
     """What would be accepted. No losses: there is nothing to accept.
 
     ``undecided``: why nothing can be written before the operator has chosen; else empty.
@@ -86,7 +86,7 @@ class Plan(msgspec.Struct):
     undecided: str = ""
 
 
-class Written(msgspec.Struct, frozen=True):
+class RepairedSnapshot(msgspec.Struct, frozen=True):
     """A new base, and the commit that belongs to it once it lies at ``ptr``.
 
     ``stopped``: since when the input is not collected, as the last commit said.
@@ -104,7 +104,7 @@ class Written(msgspec.Struct, frozen=True):
         )
 
 
-def examine(case: Case, choice: Choice) -> Plan:
+def plan_repair(case: RepairCase, choice: LossDecision) -> RepairPlan:
     """Find every loss and the state that goes on without what is lost.
 
     Raises RefusedError for what no acceptance mends (a later release, another group's state), and
@@ -113,10 +113,10 @@ def examine(case: Case, choice: Choice) -> Plan:
     found = case.found
     marked = commits.decode(found.commit)
     saved = salvage.salvage(found.state, case.group, case.topic)
-    plan = Plan([], saved.state or PartitionState())
+    plan = RepairPlan([], saved.state or PartitionState())
     _state(case, choice, marked, saved, plan)
     if marked and marked.n == saved.n and not plan.losses:
-        opening.pass_over(found, marked.outbox, plan.state)
+        opening.skip_empty_outbox(found, marked.outbox, plan.state)
     if not plan.undecided:
         _outbox(case, choice, marked, plan)
         _input(case, choice, marked, plan)
@@ -129,22 +129,26 @@ def examine(case: Case, choice: Choice) -> Plan:
     return plan
 
 
-def write(case: Case, plan: Plan) -> Written:
+def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     """Return the new base of a decided plan; its tick follows every one ever committed."""
     state = plan.state
-    head = Head(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
-    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    head = StateHeader(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
+    lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = watermark.watermark((lane.need for lane in state.lanes.values()), state.read)
     marked = commits.decode(case.found.commit)
-    return Written(values, offset, state.n + 1, marked.stopped if marked else 0)
+    return RepairedSnapshot(values, offset, state.n + 1, marked.stopped if marked else 0)
 
 
 # --------------------------------------------------------------------------------- the state
 
 
 def _state(
-    case: Case, choice: Choice, marked: CommitMetadata | None, saved: Salvaged, plan: Plan
+    case: RepairCase,
+    choice: LossDecision,
+    marked: CommitMetadata | None,
+    saved: Salvaged,
+    plan: RepairPlan,
 ) -> None:
     """Accept a state that is gone, or that ends before the last commit."""
     commit, since = case.found.commit, marked.n if marked else 0
@@ -157,10 +161,10 @@ def _state(
             _older(case, choice, saved, plan, why, reached if reached < since else None)
     first = marked is not None and marked.ptr is None and not saved.records
     if commit is not None and (marked is None or first) and not plan.undecided:
-        opening.move(plan.state, commit.offset)
+        opening.apply_operator_move(plan.state, commit.offset)
 
 
-def _why_lost(case: Case, marked: CommitMetadata | None, saved: Salvaged) -> str:
+def _why_lost(case: RepairCase, marked: CommitMetadata | None, saved: Salvaged) -> str:
     """Return why an opening would not take the state as it stands; empty if it would."""
     found = case.found
     ptr = marked.ptr if marked else None
@@ -170,49 +174,56 @@ def _why_lost(case: Case, marked: CommitMetadata | None, saved: Salvaged) -> str
         return f"the state ends at {found.state_end}, its newest base was at {ptr}"
     try:
         records = [stored for stored in found.state if stored[0] >= (ptr or 0)]
-        folded = states.fold(records, case.group, case.topic)
+        folded = states.fold_records(records, case.group, case.topic)
     except RefusedError as refusal:
         return saved.fault or refusal.what
     if marked is not None and ptr is not None and folded.n < marked.n:
         return f"the state ends with tick {folded.n}, tick {marked.n} was committed"
     if ptr is None and folded.base_offset is None:
-        return opening.vanished(found)
+        return opening.lost_state_evidence(found)
     return ""
 
 
 def _older(  # noqa: PLR0913, PLR0917  # what is known, each given once
-    case: Case, choice: Choice, saved: Salvaged, plan: Plan, why: str, reached: int | None
+    case: RepairCase,
+    choice: LossDecision,
+    saved: Salvaged,
+    plan: RepairPlan,
+    why: str,
+    reached: int | None,
 ) -> None:
     """Go on with the newest state that can be read; ``reached``: its tick, if later ones are gone.
 
     It is true of an earlier moment: everything after it comes again, and nothing is lost.
     """
     if saved.complete and reached is None:
-        plan.losses.append(Loss(Kind.STATE, (), why, "nothing: a later base holds all of it"))
+        plan.losses.append(Loss(LossKind.STATE, (), why, "nothing: a later base holds all of it"))
         return
     read = plan.state.read
     text = f"where everything stood later: records from {read} on are collected again"
-    plan.losses.append(Loss(Kind.STATE, (), why, f"{text}, so that their events come twice"))
+    plan.losses.append(Loss(LossKind.STATE, (), why, f"{text}, so that their events come twice"))
     for name, lane in plan.state.lanes.items():
-        salvage.advance(lane, saved.hints.get(name))
+        salvage.apply_hint(lane, saved.hints.get(name))
         _resume(lane, case.found, choice.resend)
 
 
-def _lost(case: Case, choice: Choice, saved: Salvaged, plan: Plan, why: str) -> None:
+def _lost(
+    case: RepairCase, choice: LossDecision, saved: Salvaged, plan: RepairPlan, why: str
+) -> None:
     """Begin anew at the committed offset, with the cursors that can still be read."""
     found, state = case.found, plan.state
     begin = choice.begin
     if begin is None and found.commit is not None:
         begin = found.commit.offset
     given_up = _LOST.format(begin="T" if begin is None else begin, lanes=_cursors(saved))
-    plan.losses.append(Loss(Kind.STATE, (), why, given_up))
+    plan.losses.append(Loss(LossKind.STATE, (), why, given_up))
     if begin is None:
         plan.undecided = "no offset is committed: say from where to collect"
         return
     state.read, state.obend = begin, found.outbox_end
     for name in sorted(saved.hints.keys() | case.rules.keys()):
         lane = LaneState(cursor=(found.outbox_start, 0), seen=case.now_ms)
-        salvage.advance(lane, saved.hints.get(name))
+        salvage.apply_hint(lane, saved.hints.get(name))
         rule = case.rules.get(name)
         lane.keying = [(rule, (begin, 0))] if rule else lane.keying[-1:]
         lane.need, lane.read = (begin, 0), begin
@@ -234,7 +245,9 @@ def _cursors(saved: Salvaged) -> str:
 # -------------------------------------------------------------------------------- the outbox
 
 
-def _outbox(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Plan) -> None:
+def _outbox(
+    case: RepairCase, choice: LossDecision, marked: CommitMetadata | None, plan: RepairPlan
+) -> None:
     """Accept an outbox that ends before the place where it once ended."""
     found, state = case.found, plan.state
     end, ended = found.outbox_end, max(state.obend, marked.outbox if marked else 0)
@@ -243,7 +256,7 @@ def _outbox(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Pla
         what = f"the outbox ends at {end}, but ended at {ended} before"
         waiting = ", ".join(f"{name} from {state.lanes[name].cursor[0]}" for name in names)
         given_up = f"stored batches from {end} to {ended}, undelivered ones of: "
-        plan.losses.append(Loss(Kind.OUTBOX, (), what, given_up + (waiting or "no connection")))
+        plan.losses.append(Loss(LossKind.OUTBOX, (), what, given_up + (waiting or "no connection")))
         for lane in state.lanes.values():
             _resume(lane, found, choice.resend)
         state.obend = end
@@ -263,7 +276,7 @@ def _within(lane: LaneState, end: Address) -> None:
     lane.acked = frozenset(a for a in lane.acked if lane.cursor <= a < end)
 
 
-def _batches(case: Case, choice: Choice, plan: Plan) -> None:
+def _batches(case: RepairCase, choice: LossDecision, plan: RepairPlan) -> None:
     """Accept that batches expired before they were delivered."""
     start = (case.found.outbox_start, 0)
     for name in _concerned(case, choice, plan.state):
@@ -271,7 +284,7 @@ def _batches(case: Case, choice: Choice, plan: Plan) -> None:
         if lane.cursor < start:
             what = f"the outbox begins at {start[0]}, the cursor of {name} is at {lane.cursor[0]}"
             given_up = f"undelivered batches of {name} stored from {lane.cursor[0]} to {start[0]}"
-            plan.losses.append(Loss(Kind.BATCHES, (name,), what, given_up))
+            plan.losses.append(Loss(LossKind.BATCHES, (name,), what, given_up))
             lane.cursor = start
             lane.acked = frozenset(a for a in lane.acked if a >= start)
 
@@ -279,7 +292,9 @@ def _batches(case: Case, choice: Choice, plan: Plan) -> None:
 # --------------------------------------------------------------------------------- the input
 
 
-def _input(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Plan) -> None:
+def _input(
+    case: RepairCase, choice: LossDecision, marked: CommitMetadata | None, plan: RepairPlan
+) -> None:
     """Accept an input that is another log under the same name, or was cut short."""
     found, state = case.found, plan.state
     why = _replaced(case, marked, plan)
@@ -289,14 +304,14 @@ def _input(case: Case, choice: Choice, marked: CommitMetadata | None, plan: Plan
         return
     windows = sum(len(lane.held) for lane in state.lanes.values())
     given_up = f"{windows} saved windows, and every event not yet in the outbox"
-    plan.losses.append(Loss(Kind.INPUT, (), why, given_up))
+    plan.losses.append(Loss(LossKind.INPUT, (), why, given_up))
     if choice.begin is None:
         plan.undecided = "the input was replaced or cut short: say from where to collect"
         return
-    opening.move(state, min(max(choice.begin, found.input_start), found.input_end))
+    opening.apply_operator_move(state, min(max(choice.begin, found.input_start), found.input_end))
 
 
-def _replaced(case: Case, marked: CommitMetadata | None, plan: Plan) -> str:
+def _replaced(case: RepairCase, marked: CommitMetadata | None, plan: RepairPlan) -> str:
     found, state = case.found, plan.state
     furthest = max([state.read, *(state.lanes[n].need[0] for n in _known(case, state))])
     if furthest > found.input_end:
@@ -308,7 +323,7 @@ def _replaced(case: Case, marked: CommitMetadata | None, plan: Plan) -> str:
     return ""
 
 
-def _records(case: Case, choice: Choice, plan: Plan) -> None:
+def _records(case: RepairCase, choice: LossDecision, plan: RepairPlan) -> None:
     """Accept that records were deleted before they were collected."""
     found, state = case.found, plan.state
     start = found.input_start
@@ -317,27 +332,27 @@ def _records(case: Case, choice: Choice, plan: Plan) -> None:
         if lane.need[0] < start:
             what = f"the input begins at {start}, {name} still needs {lane.need[0]}"
             given_up = f"events of {name} in records {lane.need[0]} to {start - 1}"
-            plan.losses.append(Loss(Kind.RECORDS, (name,), what, given_up))
+            plan.losses.append(Loss(LossKind.RECORDS, (name,), what, given_up))
             lane.need, lane.read = (start, 0), max(lane.read, start)
             state.read = max(state.read, start)
     begun = found.commit is not None or state.base_offset is not None
     if begun and choice.connection is None and state.read < start:
         what = f"the input begins at {start}, the partition was read up to {state.read}"
         given_up = f"records {state.read} to {start - 1}"
-        plan.losses.append(Loss(Kind.RECORDS, (), what, given_up))
+        plan.losses.append(Loss(LossKind.RECORDS, (), what, given_up))
         state.read = start
 
 
-def _known(case: Case, state: PartitionState) -> list[str]:
+def _known(case: RepairCase, state: PartitionState) -> list[str]:
     return [name for name in case.rules if name in state.lanes]
 
 
-def _concerned(case: Case, choice: Choice, state: PartitionState) -> list[str]:
+def _concerned(case: RepairCase, choice: LossDecision, state: PartitionState) -> list[str]:
     names = _known(case, state)
     return names if choice.connection is None else [n for n in names if n == choice.connection]
 
 
-def opens(case: Case, written: Written) -> opening.Opening:
+def check_opens(case: RepairCase, written: RepairedSnapshot) -> opening.Opening:
     """Return the opening that would find what is about to be written.
 
     Raises RefusedError where it would still refuse: then nothing must be written.
@@ -350,4 +365,4 @@ def opens(case: Case, written: Written) -> opening.Opening:
         state=records,
         state_end=at + len(records) + 1,
     )
-    return opening.begin(found, case.group, case.topic, case.rules, case.now_ms)
+    return opening.decide_stored(found, case.group, case.topic, case.rules, case.now_ms)

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from forwarder.admin.contract import Survey
-from forwarder.admin.outbox_range import Stretch, batches
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.outbox_range import OutboxRange, read_batches
 from forwarder.clock import Clock
 from forwarder.deliver.context import DeliveryResults, LaneContext, LanePolicy, Lease
 from forwarder.deliver.lane import LaneDelivery
@@ -166,10 +166,10 @@ class PartitionReplay:
 
 
 async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom to tell
-    survey: Survey,
+    survey: GroupSurvey,
     partitions: Sequence[Partition],
     lane: str,
-    stretch: Stretch,
+    stretch: OutboxRange,
     sink: Sink,
     *,
     rate: float,
@@ -188,7 +188,7 @@ async def replay(  # noqa: PLR0913  # what to send, where to, how fast, and whom
     chosen = [p for p in partitions if stretch.covers(p)]
     replays = [PartitionReplay(partition, lane, sink, tally, clock) for partition in chosen]
     tasks = [
-        asyncio.create_task(one.run(batches(survey, one.partition, lane, stretch), pace))
+        asyncio.create_task(one.run(read_batches(survey, one.partition, lane, stretch), pace))
         for one in replays
     ]
     try:
@@ -240,13 +240,13 @@ def _place(partition: Partition, address: Address) -> str:
 
 
 async def measure(
-    survey: Survey, partitions: Sequence[Partition], lane: str, stretch: Stretch
+    survey: GroupSurvey, partitions: Sequence[Partition], lane: str, stretch: OutboxRange
 ) -> dict[str, Any]:
     """Count what a replay would send, without sending it."""
     count = size = 0
     times: set[int] = set()
     for partition in partitions:
-        async for _, batch in batches(survey, partition, lane, stretch):
+        async for _, batch in read_batches(survey, partition, lane, stretch):
             count, size = count + 1, size + len(batch.payload)
             times = {min(times | {batch.closed_at}), max(times | {batch.closed_at})}
     oldest, newest = min(times, default=None), max(times, default=None)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from forwarder.admin import salvage
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.errors import ConfigurationError, ForwarderError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal.opening import Restored
@@ -59,7 +59,7 @@ class Move(msgspec.Struct, frozen=True):
         return self.watermark is not None and self.watermark < self.to
 
 
-async def refuse_if_active(survey: Survey) -> None:
+async def refuse_if_active(survey: GroupSurvey) -> None:
     """Raise ForwarderError while the group has members."""
     group = await survey.group()
     if group.active:
@@ -71,7 +71,7 @@ async def refuse_if_active(survey: Survey) -> None:
         raise ForwarderError(text)
 
 
-async def plan(survey: Survey, partitions: Sequence[Partition], target: Target) -> list[Move]:
+async def plan(survey: GroupSurvey, partitions: Sequence[Partition], target: Target) -> list[Move]:
     """Return what the reset would do; raises ConfigurationError for an offset outside the log."""
     if target.offset is not None and len(partitions) != 1:
         complaint = "--to: an offset is of one partition; add --topic and --partition"
@@ -79,7 +79,7 @@ async def plan(survey: Survey, partitions: Sequence[Partition], target: Target) 
     return [await _move(survey, partition, target) for partition in partitions]
 
 
-async def _move(survey: Survey, partition: Partition, target: Target) -> Move:
+async def _move(survey: GroupSurvey, partition: Partition, target: Target) -> Move:
     found = await survey.find(partition)
     state = _state(survey, partition, found)
     hidden = state is None and await _holds_any(survey, partition, found)
@@ -93,7 +93,7 @@ async def _move(survey: Survey, partition: Partition, target: Target) -> Move:
 
 
 async def _resolve(
-    survey: Survey, partition: Partition, target: Target, found: Restored
+    survey: GroupSurvey, partition: Partition, target: Target, found: Restored
 ) -> tuple[int, str]:
     start, end = found.input_start, found.input_end
     if target.word:
@@ -108,7 +108,7 @@ async def _resolve(
     return offset, ""
 
 
-async def _holds_any(survey: Survey, partition: Partition, found: Restored) -> bool:
+async def _holds_any(survey: GroupSurvey, partition: Partition, found: Restored) -> bool:
     """Tell whether any batch is stored in the outbox."""
     at, end = found.outbox_start, found.outbox_end
     while at < end:
@@ -133,7 +133,7 @@ def _left_out(partition: Partition, found: Restored) -> str:
     return "no state: what waits in the outbox is left out; `forwarder replay` can send it. "
 
 
-def _state(survey: Survey, partition: Partition, found: Restored) -> PartitionState | None:
+def _state(survey: GroupSurvey, partition: Partition, found: Restored) -> PartitionState | None:
     """Return where the partition stands, None if no state is left.
 
     Raises ForwarderError for what no offset mends: another group's state, or a later release's.
@@ -145,7 +145,7 @@ def _state(survey: Survey, partition: Partition, found: Restored) -> PartitionSt
         raise ForwarderError(text) from refusal
 
 
-async def carry_out(survey: Survey, moves: Sequence[Move]) -> None:
+async def carry_out(survey: GroupSurvey, moves: Sequence[Move]) -> None:
     """Commit every move; a worker that has come to life meanwhile is fenced, and refused.
 
     Raises ForwarderError, and then the partitions before the one it names are moved.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.status import left_out
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.ops.diagnosis import Finding, fail, note
@@ -36,7 +36,7 @@ UNKNOWN = (
 )
 
 
-class Rest(msgspec.Struct):
+class LeftTopic(msgspec.Struct):
     """What is left of one topic. ``faults``: why partitions of it could not be looked at."""
 
     topic: str
@@ -77,9 +77,9 @@ class Rest(msgspec.Struct):
         return f"topic {self.topic}: {'; '.join(parts)}" if parts else ""
 
 
-def rests(partitions: Sequence[Document]) -> list[Rest]:
+def left_topics(partitions: Sequence[Document]) -> list[LeftTopic]:
     """Add the partitions of ``forwarder status`` up, those of topics that are not configured."""
-    found: defaultdict[str, Rest] = defaultdict(lambda: Rest(""))
+    found: defaultdict[str, LeftTopic] = defaultdict(lambda: LeftTopic(""))
     for one in (partition for partition in partitions if not partition["configured"]):
         rest = found[one["topic"]]
         rest.topic = one["topic"]
@@ -99,14 +99,14 @@ def rests(partitions: Sequence[Document]) -> list[Rest]:
     return [found[topic] for topic in sorted(found)]
 
 
-class Looked(NamedTuple):
+class LeftTopicsReport(NamedTuple):
     """What a start has to say: topics given up of which a journal is there, and what is unknown."""
 
     retired: list[str]
     unknown: list[Finding]
 
 
-class Gate:
+class LeftTopicsCheck:
     """Lets a worker start, or refuses it.
 
     Caller: ``forwarder run``, until it passes, and then as long as something is unknown.
@@ -118,7 +118,7 @@ class Gate:
         self._retired = frozenset(retired)
         self._tries = 0
 
-    async def check(self, survey: Survey, now_ms: int) -> Looked:
+    async def check(self, survey: GroupSurvey, now_ms: int) -> LeftTopicsReport:
         """Return what is given up, by name and without a look at it, and what is not known.
 
         Raises StartupError where something is left that is not given up, ForwarderError to be
@@ -126,7 +126,7 @@ class Gate:
         """
         kept = {partition.topic for partition in await survey.left_out()}
         listed = await left_out(survey, self._rules, now_ms, without=self._retired)
-        found = [rest for rest in rests(listed) if rest.text()]
+        found = [rest for rest in left_topics(listed) if rest.text()]
         unknown = [rest for rest in found if rest.faults]
         self._tries += 1
         if unknown and self._tries < TRIES:
@@ -135,7 +135,7 @@ class Gate:
             what = "; ".join(rest.text() for rest in found)
             text = f"kafka.topics names no more what is not finished: {what}"
             raise StartupError(text, REMEDY)
-        return Looked(
+        return LeftTopicsReport(
             retired=sorted(kept & self._retired),
             unknown=[fail(rest.text(), UNKNOWN) for rest in unknown],
         )

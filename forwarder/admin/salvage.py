@@ -14,7 +14,7 @@ from forwarder.model import Address
 _Stored = tuple[int, bytes]
 
 
-class Hint(msgspec.Struct):
+class LaneHint(msgspec.Struct):
     """What later records say of a lane; true whatever is missing before them."""
 
     cursor: Address | None = None
@@ -35,11 +35,11 @@ class Salvaged(msgspec.Struct):
     complete: bool
     n: int
     records: int
-    hints: dict[str, Hint]
+    hints: dict[str, LaneHint]
     fault: str
 
 
-class _Run(msgspec.Struct):
+class _RecordRun(msgspec.Struct):
     """Records that follow one another without a gap; ``based``: the first begins a base."""
 
     records: list[_Stored]
@@ -49,8 +49,8 @@ class _Run(msgspec.Struct):
 
 def salvage(records: Sequence[_Stored], group: str, topic: str) -> Salvaged:
     """Read what can be read; raises RefusedError for another group's state or a later release."""
-    runs: list[_Run] = []
-    hints: dict[str, Hint] = {}
+    runs: list[_RecordRun] = []
+    hints: dict[str, LaneHint] = {}
     fault = ""
     highest, broken = 0, False
     for offset, value in records:
@@ -66,7 +66,7 @@ def salvage(records: Sequence[_Stored], group: str, topic: str) -> Salvaged:
     return Salvaged(state, complete and not broken, highest, len(records), hints, fault)
 
 
-def advance(lane: LaneState, hint: Hint | None) -> None:
+def apply_hint(lane: LaneState, hint: LaneHint | None) -> None:
     """Let a lane know what later records say: acknowledgements never become untrue."""
     if hint is None:
         return
@@ -76,26 +76,28 @@ def advance(lane: LaneState, hint: Hint | None) -> None:
     lane.keying = lane.keying or hint.keying
 
 
-def _join(runs: list[_Run], record: Any, stored: _Stored, *, after_break: bool) -> str:  # noqa: ANN401  # as decoded
+def _join(runs: list[_RecordRun], record: Any, stored: _Stored, *, after_break: bool) -> str:  # noqa: ANN401  # as decoded
     """Add a record to the run it continues, or begin another; return the gap, if there is one."""
     first = record["part"] == 0
     if record.get("kind") == states.BASE and first:
-        runs.append(_Run([stored], based=True, n=record["n"]))
+        runs.append(_RecordRun([stored], based=True, n=record["n"]))
         return ""
     run = runs[-1] if runs else None
     if run is not None and record["n"] == run.n + first and not after_break:
         run.records.append(stored)
         run.n = record["n"]
         return ""
-    runs.append(_Run([stored], based=False, n=record["n"]))
+    runs.append(_RecordRun([stored], based=False, n=record["n"]))
     before = f"follows tick {run.n}" if run else "has no base before it"
     return f"tick {record['n']} at state offset {stored[0]} {before}"
 
 
-def _newest(runs: Sequence[_Run], group: str, topic: str) -> tuple[PartitionState | None, bool]:
+def _newest(
+    runs: Sequence[_RecordRun], group: str, topic: str
+) -> tuple[PartitionState | None, bool]:
     for number in reversed(range(len(runs))):
         if runs[number].based:
-            state = states.fold(runs[number].records, group, topic)
+            state = states.fold_records(runs[number].records, group, topic)
             return state, number == len(runs) - 1
     return None, False
 
@@ -117,9 +119,9 @@ def _record(value: bytes, group: str, topic: str) -> dict[str, Any] | None:
     return record
 
 
-def _hear(hints: dict[str, Hint], lanes: dict[str, dict[str, msgspec.Raw]]) -> None:
+def _hear(hints: dict[str, LaneHint], lanes: dict[str, dict[str, msgspec.Raw]]) -> None:
     for name, packed in lanes.items():
-        hint = hints.setdefault(name, Hint())
+        hint = hints.setdefault(name, LaneHint())
         change = {key: _anything.decode(packed[key]) for key in _TOLD & packed.keys()}
         if "cursor" in change:
             offset, index = change["cursor"]

@@ -7,16 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from forwarder.admin import salvage
-from forwarder.admin.backlog import Backlog, backlogs
-from forwarder.admin.contract import Survey
-from forwarder.admin.positions import shown
+from forwarder.admin.backlog import LaneBacklog, backlogs
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.positions import format_time
 from forwarder.deliver import lane_notes
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal import opening, watermark
-from forwarder.journal.opening import Opening, Origin, Restored
-from forwarder.journal.state import Fold, LaneState, PartitionState
-from forwarder.kafka.admin import ConsumerGroup
+from forwarder.journal.opening import Opening, Restored, StartOrigin
+from forwarder.journal.state import LaneState, PartitionState, StateFold
+from forwarder.kafka.admin import GroupState
 from forwarder.model import Ends, Partition
 from forwarder.ops.stall import NOTED, TEXTS, Stall, StallReason
 
@@ -39,7 +39,7 @@ Document = dict[str, Any]
 
 
 async def status(
-    survey: Survey, rules: Mapping[str, str], now_ms: int, topics: Sequence[str], *, deep: bool
+    survey: GroupSurvey, rules: Mapping[str, str], now_ms: int, topics: Sequence[str], *, deep: bool
 ) -> Document:
     """Return how everything stands as one document; its keys are part of docs/commands.md.
 
@@ -47,7 +47,7 @@ async def status(
     """
     group = await survey.group()
     owners = {p: member.client_id for member in group.members for p in member.partitions}
-    looks = _Looks(survey, asyncio.Semaphore(AT_ONCE), AT_ONCE)
+    looks = _PartitionScans(survey, asyncio.Semaphore(AT_ONCE), AT_ONCE)
     complaining = asyncio.ensure_future(survey.complaints())
     listed = await asyncio.gather(
         *(
@@ -65,7 +65,7 @@ async def status(
     return {
         "group": survey.group_id,
         "group_state": group.state,
-        "at": shown(now_ms),
+        "at": format_time(now_ms),
         "retired_topics": list(survey.settings.journal.retired_topics),
         "members": _members(group),
         "partitions": listed,
@@ -75,7 +75,7 @@ async def status(
 
 
 async def left_out(
-    survey: Survey,
+    survey: GroupSurvey,
     rules: Mapping[str, str],
     now_ms: int,
     *,
@@ -89,7 +89,9 @@ async def left_out(
     """
     free = asyncio.Semaphore(LEFT_AT_ONCE)
     # One for each topic: the rights to one that is finished may be gone, those to another not.
-    looks: defaultdict[str, _Looks] = defaultdict(lambda: _Looks(survey, free, LEFT_AT_ONCE))
+    looks: defaultdict[str, _PartitionScans] = defaultdict(
+        lambda: _PartitionScans(survey, free, LEFT_AT_ONCE)
+    )
     documents = await asyncio.gather(
         *(
             looks[one.topic].look(
@@ -105,13 +107,13 @@ async def left_out(
     return [document for document in documents if "read" not in document or _is_left(document)]
 
 
-class _Looks:
+class _PartitionScans:
     """Looks at partitions, as many at a time as ``free`` admits.
 
     Where none of the ``first`` answers, the others are not asked: there may be thousands.
     """
 
-    def __init__(self, survey: Survey, free: asyncio.Semaphore, first: int) -> None:
+    def __init__(self, survey: GroupSurvey, free: asyncio.Semaphore, first: int) -> None:
         """Have looked at none."""
         self.answered = 0
         self.silent: list[JournalError] = []
@@ -157,7 +159,7 @@ def _is_left(document: Document) -> bool:
     return bool(behind or odd or document["held_windows"] or document["lag_commit"])
 
 
-def _members(group: ConsumerGroup) -> list[Document]:
+def _members(group: GroupState) -> list[Document]:
     return [
         {
             "client_id": member.client_id,
@@ -169,7 +171,7 @@ def _members(group: ConsumerGroup) -> list[Document]:
 
 
 async def _partition(
-    survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
+    survey: GroupSurvey, rules: Mapping[str, str], now_ms: int, partition: Partition, *, deep: bool
 ) -> Document:
     """Look at one partition; what looks wrong is looked at again."""
     for _ in range(LOOKS - 1):
@@ -181,7 +183,7 @@ async def _partition(
 
 
 async def _look(  # noqa: PLR0913  # what to look at, and how closely
-    survey: Survey,
+    survey: GroupSurvey,
     rules: Mapping[str, str],
     now_ms: int,
     partition: Partition,
@@ -243,10 +245,10 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
 
 
 async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given once
-    survey: Survey,
+    survey: GroupSurvey,
     partition: Partition,
     found: Restored,
-    judged: "_Judged",
+    judged: "_OpeningPreview",
     rest: Ends,
     now_ms: int,
 ) -> Document | None:
@@ -266,14 +268,16 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
     mark = commits.decode(found.commit)
     if mark is None or mark.paused not in set(StallReason):
         return None
-    return _plainly(StallReason(mark.paused), shown(mark.paused_since))
+    return _plainly(StallReason(mark.paused), format_time(mark.paused_since))
 
 
 def _plainly(reason: StallReason, since: str | None) -> Document:
     return {"reason": str(reason), "since": since, "what": TEXTS[reason]}
 
 
-async def _held(survey: Survey, partition: Partition, rest: Ends, now_ms: int) -> Document | None:
+async def _held(
+    survey: GroupSurvey, partition: Partition, rest: Ends, now_ms: int
+) -> Document | None:
     """Return the transaction that holds a partition back, if it has been open for a while."""
     read, high = rest
     transaction = await survey.open_transaction(partition)
@@ -292,15 +296,15 @@ def _open(stall: Stall) -> Document:
     """Return an open transaction, with what Kafka tells of it."""
     document: Document = {"reason": str(stall.reason), "since": None, "what": stall.text()}
     if (found := stall.transaction) is not None:
-        document["since"] = shown(found.since_ms) if found.since_ms else None
-        document["last_wrote"] = shown(found.wrote_ms) if found.wrote_ms else None
+        document["since"] = format_time(found.since_ms) if found.since_ms else None
+        document["last_wrote"] = format_time(found.wrote_ms) if found.wrote_ms else None
         document["producer_id"] = found.producer_id
         document["transactional_id"] = found.transactional_id or None
         document["timeout_ms"] = found.timeout_ms or None
     return document
 
 
-def _stopped(survey: Survey, found: Restored) -> str | None:
+def _stopped(survey: GroupSurvey, found: Restored) -> str | None:
     """Return since when the guard has kept a partition from being collected, if it does."""
     if not survey.settings.limits.rejected_percent:
         return None  # whoever opens it with these settings collects
@@ -308,7 +312,7 @@ def _stopped(survey: Survey, found: Restored) -> str | None:
         mark = commits.decode(found.commit)
     except RefusedError:
         return None  # a later release's: that is told already
-    return shown(mark.stopped) if mark and mark.stopped else None
+    return format_time(mark.stopped) if mark and mark.stopped else None
 
 
 def _unread(partition: Partition, error: ForwarderError) -> Document:
@@ -324,22 +328,26 @@ def _unread(partition: Partition, error: ForwarderError) -> Document:
 
 
 def _judge(
-    survey: Survey, rules: Mapping[str, str], now_ms: int, partition: Partition, found: Restored
-) -> "_Judged":
+    survey: GroupSurvey,
+    rules: Mapping[str, str],
+    now_ms: int,
+    partition: Partition,
+    found: Restored,
+) -> "_OpeningPreview":
     """Return what an opening would begin with; where it would refuse, what can be read."""
     group, topic = survey.group_id, partition.topic
     ttl = survey.settings.journal.lane_ttl_ms
-    fold = Fold(group, topic)
+    fold = StateFold(group, topic)
     try:
         for offset, value in found.state:
             fold.take(offset, value)
-        start = opening.decide(found, fold.state, topic, rules, now_ms)
+        start = opening.decide_start(found, fold.state, topic, rules, now_ms)
     except RefusedError as refusal:
-        return _Judged(_readable(found, group, topic), None, refusal, Counter(), ttl)
-    if start.origin is not Origin.STATE:
+        return _OpeningPreview(_readable(found, group, topic), None, refusal, Counter(), ttl)
+    if start.origin is not StartOrigin.STATE:
         fold.forget_windows()
     held = Counter(name for name, _, _ in fold.windows())
-    return _Judged(start.state, start, None, held, ttl)
+    return _OpeningPreview(start.state, start, None, held, ttl)
 
 
 def _is_another(found: Restored, state: PartitionState) -> bool:
@@ -351,8 +359,8 @@ def _is_another(found: Restored, state: PartitionState) -> bool:
 
 
 def _deleted(
-    survey: Survey, partition: Partition, found: Restored, refusal: RefusedError | None
-) -> "_Judged":
+    survey: GroupSurvey, partition: Partition, found: Restored, refusal: RefusedError | None
+) -> "_OpeningPreview":
     """Return what can be read of a partition whose input topic is not there, or is another one.
 
     ``refusal``: what is said of another one.
@@ -361,7 +369,7 @@ def _deleted(
     refusal = refusal or RefusedError(
         f"the input topic {topic} is not there any more", "create it again"
     )
-    fold, held = Fold(group, topic), Counter[str]()
+    fold, held = StateFold(group, topic), Counter[str]()
     try:
         for offset, value in found.state:
             fold.take(offset, value)
@@ -369,7 +377,7 @@ def _deleted(
     except RefusedError as error:
         refusal = error
     ttl = survey.settings.journal.lane_ttl_ms
-    return _Judged(_readable(found, group, topic), None, refusal, held, ttl)
+    return _OpeningPreview(_readable(found, group, topic), None, refusal, held, ttl)
 
 
 def _readable(found: Restored, group: str, topic: str) -> PartitionState:
@@ -379,7 +387,7 @@ def _readable(found: Restored, group: str, topic: str) -> PartitionState:
         return PartitionState()
 
 
-class _Judged(NamedTuple):
+class _OpeningPreview(NamedTuple):
     """One partition as an opening would find it; ``held``: saved windows of each lane.
 
     ``ttl_ms``: how long a lane that is not configured is kept.
@@ -396,8 +404,8 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
     name: str,
     lane: LaneState,
     rules: Mapping[str, str],
-    backlog: Backlog,
-    judged: _Judged,
+    backlog: LaneBacklog,
+    judged: _OpeningPreview,
     now_ms: int,
 ) -> Document:
     start = judged.start
@@ -415,15 +423,15 @@ def _connection(  # noqa: PLR0913, PLR0917  # what is known of it, each given on
         "batches_behind": backlog.batches,
         "exact": backlog.exact,
         "seconds_behind": _age(backlog, now_ms),
-        "seen": shown(lane.seen) if lane.seen else None,
-        "kept_until": None if name in rules else shown(lane.seen + judged.ttl_ms),
+        "seen": format_time(lane.seen) if lane.seen else None,
+        "kept_until": None if name in rules else format_time(lane.seen + judged.ttl_ms),
         "stopped": str(stopped) if stopped else None,
         "error": noted.get("reason") or None,
-        "error_since": shown(noted["since"]) if noted.get("reason") else None,
+        "error_since": format_time(noted["since"]) if noted.get("reason") else None,
     }
 
 
-def _age(backlog: Backlog, now_ms: int) -> float:
+def _age(backlog: LaneBacklog, now_ms: int) -> float:
     return 0.0 if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms) / 1000
 
 

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Iterator
 
 from forwarder.admin import accept_loss
-from forwarder.admin.accept_loss import Wish
-from forwarder.admin.contract import Survey
-from forwarder.admin.repair import Plan, Resend, Written
+from forwarder.admin.accept_loss import AcceptLossRequest
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.repair import RepairedSnapshot, RepairPlan, Resend
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config.loader import LoadedConfiguration
@@ -67,25 +67,27 @@ def run(args: argparse.Namespace) -> int:
     return 0 if written or args.dry_run or not plan.losses else 1
 
 
-def _request(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wish:
+def _request(args: argparse.Namespace, loaded: LoadedConfiguration) -> AcceptLossRequest:
     rules = common.keying_rules(loaded)
     if args.connection is not None and args.connection not in rules:
         complaint = f"--connection: {args.connection} is not configured; give one of "
         raise ConfigurationError([complaint + ", ".join(rules)])
     partition = Partition(args.topic, args.partition)
-    return Wish(partition, rules, args.connection, args.begin, Resend(args.resend))
+    return AcceptLossRequest(partition, rules, args.connection, args.begin, Resend(args.resend))
 
 
-async def _find_losses(survey: Survey, wish: Wish) -> Plan:
+async def _find_losses(survey: GroupSurvey, wish: AcceptLossRequest) -> RepairPlan:
     await common.selected_partitions(survey, [wish.partition.topic], wish.partition.number)
-    return await accept_loss.look(survey, wish, SystemClock())
+    return await accept_loss.find_losses(survey, wish, SystemClock())
 
 
-async def _accept(survey: Survey, wish: Wish, plan: Plan) -> Written:
-    return await accept_loss.accept(survey, wish, SystemClock(), plan.losses)
+async def _accept(
+    survey: GroupSurvey, wish: AcceptLossRequest, plan: RepairPlan
+) -> RepairedSnapshot:
+    return await accept_loss.accept_losses(survey, wish, SystemClock(), plan.losses)
 
 
-def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
+def _lines(wish: AcceptLossRequest, plan: RepairPlan, *, asked: bool) -> Iterator[str]:
     if not plan.losses:
         yield f"{wish.partition}: nothing to accept"
     for loss in plan.losses:
@@ -95,7 +97,12 @@ def _lines(wish: Wish, plan: Plan, *, asked: bool) -> Iterator[str]:
         yield f"{wish.partition}: {plan.undecided}; {_CHOICE}"
 
 
-def _finish(args: argparse.Namespace, wish: Wish, plan: Plan, written: Written | None) -> None:
+def _finish(
+    args: argparse.Namespace,
+    wish: AcceptLossRequest,
+    plan: RepairPlan,
+    written: RepairedSnapshot | None,
+) -> None:
     if args.json:
         output.print_json(accept_loss.document(wish, plan, written))
     elif written:

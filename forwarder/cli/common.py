@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.kafka_survey import KafkaSurvey
 from forwarder.cli import output
 from forwarder.collect.keying import keying_rule
@@ -59,18 +59,18 @@ def load_for_command(config: Path) -> LoadedConfiguration:
     loaded = loader.load_configuration(config)
     logs.configure("warning", "console", loaded.secrets)
     output.hide_suspects(loaded.suspects)
-    client.quiet(entirely=True)  # what it could not do is an error here, with its cause
+    client.quiet_client_log(entirely=True)  # what it could not do is an error here, with its cause
     patches.install(loaded.configuration.kafka.max_unpacked_batch)
     return loaded
 
 
-def run_query(loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]) -> T:
+def run_query(loaded: LoadedConfiguration, question: Callable[[GroupSurvey], Awaitable[T]]) -> T:
     """Run a question against the group of a configuration."""
     return asyncio.run(query_survey(loaded, question))
 
 
 async def query_survey(
-    loaded: LoadedConfiguration, question: Callable[[Survey], Awaitable[T]]
+    loaded: LoadedConfiguration, question: Callable[[GroupSurvey], Awaitable[T]]
 ) -> T:
     """Run a question against the group of a configuration, over connections of its own."""
     client_id = f"forwarder-command-{socket.gethostname()}-{os.getpid()}"
@@ -88,7 +88,7 @@ async def query_survey(
 
 
 async def selected_partitions(
-    survey: Survey, topics: list[str] | None, number: int | None
+    survey: GroupSurvey, topics: list[str] | None, number: int | None
 ) -> list[Partition]:
     """Return the partitions meant; raises ConfigurationError for one that is not there."""
     partitions = await survey.partitions(topics or ())

@@ -11,10 +11,10 @@ import pybase64
 
 from forwarder.admin import dead_letters as letters
 from forwarder.admin import redrive
-from forwarder.admin.contract import Survey
-from forwarder.admin.dead_letters import Wanted
-from forwarder.admin.positions import time
-from forwarder.admin.redrive import Choice, Tally
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.dead_letters import LetterFilter
+from forwarder.admin.positions import parse_time
+from forwarder.admin.redrive import RedriveSelection, RedriveTotals
 from forwarder.cli import common, output
 from forwarder.cli.outbox import parse_limit
 from forwarder.cli.replay import parse_rate
@@ -119,7 +119,7 @@ def _list(args: argparse.Namespace) -> int:
     loaded = common.load_for_command(args.config)
     wanted = _filter(args, loaded)
     document = common.run_query(
-        loaded, lambda survey: letters.listed(survey.dead_letters(), wanted, args.limit)
+        loaded, lambda survey: letters.list_letters(survey.dead_letters(), wanted, args.limit)
     )
     if args.json:
         output.print_json(document)
@@ -161,7 +161,7 @@ def _show(args: argparse.Namespace) -> int:
     number, offset = _parse_place(args.place, "PARTITION:OFFSET")
     group = loaded.configuration.kafka.group_id
     letter, standing = common.run_query(
-        loaded, lambda survey: letters.one(survey.dead_letters(), number, offset, group)
+        loaded, lambda survey: letters.find_letter(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
         output.print_bytes(letter.value)
@@ -176,7 +176,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _letter_document(letter: Letter, standing: str) -> dict[str, Any]:
     return {
-        **letters.described(letter, standing),
+        **letters.letter_document(letter, standing),
         "headers": letter.headers,
         "value": printable(letter.value.decode(errors="backslashreplace")),
         "value_base64": pybase64.b64encode(letter.value).decode(),
@@ -220,8 +220,8 @@ def _redrive(args: argparse.Namespace) -> int:
 
 
 async def _send(
-    survey: Survey, args: argparse.Namespace, choice: Choice, ends: dict[int, int]
-) -> Tally:
+    survey: GroupSurvey, args: argparse.Namespace, choice: RedriveSelection, ends: dict[int, int]
+) -> RedriveTotals:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -235,11 +235,11 @@ async def _send(
         await courier.close()
 
 
-def _progress(tally: Tally) -> None:
+def _progress(tally: RedriveTotals) -> None:
     sys.stderr.write(f"sent back {tally.letters} letters, {tally.bytes} bytes\n")
 
 
-def _finish(args: argparse.Namespace, tally: Tally, *, sent: bool) -> int:
+def _finish(args: argparse.Namespace, tally: RedriveTotals, *, sent: bool) -> int:
     if args.json:
         output.print_json({"sent": sent, **tally.document()})
     elif sent:
@@ -249,7 +249,7 @@ def _finish(args: argparse.Namespace, tally: Tally, *, sent: bool) -> int:
     return 0
 
 
-def _summary(tally: Tally, verb: str) -> str:
+def _summary(tally: RedriveTotals, verb: str) -> str:
     heads = ("REASON", "CONNECTION", "LETTERS")
     rows = [
         (printable(reason), printable(lane) or None, n)
@@ -261,12 +261,12 @@ def _summary(tally: Tally, verb: str) -> str:
     return table + "\n".join(lines) + "\n"
 
 
-def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> Choice:
+def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> RedriveSelection:
     if args.repeat and not args.letter:
         complaint = "--repeat: would send again what was sent back; name each with --letter"
         raise ConfigurationError([complaint])
     configured = loaded.configuration.connections
-    return Choice(
+    return RedriveSelection(
         _filter(args, loaded),
         frozenset(one.name for one in configured if one.status is Status.ACTIVE),
         frozenset(topic.name for topic in loaded.configuration.kafka.topics),
@@ -279,7 +279,7 @@ def _choice(args: argparse.Namespace, loaded: LoadedConfiguration) -> Choice:
 # ------------------------------------------------------------------------------------- options
 
 
-def _filter(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
+def _filter(args: argparse.Namespace, loaded: LoadedConfiguration) -> LetterFilter:
     first, last = _parse_offsets(args.offset)
     since = None if args.since is None else _parse_time(args.since, "--from")
     until = None if args.until is None else _parse_time(args.until, "--to")
@@ -287,7 +287,7 @@ def _filter(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
         complaint = "--to: is not after --from, so that nothing lies between them"
         raise ConfigurationError([complaint])
     places = [_parse_place(text, "--letter") for text in args.letter or ()]
-    return Wanted(
+    return LetterFilter(
         group=loaded.configuration.kafka.group_id,
         reasons=frozenset(args.reason or ()),
         connections=frozenset(args.connection or ()),
@@ -302,7 +302,7 @@ def _filter(args: argparse.Namespace, loaded: LoadedConfiguration) -> Wanted:
 
 
 def _parse_time(text: str, option: str) -> int:
-    return int(text) if _MILLISECONDS.fullmatch(text) else time(text, option, _TIME)
+    return int(text) if _MILLISECONDS.fullmatch(text) else parse_time(text, option, _TIME)
 
 
 def _parse_place(text: str, option: str) -> tuple[int, int]:

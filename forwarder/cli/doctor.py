@@ -14,7 +14,7 @@ import msgspec
 from forwarder import app
 from forwarder.admin import status
 from forwarder.admin.kafka_checkup import KafkaCheckup
-from forwarder.admin.retired_topics import rests
+from forwarder.admin.retired_topics import left_topics
 from forwarder.aws import identity
 from forwarder.aws.session import AwsSession
 from forwarder.cli import common, iam, output
@@ -110,7 +110,7 @@ async def _left_topics(loaded: LoadedConfiguration) -> list[Finding]:
     except ForwarderError as error:
         return [note(f"what is left of topics that are not configured is not known: {error}")]
     retired = loaded.configuration.journal.retired_topics
-    return [rest.finding(retired=rest.topic in retired) for rest in rests(listed)]
+    return [rest.finding(retired=rest.topic in retired) for rest in left_topics(listed)]
 
 
 async def _worker(aws: AwsSession, connections: Sequence[Connection]) -> list[Finding]:

@@ -4,10 +4,10 @@ import argparse
 import contextlib
 from typing import Any
 
-from forwarder.admin.contract import Survey
-from forwarder.admin.outbox import Wanted, shelf
-from forwarder.admin.outbox_range import Stretch
-from forwarder.admin.positions import WANTED, edge
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.outbox import BatchFilter, show_batches
+from forwarder.admin.outbox_range import OutboxRange
+from forwarder.admin.positions import WANTED, parse_edge
 from forwarder.cli import common, output
 
 LIMIT = 100
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _collect_batches(
-    survey: Survey, args: argparse.Namespace
+    survey: GroupSurvey, args: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], bool]:
     partitions = await common.selected_partitions(survey, args.topic, args.partition)
-    wanted = Wanted(
+    wanted = BatchFilter(
         lane=args.connection,
         stretch=stretch(args.since, args.until),
         ids=frozenset(args.id),
@@ -76,17 +76,19 @@ async def _collect_batches(
     )
     wanted.stretch.check_places(partitions)
     found: list[dict[str, Any]] = []
-    async for document in shelf(survey, partitions, wanted, payload=args.payload):
+    async for document in show_batches(survey, partitions, wanted, payload=args.payload):
         if len(found) >= args.limit:
             return found, True
         found.append(document)
     return found, False
 
 
-def stretch(since: str | None, until: str | None, resume: str | None = None) -> Stretch:
+def stretch(since: str | None, until: str | None, resume: str | None = None) -> OutboxRange:
     """Return the stretch that options name; raises ConfigurationError."""
     options = (("--from", since), ("--to", until), ("--resume", resume))
-    found = Stretch(*(None if text is None else edge(text, option) for option, text in options))
+    found = OutboxRange(
+        *(None if text is None else parse_edge(text, option) for option, text in options)
+    )
     found.check()
     return found
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from forwarder import app
-from forwarder.admin.contract import Survey
-from forwarder.admin.outbox_range import Stretch
-from forwarder.admin.positions import WANTED, shown
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.outbox_range import OutboxRange
+from forwarder.admin.positions import WANTED, format_time
 from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch
@@ -107,7 +107,7 @@ def _target(args: argparse.Namespace, loaded: LoadedConfiguration) -> Connection
 
 
 async def _replay(
-    survey: Survey, args: argparse.Namespace, between: Stretch, target: Connection
+    survey: GroupSurvey, args: argparse.Namespace, between: OutboxRange, target: Connection
 ) -> dict[str, Any]:
     partitions = await common.selected_partitions(survey, args.topic, args.partition)
     between.check_places(partitions)
@@ -137,7 +137,7 @@ def _progress(tally: ReplayTotals) -> None:
 
 def _summary(args: argparse.Namespace, document: dict[str, Any]) -> list[str]:
     if args.dry_run:
-        first, last = shown(document["oldest_ms"]), shown(document["newest_ms"])
+        first, last = format_time(document["oldest_ms"]), format_time(document["newest_ms"])
         counted = f"{document['batches']} batches, {document['bytes']} bytes"
         return [f"would send {counted}, closed from {first} to {last}"]
     lines = [f"sent {document['sent']} batches, {document['sent_bytes']} bytes"]

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from forwarder.admin import positions, reset
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.reset import Move, Target
 from forwarder.cli import common, output
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if done or args.dry_run else 1
 
 
-async def _plan(survey: Survey, args: argparse.Namespace, target: Target) -> list[Move]:
+async def _plan(survey: GroupSurvey, args: argparse.Namespace, target: Target) -> list[Move]:
     await reset.refuse_if_active(survey)
     partitions = await common.selected_partitions(survey, args.topic, args.partition)
     return await reset.plan(survey, partitions, target)
@@ -59,7 +59,7 @@ def _target(text: str) -> Target:
         return Target(word=text)
     if _OFFSET.fullmatch(text):
         return Target(offset=int(text))
-    return Target(time_ms=positions.time(text, "--to", _WANTED))
+    return Target(time_ms=positions.parse_time(text, "--to", _WANTED))
 
 
 def _table(moves: list[Move]) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 
 from forwarder import app
-from forwarder.admin.contract import Survey
-from forwarder.admin.retired_topics import Gate, Looked
+from forwarder.admin.contract import GroupSurvey
+from forwarder.admin.retired_topics import LeftTopicsCheck, LeftTopicsReport
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config import loader, masking
@@ -52,9 +52,9 @@ def _work(config: Path) -> int:
     for one in loaded.noted:
         at = {"file": one.file, "line": one.line, "key": one.key}
         structlog.get_logger().warning("configuration.note", note=one.text, **at)
-    gate = Gate(common.keying_rules(loaded), loaded.configuration.journal.retired_topics)
+    gate = LeftTopicsCheck(common.keying_rules(loaded), loaded.configuration.journal.retired_topics)
 
-    async def check(survey: Survey) -> Looked:
+    async def check(survey: GroupSurvey) -> LeftTopicsReport:
         return await gate.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from forwarder.admin.retired_topics import REMEDY, UNKNOWN, rests
+from forwarder.admin.retired_topics import REMEDY, UNKNOWN, left_topics
 from forwarder.admin.status import status
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
@@ -123,7 +123,7 @@ def _lag_text(one: dict[str, Any]) -> str:
 
 
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
-    for rest in rests(document["partitions"]):
+    for rest in left_topics(document["partitions"]):
         fate = REMEDY if rest.is_unfinished() else UNKNOWN
         fate = "given up" if rest.topic in document["retired_topics"] else fate
         yield f"not in kafka.topics, and delivered by nobody: {rest.text()}; {fate}"

@@ -390,7 +390,7 @@ class LaneDelivery:
     def offer(self, record: OutboxRecord) -> int:
         """Take what fits of a stored record; return the bytes of its payload."""
         try:
-            batches = outbox.decode(record.offset, record.value)
+            batches = outbox.decode_record(record.offset, record.value)
         except RefusedError as error:
             self._stop(error)
             return 0

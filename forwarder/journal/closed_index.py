@@ -11,7 +11,7 @@ CHUNK = 1024
 _entry = struct.Struct("<16sqq")
 
 
-class Index:
+class ClosedIndex:
     """Entries (digest of a window key -> last position), in the order they came.
 
     An owner only ever adds entries and writes them into the next base. A million of them are

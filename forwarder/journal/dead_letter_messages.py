@@ -17,14 +17,16 @@ _OPTIONAL = frozenset({"time", "device_key", "redriven", "first_offset"})
 """Left out where there is nothing to say; the first release wrote none of them."""
 
 
-class Message(NamedTuple):
+class LetterMessage(NamedTuple):
     """The value and the headers to send."""
 
     value: bytes
     headers: list[tuple[str, bytes]]
 
 
-def message(letter: DeadLetter, partition: Partition, group: str, limit: int) -> Message:
+def letter_message(
+    letter: DeadLetter, partition: Partition, group: str, limit: int
+) -> LetterMessage:
     """Return the message of a dead letter that fits a topic's ``max.message.bytes`` of ``limit``.
 
     What is too large goes compressed (header ``encoding: zstd``); what is still too large goes
@@ -33,12 +35,12 @@ def message(letter: DeadLetter, partition: Partition, group: str, limit: int) ->
     headers = _headers(letter, partition, group)
     limit = min(limit, MESSAGE_BYTES)  # what the producer takes, however large the topic's is
     if _size(letter.value, headers) <= limit:
-        return Message(letter.value, headers)
+        return LetterMessage(letter.value, headers)
     compressed = zstandard.ZstdCompressor().compress(letter.value)
     encoded = [*headers, ("encoding", b"zstd")]
     if _size(compressed, encoded) <= limit:
-        return Message(compressed, encoded)
-    return Message(b"", [*headers, ("truncated", b"true")])
+        return LetterMessage(compressed, encoded)
+    return LetterMessage(b"", [*headers, ("truncated", b"true")])
 
 
 def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple[str, bytes]]:

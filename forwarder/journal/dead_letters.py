@@ -69,7 +69,7 @@ class Letter(msgspec.Struct, frozen=True):
         return f"{self.number}:{self.offset}"
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class RedriveMessage(msgspec.Struct, frozen=True):
     """One message to write; ``to`` is a partition of an input topic, or of the letters' own."""
 
     to: Partition
@@ -77,7 +77,7 @@ class Parcel(msgspec.Struct, frozen=True):
     headers: list[tuple[str, bytes]]
 
 
-def read(number: int, stored: Record) -> Letter | None:
+def parse_letter(number: int, stored: Record) -> Letter | None:
     """Return a letter; None for a receipt, and for what this program did not write."""
     texts = {name: (raw or b"").decode(errors="replace") for name, raw in stored.headers}
     if RECEIPT in texts or "reason" not in texts:
@@ -93,14 +93,14 @@ def read(number: int, stored: Record) -> Letter | None:
     )  # fmt: skip
 
 
-def receipt(spans: Sequence[Span], group: str) -> tuple[bytes, list[tuple[str, bytes]]]:
+def make_receipt(spans: Sequence[Span], group: str) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Return value and headers of the receipt for letters of one partition."""
     headers = {"v": str(VERSION), RECEIPT: "redriven", "group": group}
     value = msgspec.json.encode({"redriven": [list(span) for span in spans]})
     return value, [(name, text.encode()) for name, text in headers.items()]
 
 
-def receipted(stored: Record, group: str) -> list[Span]:
+def receipt_spans(stored: Record, group: str) -> list[Span]:
     """Return the spans of letters that a group's receipt is for; none of anything else."""
     texts = {name: raw or b"" for name, raw in stored.headers}
     if RECEIPT not in texts or texts.get("group", b"").decode(errors="replace") != group:
@@ -111,7 +111,7 @@ def receipted(stored: Record, group: str) -> list[Span]:
         return []
 
 
-class Sent:
+class RedrivenSpans:
     """Which letters of one partition were sent back: spans of offsets, joined where they touch."""
 
     def __init__(self) -> None:

@@ -17,26 +17,26 @@ from forwarder.journal import topics as kafka_topics
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
 from forwarder.journal.partition_logs import PartitionLogs, risen_end
-from forwarder.journal.provisioning import Provision, Settings
-from forwarder.kafka.admin import Cluster
-from forwarder.kafka.producer import BATCH_BYTES, Outgoing, Writer
+from forwarder.journal.provisioning import Settings, TopicProvisioner
+from forwarder.kafka.admin import KafkaAdmin
+from forwarder.kafka.producer import BATCH_BYTES, OutgoingMessage, TransactionalProducer
 from forwarder.kafka.reader import PIECE_BYTES
 from forwarder.model import Commit, Partition
 
 log = structlog.get_logger()
 
-FRESH = 1.0
+TOPIC_CHECK_SECONDS = 1.0
 """Seconds a look at an input's topics holds for its other partitions: after an outage all of them
 open again at once."""
 
-PATIENCE = 5.0
+CONNECT_SECONDS = 5.0
 """Seconds after which a worker that reaches no broker says so, and tries again."""
 
 FIRST_START = CommitMetadata(start="latest")
 """What a commit says that only tells where a new group begins; there is no state yet."""
 
 
-class Letters:
+class DeadLetterTarget:
     """Where dead letters go: how large one may be, and over how many partitions they spread."""
 
     def __init__(self, topic: str) -> None:
@@ -46,7 +46,7 @@ class Letters:
         self.partitions = 1
 
 
-class Notes:
+class OnceLogger:
     """Says once what an operator should know and need not act upon at once."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Notes:
             log.warning("kafka.note", note=note)
 
 
-class Looks:
+class TopicCheckCache:
     """Which looks at an input's topics are fresh, and which partitions had the use of each."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Looks:
     def serve(self, partition: Partition, now: float) -> bool:
         """Tell whether a look is fresh for this partition; each serves it once."""
         at, served = self._served.get(partition.topic, (float("-inf"), set()))
-        if now - at > FRESH or partition in served:
+        if now - at > TOPIC_CHECK_SECONDS or partition in served:
             return False
         served.add(partition)
         return True
@@ -81,14 +81,14 @@ class Looks:
             self._served[topic] = now, {p for p in partitions if p.topic == topic}
 
 
-class Shared(NamedTuple):
+class JournalContext(NamedTuple):
     """What all journals of a worker have in common."""
 
     kafka: Kafka
     client_id: str
-    cluster: Cluster
-    letters: Letters
-    notes: Notes
+    cluster: KafkaAdmin
+    letters: DeadLetterTarget
+    notes: OnceLogger
 
 
 class KafkaJournals:
@@ -101,14 +101,16 @@ class KafkaJournals:
     def __init__(self, settings: Configuration, client_id: str) -> None:
         """Connect to nothing yet."""
         self.notes: list[str] = []
-        self.cluster = Cluster(settings.kafka, client_id, PATIENCE)
+        self.cluster = KafkaAdmin(settings.kafka, client_id, CONNECT_SECONDS)
         self._settings = settings
         self._client_id = client_id
-        self._letters = Letters(settings.kafka.dead_letter_topic)
-        self._shared = Shared(settings.kafka, client_id, self.cluster, self._letters, Notes())
-        self._provision = Provision(settings, self.cluster)
+        self._letters = DeadLetterTarget(settings.kafka.dead_letter_topic)
+        self._shared = JournalContext(
+            settings.kafka, client_id, self.cluster, self._letters, OnceLogger()
+        )
+        self._provision = TopicProvisioner(settings, self.cluster)
         self._provided: dict[str, int] = {}
-        self._looks = Looks()
+        self._looks = TopicCheckCache()
         self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
 
@@ -157,12 +159,12 @@ class KafkaJournals:
     def _measure_letters(self, counts: Mapping[str, int], found: Settings) -> None:
         letters = self._letters
         letters.partitions = counts[letters.topic]
-        letters.limit = kafka_topics.limit(found.get(letters.topic))
+        letters.limit = kafka_topics.message_limit(found.get(letters.topic))
         self.notes = [
             f"dead letter topic {letters.topic} takes messages of {letters.limit} bytes, input "
             f"topic {name} of {limit}: larger dead letters go compressed, or without their bytes"
             for name in (topic.name for topic in self._settings.kafka.topics)
-            if (limit := kafka_topics.limit(found.get(name))) > letters.limit
+            if (limit := kafka_topics.message_limit(found.get(name))) > letters.limit
         ]
 
     async def _begin_at_latest(self, topic: str, count: int) -> None:
@@ -176,7 +178,9 @@ class KafkaJournals:
         partitions = [Partition(topic, number) for number in range(count)]
         if not await self._untouched(partitions):
             return
-        writer = Writer(self._settings.kafka, self._client_id, f"{group}/{topic}/start")
+        writer = TransactionalProducer(
+            self._settings.kafka, self._client_id, f"{group}/{topic}/start"
+        )
         try:
             await writer.start()
             # Another worker may have been first; what it wrote is settled now that it is fenced.
@@ -200,7 +204,7 @@ class KafkaJournals:
 class KafkaJournal:
     """The journal of one partition for one opening."""
 
-    def __init__(self, shared: Shared, partition: Partition) -> None:
+    def __init__(self, shared: JournalContext, partition: Partition) -> None:
         """Own nothing until :meth:`open`."""
         kafka, client_id = shared.kafka, shared.client_id
         group = kafka.group_id
@@ -211,7 +215,7 @@ class KafkaJournal:
         self._notes = shared.notes
         self._outbox_end = self._outbox_last = self._state_end = self._n = 0
         batch_bytes = min(BATCH_BYTES, shared.letters.limit)
-        self._writer = Writer(kafka, client_id, f"{group}/{partition}", batch_bytes)
+        self._writer = TransactionalProducer(kafka, client_id, f"{group}/{partition}", batch_bytes)
         self._logs = PartitionLogs(kafka, client_id, shared.cluster, partition, PIECE_BYTES)
 
     async def open(self, take: Take | None = None) -> Restored:
@@ -230,10 +234,10 @@ class KafkaJournal:
         outbox, state = self._logs.outbox, self._logs.state
         messages = [
             *(
-                Outgoing(outbox.topic, outbox.number, entry.value, entry.lane.encode())
+                OutgoingMessage(outbox.topic, outbox.number, entry.value, entry.lane.encode())
                 for entry in tick.outbox
             ),
-            *(Outgoing(state.topic, state.number, value) for value in tick.state),
+            *(OutgoingMessage(state.topic, state.number, value) for value in tick.state),
             *self._dead_letters(tick),
         ]
         first, second = len(tick.outbox), len(tick.outbox) + len(tick.state)
@@ -277,13 +281,15 @@ class KafkaJournal:
         """Give up the producer and both readers within seconds, raising nothing."""
         await asyncio.gather(self._writer.close(), self._logs.close())
 
-    def _dead_letters(self, tick: Tick) -> list[Outgoing]:
+    def _dead_letters(self, tick: Tick) -> list[OutgoingMessage]:
         letters = self._letters
         number = self._partition.number % letters.partitions
         return [
-            Outgoing(letters.topic, number, value, headers=headers)
+            OutgoingMessage(letters.topic, number, value, headers=headers)
             for value, headers in (
-                dead_letter_messages.message(letter, self._partition, self._group, letters.limit)
+                dead_letter_messages.letter_message(
+                    letter, self._partition, self._group, letters.limit
+                )
                 for letter in tick.dead_letters
             )
         ]

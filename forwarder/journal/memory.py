@@ -25,7 +25,7 @@ DeadLetterSink = Callable[[Partition, Sequence[DeadLetter]], Awaitable[None]]
 """Awaited inside a commit; may raise JournalError, and OSError for a broken disk."""
 
 
-class Log(msgspec.Struct):
+class PartitionLog(msgspec.Struct):
     """What one partition has stored; survives its openings."""
 
     outbox: dict[int, tuple[str, bytes]] = msgspec.field(default_factory=dict)
@@ -64,7 +64,7 @@ class MemoryJournals:
         dead_letters: DeadLetterSink | None = None,
     ) -> None:
         """Begin with empty logs."""
-        self.logs: dict[Partition, Log] = {}
+        self.logs: dict[Partition, PartitionLog] = {}
         self.first = first
         self.input_start = input_start
         self.input_end = input_end
@@ -76,9 +76,9 @@ class MemoryJournals:
         for partition in partitions:
             self.log(partition)
 
-    def log(self, partition: Partition) -> Log:
+    def log(self, partition: Partition) -> PartitionLog:
         """Return what a partition has stored."""
-        return self.logs.setdefault(partition, Log())
+        return self.logs.setdefault(partition, PartitionLog())
 
     def journal(self, partition: Partition) -> "MemoryJournal":
         """Return a journal for one opening."""

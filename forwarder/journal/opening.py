@@ -44,7 +44,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     outbox_used: bool = False
 
 
-class Origin(Enum):
+class StartOrigin(Enum):
     """Whose word decided where collecting goes on."""
 
     FIRST_START = "first_start"
@@ -60,7 +60,7 @@ class Opening(msgspec.Struct):
     """
 
     state: PartitionState
-    origin: Origin
+    origin: StartOrigin
     seek: int
     new: list[str]
     unknown: list[str]
@@ -68,14 +68,14 @@ class Opening(msgspec.Struct):
     unfed: frozenset[str]
 
 
-def begin(
+def decide_stored(
     found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
 ) -> Opening:
-    """Decide as ``decide`` does, where the state's records stand in what was found."""
-    return decide(found, states.fold(found.state, group, topic), topic, rules, now_ms)
+    """Decide as ``decide_start`` does, where the state's records stand in what was found."""
+    return decide_start(found, states.fold_records(found.state, group, topic), topic, rules, now_ms)
 
 
-def decide(
+def decide_start(
     found: Restored, state: PartitionState, topic: str, rules: Mapping[str, str], now_ms: int
 ) -> Opening:
     """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
@@ -95,7 +95,7 @@ def decide(
         _settle_lane(state, name, rule, found.outbox_end, now_ms)
     needs = {name: state.lanes[name].need[0] for name in rules}
     if marked and marked.n == state.n:
-        pass_over(found, marked.outbox, state)
+        skip_empty_outbox(found, marked.outbox, state)
     unfed = _unfed(found, topic, needs)
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
@@ -143,10 +143,12 @@ def _check_outbox(found: Restored, topic: str, ended: int) -> None:
         )
 
 
-def _check_identity(found: Restored, topic: str, origin: Origin, state: PartitionState) -> None:
+def _check_identity(
+    found: Restored, topic: str, origin: StartOrigin, state: PartitionState
+) -> None:
     """Refuse an input topic that is another one under the same name, however long it is."""
     known = state.extra.get(INPUT_ID, "")
-    if origin is Origin.STATE and found.input_id and known not in {"", found.input_id}:
+    if origin is StartOrigin.STATE and found.input_id and known not in {"", found.input_id}:
         what = (
             f"topic {topic} was deleted and created again: its id was {known}, is {found.input_id}"
         )
@@ -165,19 +167,19 @@ def _anew(found: Restored, topic: str) -> str:
 
 def _settle_origin(
     found: Restored, topic: str, marked: CommitMetadata | None, state: PartitionState
-) -> Origin:
+) -> StartOrigin:
     if state.base_offset is None:
         _check_first(found, topic)
     if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
-        move(state, found.commit.offset)
-        return Origin.OPERATOR if marked is None else Origin.FIRST_START
+        apply_operator_move(state, found.commit.offset)
+        return StartOrigin.OPERATOR if marked is None else StartOrigin.FIRST_START
     if state.base_offset is None:
-        move(state, found.first)
-        return Origin.FIRST_START
-    return Origin.STATE
+        apply_operator_move(state, found.first)
+        return StartOrigin.FIRST_START
+    return StartOrigin.STATE
 
 
-def vanished(found: Restored) -> str:
+def lost_state_evidence(found: Restored) -> str:
     """Return what tells that a partition without a state once had one; empty if nothing does."""
     if not found.outbox_used and found.state_start == 0:
         return ""
@@ -190,7 +192,7 @@ def vanished(found: Restored) -> str:
 
 def _check_first(found: Restored, topic: str) -> None:
     """Refuse to take for a first start what has lost its state (O2)."""
-    if what := vanished(found):
+    if what := lost_state_evidence(found):
         why = "the state is lost"
         if found.commit is None:
             why += " and the group's offsets were deleted or expired"
@@ -201,7 +203,7 @@ def _check_first(found: Restored, topic: str) -> None:
         )
 
 
-def move(state: PartitionState, offset: int) -> None:
+def apply_operator_move(state: PartitionState, offset: int) -> None:
     """Obey an offset set from outside: everything begins there, cursors stay (O2)."""
     state.read = state.base_read = offset
     state.base_held.clear()
@@ -226,7 +228,7 @@ def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, n
         state.unwritten.add(name)
 
 
-def pass_over(found: Restored, end: int, state: PartitionState) -> None:
+def skip_empty_outbox(found: Restored, end: int, state: PartitionState) -> None:
     """Let lanes that delivered everything up to the outbox's ``end`` begin where it begins now.
 
     The marker behind the last batch takes up an offset: without this, a lane of a partition

@@ -7,7 +7,7 @@ import msgspec
 from forwarder.journal.state import LaneState
 
 
-class Rules(msgspec.Struct, frozen=True):
+class OrphanPolicy(msgspec.Struct, frozen=True):
     """When an unknown lane is dropped: ``ttl_ms`` after it was last seen, ``retired`` at once."""
 
     ttl_ms: int = 86_400_000
@@ -18,16 +18,16 @@ class Rules(msgspec.Struct, frozen=True):
         return -1 if name in self.retired else lane.seen + self.ttl_ms - now_ms
 
 
-def forgotten(
-    lanes: Mapping[str, LaneState], configured: Collection[str], rules: Rules, now_ms: int
+def expired_orphans(
+    lanes: Mapping[str, LaneState], configured: Collection[str], rules: OrphanPolicy, now_ms: int
 ) -> set[str]:
     """Return the unknown lanes that the next base leaves out."""
     unknown = lanes.keys() - set(configured)
     return {name for name in unknown if rules.left_ms(name, lanes[name], now_ms) < 0}
 
 
-def holding(
-    lanes: Mapping[str, LaneState], configured: Collection[str], rules: Rules, now_ms: int
+def holding_watermark(
+    lanes: Mapping[str, LaneState], configured: Collection[str], rules: OrphanPolicy, now_ms: int
 ) -> dict[str, int]:
     """Return the unknown lanes below every other need, and for how many ms they are kept."""
     others = [lane.need[0] for name, lane in lanes.items() if name in configured]

@@ -13,7 +13,7 @@ RECORD_BYTES = 256 * 1024
 enough to compress well and to spare sends, small enough to read back in little memory."""
 
 
-class _Stored(msgspec.Struct, gc=False):
+class _StoredBatch(msgspec.Struct, gc=False):
     """A batch as stored; field names are part of docs/formats.md."""
 
     id: str
@@ -28,21 +28,21 @@ class _Stored(msgspec.Struct, gc=False):
     payload: bytes
 
 
-class _Record(msgspec.Struct):
+class _OutboxValue(msgspec.Struct):
     v: int
     lane: str
-    batches: list[_Stored]
+    batches: list[_StoredBatch]
 
 
-class _Version(msgspec.Struct):
+class _OutboxVersion(msgspec.Struct):
     v: Annotated[int, msgspec.Meta(ge=0)]
 
 
-_record = msgspec.msgpack.Decoder(_Record)
-_version = msgspec.msgpack.Decoder(_Version)
+_record = msgspec.msgpack.Decoder(_OutboxValue)
+_version = msgspec.msgpack.Decoder(_OutboxVersion)
 
 
-def group(batches: Iterable[Batch]) -> list[list[Batch]]:
+def group_by_lane(batches: Iterable[Batch]) -> list[list[Batch]]:
     """Share batches out to records: one lane to a record, order kept within each lane."""
     records: list[list[Batch]] = []
     current: dict[str, tuple[list[Batch], int]] = {}
@@ -56,19 +56,19 @@ def group(batches: Iterable[Batch]) -> list[list[Batch]]:
     return records
 
 
-def encode(batches: Sequence[Batch]) -> bytes:
+def encode_record(batches: Sequence[Batch]) -> bytes:
     """Return the value of one record; all batches belong to one lane."""
     stored = [
-        _Stored(
+        _StoredBatch(
             b.id, b.closed_at, b.key, b.first, b.last, b.count, b.mpid, b.record_ms, b.reason,
             b.payload,
         )
         for b in batches
     ]  # fmt: skip
-    return pack(_Record(VERSION, batches[0].lane, stored))
+    return pack(_OutboxValue(VERSION, batches[0].lane, stored))
 
 
-def decode(offset: int, value: bytes) -> list[tuple[Address, Batch]]:
+def decode_record(offset: int, value: bytes) -> list[tuple[Address, Batch]]:
     """Return the batches of one record under their addresses.
 
     ``window_key`` is not stored and comes back empty: only the tick that wrote it needs it.
@@ -83,7 +83,7 @@ def decode(offset: int, value: bytes) -> list[tuple[Address, Batch]]:
     return [((offset, i), _batch(record.lane, s)) for i, s in enumerate(record.batches)]
 
 
-def _batch(lane: str, s: _Stored) -> Batch:
+def _batch(lane: str, s: _StoredBatch) -> Batch:
     try:
         reason = CloseReason(s.why)
     except ValueError:
@@ -93,7 +93,7 @@ def _batch(lane: str, s: _Stored) -> Batch:
     )
 
 
-def addresses(
+def address_batches(
     offsets: Sequence[int], records: Sequence[Sequence[Batch]]
 ) -> list[tuple[Address, Batch]]:
     """Pair every batch of a tick's outbox records with its address."""

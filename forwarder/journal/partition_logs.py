@@ -12,8 +12,8 @@ from forwarder.config.settings import Kafka, outbox_topic, state_topic
 from forwarder.errors import JournalError
 from forwarder.journal import commit as commits
 from forwarder.journal.contract import OutboxRecord, OutboxSlice, Restored, Take
-from forwarder.kafka.admin import Cluster
-from forwarder.kafka.reader import FETCH_BYTES, Reader
+from forwarder.kafka.admin import KafkaAdmin
+from forwarder.kafka.reader import FETCH_BYTES, PartitionReader
 from forwarder.model import Commit, LogBounds, Partition
 
 
@@ -27,7 +27,7 @@ class PartitionLogs:
         self,
         kafka: Kafka,
         client_id: str,
-        cluster: Cluster,
+        cluster: KafkaAdmin,
         partition: Partition,
         outbox_fetch_bytes: int = FETCH_BYTES,
     ) -> None:
@@ -41,8 +41,8 @@ class PartitionLogs:
         self.state = Partition(state_topic(group, partition.topic), number)
         self._group = group
         self._cluster = cluster
-        self._state_reader = Reader(kafka, client_id, [self.state])
-        self._outbox_reader = Reader(kafka, client_id, [self.outbox], outbox_fetch_bytes)
+        self._state_reader = PartitionReader(kafka, client_id, [self.state])
+        self._outbox_reader = PartitionReader(kafka, client_id, [self.outbox], outbox_fetch_bytes)
 
     async def restore(
         self, take: Take, *, whole_state: bool = False, input_exists: bool = True

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from forwarder.config.settings import Configuration, state_topic
 from forwarder.errors import RefusedError, StartupError
 from forwarder.journal import topics as kafka_topics
-from forwarder.journal.topics import Mark, Need
-from forwarder.kafka.admin import Cluster
+from forwarder.journal.topics import TopicNeed, TopicStatus
+from forwarder.kafka.admin import KafkaAdmin
 from forwarder.model import Partition
 
 VISIBLE_SECONDS = 15.0
@@ -19,10 +19,10 @@ Settings = Mapping[str, Mapping[str, str] | str]
 """By topic: its settings, or the name of the error where they are refused."""
 
 
-class Provision:
+class TopicProvisioner:
     """Compares what the cluster has with what is needed, and creates what it may."""
 
-    def __init__(self, settings: Configuration, cluster: Cluster) -> None:
+    def __init__(self, settings: Configuration, cluster: KafkaAdmin) -> None:
         """Ask nothing yet."""
         self._settings = settings
         self._cluster = cluster
@@ -34,13 +34,13 @@ class Provision:
         Raises StartupError, whose text is the list of what is needed.
         """
         counts: Mapping[str, int] = await self._cluster.partition_counts()
-        wanted = kafka_topics.needs(self._settings, counts)
+        wanted = kafka_topics.topic_needs(self._settings, counts)
         refused: Mapping[str, str] = {}
         if _inputs_exist(wanted, counts):
             refused, counts = await self._provide(wanted, counts)
         found = await self._cluster.settings(need.topic for need in wanted)
-        listed = kafka_topics.rows(wanted, counts, found, self._letters)
-        if refused or any(row.mark is not Mark.OK for row in listed):
+        listed = kafka_topics.topic_report(wanted, counts, found, self._letters)
+        if refused or any(row.mark is not TopicStatus.OK for row in listed):
             raise StartupError(await self._listed(wanted, counts, refused))
         return counts, found
 
@@ -52,7 +52,7 @@ class Provision:
         """
         counts: Mapping[str, int] = await self._cluster.partition_counts()
         topics = {partition.topic for partition in partitions}
-        wanted = kafka_topics.needs(self._settings, counts, topics)
+        wanted = kafka_topics.topic_needs(self._settings, counts, topics)
         refused: Mapping[str, str] = {}
         if _inputs_exist(wanted, counts):
             refused, counts = await self._provide(wanted, counts)
@@ -61,12 +61,12 @@ class Provision:
         group = self._settings.kafka.group_id
         found = await self._cluster.settings(state_topic(group, topic) for topic in topics)
         for partition in sorted(partitions):
-            for need in kafka_topics.needs(self._settings, counts, {partition.topic}):
+            for need in kafka_topics.topic_needs(self._settings, counts, {partition.topic}):
                 self._check(need, partition, counts, found, refused.get(need.topic, ""))
         return {
             topic: min(
                 counts.get(need.topic, 0)
-                for need in kafka_topics.needs(self._settings, counts, {topic})
+                for need in kafka_topics.topic_needs(self._settings, counts, {topic})
                 if need.topic != self._letters
             )
             for topic in topics
@@ -75,11 +75,11 @@ class Provision:
     async def describe(self) -> str:
         """Return the list of topics, settings and ACLs needed, the missing ones marked."""
         counts = await self._cluster.partition_counts()
-        return await self._listed(kafka_topics.needs(self._settings, counts), counts, {})
+        return await self._listed(kafka_topics.topic_needs(self._settings, counts), counts, {})
 
     def _check(
         self,
-        need: Need,
+        need: TopicNeed,
         partition: Partition,
         counts: Mapping[str, int],
         found: Settings,
@@ -87,7 +87,7 @@ class Provision:
     ) -> None:
         """Raise RefusedError if what is there will not do for this partition."""
         least = 1 if need.topic == self._letters else partition.number + 1
-        fault = kafka_topics.fault(need, least, counts, found, self._letters)
+        fault = kafka_topics.topic_fault(need, least, counts, found, self._letters)
         if fault is None:
             return
         if refused:
@@ -100,7 +100,7 @@ class Provision:
         raise RefusedError(what, f"{remedy}; {why}. It is looked at again every minute")
 
     async def _provide(
-        self, wanted: Sequence[Need], counts: Mapping[str, int]
+        self, wanted: Sequence[TopicNeed], counts: Mapping[str, int]
     ) -> tuple[Mapping[str, str], Mapping[str, int]]:
         """Create and grow what is missing; return what was refused, and what is there then."""
         lacking = [n for n in wanted if n.own and counts.get(n.topic, 0) < n.partitions]
@@ -110,14 +110,16 @@ class Provision:
         refused = {topic: answer for topic, answer in answers.items() if answer is not None}
         return refused, await self._visible(wanted, refused)
 
-    async def _create(self, need: Need, counts: Mapping[str, int]) -> str | None:
+    async def _create(self, need: TopicNeed, counts: Mapping[str, int]) -> str | None:
         """Create or grow one topic; return why it was refused."""
         if need.topic in counts:
             return await self._cluster.grow(need.topic, need.partitions)
         replication = self._settings.journal.replication_factor
         return await self._cluster.create(need.topic, need.partitions, replication, need.settings)
 
-    async def _visible(self, wanted: Sequence[Need], refused: Collection[str]) -> Mapping[str, int]:
+    async def _visible(
+        self, wanted: Sequence[TopicNeed], refused: Collection[str]
+    ) -> Mapping[str, int]:
         """Wait until what was created shows up."""
         created = [need for need in wanted if need.topic not in refused]
         for _ in range(int(VISIBLE_SECONDS / _AGAIN_SECONDS)):
@@ -128,16 +130,16 @@ class Provision:
         return counts
 
     async def _listed(
-        self, wanted: Sequence[Need], counts: Mapping[str, int], refused: Mapping[str, str]
+        self, wanted: Sequence[TopicNeed], counts: Mapping[str, int], refused: Mapping[str, str]
     ) -> str:
         found = await self._cluster.settings(need.topic for need in wanted)
-        listed = kafka_topics.rows(wanted, counts, found, self._letters)
+        listed = kafka_topics.topic_report(wanted, counts, found, self._letters)
         group = self._settings.kafka.group_id
         denied = await self._cluster.denied(group, f"{group}/")
-        rights = kafka_topics.rights(self._settings, wanted, denied)
+        rights = kafka_topics.acl_report(self._settings, wanted, denied)
         answers = [f"topic {topic}: {answer}" for topic, answer in refused.items()]
-        return "\n".join([*answers, kafka_topics.printed(self._settings, listed, rights)])
+        return "\n".join([*answers, kafka_topics.format_report(self._settings, listed, rights)])
 
 
-def _inputs_exist(wanted: Sequence[Need], counts: Mapping[str, int]) -> bool:
+def _inputs_exist(wanted: Sequence[TopicNeed], counts: Mapping[str, int]) -> bool:
     return all(need.own or need.topic in counts for need in wanted)

@@ -6,7 +6,7 @@ import structlog
 
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import ForwarderError
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 
 log = structlog.get_logger()
 
@@ -14,10 +14,10 @@ EVERY = 60.0
 """Seconds for which an answer of Kafka is good."""
 
 
-class Retention:
+class OutboxRetention:
     """What ``retention.ms`` of the outbox topics says. Caller: the gauges."""
 
-    def __init__(self, settings: Configuration, cluster: Cluster) -> None:
+    def __init__(self, settings: Configuration, cluster: KafkaAdmin) -> None:
         """Ask nothing yet; until Kafka answers, what the configuration says is true."""
         names = [topic.name for topic in settings.kafka.topics]
         self._topics = {name: outbox_topic(settings.kafka.group_id, name) for name in names}

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import msgspec
 
 from forwarder.journal import state as states
-from forwarder.journal.closed_index import Index, unpacked
+from forwarder.journal.closed_index import ClosedIndex, unpacked
 from forwarder.journal.packing import unpack
-from forwarder.journal.state import Change, Head, LaneState, PartitionState
+from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
 from forwarder.model import LOWEST, Held, Position
 
 SLICE_BYTES = 256 * 1024
@@ -29,7 +29,7 @@ _Window = tuple[bytes, object, int]
 """Digest of a window's key, its stored form or a part of it, and what that takes in bytes."""
 
 
-class Saving(Protocol):
+class CheckpointSource(Protocol):
     """The windows of one lane, taken slice by slice and counted as saved at the end."""
 
     def take(self, limit_bytes: int) -> list[Held]:
@@ -39,14 +39,14 @@ class Saving(Protocol):
         """Count as saved what was taken."""
 
 
-class Origin(msgspec.Struct, frozen=True):
+class StateOrigin(msgspec.Struct, frozen=True):
     """Who writes: group and input topic."""
 
     group: str
     topic: str
 
 
-class Draft:
+class SnapshotBuilder:
     """One base while it is made. Caller: the partition's bases, then its ticks.
 
     ``n`` is the number it will have. ``held``: (lane, digest) of the windows in it so far.
@@ -55,9 +55,9 @@ class Draft:
 
     def __init__(
         self,
-        origin: Origin,
+        origin: StateOrigin,
         state: PartitionState,
-        savings: Mapping[str, Saving],
+        savings: Mapping[str, CheckpointSource],
         forgotten: Iterable[str] = (),
         rules: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -71,9 +71,11 @@ class Draft:
         self.complete = False
         self.bytes = 0
         self._state = state
-        self._head = Head(states.BASE, self.n, origin.group, origin.topic, state.read, state.obend)
+        self._head = StateHeader(
+            states.BASE, self.n, origin.group, origin.topic, state.read, state.obend
+        )
         self._values: list[bytes] = []
-        self._indexes: dict[str, Index] = {}
+        self._indexes: dict[str, ClosedIndex] = {}
         self._since: dict[str, dict[bytes, Position]] = {}
         self._part: dict[str, dict[str, dict[bytes, Any]]] = {}
         self._size = 0
@@ -107,7 +109,7 @@ class Draft:
 
     def values(
         self,
-        head: Head,
+        head: StateHeader,
         extra: Mapping[str, Any],
         lanes: Mapping[str, LaneState],
         entries: Mapping[str, Mapping[bytes, Position]],
@@ -118,8 +120,8 @@ class Draft:
         counts until the next one says otherwise. Scalars that the first has no room for are
         there as well.
         """
-        scalars = {name: Change(states.scalars(lane)) for name, lane in lanes.items()}
-        later = {name: Change({}, found) for name, found in self._later(entries).items()}
+        scalars = {name: LaneChange(states.scalars(lane)) for name, lane in lanes.items()}
+        later = {name: LaneChange({}, found) for name, found in self._later(entries).items()}
         if not self._values:
             for name, change in later.items():
                 scalars[name].closed = change.closed
@@ -128,17 +130,17 @@ class Draft:
         for name, change in scalars.items():
             room -= states.scalars_bytes(change.scalars)
             if front and room < 0:
-                later.setdefault(name, Change({})).scalars = change.scalars
+                later.setdefault(name, LaneChange({})).scalars = change.scalars
             else:
                 front[name] = change.scalars
         first = states.encode_part(head, extra, 0, front)
         rest = states.encode(head, {}, later, len(self._values) + 1)
         return [first, *self._values, *rest]
 
-    def indexes(self, entries: Mapping[str, Mapping[bytes, Position]]) -> dict[str, Index]:
+    def indexes(self, entries: Mapping[str, Mapping[bytes, Position]]) -> dict[str, ClosedIndex]:
         """Return the entries that are left after the base, by lane; once it is committed."""
         for name, found in self._later(entries).items():
-            self._indexes.setdefault(name, Index()).add(found)
+            self._indexes.setdefault(name, ClosedIndex()).add(found)
         return self._indexes
 
     def _later(
@@ -173,17 +175,21 @@ class Draft:
                 cost = len(one.context) + size + states.ENTRY_BYTES * (1 + len(one.pieces))
                 if not odd and cost < states.PART_BYTES:
                     # Encoded like its form, without a copy of it.
-                    yield key, states.written(one, self.n, rule, size) if rule else one, cost
+                    yield (
+                        key,
+                        states.to_stored_window(one, self.n, rule, size) if rule else one,
+                        cost,
+                    )
                 else:
-                    form = {**odd, **states.held(one)}
-                    yield from ((key, part, cost) for part, cost in states.slices(form))
+                    form = {**odd, **states.window_form(one)}
+                    yield from ((key, part, cost) for part, cost in states.split_window(form))
 
     def _kept(self, name: str) -> Iterator[_Window]:
         """Give the windows of a lane that is not, as they are stored."""
         for packed in self._state.kept.get(name, ()):
             forms = msgspec.msgpack.decode(unpack(packed), type=dict[bytes, dict[str, Any]])
             for key, form in forms.items():
-                yield from ((key, part, cost) for part, cost in states.slices(form))
+                yield from ((key, part, cost) for part, cost in states.split_window(form))
 
     def _catch_up(self) -> Iterator[None]:
         """Enter what closed meanwhile, until little is left for the tick."""
@@ -192,14 +198,14 @@ class Draft:
             for name, found in since.items():
                 if name in self.forgotten:
                     continue
-                index = Index()
+                index = ClosedIndex()
                 index.add(found)
                 for chunk in index.chunks():
                     self._enter(name, unpacked(chunk, LOWEST))
                     yield
 
     def _enter(self, name: str, entries: Mapping[bytes, Position]) -> None:
-        self._indexes.setdefault(name, Index()).add(entries)
+        self._indexes.setdefault(name, ClosedIndex()).add(entries)
         for key, last in entries.items():
             self._put(name, "closed", key, last, states.ENTRY_BYTES)
 

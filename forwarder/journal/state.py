@@ -16,7 +16,7 @@ from msgspec import Raw, msgpack
 
 from forwarder.errors import RefusedError
 from forwarder.formats import pieces
-from forwarder.journal.closed_index import Index
+from forwarder.journal.closed_index import ClosedIndex
 from forwarder.journal.packing import (
     STATE_READABLE,
     STATE_VERSION,
@@ -97,16 +97,16 @@ class PartitionState(msgspec.Struct):
     base_held: set[tuple[str, bytes]] = msgspec.field(default_factory=set)
     unwritten: set[str] = msgspec.field(default_factory=set)
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    indexes: dict[str, Index] = msgspec.field(default_factory=dict)
+    indexes: dict[str, ClosedIndex] = msgspec.field(default_factory=dict)
     kept: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
     odd: dict[tuple[str, bytes], tuple[int, dict[str, Any]]] = msgspec.field(default_factory=dict)
 
-    def index(self, lane: str) -> Index:
+    def index(self, lane: str) -> ClosedIndex:
         """Return the entries of a lane's closed windows."""
-        return self.indexes.setdefault(lane, Index())
+        return self.indexes.setdefault(lane, ClosedIndex())
 
 
-class Head(msgspec.Struct, frozen=True):
+class StateHeader(msgspec.Struct, frozen=True):
     """What every state record begins with, besides its version."""
 
     kind: str
@@ -117,7 +117,7 @@ class Head(msgspec.Struct, frozen=True):
     obend: int
 
 
-class Change(msgspec.Struct):
+class LaneChange(msgspec.Struct):
     """What one tick writes of one lane: in a base all of it, in a delta the changed fields."""
 
     scalars: dict[str, Any]
@@ -130,17 +130,19 @@ def scalars(lane: LaneState) -> dict[str, Any]:
     return {**lane.extra, **{name: _plain(getattr(lane, name)) for name in _SCALARS}}
 
 
-def whole(lane: LaneState) -> Change:
+def lane_in_base(lane: LaneState) -> LaneChange:
     """Return everything a base says of a folded lane."""
-    return Change(scalars(lane), lane.closed, lane.held)
+    return LaneChange(scalars(lane), lane.closed, lane.held)
 
 
-def entire(lane: LaneState, closed: dict[bytes, Position]) -> Change:
+def new_lane_in_delta(lane: LaneState, closed: dict[bytes, Position]) -> LaneChange:
     """Return what a delta says of a lane that no record describes yet."""
-    return Change(scalars(lane), closed)
+    return LaneChange(scalars(lane), closed)
 
 
-def changed(old: LaneState, new: LaneState, closed: dict[bytes, Position]) -> Change | None:
+def lane_in_delta(
+    old: LaneState, new: LaneState, closed: dict[bytes, Position]
+) -> LaneChange | None:
     """Return what a delta says of a lane, None if nothing but the time changed."""
     found = {
         name: _plain(getattr(new, name))
@@ -149,7 +151,7 @@ def changed(old: LaneState, new: LaneState, closed: dict[bytes, Position]) -> Ch
     }
     if not found and not closed:
         return None
-    return Change({**found, "seen": new.seen}, closed)
+    return LaneChange({**found, "seen": new.seen}, closed)
 
 
 def digest(key: bytes) -> bytes:
@@ -157,13 +159,13 @@ def digest(key: bytes) -> bytes:
     return blake2b(key, digest_size=16).digest()
 
 
-def held(window: Held) -> dict[str, Any]:
+def window_form(window: Held) -> dict[str, Any]:
     """Return the stored form of a window's saved part."""
     form: dict[str, Any] = msgspec.to_builtins(window, builtin_types=(bytes,))
     return form
 
 
-class Written(Held, frozen=True, gc=False):
+class StoredWindow(Held, frozen=True, gc=False):
     """A held window as the tick ``judged[0]`` writes it, its pieces kept by the rule ``judged[1]``.
 
     Behind that the fields of ``Judged``. A release that does not know of this carries it along
@@ -173,22 +175,22 @@ class Written(Held, frozen=True, gc=False):
     judged: tuple[int, str, int, int, int, Position]
 
 
-def written(window: Held, n: int, rule: str, size: int) -> Written:
+def to_stored_window(window: Held, n: int, rule: str, size: int) -> StoredWindow:
     """Return what tick ``n`` writes of a window with ``size`` bytes of events."""
     pieces = window.pieces
     last = pieces[-1][0], pieces[-1][1] + max(pieces[-1][2], 1) - 1
     judged = (n, rule, len(pieces), sum([piece[2] for piece in pieces]), size, last)
-    return Written(**msgspec.structs.asdict(window), judged=judged)
+    return StoredWindow(**msgspec.structs.asdict(window), judged=judged)
 
 
-def is_unopened(stored: Mapping[str, Any]) -> bool:
+def is_packed(stored: Mapping[str, Any]) -> bool:
     """Tell whether a held window's pieces are still packed, since nobody has to look at them."""
     return isinstance(stored["pieces"], Raw)
 
 
-def window(stored: Mapping[str, Any]) -> Held:
+def parse_window(stored: Mapping[str, Any]) -> Held:
     """Return the typed form of a held window; fields of a later release are passed over."""
-    if not is_unopened(stored):
+    if not is_packed(stored):
         return msgspec.convert(stored, Held)
     count, events, size, (offset, index) = stored[JUDGED][2:]
     judged = Judged(count, events, size, (offset, index))
@@ -197,13 +199,13 @@ def window(stored: Mapping[str, Any]) -> Held:
     return Unopened(**msgspec.structs.asdict(held), packed=packed, judged=judged)
 
 
-def odd(stored: Mapping[str, Any]) -> dict[str, Any]:
+def unknown_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a held window that this release does not know."""
     return {name: stored[name] for name in stored.keys() - _HELD}
 
 
 def encode(
-    head: Head, extra: Mapping[str, Any], lanes: Mapping[str, Change], first: int = 0
+    head: StateHeader, extra: Mapping[str, Any], lanes: Mapping[str, LaneChange], first: int = 0
 ) -> list[bytes]:
     """Return the values of one tick's state records from part ``first`` on; at least one."""
     parts = enumerate(_parts(lanes), first)
@@ -211,7 +213,7 @@ def encode(
 
 
 def encode_part(
-    head: Head, extra: Mapping[str, Any], part: int, lanes: Mapping[str, Mapping[str, Any]]
+    head: StateHeader, extra: Mapping[str, Any], part: int, lanes: Mapping[str, Mapping[str, Any]]
 ) -> bytes:
     """Return the value of one state record."""
     fields = {**extra, "v": STATE_VERSION, **msgspec.to_builtins(head), "part": part}
@@ -225,7 +227,7 @@ def scalars_bytes(content: Mapping[str, Any]) -> int:
     return acked + (len(msgpack.encode(further)) if further else 0)
 
 
-def _parts(lanes: Mapping[str, Change]) -> Iterator[dict[str, dict[str, Any]]]:
+def _parts(lanes: Mapping[str, LaneChange]) -> Iterator[dict[str, dict[str, Any]]]:
     part: dict[str, dict[str, Any]] = {}
     size = 0
     for name, change in lanes.items():
@@ -244,15 +246,15 @@ def _parts(lanes: Mapping[str, Change]) -> Iterator[dict[str, dict[str, Any]]]:
     yield part
 
 
-def _entries(change: Change) -> Iterator[tuple[str, bytes, Any, int]]:
+def _entries(change: LaneChange) -> Iterator[tuple[str, bytes, Any, int]]:
     for key, last in change.closed.items():
         yield "closed", key, last, ENTRY_BYTES
     for key, form in change.held.items():
-        for part, cost in slices(form):
+        for part, cost in split_window(form):
             yield "held", key, part, cost
 
 
-def slices(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
+def split_window(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
     """Cut a large window by its pieces, so that none is more than Kafka takes in one message.
 
     The last part alone has the context, and no piece where the two are large together.
@@ -280,7 +282,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # a field of a lane, whatever it
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-class Fold:
+class StateFold:
     """Folds state records as they are read, oldest first, into ``state`` (O4).
 
     The windows that the newest base holds stay packed until ``windows`` is asked for them: there
@@ -335,7 +337,7 @@ class Fold:
                 else:
                     form = _form(packed, None)
                 whole = self._joined(begun, one, form)
-                if whole and (is_unopened(whole) or self._is_alive(name, key, whole)):
+                if whole and (is_packed(whole) or self._is_alive(name, key, whole)):
                     yield name, key, whole
 
     def forget_windows(self) -> None:
@@ -394,9 +396,9 @@ class Fold:
         return bool(form["pieces"])
 
 
-def fold(records: Iterable[tuple[int, bytes]], group: str, topic: str) -> PartitionState:
-    """Fold state records with all held windows, where they are few; see ``Fold``."""
-    folding = Fold(group, topic)
+def fold_records(records: Iterable[tuple[int, bytes]], group: str, topic: str) -> PartitionState:
+    """Fold state records with all held windows, where they are few; see ``StateFold``."""
+    folding = StateFold(group, topic)
     for offset, value in records:
         folding.take(offset, value)
     for name, key, form in folding.windows():

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from forwarder.journal import state as states
 from forwarder.journal import watermark
 from forwarder.journal.commit import CommitMetadata
-from forwarder.journal.snapshot import Draft, Origin
-from forwarder.journal.state import Change, Head, LaneState, PartitionState
+from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
+from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
 from forwarder.model import LOWEST, Address, Closing, Position
 
 
-class View(msgspec.Struct, frozen=True):
+class LanePosition(msgspec.Struct, frozen=True):
     """What the owner knows of one lane that it feeds at the snapshot.
 
     ``frozen``: the connection is inactive, its ``read`` stays.
@@ -25,13 +25,13 @@ class View(msgspec.Struct, frozen=True):
     frozen: bool
 
 
-class Drawn(msgspec.Struct, frozen=True):
+class TickPlan(msgspec.Struct, frozen=True):
     """A tick before its transaction: the stored values, and what becomes true if it commits.
 
     ``base``: the draft that it writes, if it is a base. ``ptr``: what it commits as such.
     """
 
-    base: Draft | None
+    base: SnapshotBuilder | None
     ptr: int
     n: int
     read: int
@@ -42,29 +42,29 @@ class Drawn(msgspec.Struct, frozen=True):
     entries: dict[str, dict[bytes, Position]]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class TickInput(msgspec.Struct, frozen=True):
     """What a tick is drawn from. ``ptr``: the newest base's offset, else the state's log start.
 
     ``unfed``: lanes that are configured and not fed. ``draft``: the base in the making; the tick
     writes it if it is complete.
     """
 
-    origin: Origin
+    origin: StateOrigin
     position: int
     end: int
     ptr: int
     now_ms: int
-    views: Mapping[str, View]
+    views: Mapping[str, LanePosition]
     closings: Sequence[Closing]
     unfed: frozenset[str] = frozenset()
-    draft: Draft | None = None
+    draft: SnapshotBuilder | None = None
 
-    def base(self) -> Draft | None:
+    def base(self) -> SnapshotBuilder | None:
         """Return the draft if this tick is to write it."""
         return self.draft if self.draft is not None and self.draft.complete else None
 
 
-def draw(state: PartitionState, snap: Snapshot) -> Drawn | None:
+def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
     """Draw up the tick; None if nothing changed since the last one. ``state`` stays as it is."""
     entries = _entries(state, snap)
     lanes = {name: _lane(state, snap, name) for name in snap.views}
@@ -78,12 +78,14 @@ def draw(state: PartitionState, snap: Snapshot) -> Drawn | None:
     return _delta(state, snap, read, lanes, changes, entries)
 
 
-def beat(state: PartitionState, snap: Snapshot) -> Drawn:
+def plan_heartbeat(state: PartitionState, snap: TickInput) -> TickPlan:
     """Draw up a tick of nothing but its number: it proves ownership and renews the lease."""
     return _delta(state, snap, state.read, {}, {}, {})
 
 
-def apply(state: PartitionState, drawn: Drawn, offset: int, end: int, draft: Draft | None) -> None:
+def apply_tick(
+    state: PartitionState, drawn: TickPlan, offset: int, end: int, draft: SnapshotBuilder | None
+) -> None:
     """Make a committed tick true; ``offset`` is that of its first state record (K5).
 
     ``draft``: the base in the making, which has to know of the tick.
@@ -108,15 +110,15 @@ def apply(state: PartitionState, drawn: Drawn, offset: int, end: int, draft: Dra
 
 def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
     state: PartitionState,
-    snap: Snapshot,
+    snap: TickInput,
     read: int,
     lanes: dict[str, LaneState],
-    changes: Mapping[str, Change],
+    changes: Mapping[str, LaneChange],
     entries: dict[str, dict[bytes, Position]],
-) -> Drawn:
+) -> TickPlan:
     n = state.n + 1
-    head = Head(states.DELTA, n, snap.origin.group, snap.origin.topic, read, snap.end)
-    return Drawn(
+    head = StateHeader(states.DELTA, n, snap.origin.group, snap.origin.topic, read, snap.end)
+    return TickPlan(
         base=None,
         ptr=snap.ptr,
         n=n,
@@ -131,18 +133,18 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
 
 def _base(
     state: PartitionState,
-    snap: Snapshot,
-    draft: Draft,
+    snap: TickInput,
+    draft: SnapshotBuilder,
     lanes: dict[str, LaneState],
     entries: dict[str, dict[bytes, Position]],
-) -> Drawn:
+) -> TickPlan:
     read = watermark.read(state.read, snap.position)
-    head = Head(states.BASE, draft.n, snap.origin.group, snap.origin.topic, read, snap.end)
+    head = StateHeader(states.BASE, draft.n, snap.origin.group, snap.origin.topic, read, snap.end)
     seen = {name: replace(state.lanes[name], seen=snap.now_ms) for name in snap.unfed}
     written = {**state.lanes, **seen, **lanes}
     for name in draft.forgotten:
         written.pop(name, None)
-    return Drawn(
+    return TickPlan(
         base=draft,
         ptr=snap.ptr,
         n=draft.n,
@@ -159,12 +161,12 @@ def _watermark(lanes: Mapping[str, LaneState], read: int) -> int:
     return watermark.watermark((lane.need for lane in lanes.values()), read)
 
 
-def _need(state: PartitionState, snap: Snapshot, name: str) -> Position:
+def _need(state: PartitionState, snap: TickInput, name: str) -> Position:
     view = snap.views[name]
     return watermark.need(state.lanes[name].need, snap.position, view.first_unsaved)
 
 
-def _entries(state: PartitionState, snap: Snapshot) -> dict[str, dict[bytes, Position]]:
+def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Position]]:
     """Return the index entries of this tick's closed windows (K3)."""
     needs = {name: _need(state, snap, name) for name in snap.views}
     drafted: set[tuple[str, bytes]] = snap.draft.held if snap.draft else set()
@@ -178,7 +180,7 @@ def _entries(state: PartitionState, snap: Snapshot) -> dict[str, dict[bytes, Pos
     return entries
 
 
-def _lane(state: PartitionState, snap: Snapshot, name: str) -> LaneState:
+def _lane(state: PartitionState, snap: TickInput, name: str) -> LaneState:
     old, view = state.lanes[name], snap.views[name]
     need = _need(state, snap, name)
     return LaneState(
@@ -202,12 +204,12 @@ def _changes(
     state: PartitionState,
     lanes: Mapping[str, LaneState],
     entries: Mapping[str, dict[bytes, Position]],
-) -> dict[str, Change]:
+) -> dict[str, LaneChange]:
     found = {}
     for name, lane in lanes.items():
         closed = entries.get(name, {})
         if name in state.unwritten:
-            found[name] = states.entire(lane, closed)
-        elif (change := states.changed(state.lanes[name], lane, closed)) is not None:
+            found[name] = states.new_lane_in_delta(lane, closed)
+        elif (change := states.lane_in_delta(state.lanes[name], lane, closed)) is not None:
             found[name] = change
     return found

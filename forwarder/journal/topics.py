@@ -16,7 +16,7 @@ _WRITE = ("Read", "Write", "Describe", "DescribeConfigs")
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class TopicNeed:
     """One topic: how many partitions at least, with which settings, for which operations."""
 
     topic: str
@@ -26,7 +26,7 @@ class Need:
     own: bool = True
 
 
-class Mark(StrEnum):
+class TopicStatus(StrEnum):
     """What became of one need."""
 
     OK = "ok"
@@ -37,16 +37,16 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TopicReportLine:
     """One line of the list that is printed."""
 
-    mark: Mark
+    mark: TopicStatus
     text: str
 
 
-def needs(
+def topic_needs(
     settings: Configuration, counts: Mapping[str, int], inputs: Collection[str] | None = None
-) -> list[Need]:
+) -> list[TopicNeed]:
     """Return every topic needed where the input topics have ``counts`` partitions.
 
     With ``inputs``, only what these input topics need.
@@ -60,14 +60,14 @@ def needs(
         count = max(counts.get(name, 0), 1)
         retention = str(settings.journal.outbox_retention_ms)
         found += [
-            Need(name, count, _READ, own=False),
-            Need(
+            TopicNeed(name, count, _READ, own=False),
+            TopicNeed(
                 outbox_topic(kafka.group_id, name),
                 count,
                 _WRITE + may_create,
                 kept | {"retention.ms": retention},
             ),
-            Need(
+            TopicNeed(
                 state_topic(kafka.group_id, name),
                 count,
                 (*_WRITE, "Delete", *may_create),
@@ -75,10 +75,10 @@ def needs(
             ),
         ]
     letters = ("Write", "Describe", "DescribeConfigs", *may_create)
-    return [*found, Need(kafka.dead_letter_topic, 1, letters, {LIMIT: str(MESSAGE_BYTES)})]
+    return [*found, TopicNeed(kafka.dead_letter_topic, 1, letters, {LIMIT: str(MESSAGE_BYTES)})]
 
 
-def faults(need: Need, found: Mapping[str, str]) -> list[str]:
+def topic_setting_faults(need: TopicNeed, found: Mapping[str, str]) -> list[str]:
     """Return what about an existing topic of the worker's own would lose or refuse its records."""
     wrong = []
     for key, wanted in need.settings.items():
@@ -96,39 +96,41 @@ def _harmless(key: str, value: str, wanted: str) -> bool:
     return keeps_for_ever or (wanted != "-1" and int(value) >= int(wanted))
 
 
-def rows(
-    wanted: Sequence[Need],
+def topic_report(
+    wanted: Sequence[TopicNeed],
     counts: Mapping[str, int],
     found: Mapping[str, Mapping[str, str] | str],
     letters: str,
-) -> list[Row]:
+) -> list[TopicReportLine]:
     """Compare every need with what is there; ``letters`` is the users' own dead-letter topic."""
     return [row for need in wanted for row in _compare(need, counts, found, letters)]
 
 
 def _compare(
-    need: Need,
+    need: TopicNeed,
     counts: Mapping[str, int],
     found: Mapping[str, Mapping[str, str] | str],
     letters: str,
-) -> list[Row]:
+) -> list[TopicReportLine]:
     name = f"topic {need.topic}"
     asked = found.get(need.topic, {})
     if isinstance(asked, str) and "Authorization" in asked:
-        return [Row(Mark.DENIED, f"{name}: DescribeConfigs is refused")]
+        return [TopicReportLine(TopicStatus.DENIED, f"{name}: DescribeConfigs is refused")]
     if need.topic not in counts:
-        return [Row(Mark.MISSING, f"{name}: {_wanted(need)}")]
+        return [TopicReportLine(TopicStatus.MISSING, f"{name}: {_wanted(need)}")]
     if counts[need.topic] < need.partitions:
         count = f"it has {counts[need.topic]} partitions, needs {need.partitions}"
-        return [Row(Mark.WRONG, f"{name}: {count}")]
+        return [TopicReportLine(TopicStatus.WRONG, f"{name}: {count}")]
     if isinstance(asked, str) or need.topic == letters:
-        return [Row(Mark.OK, name)]
-    wrong = faults(need, asked)
-    return [Row(Mark.WRONG, f"{name}: {text}") for text in wrong] or [Row(Mark.OK, name)]
+        return [TopicReportLine(TopicStatus.OK, name)]
+    wrong = topic_setting_faults(need, asked)
+    return [TopicReportLine(TopicStatus.WRONG, f"{name}: {text}") for text in wrong] or [
+        TopicReportLine(TopicStatus.OK, name)
+    ]
 
 
-def fault(
-    need: Need,
+def topic_fault(
+    need: TopicNeed,
     least: int,
     counts: Mapping[str, int],
     found: Mapping[str, Mapping[str, str] | str],
@@ -136,28 +138,30 @@ def fault(
 ) -> tuple[str, str] | None:
     """Return what is wrong with a topic that must have ``least`` partitions, and what to do."""
     for row in _compare(replace(need, partitions=least), counts, found, letters):
-        if row.mark is Mark.MISSING:
+        if row.mark is TopicStatus.MISSING:
             what = f"topic {need.topic} does not exist, or Describe on it is refused"
             return what, f"create it: {_wanted(need)}" if need.own else "create it or grant that"
-        if row.mark is not Mark.OK:
+        if row.mark is not TopicStatus.OK:
             return row.text, _remedy(need, counts)
     return None
 
 
-def _remedy(need: Need, counts: Mapping[str, int]) -> str:
+def _remedy(need: TopicNeed, counts: Mapping[str, int]) -> str:
     if counts[need.topic] < need.partitions:
         return f"give it {need.partitions} partitions"
     return "set that right with kafka-configs, or grant DescribeConfigs on it"
 
 
-def _wanted(need: Need) -> str:
+def _wanted(need: TopicNeed) -> str:
     if not need.own:
         return "it does not exist, or Describe is refused"
     settings = ", ".join(f"{key}={value}" for key, value in sorted(need.settings.items()))
     return f"{need.partitions} partitions, {settings}"
 
 
-def rights(settings: Configuration, wanted: Sequence[Need], denied: set[str]) -> list[Row]:
+def acl_report(
+    settings: Configuration, wanted: Sequence[TopicNeed], denied: set[str]
+) -> list[TopicReportLine]:
     """Return the ACLs the worker's principal needs; those that were refused are marked."""
     group = settings.kafka.group_id
     listed = [(f"topic {need.topic}", ", ".join(need.operations), "") for need in wanted]
@@ -167,12 +171,16 @@ def rights(settings: Configuration, wanted: Sequence[Need], denied: set[str]) ->
         ("cluster", "IdempotentWrite", ""),
     ]
     return [
-        Row(Mark.DENIED if kind in denied else Mark.UNKNOWN, f"{name}: {operations}")
+        TopicReportLine(
+            TopicStatus.DENIED if kind in denied else TopicStatus.UNKNOWN, f"{name}: {operations}"
+        )
         for name, operations, kind in listed
     ]
 
 
-def printed(settings: Configuration, topics: Sequence[Row], acls: Sequence[Row]) -> str:
+def format_report(
+    settings: Configuration, topics: Sequence[TopicReportLine], acls: Sequence[TopicReportLine]
+) -> str:
     """Return the list for people: topics with their settings, then ACLs, one to a line."""
     lines = [f"What group {settings.kafka.group_id} needs on Kafka:"]
     lines += [f"  {row.mark.value:<8} {row.text}" for row in topics]
@@ -181,7 +189,7 @@ def printed(settings: Configuration, topics: Sequence[Row], acls: Sequence[Row])
     return "\n".join(lines)
 
 
-def limit(found: Mapping[str, str] | str | None) -> int:
+def message_limit(found: Mapping[str, str] | str | None) -> int:
     """Return ``max.message.bytes`` from a topic's settings, Kafka's default where unknown."""
     if found is None or isinstance(found, str):
         return BROKER_MESSAGE_BYTES

@@ -22,7 +22,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka import partition_ends
-from forwarder.kafka.error_codes import Fault, Place, fault
+from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass, error_class
 from forwarder.kafka.patches import connections
 from forwarder.kafka.protocol import (
     GroupRightsRequest,
@@ -62,7 +62,7 @@ class GroupMember(NamedTuple):
     member_id: str = ""
 
 
-class ConsumerGroup(NamedTuple):
+class GroupState(NamedTuple):
     """How a group stands, in its coordinator's word; ``active`` while anybody is a member."""
 
     state: str
@@ -74,7 +74,7 @@ class ConsumerGroup(NamedTuple):
         return bool(self.members) or self.state not in _NOBODY
 
 
-class Cluster:
+class KafkaAdmin:
     """The connections shared by everything that asks and nothing that streams.
 
     ListOffsets goes through a consumer that never fetches: a broker answers one connection in
@@ -83,7 +83,7 @@ class Cluster:
 
     def __init__(self, kafka: Kafka, client_id: str, patience: float = ANSWER_SECONDS) -> None:
         """Prepare; connections are made by the first question, within ``patience`` seconds."""
-        self._arguments = kafka_client.arguments(kafka, client_id)
+        self._arguments = kafka_client.client_arguments(kafka, client_id)
         self._servers = ", ".join(kafka.bootstrap_servers)
         self._admin: Any = None
         self._offsets: Any = None
@@ -108,7 +108,7 @@ class Cluster:
 
         if not wanted:
             return {}
-        return await self._ask(f"the offsets of group {group}", ask, Place(group=group))
+        return await self._ask(f"the offsets of group {group}", ask, ErrorContext(group=group))
 
     async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, LogBounds]:
         """Return where each partition starts and where its read_committed end is, asked now."""
@@ -119,12 +119,14 @@ class Cluster:
                 self._offsets.beginning_offsets(wanted), self._offsets.end_offsets(wanted)
             )
             return {
-                Partition(tp.topic, tp.partition): LogBounds(_told(starts[tp]), _told(ends[tp]))
+                Partition(tp.topic, tp.partition): LogBounds(
+                    _checked_offset(starts[tp]), _checked_offset(ends[tp])
+                )
                 for tp in wanted
             }
 
         names = ", ".join(sorted({partition.topic for partition in partitions}))
-        place = Place(names, "Describe")
+        place = ErrorContext(names, "Describe")
         return await self._ask(f"the offsets of {', '.join(map(str, partitions))}", ask, place)
 
     async def end(self, partition: Partition) -> int:
@@ -132,9 +134,9 @@ class Cluster:
         wanted = TopicPartition(partition.topic, partition.number)
 
         async def ask() -> int:
-            return _told((await self._offsets.end_offsets([wanted]))[wanted])
+            return _checked_offset((await self._offsets.end_offsets([wanted]))[wanted])
 
-        place = Place(partition.topic, "Describe")
+        place = ErrorContext(partition.topic, "Describe")
         return await self._ask(f"the end of {partition}", ask, place)
 
     async def offset_at(self, partition: Partition, time_ms: int) -> int | None:
@@ -160,7 +162,9 @@ class Cluster:
             client = connections.client_of(self._offsets)
             high = await partition_ends.high_watermarks(client, wanted)
             return {
-                Partition(tp.topic, tp.partition): Ends(_told(stable[tp]), _told(high[tp]))
+                Partition(tp.topic, tp.partition): Ends(
+                    _checked_offset(stable[tp]), _checked_offset(high[tp])
+                )
                 for tp in wanted
             }
 
@@ -193,7 +197,7 @@ class Cluster:
 
         return await self._ask(f"the id of topic {topic}", ask)
 
-    async def group(self, name: str) -> ConsumerGroup:
+    async def group(self, name: str) -> GroupState:
         """Return the group's state and members as the coordinator knows them now."""
         return await self._group(name, waits=True)
 
@@ -209,7 +213,7 @@ class Cluster:
             return any(member.member_id == member_id for member in found.members)
         return True
 
-    async def _group(self, name: str, *, waits: bool) -> ConsumerGroup:
+    async def _group(self, name: str, *, waits: bool) -> GroupState:
         """Describe a group; a coordinator that cannot just now is asked again if one ``waits``.
 
         Else the state is empty, and nobody is a member.
@@ -217,17 +221,19 @@ class Cluster:
 
         async def ask() -> list[tuple[Any, ...]]:
             found = tuple((await self._admin.describe_consumer_groups([name]))[0].groups[0])
-            if found[0] and (waits or fault(for_code(found[0])()) is Fault.OPERATOR):
+            if found[0] and (
+                waits or error_class(for_code(found[0])()) is KafkaErrorClass.OPERATOR
+            ):
                 raise for_code(found[0])(name)
             return [found]
 
-        answer = await self._ask(f"group {name}", ask, Place(group=name))
+        answer = await self._ask(f"group {name}", ask, ErrorContext(group=name))
         error, _, state, _, _, members, *_ = answer[0]
         listed = [
-            GroupMember(client, host.lstrip("/"), _held(held), member_id)
+            GroupMember(client, host.lstrip("/"), _assigned_partitions(held), member_id)
             for member_id, client, host, _, held, *_ in members or ()
         ]
-        return ConsumerGroup("", ()) if error else ConsumerGroup(state, listed)
+        return GroupState("", ()) if error else GroupState(state, listed)
 
     async def partition_counts(self, *, led: bool = False) -> dict[str, int]:
         """Return every topic this client may see, with its number of partitions.
@@ -324,9 +330,9 @@ class Cluster:
             try:
                 await self._admin.create_partitions({topic: NewPartitions(partitions)})
             except KafkaError as error:
-                if _passing(error):
+                if _is_transient(error):
                     raise
-                return [kafka_client.describe(error)]
+                return [kafka_client.error_text(error)]
             return []
 
         refused = await self._ask(f"partitions of {topic}", ask)
@@ -340,9 +346,9 @@ class Cluster:
             try:
                 await self._admin.delete_records(wanted)
             except KafkaError as error:
-                if _passing(error):
+                if _is_transient(error):
                     raise
-                return [kafka_client.describe(error)]
+                return [kafka_client.error_text(error)]
             return []
 
         refused = await self._ask(f"{partition} to be cut", ask)
@@ -378,13 +384,13 @@ class Cluster:
         if offsets is not None:
             await kafka_client.close_consumer(offsets)
         if admin is not None:
-            await kafka_client.close(admin.close)
+            await kafka_client.close_all(admin.close)
 
     async def _ask(
         self,
         what: str,
         question: Callable[[], Awaitable[_Answer | None]],
-        place: Place = kafka_client.NOWHERE,
+        place: ErrorContext = kafka_client.NOWHERE,
     ) -> _Answer:
         """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``.
 
@@ -402,7 +408,7 @@ class Cluster:
                         answer = await question()
                     except KafkaError as error:
                         problem = error
-                        if not _passing(error):
+                        if not _is_transient(error):
                             break
                     except TimeoutError:
                         raise
@@ -416,7 +422,7 @@ class Cluster:
         except TimeoutError:
             pass
         text = f"Kafka at {self._servers} did not tell {what}"
-        raise kafka_client.failed(JournalError, text, problem, place)
+        raise kafka_client.client_error(JournalError, text, problem, place)
 
     async def _connect(self) -> bool:
         """Connect unless that was done; tell whether it has been done now."""
@@ -439,11 +445,11 @@ class Cluster:
             return self._offsets is not before
 
 
-def _passing(error: KafkaError) -> bool:
+def _is_transient(error: KafkaError) -> bool:
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
-def _told(offset: int) -> int:
+def _checked_offset(offset: int) -> int:
     """Return the offset that an answer tells; raises ValueError for one that no log can have."""
     if offset < 0:
         message = f"offset {offset}"
@@ -452,10 +458,10 @@ def _told(offset: int) -> int:
 
 
 def _commit(offset: int, metadata: str | None) -> Commit | None:
-    return None if offset == _NO_COMMIT else Commit(_told(offset), metadata or "")
+    return None if offset == _NO_COMMIT else Commit(_checked_offset(offset), metadata or "")
 
 
-def _held(assignment: bytes) -> frozenset[Partition]:
+def _assigned_partitions(assignment: bytes) -> frozenset[Partition]:
     """Return what a member holds; nothing for one that writes it in a way of its own."""
     try:
         held = ConsumerProtocolMemberAssignment.decode(assignment or b"").partitions()

@@ -15,7 +15,7 @@ import struct
 
 from aiokafka.record.util import decode_varint, decode_varint_py
 
-from forwarder.kafka.codecs import BeyondError, DamagedError
+from forwarder.kafka.codecs import CorruptDataError, UnpackedTooLargeError
 
 LONG_RECORD = 4 * 1024
 """Bytes from which on a record's headers are counted: what is shorter has few of them."""
@@ -62,26 +62,26 @@ _KEY = {0: 18, 1: 26}
 """By format: where the length of a message's key stands."""
 
 
-def whole(content: memoryview, at: int) -> bool:
+def is_complete(content: memoryview, at: int) -> bool:
     """Tell whether a batch begins ``at`` that ends in ``content`` by its own account, if untrue."""
     if len(content) - at < _HEAD:
         return False
     return at + _HEAD + int(_INT.unpack_from(content, at + _LENGTH)[0]) <= len(content)
 
 
-def end(content: memoryview, at: int) -> int:
+def batch_end(content: memoryview, at: int) -> int:
     """Return where the batch ends that begins ``at``; raises DamagedError where there is none."""
     left = len(content) - at
     if left <= _MAGIC:
         message = f"{left} bytes are no batch"
-        raise DamagedError(message)
+        raise CorruptDataError(message)
     _, length, form = _BEGIN.unpack_from(content, at)
     if length < _FEWEST.get(form, _NEVER):
         message = f"a length of {length} bytes in format {form}"
-        raise DamagedError(message)
+        raise CorruptDataError(message)
     if _HEAD + length > left:
         message = f"{_HEAD + length} bytes are announced, and {left} came"
-        raise DamagedError(message)
+        raise CorruptDataError(message)
     return at + _HEAD + int(length)
 
 
@@ -90,12 +90,12 @@ def magic(batch: memoryview) -> int:
     return batch[_MAGIC]
 
 
-def count(batch: memoryview) -> int:
+def record_count(batch: memoryview) -> int:
     """Return how many records a batch of format 2 says it has."""
     return _int(batch, _COUNT)
 
 
-def follows(content: memoryview, at: int) -> int | None:
+def next_base_offset(content: memoryview, at: int) -> int | None:
     """Return the offset of the batch that begins ``at``, whole or not; None: nothing like it."""
     if len(content) - at <= _MAGIC:
         return None
@@ -115,7 +115,7 @@ def check_message(message: bytes | memoryview, at: int = 0) -> int:
             if key >= -1 and value >= -1 and value_at + 4 + max(0, value) == end:
                 return end
     text = "a message whose lengths do not fit"
-    raise DamagedError(text)
+    raise CorruptDataError(text)
 
 
 def check_messages(messages: bytes) -> None:
@@ -138,7 +138,7 @@ def check_records(records: bytes | memoryview) -> None:
     check_count(number)
     if headers > MOST_HEADERS:
         message = f"{headers} headers"
-        raise BeyondError(message)
+        raise UnpackedTooLargeError(message)
 
 
 def _counted(content: bytearray) -> tuple[int, int]:
@@ -168,7 +168,7 @@ def _headers(content: bytearray, start: int) -> int:
     return int(decode_varint_py(content, at)[0])
 
 
-def passed_over(records: bytearray, below: int) -> tuple[int, int]:
+def first_from(records: bytearray, below: int) -> tuple[int, int]:
     """Return where the first record stands whose offset is not ``below``, and how many precede it.
 
     Offsets are those of format 2, counted from the batch's first. Where the records are malformed,
@@ -192,7 +192,7 @@ def check_count(number: int) -> None:
     """Raise BeyondError for more than ``MOST_RECORDS``."""
     if number > MOST_RECORDS:
         message = f"more than {MOST_RECORDS} records"
-        raise BeyondError(message)
+        raise UnpackedTooLargeError(message)
 
 
 def _int(content: bytes | memoryview, at: int) -> int:

@@ -17,7 +17,7 @@ from aiokafka.helpers import create_ssl_context
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.kafka import cancellation, error_codes, msk, patches
-from forwarder.kafka.error_codes import Fault, Place
+from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
 from forwarder.kafka.patches import connections
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
@@ -36,7 +36,7 @@ METADATA_AGE_MS = 60_000
 REPEAT_SECONDS = 60.0
 """How often one and the same message of the client library is let through."""
 
-NOWHERE = Place()
+NOWHERE = ErrorContext()
 _ENCRYPTED = (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
 _NOISY = {
     "aiokafka": logging.WARNING,
@@ -52,7 +52,7 @@ _NOISY = {
 }
 
 
-def arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
+def client_arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     """Return the arguments that every client shares; raises StartupError for unusable files.
 
     Raises RuntimeError before the client is patched.
@@ -72,7 +72,7 @@ async def try_login(kafka: Kafka, client_id: str, server: str, seconds: float) -
     Caller: a checkup. The client library says in its log alone why it gets in nowhere.
     """
     host, port, _ = get_ip_port_afi(server)
-    own = arguments(kafka, client_id)
+    own = client_arguments(kafka, client_id)
     options = {k: v for k, v in own.items() if k.startswith(("security_", "ssl_", "sasl_"))}
     try:
         async with asyncio.timeout(seconds):
@@ -80,7 +80,7 @@ async def try_login(kafka: Kafka, client_id: str, server: str, seconds: float) -
                 host, port, client_id=client_id, request_timeout_ms=10_000, **options
             )
     except FAILURES as error:
-        what = f"{server} lets nobody in: {describe(error)}"
+        what = f"{server} lets nobody in: {error_text(error)}"
         raise ForwarderError(what, error_codes.remedy(error, NOWHERE)) from error
     connection.close()
 
@@ -92,7 +92,7 @@ def security_arguments(security: Security) -> dict[str, Any]:
         found["ssl_context"] = _ssl_context(security)
     if security.mechanism is Mechanism.AWS_MSK_IAM:
         found["sasl_mechanism"] = "OAUTHBEARER"
-        found["sasl_oauth_token_provider"] = msk.provider(security)
+        found["sasl_oauth_token_provider"] = msk.token_provider(security)
     elif security.mechanism is not None:
         found["sasl_mechanism"] = security.mechanism.value
         found["sasl_plain_username"] = security.username
@@ -113,7 +113,7 @@ def _ssl_context(security: Security) -> Any:  # noqa: ANN401  # the client ships
         raise StartupError(text) from error
 
 
-def describe(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return one line for people: the kind of error, and its text where it has one."""
     text = str(error).replace("\n", " ")
     name = type(error).__name__
@@ -123,18 +123,22 @@ def describe(error: BaseException) -> str:
 _Failed = TypeVar("_Failed", bound=ForwarderError)
 
 
-def failed(kind: type[_Failed], what: str, error: BaseException, place: Place = NOWHERE) -> _Failed:
+def client_error(
+    kind: type[_Failed], what: str, error: BaseException, place: ErrorContext = NOWHERE
+) -> _Failed:
     """Return an error of the program for one of the client: what failed, why, and what to do.
 
     Where a broker could not be reached, why not takes the place of what followed from it.
     """
     server, cause = connections.explain(error)
-    said = f"{server}: {describe(cause)}" if server else describe(cause)
-    lasting = error_codes.fault(cause) is Fault.OPERATOR
+    said = f"{server}: {error_text(cause)}" if server else error_text(cause)
+    lasting = error_codes.error_class(cause) is KafkaErrorClass.OPERATOR
     return kind(f"{what}: {said}", error_codes.remedy(cause, place), lasting=lasting)
 
 
-async def close(*steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS) -> None:
+async def close_all(
+    *steps: Callable[[], Awaitable[object]], seconds: float = CLOSE_SECONDS
+) -> None:
     """Run each step for ``seconds`` at most, whatever the earlier ones raised, and to the last one.
 
     Whoever is cancelled meanwhile waits no longer, and the steps go on: what the rest of them leave
@@ -160,10 +164,10 @@ async def _close(steps: Iterable[Callable[[], Awaitable[object]]], seconds: floa
 
 async def close_consumer(consumer: Any, seconds: float = CLOSE_SECONDS) -> None:  # noqa: ANN401  # the client ships no types
     """Close a consumer and, where its own way fails, the connections it leaves open."""
-    await close(consumer.stop, connections.client_of(consumer).close, seconds=seconds)
+    await close_all(consumer.stop, connections.client_of(consumer).close, seconds=seconds)
 
 
-def quiet(*, entirely: bool = False) -> None:
+def quiet_client_log(*, entirely: bool = False) -> None:
     """Keep the client library's log to what an operator can use. Called once, by the app.
 
     ``entirely``: to nothing, for a command, whose only answer is why it has none.
@@ -171,14 +175,14 @@ def quiet(*, entirely: bool = False) -> None:
     for name, level in _NOISY.items():
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL if entirely else level)
-        if not any(isinstance(known, _Repeats) for known in logger.filters):
-            logger.addFilter(_Repeats())
+        if not any(isinstance(known, _OncePerMinute) for known in logger.filters):
+            logger.addFilter(_OncePerMinute())
     loop_log = logging.getLogger("asyncio")
-    if not any(isinstance(known, _Abandoned) for known in loop_log.filters):
-        loop_log.addFilter(_Abandoned())
+    if not any(isinstance(known, _AbandonedFutures) for known in loop_log.filters):
+        loop_log.addFilter(_AbandonedFutures())
 
 
-class _Repeats(logging.Filter):
+class _OncePerMinute(logging.Filter):
     """Let a message through once per minute: clients retry ten times a second in an outage.
 
     As a warning at most: what the client does not mend by itself it raises, and then the worker
@@ -200,7 +204,7 @@ class _Repeats(logging.Filter):
         return True
 
 
-class _Abandoned(logging.Filter):
+class _AbandonedFutures(logging.Filter):
     """Drop what asyncio says of futures that a fenced producer fails and nobody can reach."""
 
     def filter(self, record: logging.LogRecord) -> bool:

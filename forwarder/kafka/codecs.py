@@ -2,7 +2,8 @@
 
 Kafka bounds a batch by its packed size alone: 45 KiB of zstd may become 1,000 MiB. Every function
 takes the packed bytes and the most they may become, in bytes, and returns the unpacked ones; it
-raises ``BeyondError`` once they are more, and ``DamagedError`` where they cannot be unpacked.
+raises ``UnpackedTooLargeError`` once they are more, and ``CorruptDataError`` where they cannot be
+unpacked.
 """
 
 import gzip as gzip_file
@@ -25,11 +26,11 @@ _FULL = "failed to write whole buffer"
 """What cramjam says where the room it was given does not do."""
 
 
-class BeyondError(ValueError):
+class UnpackedTooLargeError(ValueError):
     """The content unpacks to more than its bound."""
 
 
-class DamagedError(ValueError):
+class CorruptDataError(ValueError):
     """The content is not what its codec writes."""
 
 
@@ -43,7 +44,7 @@ def gzip(content: bytes | memoryview, limit: int) -> bytes:
             with gzip_file.GzipFile(fileobj=io.BytesIO(content)) as members:
                 found = members.read(limit + 1)
     except (zlib.error, EOFError, OSError) as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptDataError(str(error)) from error
     return _within(found, limit)
 
 
@@ -52,10 +53,10 @@ def snappy(content: bytes, limit: int) -> bytes:
     blocks = list(_blocks(content)) if content.startswith(XERIAL) else [content]
     try:
         if sum(cramjam.snappy.decompress_raw_len(block) for block in blocks) > limit:
-            raise BeyondError
+            raise UnpackedTooLargeError
         return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
     except cramjam.DecompressionError as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptDataError(str(error)) from error
 
 
 def lz4(content: bytes, limit: int) -> bytes:
@@ -67,9 +68,9 @@ def lz4(content: bytes, limit: int) -> bytes:
             size = cramjam.lz4.decompress_into(content, space)
         except cramjam.DecompressionError as error:
             if _FULL not in str(error):
-                raise DamagedError(str(error)) from error
+                raise CorruptDataError(str(error)) from error
             if room > limit:
-                raise BeyondError from error
+                raise UnpackedTooLargeError from error
             room = min(limit + 1, room * _FIRST_GUESS)
             continue
         return _within(bytes(memoryview(space)[:size]), limit)
@@ -85,9 +86,9 @@ def zstd(content: bytes, limit: int) -> bytes:
                 found.append(part)
                 size += len(part)
                 if size > limit:
-                    raise BeyondError
+                    raise UnpackedTooLargeError
     except zstandard.ZstdError as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptDataError(str(error)) from error
     return found[0] if len(found) == 1 else b"".join(found)
 
 
@@ -96,17 +97,17 @@ def _blocks(content: bytes) -> Iterator[bytes]:
     while at < len(content):
         if at + 4 > len(content):
             message = "snappy blocks that are cut off"
-            raise DamagedError(message)
+            raise CorruptDataError(message)
         size = int.from_bytes(content[at : at + 4], "big", signed=True)
         at += 4
         if not 0 < size <= len(content) - at:
             message = f"a snappy block of {size} bytes where {len(content) - at} are left"
-            raise DamagedError(message)
+            raise CorruptDataError(message)
         yield content[at : at + size]
         at += size
 
 
 def _within(found: bytes, limit: int) -> bytes:
     if len(found) > limit:
-        raise BeyondError
+        raise UnpackedTooLargeError
     return found

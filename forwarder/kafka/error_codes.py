@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import errors as kafka
 
 
-class Fault(Enum):
+class KafkaErrorClass(Enum):
     """The classes of errors; ``ACTIONS`` says what each obliges to."""
 
     TRANSIENT = "transient"
@@ -26,15 +26,15 @@ class Fault(Enum):
 
 
 ACTIONS = {
-    Fault.TRANSIENT: "try again after a backoff; the remedy is for one that lasts",
-    Fault.FENCED: "drop the partition; open it again once the group confirms who owns it",
-    Fault.OPERATOR: "go on trying, and say what to mend: it lasts until somebody has",
-    Fault.DATA: "stop what it concerns alone, and name it",
-    Fault.FATAL: "drop the client and begin anew: it and the brokers do not agree",
+    KafkaErrorClass.TRANSIENT: "try again after a backoff; the remedy is for one that lasts",
+    KafkaErrorClass.FENCED: "drop the partition; open it again once the group confirms who owns it",
+    KafkaErrorClass.OPERATOR: "go on trying, and say what to mend: it lasts until somebody has",
+    KafkaErrorClass.DATA: "stop what it concerns alone, and name it",
+    KafkaErrorClass.FATAL: "drop the client and begin anew: it and the brokers do not agree",
 }
 
 
-class Place(msgspec.Struct, frozen=True):
+class ErrorContext(msgspec.Struct, frozen=True):
     """What was asked of what, for the words of a remedy; empty where that is not known."""
 
     topic: str = ""
@@ -42,17 +42,17 @@ class Place(msgspec.Struct, frozen=True):
     group: str = ""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class KafkaErrorRule(msgspec.Struct, frozen=True):
     """One row: the class of an error and, where somebody can act, what to do.
 
     ``{topic}``, ``{operation}`` and ``{group}`` are those of the place.
     """
 
-    fault: Fault
+    fault: KafkaErrorClass
     remedy: str = ""
 
 
-Errors = dict[type[BaseException], Rule]
+Errors = dict[type[BaseException], KafkaErrorRule]
 
 
 class GroupMaxSizeReached(kafka.BrokerResponseError):  # type: ignore[misc]  # no types are shipped
@@ -112,13 +112,13 @@ _TOPIC = "create the topic by hand, as docs/commands.md lists it, or mend what t
 _TOKEN = "renew the delegation token, or log in with a user and a password"  # noqa: S105  # advice
 
 
-def _rules(fault: Fault, *errors: type[BaseException], remedy: str = "") -> Errors:
-    return dict.fromkeys(errors, Rule(fault, remedy))
+def _rules(fault: KafkaErrorClass, *errors: type[BaseException], remedy: str = "") -> Errors:
+    return dict.fromkeys(errors, KafkaErrorRule(fault, remedy))
 
 
 TABLE: Errors = {
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.NoError,
         kafka.Cancelled,
         kafka.CommitFailedError,
@@ -150,7 +150,7 @@ TABLE: Errors = {
         TransactionAbortable,
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.BrokerNotAvailableError,
         kafka.GroupCoordinatorNotAvailableError,
         kafka.GroupLoadInProgressError,
@@ -165,7 +165,7 @@ TABLE: Errors = {
         remedy=_BROKERS,
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.KafkaConnectionError,
         kafka.NoBrokersAvailable,
         kafka.NodeNotReadyError,
@@ -174,33 +174,33 @@ TABLE: Errors = {
         "the brokers run",
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.UnknownTopicOrPartitionError,
         AssertionError,  # the client's, about a partition that its metadata does not have
         remedy="create {topic}, or grant Describe on it " + _RIGHTS,
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.NotEnoughReplicasError,
         kafka.NotEnoughReplicasAfterAppendError,
         remedy="fewer replicas of {topic} are in sync than its min.insync.replicas: start the "
         "brokers that hold the others, or lower it to fewer than the topic has replicas",
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.ConcurrentTransactions,
         remedy="the end of the transaction before cannot be written: start the brokers that are "
         "down, and see that every topic has the replicas in sync that min.insync.replicas asks for",
     ),
     **_rules(
-        Fault.TRANSIENT,
+        KafkaErrorClass.TRANSIENT,
         kafka.CorruptRecordException,
         kafka.KafkaStorageError,
         kafka.UnknownError,
         remedy="see the log of the broker that leads the partition, and its disks",
     ),
     **_rules(
-        Fault.FENCED,
+        KafkaErrorClass.FENCED,
         kafka.InvalidProducerEpoch,
         kafka.InvalidProducerIdMapping,
         kafka.InvalidTxnState,
@@ -209,33 +209,33 @@ TABLE: Errors = {
         kafka.UnknownProducerId,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.TopicAuthorizationFailedError,
         remedy="grant {operation} on {topic} " + _RIGHTS,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.GroupAuthorizationFailedError,
         remedy="grant Read on {group} " + _RIGHTS,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.TransactionalIdAuthorizationFailed,
         remedy="grant Describe and Write on the transactional ids of {group} (prefixed) " + _RIGHTS,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.ClusterAuthorizationFailedError,
         remedy="grant IdempotentWrite on the cluster " + _RIGHTS,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.AuthenticationFailedError,
         kafka.SaslAuthenticationFailed,
         remedy=_LOGIN,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.AuthenticationMethodNotSupported,
         kafka.IllegalSaslStateError,
         kafka.ListenerNotFound,
@@ -244,18 +244,18 @@ TABLE: Errors = {
         remedy=_LISTENER,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         ssl.SSLCertVerificationError,
         remedy="check kafka.security.ca_file: it has to hold the authority that signed the "
         "brokers' certificates, and kafka.bootstrap_servers the names that stand in them",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         socket.gaierror,
         remedy="check the names in kafka.bootstrap_servers, and this machine's name service",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.DelegationTokenAuthDisabled,
         kafka.DelegationTokenAuthorizationFailed,
         kafka.DelegationTokenExpired,
@@ -266,43 +266,43 @@ TABLE: Errors = {
         remedy=_TOKEN,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.SecurityDisabled,
         remedy="the brokers have no authorizer: set authorizer.class.name on them",
     ),
-    **_rules(Fault.OPERATOR, kafka.InvalidTimestampError, remedy=_CLOCK),
+    **_rules(KafkaErrorClass.OPERATOR, kafka.InvalidTimestampError, remedy=_CLOCK),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.InvalidTransactionTimeout,
         remedy="set transaction.max.timeout.ms of the brokers to 45000 or more",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.MessageSizeTooLargeError,
         kafka.RecordListTooLargeError,
         remedy=_SIZE,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.InvalidCommitOffsetSizeError,
         kafka.OffsetMetadataTooLargeError,
         remedy="set offset.metadata.max.bytes of the brokers to 4096 or more",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.InvalidSessionTimeoutError,
         remedy="set kafka.session_timeout between group.min.session.timeout.ms and "
         "group.max.session.timeout.ms of the brokers",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.InconsistentGroupProtocolError,
         kafka.InvalidGroupIdError,
         kafka.NonEmptyGroup,
         remedy=_ALONE,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.InvalidConfigurationError,
         kafka.InvalidPartitionsError,
         kafka.InvalidReplicationAssignmentError,
@@ -312,47 +312,47 @@ TABLE: Errors = {
         remedy=_TOPIC,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.IncompatibleBrokerVersion,
         kafka.UnrecognizedBrokerVersion,
         kafka.UnsupportedVersionError,
         remedy=_VERSION,
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.UnsupportedForMessageFormatError,
         remedy="convert {topic} to message format 2 (log.message.format.version of 0.11 or later)",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         GroupMaxSizeReached,
         remedy="raise group.max.size of the brokers, or run fewer workers",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         FencedInstanceId,
         remedy="two workers that live share one kafka.group_instance_id: give every worker its own",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         InvalidRecord,
         remedy="set cleanup.policy of {topic} to delete: a compacted topic takes no record without "
         "a key",
     ),
     **_rules(
-        Fault.OPERATOR,
+        KafkaErrorClass.OPERATOR,
         kafka.LogDirNotFound,
         remedy="see the log directories of the brokers",
     ),
     **_rules(
-        Fault.DATA,
+        KafkaErrorClass.DATA,
         kafka.NoOffsetForPartitionError,
         kafka.OffsetOutOfRangeError,
         kafka.RecordTooLargeError,
         kafka.UnsupportedCodecError,
     ),
     **_rules(
-        Fault.FATAL,
+        KafkaErrorClass.FATAL,
         kafka.BrokerResponseError,
         kafka.IllegalArgumentError,
         kafka.IllegalOperation,
@@ -373,29 +373,32 @@ NO_NODE = "Did we not perform bootstrap?"
 """What the client asserts where its metadata names no broker: of one that has just come back."""
 
 
-def rule(error: BaseException) -> Rule:
+def rule_for(error: BaseException) -> KafkaErrorRule:
     """Return the row of an error, or of the nearest class above it that has one."""
     if type(error) is kafka.KafkaError:
         # The client wraps what it did not expect: what it was stands in the cause or in the text.
         if isinstance(error.__cause__, kafka.KafkaError | OSError):
-            return rule(error.__cause__)
+            return rule_for(error.__cause__)
         names = [name for name in _NAME.findall(str(error)) if name in _BY_NAME]
         return TABLE[_BY_NAME[names[0]] if names else kafka.KafkaError]
     if isinstance(error, AssertionError) and NO_NODE in str(error):
         return TABLE[kafka.NoBrokersAvailable]
-    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), Rule(Fault.FATAL))
+    return next(
+        (TABLE[kind] for kind in type(error).__mro__ if kind in TABLE),
+        KafkaErrorRule(KafkaErrorClass.FATAL),
+    )
 
 
-def fault(error: BaseException) -> Fault:
+def error_class(error: BaseException) -> KafkaErrorClass:
     """Return the class of an error."""
-    return rule(error).fault
+    return rule_for(error).fault
 
 
-def remedy(error: BaseException, place: Place) -> str:
+def remedy(error: BaseException, place: ErrorContext) -> str:
     """Return what an operator can do about an error; what the place does not say is left open."""
     topic = _named(error, kafka.TopicAuthorizationFailedError) or place.topic
     group = _named(error, kafka.GroupAuthorizationFailedError) or place.group
-    return rule(error).remedy.format(
+    return rule_for(error).remedy.format(
         operation=place.operation or "Describe, Read and Write",
         topic=f"topic {topic}" if topic else "the topic",
         group=f"group {group}" if group else "the group",
@@ -404,17 +407,17 @@ def remedy(error: BaseException, place: Place) -> str:
 
 def unknown_topic_remedy(topic: str) -> str:
     """Return what an operator can do about a topic that Kafka does not show."""
-    return remedy(kafka.UnknownTopicOrPartitionError(), Place(topic, "Describe"))
+    return remedy(kafka.UnknownTopicOrPartitionError(), ErrorContext(topic, "Describe"))
 
 
 def too_small_remedy(topic: str) -> str:
     """Return what an operator can do about a topic that takes no message large enough."""
-    return remedy(kafka.MessageSizeTooLargeError(), Place(topic))
+    return remedy(kafka.MessageSizeTooLargeError(), ErrorContext(topic))
 
 
 def replicas_remedy(topic: str) -> str:
     """Return what an operator can do about a topic of which too few replicas are in sync."""
-    return remedy(kafka.NotEnoughReplicasError(), Place(topic))
+    return remedy(kafka.NotEnoughReplicasError(), ErrorContext(topic))
 
 
 def _named(error: BaseException, kind: type[BaseException]) -> str:

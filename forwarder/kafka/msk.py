@@ -30,18 +30,18 @@ SIGN_SECONDS = 30.0
 says better what it waited for."""
 
 
-class Made(NamedTuple):
+class MskToken(NamedTuple):
     """A token, and when it expires in wall-clock milliseconds."""
 
     token: str
     expires_ms: int
 
 
-Sign = Callable[[], Awaitable[Made]]
+Sign = Callable[[], Awaitable[MskToken]]
 """Makes a token; raises TokenError, and whatever the signer raises."""
 
 
-class Tokens:
+class MskTokenCache:
     """The token that all clients of one event loop share."""
 
     def __init__(self, sign: Sign, where: str, clock: Clock) -> None:
@@ -93,7 +93,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}; check the worker's own AWS credentials"
 
 
-class Provider(AbstractTokenProvider):  # type: ignore[misc]  # the client ships no types
+class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # the client ships no types
     """Hands every connection of the client library a token."""
 
     def __init__(self, security: Security) -> None:
@@ -109,27 +109,27 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]  # the client ships
         _shared(self._security).refused(token)
 
 
-_TOKENS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Security, Tokens]]" = (
+_TOKENS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Security, MskTokenCache]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def provider(security: Security) -> Provider:
+def token_provider(security: Security) -> MskTokenProvider:
     """Return what a client logs in with."""
-    return Provider(security)
+    return MskTokenProvider(security)
 
 
-def _shared(security: Security) -> Tokens:
+def _shared(security: Security) -> MskTokenCache:
     known = _TOKENS.setdefault(asyncio.get_running_loop(), {})
     if security not in known:
         where = f"MSK in {security.region}"
-        known[security] = Tokens(lambda: sign(security), where, SystemClock())
+        known[security] = MskTokenCache(lambda: sign_token(security), where, SystemClock())
     return known[security]
 
 
-async def sign(security: Security) -> Made:
+async def sign_token(security: Security) -> MskToken:
     """Let AWS's signer make a token; raises TokenError."""
     # Here: commands that ask Kafka alone need no AWS library, which takes 0.2 s to load.
     from forwarder.aws import msk_token  # noqa: PLC0415
 
-    return Made(*await msk_token.sign_msk_token(security.region or "", security.role_arn))
+    return MskToken(*await msk_token.sign_msk_token(security.region or "", security.role_arn))

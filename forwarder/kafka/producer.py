@@ -13,7 +13,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import cancellation, error_codes
 from forwarder.kafka import client as kafka_client
-from forwarder.kafka.error_codes import Fault, Place
+from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
 from forwarder.kafka.patches import connections, producers
 from forwarder.model import Commit, Partition
 
@@ -38,7 +38,7 @@ BATCH_BYTES = 1024 * 1024
 _SLACK = 64 * 1024
 
 
-class Outgoing(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """One message of a transaction."""
 
     topic: str
@@ -52,7 +52,7 @@ Settle = Callable[[Sequence[int]], Mapping[Partition, Commit]]
 """Gets the offset of each message, returns what to commit; may raise JournalError."""
 
 
-class Writer:
+class TransactionalProducer:
     """Runs transactions one at a time; after any error it is only good for ``close``."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Writer:
         """Prepare; ``batch_bytes`` is at most what the smallest topic written to accepts."""
         self._group = kafka.group_id
         self._name = transactional_id
-        self._arguments = kafka_client.arguments(kafka, client_id) | {
+        self._arguments = kafka_client.client_arguments(kafka, client_id) | {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": TRANSACTION_MS,
             # The client compares it with what is not compressed yet.
@@ -90,7 +90,7 @@ class Writer:
             await producer.start()
 
     async def commit(
-        self, messages: Sequence[Outgoing], offsets: Mapping[Partition, Commit] | Settle
+        self, messages: Sequence[OutgoingMessage], offsets: Mapping[Partition, Commit] | Settle
     ) -> list[int]:
         """Send messages and offsets in one transaction; return the offset of each message (K4).
 
@@ -114,7 +114,7 @@ class Writer:
         """Raise FencedError unless this writer could still commit; nothing becomes visible."""
         async with self._step(TICK_SECONDS) as producer:
             await producer.begin_transaction()
-            await self._send(producer, [Outgoing(topic, number, b"")])
+            await self._send(producer, [OutgoingMessage(topic, number, b"")])
             await producer.abort_transaction()
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class Writer:
                 raise
             raise self._spoiled from error  # the client passed on what it has cancelled itself
 
-    async def _send(self, producer: Any, messages: Sequence[Outgoing]) -> list[int]:  # noqa: ANN401
+    async def _send(self, producer: Any, messages: Sequence[OutgoingMessage]) -> list[int]:  # noqa: ANN401
         sent = []
         for m in messages:
             future = await producer.send(
@@ -169,15 +169,17 @@ class Writer:
 
     def _failure(self, producer: Any, seconds: float, error: BaseException) -> JournalError:  # noqa: ANN401
         """Return which of the program's two errors this is, with the topic that it is about."""
-        if error_codes.fault(error) is Fault.FENCED:
-            text = f"{self._name}: another owner took over ({kafka_client.describe(error)})"
+        if error_codes.error_class(error) is KafkaErrorClass.FENCED:
+            text = f"{self._name}: another owner took over ({kafka_client.error_text(error)})"
             return FencedError(text)
         topic, what = self._refused(error), self._name
         if isinstance(error, TimeoutError):
             what = f"{what}: Kafka did not finish within {seconds:.0f} s"
             if (again := producers.retried_error(producer)) is not None:
                 topic, error = again
-        return kafka_client.failed(JournalError, what, error, Place(topic, "Write", self._group))
+        return kafka_client.client_error(
+            JournalError, what, error, ErrorContext(topic, "Write", self._group)
+        )
 
     def _refused(self, error: BaseException) -> str:
         """Return the topic of the first message that was refused with an error of this kind."""
@@ -227,5 +229,5 @@ async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no ty
         connections.stop_connecting(producer.client)
         await producer.client.close()
 
-    await kafka_client.close(producer.stop, end)
+    await kafka_client.close_all(producer.stop, end)
     producers.read_exceptions(producer)

@@ -12,7 +12,7 @@ from aiokafka.errors import ConsumerStoppedError
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka import cancellation, client
-from forwarder.kafka.error_codes import Place
+from forwarder.kafka.error_codes import ErrorContext
 from forwarder.kafka.patches import connections, consumers
 from forwarder.model import Partition, Sealed
 
@@ -50,7 +50,7 @@ class ReadRecords(NamedTuple):
     seen: int
 
 
-class Reader:
+class PartitionReader:
     """One consumer over the given partitions, all paused but the one being read."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Reader:
         are returned ``Sealed``. Else they are refused: only workers write to a journal.
         """
         self._any_writer = any_writer
-        self._arguments = client.arguments(kafka, client_id)
+        self._arguments = client.client_arguments(kafka, client_id)
         self._fetch_bytes = fetch_bytes
         self._partitions = [TopicPartition(p.topic, p.number) for p in partitions]
         self._ahead: dict[TopicPartition, deque[Any]] = {p: deque() for p in self._partitions}
@@ -143,8 +143,8 @@ class Reader:
                 yield
             except client.FAILURES as error:
                 text = f"{partition.topic}/{partition.partition} cannot be read"
-                place, why = Place(partition.topic, "Read"), self._why(partition, error)
-                raise client.failed(JournalError, text, why, place) from error
+                place, why = ErrorContext(partition.topic, "Read"), self._why(partition, error)
+                raise client.client_error(JournalError, text, why, place) from error
             finally:
                 self._rest(partition)
 

@@ -16,8 +16,8 @@ from aiokafka.errors import (
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
 from forwarder.kafka import client
-from forwarder.kafka.admin import Cluster
-from forwarder.kafka.error_codes import Place
+from forwarder.kafka.admin import KafkaAdmin
+from forwarder.kafka.error_codes import ErrorContext
 from forwarder.kafka.patches import connections, consumers
 from forwarder.kafka.patches.batches import DamagedBatchError
 from forwarder.model import Ends, OpenTransaction, Partition, Record
@@ -58,13 +58,13 @@ class KafkaSource:
     """One member of the group; the id that the coordinator gave it is how it knows itself."""
 
     def __init__(
-        self, settings: Configuration, client_id: str, cluster: Cluster | None = None
+        self, settings: Configuration, client_id: str, cluster: KafkaAdmin | None = None
     ) -> None:
         """Prepare; ``cluster``: connections to share, closed by whoever made them."""
         self._kafka = settings.kafka
         self._client_id = client_id
         self._shared = cluster is not None
-        self._cluster = cluster or Cluster(settings.kafka, client_id)
+        self._cluster = cluster or KafkaAdmin(settings.kafka, client_id)
         self._names: dict[TopicPartition, Partition] = {}
         self._held: Any = None
         self._next: dict[Partition, int] = {}
@@ -85,8 +85,11 @@ class KafkaSource:
         except client.FAILURES as error:
             await client.close_consumer(self._consumer)
             where = ", ".join(self._kafka.bootstrap_servers)
-            text, place = f"Kafka at {where} cannot be reached", Place(group=self._kafka.group_id)
-            raise client.failed(ForwarderError, text, error, place) from error
+            text, place = (
+                f"Kafka at {where} cannot be reached",
+                ErrorContext(group=self._kafka.group_id),
+            )
+            raise client.client_error(ForwarderError, text, error, place) from error
         topics = [topic.name for topic in self._kafka.topics]
         # Subscribed only now: a start with topics would last until the first rebalance ends.
         self._consumer.subscribe(topics, listener=_Rebalance(self, listener))
@@ -228,8 +231,8 @@ class KafkaSource:
         error = None if tp is None else consumers.fetch_error(self._consumer, tp)
         if error is None:
             return None
-        text, place = f"{partition} cannot be fetched", Place(partition.topic, "Read")
-        return client.failed(ForwarderError, text, error, place)
+        text, place = f"{partition} cannot be fetched", ErrorContext(partition.topic, "Read")
+        return client.client_error(ForwarderError, text, error, place)
 
     def fetch_anew(self) -> None:
         """End the client's fetching: the next poll begins it anew."""
@@ -259,8 +262,8 @@ class KafkaSource:
             return None
         listed = ", ".join(gone)
         text = f"Kafka shows no partition of {listed}"
-        place = Place(listed, "Describe")
-        return client.failed(ForwarderError, text, UnknownTopicOrPartitionError(), place)
+        place = ErrorContext(listed, "Describe")
+        return client.client_error(ForwarderError, text, UnknownTopicOrPartitionError(), place)
 
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""
@@ -330,9 +333,9 @@ class KafkaSource:
             if isinstance(error, GroupAuthorizationFailedError):
                 # The client's heartbeat has ended with it and begins again only with a new join.
                 consumers.rejoin(self._consumer)
-            place = Place(group=self._kafka.group_id)
+            place = ErrorContext(group=self._kafka.group_id)
             what = "the consumer failed"
-            raise client.failed(ForwarderError, what, error, place) from error
+            raise client.client_error(ForwarderError, what, error, place) from error
         return polled
 
     def _not_allowed(self, error: TopicAuthorizationFailedError) -> ForwarderError:
@@ -340,8 +343,8 @@ class KafkaSource:
         named = error.args[0] if error.args else ()
         topics = {named} if isinstance(named, str) else set(named)
         gone = [tp for tp in self._consumer.assignment() if tp.topic in topics]
-        place, what = Place(operation="Read"), "the input cannot be read"
-        told = client.failed(ForwarderError, what, error, place)
+        place, what = ErrorContext(operation="Read"), "the input cannot be read"
+        told = client.client_error(ForwarderError, what, error, place)
         for tp in gone:
             self.pause(self._name(tp))
         if not gone:
@@ -381,7 +384,7 @@ class KafkaSource:
         where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
         what = f"the input no longer has what was to be read next: {where}"
         if not gone:
-            return client.failed(ForwarderError, what, error)
+            return client.client_error(ForwarderError, what, error)
         for tp in gone:
             self.pause(self._name(tp))
         return PositionLostError(what, frozenset(map(self._name, gone)))
@@ -466,7 +469,7 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     one is told no generation by this client, so that two members may claim one partition from
     the past; a cooperative one does not exist.
     """
-    return client.arguments(kafka, client_id) | {
+    return client.client_arguments(kafka, client_id) | {
         "metadata_max_age_ms": SEEN_MS,
         "group_id": kafka.group_id,
         "group_instance_id": kafka.group_instance_id,

@@ -10,7 +10,7 @@ from forwarder.clock import Clock
 from forwarder.collect.pipeline import LaneSet
 from forwarder.deliver.context import DeliverContext
 from forwarder.journal.contract import Journals
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from forwarder.ops.reporter import Reporter
 from forwarder.worker.reject_rate import RejectRate
 
@@ -89,6 +89,6 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     limits: PartitionLimits
     deliver: DeliverContext
     reject_rate: RejectRate = msgspec.field(default_factory=RejectRate)
-    orphan_policy: Rules = Rules()
+    orphan_policy: OrphanPolicy = OrphanPolicy()
     explain_misses: bool = False
     one_at_a_time: OneAtATime = msgspec.field(default_factory=OneAtATime)

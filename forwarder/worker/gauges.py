@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from forwarder.clock import Clock
-from forwarder.journal.retention import Retention
+from forwarder.journal.retention import OutboxRetention
 from forwarder.model import add
 from forwarder.ops.alarms import LatenessAlarm, is_late
 from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
@@ -18,7 +18,11 @@ GAUGE_SECONDS = 5.0
 
 
 async def run(
-    membership: Membership, source: Source, metrics: Metrics, clock: Clock, retention: Retention
+    membership: Membership,
+    source: Source,
+    metrics: Metrics,
+    clock: Clock,
+    retention: OutboxRetention,
 ) -> None:
     """Set the gauges for ever, and say which connections are late. Caller: a chore."""
     lateness = LatenessAlarm()

@@ -9,7 +9,7 @@ from forwarder.collect.pipeline import Lane, LaneSet, Pipeline
 from forwarder.errors import RefusedError
 from forwarder.journal import commit, opening
 from forwarder.journal.contract import Restored
-from forwarder.journal.state import Fold, PartitionState
+from forwarder.journal.state import PartitionState, StateFold
 from forwarder.model import Partition
 from forwarder.worker import restore
 from forwarder.worker.context import WorkerContext
@@ -43,7 +43,7 @@ class PartitionOpening:
         Raises RefusedError once ownership is proved, JournalError for everything else. Nothing is
         put before the partition is started.
         """
-        fold = Fold(self._context.group, self.partition.topic)
+        fold = StateFold(self._context.group, self.partition.topic)
         try:
             found = await self._journal.open(fold.take)
             start = self._decide_start(found, fold)
@@ -96,16 +96,16 @@ class PartitionOpening:
         self._uncommitted.release(self.waiting(), failed=False)
         await self._journal.close()
 
-    def _decide_start(self, found: Restored, fold: Fold) -> opening.Opening:
+    def _decide_start(self, found: Restored, fold: StateFold) -> opening.Opening:
         """Decide where every lane stands (O2 to O6)."""
         keying = {lane.name: lane.keying_rule for lane in self._configured.lanes}
         now_ms = self._context.clock.wall_ms()
-        start = opening.decide(found, fold.state, self.partition.topic, keying, now_ms)
-        if start.origin is not opening.Origin.STATE:
+        start = opening.decide_start(found, fold.state, self.partition.topic, keying, now_ms)
+        if start.origin is not opening.StartOrigin.STATE:
             fold.forget_windows()
         return start
 
-    async def _restore(self, start: opening.Opening, fold: Fold) -> None:
+    async def _restore(self, start: opening.Opening, fold: StateFold) -> None:
         """Put windows back, in slices, when it is this partition's turn (O7)."""
         context, self._state = self._context, start.state
         fed = self._configured.without(start.unfed)

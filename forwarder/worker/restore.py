@@ -16,7 +16,7 @@ from forwarder.config.connection import Status
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal.opening import Opening
-from forwarder.journal.state import Fold, LaneState, PartitionState
+from forwarder.journal.state import LaneState, PartitionState, StateFold
 from forwarder.model import Held
 from forwarder.ops.reporter import LaneStatus, Reporter
 
@@ -42,7 +42,7 @@ async def restore_windows(  # noqa: PLR0913, PLR0917  # the parts of an opening,
     replays: Mapping[str, ReplayFilter],
     lanes: Sequence[Lane],
     state: PartitionState,
-    fold: Fold,
+    fold: StateFold,
     reporter: Reporter,
 ) -> None:
     """Put the windows of ``lanes`` back into the pipeline, and the rest aside for the next base.
@@ -92,15 +92,15 @@ def report_opening(partition: str, start: Opening, reporter: Reporter) -> None:
 def _to_window(
     state: PartitionState, replay: ReplayFilter, name: str, key: bytes, form: dict[str, Any]
 ) -> Held:
-    held = states.window(form)
+    held = states.parse_window(form)
     replay.note_saved(key, held.to)
-    if odd := states.odd(form):
+    if odd := states.unknown_fields(form):
         state.odd[name, key] = (held.opened, odd)
     return held
 
 
 def _bytes(form: dict[str, Any]) -> int:
-    if states.is_unopened(form):
+    if states.is_packed(form):
         return len(memoryview(form["pieces"]))
     return sum([len(piece[4]) for piece in form["pieces"]])
 

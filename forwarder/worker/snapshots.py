@@ -14,7 +14,7 @@ import structlog
 from forwarder.errors import JournalError
 from forwarder.journal import orphans
 from forwarder.journal.contract import Journal
-from forwarder.journal.snapshot import Draft
+from forwarder.journal.snapshot import SnapshotBuilder
 from forwarder.journal.state import LaneState
 from forwarder.model import Partition
 from forwarder.worker.context import WorkerContext
@@ -43,7 +43,7 @@ class Snapshots:
 
         So partitions that were opened together do not write theirs together.
         """
-        self.builder: Draft | None = None
+        self.builder: SnapshotBuilder | None = None
         self._name = name
         self._clock = context.clock
         self._interval = context.ticks.base_interval
@@ -77,7 +77,7 @@ class Snapshots:
         """Have the next one at once: a lane is to be left out."""
         self._next = self._clock.steady()
 
-    def start_if_due(self, make: Callable[[], Draft]) -> None:
+    def start_if_due(self, make: Callable[[], SnapshotBuilder]) -> None:
         """Begin to build one with what ``make`` returns, if one is due and none in the making."""
         if self._building is not None:
             return
@@ -86,7 +86,7 @@ class Snapshots:
             self._building = asyncio.create_task(self._build(make))
             self._building.add_done_callback(self._on_built)
 
-    def build_now(self, builder: Draft) -> None:
+    def build_now(self, builder: SnapshotBuilder) -> None:
         """Build one that is so small that nobody has to wait for it: the first of all."""
         for _ in builder.steps():
             pass
@@ -114,7 +114,9 @@ class Snapshots:
             self._owed = True
             self._stop_building()
 
-    def on_committed(self, journal: Journal, written: Draft | None, ptr: int, size: int) -> None:
+    def on_committed(
+        self, journal: Journal, written: SnapshotBuilder | None, ptr: int, size: int
+    ) -> None:
         """Note a committed tick: the snapshot it wrote, the ``ptr`` in it, its state's bytes (K5).
 
         The log is cut below the last ``ptr`` but one: a fetch may return an older commit (I19).
@@ -148,7 +150,7 @@ class Snapshots:
         if self._building is not None:
             self._building.cancel()
 
-    async def _build(self, make: Callable[[], Draft]) -> None:
+    async def _build(self, make: Callable[[], SnapshotBuilder]) -> None:
         """Build one, and keep the turn until it is written: two at once would be twice as much."""
         async with self._turn:
             self.builder = builder = make()
@@ -199,12 +201,12 @@ class OrphanLanes:
     def forgotten(self, lanes: Mapping[str, LaneState]) -> set[str]:
         """Return those whose time is over: the next snapshot leaves them out."""
         now_ms = self._clock.wall_ms()
-        return orphans.forgotten(lanes, self._configured, self._policy, now_ms)
+        return orphans.expired_orphans(lanes, self._configured, self._policy, now_ms)
 
     def holding_watermark(self, lanes: Mapping[str, LaneState]) -> dict[str, int]:
         """Return those that hold the watermark, and for how many ms still."""
         now_ms = self._clock.wall_ms()
-        return orphans.holding(lanes, self._configured, self._policy, now_ms)
+        return orphans.holding_watermark(lanes, self._configured, self._policy, now_ms)
 
     def report(self, names: Iterable[str], lanes: Mapping[str, LaneState], end: int) -> None:
         """Report what a committed snapshot left out, with what these lanes had still before them.

@@ -22,7 +22,7 @@ from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
 from forwarder.journal import opening, outbox, watermark
 from forwarder.journal import tick as journal_tick
-from forwarder.journal.snapshot import Draft, Origin
+from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.model import Batch, Partition
 from forwarder.ops.reporter import COMMITTED
 from forwarder.worker import restore
@@ -137,7 +137,7 @@ class Progress(msgspec.Struct):
 class DrawnTick(NamedTuple):
     """A tick before its transaction: what it stores, and what becomes true with it."""
 
-    plan: journal_tick.Drawn
+    plan: journal_tick.TickPlan
     content: journal.Tick
     records: list[list[Batch]]
 
@@ -175,7 +175,7 @@ class TickLoop:
         self._context = context
         self._clock = context.clock
         self._journal = logs
-        self._origin = Origin(context.group, partition.topic)
+        self._origin = StateOrigin(context.group, partition.topic)
         self._pipeline = pipeline
         self._lanes = lanes
         self._frozen = {lane.name for lane in lanes if not restore.is_lane_active(lane)}
@@ -322,14 +322,14 @@ class TickLoop:
         elif self._progress.position >= state.read and not self._pipeline.is_behind():
             self.snapshots.start_if_due(self._make_builder)
 
-    def _make_builder(self) -> Draft:
+    def _make_builder(self) -> SnapshotBuilder:
         below = self._state.base_read
         savings = {
             lane.name: self._pipeline.begin_checkpoint(lane.name, below) for lane in self._lanes
         }
         forgotten = self._orphans.forgotten(self._state.lanes)
         rules = restore.filter_rules(self._lanes)
-        return Draft(self._origin, self._state, savings, forgotten, rules)
+        return SnapshotBuilder(self._origin, self._state, savings, forgotten, rules)
 
     def _collect_deliveries(self) -> None:
         """Take over what the deliveries came to since the last tick, for the one being drawn."""
@@ -357,8 +357,8 @@ class TickLoop:
             first_unsaved = self._pipeline.first_unsaved(lane.name)
             at, acked = self.deliveries.cursor(lane.name, state.lanes[lane.name])
             frozen = lane.name in self._frozen
-            views[lane.name] = journal_tick.View(first_unsaved, at, acked, frozen)
-        snap = journal_tick.Snapshot(
+            views[lane.name] = journal_tick.LanePosition(first_unsaved, at, acked, frozen)
+        snap = journal_tick.TickInput(
             origin=self._origin,
             position=progress.position,
             end=self._outbox_end,
@@ -369,23 +369,23 @@ class TickLoop:
             unfed=self._unfed,
             draft=self.snapshots.builder,
         )
-        plan = journal_tick.draw(state, snap)
+        plan = journal_tick.plan_tick(state, snap)
         if plan is None and (pending.batches or pending.dead_letters or self._tick_wanted):
-            plan = journal_tick.beat(state, snap)
+            plan = journal_tick.plan_heartbeat(state, snap)
         progress.moved = self._tick_wanted = False
         if plan is None:
             return None
         self._uncommitted.draw()
-        records = outbox.group(pending.batches)
+        records = outbox.group_by_lane(pending.batches)
         return DrawnTick(plan, self._content(plan, pending, records), records)
 
     def _content(
-        self, plan: journal_tick.Drawn, pending: PendingOutput, records: list[list[Batch]]
+        self, plan: journal_tick.TickPlan, pending: PendingOutput, records: list[list[Batch]]
     ) -> journal.Tick:
         """Return what the transaction stores."""
         reason, since_ms = self._progress.pause
         return journal.Tick(
-            outbox=[journal.OutboxEntry(r[0].lane, outbox.encode(r)) for r in records],
+            outbox=[journal.OutboxEntry(r[0].lane, outbox.encode_record(r)) for r in records],
             dead_letters=pending.dead_letters,
             state=plan.values,
             offset=plan.watermark,
@@ -407,12 +407,12 @@ class TickLoop:
             self._outbox_end = committed.outbox[-1] + 1
         if plan.base is not None:
             self._orphans.report(plan.base.forgotten, self._state.lanes, self._outbox_end)
-        journal_tick.apply(
+        journal_tick.apply_tick(
             self._state, plan, committed.state[0], self._outbox_end, self.snapshots.builder
         )
         size = sum([len(value) for value in plan.values])
         self.snapshots.on_committed(self._journal, plan.base, plan.ptr, size)
-        fresh = outbox.by_lane(outbox.addresses(committed.outbox, drawn.records))
+        fresh = outbox.by_lane(outbox.address_batches(committed.outbox, drawn.records))
         self._uncommitted.commit(fresh, self.deliveries.lanes)
         cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
         self.deliveries.committed((self._outbox_end, 0), cursors, fresh)

@@ -151,8 +151,8 @@ async def ground(
         changes = Changes(broker.bootstrap)
         worker = scene.worker()
         configuration = load_configuration(scene.folder / "worker.yaml").configuration
-        needs = topics.needs(configuration, {scene.topic: 2})
-        for row in topics.rights(configuration, needs, set()):
+        needs = topics.topic_needs(configuration, {scene.topic: 2})
+        for row in topics.acl_report(configuration, needs, set()):
             resource, _, operations = row.text.partition(": ")
             await changes.grant(resource, operations)
         yield Stage(broker, changes, scene, worker, tls)

@@ -23,7 +23,7 @@ from forwarder.config.settings import (
 )
 from forwarder.config.targets import FileTarget
 from forwarder.journal.kafka import KafkaJournals
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 from forwarder.model import DELIVERED, Batch, Outcome, OutcomeKind, Partition
 from forwarder.ops.reporter import Phase
 from forwarder.sources.kafka import KafkaSource
@@ -69,7 +69,7 @@ class Group:
         self.settings = dataclasses.replace(
             settings, kafka=dataclasses.replace(settings.kafka, topics=inputs)
         )
-        self.cluster = Cluster(self.settings.kafka, "look")
+        self.cluster = KafkaAdmin(self.settings.kafka, "look")
         self.sink = Sink()
         self._fed: dict[Partition, int] = {}
 

@@ -17,7 +17,7 @@ from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.contract import Journal, OutboxEntry, Restored, Tick
 from forwarder.journal.kafka import FIRST_START, KafkaJournals
 from forwarder.kafka import client, producer
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 from forwarder.model import Commit, DeadLetter, Partition, Reason
 from tests.services.kafka import own_broker
 from tests.services.kafka_world import World
@@ -56,8 +56,8 @@ async def world(kafka: str) -> World:
 
 
 @pytest.fixture
-async def cluster(world: World) -> AsyncIterator[Cluster]:
-    cluster = Cluster(world.settings().kafka, "look")
+async def cluster(world: World) -> AsyncIterator[KafkaAdmin]:
+    cluster = KafkaAdmin(world.settings().kafka, "look")
     yield cluster
     await cluster.close()
 
@@ -85,7 +85,7 @@ async def made() -> AsyncIterator[Made]:
 
 
 async def test_missing_topics_are_created_with_their_settings(
-    world: World, cluster: Cluster, made: Made
+    world: World, cluster: KafkaAdmin, made: Made
 ) -> None:
     await made(world.settings(outbox_retention_ms=3_600_000)).prepare(NOBODY)
     counts = await cluster.partition_counts()
@@ -111,7 +111,7 @@ async def test_preparing_again_changes_nothing(world: World, made: Made) -> None
 
 
 async def test_a_topic_that_was_deleted_is_there_again_for_the_next_opening(
-    world: World, cluster: Cluster, made: Made
+    world: World, cluster: KafkaAdmin, made: Made
 ) -> None:
     journals, mine = made(world.settings()), frozenset({Partition(world.topic, 0)})
     await journals.prepare(mine)
@@ -125,7 +125,7 @@ async def test_a_topic_that_was_deleted_is_there_again_for_the_next_opening(
 
 
 async def test_nothing_is_created_where_that_is_not_wanted(
-    world: World, cluster: Cluster, made: Made
+    world: World, cluster: KafkaAdmin, made: Made
 ) -> None:
     journals = made(world.settings(create_topics=False))
     with pytest.raises(StartupError) as refused:
@@ -170,7 +170,7 @@ async def test_a_smaller_dead_letter_topic_is_reported(world: World, made: Made)
     assert f"dead letter topic {world.letters} takes messages of 20000 bytes" in note
 
 
-async def test_topics_grow_with_the_input(world: World, cluster: Cluster, made: Made) -> None:
+async def test_topics_grow_with_the_input(world: World, cluster: KafkaAdmin, made: Made) -> None:
     journals = made(world.settings())
     await journals.prepare(NOBODY)
     await world.grow(world.topic, 5)
@@ -364,7 +364,7 @@ async def test_an_expired_stretch_of_the_outbox_is_an_error(world: World, made: 
 
 
 async def test_a_commit_says_where_the_last_batch_is_as_long_as_that_is_known(
-    world: World, cluster: Cluster, made: Made
+    world: World, cluster: KafkaAdmin, made: Made
 ) -> None:
     journals, partition = made(world.settings()), Partition(world.topic, 0)
     await journals.prepare(NOBODY)

@@ -35,7 +35,9 @@ async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str)
         batches = {
             name: some(f"{name}.{n}", 4, 8 * KIB) for name in NAMES if n % 8 or name == "one"
         }
-        entries = [OutboxEntry(k, outbox.encode([of(k, b) for b in v])) for k, v in batches.items()]
+        entries = [
+            OutboxEntry(k, outbox.encode_record([of(k, b) for b in v])) for k, v in batches.items()
+        ]
         metadata = CommitMetadata(n, 0)
         stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))
         lanes.advance(stored.outbox[-1] + 1)
@@ -74,7 +76,9 @@ async def test_what_was_fetched_for_another_place_does_not_wait_for_the_garbage_
     offsets = []
     for n in range(1, 20):
         entries = [
-            OutboxEntry("one", outbox.encode([of("one", b) for b in some(f"{n}", 4, 8 * KIB)]))
+            OutboxEntry(
+                "one", outbox.encode_record([of("one", b) for b in some(f"{n}", 4, 8 * KIB)])
+            )
         ]
         metadata = CommitMetadata(n, 0)
         stored = await journal.commit(Tick(entries, (), [b"state"], n, metadata))

@@ -8,7 +8,7 @@ import pytest
 from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import JournalError
-from forwarder.kafka.producer import Outgoing, Writer
+from forwarder.kafka.producer import OutgoingMessage, TransactionalProducer
 from forwarder.ops.diagnosis import Finding, Grade
 from tests.services.kafka import own_cluster
 from tests.services.kafka_world import World
@@ -25,14 +25,14 @@ async def test_too_few_replicas_are_named_until_there_are_enough(
         world = World(",".join(broker.bootstrap for broker in brokers), partitions=1)
         for topic in (world.topic, world.outbox, world.state, world.letters):
             await world.create(topic, 1, {"min.insync.replicas": "3"}, 3)
-        message = [Outgoing(world.outbox, 0, b"x")]
+        message = [OutgoingMessage(world.outbox, 0, b"x")]
         settings = world.settings()
         await recovered(settings.kafka, message, f"{world.group}/x")
         await asyncio.to_thread(brokers[2].kill)
         complaint = await complained(settings, f"topic {world.outbox}: 2 of 3 replicas")
         assert Grade.FAIL is complaint.grade
         assert "start the brokers" in complaint.remedy
-        writer = Writer(settings.kafka, "me", f"{world.group}/z")
+        writer = TransactionalProducer(settings.kafka, "me", f"{world.group}/z")
         await writer.start()
         with pytest.raises(JournalError, match="NotEnoughReplicas") as told:
             await writer.commit(message, {})
@@ -54,11 +54,11 @@ async def complained(settings: Configuration, beginning: str) -> Finding:
                     return one
 
 
-async def recovered(kafka: Kafka, message: list[Outgoing], name: str) -> None:
+async def recovered(kafka: Kafka, message: list[OutgoingMessage], name: str) -> None:
     """Wait until a transaction goes through, each try with a producer of its own."""
     async with asyncio.timeout(60):
         while True:
-            writer = Writer(kafka, "me", name)
+            writer = TransactionalProducer(kafka, "me", name)
             try:
                 await writer.start()
                 await writer.commit(message, {})

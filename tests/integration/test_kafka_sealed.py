@@ -4,7 +4,7 @@ import pytest
 
 from forwarder.errors import JournalError
 from forwarder.kafka.patches import batches
-from forwarder.kafka.reader import Reader
+from forwarder.kafka.reader import PartitionReader
 from forwarder.model import Partition, Sealed
 from tests.services import kafka_batches
 from tests.services.kafka_world import World
@@ -26,7 +26,7 @@ async def test_a_reader_of_the_journal_names_it_and_one_of_letters_passes_over_i
     await world.produce([b"last"])
     where = Partition(world.topic, 0)
 
-    reader = Reader(world.settings().kafka, "reader", [where])
+    reader = PartitionReader(world.settings().kafka, "reader", [where])
     with pytest.raises(JournalError, match=rf"{world.topic}/0 cannot be read: .* 1 to 70") as told:
         assert [] == [one async for one in reader.records(where, 0, 72) if one.offset > 0]
     assert "only workers may write" in told.value.remedy
@@ -34,7 +34,7 @@ async def test_a_reader_of_the_journal_names_it_and_one_of_letters_passes_over_i
         await reader.read(where, 0, 72, MIB, [])
     await reader.close()
 
-    letters = Reader(world.settings().kafka, "letters", [where], any_writer=True)
+    letters = PartitionReader(world.settings().kafka, "letters", [where], any_writer=True)
     found = [one async for one in letters.records(where, 0, 72)]
     assert [0, 70, 71] == [one.offset for one in found]
     assert isinstance(found[1].value, Sealed)

@@ -19,7 +19,7 @@ from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.contract import OutboxEntry, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka import msk
-from forwarder.kafka.msk import Made
+from forwarder.kafka.msk import MskToken
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.ops.diagnosis import Finding, Grade
 from forwarder.sources.kafka import KafkaSource
@@ -70,7 +70,7 @@ class Secured:
         kafka = replace(settings.kafka, bootstrap_servers=(self.oauth,), security=security)
         return replace(settings, kafka=kafka)
 
-    async def grant(self, rows: Sequence[topics.Row]) -> None:
+    async def grant(self, rows: Sequence[topics.TopicReportLine]) -> None:
         """Grant what the printed list says, and nothing else."""
         changes = Changes(self.bootstrap)
         for row in rows:
@@ -107,7 +107,7 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         assert f"DENIED   group {world.group}: Read" in str(refused.value)
         assert f"DENIED   transactional-id {world.group}/" in str(refused.value)
         assert f"DENIED   topic {world.topic}: DescribeConfigs" in str(refused.value)
-        rights = topics.rights(settings, topics.needs(settings, {world.topic: 1}), set())
+        rights = topics.acl_report(settings, topics.topic_needs(settings, {world.topic: 1}), set())
         if not create:
             await secured.grant([replace(r, text=r.text.replace(", Delete", "")) for r in rights])
             [missing] = [one for one in await findings(settings) if one.grade is Grade.FAIL]
@@ -136,13 +136,13 @@ async def a_token_opens_the_door_too(
 ) -> None:
     """Log in by OAUTHBEARER: the broker checks a token's form, subject and times."""
     settings = secured.with_token(world.settings())
-    made: list[Made] = []
+    made: list[MskToken] = []
 
-    async def sign(_: Security) -> Made:
+    async def sign(_: Security) -> MskToken:
         made.append(token(900 if made else -60))
         return made[-1]
 
-    monkeypatch.setattr(msk, "sign", sign)
+    monkeypatch.setattr(msk, "sign_token", sign)
     journals = KafkaJournals(settings, "worker")
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
@@ -153,13 +153,13 @@ async def a_token_opens_the_door_too(
     assert len(made) == 2, "the first was refused; all clients share the second"
 
 
-def token(seconds: float) -> Made:
+def token(seconds: float) -> MskToken:
     """Return an unsecured JSON Web Token (RFC 7515, appendix A.5) that lives so long."""
     now = time.time()
     claims = {"sub": "worker", "iat": now - 120, "exp": now + seconds}
     parts = [json.dumps(part).encode() for part in ({"alg": "none"}, claims)]
     text = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-    return Made(text + ".", round((now + 900) * 1000))
+    return MskToken(text + ".", round((now + 900) * 1000))
 
 
 async def a_wrong_password_gets_nowhere(secured: Secured) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.errors import ForwarderError
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 from forwarder.model import Ends, Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.contract import Listener, PositionLostError
@@ -365,7 +365,7 @@ async def test_what_a_listener_raises_comes_out_of_the_next_poll(world: World) -
 
 
 async def test_connections_can_be_shared_and_are_left_open(world: World) -> None:
-    cluster = Cluster(world.settings().kafka, "shared")
+    cluster = KafkaAdmin(world.settings().kafka, "shared")
     source = KafkaSource(world.settings(), "shared", cluster)
     await source.start(Slow())
     assert await source.end(Partition(world.topic, 0)) == 0

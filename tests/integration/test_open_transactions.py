@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 from forwarder.model import Ends, Partition
 from tests.acceptance.harness import until
 from tests.services.kafka_world import World
@@ -21,8 +21,8 @@ async def world(kafka: str) -> World:
 
 
 @pytest.fixture
-async def cluster(world: World) -> AsyncIterator[Cluster]:
-    cluster = Cluster(world.settings().kafka, "asking")
+async def cluster(world: World) -> AsyncIterator[KafkaAdmin]:
+    cluster = KafkaAdmin(world.settings().kafka, "asking")
     yield cluster
     await cluster.close()
 
@@ -40,13 +40,13 @@ async def opened(world: World, name: str, timeout_ms: int = 60_000) -> Any:  # n
     return producer
 
 
-async def held_by(cluster: Cluster, partition: Partition, name: str | None) -> bool:
+async def held_by(cluster: KafkaAdmin, partition: Partition, name: str | None) -> bool:
     found = await cluster.open_transaction(partition)
     return (found.transactional_id if found else None) == name
 
 
 async def test_the_oldest_open_transaction_is_told_with_its_name_begin_and_limit(
-    world: World, cluster: Cluster
+    world: World, cluster: KafkaAdmin
 ) -> None:
     first, second = Partition(world.topic, 0), Partition(world.topic, 1)
     assert await cluster.open_transaction(first) is None

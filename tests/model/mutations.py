@@ -26,7 +26,7 @@ from forwarder.journal import opening, watermark
 from forwarder.journal import orphans as rules
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
-from forwarder.journal.snapshot import Draft
+from forwarder.journal.snapshot import SnapshotBuilder
 from forwarder.worker import ticks as worker_ticks
 from forwarder.worker.partition import OpenPartition
 from forwarder.worker.snapshots import Snapshots
@@ -80,13 +80,13 @@ MUTATIONS = (
     Mutation("digest", "K3", "digests of keys collide",
              ((contract, "blake2b", wrong.colliding), (states, "blake2b", wrong.colliding))),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
-             ((opening, "decide", wrong.opened(wrong.forget_unknown)),)),
+             ((opening, "decide_start", wrong.opened(wrong.forget_unknown)),)),
     Mutation("seek_read", "O7", "collecting goes on where reading ended, not at the lowest need",
-             ((opening, "decide", wrong.opened(wrong.seek_read)),)),
+             ((opening, "decide_start", wrong.opened(wrong.seek_read)),)),
     Mutation("one_read", "O8", "one read for all lanes",
-             ((opening, "decide", wrong.opened(wrong.one_read)),)),
+             ((opening, "decide_start", wrong.opened(wrong.one_read)),)),
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
-             ((opening, "decide", wrong.opened(wrong.forget_acks)),)),
+             ((opening, "decide_start", wrong.opened(wrong.forget_acks)),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
              ((WindowStore, "first_unsaved", wrong.saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",
@@ -99,17 +99,17 @@ MUTATIONS = (
     Mutation("draft_holds", "K3", "no index entry although the base in the making holds the window",
              ((ticks, "_entries", wrong.no_draft),)),
     Mutation("closed_meanwhile", "K2", "a base lacks the windows closed while it was drafted",
-             ((Draft, "note", wrong.nothing),)),
+             ((SnapshotBuilder, "note", wrong.nothing),)),
     Mutation("settled_early", "K2", "windows count as saved once drafted, not once written",
-             ((Draft, "steps", wrong.settle_early),)),
+             ((SnapshotBuilder, "steps", wrong.settle_early),)),
     Mutation("kept_lost", "L1", "a base leaves out the windows of unknown lanes",
-             ((Draft, "_kept", lambda _right: lambda _self, _name: ()),)),
+             ((SnapshotBuilder, "_kept", lambda _right: lambda _self, _name: ()),)),
     Mutation("base_in_replay", "K2", "a base is made before a replay has ended",
              ((TickLoop, "_plan_snapshot", wrong.base_in_replay),)),
     Mutation("cut_high", "K5", "the state is cut below the newest ptr, not the last but one",
              ((Snapshots, "_cut", wrong.cut_at_newest),)),
     Mutation("no_ttl", "L1", "unknown lanes are given up at once",
-             ((rules, "forgotten", wrong.all_unknown),)),
+             ((rules, "expired_orphans", wrong.all_unknown),)),
     Mutation("partial", "K1", "part of the closed batches waits for the next tick",
              ((TickLoop, "_draw", wrong.partial),)),
     Mutation("unknown_is_failure", "K5", "an unknown outcome is taken for a failure",
@@ -163,6 +163,6 @@ MUTATIONS = (
              ((Snapshots, "abandon", wrong.nothing),
               (TickLoop, "_plan_snapshot", wrong.write_on))),
     Mutation("context_cut", "K2", "a held window of several parts lacks its context",
-             ((states, "slices", wrong.context_lost),)),
+             ((states, "split_window", wrong.context_lost),)),
 )
 # fmt: on

@@ -111,7 +111,7 @@ class Oracle:
             self._judge_base(number, old_lanes, old[3], writer)
         self._judge_pointer(stored, tick.metadata, old[2])
         for offset, entry in zip(transaction.outbox, tick.outbox, strict=True):
-            for address, batch in outbox.decode(offset, entry.value):
+            for address, batch in outbox.decode_record(offset, entry.value):
                 self._judge_batch(number, address, batch)
         for letter in transaction.letters:
             self._judge_letter(number, letter)

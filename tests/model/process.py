@@ -9,7 +9,7 @@ from msgspec import structs
 
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Partition, Released
 from forwarder.ops.reporter import Chore, LaneStatus, PartitionFailure, Phase, Reporter
 from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
@@ -185,7 +185,7 @@ class Process:
                 "ticks": TickPolicy(tick=1.0, base_interval=limits.base_interval),
                 "deliver": self._deliver,
                 "limits": self._limits,
-                "orphan_policy": Rules(LANE_TTL_MS, frozenset(deploy.retired)),
+                "orphan_policy": OrphanPolicy(LANE_TTL_MS, frozenset(deploy.retired)),
             }
         )
         self.worker: Worker = Worker(self.source, context, WorkerMode(drain=25.0))

@@ -14,7 +14,7 @@ from forwarder.collect.windows.store import WindowStore
 from forwarder.deliver.queue import DeliveryQueue
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
-from forwarder.journal.snapshot import Draft
+from forwarder.journal.snapshot import SnapshotBuilder
 from forwarder.model import LOWEST
 from forwarder.worker import ticks
 from forwarder.worker.ticks import TickLoop
@@ -202,7 +202,7 @@ def no_draft(right: Function) -> Function:
 
 
 def settle_early(right: Function) -> Function:
-    def steps(self: Draft) -> Iterator[None]:
+    def steps(self: SnapshotBuilder) -> Iterator[None]:
         for step in right(self):
             for saving in self.savings.values():
                 with suppress(RuntimeError):  # not all of it was taken yet

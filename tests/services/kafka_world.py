@@ -16,7 +16,7 @@ from forwarder.config.settings import (
     Kafka,
     Start,
 )
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 
 READ_SECONDS = 30.0
 
@@ -70,12 +70,12 @@ class World:
         settings: Mapping[str, str] | None = None,
         replicas: int = 1,
     ) -> None:
-        cluster = Cluster(self.settings().kafka, "world")
+        cluster = KafkaAdmin(self.settings().kafka, "world")
         assert await cluster.create(topic, partitions, replicas, settings or {}) is None
         await _until_visible(cluster, topic, partitions)
 
     async def grow(self, topic: str, partitions: int) -> None:
-        cluster = Cluster(self.settings().kafka, "world")
+        cluster = KafkaAdmin(self.settings().kafka, "world")
         assert await cluster.grow(topic, partitions) is None
         await _until_visible(cluster, topic, partitions)
 
@@ -132,7 +132,7 @@ class World:
         return found
 
 
-async def _until_visible(cluster: Cluster, topic: str, partitions: int) -> None:
+async def _until_visible(cluster: KafkaAdmin, topic: str, partitions: int) -> None:
     for _ in range(500):
         if (await cluster.partition_counts(led=True)).get(topic, 0) >= partitions:
             break

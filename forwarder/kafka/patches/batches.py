@@ -57,9 +57,9 @@ class _Bound:
 def install(limit: int = LIMIT) -> None:
     """Have every client of this process read batches so; ``limit``: unpacked bytes of one."""
     _Bound.limit = limit
-    fetcher.MemoryRecords = Fetched
-    fetcher.PartitionRecords = Unpacked
-    fetcher.FetchResult = Result
+    fetcher.MemoryRecords = FetchedBatches
+    fetcher.PartitionRecords = SkippingPartitionRecords
+    fetcher.FetchResult = EndAwareFetchResult
     for module, headers in unpackers():
         for name in _CODECS:
             if hasattr(module, f"{name}_decode"):
@@ -87,7 +87,7 @@ def _bounded(unpack: Callable[[bytes, int], bytes], *, headers: bool) -> Callabl
     return bounded
 
 
-class _ClientRecord(NamedTuple):
+class _SealedRecord(NamedTuple):
     """One record in the client's form."""
 
     offset: int
@@ -99,7 +99,7 @@ class _ClientRecord(NamedTuple):
     headers: tuple[()] = ()
 
 
-class FetchedBatch:
+class RecordBatch:
     """One batch in the client's form, which can be given as a whole where it cannot be read."""
 
     def __init__(self, content: memoryview, tolerated: int | None = None) -> None:
@@ -122,7 +122,7 @@ class FetchedBatch:
 
     def is_empty(self) -> bool:
         """Tell whether it has no records: of a compacted topic they may all be gone."""
-        return self.has_begin and not batch_layout.count(self.content)
+        return self.has_begin and not batch_layout.record_count(self.content)
 
     def validate_crc(self) -> bool:
         """Tell whether its bytes are those that were written."""
@@ -136,12 +136,12 @@ class FetchedBatch:
         if not self.has_begin:
             batch_layout.check_message(self.content)
         else:
-            batch_layout.check_count(batch_layout.count(self.content))
+            batch_layout.check_count(batch_layout.record_count(self.content))
             if not self._batch.compression_type:
                 batch_layout.check_records(self.content[batch_layout.RECORDS :])
         return iter(self._batch)
 
-    def sealed(self, error: Exception, first: int, limit: int) -> _ClientRecord:
+    def sealed(self, error: Exception, first: int, limit: int) -> _SealedRecord:
         """Return the one record that stands for those from ``first`` on, at the last one's offset.
 
         At the last one's: whoever has read it goes on behind the batch, and one who had read some
@@ -149,13 +149,13 @@ class FetchedBatch:
         """
         last = self.next_offset - 1
         name = f"a batch of offsets {first} to {last}"
-        if isinstance(error, codecs.BeyondError):
+        if isinstance(error, codecs.UnpackedTooLargeError):
             much = str(error) or f"more than {limit} bytes (kafka.max_unpacked_batch)"
             reason, text = Reason.TOO_LARGE_UNPACKED, f"{name} unpacks to {much}"
         else:
             reason, text = Reason.UNREADABLE_BATCH, f"{name} cannot be read: {described(error)}"
         time = getattr(self._batch, "max_timestamp", 0)
-        return _ClientRecord(last, time, Sealed(bytes(self.content), reason, text, first))
+        return _SealedRecord(last, time, Sealed(bytes(self.content), reason, text, first))
 
 
 def _client_form(content: memoryview, magic: int, tolerated: int | None) -> Any:  # noqa: ANN401  # no types
@@ -166,27 +166,27 @@ def _client_form(content: memoryview, magic: int, tolerated: int | None) -> Any:
     """
     if magic < HEADERS:
         return _LegacyRecordBatchPy(content, magic)
-    return DefaultRecordBatch(content) if tolerated is None else _Tolerant(content, tolerated)
+    return DefaultRecordBatch(content) if tolerated is None else _TolerantBatch(content, tolerated)
 
 
 def described(error: Exception) -> str:
     """Return the kind of an error, and what it says where that quotes nothing."""
-    quotes_nothing = isinstance(error, codecs.DamagedError)
+    quotes_nothing = isinstance(error, codecs.CorruptDataError)
     return str(error)[:200] if quotes_nothing else type(error).__name__
 
 
-class _Text(bytearray):
+class _LenientBytes(bytearray):
     """Bytes whose parts become text whatever they are."""
 
     def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a part
         found = super().__getitem__(at)
-        return _Text(found) if isinstance(found, bytearray) else found
+        return _LenientBytes(found) if isinstance(found, bytearray) else found
 
     def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
         return super().decode(encoding, errors)
 
 
-class _Tolerant(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
+class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
     """The client's own in Python, which is slower and can be told how to decode.
 
     It begins at an offset: to take every record before it apart would stand still for seconds.
@@ -199,11 +199,11 @@ class _Tolerant(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ship
         super().__init__(content)
         self._first = first
 
-    def __iter__(self) -> "_Tolerant":
+    def __iter__(self) -> "_TolerantBatch":
         self._maybe_uncompress()
         records = self._buffer[self._pos :] if self._pos else self._buffer
-        at, passed = batch_layout.passed_over(records, self._first - self.base_offset)
-        self._buffer = _Text(records)
+        at, passed = batch_layout.first_from(records, self._first - self.base_offset)
+        self._buffer = _LenientBytes(records)
         self._pos, self._next_record_index = at, passed
         return self
 
@@ -212,17 +212,17 @@ class _Tolerant(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ship
         return super()._read_msg(decode_varint_py)
 
 
-class Fetched:
+class FetchedBatches:
     """The batches of one partition's fetch, in order."""
 
     def __init__(self, content: bytes | None) -> None:
         """Take the bytes as they came; brokers may send none at all for none."""
-        self.last: FetchedBatch | None = None
+        self.last: RecordBatch | None = None
         self.next_offset = 0
         self.end: int | None = None
         self._content = memoryview(content or b"")
         self._at = 0
-        self._again: FetchedBatch | None = None
+        self._again: RecordBatch | None = None
 
     def size_in_bytes(self) -> int:
         """Return how many bytes there are."""
@@ -238,17 +238,17 @@ class Fetched:
             return True
         if self._at == 0:
             return len(self._content) > 0
-        return batch_layout.whole(self._content, self._at)
+        return batch_layout.is_complete(self._content, self._at)
 
-    def next_batch(self) -> FetchedBatch:
+    def next_batch(self) -> RecordBatch:
         """Return the next batch; raises DamagedError, and whatever the client does."""
         self.last = None
         if self._again is not None:
             self.last, self._again = self._again, None
             return self.last
-        end = batch_layout.end(self._content, self._at)
-        batch = FetchedBatch(self._content[self._at : end])
-        self._check_place(batch, batch_layout.follows(self._content, end))
+        end = batch_layout.batch_end(self._content, self._at)
+        batch = RecordBatch(self._content[self._at : end])
+        self._check_place(batch, batch_layout.next_base_offset(self._content, end))
         self._at = end
         self.next_offset = batch.next_offset
         self.last = batch
@@ -261,10 +261,10 @@ class Fetched:
         """
         if self.last is None or self.last.tolerant:
             return False
-        self._again = FetchedBatch(self.last.content, first)
+        self._again = RecordBatch(self.last.content, first)
         return True
 
-    def _check_place(self, batch: FetchedBatch, following: int | None) -> None:
+    def _check_place(self, batch: RecordBatch, following: int | None) -> None:
         """Raise DamagedError for a batch that lies where none can: its offset has no checksum.
 
         Batches neither overlap nor go back, and none lies far beyond the end of the log. One that
@@ -281,10 +281,10 @@ class Fetched:
             text = f"offsets {begin} to {end - 1} in a log that ends at {self.end}"
         else:
             return
-        raise codecs.DamagedError(text)
+        raise codecs.CorruptDataError(text)
 
 
-class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
+class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
     """The client's own, which goes on behind what it cannot read."""
 
     next_fetch_offset: int
@@ -292,7 +292,7 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
     def __init__(
         self,
         tp: TopicPartition,
-        records: Fetched,
+        records: FetchedBatches,
         aborted: Any,  # noqa: ANN401
         asked: int,
         *others: Any,  # noqa: ANN401
@@ -343,7 +343,7 @@ def _damage(error: Exception) -> str:
     return "its checksum is wrong" if "Invalid CRC" in str(error) else described(error)
 
 
-class Result(fetcher.FetchResult):  # type: ignore[misc]  # as above
+class EndAwareFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as above
     """The client's own, which tells its records where their log ends."""
 
     def __init__(
@@ -351,7 +351,7 @@ class Result(fetcher.FetchResult):  # type: ignore[misc]  # as above
         tp: TopicPartition,
         *,
         assignment: Any,  # noqa: ANN401
-        partition_records: Unpacked,
+        partition_records: SkippingPartitionRecords,
         backoff: float,
     ) -> None:
         """As the client's own."""

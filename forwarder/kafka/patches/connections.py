@@ -71,7 +71,7 @@ _FOLLOWS = (
 _CONNECTIONS: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
-class ConnectionFailure(NamedTuple):
+class BrokerFailure(NamedTuple):
     """Why a broker could not be reached or logged in to, and when (seconds, monotonic)."""
 
     server: str
@@ -79,7 +79,7 @@ class ConnectionFailure(NamedTuple):
     at: float
 
 
-_failed: dict[str, ConnectionFailure] = {}
+_failed: dict[str, BrokerFailure] = {}
 
 
 def install() -> None:
@@ -117,7 +117,7 @@ def forget_failures() -> None:
 
 
 def _note(server: str, error: BaseException) -> None:
-    _failed[server] = ConnectionFailure(server, error, clock.monotonic())
+    _failed[server] = BrokerFailure(server, error, clock.monotonic())
 
 
 def _keeping_failures(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -24,7 +24,7 @@ FRESH = 30.0
 _PATCHED = "is_patched"
 
 
-class FetchRefusal(NamedTuple):
+class FetchError(NamedTuple):
     """What a fetch of a partition was answered, and when (seconds, monotonic)."""
 
     error: BaseException
@@ -39,7 +39,7 @@ def install() -> None:
 
 def fetch_error(consumer: Any, partition: TopicPartition) -> BaseException | None:  # noqa: ANN401  # the client ships no types
     """Return the error that fetches of a partition are answered with now, if they are."""
-    refused: dict[TopicPartition, FetchRefusal] = consumer._fetcher._client.refused
+    refused: dict[TopicPartition, FetchError] = consumer._fetcher._client.refused
     found = refused.get(partition)
     fresh = found is not None and clock.monotonic() - found.at < FRESH
     return found.error if found is not None and fresh else None
@@ -101,12 +101,12 @@ def drop_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: ANN
         records._records_iterator = None
 
 
-class _Listening:
+class _RecordingClient:
     """A fetcher's client, which keeps what fetches are answered with."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401  # the client ships no types
         self._client = client
-        self.refused: dict[TopicPartition, FetchRefusal] = {}
+        self.refused: dict[TopicPartition, FetchError] = {}
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._client, name)
@@ -121,7 +121,7 @@ class _Listening:
 
     def _note(self, where: TopicPartition, code: int) -> None:
         if code:
-            self.refused[where] = FetchRefusal(for_code(code)(f"code {code}"), clock.monotonic())
+            self.refused[where] = FetchError(for_code(code)(f"code {code}"), clock.monotonic())
         else:
             self.refused.pop(where, None)
 
@@ -129,7 +129,7 @@ class _Listening:
 def _heard(begin: Callable[..., None]) -> Callable[..., None]:
     def heard(fetcher: Any, client: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         begin(fetcher, client, *arguments, **options)
-        fetcher._client = _Listening(client)
+        fetcher._client = _RecordingClient(client)
 
     setattr(heard, _PATCHED, True)
     return heard

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from forwarder.admin import accept_loss, reset
-from forwarder.admin.accept_loss import Wish
-from forwarder.admin.outbox import Wanted, shelf
-from forwarder.admin.outbox_range import Stretch
-from forwarder.admin.repair import Plan
+from forwarder.admin.accept_loss import AcceptLossRequest
+from forwarder.admin.outbox import BatchFilter, show_batches
+from forwarder.admin.outbox_range import OutboxRange
+from forwarder.admin.repair import RepairPlan
 from forwarder.admin.reset import Move, Target
 from forwarder.cli import common
 from forwarder.clock import SystemClock
@@ -20,14 +20,14 @@ from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import PartitionState
-from forwarder.kafka.admin import ConsumerGroup, GroupMember
+from forwarder.kafka.admin import GroupMember, GroupState
 from forwarder.model import Commit
 from tests import doubles
 from tests.batches import batch, digest, held, lane_state
 from tests.survey import P0, P1, Kept, Survey, Writer, committed
 
 RULES = {"acme": "device-1"}
-BUSY = ConsumerGroup("Stable", [GroupMember("pod-1", "h", frozenset({P0}))])
+BUSY = GroupState("Stable", [GroupMember("pod-1", "h", frozenset({P0}))])
 
 
 def surveyed() -> Survey:
@@ -38,7 +38,7 @@ def surveyed() -> Survey:
         kept.store(batch(ident), batch(f"{ident}{ident}"))
     state = PartitionState(n=5, read=90, obend=kept.outbox_end)
     state.lanes["acme"] = lane_state((80, 0), 90, (2, 0))
-    state.lanes["acme"].held = {digest("k"): states.held(held("k", 80))}
+    state.lanes["acme"].held = {digest("k"): states.window_form(held("k", 80))}
     kept.state, kept.commit = state, committed(80, 5)
     return survey
 
@@ -82,8 +82,8 @@ class TestReset:
         assert ["fence", "commit", "close"] == survey.steps
         assert Commit(70, "") == survey.kept[P0].commit
         found = asyncio.run(survey.find(P0))
-        start = opening.begin(found, survey.group_id, P0.topic, RULES, 1)
-        assert (70, opening.Origin.OPERATOR) == (start.seek, start.origin)
+        start = opening.decide_stored(found, survey.group_id, P0.topic, RULES, 1)
+        assert (70, opening.StartOrigin.OPERATOR) == (start.seek, start.origin)
         assert (2, 0) == start.state.lanes["acme"].cursor
 
     def test_a_state_that_is_lost_is_not_hidden_by_a_move(self) -> None:
@@ -134,14 +134,14 @@ class TestReset:
 
 
 class TestAcceptLoss:
-    wish = Wish(P0, RULES)
+    wish = AcceptLossRequest(P0, RULES)
 
-    def agreed(self, survey: Survey, wish: Wish | None = None) -> Plan:
-        looking = accept_loss.look(survey, wish or self.wish, SystemClock())
+    def agreed(self, survey: Survey, wish: AcceptLossRequest | None = None) -> RepairPlan:
+        looking = accept_loss.find_losses(survey, wish or self.wish, SystemClock())
         return doubles.run_virtually(looking)
 
-    def accept(self, survey: Survey, plan: Plan) -> Any:  # noqa: ANN401
-        return asyncio.run(accept_loss.accept(survey, self.wish, SystemClock(), plan.losses))
+    def accept(self, survey: Survey, plan: RepairPlan) -> Any:  # noqa: ANN401
+        return asyncio.run(accept_loss.accept_losses(survey, self.wish, SystemClock(), plan.losses))
 
     def test_the_owner_is_fenced_before_the_base_is_written_with_a_commit_that_points_to_it(
         self,
@@ -172,7 +172,7 @@ class TestAcceptLoss:
         survey.kept[P0].input.end = 60
         assert self.agreed(survey).undecided
         for begin, expected in (("earliest", 0), ("latest", 60), ("7", 7)):
-            plan = self.agreed(survey, Wish(P0, RULES, begin=begin))
+            plan = self.agreed(survey, AcceptLossRequest(P0, RULES, begin=begin))
             assert ("", expected) == (plan.undecided, plan.state.read)
 
     def test_one_connection_alone_is_not_let_go_on_where_all_of_the_partition_is_concerned(
@@ -181,15 +181,15 @@ class TestAcceptLoss:
         survey = surveyed()
         survey.kept[P0].input.end = 60
         with pytest.raises(ForwarderError, match="first, without --connection"):
-            self.agreed(survey, Wish(P0, RULES, connection="acme"))
+            self.agreed(survey, AcceptLossRequest(P0, RULES, connection="acme"))
 
     def test_what_looks_lost_for_a_moment_only_is_no_loss(self) -> None:
         survey = surveyed()
         kept = survey.kept[P0]
         kept.commit = committed(80, 6)
 
-        async def main() -> Plan:
-            looking = asyncio.create_task(accept_loss.look(survey, self.wish, SystemClock()))
+        async def main() -> RepairPlan:
+            looking = asyncio.create_task(accept_loss.find_losses(survey, self.wish, SystemClock()))
             await asyncio.sleep(0.3)
             kept.commit = committed(80, 5)
             return await looking
@@ -210,16 +210,16 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_is_done() -> None:
     assert common.confirm(argparse.Namespace(yes=True))
 
 
-def shown(survey: Survey, wanted: Wanted) -> list[tuple[str, str]]:
+def shown(survey: Survey, wanted: BatchFilter) -> list[tuple[str, str]]:
     async def main() -> list[tuple[str, str]]:
-        found = shelf(survey, [P0], wanted, payload=True)
+        found = show_batches(survey, [P0], wanted, payload=True)
         return [(one["id"], one["state"]) async for one in found]
 
     return asyncio.run(main())
 
 
 def test_what_is_stored_is_delivered_or_waiting_as_the_cursor_says() -> None:
-    survey, everything = surveyed(), Wanted("acme", Stretch())
+    survey, everything = surveyed(), BatchFilter("acme", OutboxRange())
     states_of = [state for _, state in shown(survey, everything)]
     assert ["delivered"] * 2 + ["waiting"] * 4 == states_of
     waiting = everything._replace(waiting=True)
@@ -232,4 +232,4 @@ def test_what_is_stored_is_delivered_or_waiting_as_the_cursor_says() -> None:
 def test_of_a_connection_nobody_knows_the_state_is_unknown() -> None:
     survey = surveyed()
     survey.kept[P0].store(batch("x", lane="gone"))
-    assert [("x", "unknown")] == shown(survey, Wanted("gone", Stretch()))
+    assert [("x", "unknown")] == shown(survey, BatchFilter("gone", OutboxRange()))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.admin import dead_letters, redrive
-from forwarder.admin.dead_letters import AGAIN, SENT, WAITING, Wanted
-from forwarder.admin.redrive import Choice, Tally
+from forwarder.admin.dead_letters import AGAIN, SENT, WAITING, LetterFilter
+from forwarder.admin.redrive import RedriveSelection, RedriveTotals
 from forwarder.collect.redrive import (
     CONNECTION_HEADER,
     DEVICE_HEADER,
@@ -37,12 +37,14 @@ def dead(offset: int = 0, reason: Reason = Reason.INVALID_JSON, **more: object) 
     return DeadLetter(reason, offset, **told)  # type: ignore[arg-type]  # checked by the struct
 
 
-def choice(wanted: Wanted | None = None, **more: object) -> Choice:
+def choice(wanted: LetterFilter | None = None, **more: object) -> RedriveSelection:
     told = {"active": frozenset({"acme"}), "topics": frozenset({TOPIC}), "limit": 10**6} | more
-    return Choice(wanted or Wanted(GROUP), **told)  # type: ignore[arg-type]
+    return RedriveSelection(wanted or LetterFilter(GROUP), **told)  # type: ignore[arg-type]
 
 
-async def sent_back(topic: Letters, chosen: Choice | None = None, rate: float = 0) -> Tally:
+async def sent_back(
+    topic: Letters, chosen: RedriveSelection | None = None, rate: float = 0
+) -> RedriveTotals:
     what = chosen or choice()
     ends = (await redrive.plan(topic, what)).ends
     return await redrive.redrive(
@@ -50,14 +52,14 @@ async def sent_back(topic: Letters, chosen: Choice | None = None, rate: float = 
     )
 
 
-def back(topic: Letters, chosen: Choice | None = None) -> list[str]:
+def back(topic: Letters, chosen: RedriveSelection | None = None) -> list[str]:
     """Send back; return what has come back so far."""
     asyncio.run(sent_back(topic, chosen))
     return [dict(one.headers)[LETTER_HEADER].decode() for one in topic.inputs]
 
 
 def states(topic: Letters) -> dict[str, str]:
-    found = asyncio.run(dead_letters.listed(topic, Wanted(GROUP), 100))
+    found = asyncio.run(dead_letters.list_letters(topic, LetterFilter(GROUP), 100))
     return {one["place"]: one["state"] for one in found["letters"]}
 
 
@@ -106,7 +108,7 @@ def test_a_receipt_does_not_cover_what_lies_between() -> None:
     middle = topic.store(dead(1, Reason.REFUSED))
     others = topic.store(dead(1), group="other")
     last = topic.store(dead(2))
-    back(topic, choice(Wanted(GROUP, reasons=frozenset({"invalid_json"}))))
+    back(topic, choice(LetterFilter(GROUP, reasons=frozenset({"invalid_json"}))))
     assert {first: SENT, middle: WAITING, last: SENT} == states(topic)
     assert f"{LETTERS}/{others}" not in back(topic)
 
@@ -173,27 +175,27 @@ def test_a_letter_without_its_bytes_gets_them_from_the_input_while_they_are_ther
 @pytest.mark.parametrize(
     ("wanted", "meant"),
     [
-        (Wanted(GROUP), {0, 1, 2}),
-        (Wanted("other"), set()),
-        (Wanted(GROUP, reasons=frozenset({"invalid_json"})), {0, 2}),
-        (Wanted(GROUP, connections=frozenset({"acme"})), {1}),
-        (Wanted(GROUP, connections=frozenset({""})), {0, 2}),
-        (Wanted(GROUP, since_ms=2000), {1, 2}),
-        (Wanted(GROUP, until_ms=3000), {0}),
-        (Wanted(GROUP, since_ms=10**12), set()),
-        (Wanted(GROUP, topics=frozenset({TOPIC})), {0, 1, 2}),
-        (Wanted(GROUP, topics=frozenset({"x"})), set()),
-        (Wanted(GROUP, partition=1), set()),
-        (Wanted(GROUP, first=1), {1, 2}),
-        (Wanted(GROUP, first=1, last=1), {1}),
-        (Wanted(GROUP, places=frozenset({"0:4"})), {2}),
+        (LetterFilter(GROUP), {0, 1, 2}),
+        (LetterFilter("other"), set()),
+        (LetterFilter(GROUP, reasons=frozenset({"invalid_json"})), {0, 2}),
+        (LetterFilter(GROUP, connections=frozenset({"acme"})), {1}),
+        (LetterFilter(GROUP, connections=frozenset({""})), {0, 2}),
+        (LetterFilter(GROUP, since_ms=2000), {1, 2}),
+        (LetterFilter(GROUP, until_ms=3000), {0}),
+        (LetterFilter(GROUP, since_ms=10**12), set()),
+        (LetterFilter(GROUP, topics=frozenset({TOPIC})), {0, 1, 2}),
+        (LetterFilter(GROUP, topics=frozenset({"x"})), set()),
+        (LetterFilter(GROUP, partition=1), set()),
+        (LetterFilter(GROUP, first=1), {1, 2}),
+        (LetterFilter(GROUP, first=1, last=1), {1}),
+        (LetterFilter(GROUP, places=frozenset({"0:4"})), {2}),
     ],
 )
-def test_filters_say_which_letters_are_meant(wanted: Wanted, meant: set[int]) -> None:
+def test_filters_say_which_letters_are_meant(wanted: LetterFilter, meant: set[int]) -> None:
     topic = Letters()
     for offset, reason in enumerate((Reason.INVALID_JSON, Reason.REFUSED, Reason.INVALID_JSON)):
         topic.store(dead(offset, reason))
-    found = asyncio.run(dead_letters.listed(topic, wanted, 100))
+    found = asyncio.run(dead_letters.list_letters(topic, wanted, 100))
     assert [f"{TOPIC}/0:{offset}" for offset in sorted(meant)] == [
         one["from"] for one in found["letters"]
     ]
@@ -203,7 +205,7 @@ def test_a_list_counts_all_and_shows_the_first() -> None:
     topic = Letters()
     for offset in range(5):
         topic.store(dead(offset))
-    found = asyncio.run(dead_letters.listed(topic, Wanted(GROUP), 2))
+    found = asyncio.run(dead_letters.list_letters(topic, LetterFilter(GROUP), 2))
     counts = {"reason": "invalid_json", "connection": "", "state": WAITING, "letters": 5}
     assert ([counts | {"bytes": 5}], 2, True) == (
         found["counts"],
@@ -218,8 +220,8 @@ def test_a_place_without_a_letter_is_told(number: int, offset: int) -> None:
     topic.store(dead())
     back(topic)
     with pytest.raises(ForwarderError, match=f"{number}:{offset}"):
-        asyncio.run(dead_letters.one(topic, number, offset, GROUP))
-    assert SENT == asyncio.run(dead_letters.one(topic, 0, 0, GROUP))[1]
+        asyncio.run(dead_letters.find_letter(topic, number, offset, GROUP))
+    assert SENT == asyncio.run(dead_letters.find_letter(topic, 0, 0, GROUP))[1]
 
 
 def test_one_courier_at_a_time_may_write() -> None:
@@ -258,7 +260,9 @@ def test_every_letter_goes_back_exactly_once_whatever_is_interrupted(data: st.Da
             total += 1
         reasons = frozenset(reason.value for reason in data.draw(st.sets(st.sampled_from(REASONS))))
         first = data.draw(st.integers(0, 3))
-        chosen = choice(Wanted(GROUP, reasons, first=first), limit=data.draw(st.integers(1, 5)))
+        chosen = choice(
+            LetterFilter(GROUP, reasons, first=first), limit=data.draw(st.integers(1, 5))
+        )
         topic.dies_after = data.draw(st.integers(0, 2))
         with contextlib.suppress(FencedError):
             back(topic, chosen)

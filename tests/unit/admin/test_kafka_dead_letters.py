@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from forwarder.admin.kafka_dead_letters import KafkaCourier, KafkaDeadLetters
+from forwarder.admin.kafka_dead_letters import KafkaDeadLetterTopic, KafkaRedriveProducer
 from forwarder.config.settings import InputTopic, Kafka
 from forwarder.errors import FencedError, JournalError
-from forwarder.kafka.admin import Cluster
+from forwarder.kafka.admin import KafkaAdmin
 from tests import doubles
 
 KAFKA = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g")
@@ -25,9 +25,9 @@ class Writer:
         self.done += 1
 
 
-def courier() -> KafkaCourier:
-    letters = KafkaDeadLetters(KAFKA, "me", Cluster(KAFKA, "me"))
-    return KafkaCourier(KAFKA, "me", letters)
+def courier() -> KafkaRedriveProducer:
+    letters = KafkaDeadLetterTopic(KAFKA, "me", KafkaAdmin(KAFKA, "me"))
+    return KafkaRedriveProducer(KAFKA, "me", letters)
 
 
 def test_a_transaction_under_way_is_ended_before_the_courier_is() -> None:

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.admin import repair
-from forwarder.admin.repair import Case, Choice, Kind, Plan, Resend
+from forwarder.admin.repair import LossDecision, LossKind, RepairCase, RepairPlan, Resend
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import INPUT_ID, Restored
-from forwarder.journal.state import Change, Head, LaneState, PartitionState
+from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
 from forwarder.model import Commit
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
@@ -22,15 +22,15 @@ BASE_AT = 30
 
 
 def base(state: PartitionState, group: str = GROUP) -> bytes:
-    head = Head(states.BASE, state.n, group, TOPIC, state.read, state.obend)
-    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    head = StateHeader(states.BASE, state.n, group, TOPIC, state.read, state.obend)
+    lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     [value] = states.encode(head, state.extra, lanes)
     return value
 
 
 def delta(n: int, read: int, **lanes: dict[str, object]) -> bytes:
-    changes = {name: Change(scalars) for name, scalars in lanes.items()}
-    [value] = states.encode(Head(states.DELTA, n, GROUP, TOPIC, read, 8), {}, changes)
+    changes = {name: LaneChange(scalars) for name, scalars in lanes.items()}
+    [value] = states.encode(StateHeader(states.DELTA, n, GROUP, TOPIC, read, 8), {}, changes)
     return value
 
 
@@ -38,7 +38,7 @@ def stored() -> PartitionState:
     """Return tick 3: acme holds a window from 15 on and has delivered up to 6, beta up to 4."""
     acme = lane_state((15, 1), 20, (6, 0))
     acme.closed = {digest("a"): (17, 0)}
-    acme.held = {digest("b"): states.held(held("b", 11, 13))}
+    acme.held = {digest("b"): states.window_form(held("b", 11, 13))}
     beta = lane_state((20, 0), 20, (4, 2))
     beta.acked = frozenset({(5, 0), (7, 1)})
     gone = lane_state((12, 0), 12, (2, 0))
@@ -64,21 +64,21 @@ def found(**changes: object) -> Restored:
     return msgspec.structs.replace(usual, **changes)
 
 
-def case(what: Restored) -> Case:
-    return Case(GROUP, TOPIC, what, RULES, 99)
+def case(what: Restored) -> RepairCase:
+    return RepairCase(GROUP, TOPIC, what, RULES, 99)
 
 
-def examine(what: Restored, choice: Choice | None = None) -> Plan:
-    return repair.examine(case(what), choice or Choice())
+def examine(what: Restored, choice: LossDecision | None = None) -> RepairPlan:
+    return repair.plan_repair(case(what), choice or LossDecision())
 
 
-def kinds(plan: Plan) -> list[Kind]:
+def kinds(plan: RepairPlan) -> list[LossKind]:
     return [loss.kind for loss in plan.losses]
 
 
-def opened(what: Restored, plan: Plan) -> opening.Opening:
+def opened(what: Restored, plan: RepairPlan) -> opening.Opening:
     """Return the opening after the repair, which must find everything in order."""
-    start = repair.opens(case(what), repair.write(case(what), plan))
+    start = repair.check_opens(case(what), repair.build_snapshot(case(what), plan))
     assert {} == start.stopped
     return start
 
@@ -97,7 +97,7 @@ class TestExpiredBatches:
 
     def test_the_cursor_goes_to_the_outbox_start_and_keeps_what_was_acknowledged(self) -> None:
         plan = examine(self.cut)
-        assert [(Kind.BATCHES, ("beta",))] == [(x.kind, x.connections) for x in plan.losses]
+        assert [(LossKind.BATCHES, ("beta",))] == [(x.kind, x.connections) for x in plan.losses]
         start = opened(self.cut, plan)
         beta = start.state.lanes["beta"]
         assert ((7, 0), frozenset({(7, 1)})) == (beta.cursor, beta.acked)
@@ -124,9 +124,9 @@ class TestExpiredBatches:
 
     def test_one_connection_alone_can_be_let_go_on(self) -> None:
         both = found(outbox_start=8)
-        plan = examine(both, Choice(connection="acme"))
+        plan = examine(both, LossDecision(connection="acme"))
         assert [("acme",)] == [loss.connections for loss in plan.losses]
-        start = repair.opens(case(both), repair.write(case(both), plan))
+        start = repair.check_opens(case(both), repair.build_snapshot(case(both), plan))
         assert ["beta"] == list(start.stopped)
 
 
@@ -135,7 +135,7 @@ class TestOutboxThatEndsEarlier:
 
     def test_its_end_is_accepted_and_no_cursor_lies_beyond_it(self) -> None:
         plan = examine(self.short)
-        assert [Kind.OUTBOX] == kinds(plan)
+        assert [LossKind.OUTBOX] == kinds(plan)
         start = opened(self.short, plan)
         assert 5 == start.state.obend
         assert ((5, 0), (4, 2)) == (
@@ -146,13 +146,13 @@ class TestOutboxThatEndsEarlier:
 
     def test_the_end_that_only_the_commit_knows_counts_too(self) -> None:
         known = Commit(12, commits.encode(CommitMetadata(5, BASE_AT, 11)))
-        assert [Kind.OUTBOX] == kinds(examine(found(commit=known)))
+        assert [LossKind.OUTBOX] == kinds(examine(found(commit=known)))
 
     @pytest.mark.parametrize(("resend", "cursor"), [(Resend.ALL, (0, 0)), (Resend.NONE, (5, 0))])
     def test_the_operator_may_have_all_of_it_sent_or_nothing(
         self, resend: Resend, cursor: tuple[int, int]
     ) -> None:
-        plan = examine(self.short, Choice(resend=resend))
+        plan = examine(self.short, LossDecision(resend=resend))
         cursors = {lane.cursor for lane in opened(self.short, plan).state.lanes.values()}
         assert {cursor} == cursors
 
@@ -167,10 +167,10 @@ class TestLostState:
             assert ((12, 0), 12, (0, 0)) == (lane.need, lane.read, lane.cursor)
 
     def test_ticks_are_counted_on(self) -> None:
-        assert 6 == repair.write(case(self.emptied), examine(self.emptied)).n
+        assert 6 == repair.build_snapshot(case(self.emptied), examine(self.emptied)).n
 
     def test_what_is_given_up_can_be_sent_from_the_end_instead(self) -> None:
-        plan = examine(self.emptied, Choice(resend=Resend.NONE))
+        plan = examine(self.emptied, LossDecision(resend=Resend.NONE))
         assert (8, 0) == opened(self.emptied, plan).state.lanes["acme"].cursor
 
     def test_cursors_in_what_is_left_are_kept(self) -> None:
@@ -186,7 +186,7 @@ class TestLostState:
         newer.n = 5
         cut = found(state_start=32, state=[(33, base(newer))])
         plan = examine(cut)
-        assert [Kind.STATE] == kinds(plan)
+        assert [LossKind.STATE] == kinds(plan)
         assert "nothing" in plan.losses[0].given_up
         assert (15, 1) == opened(cut, plan).state.lanes["acme"].need
 
@@ -209,7 +209,7 @@ class TestLostState:
     def test_without_a_commit_the_operator_has_to_say_from_where(self) -> None:
         nothing = found(commit=None, state=[], state_start=0, state_end=0, outbox_used=True)
         assert examine(nothing).undecided
-        plan = examine(nothing, Choice(begin=40))
+        plan = examine(nothing, LossDecision(begin=40))
         assert "" == plan.undecided
         assert 40 == opened(nothing, plan).seek
 
@@ -227,7 +227,7 @@ class TestLostInput:
     def test_deleted_records_are_stepped_over_by_those_who_needed_them(self) -> None:
         cut = found(input_start=18)
         plan = examine(cut)
-        assert [(Kind.RECORDS, ("acme",))] == [(x.kind, x.connections) for x in plan.losses]
+        assert [(LossKind.RECORDS, ("acme",))] == [(x.kind, x.connections) for x in plan.losses]
         lanes = opened(cut, plan).state.lanes
         assert ((18, 0), (20, 0), (12, 0)) == tuple(
             lanes[name].need for name in ("acme", "beta", "gone")
@@ -242,9 +242,9 @@ class TestLostInput:
     def test_a_shorter_input_needs_a_choice(self) -> None:
         short = found(input_end=10)
         plan = examine(short)
-        assert [Kind.INPUT] == kinds(plan)
+        assert [LossKind.INPUT] == kinds(plan)
         assert plan.undecided
-        chosen = examine(short, Choice(begin=10))
+        chosen = examine(short, LossDecision(begin=10))
         start = opened(short, chosen)
         assert (10, 10) == (start.seek, start.state.read)
         assert {} == start.state.lanes["acme"].held
@@ -254,8 +254,8 @@ class TestLostInput:
         state = stored()
         state.n, state.extra = 5, {INPUT_ID: "old"}
         other = found(state=[(30, base(state))], input_id="new")
-        assert [Kind.INPUT] == kinds(examine(other))
-        plan = examine(other, Choice(begin=0))
+        assert [LossKind.INPUT] == kinds(examine(other))
+        plan = examine(other, LossDecision(begin=0))
         assert 0 == opened(other, plan).seek
 
 
@@ -300,15 +300,15 @@ def test_whatever_is_damaged_the_repaired_partition_opens_and_a_second_look_find
     what = found(**{**damage, **bounds})
     if what.outbox_start > what.outbox_end or what.input_start > what.input_end:
         return
-    plan = examine(what, Choice(begin=what.input_start))
+    plan = examine(what, LossDecision(begin=what.input_start))
     assert "" == plan.undecided
     if not plan.losses:
-        assert {} == opening.begin(what, GROUP, TOPIC, RULES, 99).stopped
+        assert {} == opening.decide_stored(what, GROUP, TOPIC, RULES, 99).stopped
         return
     start = opened(what, plan)
     for name, lane in start.state.lanes.items():
         assert lane.cursor <= (what.outbox_end, 0), name
-    written = repair.write(case(what), plan)
+    written = repair.build_snapshot(case(what), plan)
     again = [(what.state_end + i, value) for i, value in enumerate(written.values)]
     later = msgspec.structs.replace(
         what,
@@ -322,7 +322,7 @@ def test_whatever_is_damaged_the_repaired_partition_opens_and_a_second_look_find
 @given(st.integers(0, 8), st.integers(0, 24))
 def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, records: int) -> None:
     what = found(outbox_start=outbox, input_start=records)
-    before = states.fold(what.state, GROUP, TOPIC).lanes
+    before = states.fold_records(what.state, GROUP, TOPIC).lanes
     plan = examine(what)
     lost = {name for loss in plan.losses for name in loss.connections}
     for name in RULES.keys() - lost:
@@ -339,6 +339,6 @@ def test_a_stopped_intake_stays_stopped_through_a_repair() -> None:
     what = found(commit=Commit(12, stopped), outbox_start=8)
     plan = examine(what)
     assert plan.losses
-    again = commits.decode(repair.write(case(what), plan).commit(34))
+    again = commits.decode(repair.build_snapshot(case(what), plan).commit(34))
     assert again is not None
     assert (6, 34, 1_700) == (again.n, again.ptr, again.stopped)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.admin.outbox_range import Stretch
-from forwarder.admin.positions import edge
+from forwarder.admin.outbox_range import OutboxRange
+from forwarder.admin.positions import parse_edge
 from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.model import DELIVERED, Batch, Outcome
 from tests import doubles
@@ -14,7 +14,7 @@ from tests.batches import batch
 from tests.lanes import CONFIGURATION, REFUSED, TRANSIENT, Answer, Sink, failing_first
 from tests.survey import P0, P1, Survey
 
-ALL = Stretch()
+ALL = OutboxRange()
 
 
 def surveyed(count: int = 12) -> Survey:
@@ -35,7 +35,7 @@ def ids(sink: Sink) -> list[str]:
 def ran(
     survey: Survey,
     sink: Sink,
-    stretch: Stretch = ALL,
+    stretch: OutboxRange = ALL,
     *,
     rate: float = 0.0,
     told: Any = None,  # noqa: ANN401
@@ -77,8 +77,11 @@ def test_everything_is_sent_in_the_order_of_the_outbox_per_device_and_no_cursor_
 def test_only_what_was_closed_in_between_is_sent() -> None:
     survey, target = surveyed(), sink()
     survey.times = {0: 0}
-    since, until = edge("1970-01-01T00:00:03Z", "--from"), edge("1970-01-01T00:00:06Z", "--to")
-    ran(survey, target, Stretch(since, until))
+    since, until = (
+        parse_edge("1970-01-01T00:00:03Z", "--from"),
+        parse_edge("1970-01-01T00:00:06Z", "--to"),
+    )
+    ran(survey, target, OutboxRange(since, until))
     assert ["3", "4", "5"] == ids(target)
 
 
@@ -158,7 +161,7 @@ def test_one_that_is_stopped_says_where_to_go_on_and_going_on_leaves_nothing_out
     assert ["0", "1", "2", "3", "4"] == ids(target)
     assert ["raw-events/0:4.2"] == document["resume"]
 
-    ran(survey, target, Stretch(resume=edge(",".join(document["resume"]), "--resume")))
+    ran(survey, target, OutboxRange(resume=parse_edge(",".join(document["resume"]), "--resume")))
     assert sorted(map(str, range(12))) == sorted(ids(target))
 
 

@@ -75,17 +75,17 @@ def stand(survey: Survey) -> dict[str, Any]:
     return doubles.run_virtually(status(survey, RULES, NOW, (), deep=False))
 
 
-def rests(survey: Survey) -> list[retired_topics.Rest]:
-    return retired_topics.rests(stand(survey)["partitions"])
+def rests(survey: Survey) -> list[retired_topics.LeftTopic]:
+    return retired_topics.left_topics(stand(survey)["partitions"])
 
 
-def start(survey: Survey, gate: retired_topics.Gate) -> retired_topics.Looked:
+def start(survey: Survey, gate: retired_topics.LeftTopicsCheck) -> retired_topics.LeftTopicsReport:
     return doubles.run_virtually(gate.check(survey, NOW))
 
 
-def started(survey: Survey, retired: Sequence[str] = ()) -> retired_topics.Looked:
+def started(survey: Survey, retired: Sequence[str] = ()) -> retired_topics.LeftTopicsReport:
     """Start as a worker does: try again as long as the gate asks for it."""
-    gate = retired_topics.Gate(RULES, retired)
+    gate = retired_topics.LeftTopicsCheck(RULES, retired)
     for _ in range(retired_topics.TRIES):
         try:
             return start(survey, gate)
@@ -97,7 +97,7 @@ def started(survey: Survey, retired: Sequence[str] = ()) -> retired_topics.Looke
     raise AssertionError(msg)
 
 
-NOTHING = retired_topics.Looked([], [])
+NOTHING = retired_topics.LeftTopicsReport([], [])
 
 
 class TestWhatIsListed:
@@ -132,7 +132,7 @@ class TestWhatIsListed:
         state.extra = {}
         survey.kept[LEFT].input.end = 50
         assert [] == rests(survey), "shorter than it was read"
-        state.lanes["acme"].held = {b"k" * 16: states.held(held("k", 80))}
+        state.lanes["acme"].held = {b"k" * 16: states.window_form(held("k", 80))}
         assert [(0, 1, 0, [])] == [
             (one.batches, one.held, one.unsettled, one.faults) for one in rests(survey)
         ]
@@ -141,7 +141,7 @@ class TestWhatIsListed:
         survey = finished()
         silenced(survey, LEFT)
         document = stand(survey)
-        [rest] = retired_topics.rests(document["partitions"])
+        [rest] = retired_topics.left_topics(document["partitions"])
         assert (False, Grade.NOTE) == (rest.is_unfinished(), rest.finding(retired=False).grade)
         [remark, _] = _remarks(document)
         assert "did not tell raw-old/0" in remark
@@ -160,7 +160,9 @@ class TestTheStart:
     def test_what_is_given_up_is_named_and_not_read(self) -> None:
         survey = surveyed()
         asked = silenced(survey, LEFT)
-        assert retired_topics.Looked(["raw-old"], []) == started(survey, ["raw-old", "long-gone"])
+        assert retired_topics.LeftTopicsReport(["raw-old"], []) == started(
+            survey, ["raw-old", "long-gone"]
+        )
         assert [] == asked
 
     def test_what_kafka_does_not_tell_is_tried_again_and_then_keeps_nobody(self) -> None:
@@ -197,7 +199,9 @@ class TestTheStart:
 
         async def main() -> None:
             nonlocal together
-            looking = asyncio.ensure_future(retired_topics.Gate(RULES, ()).check(survey, NOW))
+            looking = asyncio.ensure_future(
+                retired_topics.LeftTopicsCheck(RULES, ()).check(survey, NOW)
+            )
             await asyncio.sleep(0.5)
             together = len(asked)
             with pytest.raises(ForwarderError, match="did not tell"):
@@ -210,11 +214,11 @@ class TestTheStart:
 class Looks:
     """Finds one after the other of what it is given, and then nothing."""
 
-    def __init__(self, *found: retired_topics.Looked | ForwarderError) -> None:
+    def __init__(self, *found: retired_topics.LeftTopicsReport | ForwarderError) -> None:
         self.found = list(found)
         self.times: list[float] = []
 
-    async def __call__(self) -> retired_topics.Looked:
+    async def __call__(self) -> retired_topics.LeftTopicsReport:
         self.times.append(asyncio.get_running_loop().time())
         found = self.found.pop(0) if self.found else NOTHING
         if isinstance(found, ForwarderError):
@@ -243,12 +247,12 @@ def said(looks: Looks, seconds: float) -> list[tuple[str, str]]:
 
 class TestAWorkerThatRuns:
     def test_what_is_given_up_is_said_and_what_is_known_is_not_looked_at_again(self) -> None:
-        looks = Looks(retired_topics.Looked(["raw-old"], []))
+        looks = Looks(retired_topics.LeftTopicsReport(["raw-old"], []))
         assert [("left_topic.retired", "raw-old")] == said(looks, 1e5)
         assert 1 == len(looks.times)
 
     def test_what_was_unknown_is_looked_at_less_and_less_often_until_it_is_known(self) -> None:
-        unknown = retired_topics.Looked([], UNKNOWN)
+        unknown = retired_topics.LeftTopicsReport([], UNKNOWN)
         looks = Looks(unknown, ForwarderError("Kafka is away"), *[unknown] * 8)
         assert [("left_topic.unknown", UNKNOWN[0].what)] == said(looks, 1e6)
         pauses = [b - a for a, b in zip(looks.times, looks.times[1:], strict=False)]
@@ -256,7 +260,7 @@ class TestAWorkerThatRuns:
 
     def test_what_turns_out_to_be_left_is_said_and_ends_no_worker(self) -> None:
         left = StartupError("2 batches", "put it back")
-        looks = Looks(retired_topics.Looked([], UNKNOWN), left, left)
+        looks = Looks(retired_topics.LeftTopicsReport([], UNKNOWN), left, left)
         assert [
             ("left_topic.unknown", UNKNOWN[0].what),
             ("left_topic.unfinished", "2 batches"),

@@ -18,7 +18,7 @@ from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
-from forwarder.kafka.admin import ConsumerGroup, GroupMember
+from forwarder.kafka.admin import GroupMember, GroupState
 from forwarder.model import Commit, OpenTransaction, Partition
 from forwarder.ops.diagnosis import fail
 from tests import doubles
@@ -43,7 +43,7 @@ def surveyed(records: int = 3) -> Survey:
     state = PartitionState(n=5, read=90, obend=kept.outbox_end)
     state.lanes["acme"] = lane_state((80, 0), 90, (0, 1))
     state.lanes["acme"].acked = frozenset({(2, 0)})
-    state.lanes["acme"].held = {b"k" * 16: states.held(held("k", 80))}
+    state.lanes["acme"].held = {b"k" * 16: states.window_form(held("k", 80))}
     kept.state, kept.commit = state, committed(80, 5)
     return survey
 
@@ -87,9 +87,9 @@ def test_an_open_transaction_is_lag_and_told_with_whose_it_is_and_since_when() -
 
 def test_what_nobody_owns_while_workers_run_is_told() -> None:
     survey = surveyed()
-    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
+    survey.groups = [GroupState("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
-    survey.groups = [ConsumerGroup("PreparingRebalance", [GroupMember("w", "h", frozenset())])]
+    survey.groups = [GroupState("PreparingRebalance", [GroupMember("w", "h", frozenset())])]
     assert {} == stalled(survey), "it is being given out"
     survey.groups = [NOBODY]
     assert {} == stalled(survey), "no worker runs, as the first line says"
@@ -131,9 +131,9 @@ def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     said = replace(commits.hint(kept.commit), paused="memory_short", paused_since=70_000)
     kept.commit = Commit(kept.commit.offset, commits.encode(said))
     assert {} == stalled(survey), "nobody owns it: that one has gone"
-    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
+    survey.groups = [GroupState("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
-    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P0}))])]
+    survey.groups = [GroupState("Stable", [GroupMember("w", "h", frozenset({P0}))])]
     assert ("memory_short", "1970-01-01T00:01:10Z") == (
         stalled(survey)["reason"], stalled(survey)["since"]
     )  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_lane_is_known_new_or_unknown_and_its_error_is_told() -> None:
 def test_members_own_partitions_and_connections_are_summed_over_them() -> None:
     survey = surveyed()
     survey.kept[P1] = Kept()
-    survey.groups = [ConsumerGroup("Stable", [GroupMember("w", "h", frozenset({P1}))])]
+    survey.groups = [GroupState("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     document = stand(survey)
     assert [None, "w"] == [one["owner"] for one in document["partitions"]]
     assert [P0, P1] == sorted(survey.left)

@@ -65,7 +65,7 @@ def ask(
 
     monkeypatch.setattr(common, "run_query", answer)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
-    monkeypatch.setattr(client, "quiet", lambda **_: None)
+    monkeypatch.setattr(client, "quiet_client_log", lambda **_: None)
 
     def ran(*words: str) -> tuple[int, str]:
         code = cli.main(["dead-letters", *words, "--config", str(path)])

@@ -40,7 +40,7 @@ NOWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED"
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a configuration of which nothing can be reached but a folder."""
     monkeypatch.setattr(logs, "configure", lambda *_: None)
-    monkeypatch.setattr(client, "quiet", lambda **_: None)
+    monkeypatch.setattr(client, "quiet_client_log", lambda **_: None)
     monkeypatch.setattr(admin, "ANSWER_SECONDS", 0.0)
     for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from forwarder import cli
-from forwarder.admin.contract import Survey
+from forwarder.admin.contract import GroupSurvey
 from forwarder.cli import common, replay
 from forwarder.config import loader
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, Target
@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> Path:
 def unchanged_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the log of the test run as it is: both are for a process of its own."""
     monkeypatch.setattr(logs, "configure", lambda *_: None)
-    monkeypatch.setattr(client, "quiet", lambda **_: None)
+    monkeypatch.setattr(client, "quiet_client_log", lambda **_: None)
 
 
 def target(config: Path, connection: str, sink: str | None) -> Target:
@@ -175,7 +175,7 @@ def test_a_name_that_nobody_knows_is_named_beside_those_that_are(
 
 
 def test_a_right_that_is_missing_leads_to_the_list_of_them(config: Path) -> None:
-    async def denied(_: Survey) -> None:
+    async def denied(_: GroupSurvey) -> None:
         text = "topic raw-events: TopicAuthorizationFailedError"
         raise ForwarderError(text)
 

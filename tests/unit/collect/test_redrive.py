@@ -85,8 +85,8 @@ def test_an_id_that_no_batch_has_is_not_taken_for_one(name: str) -> None:
     odd = again(value, reason="refused_by_sink", connection="one")
     [batch] = builders.run(TWO, [odd]).batches
     assert 36 == len(batch.id)
-    [stored] = outbox.group([batch])
-    assert outbox.encode(stored)
+    [stored] = outbox.group_by_lane([batch])
+    assert outbox.encode_record(stored)
 
 
 def test_an_old_upload_neither_joins_the_window_of_its_device_nor_changes_it() -> None:

@@ -115,4 +115,4 @@ def test_a_client_never_asks_on_the_terminal() -> None:
     security = Security(SecurityProtocol.SSL, cert_file=cert, key_file=key)
     kafka = Kafka(("127.0.0.1:1",), (InputTopic("t"),), "g", security=security)
     with pytest.raises(StartupError, match="the certificates for Kafka cannot be used"):
-        client.arguments(kafka, "me")
+        client.client_arguments(kafka, "me")

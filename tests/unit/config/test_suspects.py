@@ -73,7 +73,7 @@ def test_policies_show_the_external_id_alone_which_they_need(
 
 @pytest.mark.usefixtures("careless")
 def test_commands_that_ask_kafka_and_the_log_hide_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "quiet", lambda **_: None)  # of the process, for good
+    monkeypatch.setattr(client, "quiet_client_log", lambda **_: None)  # of the process, for good
     common.load_for_command(Path("forwarder.yaml"))
     assert "****/0 ****.outbox.****" == output.mask_suspects(f"{TOPIC}/0 {KEY}.outbox.{TOPIC}")
     event = logs.Redaction(load_configuration("forwarder.yaml").secrets)(

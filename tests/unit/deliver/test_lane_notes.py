@@ -31,9 +31,9 @@ class Noted:
     def reread(self) -> LaneState:
         """Return the lane as it is read from the state's records."""
         lane = LaneState(keying=[("device-1", (0, 0))], extra=self.extra)
-        head = states.Head(states.BASE, 1, GROUP, TOPIC, 0, 0)
-        values = states.encode(head, {}, {"acme": states.whole(lane)})
-        return states.fold(list(enumerate(values)), GROUP, TOPIC).lanes["acme"]
+        head = states.StateHeader(states.BASE, 1, GROUP, TOPIC, 0, 0)
+        values = states.encode(head, {}, {"acme": states.lane_in_base(lane)})
+        return states.fold_records(list(enumerate(values)), GROUP, TOPIC).lanes["acme"]
 
 
 def lagging(count: int = 3) -> DeliveryQueue:
@@ -87,7 +87,7 @@ def test_to_ask_what_is_to_be_noted_changes_nothing() -> None:
 def stored(world: World) -> dict[str, Any]:
     """Return what is stored of the trouble of the world's lane."""
     records = list(world.journals.log(PARTITION).state.items())
-    [lane] = states.fold(records, world.context([]).group, PARTITION.topic).lanes.values()
+    [lane] = states.fold_records(records, world.context([]).group, PARTITION.topic).lanes.values()
     found: dict[str, Any] = lane.extra.get("trouble", {})
     return found
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.journal import dead_letter_messages, dead_letters
-from forwarder.journal.dead_letters import Sent
+from forwarder.journal.dead_letters import RedrivenSpans
 from forwarder.model import DeadLetter, Partition, Reason
 from tests.letters import Stored
 
@@ -15,13 +15,13 @@ spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda it:
 
 
 def stored(letter: DeadLetter, limit: int = 10_000) -> Stored:
-    message = dead_letter_messages.message(letter, FROM, "g", limit)
+    message = dead_letter_messages.letter_message(letter, FROM, "g", limit)
     return Stored(7, 123, message.value, message.headers)
 
 
 def test_a_letter_is_read_as_it_was_written() -> None:
     dead = DeadLetter(Reason.REFUSED, 9, "acme", "why", b"{}", 55, b"\x01" * 16, redriven=True)
-    found = dead_letters.read(2, stored(dead))
+    found = dead_letters.parse_letter(2, stored(dead))
     assert found is not None
     assert ("2:7", 123, "refused_by_sink", "acme") == (
         found.place,
@@ -54,7 +54,7 @@ def test_a_letter_of_the_first_release_is_read_too() -> None:
         "error": b"why",
         "group": b"g",
     }
-    found = dead_letters.read(0, Stored(1, 5, b"{", tuple(texts.items())))
+    found = dead_letters.parse_letter(0, Stored(1, 5, b"{", tuple(texts.items())))
     assert found is not None
     assert (FROM, 0, "", False, b"{") == (
         found.origin,
@@ -66,40 +66,42 @@ def test_a_letter_of_the_first_release_is_read_too() -> None:
 
 
 def test_compressed_bytes_come_back_and_missing_ones_are_told() -> None:
-    soft = dead_letters.read(
+    soft = dead_letters.parse_letter(
         0, stored(DeadLetter(Reason.INVALID_JSON, 9, "", "", b"x" * 9000), 2000)
     )
     hard = zstandard.ZstdCompressor().compress(bytes(range(256)) * 40)
-    none = dead_letters.read(0, stored(DeadLetter(Reason.INVALID_JSON, 9, "", "", hard * 40), 500))
+    none = dead_letters.parse_letter(
+        0, stored(DeadLetter(Reason.INVALID_JSON, 9, "", "", hard * 40), 500)
+    )
     assert soft is not None
     assert none is not None
     assert (False, b"x" * 9000) == (soft.truncated, soft.value)
     assert (True, b"") == (none.truncated, none.value)
     headers = [("reason", b"invalid_json"), ("encoding", b"zstd")]
-    damaged = dead_letters.read(0, Stored(0, 0, b"no frame", headers))
+    damaged = dead_letters.parse_letter(0, Stored(0, 0, b"no frame", headers))
     assert damaged is not None
     assert damaged.truncated
 
 
 def test_receipts_and_records_of_others_are_no_letters() -> None:
-    value, headers = dead_letters.receipt([(1, 2)], "g")
-    assert dead_letters.read(0, Stored(0, 0, value, headers)) is None
-    assert dead_letters.read(0, Stored(0, 0, b"x", (("trace", None),))) is None
+    value, headers = dead_letters.make_receipt([(1, 2)], "g")
+    assert dead_letters.parse_letter(0, Stored(0, 0, value, headers)) is None
+    assert dead_letters.parse_letter(0, Stored(0, 0, b"x", (("trace", None),))) is None
 
 
 def test_a_receipt_is_its_own_groups_alone() -> None:
-    value, headers = dead_letters.receipt([(1, 2), (5, 5)], "g")
-    assert [(1, 2), (5, 5)] == dead_letters.receipted(Stored(0, 0, value, headers), "g")
-    assert [] == dead_letters.receipted(Stored(0, 0, value, headers), "other")
-    assert [] == dead_letters.receipted(Stored(0, 0, b"damaged", headers), "g")
+    value, headers = dead_letters.make_receipt([(1, 2), (5, 5)], "g")
+    assert [(1, 2), (5, 5)] == dead_letters.receipt_spans(Stored(0, 0, value, headers), "g")
+    assert [] == dead_letters.receipt_spans(Stored(0, 0, value, headers), "other")
+    assert [] == dead_letters.receipt_spans(Stored(0, 0, b"damaged", headers), "g")
     more = b'{"by":"somebody","redriven":[[1,2]]}'  # as a later release may write it
-    assert [(1, 2)] == dead_letters.receipted(Stored(0, 0, more, headers), "g")
-    assert [] == dead_letters.receipted(Stored(0, 0, value, ()), "g")
+    assert [(1, 2)] == dead_letters.receipt_spans(Stored(0, 0, more, headers), "g")
+    assert [] == dead_letters.receipt_spans(Stored(0, 0, value, ()), "g")
 
 
 @given(spans)
 def test_what_was_sent_is_known_whatever_the_order_of_receipts(added: Spans) -> None:
-    sent, told = Sent(), set()
+    sent, told = RedrivenSpans(), set()
     for first, last in added:
         sent.add([(first, last)])
         told |= set(range(first, last + 1))

@@ -10,8 +10,8 @@ from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
-from forwarder.journal.opening import Opening, Origin, Restored
-from forwarder.journal.state import Head, LaneState, PartitionState
+from forwarder.journal.opening import Opening, Restored, StartOrigin
+from forwarder.journal.state import LaneState, PartitionState, StateHeader
 from forwarder.model import Commit
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
@@ -19,14 +19,14 @@ RULES = {"acme": "device-1"}
 
 
 def base(state: PartitionState) -> bytes:
-    head = Head(states.BASE, state.n, GROUP, TOPIC, state.read, state.obend)
-    lanes = {name: states.whole(lane) for name, lane in state.lanes.items()}
+    head = StateHeader(states.BASE, state.n, GROUP, TOPIC, state.read, state.obend)
+    lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     [value] = states.encode(head, state.extra, lanes)
     return value
 
 
 def delta(n: int, read: int) -> bytes:
-    [value] = states.encode(Head(states.DELTA, n, GROUP, TOPIC, read, 0), {}, {})
+    [value] = states.encode(StateHeader(states.DELTA, n, GROUP, TOPIC, read, 0), {}, {})
     return value
 
 
@@ -38,7 +38,7 @@ def kept() -> LaneState:
     """Return a lane that needs from (15, 1), was fed to 20 and delivered up to 6."""
     lane = lane_state((15, 1), 20, (6, 0))
     lane.closed = {digest("a"): (17, 0)}
-    lane.held = {digest("b"): states.held(held("b", 11, 13))}
+    lane.held = {digest("b"): states.window_form(held("b", 11, 13))}
     return lane
 
 
@@ -63,7 +63,7 @@ def found(
 
 
 def begin(what: Restored, rules: Mapping[str, str] = RULES) -> Opening:
-    return opening.begin(what, GROUP, TOPIC, rules, 99)
+    return opening.decide_stored(what, GROUP, TOPIC, rules, 99)
 
 
 NOTHING = found(None, None, state_start=0, state_end=0, outbox_end=0, first=40)
@@ -72,7 +72,7 @@ NOTHING = found(None, None, state_start=0, state_end=0, outbox_end=0, first=40)
 class TestFirstStart:
     def test_a_group_that_stored_nothing_begins_where_it_was_told(self) -> None:
         start = begin(NOTHING)
-        assert (Origin.FIRST_START, 40, 40) == (start.origin, start.seek, start.state.read)
+        assert (StartOrigin.FIRST_START, 40, 40) == (start.origin, start.seek, start.state.read)
 
     def test_its_lanes_begin_there_and_deliver_from_the_outbox_end(self) -> None:
         lane = begin(NOTHING).state.lanes["acme"]
@@ -82,7 +82,7 @@ class TestFirstStart:
     def test_an_added_partition_begins_at_the_commit_stored_for_it(self) -> None:
         added = msgspec.structs.replace(NOTHING, commit=Commit(7, '{"v":1,"start":"earliest"}'))
         start = begin(added)
-        assert (Origin.FIRST_START, 7) == (start.origin, start.seek)
+        assert (StartOrigin.FIRST_START, 7) == (start.origin, start.seek)
 
     def test_its_first_tick_has_to_be_a_base(self) -> None:
         assert begin(NOTHING).state.base_offset is None
@@ -98,7 +98,7 @@ class TestKnownState:
 
     def test_collecting_goes_on_from_the_lowest_need(self) -> None:
         start = begin(found(stored()))
-        assert (Origin.STATE, 15) == (start.origin, start.seek)
+        assert (StartOrigin.STATE, 15) == (start.origin, start.seek)
 
     def test_the_state_is_believed_whatever_the_commit_says(self) -> None:
         behind = found(stored(), (2, '{"v":1,"n":1,"ptr":30}'))
@@ -135,11 +135,11 @@ class TestOperatorsMove:
 
     def test_an_offset_without_metadata_is_obeyed(self) -> None:
         start = begin(self.MOVED)
-        assert (Origin.OPERATOR, 50, 50) == (start.origin, start.seek, start.state.read)
+        assert (StartOrigin.OPERATOR, 50, 50) == (start.origin, start.seek, start.state.read)
 
     @pytest.mark.parametrize("text", ["", "by hand", "123", "[]", '{"n":4}', "null", '"v"'])
     def test_whatever_no_tick_wrote_is_an_operators_word(self, text: str) -> None:
-        assert Origin.OPERATOR is begin(found(stored(), (50, text))).origin
+        assert StartOrigin.OPERATOR is begin(found(stored(), (50, text))).origin
 
     def test_every_lane_known_or_not_begins_there(self) -> None:
         lanes = begin(self.MOVED).state.lanes
@@ -290,7 +290,7 @@ class TestIdentity:
 
     def test_an_operators_move_takes_up_the_other_topic(self) -> None:
         start = begin(found(self.KNOWN, (50, ""), input_id="two"))
-        assert (Origin.OPERATOR, {"input_id": "two"}) == (start.origin, start.state.extra)
+        assert (StartOrigin.OPERATOR, {"input_id": "two"}) == (start.origin, start.state.extra)
 
     def test_a_broker_that_gives_no_ids_changes_nothing(self) -> None:
         assert {"input_id": "one"} == begin(found(self.KNOWN)).state.extra

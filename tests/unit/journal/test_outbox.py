@@ -38,14 +38,14 @@ def stored(one: Batch) -> Batch:
 
 @given(BATCHES)
 def test_a_record_holds_one_lane_only(batches: list[Batch]) -> None:
-    assert [1] * len(outbox.group(batches)) == [
-        len({b.lane for b in record}) for record in outbox.group(batches)
+    assert [1] * len(outbox.group_by_lane(batches)) == [
+        len({b.lane for b in record}) for record in outbox.group_by_lane(batches)
     ]
 
 
 @given(BATCHES)
 def test_every_lane_keeps_its_order_over_the_records(batches: list[Batch]) -> None:
-    records = outbox.group(batches)
+    records = outbox.group_by_lane(batches)
     for lane in ("acme", "beta"):
         given_order = [b for b in batches if b.lane == lane]
         assert given_order == [b for record in records for b in record if b.lane == lane]
@@ -53,39 +53,39 @@ def test_every_lane_keeps_its_order_over_the_records(batches: list[Batch]) -> No
 
 @given(BATCHES)
 def test_a_record_is_small_unless_a_single_batch_is_large(batches: list[Batch]) -> None:
-    for record in outbox.group(batches):
+    for record in outbox.group_by_lane(batches):
         size = sum(len(b.payload) for b in record)
         assert size <= outbox.RECORD_BYTES or len(record) == 1
 
 
 @given(BATCHES.filter(bool), st.integers(0, 2**40))
 def test_what_was_written_comes_back_under_its_addresses(batches: list[Batch], offset: int) -> None:
-    for record in outbox.group(batches):
+    for record in outbox.group_by_lane(batches):
         expected = [((offset, i), stored(b)) for i, b in enumerate(record)]
-        assert expected == outbox.decode(offset, outbox.encode(record))
+        assert expected == outbox.decode_record(offset, outbox.encode_record(record))
 
 
 def test_records_of_a_later_release_are_refused() -> None:
     value = packing.pack({"v": 2, "lane": "acme", "batches": "something new"})
     with pytest.raises(RefusedError, match=r"format version 2.*roll forward"):
-        outbox.decode(0, value)
+        outbox.decode_record(0, value)
 
 
 @pytest.mark.parametrize("value", [b"", b"no frame", packing.pack([1, 2]), packing.pack({"v": 1})])
 def test_damaged_records_are_refused(value: bytes) -> None:
     with pytest.raises(RefusedError, match="cannot be read"):
-        outbox.decode(0, value)
+        outbox.decode_record(0, value)
 
 
 def test_fields_of_a_later_release_are_passed_over() -> None:
-    raw = msgspec.msgpack.decode(packing.unpack(outbox.encode([batch("1")])))
+    raw = msgspec.msgpack.decode(packing.unpack(outbox.encode_record([batch("1")])))
     raw["batches"][0]["shade"] = "blue"
     raw["mood"] = 7
-    assert [((3, 0), stored(batch("1")))] == outbox.decode(3, packing.pack(raw))
+    assert [((3, 0), stored(batch("1")))] == outbox.decode_record(3, packing.pack(raw))
 
 
 def test_a_close_reason_of_a_later_release_does_not_stop_a_read_back() -> None:
-    raw = msgspec.msgpack.decode(packing.unpack(outbox.encode([batch("1")])))
+    raw = msgspec.msgpack.decode(packing.unpack(outbox.encode_record([batch("1")])))
     raw["batches"][0]["why"] = "eclipse"
-    [(_, found)] = outbox.decode(3, packing.pack(raw))
+    [(_, found)] = outbox.decode_record(3, packing.pack(raw))
     assert found.reason is CloseReason.AGE

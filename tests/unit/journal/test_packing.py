@@ -25,7 +25,7 @@ def test_neither_a_value_of_the_journal_nor_a_letter_becomes_more_than_the_large
     try:
         with pytest.raises(RefusedError, match="would become more"):
             packing.unpack(value)
-        letter = dead_letters.read(0, Stored(0, 0, value, headers))
+        letter = dead_letters.parse_letter(0, Stored(0, 0, value, headers))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

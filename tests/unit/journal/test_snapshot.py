@@ -12,7 +12,7 @@ from forwarder.journal import packing
 from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states
 from forwarder.journal.closed_index import CHUNK
-from forwarder.journal.snapshot import Draft
+from forwarder.journal.snapshot import SnapshotBuilder
 from forwarder.journal.state import LaneState
 from forwarder.model import Closing, Held, Position
 from tests.batches import digest, held, lane_state
@@ -57,7 +57,7 @@ class Owner:
         """Go on drafting, or begin."""
         if self.steps is None:
             self.taken = {}
-            self.story.draft = Draft(ORIGIN, self.story.state, {"acme": self})
+            self.story.draft = SnapshotBuilder(ORIGIN, self.story.state, {"acme": self})
             self.steps = self.story.draft.steps()
         next(self.steps, None)
 
@@ -182,7 +182,9 @@ def test_windows_taken_together_are_in_the_draft_before_anything_else_happens() 
 
     story = Story(acme=lane_state())
     story.tick(snapshot(5))
-    story.draft = Draft(ORIGIN, story.state, {"acme": AllAtOnce(held("a", 1), held("b", 2))})
+    story.draft = SnapshotBuilder(
+        ORIGIN, story.state, {"acme": AllAtOnce(held("a", 1), held("b", 2))}
+    )
     steps = story.draft.steps()
     next(steps)  # a is encoded, b is not; b closes now, below need
     story.tick(snapshot(9, closings=[closing("b", (2, 0))]))
@@ -277,12 +279,12 @@ def test_a_base_of_many_parts_says_last_what_is_true_of_the_partition() -> None:
 
 
 def test_windows_of_an_unknown_lane_are_written_again_however_many_there_are() -> None:
-    gone = LaneState(held={digest(k): states.held(held(k, n)) for n, k in enumerate(KEYS)})
+    gone = LaneState(held={digest(k): states.window_form(held(k, n)) for n, k in enumerate(KEYS)})
     story = Story(acme=lane_state())
     story.leave("gone", gone)
     story.base(snapshot(5))
     story.base(snapshot(6))
     assert gone.held == {
-        key: states.held(states.window(form))
+        key: states.window_form(states.parse_window(form))
         for key, form in story.folded().lanes["gone"].held.items()
     }

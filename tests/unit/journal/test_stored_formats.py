@@ -63,11 +63,11 @@ def stored(name: str) -> bytes:
 
 def test_an_outbox_record_of_version_1_is_read() -> None:
     expected = [((12, 0), batch(1)), ((12, 1), batch(2))]
-    assert expected == outbox.decode(12, stored("outbox-v1.bin"))
+    assert expected == outbox.decode_record(12, stored("outbox-v1.bin"))
 
 
 def test_a_base_of_version_1_is_read() -> None:
-    state = states.fold([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
+    state = states.fold_records([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
     assert (7, 60, 16, 30, {"mood": 3}) == (
         state.n,
         state.read,
@@ -83,7 +83,7 @@ def test_a_base_of_version_1_is_read() -> None:
         lane.acked,
     )
     assert {bytes(16): (58, 0)} == lane.closed
-    assert [HELD] == [states.window(form) for form in lane.held.values()]
+    assert [HELD] == [states.parse_window(form) for form in lane.held.values()]
     assert [states.digest(HELD.key)] == list(lane.held)
     assert [("device-1", (0, 0)), ("session-1", (60, 0))] == lane.keying
     assert GONE == state.lanes["gone"]
@@ -91,7 +91,7 @@ def test_a_base_of_version_1_is_read() -> None:
 
 def test_a_delta_of_version_1_is_read() -> None:
     records = [(30, stored("state-base-v1.bin")), (31, stored("state-delta-v1.bin"))]
-    state = states.fold(records, "forwarder", "raw-events")
+    state = states.fold_records(records, "forwarder", "raw-events")
     lane = state.lanes["acme-production"]
     assert (8, 63, 18) == (state.n, state.read, state.obend)
     assert ((63, 0), 63, (16, 0), frozenset()) == (lane.need, lane.read, lane.cursor, lane.acked)

@@ -17,7 +17,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.opening import Origin, Restored
+from forwarder.journal.opening import Restored, StartOrigin
 from forwarder.journal.state import LaneState
 from forwarder.model import Batch
 from tests import builders
@@ -47,14 +47,14 @@ def base(name: str) -> dict[str, LaneState]:
         outbox_end=0, first=0, input_start=0, input_end=13,
     )  # fmt: skip
     rules = {lane: builders.keying_rule(one) for lane, one in LANES.items()}
-    start = opening.begin(found, "forwarder", "raw-events", rules, NOW)
-    assert (Origin.STATE, 6) == (start.origin, start.seek)
+    start = opening.decide_stored(found, "forwarder", "raw-events", rules, NOW)
+    assert (StartOrigin.STATE, 6) == (start.origin, start.seek)
     return start.state.lanes
 
 
 def opened(lane: str, stored: LaneState) -> Pipeline:
     """Return a pipeline that has taken up what was stored of a lane."""
-    held = [states.window(form) for form in stored.held.values()]
+    held = [states.parse_window(form) for form in stored.held.values()]
     to = {states.digest(one.key): one.to for one in held}
     replay = ReplayFilter(stored.need, stored.read, stored.closed, to, list(stored.keying))
     lanes = builders.lane_set(LANES[lane])

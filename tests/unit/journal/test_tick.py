@@ -20,7 +20,7 @@ from tests.story import NOW, Story, closing, complete, draft, drawn, opened, sna
 
 def test_nothing_changed_makes_no_tick() -> None:
     state = opened(5, acme=lane_state((5, 0), 5))
-    assert ticks.draw(state, snapshot(5)) is None
+    assert ticks.plan_tick(state, snapshot(5)) is None
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_nothing_changed_makes_no_tick() -> None:
     ],
     ids=["position", "cursor", "acked", "closed"],
 )
-def test_every_change_makes_a_tick(snap: ticks.Snapshot) -> None:
+def test_every_change_makes_a_tick(snap: ticks.TickInput) -> None:
     assert drawn(opened(5, acme=lane_state((5, 0), 5)), snap).n == 2
 
 
@@ -60,17 +60,17 @@ def test_a_base_makes_a_tick_though_nothing_changed() -> None:
 def test_a_beat_says_nothing_but_its_number() -> None:
     story = Story(acme=lane_state())
     story.tick(snapshot(5))
-    beat = ticks.beat(story.state, snapshot(9, end=3))
+    beat = ticks.plan_heartbeat(story.state, snapshot(9, end=3))
     [value] = beat.values
     before = story.folded()
-    after = states.fold([*story.records, (9, value)], GROUP, TOPIC)
+    after = states.fold_records([*story.records, (9, value)], GROUP, TOPIC)
     assert (before.n + 1, before.lanes, before.read) == (after.n, after.lanes, after.read)
 
 
 def test_a_beat_commits_the_watermark_of_the_tick_before() -> None:
     story = Story(acme=lane_state())
     story.tick(snapshot(5, {"acme": view((3, 0))}))
-    assert 3 == ticks.beat(story.state, snapshot(9)).watermark
+    assert 3 == ticks.plan_heartbeat(story.state, snapshot(9)).watermark
 
 
 def test_the_metadata_names_the_tick_and_the_base_before_it() -> None:
@@ -95,7 +95,7 @@ def test_a_base_carries_unknown_lanes_as_they_are_stored() -> None:
     gone.extra = {"shade": "blue"}
     gone.seen = 77
     gone.closed = {digest("a"): (1, 0)}
-    gone.held = {digest("b"): {**states.held(held("b", 3)), "tint": 4}}
+    gone.held = {digest("b"): {**states.window_form(held("b", 3)), "tint": 4}}
     story = Story(acme=lane_state())
     story.leave("gone", gone)
     story.base(snapshot(9))
@@ -183,7 +183,7 @@ class TestBases:
         story.tick(snapshot(5, {"acme": view((2, 0))}))
         story.base(snapshot(9, {"acme": view((6, 0))}), {"acme": [held("a", 2)]})
         found = story.folded()
-        assert held("a", 2) == states.window(found.lanes["acme"].held[digest("a")])
+        assert held("a", 2) == states.parse_window(found.lanes["acme"].held[digest("a")])
         assert {("acme", digest("a"))} == story.state.base_held == found.base_held
         assert 6 == story.marks[-1][0]
 

@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from forwarder.errors import JournalError
 from forwarder.kafka import admin
-from forwarder.kafka.admin import Cluster, GroupMember
+from forwarder.kafka.admin import GroupMember, KafkaAdmin
 from forwarder.model import Commit, LogBounds, Partition
 from tests.services.kafka_world import World
 
@@ -39,9 +39,9 @@ class Answers:
         return [SimpleNamespace(groups=groups)]
 
 
-def cluster(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def cluster(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> KafkaAdmin:
     monkeypatch.setattr(admin, "ANSWER_SECONDS", 0.3)
-    found = Cluster(World("127.0.0.1:1").settings().kafka, "me")
+    found = KafkaAdmin(World("127.0.0.1:1").settings().kafka, "me")
     found._admin = found._offsets = answers
     return found
 

@@ -41,7 +41,7 @@ def test_unusable_certificates_are_said(tmp_path: Path) -> None:
     nonsense.write_text("no certificate")
     security = Security(SecurityProtocol.SSL, ca_file=str(nonsense))
     with pytest.raises(StartupError, match="certificates for Kafka"):
-        client.arguments(Kafka(("localhost:1",), (), security=security), "me")
+        client.client_arguments(Kafka(("localhost:1",), (), security=security), "me")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_unusable_certificates_are_said(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_is_one_line_that_begins_with_its_kind(error: Exception, expected: str) -> None:
-    assert expected == client.describe(error)
+    assert expected == client.error_text(error)
 
 
 async def test_closing_goes_on_whatever_a_step_does() -> None:
@@ -72,7 +72,7 @@ async def test_closing_goes_on_whatever_a_step_does() -> None:
     async def last() -> None:
         done.append("last")
 
-    await client.close(fails, hangs, cancels_itself, last, seconds=0.01)
+    await client.close_all(fails, hangs, cancels_itself, last, seconds=0.01)
     assert done == ["last"]
 
 
@@ -86,7 +86,7 @@ async def test_who_closes_can_be_cancelled_and_every_step_is_taken_all_the_same(
     async def last() -> None:
         done.append("last")
 
-    closing = asyncio.ensure_future(client.close(hangs, last, seconds=5))
+    closing = asyncio.ensure_future(client.close_all(hangs, last, seconds=5))
     await asyncio.sleep(1)
     closing.cancel()
     await asyncio.wait({closing})
@@ -101,8 +101,8 @@ def quiet() -> Iterator[None]:
     """Quieten the logs twice, and leave them as they were."""
     found = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     before = [(logger, logger.level, list(logger.filters)) for logger in found]
-    client.quiet()
-    client.quiet()
+    client.quiet_client_log()
+    client.quiet_client_log()
     yield
     for logger, level, filters in before:
         logger.setLevel(level)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.kafka import codecs
-from forwarder.kafka.codecs import BeyondError, DamagedError
+from forwarder.kafka.codecs import CorruptDataError, UnpackedTooLargeError
 
 Pack = Callable[[bytes], bytes]
 
@@ -65,7 +65,7 @@ def test_what_is_within_the_bound_is_what_was_packed(name: str, size: int) -> No
 def test_one_byte_beyond_the_bound_is_refused(name: str) -> None:
     pack, unpack = PACKED[name]
     for size in (2, 70_000, 3_000_000):
-        with pytest.raises(BeyondError):
+        with pytest.raises(UnpackedTooLargeError):
             unpack(bytes(pack(b"a" * size)), size - 1)
 
 
@@ -75,7 +75,7 @@ def test_what_lies_beyond_is_never_in_memory(name: str) -> None:
     packed = bytes(pack(b"\0" * 60_000_000))
     tracemalloc.start()
     try:
-        with pytest.raises(BeyondError):
+        with pytest.raises(UnpackedTooLargeError):
             unpack(packed, 1 << 20)
         assert tracemalloc.get_traced_memory()[1] < (24 << 20)
     finally:
@@ -90,7 +90,7 @@ def test_of_what_is_cut_off_no_more_comes_than_its_beginning(name: str) -> None:
     for cut in (packed[:-3], packed[:20], b""):
         try:
             found = unpack(cut, 1 << 20)
-        except DamagedError:
+        except CorruptDataError:
             continue
         assert len(found) < len(content)
         assert content.startswith(found)
@@ -98,14 +98,14 @@ def test_of_what_is_cut_off_no_more_comes_than_its_beginning(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKED)
 def test_what_no_codec_wrote_is_damaged(name: str) -> None:
-    with pytest.raises((DamagedError, BeyondError)):
+    with pytest.raises((CorruptDataError, UnpackedTooLargeError)):
         PACKED[name][1](b"\xff" * 40, 1 << 20)
 
 
 @pytest.mark.parametrize("size", [-4, -1, 0, 1 << 30])
 def test_a_snappy_block_of_an_odd_size_ends_the_reading(size: int) -> None:
     content = codecs.XERIAL + b"\0\0\0\1\0\0\0\1" + size.to_bytes(4, "big", signed=True) + b"xx"
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptDataError):
         codecs.snappy(content, 1000)
 
 
@@ -113,7 +113,7 @@ def test_snappy_that_lies_about_its_length_takes_no_more() -> None:
     packed = bytearray(raw_snappy(b"a" * 100_000))
     assert 100_000 == cramjam.snappy.decompress_raw_len(bytes(packed))
     packed[:3] = b"\x64\x00\x00"
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptDataError):
         codecs.snappy(bytes(packed), 1000)
 
 
@@ -122,6 +122,6 @@ def test_snappy_that_lies_about_its_length_takes_no_more() -> None:
 def test_any_bytes_are_refused_by_one_of_two_errors(name: str, content: bytes) -> None:
     try:
         found = getattr(codecs, name)(content, 5000)
-    except (BeyondError, DamagedError):
+    except (UnpackedTooLargeError, CorruptDataError):
         return
     assert len(found) <= 5000

@@ -11,14 +11,22 @@ from aiokafka.client import AIOKafkaClient
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka import error_codes
-from forwarder.kafka.error_codes import ACTIONS, LATER, TABLE, Fault, Place, fault, remedy
+from forwarder.kafka.error_codes import (
+    ACTIONS,
+    LATER,
+    TABLE,
+    ErrorContext,
+    KafkaErrorClass,
+    error_class,
+    remedy,
+)
 from forwarder.kafka.patches.batches import DamagedBatchError
 
 DERIVED = {DamagedBatchError}
 """What is raised in the client's place, and has the row of what it is."""
 
 OURS = {OSError, TimeoutError, AssertionError}
-PLACE = Place("raw-events", "Write", "forwarder")
+PLACE = ErrorContext("raw-events", "Write", "forwarder")
 
 
 def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -44,7 +52,7 @@ def test_every_code_of_a_broker_has_its_row(code: int) -> None:
 def test_a_client_that_knows_no_broker_is_told_to_look_for_them() -> None:
     assert error_codes.NO_NODE in inspect.getsource(AIOKafkaClient)
     error = AssertionError(error_codes.NO_NODE)
-    assert Fault.TRANSIENT is fault(error)
+    assert KafkaErrorClass.TRANSIENT is error_class(error)
     assert "kafka.bootstrap_servers" in remedy(error, PLACE)
 
 
@@ -57,15 +65,15 @@ def test_what_an_operator_has_to_mend_says_how() -> None:
     assert not [
         kind
         for kind, rule in TABLE.items()
-        if rule.fault is Fault.OPERATOR and kind.__name__ in without
+        if rule.fault is KafkaErrorClass.OPERATOR and kind.__name__ in without
     ]
-    assert set(Fault) == set(ACTIONS)
+    assert set(KafkaErrorClass) == set(ACTIONS)
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
 def test_every_remedy_can_be_said_of_a_place_and_of_none(kind: type[BaseException]) -> None:
     error = kind.__new__(kind)
-    for place in (PLACE, Place()):
+    for place in (PLACE, ErrorContext()):
         assert "{" not in remedy(error, place)
 
 
@@ -97,30 +105,36 @@ def test_the_remedy_names_the_right_the_topic_or_the_setting(
 
 def test_what_the_client_wraps_is_judged_by_what_it_was() -> None:
     wrapped = errors.KafkaError(repr(errors.InvalidSessionTimeoutError()))
-    assert Fault.OPERATOR is fault(wrapped)
+    assert KafkaErrorClass.OPERATOR is error_class(wrapped)
     assert "kafka.session_timeout" in remedy(wrapped, PLACE)
     text = "Unexpected error in join group 'g' response: FencedInstanceId"
     assert "group_instance_id" in remedy(errors.KafkaError(text), PLACE)
     caused = errors.KafkaError("Unexpected error during batch delivery")
     caused.__cause__ = errors.InvalidTimestampError()
     assert "clock" in remedy(caused, PLACE)
-    assert Fault.TRANSIENT is fault(errors.KafkaError("whatever"))
+    assert KafkaErrorClass.TRANSIENT is error_class(errors.KafkaError("whatever"))
 
 
 def test_what_nobody_knows_is_fatal() -> None:
-    assert Fault.FATAL is fault(RuntimeError())
+    assert KafkaErrorClass.FATAL is error_class(RuntimeError())
 
 
 def test_an_error_of_the_program_says_what_why_and_what_to_do() -> None:
     cause = errors.TopicAuthorizationFailedError("t")
-    error = kafka_client.failed(JournalError, "g/t/0", cause, PLACE)
+    error = kafka_client.client_error(JournalError, "g/t/0", cause, PLACE)
     assert "g/t/0: [Error 29] TopicAuthorizationFailedError: t" == error.what
     assert f"{error.what}; {error.remedy}" == str(error)
     assert error.lasting
-    assert not kafka_client.failed(FencedError, "x", errors.ProducerFenced()).lasting
-    assert not kafka_client.failed(JournalError, "x", errors.NotEnoughReplicasError()).lasting
+    assert not kafka_client.client_error(FencedError, "x", errors.ProducerFenced()).lasting
+    assert not kafka_client.client_error(JournalError, "x", errors.NotEnoughReplicasError()).lasting
 
 
 def test_the_page_lists_every_class() -> None:
-    assert {one.value for one in Fault} == {"transient", "fenced", "operator", "data", "fatal"}
+    assert {one.value for one in KafkaErrorClass} == {
+        "transient",
+        "fenced",
+        "operator",
+        "data",
+        "fatal",
+    }
     assert error_codes.__doc__

@@ -17,7 +17,7 @@ from forwarder.aws.time_limits import TimeLimits
 from forwarder.config.settings import Mechanism, Security, SecurityProtocol
 from forwarder.errors import TokenError
 from forwarder.kafka import client, msk
-from forwarder.kafka.msk import Made, Tokens
+from forwarder.kafka.msk import MskToken, MskTokenCache
 from tests.services.fake_kinesis import Error, FakeClock, FakeKinesis
 
 MSK = Security(SecurityProtocol.SASL_SSL, Mechanism.AWS_MSK_IAM, region="eu-west-1")
@@ -32,11 +32,11 @@ class Signer:
         self.made = 0
         self.error: Exception | None = None
 
-    async def sign(self) -> Made:
+    async def sign(self) -> MskToken:
         self.made += 1
         if self.error is not None:
             raise self.error
-        return Made(f"token-{self.made}", self.clock.wall_ms() + 900_000)
+        return MskToken(f"token-{self.made}", self.clock.wall_ms() + 900_000)
 
 
 class Kept:
@@ -45,7 +45,7 @@ class Kept:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.signer = Signer(self.clock)
-        self.tokens = Tokens(self.signer.sign, "MSK in eu-west-1", self.clock)
+        self.tokens = MskTokenCache(self.signer.sign, "MSK in eu-west-1", self.clock)
 
     async def later(self, seconds: float) -> str:
         self.clock.now += seconds
@@ -161,7 +161,7 @@ async def sts(own: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeK
 
 
 async def test_a_role_signs_where_one_is_named(sts: FakeKinesis) -> None:
-    made = await msk.sign(Security(region="eu-west-1", role_arn=ROLE))
+    made = await msk.sign_token(Security(region="eu-west-1", role_arn=ROLE))
     found = claims(made.token)
     assert found["X-Amz-Credential"][0].startswith("ASIA1/")
     assert ["t"] == found["X-Amz-Security-Token"]
@@ -172,7 +172,7 @@ async def test_a_role_signs_where_one_is_named(sts: FakeKinesis) -> None:
 
 async def test_a_role_that_is_refused_is_named(sts: FakeKinesis) -> None:
     sts.answers("AssumeRole", Error("AccessDenied", 403))
-    provider = msk.provider(Security(region="eu-west-1", role_arn=ROLE))
+    provider = msk.token_provider(Security(region="eu-west-1", role_arn=ROLE))
     expected = "AssumeRole answered AccessDenied; check kafka.security.role_arn"
     with pytest.raises(AuthenticationFailedError, match=expected):
         await provider.token()

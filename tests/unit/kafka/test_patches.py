@@ -54,10 +54,10 @@ CLASS_NAMES: list[tuple[type[Any], str, list[str] | None]] = [
     (default_records._DefaultRecordBatchPy, "_maybe_uncompress", ["self"]),
     (default_records._DefaultRecordBatchPy, "_read_msg", ["self", "decode_varint"]),
     (fetcher.Fetcher, "_fetch_requests_routine", ["self"]),
-    (batches.Unpacked.__mro__[1], "_consumer_record", ["self", "tp", "record"]),
-    (batches.Unpacked.__mro__[1], "_contains_abort_marker", ["self", "next_batch"]),
-    (batches.Unpacked.__mro__[1], "_unpack_records", ["self"]),
-    (batches.Result.__mro__[1], "__init__",
+    (batches.SkippingPartitionRecords.__mro__[1], "_consumer_record", ["self", "tp", "record"]),
+    (batches.SkippingPartitionRecords.__mro__[1], "_contains_abort_marker", ["self", "next_batch"]),
+    (batches.SkippingPartitionRecords.__mro__[1], "_unpack_records", ["self"]),
+    (batches.EndAwareFetchResult.__mro__[1], "__init__",
      ["self", "tp", "assignment", "partition_records", "backoff"]),
 ]  # fmt: skip
 
@@ -157,9 +157,9 @@ async def test_what_the_client_makes_has_the_name(make: Made, name: str) -> None
         (GroupCoordinator, "self.member_id ="),
         (SendProduceReqHandler.__mro__[1], "self._sender = sender"),
         (fetcher.FetchResult.__mro__[1], "self._partition_records ="),
-        (batches.Unpacked.__mro__[1], "self._records_iterator ="),
-        (batches.Unpacked.__mro__[1], "self._records ="),
-        (batches.Unpacked.__mro__[1], "self._tp ="),
+        (batches.SkippingPartitionRecords.__mro__[1], "self._records_iterator ="),
+        (batches.SkippingPartitionRecords.__mro__[1], "self._records ="),
+        (batches.SkippingPartitionRecords.__mro__[1], "self._tp ="),
         (AIOKafkaClient, "self._md_update_fut"),
         (AIOKafkaConnection, "self._read("),
         (AIOKafkaConnection, "self._request_timeout"),
@@ -229,4 +229,4 @@ def test_no_client_is_made_before_it_is_patched(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(patches, "_installed", False)
     with pytest.raises(RuntimeError, match=r"patches\.install"):
         patches.check_installed()
-    assert "check_installed" in inspect.getsource(client.arguments)
+    assert "check_installed" in inspect.getsource(client.client_arguments)

@@ -19,8 +19,8 @@ from forwarder.config.settings import InputTopic, Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import client as kafka_client
 from forwarder.kafka.patches import connections
-from forwarder.kafka.producer import TICK_SECONDS, TRANSACTION_MS, Writer
-from forwarder.kafka.reader import Reader
+from forwarder.kafka.producer import TICK_SECONDS, TRANSACTION_MS, TransactionalProducer
+from forwarder.kafka.reader import PartitionReader
 from forwarder.model import Partition
 from forwarder.sources import kafka as source
 from forwarder.worker import worker
@@ -80,14 +80,14 @@ async def fail(fault: BaseException, seconds: float) -> None:
     raise fault
 
 
-def writer(fault: BaseException, seconds: float) -> Writer:
-    made = Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+def writer(fault: BaseException, seconds: float) -> TransactionalProducer:
+    made = TransactionalProducer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
     producer: Any = Producer(fault, seconds)
     made._producer = producer  # noqa: SLF001  # the real one needs a broker
     return made
 
 
-async def until_given_up(made: Writer) -> tuple[type[BaseException], float]:
+async def until_given_up(made: TransactionalProducer) -> tuple[type[BaseException], float]:
     """Return how a commit ended, and after how many seconds."""
     begun = asyncio.get_running_loop().time()
     with pytest.raises(JournalError) as caught:
@@ -116,7 +116,7 @@ async def test_a_transaction_is_given_up_in_time_though_the_sender_lives() -> No
 
 @virtually
 async def test_nothing_of_a_closed_producer_goes_on_however_it_was_caught() -> None:
-    made = Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+    made = TransactionalProducer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
     producer = AIOKafkaProducer(**made._arguments)  # noqa: SLF001
     sender = producer._sender  # noqa: SLF001
     producer._txn_manager.set_pid_and_epoch(1, 0)  # noqa: SLF001  # as if it had been told
@@ -134,14 +134,14 @@ async def test_nothing_of_a_closed_producer_goes_on_however_it_was_caught() -> N
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
-def writing(made: Writer, kind: type[Producer]) -> Any:  # noqa: ANN401  # what the client is like
+def writing(made: TransactionalProducer, kind: type[Producer]) -> Any:  # noqa: ANN401  # what the client is like
     """Have a writer use a producer of a kind whose sender goes on."""
     made._producer = kind(KafkaConnectionError("closed"), 1e6)  # noqa: SLF001  # no broker is here
     return made._producer  # noqa: SLF001
 
 
-def unstarted() -> Writer:
-    return Writer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
+def unstarted() -> TransactionalProducer:
+    return TransactionalProducer(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", "g/raw/0")
 
 
 @virtually
@@ -222,7 +222,9 @@ class Consumer:
 
 @virtually
 async def test_a_reader_whose_close_is_cancelled_leaves_no_connection_open() -> None:
-    reader = Reader(Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", [Partition("raw", 0)])
+    reader = PartitionReader(
+        Kafka(("127.0.0.1:1",), (InputTopic("raw"),)), "c", [Partition("raw", 0)]
+    )
     consumer: Any = Consumer()
     reader._consumer = consumer  # noqa: SLF001  # the real one needs a broker
     first = asyncio.ensure_future(reader.close())

@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaStorageError
 
 from forwarder.errors import JournalError
 from forwarder.kafka import reader as kafka_reader
-from forwarder.kafka.patches.consumers import FetchRefusal
-from forwarder.kafka.reader import Reader
+from forwarder.kafka.patches.consumers import FetchError
+from forwarder.kafka.reader import PartitionReader
 from forwarder.model import Partition
 from tests.services.kafka_world import World
 
@@ -22,7 +22,7 @@ WHERE = TopicPartition("outbox", 0)
 class Nothing:
     """A consumer that brings no record."""
 
-    def __init__(self, refused: dict[TopicPartition, FetchRefusal]) -> None:
+    def __init__(self, refused: dict[TopicPartition, FetchError]) -> None:
         client = SimpleNamespace(refused=refused)
         self._fetcher = SimpleNamespace(_client=client, _records={})
 
@@ -44,8 +44,8 @@ async def test_a_reader_that_waits_in_vain_says_what_its_leader_answers(
     refused: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setattr(kafka_reader, "STALL_SECONDS", 0.05)
-    reader = Reader(World("127.0.0.1:1").settings().kafka, "me", [OUTBOX])
-    said = {WHERE: FetchRefusal(KafkaStorageError("code 56"), time.monotonic())} if refused else {}
+    reader = PartitionReader(World("127.0.0.1:1").settings().kafka, "me", [OUTBOX])
+    said = {WHERE: FetchError(KafkaStorageError("code 56"), time.monotonic())} if refused else {}
     reader._consumer = Nothing(said)
     with pytest.raises(JournalError, match="outbox/0 cannot be read") as told:
         await reader.read(OUTBOX, 0, 9, 1000)

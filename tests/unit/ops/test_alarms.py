@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.errors import JournalError
-from forwarder.journal.retention import EVERY, Retention
+from forwarder.journal.retention import EVERY, OutboxRetention
 from forwarder.ops.alarms import LatenessAlarm, is_late
 from tests.world import virtually
 
@@ -62,9 +62,9 @@ class Cluster:
         return self.found
 
 
-def retention(cluster: Cluster) -> Retention:
+def retention(cluster: Cluster) -> OutboxRetention:
     kafka = Kafka(bootstrap_servers=("b:9092",), topics=(InputTopic("raw"),))
-    return Retention(Configuration(kafka=kafka, connections=()), cluster)  # type: ignore[arg-type]  # no more is asked of it
+    return OutboxRetention(Configuration(kafka=kafka, connections=()), cluster)  # type: ignore[arg-type]  # no more is asked of it
 
 
 @virtually

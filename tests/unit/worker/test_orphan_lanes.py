@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from forwarder.journal import orphans
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from forwarder.worker import gauges, snapshots
 from tests import doubles
 from tests.batches import lane_state
@@ -27,7 +27,7 @@ STATES = {"known": lane_state((5, 0)), "low": lane_state((2, 0)), "high": lane_s
 BOTH = [*SINGLE, *BATCH]
 
 
-async def removed(rules: Rules, mood: str = "up") -> tuple[World, list[int]]:
+async def removed(rules: OrphanPolicy, mood: str = "up") -> tuple[World, list[int]]:
     """Return a world from which acme was removed with an event in a window."""
     world = await opened(BOTH)
     world.moods["acme"] = mood
@@ -51,7 +51,7 @@ async def base(world: World) -> None:
 
 @virtually
 async def test_an_unknown_lane_holds_the_watermark_until_its_time_is_over() -> None:
-    world, _ = await removed(Rules(ttl_ms=TTL))
+    world, _ = await removed(OrphanPolicy(ttl_ms=TTL))
     await base(world)
     assert (0, True) == (world.owner.ticks.watermark(), "acme" in world.oracle.state.lanes)
     assert {"acme"} == world.owner.ticks.orphans_holding_watermark().keys()
@@ -65,7 +65,7 @@ async def test_an_unknown_lane_holds_the_watermark_until_its_time_is_over() -> N
 
 @virtually
 async def test_bases_of_others_do_not_count_as_seeing_a_lane() -> None:
-    world, _ = await removed(Rules(ttl_ms=TTL))
+    world, _ = await removed(OrphanPolicy(ttl_ms=TTL))
     seen = world.oracle.state.lanes["acme"].seen
     for _ in range(5):
         await base(world)
@@ -75,7 +75,7 @@ async def test_bases_of_others_do_not_count_as_seeing_a_lane() -> None:
 
 @virtually
 async def test_a_retired_lane_is_dropped_at_once() -> None:
-    world, _ = await removed(Rules(ttl_ms=TTL, retired=frozenset({"acme"})))
+    world, _ = await removed(OrphanPolicy(ttl_ms=TTL, retired=frozenset({"acme"})))
     await world.owner.ticks.tick()
     await asyncio.sleep(0.1)
     await world.owner.ticks.tick()
@@ -85,9 +85,9 @@ async def test_a_retired_lane_is_dropped_at_once() -> None:
 
 @virtually
 async def test_a_lane_that_comes_back_after_it_was_dropped_is_new() -> None:
-    world, _ = await removed(Rules(ttl_ms=TTL, retired=frozenset({"acme"})))
+    world, _ = await removed(OrphanPolicy(ttl_ms=TTL, retired=frozenset({"acme"})))
     await base(world)
-    world.rules = Rules()
+    world.rules = OrphanPolicy()
     await reopened(world, BOTH)
     later = world.feed("d1", [EVENT])
     await finished(world)
@@ -96,7 +96,7 @@ async def test_a_lane_that_comes_back_after_it_was_dropped_is_new() -> None:
 
 @virtually
 async def test_a_lane_that_comes_back_in_time_goes_on_where_it_was() -> None:
-    world, numbers = await removed(Rules(ttl_ms=TTL))
+    world, numbers = await removed(OrphanPolicy(ttl_ms=TTL))
     await base(world)
     await reopened(world, BOTH)
     await finished(world)
@@ -127,7 +127,7 @@ async def test_what_a_dropped_lane_had_not_delivered_is_said() -> None:
     world.collect()
     world.owner.close_all()
     await world.owner.ticks.tick()
-    world.rules = Rules(retired=frozenset({"acme"}))
+    world.rules = OrphanPolicy(retired=frozenset({"acme"}))
     await reopened(world, SINGLE)
     with mock.patch.object(snapshots, "log") as log:
         await base(world)
@@ -160,7 +160,7 @@ async def test_a_lane_whose_input_is_gone_is_known_and_never_dropped() -> None:
     await world.until_idle()
     await world.crash()
     world.journals.input_start = 1
-    world.rules = Rules(ttl_ms=1)
+    world.rules = OrphanPolicy(ttl_ms=1)
     await world.open([*BATCH, connection("beta")])
     world.oracle.known = {"beta"}  # what bases save is promised of lanes that are fed (I11)
     before = world.oracle.state.lanes["acme"].seen
@@ -173,7 +173,7 @@ async def test_a_lane_whose_input_is_gone_is_known_and_never_dropped() -> None:
 
 @virtually
 async def test_operators_see_for_how_long_an_unknown_lane_holds_the_watermark() -> None:
-    world, _ = await removed(Rules(ttl_ms=TTL))
+    world, _ = await removed(OrphanPolicy(ttl_ms=TTL))
     await world.owner.ticks.tick()
     [(name, seconds)] = gauges.orphan_lanes([world.owner]).items()
     assert "acme" == name
@@ -219,18 +219,22 @@ class TestRules:
     """Which lanes are dropped, and which hold the watermark."""
 
     def test_only_lanes_that_are_not_configured_are_dropped(self) -> None:
-        found = orphans.forgotten(STATES, ["known"], Rules(ttl_ms=10), 11)
+        found = orphans.expired_orphans(STATES, ["known"], OrphanPolicy(ttl_ms=10), 11)
         assert {"low", "high"} == found
 
     def test_a_lane_is_kept_for_its_whole_time(self) -> None:
-        assert set() == orphans.forgotten(STATES, ["known"], Rules(ttl_ms=10), 10)
+        assert set() == orphans.expired_orphans(STATES, ["known"], OrphanPolicy(ttl_ms=10), 10)
 
     def test_a_retired_lane_that_is_configured_is_kept(self) -> None:
-        rules = Rules(retired=frozenset({"known", "low"}))
-        assert {"low"} == orphans.forgotten(STATES, ["known"], rules, 0)
+        rules = OrphanPolicy(retired=frozenset({"known", "low"}))
+        assert {"low"} == orphans.expired_orphans(STATES, ["known"], rules, 0)
 
     def test_lanes_below_the_known_ones_hold_the_watermark(self) -> None:
-        assert {"low": 7} == orphans.holding(STATES, ["known"], Rules(ttl_ms=10), 3)
+        assert {"low": 7} == orphans.holding_watermark(
+            STATES, ["known"], OrphanPolicy(ttl_ms=10), 3
+        )
 
     def test_without_known_lanes_every_other_one_does(self) -> None:
-        assert {"low", "high", "known"} == orphans.holding(STATES, [], Rules(), 0).keys()
+        assert {"low", "high", "known"} == orphans.holding_watermark(
+            STATES, [], OrphanPolicy(), 0
+        ).keys()

@@ -3,7 +3,7 @@
 import asyncio
 
 from forwarder.deliver.budget import Lag
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from tests.world import (
     EVENT,
     SINGLE,
@@ -71,7 +71,7 @@ async def test_how_far_a_lane_lags_is_known_at_once_after_an_opening() -> None:
 async def test_a_lane_that_lags_keeps_its_cursor_while_it_is_not_configured() -> None:
     world = await lagging()
     before = world.oracle.state.lanes["solo"].cursor
-    world.rules = Rules(ttl_ms=3_600_000)
+    world.rules = OrphanPolicy(ttl_ms=3_600_000)
     await reopened(world, OTHER)
     for number in range(5):
         world.feed(f"d{number}", [EVENT])

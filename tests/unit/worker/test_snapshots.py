@@ -18,7 +18,7 @@ from forwarder.journal import packing
 from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states
 from forwarder.journal.memory import MemoryJournal
-from forwarder.journal.orphans import Rules
+from forwarder.journal.orphans import OrphanPolicy
 from forwarder.model import Held, Piece
 from forwarder.worker import restore
 from tests import doubles
@@ -197,13 +197,16 @@ async def test_a_base_is_due_by_itself_and_written_though_nothing_else_happens()
 @virtually
 async def test_a_draft_that_the_ticks_have_outrun_is_begun_anew() -> None:
     world, numbers = await with_windows()
-    right = drafts.Draft.steps
+    right = drafts.SnapshotBuilder.steps
 
-    def slowly(self: drafts.Draft) -> Iterator[None]:
+    def slowly(self: drafts.SnapshotBuilder) -> Iterator[None]:
         yield from itertools.repeat(None, 1_000)
         yield from right(self)
 
-    with mock.patch.multiple(drafts.Draft, steps=slowly), mock.patch.object(drafts, "LEAP", 3):
+    with (
+        mock.patch.multiple(drafts.SnapshotBuilder, steps=slowly),
+        mock.patch.object(drafts, "LEAP", 3),
+    ):
         world.journals.seconds = 0.0
         await drafting(world, 1)
         first, before = world.oracle.state.n, world.oracle.state.base_offset
@@ -314,7 +317,7 @@ async def test_many_windows_are_restored_while_the_loop_goes_round() -> None:
 async def test_windows_of_a_lane_that_is_not_configured_outlive_the_bases_of_others() -> None:
     world, numbers = await with_windows()
     await until_based(world)
-    world.rules = Rules(ttl_ms=10**9)
+    world.rules = OrphanPolicy(ttl_ms=10**9)
     await reopened(world, SINGLE)
     world.collect()
     for _ in range(2):

@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from forwarder.config.settings import InputTopic, Kafka
 from forwarder.kafka import client
-from forwarder.kafka.patches.batches import Fetched, Unpacked, install
+from forwarder.kafka.patches.batches import FetchedBatches, SkippingPartitionRecords, install
 from forwarder.model import Reason, Sealed
 
 COMMITTED = 1
@@ -37,9 +37,10 @@ def batch(base: int, count: int, *, odd: int = -1, codec: int = 0, transactional
     return bytes(content)
 
 
-def unpacked(content: bytes, start: int = 0, aborted: object = None) -> Unpacked:
+def unpacked(content: bytes, start: int = 0, aborted: object = None) -> SkippingPartitionRecords:
     where = TopicPartition("raw-events", 0)
-    return Unpacked(where, Fetched(content), aborted, start, None, None, True, COMMITTED)  # noqa: FBT003
+    fetched, checked = FetchedBatches(content), True
+    return SkippingPartitionRecords(where, fetched, aborted, start, None, None, checked, COMMITTED)
 
 
 def test_the_clients_own_way_fails() -> None:
@@ -69,8 +70,11 @@ def test_what_was_rolled_back_stays_out_before_and_behind_an_odd_record() -> Non
 
 
 def test_every_client_reads_so() -> None:
-    client.arguments(Kafka(("127.0.0.1:1",), (InputTopic("t"),), "g"), "me")
-    assert (Fetched, Unpacked) == (fetcher.MemoryRecords, fetcher.PartitionRecords)
+    client.client_arguments(Kafka(("127.0.0.1:1",), (InputTopic("t"),), "g"), "me")
+    assert (FetchedBatches, SkippingPartitionRecords) == (
+        fetcher.MemoryRecords,
+        fetcher.PartitionRecords,
+    )
 
 
 # ------------------------------------------------------------------ what unpacks beyond a bound

@@ -19,9 +19,9 @@ from forwarder.kafka import batch_layout
 from forwarder.kafka.patches.batches import (
     AHEAD,
     DamagedBatchError,
-    Fetched,
-    Result,
-    Unpacked,
+    EndAwareFetchResult,
+    FetchedBatches,
+    SkippingPartitionRecords,
     install,
 )
 from forwarder.model import Reason, Sealed
@@ -129,7 +129,7 @@ def test_gaps_between_batches_are_nothing_odd() -> None:
 def test_a_batch_far_beyond_the_end_of_its_log_is_damaged(high: int | None, told: bool) -> None:  # noqa: FBT001
     found = unpacked(batch(AHEAD + 1001, 1))
     state = SimpleNamespace(highwater=high)
-    Result(
+    EndAwareFetchResult(
         WHERE,
         assignment=SimpleNamespace(state_value=lambda _: state),
         partition_records=found,
@@ -144,7 +144,7 @@ def test_a_batch_far_beyond_the_end_of_its_log_is_damaged(high: int | None, told
 
 def test_the_client_makes_results_that_tell_where_a_log_ends() -> None:
     install()
-    assert fetcher.FetchResult is Result
+    assert fetcher.FetchResult is EndAwareFetchResult
 
 
 COUNTS = (2, 3, 1, 4)
@@ -193,7 +193,7 @@ def test_a_control_batch_that_says_it_is_empty_ends_no_transaction() -> None:
 
 
 def test_no_set_of_records_at_all_is_an_empty_one() -> None:
-    found = Fetched(None)
+    found = FetchedBatches(None)
     assert (False, 0) == (found.has_next(), found.size_in_bytes())
 
 
@@ -295,7 +295,7 @@ def odd_last(count: int) -> bytes:
 def test_an_odd_name_behind_many_records_costs_little_for_each_of_them() -> None:
     """All of them are passed over in one go; to take one apart is 300 instructions."""
     few, many = 100, 2100
-    read: dict[int, list[Unpacked]] = {}
+    read: dict[int, list[SkippingPartitionRecords]] = {}
 
     def work(count: int) -> int:
         found = unpacked(odd_last(count), count - 1)
