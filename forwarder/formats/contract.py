@@ -9,6 +9,7 @@ on it.
 
 What has to hold of every format:
 
+* **Events are JSON values,** what they come in, and contexts, need not be JSON.
 * **Positions are exact.** Event ``i`` of an upload is at (its record's offset, ``start + i``), an
   upload without events takes one place; the uploads of a record stand one after the other.
 * **Bytes stay.** An event's bytes are those of the record, unless a setting of the connection, or a
@@ -210,10 +211,11 @@ class InputFormat(Protocol):
     def shape(self, context: bytes) -> ContextShape:
         """Return the shape of a context."""
 
-    def upload(self, events: bytes, context: bytes) -> bytes:
+    def upload(self, events: bytes, context: bytes, *, keyless: bool = False) -> bytes:
         """Return an upload of these comma-joined events and a context, as a dead letter keeps it.
 
-        A decoder reads the same types, sessions and bodies in it.
+        A decoder reads the same types, sessions and bodies in it. ``keyless``: it came without
+        events, and did not even say so.
         """
 
     def platform(self, upload: Upload) -> bytes:

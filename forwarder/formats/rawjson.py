@@ -89,11 +89,6 @@ def array(values: list[Raw]) -> bytes:
     return b"[%b]" % b",".join(bytes(value) for value in values)
 
 
-def with_events(events: bytes, context: bytes) -> bytes:
-    """Return an upload of these comma-joined events and a context, which is an object."""
-    return b'{"events":[%b]%b%b' % (events, b"," if len(context) > len(b"{}") else b"", context[1:])
-
-
 def quoted(text: str) -> bytes:
     """Return a text as a JSON string, with no more escapes than it needs."""
     try:

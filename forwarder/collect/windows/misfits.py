@@ -33,10 +33,8 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
     def value(self, form: InputFormat) -> bytes:
         """Return them as an upload of their own, in the shape they came in, with its context."""
         upload = self.upload
-        if not self.events and upload.keyless:
-            return upload.context
         if self.events == len(upload.types):
-            return form.upload(upload.body, upload.context)
+            return form.upload(upload.body, upload.context, keyless=upload.keyless)
         came = rawjson.split(upload.body)
         runs = [(at - upload.start, count) for at, count in self.runs]
         chosen = [bytes(one) for at, count in runs for one in came[at : at + count]]

@@ -97,7 +97,10 @@ class MParticleDocuments:
 
     def recognize(self, value: bytes) -> Recognized | None:
         """Return the ``message_id`` and the mpid of a document."""
-        fields = rawjson.fields(value)
+        try:
+            fields = rawjson.fields(value)
+        except (ValueError, RecursionError):
+            return None
         name = rawjson.text_of(bytes(fields.get("message_id", ABSENT)))
         return Recognized(name, mpid_of(fields)) if name else None
 

@@ -36,7 +36,13 @@ class MParticleInput:
     former_rules: Mapping[str, FormerRule] = former_keys.RULES
     merge = staticmethod(context.merge)
     shape = staticmethod(context.shape)
-    upload = staticmethod(rawjson.with_events)
+
+    def upload(self, events: bytes, context: bytes, *, keyless: bool = False) -> bytes:
+        """Return an object with these events and the keys of the context."""
+        if keyless:
+            return context
+        comma = b"," if len(context) > len(b"{}") else b""
+        return b'{"events":[%b]%b%b' % (events, comma, context[1:])
 
     def decoder(
         self, partition: Partition, filters: Sequence[EventFilter], *, sessions: bool
