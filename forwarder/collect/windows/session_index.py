@@ -67,7 +67,7 @@ class SessionIndex:
         self._unnamed.pop(window.key, None)
 
     def unended(self) -> list[Window]:
-        """Return the windows of events without a session that no ``session_end`` was told."""
+        """Return the windows of events without a session whose end was not told."""
         return list(self._unnamed.values())
 
     def windows_of(self, session: bytes) -> list[Window]:

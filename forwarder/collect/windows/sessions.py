@@ -1,6 +1,6 @@
 """Gather events into one window per session (Wait for Complete Batch).
 
-A session ends by its ``session_end``, by an event of a session not seen before, or by silence.
+A session ends by the event that ends it, by an event of a session not seen before, or by silence.
 Its window then stays open for a grace period, in which late events join. Boundaries are judged
 on all events of the device, also those that the filter leaves out; those open no window.
 """
