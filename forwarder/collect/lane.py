@@ -77,7 +77,7 @@ class Lane:
     def new_store(self, replay: ReplayFilter, sizes: TailSizes) -> WindowStore:
         """Return an empty store of windows that closes them as the connection's mode asks."""
         kind = _STORES.get(self.mode, WindowStore)
-        return kind(self.connection.batching, self._fit, replay, self.form, sizes)
+        return kind(self.connection.batching, self._fit, replay, sizes)
 
 
 _STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}

@@ -47,6 +47,7 @@ class Fit:
 
     def __init__(self, documents: DocumentMaker, form: InputFormat) -> None:
         """Work out the lengths; ``form`` is what the uploads are of."""
+        self.form = form
         self._frame_of = documents.frame
         self._prune = documents.prune
         self._merge = form.merge

@@ -19,7 +19,7 @@ from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes, Window, is_of_session, session_key
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import ContextShape, InputFormat, Upload, digest
+from forwarder.formats.contract import ContextShape, Upload, digest
 from forwarder.formats.pieces import cut
 from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
 
@@ -122,17 +122,12 @@ class SessionStore(WindowStore):
 
     RULE = BY_SESSION
 
-    def __init__(  # as every store
-        self,
-        batching: Batching,
-        fit: Fit,
-        replay: ReplayFilter,
-        form: InputFormat,
-        sizes: TailSizes,
+    def __init__(
+        self, batching: Batching, fit: Fit, replay: ReplayFilter, sizes: TailSizes
     ) -> None:
-        """Create a store without windows; ``form`` says which events begin and end a session."""
-        super().__init__(batching, fit, replay, form, sizes)
-        self._session_start, self._session_end = form.session_start, form.session_end
+        """Create a store without windows."""
+        super().__init__(batching, fit, replay, sizes)
+        self._session_start, self._session_end = fit.form.session_start, fit.form.session_end
         self._devices: dict[bytes, _DeviceSessions] = {}
 
     def restore(self, held: Held, pieces: list[Piece], shape: ContextShape) -> None:

@@ -35,7 +35,7 @@ from forwarder.collect.windows.window import (
     tail_bytes,
 )
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import ContextShape, InputFormat, Kept, Upload, digest
+from forwarder.formats.contract import ContextShape, Kept, Upload, digest
 from forwarder.formats.pieces import cut, singles
 from forwarder.model import CloseReason, Held, Piece, Position
 
@@ -69,21 +69,12 @@ class WindowStore:
     RULE: ClassVar[str] = BY_DEVICE
     """The rule by which today's events are keyed."""
 
-    def __init__(  # what a lane is, each given once
-        self,
-        batching: Batching,
-        fit: Fit,
-        replay: ReplayFilter,
-        form: InputFormat,
-        sizes: TailSizes,
+    def __init__(
+        self, batching: Batching, fit: Fit, replay: ReplayFilter, sizes: TailSizes
     ) -> None:
-        """Create a store without windows.
-
-        ``replay`` tells what an opening found to be settled, ``form`` is what the uploads are of.
-        """
+        """Create a store without windows; ``replay``: what an opening found to be settled."""
         self._batching = batching
         self._fit = fit
-        self._former = form.former_rules
         self._slim = fit.slim
         self._lean = fit.lean
         self._replay = replay
@@ -219,7 +210,7 @@ class WindowStore:
 
     def _add_again(self, upload: Upload, pieces: list[Piece]) -> None:
         """Add what of a replayed upload is not settled, keyed by the rule of its time (L2)."""
-        rule, upload = replayed(self._replay, upload, self.RULE, self._former)
+        rule, upload = replayed(self._replay, upload, self.RULE, self._fit.form.former_rules)
         pieces, gone = misfits.lettered(self._replay, upload, pieces)
         self._settled += gone
         if rule not in {BY_DEVICE, BY_SESSION}:
