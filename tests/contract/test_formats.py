@@ -629,7 +629,7 @@ async def test_a_file_is_read_and_delivered_in_any_format(
         sender.record(sender.event(3), tag="b"),
     ]
     source = reading(sender, chosen, values)
-    tally = await app.read_file(
+    tally = await app.run_file(
         [chosen], str(source), tmp_path / "out", sender.form.name, toy_format.FORMATS
     )
     (line,) = (tmp_path / "out" / "lane.ndjson").read_bytes().splitlines()
