@@ -252,7 +252,6 @@ class LaneDelivery:
             outcomes = [answer] * len(taken)
         now = self._clock.steady()
         self._reporter.put(self.policy.lane, now - began, outcomes)
-        self._learn_rate(taken, outcomes, began, now)
         self._answer(taken, outcomes, began, now)
 
     def _put_done(self, task: asyncio.Task[None]) -> None:
@@ -312,6 +311,8 @@ class LaneDelivery:
         """Acknowledge what was delivered or is refused for good, and defer the rest."""
         pairs = list(zip(taken, outcomes, strict=True))
         done = [entry for entry, outcome in pairs if outcome.kind is OutcomeKind.DELIVERED]
+        if self._rate_limit.limited or len(done) < len(pairs):
+            self._learn_rate(taken, outcomes, began, now)
         delivered = [batch for _, batch in done]
         failed: list[tuple[Address, Outcome]] = []
         for entry, outcome in pairs if len(done) < len(pairs) else ():

@@ -130,7 +130,8 @@ class PartitionDeliveries:
         In the same step as :meth:`cursor` of every lane, so that refusal and acknowledgement are
         in one tick (D4).
         """
-        return [refusal(one) for one in self.results.collect()]
+        refused = self.results.collect()
+        return [refusal(one) for one in refused] if refused else []
 
     def committed(
         self,

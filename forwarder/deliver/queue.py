@@ -209,7 +209,8 @@ class DeliveryQueue:
         """
         if self.in_order and self.in_flight:
             return []
-        self._promote_due(now)
+        if self._deferred:
+            self._promote_due(now)
         taken: list[tuple[Address, Batch]] = []
         size = 0
         while self._ready and len(taken) < max_count:

@@ -135,12 +135,18 @@ class Retries:
     def limit(self, queue: DeliveryQueue, now: float, rest: float, *, paused: bool) -> None:
         """Set how many batches the queue keeps in memory: what can be put soon.
 
-        ``rest``: the seconds for which a throttled destination is left alone still.
+        ``rest``: the seconds for which a throttled destination is left alone still. A lane that
+        waits long for its next put, or has had nothing taken for long, keeps a few probes.
         """
         rests_until = max(self.hold_until, now + rest)
+        failing = now - self._failing_since if self.failures else 0.0
+        if self.failures and self._by_shard:
+            is_stuck = failing > SHARD_STUCK_AFTER_SECONDS or rest > STUCK_AFTER_SECONDS
+        else:
+            is_stuck = failing > STUCK_AFTER_SECONDS or rests_until - now > STUCK_AFTER_SECONDS
         if self._refusals:
             queue.max_batches = None  # to find a batch that is not refused
-        elif self._is_stuck(now, rests_until, rest):
+        elif is_stuck:
             if not paused:
                 self._accepted_when_narrowed = self._accepted
             queue.keep_probes(self._probes(paused=paused), waits=now < rests_until)
@@ -149,13 +155,6 @@ class Retries:
             queue.max_batches = 1 + 2 * taken if taken < ACCEPTED_TO_WIDEN else None
         queue.min_batches = 1 + min(len(self._refusals), MAX_BATCHES_BESIDE_REFUSED)
         queue.update_claim()
-
-    def _is_stuck(self, now: float, rests_until: float, rest: float) -> bool:
-        """Tell whether the lane waits long for its next put, or has had nothing taken for long."""
-        failing = now - self._failing_since if self.failures else 0.0
-        if self.failures and self._by_shard:
-            return failing > SHARD_STUCK_AFTER_SECONDS or rest > STUCK_AFTER_SECONDS
-        return failing > STUCK_AFTER_SECONDS or rests_until - now > STUCK_AFTER_SECONDS
 
     def _probes(self, *, paused: bool) -> int:
         """Return how many batches are kept to find out whether something is taken again."""

@@ -56,7 +56,10 @@ class LineFile:
         if not self._lock.acquire(blocking=False):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         try:
-            file = self._opened()
+            if (file := self._file) is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                file = self._file = os.open(self._path, flags, 0o644)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 self._append(file, lines)
@@ -89,13 +92,6 @@ class LineFile:
             file, self._file = self._file, None
             if file is not None:
                 os.close(file)
-
-    def _opened(self) -> int:
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self._path, flags, 0o644)
-        return self._file
 
     def _append(self, file: int, lines: bytes) -> None:
         if self._truncate:
