@@ -107,7 +107,7 @@ class AwsClient:
         goal: CallTarget,
         remedy: Callable[[AwsFailure], str] | None = None,
     ) -> None:
-        """Prepare; the first call connects. ``remedy`` knows better than the table what to do."""
+        """Create; connects at the first call. ``remedy(failure)`` overrides the table's remedy."""
         self._aws = aws
         self._connection = connection
         self._keys = aws.make_keyring(connection.credentials, goal.region, connection.name)

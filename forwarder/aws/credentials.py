@@ -67,9 +67,8 @@ class AssumedKeys(msgspec.Struct, frozen=True):
 class DefaultChain:
     """Environment, files, IRSA, Pod Identity or instance role, whichever AWS's chain finds.
 
-    Whoever needs keys while they are searched for, or renewed because they are about to expire,
-    shares that search and what comes of it: one that fails after 20 s must not be begun anew by
-    each of those who waited for it.
+    Callers that need keys during a search, or a renewal of keys that are about to expire, share it
+    and its result: a search that fails after 20 s must not be repeated by each of them.
     """
 
     def __init__(
@@ -92,11 +91,11 @@ class DefaultChain:
         if self._search is None:
             self._search = asyncio.create_task(self._find())
             self._search.add_done_callback(self._searched)
-        # Shielded: whoever is cancelled must not take the search from the others.
+        # Shielded: a caller that is cancelled must not end the search of the others.
         return await asyncio.shield(self._search)
 
     async def renew(self, generation: int) -> bool:
-        """Search the chain anew, past every cache the library holds."""
+        """Search the chain again, past every cache the library holds."""
         if generation != self.generation:
             return True
         now = self._clock.steady()
@@ -132,7 +131,7 @@ class DefaultChain:
         if self._search is search:
             self._search = None
         if not search.cancelled():
-            search.exception()  # looked at, should nobody have waited for it
+            search.exception()  # retrieved, in case no caller waits any more
 
 
 def _expires(found: Any) -> bool:  # noqa: ANN401  # the library's own classes

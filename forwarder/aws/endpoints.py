@@ -89,7 +89,7 @@ class EndpointResolver:
 
 
 class _NoCredentials:
-    """Signs the request that is never sent."""
+    """Keyring for the request that is caught before it is sent; its keys are no real ones."""
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         return ReadOnlyCredentials("nobody", "nothing", None)

@@ -60,7 +60,7 @@ AWS_CLASS_ACTIONS = {
 
 
 class AwsErrorRule(msgspec.Struct, frozen=True):
-    """One row: the class of a code and, where somebody has to act, what to do.
+    """One row: the class of a code and, where an operator has to act, what to do.
 
     ``{allow}``, ``{stream}`` and ``{setting}`` are spelled as the service has them.
     """

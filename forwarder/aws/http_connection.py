@@ -98,9 +98,9 @@ class OneAnswerProtocol(ResponseHandler):
                 break
             await asyncio.sleep(0)
         else:
-            self.poison()
+            self.mark_unusable()
         if terms.get().is_late():
-            self.poison()
+            self.mark_unusable()
         self._waits = False
         return not self.doubtful
 
@@ -111,7 +111,7 @@ class OneAnswerProtocol(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the awaited answer; any others end the connection."""
         if data and (not self._asked or self._waits or self._ended()):
-            self.poison()
+            self.mark_unusable()
             return
         self._answer_bytes_left -= len(data)
         if self._answer_bytes_left < 0:
@@ -119,13 +119,13 @@ class OneAnswerProtocol(ResponseHandler):
             return
         super().data_received(data)
         if self._ended() and self._has_begun_another():
-            self.poison()
+            self.mark_unusable()
 
     def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401  # the library's own
         """Take the head of a message; of those after the answer none is let through."""
         message, payload = data
         if self._answer is not None:
-            self.poison()
+            self.mark_unusable()
             return
         # RFC 9110: 1xx come before the answer; 101 is one, after which no other follows.
         if message.code >= 200 or message.code == 101:  # noqa: PLR2004
@@ -134,8 +134,8 @@ class OneAnswerProtocol(ResponseHandler):
             self.doubtful = self.doubtful or (message.code < 300 and self._is_early())  # noqa: PLR2004
         super().feed_data(data, size)
 
-    def poison(self) -> None:
-        """Never use the connection again, nor believe the answer it has just brought."""
+    def mark_unusable(self) -> None:
+        """Close the connection for good, and mark its last answer as doubtful."""
         self.doubtful = True
         self.force_close()
         if self.transport is not None:
@@ -145,12 +145,12 @@ class OneAnswerProtocol(ResponseHandler):
         return self._answer is not None and bool(self._answer.is_eof())
 
     def _is_early(self) -> bool:
-        """Tell whether part of the request has not even left: nobody can have answered it."""
+        """Tell whether part of the request has not left yet, so that no answer can be to it."""
         transport = self.transport
         return self.writing or (transport is not None and transport.get_write_buffer_size() > 0)
 
     def _has_unread(self) -> bool:
-        """Tell whether the system holds bytes, or an end, that nobody has read yet."""
+        """Tell whether the system holds bytes, or an end, that have not been read."""
         connection: Any = self.transport and self.transport.get_extra_info("socket")
         if connection is None or connection.fileno() < 0:
             return False
@@ -169,12 +169,12 @@ class OneAnswerProtocol(ResponseHandler):
             return True
 
     def _refuse(self, why: str) -> None:
-        """End an answer that goes on for too long; whoever reads it gets ClientPayloadError."""
+        """End an answer that is too long; its reader gets ClientPayloadError."""
         error = ClientPayloadError(why)
         if self._payload is not None:
             set_exception(self._payload, error)
         self.set_exception(error)
-        self.poison()
+        self.mark_unusable()
 
 
 class GuardedRequest(ClientRequest):
@@ -195,7 +195,7 @@ class GuardedRequest(ClientRequest):
 
 
 class GuardedResponse(ClientResponse):
-    """An answer that keeps its connection until whoever asked has judged it.
+    """An answer that keeps its connection until the caller has judged it.
 
     The library's own readers give it back by reading; ``held`` does not.
     """
@@ -207,7 +207,10 @@ class GuardedResponse(ClientResponse):
         return protocol is None or protocol.doubtful
 
     async def read_held(self) -> bytes:
-        """Return the body; then call ``release`` if it is believed, else ``give_up``."""
+        """Read the body and keep the connection: the caller then calls ``release``, or ``abort``.
+
+        ``abort`` where the answer is not believed to be the one to this request.
+        """
         try:
             return await self.content.read()
         except BaseException:
@@ -218,7 +221,7 @@ class GuardedResponse(ClientResponse):
         """End the connection: the answer to what was asked may be still to come."""
         protocol = cast("OneAnswerProtocol | None", self._protocol)
         if protocol is not None:
-            protocol.poison()
+            protocol.mark_unusable()
         self.close()
 
     def _response_eof(self) -> None:

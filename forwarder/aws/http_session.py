@@ -30,9 +30,9 @@ _BUILDING = threading.Lock()
 
 
 class _NoRedirects(NamedTuple):
-    """Goes where it is sent and no further.
+    """Session wrapper that follows no redirect.
 
-    No AWS service redirects a put. Whatever does so would be given records and session tokens, and
+    No AWS service redirects a put. A redirect would hand records and session tokens to others, and
     its answer taken for the service's.
     """
 

@@ -22,7 +22,7 @@ _VERSION = "2012-10-17"
 class IamPolicies(msgspec.Struct, frozen=True):
     """What a connection needs; ``trust`` and ``worker`` only where a role is assumed.
 
-    ``holder`` is who needs ``permission``, ``notes`` what a person has to see to.
+    ``holder`` is who needs ``permission``, ``notes`` what remains to be done by hand.
     """
 
     holder: str

@@ -16,7 +16,7 @@ _REMEDY = "check the credentials, that STS can be reached, and this machine's cl
 
 
 class UnknownIdentityError(Exception):  # it is the identity that is
-    """Nobody said who signs; the text says why and what to do, ``outcome`` both apart."""
+    """Who signs is not known; the text says why and what to do, ``outcome`` both apart."""
 
     def __init__(self, outcome: Outcome) -> None:
         """Keep the answer; its text is the error's."""
@@ -71,7 +71,7 @@ async def identity_finding(
 
 
 def failed_finding(outcome: Outcome, remedy: str) -> Finding:
-    """Return what an answer of AWS says; ``remedy`` is for those that nobody has to act upon."""
+    """Return what an answer of AWS says; ``remedy`` is for answers that have none of their own."""
     return fail(outcome.error.removesuffix(f"; {outcome.remedy}"), outcome.remedy or remedy)
 
 

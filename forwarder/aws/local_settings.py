@@ -78,14 +78,14 @@ def check_sizes() -> None:
 def check_file(name: str, path: str, most: int) -> None:
     """Raise LocalSettingError if the file at ``path`` has no end, or more than ``most`` bytes.
 
-    ``name`` is that of the setting, for people. Called by whoever is about to read it.
+    ``name`` is that of the setting, for people. Caller: the reader of the file, before it reads.
     """
     if what := _unbounded(path, most):
         raise LocalSettingError(_misnamed(name, path, what))
 
 
 def keys_fault(environ: Mapping[str, str] | None = None) -> LocalSettingFault | None:
-    """Return what is wrong with the access keys in the environment, for whoever is not believed."""
+    """Return what is wrong with the access keys in the environment, once AWS rejects them."""
     return next(_keys(os.environ if environ is None else environ), None)
 
 

@@ -48,14 +48,14 @@ async def sign_msk_token(
 ) -> tuple[str, int]:
     """Return a token and when it expires in milliseconds; raises TokenError."""
     keys = await _keys(region, role_arn, limits)
-    # In a thread, for it brings boto3 along, which nobody else needs (30 ms, 2 MiB).
+    # In a thread, for it brings boto3 along, which nothing else needs (30 ms, 2 MiB).
     signer: Any = await asyncio.to_thread(importlib.import_module, SIGNER)
     made = signer.generate_auth_token_from_credentials_provider(region, _FoundCredentials(keys))
     return cast("tuple[str, int]", made)
 
 
 async def _keys(region: str, role_arn: str | None, limits: TimeLimits) -> ReadOnlyCredentials:
-    """Search anew, for a token lives longer than a search takes; nothing stays open after it."""
+    """Search for the keys at every call, and close what the search opened."""
     aws = AwsSession(SystemClock(), _loader(), limits=limits)
     role = AssumedRole(role_arn, None) if role_arn else DefaultCredentials()
     keyring = aws.make_keyring(role, region, ROLE_SESSION_NAME)

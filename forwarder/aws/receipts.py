@@ -26,7 +26,7 @@ class ReceiptMemory:
     """
 
     def __init__(self, remembered: int = MAX_REMEMBERED_RECEIPTS) -> None:
-        """Begin with nothing seen; ``remembered`` values are kept, or up to twice as many."""
+        """Create; the last ``remembered`` values are kept, or up to twice as many."""
         self.most = remembered
         self.seen: set[int] = set()
         self.older: set[int] = set()
@@ -47,7 +47,7 @@ class Receipts:
     """What one connection was told of as stored."""
 
     def __init__(self, memory: ReceiptMemory) -> None:
-        """Begin with nothing seen; ``memory`` is shared with the other connections."""
+        """Create; ``memory`` is shared with the other connections."""
         self._memory = memory
         self._salt = memory.salt()
         self._generation = memory.generation
@@ -98,7 +98,7 @@ class Receipts:
         return True
 
     def clear(self) -> None:
-        """Forget everything: the stream is gone, and one made anew may begin with any number."""
+        """Forget everything: the stream is gone, and a new one may begin with any number."""
         self._salt = self._memory.salt()
         for places in (self._highest, self._older_highest, self._floors):
             places.clear()

@@ -133,7 +133,7 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
 
 
 def _print_error(args: argparse.Namespace, code: int, error: str, line: str) -> int:
-    """Say why on stderr, and with ``--json`` on stdout as well: whoever parses it gets JSON."""
+    """Say why on stderr, and with ``--json`` on stdout as well: its reader gets JSON."""
     error, line = map(masking.mask_line, map(output.mask_suspects, (error, line)))
     with contextlib.suppress(ForwarderError):  # stdout takes nothing
         if getattr(args, "json", False):
@@ -154,7 +154,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end with 2."""
-        # Somebody may have put a secret where an option or a value is expected.
+        # A secret may stand where an option or a value is expected.
         super().error(masking.mask(message) + _suggestion(message))
 
 

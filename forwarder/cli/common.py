@@ -116,7 +116,7 @@ def note_unknown(loaded: LoadedConfiguration, name: str) -> None:
 
 
 def confirm(args: argparse.Namespace) -> bool:
-    """Ask on a terminal unless ``--yes`` was given; raises ConfigurationError where nobody is."""
+    """Ask unless ``--yes`` was given; raises ConfigurationError without a terminal to ask on."""
     if args.yes:
         return True
     # A closed stdin is none at all.

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,13 +70,13 @@ async def _report(
 
     async def examined(connection: Connection) -> list[Finding]:
         async with slots:
-            return await _connection(aws, connection, put=put)
+            return await _connection_findings(aws, connection, put=put)
 
     client_id = f"forwarder-doctor-{socket.gethostname()}-{os.getpid()}"
     try:
         kafka, own, *found = await asyncio.gather(
-            _kafka(aws, loaded.configuration, client_id),
-            _worker(aws, connections),
+            kafka_findings(aws, loaded.configuration, client_id),
+            _worker_findings(aws, connections),
             *map(examined, connections),
         )
     finally:
@@ -88,7 +88,10 @@ async def _report(
     return {where: findings for where, findings in report.items() if findings}
 
 
-async def _kafka(aws: AwsSession, configuration: Configuration, client_id: str) -> list[Finding]:
+async def kafka_findings(
+    aws: AwsSession, configuration: Configuration, client_id: str
+) -> list[Finding]:
+    """Say whether Kafka is as a worker needs it, and who signs for it where AWS does."""
     security, found = configuration.kafka.security, []
     if security.mechanism is Mechanism.AWS_MSK_IAM and security.region is not None:
         arn = security.role_arn
@@ -113,7 +116,7 @@ async def _left_topics(loaded: LoadedConfiguration) -> list[Finding]:
     return [rest.finding(retired=rest.topic in retired) for rest in left_topics(listed)]
 
 
-async def _worker(aws: AwsSession, connections: Sequence[Connection]) -> list[Finding]:
+async def _worker_findings(aws: AwsSession, connections: Sequence[Connection]) -> list[Finding]:
     """Say who assumes the roles, once for all of them."""
     regions = [each.sink.region for each in connections if each.credentials.role]
     region = next(filter(None, regions), None)
@@ -124,32 +127,44 @@ async def _worker(aws: AwsSession, connections: Sequence[Connection]) -> list[Fi
     )
 
 
-async def _connection(aws: AwsSession, connection: Connection, *, put: bool) -> list[Finding]:
+async def _connection_findings(
+    aws: AwsSession, connection: Connection, *, put: bool
+) -> list[Finding]:
     sink = connection.sink
     if sink.folder:
-        return [_folder(Path(sink.folder))]
+        return [folder_finding(Path(sink.folder))]
     who = await identity.identity_finding(aws, connection.credentials, sink.region, connection.name)
     if who.grade is Grade.FAIL:
         return [who]
     if not put:
         return [who, note("no record was put: --put tries it")]
-    return [who, *await _puts(connection)]
+    return [who, *await put_findings(connection)]
 
 
-def _folder(path: Path) -> Finding:
+def folder_finding(path: Path) -> Finding:
+    """Say whether the folder of a file sink can be written, or made."""
     there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110  # pathlib's own raises where this user may not look
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return ok(f"{path} can be written")
     return fail(f"{path} cannot be written", f"give this user the right to write in {there}")
 
 
-async def _puts(connection: Connection) -> list[Finding]:
+async def put_test_record(connection: Connection) -> Outcome:
+    """Put a test record into a connection's destination; return what the sink answered."""
+    async with app.open_sinks([connection]) as sinks:
+        [outcome] = await sinks[connection.name].put([test_record(connection)])
+        return outcome
+
+
+async def put_findings(
+    connection: Connection, put: Callable[[Connection], Awaitable[Outcome]] = put_test_record
+) -> list[Finding]:
     """Put a test record by each action that may be used; one that works is enough for ``auto``."""
     if not (choice := connection.sink.alternatives):
-        outcome = await _put(connection)
+        outcome = await put(connection)
         return [_put_finding(outcome, "a test record was put")]
     by_action = {
-        action: await _put(replace(connection, sink=sink)) for action, sink in choice.items()
+        action: await put(replace(connection, sink=sink)) for action, sink in choice.items()
     }
     works = any(outcome.kind is OutcomeKind.DELIVERED for outcome in by_action.values())
     told = [_put_finding(outcome, f"{action} is allowed") for action, outcome in by_action.items()]
@@ -172,14 +187,8 @@ def _put_finding(outcome: Outcome, success: str) -> Finding:
     )
 
 
-async def _put(connection: Connection) -> Outcome:
-    async with app.open_sinks([connection]) as sinks:
-        [outcome] = await sinks[connection.name].put([test_record(connection)])
-        return outcome
-
-
 def test_record(connection: Connection) -> Batch:
-    """Return a record that readers can tell from every batch: no event, and another type."""
+    """Return a test record that readers can tell from a batch: no event, a type of its own."""
     now = SystemClock().wall_ms()
     name = f"forwarder-doctor-{now}"
     payload = {

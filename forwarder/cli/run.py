@@ -78,7 +78,7 @@ def _read_file(args: argparse.Namespace) -> int:
         single = loader.load_connection(args.connection, offline=offline)
         connections = (single.connection,)
         secrets, notes, suspects = single.secrets, single.notes, single.suspects
-    # Somebody is watching, and the summary is what they wait for.
+    # For a terminal: the summary is the result.
     logs.configure("warning", "console", secrets)
     output.hide_suspects(suspects)
     for note in notes:

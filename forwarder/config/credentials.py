@@ -36,7 +36,7 @@ class AccessKeys:
 
     @property
     def holder(self) -> str:
-        """Name whose permissions count, for whoever writes policies."""
+        """Name the identity whose permissions count, for IAM policies."""
         return "the identity of the connection's access keys"
 
     @property
@@ -76,7 +76,7 @@ class DefaultCredentials:
 
     @property
     def holder(self) -> str:
-        """Name whose permissions count, for whoever writes policies."""
+        """Name the identity whose permissions count, for IAM policies."""
         return "the worker"
 
     @property
@@ -125,7 +125,7 @@ class AssumedRole:
 
     @property
     def holder(self) -> str:
-        """Name whose permissions count, for whoever writes policies."""
+        """Name the identity whose permissions count, for IAM policies."""
         return self.role_arn
 
     @property

@@ -1,4 +1,4 @@
-"""Hide what looks like a secret in a text for people, wherever somebody has put it.
+"""Hide what looks like a secret in a text for people, wherever it stands.
 
 ``mask`` is for messages that name what was written: a key in the wrong place of a file, an
 argument, a path. It knows no secret, and rather hides too much. ``KnownSecrets`` hides values that
@@ -82,7 +82,7 @@ _FEWEST_CHANGES = 8
 
 
 def mask(text: str) -> str:
-    """Return what somebody wrote with everything that looks like a secret replaced by ``MASK``."""
+    """Return a text with everything that looks like a secret replaced by ``MASK``."""
     text = _NAMED.sub(rf"\g<name>{MASK}", _PEM.sub(MASK, text))
     return mask_line(_OPTION.sub(rf"\g<name>{MASK}", text))
 

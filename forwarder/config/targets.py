@@ -165,7 +165,7 @@ class FirehoseTarget:
 
     @property
     def account(self) -> None:
-        """Return no account: the stream is of whoever signs."""
+        """Return no account: it is that of the signing identity."""
 
     @property
     def folder(self) -> None:

@@ -98,7 +98,7 @@ class ConfigFile:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no fault is kept any more, so that nobody needs to look for its advice."""
+        """Tell whether no further fault is kept, so that its advice need not be worked out."""
         return len(self.faults) >= MAX_FAULTS
 
     def count_keys(self, keys: int) -> None:

@@ -27,7 +27,7 @@ def read_bounded(
 ) -> bytes:
     """Return the first ``most`` + 1 bytes of a file: one more than its bound tells that it passes.
 
-    ``pipes``: somebody named this very file on the command line, where ``/dev/stdin`` and
+    ``pipes``: the file was named on the command line, where ``/dev/stdin`` and
     ``<(…)`` are pipes; they are read to their end, each byte within
     ``silence`` seconds. Else raises NotAFileError for what is no regular file. Raises OSError,
     or ValueError for what is no path.

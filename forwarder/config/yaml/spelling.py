@@ -1,4 +1,4 @@
-"""Which known word somebody meant who wrote another one."""
+"""The known word nearest to a misspelt one, for "did you mean …?"."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches

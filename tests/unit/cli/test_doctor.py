@@ -87,7 +87,7 @@ def test_only_the_connections_named_are_looked_at(
 
 def test_a_folder_that_cannot_be_made_is_to_be_mended(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    found = doctor._folder(tmp_path / "taken" / "out")  # noqa: SLF001  # a place of its own
+    found = doctor.folder_finding(tmp_path / "taken" / "out")
     assert Grade.FAIL is found.grade
     assert str(tmp_path / "taken") in found.remedy
 
@@ -118,14 +118,14 @@ def test_a_folder_behind_one_that_nobody_may_look_into_is_to_be_mended(
     shut.mkdir()
     monkeypatch.setattr(os, "stat", stat)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    found = doctor._folder(shut / "below" / "out")  # noqa: SLF001  # a place of its own
+    found = doctor.folder_finding(shut / "below" / "out")
     assert (Grade.FAIL, True) == (found.grade, str(shut) in found.remedy)
 
 
 async def test_certificates_that_cannot_be_used_are_a_finding(tmp_path: Path) -> None:
     missing = Security(SecurityProtocol.SSL, ca_file=str(tmp_path / "none.pem"))
     kafka = Kafka(("127.0.0.1:1",), (InputTopic("raw"),), "g", security=missing)
-    [found] = await doctor._kafka(AwsSession(SystemClock()), Configuration(kafka, ()), "me")  # noqa: SLF001  # alone
+    [found] = await doctor.kafka_findings(AwsSession(SystemClock()), Configuration(kafka, ()), "me")
     assert "certificates for Kafka cannot be used" in found.what
     assert "kafka.security" in found.remedy
 
@@ -174,7 +174,7 @@ def allows(*modes: PutMode) -> Callable[[Connection], Outcome]:
     return answer
 
 
-async def test_where_no_action_works_each_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_no_action_works_each_says_why() -> None:
     """A policy may have PutRecord alone: then its answer is the one that matters."""
     locked = Outcome(
         OutcomeKind.CONFIGURATION, "KMSAccessDenied", "locked; allow the key", remedy="key"
@@ -183,8 +183,7 @@ async def test_where_no_action_works_each_says_why(monkeypatch: pytest.MonkeyPat
     async def put(connection: Connection) -> Outcome:
         return locked if connection.sink == RECORD else DENIED
 
-    monkeypatch.setattr(doctor, "_put", put)
-    found = await doctor._puts(Connection("acme", AUTO))  # noqa: SLF001  # without an AWS
+    found = await doctor.put_findings(Connection("acme", AUTO), put)
     assert [(Grade.FAIL, "allow it"), (Grade.FAIL, "key")] == [(o.grade, o.remedy) for o in found]
 
 
@@ -204,12 +203,10 @@ async def test_one_action_that_works_is_enough_for_auto_and_the_one_set_for_the_
     sink: KinesisTarget | FirehoseTarget,
     answer: Callable[[Connection], Outcome],
     expected: list[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def put(connection: Connection) -> Outcome:
         return answer(connection)
 
-    monkeypatch.setattr(doctor, "_put", put)
-    found = await doctor._puts(Connection("acme", sink))  # noqa: SLF001  # without an AWS
+    found = await doctor.put_findings(Connection("acme", sink), put)
     assert expected == [str(one.grade) for one in found]
     assert all(one.remedy == "allow it" for one in found if one.grade is Grade.FAIL)
