@@ -9,17 +9,33 @@ from collections.abc import Collection, Mapping, Sequence
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.formats.contract import InputFormat
 from forwarder.model import Ends, OpenTransaction, Partition, Record
-from forwarder.sources import file_format
 from forwarder.sources.contract import Listener
-from forwarder.sources.file_lines import MOST_LINE_BYTES, Line, LineCutter, read_line
-from forwarder.sources.file_time import LOOKAHEAD, InputTime
-from forwarder.sources.file_unpack import Unpacker
+from forwarder.sources.file_lines import (
+    FORMAT_HEAD_BYTES,
+    MAX_LINE_BYTES,
+    FileLine,
+    LineCutter,
+    Unpacker,
+    first_line_hint,
+    foreign_format,
+    read_line,
+)
 
 PARTITION = Partition("file", 0)
 STDIN = "-"
 
 CHUNK_BYTES = 256 * 1024
 """How much is read at a time: some milliseconds of work for everything behind it."""
+
+LOOKAHEAD_LINES = 8
+"""How many lines after one are asked whether it is right: fewer than half may lie, too."""
+
+MAX_LEAP_MS = 3_600_000
+"""What a line may be ahead of all before it and be believed at once; a file's usual distance."""
+
+_LATEST_MS = 100_000_000_000_000  # the year 5138; as microseconds 1973
+_PER_UNIT = 1_000
+_UNITS = 2  # microseconds, nanoseconds; nothing larger fits into 64 bits
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MIB = 1 << 20
@@ -43,17 +59,17 @@ class FileSource:
         self._flowing = asyncio.Event()
         self._from = 0
         self.hint = ""
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         """Stand before the first byte."""
         self._unpacker = Unpacker()
         self._cutter = LineCutter()
         self._time = InputTime()
         self._head = b""
         self._known = self._begun = False
-        self._read_ahead: deque[Line] = deque()
-        self._lines: deque[tuple[Line, int]] = deque()
+        self._read_ahead: deque[FileLine] = deque()
+        self._lines: deque[tuple[FileLine, int]] = deque()
         self._last_ms = 0
         self._now_ms = 0
         self._ended = False
@@ -69,7 +85,7 @@ class FileSource:
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            text = f"{self._name()} cannot be read: {reason}"
+            text = f"{self._display_name()} cannot be read: {reason}"
             raise StartupError(text) from error
         await listener.on_assigned(frozenset({PARTITION}))
 
@@ -98,20 +114,19 @@ class FileSource:
         return {PARTITION: [line]}
 
     def now_ms(self) -> int:
-        """Return what time it was in the file when the last line came (see ``file_time``)."""
+        """Return what time it was in the file when the last line came (see ``InputTime``)."""
         return self._now_ms
 
     def fault(self) -> str:
         """Return what kept the file from being read to its end; nothing: nothing did."""
-        return f"{self._name()} {self._unpacker.fault}" if self._unpacker.fault else ""
+        return f"{self._display_name()} {self._unpacker.fault}" if self._unpacker.fault else ""
 
     def remarks(self) -> list[str]:
         """Return what people should know of the file: lines cut, a format that is another one."""
-        found = [f"{self._name()} {self.hint}"] if self.hint else []
+        found = [f"{self._display_name()} {self.hint}"] if self.hint else []
         if cut := self._cutter.cut:
-            first = (
-                f"line {cut[0] + 1} of {self._name()} is longer than {MOST_LINE_BYTES // _MIB} MiB"
-            )
+            longest = f"{MAX_LINE_BYTES // _MIB} MiB"
+            first = f"line {cut[0] + 1} of {self._display_name()} is longer than {longest}"
             others = f", as are {len(cut) - 1} others" if len(cut) > 1 else ""
             found.append(f"{first}{others}; the rest of it was left out, write one upload a line")
         return found
@@ -209,56 +224,56 @@ class FileSource:
         """Take apart what was read, by one piece; False: more has to be read first."""
         piece = self._unpacker.read()
         self._ended = bool(self._unpacker.fault) or (not piece and self._unpacker.fed_all)
-        known = self._recognized(piece)
+        known = self._identify(piece)
         for number, line in self._cutter.feed(known) if known else ():
-            self._take(number, line)
+            self._add_line(number, line)
         for number, line in self._cutter.finish() if self._ended else ():
-            self._take(number, line)
-        self._date()
+            self._add_line(number, line)
+        self._release_dated()
         return bool(piece) or self._ended
 
     def _chunk(self) -> bytes:
         try:
             return os.read(self._file, CHUNK_BYTES)
         except OSError as error:
-            text = f"{self._name()} cannot be read: {error.strerror}"
+            text = f"{self._display_name()} cannot be read: {error.strerror}"
             raise ForwarderError(text) from error
 
-    def _recognized(self, piece: bytes) -> bytes:
+    def _identify(self, piece: bytes) -> bytes:
         """Hold back the first bytes until they tell what this is; raises ForwarderError."""
         if self._known:
             return piece
         self._head += piece
-        tells = len(self._head) >= file_format.HEAD_BYTES or b"\n" in self._head
+        tells = len(self._head) >= FORMAT_HEAD_BYTES or b"\n" in self._head
         if not (tells or self._ended):
             return b""
         self._known = True
-        if foreign := file_format.foreign(self._head):
-            text = f"{self._name()} {foreign}"
+        if other := foreign_format(self._head):
+            text = f"{self._display_name()} {other}"
             raise ForwarderError(text)
         head, self._head = self._head, b""
         return head.removeprefix(_BYTE_ORDER_MARK)
 
-    def _take(self, number: int, line: bytes) -> None:
+    def _add_line(self, number: int, line: bytes) -> None:
         text = line.rstrip(b"\r")
         if not text.strip():
             return
         if not self._begun:
             self._begun = True
-            self.hint = file_format.hint(text, self._form)
+            self.hint = first_line_hint(text, self._form)
         record = read_line(number, text, self._last_ms, self._form.record_time)
         self._last_ms = record.timestamp
         self._read_ahead.append(record)
 
-    def _date(self) -> None:
+    def _release_dated(self) -> None:
         """Pass on the lines of which it is known what time it is then."""
         ahead = self._read_ahead
         while ahead:
-            line, following = ahead[0], list[Line]()
+            line, following = ahead[0], list[FileLine]()
             if line.dated and not self._time.is_sure(line.timestamp):
-                if not (self._ended or len(ahead) > LOOKAHEAD):
+                if not (self._ended or len(ahead) > LOOKAHEAD_LINES):
                     return
-                following = [ahead[i] for i in range(1, min(len(ahead), LOOKAHEAD + 1))]
+                following = [ahead[i] for i in range(1, min(len(ahead), LOOKAHEAD_LINES + 1))]
             if line.dated:
                 self._time.advance(
                     line.timestamp, [each.timestamp for each in following if each.dated]
@@ -267,13 +282,60 @@ class FileSource:
             if line.offset >= self._from:
                 self._lines.append((line, self._time.now_ms))
 
-    def _name(self) -> str:
+    def _display_name(self) -> str:
         return "standard input" if self._path == STDIN else self._path
 
     def _rewind(self) -> None:
         try:
             os.lseek(self._file, 0, os.SEEK_SET)
         except OSError as error:
-            text = f"{self._name()} cannot be read again from an earlier line: {error.strerror}"
+            name = self._display_name()
+            text = f"{name} cannot be read again from an earlier line: {error.strerror}"
             raise ForwarderError(text) from error
-        self._begin()
+        self._reset()
+
+
+class InputTime:
+    """The record clock of a file: how far its lines let time advance, in milliseconds.
+
+    Kafka's records are held against the machine's clock, and time passes by itself: whatever claims
+    to be of the future is late by no more than that. A file is read long after, in no time: its own
+    lines are all there is to tell the time by, and one that lies about it must not decide for the
+    others. The answer follows from the lines alone, so that the same file closes the same windows
+    again.
+    """
+
+    def __init__(self) -> None:
+        """Begin with the epoch."""
+        self.now_ms = 0
+
+    def is_sure(self, time_ms: int) -> bool:
+        """Tell whether a line of this time needs no others to be believed."""
+        return milliseconds(time_ms) <= self.now_ms + MAX_LEAP_MS
+
+    def advance(self, time_ms: int, following: Sequence[int]) -> int:
+        """Go to the time of the next line; return the time it is now.
+
+        ``following``: the own times of up to ``LOOKAHEAD_LINES`` lines after it. A line far ahead
+        of all before it is believed if half of these are, too, and as far as most of those are;
+        equal times count once, since what lies often says the same. Where nothing follows it is
+        believed.
+        """
+        time, limit = milliseconds(time_ms), self.now_ms + MAX_LEAP_MS
+        if time > limit and (votes := set(map(milliseconds, following))):
+            ahead = sorted(vote for vote in votes if vote > limit)
+            if 2 * len(ahead) < len(votes):
+                return self.now_ms
+            most = ahead[len(ahead) // 2] - MAX_LEAP_MS
+            time = min(time, next(vote for vote in ahead if vote >= most))
+        self.now_ms = max(self.now_ms, time)
+        return self.now_ms
+
+
+def milliseconds(time: int) -> int:
+    """Return a time that can only be micro- or nanoseconds as milliseconds."""
+    for _ in range(_UNITS):
+        if time < _LATEST_MS:
+            break
+        time //= _PER_UNIT
+    return time

@@ -15,7 +15,7 @@ from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Partition
 from forwarder.sources import file, file_lines
 from forwarder.sources.file import PARTITION, FileSource
-from forwarder.sources.file_lines import Line, read_line
+from forwarder.sources.file_lines import FileLine, read_line
 
 
 class Nobody:
@@ -80,7 +80,7 @@ def test_depth_and_length_without_end_are_left_to_the_decoder() -> None:
         b'{"timestamp_ms":3,"upload":' + b"[" * 100_000,
         b'{"timestamp_unixtime_ms":' + b"9" * 100_000 + b"}",
     ):
-        assert read_line(2, line, before_ms=7, record_time=MPARTICLE.record_time) == Line(
+        assert read_line(2, line, before_ms=7, record_time=MPARTICLE.record_time) == FileLine(
             2, 7, line
         )
 
@@ -326,7 +326,7 @@ async def test_a_first_line_that_is_no_upload_is_remarked_on(holding: Holding) -
 async def test_of_a_line_without_end_a_part_is_kept(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_lines, "MOST_LINE_BYTES", 1_000)
+    monkeypatch.setattr(file_lines, "MAX_LINE_BYTES", 1_000)
     monkeypatch.setattr(file, "CHUNK_BYTES", 300)
     source = holding(b'{"mpid":1}\n' + b"x" * 5_000 + b"\n" + b"y" * 1_000 + b"\n" + b"z" * 1_001)
     lines = [value for _, _, value in await drained(source)]

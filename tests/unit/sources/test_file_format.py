@@ -5,7 +5,7 @@ import json
 import pytest
 
 from forwarder.formats.registry import MPARTICLE
-from forwarder.sources import file_format
+from forwarder.sources import file_lines
 
 NDJSON = "it has to hold one upload a line as JSON (NDJSON), plain or packed with gzip or zstd"
 
@@ -29,14 +29,14 @@ NDJSON = "it has to hold one upload a line as JSON (NDJSON), plain or packed wit
     ],
 )
 def test_a_file_of_another_format_is_named(head: bytes, name: str, remedy: str) -> None:
-    found = file_format.foreign(head)
+    found = file_lines.foreign_format(head)
     assert found.startswith(f"is {name}; {NDJSON}: ")
     assert remedy in found
 
 
 @pytest.mark.parametrize("head", [b"", b"{", b'{"events":[]}\n', b"not json", b"\xef\xbb\xbf{"])
 def test_text_may_hold_uploads(head: bytes) -> None:
-    assert file_format.foreign(head) == ""
+    assert file_lines.foreign_format(head) == ""
 
 
 HINTS = [
@@ -73,7 +73,7 @@ HINTS = [
 
 @pytest.mark.parametrize(("line", "name"), HINTS)
 def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: str) -> None:
-    found = file_format.hint(line, MPARTICLE)
+    found = file_lines.first_line_hint(line, MPARTICLE)
     assert name.partition(":")[0] in found
     assert NDJSON in found
     assert name.partition(": ")[2] in found
@@ -92,12 +92,12 @@ def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: s
     ],
 )
 def test_what_may_be_an_upload_gets_no_hint(line: bytes) -> None:
-    assert file_format.hint(line, MPARTICLE) == ""
+    assert file_lines.first_line_hint(line, MPARTICLE) == ""
 
 
 @pytest.mark.parametrize("unit", ['}{"', "\t", ",", ", ", '":', "[", '{"a":', "\t{", "a,"])
 def test_a_hostile_first_line_takes_no_time(unit: str) -> None:
     line = (unit * 65_536)[:65_000]
-    assert isinstance(file_format.hint(line.encode(), MPARTICLE), str)
-    assert isinstance(file_format.hint(("{" + line).encode(), MPARTICLE), str)
-    assert isinstance(file_format.hint((json.dumps(line)[:-1]).encode(), MPARTICLE), str)
+    assert isinstance(file_lines.first_line_hint(line.encode(), MPARTICLE), str)
+    assert isinstance(file_lines.first_line_hint(("{" + line).encode(), MPARTICLE), str)
+    assert isinstance(file_lines.first_line_hint((json.dumps(line)[:-1]).encode(), MPARTICLE), str)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.file_time import LEAP_MS, LOOKAHEAD, InputTime, milliseconds
+from forwarder.sources.file import LOOKAHEAD_LINES, MAX_LEAP_MS, InputTime, milliseconds
 
 START = 1_767_225_600_000
 MINUTE = 60_000
@@ -14,7 +14,9 @@ MINUTE = 60_000
 
 def told(times: Sequence[int]) -> list[int]:
     clock = InputTime()
-    return [clock.advance(time, times[i + 1 : i + 1 + LOOKAHEAD]) for i, time in enumerate(times)]
+    return [
+        clock.advance(time, times[i + 1 : i + 1 + LOOKAHEAD_LINES]) for i, time in enumerate(times)
+    ]
 
 
 ODD = [
@@ -63,7 +65,7 @@ def test_the_time_never_goes_back(times: list[int]) -> None:
 
 
 def test_the_last_line_says_what_time_it_is() -> None:
-    assert [START, START + 30 * LEAP_MS] == told([START, START + 30 * LEAP_MS])
+    assert [START, START + 30 * MAX_LEAP_MS] == told([START, START + 30 * MAX_LEAP_MS])
 
 
 def test_micro_and_nanoseconds_are_known_by_their_size() -> None:

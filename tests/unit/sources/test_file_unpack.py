@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.file_unpack import Unpacker
+from forwarder.sources.file_lines import Unpacker
 
 CONTENT = b"".join(b'{"mpid":%d}\n' % n for n in range(5_000))
 MIB = 1024 * 1024
