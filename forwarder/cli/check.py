@@ -54,10 +54,9 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(_document(error.found, error.noted, []))
         return 2
     output.hide_suspects(loaded.suspects)
-    pairs = _pairs(loaded)
     if args.json:
-        output.print_json(_document([], loaded.noted, pairs))
-    elif text := "\n".join(_lines(loaded, pairs, quiet=args.quiet)):
+        output.print_json(_document([], loaded.noted, loaded.written))
+    elif text := "\n".join(_lines(loaded, quiet=args.quiet)):
         output.print_text(f"{text}\n")
     return 0
 
@@ -70,41 +69,27 @@ def _load(args: argparse.Namespace) -> LoadedConfiguration | LoadedConnection:
     return loader.load_connection(args.connection, elsewhere=args.no_secrets)
 
 
-def _pairs(
-    loaded: LoadedConfiguration | LoadedConnection,
-) -> list[tuple[SectionValues, Connection]]:
-    """Return how each connection was written, and what it is."""
-    if isinstance(loaded, LoadedConnection):
-        return [(loaded.section, loaded.connection)]
-    connections = loaded.configuration.connections
-    return list(zip(loaded.connection_sections, connections, strict=True))
-
-
-def _lines(
-    loaded: LoadedConfiguration | LoadedConnection,
-    pairs: list[tuple[SectionValues, Connection]],
-    *,
-    quiet: bool,
-) -> Iterator[str]:
+def _lines(loaded: LoadedConfiguration | LoadedConnection, *, quiet: bool) -> Iterator[str]:
     notes = [f"note: {note}" for note in loaded.notes]
     if quiet:
         yield from notes
         return
-    if isinstance(loaded, LoadedConfiguration):
+    if loaded.worker_section is not None:
         yield from describe.worker_lines(loaded.worker_section)
         yield ""
-    for section, connection in pairs:
+    for section, connection in loaded.written:
         yield from describe.connection_lines(section, connection)
         yield ""
     yield from notes
-    plural = "" if len(pairs) == 1 else "s"
-    yield f"ok: {len(pairs)} connection{plural}, no faults"
+    count = len(loaded.written)
+    plural = "" if count == 1 else "s"
+    yield f"ok: {count} connection{plural}, no faults"
 
 
 def _document(
     faults: Sequence[ConfigFault],
     notes: Sequence[ConfigFault],
-    pairs: list[tuple[SectionValues, Connection]],
+    written: Sequence[tuple[SectionValues, Connection]],
 ) -> dict[str, Any]:
     return {
         "faults": list(map(_place, faults)),
@@ -118,7 +103,7 @@ def _document(
                 "mode": str(connection.settings.mode),
                 "about": list(describe.summary_lines(connection)),
             }
-            for section, connection in pairs
+            for section, connection in written
         ],
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.config.targets import MOST_PAYLOAD_BYTES
+from forwarder.config.targets import MAX_PAYLOAD_BYTES
 from forwarder.formats.contract import DocumentMaker, Upload, digest
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 
@@ -79,7 +79,7 @@ def parse_batch(
     if told.reason != Reason.REFUSED or not told.connection or len(found) != 1:
         return None
     upload, value = found[0], record.value
-    if value is None or len(value) > MOST_PAYLOAD_BYTES:  # never a batch made here
+    if value is None or len(value) > MAX_PAYLOAD_BYTES:  # never a batch made here
         return None
     known = maker.recognize(value)
     # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-_MOST_BYTES = {"ca_file": 16 << 20, "cert_file": 1 << 20, "key_file": 1 << 20}
+_MAX_BYTES = {"ca_file": 16 << 20, "cert_file": 1 << 20, "key_file": 1 << 20}
 """The largest of each: a key is some KiB, all authorities of an operating system 250 KiB."""
 
 _MARKS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
@@ -52,8 +52,8 @@ def _unread(given: dict[str, str | None]) -> Iterator[tuple[str, str]]:
             continue
         if found and not stat.S_ISREG(found.st_mode):
             yield name, "is no file; name the file itself"
-        elif found and found.st_size > _MOST_BYTES[name]:
-            yield name, f"is larger than {_MOST_BYTES[name] >> 20} MiB; give a PEM file"
+        elif found and found.st_size > _MAX_BYTES[name]:
+            yield name, f"is larger than {_MAX_BYTES[name] >> 20} MiB; give a PEM file"
 
 
 def _authorities(path: str) -> str:
@@ -87,7 +87,7 @@ def _key(
 def _encrypted(path: str) -> bool:
     try:
         with Path(path).open("rb") as opened:
-            content = opened.read(_MOST_BYTES["key_file"])
+            content = opened.read(_MAX_BYTES["key_file"])
     except OSError:
         return False
     return any(mark in content for mark in _MARKS)

@@ -16,7 +16,7 @@ _REGION = re.compile(
 )
 
 # Kafka's Topic.validate: 249 characters, which leaves room for "-0.log" in a file name of 255.
-LONGEST_TOPIC = 249
+MAX_TOPIC_CHARS = 249
 KAFKA_NAME = r"[a-zA-Z0-9._-]{1,249}"
 LABEL = r"[a-zA-Z0-9._-]{1,100}"
 BROKER = r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?"

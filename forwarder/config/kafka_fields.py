@@ -218,8 +218,8 @@ def _check_topic_names(section: SectionValues) -> None:
         _claim(section, "dead_letter_topic", dead, taken)
     for topic in listed if group else ():
         outbox, state = (named(group, topic.get("name")) for named in (outbox_topic, state_topic))
-        if len(outbox) > checks.LONGEST_TOPIC:
-            what = f"makes the outbox topic longer than {checks.LONGEST_TOPIC} characters"
+        if len(outbox) > checks.MAX_TOPIC_CHARS:
+            what = f"makes the outbox topic longer than {checks.MAX_TOPIC_CHARS} characters"
             topic.fault("name", f"{what} ({len(outbox)}); shorten it, or kafka.group_id")
         for derived in (outbox, state):
             _check_derived_names(topic, derived, taken)

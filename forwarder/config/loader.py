@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from forwarder.config.connection import Connection
 from forwarder.config.connection_fields import CONNECTION
@@ -31,6 +32,12 @@ class LoadedConfiguration:
     suspects: frozenset[str] = field(repr=False)
 
     @property
+    def written(self) -> tuple[tuple[SectionValues, Connection], ...]:
+        """Return every connection with how it was written."""
+        connections = self.configuration.connections
+        return tuple(zip(self.connection_sections, connections, strict=True))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what may not be as meant, a line each."""
         return tuple(map(str, self.noted))
@@ -52,6 +59,13 @@ class LoadedConnection:
     noted: tuple[ConfigFault, ...]
     section: SectionValues = field(repr=False)
     suspects: frozenset[str] = field(repr=False)
+    worker_section: ClassVar[None] = None
+    """No worker was written; for a caller that shows either kind of file."""
+
+    @property
+    def written(self) -> tuple[tuple[SectionValues, Connection], ...]:
+        """Return the connection with how it was written."""
+        return ((self.section, self.connection),)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -92,19 +92,19 @@ DROPPED: dict[str, tuple[str, ...]] = {
 }
 """Path -> the settings without any one of which it is left out whole."""
 
-_DEEPEST = 32
+_MAX_PATH_KEYS = 32
 """Keys of a path: mParticle's schema nests four objects, and each key costs all those above it."""
 
-_SHORTEST_WORD = 4
+_MIN_WORD_CHARS = 4
 _NEAR = 0.85
 
 
 def path_complaint(text: str) -> str | None:
     """Complain about a path that may not, or can never, be removed; ``{}`` stands for it."""
-    segments = text.split(".", _DEEPEST)
+    segments = text.split(".", _MAX_PATH_KEYS)
     first = segments[0]
-    if len(segments) > _DEEPEST:
-        return f"has more than {_DEEPEST} keys; no document nests that deep, delete it"
+    if len(segments) > _MAX_PATH_KEYS:
+        return f"has more than {_MAX_PATH_KEYS} keys; no document nests that deep, delete it"
     if not all(map(_SEGMENT.fullmatch, segments)) or "" in segments or first[0] == "$":
         return "must be keys joined by dots, without wildcards, is {}; write device_info.imei, say"
     if first == "events":
@@ -142,7 +142,7 @@ def _misspelt(name: str, known: Iterable[str], *, at_top: bool) -> str | None:
     """
     words = [word for word in known if _without_digits(word) != _without_digits(name)]
     found = next((word for word in words if _folded(word) == _folded(name)), None)
-    if found is None and len(name) >= _SHORTEST_WORD:
+    if found is None and len(name) >= _MIN_WORD_CHARS:
         found = next((word for word in words if _is_one_typo(name.lower(), word)), None)
     if found is None and at_top:
         found = next(iter(get_close_matches(name.lower(), words, n=1, cutoff=_NEAR)), None)

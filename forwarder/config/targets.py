@@ -27,11 +27,11 @@ class PutMode(StrEnum):
 SINK_FORMATS = ("mparticle",)
 """What ``sink.format`` may be: the document formats of ``formats.registry``."""
 
-LONGEST_PARTITION_KEY = 256
+MAX_PARTITION_KEY_CHARS = 256
 """Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
 device."""
 
-MOST_PAYLOAD_BYTES = 10 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 10 * 1024 * 1024
 """The largest document for any sink: the largest record a Kinesis stream can be set to take."""
 
 _DEVICE_KEY_BYTES = 32
@@ -50,7 +50,7 @@ class RecordLimit:
     it. ``mpid_is_key``: the key is the batch's mpid, where it has one.
     """
 
-    record_bytes: int = MOST_PAYLOAD_BYTES
+    record_bytes: int = MAX_PAYLOAD_BYTES
     key_bytes: int = 0
     mpid_is_key: bool = False
 
@@ -60,12 +60,12 @@ class RecordLimit:
         Negative where not even the key fits.
         """
         key = len(mpid.encode()) if self.mpid_is_key and mpid else self.key_bytes
-        return min(self.record_bytes - key, MOST_PAYLOAD_BYTES)
+        return min(self.record_bytes - key, MAX_PAYLOAD_BYTES)
 
     def least_payload_bytes(self) -> int:
         """Return how many bytes any document may have, whatever the mpid of its batch."""
-        key = 4 * LONGEST_PARTITION_KEY if self.mpid_is_key else self.key_bytes
-        return min(self.record_bytes - key, MOST_PAYLOAD_BYTES)
+        key = 4 * MAX_PARTITION_KEY_CHARS if self.mpid_is_key else self.key_bytes
+        return min(self.record_bytes - key, MAX_PAYLOAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

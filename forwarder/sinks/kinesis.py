@@ -10,7 +10,7 @@ from forwarder.aws.errors import AwsErrorClass, AwsFailure
 from forwarder.aws.replies import PutRecordReply
 from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
-from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PutMode
+from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
 from forwarder.sinks import bisect, requests
 from forwarder.sinks.requests import RequestRecord
@@ -108,7 +108,7 @@ class KinesisSink:
         # Leaves room for the keys, so that a put is one request.
         self.max_bytes = (
             requests.KINESIS_BYTES_PER_REQUEST
-            - requests.RECORDS_PER_REQUEST * LONGEST_PARTITION_KEY
+            - requests.RECORDS_PER_REQUEST * MAX_PARTITION_KEY_CHARS
         )
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 import pybase64
 
-from forwarder.config.targets import LONGEST_PARTITION_KEY, KinesisTarget, PartitionKey
+from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, PartitionKey
 from forwarder.model import Batch
 from forwarder.sinks.contract import Throughput
 
@@ -52,7 +52,7 @@ def partition_key(batch: Batch, rule: PartitionKey) -> str:
     if rule is PartitionKey.BATCH:
         return batch.id
     mpid = batch.mpid
-    if rule is PartitionKey.DEVICE or not 0 < len(mpid) <= LONGEST_PARTITION_KEY:
+    if rule is PartitionKey.DEVICE or not 0 < len(mpid) <= MAX_PARTITION_KEY_CHARS:
         return batch.key.hex()
     return mpid
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from forwarder.config import masking
 
-_LONGEST_QUOTE, _LONGEST_LOOKED_AT = 60, 4_096
+_MAX_QUOTE_CHARS, _MAX_SEARCHED_CHARS = 60, 4_096
 
 MAX_CONFIG_VALUES = 200_000
 """Keys and values of a file, which take some 150 MiB together while it is read.
@@ -154,7 +154,7 @@ def _in_order(found: list[ConfigFault], more: int, file: str, what: str) -> Iter
 
 def quote_for_fault(text: str) -> str:
     """Return a text as a fault shows it: in quotes, on one line, not too long, no secret in it."""
-    shown = masking.mask(text[:_LONGEST_LOOKED_AT])
-    if len(shown) > _LONGEST_QUOTE:
-        shown = shown[: _LONGEST_QUOTE - 1] + "…"
+    shown = masking.mask(text[:_MAX_SEARCHED_CHARS])
+    if len(shown) > _MAX_QUOTE_CHARS:
+        shown = shown[: _MAX_QUOTE_CHARS - 1] + "…"
     return json.dumps(shown, ensure_ascii=not shown.isprintable())

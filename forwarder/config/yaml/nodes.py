@@ -27,7 +27,7 @@ _MERGE = _TAG + "merge"
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp"})
 _UNQUOTED = {"map": "a mapping of keys", "seq": "a list", "null": "empty"}
 _PLAIN_KEY = re.compile(r"[\w.<>-]{1,100}")
-_DEEPEST = 20
+_MAX_DEPTH = 20
 # Files repeat their keys, and to search one for secrets takes 20 µs: most of a load otherwise.
 _KEYS_REMEMBERED = 1_024
 
@@ -264,7 +264,7 @@ def _refuse_depth(text: str, file: ConfigFile) -> None:
             file.refuse(line, "(syntax)", what)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             line = event.start_mark.line + 1 if event.start_mark else 1
             file.refuse(
                 line, "(syntax)", "is nested too deeply; no key needs more than five levels"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-_SHORTEST_START, _LONGEST_WORD = 3, 100
+_MIN_PREFIX_CHARS, _MAX_WORD_CHARS = 3, 100
 
 
 def likeliest(text: str, known: Sequence[str]) -> str:
@@ -16,6 +16,6 @@ def nearest(text: str, known: Sequence[str]) -> str | None:
     """Return the known word that a wrong one is a spelling of, None where it is of none."""
     wrong, folded = text.lower(), {word.lower(): word for word in known}
     swapped = [word for word in folded if sorted(word) == sorted(wrong)]
-    begun = [word for word in folded if len(wrong) >= _SHORTEST_START and word.startswith(wrong)]
-    near = get_close_matches(wrong[:_LONGEST_WORD], folded, n=1, cutoff=0.6)
+    begun = [word for word in folded if len(wrong) >= _MIN_PREFIX_CHARS and word.startswith(wrong)]
+    near = get_close_matches(wrong[:_MAX_WORD_CHARS], folded, n=1, cutoff=0.6)
     return next((folded[word] for word in (*swapped, *begun, *near)), None)

@@ -11,7 +11,7 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^${}]*)\}|(?P<open>\$\{)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BEGINNING = re.compile(r"file:.*|\s*\w*\s*", re.DOTALL | re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LARGEST_FILE = 65_536
+_MAX_FILE_BYTES = 65_536
 
 
 def has_references(text: str) -> bool:
@@ -95,7 +95,7 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
 
 def _content(path: Path, reference: str) -> str:
     try:
-        content = read_bounded(path, _LARGEST_FILE)
+        content = read_bounded(path, _MAX_FILE_BYTES)
     except NotAFileError:
         text = f"{reference} is a pipe, a device or a socket; point to a file of text"
         raise ValueError(text) from None
@@ -103,7 +103,7 @@ def _content(path: Path, reference: str) -> str:
         reason = getattr(error, "strerror", None) or "not a path"
         text = f"{reference} cannot be read ({reason}); mount it, or correct the path"
         raise _AbsentError(text) from None
-    if len(content) > _LARGEST_FILE:
+    if len(content) > _MAX_FILE_BYTES:
         text = f"{reference} is larger than 64 KiB; point to the file of the secret itself"
         raise ValueError(text)
     try:

@@ -191,7 +191,7 @@ def test_a_context_too_large_alone_makes_one_dead_letter_of_its_upload_and_of_no
 
 
 def test_no_payload_is_larger_than_any_stream_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "MOST_PAYLOAD_BYTES", 600)
+    monkeypatch.setattr(targets, "MAX_PAYLOAD_BYTES", 600)
     fed = [upload(event(n=n)) for n in range(20)]
     for sink in (FileTarget("out"), kinesis(10_000)):
         parts = batches(connection(sink=sink), *fed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from forwarder.collect import redrive
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match
-from forwarder.config.targets import MOST_PAYLOAD_BYTES, KinesisTarget
+from forwarder.config.targets import MAX_PAYLOAD_BYTES, KinesisTarget
 from forwarder.formats.contract import digest
 from forwarder.journal import outbox
 from forwarder.model import CloseReason, Reason
@@ -163,7 +163,7 @@ def test_a_replay_of_what_was_too_large_again_makes_neither_letter_nor_batch(lim
 
 
 def test_what_is_larger_than_any_batch_is_none_whatever_its_headers_say() -> None:
-    value = builders.encoded(upload(event(), message_id="m", ip="x" * MOST_PAYLOAD_BYTES))
+    value = builders.encoded(upload(event(), message_id="m", ip="x" * MAX_PAYLOAD_BYTES))
     told = headers("refused_by_sink", "one")
     out = builders.run(TWO[0], [Rec(0, builders.START, value, told)])
     assert ([], [Reason.EVENT_TOO_LARGE]) == (out.batches, [x.reason for x in out.dead_letters])

@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.config.targets import (
-    MOST_PAYLOAD_BYTES,
+    MAX_PAYLOAD_BYTES,
     FileTarget,
     FirehoseTarget,
     KinesisTarget,
@@ -26,9 +26,9 @@ def stream(key: PartitionKey, size: int = 2048, *, newline: bool = False) -> Kin
         (stream(PartitionKey.MPID), "", 2048 - 32),
         (stream(PartitionKey.MPID), "\u00e9", 2048 - 2),
         (stream(PartitionKey.MPID, 20), "", -12),
-        (stream(PartitionKey.MPID, 11 * 1024 * 1024), "7", MOST_PAYLOAD_BYTES),
+        (stream(PartitionKey.MPID, 11 * 1024 * 1024), "7", MAX_PAYLOAD_BYTES),
         (FirehoseTarget("f", "eu-west-1", 2048), "7", 2047),
-        (FileTarget("out"), "7", MOST_PAYLOAD_BYTES),
+        (FileTarget("out"), "7", MAX_PAYLOAD_BYTES),
     ],
 )
 def test_a_document_fits_with_its_key_and_its_line_end(
@@ -43,7 +43,7 @@ def test_a_document_fits_with_its_key_and_its_line_end(
         (stream(PartitionKey.DEVICE), 2048 - 32),
         (stream(PartitionKey.MPID), 2048 - 1024),  # 256 characters of four bytes
         (FirehoseTarget("f", "eu-west-1", 2048), 2047),
-        (FileTarget("out"), MOST_PAYLOAD_BYTES),
+        (FileTarget("out"), MAX_PAYLOAD_BYTES),
     ],
 )
 def test_the_least_limit_holds_for_the_longest_mpid(target: Target, expected: int) -> None:
