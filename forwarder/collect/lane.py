@@ -1,7 +1,7 @@
 """A lane: a connection compiled, once per process, and what of it lives in each partition."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -83,6 +83,29 @@ class Lane:
 _STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}
 
 
+class LaneSet(msgspec.Struct, frozen=True):
+    """The lanes of all connections, compiled for the uploads of one format.
+
+    All partitions of a process whose topics have this format share it.
+    """
+
+    form: InputFormat
+    lanes: tuple[Lane, ...] = ()
+
+    def without(self, names: Container[str]) -> "LaneSet":
+        """Return those that have none of these names."""
+        return LaneSet(self.form, tuple(one for one in self.lanes if one.name not in names))
+
+
+def compile_lanes(connections: Iterable[Connection], form: str, formats: Formats) -> LaneSet:
+    """Compile connections for topics of this format; once per process and format.
+
+    Raises StartupError where one of them cannot make its documents of such uploads.
+    """
+    known = formats.inputs[form]
+    return LaneSet(known, tuple(Lane(connection, known, formats) for connection in connections))
+
+
 class PartitionLane:
     """One lane's part in one partition: its windows, and what of a replay is settled.
 
@@ -110,11 +133,11 @@ class PartitionLane:
         for stored in held:
             if isinstance(stored, Unopened):
                 self.windows.restore(stored, [], decoder.shape(stored.context))
-            elif pieces := self._kept(stored, decoder):
+            elif pieces := self._filter_saved(stored, decoder):
                 self.windows.restore(stored, pieces, decoder.shape(stored.context))
         return self.windows.waiting_events - before
 
-    def _kept(self, stored: Held, decoder: Decoder) -> list[Piece]:
+    def _filter_saved(self, stored: Held, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
         if all(piece[2] for piece in stored.pieces):
             whole = decoder.waiting(joined(stored.pieces), stored)
@@ -129,19 +152,20 @@ class PartitionLane:
 
         Those below the lane's ``read`` are a replay: they were counted when they came first.
         """
-        again: Added | None = None
         name, read, below = self.lane.name, self.replay.read, self.replay.accept_below
         if uploads and uploads[0].offset < read:
             known = [upload for upload in uploads if upload.offset < read]
-            uploads = uploads[len(known) :]
-            again = self._add_again(known, out)
+            again, added = self._add_again(known, out), self.add(uploads[len(known) :], out)
+            closed, letters = again.closed + added.closed, again.misfits + added.misfits
+            return replace(added, closed=closed, misfits=letters)
         add(out.routed, name, sum([len(upload.types) for upload in uploads]))
         if below is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
             add(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
         kept, failed = self.lane.filter.sift(uploads, out.filtered)
-        self._report(failed, out)
+        if failed:
+            self._add_unchangeable_letters(failed, out)
         added = self.windows.add(kept)
         if added.touched:  # an upload that did so may have been a copy
             for upload in uploads:
@@ -152,9 +176,6 @@ class PartitionLane:
                 if pieces and not upload.types:
                     upload.used = True
         add(out.accepted, name, added.accepted)
-        if again is not None:
-            closed, misfits_ = again.closed + added.closed, again.misfits + added.misfits
-            added = replace(added, closed=closed, misfits=misfits_)
         return added
 
     def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
@@ -179,7 +200,7 @@ class PartitionLane:
         """
         self.pending += closed
         while self.pending and out.encoded < self._bounds.encoded_bytes:
-            if self._write(self.pending[0], now_ms, out):
+            if self._encode_window(self.pending[0], now_ms, out):
                 self.pending.popleft()
 
     def first_unsaved(self) -> Position | None:
@@ -195,7 +216,7 @@ class PartitionLane:
         """Return how many events wait in open and pending windows."""
         return self.windows.waiting_events + sum([one.count for one in self.pending])
 
-    def give_up(self, found: Sequence[Misfits], out: Collected) -> None:
+    def add_misfit_letters(self, found: Sequence[Misfits], out: Collected) -> None:
         """Make a dead letter of each upload's events that do not fit alone."""
         for one in found:
             upload = one.upload
@@ -208,7 +229,7 @@ class PartitionLane:
             for key, last in one.closings():
                 self._note_closing(key, last, out)
 
-    def _report(self, failed: Sequence[Upload], out: Collected) -> None:
+    def _add_unchangeable_letters(self, failed: Sequence[Upload], out: Collected) -> None:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
         for upload in failed:
             error = "the events cannot be changed as the settings ask"
@@ -218,7 +239,7 @@ class PartitionLane:
             out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
             add(out.accepted, self.lane.name, events)
 
-    def redrive(self, upload: Upload, now_ms: int, out: Collected) -> None:
+    def collect_redriven(self, upload: Upload, now_ms: int, out: Collected) -> None:
         """Take a re-driven upload: batches of its own at once, whatever windows are open.
 
         It is older than what its device has sent since, and must not pass for the newest there.
@@ -235,9 +256,9 @@ class PartitionLane:
             return
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
-            self._report(failed, out)
+            self._add_unchangeable_letters(failed, out)
         apart = self.lane.new_store(ReplayFilter(), self._bounds.tails)
-        added = apart.add([(u, self._left(u, pieces, out)) for u, pieces in kept])
+        added = apart.add([(u, self._undelivered(u, pieces, out)) for u, pieces in kept])
         closed = added.closed + apart.finish()
         upload.used = bool(closed)
         add(out.taken_over if again else out.accepted, lane, added.accepted)
@@ -246,26 +267,26 @@ class PartitionLane:
             one.key = redrive.window_key(upload.offset, upload.start, session)
             one.reason = CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
-        self.give_up(added.misfits, out)
+        self.add_misfit_letters(added.misfits, out)
 
-    def _left(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
+    def _undelivered(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
         name = digest(redrive.window_key(upload.offset, upload.start))
         admitted, _ = misfits.lettered(self.replay, upload, self.replay.admitted(name, pieces))
         if upload.offset < self.replay.read and (upload.sessions or not upload.types):
             every = [single for piece in admitted for single in singles(piece)]
-            admitted = [piece for piece in every if self._is_left(upload, piece)]
+            admitted = [piece for piece in every if self._is_undelivered(upload, piece)]
         came = sum([piece[2] for piece in pieces])
         add(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
         return admitted
 
-    def _is_left(self, upload: Upload, piece: Piece) -> bool:
+    def _is_undelivered(self, upload: Upload, piece: Piece) -> bool:
         """Tell whether an event of a re-driven upload is in no batch of its session."""
         session = upload.sessions[piece[1] - upload.start] if upload.sessions else b""
         key = redrive.window_key(upload.offset, upload.start, session)
         return self.replay.passes(digest(key), last_of(piece))
 
-    def redrive_batch(self, batch: Batch, out: Collected) -> None:
+    def add_redriven_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""
         name, again = self.lane.name, batch.first[0] < self.replay.read
         if not (
@@ -279,7 +300,7 @@ class PartitionLane:
         self._note_closing(batch.window_key, batch.last, out)
         add(out.closed, (name, batch.reason), 1)
 
-    def _write(self, one: Window, now_ms: int, out: Collected) -> bool:
+    def _encode_window(self, one: Window, now_ms: int, out: Collected) -> bool:
         """Make documents of a window, and note how far they go; tell whether that is all of it."""
         made = self._encoder.encode(one, now_ms, self._bounds.encoded_bytes - out.encoded)
         out.batches += made.batches

@@ -4,18 +4,22 @@ Pure: lists in, lists out, time comes in as an argument. ``collect`` is the flow
 the owner of a partition asks of the open windows.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from forwarder.collect import redrive
 from forwarder.collect.keying import need_sessions
-from forwarder.collect.lane import CollectBounds, Lane, PartitionLane
+from forwarder.collect.lane import (
+    CollectBounds,
+    Lane,
+    LaneSet,
+    PartitionLane,
+    compile_lanes,
+)
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
-from forwarder.config.connection import Connection
-from forwarder.formats.contract import Decoder, Formats, InputFormat, Reject, Upload
+from forwarder.formats.contract import Decoder, Reject, Upload
 from forwarder.model import (
     Collected,
     DeadLetter,
@@ -45,29 +49,6 @@ BOUNDS = CollectBounds()
 
 RELEASED_AT_ONCE = 2_000
 """Entries of each replay filter that are let go after a poll."""
-
-
-class LaneSet(msgspec.Struct, frozen=True):
-    """The lanes of all connections, compiled for the uploads of one format.
-
-    All partitions of a process whose topics have this format share it.
-    """
-
-    form: InputFormat
-    lanes: tuple[Lane, ...] = ()
-
-    def without(self, names: Container[str]) -> "LaneSet":
-        """Return those that have none of these names."""
-        return LaneSet(self.form, tuple(one for one in self.lanes if one.name not in names))
-
-
-def compile_lanes(connections: Iterable[Connection], form: str, formats: Formats) -> LaneSet:
-    """Compile connections for topics of this format; once per process and format.
-
-    Raises StartupError where one of them cannot make its documents of such uploads.
-    """
-    known = formats.inputs[form]
-    return LaneSet(known, tuple(Lane(connection, known, formats) for connection in connections))
 
 
 class Pipeline:
@@ -131,11 +112,11 @@ class Pipeline:
             limit = max(0, self.bounds.closed_windows - len(out.closings))
             lane.encode(added.closed + lane.windows.expire(self.clock, limit), now_ms, out)
             if added.misfits:
-                lane.give_up(added.misfits, out)
-        self._account(uploads, unmatched, out)
+                lane.add_misfit_letters(added.misfits, out)
+        self._count_uploads(uploads, unmatched, out)
         return out
 
-    def try_out(self, records: Sequence[Record], now_ms: int) -> Collected:
+    def collect_sample(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Collect a sample into windows of its own, close them, and keep nothing of it."""
         lanes = self._lanes.values()
         active = tuple(one.lane for one in lanes if one.replay.accept_below is None)
@@ -149,8 +130,8 @@ class Pipeline:
     def expire(self, due_ms: int, limit: int, now_ms: int | None = None) -> Collected:
         """Close at most ``limit`` windows with a deadline not after ``due_ms``.
 
-        What is pending comes first. If as many closed (``len(closings)``), or ``is_behind``, more
-        may be due. ``now_ms`` is the wall clock, if it is another time.
+        What is pending comes first. More may be due if as many closed (``len(closings)``), or if it
+        ``has_pending_documents``. ``now_ms`` is the wall clock, if it is another time.
         """
         out = Collected()
         for lane in self._lanes.values():
@@ -169,7 +150,11 @@ class Pipeline:
         heaviest = {lane: lane.windows.heaviest(self.clock) for lane in self._lanes.values()}
         for lane in self._lanes.values():
             lane.encode([], now_ms, out)
-        while self.memory_bytes() > goal and len(out.closings) < limit and not self.is_behind():
+        while (
+            self.memory_bytes() > goal
+            and len(out.closings) < limit
+            and not self.has_pending_documents()
+        ):
             found = [(one[0], lane, one[1]) for lane, one in heaviest.items() if one is not None]
             if not found:
                 break
@@ -179,7 +164,10 @@ class Pipeline:
         return out
 
     def finish(self, now_ms: int) -> Collected:
-        """Close all windows: the input has ended; ``expire`` goes on while it ``is_behind``."""
+        """Close all windows: the input has ended.
+
+        ``expire`` makes the rest of the documents while it ``has_pending_documents``.
+        """
         out = Collected()
         for lane in self._lanes.values():
             lane.encode(lane.windows.finish(), now_ms, out)
@@ -226,7 +214,7 @@ class Pipeline:
         """Return an estimate of the memory all open windows take; cheap."""
         return sum([lane.memory_bytes() for lane in self._lanes.values()])
 
-    def is_behind(self) -> bool:
+    def has_pending_documents(self) -> bool:
         """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
 
         Until then nothing should be collected, and no base drafted: what is pending is in none.
@@ -285,7 +273,7 @@ class Pipeline:
                     out.tombstones += 1
                 continue
             if record.headers and (told := redrive.parse_headers(record.headers)) is not None:
-                self._redrive(record, told, clock, now_ms, out)
+                self._collect_redriven(record, told, clock, now_ms, out)
                 continue
             found = decode(value, record.offset, time, clock)
             if isinstance(found, Reject):
@@ -310,7 +298,7 @@ class Pipeline:
         out.bytes = sum([len(record.value) for record in records if record.value is not None])
         _settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
 
-    def _account(
+    def _count_uploads(
         self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected
     ) -> None:
         """Count decoded uploads, and where their bytes went, once the lanes have had them."""
@@ -323,7 +311,7 @@ class Pipeline:
         if self._besides is not None:
             for upload in [one for one in uploads if not one.types]:
                 upload.used |= self._besides.would_touch(upload)
-        _count(uploads, unmatched, out)
+        _count_outcomes(uploads, unmatched, out)
         if self._explains:
             self._explain(unmatched, out)
 
@@ -334,7 +322,7 @@ class Pipeline:
             for lane, part, value in self._router.misses(upload):
                 add(out.missed, (names[lane], part, value), 1)
 
-    def _redrive(
+    def _collect_redriven(
         self, record: Record, told: redrive.RedriveHeaders, clock: int, now_ms: int, out: Collected
     ) -> None:
         """Take a dead letter that was sent back: at once, for its connection alone if it has one.
@@ -348,13 +336,13 @@ class Pipeline:
             self._reject(record, found, time, out)
         else:
             _share_out(found, len(value))
-            self._hand_over(record, told, found, now_ms, out)
+            self._to_lanes(record, told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
             for letter in out.dead_letters[before:]
         ]
 
-    def _hand_over(
+    def _to_lanes(
         self,
         record: Record,
         told: redrive.RedriveHeaders,
@@ -365,30 +353,30 @@ class Pipeline:
         """Give re-driven uploads, or the batch, to the lanes that they are for."""
         lane = self._lanes.get(told.connection)
         if told.connection and (lane is None or not lane.replay.takes(record.offset)):
-            self._return(record, told, found, out)
+            self._return_to_letters(record, told, found, out)
             return
         idle, unused = out.idle, dict(out.unused)
         batch = None
         if lane is not None:
             batch = redrive.parse_batch(record, found, told, lane.lane.documents)
         if batch is not None and lane is not None:
-            lane.redrive_batch(replace(batch, closed_at=now_ms), out)
+            lane.add_redriven_batch(replace(batch, closed_at=now_ms), out)
             found[0].used = True
-            self._account(found, (), out)
+            self._count_uploads(found, (), out)
             return
         routed, unmatched = self._router.route(found)
         wanted = zip(self._lanes.items(), routed, strict=True)
         meant = [(one, u) for (name, one), u in wanted if told.connection in {"", name}]
         for one, uploads in meant:
             for upload in uploads:
-                one.redrive(upload, now_ms, out)
+                one.collect_redriven(upload, now_ms, out)
         if told.connection:
             taken = {id(upload) for _, uploads in meant for upload in uploads}
             unmatched = [upload for upload in found if id(upload) not in taken]
-        self._account(found, unmatched, out)
+        self._count_uploads(found, unmatched, out)
         out.idle, out.unused = idle, unused  # what an operator sent back is no deploy's
 
-    def _return(
+    def _return_to_letters(
         self, record: Record, told: redrive.RedriveHeaders, found: Sequence[Upload], out: Collected
     ) -> None:
         """Make a letter again of what came back for a connection that does not take it here.
@@ -437,7 +425,7 @@ def _settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> 
     add(out.outcome_bytes, outcome, size)
 
 
-def _count(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
+def _count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
     """Count what became of decoded uploads; ``unmatched`` are those of them no lane wants.
 
     Called when the lanes have had them: ``used`` tells of an upload without events that it

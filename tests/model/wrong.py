@@ -363,7 +363,7 @@ def write_on(right: Function) -> Function:
     """Draft and write bases while windows are in none."""
 
     def prepare(self: TickLoop) -> None:
-        with mock.patch.object(Pipeline, "is_behind", return_value=False):
+        with mock.patch.object(Pipeline, "has_pending_documents", return_value=False):
             right(self)
 
     return prepare

@@ -88,25 +88,26 @@ class Fit:
         pruned. Of an upload that comes in many parts, with events of other sessions between, the
         context is looked at once.
         """
-        if window.filled < 0:
+        if window.event_bytes < 0:
             _measure(window)
         came = 0
-        if window.framed is not window.context or not has_had(window, upload):
+        if window.framed_context is not window.context or not has_had(window, upload):
             came = 0 if has_had(window, upload) else len(upload.context)
             if not self._frame(window, upload):
                 return False
         added = sum([len(piece[4]) + 1 for piece in pieces])
-        filled, received = window.filled + added, window.received + added + came
-        largest = max(window.largest, max([len(piece[4]) for piece in pieces], default=0))
-        if filled - 1 > window.room and (
-            largest > window.room or _documents(window, filled, largest) > _MULTIPLE * received
+        filled, received = window.event_bytes + added, window.received_bytes + added + came
+        largest = max(window.largest_piece, max([len(piece[4]) for piece in pieces], default=0))
+        if filled - 1 > window.framed_room and (
+            largest > window.framed_room
+            or _documents(window, filled, largest) > _MULTIPLE * received
         ):
             return False
         if pieces and is_worn(window):
             return False
-        window.filled, window.largest, window.received = filled, largest, received
-        if len(window.framed) <= self.slim and largest <= self.lean:
-            window.filled = -1  # small again: not to be measured at every upload
+        window.event_bytes, window.largest_piece, window.received_bytes = filled, largest, received
+        if len(window.framed_context) <= self.slim and largest <= self.lean:
+            window.event_bytes = -1  # small again: not to be measured at every upload
         return True
 
     def _frame(self, window: Window, upload: Upload) -> bool:
@@ -116,7 +117,7 @@ class Fit:
             window.context, window.shape = kept, self._shape(kept)
         merged, _ = self._merged(window, upload)
         if merged is not upload.context:
-            window.work += len(merged)
+            window.rescanned_bytes += len(merged)
         if len(merged) > self._most_context:
             return False
         identities_ms = upload.time if upload.shape.dated else window.identities_ms
@@ -124,7 +125,11 @@ class Fit:
             frame = self._frame_of(merged, identities_ms, upload.time)
         except Exception:  # noqa: BLE001  # the two apart may be odd together
             return False
-        window.framed, window.room, window.frame_bytes = merged, frame.room, frame.size
+        window.framed_context, window.framed_room, window.frame_bytes = (
+            merged,
+            frame.room,
+            frame.size,
+        )
         return True
 
     def _merged(self, window: Window, upload: Upload) -> tuple[bytes, ContextShape]:
@@ -163,7 +168,7 @@ def release(upload: Upload) -> None:
 
 def is_worn(window: Window) -> bool:
     """Tell whether what joins a window has taken as much work as it may: it should close."""
-    return window.work > _FREE_WORK + _WORK * window.received
+    return window.rescanned_bytes > _FREE_WORK + _WORK * window.received_bytes
 
 
 def _documents(window: Window, filled: int, largest: int) -> int:
@@ -171,7 +176,7 @@ def _documents(window: Window, filled: int, largest: int) -> int:
 
     Each but the last is so full that the largest event might not have fitted.
     """
-    return filled + window.frame_bytes * (1 + filled // (window.room - largest + 1))
+    return filled + window.frame_bytes * (1 + filled // (window.framed_room - largest + 1))
 
 
 def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
@@ -190,7 +195,9 @@ def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
 def _measure(window: Window) -> None:
     """Look once at all that waits in a window: how much it is, and the largest of it."""
     sizes = [len(piece[4]) for piece in window.all_pieces()]
-    window.filled = sum(sizes) + len(sizes)
-    window.largest = max(sizes, default=0)
-    window.received = window.filled + len(window.context)  # of contexts that were merged, the rest
-    window.work += window.filled
+    window.event_bytes = sum(sizes) + len(sizes)
+    window.largest_piece = max(sizes, default=0)
+    window.received_bytes = window.event_bytes + len(
+        window.context
+    )  # of contexts that were merged, the rest
+    window.rescanned_bytes += window.event_bytes

@@ -258,9 +258,9 @@ class EvictionQueue:
 
     def put(self, window: Window) -> None:
         """Take in a window that opened, or that grew into another class."""
-        found = self._classes.get(window.rank) if window.rank else self._lowest
+        found = self._classes.get(window.size_class) if window.size_class else self._lowest
         if found is None:
-            found = self._classes[window.rank] = _SizeClass(window.rank)
+            found = self._classes[window.size_class] = _SizeClass(window.size_class)
         found.put(window)
 
     def oldest(self) -> Window | None:
@@ -286,7 +286,7 @@ class EvictionQueue:
 
 def _score(window: Window, clock: int) -> int:
     age = max(clock - window.opened, 0) + _YOUNGEST
-    return age << _BITS * window.rank
+    return age << _BITS * window.size_class
 
 
 class _SizeClass:
@@ -296,7 +296,7 @@ class _SizeClass:
 
         # No method: a cycle would keep the windows of a partition that was given away.
         def alive(window: Window) -> bool:
-            return not window.closed and window.rank == rank
+            return not window.closed and window.size_class == rank
 
         self._alive = alive
         self._queue: LazyQueue[Window] = LazyQueue(alive)

@@ -345,9 +345,9 @@ class WindowStore:
         before = len(window.context)
         found = self._fit.joins(window, upload, pieces)
         self._weigh(window, len(window.context) - before)
-        window.narrow = window.filled >= 0
+        window.narrow = window.event_bytes >= 0
         if not window.narrow:
-            window.framed = b""  # what joins it now is not judged any more
+            window.framed_context = b""  # what joins it now is not judged any more
         return found
 
     def _update_context(self, window: Window, upload: Upload, position: Position) -> None:
@@ -381,7 +381,7 @@ class WindowStore:
         window.weight = weight = window.weight + more
         if window.unsaved is None or window.pending is not None:
             self._note_change(window, position)
-        if weight >= window.look:
+        if weight >= window.look_at:
             self._look(window)
 
     def _note_change(self, window: Window, position: Position) -> None:
@@ -426,7 +426,7 @@ class WindowStore:
     def _register(self, window: Window, offset: int | None) -> None:
         """Take in a window that opens with the record at an offset, None: again."""
         self.open[window.key] = window
-        window.look = self._first_look
+        window.look_at = self._first_look
         window.weight = weight = window.least_bytes()
         self.memory += weight
         self._deadlines.put(window)
@@ -480,6 +480,6 @@ class WindowStore:
         """Compress a tail that has become long, and note a class that has become higher."""
         self._weigh(window, -self._tails.look(window, self.memory))
         rank = rank_of(window.weight)
-        if rank > window.rank:
-            window.rank = rank
+        if rank > window.size_class:
+            window.size_class = rank
             self._by_age.put(window)

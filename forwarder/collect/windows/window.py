@@ -99,9 +99,9 @@ class Window(msgspec.Struct, gc=False):
     ``reason``.
 
     * ``pieces``: the tail, behind the compressed ``blocks``; ``count``: events in both.
-    * ``slot``: its second in the deadlines, -1: none. ``rank``: its size class.
-    * ``weight``: bytes of memory it is estimated to take; ``look``: the weight at which class and
-      tail are due for a look.
+    * ``slot``: its second in the deadlines, -1: none. ``size_class``: see ``EvictionQueue``.
+    * ``weight``: bytes of memory it is estimated to take; ``look_at``: the weight at which class
+      and tail are due for a look.
     * ``first``: position of its first event once known: ask ``first_position``.
     * ``unsaved``: first position that is in no checkpoint. ``touched``: the last one that changed
       it, events or context.
@@ -111,11 +111,11 @@ class Window(msgspec.Struct, gc=False):
 
     Of windows that are not so small that every upload may join (``narrow``), in bytes; see ``Fit``:
 
-    * ``filled``: events with a comma each, -1: not measured. ``largest``: its largest piece.
-    * ``received``: all that joined it, contexts too. ``work``: what was looked through again for
-      what joined it later.
-    * ``framed``: the context that was judged last, as it was with an upload. ``frame_bytes``: a
-      document of it without events. ``room``: what is left for them.
+    * ``event_bytes``: with a comma each, -1: not measured. ``largest_piece``: of any event run.
+    * ``received_bytes``: all that joined it, contexts too. ``rescanned_bytes``: what was looked
+      through again for what joined it later.
+    * ``framed_context``: that was judged last, as it was with an upload. ``frame_bytes``: a
+      document of it without events. ``framed_room``: what is left for them.
     """
 
     key: bytes
@@ -132,9 +132,9 @@ class Window(msgspec.Struct, gc=False):
     deadline: int
     reason: CloseReason
     slot: int = -1
-    rank: int = 0
+    size_class: int = 0
     weight: int = 0
-    look: int = 0
+    look_at: int = 0
     first: Position | None = None
     unsaved: Position | None = None
     touched: Position = LOWEST
@@ -144,12 +144,12 @@ class Window(msgspec.Struct, gc=False):
     closed: bool = False
     apart: bool = False
     narrow: bool = False
-    filled: int = -1
-    largest: int = 0
-    received: int = 0
-    work: int = 0
-    framed: bytes = b""
-    room: int = 0
+    event_bytes: int = -1
+    largest_piece: int = 0
+    received_bytes: int = 0
+    rescanned_bytes: int = 0
+    framed_context: bytes = b""
+    framed_room: int = 0
     frame_bytes: int = 0
 
     # ------------------------------------------------------------------ its pieces
@@ -215,7 +215,7 @@ class Window(msgspec.Struct, gc=False):
 
         Only ``closed`` may be read afterwards.
         """
-        self.key = self.device = self.context = self.framed = b""
+        self.key = self.device = self.context = self.framed_context = b""
         self.pieces, self.touched, self.unsaved = _NOTHING, LOWEST, None
         if self.blocks or self.saved or self.pending:
             self.blocks = self.saved = self.pending = None
@@ -330,7 +330,7 @@ class TailCompressor:
         """
         sizes, is_short = self._sizes, memory > self._compress_above
         if window.weight < sizes.long // 2 and not is_short:
-            window.look = sizes.long // 2
+            window.look_at = sizes.long // 2
             return 0
         tail, saved = tail_bytes(window.pieces), 0
         if tail >= (sizes.short if is_short else sizes.long) and self._left > 0:
@@ -340,7 +340,7 @@ class TailCompressor:
         if memory - saved > self._compress_above:
             goal = sizes.short
         goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
-        window.look = window.weight - saved + goal - tail
+        window.look_at = window.weight - saved + goal - tail
         return saved
 
 

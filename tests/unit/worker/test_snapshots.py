@@ -372,14 +372,14 @@ NARROW = [connection("acme", wait_for_complete_batch=True, send_custom_events=Fa
 def judging() -> Iterator[list[int]]:
     """Count the stored windows that are judged, and take blocks for all that are not."""
     judged: list[int] = []
-    right = lane.PartitionLane._kept  # noqa: SLF001  # nothing else shows that nobody looked
+    right = lane.PartitionLane._filter_saved  # noqa: SLF001  # nothing else shows that nobody looked
 
     def kept(self: lane.PartitionLane, stored: Held, decoder: Decoder) -> list[Piece]:
         judged.append(len(stored.pieces))
         return right(self, stored, decoder)
 
     with (
-        mock.patch.object(lane.PartitionLane, "_kept", kept),
+        mock.patch.object(lane.PartitionLane, "_filter_saved", kept),
         mock.patch.object(pipeline, "BOUNDS", CollectBounds(tails=TailSizes(long=1))),
     ):
         yield judged

@@ -226,12 +226,14 @@ def test_none_goes_while_one_as_old_and_of_as_large_a_class_is_open(
     pipeline.collect(records(*(padded(size, f"d{device}") for device, size in fed)), NOW)
     found = windows_of(pipeline)
     for size in wanted:
-        before = {one.key: (one.opened, one.rank) for one in found.open.values()}
+        before = {one.key: (one.opened, one.size_class) for one in found.open.values()}
         pipeline.shed(size, 1, NOW)
         gone = [before[key] for key in before.keys() - found.open.keys()]
         assert len(gone) == min(len(before), 1)
         for opened, rank in gone:
-            assert not any(one.opened < opened and one.rank >= rank for one in found.open.values())
+            assert not any(
+                one.opened < opened and one.size_class >= rank for one in found.open.values()
+            )
 
 
 @pytest.mark.parametrize(
