@@ -1,6 +1,6 @@
 """Batches, lanes and held windows made by hand, for tests of what comes after the pipeline."""
 
-from forwarder.journal import state as states
+from forwarder.formats import contract
 from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, CloseReason, Held, Position
 
@@ -37,7 +37,7 @@ def batch(  # noqa: PLR0913  # what tests vary
 
 def digest(key: str) -> bytes:
     """Return the 16 bytes of a key given as text."""
-    return states.digest(key.encode())
+    return contract.digest(key.encode())
 
 
 def held(key: str, *offsets: int, to: Position | None = None) -> Held:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from forwarder.errors import FencedError
-from forwarder.journal import dead_letter_messages
+from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import RedriveMessage
 from forwarder.model import DeadLetter, LogBounds, Partition
 from tests.batches import GROUP, TOPIC
@@ -44,7 +44,7 @@ class Letters:
     ) -> str:
         """Append a letter; return its place. ``came_from``: of another input partition."""
         origin = Partition(TOPIC, number if came_from is None else came_from)
-        message = dead_letter_messages.letter_message(letter, origin, group, most)
+        message = dead_letters.letter_message(letter, origin, group, most)
         self.append(number, message.value, message.headers)
         return f"{number}:{self.logs[number][-1].offset}"
 

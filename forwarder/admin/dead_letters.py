@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from forwarder.admin.contract import DeadLetterTopic
-from forwarder.admin.positions import format_time
+from forwarder.admin.outbox_range import format_time
 from forwarder.errors import ForwarderError
 from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import Letter, RedrivenSpans

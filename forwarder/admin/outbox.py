@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 from forwarder.admin import salvage
 from forwarder.admin.contract import GroupSurvey
-from forwarder.admin.outbox_range import OutboxRange, read_batches
-from forwarder.admin.positions import format_time
+from forwarder.admin.outbox_range import OutboxRange, format_time, read_batches
 from forwarder.errors import RefusedError
 from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, Partition

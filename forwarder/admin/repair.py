@@ -13,8 +13,9 @@ from forwarder.admin import salvage
 from forwarder.admin.salvage import Salvaged
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
-from forwarder.journal import opening, watermark
+from forwarder.journal import opening
 from forwarder.journal import state as states
+from forwarder.journal import tick as ticks
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import LaneState, PartitionState, StateHeader
@@ -135,7 +136,7 @@ def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     head = StateHeader(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
     lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
-    offset = watermark.watermark((lane.need for lane in state.lanes.values()), state.read)
+    offset = ticks.lowest_watermark((lane.need for lane in state.lanes.values()), state.read)
     marked = commits.decode(case.found.commit)
     return RepairedSnapshot(values, offset, state.n + 1, marked.stopped if marked else 0)
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from forwarder.admin import salvage
 from forwarder.admin.backlog import LaneBacklog, backlogs
 from forwarder.admin.contract import GroupSurvey
-from forwarder.admin.positions import format_time
+from forwarder.admin.outbox_range import format_time
 from forwarder.deliver import lane_notes
 from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import commit as commits
-from forwarder.journal import opening, watermark
+from forwarder.journal import opening
+from forwarder.journal import tick as ticks
 from forwarder.journal.opening import Opening, Restored, StartOrigin
 from forwarder.journal.state import LaneState, PartitionState, StateFold
 from forwarder.kafka.admin import GroupState
@@ -225,7 +226,7 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
         "input_end": found.input_end,
         "input_high_watermark": high,
         "read": reads,
-        "watermark": watermark.watermark(needs, reads) if commit is None else commit,
+        "watermark": ticks.lowest_watermark(needs, reads) if commit is None else commit,
         "lag_read": max(0, high - reads),
         "lag_commit": max(0, high - (reads if commit is None else commit)),
         "tick": state.n,

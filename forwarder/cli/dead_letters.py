@@ -13,7 +13,7 @@ from forwarder.admin import dead_letters as letters
 from forwarder.admin import redrive
 from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.dead_letters import LetterFilter
-from forwarder.admin.positions import parse_time
+from forwarder.admin.outbox_range import parse_time
 from forwarder.admin.redrive import RedriveSelection, RedriveTotals
 from forwarder.cli import common, output
 from forwarder.cli.outbox import parse_limit

@@ -6,8 +6,7 @@ from typing import Any
 
 from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.outbox import BatchFilter, show_batches
-from forwarder.admin.outbox_range import OutboxRange
-from forwarder.admin.positions import WANTED, parse_edge
+from forwarder.admin.outbox_range import WANTED, OutboxRange, parse_edge
 from forwarder.cli import common, output
 
 LIMIT = 100

@@ -10,8 +10,7 @@ from typing import Any
 
 from forwarder import app
 from forwarder.admin.contract import GroupSurvey
-from forwarder.admin.outbox_range import OutboxRange
-from forwarder.admin.positions import WANTED, format_time
+from forwarder.admin.outbox_range import WANTED, OutboxRange, format_time
 from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.cli import common, output
 from forwarder.cli.outbox import stretch

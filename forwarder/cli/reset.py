@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import Any
 
-from forwarder.admin import positions, reset
+from forwarder.admin import outbox_range, reset
 from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.reset import Move, Target
 from forwarder.cli import common, output
@@ -59,7 +59,7 @@ def _target(text: str) -> Target:
         return Target(word=text)
     if _OFFSET.fullmatch(text):
         return Target(offset=int(text))
-    return Target(time_ms=positions.parse_time(text, "--to", _WANTED))
+    return Target(time_ms=outbox_range.parse_time(text, "--to", _WANTED))
 
 
 def _table(moves: list[Move]) -> str:

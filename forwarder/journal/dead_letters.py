@@ -1,13 +1,22 @@
-"""Dead letters as they are read back, and the receipts of those that were sent back."""
+"""Dead letters: as messages, as they are read back, and the receipts of those sent back."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import zstandard
 
 from forwarder.journal.packing import VERSION, decompressed
-from forwarder.model import Partition, Reason, Record
+from forwarder.model import DeadLetter, Partition, Reason, Record
+
+OVERHEAD = 256
+"""More than what Kafka adds to one message: 61 bytes of batch header, and lengths."""
+
+_PER_HEADER = 10
+_LONGEST_ERROR = 2000  # characters; for a person, and sometimes another service's text
+_OPTIONAL = frozenset({"time", "device_key", "redriven", "first_offset"})
+"""Left out where there is nothing to say; the first release wrote none of them."""
 
 RECEIPT = "receipt"
 """Header of a receipt: it stands in the dead letters' partition, behind the letters it is for."""
@@ -150,3 +159,56 @@ def _value(value: bytes, texts: Mapping[str, str]) -> tuple[bytes, bool]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None  # noqa: PLR2004  # 64 bits
+
+
+class LetterMessage(NamedTuple):
+    """The value and the headers to send."""
+
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def letter_message(
+    letter: DeadLetter, partition: Partition, group: str, limit: int
+) -> LetterMessage:
+    """Return the message of a dead letter that fits a topic's ``max.message.bytes`` of ``limit``.
+
+    What is too large goes compressed (header ``encoding: zstd``); what is still too large goes
+    as a pointer to the input, without its bytes (header ``truncated: true``).
+    """
+    headers = _headers(letter, partition, group)
+    if _size(letter.value, headers) <= limit:
+        return LetterMessage(letter.value, headers)
+    compressed = zstandard.ZstdCompressor().compress(letter.value)
+    encoded = [*headers, ("encoding", b"zstd")]
+    if _size(compressed, encoded) <= limit:
+        return LetterMessage(compressed, encoded)
+    return LetterMessage(b"", [*headers, ("truncated", b"true")])
+
+
+def _headers(letter: DeadLetter, partition: Partition, group: str) -> list[tuple[str, bytes]]:
+    texts = {
+        "v": str(VERSION),
+        "reason": letter.reason.value,
+        "topic": partition.topic,
+        "partition": str(partition.number),
+        "offset": str(letter.offset),
+        "connection": letter.connection,
+        "error": letter.error[:_LONGEST_ERROR],
+        "group": group,
+        "time": str(letter.time) if letter.time else "",
+        "device_key": letter.device.hex(),
+        "redriven": "true" if letter.redriven else "",
+        "first_offset": str(letter.first) if letter.first >= 0 else "",
+    }
+    return [
+        (name, text.encode(errors="replace"))
+        for name, text in texts.items()
+        if text or name not in _OPTIONAL
+    ]
+
+
+def _size(value: bytes, headers: list[tuple[str, bytes]]) -> int:
+    return (
+        OVERHEAD + len(value) + sum(_PER_HEADER + len(name) + len(text) for name, text in headers)
+    )

@@ -12,14 +12,19 @@ from msgspec.structs import replace
 
 from forwarder.config.settings import Configuration, Kafka, Start, state_topic
 from forwarder.journal import commit as commits
-from forwarder.journal import dead_letter_messages
+from forwarder.journal import dead_letters
 from forwarder.journal import topics as kafka_topics
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
 from forwarder.journal.partition_logs import PartitionLogs, risen_end
-from forwarder.journal.provisioning import Settings, TopicProvisioner
+from forwarder.journal.topics import Settings, TopicProvisioner
 from forwarder.kafka.admin import KafkaAdmin
-from forwarder.kafka.producer import BATCH_BYTES, OutgoingMessage, TransactionalProducer
+from forwarder.kafka.producer import (
+    BATCH_BYTES,
+    MESSAGE_BYTES,
+    OutgoingMessage,
+    TransactionalProducer,
+)
 from forwarder.kafka.reader import PIECE_BYTES
 from forwarder.model import Commit, Partition
 
@@ -40,17 +45,21 @@ class DeadLetterTarget:
     """Where dead letters go: how large one may be, and over how many partitions they spread."""
 
     def __init__(self, topic: str) -> None:
-        """Assume Kafka's defaults until the topic has been asked."""
+        """Create with Kafka's default message size until the topic was asked."""
         self.topic = topic
         self.limit = kafka_topics.BROKER_MESSAGE_BYTES
         self.partitions = 1
+
+    def largest_message(self) -> int:
+        """Return the bytes of the largest one that the topic takes, and the producer."""
+        return min(self.limit, MESSAGE_BYTES)
 
 
 class OnceLogger:
     """Says once what an operator should know and need not act upon at once."""
 
     def __init__(self) -> None:
-        """Have said nothing yet."""
+        """Create with nothing logged yet."""
         self._said: set[str] = set()
 
     def once(self, note: str) -> None:
@@ -64,7 +73,7 @@ class TopicCheckCache:
     """Which looks at an input's topics are fresh, and which partitions had the use of each."""
 
     def __init__(self) -> None:
-        """Have looked at nothing."""
+        """Create with no topic checked yet."""
         self._served: dict[str, tuple[float, set[Partition]]] = {}
 
     def serve(self, partition: Partition, now: float) -> bool:
@@ -205,7 +214,7 @@ class KafkaJournal:
     """The journal of one partition for one opening."""
 
     def __init__(self, shared: JournalContext, partition: Partition) -> None:
-        """Own nothing until :meth:`open`."""
+        """Create unopened; ``open`` fences the former owner."""
         kafka, client_id = shared.kafka, shared.client_id
         group = kafka.group_id
         self._partition = partition
@@ -283,13 +292,11 @@ class KafkaJournal:
 
     def _dead_letters(self, tick: Tick) -> list[OutgoingMessage]:
         letters = self._letters
-        number = self._partition.number % letters.partitions
+        number, largest = self._partition.number % letters.partitions, letters.largest_message()
         return [
             OutgoingMessage(letters.topic, number, value, headers=headers)
             for value, headers in (
-                dead_letter_messages.letter_message(
-                    letter, self._partition, self._group, letters.limit
-                )
+                dead_letters.letter_message(letter, self._partition, self._group, largest)
                 for letter in tick.dead_letters
             )
         ]

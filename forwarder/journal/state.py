@@ -7,7 +7,6 @@ that pods of two releases or two configurations can share a partition one after 
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
@@ -152,11 +151,6 @@ def lane_in_delta(
     if not found and not closed:
         return None
     return LaneChange({**found, "seen": new.seen}, closed)
-
-
-def digest(key: bytes) -> bytes:
-    """Return the 16 bytes a window or device key is stored under."""
-    return blake2b(key, digest_size=16).digest()
 
 
 def window_form(window: Held) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """One tick, drawn up from a snapshot and applied once it is known to be committed (K1 to K5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from forwarder.journal import state as states
-from forwarder.journal import watermark
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
@@ -72,7 +71,7 @@ def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
     if base is not None:
         return _base(state, snap, base, lanes, entries)
     changes = _changes(state, lanes, entries)
-    read = watermark.read(state.read, snap.position)
+    read = max_read(state.read, snap.position)
     if not changes and read == state.read:
         return None
     return _delta(state, snap, read, lanes, changes, entries)
@@ -138,7 +137,7 @@ def _base(
     lanes: dict[str, LaneState],
     entries: dict[str, dict[bytes, Position]],
 ) -> TickPlan:
-    read = watermark.read(state.read, snap.position)
+    read = max_read(state.read, snap.position)
     head = StateHeader(states.BASE, draft.n, snap.origin.group, snap.origin.topic, read, snap.end)
     seen = {name: replace(state.lanes[name], seen=snap.now_ms) for name in snap.unfed}
     written = {**state.lanes, **seen, **lanes}
@@ -158,12 +157,12 @@ def _base(
 
 
 def _watermark(lanes: Mapping[str, LaneState], read: int) -> int:
-    return watermark.watermark((lane.need for lane in lanes.values()), read)
+    return lowest_watermark((lane.need for lane in lanes.values()), read)
 
 
 def _need(state: PartitionState, snap: TickInput, name: str) -> Position:
     view = snap.views[name]
-    return watermark.need(state.lanes[name].need, snap.position, view.first_unsaved)
+    return lowest_need(state.lanes[name].need, snap.position, view.first_unsaved)
 
 
 def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Position]]:
@@ -185,7 +184,7 @@ def _lane(state: PartitionState, snap: TickInput, name: str) -> LaneState:
     need = _need(state, snap, name)
     return LaneState(
         need=need,
-        read=old.read if view.frozen else watermark.read(old.read, snap.position),
+        read=old.read if view.frozen else max_read(old.read, snap.position),
         cursor=view.cursor,
         acked=view.acked,
         seen=snap.now_ms,
@@ -213,3 +212,23 @@ def _changes(
         elif (change := states.lane_in_delta(state.lanes[name], lane, closed)) is not None:
             found[name] = change
     return found
+
+
+def max_read(stored: int, position: int) -> int:
+    """Return up to which offset a lane was fed; a replay below it changes nothing."""
+    return max(stored, position)
+
+
+def lowest_need(stored: Position, position: int, first_unsaved: Position | None) -> Position:
+    """Return the lowest position a lane still needs from the input.
+
+    ``position`` is the next offset to collect, ``first_unsaved`` the lowest position that
+    waits in an open window and in no stored base.
+    """
+    reached = max((position, 0), stored)
+    return reached if first_unsaved is None else min(first_unsaved, reached)
+
+
+def lowest_watermark(needs: Iterable[Position], otherwise: int) -> int:
+    """Return W, the lowest offset any lane needs; ``otherwise`` if there is no lane at all."""
+    return min((n[0] for n in needs), default=otherwise)

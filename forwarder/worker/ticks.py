@@ -20,8 +20,9 @@ from forwarder.collect.pipeline import Lane, Pipeline
 from forwarder.deliver.partition import PartitionDeliveries
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
-from forwarder.journal import opening, outbox, watermark
+from forwarder.journal import opening, outbox
 from forwarder.journal import tick as journal_tick
+from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.model import Batch, Partition
 from forwarder.ops.reporter import COMMITTED
@@ -248,7 +249,7 @@ class TickLoop:
 
     def watermark(self) -> int:
         """Return W as of the last tick: everything below it is in the outbox or in the state."""
-        return watermark.watermark(
+        return ticks.lowest_watermark(
             [lane.need for lane in self._state.lanes.values()], self._state.read
         )
 

@@ -4,7 +4,7 @@ import json
 import time
 
 from forwarder.config.settings import InputTopic, Kafka
-from forwarder.journal import dead_letter_messages
+from forwarder.journal import dead_letters
 from forwarder.kafka.producer import OutgoingMessage, TransactionalProducer
 from forwarder.model import DeadLetter, Partition, Reason
 from tests.acceptance.commands import ran, stopped
@@ -25,9 +25,7 @@ async def store_refused(scene: Scene) -> None:
     """Store what a worker stores of a batch that the destination of `large` refused."""
     kafka = Kafka((scene.kafka.bootstrap,), (InputTopic(scene.topic),), group_id=scene.name)
     letter = DeadLetter(Reason.REFUSED, 0, "large", "too odd", REFUSED, now_ms(), b"\x01" * 16)
-    message = dead_letter_messages.letter_message(
-        letter, Partition(scene.topic, 0), scene.name, 10**6
-    )
+    message = dead_letters.letter_message(letter, Partition(scene.topic, 0), scene.name, 10**6)
     topic = f"{scene.name}-dead-letters"
     writer = TransactionalProducer(kafka, "test", f"{scene.name}/test")
     await writer.start()

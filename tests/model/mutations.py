@@ -22,7 +22,7 @@ from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import DeliveryQueue
 from forwarder.formats import contract
 from forwarder.formats.mparticle import identity
-from forwarder.journal import opening, watermark
+from forwarder.journal import opening
 from forwarder.journal import orphans as rules
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation("users", "C1", "people who share a device share its windows",
              ((identity.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
-             ((contract, "blake2b", wrong.colliding), (states, "blake2b", wrong.colliding))),
+             ((contract, "blake2b", wrong.colliding),)),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
              ((opening, "decide_start", wrong.opened(wrong.forget_unknown)),)),
     Mutation("seek_read", "O7", "collecting goes on where reading ended, not at the lowest need",
@@ -90,9 +90,9 @@ MUTATIONS = (
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
              ((WindowStore, "first_unsaved", wrong.saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",
-             ((watermark, "read", lambda _right: lambda _stored, position: position),)),
+             ((ticks, "max_read", lambda _right: lambda _stored, position: position),)),
     Mutation("need_falls", "K1", "need falls during a replay",
-             ((watermark, "need", lambda right: lambda _stored, position, first:
+             ((ticks, "lowest_need", lambda right: lambda _stored, position, first:
                right((0, 0), position, first)),)),
     Mutation("base_holds", "K3", "no index entry although the newest base holds the window",
              ((ticks, "_entries", wrong.no_base),)),

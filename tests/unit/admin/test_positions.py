@@ -2,9 +2,8 @@
 
 import pytest
 
-from forwarder.admin import positions
-from forwarder.admin.outbox_range import OutboxRange
-from forwarder.admin.positions import OutboxPlace, RangeEdge, parse_edge
+from forwarder.admin import outbox_range
+from forwarder.admin.outbox_range import OutboxPlace, OutboxRange, RangeEdge, parse_edge
 from forwarder.errors import ConfigurationError
 from forwarder.model import Partition
 from tests.batches import batch
@@ -95,6 +94,6 @@ def test_places_of_partitions_that_are_there_are_taken() -> None:
 
 def test_times_are_shown_in_utc() -> None:
     assert ("2026-01-31T12:00:00Z", "-") == (
-        positions.format_time(1_769_860_800_999),
-        positions.format_time(None),
+        outbox_range.format_time(1_769_860_800_999),
+        outbox_range.format_time(None),
     )

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.admin.outbox_range import OutboxRange
-from forwarder.admin.positions import parse_edge
+from forwarder.admin.outbox_range import OutboxRange, parse_edge
 from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.model import DELIVERED, Batch, Outcome
 from tests import doubles

@@ -4,7 +4,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.journal import dead_letter_messages, dead_letters
+from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import RedrivenSpans
 from forwarder.model import DeadLetter, Partition, Reason
 from tests.letters import Stored
@@ -15,7 +15,7 @@ spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda it:
 
 
 def stored(letter: DeadLetter, limit: int = 10_000) -> Stored:
-    message = dead_letter_messages.letter_message(letter, FROM, "g", limit)
+    message = dead_letters.letter_message(letter, FROM, "g", limit)
     return Stored(7, 123, message.value, message.headers)
 
 

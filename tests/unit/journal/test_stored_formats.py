@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.formats.contract import digest
 from forwarder.journal import commit as commits
 from forwarder.journal import outbox
 from forwarder.journal import state as states
@@ -84,7 +85,7 @@ def test_a_base_of_version_1_is_read() -> None:
     )
     assert {bytes(16): (58, 0)} == lane.closed
     assert [HELD] == [states.parse_window(form) for form in lane.held.values()]
-    assert [states.digest(HELD.key)] == list(lane.held)
+    assert [digest(HELD.key)] == list(lane.held)
     assert [("device-1", (0, 0)), ("session-1", (60, 0))] == lane.keying
     assert GONE == state.lanes["gone"]
 

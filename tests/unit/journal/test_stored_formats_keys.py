@@ -15,6 +15,7 @@ import zstandard
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
+from forwarder.formats.contract import digest
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.opening import Restored, StartOrigin
@@ -55,7 +56,7 @@ def base(name: str) -> dict[str, LaneState]:
 def opened(lane: str, stored: LaneState) -> Pipeline:
     """Return a pipeline that has taken up what was stored of a lane."""
     held = [states.parse_window(form) for form in stored.held.values()]
-    to = {states.digest(one.key): one.to for one in held}
+    to = {digest(one.key): one.to for one in held}
     replay = ReplayFilter(stored.need, stored.read, stored.closed, to, list(stored.keying))
     lanes = builders.lane_set(LANES[lane])
     pipeline = Pipeline(builders.PARTITION, lanes, READ, replays={lane: replay})
