@@ -14,7 +14,7 @@ SendRequest = Callable[[Sequence[RequestRecord]], Awaitable[list[Outcome] | Call
 
 
 async def resolve_reply(
-    entries: Sequence[RequestRecord],
+    records: Sequence[RequestRecord],
     reply: list[Outcome] | CallFailure,
     send: SendRequest,
     late: Callable[[], bool],
@@ -22,27 +22,27 @@ async def resolve_reply(
     """Return the answers of a request; one that a record spoils is asked again in parts."""
     if not isinstance(reply, CallFailure):
         return reply
-    if reply.fault is AwsErrorClass.PERMANENT and len(entries) > 1:
-        return await _bisected(entries, reply, send, late)
-    return [reply.outcome] * len(entries)
+    if reply.fault is AwsErrorClass.PERMANENT and len(records) > 1:
+        return await _bisected(records, reply, send, late)
+    return [reply.outcome] * len(records)
 
 
 async def _bisected(
-    entries: Sequence[RequestRecord],
+    records: Sequence[RequestRecord],
     refusal: CallFailure,
     send: SendRequest,
     late: Callable[[], bool],
 ) -> list[Outcome]:
     """Halve a refused request until each refused record is alone; the others are stored."""
-    found: list[Outcome | None] = [None] * len(entries)
-    pending = list(_halves(0, len(entries)))
+    found: list[Outcome | None] = [None] * len(records)
+    pending = list(_halves(0, len(records)))
     for _ in range(BISECT_REQUESTS):
         if not pending:
             break
         if late():
             return [NO_OUTCOME if one is None else one for one in found]
         start, end = pending.pop()
-        reply = await send(entries[start:end])
+        reply = await send(records[start:end])
         if not isinstance(reply, CallFailure):
             found[start:end] = reply
         elif reply.fault is AwsErrorClass.PERMANENT and end - start > 1:

@@ -40,8 +40,8 @@ class FirehoseSink:
         late = self._caller.deadline_check()
         found: list[Outcome] = []
 
-        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
-            return await self._ask(entries, late)
+        async def send(records: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
+            return await self._send(records, late)
 
         for request in requests.split_requests(
             [requests.firehose_record(batch) for batch in batches], requests.FIREHOSE_LIMITS
@@ -49,17 +49,17 @@ class FirehoseSink:
             if late():
                 found += [NO_OUTCOME] * len(request)
             else:
-                found += await bisect.resolve_reply(request, await ask(request), ask, late)
+                found += await bisect.resolve_reply(request, await send(request), send, late)
         return found
 
     async def close(self) -> None:
         """Close connections and credentials."""
         await self._caller.close()
 
-    async def _ask(
-        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
+    async def _send(
+        self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | CallFailure:
-        body = requests.put_record_batch(self._stream, entries)
+        body = requests.put_record_batch(self._stream, records)
         form = replies.PUT_RECORD_BATCH
-        answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(entries))
+        answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(records))
         return answer if isinstance(answer, CallFailure) else answer.outcomes

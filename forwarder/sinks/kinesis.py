@@ -94,7 +94,7 @@ class KinesisSink:
         self._target = target
         self._clock = aws.clock
         where = f"stream {target.name} in {target.region}"
-        self._address = requests.stream_parameter(target)
+        self._stream = requests.stream_parameter(target)
         goal = CallTarget(
             "kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where, target.arn
         )
@@ -113,10 +113,10 @@ class KinesisSink:
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
-        entries = [requests.kinesis_record(batch, self._target) for batch in batches]
+        records = [requests.kinesis_record(batch, self._target) for batch in batches]
         late = self._caller.deadline_check()
         answers: list[Outcome] = []
-        for request in requests.split_requests(entries):
+        for request in requests.split_requests(records):
             answers += await self._put_request(request, late)
         return answers
 
@@ -125,23 +125,23 @@ class KinesisSink:
         await self._caller.close()
 
     async def _put_request(
-        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
+        self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         if late():
-            return [NO_OUTCOME] * len(entries)
+            return [NO_OUTCOME] * len(records)
         if not self._choice.use_put_records(self._clock.steady()):
-            return await self._put_singly(entries, late)
+            return await self._put_singly(records, late)
 
-        async def ask(entries: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
-            return await self._ask(entries, late)
+        async def send(records: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
+            return await self._send(records, late)
 
-        reply = await ask(entries)
+        reply = await send(records)
         if not isinstance(reply, CallFailure):
             self._learn(single=False)
         elif self._falls_back(reply):
             self._learn(single=True)
-            return await self._put_singly(entries, late)
-        return await bisect.resolve_reply(entries, reply, ask, late)
+            return await self._put_singly(records, late)
+        return await bisect.resolve_reply(records, reply, send, late)
 
     def _falls_back(self, refusal: CallFailure) -> bool:
         denied = refusal.code == "AccessDenied"
@@ -151,20 +151,20 @@ class KinesisSink:
         if self._target.put is PutMode.AUTO:
             self.max_batches = RECORD_BATCHES if single else requests.RECORDS_PER_REQUEST
 
-    async def _ask(
-        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
+    async def _send(
+        self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | CallFailure:
-        body = requests.put_records(self._address, entries)
+        body = requests.put_records(self._stream, records)
         form = replies.PUT_RECORDS
-        answer = await self._caller.call(PUT_RECORDS, body, form, late, len(entries))
+        answer = await self._caller.call(PUT_RECORDS, body, form, late, len(records))
         return answer if isinstance(answer, CallFailure) else answer.outcomes
 
     async def _put_singly(
-        self, entries: Sequence[RequestRecord], late: Callable[[], bool]
+        self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome]:
         """Put each batch by a call of its own; one that is misconfigured answers for the rest."""
-        answers = [NO_OUTCOME] * len(entries)
-        todo = enumerate(entries)
+        answers = [NO_OUTCOME] * len(records)
+        todo = enumerate(records)
         stop: list[Outcome] = []
 
         async def work() -> None:
@@ -175,7 +175,7 @@ class KinesisSink:
                 answers[index] = answer
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(MAX_SINGLE_PUTS, len(entries))):
+            for _ in range(min(MAX_SINGLE_PUTS, len(records))):
                 group.create_task(work())
         return answers
 
@@ -205,7 +205,7 @@ class KinesisSink:
     async def _single(
         self, one: RequestRecord, after: str | None, late: Callable[[], bool]
     ) -> CallResult[PutRecordReply] | CallFailure:
-        body = requests.put_record(self._address, one, after)
+        body = requests.put_record(self._stream, one, after)
         return await self._caller.call(PUT_RECORD, body, replies.PUT_RECORD, late)
 
     def _remedy(self, failure: AwsFailure) -> str:

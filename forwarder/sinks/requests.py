@@ -89,18 +89,18 @@ def without_line_breaks(document: bytes) -> bytes:
 
 
 def split_requests(
-    entries: Sequence[RequestRecord], limits: RequestLimits = KINESIS_LIMITS
+    records: Sequence[RequestRecord], limits: RequestLimits = KINESIS_LIMITS
 ) -> Iterator[Sequence[RequestRecord]]:
     """Cut a run of records into requests within both limits; an oversize record goes alone."""
     start = filled = 0
-    for index, one in enumerate(entries):
+    for index, one in enumerate(records):
         full = index - start == limits.records or filled + one.size > limits.size
         if full and index > start:
-            yield entries[start:index]
+            yield records[start:index]
             start, filled = index, 0
         filled += one.size
-    if start < len(entries):
-        yield entries[start:]
+    if start < len(records):
+        yield records[start:]
 
 
 def stream_parameter(target: KinesisTarget) -> bytes:
@@ -110,11 +110,11 @@ def stream_parameter(target: KinesisTarget) -> bytes:
     return b'"StreamName":' + orjson.dumps(target.stream_name)
 
 
-def put_records(stream: bytes, entries: Sequence[RequestRecord]) -> bytes:
+def put_records(stream: bytes, records: Sequence[RequestRecord]) -> bytes:
     """Return the body of a PutRecords request; ``stream`` is its ``stream_parameter``."""
     encode = pybase64.b64encode
     parts = [b"{", stream, b',"Records":[']
-    for one in entries:
+    for one in records:
         parts += (
             b'{"PartitionKey":',
             one.partition_key_json,
@@ -137,11 +137,11 @@ def put_record(stream: bytes, one: RequestRecord, after: str | None) -> bytes:
     )
 
 
-def put_record_batch(stream: str, entries: Sequence[RequestRecord]) -> bytes:
+def put_record_batch(stream: str, records: Sequence[RequestRecord]) -> bytes:
     """Return the body of a PutRecordBatch request."""
     encode = pybase64.b64encode
     parts = [b'{"DeliveryStreamName":', orjson.dumps(stream), b',"Records":[']
-    for one in entries:
+    for one in records:
         parts += (b'{"Data":"', encode(one.data), b'"},')
     parts[-1] = b'"}]}'
     return b"".join(parts)
