@@ -46,12 +46,12 @@ from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
 from forwarder.ops.catalogue import ConfiguredLabels
 from forwarder.ops.health import Health
-from forwarder.ops.http_server import Bounds
+from forwarder.ops.http_server import HttpLimits
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.public import Public
-from forwarder.ops.report import Report
+from forwarder.ops.public import PublicView
+from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import Chore, Reporter
-from forwarder.ops.server import Server
+from forwarder.ops.server import OpsServer
 from forwarder.ops.tally import Tally
 from forwarder.ops.version import version
 from forwarder.sinks.contract import Sink
@@ -100,10 +100,10 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
     clock = SystemClock()
     metrics = Metrics(version(), known=metric_labels(configuration))
     active = {c.name: c.status is Status.ACTIVE for c in configuration.connections}
-    report = Report(metrics, Health(clock), clock, active)
+    report = WorkerReport(metrics, Health(clock), clock, active)
     files = open_files.raise_limit()
-    bounds = Bounds(open_files.for_probes(files, Bounds().connections))
-    server = Server(report, Public(configuration.connections), bounds)
+    bounds = HttpLimits(open_files.probe_connections(files, HttpLimits().connections))
+    server = OpsServer(report, PublicView(configuration.connections), bounds, clock)
     client.quiet_client_log()
     patches.install(configuration.kafka.max_unpacked_batch)
     # R4 knows this process by it; a restarted container has the same name and pid as before.

@@ -16,7 +16,7 @@ from forwarder.kafka import client, error_codes
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.producer import TransactionalProducer
 from forwarder.kafka.protocol import Operations
-from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
+from forwarder.ops.diagnosis import Finding, FindingGrade, fail, note, ok
 
 _LATER = frozenset({"Create", "Alter"})
 """Operations without which a worker works until something has to be created or to grow."""
@@ -67,12 +67,12 @@ class KafkaCheckup:
             found.append(fail(error.what, error.remedy))
         finally:
             await self._cluster.close()
-        return [one for one in found if one.grade is Grade.FAIL]
+        return [one for one in found if one.grade is FindingGrade.FAIL]
 
     async def _look(self, found: list[Finding]) -> None:
         servers = self._settings.kafka.bootstrap_servers
         found += await asyncio.gather(*map(self._knock, servers))
-        if all(one.grade is Grade.FAIL for one in found):
+        if all(one.grade is FindingGrade.FAIL for one in found):
             return
         counts = await self._standing(found, tries=True)
         found.append(await self._transaction(counts))
@@ -231,5 +231,5 @@ def _missing(what: str, operations: set[str]) -> list[Finding]:
         listed = ", ".join(later)
         remedy = f"grant {listed} on {what}, or give the topic partitions by hand"
         text = f"{what}: {listed} not granted, so that it cannot grow with the input"
-        found.append(Finding(Grade.NOTE, text, remedy))
+        found.append(Finding(FindingGrade.NOTE, text, remedy))
     return found

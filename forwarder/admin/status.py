@@ -19,7 +19,7 @@ from forwarder.journal.opening import Opening, Restored, StartOrigin
 from forwarder.journal.state import LaneState, PartitionState, StateFold
 from forwarder.kafka.admin import GroupState
 from forwarder.model import Ends, Partition
-from forwarder.ops.stall import NOTED, TEXTS, Stall, StallReason
+from forwarder.ops.stall import COMMITTED_REASONS, STALL_TEXTS, Stall, StallReason
 
 AT_ONCE = 8
 """Partitions looked at concurrently."""
@@ -145,7 +145,7 @@ def _owned(document: Document, owner: str | None, *, given_out: bool) -> None:
     """
     document["owner"] = owner
     stalled = document.get("stalled")
-    if owner is None and stalled and stalled["reason"] in NOTED:
+    if owner is None and stalled and stalled["reason"] in COMMITTED_REASONS:
         document["stalled"] = stalled = None
     if owner is None and given_out and document.get("lag_read") and not stalled:
         document["stalled"] = _plainly(StallReason.UNOWNED, None)
@@ -273,7 +273,7 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
 
 
 def _plainly(reason: StallReason, since: str | None) -> Document:
-    return {"reason": str(reason), "since": since, "what": TEXTS[reason]}
+    return {"reason": str(reason), "since": since, "what": STALL_TEXTS[reason]}
 
 
 async def _held(

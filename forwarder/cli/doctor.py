@@ -25,7 +25,7 @@ from forwarder.config.loader import LoadedConfiguration
 from forwarder.config.settings import Configuration, Mechanism
 from forwarder.errors import ForwarderError
 from forwarder.model import Batch, CloseReason, Outcome, OutcomeKind
-from forwarder.ops.diagnosis import Finding, Grade, fail, note, ok
+from forwarder.ops.diagnosis import Finding, FindingGrade, fail, note, ok
 
 CONCURRENT_CONNECTIONS = 32
 """Connections looked at at a time."""
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = [iam.find_connection(loaded, name) for name in args.connection or ()]
     connections = wanted or list(loaded.configuration.connections)
     report = asyncio.run(_report(loaded, connections, put=args.put))
-    failures = [one for found in report.values() for one in found if one.grade is Grade.FAIL]
+    failures = [one for found in report.values() for one in found if one.grade is FindingGrade.FAIL]
     if args.json:
         output.print_json(_document(report, len(failures)))
     else:
@@ -81,7 +81,7 @@ async def _report(
         )
     finally:
         await aws.close()
-    if all(one.grade is not Grade.FAIL for one in kafka):
+    if all(one.grade is not FindingGrade.FAIL for one in kafka):
         kafka += await _left_topics(loaded)
     names = [f"connection {connection.name}" for connection in connections]
     report = {"kafka": kafka, "worker": own, **dict(zip(names, found, strict=True))}
@@ -134,7 +134,7 @@ async def _connection_findings(
     if sink.folder:
         return [folder_finding(Path(sink.folder))]
     who = await identity.identity_finding(aws, connection.credentials, sink.region, connection.name)
-    if who.grade is Grade.FAIL:
+    if who.grade is FindingGrade.FAIL:
         return [who]
     if not put:
         return [who, note("no record was put: --put tries it")]
@@ -174,7 +174,7 @@ async def put_findings(
         alike = len({(outcome.code, outcome.remedy) for outcome in by_action.values()}) == 1
         return told[:1] if alike else told
     return [
-        one if one.grade is Grade.OK else note(f"{one.what}: the other action is used")
+        one if one.grade is FindingGrade.OK else note(f"{one.what}: the other action is used")
         for one in told
     ]
 

@@ -9,7 +9,7 @@ from forwarder.admin.status import status
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.ops.health import MOST_REJECTED
-from forwarder.ops.stall import REMEDIES, StallReason
+from forwarder.ops.stall import STALL_REMEDIES, StallReason
 from forwarder.worker import circuit_breaker
 
 
@@ -145,7 +145,7 @@ def _of_partition(partition: dict[str, Any]) -> Iterator[str]:
         remedy = circuit_breaker.STOPPED_REMEDY
         yield f"{name} is not collected since {since}: {MOST_REJECTED}; {remedy}"
     elif (stall := partition.get("stalled")) and not partition["refusal"]:
-        remedy = REMEDIES[StallReason(stall["reason"])]
+        remedy = STALL_REMEDIES[StallReason(stall["reason"])]
         yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"
     for one in partition["connections"]:
         if one["stopped"]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Grade(StrEnum):
+class FindingGrade(StrEnum):
     """How a finding is to be taken."""
 
     OK = "ok"
@@ -16,21 +16,21 @@ class Grade(StrEnum):
 class Finding(msgspec.Struct, frozen=True):
     """One line for a person; ``remedy`` says what to do about a failure."""
 
-    grade: Grade
+    grade: FindingGrade
     what: str
     remedy: str = ""
 
 
 def ok(what: str) -> Finding:
     """Return what is as it must be."""
-    return Finding(Grade.OK, what)
+    return Finding(FindingGrade.OK, what)
 
 
 def note(what: str, remedy: str = "") -> Finding:
     """Return what stops nothing."""
-    return Finding(Grade.NOTE, what, remedy)
+    return Finding(FindingGrade.NOTE, what, remedy)
 
 
 def fail(what: str, remedy: str = "") -> Finding:
     """Return what has to be mended."""
-    return Finding(Grade.FAIL, what, remedy)
+    return Finding(FindingGrade.FAIL, what, remedy)

@@ -21,32 +21,38 @@ from forwarder.model import Partition
 from forwarder.ops.reporter import LaneStatus, Phase
 from forwarder.ops.stall import Stall
 
-STALL = 30.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds without a heartbeat after which the loop counts as stuck: thirty missed in a row."""
 
 NOT_JOINED = "the group is not joined yet: what keeps the worker from it would stand here"
 
-BY_ITSELF = "it is tried again by itself every 5 to 60 s"
+RETRIES_BY_ITSELF = "it is tried again by itself every 5 to 60 s"
 
-AT_ONCE = "it is tried again by itself every few seconds"
+RETRIED_SOON = "it is tried again by itself every few seconds"
 
-SELDOM = "it is opened again by itself about once a minute; the other partitions go on meanwhile"
+RETRIED_EACH_MINUTE = (
+    "it is opened again by itself about once a minute; the other partitions go on meanwhile"
+)
 
 MOST_REJECTED = "more records were rejected than limits.rejected_percent"
 
-REMEDIES = {
+STATE_REMEDIES = {
     "intake_stopped": "see forwarder dead-letters list; mend or roll back what was deployed, then "
     "it goes on by itself; limits.rejected_percent: 0 and a restart let all become dead letters",
-    Phase.OPENING: f"nothing to do unless it lasts: {AT_ONCE}",
-    Phase.REFUSED: f"do what the reason says; {SELDOM}",
+    Phase.OPENING: f"nothing to do unless it lasts: {RETRIED_SOON}",
+    Phase.REFUSED: f"do what the reason says; {RETRIED_EACH_MINUTE}",
     LaneStatus.BACKING_OFF: "nothing: it is tried again by itself",
-    LaneStatus.PAUSED: f"mend what the reason names; {BY_ITSELF}",
+    LaneStatus.PAUSED: f"mend what the reason names; {RETRIES_BY_ITSELF}",
     LaneStatus.INACTIVE: "set status: active in the connection's file to deliver again",
     LaneStatus.STOPPED: "do what the reason says; the other connections go on meanwhile",
 }
 
 
-AGAIN = {Phase.OPENING: AT_ONCE, "waiting": AT_ONCE, Phase.REFUSED: SELDOM}
+RETRY_TEXTS = {
+    Phase.OPENING: RETRIED_SOON,
+    "waiting": RETRIED_SOON,
+    Phase.REFUSED: RETRIED_EACH_MINUTE,
+}
 """How each state is left where there is a remedy; a lane's otherwise."""
 
 WORST_FIRST = (
@@ -74,9 +80,9 @@ class StatusEntry(msgspec.Struct):
         if self.reason:
             described["reason"] = self.reason.removesuffix(f"; {self.remedy}")
         if self.remedy:
-            described["remedy"] = f"{self.remedy}; {AGAIN.get(self.state, BY_ITSELF)}"
-        elif self.state in REMEDIES:
-            described["remedy"] = REMEDIES[self.state]
+            described["remedy"] = f"{self.remedy}; {RETRY_TEXTS.get(self.state, RETRIES_BY_ITSELF)}"
+        elif self.state in STATE_REMEDIES:
+            described["remedy"] = STATE_REMEDIES[self.state]
         return described
 
 
@@ -84,7 +90,7 @@ class Health:
     """What the probes answer from. Caller: the worker's report; affects nothing else."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin alive and not ready."""
+        """Create: alive, not ready."""
         self.partitions: dict[str, StatusEntry] = {}
         self.lanes: dict[str, dict[str, StatusEntry]] = {}
         self._clock = clock
@@ -98,13 +104,13 @@ class Health:
         """Note that the loop makes progress."""
         self._beaten = self._clock.steady()
 
-    def silence(self) -> float:
+    def heartbeat_age(self) -> float:
         """Return the seconds since the last heartbeat."""
         return self._clock.steady() - self._beaten
 
     def alive(self) -> bool:
         """Tell whether the loop makes progress."""
-        return self.silence() <= STALL
+        return self.heartbeat_age() <= HEARTBEAT_TIMEOUT
 
     def partitions_owned(self, partitions: Collection[Partition]) -> None:
         """Note which partitions are owned now; those that are new are opening."""
@@ -114,15 +120,15 @@ class Health:
             del self.partitions[gone]
             self.lanes.pop(gone, None)
         for new in owned - self.partitions.keys():
-            self._enter(new, Phase.OPENING)
+            self._set_status(new, Phase.OPENING)
 
     def waits(self, reason: str, remedy: str) -> None:
         """Note what the worker as a whole waits for; empty: for nothing."""
-        self._waits = self._since(self._waits, "waiting", reason, remedy) if reason else None
+        self._waits = self._entry_since(self._waits, "waiting", reason, remedy) if reason else None
 
     def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
         """Note where one partition stands."""
-        self._enter(partition, phase, reason, remedy)
+        self._set_status(partition, phase, reason, remedy)
 
     def intake_stopped(self, partitions: Mapping[str, int]) -> None:
         """Note which partitions are not collected, and since which wall-clock milliseconds."""
@@ -137,7 +143,7 @@ class Health:
     ) -> None:
         """Note how one lane of one partition is doing."""
         lanes = self.lanes.setdefault(partition, {})
-        lanes[lane] = self._since(lanes.get(lane), status, reason, remedy)
+        lanes[lane] = self._entry_since(lanes.get(lane), status, reason, remedy)
 
     def lane(self, name: str, initial: str) -> dict[str, list[StatusEntry]]:
         """Return how a connection stands on the open partitions, by state.
@@ -166,15 +172,15 @@ class Health:
             "ready": self.ready(),
             "joined": self._joined,
             **waits,
-            **self._intake(),
-            **self._worst(),
+            **self._stopped_intake(),
+            **self._worst_of_connections(),
             "partitions": {
-                name: entry.described() | self._still(name) | self._troubled(name)
+                name: entry.described() | self._stall_of(name) | self._unwell_lanes(name)
                 for name, entry in sorted(self.partitions.items())
             },
         }
 
-    def _enter(self, partition: str, phase: str, reason: str = "", remedy: str = "") -> None:
+    def _set_status(self, partition: str, phase: str, reason: str = "", remedy: str = "") -> None:
         # A partition that is owned and closed is about to be opened again, with lanes anew.
         state = phase if phase in (Phase.OPEN, Phase.REFUSED) else Phase.OPENING
         before = self.partitions.get(partition)
@@ -182,28 +188,28 @@ class Health:
             self.lanes.pop(partition, None)  # else its lanes may be begun, and it not yet proved
         if before is not None and before.state == state and not reason:
             reason, remedy = before.reason, before.remedy
-        self.partitions[partition] = self._since(before, state, reason, remedy)
+        self.partitions[partition] = self._entry_since(before, state, reason, remedy)
 
-    def _since(
+    def _entry_since(
         self, before: StatusEntry | None, state: str, reason: str, remedy: str = ""
     ) -> StatusEntry:
         same = before is not None and before.state == state
         since = before.since_ms if before is not None and same else self._clock.wall_ms()
         return StatusEntry(str(state), since, reason, remedy)
 
-    def _intake(self) -> dict[str, Any]:
+    def _stopped_intake(self) -> dict[str, Any]:
         """Return that collecting has stopped; ready it is, or the rollout that mends it waits."""
         if not self._stopped:
             return {}
         entry = StatusEntry("intake_stopped", min(self._stopped.values()), MOST_REJECTED)
         return {"intake": entry.described() | {"partitions": sorted(self._stopped)}}
 
-    def _worst(self) -> dict[str, Any]:
+    def _worst_of_connections(self) -> dict[str, Any]:
         """Return the connections that are not well: the worst of their lanes, and how many."""
         names = sorted({name for lanes in self.lanes.values() for name in lanes})
-        return {"connections": found} if (found := dict(self._ill(names))) else {}
+        return {"connections": found} if (found := dict(self._unwell_connections(names))) else {}
 
-    def _ill(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _unwell_connections(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in names:
             states = self.lane(name, LaneStatus.FLOWING)
             state = next((state for state in WORST_FIRST if state in states), LaneStatus.FLOWING)
@@ -211,12 +217,12 @@ class Health:
                 oldest = min(states[state], key=lambda entry: entry.since_ms)
                 yield name, oldest.described() | {"partitions": len(states[state])}
 
-    def _still(self, partition: str) -> dict[str, Any]:
+    def _stall_of(self, partition: str) -> dict[str, Any]:
         """Return why a partition is not read any further; ready it is all the same."""
         stall = self._stalled.get(partition)
         return {"stalled": stall.described()} if stall is not None else {}
 
-    def _troubled(self, partition: str) -> dict[str, Any]:
+    def _unwell_lanes(self, partition: str) -> dict[str, Any]:
         lanes = {
             lane: entry.described()
             for lane, entry in sorted(self.lanes.get(partition, {}).items())

@@ -17,29 +17,30 @@ from typing import NamedTuple
 import structlog
 
 from forwarder import retry
+from forwarder.clock import Clock
 
 log = structlog.get_logger()
 
 HEAD_BYTES = 16 * 1024
 """Most bytes read of a request, with every line end; probes and Prometheus send some 300."""
 
-REST_BYTES = 64 * 1024
+DISCARD_BUFFER_BYTES = 64 * 1024
 """Most bytes read and thrown away after an answer: the body of a request that has one.
 
 A connection that is closed with something unread may take its answer back with it.
 """
 
-FIELDS = 64
+MAX_HEADER_FIELDS = 64
 """Most lines of a header."""
 
-PIECE = 64 * 1024
+WRITE_CHUNK_BYTES = 64 * 1024
 """Bytes of a body given to the transport at a time."""
 
 BACKLOG = 256
 """Connections that the system holds until they are accepted: a probe behind so many waits 0.1 s.
 Where there is no room for it, it waits a second or three, until its system asks again."""
 
-ACCEPTS = 32
+ACCEPTS_PER_TURN = 32
 """Most accepted in one go, and no more than a quarter of the connections that may be open: what is
 accepted in one go never takes the place of all that were read, or are answered. Then the loop does
 other work, for each of them at least:"""
@@ -47,14 +48,14 @@ other work, for each of them at least:"""
 ACCEPT_PAUSE = 1 / 3200
 """Seconds. 3,200 a second cost a quarter of a core; a flood has to wait."""
 
-SAID_AGAIN = 60.0
+LOG_REPEAT_SECONDS = 60.0
 """Seconds between two log lines of one kind: a probe comes every second."""
 
 STOP_SECONDS = 2.0
 """How long a stop waits for answers under way; a scrape takes milliseconds."""
 
 
-class Bounds(NamedTuple):
+class HttpLimits(NamedTuple):
     """What whoever asks may take.
 
     ``connections`` are open at most: probes and scrapes are a handful. Each lives for ``seconds``,
@@ -84,7 +85,7 @@ what they are matched with.
 _LONGEST_HEAD_END = 4
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """What was asked: header names are in lower case, of equal ones the values are joined."""
 
     method: str
@@ -92,7 +93,7 @@ class Request(NamedTuple):
     header: Mapping[str, str]
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What is answered; the length of the body is added to the header."""
 
     status: HTTPStatus
@@ -100,16 +101,16 @@ class Answer(NamedTuple):
     header: Mapping[str, str] = {}
 
 
-Respond = Callable[[Request], Awaitable[Answer]]
+Respond = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
-def parsed(head: bytes) -> Request | HTTPStatus:
+def parsed(head: bytes) -> HttpRequest | HTTPStatus:
     """Return the request of a head without its end, or the status that refuses it."""
     line, *fields = _LINE_END.split(head)
     asked = _LINE.fullmatch(line)
     if asked is None:
         return HTTPStatus.BAD_REQUEST
-    if len(fields) > FIELDS:
+    if len(fields) > MAX_HEADER_FIELDS:
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     header: dict[str, str] = {}
     for field in fields:
@@ -118,7 +119,7 @@ def parsed(head: bytes) -> Request | HTTPStatus:
             return HTTPStatus.BAD_REQUEST
         name, value = before.decode("latin-1").lower(), after.strip(b" \t").decode("latin-1")
         header[name] = f"{header[name]}, {value}" if name in header else value
-    return Request(asked[1].decode("latin-1"), _path(asked[2].decode("latin-1")), header)
+    return HttpRequest(asked[1].decode("latin-1"), _path(asked[2].decode("latin-1")), header)
 
 
 def _path(target: str) -> str:
@@ -132,7 +133,7 @@ _DONE, _READING, _ANSWERING = range(3)
 """How far a connection has come, in the order in which they make room for others."""
 
 
-class _Connection(asyncio.BufferedProtocol):
+class _HttpConnection(asyncio.BufferedProtocol):
     """One connection: a head in, an answer out, and the end, all in time.
 
     Nothing is read while it is answered, and little before and after that: what else whoever asks
@@ -140,7 +141,7 @@ class _Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, open_ones: "dict[_Connection, None]", respond: Respond, seconds: float
+        self, open_ones: "dict[_HttpConnection, None]", respond: Respond, seconds: float
     ) -> None:
         self.phase = _READING
         self._open_ones = open_ones
@@ -156,7 +157,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to live, and to die."""
+        """Start the connection's time limit."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what a socket has
         self._transport = transport
         self._open_ones[self] = None
@@ -171,7 +172,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.answering.cancel()
 
     def get_buffer(self, _: int) -> memoryview:
-        """Return where to read to: what is left for a head, or what was its place."""
+        """Return the buffer to read into: what is left of the head's, or the discard buffer."""
         return memoryview(self._room)[self._end if self.phase == _READING else 0 :]
 
     def buffer_updated(self, count: int) -> None:
@@ -180,7 +181,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._gather(count)
             return
         self._thrown_away += count
-        if self._thrown_away > REST_BYTES:
+        if self._thrown_away > DISCARD_BUFFER_BYTES:
             self._stop_reading()
 
     def _gather(self, count: int) -> None:
@@ -195,11 +196,11 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._stop_reading()
         if end is None:
-            self._send("GET", Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+            self._send("GET", HttpResponse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             return
         asked = parsed(bytes(self._room[self._begin : end.start()]))
         if isinstance(asked, HTTPStatus):
-            self._send("GET", Answer(asked))
+            self._send("GET", HttpResponse(asked))
         else:
             self.phase = _ANSWERING
             self.answering = asyncio.get_running_loop().create_task(self._answer(asked))
@@ -214,10 +215,10 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _answer(self, asked: Request) -> None:
+    async def _answer(self, asked: HttpRequest) -> None:
         self._send(asked.method, await self._respond(asked))
 
-    def _send(self, method: str, answer: Answer) -> None:
+    def _send(self, method: str, answer: HttpResponse) -> None:
         """Begin to give the answer to the system, in pieces as it takes them."""
         if self._transport is None or self._transport.is_closing():
             return
@@ -249,7 +250,7 @@ class _Connection(asyncio.BufferedProtocol):
         while self._rest:
             if self._paused or self._transport.is_closing():
                 return
-            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
+            piece, self._rest = self._rest[:WRITE_CHUNK_BYTES], self._rest[WRITE_CHUNK_BYTES:]
             self._transport.write(piece)
         self._rest = None
         self.phase = _DONE
@@ -262,16 +263,17 @@ class _Connection(asyncio.BufferedProtocol):
 class HttpServer:
     """Listen, and keep what is open within its bounds. Caller: ops/server.py."""
 
-    def __init__(self, respond: Respond, bounds: Bounds) -> None:
+    def __init__(self, respond: Respond, bounds: HttpLimits, clock: Clock) -> None:
         """Answer requests by ``respond``."""
         self._respond = respond
+        self._clock = clock
         self._bounds = bounds
-        self._accepts = min(ACCEPTS, max(1, bounds.connections // 4))
-        self._open_ones: dict[_Connection, None] = {}
+        self._accepts = min(ACCEPTS_PER_TURN, max(1, bounds.connections // 4))
+        self._open_ones: dict[_HttpConnection, None] = {}
         self._listening: list[socket.socket] = []
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said = retry.Repeats(SAID_AGAIN)
+        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; raises OSError."""
@@ -342,8 +344,8 @@ class HttpServer:
         oldest.abort()
 
     async def _begin(self, accepted: socket.socket) -> None:
-        def made() -> _Connection:
-            return _Connection(self._open_ones, self._respond, self._bounds.seconds)
+        def made() -> _HttpConnection:
+            return _HttpConnection(self._open_ones, self._respond, self._bounds.seconds)
 
         try:
             await asyncio.get_running_loop().connect_accepted_socket(made, accepted)
@@ -352,7 +354,7 @@ class HttpServer:
 
     def _refused(self, error: OSError) -> None:
         what = errno.errorcode.get(error.errno or 0, "") or str(error)
-        if self._said.news(what, asyncio.get_running_loop().time()):
+        if self._repeats.news(what, self._clock.steady()):
             log.warning(
                 "http.refused",
                 error=f"{what}: {error.strerror or error}",

@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-MOST_LINES = 10_000
-MOST_BYTES = 8 * 1024 * 1024
+MAX_QUEUED_LINES = 10_000
+MAX_QUEUED_BYTES = 8 * 1024 * 1024
 """What waits for the log's reader at most; a worker writes a few lines a minute."""
 
-CHUNK = 64 * 1024
+WRITE_BYTES = 64 * 1024
 """Bytes given to the system at a time: what a pipe of Linux holds."""
 
 FLUSH_SECONDS = 2.0
@@ -48,8 +48,8 @@ class LogWriter:
     def __init__(
         self,
         out: TextIO | None,
-        most_lines: int = MOST_LINES,
-        most_bytes: int = MOST_BYTES,
+        most_lines: int = MAX_QUEUED_LINES,
+        most_bytes: int = MAX_QUEUED_BYTES,
     ) -> None:
         """Begin with an empty queue; ``None`` is a stream that was closed before the start."""
         self.dropped = 0
@@ -132,7 +132,7 @@ class LogWriter:
         """Take about a chunk of entries out of the queue; how many are missing, if it is empty."""
         entries: list[bytes | int] = []
         size = 0
-        while self._queue and size < CHUNK:
+        while self._queue and size < WRITE_BYTES:
             entry = self._queue.popleft()
             entries.append(entry)
             size += len(entry) if isinstance(entry, bytes) else 0
@@ -179,7 +179,7 @@ class LogWriter:
         done = 0
         try:
             while done < len(data):
-                done += self._some(data[done : done + CHUNK])
+                done += self._some(data[done : done + WRITE_BYTES])
         except OSError as error:
             self._torn = self._torn if done == 0 else not data[:done].endswith(b"\n")
             return done, error
@@ -223,7 +223,7 @@ class QueuedStream(io.TextIOBase):
     """
 
     def __init__(self, writer: LogWriter, original: TextIO | None) -> None:
-        """Stand for ``original``, which the writer writes to."""
+        """Wrap ``original``, to which ``writer`` writes."""
         self.writer = writer
         self.original = original
         self.mask: Callable[[str], str] = str

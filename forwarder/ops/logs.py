@@ -143,7 +143,7 @@ class _FromLibraries(logging.Handler):
         log.log(level, "library", logger=record.name, message=message, exc_info=record.exc_info)
 
 
-class _Line:
+class _LineLogger:
     """What structlog hands a rendered line to, under whatever level."""
 
     def __init__(self, writer: LogWriter) -> None:
@@ -196,7 +196,7 @@ def configure(
     structlog.configure(
         processors=[rendered],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: _Line(writer),
+        logger_factory=lambda *_: _LineLogger(writer),
         cache_logger_on_first_use=False,
     )
 

@@ -8,7 +8,7 @@ TEXT = ("text/plain", "text/*", "*/*")
 """What the text format is, the narrowest first: that one counts (RFC 9110, 12.5.1)."""
 
 
-class Form(NamedTuple):
+class ScrapeFormat(NamedTuple):
     """How the metrics are written."""
 
     openmetrics: bool
@@ -21,9 +21,11 @@ class _Accepted(NamedTuple):
     quality: float
 
 
-def form(header: Mapping[str, str]) -> Form:
+def negotiate(header: Mapping[str, str]) -> ScrapeFormat:
     """Return what fits a request's header best; without any wish the text format as it is."""
-    return Form(_openmetrics(header.get("accept", "")), _gzip(header.get("accept-encoding", "")))
+    return ScrapeFormat(
+        _openmetrics(header.get("accept", "")), _gzip(header.get("accept-encoding", ""))
+    )
 
 
 def _openmetrics(accept: str) -> bool:

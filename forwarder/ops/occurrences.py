@@ -12,16 +12,16 @@ from forwarder.model import DeadLetter, Unused
 
 log = structlog.get_logger()
 
-MINUTE = 60.0
+COUNT_LOG_SECONDS = 60.0
 """Seconds between two lines with counts."""
 
-SHOWN = 20
+MAX_KINDS_NAMED = 20
 """Kinds that one line counts by name."""
 
-MANY = 100
+MIN_UNUSED_UPLOADS = 100
 """Uploads without use within a minute below which nothing is said: a few are in every input."""
 
-QUIET = 600.0
+UNUSED_LOG_SECONDS = 600.0
 """Seconds between two lines about uploads without use: what an SDK sends, it sends all day."""
 
 LETTERS_REMEDY = (
@@ -34,16 +34,16 @@ UNUSED_REMEDY = (
 )
 
 
-class Letters:
+class DeadLetterAlarm:
     """Tells of dead letters: the first of each reason and connection, then a line a minute."""
 
     def __init__(self) -> None:
-        """Have seen none."""
+        """Create with nothing counted."""
         self._seen: set[tuple[str, str]] = set()
         self._since: dict[tuple[str, str], int] = {}
         self._told = float("-inf")
 
-    def note(self, partition: str, letters: Sequence[tuple[str, DeadLetter]], now: float) -> None:
+    def add(self, partition: str, letters: Sequence[tuple[str, DeadLetter]], now: float) -> None:
         """Take committed letters under their connection's label; ``now`` in steady seconds."""
         for label, letter in letters:
             kind = (letter.reason.value, label)
@@ -63,9 +63,9 @@ class Letters:
                 remedy=LETTERS_REMEDY,
             )
 
-    def tell(self, now: float) -> None:
+    def log_due(self, now: float) -> None:
         """Log how many came since the last line, if a minute has passed."""
-        if not self._since or now - self._told < MINUTE:
+        if not self._since or now - self._told < COUNT_LOG_SECONDS:
             return
         self._told = now
         counts = sorted(self._since.items(), key=lambda one: (-one[1], one[0]))
@@ -74,42 +74,46 @@ class Letters:
             count=sum(self._since.values()),
             kinds=[
                 {"reason": reason, "connection": label, "count": count}
-                for (reason, label), count in counts[:SHOWN]
+                for (reason, label), count in counts[:MAX_KINDS_NAMED]
             ],
-            more_kinds=max(0, len(counts) - SHOWN),
+            more_kinds=max(0, len(counts) - MAX_KINDS_NAMED),
             remedy=LETTERS_REMEDY,
         )
         self._since = {}
 
 
-class UnusedUploads:
+class UnusedUploadsAlarm:
     """Tells when most uploads are without events and come to nothing."""
 
     def __init__(self) -> None:
-        """Have seen none."""
+        """Create with nothing counted."""
         self._began = float("-inf")
         self._told = float("-inf")
         self._uploads = 0
         self._unused: dict[str, int] = {}
 
-    def note(self, uploads: int, unused: Mapping[Unused, int]) -> None:
+    def add(self, uploads: int, unused: Mapping[Unused, int]) -> None:
         """Count a poll."""
         self._uploads += uploads
         for reason, count in unused.items():
             self._unused[reason.value] = self._unused.get(reason.value, 0) + count
 
-    def tell(self, now: float) -> None:
+    def log_due(self, now: float) -> None:
         """Log once a minute is over in which they were many, and more than half of all."""
-        if now - self._began < MINUTE:
+        if now - self._began < COUNT_LOG_SECONDS:
             return
         count = sum(self._unused.values())
-        if count >= MANY and 2 * count > self._uploads and now - self._told >= QUIET:
+        if (
+            count >= MIN_UNUSED_UPLOADS
+            and 2 * count > self._uploads
+            and now - self._told >= UNUSED_LOG_SECONDS
+        ):
             self._told = now
             log.warning(
                 "uploads.unused",
                 uploads=self._uploads,
                 unused=dict(sorted(self._unused.items())),
-                seconds=MINUTE,
+                seconds=COUNT_LOG_SECONDS,
                 remedy=UNUSED_REMEDY,
             )
         self._began, self._uploads, self._unused = now, 0, {}

@@ -7,10 +7,10 @@ import structlog
 
 log = structlog.get_logger()
 
-WANTED = 65_536
+WANTED_OPEN_FILES = 65_536
 """Where the hard limit allows more: a connection has up to ten sockets, a broker a few."""
 
-ENOUGH = 1024
+FEW_OPEN_FILES = 1024
 """Below it a warning is due: forty connections that lag take that many."""
 
 FOR_PROBES = 8
@@ -23,22 +23,23 @@ def raise_limit() -> int:
     Caller: the worker, at its start. The default of many systems is 1,024 of a million.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    wanted = WANTED_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # not everybody may
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = WANTED if soft == resource.RLIM_INFINITY else soft
-    if limit < ENOUGH:
+    limit = WANTED_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    if limit < FEW_OPEN_FILES:
         log.warning(
             "open_files.low",
             limit=limit,
-            remedy=f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE) to {ENOUGH} or "
-            f"more: each broker, and each connection up to ten times, takes one",
+            remedy=f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE) to "
+            f"{FEW_OPEN_FILES} or more: each broker, and each connection up to ten times, "
+            f"takes one",
         )
     return limit
 
 
-def for_probes(limit: int, most: int) -> int:
+def probe_connections(limit: int, most: int) -> int:
     """Return how many connections the worker's own port may have of ``limit`` files."""
     return max(1, min(most, limit // FOR_PROBES))

@@ -13,7 +13,7 @@ from forwarder.ops import logs
 
 ACCOUNT, PRINCIPAL, EXTERNAL_ID, KEY = "(account)", "(ARN)", "(ExternalId)", "(key)"
 
-SHORTEST = 6
+MIN_EXTERNAL_ID_CHARS = 6
 """Characters of an ExternalId that is found wherever it stands; a shorter one may be any word."""
 
 _PATTERNS: Sequence[tuple[re.Pattern[str], str]] = (
@@ -27,11 +27,11 @@ _PATTERNS: Sequence[tuple[re.Pattern[str], str]] = (
 )
 
 
-class Public:
+class PublicView:
     """Make values fit for an open port. Caller: the server, with all that it answers."""
 
     def __init__(self, connections: Iterable[Connection] = ()) -> None:
-        """Know what the connections name; what AWS names is known by its form."""
+        """Collect the connections' accounts, roles and ExternalIds; others are known by form."""
         named: dict[str, str] = {}
         for connection in connections:
             if account := connection.sink.account:
@@ -39,7 +39,7 @@ class Public:
             if role := connection.credentials.role:
                 named[role.role_arn] = PRINCIPAL
                 named[role.account] = ACCOUNT
-                if role.external_id and len(role.external_id) >= SHORTEST:
+                if role.external_id and len(role.external_id) >= MIN_EXTERNAL_ID_CHARS:
                     named[role.external_id] = EXTERNAL_ID
         longest_first = sorted(filter(None, named), key=len, reverse=True)
         self._named = named

@@ -15,7 +15,7 @@ from forwarder.model import (
 )
 from forwarder.ops import occurrences
 from forwarder.ops.health import Health
-from forwarder.ops.lane_log import LaneLog
+from forwarder.ops.lane_log import LaneStatusLog
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.reporter import (
     COMMITTED,
@@ -27,17 +27,17 @@ from forwarder.ops.reporter import (
 )
 from forwarder.ops.stall import Stall
 
-HEARTBEAT = 1.0
+HEARTBEAT_SECONDS = 1.0
 """Seconds between heartbeats of the event loop."""
 
 
-class Report(Reporter):
+class WorkerReport(Reporter):
     """The worker's reporter and pulse. ``connections`` tells of each whether it is active."""
 
     def __init__(
         self, metrics: Metrics, health: Health, clock: Clock, connections: Mapping[str, bool]
     ) -> None:
-        """Report nothing yet."""
+        """Create over metrics, health and the log; ``connections``: by name whether active."""
         self.metrics = metrics
         self.health = health
         self._clock = clock
@@ -45,18 +45,18 @@ class Report(Reporter):
             name: LaneStatus.FLOWING if active else LaneStatus.INACTIVE
             for name, active in connections.items()
         }
-        self._lane_log = LaneLog(clock.steady)
+        self._lane_log = LaneStatusLog(clock.steady)
         self._opened: set[str] = set()
         self._causes: dict[str, str] = {}
         self._failing: dict[str, float] = {}
-        self._letters = occurrences.Letters()
-        self._unused = occurrences.UnusedUploads()
+        self._letters = occurrences.DeadLetterAlarm()
+        self._unused = occurrences.UnusedUploadsAlarm()
 
     # ------------------------------------------------------------------ a partition
 
     def collected(self, partition: str, collected: Collected) -> None:
         """Report one poll, or one slice of expired windows."""
-        self._unused.note(collected.uploads, collected.unused)
+        self._unused.add(collected.uploads, collected.unused)
         self.metrics.collected(partition.rpartition("/")[0], collected)
 
     def tick(self, partition: str, seconds: float, result: str) -> None:
@@ -89,7 +89,7 @@ class Report(Reporter):
         """Report dead letters that are committed; names that nobody configured are not labels."""
         named = [(self.metrics.connection_label(letter.connection), letter) for letter in letters]
         self.metrics.dead_letters(named)
-        self._letters.note(partition, named, self._clock.steady())
+        self._letters.add(partition, named, self._clock.steady())
 
     def released(self, partition: str, what: Released) -> None:
         """Report what an opening that has ended left behind."""
@@ -172,16 +172,16 @@ class Report(Reporter):
         """Beat once a second for ever and report how late each heartbeat came."""
         while True:
             began = self._clock.steady()
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             now = self._clock.steady()
-            self.metrics.loop_lag(max(0.0, now - began - HEARTBEAT))
+            self.metrics.loop_lag(max(0.0, now - began - HEARTBEAT_SECONDS))
             self.health.beat()
-            self._lane_log.look()
-            self._letters.tell(now)
-            self._unused.tell(now)
+            self._lane_log.write_due()
+            self._letters.log_due(now)
+            self._unused.log_due(now)
 
     def _count_states(self) -> None:
-        self._lane_log.keep(self.health.lanes)
+        self._lane_log.set_partitions(self.health.lanes)
         self.metrics.set_partition_states(
             Tally(standing.state for standing in self.health.partitions.values())
         )

@@ -13,17 +13,24 @@ import orjson
 import structlog
 
 from forwarder import retry
+from forwarder.clock import Clock, SystemClock
 from forwarder.errors import StartupError
 from forwarder.ops import negotiation
-from forwarder.ops.http_server import SAID_AGAIN, Answer, Bounds, HttpServer, Request
+from forwarder.ops.http_server import (
+    LOG_REPEAT_SECONDS,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
+)
 from forwarder.ops.metrics import CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS
-from forwarder.ops.negotiation import Form
-from forwarder.ops.public import Public
-from forwarder.ops.report import Report
+from forwarder.ops.negotiation import ScrapeFormat
+from forwarder.ops.public import PublicView
+from forwarder.ops.report import WorkerReport
 
 log = structlog.get_logger()
 
-REST = 4
+REST_PER_RENDER = 4
 """Parts of rest for one of rendering: however many ask for a page, it costs a fifth of a core."""
 
 GZIP_LEVEL = 5
@@ -35,20 +42,25 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Server:
-    """Serve one report; whoever runs the worker keeps its pulse (``Report.keep_pulse``)."""
+class OpsServer:
+    """Serves one report. Caller: ``app``, which also runs the report's heartbeat."""
 
     def __init__(
-        self, report: Report, public: Public | None = None, bounds: Bounds | None = None
+        self,
+        report: WorkerReport,
+        public: PublicView | None = None,
+        bounds: HttpLimits | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """Serve nothing before :meth:`start`."""
+        """Create; it listens from :meth:`start` on."""
         self._report = report
-        self._public = public or Public()
-        self._scrapes = _Shared(self._rendered)
-        self._readiness = _Shared(self._described)
-        self._http = HttpServer(self._respond, bounds or Bounds())
-        self._said = retry.Repeats(SAID_AGAIN)
-        self._pages: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
+        self._public = public or PublicView()
+        self._clock = clock or SystemClock()
+        self._scrapes = _SharedRender(self._rendered, self._clock)
+        self._readiness = _SharedRender(self._described, self._clock)
+        self._http = HttpServer(self._respond, bounds or HttpLimits(), self._clock)
+        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+        self._pages: Mapping[str, Callable[[HttpRequest], Awaitable[HttpResponse]]] = {
             "/metrics": self._metrics,
             "/livez": self._livez,
             "/readyz": self._readyz,
@@ -69,7 +81,7 @@ class Server:
         await self._scrapes.stop()
         await self._readiness.stop()
 
-    async def _respond(self, request: Request) -> Answer:
+    async def _respond(self, request: HttpRequest) -> HttpResponse:
         """Answer whatever is asked; a fault of ours is logged once a minute."""
         page = self._pages.get(request.path)
         if page is None:
@@ -81,56 +93,59 @@ class Server:
         try:
             return await page(request)
         except Exception as error:
-            if self._said.news(type(error).__name__, asyncio.get_running_loop().time()):
+            if self._repeats.news(type(error).__name__, self._clock.steady()):
                 log.exception("http.failed", path=request.path)
             return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log\n")
 
-    async def _metrics(self, request: Request) -> Answer:
-        form = negotiation.form(request.header)
+    async def _metrics(self, request: HttpRequest) -> HttpResponse:
+        form = negotiation.negotiate(request.header)
         body = await self._scrapes.get(form)
         kind = CONTENT_TYPE_OPENMETRICS if form.openmetrics else CONTENT_TYPE
         header = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
         if form.gzip:
             header["Content-Encoding"] = "gzip"
-        return Answer(HTTPStatus.OK, body, header)
+        return HttpResponse(HTTPStatus.OK, body, header)
 
-    async def _livez(self, _: Request) -> Answer:
+    async def _livez(self, _: HttpRequest) -> HttpResponse:
         health = self._report.health
         alive = health.alive()
-        return self._json({"alive": alive, "silence_seconds": round(health.silence(), 3)}, alive)
+        return self._json(
+            {"alive": alive, "silence_seconds": round(health.heartbeat_age(), 3)}, alive
+        )
 
-    async def _readyz(self, _: Request) -> Answer:
+    async def _readyz(self, _: HttpRequest) -> HttpResponse:
         return await self._readiness.get(None)
 
-    async def _described(self, _: None) -> Answer:
+    async def _described(self, _: None) -> HttpResponse:
         # In the loop, which changes what is described: 50 ms for thousands of broken lanes.
         health = self._report.health
         return self._json(health.described(), health.ready())
 
-    def _json(self, content: dict[str, Any], good: bool) -> Answer:  # noqa: FBT001  # the answer
+    def _json(self, content: dict[str, Any], good: bool) -> HttpResponse:  # noqa: FBT001  # the answer
         option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         body = orjson.dumps(self._public(content), option=option)
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-        return Answer(status, body, {"Content-Type": "application/json"})
+        return HttpResponse(status, body, {"Content-Type": "application/json"})
 
-    async def _rendered(self, form: Form) -> bytes:
+    async def _rendered(self, form: ScrapeFormat) -> bytes:
         self._report.metrics.freeze()  # here: what the thread reads has to be of one moment
         # In a thread: with a hundred connections it takes 80 ms, too long for the loop.
         return await asyncio.to_thread(self._render, form)
 
-    def _render(self, form: Form) -> bytes:
+    def _render(self, form: ScrapeFormat) -> bytes:
         body = self._report.metrics.render(openmetrics=form.openmetrics)
         return gzip.compress(body, GZIP_LEVEL, mtime=0) if form.gzip else body
 
 
-class _Shared(Generic[K, V]):
-    """Render a page for all who ask at a time, one after the other, and rest in between.
+class _SharedRender(Generic[K, V]):
+    """Renders one page at a time for all who ask, then pauses.
 
-    Whoever asks is shown what is true after it has asked.
+    So scrapes take at most a fifth of a core. A page is never older than its request.
     """
 
-    def __init__(self, render: Callable[[K], Awaitable[V]]) -> None:
+    def __init__(self, render: Callable[[K], Awaitable[V]], clock: Clock) -> None:
         self._render = render
+        self._clock = clock
         self._asked: dict[K, asyncio.Future[V]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -153,11 +168,10 @@ class _Shared(Generic[K, V]):
             answer.cancel()
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._asked:
             form = next(iter(self._asked))
             answer = self._asked.pop(form)
-            began = loop.time()
+            began = self._clock.steady()
             try:
                 page = await self._render(form)
             except Exception as error:  # noqa: BLE001  # it is told whoever asked
@@ -167,8 +181,8 @@ class _Shared(Generic[K, V]):
             else:
                 if not answer.cancelled():
                     answer.set_result(page)
-            await asyncio.sleep(REST * (loop.time() - began))
+            await asyncio.sleep(REST_PER_RENDER * (self._clock.steady() - began))
 
 
-def _text(status: HTTPStatus, text: str) -> Answer:
-    return Answer(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+def _text(status: HTTPStatus, text: str) -> HttpResponse:
+    return HttpResponse(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})

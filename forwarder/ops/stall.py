@@ -28,10 +28,10 @@ class StallReason(StrEnum):
     UNOWNED = "unowned"
 
 
-NOTED = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
+COMMITTED_REASONS = frozenset({StallReason.JOURNAL_BEHIND, StallReason.MEMORY_SHORT})
 """What only the owner knows, and commits; everything else whoever looks sees in Kafka."""
 
-TEXTS = {
+STALL_TEXTS = {
     StallReason.OPEN_TRANSACTION: "a transaction of a producer is open, and what lies behind its "
     "first record is not read before it ends",
     StallReason.INTAKE_STOPPED: "more records were rejected than limits.rejected_percent",
@@ -48,7 +48,7 @@ TEXTS = {
     StallReason.UNOWNED: "workers run, and none of them owns the partition",
 }
 
-REMEDIES = {
+STALL_REMEDIES = {
     StallReason.OPEN_TRANSACTION: "have its producer commit or abort; that of a dead one is "
     "aborted by Kafka after its transaction.timeout.ms, and one that hangs beyond it by hand: "
     "kafka-transactions.sh find-hanging, then abort",
@@ -89,18 +89,20 @@ class Stall(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """Return what holds it, for people."""
         if self.transaction is None:
-            return self.what or TEXTS[self.reason]
-        return f"{whose(self.transaction)}; what lies behind its first record is not read"
+            return self.what or STALL_TEXTS[self.reason]
+        return (
+            f"{transaction_text(self.transaction)}; what lies behind its first record is not read"
+        )
 
     def advice(self) -> str:
         """Return what to do about it, for people."""
-        return self.remedy or REMEDIES[self.reason]
+        return self.remedy or STALL_REMEDIES[self.reason]
 
     def described(self) -> dict[str, str | int | None]:
         """Return it as JSON can hold it, with what to do about it."""
         return {
             "reason": str(self.reason),
-            "since": moment(self.since_ms),
+            "since": iso_time(self.since_ms),
             "position": self.position,
             "high_watermark": self.high,
             "what": self.text(),
@@ -108,7 +110,7 @@ class Stall(msgspec.Struct, frozen=True):
         }
 
 
-def whose(found: OpenTransaction) -> str:
+def transaction_text(found: OpenTransaction) -> str:
     """Return a transaction for people: whose it is, since when, and when Kafka would end it.
 
     Where its begin is not told, when its producer wrote last: one that goes on writing may have
@@ -117,12 +119,12 @@ def whose(found: OpenTransaction) -> str:
     known = found.transactional_id
     name = f"transactional id {known}" if known else "its transactional id is not told"
     limit = f", for {found.timeout_ms / 1000:g} s at most" if found.timeout_ms else ""
-    told = f"is open since {moment(found.since_ms)}" if found.since_ms else "is open"
+    told = f"is open since {iso_time(found.since_ms)}" if found.since_ms else "is open"
     if not found.since_ms and found.wrote_ms:
-        told = f"is open, and last wrote at {moment(found.wrote_ms)}"
+        told = f"is open, and last wrote at {iso_time(found.wrote_ms)}"
     return f"the transaction of producer {found.producer_id} ({name}) {told}{limit}"
 
 
-def moment(wall_ms: int) -> str:
+def iso_time(wall_ms: int) -> str:
     """Return wall-clock milliseconds as ISO 8601 in UTC."""
     return datetime.fromtimestamp(wall_ms / 1000, UTC).isoformat(timespec="seconds")

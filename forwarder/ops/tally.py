@@ -13,22 +13,22 @@ from forwarder.model import (
     Unused,
     add,
 )
-from forwarder.ops.lane_log import LaneLog
+from forwarder.ops.lane_log import LaneStatusLog
 from forwarder.ops.reporter import LaneStatus, Reporter
 
 log = structlog.get_logger()
 
 
-NAMED = 10
+MAX_CONNECTIONS_NAMED = 10
 """Connections of which it is told why uploads did not match, and settings of one connection."""
 
-VALUES = 3
+MAX_VALUES_TOLD = 3
 """Values told of one part of a match: those that came most often."""
 
-KEPT = 1_000
+MAX_VALUES_COUNTED = 1_000
 """Different values counted of one part of a match; a value may be anything."""
 
-OTHERS = "..."
+OTHER_VALUES = "..."
 """Under which further values are counted."""
 
 
@@ -41,8 +41,8 @@ class Tally(Reporter):
     """
 
     def __init__(self, clock: Clock, connections: Iterable[str] = ()) -> None:
-        """Begin at nothing, for these connections."""
-        self._lane_log = LaneLog(clock.steady)
+        """Create with all totals 0, for these connections."""
+        self._lane_log = LaneStatusLog(clock.steady)
         self.records = 0
         self.uploads = 0
         self.events = 0
@@ -78,7 +78,7 @@ class Tally(Reporter):
     def _line(self, lane: str) -> str:
         count = self.batches[lane]
         by = {setting: n for (name, setting), n in self.filtered.items() if name == lane}
-        told = f" ({', '.join(_most(by, NAMED))})" if by else ""
+        told = f" ({', '.join(_most(by, MAX_CONNECTIONS_NAMED))})" if by else ""
         return (
             f"{lane}: {self.delivered_events[lane]} events in {count} "
             f"{'batch' if count == 1 else 'batches'} delivered, "
@@ -90,11 +90,15 @@ class Tally(Reporter):
         lanes: dict[str, list[str]] = {}
         for (lane, part), values in sorted(self.missed.items()):
             seen = {_shown(value): count for value, count in values.items()}
-            told = f" ({', '.join(_most(seen, VALUES))})" if part != "api_key" else ""
+            told = f" ({', '.join(_most(seen, MAX_VALUES_TOLD))})" if part != "api_key" else ""
             lanes.setdefault(lane, []).append(f"{part} {sum(values.values())}{told}")
         lines = [f"  no match with {lane}: {'; '.join(parts)}" for lane, parts in lanes.items()]
-        more = len(lines) - NAMED
-        return [*lines[:NAMED], f"  nor with {more} connections more"] if more > 0 else lines
+        more = len(lines) - MAX_CONNECTIONS_NAMED
+        return (
+            [*lines[:MAX_CONNECTIONS_NAMED], f"  nor with {more} connections more"]
+            if more > 0
+            else lines
+        )
 
     def _idle(self) -> list[str]:
         """Return how many uploads came to nothing for want of events."""
@@ -118,7 +122,11 @@ class Tally(Reporter):
             add(self.filtered, what, count)
         for (lane, part, value), count in collected.missed.items():
             values = self.missed.setdefault((lane, part), {})
-            add(values, value if value in values or len(values) < KEPT else OTHERS, count)
+            add(
+                values,
+                value if value in values or len(values) < MAX_VALUES_COUNTED else OTHER_VALUES,
+                count,
+            )
 
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
         """Add acknowledged batches."""
@@ -139,7 +147,7 @@ class Tally(Reporter):
 
     def beat(self) -> None:
         """Look whether there is anything to say of the connections."""
-        self._lane_log.look()
+        self._lane_log.write_due()
 
 
 def _most(counts: Mapping[str, int], most: int) -> list[str]:

@@ -19,7 +19,7 @@ from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
 from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.reporter import Phase
-from forwarder.ops.stall import NOTED, Stall, StallReason, moment
+from forwarder.ops.stall import COMMITTED_REASONS, Stall, StallReason, iso_time
 from forwarder.sources.contract import Source
 from forwarder.worker.context import WorkerContext
 from forwarder.worker.silence import SILENT_CLIENT_SECONDS, SilentClient
@@ -179,7 +179,7 @@ class Watchdog:
         self._reporter.stalled(stalled)
         for owned in self._membership.open_partitions():
             stall = stalled.get(owned.partition)
-            paused = stall if stall is not None and stall.reason in NOTED else None
+            paused = stall if stall is not None and stall.reason in COMMITTED_REASONS else None
             reason, since_ms = (str(paused.reason), paused.since_ms) if paused else ("", 0)
             owned.set_pause_reason(reason, since_ms)
         now = self._clock.steady()
@@ -254,7 +254,7 @@ def _warn(reason: StallReason, those: list[Partition], stalled: Mapping[Partitio
         reason=str(reason),
         partitions=[str(partition) for partition in those[:MAX_PARTITIONS_NAMED]],
         count=len(those),
-        since=moment(oldest.since_ms),
+        since=iso_time(oldest.since_ms),
         position=oldest.position,
         high_watermark=oldest.high,
         what=oldest.text(),

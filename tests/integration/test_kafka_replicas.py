@@ -9,7 +9,7 @@ from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka.producer import OutgoingMessage, TransactionalProducer
-from forwarder.ops.diagnosis import Finding, Grade
+from forwarder.ops.diagnosis import Finding, FindingGrade
 from tests.services.kafka import own_cluster
 from tests.services.kafka_world import World
 
@@ -30,7 +30,7 @@ async def test_too_few_replicas_are_named_until_there_are_enough(
         await recovered(settings.kafka, message, f"{world.group}/x")
         await asyncio.to_thread(brokers[2].kill)
         complaint = await complained(settings, f"topic {world.outbox}: 2 of 3 replicas")
-        assert Grade.FAIL is complaint.grade
+        assert FindingGrade.FAIL is complaint.grade
         assert "start the brokers" in complaint.remedy
         writer = TransactionalProducer(settings.kafka, "me", f"{world.group}/z")
         await writer.start()

@@ -21,7 +21,7 @@ from forwarder.journal.kafka import KafkaJournals
 from forwarder.kafka import msk
 from forwarder.kafka.msk import MskToken
 from forwarder.model import DeadLetter, Partition, Reason
-from forwarder.ops.diagnosis import Finding, Grade
+from forwarder.ops.diagnosis import Finding, FindingGrade
 from forwarder.sources.kafka import KafkaSource
 from tests.integration.test_kafka_source import Member, until
 from tests.services.kafka import free_port, own_broker
@@ -110,7 +110,7 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         rights = topics.acl_report(settings, topics.topic_needs(settings, {world.topic: 1}), set())
         if not create:
             await secured.grant([replace(r, text=r.text.replace(", Delete", "")) for r in rights])
-            [missing] = [one for one in await findings(settings) if one.grade is Grade.FAIL]
+            [missing] = [one for one in await findings(settings) if one.grade is FindingGrade.FAIL]
             assert f"grant Delete on topic {world.state}" == missing.remedy
             await the_state_keeps_its_history(journals, world)
         await secured.grant(rights)

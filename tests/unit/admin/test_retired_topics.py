@@ -18,7 +18,7 @@ from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
 from forwarder.model import Commit, Partition
-from forwarder.ops.diagnosis import Finding, Grade, fail
+from forwarder.ops.diagnosis import Finding, FindingGrade, fail
 from forwarder.worker.retired_topics import LeftTopicsMonitor
 from tests import doubles
 from tests.batches import batch, held, lane_state
@@ -142,12 +142,15 @@ class TestWhatIsListed:
         silenced(survey, LEFT)
         document = stand(survey)
         [rest] = retired_topics.left_topics(document["partitions"])
-        assert (False, Grade.NOTE) == (rest.is_unfinished(), rest.finding(retired=False).grade)
+        assert (False, FindingGrade.NOTE) == (
+            rest.is_unfinished(),
+            rest.finding(retired=False).grade,
+        )
         [remark, _] = _remarks(document)
         assert "did not tell raw-old/0" in remark
         assert "put it back" not in remark
-        assert Grade.FAIL == rests(surveyed())[0].finding(retired=False).grade
-        assert Grade.NOTE == rests(surveyed())[0].finding(retired=True).grade
+        assert FindingGrade.FAIL == rests(surveyed())[0].finding(retired=False).grade
+        assert FindingGrade.NOTE == rests(surveyed())[0].finding(retired=True).grade
 
 
 class TestTheStart:

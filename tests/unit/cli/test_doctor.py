@@ -30,7 +30,7 @@ from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, 
 from forwarder.kafka import admin, client
 from forwarder.model import Outcome, OutcomeKind
 from forwarder.ops import logs
-from forwarder.ops.diagnosis import Grade
+from forwarder.ops.diagnosis import FindingGrade
 
 SECRET = "the-key-that-no-output-shows"
 NOWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -88,7 +88,7 @@ def test_only_the_connections_named_are_looked_at(
 def test_a_folder_that_cannot_be_made_is_to_be_mended(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     found = doctor.folder_finding(tmp_path / "taken" / "out")
-    assert Grade.FAIL is found.grade
+    assert FindingGrade.FAIL is found.grade
     assert str(tmp_path / "taken") in found.remedy
 
 
@@ -119,7 +119,7 @@ def test_a_folder_behind_one_that_nobody_may_look_into_is_to_be_mended(
     monkeypatch.setattr(os, "stat", stat)
     monkeypatch.setattr(os, "access", lambda *_: False)
     found = doctor.folder_finding(shut / "below" / "out")
-    assert (Grade.FAIL, True) == (found.grade, str(shut) in found.remedy)
+    assert (FindingGrade.FAIL, True) == (found.grade, str(shut) in found.remedy)
 
 
 async def test_certificates_that_cannot_be_used_are_a_finding(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ async def test_an_sts_that_drips_its_answer_ends_in_a_finding(
     await aws.close()
     server.close()
     await asyncio.gather(*(task for task in answering if task))
-    assert (Grade.FAIL, True) == (found.grade, "Unanswered" in found.what)
+    assert (FindingGrade.FAIL, True) == (found.grade, "Unanswered" in found.what)
 
 
 DENIED = Outcome(OutcomeKind.CONFIGURATION, "AccessDenied", "denied; allow it", remedy="allow it")
@@ -184,7 +184,9 @@ async def test_where_no_action_works_each_says_why() -> None:
         return locked if connection.sink == RECORD else DENIED
 
     found = await doctor.put_findings(Connection("acme", AUTO), put)
-    assert [(Grade.FAIL, "allow it"), (Grade.FAIL, "key")] == [(o.grade, o.remedy) for o in found]
+    assert [(FindingGrade.FAIL, "allow it"), (FindingGrade.FAIL, "key")] == [
+        (o.grade, o.remedy) for o in found
+    ]
 
 
 @pytest.mark.parametrize(
@@ -209,4 +211,4 @@ async def test_one_action_that_works_is_enough_for_auto_and_the_one_set_for_the_
 
     found = await doctor.put_findings(Connection("acme", sink), put)
     assert expected == [str(one.grade) for one in found]
-    assert all(one.remedy == "allow it" for one in found if one.grade is Grade.FAIL)
+    assert all(one.remedy == "allow it" for one in found if one.grade is FindingGrade.FAIL)

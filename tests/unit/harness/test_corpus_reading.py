@@ -48,7 +48,7 @@ async def test_a_document_that_has_a_key_twice_is_no_outcome(
         (out / "dead-letters.ndjson").write_bytes(b"")
         return Tally(SystemClock(), [])
 
-    monkeypatch.setattr(app, "read_file", read)
+    monkeypatch.setattr(app, "run_file", read)
     with pytest.raises(ValueError, match="a key is twice"):
         await outcome(entries()[0], tmp_path)
 

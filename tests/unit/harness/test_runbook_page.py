@@ -22,8 +22,8 @@ RUNBOOK = PAGES["runbook.md"]
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "forwarder").rglob("*.py")))
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
 KEYS = set(re.findall(r"^\| `([a-z_.]+)` \|", REFERENCE, re.MULTILINE))
-EVENTS = set(re.findall(r"(?:\b(?:log|note)\.?\w*|_warn)\(\s*\"([a-z]+\.[a-z]+)\"", SOURCE))
-EVENTS |= set(re.findall(r"\"event\": \"([a-z]+\.[a-z]+)\"", SOURCE))
+EVENTS = set(re.findall(r"(?:\b(?:log|note)\.?\w*|_warn)\(\s*\"([a-z_]+\.[a-z_]+)\"", SOURCE))
+EVENTS |= set(re.findall(r"\"event\": \"([a-z_]+\.[a-z_]+)\"", SOURCE))
 MODULES = {
     "run": run,
     "status": status,

@@ -12,7 +12,7 @@ from forwarder.kafka.protocol import (
     ListTransactionsRequest,
 )
 from forwarder.model import OpenTransaction
-from forwarder.ops.stall import whose
+from forwarder.ops.stall import transaction_text
 
 
 class Broker:
@@ -52,9 +52,9 @@ async def test_the_time_of_the_last_record_is_never_taken_for_the_begin(
 ) -> None:
     client = Broker(names=bool(tells), describes=tells == "all")
     assert expected == await partition_ends.oldest_transaction(client, "raw", 0)
-    assert said in whose(expected)
+    assert said in transaction_text(expected)
 
 
 def test_where_no_time_is_told_none_is_said() -> None:
-    said = whose(OpenTransaction(1))
+    said = transaction_text(OpenTransaction(1))
     assert "(its transactional id is not told) is open" == said.partition("r 1 ")[2]

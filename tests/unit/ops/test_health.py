@@ -5,9 +5,9 @@ from structlog.testing import capture_logs
 
 from forwarder.model import DeadLetter, Partition, Reason
 from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
-from forwarder.ops.health import NOT_JOINED, STALL, Health
+from forwarder.ops.health import HEARTBEAT_TIMEOUT, NOT_JOINED, Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.report import Report
+from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import LaneStatus, PartitionFailure, Phase
 from tests.doubles import LoopClock, own, run_virtually
 
@@ -38,17 +38,17 @@ def health(clock: HandClock) -> Health:
 
 
 @pytest.fixture
-def report(clock: HandClock, health: Health) -> Report:
+def report(clock: HandClock, health: Health) -> WorkerReport:
     known = ConfiguredLabels(connections={"acme": (), "old": ()})
-    return Report(Metrics("1", known=known), health, clock, {"acme": True, "old": False})
+    return WorkerReport(Metrics("1", known=known), health, clock, {"acme": True, "old": False})
 
 
-def lanes(report: Report, connection: str, state: str) -> float | None:
+def lanes(report: WorkerReport, connection: str, state: str) -> float | None:
     labels = {"connection": connection, "state": state}
     return report.metrics.registry.get_sample_value("forwarder_lanes", labels)
 
 
-def reopens(report: Report, cause: str) -> float | None:
+def reopens(report: WorkerReport, cause: str) -> float | None:
     name = "forwarder_partition_reopens_total"
     return report.metrics.registry.get_sample_value(name, {"cause": cause})
 
@@ -56,7 +56,7 @@ def reopens(report: Report, cause: str) -> float | None:
 def test_a_loop_without_heartbeats_is_not_alive_until_it_beats_again(
     clock: HandClock, health: Health
 ) -> None:
-    clock.now += STALL
+    clock.now += HEARTBEAT_TIMEOUT
     assert health.alive()
     clock.now += 0.1
     assert not health.alive()
@@ -192,7 +192,9 @@ def test_since_is_the_time_of_the_last_change(clock: HandClock, health: Health) 
     assert health.described()["partitions"]["raw/0"]["since"] == "1970-01-01T00:16:45+00:00"
 
 
-def test_lanes_count_as_their_files_say_until_something_else_is_reported(report: Report) -> None:
+def test_lanes_count_as_their_files_say_until_something_else_is_reported(
+    report: WorkerReport,
+) -> None:
     own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert lanes(report, "acme", "flowing") == 2
     assert lanes(report, "old", "inactive") == 2
@@ -201,14 +203,14 @@ def test_lanes_count_as_their_files_say_until_something_else_is_reported(report:
     assert lanes(report, "acme", "paused") == 1
 
 
-def since(report: Report, state: str) -> float | None:
+def since(report: WorkerReport, state: str) -> float | None:
     labels = {"connection": "acme", "state": state}
     name = "forwarder_lane_since_timestamp_seconds"
     return report.metrics.registry.get_sample_value(name, labels)
 
 
 def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
-    clock: HandClock, report: Report
+    clock: HandClock, report: WorkerReport
 ) -> None:
     own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
     assert 1000 == since(report, "flowing")
@@ -221,7 +223,7 @@ def test_since_when_a_lane_is_in_a_state_is_the_earliest_of_its_partitions(
     assert (1010, 1010) == (since(report, "paused"), since(report, "flowing"))
 
 
-def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -> None:
+def test_lanes_begin_anew_when_their_partition_is_opened_again(report: WorkerReport) -> None:
     own(report, {ZERO: Phase.OPEN})
     report.lane_status("acme", "raw/0", LaneStatus.PAUSED, "no stream")
     own(report, {ZERO: Phase.OPENING})
@@ -231,7 +233,7 @@ def test_lanes_begin_anew_when_their_partition_is_opened_again(report: Report) -
     assert lanes(report, "acme", "stopped") == 1
 
 
-def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) -> None:
+def test_an_opening_after_a_failure_is_counted_with_its_cause(report: WorkerReport) -> None:
     report.partition_opened("raw/0")
     assert reopens(report, "JournalError") == 0
     report.tick("raw/0", 1.0, "JournalError")
@@ -243,7 +245,7 @@ def test_an_opening_after_a_failure_is_counted_with_its_cause(report: Report) ->
 
 
 def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes(
-    report: Report, health: Health
+    report: WorkerReport, health: Health
 ) -> None:
     def fails() -> None:
         report.partition_failed(ZERO, PartitionFailure.RUNNING)
@@ -271,7 +273,9 @@ def test_what_failed_is_open_again_once_a_tick_has_committed_and_keeps_its_lanes
     assert "reason" not in told
 
 
-def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(report: Report) -> None:
+def test_a_partition_that_comes_back_from_another_worker_was_not_reopened(
+    report: WorkerReport,
+) -> None:
     report.partitions_owned([ZERO])
     report.partition_opened("raw/0")
     report.partitions_owned([ONE])
@@ -284,13 +288,17 @@ def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
     async def scenario() -> tuple[float, float | None, float | None]:
         clock = LoopClock()
         health = Health(clock)
-        report = Report(Metrics("1"), health, clock, {})
+        report = WorkerReport(Metrics("1"), health, clock, {})
         pulse = asyncio.create_task(report.run_heartbeat())
         await asyncio.sleep(10.5)
         pulse.cancel()
         sample = report.metrics.registry.get_sample_value
         count = sample("forwarder_loop_lag_seconds_count")
-        return health.silence(), count, sample("forwarder_loop_lag_seconds_bucket", {"le": "0.001"})
+        return (
+            health.heartbeat_age(),
+            count,
+            sample("forwarder_loop_lag_seconds_bucket", {"le": "0.001"}),
+        )
 
     silence, count, in_time = run_virtually(scenario())
     assert pytest.approx(0.5) == silence
@@ -300,7 +308,7 @@ def test_the_pulse_beats_every_second_and_tells_how_late_it_came() -> None:
 def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() -> None:
     async def scenario() -> list[tuple[str, str, int]]:
         clock = LoopClock()
-        report = Report(Metrics("1"), Health(clock), clock, {"acme": True})
+        report = WorkerReport(Metrics("1"), Health(clock), clock, {"acme": True})
         own(report, {ZERO: Phase.OPEN, ONE: Phase.OPEN})
         pulse = asyncio.create_task(report.run_heartbeat())
         with capture_logs() as logs:
@@ -318,7 +326,7 @@ def test_the_pulse_says_what_a_connection_waits_for_once_for_all_partitions() ->
     assert expected == run_virtually(scenario())
 
 
-def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: Report) -> None:
+def test_names_that_anybody_may_write_into_a_header_are_no_labels(report: WorkerReport) -> None:
     names = ["acme", "old", "", "x1", "x2"]
     letters = [DeadLetter(Reason.INVALID_JSON, 1, name, "", b"") for name in names]
     report.dead_letters("raw/0", letters)

@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from forwarder.clock import SystemClock
 from forwarder.ops.http_server import (
-    FIELDS,
+    DISCARD_BUFFER_BYTES,
     HEAD_BYTES,
-    REST_BYTES,
-    Answer,
-    Bounds,
+    MAX_HEADER_FIELDS,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
     HttpServer,
-    Request,
     parsed,
 )
 
@@ -35,20 +36,20 @@ Start = Callable[..., Awaitable["Running"]]
 class Running:
     """A server that answers with a page, and what it was asked."""
 
-    def __init__(self, bounds: Bounds, body: bytes) -> None:
-        self.asked: list[Request] = []
+    def __init__(self, bounds: HttpLimits, body: bytes) -> None:
+        self.asked: list[HttpRequest] = []
         self.was_asked = asyncio.Event()
         self.gate: asyncio.Event | None = None
         self.body = body
-        self.server = HttpServer(self.respond, bounds)
+        self.server = HttpServer(self.respond, bounds, SystemClock())
         self.port = 0
 
-    async def respond(self, request: Request) -> Answer:
+    async def respond(self, request: HttpRequest) -> HttpResponse:
         self.asked.append(request)
         self.was_asked.set()
         if self.gate is not None:
             await self.gate.wait()
-        return Answer(HTTPStatus.OK, self.body, {"Content-Type": "text/plain"})
+        return HttpResponse(HTTPStatus.OK, self.body, {"Content-Type": "text/plain"})
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -67,8 +68,8 @@ class Running:
 async def start() -> AsyncIterator[Start]:
     running: list[Running] = []
 
-    async def begin(bounds: Bounds | None = None, body: bytes = b"page\n") -> Running:
-        one = Running(bounds or Bounds(seconds=LONG), body)
+    async def begin(bounds: HttpLimits | None = None, body: bytes = b"page\n") -> Running:
+        one = Running(bounds or HttpLimits(seconds=LONG), body)
         one.port = await one.server.start("127.0.0.1", 0)
         running.append(one)
         return one
@@ -94,7 +95,7 @@ async def test_a_connection_carries_one_answer(start: Start) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n"
         b"Connection: close\r\n\r\npage\n"
     ) == answer
-    assert [Request("GET", "/page", {"host": "here"})] == one.asked
+    assert [HttpRequest("GET", "/page", {"host": "here"})] == one.asked
 
 
 async def test_a_head_request_gets_the_length_alone(start: Start) -> None:
@@ -145,7 +146,7 @@ async def test_a_request_may_be_typed_by_hand(start: Start, sent: bytes) -> None
     ],
 )
 def test_a_target_may_name_the_host(target: str, path: str) -> None:
-    assert Request("GET", path, {}) == parsed(f"GET {target} HTTP/1.1".encode())
+    assert HttpRequest("GET", path, {}) == parsed(f"GET {target} HTTP/1.1".encode())
 
 
 async def test_a_large_answer_comes_whole(start: Start) -> None:
@@ -165,7 +166,7 @@ async def test_a_body_is_thrown_away(start: Start) -> None:
     [
         (b"x" * (HEAD_BYTES + 5), 431),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * HEAD_BYTES, 431),
-        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (FIELDS + 1) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (MAX_HEADER_FIELDS + 1) + b"\r\n", 431),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
@@ -216,7 +217,7 @@ ENDLESS = 64 * 2**20
 async def test_what_comes_without_end_is_not_read(
     start: Start, asked: bytes, *, waits: bool
 ) -> None:
-    one = await start(Bounds(seconds=1.0))
+    one = await start(HttpLimits(seconds=1.0))
     one.gate = asyncio.Event() if waits else None
     loop = asyncio.get_running_loop()
     with socket.create_connection(("127.0.0.1", one.port)) as client:
@@ -232,7 +233,7 @@ async def test_whoever_sends_a_body_first_and_reads_then_has_the_answer(start: S
     reader, writer = await one.connect()
     writer.write(GET)
     await one.was_asked.wait()
-    for _ in range(REST_BYTES // 1024):
+    for _ in range(DISCARD_BUFFER_BYTES // 1024):
         writer.write(b"x" * 1024)
         await writer.drain()
     writer.write_eof()
@@ -255,7 +256,7 @@ async def test_a_connection_ends_with_its_client(start: Start) -> None:
 
 
 async def test_half_a_head_and_silence_are_ended(start: Start) -> None:
-    one = await start(Bounds(seconds=0.2))
+    one = await start(HttpLimits(seconds=0.2))
     idle, idle_writer = await one.connect()
     half, half_writer = await one.connect()
     half_writer.write(GET[:-2])
@@ -266,7 +267,7 @@ async def test_half_a_head_and_silence_are_ended(start: Start) -> None:
 
 
 async def test_whoever_does_not_read_the_answer_is_ended(start: Start) -> None:
-    one = await start(Bounds(connections=1, seconds=0.2), body=b"x" * 50_000_000)
+    one = await start(HttpLimits(connections=1, seconds=0.2), body=b"x" * 50_000_000)
     with socket.create_connection(("127.0.0.1", one.port)) as slow:
         slow.sendall(GET)
         await one.was_asked.wait()
@@ -281,7 +282,7 @@ async def test_whoever_does_not_read_the_answer_is_ended(start: Start) -> None:
 
 @pytest.mark.parametrize("sent", [b"", GET[:-2]], ids=["idle", "half a head"])
 async def test_the_newest_is_answered_whatever_is_open(start: Start, sent: bytes) -> None:
-    one = await start(Bounds(connections=16, seconds=LONG))
+    one = await start(HttpLimits(connections=16, seconds=LONG))
     held = [await one.connect() for _ in range(100)]
     for _, writer in held:
         writer.write(sent)
@@ -293,7 +294,7 @@ async def test_the_newest_is_answered_whatever_is_open(start: Start, sent: bytes
 
 
 async def test_who_waits_for_an_answer_is_the_last_to_make_room(start: Start) -> None:
-    one = await start(Bounds(connections=4, seconds=LONG))
+    one = await start(HttpLimits(connections=4, seconds=LONG))
     one.gate = asyncio.Event()
     probe = asyncio.create_task(one.told(GET))
     await one.was_asked.wait()
@@ -310,7 +311,7 @@ async def test_who_waits_for_an_answer_keeps_its_place_beside_a_flood(
     start: Start, most: int
 ) -> None:
     """However many are accepted in one go: as many as may be open lay ready here."""
-    one = await start(Bounds(connections=most, seconds=LONG))
+    one = await start(HttpLimits(connections=most, seconds=LONG))
     one.gate = asyncio.Event()
     probe = asyncio.create_task(one.told(GET))
     await one.was_asked.wait()
@@ -326,7 +327,7 @@ async def test_who_waits_for_an_answer_keeps_its_place_beside_a_flood(
 
 
 async def test_without_files_accepting_rests_and_says_so_once(start: Start) -> None:
-    one = await start(Bounds(seconds=LONG, retry=0.01))
+    one = await start(HttpLimits(seconds=LONG, retry=0.01))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with capture_logs() as logs, socket.create_connection(("127.0.0.1", one.port)) as client:
         client.setblocking(False)  # noqa: FBT003  # the library's own signature
@@ -364,7 +365,7 @@ async def test_a_stop_lets_an_answer_under_way_finish_and_ends_the_others(start:
 
 
 async def test_every_address_of_a_host_has_the_same_port() -> None:
-    one = Running(Bounds(), b"page\n")
+    one = Running(HttpLimits(), b"page\n")
     port = await one.server.start("", 0)
     assert {port} == {s.getsockname()[1] for s in one.server._listening}  # noqa: SLF001  # no other way to see
     await one.server.stop()
@@ -385,7 +386,7 @@ async def test_an_address_that_is_not_here_is_no_fault_beside_one_that_is(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in hosts]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
-    one = Running(Bounds(), b"page\n")
+    one = Running(HttpLimits(), b"page\n")
     if not listens:
         with pytest.raises(OSError, match="assign requested address"):
             await one.server.start("several", 0)
@@ -396,9 +397,9 @@ async def test_an_address_that_is_not_here_is_no_fault_beside_one_that_is(
 
 @given(st.binary())
 def test_no_bytes_break_the_parser(head: bytes) -> None:
-    assert isinstance(parsed(head), (Request, HTTPStatus))
+    assert isinstance(parsed(head), (HttpRequest, HTTPStatus))
 
 
 @given(st.lists(st.sampled_from([b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b":", b"a", b"\x00"])))
 def test_nothing_like_a_head_breaks_the_parser(parts: list[bytes]) -> None:
-    assert isinstance(parsed(b"".join(parts)), (Request, HTTPStatus))
+    assert isinstance(parsed(b"".join(parts)), (HttpRequest, HTTPStatus))

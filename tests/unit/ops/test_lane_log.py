@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder.ops.lane_log import CALM, GATHERS, SAID_AGAIN, LaneLog
+from forwarder.ops.lane_log import (
+    BACKOFF_LOG_SECONDS,
+    GATHER_SECONDS,
+    REASON_LOG_SECONDS,
+    LaneStatusLog,
+)
 
 DENIED = ("AccessDenied; allow it", "allow it")
 Lines = list[MutableMapping[str, Any]]
@@ -17,7 +22,7 @@ class Told:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.log = LaneLog(lambda: self.now)
+        self.log = LaneStatusLog(lambda: self.now)
 
     def all(self, state: str, partitions: range, reason: tuple[str, str] = ("", "")) -> None:
         for number in partitions:
@@ -26,7 +31,7 @@ class Told:
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.now += 1.0
-            self.log.look()
+            self.log.write_due()
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def said(lines: Lines) -> list[tuple[str, int]]:
 
 def test_a_broken_destination_is_one_line_for_all_partitions(told: Told, lines: Lines) -> None:
     told.all("paused", range(48), DENIED)
-    told.wait(GATHERS)
+    told.wait(GATHER_SECONDS)
     told.wait(600)
     assert [
         {
@@ -77,7 +82,7 @@ def test_the_number_of_partitions_is_said_again_after_a_while(told: Told, lines:
     told.all("paused", range(3), DENIED)
     told.wait(5)
     told.all("paused", range(3, 40), DENIED)
-    told.wait(SAID_AGAIN - 5)
+    told.wait(REASON_LOG_SECONDS - 5)
     assert [("paused", 3)] == said(lines)
     told.wait(10)
     assert [("paused", 3), ("paused", 40)] == said(lines)
@@ -87,7 +92,7 @@ def test_another_reason_is_said_after_a_while(told: Told, lines: Lines) -> None:
     told.all("paused", range(2), DENIED)
     told.wait(5)
     told.all("paused", range(2), ("no stream; create it", "create it"))
-    told.wait(SAID_AGAIN + 1)
+    told.wait(REASON_LOG_SECONDS + 1)
     assert ["AccessDenied; allow it", "no stream; create it"] == [one["reason"] for one in lines]
 
 
@@ -109,7 +114,7 @@ def test_a_lane_that_is_throttled_many_times_a_second_is_said_calmly(
         told.wait(1)
         told.all("flowing", range(48))
         told.wait(1)
-    assert len(lines) <= 2 * (200 / CALM)
+    assert len(lines) <= 2 * (200 / BACKOFF_LOG_SECONDS)
     assert {"backing_off", "flowing"} == {line["status"] for line in lines}
 
 
@@ -119,7 +124,7 @@ def test_a_lane_that_goes_on_backing_off_is_said_at_last(told: Told, lines: Line
     told.all("flowing", range(1))
     told.wait(2)
     told.all("backing_off", range(1), ("b", ""))
-    told.wait(CALM + 2)
+    told.wait(BACKOFF_LOG_SECONDS + 2)
     assert ["backing_off", "flowing", "backing_off"] == [line["status"] for line in lines]
 
 
@@ -134,7 +139,7 @@ def test_a_partition_that_moved_away_counts_no_more(told: Told, lines: Lines) ->
     told.all("paused", range(2), DENIED)
     told.all("flowing", range(2, 3))
     told.wait(2)
-    told.log.keep(["raw/2"])
+    told.log.set_partitions(["raw/2"])
     told.wait(2)
     assert [("paused", 2), ("flowing", 1)] == said(lines)
 
@@ -144,7 +149,7 @@ def test_a_lane_that_fails_anew_after_its_partition_was_opened_anew_is_news(
 ) -> None:
     told.all("paused", range(2), DENIED)
     told.wait(2)
-    told.log.keep([])
+    told.log.set_partitions([])
     told.wait(2)
     assert [("paused", 2)] == said(lines)
     told.all("paused", range(2), DENIED)

@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.ops import negotiation
-from forwarder.ops.negotiation import Form
+from forwarder.ops.negotiation import ScrapeFormat
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -42,7 +42,7 @@ PROMETHEUS = (
 def test_openmetrics_is_given_to_who_names_it_and_likes_it_best(
     accept: str, *, openmetrics: bool
 ) -> None:
-    assert Form(openmetrics, gzip=False) == negotiation.form({"accept": accept})
+    assert ScrapeFormat(openmetrics, gzip=False) == negotiation.negotiate({"accept": accept})
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,6 @@ def test_openmetrics_is_given_to_who_names_it_and_likes_it_best(
     ],
 )
 def test_gzip_is_given_to_who_accepts_it(accept_encoding: str, *, gzip: bool) -> None:
-    assert Form(openmetrics=False, gzip=gzip) == negotiation.form(
+    assert ScrapeFormat(openmetrics=False, gzip=gzip) == negotiation.negotiate(
         {"accept-encoding": accept_encoding}
     )

@@ -9,8 +9,13 @@ from forwarder.model import Collected, DeadLetter, Reason, Unused
 from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.occurrences import MANY, MINUTE, QUIET, SHOWN
-from forwarder.ops.report import Report
+from forwarder.ops.occurrences import (
+    COUNT_LOG_SECONDS,
+    MAX_KINDS_NAMED,
+    MIN_UNUSED_UPLOADS,
+    UNUSED_LOG_SECONDS,
+)
+from forwarder.ops.report import WorkerReport
 from tests.doubles import LoopClock, run_virtually
 
 JSON, LARGE = Reason.INVALID_JSON, Reason.EVENT_TOO_LARGE
@@ -20,11 +25,11 @@ def letter(reason: Reason, connection: str = "", offset: int = 0) -> DeadLetter:
     return DeadLetter(reason, offset, connection, "why", b"{")
 
 
-def reporting() -> Report:
+def reporting() -> WorkerReport:
     clock = LoopClock(1_700_000_000_000)
     names = ["acme", *(f"c{number}" for number in range(100))]
     metrics = Metrics("1", known=ConfiguredLabels(connections=dict.fromkeys(names, ())))
-    return Report(metrics, Health(clock), clock, dict.fromkeys(names, True))
+    return WorkerReport(metrics, Health(clock), clock, dict.fromkeys(names, True))
 
 
 def test_the_first_letter_of_a_kind_is_told_and_then_counts_once_a_minute() -> None:
@@ -37,7 +42,7 @@ def test_the_first_letter_of_a_kind_is_told_and_then_counts_once_a_minute() -> N
                 if second == 70:
                     report.dead_letters("raw/3", [letter(LARGE, "acme", 7)])
                 await asyncio.sleep(1.0)
-            await asyncio.sleep(2 * MINUTE)
+            await asyncio.sleep(2 * COUNT_LOG_SECONDS)
         pulse.cancel()
         return [dict(line) for line in logs]
 
@@ -61,7 +66,7 @@ def test_a_line_names_a_bounded_number_of_kinds_and_no_name_of_a_header() -> Non
             report.dead_letters("raw/3", [letter(LARGE, name) for name in names])
         pulse = asyncio.create_task(report.run_heartbeat())
         with capture_logs() as logs:
-            await asyncio.sleep(MINUTE + 2)
+            await asyncio.sleep(COUNT_LOG_SECONDS + 2)
         pulse.cancel()
         [line] = logs
         return dict(line)
@@ -69,14 +74,18 @@ def test_a_line_names_a_bounded_number_of_kinds_and_no_name_of_a_header() -> Non
     line = run_virtually(scenario())
     kinds = line["kinds"]
     assert isinstance(kinds, list)
-    assert (SHOWN, 101 - SHOWN) == (len(kinds), line["more_kinds"])
+    assert (MAX_KINDS_NAMED, 101 - MAX_KINDS_NAMED) == (len(kinds), line["more_kinds"])
     assert (UNKNOWN_CONNECTION, 999) == (kinds[0]["connection"], kinds[0]["count"])
     assert 1_099 == line["count"]
 
 
 @pytest.mark.parametrize(
     ("uploads", "unused", "lines"),
-    [(MANY, MANY, 2), (3 * MANY, MANY, 0), (MANY - 1, MANY - 1, 0)],
+    [
+        (MIN_UNUSED_UPLOADS, MIN_UNUSED_UPLOADS, 2),
+        (3 * MIN_UNUSED_UPLOADS, MIN_UNUSED_UPLOADS, 0),
+        (MIN_UNUSED_UPLOADS - 1, MIN_UNUSED_UPLOADS - 1, 0),
+    ],
 )
 def test_uploads_without_use_are_told_of_when_they_are_many(
     uploads: int, unused: int, lines: int
@@ -86,10 +95,10 @@ def test_uploads_without_use_are_told_of_when_they_are_many(
         pulse = asyncio.create_task(report.run_heartbeat())
         poll = Collected(uploads=uploads, unused={Unused.MISSING: unused})
         with capture_logs() as logs:
-            for _ in range(round(2 * QUIET / MINUTE) - 1):
-                await asyncio.sleep(MINUTE / 2)
+            for _ in range(round(2 * UNUSED_LOG_SECONDS / COUNT_LOG_SECONDS) - 1):
+                await asyncio.sleep(COUNT_LOG_SECONDS / 2)
                 report.collected("raw/3", poll)
-                await asyncio.sleep(MINUTE / 2)
+                await asyncio.sleep(COUNT_LOG_SECONDS / 2)
         pulse.cancel()
         return [dict(line) for line in logs]
 

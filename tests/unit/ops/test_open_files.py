@@ -20,7 +20,7 @@ def limits() -> Iterator[tuple[int, int]]:
 
 def test_the_soft_limit_is_raised_as_far_as_is_sensible(limits: tuple[int, int]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
-    expected = min(limits[1], open_files.WANTED)
+    expected = min(limits[1], open_files.WANTED_OPEN_FILES)
     assert expected == open_files.raise_limit()
     assert (expected, limits[1]) == resource.getrlimit(resource.RLIMIT_NOFILE)
     assert expected == open_files.raise_limit()
@@ -39,4 +39,4 @@ def test_a_system_that_refuses_is_lived_with_and_said(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("limit", "probes"), [(4, 1), (64, 8), (1024, 128), (65_536, 128)])
 def test_probes_get_a_small_part(limit: int, probes: int) -> None:
-    assert probes == open_files.for_probes(limit, 128)
+    assert probes == open_files.probe_connections(limit, 128)

@@ -17,7 +17,7 @@ from forwarder.config.credentials import AssumedRole, DefaultCredentials
 from forwarder.config.targets import KinesisTarget
 from forwarder.kafka import error_codes
 from forwarder.ops import health, logs
-from forwarder.ops.public import Public
+from forwarder.ops.public import PublicView
 from tests.builders import connection
 
 ACCOUNT = "111122223333"
@@ -45,17 +45,17 @@ def through(role: AssumedRole) -> Connection:
 
 
 @pytest.fixture
-def public() -> Public:
-    return Public([through(AssumedRole(ROLE, EXTERNAL_ID))])
+def public() -> PublicView:
+    return PublicView([through(AssumedRole(ROLE, EXTERNAL_ID))])
 
 
-def seen(public: Public, value: Any) -> str:  # noqa: ANN401  # what JSON can hold
+def seen(public: PublicView, value: Any) -> str:  # noqa: ANN401  # what JSON can hold
     return json.dumps(public(value))
 
 
 @pytest.mark.parametrize("code", sorted({*codes.AWS_ERRORS, "NobodyKnowsThis", ""}))
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_no_answer_of_aws_shows_who_or_whose(public: Public, operation: str, code: str) -> None:
+def test_no_answer_of_aws_shows_who_or_whose(public: PublicView, operation: str, code: str) -> None:
     for message in MESSAGES:
         for status in (200, 400, 403, 500):
             failure = AwsFailure(operation, code, status, message)
@@ -67,7 +67,7 @@ def test_no_answer_of_aws_shows_who_or_whose(public: Public, operation: str, cod
                 assert not PRIVATE.search(seen(public, {"reason": one.error, "r": one.remedy}))
 
 
-def test_what_an_operator_needs_is_left(public: Public) -> None:
+def test_what_an_operator_needs_is_left(public: PublicView) -> None:
     denied = AwsFailure("PutRecords", "AccessDeniedException", 400, MESSAGES[0])
     text = public(errors.failure_outcome(denied, "stream acme in us-east-1").error)
     assert "PutRecords on stream acme in us-east-1: AccessDenied" in text
@@ -79,9 +79,9 @@ def test_what_an_operator_needs_is_left(public: Public) -> None:
     )
 
 
-def test_what_to_do_is_shown_as_it_is(public: Public) -> None:
+def test_what_to_do_is_shown_as_it_is(public: PublicView) -> None:
     remedies = [
-        *health.REMEDIES.values(),
+        *health.STATE_REMEDIES.values(),
         *(rule.remedy for rule in codes.AWS_ERRORS.values()),
         *codes.ROLE_REMEDIES.values(),
         *(rule.remedy for rule in error_codes.TABLE.values()),
@@ -100,7 +100,7 @@ def test_what_to_do_is_shown_as_it_is(public: Public) -> None:
         "b-1.events.abc123.c2.kafka.eu-west-1.amazonaws.com:9098",
     ],
 )
-def test_what_names_nobody_stays_as_it_is(public: Public, text: str) -> None:
+def test_what_names_nobody_stays_as_it_is(public: PublicView, text: str) -> None:
     assert text == public(text)
 
 
@@ -110,12 +110,12 @@ def test_an_external_id_of_any_form_is_hidden(external_id: str) -> None:
     refused = errors.role_refused(
         AwsFailure("AssumeRole", "AccessDenied", 403), role.role_arn, role.external_id
     )
-    text = Public([through(role)])(refused.error)
+    text = PublicView([through(role)])(refused.error)
     assert "cannot assume (ARN) with ExternalId (ExternalId): AccessDenied; " in text
 
 
 def test_secrets_that_the_log_knows_are_hidden(
-    monkeypatch: pytest.MonkeyPatch, public: Public
+    monkeypatch: pytest.MonkeyPatch, public: PublicView
 ) -> None:
     monkeypatch.setattr(logs, "_REDACTION", logs.Redaction(["hunter2"]))
     assert {"reason": ["with ****", 3, None, True]} == public(
@@ -124,7 +124,7 @@ def test_secrets_that_the_log_knows_are_hidden(
 
 
 def test_what_looks_like_a_secret_is_hidden_and_names_stay_as_the_metrics_have_them(
-    public: Public,
+    public: PublicView,
 ) -> None:
     key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     assert {key: "with ****"} == public({key: f"with {key}"})
@@ -138,12 +138,12 @@ def test_the_account_of_a_stream_is_hidden_in_its_name_too(
 ) -> None:
     name = f"events-{ACCOUNT}-us-east-1"
     target = KinesisTarget(f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{name}", "us-east-1")
-    public = Public([dataclasses.replace(connection(), sink=target, credentials=credentials)])
+    public = PublicView([dataclasses.replace(connection(), sink=target, credentials=credentials)])
     text = f"stream {name} in us-east-1: Stream {name} under account {ACCOUNT} not found"
     assert text.replace(ACCOUNT, "(account)") == public(text)
 
 
 @given(st.text(), st.text(), st.sampled_from([ACCOUNT, ROLE, EXTERNAL_ID]))
 def test_no_text_around_it_brings_it_back(before: str, after: str, name: str) -> None:
-    public = Public([through(AssumedRole(ROLE, EXTERNAL_ID))])
+    public = PublicView([through(AssumedRole(ROLE, EXTERNAL_ID))])
     assert name not in public(before + name + after)

@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from forwarder.clock import SystemClock
 from forwarder.errors import StartupError
 from forwarder.model import Collected, Partition
-from forwarder.ops.health import STALL, Health
+from forwarder.ops.health import HEARTBEAT_TIMEOUT, Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.report import Report
+from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import LaneStatus, Phase
-from forwarder.ops.server import Server
+from forwarder.ops.server import OpsServer
 from tests.batches import batch
 from tests.doubles import own
 
@@ -41,13 +41,13 @@ def clock() -> SkewedClock:
 
 
 @pytest.fixture
-def report(clock: SkewedClock) -> Report:
-    return Report(Metrics("1.2.3"), Health(clock), clock, {"acme": True})
+def report(clock: SkewedClock) -> WorkerReport:
+    return WorkerReport(Metrics("1.2.3"), Health(clock), clock, {"acme": True})
 
 
 @pytest.fixture
-async def client(report: Report) -> AsyncIterator[aiohttp.ClientSession]:
-    server = Server(report)
+async def client(report: WorkerReport) -> AsyncIterator[aiohttp.ClientSession]:
+    server = OpsServer(report)
     port = await server.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
@@ -67,14 +67,14 @@ async def test_alive_depends_on_the_heartbeat_alone(
     async with client.get("/livez") as answer:
         assert answer.status == 200
         assert (await answer.json())["alive"] is True
-    clock.skew += STALL + 1
+    clock.skew += HEARTBEAT_TIMEOUT + 1
     async with client.get("/livez") as answer:
         assert answer.status == 503
-        assert (await answer.json())["silence_seconds"] >= STALL
+        assert (await answer.json())["silence_seconds"] >= HEARTBEAT_TIMEOUT
 
 
 async def test_ready_once_every_owned_partition_is_open(
-    client: aiohttp.ClientSession, report: Report
+    client: aiohttp.ClientSession, report: WorkerReport
 ) -> None:
     async with client.get("/readyz") as answer:
         assert answer.status == 503
@@ -98,7 +98,7 @@ async def test_a_head_request_gets_the_headers_alone(
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-def busy(report: Report) -> None:
+def busy(report: WorkerReport) -> None:
     """Report something of every kind of metric."""
     own(report, {Partition("raw", 0): Phase.OPEN})
     report.collected("raw/0", Collected(records=3, uploads=2, accepted={"acme": 2}))
@@ -117,7 +117,7 @@ def samples(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str]
 
 
 async def test_openmetrics_says_the_same_as_the_text_format(
-    client: aiohttp.ClientSession, report: Report
+    client: aiohttp.ClientSession, report: WorkerReport
 ) -> None:
     busy(report)
     async with client.get("/metrics") as answer:
@@ -133,8 +133,10 @@ async def test_openmetrics_says_the_same_as_the_text_format(
 
 
 @pytest.mark.parametrize("accept", ["*/*", OPENMETRICS])
-async def test_metrics_are_compressed_for_who_asks_for_it(report: Report, accept: str) -> None:
-    server = Server(report)
+async def test_metrics_are_compressed_for_who_asks_for_it(
+    report: WorkerReport, accept: str
+) -> None:
+    server = OpsServer(report)
     port = await server.start("127.0.0.1", 0)
     url = f"http://127.0.0.1:{port}/metrics"
     header = {"Accept": accept, "Accept-Encoding": "gzip;q=0.9, identity;q=0.1"}
@@ -155,7 +157,7 @@ async def test_metrics_are_compressed_for_who_asks_for_it(report: Report, accept
 
 
 async def test_however_many_scrape_at_a_time_they_share_what_is_rendered(
-    client: aiohttp.ClientSession, report: Report, monkeypatch: pytest.MonkeyPatch
+    client: aiohttp.ClientSession, report: WorkerReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = []
     real = report.metrics.render
@@ -176,7 +178,7 @@ async def test_however_many_scrape_at_a_time_they_share_what_is_rendered(
 
 
 async def test_a_scrape_shows_what_was_true_when_it_was_asked_for(
-    client: aiohttp.ClientSession, report: Report
+    client: aiohttp.ClientSession, report: WorkerReport
 ) -> None:
     for number in range(1, 4):
         report.rebalanced()
@@ -185,7 +187,7 @@ async def test_a_scrape_shows_what_was_true_when_it_was_asked_for(
 
 
 async def test_metrics_that_cannot_be_rendered_are_a_500_and_a_line(
-    client: aiohttp.ClientSession, report: Report, monkeypatch: pytest.MonkeyPatch
+    client: aiohttp.ClientSession, report: WorkerReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: bool) -> bytes:
         raise RuntimeError
@@ -206,7 +208,7 @@ async def test_another_method_is_refused(client: aiohttp.ClientSession, method: 
 
 
 async def test_ready_shows_neither_role_nor_account(
-    client: aiohttp.ClientSession, report: Report
+    client: aiohttp.ClientSession, report: WorkerReport
 ) -> None:
     own(report, {Partition("raw", 0): Phase.OPEN})
     role = "arn:aws:iam::111122223333:role/mparticle"
@@ -224,18 +226,18 @@ async def test_anything_else_is_not_found(client: aiohttp.ClientSession, path: s
         assert answer.status == 404
 
 
-async def test_a_taken_port_ends_the_start_with_what_to_do(report: Report) -> None:
+async def test_a_taken_port_ends_the_start_with_what_to_do(report: WorkerReport) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        server = Server(report)
+        server = OpsServer(report)
         with pytest.raises(StartupError, match=r"cannot listen on 127\.0\.0\.1:.*set server\.host"):
             await server.start("127.0.0.1", taken.getsockname()[1])
         await server.stop()
 
 
-async def test_a_stopped_server_listens_no_more(report: Report) -> None:
-    server = Server(report)
+async def test_a_stopped_server_listens_no_more(report: WorkerReport) -> None:
+    server = OpsServer(report)
     port = await server.start("127.0.0.1", 0)
     await server.stop()
     async with aiohttp.ClientSession() as session:

@@ -7,7 +7,7 @@ import pytest
 
 from forwarder import app, cli
 from forwarder.config.connection import Connection, Match, Status
-from forwarder.ops.tally import KEPT, NAMED, Tally
+from forwarder.ops.tally import MAX_CONNECTIONS_NAMED, MAX_VALUES_COUNTED, Tally
 from tests import builders
 from tests.builders import connection, event, upload
 
@@ -54,10 +54,10 @@ def test_many_connections_and_many_values_do_not_fill_the_screen(tmp_path: Path)
         connection(f"c{number:03}", match=Match(environment=frozenset({"x"})))
         for number in range(50)
     ]
-    fed = [upload(event(), environment=f"e{number}") for number in range(KEPT + 5)]
+    fed = [upload(event(), environment=f"e{number}") for number in range(MAX_VALUES_COUNTED + 5)]
     tally = ran(tmp_path, lanes, *fed)
     lines = [line for line in tally.text().splitlines() if "no" in line and line[:1] == " "]
-    assert NAMED + 1 == len(lines)
+    assert MAX_CONNECTIONS_NAMED + 1 == len(lines)
     assert "  nor with 40 connections more" == lines[-1]
     assert 'c000: environment 1005 ("..." 5, "e0" 1, "e1" 1, others 998)' in lines[0]
 

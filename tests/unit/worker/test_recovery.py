@@ -11,7 +11,7 @@ from forwarder.errors import FencedError, ForwarderError, JournalError, StartupE
 from forwarder.model import Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.report import Report
+from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import PartitionFailure, Phase
 from forwarder.worker.silence import SILENT_CLIENT_SECONDS
 from forwarder.worker.watchdog import UNKNOWN_MEMBER_SECONDS
@@ -174,7 +174,7 @@ async def test_one_and_the_same_failure_is_logged_once_a_minute() -> None:
 async def test_the_time_to_recover_runs_from_the_first_failure_to_the_next_committed_tick() -> None:
     clock = doubles.LoopClock()
     metrics = Metrics("0")
-    report = Report(metrics, Health(clock), clock, {})
+    report = WorkerReport(metrics, Health(clock), clock, {})
     report.rebalanced()
     own(report, {P0: Phase.OPENING, P1: Phase.OPEN})
     report.partition_failed(P0, PartitionFailure.RUNNING)
@@ -197,7 +197,7 @@ def test_a_partition_that_is_refused_or_goes_away_has_no_time_to_recover(end: st
     async def story() -> None:
         clock = doubles.LoopClock()
         metrics = Metrics("0")
-        report = Report(metrics, Health(clock), clock, {})
+        report = WorkerReport(metrics, Health(clock), clock, {})
         own(report, {P0: Phase.OPENING})
         report.partition_failed(P0, PartitionFailure.RUNNING)
         if end == "refused":

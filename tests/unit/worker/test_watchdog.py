@@ -13,9 +13,9 @@ from forwarder.journal.contract import Committed, Tick
 from forwarder.model import Ends, OpenTransaction, Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
-from forwarder.ops.report import Report
+from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import Phase
-from forwarder.ops.stall import REMEDIES, TEXTS, Stall, StallReason
+from forwarder.ops.stall import STALL_REMEDIES, STALL_TEXTS, Stall, StallReason
 from forwarder.worker.silence import SILENT_CLIENT_SECONDS
 from forwarder.worker.watchdog import STALL_AFTER_SECONDS, UNKNOWN_MEMBER_SECONDS, WATCH_SECONDS
 from tests import doubles, membership
@@ -276,7 +276,7 @@ async def test_nothing_is_stepped_over_while_the_intake_is_stopped() -> None:
 
 
 def test_every_reason_has_a_text_and_a_remedy() -> None:
-    assert set(StallReason) == set(TEXTS) == set(REMEDIES)
+    assert set(StallReason) == set(STALL_TEXTS) == set(STALL_REMEDIES)
 
 
 def test_readyz_says_whose_transaction_is_open_since_when_and_stays_ready() -> None:
@@ -349,7 +349,7 @@ async def feeding(scene: Scene, seconds: float) -> None:
 def shown(scene: Scene) -> Health:
     """Return what ``/readyz`` would show of a scene from now on."""
     health = Health(scene.clock)
-    report = Report(Metrics("0"), health, scene.clock, {})
+    report = WorkerReport(Metrics("0"), health, scene.clock, {})
     for name in (
         "partition_phase", "partitions_owned", "stalled", "partition_failed", "tick", "lane_status",
     ):  # fmt: skip
