@@ -182,7 +182,7 @@ class AwsClient:
         that it was made for what was asked here.
         """
         known = read.headers.get(_REQUEST_ID)
-        ours = (not known or self._receipts.takes(("id", known))) and not read.response.doubtful
+        ours = (not known or self._receipts.register(("id", known))) and not read.response.doubtful
         if read.status != _OK:
             if not ours:
                 return False, _unanswered(call, _FOREIGN)

@@ -75,7 +75,7 @@ def failed_finding(outcome: Outcome, remedy: str) -> Finding:
     return fail(outcome.error.removesuffix(f"; {outcome.remedy}"), outcome.remedy or remedy)
 
 
-def principal(caller: str) -> str:
+def trust_principal(caller: str) -> str:
     """Return what a trust policy names for a caller: of an assumed role's session the role.
 
     A session's ARN leaves out the role's path.

@@ -33,11 +33,11 @@ class ReceiptMemory:
         self.generation = 0
         self._salts = itertools.count(1)
 
-    def salt(self) -> int:
+    def next_salt(self) -> int:
         """Return what tells the values of one connection from the same ones of another."""
         return hash((next(self._salts), "connection"))
 
-    def turn(self) -> None:
+    def drop_older(self) -> None:
         """Forget the older generation."""
         self.older, self.seen = self.seen, set()
         self.generation += 1
@@ -49,13 +49,13 @@ class Receipts:
     def __init__(self, memory: ReceiptMemory) -> None:
         """Create; ``memory`` is shared with the other connections."""
         self._memory = memory
-        self._salt = memory.salt()
+        self._salt = memory.next_salt()
         self._generation = memory.generation
         self._highest: dict[str, str] = {}
         self._older_highest: dict[str, str] = {}
         self._floors: dict[str, str] = {}
 
-    def takes_all(self, numbers: Iterable[tuple[str, str]]) -> bool:
+    def register_all(self, numbers: Iterable[tuple[str, str]]) -> bool:
         """Tell whether shards give out all these numbers for the first time, and note them.
 
         The numbers of a shard rise. So one that is not above the highest that was forgotten is
@@ -83,10 +83,10 @@ class Receipts:
                 highest[shard] = digits
         _keep_last(highest)
         if len(seen) >= memory.most:
-            memory.turn()
+            memory.drop_older()
         return new
 
-    def takes(self, value: Hashable) -> bool:
+    def register(self, value: Hashable) -> bool:
         """Tell whether a value comes for the first time, and note it."""
         memory = self._memory
         known = hash(value) ^ self._salt
@@ -94,12 +94,12 @@ class Receipts:
             return False
         memory.seen.add(known)
         if len(memory.seen) >= memory.most:
-            memory.turn()
+            memory.drop_older()
         return True
 
     def clear(self) -> None:
         """Forget everything: the stream is gone, and a new one may begin with any number."""
-        self._salt = self._memory.salt()
+        self._salt = self._memory.next_salt()
         for places in (self._highest, self._older_highest, self._floors):
             places.clear()
 

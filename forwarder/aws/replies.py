@@ -49,7 +49,7 @@ class PutReply(Protocol):
     def failed(self) -> int | None:
         """Return how many records are said to have failed."""
 
-    def are_new(self, receipts: Receipts) -> bool:
+    def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
 
 
@@ -85,7 +85,7 @@ class PutRecordReply(KinesisRecordResult, rename="pascal", gc=False):
         """Return nothing: it does not count."""
         return None
 
-    def are_new(self, receipts: Receipts) -> bool:
+    def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether its receipt is given out for the first time, and note it."""
         return _are_new((self,), receipts)
 
@@ -107,7 +107,7 @@ class PutRecordsReply(msgspec.Struct, rename="pascal", gc=False):
         """Return how many records are said to have failed."""
         return self.failed_record_count
 
-    def are_new(self, receipts: Receipts) -> bool:
+    def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
         return _are_new(self.records, receipts)
 
@@ -142,12 +142,12 @@ class PutRecordBatchReply(msgspec.Struct, rename="pascal", gc=False):
         """Return how many records are said to have failed."""
         return self.failed_put_count
 
-    def are_new(self, receipts: Receipts) -> bool:
+    def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
         new = True
         for one in self.request_responses:
             if one.record_id:
-                new &= receipts.takes(("record", one.record_id))
+                new &= receipts.register(("record", one.record_id))
         return new
 
 
@@ -168,13 +168,13 @@ def contradiction(reply: PutReply, receipts: Receipts, count: int) -> str:
         found = f"says that {reply.failed} records failed, and names others"
     # All are noted, also where the answer does not count: it may come once more. The numbers of
     # one answer belong together: with one that is old all of them are.
-    if not reply.are_new(receipts):
+    if not reply.register_receipts(receipts):
         found = found or "names what was stored for another request"
     return found
 
 
 def _are_new(told: Sequence[KinesisRecordResult], receipts: Receipts) -> bool:
-    return receipts.takes_all(
+    return receipts.register_all(
         [(one.shard_id or "", one.sequence_number) for one in told if one.sequence_number]
     )
 

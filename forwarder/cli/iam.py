@@ -70,12 +70,12 @@ def _policies(connection: Connection, principal: str | None) -> IamPolicies:
         text = f"{connection.name} writes into {sink.folder}, for which AWS has no policies"
         raise ForwarderError(text)
     if principal == _ASK:
-        principal = identity.principal(asyncio.run(_caller(connection, sink.region)))
+        principal = identity.trust_principal(asyncio.run(_caller(connection, sink.region)))
     elif principal is not None:
         if not _ARN.fullmatch(principal):
             wanted = "an ARN such as arn:aws:iam::111122223333:role/NAME"
             raise ConfigurationError([f"--principal: must be {wanted}, is {principal}"])
-        principal = identity.principal(principal)  # a session's would trust that one alone
+        principal = identity.trust_principal(principal)  # a session's would trust that one alone
         if connection.credentials.secrets:
             principal = None  # whom the keys are of is another matter, and so is the account
     found = iam.iam_policies(connection, aws_regions.partition_name(sink.region), principal)

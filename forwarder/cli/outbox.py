@@ -67,7 +67,7 @@ async def _collect_batches(
     partitions = await common.selected_partitions(survey, args.topic, args.partition)
     wanted = BatchFilter(
         lane=args.connection,
-        stretch=stretch(args.since, args.until),
+        stretch=parse_range(args.since, args.until),
         ids=frozenset(args.id),
         key=args.device_key.lower(),
         mpid=args.mpid,
@@ -82,7 +82,7 @@ async def _collect_batches(
     return found, False
 
 
-def stretch(since: str | None, until: str | None, resume: str | None = None) -> OutboxRange:
+def parse_range(since: str | None, until: str | None, resume: str | None = None) -> OutboxRange:
     """Return the stretch that options name; raises ConfigurationError."""
     options = (("--from", since), ("--to", until), ("--resume", resume))
     found = OutboxRange(

@@ -13,7 +13,7 @@ from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.outbox_range import WANTED, OutboxRange, format_time
 from forwarder.admin.replay import ReplayTotals, measure, replay
 from forwarder.cli import common, output
-from forwarder.cli.outbox import stretch
+from forwarder.cli.outbox import parse_range
 from forwarder.clock import SystemClock
 from forwarder.config import loader
 from forwarder.config.connection import Connection
@@ -72,7 +72,7 @@ def parse_rate(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Send, and print what became of it; raises ForwarderError."""
     loaded = common.load_for_command(args.config)
-    between = stretch(args.since, args.until, args.resume)
+    between = parse_range(args.since, args.until, args.resume)
     target = _target(args, loaded)
     document = common.run_query(loaded, lambda survey: _replay(survey, args, between, target))
     if args.json:

@@ -7,7 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 from forwarder.config import aws_regions
-from forwarder.config.yaml.spelling import likeliest
+from forwarder.config.yaml.spelling import did_you_mean
 
 # The words that AWS makes names of regions of. Its own patterns take any word there.
 _REGION = re.compile(
@@ -18,7 +18,7 @@ _REGION = re.compile(
 # Kafka's Topic.validate: 249 characters, which leaves room for "-0.log" in a file name of 255.
 MAX_TOPIC_CHARS = 249
 KAFKA_NAME = r"[a-zA-Z0-9._-]{1,249}"
-LABEL = r"[a-zA-Z0-9._-]{1,100}"
+CONNECTION_NAME = r"[a-zA-Z0-9._-]{1,100}"
 BROKER = r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?"
 """A broker's address; the port may be missing here, so that it can be asked for."""
 
@@ -34,22 +34,22 @@ _STREAM_ARN = re.compile(
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def region(text: str) -> str | None:
+def region_complaint(text: str) -> str | None:
     """Complain about what cannot be a region; a new one has to fit a partition's pattern."""
     if _is_region(text):
         return None
     if _is_region(text[:-1]):
         return "{} is an availability zone; give its region, without the letter"
-    near = likeliest(text, sorted(aws_regions.known_regions()))
+    near = did_you_mean(text, sorted(aws_regions.known_regions()))
     return f"must be an AWS region such as us-east-1, is {{}}{near}"
 
 
-def role_arn(text: str) -> str | None:
+def role_arn_complaint(text: str) -> str | None:
     """Complain about an ARN of a partition that there is not."""
     partition = text.split(":")[1]
     if partition in aws_regions.partition_names():
         return None
-    near = likeliest(partition, aws_regions.partition_names())
+    near = did_you_mean(partition, aws_regions.partition_names())
     return f"is of partition {partition}, which AWS does not have{near}; correct it"
 
 
@@ -60,7 +60,7 @@ def _is_region(text: str) -> bool:
     )
 
 
-def stream(text: str) -> str | None:
+def stream_complaint(text: str) -> str | None:
     """Complain about what can be neither the name nor the ARN of a Kinesis stream."""
     if not text.startswith("arn:"):
         return _stream(text, 128, "stream/")
@@ -74,7 +74,7 @@ def stream(text: str) -> str | None:
     return None
 
 
-def delivery_stream(text: str) -> str | None:
+def delivery_stream_complaint(text: str) -> str | None:
     """Complain about what cannot be the name of a Firehose delivery stream."""
     return _stream(text, 64, "deliverystream/")
 
@@ -88,7 +88,7 @@ def _stream(text: str, longest: int, before: str) -> str | None:
     return None
 
 
-def endpoint(text: str) -> str | None:
+def endpoint_complaint(text: str) -> str | None:
     """Complain about what cannot be an endpoint; a URL must not carry credentials."""
     try:
         parts = urlsplit(text)
@@ -104,13 +104,13 @@ def endpoint(text: str) -> str | None:
     return None
 
 
-def unencrypted(text: str) -> bool:
+def is_unencrypted(text: str) -> bool:
     """Tell whether an endpoint is spoken to in clear beyond this machine."""
     parts = urlsplit(text)
     return parts.scheme == "http" and parts.hostname not in _LOOPBACK
 
 
-def broker(text: str) -> str | None:
+def broker_complaint(text: str) -> str | None:
     """Complain about what cannot be a broker's address; who logs in does not stand in it."""
     if "@" in text:
         return "holds a user name or password; write HOST:PORT, and them under kafka.security"
@@ -127,7 +127,7 @@ def broker(text: str) -> str | None:
     )
 
 
-def kafka_name(text: str) -> str | None:
+def kafka_name_complaint(text: str) -> str | None:
     """Complain about what Kafka takes for no name of a topic or group."""
     if not re.fullmatch(KAFKA_NAME, text):
         return "must be 1 to 249 of the characters a-z A-Z 0-9 . _ -, is {}; Kafka takes no other"
@@ -136,16 +136,16 @@ def kafka_name(text: str) -> str | None:
     return None
 
 
-def label(text: str) -> str | None:
+def connection_name_complaint(text: str) -> str | None:
     """Complain about a connection name that a metric label or a file cannot carry."""
-    if not re.fullmatch(LABEL, text):
+    if not re.fullmatch(CONNECTION_NAME, text):
         return "must be 1 to 100 of the characters a-z A-Z 0-9 . _ -, is {}; choose such a name"
     if text == "dead-letters":
         return "is taken by the file of dead letters (dead-letters.ndjson); choose another name"
     return None
 
 
-def secret(text: str) -> str | None:
+def secret_complaint(text: str) -> str | None:
     """Complain about blanks that were copied along."""
     return (
         "holds white space; copy it again without blanks or line ends"

@@ -58,7 +58,7 @@ def _sink_notes(section: SectionValues) -> None:
     region, url = section.get("region"), section.get("endpoint_url")
     if region and region not in aws_regions.known_regions():
         section.note("region", "is not known to this release; right if AWS has opened it since")
-    if url and checks.unencrypted(url):
+    if url and checks.is_unencrypted(url):
         section.note("endpoint_url", "is not encrypted; use https:// outside a test")
 
 
@@ -99,14 +99,16 @@ def _format() -> Field:
 
 def _region(of: str) -> Field:
     return Field(
-        "region", TextValue("an AWS region", check=checks.region), f"The AWS region of {of}."
+        "region",
+        TextValue("an AWS region", check=checks.region_complaint),
+        f"The AWS region of {of}.",
     )
 
 
 def _endpoint(service: str) -> Field:
     return Field(
         "endpoint_url",
-        NullableValue(TextValue("a URL", check=checks.endpoint)),
+        NullableValue(TextValue("a URL", check=checks.endpoint_complaint)),
         f"A VPC or FIPS endpoint; null: AWS_ENDPOINT_URL(_{service}), else AWS's own.",
     )
 
@@ -117,7 +119,7 @@ KINESIS = Section(
         _type("kinesis"),
         Field(
             "stream_name",
-            TextValue("a stream's name or ARN", check=checks.stream, generated=True),
+            TextValue("a stream's name or ARN", check=checks.stream_complaint, generated=True),
             "The name of the stream, or its whole ARN: requests then name it by that.",
         ),
         _region("the stream"),
@@ -157,7 +159,9 @@ FIREHOSE = Section(
         _type("firehose"),
         Field(
             "delivery_stream_name",
-            TextValue("a delivery stream's name", check=checks.delivery_stream, generated=True),
+            TextValue(
+                "a delivery stream's name", check=checks.delivery_stream_complaint, generated=True
+            ),
             "The name of the delivery stream.",
         ),
         _region("the delivery stream"),
@@ -276,7 +280,9 @@ CONNECTION = Section(
     (
         Field(
             "name",
-            TextValue("a name", check=checks.label, form=checks.LABEL),
+            TextValue(
+                "a name", check=checks.connection_name_complaint, form=checks.CONNECTION_NAME
+            ),
             "Unique; the label in logs and metrics. Renaming makes a new connection.",
         ),
         Field(

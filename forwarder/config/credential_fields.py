@@ -110,7 +110,7 @@ CREDENTIALS = Section(
                 TextValue(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
-                    check=checks.role_arn,
+                    check=checks.role_arn_complaint,
                     generated=True,
                 )
             ),
@@ -123,7 +123,9 @@ CREDENTIALS = Section(
         ),
         Field(
             "secret_access_key",
-            NullableValue(TextValue("a secret access key", check=checks.secret, secret=True)),
+            NullableValue(
+                TextValue("a secret access key", check=checks.secret_complaint, secret=True)
+            ),
             "Its secret, best as ${NAME} or ${file:PATH}.",
         ),
     ),

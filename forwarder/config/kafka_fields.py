@@ -173,7 +173,7 @@ SECURITY = Section(
         ),
         Field(
             "region",
-            NullableValue(TextValue("an AWS region", check=checks.region)),
+            NullableValue(TextValue("an AWS region", check=checks.region_complaint)),
             "The AWS region of the MSK cluster; only with AWS_MSK_IAM.",
         ),
         Field(
@@ -182,7 +182,7 @@ SECURITY = Section(
                 TextValue(
                     "a role's ARN such as arn:aws:iam::111122223333:role/NAME",
                     checks.ROLE_ARN,
-                    check=checks.role_arn,
+                    check=checks.role_arn_complaint,
                     generated=True,
                 )
             ),
@@ -198,7 +198,7 @@ TOPIC = Section(
     (
         Field(
             "name",
-            TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a topic", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME),
             "The name of the topic.",
         ),
         Field("format", EnumValue(INPUT_FORMATS), "What its records hold."),
@@ -249,18 +249,20 @@ KAFKA = Section(
     (
         Field(
             "bootstrap_servers",
-            ListValue(TextValue("HOST:PORT", check=checks.broker, form=checks.BROKER), 1),
+            ListValue(TextValue("HOST:PORT", check=checks.broker_complaint, form=checks.BROKER), 1),
             "Brokers to begin with, each HOST:PORT.",
         ),
         Field(
             "group_id",
-            TextValue("a group", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a group", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME),
             "The consumer group; the journal's topics and transactions begin with it.",
         ),
         Field(
             "group_instance_id",
             NullableValue(
-                TextValue("an instance id", check=checks.kafka_name, form=checks.KAFKA_NAME)
+                TextValue(
+                    "an instance id", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME
+                )
             ),
             'Static membership, where pods have stable names: "${HOSTNAME}" of a StatefulSet.',
         ),
@@ -281,7 +283,7 @@ KAFKA = Section(
         ),
         Field(
             "dead_letter_topic",
-            TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME),
+            TextValue("a topic", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME),
             "Where records go that cannot be processed.",
         ),
         Field(

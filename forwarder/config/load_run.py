@@ -62,7 +62,7 @@ class LoadRun:
     def open_file(self, path: Path, *, pipes: bool = False) -> Node | None:
         """Return the top of one file; None if there is nothing in it to read on."""
         file = self._begin(str(path), folder_of(path).absolute())
-        return nodes.parse(path, file, pipes=pipes)
+        return nodes.parse_file(path, file, pipes=pipes)
 
     def read_section(self, top: Node | None, section: Section) -> SectionValues | None:
         """Read what a file holds from its top, None where there is none."""

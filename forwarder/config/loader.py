@@ -13,7 +13,7 @@ from forwarder.config.worker_fields import WORKER
 from forwarder.config.yaml.faults import ConfigFault, InvalidValueError
 from forwarder.config.yaml.nodes import Node
 from forwarder.config.yaml.sections import SectionValues
-from forwarder.config.yaml.spelling import nearest
+from forwarder.config.yaml.spelling import nearest_word
 from forwarder.config.yaml.units import format_size
 
 
@@ -141,7 +141,7 @@ def _is_of_a_worker(top: Node) -> bool:
         return False
     known = [field.name for section in (WORKER, CONNECTION) for field in section.fields]
     unknown = (name for name in keys if name not in known)
-    if "kafka" in keys or any(nearest(name, known) == "kafka" for name in unknown):
+    if "kafka" in keys or any(nearest_word(name, known) == "kafka" for name in unknown):
         return True
     return WORKER.known_count(keys) > CONNECTION.known_count(keys)
 

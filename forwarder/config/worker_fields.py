@@ -72,12 +72,20 @@ JOURNAL = Section(
         ),
         Field(
             "retired",
-            ListValue(TextValue("a connection's name", check=checks.label, form=checks.LABEL)),
+            ListValue(
+                TextValue(
+                    "a connection's name",
+                    check=checks.connection_name_complaint,
+                    form=checks.CONNECTION_NAME,
+                )
+            ),
             "Connections gone for good: their place is given up at once.",
         ),
         Field(
             "retired_topics",
-            ListValue(TextValue("a topic", check=checks.kafka_name, form=checks.KAFKA_NAME)),
+            ListValue(
+                TextValue("a topic", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME)
+            ),
             "Input topics gone for good: what is left of them is neither read nor delivered.",
         ),
         Field(

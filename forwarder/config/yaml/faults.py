@@ -125,7 +125,7 @@ class ConfigFile:
         self.fault(line, key, text)
         raise InvalidValueError(text)
 
-    def missing(self, line: int, key: str, text: str, written: object) -> NoReturn:
+    def note_missing(self, line: int, key: str, text: str, written: object) -> NoReturn:
         """Note what is not here: a fault, or a note if the file ``tolerates_missing``.
 
         Raises InvalidValueError, or UnavailableValueError with what was written.

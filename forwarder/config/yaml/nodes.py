@@ -53,7 +53,7 @@ class Scalar:
     @property
     def quoted(self) -> str:
         """Return the value as a fault names it."""
-        return self.node.described(secret=self.secret)
+        return self.node.description(secret=self.secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class Node:
         """Note what is allowed but may not be what was meant."""
         self.file.note(self.line, self.path or WHOLE_FILE, text)
 
-    def missing(self, text: str, written: object) -> NoReturn:
+    def note_missing(self, text: str, written: object) -> NoReturn:
         """Note what is not here; raises as ``ConfigFile.missing``."""
-        self.file.missing(self.line, self.path or WHOLE_FILE, text, written)
+        self.file.note_missing(self.line, self.path or WHOLE_FILE, text, written)
 
-    def below(self, name: str) -> str:
+    def key_path(self, name: str) -> str:
         """Return the dotted path of a key of this mapping."""
         return f"{self.path}.{name}" if self.path else name
 
@@ -100,7 +100,7 @@ class Node:
         """Return what YAML takes it for: str, int, float, bool, null, timestamp, seq or map."""
         return self.raw.tag.removeprefix(_TAG)
 
-    def described(self, *, secret: bool = False) -> str:
+    def description(self, *, secret: bool = False) -> str:
         """Return what stands here as a fault names it; values of secrets stay unsaid."""
         if self.tag in _UNQUOTED:
             return _UNQUOTED[self.tag]
@@ -116,13 +116,15 @@ class Node:
     def read_scalar(self, wanted: str, *, secret: bool = False) -> Scalar:
         """Return the single value here with its variables expanded; else note the fault."""
         if not self.is_scalar or self.tag not in _SCALARS:
-            self.refuse(f"must be {wanted}, is {self.described()}")
+            self.refuse(f"must be {wanted}, is {self.description()}")
         if self.is_null:
             self.refuse(f"is empty; give {wanted}, or delete the key")
         value = str(self.raw.value)
         if not variables.has_references(value):
             return Scalar(self, value, self.tag, expanded=False, secret=secret)
-        text, complaints, absent = variables.expand(value, self.file.environ, self.file.folder)
+        text, complaints, absent = variables.expand_references(
+            value, self.file.environ, self.file.folder
+        )
         for complaint in complaints if self.file.tolerates_missing else (*complaints, *absent):
             self.fault(complaint)
         if complaints or (absent and not self.file.tolerates_missing):
@@ -130,7 +132,7 @@ class Node:
         if absent:
             for each in absent[:-1]:
                 self.note(each)
-            self.missing(absent[-1], value)
+            self.note_missing(absent[-1], value)
         return Scalar(self, text, "str", expanded=True, secret=secret)
 
     def elements(self, wanted: str, *, secret: bool = False) -> list["Node"]:
@@ -138,7 +140,7 @@ class Node:
         if not isinstance(self.raw, yaml.SequenceNode):
             plain = not secret and self.tag == "str"
             advice = f"; write [{quote_for_fault(self.raw.value)[1:-1]}]" if plain else ""
-            shown = self.described(secret=secret)
+            shown = self.description(secret=secret)
             self.refuse(f"must be a list of {wanted}, is {shown}{advice}")
         return [
             Node(node, self.file, f"{self.path}[{index}]", node.start_mark.line + 1)
@@ -149,7 +151,7 @@ class Node:
         """Return the keys of a mapping, merges resolved; note every key given twice."""
         if not isinstance(self.raw, yaml.MappingNode):
             # A secret written one level too high stands here.
-            shown = "a single value" if self.is_scalar and not self.is_null else self.described()
+            shown = "a single value" if self.is_scalar and not self.is_null else self.description()
             self.refuse(f"must be a mapping of keys, is {shown}")
         self.file.count_keys(len(self.raw.value))
         found: dict[str, Node] = {}
@@ -174,7 +176,7 @@ def _own_keys(parent: Node, mapping: yaml.MappingNode) -> Iterator[tuple[str, No
         if not isinstance(key, yaml.ScalarNode):
             parent.file.fault(line, parent.path or WHOLE_FILE, "has a key that is no plain name")
             continue
-        yield key.value, Node(value, parent.file, parent.below(_printable_key(key.value)), line)
+        yield key.value, Node(value, parent.file, parent.key_path(_printable_key(key.value)), line)
 
 
 def _printable_key(key: str) -> str:
@@ -219,7 +221,7 @@ def _merge_sources(parent: Node, mapping: yaml.MappingNode) -> Iterator[yaml.Map
                 parent.file.fault(line, path, text)
 
 
-def parse(path: Path, file: ConfigFile, *, pipes: bool = False) -> Node | None:
+def parse_file(path: Path, file: ConfigFile, *, pipes: bool = False) -> Node | None:
     """Return the top of a YAML file; None if it cannot be read, with the fault on the file.
 
     ``pipes``: it may be a pipe (see ``files.read_bounded``).

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from forwarder.config.yaml.faults import InvalidValueError, UnavailableValueError
 from forwarder.config.yaml.nodes import Node
-from forwarder.config.yaml.spelling import likeliest
+from forwarder.config.yaml.spelling import did_you_mean
 from forwarder.config.yaml.values import Schema, ValueType
 
 _NO_DEFAULT: Any = object()
@@ -72,7 +72,7 @@ class SectionValues:
 
     def _place(self, name: str) -> tuple[int, str]:
         node = self.nodes.get(name)
-        return (node.line, node.path) if node else (self.node.line, self.node.below(name))
+        return (node.line, node.path) if node else (self.node.line, self.node.key_path(name))
 
     def attributes(self) -> dict[str, Any]:
         """Return what the dataclass is made of, sections below included."""
@@ -155,7 +155,7 @@ class Section(ValueType):
                 node.fault("is no key that is known here")
             elif name not in known:
                 home = node.file.key_paths.get(name)
-                near = likeliest(name.partition(":")[0], known)
+                near = did_you_mean(name.partition(":")[0], known)
                 place = "below another type" if home == node.path else home
                 hint = near or (f" (its place is {place})" if home else "")
                 advice = "put a space after the colon" if ":" in name else "correct or delete it"
@@ -202,7 +202,7 @@ class Section(ValueType):
     def empty(self, parent: SectionValues, name: str) -> SectionValues:
         """Return this section as it is when the file leaves it out."""
         above = parent.node
-        found = SectionValues(self, Node(above.raw, above.file, above.below(name), above.line))
+        found = SectionValues(self, Node(above.raw, above.file, above.key_path(name), above.line))
         for field in self.fields:
             self._fill(field, found)
         return found

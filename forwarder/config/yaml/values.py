@@ -16,7 +16,7 @@ from forwarder.config import masking
 from forwarder.config.masking import MASK
 from forwarder.config.yaml.faults import quote_for_fault
 from forwarder.config.yaml.nodes import Node, Scalar
-from forwarder.config.yaml.spelling import likeliest
+from forwarder.config.yaml.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from forwarder.config.yaml.sections import Section
@@ -208,7 +208,7 @@ class EnumValue(ValueType):
         """Read one of the words, spelled exactly."""
         scalar = node.read_scalar(self.expected)
         if not scalar.is_text or scalar.text not in self.words_known:
-            near = "" if scalar.expanded else likeliest(scalar.text, self.words_known)
+            near = "" if scalar.expanded else did_you_mean(scalar.text, self.words_known)
             node.refuse(f"must be {self.expected}, is {scalar.quoted}{near}")
         return scalar.text if isinstance(self.words, tuple) else self.words(scalar.text)
 
@@ -247,13 +247,13 @@ class PathValue(ValueType):
 
     def read(self, node: Node) -> str:
         """Read a path and look whether it can be used."""
-        written, shown = TextValue(self.expected).read(node), node.described()
+        written, shown = TextValue(self.expected).read(node), node.description()
         if "\0" in written:
             node.refuse(f"must be {self.expected}, holds a NUL character; correct the path")
         path = Path(os.path.normpath(node.file.folder / written))
         complaint = self._complaint(path)
         if complaint and self.file and not node.file.offline and not os.path.exists(path):  # noqa: PTH110  # of any name
-            node.missing(f"{shown} {complaint}", written)
+            node.note_missing(f"{shown} {complaint}", written)
         if complaint and not (self.file and node.file.offline):
             node.refuse(f"{shown} {complaint}")
         return str(path)

@@ -44,7 +44,9 @@ def _printable_reference(inside: str) -> str:
     return f"${{{beginning}{'' if beginning == inside else '…'}}}"
 
 
-def expand(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[str], list[str]]:
+def expand_references(
+    text: str, environ: Mapping[str, str], folder: Path
+) -> tuple[str, list[str], list[str]]:
     """Return the text with every reference replaced, and a complaint for each that cannot be.
 
     Relative files start from ``folder``. Complaints never hold a value; the last list is those

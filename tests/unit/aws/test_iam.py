@@ -115,7 +115,7 @@ def test_a_file_needs_none() -> None:
     ],
 )
 def test_a_session_of_a_role_stands_for_the_role(caller: str, expected: str) -> None:
-    assert expected == identity.principal(caller)
+    assert expected == identity.trust_principal(caller)
 
 
 @pytest.fixture

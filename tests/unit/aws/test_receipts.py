@@ -17,15 +17,15 @@ def numbers(*found: int, shard: str = SHARD) -> list[tuple[str, str]]:
 
 def test_a_number_counts_once_for_each_shard() -> None:
     receipts = Receipts(ReceiptMemory())
-    assert receipts.takes_all(numbers(1, 2))
-    assert not receipts.takes_all(numbers(3, 2))
-    assert not receipts.takes_all(numbers(3))
-    assert receipts.takes_all(numbers(1, shard="shardId-000000000001"))
+    assert receipts.register_all(numbers(1, 2))
+    assert not receipts.register_all(numbers(3, 2))
+    assert not receipts.register_all(numbers(3))
+    assert receipts.register_all(numbers(1, shard="shardId-000000000001"))
 
 
 def test_what_is_no_number_never_counts() -> None:
     for text in ("", "x", "1x", "-1", "1" * 130, "\u0661"):
-        assert not Receipts(ReceiptMemory()).takes_all([(SHARD, text)])
+        assert not Receipts(ReceiptMemory()).register_all([(SHARD, text)])
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=20))
@@ -33,46 +33,46 @@ def test_no_number_counts_twice_however_many_came_between(runs: list[int]) -> No
     receipts, given_out = Receipts(ReceiptMemory(50)), 0
     for run in runs:
         fresh = range(given_out, given_out + run)
-        assert receipts.takes_all(numbers(*fresh))
+        assert receipts.register_all(numbers(*fresh))
         given_out += run
     for number in range(given_out):
-        assert not receipts.takes_all(numbers(number))
-    assert receipts.takes_all(numbers(given_out))
+        assert not receipts.register_all(numbers(number))
+    assert receipts.register_all(numbers(given_out))
 
 
 def test_numbers_out_of_order_count_while_they_are_remembered() -> None:
     receipts = Receipts(ReceiptMemory(50))
-    assert receipts.takes_all(numbers(*range(50, 90)))
-    assert receipts.takes_all(numbers(*range(10, 50)))
-    assert receipts.takes_all(numbers(5))
+    assert receipts.register_all(numbers(*range(50, 90)))
+    assert receipts.register_all(numbers(*range(10, 50)))
+    assert receipts.register_all(numbers(5))
 
 
 def test_longer_numbers_are_higher() -> None:
     receipts = Receipts(ReceiptMemory(2))
-    assert receipts.takes_all([(SHARD, "99"), (SHARD, "98")])
-    assert receipts.takes_all([(SHARD, "100"), (SHARD, "101")])
-    assert receipts.takes_all([(SHARD, "102"), (SHARD, "103")])
-    assert not receipts.takes_all([(SHARD, "9")])
-    assert receipts.takes_all([(SHARD, "1000")])
+    assert receipts.register_all([(SHARD, "99"), (SHARD, "98")])
+    assert receipts.register_all([(SHARD, "100"), (SHARD, "101")])
+    assert receipts.register_all([(SHARD, "102"), (SHARD, "103")])
+    assert not receipts.register_all([(SHARD, "9")])
+    assert receipts.register_all([(SHARD, "1000")])
 
 
 def test_a_stream_made_anew_begins_anew() -> None:
     receipts = Receipts(ReceiptMemory())
-    assert receipts.takes_all(numbers(1))
+    assert receipts.register_all(numbers(1))
     receipts.clear()
-    assert receipts.takes_all(numbers(1))
+    assert receipts.register_all(numbers(1))
 
 
 def test_what_one_connection_was_told_of_is_new_to_another() -> None:
     memory = ReceiptMemory()
     first, second = Receipts(memory), Receipts(memory)
     for receipts in (first, second):
-        assert receipts.takes_all(numbers(1))
-        assert receipts.takes(("id", "x"))
-        assert not receipts.takes(("id", "x"))
+        assert receipts.register_all(numbers(1))
+        assert receipts.register(("id", "x"))
+        assert not receipts.register(("id", "x"))
     first.clear()
-    assert first.takes_all(numbers(1))
-    assert not second.takes_all(numbers(1))
+    assert first.register_all(numbers(1))
+    assert not second.register_all(numbers(1))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 120)), min_size=1, max_size=20))
@@ -85,19 +85,19 @@ def test_a_quiet_connection_takes_no_number_twice_whatever_the_others_do(
     for is_quiet, run in runs:
         receipts = quiet if is_quiet else busy
         first = given_out[receipts]
-        assert receipts.takes_all(numbers(*range(first, first + run)))
+        assert receipts.register_all(numbers(*range(first, first + run)))
         given_out[receipts] += run
     for receipts, end in given_out.items():
-        assert not any(receipts.takes_all(numbers(number)) for number in range(end))
-        assert receipts.takes_all(numbers(end))
+        assert not any(receipts.register_all(numbers(number)) for number in range(end))
+        assert receipts.register_all(numbers(end))
 
 
 def test_memory_is_bounded_however_many_connections_share_it() -> None:
     memory = ReceiptMemory(100)
     many = [Receipts(memory) for _ in range(50)]
     for number in range(50_000):
-        many[number % 50].takes_all(numbers(number, shard=f"shardId-{number:012d}"))
-        many[number % 50].takes(("id", number))
+        many[number % 50].register_all(numbers(number, shard=f"shardId-{number:012d}"))
+        many[number % 50].register(("id", number))
     assert len(memory.seen) <= 100
     assert len(memory.older) <= 100
 
@@ -105,10 +105,10 @@ def test_memory_is_bounded_however_many_connections_share_it() -> None:
 def test_memory_is_bounded_whatever_shards_are_named() -> None:
     receipts = Receipts(ReceiptMemory(100_000))
     for number in range(60_000):
-        receipts.takes_all(numbers(number, shard=f"shardId-{number:012d}"))
+        receipts.register_all(numbers(number, shard=f"shardId-{number:012d}"))
     kept = (receipts._highest, receipts._older_highest, receipts._floors)  # noqa: SLF001  # what grows
     assert all(len(each) <= MAX_REMEMBERED_SHARDS for each in kept)
-    assert not receipts.takes_all(numbers(1, shard="x" * 129))
+    assert not receipts.register_all(numbers(1, shard="x" * 129))
 
 
 def test_a_full_memory_of_a_worker_has_the_size_that_is_written_down() -> None:
@@ -117,7 +117,7 @@ def test_a_full_memory_of_a_worker_has_the_size_that_is_written_down() -> None:
     tracemalloc.start()
     try:
         for number in range(3 * memory.most):
-            receipts[number % 300].takes_all(numbers(number))
+            receipts[number % 300].register_all(numbers(number))
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

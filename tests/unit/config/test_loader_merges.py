@@ -6,14 +6,14 @@ import yaml
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.worker_fields import WORKER as WORKER_SECTION
 from forwarder.config.yaml.faults import MAX_FAULTS, ConfigFile
-from forwarder.config.yaml.nodes import Node, parse
+from forwarder.config.yaml.nodes import Node, parse_file
 from forwarder.config.yaml.sections import Section
 from tests.configurations import EXAMPLE, SMALL, WORKER, Folder
 
 
 def top_of(folder: Folder, text: str) -> Node:
     path = folder.connect(text)
-    top = parse(path, ConfigFile(str(path), path.parent, {}))
+    top = parse_file(path, ConfigFile(str(path), path.parent, {}))
     assert top is not None
     return top
 
@@ -49,7 +49,7 @@ def test_a_file_that_repeats_nothing_never_counts_more_than_it_holds(
     held = sum(isinstance(event, yaml.NodeEvent) for event in yaml.parse(text))
     path = folder.connect(text)
     file = ConfigFile(str(path), path.parent, {}, max_values=held)
-    top = parse(path, file)
+    top = parse_file(path, file)
     assert top is not None
     section.read(top)
     assert ([], 0) == (file.faults, file.more_faults)

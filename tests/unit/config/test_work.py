@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.cli import main
 from forwarder.config.yaml.faults import ConfigFile
-from forwarder.config.yaml.nodes import Node, parse
+from forwarder.config.yaml.nodes import Node, parse_file
 from forwarder.config.yaml.sections import ListValue
 from forwarder.config.yaml.values import Schema, ValueType
 from tests.configurations import SMALL, SMALL_WORKER, Folder
@@ -155,7 +155,7 @@ def test_elements_of_a_list_are_not_compared_with_all_before_them(tmp_path: Path
     file = tmp_path / "list.yaml"
     file.write_text(f"list: [{names(SHORT)}]\n")
     page = ConfigFile("list.yaml", tmp_path, {})
-    top = parse(file, page)
+    top = parse_file(file, page)
     assert top is not None
     Name.compared = 0
     read: Any = ListValue(Names()).read(top.entries()["list"])
