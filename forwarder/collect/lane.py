@@ -205,8 +205,12 @@ class PartitionLane:
 
     def first_unsaved(self) -> Position | None:
         """Return the lowest position that is in an open or pending window and in no base."""
-        found = [self.windows.first_unsaved(), *map(Window.first_unsaved, self.pending)]
-        return min([position for position in found if position is not None], default=None)
+        lowest = self.windows.unsaved.first()
+        for window in self.pending:
+            first = window.first_unsaved()
+            if first is not None and (lowest is None or first < lowest):
+                lowest = first
+        return lowest
 
     def memory_bytes(self) -> int:
         """Return an estimate of the memory that open and pending windows take."""

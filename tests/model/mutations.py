@@ -17,7 +17,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import misfits
 from forwarder.collect.windows.fit import Fit
 from forwarder.collect.windows.misfits import Misfits
-from forwarder.collect.windows.store import WindowStore
+from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import DeliveryQueue
 from forwarder.formats import contract
@@ -88,7 +88,7 @@ MUTATIONS = (
     Mutation("acks_lost", "D4", "acknowledged addresses above the cursor are forgotten",
              ((opening, "decide_start", wrong.opened(wrong.forget_acks)),)),
     Mutation("held_free", "K1", "a saved window no longer holds need at its first unsaved event",
-             ((WindowStore, "first_unsaved", wrong.saved_is_safe),)),
+             ((UnsavedQueue, "first", wrong.saved_is_safe),)),
     Mutation("read_falls", "K1", "read falls during a replay",
              ((ticks, "max_read", lambda _right: lambda _stored, position: position),)),
     Mutation("need_falls", "K1", "need falls during a replay",

@@ -10,7 +10,7 @@ from msgspec import structs
 from forwarder.collect.encode import Encoder
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.windows.misfits import Misfits
-from forwarder.collect.windows.store import WindowStore
+from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.queue import DeliveryQueue
 from forwarder.errors import FencedError, JournalError
 from forwarder.journal import opening
@@ -86,11 +86,11 @@ def reject_again(right: Function) -> Function:
 
 
 def saved_is_safe(right: Function) -> Function:  # noqa: ARG001
-    def first_unsaved(self: WindowStore) -> Any:  # noqa: ANN401
-        waiting = [w for w in self.open.values() if w.saved is None and w.unsaved is not None]
-        return min((w.unsaved for w in waiting if w.unsaved is not None), default=None)
+    def first(self: UnsavedQueue) -> Any:  # noqa: ANN401
+        fresh = self._fresh.head()
+        return None if fresh is None else fresh.unsaved
 
-    return first_unsaved
+    return first
 
 
 # ------------------------------------------------------------------ ticks
@@ -356,7 +356,7 @@ def colliding(right: Function) -> Function:  # noqa: ARG001
 
 
 def open_only(right: Function) -> Function:  # noqa: ARG001
-    return lambda self: self.windows.first_unsaved()
+    return lambda self: self.windows.unsaved.first()
 
 
 def write_on(right: Function) -> Function:

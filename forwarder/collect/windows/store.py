@@ -13,7 +13,6 @@ import msgspec
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION, replayed
 from forwarder.collect.replay_filter import ReplayFilter, owner_digest
 from forwarder.collect.windows import misfits
-from forwarder.collect.windows import window as shapes
 from forwarder.collect.windows.fit import Fit, is_worn, release
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import (
@@ -31,6 +30,7 @@ from forwarder.collect.windows.window import (
     TailSizes,
     Window,
     is_of_session,
+    reopened,
     session_key,
     tail_bytes,
 )
@@ -150,7 +150,7 @@ class WindowStore:
         matter.
         """
         self._tails.begin_poll()  # an opening has its own slices
-        window, largest = shapes.restored(held, pieces, shape, self._long_tail)
+        window, largest = reopened(held, pieces, shape, self._long_tail)
         window.narrow = len(held.context) > self._slim or largest > self._lean
         self.unsaved.put_saved(window)
         if self.RULE == BY_DEVICE and is_of_session(held.key, held.session):
@@ -181,10 +181,6 @@ class WindowStore:
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
         return upload.owner in self.open
-
-    def first_unsaved(self) -> Position | None:
-        """Return the lowest position that is in an open window and in no checkpoint."""
-        return self.unsaved.first()
 
     def save(self, window: Window, below: int, checkpoint: CheckpointMark) -> Held | None:
         """Return the stored form of an open window (K2). Caller: ``Checkpoint``.

@@ -344,7 +344,7 @@ class TailCompressor:
         return saved
 
 
-def restored(
+def reopened(
     held: Held, pieces: list[Piece], shape: ContextShape, long_tail: int
 ) -> tuple[Window, int]:
     """Return an open window made of a stored one with these of its pieces, and a bound of them.
