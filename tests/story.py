@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from forwarder.journal import fold as folding
 from forwarder.journal import packing
-from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.journal.state import LaneState, PartitionState
@@ -139,4 +139,4 @@ class Story:
 
     def folded(self) -> PartitionState:
         """Return what an opening would read."""
-        return states.fold_records(self.records, GROUP, TOPIC)
+        return folding.fold_records(self.records, GROUP, TOPIC)

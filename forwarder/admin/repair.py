@@ -13,6 +13,7 @@ from forwarder.admin import salvage
 from forwarder.admin.salvage import Salvaged
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
+from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
@@ -175,7 +176,7 @@ def _why_lost(case: RepairCase, marked: CommitMetadata | None, saved: Salvaged) 
         return f"the state ends at {found.state_end}, its newest base was at {ptr}"
     try:
         records = [stored for stored in found.state if stored[0] >= (ptr or 0)]
-        folded = states.fold_records(records, case.group, case.topic)
+        folded = folding.fold_records(records, case.group, case.topic)
     except RefusedError as refusal:
         return saved.fault or refusal.what
     if marked is not None and ptr is not None and folded.n < marked.n:

@@ -15,8 +15,9 @@ from forwarder.errors import ForwarderError, JournalError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import tick as ticks
+from forwarder.journal.fold import StateFold
 from forwarder.journal.opening import Opening, Restored, StartOrigin
-from forwarder.journal.state import LaneState, PartitionState, StateFold
+from forwarder.journal.state import LaneState, PartitionState
 from forwarder.kafka.admin import GroupState
 from forwarder.model import Ends, Partition
 from forwarder.ops.stall import COMMITTED_REASONS, STALL_TEXTS, Stall, StallReason

@@ -1,13 +1,15 @@
 """From what an opening found to what the new owner starts with (O2 to O6)."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import msgspec
+from msgspec.structs import replace
 
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
-from forwarder.journal import state as states
+from forwarder.journal import fold as folding
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Commit
@@ -69,39 +71,55 @@ class Opening(msgspec.Struct):
 
 
 def decide_stored(
-    found: Restored, group: str, topic: str, rules: Mapping[str, str], now_ms: int
+    found: Restored, group: str, topic: str, keying_rules: Mapping[str, str], now_ms: int
 ) -> Opening:
     """Decide as ``decide_start`` does, where the state's records stand in what was found."""
-    return decide_start(found, states.fold_records(found.state, group, topic), topic, rules, now_ms)
+    state = folding.fold_records(found.state, group, topic)
+    return decide_start(found, state, topic, keying_rules, now_ms)
 
 
 def decide_start(
-    found: Restored, state: PartitionState, topic: str, rules: Mapping[str, str], now_ms: int
+    found: Restored,
+    stored: PartitionState,
+    topic: str,
+    keying_rules: Mapping[str, str],
+    now_ms: int,
 ) -> Opening:
     """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
 
-    ``state`` is what the state's records say together; ``rules`` names the configured lanes and
-    the keying rule of each.
+    ``stored`` is what the state's records say together, and stays as it is: the opening has a state
+    of its own. The two share what may be large, entries and windows. ``keying_rules`` names the
+    configured lanes and the keying rule of each.
     """
-    marked = commits.decode(found.commit)
-    if found.commit and marked and marked.ptr is not None:
-        _check_state(found, topic, marked, state)
-    origin = _settle_origin(found, topic, marked, state)
-    _check_outbox(found, topic, max(state.obend, marked.outbox if marked else 0))
-    _check_identity(found, topic, origin, state)
-    unknown = sorted(state.lanes.keys() - rules.keys())
-    new = [name for name in rules if name not in state.lanes]
-    for name, rule in rules.items():
-        _settle_lane(state, name, rule, found.outbox_end, now_ms)
-    needs = {name: state.lanes[name].need[0] for name in rules}
-    if marked and marked.n == state.n:
-        skip_empty_outbox(found, marked.outbox, state)
+    said = commits.decode(found.commit)
+    if said and said.ptr is not None:
+        _check_state(found, topic, said, stored)
+    if stored.base_offset is None:
+        _check_first(found, topic)
+    origin, begin = _origin(found, said, stored)
+    _check_outbox(found, topic, max(stored.obend, said.outbox if said else 0))
+    _check_input_id(found, topic, origin, stored)
+    state = _own_state(stored, found.input_id)
+    if begin is not None:
+        apply_operator_move(state, begin)
+    for name, rule in keying_rules.items():
+        _apply_configured(state, name, rule, found.outbox_end, now_ms)
+    needs = {name: state.lanes[name].need[0] for name in keying_rules}
+    if said and said.n == state.n:
+        skip_empty_outbox(found, said.outbox, state)
     unfed = _unfed(found, topic, needs)
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
     _check_input(found, topic, seek, max(seek, state.read))
-    stopped = _expired(found, topic, state, rules) | unfed
-    return Opening(state, origin, seek, new, unknown, stopped, frozenset(unfed))
+    return Opening(
+        state=state,
+        origin=origin,
+        seek=seek,
+        new=[name for name in keying_rules if name not in stored.lanes],
+        unknown=sorted(stored.lanes.keys() - keying_rules.keys()),
+        stopped=_expired(found, topic, state, keying_rules) | unfed,
+        unfed=frozenset(unfed),
+    )
 
 
 def accept_loss(found: Restored, topic: str, connection: str = "", begin: str = "") -> str:
@@ -111,18 +129,16 @@ def accept_loss(found: Restored, topic: str, connection: str = "", begin: str = 
     return f"`forwarder accept-loss --topic {topic} --partition {found.number}{more}`"
 
 
-def _check_state(
-    found: Restored, topic: str, marked: CommitMetadata, state: PartitionState
-) -> None:
-    ptr = marked.ptr or 0
+def _check_state(found: Restored, topic: str, said: CommitMetadata, state: PartitionState) -> None:
+    ptr = said.ptr or 0
     if ptr < found.state_start:
         what = f"the state begins at offset {found.state_start}, its newest base was at {ptr}"
     elif ptr > found.state_end:
         what = f"the state ends at offset {found.state_end}, its newest base was at {ptr}"
-    elif state.n < marked.n and state.base_offset is None:
-        what = f"the state is empty, tick {marked.n} was committed"
-    elif state.n < marked.n:
-        what = f"the state ends with tick {state.n}, tick {marked.n} was committed"
+    elif state.n < said.n and state.base_offset is None:
+        what = f"the state is empty, tick {said.n} was committed"
+    elif state.n < said.n:
+        what = f"the state ends with tick {state.n}, tick {said.n} was committed"
     else:
         return
     raise RefusedError(
@@ -143,18 +159,16 @@ def _check_outbox(found: Restored, topic: str, ended: int) -> None:
         )
 
 
-def _check_identity(
-    found: Restored, topic: str, origin: StartOrigin, state: PartitionState
+def _check_input_id(
+    found: Restored, topic: str, origin: StartOrigin, stored: PartitionState
 ) -> None:
     """Refuse an input topic that is another one under the same name, however long it is."""
-    known = state.extra.get(INPUT_ID, "")
+    known = stored.extra.get(INPUT_ID, "")
     if origin is StartOrigin.STATE and found.input_id and known not in {"", found.input_id}:
         what = (
             f"topic {topic} was deleted and created again: its id was {known}, is {found.input_id}"
         )
         raise RefusedError(what, _anew(found, topic))
-    if found.input_id:
-        state.extra[INPUT_ID] = found.input_id
 
 
 def _anew(found: Restored, topic: str) -> str:
@@ -165,18 +179,27 @@ def _anew(found: Restored, topic: str) -> str:
     )
 
 
-def _settle_origin(
-    found: Restored, topic: str, marked: CommitMetadata | None, state: PartitionState
-) -> StartOrigin:
-    if state.base_offset is None:
-        _check_first(found, topic)
-    if found.commit and (marked is None or (marked.ptr is None and state.base_offset is None)):
-        apply_operator_move(state, found.commit.offset)
-        return StartOrigin.OPERATOR if marked is None else StartOrigin.FIRST_START
-    if state.base_offset is None:
-        apply_operator_move(state, found.first)
-        return StartOrigin.FIRST_START
-    return StartOrigin.STATE
+def _origin(
+    found: Restored, said: CommitMetadata | None, stored: PartitionState
+) -> tuple[StartOrigin, int | None]:
+    """Return whose word decides where collecting goes on; the offset, if it is not the state's."""
+    if found.commit and said is None:
+        return StartOrigin.OPERATOR, found.commit.offset
+    if stored.base_offset is not None:
+        return StartOrigin.STATE, None
+    if found.commit and said and said.ptr is None:
+        return StartOrigin.FIRST_START, found.commit.offset
+    return StartOrigin.FIRST_START, found.first
+
+
+def _own_state(stored: PartitionState, input_id: str) -> PartitionState:
+    """Return a state that can be changed without the stored one; it notes the input topic's id."""
+    return replace(
+        stored,
+        lanes={name: copy.copy(lane) for name, lane in stored.lanes.items()},
+        unwritten=set(stored.unwritten),
+        extra={**stored.extra, INPUT_ID: input_id} if input_id else dict(stored.extra),
+    )
 
 
 def lost_state_evidence(found: Restored) -> str:
@@ -206,7 +229,7 @@ def _check_first(found: Restored, topic: str) -> None:
 def apply_operator_move(state: PartitionState, offset: int) -> None:
     """Obey an offset set from outside: everything begins there, cursors stay (O2)."""
     state.read = state.base_read = offset
-    state.base_held.clear()
+    state.base_held = set()
     state.base_offset = None
     for lane in state.lanes.values():
         lane.need, lane.read = (offset, 0), offset
@@ -214,18 +237,24 @@ def apply_operator_move(state: PartitionState, offset: int) -> None:
         lane.keying = lane.keying[-1:]
 
 
-def _settle_lane(state: PartitionState, name: str, rule: str, outbox_end: int, now_ms: int) -> None:
+def _apply_configured(
+    state: PartitionState, name: str, rule: str, outbox_end: int, now_ms: int
+) -> None:
+    """Let a configured lane have its place: a new one at the end, one with another rule keyed so.
+
+    What changes is written by the next tick.
+    """
     lane = state.lanes.get(name)
     if lane is None:
         here = (state.read, 0)
-        state.unwritten.add(name)
-        state.lanes[name] = LaneState(
-            need=here, read=state.read, cursor=(outbox_end, 0), seen=now_ms, keying=[(rule, here)]
-        )
-        return
-    if not lane.keying or lane.keying[-1][0] != rule:
+        lane = LaneState(need=here, read=state.read, cursor=(outbox_end, 0), seen=now_ms)
+        lane.keying = [(rule, here)]
+    elif not lane.keying or lane.keying[-1][0] != rule:
         lane.keying = [*lane.keying, (rule, (lane.read, 0))]
-        state.unwritten.add(name)
+    else:
+        return
+    state.lanes[name] = lane
+    state.unwritten.add(name)
 
 
 def skip_empty_outbox(found: Restored, end: int, state: PartitionState) -> None:

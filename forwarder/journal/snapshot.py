@@ -13,9 +13,15 @@ import msgspec
 
 from forwarder.formats import contract
 from forwarder.journal import state as states
-from forwarder.journal.closed_index import ClosedIndex, unpacked
 from forwarder.journal.packing import unpack
-from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
+from forwarder.journal.state import (
+    ClosedIndex,
+    LaneChange,
+    LaneState,
+    PartitionState,
+    StateHeader,
+    unpack_entries,
+)
 from forwarder.model import LOWEST, Held, Position
 
 SLICE_BYTES = 256 * 1024
@@ -92,7 +98,7 @@ class SnapshotBuilder:
             lane = self._state.lanes[name]
             need = lane.need if name in self.savings else LOWEST
             for chunk in entries:
-                self._enter(name, unpacked(chunk, need))
+                self._enter(name, unpack_entries(chunk, need))
                 yield
             yield from self._windows(name)
         yield from self._catch_up()
@@ -202,7 +208,7 @@ class SnapshotBuilder:
                 index = ClosedIndex()
                 index.add(found)
                 for chunk in index.chunks():
-                    self._enter(name, unpacked(chunk, LOWEST))
+                    self._enter(name, unpack_entries(chunk, LOWEST))
                     yield
 
     def _enter(self, name: str, entries: Mapping[bytes, Position]) -> None:

@@ -5,25 +5,14 @@ one transaction (``part`` 0, 1, …). Unknown fields and lanes are carried along
 that pods of two releases or two configurations can share a partition one after the other.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+import struct
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, msgpack
 
-from forwarder.errors import RefusedError
-from forwarder.formats import pieces
-from forwarder.journal.closed_index import ClosedIndex
-from forwarder.journal.packing import (
-    STATE_READABLE,
-    STATE_VERSION,
-    check_version,
-    damaged,
-    pack,
-    unpack,
-)
+from forwarder.journal.packing import STATE_VERSION, pack
 from forwarder.model import LOWEST, Address, Held, Judged, Position, Unopened
 
 BASE = "base"
@@ -49,6 +38,62 @@ JUDGED = "judged"
 """The field of a held window that saves judging its pieces again; of one record, never carried."""
 
 _HELD = frozenset(Held.__struct_fields__) | {JUDGED}
+
+CHUNK_ENTRIES = 1024
+"""Entries that are packed, looked through or written in one go."""
+
+_entry = struct.Struct("<16sqq")
+
+
+class ClosedIndex:
+    """Entries (digest of a window key -> last position), in the order they came.
+
+    An owner only ever adds entries and writes them into the next base. A million of them are
+    32 MB here and a quarter of a gigabyte in a dict.
+    """
+
+    def __init__(self) -> None:
+        """Create without entries."""
+        self._chunks: list[bytes] = []
+        self._fresh: dict[bytes, Position] = {}
+
+    def add(self, entries: Mapping[bytes, Position]) -> None:
+        """Add entries; of a key that comes again, the higher position counts."""
+        fresh = self._fresh
+        for key, last in entries.items():
+            fresh[key] = max(last, fresh.get(key, LOWEST))
+        if len(fresh) >= CHUNK_ENTRIES:
+            self._seal()
+
+    def chunks(self) -> list[bytes]:
+        """Return all there is, packed, for ``unpack_entries``; later entries are not in it."""
+        self._seal()
+        return list(self._chunks)
+
+    def memory_bytes(self) -> int:
+        """Return about how much memory the entries take."""
+        size: int = _entry.size
+        return len(self._chunks) * CHUNK_ENTRIES * size
+
+    def _seal(self) -> None:
+        rest, most = pack_entries(self._fresh), CHUNK_ENTRIES * _entry.size
+        self._chunks += [rest[at : at + most] for at in range(0, len(rest), most)]
+        self._fresh = {}
+
+
+def pack_entries(entries: Mapping[bytes, Position]) -> bytes:
+    """Return entries as one chunk."""
+    return b"".join([_entry.pack(key, *last) for key, last in entries.items()])
+
+
+def unpack_entries(chunk: bytes, need: Position) -> dict[bytes, Position]:
+    """Return those entries of a chunk that lie at or above ``need``."""
+    found: dict[bytes, Position] = {}
+    for key, offset, index in _entry.iter_unpack(chunk):
+        last = (offset, index)
+        if last >= need:
+            found[key] = max(last, found.get(key, LOWEST))
+    return found
 
 
 class LaneState(msgspec.Struct):
@@ -126,7 +171,15 @@ class LaneChange(msgspec.Struct):
 
 def scalars(lane: LaneState) -> dict[str, Any]:
     """Return what a base says of a lane besides its windows, closed and held."""
-    return {**lane.extra, **{name: _plain(getattr(lane, name)) for name in _SCALARS}}
+    return {
+        **lane.extra,
+        "need": lane.need,
+        "read": lane.read,
+        "cursor": lane.cursor,
+        "acked": sorted(lane.acked),
+        "seen": lane.seen,
+        "keying": lane.keying,
+    }
 
 
 def lane_in_base(lane: LaneState) -> LaneChange:
@@ -143,11 +196,17 @@ def lane_in_delta(
     old: LaneState, new: LaneState, closed: dict[bytes, Position]
 ) -> LaneChange | None:
     """Return what a delta says of a lane, None if nothing but the time changed."""
-    found = {
-        name: _plain(getattr(new, name))
-        for name in _SCALARS
-        if name != "seen" and getattr(new, name) != getattr(old, name)
-    }
+    found: dict[str, Any] = {}
+    if new.need != old.need:
+        found["need"] = new.need
+    if new.read != old.read:
+        found["read"] = new.read
+    if new.cursor != old.cursor:
+        found["cursor"] = new.cursor
+    if new.acked != old.acked:
+        found["acked"] = sorted(new.acked)
+    if new.keying != old.keying:
+        found["keying"] = new.keying
     if not found and not closed:
         return None
     return LaneChange({**found, "seen": new.seen}, closed)
@@ -270,205 +329,3 @@ def split_window(form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], int]
         yield {**bare, "pieces": pieces}, size
         pieces, size = [], least
     yield {**form, "pieces": pieces}, size + last
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  # a field of a lane, whatever its type
-    return sorted(value) if isinstance(value, frozenset) else value
-
-
-class StateFold:
-    """Folds state records as they are read, oldest first, into ``state`` (O4).
-
-    The windows that the newest base holds stay packed until ``windows`` is asked for them: there
-    may be gigabytes.
-    """
-
-    def __init__(self, group: str, topic: str) -> None:
-        """Begin with nothing known."""
-        self.state = PartitionState()
-        self._origin = (group, topic)
-        self._begun = False
-        self._holding: deque[bytes] = deque()
-        self._split: dict[tuple[str, bytes], int] = {}
-
-    def take(self, offset: int, value: bytes) -> None:
-        """Take the next record; the first must be a base of this group and topic.
-
-        Raises RefusedError if it is not, if a format is unknown, or if ticks are missing.
-        """
-        record = _decode(value)
-        _check_origin(record, self._origin)
-        if record["kind"] == BASE and record["part"] == 0:
-            self.state = PartitionState(base_offset=offset, base_read=record["read"])
-            self._begun = True
-            self.forget_windows()
-        elif not self._begun:
-            what = f"the state's first record, at offset {offset}, is no base"
-            raise RefusedError(what, LOST)
-        elif record["n"] != self.state.n + (record["part"] == 0):
-            what = f"tick {record['n']} at state offset {offset} follows tick {self.state.n}"
-            raise RefusedError(what, LOST)
-        if self._apply(record):
-            self._holding.append(value)
-
-    def windows(
-        self, rules: Mapping[str, str] = MappingProxyType({})
-    ) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-        """Give away (lane, digest, stored form) of every held window that is still open.
-
-        Events that a batch holds are left out, and so is a window with none left. Pieces that
-        were kept by a lane's rule in ``rules`` stay packed, and ``JUDGED`` says of them what
-        it says; of others it says nothing.
-        """
-        begun: dict[tuple[str, bytes], dict[str, Any]] = {}
-        while self._holding:
-            record = _decode(self._holding.popleft())
-            for name, key, packed in _held(record["lanes"]):
-                one = name, key
-                sure = [record["n"], rules.get(name)]
-                if one not in self._split and key not in self.state.lanes[name].closed:
-                    form = _form(packed, sure)
-                else:
-                    form = _form(packed, None)
-                whole = self._joined(begun, one, form)
-                if whole and (is_packed(whole) or self._is_alive(name, key, whole)):
-                    yield name, key, whole
-
-    def forget_windows(self) -> None:
-        """Give up what the newest base holds."""
-        self._holding.clear()
-        self._split.clear()
-
-    def _apply(self, record: Mapping[str, Any]) -> bool:
-        """Take what a record says; return whether it holds windows."""
-        state, holds = self.state, False
-        state.n, state.read, state.obend = record["n"], record["read"], record["obend"]
-        state.extra.update({k: v for k, v in record.items() if k not in _HEAD})
-        for name, change in record["lanes"].items():
-            lane = state.lanes.setdefault(name, LaneState())
-            for field, value in change.items():
-                if field == "held":
-                    self._note(name, value)
-                    holds = True
-                else:
-                    _set(lane, field, _anything.decode(value))
-        return holds
-
-    def _note(self, name: str, held: Raw) -> None:
-        for key in _keys.decode(held):
-            one = (name, key)
-            if one in self.state.base_held:
-                self._split[one] = self._split.get(one, 1) + 1
-            self.state.base_held.add(one)
-
-    def _joined(
-        self,
-        begun: dict[tuple[str, bytes], dict[str, Any]],
-        one: tuple[str, bytes],
-        form: dict[str, Any],
-    ) -> dict[str, Any] | None:
-        """Return a window once all of its parts are there; most have one."""
-        if one not in self._split:
-            return form
-        if one in begun:
-            form["pieces"] = [*begun.pop(one)["pieces"], *form["pieces"]]
-        self._split[one] -= 1
-        if self._split[one]:
-            begun[one] = form
-            return None
-        return form
-
-    def _is_alive(self, name: str, key: bytes, form: dict[str, Any]) -> bool:
-        """Leave out of a window what batches hold; tell whether anything is left.
-
-        Within a piece, too: a window's documents may lie in several ticks.
-        """
-        last = self.state.lanes[name].closed.get(key)
-        if last is not None:
-            left = [pieces.behind(piece, last) for piece in form["pieces"]]
-            form["pieces"] = [piece for piece in left if piece is not None]
-        return bool(form["pieces"])
-
-
-def fold_records(records: Iterable[tuple[int, bytes]], group: str, topic: str) -> PartitionState:
-    """Fold state records with all held windows, where they are few; see ``StateFold``."""
-    folding = StateFold(group, topic)
-    for offset, value in records:
-        folding.take(offset, value)
-    for name, key, form in folding.windows():
-        folding.state.lanes[name].held[key] = form
-    return folding.state
-
-
-LOST = (
-    "the state topic has lost records: restore it, or go on without them with "
-    "`forwarder accept-loss` for this topic and partition"
-)
-
-
-def _decode(value: bytes) -> dict[str, Any]:
-    """Return a record's fields; what it says of its lanes stays packed, field by field."""
-    raw = unpack(value)
-    record: dict[str, Any] = {"part": 0}
-    try:
-        for key, content in _record.decode(raw).items():
-            record[key] = (_lanes if key == "lanes" else _anything).decode(content)
-    except (msgspec.DecodeError, TypeError) as error:
-        raise damaged(str(error)) from error
-    check_version(record.get("v"), STATE_READABLE)
-    if missing := sorted(_HEAD - record.keys()):
-        why = f"it has no {', '.join(missing)}"
-        raise damaged(why)
-    return record
-
-
-def _check_origin(record: Mapping[str, Any], wanted: tuple[str, str]) -> None:
-    origin = (record.get("group"), record.get("topic"))
-    if origin != wanted:
-        what = (
-            f"the state was written by group {origin[0]!r} for topic {origin[1]!r}, "
-            f"this is group {wanted[0]!r} with topic {wanted[1]!r}"
-        )
-        raise RefusedError(
-            what,
-            "two groups must never share a state or outbox topic: choose another group_id",
-        )
-
-
-_HEAD = frozenset({"v", "kind", "n", "group", "topic", "read", "obend", "part", "lanes"})
-_record = msgpack.Decoder(dict[str, Raw])
-_lanes = msgpack.Decoder(dict[str, dict[str, Raw]])
-_keys = msgpack.Decoder(dict[bytes, Raw])
-_forms = msgpack.Decoder(dict[bytes, dict[str, Raw]])
-_anything = msgpack.Decoder()
-
-
-def _set(lane: LaneState, field: str, value: Any) -> None:  # noqa: ANN401
-    if field == "closed":
-        for key, last in value.items():
-            lane.closed[key] = max(lane.closed.get(key, LOWEST), tuple(last))
-    elif field == "acked":
-        lane.acked = frozenset((o, i) for o, i in value)
-    elif field == "keying":
-        lane.keying = [(rule, tuple(start)) for rule, start in value]
-    elif field in _SCALARS:
-        setattr(lane, field, tuple(value) if isinstance(value, list) else value)
-    else:
-        lane.extra[field] = value
-
-
-def _held(lanes: Mapping[str, Mapping[str, Raw]]) -> Iterator[tuple[str, bytes, dict[str, Raw]]]:
-    for name, change in lanes.items():
-        if "held" in change:
-            for key, form in _forms.decode(change["held"]).items():
-                yield name, key, form
-
-
-def _form(packed: dict[str, Raw], sure: list[object] | None) -> dict[str, Any]:
-    """Return a held window's fields; the pieces stay packed if they are judged as is ``sure``."""
-    judged = _anything.decode(packed[JUDGED]) if JUDGED in packed else None
-    unseen = sure is not None and isinstance(judged, list) and judged[:2] == sure
-    return {
-        name: raw if unseen and name == "pieces" else _anything.decode(raw)
-        for name, raw in packed.items()
-    }

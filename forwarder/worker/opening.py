@@ -9,7 +9,8 @@ from forwarder.collect.pipeline import Lane, LaneSet, Pipeline
 from forwarder.errors import RefusedError
 from forwarder.journal import commit, opening
 from forwarder.journal.contract import Restored
-from forwarder.journal.state import PartitionState, StateFold
+from forwarder.journal.fold import StateFold
+from forwarder.journal.state import PartitionState
 from forwarder.model import Partition
 from forwarder.worker import restore
 from forwarder.worker.context import WorkerContext

@@ -15,8 +15,9 @@ from forwarder.collect.pipeline import Lane, Pipeline, ReplayFilter
 from forwarder.config.connection import Status
 from forwarder.journal import packing
 from forwarder.journal import state as states
+from forwarder.journal.fold import StateFold
 from forwarder.journal.opening import Opening
-from forwarder.journal.state import LaneState, PartitionState, StateFold
+from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Held
 from forwarder.ops.reporter import LaneStatus, Reporter
 

@@ -14,7 +14,7 @@ from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import TailSizes
 from forwarder.deliver import queue
 from forwarder.formats.mparticle import event_filter
-from forwarder.journal import closed_index, outbox, snapshot
+from forwarder.journal import outbox, snapshot
 from forwarder.journal import state as states
 from forwarder.worker import partition, restore
 from tests.model import slowly
@@ -100,7 +100,7 @@ def _strip(content: dict[str, object]) -> None:
 
 BOUNDS = (
     (queue, "MAX_UNCOMMITTED_ACKS", 6),
-    (closed_index, "CHUNK", 3),
+    (states, "CHUNK_ENTRIES", 3),
     (states, "PART_BYTES", 700),
     (outbox, "RECORD_BYTES", 600),
     (snapshot, "SLICE_BYTES", 300),

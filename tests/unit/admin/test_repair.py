@@ -9,6 +9,7 @@ from forwarder.admin import repair
 from forwarder.admin.repair import LossDecision, LossKind, RepairCase, RepairPlan, Resend
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
+from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
@@ -322,7 +323,7 @@ def test_whatever_is_damaged_the_repaired_partition_opens_and_a_second_look_find
 @given(st.integers(0, 8), st.integers(0, 24))
 def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, records: int) -> None:
     what = found(outbox_start=outbox, input_start=records)
-    before = states.fold_records(what.state, GROUP, TOPIC).lanes
+    before = folding.fold_records(what.state, GROUP, TOPIC).lanes
     plan = examine(what)
     lost = {name for loss in plan.losses for name in loss.connections}
     for name in RULES.keys() - lost:

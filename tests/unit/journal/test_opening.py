@@ -7,6 +7,7 @@ import pytest
 
 from forwarder.errors import RefusedError
 from forwarder.journal import commit as commits
+from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
@@ -312,3 +313,17 @@ def test_unknown_fields_of_a_known_lane_are_carried() -> None:
     lane = kept()
     lane.extra = {"shade": "blue"}
     assert {"shade": "blue"} == begin(found(stored(acme=lane))).state.lanes["acme"].extra
+
+
+@pytest.mark.parametrize("commit", [(15, ""), None])
+def test_what_was_stored_stays_as_it_is_whatever_is_decided(
+    commit: tuple[int, str] | None,
+) -> None:
+    state = stored(acme=kept())
+    what = found(state, commit, input_id="two") if commit else found(state)
+    folded = folding.fold_records(what.state, GROUP, TOPIC)
+    before = msgspec.msgpack.encode(folded.lanes["acme"])
+    start = opening.decide_start(what, folded, TOPIC, {**RULES, "new": "device-2"}, 99)
+    assert before == msgspec.msgpack.encode(folded.lanes["acme"])
+    assert (["acme"], {}, set()) == (list(folded.lanes), folded.extra, folded.unwritten)
+    assert {"acme", "new"} == start.state.lanes.keys()

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from forwarder.journal import packing
 from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states
-from forwarder.journal.closed_index import CHUNK
 from forwarder.journal.snapshot import SnapshotBuilder
-from forwarder.journal.state import LaneState
+from forwarder.journal.state import CHUNK_ENTRIES, LaneState
 from forwarder.model import Closing, Held, Position
 from tests.batches import digest, held, lane_state
 from tests.story import ORIGIN, Saved, Story, closing, complete, draft, snapshot, view
@@ -206,7 +205,7 @@ def test_a_draft_that_is_given_up_leaves_nothing_behind() -> None:
 def test_a_million_entries_are_drafted_a_thousand_at_a_time() -> None:
     story = Story(acme=lane_state())
     story.tick(snapshot(5))
-    many = {number.to_bytes(16): (5 + number, 0) for number in range(20 * CHUNK)}
+    many = {number.to_bytes(16): (5 + number, 0) for number in range(20 * CHUNK_ENTRIES)}
     story.state.index("acme").add(many)
     base = draft(story.state, {"acme": ()})
     assert 20 <= sum(1 for _ in base.steps())
@@ -220,7 +219,7 @@ def test_what_closes_while_entries_are_drafted_is_left_to_the_tick_only_if_it_is
     story.tick(snapshot(5, {"acme": view((0, 0))}))
     story.draft = draft(story.state, {"acme": [held("z", 1)]})
     steps = story.draft.steps()
-    many = {number.to_bytes(16): (5, number) for number in range(3 * CHUNK)}
+    many = {number.to_bytes(16): (5, number) for number in range(3 * CHUNK_ENTRIES)}
     next(steps, None)
     story.draft.note({"acme": many})
     assert not story.draft.complete

@@ -7,6 +7,7 @@ import pytest
 
 from forwarder.formats.contract import digest
 from forwarder.journal import commit as commits
+from forwarder.journal import fold as folding
 from forwarder.journal import outbox
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
@@ -68,7 +69,7 @@ def test_an_outbox_record_of_version_1_is_read() -> None:
 
 
 def test_a_base_of_version_1_is_read() -> None:
-    state = states.fold_records([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
+    state = folding.fold_records([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
     assert (7, 60, 16, 30, {"mood": 3}) == (
         state.n,
         state.read,
@@ -92,7 +93,7 @@ def test_a_base_of_version_1_is_read() -> None:
 
 def test_a_delta_of_version_1_is_read() -> None:
     records = [(30, stored("state-base-v1.bin")), (31, stored("state-delta-v1.bin"))]
-    state = states.fold_records(records, "forwarder", "raw-events")
+    state = folding.fold_records(records, "forwarder", "raw-events")
     lane = state.lanes["acme-production"]
     assert (8, 63, 18) == (state.n, state.read, state.obend)
     assert ((63, 0), 63, (16, 0), frozenset()) == (lane.need, lane.read, lane.cursor, lane.acked)

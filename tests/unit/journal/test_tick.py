@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder.journal import fold as folding
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
-from forwarder.journal.closed_index import unpacked
 from forwarder.journal.commit import CommitMetadata
-from forwarder.journal.state import PartitionState
+from forwarder.journal.state import PartitionState, unpack_entries
 from forwarder.model import LOWEST
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 from tests.story import NOW, Story, closing, complete, draft, drawn, opened, snapshot, view
@@ -63,7 +63,7 @@ def test_a_beat_says_nothing_but_its_number() -> None:
     beat = ticks.plan_heartbeat(story.state, snapshot(9, end=3))
     [value] = beat.values
     before = story.folded()
-    after = states.fold_records([*story.records, (9, value)], GROUP, TOPIC)
+    after = folding.fold_records([*story.records, (9, value)], GROUP, TOPIC)
     assert (before.n + 1, before.lanes, before.read) == (after.n, after.lanes, after.read)
 
 
@@ -234,7 +234,7 @@ def test_what_is_in_memory_is_what_an_opening_reads(
     if story.records:
         found = story.folded()
         for name, lane in story.state.lanes.items():
-            entries = [unpacked(chunk, LOWEST) for chunk in story.state.index(name).chunks()]
+            entries = [unpack_entries(chunk, LOWEST) for chunk in story.state.index(name).chunks()]
             assert found.lanes[name].closed == ChainMap(*reversed(entries))
             assert msgspec.structs.replace(found.lanes[name], closed={}) == lane
         assert (found.n, found.read) == (story.state.n, story.state.read)
