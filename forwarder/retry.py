@@ -21,37 +21,43 @@ class Backoff:
         return self.floor + random * max(0.0, ceiling - self.floor)
 
 
-TRANSIENT = Backoff(base=0.1, cap=20.0, floor=0.02)
+PUT_TRANSIENT = Backoff(base=0.1, cap=20.0, floor=0.02)
 """A put that may succeed a moment later: throttling, 5xx, resets. Never at once, whatever the
 chance: nothing is put in a loop."""
 
-PAUSED = Backoff(base=5.0, cap=60.0, floor=5.0)
+PUT_PAUSED = Backoff(base=5.0, cap=60.0, floor=5.0)
 """A lane that waits for somebody to mend a permission, a stream or a key."""
 
 REOPEN = Backoff(base=0.2, cap=2.0, floor=0.05)
 """A partition that cannot be opened yet: Kafka is away, and is to be noticed when it is back."""
 
-RELAPSE = Backoff(base=0.1, cap=20.0, floor=0.05)
+REOPEN_RELAPSE = Backoff(base=0.1, cap=20.0, floor=0.05)
 """A partition that opens and fails again soon: reading its state each time is not for nothing."""
 
-SETUP = Backoff(base=1.0, cap=15.0, floor=0.5)
+REOPEN_SETUP = Backoff(base=1.0, cap=15.0, floor=0.5)
 """A partition that lacks what somebody has to provide: topics, certificates, a right."""
 
-REFUSED = Backoff(base=60.0, cap=75.0, floor=45.0)
+REOPEN_REFUSED = Backoff(base=60.0, cap=75.0, floor=45.0)
 """A partition that contradicts itself or the log: somebody repairs it. Also tried at once after a
 rebalance."""
 
+LOG_REPEAT_SECONDS = 60.0
+"""Seconds after which the log says once more what goes on; for whoever has no reason for others."""
 
-class Repeats:
-    """Tells what is worth saying: what was not said for ``seconds``."""
+
+class RepeatSuppressor:
+    """Keeps a log from saying the same again and again: once in ``seconds`` is enough."""
 
     def __init__(self, seconds: float) -> None:
-        """Have said nothing yet."""
+        """Create; the same text is news again after ``seconds``."""
         self._seconds = seconds
         self._said: dict[str, float] = {}
 
-    def news(self, text: str, now: float) -> bool:
-        """Tell whether to say ``text`` at ``now`` (seconds), and note that it was said."""
+    def register(self, text: str, now: float) -> bool:
+        """Take note of a text that comes up at ``now`` (steady seconds).
+
+        Returns True if it is to be said: it was not within ``seconds`` before.
+        """
         self._said = {t: at for t, at in self._said.items() if now - at < self._seconds}
         if text in self._said:
             return False

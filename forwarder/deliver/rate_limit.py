@@ -34,7 +34,7 @@ MAX_BURST_SECONDS = 0.5
 """Seconds' worth that may be made up for at most, after a put that took long."""
 SLOT_HORIZON_SECONDS = 2.0
 """Seconds ahead for which batches of a shard are given a time to come back."""
-MAX_WAIT_SECONDS = retry.TRANSIENT.cap
+MAX_WAIT_SECONDS = retry.PUT_TRANSIENT.cap
 """Seconds for which nothing goes at most, however much one put took of a low rate: what would be
 left to pay is for the next replies to judge."""
 RATE_TTL_SECONDS = 10.0
@@ -105,7 +105,7 @@ class AdaptiveRate:
 
     def start_rest(self, random: float, now: float) -> None:
         """Let nothing be put for a while, longer each time: nothing of a put was taken."""
-        delay = retry.TRANSIENT.delay(self._refusals, random)
+        delay = retry.PUT_TRANSIENT.delay(self._refusals, random)
         self._rested = max(self._rested, now + delay)
         self._free = max(self._free, self._rested)
         self._refusals += 1

@@ -102,7 +102,7 @@ class Retries:
         if not self.failures:
             self._failing_since = began
         lasting = next((one for one in failed if one.kind in LASTING_KINDS), None)
-        schedule = retry.PAUSED if lasting else retry.TRANSIENT
+        schedule = retry.PUT_PAUSED if lasting else retry.PUT_TRANSIENT
         self._by_shard = all(one.shard for one in failed)
         self.hold_until = now + schedule.delay(self.failures, random)
         self.failures += 1
@@ -123,7 +123,7 @@ class Retries:
         attempt = self._attempts.get(address, 0)
         self._attempts[address] = attempt + 1
         lasting = outcome.kind in LASTING_KINDS
-        schedule = retry.PAUSED if lasting else retry.TRANSIENT
+        schedule = retry.PUT_PAUSED if lasting else retry.PUT_TRANSIENT
         until = now + schedule.delay(attempt, random)
         if outcome.kind is OutcomeKind.REFUSED:
             # The lane's next probe is another batch's: one that is refused holds up only itself.

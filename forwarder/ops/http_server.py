@@ -48,9 +48,6 @@ other work, for each of them at least:"""
 ACCEPT_PAUSE = 1 / 3200
 """Seconds. 3,200 a second cost a quarter of a core; a flood has to wait."""
 
-LOG_REPEAT_SECONDS = 60.0
-"""Seconds between two log lines of one kind: a probe comes every second."""
-
 STOP_SECONDS = 2.0
 """How long a stop waits for answers under way; a scrape takes milliseconds."""
 
@@ -273,7 +270,7 @@ class HttpServer:
         self._listening: list[socket.socket] = []
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+        self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; raises OSError."""
@@ -354,7 +351,7 @@ class HttpServer:
 
     def _refused(self, error: OSError) -> None:
         what = errno.errorcode.get(error.errno or 0, "") or str(error)
-        if self._repeats.news(what, self._clock.steady()):
+        if self._repeats.register(what, self._clock.steady()):
             log.warning(
                 "http.refused",
                 error=f"{what}: {error.strerror or error}",

@@ -17,7 +17,6 @@ from forwarder.clock import Clock, SystemClock
 from forwarder.errors import StartupError
 from forwarder.ops import negotiation
 from forwarder.ops.http_server import (
-    LOG_REPEAT_SECONDS,
     HttpLimits,
     HttpRequest,
     HttpResponse,
@@ -59,7 +58,7 @@ class OpsServer:
         self._scrapes = _SharedRender(self._rendered, self._clock)
         self._readiness = _SharedRender(self._described, self._clock)
         self._http = HttpServer(self._respond, bounds or HttpLimits(), self._clock)
-        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+        self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
         self._pages: Mapping[str, Callable[[HttpRequest], Awaitable[HttpResponse]]] = {
             "/metrics": self._metrics,
             "/livez": self._livez,
@@ -93,7 +92,7 @@ class OpsServer:
         try:
             return await page(request)
         except Exception as error:
-            if self._repeats.news(type(error).__name__, self._clock.steady()):
+            if self._repeats.register(type(error).__name__, self._clock.steady()):
                 log.exception("http.failed", path=request.path)
             return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log\n")
 

@@ -26,9 +26,6 @@ CHORE_RESTART_SECONDS = 5.0
 CHORE_STABLE_SECONDS = 30.0
 """Seconds a run has to last before its failure counts as the first."""
 
-LOG_REPEAT_SECONDS = 60.0
-"""Seconds between two lines of the log about one chore."""
-
 
 ChoreRun = Callable[[], Coroutine[Any, Any, None]]
 
@@ -51,7 +48,7 @@ async def run_chore(  # noqa: PLR0913  # each means something else, and is named
     ``failed`` is told each failure. ``verdict``: what the chore raises on purpose, and is passed
     on. Raises ChoreError once it has failed again and again for ``patience`` seconds.
     """
-    said = retry.Repeats(LOG_REPEAT_SECONDS)
+    said = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
     failures, since = 0, 0.0
     while True:
         began = clock.steady()
@@ -69,7 +66,7 @@ async def run_chore(  # noqa: PLR0913  # each means something else, and is named
             failures, since = 0, now
         failures += 1
         failed(name)
-        if said.news(name, now):
+        if said.register(name, now):
             log.error(
                 "chore.failed",
                 chore=name,

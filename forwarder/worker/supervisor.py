@@ -29,9 +29,6 @@ log = structlog.get_logger()
 STABLE_OPENING_SECONDS = 30.0
 """Seconds an opening has to last before its failure counts as the first."""
 
-LOG_REPEAT_SECONDS = 60.0
-"""Seconds after which a failure that goes on is logged once more."""
-
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -66,7 +63,7 @@ class PartitionSupervisor:
         self._tries = 0
         self._relapses = 0
         self._retry = asyncio.Event()
-        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+        self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
 
     # ------------------------------------------------------------------ queries
 
@@ -219,7 +216,7 @@ class PartitionSupervisor:
         reporter.partition_failed(
             self.partition, failure_of(error, opened=self._opened_at is not None)
         )
-        if self._repeats.news(_without_numbers(error), self._clock.steady()):
+        if self._repeats.register(_without_numbers(error), self._clock.steady()):
             log.warning(
                 "partition.reopens", partition=self._name, error=error.what, remedy=error.remedy
             )
@@ -241,7 +238,7 @@ class PartitionSupervisor:
             reporter.partition_failed(self.partition, PartitionFailure.REFUSED)
         self._source.pause(self.partition)
         await self._drop()
-        await self._wait(retry.REFUSED.delay(1, self._context.random()))
+        await self._wait(retry.REOPEN_REFUSED.delay(1, self._context.random()))
 
     def _pause_seconds(self, error: ForwarderError) -> float:
         """Return the pause: short while Kafka is away, longer each time an opening does not last.
@@ -251,13 +248,13 @@ class PartitionSupervisor:
         random = self._context.random()
         if isinstance(error, StartupError) or (self._opened_at is None and error.lasting):
             self._tries += 1
-            return retry.SETUP.delay(self._tries, random)
+            return retry.REOPEN_SETUP.delay(self._tries, random)
         if self._opened_at is None:
             self._tries += 1
             return retry.REOPEN.delay(self._tries, random)
         lasted = self._clock.steady() - self._opened_at
         self._relapses = 1 if lasted > STABLE_OPENING_SECONDS else self._relapses + 1
-        return retry.RELAPSE.delay(self._relapses, random)
+        return retry.REOPEN_RELAPSE.delay(self._relapses, random)
 
     async def _wait(self, seconds: float) -> None:
         """Wait for a time, less after a rebalance, and until the group confirms who owns it (R4).
@@ -277,7 +274,7 @@ class PartitionSupervisor:
         try:
             return await self._source.owns(self.partition)
         except ForwarderError as error:
-            if self._repeats.news(_without_numbers(error), self._clock.steady()):
+            if self._repeats.register(_without_numbers(error), self._clock.steady()):
                 log.warning(
                     "ownership.unknown", partition=self._name, error=error.what, remedy=error.remedy
                 )
@@ -304,7 +301,7 @@ class PartitionSupervisor:
         Were it to end the worker, all partitions would stand for what one of them ran into.
         """
         what = f"{self._name}: {type(fault).__name__}: {fault}, which nobody expected"
-        if self._repeats.news(f"fault {_NUMBERS.sub('#', what)}", self._clock.steady()):
+        if self._repeats.register(f"fault {_NUMBERS.sub('#', what)}", self._clock.steady()):
             log.error("partition.unexpected_error", partition=self._name, exc_info=fault)
         return UnforeseenError(what)
 

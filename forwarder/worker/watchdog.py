@@ -72,7 +72,7 @@ class Watchdog:
         self._seen: dict[Partition, StandingPosition] = {}
         self._silent_client = SilentClient(source, context, membership)
         self._reported: dict[Partition, StallReason] = {}
-        self._repeats = retry.Repeats(STALL_REPEAT_SECONDS)
+        self._repeats = retry.RepeatSuppressor(STALL_REPEAT_SECONDS)
         self._member_known_at = context.clock.steady()
 
     async def run(self) -> None:
@@ -186,8 +186,8 @@ class Watchdog:
         for reason in sorted({stall.reason for stall in stalled.values()}):
             those = sorted(p for p, stall in stalled.items() if stall.reason is reason)
             new = [p for p in those if self._reported.get(p) is not reason]
-            if new or self._repeats.news(f"{reason} {those}", now):
-                self._repeats.news(f"{reason} {those}", now)
+            if new or self._repeats.register(f"{reason} {those}", now):
+                self._repeats.register(f"{reason} {those}", now)
                 _warn(reason, those, stalled)
         for partition in sorted(self._reported.keys() - stalled.keys()):
             if partition in self._membership.supervisors:  # else it is another worker's now
@@ -224,7 +224,7 @@ class RebalanceAlarm:
         """Create with no rebalance seen."""
         self._clock = clock
         self._seen: deque[float] = deque(maxlen=REBALANCES_TO_ALARM)
-        self._repeats = retry.Repeats(REBALANCE_ALARM_SECONDS)
+        self._repeats = retry.RepeatSuppressor(REBALANCE_ALARM_SECONDS)
 
     def on_rebalance(self) -> None:
         """Take note of a rebalance. Caller: the worker, with each assignment."""
@@ -233,7 +233,7 @@ class RebalanceAlarm:
         unstable = (
             len(self._seen) == REBALANCES_TO_ALARM and now - self._seen[0] < REBALANCE_ALARM_SECONDS
         )
-        if unstable and self._repeats.news("unstable", now):
+        if unstable and self._repeats.register("unstable", now):
             log.warning(
                 "group.unstable",
                 rebalances=REBALANCES_TO_ALARM,

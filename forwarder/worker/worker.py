@@ -23,7 +23,7 @@ from forwarder.worker.circuit_breaker import CircuitBreaker
 from forwarder.worker.context import WorkerContext
 from forwarder.worker.memory import WindowMemory, YoungCollections
 from forwarder.worker.partition import OpenPartition
-from forwarder.worker.supervisor import LOG_REPEAT_SECONDS, Membership, PartitionSupervisor
+from forwarder.worker.supervisor import Membership, PartitionSupervisor
 from forwarder.worker.watchdog import RebalanceAlarm, Watchdog
 
 log = structlog.get_logger()
@@ -88,7 +88,7 @@ class Worker:
         self._rebalance_alarm = RebalanceAlarm(context.clock)
         self._stop_requested = asyncio.Event()
         self._fault: BaseException | None = None
-        self._repeats = retry.Repeats(LOG_REPEAT_SECONDS)
+        self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
         self._leaving = False
 
     # ------------------------------------------------------------------ the life, by name
@@ -128,7 +128,7 @@ class Worker:
         However long Kafka is away; raises StartupError, which no waiting will mend.
         """
         attempt, began = 0, self._clock.steady()
-        repeats = retry.Repeats(WAIT_LOG_SECONDS)
+        repeats = retry.RepeatSuppressor(WAIT_LOG_SECONDS)
         while not self.is_stopping():
             try:
                 await self._unless_stopped(step())
@@ -136,7 +136,7 @@ class Worker:
                 raise
             except ForwarderError as error:
                 self._reporter.waits(error.what, error.remedy)
-                if repeats.news("", now := self._clock.steady()):
+                if repeats.register("", now := self._clock.steady()):
                     waited = round(now - began)
                     log.warning(
                         "kafka.unreachable", error=error.what, remedy=error.remedy, waited=waited
@@ -277,7 +277,7 @@ class Worker:
         await self._source.stop()
 
     def _warn(self, event: str, error: ForwarderError) -> None:
-        if self._repeats.news(f"{event} {error}", self._clock.steady()):
+        if self._repeats.register(f"{event} {error}", self._clock.steady()):
             log.warning(event, error=error.what, remedy=error.remedy)
 
     # ------------------------------------------------------------------ ownership (R1 to R4)

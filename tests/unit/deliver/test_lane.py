@@ -61,7 +61,7 @@ async def test_a_put_that_failed_is_repeated_with_growing_pauses() -> None:
     lane.commit(batch("1"))
     await lane.until_idle()
     pauses = [round(later - earlier, 3) for earlier, later in pairwise(lane.sink.times)]
-    assert [retry.TRANSIENT.delay(i, 0.5) for i in range(5)] == pytest.approx(pauses, abs=0.001)
+    assert [retry.PUT_TRANSIENT.delay(i, 0.5) for i in range(5)] == pytest.approx(pauses, abs=0.001)
 
 
 @virtually

@@ -195,7 +195,7 @@ def test_nothing_is_put_in_a_loop_without_backoff(
 
     with capture_logs():
         times = run_virtually(scenario())
-    least = retry.TRANSIENT.floor
+    least = retry.PUT_TRANSIENT.floor
     # Puts that were under way together may fail together; the next ones wait.
     for first, at in enumerate(times):
         assert bisect_left(times, at + 1.0) - first <= MAX_CONCURRENT_PUTS + 1 / least
@@ -218,4 +218,4 @@ def test_a_destination_that_is_away_for_long_is_asked_every_few_seconds(mood: st
         times = run_virtually(scenario())
     pauses = [later - earlier for earlier, later in pairwise(times) if earlier > 60.0]
     assert 20 <= len(pauses) <= 1140 / 5
-    assert max(pauses) <= retry.TRANSIENT.cap + 2.5
+    assert max(pauses) <= retry.PUT_TRANSIENT.cap + 2.5

@@ -209,7 +209,7 @@ def test_a_large_record_at_a_low_rate_holds_nothing_up_beyond_the_longest_backof
     for now in range(1, 20):
         learned.learn(throttled(b"a"), float(now), now + 0.1, 0.0)
     learned.spend(1, 10_000_000, 100.0)
-    assert 10.0 < learned.hold_back(100.0) <= retry.TRANSIENT.cap
+    assert 10.0 < learned.hold_back(100.0) <= retry.PUT_TRANSIENT.cap
 
 
 def test_a_low_rate_that_catches_up_does_not_rest() -> None:
@@ -266,5 +266,5 @@ def test_a_rate_stays_above_the_least_and_rests_no_longer_than_a_backoff(
             assert learned.connection_rate.shards >= rate_limit.MIN_RATE
             assert (
                 learned.hold_back(now)
-                <= retry.TRANSIENT.cap + UNIT.seconds(1, 1_000) / rate_limit.MIN_RATE
+                <= retry.PUT_TRANSIENT.cap + UNIT.seconds(1, 1_000) / rate_limit.MIN_RATE
             )

@@ -36,7 +36,7 @@ def test_a_refusal_is_about_the_batch_once_another_was_accepted_since() -> None:
 
 @pytest.mark.parametrize(
     ("failed", "schedule", "lasting"),
-    [(TRANSIENT, retry.TRANSIENT, None), (CONFIGURATION, retry.PAUSED, CONFIGURATION)],
+    [(TRANSIENT, retry.PUT_TRANSIENT, None), (CONFIGURATION, retry.PUT_PAUSED, CONFIGURATION)],
 )
 def test_the_lane_waits_longer_with_every_put_that_fails_and_not_once_one_succeeds(
     failed: Outcome, schedule: retry.Backoff, lasting: Outcome | None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder import app
+from forwarder import app, retry
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.model import Partition
 from forwarder.ops.reporter import Chore
@@ -18,7 +18,6 @@ from forwarder.worker import chores
 from forwarder.worker.chores import (
     CHORE_RESTART_SECONDS,
     CHORE_STABLE_SECONDS,
-    LOG_REPEAT_SECONDS,
     ChoreError,
 )
 from tests import doubles
@@ -72,7 +71,7 @@ async def test_a_chore_that_failed_is_begun_anew_after_a_pause() -> None:
 async def test_a_chore_that_goes_on_failing_is_said_once_a_minute_and_counted() -> None:
     with capture_logs() as lines:
         async with kept(Flaky(failures=10_000)) as task:
-            await asyncio.sleep(5 * LOG_REPEAT_SECONDS - 1)
+            await asyncio.sleep(5 * retry.LOG_REPEAT_SECONDS - 1)
             assert not task.done()
     assert ["gauges"] * 5 == [it["chore"] for it in lines if it["event"] == "chore.failed"]
     assert lines[-1]["failures"] > 40
