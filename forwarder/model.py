@@ -28,7 +28,7 @@ class Partition(msgspec.Struct, frozen=True, gc=False, order=True):
         return f"{self.topic}/{self.number}"
 
 
-class Ends(NamedTuple):
+class LogEnds(NamedTuple):
     """Where a partition ends: for ``read_committed``, and with what is not committed yet.
 
     Below ``stable`` (the last stable offset) every transaction has ended; below ``high`` (the high
@@ -219,7 +219,7 @@ An upload without events that a lane accepts is a piece of its own with 0 events
 """
 
 
-class Held(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
+class HeldWindow(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
     """The stored form of an open window's saved part, and what its closing depends on.
 
     ``key`` is the whole window key, ``device`` the whole device key, ``session`` the raw session
@@ -244,8 +244,8 @@ class Held(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
     reason: CloseReason
 
 
-class Judged(msgspec.Struct, frozen=True, gc=False):
-    """What is known of stored pieces without looking at them: how many, of how many events.
+class PieceSummary(msgspec.Struct, frozen=True, gc=False):
+    """What is known of stored pieces without decoding them: how many, of how many events.
 
     ``bytes`` are those of the events, ``last`` is the position of the last one.
     """
@@ -256,14 +256,14 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     last: Position
 
 
-class Unopened(Held, frozen=True, gc=False):
-    """A saved window whose pieces today's filter keeps as they are: it is not asked again.
+class PackedWindow(HeldWindow, frozen=True, gc=False):
+    """A saved window whose pieces need no filtering and stay encoded.
 
     ``pieces`` is empty, ``packed`` the pieces as they are stored, in msgpack.
     """
 
     packed: bytes
-    judged: Judged
+    judged: PieceSummary
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):

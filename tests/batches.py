@@ -2,7 +2,7 @@
 
 from forwarder.formats import contract
 from forwarder.journal.state import LaneState
-from forwarder.model import Address, Batch, CloseReason, Held, Position
+from forwarder.model import Address, Batch, CloseReason, HeldWindow, Position
 
 GROUP = "forwarder"
 TOPIC = "raw-events"
@@ -40,10 +40,10 @@ def digest(key: str) -> bytes:
     return contract.digest(key.encode())
 
 
-def held(key: str, *offsets: int, to: Position | None = None) -> Held:
+def held(key: str, *offsets: int, to: Position | None = None) -> HeldWindow:
     """Return the saved part of a window with one event at each of ``offsets``."""
     pieces = [(offset, 0, 1, 700, b'{"event_type":"custom_event"}') for offset in offsets]
-    return Held(
+    return HeldWindow(
         key=key.encode(),
         device=key.encode(),
         session=b"",

@@ -11,7 +11,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.targets import FileTarget, Target
 from forwarder.formats.registry import BUILT_IN, MPARTICLE
-from forwarder.model import LOWEST, Batch, Collected, Held, Partition, Position, add
+from forwarder.model import LOWEST, Batch, Collected, HeldWindow, Partition, Position, add
 
 DATA = Path(__file__).parent / "data"
 PARTITION = Partition("raw-events", 3)
@@ -82,7 +82,7 @@ def pipeline(
     *connections: Connection,
     read: int = 0,
     replay: ReplayFilter | None = None,
-    held: Iterable[Held] = (),
+    held: Iterable[HeldWindow] = (),
     bounds: CollectBounds | None = None,
 ) -> Pipeline:
     """Return a pipeline of these connections, with what an opening found for the lane."""
@@ -104,10 +104,10 @@ def keying_rule(chosen: Connection) -> str:
     return lane_set(chosen).lanes[0].keying_rule
 
 
-def saved(pipeline: Pipeline, below: int) -> list[Held]:
+def saved(pipeline: Pipeline, below: int) -> list[HeldWindow]:
     """Save the lane's windows as a base does, in slices of one window; return what it stores."""
     saving = pipeline.begin_checkpoint("lane", below)
-    found: list[Held] = []
+    found: list[HeldWindow] = []
     while taken := saving.take(1):
         found += taken
     saving.settle()

@@ -13,7 +13,7 @@ from forwarder.model import (
     Batch,
     Collected,
     DeadLetter,
-    Ends,
+    LogEnds,
     OpenTransaction,
     Outcome,
     OutcomeKind,
@@ -232,13 +232,13 @@ class HandFedSource:
             raise ForwarderError(msg)
         return self.stable.get(partition, len(self.logs.get(partition, [])))
 
-    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Return the log's end, unless the test says otherwise."""
         if self.fails:
             return {}
         told = [partition for partition in partitions if partition not in self.silent]
         stable = {partition: await self.end(partition) for partition in told}
-        return {p: Ends(end, max(end, self.high.get(p, end))) for p, end in stable.items()}
+        return {p: LogEnds(end, max(end, self.high.get(p, end))) for p, end in stable.items()}
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Return 0 for every partition, unless the test says that it has none."""

@@ -9,7 +9,7 @@ from forwarder.journal import packing
 from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.journal.state import LaneState, PartitionState
-from forwarder.model import Address, Closing, Held, Position
+from forwarder.model import Address, Closing, HeldWindow, Position
 from tests.batches import GROUP, TOPIC, digest, lane_state
 
 NOW = 5_000
@@ -66,12 +66,12 @@ def opened(read: int = 0, **lanes: LaneState) -> PartitionState:
 class Saved:
     """The windows of a lane, given away one by one; ``settled`` once they count as saved."""
 
-    def __init__(self, *windows: Held) -> None:
+    def __init__(self, *windows: HeldWindow) -> None:
         """Have these to give."""
         self.windows = list(windows)
         self.settled = False
 
-    def take(self, limit_bytes: int) -> list[Held]:
+    def take(self, limit_bytes: int) -> list[HeldWindow]:
         """Give the next."""
         assert limit_bytes > 0
         taken, self.windows = self.windows[:1], self.windows[1:]
@@ -84,7 +84,7 @@ class Saved:
 
 
 def draft(
-    state: PartitionState, saved: Mapping[str, Sequence[Held]], forgotten: Sequence[str] = ()
+    state: PartitionState, saved: Mapping[str, Sequence[HeldWindow]], forgotten: Sequence[str] = ()
 ) -> SnapshotBuilder:
     """Return a base of which nothing is drafted; ``saved`` names the lanes that are fed."""
     savings = {name: Saved(*windows) for name, windows in saved.items()}
@@ -124,7 +124,7 @@ class Story:
             self.draft = None
 
     def base(
-        self, snap: ticks.TickInput, saved: Mapping[str, Sequence[Held]] | None = None
+        self, snap: ticks.TickInput, saved: Mapping[str, Sequence[HeldWindow]] | None = None
     ) -> None:
         """Draft a base at once and write it."""
         windows = dict.fromkeys(snap.views, ()) | dict(saved or {})

@@ -12,7 +12,7 @@ from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState, StateHeader
 from forwarder.kafka.admin import GroupState
-from forwarder.model import Batch, Commit, Ends, LogBounds, OpenTransaction, Partition
+from forwarder.model import Batch, Commit, LogBounds, LogEnds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 from tests.batches import GROUP, TOPIC
 
@@ -120,9 +120,9 @@ class Survey:
             input_id=self.ids.get(partition, ""),
         )
 
-    async def ends(self, partition: Partition) -> Ends:
+    async def ends(self, partition: Partition) -> LogEnds:
         stable = self.kept[partition].input.end
-        return Ends(self.later.get(partition, stable), max(stable, self.high.get(partition, 0)))
+        return LogEnds(self.later.get(partition, stable), max(stable, self.high.get(partition, 0)))
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:
         return self.open.get(partition)

@@ -30,7 +30,7 @@ from forwarder.formats.contract import (
 )
 from forwarder.formats.ids import LONGEST, BatchIds
 from forwarder.formats.registry import BUILT_IN
-from forwarder.model import Held, Partition, Piece, Reason
+from forwarder.model import HeldWindow, Partition, Piece, Reason
 
 HEADER = ("device", "user", "app", "system", "key", "sent", "tags")
 """The columns before the events. Several ``tags`` have spaces between them; they accumulate."""
@@ -104,7 +104,7 @@ class ToyDecoder:
             )
         ]
 
-    def waiting(self, piece: Piece, held: Held) -> Upload:
+    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again."""
         offset, start, count, time, body = piece
         return Upload(

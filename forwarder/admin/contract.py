@@ -7,7 +7,7 @@ from forwarder.config.settings import Configuration
 from forwarder.journal.dead_letters import RedriveMessage
 from forwarder.journal.opening import Restored
 from forwarder.kafka.admin import GroupState
-from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition, Record
+from forwarder.model import Commit, LogBounds, LogEnds, OpenTransaction, Partition, Record
 from forwarder.ops.diagnosis import Finding
 
 
@@ -96,7 +96,7 @@ class GroupSurvey(Protocol):
     async def exists(self, partition: Partition) -> bool:
         """Tell whether an input partition is there."""
 
-    async def ends(self, partition: Partition) -> Ends:
+    async def ends(self, partition: Partition) -> LogEnds:
         """Return where an input partition ends, without and with what is not committed yet."""
 
     async def open_transaction(self, partition: Partition) -> OpenTransaction | None:

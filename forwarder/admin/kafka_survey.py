@@ -17,7 +17,7 @@ from forwarder.journal.partition_logs import PartitionLogs
 from forwarder.kafka import error_codes
 from forwarder.kafka.admin import GroupState, KafkaAdmin
 from forwarder.kafka.producer import OutgoingMessage, TransactionalProducer
-from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
+from forwarder.model import Commit, LogBounds, LogEnds, OpenTransaction, Partition
 from forwarder.ops.diagnosis import Finding
 
 PATIENCE = 3.0
@@ -90,7 +90,7 @@ class KafkaSurvey:
         )
         return replace(found, state=records)
 
-    async def ends(self, partition: Partition) -> Ends:
+    async def ends(self, partition: Partition) -> LogEnds:
         """Return where an input partition ends, without and with what is not committed yet."""
         return (await self._cluster.ends([partition]))[partition]
 

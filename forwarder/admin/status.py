@@ -19,7 +19,7 @@ from forwarder.journal.fold import StateFold
 from forwarder.journal.opening import Opening, Restored, StartOrigin
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.kafka.admin import GroupState
-from forwarder.model import Ends, Partition
+from forwarder.model import LogEnds, Partition
 from forwarder.ops.stall import COMMITTED_REASONS, STALL_TEXTS, Stall, StallReason
 
 AT_ONCE = 8
@@ -206,7 +206,7 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
             there, judged = False, _deleted(survey, partition, found, judged.refusal)
         bounds = (found.outbox_start, found.outbox_end)
         waiting = await backlogs(survey, partition, judged.state.lanes, bounds, deep=deep)
-        ends = await survey.ends(partition) if there else Ends(0, 0)
+        ends = await survey.ends(partition) if there else LogEnds(0, 0)
         high = max(found.input_end, ends.high) if there else 0
     except JournalError:
         raise
@@ -238,7 +238,7 @@ async def _look(  # noqa: PLR0913  # what to look at, and how closely
         "state_bytes": sum(len(value) for _, value in found.state),
         "held_windows": held.total(),
         "intake_stopped": _stopped(survey, found),
-        "stalled": await _stalled(survey, partition, found, judged, Ends(reads, high), now_ms),
+        "stalled": await _stalled(survey, partition, found, judged, LogEnds(reads, high), now_ms),
         "connections": [
             _connection(name, lane, rules, waiting[name], judged, now_ms)
             for name, lane in sorted(state.lanes.items())
@@ -251,7 +251,7 @@ async def _stalled(  # noqa: PLR0913, PLR0917  # what is known of it, each given
     partition: Partition,
     found: Restored,
     judged: "_OpeningPreview",
-    rest: Ends,
+    rest: LogEnds,
     now_ms: int,
 ) -> Document | None:
     """Return what holds a partition back that has more to read, as far as Kafka knows it.
@@ -278,7 +278,7 @@ def _plainly(reason: StallReason, since: str | None) -> Document:
 
 
 async def _held(
-    survey: GroupSurvey, partition: Partition, rest: Ends, now_ms: int
+    survey: GroupSurvey, partition: Partition, rest: LogEnds, now_ms: int
 ) -> Document | None:
     """Return the transaction that holds a partition back, if it has been open for a while."""
     read, high = rest

@@ -27,12 +27,12 @@ from forwarder.model import (
     Closing,
     Collected,
     DeadLetter,
-    Held,
+    HeldWindow,
+    PackedWindow,
     Partition,
     Piece,
     Position,
     Reason,
-    Unopened,
     add,
 )
 
@@ -124,20 +124,20 @@ class PartitionLane:
         self._bounds = bounds
         self._encoder = Encoder(partition, lane.connection, lane.documents, lane.form)
 
-    def restore(self, held: Sequence[Held], decoder: Decoder) -> int:
+    def restore(self, held: Sequence[HeldWindow], decoder: Decoder) -> int:
         """Open saved windows again, with the events that today's filter keeps (O7).
 
         Returns how many events that is.
         """
         before = self.windows.waiting_events
         for stored in held:
-            if isinstance(stored, Unopened):
+            if isinstance(stored, PackedWindow):
                 self.windows.restore(stored, [], decoder.shape(stored.context))
             elif pieces := self._filter_saved(stored, decoder):
                 self.windows.restore(stored, pieces, decoder.shape(stored.context))
         return self.windows.waiting_events - before
 
-    def _filter_saved(self, stored: Held, decoder: Decoder) -> list[Piece]:
+    def _filter_saved(self, stored: HeldWindow, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
         if all(piece[2] for piece in stored.pieces):
             whole = decoder.waiting(joined(stored.pieces), stored)

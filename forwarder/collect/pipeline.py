@@ -23,7 +23,7 @@ from forwarder.formats.contract import Decoder, Reject, Upload
 from forwarder.model import (
     Collected,
     DeadLetter,
-    Held,
+    HeldWindow,
     Partition,
     Position,
     Record,
@@ -94,7 +94,7 @@ class Pipeline:
         self._router = Router([lane.connection.match for lane in lanes.lanes], lanes.form)
         self._decoder = self._new_decoder()
 
-    def restore(self, lane: str, held: Iterable[Held]) -> int:
+    def restore(self, lane: str, held: Iterable[HeldWindow]) -> int:
         """Open some saved windows again (O7); call it as often as there are slices.
 
         Neither the order of the slices nor that of the windows in them matters. Returns how many

@@ -32,7 +32,7 @@ from msgspec import Raw
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats.ids import BatchIds
-from forwarder.model import Held, Partition, Piece, Reason
+from forwarder.model import HeldWindow, Partition, Piece, Reason
 
 LONGEST_USER = 256
 """Characters of a user's id that is stored beside a batch, and may choose its shard."""
@@ -47,7 +47,7 @@ class ContextShape(msgspec.Struct, frozen=True, gc=False):
     ``keys``: its members, empty where they are too many to be kept with every window. ``plain``: no
     member needs more than "the newest wins" when merged, so that a newer plain context with all
     the keys of an older plain one takes its place as it is. ``dated``: it holds what documents
-    date with the record time of the upload it came from (``Held.identities_ms``).
+    date with the record time of the upload it came from (``HeldWindow.identities_ms``).
     """
 
     keys: frozenset[str]
@@ -122,7 +122,7 @@ class Decoder(Protocol):
         of the value's length, whatever the value claims.
         """
 
-    def waiting(self, piece: Piece, held: Held) -> Upload:
+    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's event filter can judge it.
 
         Only ``offset``, ``start``, ``time``, ``device``, ``types``, ``sessions`` and ``body`` are

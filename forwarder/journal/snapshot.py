@@ -22,7 +22,7 @@ from forwarder.journal.state import (
     StateHeader,
     unpack_entries,
 )
-from forwarder.model import LOWEST, Held, Position
+from forwarder.model import LOWEST, HeldWindow, Position
 
 SLICE_BYTES = 256 * 1024
 """Bytes of windows drafted in one go, a few milliseconds' work."""
@@ -39,7 +39,7 @@ _Window = tuple[bytes, object, int]
 class CheckpointSource(Protocol):
     """The windows of one lane, taken slice by slice and counted as saved at the end."""
 
-    def take(self, limit_bytes: int) -> list[Held]:
+    def take(self, limit_bytes: int) -> list[HeldWindow]:
         """Return the next windows to store; none: all were taken."""
 
     def settle(self) -> None:

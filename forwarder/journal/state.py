@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, msgpack
 
 from forwarder.journal.packing import STATE_VERSION, pack
-from forwarder.model import LOWEST, Address, Held, Judged, Position, Unopened
+from forwarder.model import LOWEST, Address, HeldWindow, PackedWindow, PieceSummary, Position
 
 BASE = "base"
 DELTA = "delta"
@@ -37,7 +37,7 @@ _SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
 JUDGED = "judged"
 """The field of a held window that saves judging its pieces again; of one record, never carried."""
 
-_HELD = frozenset(Held.__struct_fields__) | {JUDGED}
+_HELD = frozenset(HeldWindow.__struct_fields__) | {JUDGED}
 
 CHUNK_ENTRIES = 1024
 """Entries that are packed, looked through or written in one go."""
@@ -212,23 +212,23 @@ def lane_in_delta(
     return LaneChange({**found, "seen": new.seen}, closed)
 
 
-def window_form(window: Held) -> dict[str, Any]:
+def window_form(window: HeldWindow) -> dict[str, Any]:
     """Return the stored form of a window's saved part."""
     form: dict[str, Any] = msgspec.to_builtins(window, builtin_types=(bytes,))
     return form
 
 
-class StoredWindow(Held, frozen=True, gc=False):
+class StoredWindow(HeldWindow, frozen=True, gc=False):
     """A held window as the tick ``judged[0]`` writes it, its pieces kept by the rule ``judged[1]``.
 
-    Behind that the fields of ``Judged``. A release that does not know of this carries it along
-    with other pieces, but never in a tick of that number.
+    Behind that the fields of ``PieceSummary``. A release that does not know of this carries it
+    along with other pieces, but never in a tick of that number.
     """
 
     judged: tuple[int, str, int, int, int, Position]
 
 
-def to_stored_window(window: Held, n: int, rule: str, size: int) -> StoredWindow:
+def to_stored_window(window: HeldWindow, n: int, rule: str, size: int) -> StoredWindow:
     """Return what tick ``n`` writes of a window with ``size`` bytes of events."""
     pieces = window.pieces
     last = pieces[-1][0], pieces[-1][1] + max(pieces[-1][2], 1) - 1
@@ -241,15 +241,15 @@ def is_packed(stored: Mapping[str, Any]) -> bool:
     return isinstance(stored["pieces"], Raw)
 
 
-def parse_window(stored: Mapping[str, Any]) -> Held:
+def parse_window(stored: Mapping[str, Any]) -> HeldWindow:
     """Return the typed form of a held window; fields of a later release are passed over."""
     if not is_packed(stored):
-        return msgspec.convert(stored, Held)
+        return msgspec.convert(stored, HeldWindow)
     count, events, size, (offset, index) = stored[JUDGED][2:]
-    judged = Judged(count, events, size, (offset, index))
-    held: Held = msgspec.convert({**stored, "pieces": []}, Held)
+    judged = PieceSummary(count, events, size, (offset, index))
+    held: HeldWindow = msgspec.convert({**stored, "pieces": []}, HeldWindow)
     packed = bytes(stored["pieces"])
-    return Unopened(**msgspec.structs.asdict(held), packed=packed, judged=judged)
+    return PackedWindow(**msgspec.structs.asdict(held), packed=packed, judged=judged)
 
 
 def unknown_fields(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from forwarder.kafka.protocol import (
     topic_id,
     topic_rights,
 )
-from forwarder.model import Commit, Ends, LogBounds, OpenTransaction, Partition
+from forwarder.model import Commit, LogBounds, LogEnds, OpenTransaction, Partition
 
 ANSWER_SECONDS = 15.0
 """How long a question may take, its repetitions included."""
@@ -150,19 +150,19 @@ class KafkaAdmin:
 
         return (await self._ask(f"where {partition} stood at a time", ask))[0]
 
-    async def ends(self, partitions: Collection[Partition]) -> dict[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> dict[Partition, LogEnds]:
         """Return last stable offset and high watermark of each partition, asked now.
 
         In this order: the watermark is never found below a stable offset found before it.
         """
         wanted = [TopicPartition(p.topic, p.number) for p in partitions]
 
-        async def ask() -> dict[Partition, Ends]:
+        async def ask() -> dict[Partition, LogEnds]:
             stable = await self._offsets.end_offsets(wanted)
             client = connections.client_of(self._offsets)
             high = await partition_ends.high_watermarks(client, wanted)
             return {
-                Partition(tp.topic, tp.partition): Ends(
+                Partition(tp.topic, tp.partition): LogEnds(
                     _checked_offset(stable[tp]), _checked_offset(high[tp])
                 )
                 for tp in wanted

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.errors import ForwarderError
-from forwarder.model import Ends, OpenTransaction, Partition, Record
+from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 
 
 class PositionLostError(ForwarderError):
@@ -71,7 +71,7 @@ class Source(Protocol):
     async def end(self, partition: Partition) -> int:
         """Fetch the last stable offset now; raises ForwarderError when it cannot."""
 
-    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Fetch last stable offset and high watermark of each; who cannot be asked is left out."""
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.formats.contract import InputFormat
-from forwarder.model import Ends, OpenTransaction, Partition, Record
+from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener
 from forwarder.sources.file_lines import (
     FORMAT_HEAD_BYTES,
@@ -166,10 +166,10 @@ class FileSource:
         """Return the number of lines once all were read, until then one more than are known."""
         return self._cutter.number + (not self._ended)
 
-    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Return the same for both: a file has no transactions."""
         end = await self.end(PARTITION)
-        return {partition: Ends(end, end) for partition in partitions if partition == PARTITION}
+        return {partition: LogEnds(end, end) for partition in partitions if partition == PARTITION}
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002
         """Return nothing: there is no group."""

@@ -20,7 +20,7 @@ from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.error_codes import ErrorContext
 from forwarder.kafka.patches import connections, consumers
 from forwarder.kafka.patches.batches import DamagedBatchError
-from forwarder.model import Ends, OpenTransaction, Partition, Record
+from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener, PositionLostError
 
 POLL_RECORDS = 1000
@@ -189,7 +189,7 @@ class KafkaSource:
         """Fetch the last stable offset now."""
         return await self._cluster.end(partition)
 
-    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Fetch last stable offset and high watermark of each; who cannot be asked is left out."""
         # One without a leader takes as long as a question may: those that were not told the last
         # time are asked for one by one, so that it delays and hides no other.
@@ -200,7 +200,7 @@ class KafkaSource:
         self._untold = set(partitions) - found.keys()
         return found
 
-    async def _ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def _ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Ask for all at once, and where that fails for each by itself."""
         try:
             return await self._cluster.ends(partitions)

@@ -18,7 +18,7 @@ from forwarder.journal import state as states
 from forwarder.journal.fold import StateFold
 from forwarder.journal.opening import Opening
 from forwarder.journal.state import LaneState, PartitionState
-from forwarder.model import Held
+from forwarder.model import HeldWindow
 from forwarder.ops.reporter import LaneStatus, Reporter
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ async def restore_windows(  # noqa: PLR0913, PLR0917  # the parts of an opening,
     ``replays`` are the pipeline's: they take over what is known of the windows that closed.
     """
     size = 0
-    waiting: dict[str, list[Held]] = {}
+    waiting: dict[str, list[HeldWindow]] = {}
     aside: dict[str, dict[bytes, dict[str, Any]]] = {}
     for name, key, form in fold.windows(filter_rules(lanes)):
         if (replay := replays.get(name)) is not None:
@@ -92,7 +92,7 @@ def report_opening(partition: str, start: Opening, reporter: Reporter) -> None:
 
 def _to_window(
     state: PartitionState, replay: ReplayFilter, name: str, key: bytes, form: dict[str, Any]
-) -> Held:
+) -> HeldWindow:
     held = states.parse_window(form)
     replay.note_saved(key, held.to)
     if odd := states.unknown_fields(form):
@@ -114,7 +114,7 @@ def filter_rules(lanes: Iterable[Lane]) -> dict[str, str]:
 def _put_back(
     pipeline: Pipeline,
     state: PartitionState,
-    waiting: dict[str, list[Held]],
+    waiting: dict[str, list[HeldWindow]],
     aside: dict[str, dict[bytes, dict[str, Any]]],
     reporter: Reporter,
 ) -> None:

@@ -10,7 +10,7 @@ leader is not silent: it goes on asking, and what the leader says is told.
 import structlog
 
 from forwarder.errors import ForwarderError, JournalError
-from forwarder.model import Ends, Partition
+from forwarder.model import LogEnds, Partition
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import Source
 from forwarder.worker.context import WorkerContext
@@ -39,7 +39,7 @@ class SilentClient:
         self._moved = float("-inf")
 
     def check(
-        self, partition: Partition, at: int | None, told: Ends | None, reason: StallReason
+        self, partition: Partition, at: int | None, told: LogEnds | None, reason: StallReason
     ) -> None:
         """Do what there is to do about a partition that stands below the last stable offset.
 

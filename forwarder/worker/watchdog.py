@@ -17,7 +17,7 @@ import structlog
 from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
-from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.model import LogEnds, OpenTransaction, Partition
 from forwarder.ops.reporter import Phase
 from forwarder.ops.stall import COMMITTED_REASONS, Stall, StallReason, iso_time
 from forwarder.sources.contract import Source
@@ -136,7 +136,7 @@ class Watchdog:
         read = None if owned.intake_stopped else self._source.position(partition)
         return owned.position if read is None else read
 
-    def _reason(self, partition: Partition, at: int | None, told: Ends | None) -> StallReason:
+    def _reason(self, partition: Partition, at: int | None, told: LogEnds | None) -> StallReason:
         """Return what would hold a partition, if it should stand still."""
         supervisor = self._membership.supervisors[partition]
         owned, phase = supervisor.open_partition(), supervisor.phase

@@ -29,7 +29,7 @@ from forwarder.formats.contract import (
 )
 from forwarder.formats.ids import IdSource
 from forwarder.formats.registry import BUILT_IN, MPARTICLE
-from forwarder.model import Batch, CloseReason, Held, Partition, Reason
+from forwarder.model import Batch, CloseReason, HeldWindow, Partition, Reason
 from tests import toy_format
 from tests.builders import NOW, START, Rec, finished, merged
 
@@ -366,7 +366,7 @@ def test_an_upload_of_which_nothing_is_kept_may_become_a_piece_without_events(
 
 def test_a_stored_piece_is_judged_as_the_upload_it_was(sender: Sender) -> None:
     upload = decoded(sender, sender.record(sender.event(1), sender.event(2, sender.view)))
-    held = Held(
+    held = HeldWindow(
         key=upload.owner,
         device=upload.device,
         session=b"",

@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.errors import ForwarderError
 from forwarder.kafka.admin import KafkaAdmin
-from forwarder.model import Ends, Partition
+from forwarder.model import LogEnds, Partition
 from forwarder.sources import kafka as sources
 from forwarder.sources.contract import Listener, PositionLostError
 from forwarder.sources.kafka import KafkaSource
@@ -206,7 +206,7 @@ async def test_a_partition_whose_end_is_not_told_hides_no_other(
     one, absent = members("one"), Partition(world.topic, 9)
     await one.join()
     await world.produce([b"1"] * 3)
-    expected = {Partition(world.topic, 0): Ends(3, 3), Partition(world.topic, 1): Ends(0, 0)}
+    expected = {Partition(world.topic, 0): LogEnds(3, 3), Partition(world.topic, 1): LogEnds(0, 0)}
     for _ in range(2):
         assert expected == await one.source.ends([*both(world), absent])
 

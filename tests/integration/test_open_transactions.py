@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from forwarder.kafka.admin import KafkaAdmin
-from forwarder.model import Ends, Partition
+from forwarder.model import LogEnds, Partition
 from tests.acceptance.harness import until
 from tests.services.kafka_world import World
 
@@ -59,7 +59,7 @@ async def test_the_oldest_open_transaction_is_told_with_its_name_begin_and_limit
     assert (f"{world.group}-one", 45_000) == (found.transactional_id, found.timeout_ms)
     assert before - 1000 <= found.since_ms <= time.time() * 1000 + 1000
     assert before - 1000 <= found.wrote_ms <= time.time() * 1000 + 1000
-    assert {first: Ends(0, 63), second: Ends(0, 0)} == await cluster.ends([first, second])
+    assert {first: LogEnds(0, 63), second: LogEnds(0, 0)} == await cluster.ends([first, second])
     assert await cluster.open_transaction(second) is None
 
     # A transaction has ended for its producer a moment before its marker is in the log.
@@ -67,6 +67,6 @@ async def test_the_oldest_open_transaction_is_told_with_its_name_begin_and_limit
     await until(lambda: held_by(cluster, first, f"{world.group}-two"), "the other is told")
     await two.abort_transaction()
     await until(lambda: held_by(cluster, first, None), "none is open")
-    assert {first: Ends(65, 65)} == await cluster.ends([first])
+    assert {first: LogEnds(65, 65)} == await cluster.ends([first])
     for producer in (one, two):
         await producer.stop()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from forwarder.errors import ForwarderError
-from forwarder.model import Ends, OpenTransaction, Partition, Record
+from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener
 from tests.model.journal import Client, request
 from tests.model.kafka import Broker, Stored
@@ -196,13 +196,13 @@ class Source:
         end: int = await self._ask("input_end", lambda: len(stored.input))
         return end
 
-    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+    async def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
         """Ask for the ends of the input; a broker that is away tells none."""
         found = {}
         for partition in partitions:
             with contextlib.suppress(ForwarderError):
                 end = await self.end(partition)
-                found[partition] = Ends(end, end)
+                found[partition] = LogEnds(end, end)
         return found
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002

@@ -2,7 +2,7 @@
 
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window
-from forwarder.model import Held
+from forwarder.model import HeldWindow
 
 _ENTRY_BYTES = 64
 _LOOK_BYTES = 16
@@ -29,13 +29,13 @@ class Checkpoint:
         self._taken = list[Window]()
         self._complete = False
 
-    def take(self, limit_bytes: int) -> list[Held]:
+    def take(self, limit_bytes: int) -> list[HeldWindow]:
         """Return the next windows to store, about so many bytes of them; none: all were taken.
 
         Raises RuntimeError if another checkpoint of the lane was begun since.
         """
         self._check()
-        found: list[Held] = []
+        found: list[HeldWindow] = []
         room = limit_bytes
         for window in self._left:
             room -= _LOOK_BYTES

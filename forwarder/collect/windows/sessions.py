@@ -21,7 +21,7 @@ from forwarder.collect.windows.window import TailSizes, Window, is_of_session, s
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Upload, digest
 from forwarder.formats.pieces import cut
-from forwarder.model import LOWEST, CloseReason, Held, Piece, Position
+from forwarder.model import LOWEST, CloseReason, HeldWindow, Piece, Position
 
 SHARED = 32
 """Users of a device who keep each other's session going: of more, each keeps their own."""
@@ -130,7 +130,7 @@ class SessionStore(WindowStore):
         self._session_start, self._session_end = fit.form.session_start, fit.form.session_end
         self._devices: dict[bytes, _DeviceSessions] = {}
 
-    def restore(self, held: Held, pieces: list[Piece], shape: ContextShape) -> None:
+    def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
 
         The order of the calls does not matter.

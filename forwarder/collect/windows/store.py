@@ -37,7 +37,7 @@ from forwarder.collect.windows.window import (
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Kept, Upload, digest
 from forwarder.formats.pieces import cut, singles
-from forwarder.model import CloseReason, Held, Piece, Position
+from forwarder.model import CloseReason, HeldWindow, Piece, Position
 
 Open = Callable[[Upload, bytes, bytes], Window]
 """Opens a window for an upload, under a window key, of a session."""
@@ -143,10 +143,10 @@ class WindowStore:
         self.close(window, CloseReason.MEMORY)
         return self._take_closed()
 
-    def restore(self, held: Held, pieces: list[Piece], shape: ContextShape) -> None:
+    def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps (O7).
 
-        Of an ``Unopened`` one they stand in the window itself. The order of the calls does not
+        Of an ``PackedWindow`` one they stand in the window itself. The order of the calls does not
         matter.
         """
         self._tails.begin_poll()  # an opening has its own slices
@@ -182,7 +182,7 @@ class WindowStore:
         """Tell whether an upload, had it no events, would change an open window."""
         return upload.owner in self.open
 
-    def save(self, window: Window, below: int, checkpoint: CheckpointMark) -> Held | None:
+    def save(self, window: Window, below: int, checkpoint: CheckpointMark) -> HeldWindow | None:
         """Return the stored form of an open window (K2). Caller: ``Checkpoint``.
 
         All of it if events below the offset are unsaved: it is pending then, in place of a part

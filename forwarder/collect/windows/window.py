@@ -9,7 +9,7 @@ import zstandard
 
 from forwarder.formats.contract import ContextShape
 from forwarder.formats.pieces import last_of, within
-from forwarder.model import LOWEST, CloseReason, Held, Piece, Position, Unopened
+from forwarder.model import LOWEST, CloseReason, HeldWindow, PackedWindow, Piece, Position
 
 ENOUGH_MEMORY = 64 * 1024 * 1024
 """Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
@@ -53,7 +53,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 class SavedPart(msgspec.Struct, frozen=True, gc=False):
     """What a checkpoint holds of a window: its first pieces, and what else it was by then.
 
-    ``pieces`` is how many, the rest as in ``Held``. What came later is replayed on top of it.
+    ``pieces`` is how many, the rest as in ``HeldWindow``. What came later is replayed on top of it.
     """
 
     pieces: int
@@ -94,7 +94,7 @@ class PendingPart(msgspec.Struct, gc=False):
 class Window(msgspec.Struct, gc=False):
     """An open accumulation for one lane and key. Its store alone changes it, and ``Fit`` for it.
 
-    What it shares with its stored form (see ``Held``): ``key``, ``device``, ``session``,
+    What it shares with its stored form (see ``HeldWindow``): ``key``, ``device``, ``session``,
     ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
     ``reason``.
 
@@ -258,12 +258,12 @@ class Window(msgspec.Struct, gc=False):
             self.last_activity, self.deadline, self.reason,
         )  # fmt: skip
 
-    def stored(self, part: SavedPart) -> Held:
+    def stored(self, part: SavedPart) -> HeldWindow:
         """Return the stored form of a part of it."""
         pieces = self.first_pieces(part.pieces)
         if max([len(piece[4]) for piece in pieces], default=0) > LARGEST_PIECE:
             pieces = [small for piece in pieces for small in within(piece, LARGEST_PIECE)]
-        return Held(
+        return HeldWindow(
             self.key, self.device, self.session, pieces,
             part.context, part.identities_ms, part.newest_ms, part.to, self.opened,
             part.last_activity, part.deadline, part.reason,
@@ -345,16 +345,16 @@ class TailCompressor:
 
 
 def reopened(
-    held: Held, pieces: list[Piece], shape: ContextShape, long_tail: int
+    held: HeldWindow, pieces: list[Piece], shape: ContextShape, long_tail: int
 ) -> tuple[Window, int]:
     """Return an open window made of a stored one with these of its pieces, and a bound of them.
 
-    The bound: no piece of it has more bytes. Caller: ``WindowStore.restore``. Of an ``Unopened``
-    one the pieces are inside it: from ``long_tail`` bytes on they become a block at once.
+    The bound: no piece of it has more bytes. Caller: ``WindowStore.restore``. The pieces of a
+    ``PackedWindow`` are inside it: from ``long_tail`` bytes on they become a block at once.
     """
     count, blocks = sum([piece[2] for piece in pieces]), None
     largest = max([len(piece[4]) for piece in pieces], default=0)
-    if isinstance(held, Unopened):
+    if isinstance(held, PackedWindow):
         known = held.judged
         count, largest = known.events, known.bytes  # ``largest``: or less
         if known.bytes < long_tail:

@@ -17,7 +17,7 @@ from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import context, not_uploads
 from forwarder.formats.mparticle.identity import NONE, Identity, id_of
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
-from forwarder.model import Held, Partition, Piece, Reason
+from forwarder.model import HeldWindow, Partition, Piece, Reason
 
 _MEMO = 1024
 _KEY_BYTES = 80
@@ -281,7 +281,7 @@ class MParticleDecoder:
         cause = framing.cause(value)
         return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
-    def waiting(self, piece: Piece, held: Held) -> Upload:
+    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
         # Its session is known, and a crash may have left millions of events to look at.

@@ -14,7 +14,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.config.targets import KinesisTarget
 from forwarder.formats.contract import digest
-from forwarder.model import LOWEST, Batch, Collected, Held, Position, Released
+from forwarder.model import LOWEST, Batch, Collected, HeldWindow, Position, Released
 from tests import builders, heavy, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection
@@ -118,7 +118,7 @@ class Journal:
         self.letters: list[int] = []
         self.values: list[bytes] = []
         self.closed: dict[bytes, Position] = {}
-        self.held: list[Held] = []
+        self.held: list[HeldWindow] = []
         self.need: Position = (0, 0)
         self.read = 0
         self.base_read = 0
@@ -142,7 +142,7 @@ class Journal:
         """Begin again with what was committed (O4 to O8)."""
         self.books.released(Released({"lane": self.waiting()}, 0, 0, failed=True))
         self.saving: Checkpoint | None = None
-        self.draft: list[Held] = []
+        self.draft: list[HeldWindow] = []
         self.pending = []
         self.at = self.need[0]
         rule = builders.keying_rule(self.chosen)
@@ -161,7 +161,7 @@ class Journal:
             events = self.pipeline.restore("lane", [one for one in some if one.pieces])
             self.books.taken_over("lane", events)
 
-    def _left(self, held: Held) -> Held:
+    def _left(self, held: HeldWindow) -> HeldWindow:
         ended = self.closed.get(digest(held.key), LOWEST)
         pieces = [p for p in held.pieces if (p[0], p[1] + max(p[2], 1) - 1) > ended]
         assert all((p[0], p[1]) > ended for p in pieces)

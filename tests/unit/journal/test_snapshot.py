@@ -13,7 +13,7 @@ from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states
 from forwarder.journal.snapshot import SnapshotBuilder
 from forwarder.journal.state import CHUNK_ENTRIES, LaneState
-from forwarder.model import Closing, Held, Position
+from forwarder.model import Closing, HeldWindow, Position
 from tests.batches import digest, held, lane_state
 from tests.story import ORIGIN, Saved, Story, closing, complete, draft, snapshot, view
 
@@ -60,7 +60,7 @@ class Owner:
             self.steps = self.story.draft.steps()
         next(self.steps, None)
 
-    def take(self, limit_bytes: int) -> list[Held]:
+    def take(self, limit_bytes: int) -> list[HeldWindow]:
         """Give the next window that is open now (Saving)."""
         del limit_bytes
         for key, offsets in self.open.items():
@@ -174,7 +174,7 @@ def test_a_delta_enters_what_closed_below_need_while_its_window_is_in_the_draft(
 
 def test_windows_taken_together_are_in_the_draft_before_anything_else_happens() -> None:
     class AllAtOnce(Saved):
-        def take(self, limit_bytes: int) -> list[Held]:
+        def take(self, limit_bytes: int) -> list[HeldWindow]:
             del limit_bytes
             taken, self.windows = self.windows, []
             return taken

@@ -12,7 +12,7 @@ from forwarder.journal import outbox
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.state import LaneState
-from forwarder.model import Batch, CloseReason, Commit, Held
+from forwarder.model import Batch, CloseReason, Commit, HeldWindow
 
 ROOT = Path(__file__).parents[3]
 STORED = ROOT / "tests" / "data" / "formats"
@@ -35,7 +35,7 @@ def batch(number: int) -> Batch:
     )
 
 
-HELD = Held(
+HELD = HeldWindow(
     key=b"production\x00com.acme\x00d1\x0042",
     device=b"production\x00com.acme\x00d1\x0042",
     session=b"",

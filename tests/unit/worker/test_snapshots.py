@@ -19,7 +19,7 @@ from forwarder.journal import snapshot as drafts
 from forwarder.journal import state as states
 from forwarder.journal.memory import MemoryJournal
 from forwarder.journal.orphans import OrphanPolicy
-from forwarder.model import Held, Piece
+from forwarder.model import HeldWindow, Piece
 from forwarder.worker import restore
 from tests import doubles
 from tests.world import (
@@ -374,7 +374,7 @@ def judging() -> Iterator[list[int]]:
     judged: list[int] = []
     right = lane.PartitionLane._filter_saved  # noqa: SLF001  # nothing else shows that nobody looked
 
-    def kept(self: lane.PartitionLane, stored: Held, decoder: Decoder) -> list[Piece]:
+    def kept(self: lane.PartitionLane, stored: HeldWindow, decoder: Decoder) -> list[Piece]:
         judged.append(len(stored.pieces))
         return right(self, stored, decoder)
 

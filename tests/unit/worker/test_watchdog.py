@@ -10,7 +10,7 @@ import pytest
 from forwarder.errors import JournalError
 from forwarder.journal import commit as commits
 from forwarder.journal.contract import Committed, Tick
-from forwarder.model import Ends, OpenTransaction, Partition
+from forwarder.model import LogEnds, OpenTransaction, Partition
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport
@@ -201,7 +201,7 @@ async def test_what_moves_while_kafka_takes_long_to_answer_stands_nowhere() -> N
         await scene.source.assign(P0)
         plain = scene.source.ends
 
-        async def slow(partitions: Collection[Partition]) -> Mapping[Partition, Ends]:
+        async def slow(partitions: Collection[Partition]) -> Mapping[Partition, LogEnds]:
             await asyncio.sleep(STALL_AFTER_SECONDS + 5)
             return await plain(partitions)
 

@@ -11,7 +11,7 @@ from forwarder.collect.pipeline import Checkpoint, Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching, Connection
-from forwarder.model import CloseReason, Held, Position
+from forwarder.model import CloseReason, HeldWindow, Position
 from tests import builders, streams
 from tests.builders import NOW, START, Rec, connection, event, records, upload
 from tests.unit.collect.windows.test_memory import PATIENT, small_blocks, windows_of
@@ -29,14 +29,14 @@ def more(pipeline: Pipeline, offset: int, device: int = 0) -> None:
     pipeline.collect(records(upload(event(), device=f"d{device}"), start=offset), NOW)
 
 
-def positions(held: list[Held]) -> list[list[int]]:
+def positions(held: list[HeldWindow]) -> list[list[int]]:
     """Return the offsets that are stored of each window."""
     return [[piece[0] for piece in one.pieces] for one in held]
 
 
-def drained(saving: Checkpoint, limit: int = 1) -> list[Held]:
+def drained(saving: Checkpoint, limit: int = 1) -> list[HeldWindow]:
     """Take all that is left, in slices."""
-    found: list[Held] = []
+    found: list[HeldWindow] = []
     while taken := saving.take(limit):
         found += taken
     return found
@@ -182,8 +182,8 @@ class Saved:
         self.pipeline = builders.pipeline(lane)
         self.drawn = drawn
         self.at = self.base_at = self.next_at = 0
-        self.base: list[Held] = []
-        self.draft: list[Held] = []
+        self.base: list[HeldWindow] = []
+        self.draft: list[HeldWindow] = []
         self.saving: Checkpoint | None = None
 
     def step(self, step: Any) -> None:  # noqa: ANN401
@@ -218,7 +218,9 @@ class Saved:
             assert all(first is not None and p >= first for p in waiting[len(kept) :])
             self._check_context(window, held, first)
 
-    def _check_context(self, window: Window, held: Held | None, first: Position | None) -> None:
+    def _check_context(
+        self, window: Window, held: HeldWindow | None, first: Position | None
+    ) -> None:
         """See that an upload which changed the context alone is read again, too."""
         if held is None or window.touched > held.to:
             assert first is not None

@@ -18,7 +18,7 @@ from forwarder.collect.windows.queues import CHUNK, LazyQueue, rank_of
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes
 from forwarder.config.connection import Batching, Connection
-from forwarder.model import Batch, CloseReason, Collected, Held
+from forwarder.model import Batch, CloseReason, Collected, HeldWindow
 from tests import builders, streams
 from tests.builders import NOW, START, Json, Rec, connection, event, records, upload
 
@@ -262,7 +262,7 @@ def test_windows_that_closed_early_are_forgotten_long_before_their_deadline() ->
     assert 3 * CHUNK > sum(len(bucket.windows) for bucket in buckets)
 
 
-def _resume(pipeline: Pipeline, *slices: list[Held]) -> None:
+def _resume(pipeline: Pipeline, *slices: list[HeldWindow]) -> None:
     for held in slices:
         pipeline.restore("lane", held)
 

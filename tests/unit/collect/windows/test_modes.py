@@ -10,7 +10,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.formats.contract import Reject, digest
 from forwarder.formats.mparticle.decode import MParticleDecoder
-from forwarder.model import LOWEST, Batch, CloseReason, Held, Position
+from forwarder.model import LOWEST, Batch, CloseReason, HeldWindow, Position
 from tests import builders, streams
 from tests.builders import NOW, Json, Rec, connection, event, records, upload
 from tests.unit.collect.windows.test_memory import small_blocks
@@ -19,7 +19,7 @@ _SESSIONS = connection(wait_for_complete_batch=True)
 
 
 def changed(
-    to: Connection, held: list[Held], read: int, gone: dict[bytes, Position], rule: str
+    to: Connection, held: list[HeldWindow], read: int, gone: dict[bytes, Position], rule: str
 ) -> Pipeline:
     """Return a pipeline of today's connection that takes up windows of another mode."""
     saved = {digest(one.key): one.to for one in held}
@@ -29,7 +29,7 @@ def changed(
     )
 
 
-def waiting(*sessions: str) -> list[Held]:
+def waiting(*sessions: str) -> list[HeldWindow]:
     """Return windows of a device's sessions in reverse order; one event each, all in one second."""
     pipeline = builders.pipeline(_SESSIONS)
     pipeline.collect(records(*(upload(of(session)) for session in sessions), step=9), NOW)
