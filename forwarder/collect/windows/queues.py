@@ -42,9 +42,10 @@ class LazyQueue(Generic[T]):
     call looks at many more than ``CHUNK`` entries, and at most about half of them are stale.
     """
 
-    def __init__(self, alive: Callable[[T], bool]) -> None:
-        """Create an empty queue."""
+    def __init__(self, alive: Callable[[T], bool], chunk: int = CHUNK) -> None:
+        """Create an empty queue; ``chunk``: entries that are looked at in one go."""
         self._alive = alive
+        self._chunk = chunk
         self._chunks: list[list[T]] = [[]]
         self._at = 0
         self._next = 1
@@ -53,12 +54,12 @@ class LazyQueue(Generic[T]):
     def append(self, entry: T) -> None:
         """Put an entry at the end."""
         last = self._chunks[-1]
-        if len(last) >= CHUNK:
+        if len(last) >= self._chunk:
             self.head()
             if self._next > 1 or len(self._chunks) >= self._due:
                 self.compact()
             last = self._chunks[-1]
-            if len(last) >= CHUNK:
+            if len(last) >= self._chunk:
                 last = []
                 self._chunks.append(last)
         last.append(entry)
@@ -108,7 +109,9 @@ class LazyQueue(Generic[T]):
         entries = [entry for chunk in self._chunks for entry in chunk]
         living = [entry for entry in entries[self._at :] if self._alive(entry)]
         # Cut again: a chunk that grew would be looked at as a whole at every call.
-        self._chunks = [living[at : at + CHUNK] for at in range(0, len(living), CHUNK)] or [[]]
+        self._chunks = [
+            living[at : at + self._chunk] for at in range(0, len(living), self._chunk)
+        ] or [[]]
         self._at = 0
         self._end_compaction()
 
@@ -128,7 +131,7 @@ class LazyQueue(Generic[T]):
             return
         living = [entry for entry in chunks[self._next] if self._alive(entry)]
         before = chunks[self._next - 1]
-        if self._next > 1 and len(before) + len(living) <= CHUNK:
+        if self._next > 1 and len(before) + len(living) <= self._chunk:
             chunks[self._next - 1 : self._next + 1] = [before + living]
         else:
             chunks[self._next] = living

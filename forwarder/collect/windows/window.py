@@ -254,9 +254,15 @@ class Window(msgspec.Struct, gc=False):
         if self.pieces or self.blocks:
             to = max(to, self.last)
         return SavedPart(
-            self.piece_count(), self.context, self.identities_ms, self.newest_ms, to,
-            self.last_activity, self.deadline, self.reason,
-        )  # fmt: skip
+            pieces=self.piece_count(),
+            context=self.context,
+            identities_ms=self.identities_ms,
+            newest_ms=self.newest_ms,
+            to=to,
+            last_activity=self.last_activity,
+            deadline=self.deadline,
+            reason=self.reason,
+        )
 
     def stored(self, part: SavedPart) -> HeldWindow:
         """Return the stored form of a part of it."""
@@ -264,10 +270,19 @@ class Window(msgspec.Struct, gc=False):
         if max([len(piece[4]) for piece in pieces], default=0) > LARGEST_PIECE:
             pieces = [small for piece in pieces for small in within(piece, LARGEST_PIECE)]
         return HeldWindow(
-            self.key, self.device, self.session, pieces,
-            part.context, part.identities_ms, part.newest_ms, part.to, self.opened,
-            part.last_activity, part.deadline, part.reason,
-        )  # fmt: skip
+            key=self.key,
+            device=self.device,
+            session=self.session,
+            pieces=pieces,
+            context=part.context,
+            identities_ms=part.identities_ms,
+            newest_ms=part.newest_ms,
+            to=part.to,
+            opened=self.opened,
+            last_activity=part.last_activity,
+            deadline=part.deadline,
+            reason=part.reason,
+        )
 
     def is_settled(self) -> bool:
         """Tell whether the pending part counts as the saved one by now."""
@@ -364,10 +379,22 @@ def reopened(
             pieces, blocks = [], [Block(known.pieces, known.bytes, known.last, packed)]
     device = held.key if held.key == held.device else held.device  # kept once
     window = Window(
-        held.key, device, held.session, pieces, count, held.context, shape,
-        held.identities_ms, held.newest_ms, held.opened, held.last_activity, held.deadline,
-        held.reason, touched=held.to, blocks=blocks,
-    )  # fmt: skip
+        key=held.key,
+        device=device,
+        session=held.session,
+        pieces=pieces,
+        count=count,
+        context=held.context,
+        shape=shape,
+        identities_ms=held.identities_ms,
+        newest_ms=held.newest_ms,
+        opened=held.opened,
+        last_activity=held.last_activity,
+        deadline=held.deadline,
+        reason=held.reason,
+        touched=held.to,
+        blocks=blocks,
+    )
     window.saved = window.part_now()
     return window, largest
 

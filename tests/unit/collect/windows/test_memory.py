@@ -14,7 +14,7 @@ from forwarder.collect import pipeline as flow
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows.queues import CHUNK, LazyQueue, rank_of
+from forwarder.collect.windows.queues import CHUNK, rank_of
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes
 from forwarder.config.connection import Batching, Connection
@@ -265,51 +265,3 @@ def test_windows_that_closed_early_are_forgotten_long_before_their_deadline() ->
 def _resume(pipeline: Pipeline, *slices: list[HeldWindow]) -> None:
     for held in slices:
         pipeline.restore("lane", held)
-
-
-def test_a_row_forgets_what_died_in_it_wherever_it_stood() -> None:
-    alive: set[int] = set()
-    row: LazyQueue[int] = LazyQueue(alive.__contains__)
-    for number in range(20 * CHUNK):
-        alive.add(number)
-        row.append(number)
-        if number % 100:
-            alive.discard(number - 1)
-    assert len(row) < 2 * len(alive) + 3 * CHUNK
-    assert min(alive) == row.head()
-    assert alive <= set(row)
-    alive.clear()
-    assert (None, 0) == (row.head(), len(row))
-    alive.add(1)
-    row.append(1)
-    assert (1, 1) == (row.head(), len(row))
-
-
-def test_a_row_in_which_none_died_looks_at_few_however_long_it_is() -> None:
-    looks: list[int] = []
-
-    def alive(entry: int) -> bool:
-        looks.append(entry)
-        return True
-
-    row: LazyQueue[int] = LazyQueue(alive)
-    for number in range(20 * CHUNK):
-        row.append(number)
-        assert 2 * CHUNK + 1 >= len(looks)
-        looks.clear()
-    assert list(range(20 * CHUNK)) == list(row)
-
-
-@MANY
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150))
-def test_a_row_gives_the_first_living_entry(steps: list[tuple[bool, int]]) -> None:
-    alive: dict[int, None] = {}
-    row: LazyQueue[int] = LazyQueue(alive.__contains__)
-    with mock.patch("forwarder.collect.windows.queues.CHUNK", 3):
-        for number, (kill, which) in enumerate(steps):
-            alive[number] = None
-            row.append(number)
-            if kill:
-                alive.pop(which, None)
-            assert next(iter(alive), None) == row.head()
-            assert list(alive) == [one for one in row if one in alive]

@@ -1,10 +1,10 @@
-"""Windows come up at their deadline, whatever happened to it before."""
+"""Windows come up at their deadline, whatever happened to it; stale entries are dropped lazily."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.windows.queues import Deadlines
+from forwarder.collect.windows.queues import CHUNK, Deadlines, LazyQueue
 from forwarder.collect.windows.window import Window
 from forwarder.formats.mparticle.context import shape_of
 from forwarder.model import CloseReason
@@ -82,3 +82,50 @@ def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Deadlines, "put", lambda _, one: again.append(one))
     assert [2] * 50 == [len(deadlines.take_due(1500, 2)) for _ in range(50)]
     assert ([], None) == (again, deadlines.earliest())
+
+
+def test_a_lazy_queue_drops_stale_entries_wherever_they_stand() -> None:
+    alive: set[int] = set()
+    queue: LazyQueue[int] = LazyQueue(alive.__contains__)
+    for number in range(20 * CHUNK):
+        alive.add(number)
+        queue.append(number)
+        if number % 100:
+            alive.discard(number - 1)
+    assert len(queue) < 2 * len(alive) + 3 * CHUNK
+    assert min(alive) == queue.head()
+    assert alive <= set(queue)
+    alive.clear()
+    assert (None, 0) == (queue.head(), len(queue))
+    alive.add(1)
+    queue.append(1)
+    assert (1, 1) == (queue.head(), len(queue))
+
+
+def test_a_lazy_queue_without_stale_entries_looks_at_few_however_long_it_is() -> None:
+    looks: list[int] = []
+
+    def alive(entry: int) -> bool:
+        looks.append(entry)
+        return True
+
+    queue: LazyQueue[int] = LazyQueue(alive)
+    for number in range(20 * CHUNK):
+        queue.append(number)
+        assert 2 * CHUNK + 1 >= len(looks)
+        looks.clear()
+    assert list(range(20 * CHUNK)) == list(queue)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150))
+def test_a_lazy_queue_gives_the_first_entry_that_counts(steps: list[tuple[bool, int]]) -> None:
+    alive: dict[int, None] = {}
+    queue: LazyQueue[int] = LazyQueue(alive.__contains__, chunk=3)
+    for number, (kill, which) in enumerate(steps):
+        alive[number] = None
+        queue.append(number)
+        if kill:
+            alive.pop(which, None)
+        assert next(iter(alive), None) == queue.head()
+        assert list(alive) == [one for one in queue if one in alive]
