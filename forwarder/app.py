@@ -108,7 +108,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
     patches.install(configuration.kafka.max_unpacked_batch)
     # R4 knows this process by it; a restarted container has the same name and pid as before.
     client_id = f"forwarder-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    journals = KafkaJournals(configuration, client_id)
+    journals = KafkaJournals(configuration, client_id, clock)
     source = KafkaSource(configuration, client_id, journals.cluster)
     plan = WorkerPlan(
         configuration.kafka.group_id,
@@ -135,7 +135,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
             connections=len(configuration.connections),
             open_files=files,
         )
-        retention = OutboxRetention(configuration, journals.cluster)
+        retention = OutboxRetention(configuration, journals.cluster, clock)
         left = LeftTopicsMonitor(look)
         beside: dict[Chore, chores.ChoreRun] = {
             Chore.HEARTBEAT: report.run_heartbeat,

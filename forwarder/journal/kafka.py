@@ -10,6 +10,7 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
+from forwarder.clock import Clock
 from forwarder.config.settings import Configuration, Kafka, Start, state_topic
 from forwarder.journal import commit as commits
 from forwarder.journal import dead_letters
@@ -107,8 +108,9 @@ class KafkaJournals:
     ``cluster`` may be shared with the source, and is closed here.
     """
 
-    def __init__(self, settings: Configuration, client_id: str) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, settings: Configuration, client_id: str, clock: Clock) -> None:
+        """Create; connects in ``prepare``."""
+        self._clock = clock
         self.notes: list[str] = []
         self.cluster = KafkaAdmin(settings.kafka, client_id, CONNECT_SECONDS)
         self._settings = settings
@@ -136,7 +138,7 @@ class KafkaJournals:
             if not self._provided:
                 await self._begin()
             again, self._prepared = self._prepared & partitions, self._prepared | partitions
-            now = asyncio.get_running_loop().time()
+            now = self._clock.steady()
             unsure = {p for p in again if not self._looks.serve(p, now)}
             unsure |= {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
             if unsure:

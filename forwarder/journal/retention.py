@@ -1,9 +1,8 @@
 """For how long Kafka keeps the outbox: an operator may change it at any time."""
 
-import asyncio
-
 import structlog
 
+from forwarder.clock import Clock
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import ForwarderError
 from forwarder.kafka.admin import KafkaAdmin
@@ -17,8 +16,9 @@ EVERY = 60.0
 class OutboxRetention:
     """What ``retention.ms`` of the outbox topics says. Caller: the gauges."""
 
-    def __init__(self, settings: Configuration, cluster: KafkaAdmin) -> None:
-        """Ask nothing yet; until Kafka answers, what the configuration says is true."""
+    def __init__(self, settings: Configuration, cluster: KafkaAdmin, clock: Clock) -> None:
+        """Create; until Kafka answers, what the configuration says is true."""
+        self._clock = clock
         names = [topic.name for topic in settings.kafka.topics]
         self._topics = {name: outbox_topic(settings.kafka.group_id, name) for name in names}
         configured = settings.journal.outbox_retention_ms / 1000
@@ -32,7 +32,7 @@ class OutboxRetention:
 
     async def refresh(self) -> None:
         """Ask Kafka, if that was long ago; what it does not tell stays as it was."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock.steady()
         if now - self._asked < EVERY:
             return
         self._asked = now

@@ -203,7 +203,7 @@ class Run:
         """Fill the input, live, crash, open, replay; return the figures."""
         await self.world.create_input()
         await self._produce()
-        journals = Journals(self.world.settings(), "bench")
+        journals = Journals(self.world.settings(), "bench", SystemClock())
         await journals.prepare(frozenset({self.partition}))
         context = self._context(journals)
         position = await self._first_life(context, journals)

@@ -7,6 +7,7 @@ from typing import Protocol
 import pytest
 from msgspec.structs import replace
 
+from forwarder.clock import SystemClock
 from forwarder.errors import FencedError, RefusedError
 from forwarder.journal import commit as commits
 from forwarder.journal.commit import CommitMetadata
@@ -48,7 +49,7 @@ class InKafka:
         self.world = world
         self.partition = Partition(world.topic, 0)
         self.other = Partition(world.topic, 1)
-        self.journals = KafkaJournals(world.settings(), "contract")
+        self.journals = KafkaJournals(world.settings(), "contract", SystemClock())
 
     async def letters(self, least: int = 0) -> list[tuple[int, str, bytes]]:
         found = []

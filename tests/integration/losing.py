@@ -124,7 +124,7 @@ class Shift:
         self.notes = Notes()
         self._settings = settings or group.settings
         self._task: asyncio.Task[None] | None = None
-        self.journals = KafkaJournals(self._settings, "shift")
+        self.journals = KafkaJournals(self._settings, "shift", SystemClock())
         source = KafkaSource(self._settings, "shift", self.journals.cluster)
         sinks: dict[str, Sink] = {"acme": group.sink, "held": Sink()}
         plan = app.WorkerPlan(

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import zstandard
 
+from forwarder.clock import SystemClock
 from forwarder.config.settings import Configuration, Start
 from forwarder.errors import FencedError, JournalError, StartupError
 from forwarder.journal import commit as commits
@@ -69,7 +70,7 @@ class Made:
         self.all: list[KafkaJournals] = []
 
     def __call__(self, settings: Configuration, name: str = "test") -> KafkaJournals:
-        self.all.append(KafkaJournals(settings, name))
+        self.all.append(KafkaJournals(settings, name, SystemClock()))
         return self.all[-1]
 
 

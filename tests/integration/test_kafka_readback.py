@@ -5,6 +5,7 @@ import gc
 import pytest
 from aiokafka.consumer.fetcher import PartitionRecords
 
+from forwarder.clock import SystemClock
 from forwarder.deliver.budget import Budget
 from forwarder.journal import outbox
 from forwarder.journal.commit import CommitMetadata
@@ -25,7 +26,7 @@ NAMES = ["one", "two", "three"]
 async def test_lanes_far_apart_get_every_batch_in_order_and_no_other(kafka: str) -> None:
     world = World(kafka)
     await world.create_input()
-    journals = KafkaJournals(world.settings(), "readback")
+    journals = KafkaJournals(world.settings(), "readback", SystemClock())
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()
@@ -69,7 +70,7 @@ async def test_what_was_fetched_for_another_place_does_not_wait_for_the_garbage_
     monkeypatch.setattr(reader, "POLL_RECORDS", 1)
     world = World(kafka)
     await world.create_input()
-    journals = KafkaJournals(world.settings(), "pieces")
+    journals = KafkaJournals(world.settings(), "pieces", SystemClock())
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from forwarder.admin.kafka_checkup import KafkaCheckup
+from forwarder.clock import SystemClock
 from forwarder.config.settings import Configuration, Mechanism, Security, SecurityProtocol
 from forwarder.errors import JournalError, StartupError
 from forwarder.journal import topics
@@ -96,12 +97,12 @@ async def test_the_printed_rights_are_enough_and_what_is_missing_is_marked(
         world = World(secured.bootstrap, partitions=1)
         await world.create_input()
         if not create:
-            owner = KafkaJournals(world.settings(), "owner")
+            owner = KafkaJournals(world.settings(), "owner", SystemClock())
             await owner.prepare(frozenset())
             await owner.close()
         settings = secured.for_worker(world.settings(create_topics=create), "right")
         assert "FAIL" in await grades(settings)
-        journals = KafkaJournals(settings, "worker")
+        journals = KafkaJournals(settings, "worker", SystemClock())
         with pytest.raises(StartupError) as refused:
             await journals.prepare(frozenset())
         assert f"DENIED   group {world.group}: Read" in str(refused.value)
@@ -143,7 +144,7 @@ async def a_token_opens_the_door_too(
         return made[-1]
 
     monkeypatch.setattr(msk, "sign_token", sign)
-    journals = KafkaJournals(settings, "worker")
+    journals = KafkaJournals(settings, "worker", SystemClock())
     await journals.prepare(frozenset())
     journal = journals.journal(Partition(world.topic, 0))
     await journal.open()
@@ -168,7 +169,7 @@ async def a_wrong_password_gets_nowhere(secured: Secured) -> None:
     assert "lets nobody in" in told.what
     assert "Invalid username or password" in told.what
     assert "wrong" not in told.what
-    journals = KafkaJournals(settings, "worker")
+    journals = KafkaJournals(settings, "worker", SystemClock())
     with pytest.raises(JournalError, match="did not tell"):
         await journals.prepare(frozenset())
     await journals.close()

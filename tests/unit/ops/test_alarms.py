@@ -10,6 +10,7 @@ from forwarder.config.settings import Configuration, InputTopic, Kafka
 from forwarder.errors import JournalError
 from forwarder.journal.retention import EVERY, OutboxRetention
 from forwarder.ops.alarms import LatenessAlarm, is_late
+from tests import doubles
 from tests.world import virtually
 
 WEEK = 604_800.0
@@ -63,8 +64,10 @@ class Cluster:
 
 
 def retention(cluster: Cluster) -> OutboxRetention:
+    """Return what asks ``cluster`` by the clock of a virtual loop."""
     kafka = Kafka(bootstrap_servers=("b:9092",), topics=(InputTopic("raw"),))
-    return OutboxRetention(Configuration(kafka=kafka, connections=()), cluster)  # type: ignore[arg-type]  # no more is asked of it
+    settings = Configuration(kafka=kafka, connections=())
+    return OutboxRetention(settings, cluster, doubles.LoopClock())  # type: ignore[arg-type]  # no more is asked of it
 
 
 @virtually
