@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from forwarder.clock import Clock
 from forwarder.collect.pipeline import Lane, Pipeline
+from forwarder.config.connection import Status
 from forwarder.deliver.partition import PartitionDeliveries
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
@@ -26,7 +27,6 @@ from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.model import Batch, Partition
 from forwarder.ops.reporter import COMMITTED
-from forwarder.worker import restore
 from forwarder.worker.context import PartitionLimits, WorkerContext
 from forwarder.worker.pending import PendingOutput, Uncommitted
 from forwarder.worker.snapshots import OrphanLanes, Snapshots
@@ -179,7 +179,7 @@ class TickLoop:
         self._origin = StateOrigin(context.group, partition.topic)
         self._pipeline = pipeline
         self._lanes = lanes
-        self._frozen = {lane.name for lane in lanes if not restore.is_lane_active(lane)}
+        self._frozen = {lane.name for lane in lanes if lane.connection.status is not Status.ACTIVE}
         self._progress = progress
         self._uncommitted = uncommitted
         self._state = start.state
@@ -329,7 +329,7 @@ class TickLoop:
             lane.name: self._pipeline.begin_checkpoint(lane.name, below) for lane in self._lanes
         }
         forgotten = self._orphans.forgotten(self._state.lanes)
-        rules = restore.filter_rules(self._lanes)
+        rules = {lane.name: lane.rule for lane in self._lanes}
         return SnapshotBuilder(self._origin, self._state, savings, forgotten, rules)
 
     def _collect_deliveries(self) -> None:

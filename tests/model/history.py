@@ -16,7 +16,7 @@ from forwarder.deliver import queue
 from forwarder.formats.mparticle import event_filter
 from forwarder.journal import outbox, snapshot
 from forwarder.journal import state as states
-from forwarder.worker import partition, restore
+from forwarder.worker import opening, partition
 from tests.model import slowly
 from tests.model.world import Action, Setting, play
 
@@ -104,8 +104,8 @@ BOUNDS = (
     (states, "PART_BYTES", 700),
     (outbox, "RECORD_BYTES", 600),
     (snapshot, "SLICE_BYTES", 300),
-    (restore, "SLICE_BYTES", 300),
-    (restore, "ENTRIES_PER_SLICE", 2),
+    (opening, "SLICE_BYTES", 300),
+    (opening, "ENTRIES_PER_SLICE", 2),
     (pipeline, "RELEASED_AT_ONCE", 2),
     (partition, "WINDOWS_PER_SLICE", 2),
     (

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
-from forwarder.worker import memory, partition, restore, snapshots
+from forwarder.worker import memory, opening, partition, snapshots
 
 
 class Pause:
@@ -32,6 +32,6 @@ class _Slow:
 def applied() -> ExitStack:
     """Make the slices of bases, openings and expiries take time."""
     stack = ExitStack()
-    for module in (snapshots, memory, partition, restore):
+    for module in (snapshots, memory, partition, opening):
         stack.enter_context(mock.patch.object(module, "asyncio", _Slow()))
     return stack

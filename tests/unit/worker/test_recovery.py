@@ -13,8 +13,7 @@ from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import PartitionFailure, Phase
-from forwarder.worker.silence import SILENT_CLIENT_SECONDS
-from forwarder.worker.watchdog import UNKNOWN_MEMBER_SECONDS
+from forwarder.worker.watchdog import SILENT_CLIENT_SECONDS, UNKNOWN_MEMBER_SECONDS
 from tests import doubles
 from tests.doubles import own
 from tests.membership import P0, P1, Scene

@@ -6,8 +6,7 @@ import pytest
 
 from forwarder.errors import ForwarderError
 from forwarder.ops.stall import StallReason
-from forwarder.worker.silence import SILENT_CLIENT_SECONDS
-from forwarder.worker.watchdog import WATCH_SECONDS
+from forwarder.worker.watchdog import SILENT_CLIENT_SECONDS, WATCH_SECONDS
 from tests.membership import P0, P1, Scene
 from tests.world import virtually
 

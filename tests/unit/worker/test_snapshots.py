@@ -20,7 +20,7 @@ from forwarder.journal import state as states
 from forwarder.journal.memory import MemoryJournal
 from forwarder.journal.orphans import OrphanPolicy
 from forwarder.model import HeldWindow, Piece
-from forwarder.worker import restore
+from forwarder.worker import opening
 from tests import doubles
 from tests.world import (
     EVENT,
@@ -43,7 +43,7 @@ def _small_slices() -> Iterator[None]:
     """Draft and restore one window at a time, each in a record of its own."""
     with (
         mock.patch.object(drafts, "SLICE_BYTES", 1),
-        mock.patch.object(restore, "SLICE_BYTES", 1),
+        mock.patch.object(opening, "SLICE_BYTES", 1),
         mock.patch.object(states, "PART_BYTES", 1),
     ):
         yield

@@ -16,8 +16,12 @@ from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport
 from forwarder.ops.reporter import Phase
 from forwarder.ops.stall import STALL_REMEDIES, STALL_TEXTS, Stall, StallReason
-from forwarder.worker.silence import SILENT_CLIENT_SECONDS
-from forwarder.worker.watchdog import STALL_AFTER_SECONDS, UNKNOWN_MEMBER_SECONDS, WATCH_SECONDS
+from forwarder.worker.watchdog import (
+    SILENT_CLIENT_SECONDS,
+    STALL_AFTER_SECONDS,
+    UNKNOWN_MEMBER_SECONDS,
+    WATCH_SECONDS,
+)
 from tests import doubles, membership
 from tests.doubles import own
 from tests.membership import P0, P1, Scene

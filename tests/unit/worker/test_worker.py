@@ -8,7 +8,7 @@ import pytest
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.ops.health import Health
 from forwarder.worker.partition import OpenPartition
-from forwarder.worker.silence import SILENT_CLIENT_SECONDS
+from forwarder.worker.watchdog import SILENT_CLIENT_SECONDS
 from tests import doubles
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
 from tests.world import numbers, virtually
