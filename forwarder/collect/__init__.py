@@ -1,1 +1,1 @@
-"""Collecting: records in, closed batches out; pure. ``pipeline`` has the order of its stages."""
+"""Collecting: records in, closed batches out; pure. ``pipeline`` has the order."""

@@ -204,7 +204,7 @@ class PartitionLane:
                 self.pending.popleft()
 
     def first_unsaved(self) -> Position | None:
-        """Return the lowest position that is in an open or pending window and in no base."""
+        """Return the lowest position that is in an open or pending window and in no snapshot."""
         lowest = self.windows.unsaved.first()
         for window in self.pending:
             first = window.first_unsaved()

@@ -1,4 +1,4 @@
-"""THE ORDER OF THE STAGES: decode, match, filter, window, encode.
+"""THE ORDER: decode, match, filter, window, encode.
 
 Pure: lists in, lists out, time comes in as an argument. ``collect`` is the flow; the rest is what
 the owner of a partition asks of the open windows.
@@ -217,7 +217,7 @@ class Pipeline:
     def has_pending_documents(self) -> bool:
         """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
 
-        Until then nothing should be collected, and no base drafted: what is pending is in none.
+        Until then nothing should be collected, and no snapshot made: what is pending is in none.
         """
         for lane in self._lanes.values():  # noqa: SIM110  # asked every millisecond or two
             if lane.pending:

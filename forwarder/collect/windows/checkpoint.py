@@ -9,12 +9,12 @@ _LOOK_BYTES = 16
 
 
 class Checkpoint:
-    """One run over the windows of a lane that stores what a base needs of them.
+    """One run over the windows of a lane that stores what a snapshot needs of them.
 
     It asks the store for slices, and tells it when they count as saved; dropped without
     ``settle`` it has changed nothing. Until then ``first_unsaved`` behaves as if nothing was
-    taken, and a window that was taken may get events or close. Caller: the partition's base in
-    the making, between two of its awaits.
+    taken, and a window that was taken may get events or close. Caller: the partition's snapshot
+    in the making, between two of its awaits.
     """
 
     def __init__(self, store: WindowStore, below: int) -> None:

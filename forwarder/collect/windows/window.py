@@ -105,8 +105,8 @@ class Window(msgspec.Struct, gc=False):
     * ``first``: position of its first event once known: ask ``first_position``.
     * ``unsaved``: first position that is in no checkpoint. ``touched``: the last one that changed
       it, events or context.
-    * ``saved``: the part that a base holds; ``pending``: the part that a checkpoint has taken. Once
-      that is settled it counts before ``saved`` and ``unsaved``.
+    * ``saved``: the part that a snapshot holds; ``pending``: the part that a checkpoint has taken.
+      Once that is settled it counts before ``saved`` and ``unsaved``.
     * ``closed``: queues may still refer to it. ``apart``: each event becomes a document of its own.
 
     Of windows that are not so small that every upload may join (``narrow``), in bytes; see ``Fit``:
