@@ -141,7 +141,7 @@ def run(
 def finished(fed: Pipeline, now: int = NOW) -> Iterator[Collected]:
     """Close everything, in as many slices as it takes."""
     yield fed.finish(now)
-    while fed.has_pending_documents():
+    while fed.has_pending_documents:
         yield fed.expire(0, 0, now)
 
 

@@ -56,7 +56,9 @@ class Pipeline:
 
     The decoder's dead letters are made only at offsets from ``read`` on: those below were made
     before this opening. ``clock`` is the partition's record clock: the latest record time, but
-    never later than the wall clock was.
+    never later than the wall clock was. ``has_pending_documents``: windows have closed whose
+    documents are not all made, and ``expire`` goes on; until then nothing should be collected, and
+    no snapshot made: what is pending is in none. Both are for reading only.
     """
 
     def __init__(  # noqa: PLR0913  # three are options
@@ -82,6 +84,7 @@ class Pipeline:
         self._besides = besides
         self._read = read
         self.clock = 0
+        self.has_pending_documents = False
         self._form = lanes.form
         known = replays or {}
         self._lanes = {
@@ -114,6 +117,7 @@ class Pipeline:
             if added.misfits:
                 lane.add_misfit_letters(added.misfits, out)
         self._count_uploads(uploads, unmatched, out)
+        self._note_pending()
         return out
 
     def collect_sample(self, records: Sequence[Record], now_ms: int) -> Collected:
@@ -137,6 +141,7 @@ class Pipeline:
         for lane in self._lanes.values():
             closed = lane.windows.expire(due_ms, limit - len(out.closings))
             lane.encode(closed, due_ms if now_ms is None else now_ms, out)
+        self._note_pending()
         return out
 
     def shed(self, bytes_wanted: int, limit: int, now_ms: int) -> Collected:
@@ -150,10 +155,11 @@ class Pipeline:
         heaviest = {lane: lane.windows.heaviest(self.clock) for lane in self._lanes.values()}
         for lane in self._lanes.values():
             lane.encode([], now_ms, out)
+        self._note_pending()
         while (
             self.memory_bytes() > goal
             and len(out.closings) < limit
-            and not self.has_pending_documents()
+            and not self.has_pending_documents
         ):
             found = [(one[0], lane, one[1]) for lane, one in heaviest.items() if one is not None]
             if not found:
@@ -161,6 +167,7 @@ class Pipeline:
             _, lane, window = max(found, key=lambda one: one[0])
             lane.encode(lane.windows.shed(window), now_ms, out)
             heaviest[lane] = lane.windows.heaviest(self.clock)
+            self._note_pending()
         return out
 
     def finish(self, now_ms: int) -> Collected:
@@ -171,6 +178,7 @@ class Pipeline:
         out = Collected()
         for lane in self._lanes.values():
             lane.encode(lane.windows.finish(), now_ms, out)
+        self._note_pending()
         return out
 
     def begin_checkpoint(self, lane: str, below: int) -> Checkpoint:
@@ -214,16 +222,6 @@ class Pipeline:
         """Return an estimate of the memory all open windows take; cheap."""
         return sum([lane.memory_bytes() for lane in self._lanes.values()])
 
-    def has_pending_documents(self) -> bool:
-        """Tell whether windows have closed whose documents are not all made: ``expire`` goes on.
-
-        Until then nothing should be collected, and no snapshot made: what is pending is in none.
-        """
-        for lane in self._lanes.values():  # noqa: SIM110  # asked every millisecond or two
-            if lane.pending:
-                return True
-        return False
-
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""
         return sum([len(one.windows.open) for one in self._chosen(lane)])
@@ -244,6 +242,9 @@ class Pipeline:
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
         return any(lane.windows.would_touch(upload) for lane in self._lanes.values())
+
+    def _note_pending(self) -> None:
+        self.has_pending_documents = any(lane.pending for lane in self._lanes.values())
 
     def _chosen(self, lane: str | None) -> Iterable[PartitionLane]:
         return self._lanes.values() if lane is None else (self._lanes[lane],)

@@ -198,7 +198,7 @@ class OpenPartition:
     async def _close_slice(self, deadline_ms: int) -> bool:
         due = self.pipeline.next_deadline()
         late = due is not None and due <= deadline_ms
-        if not self.is_open() or not (late or self.pipeline.has_pending_documents()):
+        if not self.is_open() or not (late or self.pipeline.has_pending_documents):
             return False
         self._add(self.pipeline.expire(deadline_ms, WINDOWS_PER_SLICE, self._clock.wall_ms()))
         self.ticks.schedule.wake()
@@ -208,7 +208,7 @@ class OpenPartition:
     def _add(self, collected: Collected) -> None:
         """Have the next tick store what was closed."""
         self._uncommitted.add(collected)
-        if self.pipeline.has_pending_documents():
+        if self.pipeline.has_pending_documents:
             self.ticks.snapshots.abandon()
         self._context.reject_rate.add(collected, self._clock.steady())
 
@@ -222,12 +222,12 @@ class OpenPartition:
 
     def has_pending_documents(self) -> bool:
         """Tell whether documents of closed windows are still to be made by ``close_overdue``."""
-        return self.is_open() and self.pipeline.has_pending_documents()
+        return self.is_open() and self.pipeline.has_pending_documents
 
     def is_journal_behind(self) -> bool:
         """Tell whether so many bytes are closed and not committed that nothing may close (C2)."""
         most = self._context.limits.closed_bytes
-        if self.pipeline.has_pending_documents():  # documents may be many times what came in
+        if self.pipeline.has_pending_documents:  # documents may be many times what came in
             most = min(most, self.pipeline.bounds.encoded_bytes)
         return self._uncommitted.closed_bytes + self.deliveries.results.refused_bytes > most
 

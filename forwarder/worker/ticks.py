@@ -320,7 +320,7 @@ class TickLoop:
         self.snapshots.abandon_if_outrun(state.n)
         if state.base_offset is None:
             self.snapshots.build_now(self._make_builder())
-        elif self._progress.position >= state.read and not self._pipeline.has_pending_documents():
+        elif self._progress.position >= state.read and not self._pipeline.has_pending_documents:
             self.snapshots.start_if_due(self._make_builder)
 
     def _make_builder(self) -> SnapshotBuilder:

@@ -8,7 +8,6 @@ from unittest import mock
 from msgspec import structs
 
 from forwarder.collect.encode import Encoder
-from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.queue import DeliveryQueue
@@ -363,7 +362,7 @@ def write_on(right: Function) -> Function:
     """Draft and write bases while windows are in none."""
 
     def prepare(self: TickLoop) -> None:
-        with mock.patch.object(Pipeline, "has_pending_documents", return_value=False):
+        with mock.patch.object(self._pipeline, "has_pending_documents", new=False):
             right(self)
 
     return prepare

@@ -189,7 +189,7 @@ class Journal:
         """Draft a base, or go on with it by a slice of a window or two (K2)."""
         if self.at < self.read:
             return
-        if self.pipeline.has_pending_documents():
+        if self.pipeline.has_pending_documents:
             self.saving = None
             return
         if self.saving is None:
@@ -210,7 +210,7 @@ class Journal:
             self.closed[closing.window_key] = max(
                 self.closed.get(closing.window_key, LOWEST), closing.last
             )
-        caught_up = self.at >= self.read and not self.pipeline.has_pending_documents()
+        caught_up = self.at >= self.read and not self.pipeline.has_pending_documents
         self.read = max(self.read, self.at)
         if base and caught_up:
             self.take()

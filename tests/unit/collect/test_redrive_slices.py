@@ -72,7 +72,7 @@ def test_a_crash_between_two_slices_loses_and_repeats_nothing(
     life.live(lane_of(first), slices)
     life.live(lane_of(then), 1)
     again = life.live(lane_of(first), 10)
-    assert not again.has_pending_documents()
+    assert not again.has_pending_documents
     assert list(range(len(SESSIONS))) == sorted(life.sent)
 
 

@@ -321,7 +321,7 @@ def test_documents_that_take_far_more_than_their_window_are_made_in_slices(
     chosen = connection(sink=kinesis(1300), **mode)
     pipeline = builders.pipeline(chosen, bounds=CollectBounds(encoded_bytes=5000))
     outs = [pipeline.collect(records(came), NOW), pipeline.finish(NOW)]
-    while pipeline.has_pending_documents():
+    while pipeline.has_pending_documents:
         assert outs[-1].closings[-1].last < (pipeline.first_unsaved("lane") or (9, 9))
         outs.append(pipeline.expire(0, 0, NOW))
     assert 3 < len(outs)
