@@ -14,7 +14,7 @@ from forwarder.config.worker_fields import WORKER
 from forwarder.config.yaml.sections import Field, ListValue, NameOrSection, Section, TaggedSections
 from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue
 from forwarder.config.yaml.values import EnumValue, FlagValue, NullableValue, TagValue, ValueType
-from forwarder.formats.mparticle.event_filter import GOVERNING
+from forwarder.formats.mparticle.event_filter import SETTING_BY_EVENT_TYPE
 from tests.configurations import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"
@@ -68,7 +68,9 @@ def keys(top: Section) -> Iterator[str]:
 
 def governed(name: str) -> str:
     """Name the event types that a setting lets pass."""
-    return ", ".join(f"`{kind}`" for kind, setting in GOVERNING.items() if setting == name)
+    return ", ".join(
+        f"`{kind}`" for kind, setting in SETTING_BY_EVENT_TYPE.items() if setting == name
+    )
 
 
 def setting_rows() -> Iterator[str]:

@@ -262,8 +262,8 @@ class ToyDocuments:
         self._payload_bytes = limit.payload_bytes
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
-        self.slim = max(0, half - len(self._write(LONGEST, 0, 0, b"", b"")))
-        self.lean = half
+        self.small_context_bytes = max(0, half - len(self._write(LONGEST, 0, 0, b"", b"")))
+        self.small_events_bytes = half
 
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Return the header as it is, with the times."""

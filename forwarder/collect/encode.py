@@ -8,14 +8,14 @@ from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
 from forwarder.formats.contract import DocumentMaker, Frame, InputFormat, digest
 from forwarder.formats.ids import IdSource
-from forwarder.formats.pieces import last_of, singles
+from forwarder.formats.pieces import last_position, split_each
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
 
-MOST_LETTER = 8 * 1024 * 1024
+MAX_LETTER_BYTES = 8 * 1024 * 1024
 """Bytes of events in one letter of a window, beside its context: it has to be stored, too."""
 
 
-class Encoded(msgspec.Struct, gc=False):
+class EncodeResult(msgspec.Struct, gc=False):
     """What became of a window: documents, letters, up to which event, and what is left of it."""
 
     batches: list[Batch]
@@ -24,7 +24,7 @@ class Encoded(msgspec.Struct, gc=False):
     rest: list[Piece]
 
 
-class _Keys(msgspec.Struct, frozen=True, gc=False):
+class _BatchKeys(msgspec.Struct, frozen=True, gc=False):
     """What the batches of a window have in common besides their frame."""
 
     window: Window
@@ -34,7 +34,7 @@ class _Keys(msgspec.Struct, frozen=True, gc=False):
     frame: Frame
 
 
-class Encoder:
+class DocumentEncoder:
     """Encodes the windows of one connection on one partition."""
 
     def __init__(
@@ -44,14 +44,14 @@ class Encoder:
         documents: DocumentMaker,
         form: InputFormat,
     ) -> None:
-        """Prepare what all batches have in common."""
+        """Prepare the documents and ids of one connection on one partition."""
         self._lane = connection.name
         self._derive = IdSource(partition, connection, documents.version).derive
         self._frame = documents.frame
         self._document = documents.document
         self._upload = form.upload
 
-    def encode(self, window: Window, now_ms: int, most: int) -> Encoded:
+    def encode(self, window: Window, now_ms: int, most: int) -> EncodeResult:
         """Return a window's documents and the events that cannot be in one; never raises.
 
         At most about ``most`` bytes of documents, one at least: a context close to the limit is
@@ -64,36 +64,38 @@ class Encoder:
         except Exception as error:  # noqa: BLE001  # one odd window must not stop the others
             text = f"cannot be encoded: {type(error).__name__}"
             letters = self._letters(window, pieces, Reason.NOT_ENCODABLE, text)
-            return Encoded([], letters, last_of(pieces[-1]), [])
+            return EncodeResult([], letters, last_position(pieces[-1]), [])
 
-    def _keys(self, window: Window, now_ms: int) -> _Keys:
+    def _keys(self, window: Window, now_ms: int) -> _BatchKeys:
         frame = self._frame(window.context, window.identities_ms, window.newest_ms)
         key = digest(window.device)
         other = key if window.key == window.device else digest(window.key)
-        return _Keys(window, key, other, now_ms, frame)
+        return _BatchKeys(window, key, other, now_ms, frame)
 
-    def _encode(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+    def _encode(self, keys: _BatchKeys, pieces: Sequence[Piece], most: int) -> EncodeResult:
         if keys.window.apart:
-            return self._each(keys, pieces, most)
+            return self._encode_each(keys, pieces, most)
         total = keys.frame.size + sum([len(piece[4]) + 1 for piece in pieces])
         if total - 1 <= keys.frame.limit:
-            return Encoded([self._batch(keys, pieces)], [], last_of(pieces[-1]), [])
-        return self._parts(keys, [single for run in pieces for single in singles(run)], most)
+            return EncodeResult([self._batch(keys, pieces)], [], last_position(pieces[-1]), [])
+        return self._encode_split(
+            keys, [single for run in pieces for single in split_each(run)], most
+        )
 
-    def _each(self, keys: _Keys, pieces: Sequence[Piece], most: int) -> Encoded:
+    def _encode_each(self, keys: _BatchKeys, pieces: Sequence[Piece], most: int) -> EncodeResult:
         """Make a document of every event, in order: each fits alone."""
         batches, made = list[Batch](), 0
         for at, run in enumerate(pieces):
-            events = singles(run)
+            events = split_each(run)
             for number, event in enumerate(events):
                 if made >= most:
                     rest = [*events[number:], *pieces[at + 1 :]]
-                    return Encoded(batches, [], batches[-1].last, rest)
+                    return EncodeResult(batches, [], batches[-1].last, rest)
                 batches.append(self._batch(keys, [event]))
                 made += len(batches[-1].payload)
-        return Encoded(batches, [], last_of(pieces[-1]), [])
+        return EncodeResult(batches, [], last_position(pieces[-1]), [])
 
-    def _parts(self, keys: _Keys, events: list[Piece], most: int) -> Encoded:
+    def _encode_split(self, keys: _BatchKeys, events: list[Piece], most: int) -> EncodeResult:
         """Split a window into documents that fit, in order.
 
         An event is too large only in a window saved under a larger limit: none joins else.
@@ -121,12 +123,12 @@ class Encoder:
             batches.append(self._batch(keys, group))
         text = f"does not fit into a record: {max(room, 0)} bytes are left beside its context"
         letters = self._letters(keys.window, misfits, Reason.EVENT_TOO_LARGE, text)
-        return Encoded(batches, letters, last_of(events[end - 1]), events[end:])
+        return EncodeResult(batches, letters, last_position(events[end - 1]), events[end:])
 
-    def _batch(self, keys: _Keys, pieces: Sequence[Piece]) -> Batch:
+    def _batch(self, keys: _BatchKeys, pieces: Sequence[Piece]) -> Batch:
         window = keys.window
         first = (pieces[0][0], pieces[0][1])
-        last = last_of(pieces[-1])
+        last = last_position(pieces[-1])
         count = sum([piece[2] for piece in pieces])
         ids = self._derive(window.device, first, last, count, pieces[0][3])
         events = b",".join([piece[4] for piece in pieces if piece[2]])
@@ -147,7 +149,7 @@ class Encoder:
         group: list[Piece] = []
         size = 0
         for piece in pieces:
-            if group and size + len(piece[4]) > MOST_LETTER:
+            if group and size + len(piece[4]) > MAX_LETTER_BYTES:
                 letters.append(self._letter(window, group, reason, error))
                 group, size = [], 0
             group.append(piece)

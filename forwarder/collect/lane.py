@@ -7,10 +7,10 @@ import msgspec
 from msgspec.structs import replace
 
 from forwarder.collect import keying, redrive
-from forwarder.collect.encode import Encoder
+from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import misfits
-from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
@@ -19,7 +19,7 @@ from forwarder.collect.windows.window import TailSizes, Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
 from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload, digest
-from forwarder.formats.pieces import joined, last_of, singles
+from forwarder.formats.pieces import join_pieces, last_position, split_each
 from forwarder.model import (
     STATUS,
     Batch,
@@ -72,7 +72,7 @@ class Lane:
             message = f"{connection.name}: sink.format {sink_format} cannot be made of {form.name}"
             raise StartupError(message)
         self.documents = make(connection, connection.sink.record_limit)
-        self._fit = Fit(self.documents, form)
+        self._fit = RecordFit(self.documents, form)
 
     def new_store(self, replay: ReplayFilter, sizes: TailSizes) -> WindowStore:
         """Return an empty store of windows that closes them as the connection's mode asks."""
@@ -122,7 +122,7 @@ class PartitionLane:
         self.replay = replay
         self.windows = lane.new_store(replay, bounds.tails)
         self._bounds = bounds
-        self._encoder = Encoder(partition, lane.connection, lane.documents, lane.form)
+        self._encoder = DocumentEncoder(partition, lane.connection, lane.documents, lane.form)
 
     def restore(self, held: Sequence[HeldWindow], decoder: Decoder) -> int:
         """Open saved windows again, with the events that today's filter keeps (O7).
@@ -140,7 +140,7 @@ class PartitionLane:
     def _filter_saved(self, stored: HeldWindow, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
         if all(piece[2] for piece in stored.pieces):
-            whole = decoder.waiting(joined(stored.pieces), stored)
+            whole = decoder.waiting(join_pieces(stored.pieces), stored)
             if self.lane.filter.keeps_all(whole):
                 return list(stored.pieces)
         uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
@@ -276,9 +276,11 @@ class PartitionLane:
     def _undelivered(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""
         name = digest(redrive.window_key(upload.offset, upload.start))
-        admitted, _ = misfits.lettered(self.replay, upload, self.replay.admitted(name, pieces))
+        admitted, _ = misfits.without_lettered(
+            self.replay, upload, self.replay.admitted(name, pieces)
+        )
         if upload.offset < self.replay.read and (upload.sessions or not upload.types):
-            every = [single for piece in admitted for single in singles(piece)]
+            every = [single for piece in admitted for single in split_each(piece)]
             admitted = [piece for piece in every if self._is_undelivered(upload, piece)]
         came = sum([piece[2] for piece in pieces])
         add(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
@@ -288,7 +290,7 @@ class PartitionLane:
         """Tell whether an event of a re-driven upload is in no batch of its session."""
         session = upload.sessions[piece[1] - upload.start] if upload.sessions else b""
         key = redrive.window_key(upload.offset, upload.start, session)
-        return self.replay.passes(digest(key), last_of(piece))
+        return self.replay.passes(digest(key), last_position(piece))
 
     def add_redriven_batch(self, batch: Batch, out: Collected) -> None:
         """Take a re-driven batch as it is: no filter, no window, its bytes and its id."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from forwarder.formats.contract import Upload, digest
-from forwarder.formats.pieces import divide, last_of
+from forwarder.formats.pieces import last_position, split_after
 from forwarder.model import LOWEST, Piece, Position
 
 
@@ -109,12 +109,12 @@ class ReplayFilter:
         settled = self.settled_to(key)
         admitted = []
         for piece in pieces:
-            last = last_of(piece)
+            last = last_position(piece)
             if last < self.need or last <= settled:
                 continue
             first = max(self.need, (settled[0], settled[1] + 1))
             surplus = first[1] - piece[1] if first[0] == piece[0] else 0
-            admitted.append(divide(piece, surplus)[1] if surplus > 0 else piece)
+            admitted.append(split_after(piece, surplus)[1] if surplus > 0 else piece)
         return admitted
 
 

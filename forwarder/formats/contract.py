@@ -265,15 +265,16 @@ class DocumentMaker(Protocol):
     """Makes the documents of one connection. Callers: the encoder, and who judges what will fit.
 
     ``version`` is part of every id: it changes whenever the same events would give other bytes.
-    ``least``: how many bytes any document may have, whatever its context. ``slim`` and ``lean``: a
-    context of at most ``slim`` bytes takes less than half of it, and an upload's events of at most
-    ``lean`` bytes fit, each alone, into the other half: most uploads need no other look.
+    ``least``: how many bytes any document may have, whatever its context. A
+    context of at most ``small_context_bytes`` takes less than half of it, and each event of an
+    upload with at most ``small_events_bytes`` of events fits into the other half: most uploads need
+    no other look.
     """
 
     version: bytes
     least: int
-    slim: int
-    lean: int
+    small_context_bytes: int
+    small_events_bytes: int
 
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Return what documents have besides events and ids; raises what an odd context raises.

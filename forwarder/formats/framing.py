@@ -13,8 +13,8 @@ https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-d
 """
 
 
-def bare(value: bytes) -> bytes | None:
-    """Return the JSON behind a byte order mark or a frame; None: there is neither, or no JSON."""
+def strip_framing(value: bytes) -> bytes | None:
+    """Return the JSON after a byte order mark or a frame; None: there is neither, or no JSON."""
     framed = _is_framed(value)
     begin = _FRAME if framed else 0
     marked = value[begin : begin + len(_MARK)] == _MARK
@@ -23,7 +23,7 @@ def bare(value: bytes) -> bytes | None:
     return rest if rest.lstrip(_SPACE)[:1] in {b"{", b"["} else None
 
 
-def cause(value: bytes) -> str:
+def framing_cause(value: bytes) -> str:
     """Say what else stands before a record that is no JSON; empty: nothing known."""
     if name := _OTHER_MARKS.get(value[:2]):
         return f"is {name}, write UTF-8"

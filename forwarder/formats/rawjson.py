@@ -58,12 +58,12 @@ def elements(value: bytes) -> list[Raw]:
         return list(_entries(_lenient(value, error, list)))
 
 
-def split(joined: bytes) -> list[Raw]:
+def split_values(joined: bytes) -> list[Raw]:
     """Return the raw values of a comma-joined run."""
     return elements(b"[%b]" % joined)
 
 
-def encode(members: dict[str, Raw]) -> bytes:
+def encode_object(members: dict[str, Raw]) -> bytes:
     """Return the object with these members; their values stay as they are."""
     try:
         return _ENCODER.encode(members)
@@ -74,22 +74,22 @@ def encode(members: dict[str, Raw]) -> bytes:
 def _key(text: str) -> bytes:
     """Return a key with half a surrogate pair, which alone is an escape: never longer than it came.
 
-    ``quoted`` is of another form there: window keys are made by it, and those never change.
+    ``quote`` is of another form there: window keys are made by it, and those never change.
     """
     return json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace")
 
 
-def stored(members: dict[str, Raw]) -> bytes:
+def encode_exact(members: dict[str, Raw]) -> bytes:
     """Encode what is going to wait: a copy of its exact size, as encoders shrink large buffers."""
-    return bytes(memoryview(encode(members)))
+    return bytes(memoryview(encode_object(members)))
 
 
-def array(values: list[Raw]) -> bytes:
+def encode_array(values: list[Raw]) -> bytes:
     """Return the array of these values; they stay as they are."""
     return b"[%b]" % b",".join(bytes(value) for value in values)
 
 
-def quoted(text: str) -> bytes:
+def quote(text: str) -> bytes:
     """Return a text as a JSON string, with no more escapes than it needs."""
     try:
         return _ENCODER.encode(text)
@@ -108,11 +108,11 @@ def text_of(value: bytes) -> str | None:
     return value.decode() if first.isdigit() or first == b"-" else None
 
 
-def token(value: bytes) -> bytes:
+def name_token(value: bytes) -> bytes:
     """Return one spelling for equal names: escapes resolved, a number like its text."""
     first = value[:1]
     if first == b'"':
-        return quoted(text_of(value) or "") if b"\\" in value else value
+        return quote(text_of(value) or "") if b"\\" in value else value
     return b'"%b"' % value if first.isdigit() or first == b"-" else value
 
 

@@ -128,7 +128,7 @@ class StateFold:
         """
         last = self.state.lanes[name].closed.get(key)
         if last is not None:
-            left = [pieces.behind(piece, last) for piece in form["pieces"]]
+            left = [pieces.rest_after(piece, last) for piece in form["pieces"]]
             form["pieces"] = [piece for piece in left if piece is not None]
         return bool(form["pieces"])
 

@@ -218,7 +218,7 @@ def test_an_upload_has_its_events_byte_for_byte_in_their_places(sender: Sender) 
     upload = decoded(sender, sender.record(*sent))
     assert (7, 0, START, START) == (upload.offset, upload.start, upload.time, upload.clock)
     assert (["tap"] * 5, 5) == (upload.types, len(upload.sessions))
-    assert sent == [bytes(one) for one in rawjson.split(upload.body)]
+    assert sent == [bytes(one) for one in rawjson.split_values(upload.body)]
     assert upload.sessions[0] == upload.sessions[2] != upload.sessions[1]
     assert not any(one in upload.context for one in sent)
 
@@ -331,8 +331,8 @@ def test_a_filter_keeps_runs_in_their_places_and_counts_the_rest(sender: Sender)
     kept = {
         start + i: bytes(one)
         for offset, start, count, time, body in pieces
-        for i, one in enumerate(rawjson.split(body))
-        if (offset, time) == (7, START) and count == len(rawjson.split(body))
+        for i, one in enumerate(rawjson.split_values(body))
+        if (offset, time) == (7, START) and count == len(rawjson.split_values(body))
     }
     assert {n: sent[n] for n in (1, 2, 4, 5)} == kept
     assert "send_screen_views" in narrow.reasons
@@ -435,9 +435,9 @@ def test_small_contexts_and_events_fit_without_another_look(sender: Sender, limi
     upload = decoded(sender, sender.record())
     frame = made.frame(upload.context, 10**15, 10**15)
     assert made.least <= frame.limit <= limit
-    if len(upload.context) <= made.slim:
+    if len(upload.context) <= made.small_context_bytes:
         assert frame.size <= made.least // 2
-        assert made.lean <= frame.room
+        assert made.small_events_bytes <= frame.room
     assert frame.room == frame.limit - frame.size
 
 

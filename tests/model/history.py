@@ -113,7 +113,7 @@ BOUNDS = (
         "BOUNDS",
         CollectBounds(encoded_bytes=700, tails=TailSizes(first_look=40, short=150, long=300)),
     ),
-    (fit, "LEAST_CONTEXT", 500),
+    (fit, "MIN_CONTEXT_BYTES", 500),
     (states, "CONTEXT_APART", 300),
     (event_filter, "_strip", _strip),
 )

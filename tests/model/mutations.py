@@ -10,12 +10,12 @@ from unittest import mock
 
 import msgspec
 
-from forwarder.collect.encode import Encoder
+from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.lane import PartitionLane
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import misfits
-from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.context import DeliveryResults, Lease
@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation("keying", "L2", "replayed events are keyed by today's rule",
              ((ReplayFilter, "rule_at", lambda _right: lambda _self, _position, today: today),)),
     Mutation("users", "C1", "people who share a device share its windows",
-             ((identity.Identity, "_digest", lambda _right: lambda _self, _raw: b""),)),
+             ((identity.DeviceIdentity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
              ((contract, "blake2b", wrong.colliding),)),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
@@ -148,17 +148,18 @@ MUTATIONS = (
     Mutation("no_hold", "K5", "puts ask nobody",
              ((Lease, "allows", wrong.true),)),
     Mutation("no_room", "C1", "whatever comes joins a window",
-             ((Fit, "joins", wrong.true),)),
+             ((RecordFit, "try_join", wrong.true),)),
     Mutation("alone_with_others", "C1", "an event is judged with a context of no upload",
-             ((Fit, "room", lambda _right: lambda _self, _upload: 10**6),)),
+             ((RecordFit, "room", lambda _right: lambda _self, _upload: 10**6),)),
     Mutation("lettered_again", "O8", "a replay makes the letters of misfits again",
-             ((misfits, "lettered", lambda _right: lambda _gate, _upload, pieces: (pieces, 0)),)),
+             ((misfits, "without_lettered",
+               lambda _right: lambda _gate, _upload, pieces: (pieces, 0)),)),
     Mutation("half_a_letter", "O8", "a letter closes its upload, not its events",
              ((Misfits, "closings", wrong.whole_upload),)),
     Mutation("pending_free", "K1", "windows whose documents are still to be made hold no need",
              ((PartitionLane, "first_unsaved", wrong.open_only),)),
     Mutation("pending_settled", "C2", "the first documents of a window settle all of it",
-             ((Encoder, "encode", wrong.last_settled),)),
+             ((DocumentEncoder, "encode", wrong.last_settled),)),
     Mutation("pending_unsaved", "K2", "a base is written while windows are in none",
              ((Snapshots, "abandon", wrong.nothing),
               (TickLoop, "_plan_snapshot", wrong.write_on))),

@@ -7,7 +7,7 @@ from unittest import mock
 
 from msgspec import structs
 
-from forwarder.collect.encode import Encoder
+from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.queue import DeliveryQueue
@@ -388,7 +388,7 @@ def context_lost(right: Function) -> Function:
 def last_settled(right: Function) -> Function:
     """Settle a whole window with the first slice of its documents."""
 
-    def encode(self: Encoder, window: Any, *args: Any) -> Any:  # noqa: ANN401
+    def encode(self: DocumentEncoder, window: Any, *args: Any) -> Any:  # noqa: ANN401
         last = window.last
         made = right(self, window, *args)
         return structs.replace(made, last=last)

@@ -11,19 +11,19 @@ import msgspec
 
 from forwarder.collect.windows.window import Window
 from forwarder.formats.contract import ContextShape, DocumentMaker, InputFormat, Upload
-from forwarder.formats.pieces import singles
+from forwarder.formats.pieces import split_each
 from forwarder.model import Piece
 
-_MULTIPLE = 2
+_MAX_GROWTH = 2
 """How many times what came in the documents of a window may take together."""
 
-_FREE_WORK = 16 * 1024 * 1024
-_WORK = 16
-"""How many bytes a window may look through again for what joins it: ``_FREE_WORK``, and ``_WORK``
-for each byte that came in. What accumulates is looked through with every upload: ten thousand of
-one user that all delete attributes would take an hour otherwise."""
+_FREE_RESCAN_BYTES = 16 * 1024 * 1024
+_RESCAN_FACTOR = 16
+"""How many bytes a window may look through again for what joins it: ``_FREE_RESCAN_BYTES``, and
+``_RESCAN_FACTOR`` for each byte that came in. What accumulates is looked through with every upload:
+ten thousand of one user that all delete attributes would take an hour otherwise."""
 
-_MOST_SLIM = 32 * 1024
+_MAX_SMALL_CONTEXT = 32 * 1024
 """Bytes of contexts that are merged without being counted so, whatever the sink takes."""
 
 _SHARED = 4
@@ -33,28 +33,29 @@ lanes until their poll ends: a few bytes may join a context of megabytes, with e
 _SMALL_MERGE = 64 * 1024
 """Bytes of a merge that is kept all the same: of a poll's thousand uploads 64 MiB at the worst."""
 
-LEAST_CONTEXT = 64 * 1024
+MIN_CONTEXT_BYTES = 64 * 1024
 """Bytes of a context that may wait in any case; beyond the record's limit it is pruned."""
 
 
-class Fit:
-    """Judges for one connection. Caller: its windows.
+class RecordFit:
+    """Decides whether an upload may join a window so that every event still fits into one record.
 
-    Two lengths spare all of it: where a window's context and an upload's have together at most
-    ``slim`` bytes and no upload in it more than ``lean`` of events, the context takes less than
-    half a record and every event fits into the other half.
+    Caller: the windows of a connection. Two lengths spare all of it: where a window's context and
+    an upload's have together at most ``small_context_bytes``, and no upload in it has more than
+    ``small_events_bytes`` of events, the context takes less than half a record and every event fits
+    into the other half.
     """
 
     def __init__(self, documents: DocumentMaker, form: InputFormat) -> None:
-        """Work out the lengths; ``form`` is what the uploads are of."""
+        """Take the lengths of the document maker; ``form`` is what the uploads are of."""
         self.form = form
         self._frame_of = documents.frame
         self._prune = documents.prune
         self._merge = form.merge
         self._shape = form.shape
-        self.slim = min(_MOST_SLIM, documents.slim)
-        self.lean = documents.lean
-        self._most_context = max(documents.least, LEAST_CONTEXT)
+        self.small_context_bytes = min(_MAX_SMALL_CONTEXT, documents.small_context_bytes)
+        self.small_events_bytes = documents.small_events_bytes
+        self._most_context = max(documents.least, MIN_CONTEXT_BYTES)
 
     def room(self, upload: Upload) -> int:
         """Return how large an event may be to fit alone; raises what an odd context raises."""
@@ -79,8 +80,8 @@ class Fit:
         window.newest_ms = upload.time
         return len(window.context) - before
 
-    def joins(self, window: Window, upload: Upload, pieces: Sequence[Piece]) -> bool:
-        """Tell whether an upload may join a window, and count its pieces there if so.
+    def try_join(self, window: Window, upload: Upload, pieces: Sequence[Piece]) -> bool:
+        """Count an upload's pieces in a window's sums if it may join; tell whether it may.
 
         It may if all of it goes into one document, or if the context leaves room for every event
         and the documents together are at most twice what came in: each repeats the context. Nor
@@ -91,8 +92,8 @@ class Fit:
         if window.event_bytes < 0:
             _measure(window)
         came = 0
-        if window.framed_context is not window.context or not has_had(window, upload):
-            came = 0 if has_had(window, upload) else len(upload.context)
+        if window.framed_context is not window.context or not has_context_of(window, upload):
+            came = 0 if has_context_of(window, upload) else len(upload.context)
             if not self._frame(window, upload):
                 return False
         added = sum([len(piece[4]) + 1 for piece in pieces])
@@ -100,13 +101,16 @@ class Fit:
         largest = max(window.largest_piece, max([len(piece[4]) for piece in pieces], default=0))
         if filled - 1 > window.framed_room and (
             largest > window.framed_room
-            or _documents(window, filled, largest) > _MULTIPLE * received
+            or _documents_bytes(window, filled, largest) > _MAX_GROWTH * received
         ):
             return False
-        if pieces and is_worn(window):
+        if pieces and has_used_its_work(window):
             return False
         window.event_bytes, window.largest_piece, window.received_bytes = filled, largest, received
-        if len(window.framed_context) <= self.slim and largest <= self.lean:
+        if (
+            len(window.framed_context) <= self.small_context_bytes
+            and largest <= self.small_events_bytes
+        ):
             window.event_bytes = -1  # small again: not to be measured at every upload
         return True
 
@@ -137,7 +141,7 @@ class Fit:
         shape = upload.shape
         if shape.plain and window.shape.plain and window.shape.keys <= shape.keys:
             return upload.context, shape
-        if has_had(window, upload):
+        if has_context_of(window, upload):
             return window.context, window.shape
         if (known := upload.merged) is not None and known[0] is window.context:
             return known[1]  # it was judged before it is taken
@@ -146,18 +150,18 @@ class Fit:
         return found
 
 
-def has_had(window: Window, upload: Upload) -> bool:
-    """Tell whether an upload has joined a window before: other events of it, of the same session.
+def has_context_of(window: Window, upload: Upload) -> bool:
+    """Tell whether other events of an upload, of the same session, are in a window already.
 
-    Its context is in the window's by then, and must not be appended to it once more.
+    Then its context is merged, and what accumulates must not be appended once more.
     """
     return window.touched >= (upload.offset, upload.start)
 
 
-def release(upload: Upload) -> None:
-    """Let go of the merge that was made last, unless it is of the order of the upload itself.
+def drop_merge_cache(upload: Upload) -> None:
+    """Drop the merge that was made last if it is much larger than the upload itself.
 
-    Caller: the windows, once they have taken an upload; those of a poll live until it ends.
+    Caller: the store of windows, once it has taken the upload; those of a poll live until it ends.
     """
     known = upload.merged
     if known is not None:
@@ -166,12 +170,12 @@ def release(upload: Upload) -> None:
             upload.merged = None
 
 
-def is_worn(window: Window) -> bool:
-    """Tell whether what joins a window has taken as much work as it may: it should close."""
-    return window.rescanned_bytes > _FREE_WORK + _WORK * window.received_bytes
+def has_used_its_work(window: Window) -> bool:
+    """Tell whether joins have used up the work allowed for a window: it should be closed."""
+    return window.rescanned_bytes > _FREE_RESCAN_BYTES + _RESCAN_FACTOR * window.received_bytes
 
 
-def _documents(window: Window, filled: int, largest: int) -> int:
+def _documents_bytes(window: Window, filled: int, largest: int) -> int:
     """Return how many bytes the documents of so many bytes of events have at most.
 
     Each but the last is so full that the largest event might not have fitted.
@@ -179,7 +183,7 @@ def _documents(window: Window, filled: int, largest: int) -> int:
     return filled + window.frame_bytes * (1 + filled // (window.framed_room - largest + 1))
 
 
-def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
+def split_by_size(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
     """Return the pieces that fit into ``room`` bytes event by event, and the events that do not."""
     fits: list[Piece] = []
     misfits: list[Piece] = []
@@ -187,7 +191,7 @@ def sort(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
         if len(whole[4]) <= room:
             fits.append(whole)
             continue
-        for piece in singles(whole):
+        for piece in split_each(whole):
             (fits if len(piece[4]) <= room else misfits).append(piece)
     return fits, misfits
 

@@ -15,7 +15,7 @@ from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import session_key
 from forwarder.formats import rawjson
 from forwarder.formats.contract import InputFormat, Upload, digest
-from forwarder.formats.pieces import singles
+from forwarder.formats.pieces import split_each
 from forwarder.model import Piece, Position, Reason
 
 Run = tuple[int, int]
@@ -35,7 +35,7 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
         upload = self.upload
         if self.events == len(upload.types):
             return form.upload(upload.body, upload.context, keyless=upload.keyless)
-        came = rawjson.split(upload.body)
+        came = rawjson.split_values(upload.body)
         runs = [(at - upload.start, count) for at, count in self.runs]
         chosen = [bytes(one) for at, count in runs for one in came[at : at + count]]
         return form.upload(b",".join(chosen), upload.context)
@@ -54,7 +54,9 @@ class Misfits(msgspec.Struct, frozen=True, gc=False):
             yield key, (offset, _last(run))
 
 
-def sort(judge: fit.Fit, upload: Upload, pieces: list[Piece]) -> tuple[list[Piece], Misfits | None]:
+def split_misfits(
+    judge: fit.RecordFit, upload: Upload, pieces: list[Piece]
+) -> tuple[list[Piece], Misfits | None]:
     """Return what fits alone of an upload, and the rest as what is to become a letter."""
     if not pieces:
         return pieces, None
@@ -63,24 +65,26 @@ def sort(judge: fit.Fit, upload: Upload, pieces: list[Piece]) -> tuple[list[Piec
     except Exception as error:  # noqa: BLE001  # one odd upload must not stop the others
         text = f"cannot be encoded: {type(error).__name__}"
         return [], Misfits(upload, _runs(pieces), Reason.NOT_ENCODABLE, text)
-    fits, rest = fit.sort(pieces, room)
+    fits, rest = fit.split_by_size(pieces, room)
     if not rest:
         return fits, None
     text = f"does not fit into a record: {max(room, 0)} bytes are left beside its context"
     return fits, Misfits(upload, _runs(rest), Reason.EVENT_TOO_LARGE, text)
 
 
-def lettered(replay: ReplayFilter, upload: Upload, pieces: list[Piece]) -> tuple[list[Piece], int]:
+def without_lettered(
+    replay: ReplayFilter, upload: Upload, pieces: list[Piece]
+) -> tuple[list[Piece], int]:
     """Return a replayed upload's pieces without those in a letter, and how many events went."""
     if replay.closed_to(_key(upload.offset, upload.start)) is None:
         return pieces, 0
-    gone = set(_lettered(replay, upload))
-    every = [single for piece in pieces for single in singles(piece)]
+    gone = set(_lettered_indices(replay, upload))
+    every = [single for piece in pieces for single in split_each(piece)]
     left = [piece for piece in every if piece[1] not in gone]
     return left, sum([piece[2] for piece in every]) - sum([piece[2] for piece in left])
 
 
-def wanted(replay: ReplayFilter, found: Misfits, *, by_session: bool) -> Misfits | None:
+def unsettled_misfits(replay: ReplayFilter, found: Misfits, *, by_session: bool) -> Misfits | None:
     """Return the misfits of a replayed upload that no batch and no saved window holds."""
     upload, left = found.upload, list[Piece]()
     for at in [at for first, count in found.runs for at in range(first, first + max(count, 1))]:
@@ -108,7 +112,7 @@ def _last(run: Run) -> int:
     return run[0] + max(run[1], 1) - 1
 
 
-def _lettered(replay: ReplayFilter, upload: Upload) -> Iterable[int]:
+def _lettered_indices(replay: ReplayFilter, upload: Upload) -> Iterable[int]:
     """Yield the indices of an upload's events that are in letters, found run by run."""
     offset, at = upload.offset, upload.start
     end = at + max(len(upload.types), 1)

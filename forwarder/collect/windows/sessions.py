@@ -14,13 +14,13 @@ import msgspec
 from forwarder.collect.keying import BY_SESSION
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import session_index
-from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes, Window, is_of_session, session_key
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Upload, digest
-from forwarder.formats.pieces import cut
+from forwarder.formats.pieces import split_before
 from forwarder.model import LOWEST, CloseReason, HeldWindow, Piece, Position
 
 SHARED = 32
@@ -123,7 +123,7 @@ class SessionStore(WindowStore):
     RULE = BY_SESSION
 
     def __init__(
-        self, batching: Batching, fit: Fit, replay: ReplayFilter, sizes: TailSizes
+        self, batching: Batching, fit: RecordFit, replay: ReplayFilter, sizes: TailSizes
     ) -> None:
         """Create a store without windows."""
         super().__init__(batching, fit, replay, sizes)
@@ -448,6 +448,8 @@ def _shared(pieces: list[Piece], start: int, segments: list[_Segment]) -> list[l
     for piece in pieces:
         first = bisect_right(ends, piece[1]) if piece[2] else 0
         inner = ends[first : bisect_left(ends, piece[1] + piece[2])]
-        for number, part in enumerate(cut(piece, [end - piece[1] for end in inner]), first):
+        for number, part in enumerate(
+            split_before(piece, [end - piece[1] for end in inner]), first
+        ):
             shares[number].append(part)
     return shares

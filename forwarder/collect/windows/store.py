@@ -13,7 +13,7 @@ import msgspec
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION, replayed
 from forwarder.collect.replay_filter import ReplayFilter, owner_digest
 from forwarder.collect.windows import misfits
-from forwarder.collect.windows.fit import Fit, is_worn, release
+from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_its_work
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import (
     Deadlines,
@@ -36,7 +36,7 @@ from forwarder.collect.windows.window import (
 )
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Kept, Upload, digest
-from forwarder.formats.pieces import cut, singles
+from forwarder.formats.pieces import split_before, split_each
 from forwarder.model import CloseReason, HeldWindow, Piece, Position
 
 Open = Callable[[Upload, bytes, bytes], Window]
@@ -70,13 +70,13 @@ class WindowStore:
     """The rule by which today's events are keyed."""
 
     def __init__(
-        self, batching: Batching, fit: Fit, replay: ReplayFilter, sizes: TailSizes
+        self, batching: Batching, fit: RecordFit, replay: ReplayFilter, sizes: TailSizes
     ) -> None:
         """Create a store without windows; ``replay``: what an opening found to be settled."""
         self._batching = batching
         self._fit = fit
-        self._slim = fit.slim
-        self._lean = fit.lean
+        self._small_context = fit.small_context_bytes
+        self._small_events = fit.small_events_bytes
         self._replay = replay
         self.open: dict[bytes, Window] = {}
         self.memory = 0
@@ -107,12 +107,12 @@ class WindowStore:
                 continue
             if upload.offset < read:
                 self._add_again(upload, pieces)
-            elif len(upload.context) > self._slim or len(upload.body) > self._lean:
+            elif len(upload.context) > self._small_context or len(upload.body) > self._small_events:
                 take(*self._fitting(upload, pieces))
             else:
                 take(upload, pieces)
             if upload.merged is not None:
-                release(upload)
+                drop_merge_cache(upload)
         added = Added(
             self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
         )
@@ -151,7 +151,7 @@ class WindowStore:
         """
         self._tails.begin_poll()  # an opening has its own slices
         window, largest = reopened(held, pieces, shape, self._long_tail)
-        window.narrow = len(held.context) > self._slim or largest > self._lean
+        window.narrow = len(held.context) > self._small_context or largest > self._small_events
         self.unsaved.put_saved(window)
         if self.RULE == BY_DEVICE and is_of_session(held.key, held.session):
             window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
@@ -207,17 +207,17 @@ class WindowStore:
     def _add_again(self, upload: Upload, pieces: list[Piece]) -> None:
         """Add what of a replayed upload is not settled, keyed by the rule of its time (L2)."""
         rule, upload = replayed(self._replay, upload, self.RULE, self._fit.form.former_rules)
-        pieces, gone = misfits.lettered(self._replay, upload, pieces)
+        pieces, gone = misfits.without_lettered(self._replay, upload, pieces)
         self._settled += gone
         if rule not in {BY_DEVICE, BY_SESSION}:
             rule = self.RULE
-        if len(upload.context) > self._slim or len(upload.body) > self._lean:
+        if len(upload.context) > self._small_context or len(upload.body) > self._small_events:
             upload, pieces = self._fitting(upload, pieces, by_session=rule == BY_SESSION)
         if rule == BY_SESSION:
             self._add_again_by_session(upload, pieces)
         else:
             self._add_again_by_device(upload, pieces)
-        release(upload)
+        drop_merge_cache(upload)
 
     def _add_again_by_device(self, upload: Upload, pieces: list[Piece]) -> None:
         admitted = self._admit(upload, owner_digest(upload), pieces)
@@ -226,7 +226,7 @@ class WindowStore:
 
     def _add_again_by_session(self, upload: Upload, pieces: list[Piece]) -> None:
         """Add events that were keyed by session when they came first; they close by age."""
-        for piece in [single for run in pieces for single in singles(run)]:
+        for piece in [single for run in pieces for single in split_each(run)]:
             session = upload.sessions[piece[1] - upload.start] if upload.types else b""
             key = session_key(upload.owner, session)
             admitted = self._replay.admitted(digest(key), [piece])
@@ -253,9 +253,9 @@ class WindowStore:
         self, upload: Upload, pieces: list[Piece], *, by_session: bool = False
     ) -> tuple[Upload, list[Piece]]:
         """Return an upload as it may wait, and what of it fits alone; note the rest."""
-        fits, found = misfits.sort(self._fit, upload, pieces)
+        fits, found = misfits.split_misfits(self._fit, upload, pieces)
         if found is not None and upload.offset < self._replay.read:
-            found = misfits.wanted(self._replay, found, by_session=by_session)
+            found = misfits.unsettled_misfits(self._replay, found, by_session=by_session)
         if found is not None:
             self._accepted += found.events
             self._misfits.append(found)
@@ -275,8 +275,8 @@ class WindowStore:
             and pieces
             and (  # as ``_make_room`` would ask first: a call an event is not free
                 window.narrow
-                or len(window.context) + len(upload.context) > self._slim
-                or len(upload.body) > self._lean
+                or len(window.context) + len(upload.context) > self._small_context
+                or len(upload.body) > self._small_events
             )
             and not self._make_room(window, upload, pieces)
         ):
@@ -314,7 +314,7 @@ class WindowStore:
         for whole in pieces:
             # A restored one may have more events than a size set since.
             room = most if window is None else max(0, most - window.count)
-            for piece in cut(whole, range(room or most, whole[2], most)):
+            for piece in split_before(whole, range(room or most, whole[2], most)):
                 if window is not None and window.count >= most:
                     self.close(window, CloseReason.SIZE)
                     window = None
@@ -334,12 +334,12 @@ class WindowStore:
         """
         if (
             not window.narrow
-            and len(window.context) + len(upload.context) <= self._slim
-            and len(upload.body) <= self._lean
+            and len(window.context) + len(upload.context) <= self._small_context
+            and len(upload.body) <= self._small_events
         ):
             return True
         before = len(window.context)
-        found = self._fit.joins(window, upload, pieces)
+        found = self._fit.try_join(window, upload, pieces)
         self._weigh(window, len(window.context) - before)
         window.narrow = window.event_bytes >= 0
         if not window.narrow:
@@ -359,7 +359,7 @@ class WindowStore:
         self._weigh(window, self._fit.absorb(window, upload))
         window.touched = position
         self._note_change(window, position)
-        if is_worn(window):
+        if has_used_its_work(window):
             self.close(window, CloseReason.SIZE)
 
     def _put(self, window: Window, piece: Piece, grown: int = 0) -> None:
@@ -415,7 +415,9 @@ class WindowStore:
             key, upload.device, session, [], 0, upload.context, upload.shape, upload.time,
             upload.time, upload.clock, upload.clock, deadline, reason,
         )  # fmt: skip
-        window.narrow = len(upload.context) > self._slim or len(upload.body) > self._lean
+        window.narrow = (
+            len(upload.context) > self._small_context or len(upload.body) > self._small_events
+        )
         self._register(window, upload.offset)
         return window
 

@@ -8,7 +8,7 @@ import msgspec
 import zstandard
 
 from forwarder.formats.contract import ContextShape
-from forwarder.formats.pieces import last_of, within
+from forwarder.formats.pieces import last_position, split_to_size
 from forwarder.model import LOWEST, CloseReason, HeldWindow, PackedWindow, Piece, Position
 
 ENOUGH_MEMORY = 64 * 1024 * 1024
@@ -189,7 +189,7 @@ class Window(msgspec.Struct, gc=False):
     def last(self) -> Position:
         """Return the position of the last event."""
         if self.pieces or not self.blocks:
-            return last_of(self.pieces[-1])
+            return last_position(self.pieces[-1])
         return self.blocks[-1].last
 
     def events_bytes(self) -> int:
@@ -203,7 +203,7 @@ class Window(msgspec.Struct, gc=False):
         packed = _compressor.compress(_encode(tail))
         size = sum([len(piece[4]) for piece in tail])
         # A copy of its exact size: what the compressor returns is a large buffer that was shrunk.
-        block = Block(len(tail), size, last_of(tail[-1]), bytes(memoryview(packed)))
+        block = Block(len(tail), size, last_position(tail[-1]), bytes(memoryview(packed)))
         if self.blocks is None:
             self.blocks = []
         self.blocks.append(block)
@@ -268,7 +268,7 @@ class Window(msgspec.Struct, gc=False):
         """Return the stored form of a part of it."""
         pieces = self.first_pieces(part.pieces)
         if max([len(piece[4]) for piece in pieces], default=0) > LARGEST_PIECE:
-            pieces = [small for piece in pieces for small in within(piece, LARGEST_PIECE)]
+            pieces = [small for piece in pieces for small in split_to_size(piece, LARGEST_PIECE)]
         return HeldWindow(
             key=self.key,
             device=self.device,

@@ -39,7 +39,7 @@ def shape(context: bytes) -> ContextShape:
 def merge(old: bytes, new: bytes) -> tuple[bytes, ContextShape]:
     """Return the merged context; the newest wins, a null never erases."""
     both = merge_fields(rawjson.fields(old), rawjson.fields(new))
-    return rawjson.stored(both), shape_of(both)
+    return rawjson.encode_exact(both), shape_of(both)
 
 
 def merge_fields(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
@@ -55,7 +55,7 @@ def merge_fields(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
 def _append(old: Raw, new: Raw) -> Raw:
     """Return both arrays as one; the newer value alone where either is none."""
     try:
-        return Raw(rawjson.array(rawjson.elements(old) + rawjson.elements(new)))
+        return Raw(rawjson.encode_array(rawjson.elements(old) + rawjson.elements(new)))
     except rawjson.ShapeError:
         return new
 
@@ -67,11 +67,15 @@ def _union(old: Raw, new: Raw | None, attributes: Raw | None) -> Raw:
         return plain
     try:
         again = _set(attributes)
-        names = [n for n in rawjson.elements(old) if rawjson.token(bytes(n)) not in again]
+        names = [n for n in rawjson.elements(old) if rawjson.name_token(bytes(n)) not in again]
         both = names + (rawjson.elements(new) if new is not None else [])
     except rawjson.ShapeError:
         return old if new is None else new
-    return Raw(rawjson.array(list({rawjson.token(bytes(name)): name for name in both}.values())))
+    return Raw(
+        rawjson.encode_array(
+            list({rawjson.name_token(bytes(name)): name for name in both}.values())
+        )
+    )
 
 
 def _plain_union(old: bytes, new: bytes, attributes: bytes) -> Raw | None:
@@ -90,6 +94,6 @@ def _set(attributes: Raw | None) -> frozenset[bytes]:
     if attributes is None:
         return frozenset()
     try:
-        return frozenset(rawjson.quoted(key) for key in rawjson.fields(attributes))
+        return frozenset(rawjson.quote(key) for key in rawjson.fields(attributes))
     except rawjson.ShapeError:
         return frozenset()

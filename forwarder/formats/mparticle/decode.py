@@ -15,14 +15,14 @@ from forwarder.formats import framing, rawjson
 from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import context, not_uploads
-from forwarder.formats.mparticle.identity import NONE, Identity, id_of
+from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
 _MEMO = 1024
 _KEY_BYTES = 80
 """Bytes of a key's places, in a tuple and in a set of any fill."""
-_NAMED = frozenset({
+_SAFE_KEYS = frozenset({
     "api_key", "api_keys", "application_info", "attribution_info", "batch_id", "consent_state",
     "context", "deleted_user_attributes", "device_info", "environment", "events",
     "integration_attributes", "ip", "job_id", "message_id", "message_type", "mp_deviceid",
@@ -35,11 +35,11 @@ _NAMED = frozenset({
 # Nesting is bounded by the stack that is left: whoever decodes an upload's parts later may
 # stand deeper than decode, so uploads with this many brackets have to fit with a margin.
 _BRACKETS = 600
-_MARGIN = 120
+_STACK_MARGIN = 120
 
-MOST_VALUES = 1_000_000
-MOST_EVENTS = 100_000
-MOST_UPLOADS = 10_000
+MAX_VALUES = 1_000_000
+MAX_EVENTS = 100_000
+MAX_UPLOADS = 10_000
 """Commas, events and uploads of a record, whatever its size: each takes up to a hundred bytes, an
 upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
 most (docs/mparticle-format.md), a bulk request 100 of them."""
@@ -67,35 +67,35 @@ class _TooManyError(Exception):
     """A record has more parts than a worker has memory for."""
 
 
-class _Type(Struct, gc=False):
+class _EventType(Struct, gc=False):
     event_type: str = UNKNOWN
 
 
-class _Places(Struct, frozen=True, gc=False):
+class _LocationFields(Struct, frozen=True, gc=False):
     location: Raw = ABSENT
     breadcrumbs: Raw = ABSENT
 
 
-class _Place(Struct, gc=False):
+class _LocatedEvent(Struct, gc=False):
     event_type: str = UNKNOWN
-    data: _Places = _Places()
+    data: _LocationFields = _LocationFields()
 
 
-class _Names(Struct, frozen=True, gc=False):
+class _SessionFields(Struct, frozen=True, gc=False):
     location: Raw = ABSENT
     breadcrumbs: Raw = ABSENT
     session_uuid: Raw = ABSENT
     session_id: Raw = ABSENT
 
 
-class _Full(Struct, gc=False):
+class _FullEvent(Struct, gc=False):
     event_type: str = UNKNOWN
-    data: _Names = _Names()
+    data: _SessionFields = _SessionFields()
 
 
-_TYPES = msgspec.json.Decoder(list[_Type]).decode
-_PLACES = msgspec.json.Decoder(list[_Place]).decode
-_FULL = msgspec.json.Decoder(list[_Full]).decode
+_TYPES = msgspec.json.Decoder(list[_EventType]).decode
+_PLACES = msgspec.json.Decoder(list[_LocatedEvent]).decode
+_FULL = msgspec.json.Decoder(list[_FullEvent]).decode
 
 
 def _types(raw: bytes) -> Events:
@@ -104,7 +104,7 @@ def _types(raw: bytes) -> Events:
 
 def _places(raw: bytes) -> Events:
     events = [(event.event_type, event.data) for event in _PLACES(raw)]
-    return [kind for kind, _ in events], [], _governed(raw, [data for _, data in events])
+    return [kind for kind, _ in events], [], _location_indices(raw, [data for _, data in events])
 
 
 def _full(raw: bytes) -> Events:
@@ -115,7 +115,7 @@ def _full(raw: bytes) -> Events:
     suspected = raw.count(_SESSION_ID) + raw.count(_SESSION_UUID) > found or _may_be_escaped(raw)
     if suspected and any(map(_names_session_twice, rawjson.elements(raw))):
         raise _RepeatedError
-    return [event.event_type for event in events], names, _governed(raw, data)
+    return [event.event_type for event in events], names, _location_indices(raw, data)
 
 
 def _may_be_escaped(raw: bytes) -> bool:
@@ -133,11 +133,11 @@ def _once(event: Raw) -> Raw:
     fields = rawjson.fields(event)
     data = bytes(fields.get("data", ABSENT))
     if data[:1] == b"{":
-        fields["data"] = Raw(rawjson.encode(rawjson.fields(data)))
-    return Raw(rawjson.encode(fields))
+        fields["data"] = Raw(rawjson.encode_object(rawjson.fields(data)))
+    return Raw(rawjson.encode_object(fields))
 
 
-def _session_names(events: Sequence[_Names]) -> tuple[list[bytes], int]:
+def _session_names(events: Sequence[_SessionFields]) -> tuple[list[bytes], int]:
     """Return the name of each event's session, and how many ids and uuids they have.
 
     Mostly it is the name of the event before.
@@ -150,15 +150,15 @@ def _session_names(events: Sequence[_Names]) -> tuple[list[bytes], int]:
         raw = bytes(number)
         if raw != known or not known:
             told = id_of(raw)
-            if told == NONE:
-                names.append(session_name(uuid, ABSENT))
+            if told == NO_ID:
+                names.append(event_session(uuid, ABSENT))
                 continue
             known, name = raw, told
         names.append(name)
     return names, found
 
 
-def _governed(raw: bytes, events: Sequence[_Places | _Names]) -> list[int]:
+def _location_indices(raw: bytes, events: Sequence[_LocationFields | _SessionFields]) -> list[int]:
     """Return which events may carry a location.
 
     A key given twice is read as its last, and its first would be forwarded unseen: where the
@@ -203,21 +203,21 @@ def _tolerant(raw: bytes) -> Events:
         data = event.get("data", ABSENT)
         fields = rawjson.fields(data) if bytes(data)[:1] == b"{" else {}
         uuid, number = fields.get("session_uuid", ABSENT), fields.get("session_id", ABSENT)
-        sessions.append(session_name(uuid, number))
+        sessions.append(event_session(uuid, number))
         if "location" in fields or "breadcrumbs" in fields or _repeats(bytes(element)):
             governed.append(i)
     return types, sessions, governed
 
 
-def session_name(uuid: Raw, number: Raw) -> bytes:
+def event_session(uuid: Raw, number: Raw) -> bytes:
     """Return the name of an event's session, empty where it has none.
 
     It is that of ``session_id``, as number or as text, else that of ``session_uuid``, in any case.
     """
     name = id_of(bytes(number))
-    if name == NONE:
+    if name == NO_ID:
         name = id_of(bytes(uuid)).lower()
-    return b"" if name == NONE else name
+    return b"" if name == NO_ID else name
 
 
 def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int], bytes]:
@@ -233,7 +233,7 @@ def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int],
     else:
         return types, sessions, governed, raw
     if repeated:
-        raw = rawjson.array([_once(event) for event in rawjson.elements(raw)])
+        raw = rawjson.encode_array([_once(event) for event in rawjson.elements(raw)])
     return *_tolerant(raw), raw
 
 
@@ -246,7 +246,7 @@ class MParticleDecoder:
 
     def __init__(self, partition: Partition, *, sessions: bool, places: bool) -> None:
         """Choose the narrowest way to read events."""
-        self._identity = Identity(partition)
+        self._identity = DeviceIdentity(partition)
         self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
@@ -275,10 +275,10 @@ class MParticleDecoder:
             return Reject(Reason.TOO_MANY_PARTS, str(error))
         except ShapeError as error:
             return Reject(Reason.NOT_AN_UPLOAD, str(error))
-        bare = None if framed else framing.bare(value)
+        bare = None if framed else framing.strip_framing(value)
         if bare is not None:
             return self.decode(bare, offset, time, clock, framed=True)
-        cause = framing.cause(value)
+        cause = framing.framing_cause(value)
         return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
     def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
@@ -305,16 +305,16 @@ class MParticleDecoder:
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
-            _fits(value, _MARGIN)
-        if len(value) > MOST_VALUES:
-            _check_number(value.count(b","), MOST_VALUES, "commas")
+            _fits(value, _STACK_MARGIN)
+        if len(value) > MAX_VALUES:
+            _check_number(value.count(b","), MAX_VALUES, "commas")
         try:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
         upload = self._upload(fields, offset, 0, time, clock)
-        if len(upload.types) > MOST_EVENTS:
-            _check_number(len(upload.types), MOST_EVENTS, "events")
+        if len(upload.types) > MAX_EVENTS:
+            _check_number(len(upload.types), MAX_EVENTS, "events")
         if self._compact != len(value):  # hardly ever: else each key stands once, without a space
             _check_keys(value)
         return [upload]
@@ -324,7 +324,7 @@ class MParticleDecoder:
         parts: list[bytes] = [value]
         if value.lstrip(b" \t\r\n")[:1] == b"[":
             elements = rawjson.elements(value)
-            _check_number(len(elements), MOST_UPLOADS, "uploads")
+            _check_number(len(elements), MAX_UPLOADS, "uploads")
             parts = [bytes(part) for part in elements]
         uploads: list[Upload] = []
         start = 0
@@ -332,7 +332,7 @@ class MParticleDecoder:
             _check_keys(part)
             uploads.append(self._upload(rawjson.fields(part), offset, start, time, clock))
             start += max(len(uploads[-1].types), 1)
-            _check_number(start, MOST_EVENTS, "events")
+            _check_number(start, MAX_EVENTS, "events")
         if not uploads:
             message = "an array without uploads"
             raise ShapeError(message)
@@ -373,13 +373,13 @@ class MParticleDecoder:
             self._compact = size if fields else size - 1
         except UnicodeEncodeError:
             self._compact = -1
-            self._buffer[:] = rawjson.encode(fields)
+            self._buffer[:] = rawjson.encode_object(fields)
         stored = bytes(self._buffer)
         if b":null" not in stored:
             return stored
         for key in [key for key, raw in fields.items() if bytes(raw) == rawjson.NULL]:
             del fields[key]
-        return rawjson.stored(fields)
+        return rawjson.encode_exact(fields)
 
 
 def _check_without_events(fields: dict[str, Raw], body: bytes) -> None:
@@ -401,7 +401,7 @@ def _check_number(number: int, most: int, of: str) -> None:
 def _check_keys(value: bytes) -> None:
     """Raise ShapeError if a key stands twice: both its values may be meant."""
     if (key := rawjson.repeated_key(value)) is not None:
-        message = f"`{key}` is given twice" if key in _NAMED else "a key is given twice"
+        message = f"`{key}` is given twice" if key in _SAFE_KEYS else "a key is given twice"
         raise ShapeError(message)
 
 
@@ -410,8 +410,8 @@ def _read_once(fields: dict[str, Raw]) -> bytes:
     for name in ("application_info", "device_info"):
         raw = bytes(fields.get(name, ABSENT))
         if raw[:1] == b"{":
-            fields[name] = Raw(rawjson.encode(rawjson.fields(raw)))
-    return rawjson.stored(fields)
+            fields[name] = Raw(rawjson.encode_object(rawjson.fields(raw)))
+    return rawjson.encode_exact(fields)
 
 
 def _fits(value: bytes, margin: int) -> None:

@@ -58,16 +58,16 @@ class MParticleDocuments:
         settings = connection.settings
         self.version = b"%d" % ENCODER_VERSION
         self._payload_bytes = limit.payload_bytes
-        self._governance = Governance(settings)
+        self._policy = ContextPolicy(settings)
         self._quote = settings.int64_as_string
         self._unique = b""
         if settings.unique_id is not None:
-            self._unique = b',"unique_id":%b' % rawjson.quoted(settings.unique_id)
+            self._unique = b',"unique_id":%b' % rawjson.quote(settings.unique_id)
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
         empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
-        self.slim = max(0, half - empty) // _MOST_GROWN
-        self.lean = half // _MOST_CHANGED
+        self.small_context_bytes = max(0, half - empty) // _MOST_GROWN
+        self.small_events_bytes = half // _MOST_CHANGED
 
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Encode everything but the events and the ids, whose length is known.
@@ -76,7 +76,7 @@ class MParticleDocuments:
         """
         fields = rawjson.fields(context)
         user = mpid_of(fields)
-        rest = rawjson.encode(self._governance.apply(fields, dated_ms))[1:]
+        rest = rawjson.encode_object(self._policy.document_fields(fields, dated_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
             newest_ms,
             self._unique,
@@ -92,8 +92,8 @@ class MParticleDocuments:
     def prune(self, context: bytes, most: int) -> bytes:
         """Return a context without what is large and in no document (``Governance.prune``)."""
         fields = rawjson.fields(context)
-        kept = self._governance.prune(fields, most)
-        return context if kept is fields else rawjson.stored(kept)
+        kept = self._policy.prune(fields, most)
+        return context if kept is fields else rawjson.encode_exact(kept)
 
     def recognize(self, value: bytes) -> Recognized | None:
         """Return the ``message_id`` and the mpid of a document."""
@@ -125,8 +125,8 @@ def mpid_of(fields: Mapping[str, Raw]) -> str:
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else ""
 
 
-class Governance:
-    """The compiled rules of one connection for everything but the events."""
+class ContextPolicy:
+    """Turns a window's context into its document's, by the settings of one connection."""
 
     def __init__(self, settings: Settings) -> None:
         """Compile the settings."""
@@ -141,12 +141,12 @@ class Governance:
         # What deletions are compared with stays as long as it can (``context.merge``).
         self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
 
-    def apply(self, fields: _Object, identities_ms: int) -> _Object:
+    def document_fields(self, fields: _Object, identities_ms: int) -> _Object:
         """Return the keys of the document; ``identities_ms`` dates the user identities."""
         kept = {key: raw for key, raw in fields.items() if key not in self._drop}
-        self._shrink(kept)
+        self._reduce_metadata(kept)
         if "user_identities" in kept:
-            kept["user_identities"] = without(
+            kept["user_identities"] = without_identities(
                 identities(kept["user_identities"], identities_ms), self._identities
             )
         if self._settings.include_system_notifications:
@@ -154,7 +154,7 @@ class Governance:
         for path in self._exclusions:
             _exclude(kept, path)
         if self._settings.int64_as_string:
-            event_filter.quote_ids(kept)
+            event_filter.quote_integers(kept)
         return kept
 
     def prune(self, fields: _Object, most: int) -> _Object:
@@ -169,32 +169,34 @@ class Governance:
         if sum([len(key) + len(raw) for key, raw in kept.items()]) <= most:
             return kept
         kept = {key: raw for key, raw in kept.items() if key not in self._drop}
-        self._shrink(kept)
+        self._reduce_metadata(kept)
         if "user_identities" in kept:
-            kept["user_identities"] = self._named(kept["user_identities"])
+            kept["user_identities"] = self._included_identities(kept["user_identities"])
         for path in self._exclusions:
             _exclude(kept, path)
         return kept
 
-    def _named(self, raw: Raw) -> Raw:
+    def _included_identities(self, raw: Raw) -> Raw:
         """Return user identities, in whichever form, without those that are excluded."""
         if not self._identities or bytes(raw)[:1] != b"{":
-            return without(raw, self._identities)
+            return without_identities(raw, self._identities)
         members = rawjson.fields(raw).items()
-        return Raw(rawjson.encode({k: v for k, v in members if _kind(k) not in self._identities}))
+        return Raw(
+            rawjson.encode_object({k: v for k, v in members if _kind(k) not in self._identities})
+        )
 
-    def _shrink(self, kept: _Object) -> None:
+    def _reduce_metadata(self, kept: _Object) -> None:
         """Leave of two objects only what is always forwarded."""
         if not self._settings.include_metadata and "application_info" in kept:
             package = _members(kept["application_info"]).get("package")
             if package is not None and bytes(package) != rawjson.NULL:
-                kept["application_info"] = Raw(rawjson.encode({"package": package}))
+                kept["application_info"] = Raw(rawjson.encode_object({"package": package}))
             else:
                 del kept["application_info"]
         if not self._located and "context" in kept:
             inner = _members(kept["context"])
             if inner.pop("location", None) is not None:
-                kept["context"] = Raw(rawjson.encode(inner))
+                kept["context"] = Raw(rawjson.encode_object(inner))
 
 
 def identities(raw: Raw, time: int) -> Raw:
@@ -203,14 +205,14 @@ def identities(raw: Raw, time: int) -> Raw:
         return raw
     entries = [
         b'{"identity_type":%b,"identity":%b,"timestamp_unixtime_ms":%d}'
-        % (rawjson.quoted("customer_id" if kind == "customerid" else kind), _text(value), time)
+        % (rawjson.quote("customer_id" if kind == "customerid" else kind), _text(value), time)
         for kind, value in rawjson.fields(raw).items()
         if bytes(value) != rawjson.NULL
     ]
     return Raw(b"[%b]" % b",".join(entries))
 
 
-def without(raw: Raw, kinds: frozenset[str]) -> Raw:
+def without_identities(raw: Raw, kinds: frozenset[str]) -> Raw:
     """Return an array of user identities without those of these types; all else as it is.
 
     Documents hold an array whichever form an upload had, so an exclusion means its entries.
@@ -219,7 +221,7 @@ def without(raw: Raw, kinds: frozenset[str]) -> Raw:
         return raw
     entries = rawjson.elements(raw)
     kept = [entry for entry in entries if _kind_of(entry) not in kinds]
-    return raw if len(kept) == len(entries) else Raw(rawjson.array(kept))
+    return raw if len(kept) == len(entries) else Raw(rawjson.encode_array(kept))
 
 
 def _kind_of(entry: Raw) -> str | None:
@@ -240,7 +242,7 @@ def _names_identity(path: list[str]) -> bool:
 def _text(raw: Raw) -> bytes:
     """Return a value as a JSON string: its own text, or the JSON it is written in."""
     value = bytes(raw)
-    return value if value[:1] == b'"' else rawjson.quoted(value.decode())
+    return value if value[:1] == b'"' else rawjson.quote(value.decode())
 
 
 def _dropped(settings: Settings) -> Iterable[str]:
@@ -272,5 +274,5 @@ def _exclude(fields: _Object, path: list[str]) -> bool:
     inner = _members(fields[name])
     if not _exclude(inner, rest):
         return False
-    fields[name] = Raw(rawjson.encode(inner))
+    fields[name] = Raw(rawjson.encode_object(inner))
     return True

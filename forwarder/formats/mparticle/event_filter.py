@@ -20,7 +20,7 @@ before are judged anew then."""
 
 UNKNOWN_EVENTS = "send_unknown_events"
 
-GOVERNING: dict[str, str | None] = {
+SETTING_BY_EVENT_TYPE: dict[str, str | None] = {
     "session_start": "send_lifecycle_events",
     "session_end": "send_lifecycle_events",
     "application_state_transition": "send_lifecycle_events",
@@ -55,7 +55,9 @@ QUOTE_INTEGERS = 2
 
 def rule_of(settings: Settings) -> str:
     """Name by which rule events are kept and changed: stored with what was kept by it."""
-    passes = sorted((kind, s is None or getattr(settings, s)) for kind, s in GOVERNING.items())
+    passes = sorted(
+        (kind, s is None or getattr(settings, s)) for kind, s in SETTING_BY_EVENT_TYPE.items()
+    )
     rest = settings.send_unknown_events, settings.send_batches_without_events
     told = (JUDGEMENT, passes, rest, _transform_of(settings))
     return digest(repr(told).encode()).hex()
@@ -69,7 +71,9 @@ def _transform_of(settings: Settings) -> int:
 
 def _reasons(settings: Settings) -> tuple[str, ...]:
     """Return the settings by which a connection leaves events out, as they are counted."""
-    names = [name for name in (*dict.fromkeys(GOVERNING.values()), UNKNOWN_EVENTS) if name]
+    names = [
+        name for name in (*dict.fromkeys(SETTING_BY_EVENT_TYPE.values()), UNKNOWN_EVENTS) if name
+    ]
     return tuple(name for name in names if not getattr(settings, name))
 
 
@@ -88,10 +92,12 @@ class MParticleEventFilter:
         self.rule = rule_of(settings)
         self.reasons = _reasons(settings)
         self._dropped = {
-            kind: name for kind, name in GOVERNING.items() if name and not getattr(settings, name)
+            kind: name
+            for kind, name in SETTING_BY_EVENT_TYPE.items()
+            if name and not getattr(settings, name)
         }
         self._drop = frozenset(self._dropped)
-        self._keep = frozenset(GOVERNING) - self._drop
+        self._keep = frozenset(SETTING_BY_EVENT_TYPE) - self._drop
         self._unknown_pass = settings.send_unknown_events
         self._all_pass: Callable[[list[str]], bool] = (
             self._drop.isdisjoint if self._unknown_pass else self._keep.issuperset
@@ -115,12 +121,12 @@ class MParticleEventFilter:
 
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether all events pass and none is changed; False where that is not sure."""
-        return self._all_pass(upload.types) and not needed(upload, self._transform)
+        return self._all_pass(upload.types) and not needed_changes(upload, self._transform)
 
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
         if types and self._all_pass(types):
-            joined = body_of(upload, self._transform)
+            joined = changed_body(upload, self._transform)
             return [(upload.offset, upload.start, len(types), upload.time, joined)]
         pieces = self._pick(upload, filtered) if types else []
         if not pieces and self.empty_too:
@@ -138,7 +144,7 @@ class MParticleEventFilter:
             else:
                 refused.append(setting)
         # Before anything is counted: what cannot be changed becomes a letter with all its events.
-        events = parts_of(upload, self._transform) if wanted else []
+        events = changed_events(upload, self._transform) if wanted else []
         for setting in refused:
             key = (self._lane, setting)
             filtered[key] = filtered.get(key, 0) + 1
@@ -151,7 +157,7 @@ class MParticleEventFilter:
 
     def _refusal(self, kind: str) -> str | None:
         """Return the setting that keeps a type out, None if it passes."""
-        if kind in GOVERNING:
+        if kind in SETTING_BY_EVENT_TYPE:
             return self._dropped.get(kind)
         return None if self._unknown_pass else UNKNOWN_EVENTS
 
@@ -167,22 +173,22 @@ def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:
     yield start, previous + 1
 
 
-def body_of(upload: Upload, transform: int) -> bytes:
+def changed_body(upload: Upload, transform: int) -> bytes:
     """Return all events of the upload joined by commas, changed."""
-    transform = needed(upload, transform)
+    transform = needed_changes(upload, transform)
     if not transform:
         return upload.body
     if upload.bodies is None:
         upload.bodies = {}
     found = upload.bodies.get(transform)
     if found is None:
-        found = upload.bodies[transform] = b",".join(parts_of(upload, transform))
+        found = upload.bodies[transform] = b",".join(changed_events(upload, transform))
     return found
 
 
-def parts_of(upload: Upload, transform: int) -> list[bytes]:
+def changed_events(upload: Upload, transform: int) -> list[bytes]:
     """Return the events of the upload one by one, changed."""
-    transform = needed(upload, transform)
+    transform = needed_changes(upload, transform)
     if upload.forms is None:
         upload.forms = {}
     found = upload.forms.get(transform)
@@ -191,14 +197,14 @@ def parts_of(upload: Upload, transform: int) -> list[bytes]:
     return found
 
 
-def quote_ids(fields: _Object) -> None:
+def quote_integers(fields: _Object) -> None:
     """Quote the ids among these members that are integers."""
     for name in INTEGER_IDS:
         if name in fields and rawjson.is_integer(value := bytes(fields[name])):
             fields[name] = Raw(b'"%b"' % value)
 
 
-def needed(upload: Upload, transform: int) -> int:
+def needed_changes(upload: Upload, transform: int) -> int:
     """Return what of the transform may have to be done with this upload."""
     return transform if upload.governed else transform & ~STRIP_LOCATION
 
@@ -206,12 +212,12 @@ def needed(upload: Upload, transform: int) -> int:
 def _change(upload: Upload, transform: int) -> list[bytes]:
     events: list[bytes] = [upload.body]
     if len(upload.types) > 1:
-        events = [bytes(event) for event in rawjson.split(upload.body)]
+        events = [bytes(event) for event in rawjson.split_values(upload.body)]
     if transform & STRIP_LOCATION:
         for i in upload.governed:
             events[i] = _inside(events[i], _strip)
     if transform & QUOTE_INTEGERS:
-        events = [_inside(event, quote_ids) for event in events]
+        events = [_inside(event, quote_integers) for event in events]
     return events
 
 
@@ -222,8 +228,8 @@ def _inside(event: bytes, change: Callable[[_Object], None]) -> bytes:
     if raw is not None and _is_object(raw):
         content = rawjson.fields(raw)
         change(content)
-        fields["data"] = Raw(rawjson.encode(content))
-    return rawjson.stored(fields)
+        fields["data"] = Raw(rawjson.encode_object(content))
+    return rawjson.encode_exact(fields)
 
 
 def _strip(content: _Object) -> None:
@@ -234,7 +240,7 @@ def _strip(content: _Object) -> None:
         return
     if bytes(crumbs)[:1] == b"[":
         stripped = [_strip_crumb(crumb) for crumb in rawjson.elements(crumbs)]
-        content["breadcrumbs"] = Raw(rawjson.array(stripped))
+        content["breadcrumbs"] = Raw(rawjson.encode_array(stripped))
     else:
         content["breadcrumbs"] = _strip_crumb(crumbs)  # one, where a list should be
 
@@ -248,8 +254,8 @@ def _strip_crumb(crumb: Raw) -> Raw:
     if raw is not None and _is_object(raw):
         content = rawjson.fields(raw)
         content.pop(_LOCATION, None)
-        fields["data"] = Raw(rawjson.encode(content))
-    return Raw(rawjson.encode(fields))
+        fields["data"] = Raw(rawjson.encode_object(content))
+    return Raw(rawjson.encode_object(fields))
 
 
 def _is_object(raw: Raw) -> bool:

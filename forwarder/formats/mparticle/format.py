@@ -59,7 +59,9 @@ class MParticleInput:
 
     def platform(self, upload: Upload) -> bytes:
         """Return ``device_info.platform``."""
-        return identity.member(bytes(upload.fields.get("device_info", b"")), identity.PLATFORM)
+        return identity.first_member_token(
+            bytes(upload.fields.get("device_info", b"")), identity.PLATFORM
+        )
 
     def api_keys(self, upload: Upload) -> tuple[bytes, ...]:
         """Return ``api_key`` and the elements of ``api_keys``."""

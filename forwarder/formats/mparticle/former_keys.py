@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from forwarder.formats import rawjson
 from forwarder.formats.contract import FormerRule, Upload
-from forwarder.formats.mparticle.identity import IDS, members
+from forwarder.formats.mparticle.identity import DEVICE_ID_KEYS, members
 from forwarder.formats.rawjson import ABSENT
 
 _EMPTY = b'""'
@@ -30,7 +30,7 @@ class _Event(msgspec.Struct, gc=False):
 _EVENTS = msgspec.json.Decoder(list[_Event]).decode
 
 
-def keyed(upload: Upload) -> Upload:
+def key_as_before(upload: Upload) -> Upload:
     """Return an upload as it was keyed by these rules; made once for all lanes."""
     if upload.former is None:
         key = _device(upload)
@@ -43,7 +43,7 @@ def _device(upload: Upload) -> bytes:
     fields = upload.fields
     device = _token(fields.get("mp_deviceid", ABSENT))
     if device == _EMPTY and "device_info" in fields:
-        found = [_token(raw) for raw in members(bytes(fields["device_info"]), IDS)]
+        found = [_token(raw) for raw in members(bytes(fields["device_info"]), DEVICE_ID_KEYS)]
         device = next((token for token in found if token != _EMPTY), _EMPTY)
     mpid = _token(fields.get("mpid", ABSENT))
     if device == mpid == _EMPTY:
@@ -54,7 +54,10 @@ def _device(upload: Upload) -> bytes:
 def _sessions(body: bytes) -> list[bytes]:
     raw = b"[%b]" % body
     try:
-        return [_name(event.data.session_uuid, event.data.session_id) for event in _EVENTS(raw)]
+        return [
+            _session_name_before(event.data.session_uuid, event.data.session_id)
+            for event in _EVENTS(raw)
+        ]
     except msgspec.DecodeError:
         return [_slow_name(element) for element in rawjson.elements(raw)]
 
@@ -62,10 +65,12 @@ def _sessions(body: bytes) -> list[bytes]:
 def _slow_name(element: Raw) -> bytes:
     data = rawjson.fields(bytes(element)).get("data", ABSENT)
     fields = rawjson.fields(bytes(data)) if bytes(data)[:1] == b"{" else {}
-    return _name(fields.get("session_uuid", ABSENT), fields.get("session_id", ABSENT))
+    return _session_name_before(
+        fields.get("session_uuid", ABSENT), fields.get("session_id", ABSENT)
+    )
 
 
-def _name(uuid: Raw, number: Raw) -> bytes:
+def _session_name_before(uuid: Raw, number: Raw) -> bytes:
     name = bytes(uuid)
     if name in _NOTHING:
         name = bytes(number)
@@ -74,11 +79,11 @@ def _name(uuid: Raw, number: Raw) -> bytes:
 
 def _token(raw: Raw) -> bytes:
     value = bytes(raw)
-    return _EMPTY if value in _NOTHING else rawjson.token(value)
+    return _EMPTY if value in _NOTHING else rawjson.name_token(value)
 
 
 RULES = {
-    "device-1": FormerRule(by_session=False, keyed=keyed),
-    "session-1": FormerRule(by_session=True, keyed=keyed),
+    "device-1": FormerRule(by_session=False, keyed=key_as_before),
+    "session-1": FormerRule(by_session=True, keyed=key_as_before),
 }
 """By their stored names."""

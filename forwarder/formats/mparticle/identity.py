@@ -16,10 +16,10 @@ from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
 
-NONE = b'""'
+NO_ID = b'""'
 """The token of an id that is not there, or that means none."""
 
-WORDS = frozenset({
+NONE_WORDS = frozenset({
     "unknown", "null", "(null)", "<null>", "undefined", "none", "nil", "<nil>", "(nil)",
     "optional(nil)", "n/a", "na", "nan", "-1", "true", "false", "[]", "{}", "[object object]",
     "not set", "(not set)", "not available", "anonymous", "anon", "guest", "android", "deface",
@@ -31,53 +31,53 @@ _ZERO = re.compile(r"[-+0:.,_{}()*\s\0]*|[-+]?0+(\.0+)?[eE][-+]?[0-9]+")
 """Nothing, zeros in any number and grouping, a number that is zero, or asterisks."""
 
 _PADDING = b'"-+0:.,_{}()* \t\r\n'
-_LONGEST = max(map(len, WORDS))
+_LONGEST = max(map(len, NONE_WORDS))
 _NUMBER = b"-0123456789"
-_looked_at: Memo[bytes, bytes] = Memo(8192)
+_memo: Memo[bytes, bytes] = Memo(8192)
 
-LONGEST_ID = 256
+MAX_ID_BYTES = 256
 """Bytes of a token that is kept as it came; a longer one is named by its digest: window keys are
 stored with every window, several times, and have to fit."""
 
 
 def id_of(value: bytes) -> bytes:
-    """Return the token of an id: one spelling for equal ids (42 = "42"), ``NONE`` for none.
+    """Return the token of an id: one spelling for equal ids (42 = "42"), ``NO_ID`` for none.
 
-    A value that is neither a text nor a number names nobody. One of more than ``LONGEST_ID`` bytes
+    A value that is neither a text nor a number names nobody. One of more than ``MAX_ID_BYTES``
     becomes its digest.
     """
     first = value[:1]
     if len(value.strip(_PADDING)) > _LONGEST:  # nearly always: too long for a word, and no zero
         if first != b'"':
-            return short(b'"%b"' % value) if first in _NUMBER else NONE
+            return bounded_token(b'"%b"' % value) if first in _NUMBER else NO_ID
         if b"\\" not in value and value.isascii():
-            return value if len(value) <= LONGEST_ID else short(value)
-    known = _looked_at.get(value)
+            return value if len(value) <= MAX_ID_BYTES else bounded_token(value)
+    known = _memo.get(value)
     # An answer is short, or the id itself.
-    return _looked_at.keep(value, _look(value), 2 * len(value)) if known is None else known
+    return _memo.keep(value, _classify(value), 2 * len(value)) if known is None else known
 
 
-def short(token: bytes) -> bytes:
+def bounded_token(token: bytes) -> bytes:
     """Return a token as it is, or the one that stands for a long one."""
-    if len(token) <= LONGEST_ID:
+    if len(token) <= MAX_ID_BYTES:
         return token
     return b'"~%b"' % blake2b(token, digest_size=16).hexdigest().encode()
 
 
-def _look(value: bytes) -> bytes:
+def _classify(value: bytes) -> bytes:
     text = rawjson.text_of(value)
-    return NONE if text is None or means_none(text) else short(rawjson.token(value))
+    return NO_ID if text is None or means_none(text) else bounded_token(rawjson.name_token(value))
 
 
 def means_none(text: str) -> bool:
     """Tell whether a text stands for no id at all."""
-    return text.strip().casefold() in WORDS or _ZERO.fullmatch(text) is not None
+    return text.strip().casefold() in NONE_WORDS or _ZERO.fullmatch(text) is not None
 
 
 _MEMO = 4096
 _PRODUCTION = b'"production"'
-_NOTHING = frozenset({b"", rawjson.NULL, NONE})
-IDS = (
+_NOTHING = frozenset({b"", rawjson.NULL, NO_ID})
+DEVICE_ID_KEYS = (
     "android_uuid",
     "android_advertising_id",
     "ios_idfv",
@@ -93,13 +93,13 @@ IDS = (
 
 _PACKAGE = ("package",)
 _ID_ENDS = (b'_id"', b'"android_uuid"', b'"ios_idfv"')
-"""How the names in ``IDS`` end, or are: each stands once for each of them."""
+"""How the names in ``DEVICE_ID_KEYS`` end, or are: each stands once for each of them."""
 
-PEOPLE = b"#"
+IDENTITIES_SEPARATOR = b"#"
 """Between a device key and the digest of identities."""
 
 
-class Identity:
+class DeviceIdentity:
     """Reads device keys; remembers packages and identities that it has seen.
 
     ``repeated`` is set where an object that was read has a key twice: whoever takes the other
@@ -107,7 +107,7 @@ class Identity:
     """
 
     def __init__(self, partition: Partition) -> None:
-        """Begin with nothing remembered."""
+        """Create with empty caches."""
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._packages: Memo[bytes, tuple[bytes, bool]] = Memo(_MEMO)
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
@@ -116,8 +116,8 @@ class Identity:
     def environment(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the environment; production where there is none."""
         raw = fields.get("environment")
-        token = NONE if raw is None else token_of(raw)
-        return _PRODUCTION if token == NONE else token
+        token = NO_ID if raw is None else token_of(raw)
+        return _PRODUCTION if token == NO_ID else token
 
     def application(self, fields: dict[str, Raw]) -> bytes:
         """Return the token of the app's package, empty text where there is none."""
@@ -125,7 +125,7 @@ class Identity:
         known = self._packages.get(raw)
         if known is None:
             twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
-            known = member(raw, _PACKAGE), twice
+            known = first_member_token(raw, _PACKAGE), twice
             self._packages.keep(raw, known, len(raw) + len(known[0]))
         if known[1]:
             self.repeated = True
@@ -146,38 +146,45 @@ class Identity:
         first is a JSON string, so no two different keys look the same.
         """
         device = id_of(bytes(fields.get("mp_deviceid", ABSENT)))
-        if device == NONE and "device_info" in fields:
+        if device == NO_ID and "device_info" in fields:
             device = self._device(bytes(fields["device_info"]))
         mpid = id_of(bytes(fields.get("mpid", ABSENT)))
-        if device == mpid == NONE:
+        if device == mpid == NO_ID:
             key = b"%b%d/%d" % (self._prefix, offset, start)
             return key, key
         key = b"%b,%b,%b,%b" % (environment, application, device, mpid)
-        if len(key) > LONGEST_ID:  # hardly ever
-            key = b"%b,%b,%b,%b" % (short(environment), short(application), device, mpid)
-        if mpid != NONE:
+        if len(key) > MAX_ID_BYTES:  # hardly ever
+            key = b"%b,%b,%b,%b" % (
+                bounded_token(environment),
+                bounded_token(application),
+                device,
+                mpid,
+            )
+        if mpid != NO_ID:
             return key, key
-        return key, key + PEOPLE + self._digest(bytes(fields.get("user_identities", ABSENT)))
+        return key, key + IDENTITIES_SEPARATOR + self._digest(
+            bytes(fields.get("user_identities", ABSENT))
+        )
 
     def _device(self, raw: bytes) -> bytes:
         """Return the first id of ``device_info`` that names a device."""
-        values = members(raw, IDS)
+        values = members(raw, DEVICE_ID_KEYS)
         if _may_repeat(raw, values):
             self.repeated = self.repeated or rawjson.repeats_key(raw)
         for value in values:
-            if value is not ABSENT and (token := id_of(bytes(value))) != NONE:
+            if value is not ABSENT and (token := id_of(bytes(value))) != NO_ID:
                 return token
-        return NONE
+        return NO_ID
 
     def _digest(self, raw: bytes) -> bytes:
         found = self._people.get(raw)
-        return self._people.keep(raw, people(raw), len(raw)) if found is None else found
+        return self._people.keep(raw, identities_digest(raw), len(raw)) if found is None else found
 
 
-def people(raw: bytes) -> bytes:
-    """Return the digest of user identities, empty where none of them names anybody.
+def identities_digest(raw: bytes) -> bytes:
+    """Return a digest of user identities; empty if none names anybody.
 
-    The same for the same identities in another order, as object or as array, under ``customerid``
+    Equal for equal identities in another order, as object or as array, under ``customerid``
     or ``customer_id``, as number or as text.
     """
     named = sorted(set(_identities(raw)))
@@ -188,7 +195,7 @@ def _identities(raw: bytes) -> list[bytes]:
     """Return identities as ``type:identity`` in JSON; what is of another form as it is."""
     first = raw[:1]
     if first == b"{":
-        pairs = [(rawjson.quoted(kind), bytes(one)) for kind, one in rawjson.fields(raw).items()]
+        pairs = [(rawjson.quote(kind), bytes(one)) for kind, one in rawjson.fields(raw).items()]
         return [named for kind, value in pairs if (named := _identity(kind, value))]
     if first == b"[":
         return [named for one in rawjson.elements(raw) if (named := _entry(bytes(one)))]
@@ -203,16 +210,16 @@ def _entry(raw: bytes) -> bytes:
     kind, value = fields.get("identity_type"), fields.get("identity", ABSENT)
     if kind is None or rawjson.repeats_key(raw):
         return raw
-    return _identity(rawjson.token(bytes(kind)), bytes(value))
+    return _identity(rawjson.name_token(bytes(kind)), bytes(value))
 
 
 def _identity(kind: bytes, value: bytes) -> bytes:
     """Return what one identity says; nothing if its value means none."""
     named = id_of(value)
-    if named == NONE:
+    if named == NO_ID:
         if value[:1] not in {b"{", b"["}:  # these are forwarded as the text they are
             return b""
-        named = rawjson.quoted(value.decode())
+        named = rawjson.quote(value.decode())
     return b"%b:%b" % (b'"customer_id"' if kind == b'"customerid"' else kind, named)
 
 
@@ -221,15 +228,15 @@ def token_of(raw: Raw) -> bytes:
     value = bytes(raw)
     if value[:1] == b'"' and b"\\" not in value:  # nearly always
         return value
-    return NONE if value in _NOTHING else rawjson.token(value)
+    return NO_ID if value in _NOTHING else rawjson.name_token(value)
 
 
-def member(raw: bytes, names: tuple[str, ...]) -> bytes:
+def first_member_token(raw: bytes, names: tuple[str, ...]) -> bytes:
     """Return the token of the first of these members that an object has, else the empty text."""
     for value in members(raw, names):
-        if value is not ABSENT and (token := token_of(value)) != NONE:
+        if value is not ABSENT and (token := token_of(value)) != NO_ID:
             return token
-    return NONE
+    return NO_ID
 
 
 def members(raw: bytes, names: tuple[str, ...]) -> list[Raw]:
@@ -250,12 +257,12 @@ def _may_repeat(raw: bytes, values: list[Raw]) -> bool:
     return b"\\u00" in raw or sum([raw.count(end) for end in _ID_ENDS]) > found
 
 
-def _narrow(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
+def _member_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
     """Build a decoder that keeps these members of an object and skips the rest."""
     struct = msgspec.defstruct("Narrow", [(name, Raw, ABSENT) for name in names], gc=False)
     return msgspec.json.Decoder(struct)
 
 
 PLATFORM = ("platform",)
-_NARROWED: tuple[tuple[str, ...], ...] = (IDS, _PACKAGE, PLATFORM)
-_DECODERS = {names: _narrow(names) for names in _NARROWED}
+_NARROWED: tuple[tuple[str, ...], ...] = (DEVICE_ID_KEYS, _PACKAGE, PLATFORM)
+_DECODERS = {names: _member_decoder(names) for names in _NARROWED}

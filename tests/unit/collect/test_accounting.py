@@ -200,7 +200,7 @@ def test_what_cannot_be_changed_is_accepted_and_a_letter_and_none_of_it_filtered
     def fails(_upload: object, _transform: int) -> bytes:
         raise RecursionError
 
-    monkeypatch.setattr(event_filter, "parts_of", fails)
+    monkeypatch.setattr(event_filter, "changed_events", fails)
     lane = connection(send_screen_views=False)
     out = builders.run(lane, records(upload(event(), event("screen_view"))))
     assert ({"lane": 2}, {"lane": 2}, {}) == (out.routed, out.accepted, out.filtered)

@@ -208,7 +208,7 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
 
     pipeline = builders.pipeline(connection("good"), connection("odd"))
     frames: Any = pipeline._lanes["odd"].lane.documents  # noqa: SLF001  # no input makes it fail
-    monkeypatch.setattr(frames._governance, "apply", odd)  # noqa: SLF001
+    monkeypatch.setattr(frames._policy, "document_fields", odd)  # noqa: SLF001
     pipeline.collect(records(upload(event(n=1)), upload(event(n=2), ip="1")), NOW)
     out = pipeline.finish(NOW)
     assert ["good"] == [batch.lane for batch in out.batches]
@@ -223,7 +223,7 @@ def test_a_dead_letter_tells_how_many_events_it_holds(monkeypatch: pytest.Monkey
     def fails(_upload: object, _transform: int) -> bytes:
         raise RecursionError
 
-    monkeypatch.setattr(event_filter, "body_of", fails)
+    monkeypatch.setattr(event_filter, "changed_body", fails)
     out = builders.run(connection(), records(upload(event(), event()), b"{"))
     assert [(Reason.INVALID_JSON, 0), (Reason.NOT_ENCODABLE, 2)] == [
         (letter.reason, letter.events) for letter in out.dead_letters

@@ -122,9 +122,9 @@ def shared_events(number: int) -> bytes:
 
 
 PARTS: dict[str, tuple[Callable[[int], bytes], str]] = {
-    "uploads": (uploads_of, "MOST_UPLOADS"),
-    "events": (events_of, "MOST_EVENTS"),
-    "events of several uploads": (shared_events, "MOST_EVENTS"),
+    "uploads": (uploads_of, "MAX_UPLOADS"),
+    "events": (events_of, "MAX_EVENTS"),
+    "events of several uploads": (shared_events, "MAX_EVENTS"),
 }
 
 
@@ -145,7 +145,7 @@ def test_a_record_of_too_many_parts_is_a_letter_and_one_of_as_many_as_may_be_is_
 
 @pytest.mark.parametrize("array", [False, True])
 def test_a_record_is_not_even_taken_apart_where_it_has_a_million_commas(*, array: bool) -> None:
-    value = b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * (decode.MOST_VALUES + 1))
+    value = b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * (decode.MAX_VALUES + 1))
     value = b"[%b]" % value if array else value
     pipeline = builders.pipeline(connection())
     outs: list[Collected] = []
@@ -156,8 +156,8 @@ def test_a_record_is_not_even_taken_apart_where_it_has_a_million_commas(*, array
 
 def test_what_fits_an_sdks_upload_is_never_too_much() -> None:
     """An upload has 256 KB at most, and an event three bytes at least with its comma."""
-    assert 256_000 // len(b"{},") < decode.MOST_EVENTS
-    assert 100 < decode.MOST_UPLOADS
+    assert 256_000 // len(b"{},") < decode.MAX_EVENTS
+    assert 100 < decode.MAX_UPLOADS
 
 
 # --------------------------------------------------------------- every event on its own
@@ -196,8 +196,8 @@ class _Counted(list[Raw]):
 
 
 def test_a_letter_of_many_runs_copies_each_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    count, split = 1000, rawjson.split
-    monkeypatch.setattr(rawjson, "split", lambda body: _Counted(split(body)))
+    count, split = 1000, rawjson.split_values
+    monkeypatch.setattr(rawjson, "split_values", lambda body: _Counted(split(body)))
     small = KinesisTarget("s", "us-east-1", max_record_bytes=2048)
     pipeline = builders.pipeline(connection(sink=small))
     events = [event(pad="x" * (3000 if n % 2 else 1)) for n in range(count)]

@@ -121,13 +121,13 @@ def test_an_upload_of_many_events_is_taken_apart_once_not_once_for_each_part(
     monkeypatch: pytest.MonkeyPatch, batches: int, chosen: Connection
 ) -> None:
     lengths: list[int] = []
-    split = rawjson.split
+    split = rawjson.split_values
 
     def measuring(joined: bytes) -> list[Raw]:
         lengths.append(len(joined))
         return split(joined)
 
-    monkeypatch.setattr(rawjson, "split", measuring)
+    monkeypatch.setattr(rawjson, "split_values", measuring)
     events = [event(n=n, session_uuid=f"s{n % 2}") for n in range(50)]
     out = builders.run(chosen, records(upload(*events)))
     assert (batches, 50) == (len(out.batches), sum(batch.count for batch in out.batches))

@@ -6,7 +6,7 @@ from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.loader import load_connection
 from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.worker_fields import WORKER as WORKER_SECTION
-from forwarder.formats.mparticle.event_filter import GOVERNING
+from forwarder.formats.mparticle.event_filter import SETTING_BY_EVENT_TYPE
 from tests.configurations import Folder
 from tests.reference import PAGE, current, leaves
 
@@ -46,5 +46,5 @@ def test_every_key_is_on_the_page() -> None:
 
 
 def test_every_event_type_is_on_the_page() -> None:
-    for kind in GOVERNING:
+    for kind in SETTING_BY_EVENT_TYPE:
         assert f"`{kind}`" in TEXT

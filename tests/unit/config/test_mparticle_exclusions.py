@@ -15,7 +15,7 @@ from forwarder.config import loader, mparticle_exclusions
 from forwarder.config.connection import Settings
 from forwarder.errors import ConfigurationError
 from forwarder.formats import rawjson
-from forwarder.formats.mparticle.document import Governance
+from forwarder.formats.mparticle.document import ContextPolicy
 from tests.configurations import SMALL, Folder
 from tests.work import steps
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 def documented(upload: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Return the context of a document for an upload, as these settings have it."""
     fields = rawjson.fields(json.dumps(upload).encode())
-    found = Governance(settings).apply(fields, 7)
+    found = ContextPolicy(settings).document_fields(fields, 7)
     return {key: msgspec.json.decode(bytes(raw)) for key, raw in found.items()}
 
 
@@ -84,9 +84,9 @@ def test_identities_of_no_known_form_pass_as_they_are(odd: object) -> None:
 
 def test_what_is_not_excluded_keeps_its_bytes() -> None:
     raw = Raw(b'[ {"identity_type" : "other", "identity":1.50} ]')
-    found = Governance(Settings(metadata_field_exclusion=("user_identities.email",))).apply(
-        {"user_identities": raw}, 7
-    )
+    found = ContextPolicy(
+        Settings(metadata_field_exclusion=("user_identities.email",))
+    ).document_fields({"user_identities": raw}, 7)
     assert bytes(raw) == bytes(found["user_identities"])
 
 

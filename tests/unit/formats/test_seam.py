@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from forwarder.formats.mparticle import identity
-from forwarder.formats.mparticle.event_filter import GOVERNING, INTEGER_IDS
+from forwarder.formats.mparticle.event_filter import INTEGER_IDS, SETTING_BY_EVENT_TYPE
 from forwarder.formats.mparticle.not_uploads import ONLY_UPLOADS
 
 FORWARDER = Path(__file__).parents[3] / "forwarder"
 ROOMS = ("collect", "rules", "journal", "deliver", "sources")
 
 FIELDS = {
-    *ONLY_UPLOADS, *INTEGER_IDS, *GOVERNING, *identity.IDS,
+    *ONLY_UPLOADS, *INTEGER_IDS, *SETTING_BY_EVENT_TYPE, *identity.DEVICE_ID_KEYS,
     "api_key", "api_keys", "attribution_info", "breadcrumbs", "custom_attributes",
     "custom_flags", "customer_id", "event_name", "event_num", "event_type",
     "identity_type", "integration_attributes", "job_id", "message_id", "message_type",

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.windows import fit
-from forwarder.collect.windows.fit import Fit
+from forwarder.collect.windows.fit import RecordFit
 from forwarder.config.connection import Connection
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
 from forwarder.formats.contract import digest
@@ -136,7 +136,7 @@ def test_what_accumulates_takes_no_work_that_grows_with_the_square_of_the_input(
         return merge(old, new)
 
     monkeypatch.setattr(context, "merge_fields", counted)
-    monkeypatch.setattr(fit, "_FREE_WORK", 0)
+    monkeypatch.setattr(fit, "_FREE_RESCAN_BYTES", 0)
     counts = [1] + [events] * 2_999
     fed = [upload(*[event()] * count, **accumulating(n)) for n, count in enumerate(counts)]
     out = builders.run(connection(sink=kinesis(1024 * 1024)), records(*fed, step=1))
@@ -147,8 +147,8 @@ def test_what_accumulates_takes_no_work_that_grows_with_the_square_of_the_input(
 def test_an_upload_without_events_is_in_the_window_that_closes_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fit, "_FREE_WORK", 0)
-    monkeypatch.setattr(fit, "_WORK", 0)
+    monkeypatch.setattr(fit, "_FREE_RESCAN_BYTES", 0)
+    monkeypatch.setattr(fit, "_RESCAN_FACTOR", 0)
     fed = [noted(40_000, event()), noted(500), noted(600)]
     (batch,) = builders.run(connection(sink=kinesis(1024 * 1024)), records(*fed)).batches
     told = json.loads(batch.payload)["system_notifications"]
@@ -410,9 +410,9 @@ def test_short_contexts_take_less_than_half_a_record(
 ) -> None:
     chosen = connection(sink=kinesis(limit), **further)
     documents = MParticleDocuments(chosen, chosen.sink.record_limit)
-    judge = Fit(documents, MPARTICLE)
+    judge = RecordFit(documents, MPARTICLE)
     names = st.text(st.characters(codec="utf-8"), max_size=3)
     identities = data.draw(st.dictionaries(names, st.integers(0, 9), max_size=300))
     context = encoded({"user_identities": identities, "mpid": 1})
-    if len(context) <= judge.slim:
+    if len(context) <= judge.small_context_bytes:
         assert documents.frame(context, 10**18, 10**18).size <= limit // 2

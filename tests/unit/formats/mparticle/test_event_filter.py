@@ -73,7 +73,7 @@ def test_what_is_left_out_is_counted_by_its_setting() -> None:
 
 @pytest.mark.parametrize("name", ["opt_out", "uninstall", "pre_attribution"])
 def test_some_events_are_always_sent(name: str) -> None:
-    names = [setting for setting in filtering.GOVERNING.values() if setting]
+    names = [setting for setting in filtering.SETTING_BY_EVENT_TYPE.values() if setting]
     off: dict[str, Any] = dict.fromkeys([*names, filtering.UNKNOWN_EVENTS], False)
     nothing = Settings(**off)
     assert 1 == len(kept(upload(event(name)), nothing))

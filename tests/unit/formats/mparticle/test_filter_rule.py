@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from forwarder.config.connection import Settings
-from forwarder.formats.mparticle.event_filter import GOVERNING, rule_of
+from forwarder.formats.mparticle.event_filter import SETTING_BY_EVENT_TYPE, rule_of
 
 USUAL = rule_of(Settings())
 
-JUDGING = sorted({setting for setting in GOVERNING.values() if setting})
+JUDGING = sorted({setting for setting in SETTING_BY_EVENT_TYPE.values() if setting})
 OTHERS = [
     "include_location_information",
     "int64_as_string",

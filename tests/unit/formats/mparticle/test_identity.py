@@ -12,7 +12,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import Reject, Upload
 from forwarder.formats.mparticle.decode import MParticleDecoder
-from forwarder.formats.mparticle.identity import WORDS, means_none
+from forwarder.formats.mparticle.identity import NONE_WORDS, means_none
 from tests import builders, oracle, streams
 from tests.builders import NOW, PARTITION, Json, connection, encoded, event, records, upload
 
@@ -21,7 +21,7 @@ ZEROS = [
     0, -0.0, 0.0, "", " ", "\t\n", "0", "00", "-0", "0.0", "0" * 300, ZERO, ZERO.replace("-", ""),
     "{" + ZERO + "}", "00:00:00:00:00:00", "000000000000000", "-", "***", "\0\0", "\u00a0",
 ]  # fmt: skip
-NOBODY = [*ZEROS, *sorted(WORDS), "NULL", "Undefined", "UnKnown", " none ", None, True, [], {}]
+NOBODY = [*ZEROS, *sorted(NONE_WORDS), "NULL", "Undefined", "UnKnown", " none ", None, True, [], {}]
 
 
 def decoded(**context: object) -> Upload:
