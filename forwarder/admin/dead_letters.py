@@ -164,7 +164,9 @@ def letter_document(letter: Letter, standing: str) -> dict[str, Any]:
 async def find_letter(
     survey: DeadLetterTopic, number: int, offset: int, group: str
 ) -> tuple[Letter, str]:
-    """Return the letter at a place, and its state; raises ForwarderError if there is none.
+    """Return the letter at a partition and offset of the topic, with its state.
+
+    Raises ForwarderError if there is none.
 
     Any group's: whoever asks for a place has seen it somewhere.
     """

@@ -36,7 +36,7 @@ class KafkaCheckup:
     """One look at the Kafka of a configuration."""
 
     def __init__(self, settings: Configuration, client_id: str) -> None:
-        """Connect to nothing yet."""
+        """Create; connects in ``findings`` and ``complaints``."""
         self._settings = settings
         self._client_id = client_id
         self._cluster = KafkaAdmin(settings.kafka, client_id, KNOCK_SECONDS)

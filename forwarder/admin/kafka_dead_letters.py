@@ -24,7 +24,7 @@ class KafkaDeadLetterTopic:
     """The dead letter topic of a configuration. Close it in the end; the cluster is another's."""
 
     def __init__(self, kafka: Kafka, client_id: str, cluster: KafkaAdmin) -> None:
-        """Connect to nothing yet."""
+        """Create; connects at the first question."""
         self.topic = kafka.dead_letter_topic
         self._kafka = kafka
         self._client_id = client_id
@@ -99,10 +99,10 @@ class KafkaDeadLetterTopic:
 
 
 class KafkaRedriveProducer:
-    """Sends letters back in transactions of one id: of all couriers of a group, one may write."""
+    """Sends letters back in transactions of one id: the last that a group starts may write."""
 
     def __init__(self, kafka: Kafka, client_id: str, letters: KafkaDeadLetterTopic) -> None:
-        """Fence nobody yet."""
+        """Create; ``start`` fences every other one of the group."""
         self._kafka = kafka
         self._client_id = client_id
         self._letters = letters

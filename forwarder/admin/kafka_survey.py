@@ -28,7 +28,7 @@ class KafkaSurvey:
     """What one configuration's group keeps. Close it in the end."""
 
     def __init__(self, settings: Configuration, client_id: str) -> None:
-        """Connect to nothing yet."""
+        """Create; connects at the first question."""
         self.settings = settings
         self.group_id = settings.kafka.group_id
         self._client_id = client_id
@@ -182,7 +182,7 @@ class KafkaStateWriter:
     def __init__(
         self, writer: TransactionalProducer, partition: Partition, state: Partition
     ) -> None:
-        """Fence nobody yet."""
+        """Create; ``start`` fences the owner."""
         self._writer = writer
         self._partition = partition
         self._state = state

@@ -76,7 +76,7 @@ class PartitionStatus:
             return unread(partition, error)
         state, start, refusal, held, _ = judged
         reads = start.state.read if start else state.read
-        needs = [lane.need for lane in state.lanes.values()]
+        watermark = ticks.lowest_watermark(state.lanes.values(), reads)
         commit = found.commit.offset if found.commit else None
         return {
             "topic": partition.topic,
@@ -89,7 +89,7 @@ class PartitionStatus:
             "input_end": found.input_end,
             "input_high_watermark": high,
             "read": reads,
-            "watermark": ticks.lowest_watermark(needs, reads) if commit is None else commit,
+            "watermark": watermark if commit is None else commit,
             "lag_read": max(0, high - reads),
             "lag_commit": max(0, high - (reads if commit is None else commit)),
             "tick": state.n,

@@ -144,7 +144,7 @@ class Load:
     """What goes back in one transaction, with its receipt."""
 
     def __init__(self, topic: str, stretch: LetterRange, group: str) -> None:
-        """Begin with nothing."""
+        """Create an empty transaction."""
         self._own = Partition(topic, stretch.number)
         self._group = group
         self._parcels: list[RedriveMessage] = []
@@ -175,7 +175,7 @@ class Load:
         self._joined = False
 
     def whole(self) -> list[RedriveMessage]:
-        """Return everything, the receipt included, and begin anew."""
+        """Return all messages with their receipt, and empty the load."""
         value, headers = dead_letters.make_receipt(self._spans, self._group)
         whole = [*self._parcels, RedriveMessage(self._own, value, headers)]
         self._parcels, self._spans, self._joined, self.bytes = [], [], False, 0

@@ -137,7 +137,7 @@ def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     head = StateHeader(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
     lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
-    offset = ticks.lowest_watermark((lane.need for lane in state.lanes.values()), state.read)
+    offset = ticks.lowest_watermark(state.lanes.values(), state.read)
     marked = commits.decode(case.found.commit)
     return RepairedSnapshot(values, offset, state.n + 1, marked.stopped if marked else 0)
 

@@ -107,13 +107,13 @@ class LeftTopicsReport(NamedTuple):
 
 
 class LeftTopicsCheck:
-    """Lets a worker start, or refuses it.
+    """Decides whether a worker may start, by what is left of topics that are not configured.
 
     Caller: ``forwarder run``, until it passes, and then as long as something is unknown.
     """
 
     def __init__(self, rules: Mapping[str, str], retired: Sequence[str]) -> None:
-        """Have tried nothing yet; ``rules``: the keying rule of every configured connection."""
+        """Create; ``rules``: keying rule by configured connection, ``retired``: topics given up."""
         self._rules = rules
         self._retired = frozenset(retired)
         self._tries = 0

@@ -107,7 +107,7 @@ class _PartitionScans:
     """
 
     def __init__(self, survey: GroupSurvey, free: asyncio.Semaphore, first: int) -> None:
-        """Have looked at none."""
+        """Create; ``free`` admits, ``first``: how many must be silent before no other is asked."""
         self.answered = 0
         self.silent: list[JournalError] = []
         self._survey = survey

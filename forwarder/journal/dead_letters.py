@@ -94,12 +94,22 @@ def parse_letter(number: int, stored: Record) -> Letter | None:
     topic, where = texts.get("topic", ""), _number(texts.get("partition", ""))
     value, whole = _value(stored.value or b"", texts)
     return Letter(
-        number, stored.offset, stored.timestamp, texts["reason"], texts.get("connection", ""),
-        None if not topic or where is None else Partition(topic, where),
-        _number(texts.get("offset", "")) or 0, texts.get("error", ""), texts.get("group", ""),
-        _number(texts.get("time", "")) or 0, texts.get("device_key", ""),
-        texts.get("redriven") == "true", not whole, texts, value,
-    )  # fmt: skip
+        number=number,
+        offset=stored.offset,
+        stored_ms=stored.timestamp,
+        reason=texts["reason"],
+        connection=texts.get("connection", ""),
+        origin=None if not topic or where is None else Partition(topic, where),
+        at=_number(texts.get("offset", "")) or 0,
+        error=texts.get("error", ""),
+        group=texts.get("group", ""),
+        time=_number(texts.get("time", "")) or 0,
+        device=texts.get("device_key", ""),
+        redriven=texts.get("redriven") == "true",
+        truncated=not whole,
+        headers=texts,
+        value=value,
+    )
 
 
 def make_receipt(spans: Sequence[Span], group: str) -> tuple[bytes, list[tuple[str, bytes]]]:
@@ -124,7 +134,7 @@ class RedrivenSpans:
     """Which letters of one partition were sent back: spans of offsets, joined where they touch."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create without spans."""
         self._firsts: list[int] = []
         self._lasts: list[int] = []
 

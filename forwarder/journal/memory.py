@@ -96,7 +96,7 @@ class MemoryJournal:
     """One opening of one partition's log."""
 
     def __init__(self, journals: MemoryJournals, partition: Partition) -> None:
-        """Own nothing until :meth:`open`."""
+        """Create unopened; ``open`` fences the former one."""
         self._journals = journals
         self._partition = partition
         self._log = journals.log(partition)

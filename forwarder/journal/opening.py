@@ -203,7 +203,7 @@ def _own_state(stored: PartitionState, input_id: str) -> PartitionState:
 
 
 def lost_state_evidence(found: Restored) -> str:
-    """Return what tells that a partition without a state once had one; empty if nothing does."""
+    """Return the evidence that a partition without a state once had one; empty if there is none."""
     if not found.outbox_used and found.state_start == 0:
         return ""
     used = "its outbox holds batches" if found.outbox_used else "its state topic was cut"

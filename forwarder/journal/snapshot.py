@@ -1,4 +1,6 @@
-"""A base in the making: drafted in slices beside the ticks, written by a later one (K2).
+"""Builds a snapshot of a partition's state, a record of the kind ``base``, beside the ticks (K2).
+
+It is drafted in slices of a few milliseconds, and written by the first tick after that.
 
 What may be large is encoded ahead: held windows, entries of closed windows, whatever is kept of
 lanes that are not fed. The tick that writes the base adds what is small or has changed since:
@@ -47,14 +49,14 @@ class CheckpointSource(Protocol):
 
 
 class StateOrigin(msgspec.Struct, frozen=True):
-    """Who writes: group and input topic."""
+    """Who writes the state: group and input topic."""
 
     group: str
     topic: str
 
 
 class SnapshotBuilder:
-    """One base while it is made. Caller: the partition's bases, then its ticks.
+    """One base while it is made. Caller: the partition's snapshots, then its ticks.
 
     ``n`` is the number it will have. ``held``: (lane, digest) of the windows in it so far.
     ``forgotten``: lanes it leaves out. ``bytes``: what its records take in memory.
@@ -68,7 +70,10 @@ class SnapshotBuilder:
         forgotten: Iterable[str] = (),
         rules: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Draft nothing yet; ``savings`` names the lanes that are fed, ``rules`` what they keep."""
+        """Create with nothing drafted.
+
+        ``savings``: the saved windows of the lanes that are fed; ``rules``: their filter rules.
+        """
         first = state.base_offset is None
         self.n = state.n + (1 if first else LEAP)
         self.savings = savings

@@ -188,7 +188,7 @@ def lane_in_base(lane: LaneState) -> LaneChange:
 
 
 def new_lane_in_delta(lane: LaneState, closed: dict[bytes, Position]) -> LaneChange:
-    """Return what a delta says of a lane that no record describes yet."""
+    """Return the change that describes a lane no state record has mentioned yet."""
     return LaneChange(scalars(lane), closed)
 
 
@@ -253,7 +253,7 @@ def parse_window(stored: Mapping[str, Any]) -> HeldWindow:
 
 
 def unknown_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a held window that this release does not know."""
+    """Return the fields of a held window that are of a later release, to be carried along."""
     return {name: stored[name] for name in stored.keys() - _HELD}
 
 

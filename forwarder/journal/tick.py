@@ -1,4 +1,4 @@
-"""One tick, drawn up from a snapshot and applied once it is known to be committed (K1 to K5)."""
+"""One tick: planned from what is true now, applied once it is known to be committed (K1 to K5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -44,8 +44,8 @@ class TickPlan(msgspec.Struct, frozen=True):
 class TickInput(msgspec.Struct, frozen=True):
     """What a tick is drawn from. ``ptr``: the newest base's offset, else the state's log start.
 
-    ``unfed``: lanes that are configured and not fed. ``draft``: the base in the making; the tick
-    writes it if it is complete.
+    ``unfed``: lanes that are configured and not fed. ``draft``: the snapshot being drafted; the
+    tick writes it if it is complete.
     """
 
     origin: StateOrigin
@@ -64,9 +64,13 @@ class TickInput(msgspec.Struct, frozen=True):
 
 
 def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
-    """Draw up the tick; None if nothing changed since the last one. ``state`` stays as it is."""
-    entries = _entries(state, snap)
-    lanes = {name: _lane(state, snap, name) for name in snap.views}
+    """Plan the tick; None if nothing changed since the last one. ``state`` stays as it is."""
+    needs = {
+        name: lowest_need(state.lanes[name].need, snap.position, view.first_unsaved)
+        for name, view in snap.views.items()
+    }
+    entries = _entries(state, snap, needs)
+    lanes = {name: _lane(state, snap, name, need) for name, need in needs.items()}
     base = snap.base()
     if base is not None:
         return _base(state, snap, base, lanes, entries)
@@ -78,7 +82,7 @@ def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
 
 
 def plan_heartbeat(state: PartitionState, snap: TickInput) -> TickPlan:
-    """Draw up a tick of nothing but its number: it proves ownership and renews the lease."""
+    """Plan a tick that carries only its number: it proves ownership and renews the lease."""
     return _delta(state, snap, state.read, {}, {}, {})
 
 
@@ -87,7 +91,7 @@ def apply_tick(
 ) -> None:
     """Make a committed tick true; ``offset`` is that of its first state record (K5).
 
-    ``draft``: the base in the making, which has to know of the tick.
+    ``draft``: the snapshot being drafted, which has to know of the tick.
     """
     state.n, state.read, state.obend = drawn.n, drawn.read, max(state.obend, end)
     state.unwritten -= drawn.lanes.keys()
@@ -122,7 +126,7 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
         ptr=snap.ptr,
         n=n,
         read=read,
-        watermark=_watermark({**state.lanes, **lanes}, read),
+        watermark=lowest_watermark({**state.lanes, **lanes}.values(), read),
         metadata=CommitMetadata(n, snap.ptr),
         values=states.encode(head, {}, changes),
         lanes=lanes,
@@ -148,7 +152,7 @@ def _base(
         ptr=snap.ptr,
         n=draft.n,
         read=read,
-        watermark=_watermark(written, read),
+        watermark=lowest_watermark(written.values(), read),
         metadata=CommitMetadata(draft.n, snap.ptr),
         values=draft.values(head, state.extra, written, entries),
         lanes={**seen, **lanes},
@@ -156,18 +160,10 @@ def _base(
     )
 
 
-def _watermark(lanes: Mapping[str, LaneState], read: int) -> int:
-    return lowest_watermark((lane.need for lane in lanes.values()), read)
-
-
-def _need(state: PartitionState, snap: TickInput, name: str) -> Position:
-    view = snap.views[name]
-    return lowest_need(state.lanes[name].need, snap.position, view.first_unsaved)
-
-
-def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Position]]:
+def _entries(
+    state: PartitionState, snap: TickInput, needs: Mapping[str, Position]
+) -> dict[str, dict[bytes, Position]]:
     """Return the index entries of this tick's closed windows (K3)."""
-    needs = {name: _need(state, snap, name) for name in snap.views}
     drafted: set[tuple[str, bytes]] = snap.draft.held if snap.draft else set()
     entries: dict[str, dict[bytes, Position]] = {}
     for c in snap.closings:
@@ -179,9 +175,9 @@ def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Po
     return entries
 
 
-def _lane(state: PartitionState, snap: TickInput, name: str) -> LaneState:
+def _lane(state: PartitionState, snap: TickInput, name: str, need: Position) -> LaneState:
+    """Return what is stored of a lane that is fed once the tick is committed."""
     old, view = state.lanes[name], snap.views[name]
-    need = _need(state, snap, name)
     return LaneState(
         need=need,
         read=old.read if view.frozen else max_read(old.read, snap.position),
@@ -229,6 +225,6 @@ def lowest_need(stored: Position, position: int, first_unsaved: Position | None)
     return reached if first_unsaved is None else min(first_unsaved, reached)
 
 
-def lowest_watermark(needs: Iterable[Position], otherwise: int) -> int:
+def lowest_watermark(lanes: Iterable[LaneState], otherwise: int) -> int:
     """Return W, the lowest offset any lane needs; ``otherwise`` if there is no lane at all."""
-    return min((n[0] for n in needs), default=otherwise)
+    return min((lane.need[0] for lane in lanes), default=otherwise)

@@ -212,7 +212,7 @@ class TopicProvisioner:
     """Compares what the cluster has with what is needed, and creates what it may."""
 
     def __init__(self, settings: Configuration, cluster: KafkaAdmin) -> None:
-        """Ask nothing yet."""
+        """Create; asks nothing before ``everything``."""
         self._settings = settings
         self._cluster = cluster
         self._letters = settings.kafka.dead_letter_topic

@@ -205,7 +205,7 @@ class _OncePerMinute(logging.Filter):
 
 
 class _AbandonedFutures(logging.Filter):
-    """Drop what asyncio says of futures that a fenced producer fails and nobody can reach."""
+    """Drops asyncio's "exception was never retrieved" for futures that a fenced producer leaves."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether this is anything but an unread exception of the Kafka client."""

@@ -97,7 +97,7 @@ class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # the clie
     """Hands every connection of the client library a token."""
 
     def __init__(self, security: Security) -> None:
-        """Sign nothing yet."""
+        """Create; the first ``token`` signs."""
         self._security = security
 
     async def token(self) -> str:

@@ -249,9 +249,7 @@ class TickLoop:
 
     def watermark(self) -> int:
         """Return W as of the last tick: everything below it is in the outbox or in the state."""
-        return ticks.lowest_watermark(
-            [lane.need for lane in self._state.lanes.values()], self._state.read
-        )
+        return ticks.lowest_watermark(self._state.lanes.values(), self._state.read)
 
     def read(self) -> int:
         """Return the offset below which everything was collected, here or by a former owner."""

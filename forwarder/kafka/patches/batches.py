@@ -297,7 +297,7 @@ class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
         asked: int,
         *others: Any,  # noqa: ANN401
     ) -> None:
-        """As the client's own; ``asked``: the offset that was fetched from."""
+        """Create as the client's PartitionRecords; ``asked``: the offset fetched from."""
         super().__init__(tp, records, aborted, asked, *others)
         records.next_offset = self._asked = asked
 
@@ -354,7 +354,7 @@ class EndAwareFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as abov
         partition_records: SkippingPartitionRecords,
         backoff: float,
     ) -> None:
-        """As the client's own."""
+        """Create as the client's FetchResult is."""
         super().__init__(
             tp, assignment=assignment, partition_records=partition_records, backoff=backoff
         )

@@ -195,9 +195,9 @@ def _check_brokers(brokers: Iterable[Any]) -> None:
 
 
 def _lasting(update: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
-    """Return the client's own, of which nothing comes out but whether there was news.
+    """Wrap the client's metadata update so that it never raises.
 
-    Why not is kept as the cause of what follows from it.
+    The error is kept as the cause of what follows from it.
     """
 
     async def lasting(client: Any, cluster: Any, topics: Any) -> bool:  # noqa: ANN401
@@ -237,10 +237,11 @@ async def send_request(admin: Any, request: Any, node: int | None = None) -> Any
 
 
 def limit_requests(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the client ships no types
-    """Have a client give a silent connection up after ``IMPATIENCE`` seconds, and make a new one.
+    """Make a client close a connection on which an answer takes over ``IMPATIENCE`` seconds.
 
-    A connection that a firewall forgot, or whose host vanished, is never reset. Behind a limit
-    around the whole question it would stay, and every later question would wait on it again.
+    It makes a new one then. A connection that a firewall forgot, or whose host vanished, is never
+    reset; behind a limit around the whole question it would stay, and every later question would
+    wait for its own limit.
     ``joining``: seconds that the answer to joining a group may take, it waits for all members.
     """
     client._request_timeout_ms = round(IMPATIENCE * 1000)
@@ -256,7 +257,7 @@ def limit_requests(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  
 
 
 def stop_connecting(client: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """Let a client make no connection any more; those it has are closed by its own ``close``.
+    """Forbid a client to open further connections; those it has are closed by its own ``close``.
 
     A producer's tasks outlive its ``stop``: what they connect to then, nobody would close, and
     news of the cluster, on which they wait between two tries, would never come.

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.journal import tick as ticks
+from forwarder.journal.state import LaneState
 
 POSITIONS = st.tuples(st.integers(0, 9), st.integers(0, 9))
 
@@ -29,7 +30,7 @@ def test_need_is_a_position_inside_a_record_where_an_event_of_it_waits() -> None
 
 
 def test_the_watermark_is_the_lowest_need_of_all_lanes() -> None:
-    assert ticks.lowest_watermark([(7, 0), (4, 3), (9, 0)], 9) == 4
+    assert ticks.lowest_watermark([LaneState(need=n) for n in ((7, 0), (4, 3), (9, 0))], 9) == 4
 
 
 def test_the_watermark_without_lanes_is_what_was_read() -> None:
