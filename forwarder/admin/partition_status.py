@@ -145,7 +145,7 @@ class PartitionStatus:
         )
 
     def _stopped(self, found: Restored) -> str | None:
-        """Return since when the guard has kept a partition from being collected, if it does."""
+        """Return since when the circuit breaker has stopped collecting a partition, if it has."""
         if not self._survey.settings.limits.rejected_percent:
             return None  # whoever opens it with these settings collects
         try:

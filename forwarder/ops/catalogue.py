@@ -304,9 +304,9 @@ PARTITIONS = _gauge(
 INTAKE_STOPPED = _gauge(
     "intake_stopped",
     "",
-    "1 while the guard keeps partitions of this worker from being collected, because more records "
-    "were rejected than limits.rejected_percent: nothing is lost, everything waits. The log "
-    "(intake.stopped) and /readyz say what to do.",
+    "1 while the circuit breaker keeps partitions of this worker from being collected, because "
+    "more records were rejected than limits.rejected_percent: nothing is lost, everything waits. "
+    "The log (intake.stopped) and /readyz say what to do.",
 )
 READ_LAG = _gauge(
     "read_lag_records",

@@ -13,7 +13,7 @@ from forwarder.model import (
     Partition,
     Released,
 )
-from forwarder.ops import occurrences
+from forwarder.ops import alarms
 from forwarder.ops.health import Health
 from forwarder.ops.lane_log import LaneStatusLog
 from forwarder.ops.metrics import Metrics
@@ -49,8 +49,8 @@ class WorkerReport(Reporter):
         self._opened: set[str] = set()
         self._causes: dict[str, str] = {}
         self._failing: dict[str, float] = {}
-        self._letters = occurrences.DeadLetterAlarm()
-        self._unused = occurrences.UnusedUploadsAlarm()
+        self._letters = alarms.DeadLetterAlarm()
+        self._unused = alarms.UnusedUploadsAlarm()
 
     # ------------------------------------------------------------------ a partition
 

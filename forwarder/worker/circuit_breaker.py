@@ -85,7 +85,8 @@ class CircuitBreaker:
     async def check(self, partitions: Sequence[OpenPartition]) -> None:
         """After every poll: stop all if too much was rejected, and probe what is stopped."""
         rate, now = self._context.reject_rate, self._context.clock.steady()
-        if (counted := rate.exceeded(now)) is not None:
+        rate.expire(now)
+        if (counted := rate.exceeded()) is not None:
             self._stop(partitions, counted, now)
         for owned in partitions:
             if owned.is_open() and owned.intake_stopped:

@@ -73,16 +73,18 @@ class RejectRate:
             told = RejectShare(last.records + told.records, last.rejected + told.rejected)
         self._seconds.append((second, told))
 
-    def exceeded(self, now: float) -> RejectShare | None:
-        """Return what was counted if too much was rejected; None if all is well."""
+    def expire(self, now: float) -> None:
+        """Forget seconds that count no more. Caller: before :meth:`exceeded`."""
         while self._seconds and self._is_expired(*self._seconds[0], now):
             _, gone = self._seconds.popleft()
             self._records -= gone.records
             self._rejected = self._rejected - gone.rejected if self._seconds else 0.0
+
+    def exceeded(self) -> RejectShare | None:
+        """Return what was counted if too much was rejected; None if all is well."""
         counted = RejectShare(self._records, self._rejected)
-        return (
-            counted if self._records >= MIN_RECORDS and counted.above(self.percent or 100) else None
-        )
+        is_enough = self._records >= MIN_RECORDS
+        return counted if is_enough and counted.above(self.percent or 100) else None
 
     def _is_expired(self, second: int, counted: RejectShare, now: float) -> bool:
         """Tell whether a second counts no more: too old, or not needed for ``MIN_RECORDS``."""

@@ -211,6 +211,7 @@ class PartitionSupervisor:
     async def _recover(self, error: ForwarderError) -> None:
         """Drop everything; go on once the partition is known to be ours (R4)."""
         self._recovering = True
+        self._count_failure()
         pause = self._pause_seconds(error)
         reporter = self._context.reporter
         reporter.partition_failed(
@@ -240,20 +241,25 @@ class PartitionSupervisor:
         await self._drop()
         await self._wait(retry.REOPEN_REFUSED.delay(1, self._context.random()))
 
+    def _count_failure(self) -> None:
+        """Count tries that did not open, and openings that did not last."""
+        if self._opened_at is None:
+            self._tries += 1
+        elif self._clock.steady() - self._opened_at > STABLE_OPENING_SECONDS:
+            self._relapses = 1
+        else:
+            self._relapses += 1
+
     def _pause_seconds(self, error: ForwarderError) -> float:
         """Return the pause: short while Kafka is away, longer each time an opening does not last.
 
-        It counts what failed: a command as well as a query.
+        One that lacks what somebody has to provide is tried as seldom as after many tries.
         """
         random = self._context.random()
         if isinstance(error, StartupError) or (self._opened_at is None and error.lasting):
-            self._tries += 1
             return retry.REOPEN_SETUP.delay(self._tries, random)
         if self._opened_at is None:
-            self._tries += 1
             return retry.REOPEN.delay(self._tries, random)
-        lasted = self._clock.steady() - self._opened_at
-        self._relapses = 1 if lasted > STABLE_OPENING_SECONDS else self._relapses + 1
         return retry.REOPEN_RELAPSE.delay(self._relapses, random)
 
     async def _wait(self, seconds: float) -> None:

@@ -6,15 +6,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.model import Collected, DeadLetter, Reason, Unused
-from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
-from forwarder.ops.health import Health
-from forwarder.ops.metrics import Metrics
-from forwarder.ops.occurrences import (
+from forwarder.ops.alarms import (
     COUNT_LOG_SECONDS,
     MAX_KINDS_NAMED,
     MIN_UNUSED_UPLOADS,
     UNUSED_LOG_SECONDS,
 )
+from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
+from forwarder.ops.health import Health
+from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport
 from tests.doubles import LoopClock, run_virtually
 
