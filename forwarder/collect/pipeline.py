@@ -220,7 +220,10 @@ class Pipeline:
 
     def memory_bytes(self) -> int:
         """Return an estimate of the memory all open windows take; cheap."""
-        return sum([lane.memory_bytes() for lane in self._lanes.values()])
+        size = 0
+        for lane in self._lanes.values():
+            size += lane.memory_bytes()
+        return size
 
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""
@@ -244,7 +247,10 @@ class Pipeline:
         return any(lane.windows.would_touch(upload) for lane in self._lanes.values())
 
     def _note_pending(self) -> None:
-        self.has_pending_documents = any(lane.pending for lane in self._lanes.values())
+        self.has_pending_documents = False
+        for lane in self._lanes.values():
+            if lane.pending:
+                self.has_pending_documents = True
 
     def _chosen(self, lane: str | None) -> Iterable[PartitionLane]:
         return self._lanes.values() if lane is None else (self._lanes[lane],)
@@ -297,7 +303,8 @@ class Pipeline:
             records = fresh
         out.records = len(records)
         out.bytes = sum([len(record.value) for record in records if record.value is not None])
-        _settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
+        if out.tombstones:
+            _settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
 
     def _count_uploads(
         self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected

@@ -289,10 +289,10 @@ class WindowStore:
                     self._put(window, piece, self._fit.absorb(window, upload))
                     return
             elif piece[2] < self._batching.max_events:
-                self._put(self._open_by_age(upload, key, session), piece)
+                self._put(self.open_window(upload, key, session), piece)
                 return
         if pieces:
-            self._fill(upload, window, self._open_by_age, pieces, key, session)
+            self._fill(upload, window, self.open_window, pieces, key, session)
         elif window is not None:
             self._update_context(window, upload, (upload.offset, upload.start))
 
@@ -402,15 +402,17 @@ class WindowStore:
 
     # ------------------------------------------------------------------ opening and closing
 
-    def _open_by_age(self, upload: Upload, key: bytes, session: bytes) -> Window:
-        """Open a window that closes by age."""
-        deadline = upload.clock + self._batching.max_age_ms
-        return self.open_window(upload, key, session, deadline, CloseReason.AGE)
-
     def open_window(
-        self, upload: Upload, key: bytes, session: bytes, deadline: int, reason: CloseReason
+        self,
+        upload: Upload,
+        key: bytes,
+        session: bytes,
+        deadline: int | None = None,
+        reason: CloseReason = CloseReason.AGE,
     ) -> Window:
-        """Open a window under a key that has none."""
+        """Open a window under a key that has none; without a deadline it closes by age."""
+        if deadline is None:
+            deadline = upload.clock + self._batching.max_age_ms
         window = Window(
             key, upload.device, session, [], 0, upload.context, upload.shape, upload.time,
             upload.time, upload.clock, upload.clock, deadline, reason,
