@@ -148,7 +148,7 @@ async def test_partitions_wait_for_topics_that_the_worker_may_not_make(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forwarder.sources.kafka.SEEN_MS", 500)
-    monkeypatch.setattr(retry, "REFUSED", retry.REOPEN)
+    monkeypatch.setattr(retry, "REOPEN_REFUSED", retry.REOPEN)
     partition, added = group.at("state"), group.at("state", 1)
     await work_a_while(group, [partition])
     journal = dataclasses.replace(group.settings.journal, create_topics=False)
