@@ -42,6 +42,10 @@ class Journal(MemoryJournal):
             raise self._told.open_failures.pop(0)
         return await super().open(take)
 
+    async def close(self) -> None:
+        self._told.closed.append(self._where)
+        await super().close()
+
     async def commit(self, tick: Tick) -> Committed:
         await asyncio.sleep(0.02)
         if self._told.commit_failures:
@@ -55,6 +59,7 @@ class Journals(MemoryJournals):
     def __init__(self) -> None:
         super().__init__()
         self.opened: list[Partition] = []
+        self.closed: list[Partition] = []
         self.gate: asyncio.Event | None = None
         self.open_failures: list[BaseException] = []
         self.commit_failures: list[Exception] = []

@@ -140,21 +140,19 @@ def test_a_fault_in_giving_a_partition_away_keeps_none_of_the_others(fault: Base
             scene.surprising = True
             await scene.source.assign(P0, P1)
             await asyncio.sleep(2)
-            closed: list[str] = []
             owned = scene.owned(P0)
 
             async def odd() -> None:
                 raise fault
 
-            async def close() -> None:
-                closed.append("journal")
-
             owned.deliveries.close = odd  # type: ignore[method-assign]
-            owned._journal.close = close  # type: ignore[method-assign]  # noqa: SLF001
             await scene.source.assign(P1)
             sent = scene.feed(P1)
             await asyncio.sleep(10)
-            assert (["journal"], [P1]) == (closed, list(scene.worker.membership.supervisors))
+            assert ([P0], [P1]) == (
+                scene.journals.closed,
+                list(scene.worker.membership.supervisors),
+            )
             assert [sent] == scene.landed()
 
     doubles.run_virtually(story())
