@@ -15,7 +15,7 @@ from forwarder.collect.keying import BY_DEVICE, BY_SESSION
 from forwarder.collect.pipeline import Pipeline, compile_lanes
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
-from forwarder.config.settings import INPUT_FORMATS
+from forwarder.config.settings import INPUT_FORMATS, JournalSettings, LimitSettings
 from forwarder.config.targets import SINK_FORMATS, FileTarget, KinesisTarget, PartitionKey
 from forwarder.errors import StartupError
 from forwarder.formats import rawjson
@@ -23,15 +23,18 @@ from forwarder.formats.contract import (
     Decoder,
     DocumentFormat,
     DocumentMaker,
+    Formats,
     InputFormat,
     Reject,
     Upload,
 )
 from forwarder.formats.ids import IdSource
 from forwarder.formats.registry import BUILT_IN, MPARTICLE
+from forwarder.journal.memory import MemoryJournals
 from forwarder.model import Batch, CloseReason, HeldWindow, Partition, Reason
 from tests import toy_format
 from tests.builders import NOW, START, Rec, finished, merged
+from tests.doubles import LoopClock, Notes
 
 PARTITION = Partition("raw-events", 3)
 DROPPING: dict[str, Any] = {"send_screen_views": False}
@@ -208,6 +211,24 @@ def test_documents_that_cannot_be_made_of_a_topics_uploads_end_the_start() -> No
     odd = Connection("acme", FileTarget("out", format="toy"))
     with pytest.raises(StartupError, match=r"acme: sink\.format toy cannot be made of mparticle"):
         compile_lanes([odd], "mparticle", toy_format.FORMATS)
+
+
+def test_topics_of_several_formats_have_lanes_of_their_own_in_one_worker() -> None:
+    """A connection is compiled for each format that is read, once for all topics of it."""
+    pairs = {("mparticle", "toy"): toy_format.ToyDocuments, ("toy", "toy"): toy_format.ToyDocuments}
+    chosen = Connection("acme", FileTarget("out", format="toy"))
+    plan = app.WorkerPlan(
+        "g",
+        [chosen],
+        JournalSettings(),
+        LimitSettings(),
+        {"a": "mparticle", "b": "toy", "c": "toy"},
+        formats=Formats(inputs=toy_format.FORMATS.inputs, documents=pairs),
+    )
+    found = app.make_context(plan, {}, MemoryJournals(), LoopClock(), Notes()).lanes
+    assert ["mparticle", "toy"] == [found[topic].form.name for topic in ("a", "b")]
+    assert found["b"] is found["c"]
+    assert ["acme"] == [lane.name for lane in found["a"].lanes]
 
 
 # --------------------------------------------------------------------------- decoding

@@ -47,6 +47,7 @@ VALUES = [
     ),
     ("type:", "type: kinesi", "sink.type", "did you mean kinesis?"),
     ("type:", "typ: kinesis", "sink.typ", "did you mean type?"),
+    ("type:", "format: mparticel\ntype: kinesis", "sink.format", "must be mparticle"),
     ("stream_name:", "stream_name: acme events", "sink.stream_name", "1 to 128"),
     ("stream_name:", f"stream_name: {'a' * 129}", "sink.stream_name", "1 to 128"),
     (
