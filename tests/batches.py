@@ -1,6 +1,6 @@
 """Batches, lanes and held windows made by hand, for tests of what comes after the pipeline."""
 
-from forwarder.formats import contract
+from forwarder.formats import ids
 from forwarder.journal.state import LaneState
 from forwarder.model import Address, Batch, CloseReason, HeldWindow, Position
 
@@ -37,7 +37,7 @@ def batch(  # noqa: PLR0913  # what tests vary
 
 def digest(key: str) -> bytes:
     """Return the 16 bytes of a key given as text."""
-    return contract.digest(key.encode())
+    return ids.digest(key.encode())
 
 
 def held(key: str, *offsets: int, to: Position | None = None) -> HeldWindow:

@@ -6,8 +6,8 @@ import msgspec
 
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
-from forwarder.formats.contract import DocumentMaker, Frame, InputFormat, digest
-from forwarder.formats.ids import IdSource
+from forwarder.formats.contract import DocumentMaker, Frame, InputFormat
+from forwarder.formats.ids import IdSource, digest
 from forwarder.formats.pieces import last_position, split_each
 from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
 

@@ -18,7 +18,8 @@ from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import TailSizes, Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
-from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload, digest
+from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload
+from forwarder.formats.ids import digest
 from forwarder.formats.pieces import join_pieces, last_position, split_each
 from forwarder.model import (
     STATUS,

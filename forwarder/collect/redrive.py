@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from forwarder.config.targets import MAX_PAYLOAD_BYTES
-from forwarder.formats.contract import DocumentMaker, Upload, digest
+from forwarder.formats.contract import DocumentMaker, Upload
+from forwarder.formats.ids import digest
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 
 REASON_HEADER = "forwarder-redrive"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from forwarder.formats.contract import Upload, digest
+from forwarder.formats.contract import Upload
+from forwarder.formats.ids import digest
 from forwarder.formats.pieces import last_position, split_after
 from forwarder.model import LOWEST, Piece, Position
 

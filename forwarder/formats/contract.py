@@ -23,7 +23,6 @@ What has to hold of every format:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -309,8 +308,3 @@ class Formats(msgspec.Struct, frozen=True):
 
     inputs: Mapping[str, InputFormat]
     documents: Mapping[tuple[str, str], DocumentFormat]
-
-
-def digest(key: bytes) -> bytes:
-    """Return the 16 bytes that stand for a key outside the process."""
-    return blake2b(key, digest_size=16).digest()

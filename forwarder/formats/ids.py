@@ -1,4 +1,4 @@
-"""Derive the ids of a batch from where its events came from: one content, one id."""
+"""Names derived from what they name: the ids of a batch, and the digests of keys."""
 
 from hashlib import blake2b
 from typing import NamedTuple
@@ -21,6 +21,11 @@ class BatchIds(NamedTuple):
 
 LONGEST = BatchIds("0" * ID_CHARACTERS, _SMALLEST)
 """Ids of the length that all have, to measure documents with."""
+
+
+def digest(key: bytes) -> bytes:
+    """Return the 16 bytes that stand for a key outside the process."""
+    return blake2b(key, digest_size=16).digest()
 
 
 class IdSource:

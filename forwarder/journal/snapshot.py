@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forwarder.formats import contract
+from forwarder.formats.ids import digest
 from forwarder.journal import state as states
 from forwarder.journal.packing import unpack
 from forwarder.journal.state import (
@@ -177,7 +177,7 @@ class SnapshotBuilder:
         """Give the windows of a lane that is fed."""
         rule = self._rules.get(name)
         while taken := self.savings[name].take(SLICE_BYTES):
-            keys = [contract.digest(one.key) for one in taken]
+            keys = [digest(one.key) for one in taken]
             # All at once: one that closes before its turn here is in this base all the same.
             self.held.update([(name, key) for key in keys])
             for key, one in zip(keys, taken, strict=True):

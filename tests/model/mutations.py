@@ -20,7 +20,7 @@ from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import UnsavedQueue
 from forwarder.deliver.context import DeliveryResults, Lease
 from forwarder.deliver.queue import DeliveryQueue
-from forwarder.formats import contract
+from forwarder.formats import ids
 from forwarder.formats.mparticle import identity
 from forwarder.journal import opening
 from forwarder.journal import orphans as rules
@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation("users", "C1", "people who share a device share its windows",
              ((identity.DeviceIdentity, "_digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
-             ((contract, "blake2b", wrong.colliding),)),
+             ((ids, "blake2b", wrong.colliding),)),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
              ((opening, "decide_start", wrong.opened(wrong.forget_unknown)),)),
     Mutation("seek_read", "O7", "collecting goes on where reading ended, not at the lowest need",

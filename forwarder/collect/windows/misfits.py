@@ -14,7 +14,8 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import session_key
 from forwarder.formats import rawjson
-from forwarder.formats.contract import InputFormat, Upload, digest
+from forwarder.formats.contract import InputFormat, Upload
+from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_each
 from forwarder.model import Piece, Position, Reason
 

@@ -19,7 +19,8 @@ from forwarder.collect.windows.session_index import SessionIndex
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes, Window, is_of_session, session_key
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import ContextShape, Upload, digest
+from forwarder.formats.contract import ContextShape, Upload
+from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_before
 from forwarder.model import LOWEST, CloseReason, HeldWindow, Piece, Position
 

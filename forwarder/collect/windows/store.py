@@ -35,7 +35,8 @@ from forwarder.collect.windows.window import (
     tail_bytes,
 )
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import ContextShape, Kept, Upload, digest
+from forwarder.formats.contract import ContextShape, Kept, Upload
+from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_before, split_each
 from forwarder.model import CloseReason, HeldWindow, Piece, Position
 

@@ -14,7 +14,8 @@ from msgspec import Raw, Struct
 from forwarder.formats import framing, rawjson
 from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
 from forwarder.formats.memo import Memo
-from forwarder.formats.mparticle import context, not_uploads
+from forwarder.formats.mparticle import not_uploads
+from forwarder.formats.mparticle.document import shape_of
 from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import HeldWindow, Partition, Piece, Reason
@@ -44,7 +45,7 @@ MAX_UPLOADS = 10_000
 upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
 most (docs/mparticle-format.md), a bulk request 100 of them."""
 
-_NO_KEYS = context.shape_of({})
+_NO_KEYS = shape_of({})
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
@@ -300,7 +301,7 @@ class MParticleDecoder:
         shape = self._shapes.get(keys)
         if shape is None:
             size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
-            shape = self._shapes.keep(keys, context.shape_of(fields), size)
+            shape = self._shapes.keep(keys, shape_of(fields), size)
         return shape
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:

@@ -11,7 +11,8 @@ from msgspec import Raw
 
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Kept, Upload, digest
+from forwarder.formats.contract import Kept, Upload
+from forwarder.formats.ids import digest
 from forwarder.model import Piece
 
 JUDGEMENT = 1

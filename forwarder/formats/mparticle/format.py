@@ -9,7 +9,7 @@ from msgspec import Raw
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
 from forwarder.formats.contract import EventFilter, FormerRule, Unlike, Upload
-from forwarder.formats.mparticle import context, former_keys, identity, not_uploads
+from forwarder.formats.mparticle import document, former_keys, identity, not_uploads
 from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.formats.mparticle.event_filter import MParticleEventFilter
 from forwarder.formats.rawjson import ABSENT
@@ -34,8 +34,8 @@ class MParticleInput:
     session_start = "session_start"
     session_end = "session_end"
     former_rules: Mapping[str, FormerRule] = former_keys.RULES
-    merge = staticmethod(context.merge)
-    shape = staticmethod(context.shape)
+    merge = staticmethod(document.merge_contexts)
+    shape = staticmethod(document.context_shape)
 
     def upload(self, events: bytes, context: bytes, *, keyless: bool = False) -> bytes:
         """Return an object with these events and the keys of the context."""

@@ -11,7 +11,7 @@ from forwarder.collect.lane import CollectBounds
 from forwarder.config.targets import KinesisTarget
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Frame
-from forwarder.formats.mparticle import context, decode
+from forwarder.formats.mparticle import decode, document
 from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.model import CloseReason, Collected, Reason, RecordOutcome
 from tests import builders, streams
@@ -51,14 +51,14 @@ def test_small_uploads_beside_large_contexts_keep_no_copy_of_them(mode: dict[str
 
 
 def test_lanes_alike_share_what_is_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    merges, merge = 0, context.merge_fields
+    merges, merge = 0, document.merge_fields
 
     def counted(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
         nonlocal merges
         merges += 1
         return merge(old, new)
 
-    monkeypatch.setattr(context, "merge_fields", counted)
+    monkeypatch.setattr(document, "merge_fields", counted)
     fed = [upload(event(), deleted_user_attributes=[f"k{n}"]) for n in range(5)]
     builders.run([connection("a"), connection("b")], records(*fed))
     assert 4 == merges

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.config.targets import KinesisTarget
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.model import LOWEST, Batch, Collected, HeldWindow, Position, Released
 from tests import builders, heavy, oracle, streams
 from tests.books import Books

@@ -11,7 +11,7 @@ from forwarder.collect import redrive
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match
 from forwarder.config.targets import MAX_PAYLOAD_BYTES, KinesisTarget
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.journal import outbox
 from forwarder.model import CloseReason, Reason
 from tests import builders

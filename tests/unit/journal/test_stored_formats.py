@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.journal import commit as commits
 from forwarder.journal import fold as folding
 from forwarder.journal import outbox

@@ -15,7 +15,7 @@ import zstandard
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal.opening import Restored, StartOrigin

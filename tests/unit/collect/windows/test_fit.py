@@ -15,8 +15,8 @@ from forwarder.collect.windows import fit
 from forwarder.collect.windows.fit import RecordFit
 from forwarder.config.connection import Connection
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget, PartitionKey
-from forwarder.formats.contract import digest
-from forwarder.formats.mparticle import context
+from forwarder.formats.ids import digest
+from forwarder.formats.mparticle import document
 from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.formats.registry import MPARTICLE
 from forwarder.model import Batch, CloseReason, Collected, DeadLetter, Reason
@@ -128,14 +128,14 @@ def test_what_is_not_forwarded_does_not_accumulate(settings_of: dict[str, Any]) 
 def test_what_accumulates_takes_no_work_that_grows_with_the_square_of_the_input(
     accumulating: Callable[[int], Json], events: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, merge = 0, context.merge_fields
+    looked, merge = 0, document.merge_fields
 
     def counted(old: dict[str, Raw], new: dict[str, Raw]) -> dict[str, Raw]:
         nonlocal looked
         looked += sum(len(key) + len(raw) for key, raw in old.items())
         return merge(old, new)
 
-    monkeypatch.setattr(context, "merge_fields", counted)
+    monkeypatch.setattr(document, "merge_fields", counted)
     monkeypatch.setattr(fit, "_FREE_RESCAN_BYTES", 0)
     counts = [1] + [events] * 2_999
     fed = [upload(*[event()] * count, **accumulating(n)) for n, count in enumerate(counts)]

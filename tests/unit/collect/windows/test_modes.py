@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
-from forwarder.formats.contract import Reject, digest
+from forwarder.formats.contract import Reject
+from forwarder.formats.ids import digest
 from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.model import LOWEST, Batch, CloseReason, HeldWindow, Position
 from tests import builders, streams

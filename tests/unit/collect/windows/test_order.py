@@ -11,7 +11,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.model import LOWEST, Batch, Position
 from tests import builders, streams
 from tests.builders import NOW, START, Rec, connection, encoded, event, records, upload

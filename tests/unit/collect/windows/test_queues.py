@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from forwarder.collect.windows.queues import CHUNK, Deadlines, LazyQueue
 from forwarder.collect.windows.window import Window
-from forwarder.formats.mparticle.context import shape_of
+from forwarder.formats.mparticle.document import shape_of
 from forwarder.model import CloseReason
 
 

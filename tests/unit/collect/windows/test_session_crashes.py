@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.model import Position
 from tests import builders
 from tests.builders import NOW, START, Json, Rec, connection, encoded, event

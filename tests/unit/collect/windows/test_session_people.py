@@ -9,7 +9,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.sessions import SHARED
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from tests import builders
 from tests.builders import NOW, START, Rec, connection, encoded, event
 

@@ -6,7 +6,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.model import CloseReason, Collected
 from tests import builders
 from tests.builders import NOW, START, Json, Rec, Setting, connection, event, upload

@@ -10,7 +10,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection
 from forwarder.formats import rawjson
-from forwarder.formats.contract import digest
+from forwarder.formats.ids import digest
 from forwarder.model import LOWEST, CloseReason, Collected
 from tests import builders
 from tests.builders import NOW, START, Json, Setting, connection, event, records, upload

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from forwarder.formats import rawjson
-from forwarder.formats.mparticle import context
+from forwarder.formats.mparticle import document
 
 _NAMES = st.one_of(st.text(max_size=4), st.sampled_from(["a", "b", "\x7f", "é", '"', "\ud83d"]))
 _ODD = st.one_of(_NAMES, st.sampled_from([1, "1", None, True, ["a"]]))
@@ -34,10 +34,10 @@ def test_a_union_is_the_same_whichever_way_it_is_made(
 ) -> None:
     before = fields(deleted_user_attributes=old)
     after = fields(deleted_user_attributes=new, user_attributes=attributes)
-    plain = context.merge_fields(before, after)
+    plain = document.merge_fields(before, after)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context, "_plain_union", lambda *_: None)
-        singly = context.merge_fields(before, after)
+        patch.setattr(document, "_plain_union", lambda *_: None)
+        singly = document.merge_fields(before, after)
     assert plain == singly
 
 
