@@ -47,7 +47,7 @@ __all__ = [
 BOUNDS = CollectBounds()
 """What a worker's pipelines do in one go."""
 
-RELEASED_AT_ONCE = 2_000
+RELEASED_PER_POLL = 2_000
 """Entries of each replay filter that are let go after a poll."""
 
 
@@ -200,7 +200,7 @@ class Pipeline:
     def release_replay(self, position: int) -> None:
         """Let some of what a replay must know go, once it is over; called after every poll."""
         if self._replay_known and position >= self._read:
-            left = [lane.replay.release(RELEASED_AT_ONCE) for lane in self._lanes.values()]
+            left = [lane.replay.release(RELEASED_PER_POLL) for lane in self._lanes.values()]
             self._replay_known = any(left)
 
     # ------------------------------------------------------------------ queries

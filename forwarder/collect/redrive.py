@@ -26,10 +26,10 @@ TIME_HEADER = "forwarder-time"
 """Header: the record time that it had, milliseconds. Its own is that of its return: a log that
 keeps records for a time would otherwise delete an old one before it is read."""
 
-_LONGEST_NAME = 100
+_MAX_NAME_CHARS = 100
 """Characters of a connection's name; a longer one names none, and would not fit a dead letter."""
 
-_LONGEST_ID = 256
+_MAX_ID_CHARS = 256
 """Characters of a batch's id; those made here have 36. It is stored beside the bytes it is in."""
 
 _DIGEST_DIGITS = 32
@@ -55,7 +55,7 @@ def parse_headers(headers: Sequence[tuple[str, bytes | None]]) -> RedriveHeaders
             found = {one: (raw or b"").decode(errors="replace") for one, raw in headers}
             device, time = _device(found.get(DEVICE_HEADER, "")), found.get(TIME_HEADER, "")
             known = int(time) if _MILLISECONDS.fullmatch(time) else 0
-            connection = found.get(CONNECTION_HEADER, "")[:_LONGEST_NAME]
+            connection = found.get(CONNECTION_HEADER, "")[:_MAX_NAME_CHARS]
             return RedriveHeaders(found[REASON_HEADER], connection, device, known)
     return None
 
@@ -84,7 +84,7 @@ def parse_batch(
         return None
     known = maker.recognize(value)
     # The header may be anybody's: half a surrogate pair, say, cannot be stored, and a tick fails.
-    if known is None or len(known.id) > _LONGEST_ID or not known.id.isprintable():
+    if known is None or len(known.id) > _MAX_ID_CHARS or not known.id.isprintable():
         return None
     position = (record.offset, 0)
     key, apart = told.device or digest(upload.device), digest(window_key(*position))

@@ -106,7 +106,7 @@ BOUNDS = (
     (snapshot, "SLICE_BYTES", 300),
     (opening, "SLICE_BYTES", 300),
     (opening, "ENTRIES_PER_SLICE", 2),
-    (pipeline, "RELEASED_AT_ONCE", 2),
+    (pipeline, "RELEASED_PER_POLL", 2),
     (partition, "WINDOWS_PER_SLICE", 2),
     (
         pipeline,

@@ -16,7 +16,7 @@ from forwarder.model import Position
 
 T = TypeVar("T")
 
-CHUNK = 512
+CHUNK_ENTRIES = 512
 """Entries looked at in one go, some 50 µs; looking at a million at once would stall everything."""
 
 _FEW_CHUNKS = 2
@@ -39,10 +39,10 @@ class LazyQueue(Generic[T]):
     ``alive`` tells which entries still count; an entry that is stale must stay so. Stale entries
     at the front are dropped by ``head``. The rest is compacted two chunks at a time, with every
     chunk that fills up once the queue has grown by half since all of it was compacted last: so no
-    call looks at many more than ``CHUNK`` entries, and at most about half of them are stale.
+    call looks at many more entries than two chunks have, and about half of them are stale at most.
     """
 
-    def __init__(self, alive: Callable[[T], bool], chunk: int = CHUNK) -> None:
+    def __init__(self, alive: Callable[[T], bool], chunk: int = CHUNK_ENTRIES) -> None:
         """Create an empty queue; ``chunk``: entries that are looked at in one go."""
         self._alive = alive
         self._chunk = chunk
@@ -99,7 +99,7 @@ class LazyQueue(Generic[T]):
     def compact(self) -> None:
         """Drop the stale entries of two chunks.
 
-        Callers: ``append``, and owners whenever about ``CHUNK`` entries have become stale.
+        Callers: ``append``, and owners whenever about ``CHUNK_ENTRIES`` entries have become stale.
         """
         if len(self._chunks) > _FEW_CHUNKS:
             self._compact_next()
@@ -179,7 +179,7 @@ class Deadlines:
             if bucket.gone >= bucket.most:
                 bucket.windows.compact()
                 bucket.gone = 0
-                bucket.most = max(_FEW_GONE, min(CHUNK, len(bucket.windows) // 2))
+                bucket.most = max(_FEW_GONE, min(CHUNK_ENTRIES, len(bucket.windows) // 2))
 
     def earliest(self) -> int | None:
         """Return the earliest deadline; perhaps too early, never too late. None: no window."""

@@ -1,7 +1,7 @@
 """An index for devices with many open windows: by session and by deadline.
 
-Below ``MANY`` a look at all is faster. Many are sessions of a placeholder of a device, or of one
-upload that ends thousands of sessions.
+Below ``INDEX_FROM_WINDOWS`` a look at all is faster. Many are sessions of a placeholder of a
+device, or of one upload that ends thousands of sessions.
 """
 
 import heapq
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from forwarder.collect.windows.window import Window
 from forwarder.model import CloseReason
 
-MANY = 32
+INDEX_FROM_WINDOWS = 32
 """Open windows of a device beyond which it pays."""
 
 _STALE = 64

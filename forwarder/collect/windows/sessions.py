@@ -24,10 +24,10 @@ from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_before
 from forwarder.model import LOWEST, CloseReason, HeldWindow, Piece, Position
 
-SHARED = 32
+MAX_USERS_PROLONGED = 32
 """Users of a device who keep each other's session going: of more, each keeps their own."""
 
-_REMEMBERED = 8
+_MAX_ENDED = 8
 _Segment = tuple[int, int, bytes]
 
 
@@ -55,7 +55,7 @@ class _DeviceSessions(msgspec.Struct, gc=False):
         self.windows[window.key] = window
         if self.index is not None:
             self.index.put(window)
-        elif len(self.windows) > session_index.MANY:
+        elif len(self.windows) > session_index.INDEX_FROM_WINDOWS:
             self.index = SessionIndex(self.all())
 
     def remove(self, window: Window) -> bool:
@@ -98,7 +98,7 @@ class _DeviceSessions(msgspec.Struct, gc=False):
         """Remember a named session as ended."""
         if session and session not in self.ended:
             self.ended.append(session)
-            del self.ended[:-_REMEMBERED]
+            del self.ended[:-_MAX_ENDED]
 
     def restore(self, window: Window) -> None:
         """Put the restored window of a named session in its place, in whatever order they come."""
@@ -108,7 +108,7 @@ class _DeviceSessions(msgspec.Struct, gc=False):
         if window.reason is CloseReason.SESSION_END:
             since = {} if self.restored_since is None else self.restored_since
             since[session] = max(since.get(session, (0, LOWEST)), _since(window))
-            self.ended = sorted(since, key=since.__getitem__)[-_REMEMBERED:]
+            self.ended = sorted(since, key=since.__getitem__)[-_MAX_ENDED:]
             self.restored_since = {name: since[name] for name in self.ended}
             return
         self.active.setdefault(session, {})[window.key] = window
@@ -362,14 +362,14 @@ class SessionStore(WindowStore):
         """Put off the end of a session by silence, in all its windows; return those put off.
 
         Not of an ended session. Time never goes back: a replay tells of events before what a saved
-        window has seen. Of a session that more than ``SHARED`` users share only the user's own
-        window is put off: each event would cost a look at all.
+        window has seen. Of a session that more than ``MAX_USERS_PROLONGED`` users share only the
+        user's own window is put off: each event would cost a look at all.
         """
         prolonged = []
         active = device.active.get(session, {})
         own = device.windows.get(key)
         alone = () if own is None else (own,)
-        for one in active.values() if 0 < len(active) <= SHARED else alone:
+        for one in active.values() if 0 < len(active) <= MAX_USERS_PROLONGED else alone:
             if one.reason is CloseReason.SESSION_END or upload.clock <= one.last_activity:
                 continue
             one.last_activity = upload.clock

@@ -23,7 +23,7 @@ from forwarder.collect.windows.queues import (
     rank_of,
 )
 from forwarder.collect.windows.window import (
-    PIECE_BYTES,
+    PIECE_OVERHEAD_BYTES,
     CheckpointMark,
     PendingPart,
     TailCompressor,
@@ -367,7 +367,7 @@ class WindowStore:
         """Add a piece; ``grown`` is by how many bytes the context has become larger with it."""
         offset, index, count, _, body = piece
         size = len(body)
-        more = size + PIECE_BYTES + grown
+        more = size + PIECE_OVERHEAD_BYTES + grown
         window.pieces.append(piece)
         window.count += count
         window.touched = position = (offset, index)

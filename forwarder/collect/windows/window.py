@@ -11,22 +11,22 @@ from forwarder.formats.contract import ContextShape
 from forwarder.formats.pieces import last_position, split_to_size
 from forwarder.model import LOWEST, CloseReason, HeldWindow, PackedWindow, Piece, Position
 
-ENOUGH_MEMORY = 64 * 1024 * 1024
+ENOUGH_MEMORY_BYTES = 64 * 1024 * 1024
 """Bytes of windows up to which short tails are left as they are, where nobody says otherwise."""
 
-LARGEST_PIECE = 1024 * 1024
+MAX_PIECE_BYTES = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""
 
 # Measured as resident memory (tests/bench/windows.py, CPython 3.11): 20,000 to 1,000,000 windows
 # of one event take 1.91 KB each, 1.10 of it events, context and key; every further event 222 B
 # besides its bytes; a window of a session 1.1 KB more, one keyed by identities some 0.3. Up to as
 # many closed ones as are open wait in queues to be cleared, 0.2 KB each.
-WINDOW_BYTES = 900
-PIECE_BYTES = 225
-SESSION_BYTES = 1000
-SIBLING_BYTES = 300
-BLOCK_BYTES = 230
-SAVED_BYTES = 400
+WINDOW_OVERHEAD_BYTES = 900
+PIECE_OVERHEAD_BYTES = 225
+SESSION_OVERHEAD_BYTES = 1000
+SIBLING_OVERHEAD_BYTES = 300
+BLOCK_OVERHEAD_BYTES = 230
+SAVED_OVERHEAD_BYTES = 400
 
 _compressor = zstandard.ZstdCompressor(level=1, write_checksum=False)
 _decompressor = zstandard.ZstdDecompressor()
@@ -67,7 +67,7 @@ class SavedPart(msgspec.Struct, frozen=True, gc=False):
 
     def memory_bytes(self) -> int:
         """Estimate the memory of it, besides the pieces it shares with the window."""
-        return SAVED_BYTES + len(self.context)
+        return SAVED_OVERHEAD_BYTES + len(self.context)
 
 
 class CheckpointMark(msgspec.Struct, gc=False):
@@ -208,7 +208,7 @@ class Window(msgspec.Struct, gc=False):
             self.blocks = []
         self.blocks.append(block)
         self.pieces = []
-        return tail_bytes(tail) - BLOCK_BYTES - len(packed)
+        return tail_bytes(tail) - BLOCK_OVERHEAD_BYTES - len(packed)
 
     def release(self) -> None:
         """Release what a closed window holds; queues may still refer to it.
@@ -228,18 +228,18 @@ class Window(msgspec.Struct, gc=False):
 
     def least_bytes(self) -> int:
         """Estimate what a window takes that has nothing but its context."""
-        size = WINDOW_BYTES + len(self.context) + len(self.key)
+        size = WINDOW_OVERHEAD_BYTES + len(self.context) + len(self.key)
         if self.key is self.device:
             return size
         if is_of_session(self.key, self.session):
-            return size + SESSION_BYTES + len(self.session)
-        return size + SIBLING_BYTES + len(self.device)
+            return size + SESSION_OVERHEAD_BYTES + len(self.session)
+        return size + SIBLING_OVERHEAD_BYTES + len(self.device)
 
     def further_bytes(self) -> int:
         """Estimate what only few windows have: blocks and saved parts."""
         size = 0
         if self.blocks is not None:
-            size += sum([BLOCK_BYTES + len(block.packed) for block in self.blocks])
+            size += sum([BLOCK_OVERHEAD_BYTES + len(block.packed) for block in self.blocks])
         if self.saved is not None:
             size += self.saved.memory_bytes()
         if self.pending is not None:
@@ -267,8 +267,8 @@ class Window(msgspec.Struct, gc=False):
     def stored(self, part: SavedPart) -> HeldWindow:
         """Return the stored form of a part of it."""
         pieces = self.first_pieces(part.pieces)
-        if max([len(piece[4]) for piece in pieces], default=0) > LARGEST_PIECE:
-            pieces = [small for piece in pieces for small in split_to_size(piece, LARGEST_PIECE)]
+        if max([len(piece[4]) for piece in pieces], default=0) > MAX_PIECE_BYTES:
+            pieces = [small for piece in pieces for small in split_to_size(piece, MAX_PIECE_BYTES)]
         return HeldWindow(
             key=self.key,
             device=self.device,
@@ -324,9 +324,9 @@ class TailCompressor:
     """Decides for a lane which tails become blocks, and when to look again. Caller: its store."""
 
     def __init__(self, sizes: TailSizes) -> None:
-        """Begin with memory enough, up to ``ENOUGH_MEMORY``."""
+        """Begin with memory enough, up to ``ENOUGH_MEMORY_BYTES``."""
         self._sizes = sizes
-        self._compress_above = ENOUGH_MEMORY
+        self._compress_above = ENOUGH_MEMORY_BYTES
         self._left = sizes.at_once
 
     def compress_above(self, memory_bytes: int) -> None:
@@ -354,7 +354,9 @@ class TailCompressor:
         goal = sizes.long if tail >= sizes.long // 2 else max(2 * tail, sizes.long // 2)
         if memory - saved > self._compress_above:
             goal = sizes.short
-        goal = max(goal, tail + PIECE_BYTES)  # one that had to wait is looked at again soon
+        goal = max(
+            goal, tail + PIECE_OVERHEAD_BYTES
+        )  # one that had to wait is looked at again soon
         window.look_at = window.weight - saved + goal - tail
         return saved
 
@@ -401,7 +403,7 @@ def reopened(
 
 def tail_bytes(tail: list[Piece]) -> int:
     """Estimate the memory of pieces that are in no block."""
-    return PIECE_BYTES * len(tail) + sum([len(piece[4]) for piece in tail])
+    return PIECE_OVERHEAD_BYTES * len(tail) + sum([len(piece[4]) for piece in tail])
 
 
 def session_key(owner: bytes, session: bytes) -> bytes:

@@ -14,7 +14,7 @@ from forwarder.collect import pipeline as flow
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows.queues import CHUNK, rank_of
+from forwarder.collect.windows.queues import CHUNK_ENTRIES, rank_of
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes
 from forwarder.config.connection import Batching, Connection
@@ -255,11 +255,11 @@ def test_windows_taken_up_again_in_any_order_have_their_age_and_their_turn() -> 
 
 
 def test_windows_that_closed_early_are_forgotten_long_before_their_deadline() -> None:
-    pipeline, found = builders.pipeline(PATIENT), 10 * CHUNK
+    pipeline, found = builders.pipeline(PATIENT), 10 * CHUNK_ENTRIES
     pipeline.collect(records(*(upload(event(), device=f"d{i}") for i in range(found)), step=1), NOW)
     assert found - 3 == len(pipeline.shed(10**9, found - 3, NOW).closings)
     buckets = windows_of(pipeline)._deadlines._buckets.values()  # noqa: SLF001  # no trace outside
-    assert 3 * CHUNK > sum(len(bucket.windows) for bucket in buckets)
+    assert 3 * CHUNK_ENTRIES > sum(len(bucket.windows) for bucket in buckets)
 
 
 def _resume(pipeline: Pipeline, *slices: list[HeldWindow]) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.windows.queues import CHUNK, Deadlines, LazyQueue
+from forwarder.collect.windows.queues import CHUNK_ENTRIES, Deadlines, LazyQueue
 from forwarder.collect.windows.window import Window
 from forwarder.formats.mparticle.document import shape_of
 from forwarder.model import CloseReason
@@ -87,12 +87,12 @@ def test_slices_of_one_second_put_nothing_back(monkeypatch: pytest.MonkeyPatch) 
 def test_a_lazy_queue_drops_stale_entries_wherever_they_stand() -> None:
     alive: set[int] = set()
     queue: LazyQueue[int] = LazyQueue(alive.__contains__)
-    for number in range(20 * CHUNK):
+    for number in range(20 * CHUNK_ENTRIES):
         alive.add(number)
         queue.append(number)
         if number % 100:
             alive.discard(number - 1)
-    assert len(queue) < 2 * len(alive) + 3 * CHUNK
+    assert len(queue) < 2 * len(alive) + 3 * CHUNK_ENTRIES
     assert min(alive) == queue.head()
     assert alive <= set(queue)
     alive.clear()
@@ -110,11 +110,11 @@ def test_a_lazy_queue_without_stale_entries_looks_at_few_however_long_it_is() ->
         return True
 
     queue: LazyQueue[int] = LazyQueue(alive)
-    for number in range(20 * CHUNK):
+    for number in range(20 * CHUNK_ENTRIES):
         queue.append(number)
-        assert 2 * CHUNK + 1 >= len(looks)
+        assert 2 * CHUNK_ENTRIES + 1 >= len(looks)
         looks.clear()
-    assert list(range(20 * CHUNK)) == list(queue)
+    assert list(range(20 * CHUNK_ENTRIES)) == list(queue)
 
 
 @settings(max_examples=150, deadline=None)

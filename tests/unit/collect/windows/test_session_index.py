@@ -21,7 +21,7 @@ _SESSIONS: dict[str, Any] = {"wait_for_complete_batch": True}
 def made(drawn: list[Rec], times: Batching, cuts: list[int], many: int) -> list[Batch]:
     """Return what becomes of a stream; ``many``: from how many windows on they are indexed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_index, "MANY", many)
+        patch.setattr(session_index, "INDEX_FROM_WINDOWS", many)
         patch.setattr(session_index, "_STALE", 0)
         pipeline = builders.pipeline(connection(batching=times, **_SESSIONS))
         found: list[Batch] = []

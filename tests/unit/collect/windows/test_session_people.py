@@ -7,7 +7,7 @@ import pytest
 
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows.sessions import SHARED
+from forwarder.collect.windows.sessions import MAX_USERS_PROLONGED
 from forwarder.config.connection import Batching
 from forwarder.formats.ids import digest
 from tests import builders
@@ -64,7 +64,9 @@ def test_no_crash_ends_a_session_early_whoever_of_a_device_was_heard_of_last(
         assert 2 == len(opened.expire(START + LAST + SILENCE, 100).closings)
 
 
-@pytest.mark.parametrize(("people", "left"), [(SHARED, SHARED), (SHARED + 1, 1)])
+@pytest.mark.parametrize(
+    ("people", "left"), [(MAX_USERS_PROLONGED, MAX_USERS_PROLONGED), (MAX_USERS_PROLONGED + 1, 1)]
+)
 def test_a_session_that_too_many_share_goes_on_for_whoever_sends(people: int, left: int) -> None:
     fed = begun(0)
     fed.collect([told(n, n, f"u{n}", "custom_event") for n in range(people)], NOW)
