@@ -152,8 +152,9 @@ class Pipeline:
         """
         out = Collected()
         goal = self.memory_bytes() - bytes_wanted
-        heaviest = {lane: lane.windows.heaviest(self.clock) for lane in self._lanes.values()}
+        candidates = {}
         for lane in self._lanes.values():
+            candidates[lane] = lane.windows.eviction_candidate(self.clock)
             lane.encode([], now_ms, out)
         self._note_pending()
         while (
@@ -161,12 +162,12 @@ class Pipeline:
             and len(out.closings) < limit
             and not self.has_pending_documents
         ):
-            found = [(one[0], lane, one[1]) for lane, one in heaviest.items() if one is not None]
+            found = [(lane, one) for lane, one in candidates.items() if one is not None]
             if not found:
                 break
-            _, lane, window = max(found, key=lambda one: one[0])
-            lane.encode(lane.windows.shed(window), now_ms, out)
-            heaviest[lane] = lane.windows.heaviest(self.clock)
+            lane, first = max(found, key=lambda pair: pair[1].score)
+            lane.encode(lane.windows.shed(first.window), now_ms, out)
+            candidates[lane] = lane.windows.eviction_candidate(self.clock)
             self._note_pending()
         return out
 

@@ -9,7 +9,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import count, takewhile
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from forwarder.collect.windows.window import CheckpointMark, Window
 from forwarder.model import Position
@@ -247,6 +247,13 @@ def rank_of(weight: int) -> int:
     return max(0, weight.bit_length() - _SMALLEST + _BITS - 1) // _BITS
 
 
+class EvictionCandidate(NamedTuple):
+    """A window that may close for want of memory; ``score``: age (ms) times size of its class."""
+
+    score: int
+    window: Window
+
+
 class EvictionQueue:
     """The open windows of a lane in the order in which they close for want of memory.
 
@@ -270,17 +277,14 @@ class EvictionQueue:
         """Return the window that was opened first."""
         return min(self._heads(), key=lambda window: window.opened, default=None)
 
-    def heaviest(self, clock: int) -> tuple[int, Window] | None:
-        """Return the window to close first, and its score: age (ms) times size of its class.
+    def candidate(self, clock: int) -> EvictionCandidate | None:
+        """Return the window to close first; None: none is open.
 
         Never one while another is open that is as old and of as high a class. ``clock`` is the
         record clock in milliseconds.
         """
-        return max(
-            ((_score(window, clock), window) for window in self._heads()),
-            key=lambda found: found[0],
-            default=None,
-        )
+        heads = [EvictionCandidate(_score(window, clock), window) for window in self._heads()]
+        return max(heads, key=lambda head: head.score, default=None)
 
     def _heads(self) -> list[Window]:
         heads = [found.head() for found in self._classes.values()]

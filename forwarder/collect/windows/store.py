@@ -17,6 +17,7 @@ from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import (
     Deadlines,
+    EvictionCandidate,
     EvictionQueue,
     Siblings,
     UnsavedQueue,
@@ -175,9 +176,9 @@ class WindowStore:
         oldest = self._by_age.oldest()
         return None if oldest is None else oldest.opened
 
-    def heaviest(self, clock: int) -> tuple[int, Window] | None:
-        """Return the largest old window and by how much it is that, to compare with other lanes."""
-        return self._by_age.heaviest(clock)
+    def eviction_candidate(self, clock: int) -> EvictionCandidate | None:
+        """Return the largest old window, with its score to compare it with those of other lanes."""
+        return self._by_age.candidate(clock)
 
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
