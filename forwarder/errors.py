@@ -42,7 +42,7 @@ class TokenError(ForwarderError):
 class RefusedError(ForwarderError):
     """What is stored contradicts itself or the log: this partition stops, the rest goes on.
 
-    Raised by :mod:`forwarder.ledger`, and the owner proves its ownership before it reports it;
+    Raised by what reads a journal, and the owner proves its ownership before it reports it;
     by a journal that lacks topics for a partition before it is opened.
     """
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from forwarder.journal import fold as folding
 from forwarder.journal import packing
 from forwarder.journal import tick as ticks
+from forwarder.journal.fold import fold_records
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Address, Closing, HeldWindow, Position
@@ -139,4 +139,4 @@ class Story:
 
     def folded(self) -> PartitionState:
         """Return what an opening would read."""
-        return folding.fold_records(self.records, GROUP, TOPIC)
+        return fold_records(self.records, GROUP, TOPIC)

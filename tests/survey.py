@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from forwarder.admin.contract import DeadLetterTopic
 from forwarder.config.settings import Configuration, InputTopic, Kafka
-from forwarder.journal import commit as commits
 from forwarder.journal import outbox
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState, StateHeader
 from forwarder.kafka.admin import GroupState
@@ -184,4 +183,4 @@ def base(state: PartitionState, topic: str = TOPIC) -> bytes:
 
 def committed(offset: int, n: int) -> Commit:
     """Return the commit of a tick whose newest base lies where ``Survey.find`` puts it."""
-    return Commit(offset, commits.encode(CommitMetadata(n, 30)))
+    return Commit(offset, encode_metadata(CommitMetadata(n, 30)))

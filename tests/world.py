@@ -13,9 +13,9 @@ from typing import Any
 from forwarder.config.connection import Batching, Connection, Settings, Status
 from forwarder.config.targets import FileTarget
 from forwarder.errors import JournalError
-from forwarder.journal import fold as folding
 from forwarder.journal import outbox
 from forwarder.journal.contract import Committed, Restored, Take, Tick
+from forwarder.journal.fold import fold_records
 from forwarder.journal.memory import MemoryJournal, MemoryJournals
 from forwarder.journal.orphans import OrphanPolicy
 from forwarder.journal.state import PartitionState
@@ -209,8 +209,8 @@ class Oracle:
         ptr = tick.metadata.ptr
         assert ptr is not None
         records = [(o, v) for o, v in log.state.items() if o >= ptr]
-        new = folding.fold_records(records, GROUP, TOPIC)
-        whole = folding.fold_records(log.state.items(), GROUP, TOPIC)
+        new = fold_records(records, GROUP, TOPIC)
+        whole = fold_records(log.state.items(), GROUP, TOPIC)
         assert whole == new, "I12, I19: reading from ptr is not reading everything"
         old, self.state = self.state, new
         assert old.n < new.n

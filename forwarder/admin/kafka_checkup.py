@@ -10,8 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from forwarder.config.settings import Configuration, outbox_topic
 from forwarder.errors import FencedError, ForwarderError, JournalError
-from forwarder.journal import topics as kafka_topics
-from forwarder.journal.topics import TopicNeed, TopicReportLine, TopicStatus
+from forwarder.journal.topics import (
+    TopicNeed,
+    TopicReportLine,
+    TopicStatus,
+    message_limit,
+    topic_needs,
+    topic_report,
+)
 from forwarder.kafka import client, error_codes
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.producer import TransactionalProducer
@@ -80,7 +86,7 @@ class KafkaCheckup:
     async def _standing(self, found: list[Finding], *, tries: bool) -> Mapping[str, int]:
         """Look at topics, rights and brokers as they stand; return the partition counts."""
         counts = await self._cluster.partition_counts()
-        wanted = kafka_topics.topic_needs(self._settings, counts)
+        wanted = topic_needs(self._settings, counts)
         settings = await self._cluster.settings(need.topic for need in wanted)
         for need in wanted:
             found += self._topic(need, counts, settings)
@@ -127,9 +133,9 @@ class KafkaCheckup:
         self, need: TopicNeed, counts: Mapping[str, int], settings: Settings
     ) -> Iterator[Finding]:
         letters = self._settings.kafka.dead_letter_topic
-        for row in kafka_topics.topic_report([need], counts, settings, letters):
+        for row in topic_report([need], counts, settings, letters):
             if row.mark is TopicStatus.OK:
-                size = kafka_topics.message_limit(settings.get(need.topic))
+                size = message_limit(settings.get(need.topic))
                 count = counts[need.topic]
                 plural = "" if count == 1 else "s"
                 yield ok(f"{row.text}: {count} partition{plural}, messages up to {size} bytes")
@@ -154,13 +160,13 @@ class KafkaCheckup:
                 f"topic {kafka.dead_letter_topic} is compacted and takes no letter: none has a key"
             )
             yield fail(what, "set its cleanup.policy to delete: with a letter a partition stands")
-        room = kafka_topics.message_limit(kept)
+        room = message_limit(kept)
         if room < SMALLEST:
             what = f"topic {kafka.dead_letter_topic} takes messages of {room} bytes: no letter fits"
             yield fail(what, error_codes.too_small_remedy(kafka.dead_letter_topic))
             return
         for topic in kafka.topics:
-            if kafka_topics.message_limit(settings.get(topic.name)) > room:
+            if message_limit(settings.get(topic.name)) > room:
                 what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
                 yield note(f"{what}: larger dead letters go compressed, or without their bytes")
 

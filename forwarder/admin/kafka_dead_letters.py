@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, ForwarderError, JournalError
-from forwarder.journal import topics as kafka_topics
 from forwarder.journal.dead_letters import RedriveMessage
+from forwarder.journal.topics import message_limit
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.producer import BATCH_BYTES, OutgoingMessage, TransactionalProducer
 from forwarder.kafka.reader import PartitionReader
@@ -77,7 +77,7 @@ class KafkaDeadLetterTopic:
         counts = await self._cluster.partition_counts()
         found = await self._cluster.settings(name for name in names if name in counts)
         return {
-            Partition(name, number): kafka_topics.message_limit(found.get(name))
+            Partition(name, number): message_limit(found.get(name))
             for name in names
             for number in range(counts.get(name, 0))
         }

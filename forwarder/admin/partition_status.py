@@ -14,9 +14,9 @@ from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.outbox_range import format_time
 from forwarder.deliver import lane_notes
 from forwarder.errors import ForwarderError, JournalError, RefusedError
-from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import tick as ticks
+from forwarder.journal.commit import decode_metadata
 from forwarder.journal.fold import StateFold
 from forwarder.journal.opening import Opening, Restored, StartOrigin
 from forwarder.journal.state import LaneState, PartitionState
@@ -32,7 +32,7 @@ AGAIN_SECONDS = 0.5
 Document = dict[str, Any]
 
 
-class PartitionStatus:
+class PartitionSurvey:
     """Looks at partitions, one by one. Caller: ``forwarder status``, and a worker's start.
 
     The keys of what it returns are part of docs/commands.md.
@@ -123,7 +123,7 @@ class PartitionStatus:
             return stall_document(StallReason.INTAKE_STOPPED, stopped)
         if found.input_end <= read:
             return await self._held(partition, rest)
-        mark = commits.decode(found.commit)
+        mark = decode_metadata(found.commit)
         if mark is None or mark.paused not in set(StallReason):
             return None
         return stall_document(StallReason(mark.paused), format_time(mark.paused_since))
@@ -149,7 +149,7 @@ class PartitionStatus:
         if not self._survey.settings.limits.rejected_percent:
             return None  # whoever opens it with these settings collects
         try:
-            mark = commits.decode(found.commit)
+            mark = decode_metadata(found.commit)
         except RefusedError:
             return None  # a later release's: that is told already
         return format_time(mark.stopped) if mark and mark.stopped else None

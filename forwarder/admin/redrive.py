@@ -13,9 +13,15 @@ from typing import Any
 
 import msgspec
 
-from forwarder.admin import dead_letters as shelf
 from forwarder.admin.contract import DeadLetterTopic, RedriveProducer
-from forwarder.admin.dead_letters import AGAIN, SENT, LetterFilter, LetterRange
+from forwarder.admin.dead_letters import (
+    AGAIN,
+    SENT,
+    LetterFilter,
+    LetterRange,
+    letter_ranges,
+    letters_with_state,
+)
 from forwarder.admin.replay import SendThrottle
 from forwarder.clock import Clock
 from forwarder.collect.redrive import (
@@ -90,11 +96,9 @@ class RedriveTotals(msgspec.Struct):
 async def plan(survey: DeadLetterTopic, choice: RedriveSelection) -> RedriveTotals:
     """Count what would be sent back, and what would not, and why; nothing is written."""
     tally, limits = RedriveTotals(), await survey.limits()
-    for stretch in await shelf.letter_ranges(survey, choice.wanted):
+    for stretch in await letter_ranges(survey, choice.wanted):
         tally.ends[stretch.number] = stretch.end
-        async for letter, standing in shelf.letters_with_state(
-            survey, stretch, choice.wanted.group
-        ):
+        async for letter, standing in letters_with_state(survey, stretch, choice.wanted.group):
             if choice.wanted.has(letter):
                 await _weigh(survey, choice, limits, letter, standing, tally)
     return tally
@@ -118,12 +122,10 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     tally, pace, limits = RedriveTotals(), SendThrottle(rate, clock), await survey.limits()
     settled = await courier.start()
     most = MOST if not rate else max(1, min(MOST, int(rate)))
-    for found in await shelf.letter_ranges(survey, choice.wanted, settled):
+    for found in await letter_ranges(survey, choice.wanted, settled):
         stretch = msgspec.structs.replace(found, end=min(found.end, ends.get(found.number, 0)))
         load = Load(survey.topic, stretch, choice.wanted.group)
-        async for letter, standing in shelf.letters_with_state(
-            survey, stretch, choice.wanted.group
-        ):
+        async for letter, standing in letters_with_state(survey, stretch, choice.wanted.group):
             value = None
             if choice.wanted.has(letter):
                 value = await _weigh(survey, choice, limits, letter, standing, tally)

@@ -12,12 +12,11 @@ import msgspec
 from forwarder.admin import salvage
 from forwarder.admin.salvage import Salvaged
 from forwarder.errors import RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, decode_metadata, encode_metadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import LaneState, PartitionState, StateHeader
 from forwarder.model import Address, Commit
@@ -102,7 +101,7 @@ class RepairedSnapshot(msgspec.Struct, frozen=True):
     def commit(self, ptr: int) -> Commit:
         """Return the commit to store with it."""
         return Commit(
-            self.offset, commits.encode(CommitMetadata(self.n, ptr, stopped=self.stopped))
+            self.offset, encode_metadata(CommitMetadata(self.n, ptr, stopped=self.stopped))
         )
 
 
@@ -113,7 +112,7 @@ def plan_repair(case: RepairCase, choice: LossDecision) -> RepairPlan:
     where one connection was named, but all of the partition is concerned.
     """
     found = case.found
-    marked = commits.decode(found.commit)
+    marked = decode_metadata(found.commit)
     saved = salvage.salvage(found.state, case.group, case.topic)
     plan = RepairPlan([], saved.state or PartitionState())
     _state(case, choice, marked, saved, plan)
@@ -138,7 +137,7 @@ def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = ticks.lowest_watermark(state.lanes.values(), state.read)
-    marked = commits.decode(case.found.commit)
+    marked = decode_metadata(case.found.commit)
     return RepairedSnapshot(values, offset, state.n + 1, marked.stopped if marked else 0)
 
 
@@ -176,7 +175,7 @@ def _why_lost(case: RepairCase, marked: CommitMetadata | None, saved: Salvaged) 
         return f"the state ends at {found.state_end}, its newest base was at {ptr}"
     try:
         records = [stored for stored in found.state if stored[0] >= (ptr or 0)]
-        folded = folding.fold_records(records, case.group, case.topic)
+        folded = fold_records(records, case.group, case.topic)
     except RefusedError as refusal:
         return saved.fault or refusal.what
     if marked is not None and ptr is not None and folded.n < marked.n:

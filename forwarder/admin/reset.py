@@ -8,7 +8,7 @@ import msgspec
 from forwarder.admin import salvage
 from forwarder.admin.contract import GroupSurvey
 from forwarder.errors import ConfigurationError, ForwarderError, RefusedError
-from forwarder.journal import commit as commits
+from forwarder.journal.commit import decode_metadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
 from forwarder.model import Commit, Partition
@@ -124,7 +124,7 @@ def _left_out(partition: Partition, found: Restored) -> str:
     Without cursors a connection begins at the end of the outbox. Only what a tick committed tells
     the next opening, and ``accept-loss``, that there were cursors; a reset replaces it.
     """
-    if found.commit is None or commits.decode(found.commit) is not None:
+    if found.commit is None or decode_metadata(found.commit) is not None:
         text = (
             f"{partition}: its state is lost, and a reset would leave out all that waits in the "
             "outbox: let `forwarder accept-loss` go on from there first, then move it"

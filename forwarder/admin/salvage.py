@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from forwarder.errors import RefusedError
-from forwarder.journal import fold as folding
 from forwarder.journal import state as states
+from forwarder.journal.fold import fold_records
 from forwarder.journal.packing import STATE_READABLE, check_version, unpack
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Address
@@ -98,7 +98,7 @@ def _newest(
 ) -> tuple[PartitionState | None, bool]:
     for number in reversed(range(len(runs))):
         if runs[number].based:
-            state = folding.fold_records(runs[number].records, group, topic)
+            state = fold_records(runs[number].records, group, topic)
             return state, number == len(runs) - 1
     return None, False
 

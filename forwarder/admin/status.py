@@ -7,7 +7,7 @@ from functools import partial
 
 from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.outbox_range import format_time
-from forwarder.admin.partition_status import Document, PartitionStatus, stall_document, unread
+from forwarder.admin.partition_status import Document, PartitionSurvey, stall_document, unread
 from forwarder.errors import JournalError
 from forwarder.kafka.admin import GroupState
 from forwarder.model import Partition
@@ -40,7 +40,7 @@ async def status(
     """
     group = await survey.group()
     owners = {p: member.client_id for member in group.members for p in member.partitions}
-    one_by_one = PartitionStatus(survey, keying_rules, now_ms, deep=deep)
+    one_by_one = PartitionSurvey(survey, keying_rules, now_ms, deep=deep)
     looks = _PartitionScans(survey, asyncio.Semaphore(AT_ONCE), AT_ONCE)
     complaining = asyncio.ensure_future(survey.complaints())
     listed = await asyncio.gather(
@@ -81,7 +81,7 @@ async def left_out(
     Nobody owns them; those of which nothing is left are not returned. Topics named by ``without``
     are not looked at.
     """
-    one_by_one = PartitionStatus(survey, keying_rules, now_ms, deep=deep)
+    one_by_one = PartitionSurvey(survey, keying_rules, now_ms, deep=deep)
     free = asyncio.Semaphore(LEFT_AT_ONCE)
     # One for each topic: the rights to one that is finished may be gone, those to another not.
     looks: defaultdict[str, _PartitionScans] = defaultdict(
@@ -163,7 +163,7 @@ def _members(group: GroupState) -> list[Document]:
     ]
 
 
-async def _look(status: PartitionStatus, partition: Partition) -> Document:
+async def _look(status: PartitionSurvey, partition: Partition) -> Document:
     """Look at one partition; what looks wrong is looked at again."""
     for _ in range(LOOKS - 1):
         document = await status.look(partition)

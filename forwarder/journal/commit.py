@@ -39,7 +39,7 @@ NOTHING = CommitMetadata()
 """What a commit says that no tick wrote."""
 
 
-def encode(metadata: CommitMetadata) -> str:
+def encode_metadata(metadata: CommitMetadata) -> str:
     """Return the text to commit, below 300 bytes; Kafka takes 4,096 by default."""
     content: dict[str, int | str] = {"v": VERSION}
     if metadata.start:
@@ -55,7 +55,7 @@ def encode(metadata: CommitMetadata) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def decode(commit: Commit | None) -> CommitMetadata | None:
+def decode_metadata(commit: Commit | None) -> CommitMetadata | None:
     """Return what a commit says; None without one, and if an operator set the offset.
 
     Whatever carries no version was set by an operator. Fields that are missing, of a later release
@@ -70,10 +70,10 @@ def decode(commit: Commit | None) -> CommitMetadata | None:
     return _typed(content)
 
 
-def hint(commit: Commit | None) -> CommitMetadata:
+def metadata_hint(commit: Commit | None) -> CommitMetadata:
     """Return what a commit says, of whatever version: where to begin to read, and no decision.
 
-    Caller: a journal, which reads what :func:`decode` is judged with. Raises nothing.
+    Caller: a journal, which reads what :func:`decode_metadata` is judged with. Raises nothing.
     """
     return _typed(_content(commit))
 

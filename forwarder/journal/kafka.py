@@ -12,13 +12,11 @@ from msgspec.structs import replace
 
 from forwarder.clock import Clock
 from forwarder.config.settings import Configuration, Kafka, Start, state_topic
-from forwarder.journal import commit as commits
 from forwarder.journal import dead_letters
-from forwarder.journal import topics as kafka_topics
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata, metadata_hint
 from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
 from forwarder.journal.partition_logs import PartitionLogs, risen_end
-from forwarder.journal.topics import Settings, TopicProvisioner
+from forwarder.journal.topics import BROKER_MESSAGE_BYTES, Settings, TopicProvisioner, message_limit
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.producer import (
     BATCH_BYTES,
@@ -48,7 +46,7 @@ class DeadLetterTarget:
     def __init__(self, topic: str) -> None:
         """Create with Kafka's default message size until the topic was asked."""
         self.topic = topic
-        self.limit = kafka_topics.BROKER_MESSAGE_BYTES
+        self.limit = BROKER_MESSAGE_BYTES
         self.partitions = 1
 
     def largest_message(self) -> int:
@@ -170,12 +168,12 @@ class KafkaJournals:
     def _measure_letters(self, counts: Mapping[str, int], found: Settings) -> None:
         letters = self._letters
         letters.partitions = counts[letters.topic]
-        letters.limit = kafka_topics.message_limit(found.get(letters.topic))
+        letters.limit = message_limit(found.get(letters.topic))
         self.notes = [
             f"dead letter topic {letters.topic} takes messages of {letters.limit} bytes, input "
             f"topic {name} of {limit}: larger dead letters go compressed, or without their bytes"
             for name in (topic.name for topic in self._settings.kafka.topics)
-            if (limit := kafka_topics.message_limit(found.get(name))) > letters.limit
+            if (limit := message_limit(found.get(name))) > letters.limit
         ]
 
     async def _begin_at_latest(self, topic: str, count: int) -> None:
@@ -197,7 +195,7 @@ class KafkaJournals:
             # Another worker may have been first; what it wrote is settled now that it is fenced.
             if await self._untouched(partitions):
                 bounds = await self.cluster.bounds(partitions)
-                said = commits.encode(FIRST_START)
+                said = encode_metadata(FIRST_START)
                 await writer.commit([], {p: Commit(b.end, said) for p, b in bounds.items()})
         finally:
             await writer.close()
@@ -235,7 +233,7 @@ class KafkaJournal:
         records: list[tuple[int, bytes]] = []
         found = await self._logs.restore(take or (lambda *record: records.append(record)))
         await self._logs.close_state()
-        said = commits.hint(found.commit)
+        said = metadata_hint(found.commit)
         self._outbox_end, self._state_end = found.outbox_end, found.state_end
         self._outbox_last, self._n = said.outbox, said.n
         return replace(found, state=records)
@@ -262,7 +260,7 @@ class KafkaJournal:
             self._state_end = risen_end(state, self._state_end, stored[first:second])
             self._outbox_last = self._outbox_end if first else self._outbox_last
             said = replace(tick.metadata, outbox=self._outbox_last)
-            return {self._partition: Commit(tick.offset, commits.encode(said))}
+            return {self._partition: Commit(tick.offset, encode_metadata(said))}
 
         offsets = await self._writer.commit(messages, settle)
         return Committed(offsets[:first], offsets[first:second])

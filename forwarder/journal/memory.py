@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 import msgspec
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal import commit as commits
+from forwarder.journal.commit import encode_metadata, metadata_hint
 from forwarder.journal.contract import (
     Committed,
     OutboxRecord,
@@ -107,7 +107,7 @@ class MemoryJournal:
         log = self._log
         log.epoch += 1
         self._epoch = log.epoch
-        ptr = commits.hint(log.commit).ptr
+        ptr = metadata_hint(log.commit).ptr
         since = log.state_start if ptr is None else ptr
         commit, records = log.commit, [r for r in log.state.items() if r[0] >= since]
         if take is not None:
@@ -147,7 +147,7 @@ class MemoryJournal:
         # one more offset each, as a transaction's marker takes in Kafka
         log.outbox_end = outbox.stop + bool(outbox)
         log.state_end = state.stop + 1
-        log.commit = Commit(tick.offset, commits.encode(tick.metadata))
+        log.commit = Commit(tick.offset, encode_metadata(tick.metadata))
         if self._journals.trim:
             self._trim(tick)
         return Committed(outbox, state)

@@ -8,9 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from forwarder.errors import RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal import fold as folding
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, decode_metadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.state import LaneState, PartitionState
 from forwarder.model import Commit
 
@@ -74,7 +73,7 @@ def decide_stored(
     found: Restored, group: str, topic: str, keying_rules: Mapping[str, str], now_ms: int
 ) -> Opening:
     """Decide as ``decide_start`` does, where the state's records stand in what was found."""
-    state = folding.fold_records(found.state, group, topic)
+    state = fold_records(found.state, group, topic)
     return decide_start(found, state, topic, keying_rules, now_ms)
 
 
@@ -91,7 +90,7 @@ def decide_start(
     of its own. The two share what may be large, entries and windows. ``keying_rules`` names the
     configured lanes and the keying rule of each.
     """
-    said = commits.decode(found.commit)
+    said = decode_metadata(found.commit)
     if said and said.ptr is not None:
         _check_state(found, topic, said, stored)
     if stored.base_offset is None:

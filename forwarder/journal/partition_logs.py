@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from forwarder.config.settings import Kafka, outbox_topic, state_topic
 from forwarder.errors import JournalError
-from forwarder.journal import commit as commits
+from forwarder.journal.commit import metadata_hint
 from forwarder.journal.contract import OutboxRecord, OutboxSlice, Restored, Take
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.reader import FETCH_BYTES, PartitionReader
@@ -57,11 +57,11 @@ class PartitionLogs:
         commit = await self._commit()  # O2
         bounds = await self._cluster.bounds([self.state, *([self.input] if input_exists else [])])
         state, source = bounds[self.state], bounds.get(self.input, LogBounds(0, 0))
-        ptr = commits.hint(commit).ptr
+        ptr = metadata_hint(commit).ptr
         if ptr is not None and ptr < state.start:
             # O3: a later owner may have cut the state meanwhile.
             commit = await self._commit()
-            ptr = commits.hint(commit).ptr
+            ptr = metadata_hint(commit).ptr
         start = state.start if whole_state or ptr is None else max(ptr, state.start)
         taken = await self._read_state(start, state.end, take)
         # O6: asked after the state was read, so that it cannot lie below what the state knows.
@@ -71,7 +71,7 @@ class PartitionLogs:
             state_start=state.start,
             state_end=state.end,
             outbox_start=outbox.start,
-            outbox_end=await self._sound_end(outbox, commits.hint(commit).outbox - 1),
+            outbox_end=await self._sound_end(outbox, metadata_hint(commit).outbox - 1),
             first=source.start,
             input_start=source.start,
             input_end=source.end,

@@ -20,8 +20,16 @@ from aiokafka.errors import (
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.kafka import client as kafka_client
 from forwarder.kafka import partition_ends
+from forwarder.kafka.client import (
+    NOWHERE,
+    UNKNOWN,
+    client_arguments,
+    client_error,
+    close_all,
+    close_consumer,
+    error_text,
+)
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass, error_class
 from forwarder.kafka.patches import connections
 from forwarder.kafka.protocol import (
@@ -83,7 +91,7 @@ class KafkaAdmin:
 
     def __init__(self, kafka: Kafka, client_id: str, patience: float = ANSWER_SECONDS) -> None:
         """Prepare; connections are made by the first question, within ``patience`` seconds."""
-        self._arguments = kafka_client.client_arguments(kafka, client_id)
+        self._arguments = client_arguments(kafka, client_id)
         self._servers = ", ".join(kafka.bootstrap_servers)
         self._admin: Any = None
         self._offsets: Any = None
@@ -191,7 +199,7 @@ class KafkaAdmin:
         async def ask() -> str:
             try:
                 answer = await connections.send_request(self._admin, TopicMetadataRequest([topic]))
-            except kafka_client.UNKNOWN:
+            except UNKNOWN:
                 return ""
             return topic_id(answer)
 
@@ -286,7 +294,7 @@ class KafkaAdmin:
             request = TopicMetadataRequest(topics, rights=True)
             try:
                 return [topic_rights(await connections.send_request(self._admin, request))]
-            except kafka_client.UNKNOWN:
+            except UNKNOWN:
                 return [None]
 
         return (await self._ask("what is granted on topics", ask))[0]
@@ -301,7 +309,7 @@ class KafkaAdmin:
                 return [group_rights(await connections.send_request(self._admin, request, node))]
             except GroupAuthorizationFailedError:
                 return [frozenset()]
-            except kafka_client.UNKNOWN:
+            except UNKNOWN:
                 return [None]
 
         return (await self._ask(f"what is granted on group {group}", ask))[0]
@@ -332,7 +340,7 @@ class KafkaAdmin:
             except KafkaError as error:
                 if _is_transient(error):
                     raise
-                return [kafka_client.error_text(error)]
+                return [error_text(error)]
             return []
 
         refused = await self._ask(f"partitions of {topic}", ask)
@@ -348,7 +356,7 @@ class KafkaAdmin:
             except KafkaError as error:
                 if _is_transient(error):
                     raise
-                return [kafka_client.error_text(error)]
+                return [error_text(error)]
             return []
 
         refused = await self._ask(f"{partition} to be cut", ask)
@@ -382,15 +390,15 @@ class KafkaAdmin:
         admin, self._admin = self._admin, None
         offsets, self._offsets = self._offsets, None
         if offsets is not None:
-            await kafka_client.close_consumer(offsets)
+            await close_consumer(offsets)
         if admin is not None:
-            await kafka_client.close_all(admin.close)
+            await close_all(admin.close)
 
     async def _ask(
         self,
         what: str,
         question: Callable[[], Awaitable[_Answer | None]],
-        place: ErrorContext = kafka_client.NOWHERE,
+        place: ErrorContext = NOWHERE,
     ) -> _Answer:
         """Ask until there is an answer; raises JournalError after ``ANSWER_SECONDS``.
 
@@ -422,7 +430,7 @@ class KafkaAdmin:
         except TimeoutError:
             pass
         text = f"Kafka at {self._servers} did not tell {what}"
-        raise kafka_client.client_error(JournalError, text, problem, place)
+        raise client_error(JournalError, text, problem, place)
 
     async def _connect(self) -> bool:
         """Connect unless that was done; tell whether it has been done now."""
@@ -439,7 +447,7 @@ class KafkaAdmin:
                 try:
                     await offsets.start()
                 except BaseException:
-                    await kafka_client.close_consumer(offsets)
+                    await close_consumer(offsets)
                     raise
                 self._offsets = offsets
             return self._offsets is not before

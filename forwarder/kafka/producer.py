@@ -12,7 +12,7 @@ from aiokafka.structs import OffsetAndMetadata
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import cancellation, error_codes
-from forwarder.kafka import client as kafka_client
+from forwarder.kafka.client import FAILURES, client_arguments, client_error, close_all, error_text
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
 from forwarder.kafka.patches import connections, producers
 from forwarder.model import Commit, Partition
@@ -66,7 +66,7 @@ class TransactionalProducer:
         """Prepare; ``batch_bytes`` is at most what the smallest topic written to accepts."""
         self._group = kafka.group_id
         self._name = transactional_id
-        self._arguments = kafka_client.client_arguments(kafka, client_id) | {
+        self._arguments = client_arguments(kafka, client_id) | {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": TRANSACTION_MS,
             # The client compares it with what is not compressed yet.
@@ -143,7 +143,7 @@ class TransactionalProducer:
         try:
             async with asyncio.timeout(seconds) as limit, _alive(producer, limit):
                 yield producer
-        except kafka_client.FAILURES as error:
+        except FAILURES as error:
             self._spoiled = self._failure(producer, seconds, producers.ended_by(producer, error))
             raise self._spoiled from error
         except JournalError as error:
@@ -170,16 +170,14 @@ class TransactionalProducer:
     def _failure(self, producer: Any, seconds: float, error: BaseException) -> JournalError:  # noqa: ANN401
         """Return which of the program's two errors this is, with the topic that it is about."""
         if error_codes.error_class(error) is KafkaErrorClass.FENCED:
-            text = f"{self._name}: another owner took over ({kafka_client.error_text(error)})"
+            text = f"{self._name}: another owner took over ({error_text(error)})"
             return FencedError(text)
         topic, what = self._refused(error), self._name
         if isinstance(error, TimeoutError):
             what = f"{what}: Kafka did not finish within {seconds:.0f} s"
             if (again := producers.retried_error(producer)) is not None:
                 topic, error = again
-        return kafka_client.client_error(
-            JournalError, what, error, ErrorContext(topic, "Write", self._group)
-        )
+        return client_error(JournalError, what, error, ErrorContext(topic, "Write", self._group))
 
     def _refused(self, error: BaseException) -> str:
         """Return the topic of the first message that was refused with an error of this kind."""
@@ -229,5 +227,5 @@ async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no ty
         connections.stop_connecting(producer.client)
         await producer.client.close()
 
-    await kafka_client.close_all(producer.stop, end)
+    await close_all(producer.stop, end)
     producers.read_exceptions(producer)

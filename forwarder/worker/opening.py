@@ -126,7 +126,7 @@ class PartitionOpening:
 
     def _intake_stopped(self, found: Restored) -> int:
         """Return since when a former owner has collected nothing, in ms; 0: it has."""
-        said = commit.decode(found.commit)
+        said = commit.decode_metadata(found.commit)
         return said.stopped if said and self._context.reject_rate.percent else 0
 
     def _report(self, start: opening.Opening) -> None:

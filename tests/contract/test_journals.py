@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from forwarder.clock import SystemClock
 from forwarder.errors import FencedError, RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, decode_metadata
 from forwarder.journal.contract import Journal, Journals, OutboxEntry, Tick
 from forwarder.journal.kafka import KafkaJournals
 from forwarder.journal.memory import MemoryJournals
@@ -156,7 +155,7 @@ async def test_what_metadata_says_comes_back(given: Given, opened: Openings) -> 
     second = given.journals.journal(given.partition)
     restored = await second.open()
     await second.close()
-    said = commits.decode(restored.commit)
+    said = decode_metadata(restored.commit)
     assert said is not None
     # A journal may add where its outbox ends.
     assert written == replace(said, outbox=0)

@@ -13,8 +13,7 @@ import zstandard
 from forwarder.clock import SystemClock
 from forwarder.config.settings import Configuration, Start
 from forwarder.errors import FencedError, JournalError, StartupError
-from forwarder.journal import commit as commits
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata, metadata_hint
 from forwarder.journal.contract import Journal, OutboxEntry, Restored, Tick
 from forwarder.journal.kafka import FIRST_START, KafkaJournals
 from forwarder.kafka import client, producer
@@ -200,7 +199,7 @@ async def test_a_new_group_begins_at_the_end_where_that_is_wanted(world: World, 
     await journals.prepare(NOBODY)
     await world.produce([b"new"] * 4)
     restored = await opening(journals, Partition(world.topic, 0))
-    assert restored.commit == Commit(3, commits.encode(FIRST_START))
+    assert restored.commit == Commit(3, encode_metadata(FIRST_START))
     assert restored.input_end == 7
 
 
@@ -213,7 +212,7 @@ async def test_the_end_is_settled_once_for_all_workers(world: World, made: Made)
     late = made(settings, "late")
     await late.prepare(NOBODY)
     assert (await opening(late, Partition(world.topic, 0))).commit == Commit(
-        3, commits.encode(FIRST_START)
+        3, encode_metadata(FIRST_START)
     )
 
 
@@ -374,7 +373,7 @@ async def test_a_commit_says_where_the_last_batch_is_as_long_as_that_is_known(
         await journal.commit(tick)
         while True:  # a commit may be fetched a moment before its markers are written
             commit = (await cluster.committed(world.group, [partition]))[partition]
-            told = commits.hint(commit)
+            told = metadata_hint(commit)
             if told.n == tick.metadata.n:
                 return told.outbox
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from forwarder.errors import FencedError, JournalError
-from forwarder.journal import commit as commits
 from forwarder.journal import contract
+from forwarder.journal.commit import metadata_hint
 from forwarder.journal.contract import Committed, OutboxSlice, Restored, Take, Tick
 from forwarder.model import Commit, Partition
 from tests.model.deploys import Writer
@@ -112,11 +112,11 @@ class Journal:
         self._epoch = await self._ask("init", self._initialise)
         commit = await self._ask("fetch", self._fetch)
         state = await self._ask("bounds", lambda: (stored.state.start, stored.state.stable()))
-        ptr = commits.hint(commit).ptr
+        ptr = metadata_hint(commit).ptr
         if ptr is not None and ptr < state[0]:
             self._broker.count("fetched_again")
             commit = await self._ask("fetch", self._fetch)
-            ptr = commits.hint(commit).ptr
+            ptr = metadata_hint(commit).ptr
         records: list[tuple[int, bytes]] = []
         first = state[0] if ptr is None else ptr
         await self._read_state(first, state[1], take or (lambda *r: records.append(r)))

@@ -5,15 +5,17 @@ effect, come late, or hang. What a process has sent goes on without it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from forwarder.journal import commit as commits
-from forwarder.journal import contract
+from forwarder.journal.commit import encode_metadata
 from forwarder.model import Commit, DeadLetter, Partition
 from tests.doubles import Message
 from tests.model.deploys import Writer
+
+if TYPE_CHECKING:
+    from forwarder.journal.contract import Tick
 
 TOPIC = "raw-events"
 GROUP = "forwarder"
@@ -34,7 +36,7 @@ class Transaction:
         self.owner = owner
         self.status = "open"
         self.stage = "outbox"
-        self.content: contract.Tick | None = None
+        self.content: Tick | None = None
         self.outbox: list[int] = []
         self.state: list[int] = []
         self.letters: list[DeadLetter] = []
@@ -114,7 +116,7 @@ class Stored:
             self._end(transaction, "done")
             content = transaction.content
             if content is not None:
-                self.commits.append(Commit(content.offset, commits.encode(content.metadata)))
+                self.commits.append(Commit(content.offset, encode_metadata(content.metadata)))
                 self.letters += transaction.letters
 
     def initialise(self, owner: object, now: float) -> int:

@@ -15,10 +15,9 @@ from forwarder.admin.reset import Move, Target
 from forwarder.cli import common
 from forwarder.clock import SystemClock
 from forwarder.errors import ConfigurationError, ForwarderError, JournalError
-from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata
 from forwarder.journal.state import PartitionState
 from forwarder.kafka.admin import GroupMember, GroupState
 from forwarder.model import Commit
@@ -151,7 +150,7 @@ class TestAcceptLoss:
         plan = self.agreed(survey)
         written = self.accept(survey, plan)
         assert ["fence", "commit", "close"] == survey.steps
-        assert Commit(80, commits.encode(CommitMetadata(6, 50))) == survey.kept[P0].commit
+        assert Commit(80, encode_metadata(CommitMetadata(6, 50))) == survey.kept[P0].commit
         document = accept_loss.document(self.wish, plan, written)
         assert (True, 6, 80) == (
             document["accepted"], document["tick"], document["collects_from"]

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from forwarder.admin import repair
 from forwarder.admin.repair import LossDecision, LossKind, RepairCase, RepairPlan, Resend
 from forwarder.errors import RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, decode_metadata, encode_metadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.opening import INPUT_ID, Restored
 from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
 from forwarder.model import Commit
@@ -52,7 +51,7 @@ def found(**changes: object) -> Restored:
     """Return what is found of a partition that lost nothing; its last tick is 5."""
     later: dict[str, dict[str, object]] = {"acme": {"cursor": (7, 0), "acked": []}}
     usual = Restored(
-        commit=Commit(12, commits.encode(CommitMetadata(5, BASE_AT))),
+        commit=Commit(12, encode_metadata(CommitMetadata(5, BASE_AT))),
         state=[(30, base(stored())), (31, delta(4, 22, **later)), (33, delta(5, 24))],
         state_start=30,
         state_end=34,
@@ -115,7 +114,7 @@ class TestExpiredBatches:
         assert (2, 0) == lanes["gone"].cursor
 
     def test_a_lane_that_delivered_all_there_was_lost_nothing(self) -> None:
-        known = Commit(12, commits.encode(CommitMetadata(5, BASE_AT, 6)))
+        known = Commit(12, encode_metadata(CommitMetadata(5, BASE_AT, 6)))
         state = stored()
         state.n, state.obend = 5, 6
         quiet = found(commit=known, state=[(30, base(state))], outbox_start=8)
@@ -146,7 +145,7 @@ class TestOutboxThatEndsEarlier:
         assert frozenset() == start.state.lanes["beta"].acked
 
     def test_the_end_that_only_the_commit_knows_counts_too(self) -> None:
-        known = Commit(12, commits.encode(CommitMetadata(5, BASE_AT, 11)))
+        known = Commit(12, encode_metadata(CommitMetadata(5, BASE_AT, 11)))
         assert [LossKind.OUTBOX] == kinds(examine(found(commit=known)))
 
     @pytest.mark.parametrize(("resend", "cursor"), [(Resend.ALL, (0, 0)), (Resend.NONE, (5, 0))])
@@ -281,7 +280,7 @@ damages = st.fixed_dictionaries(
             [
                 None,
                 Commit(12, ""),
-                Commit(12, commits.encode(CommitMetadata(9, 30))),
+                Commit(12, encode_metadata(CommitMetadata(9, 30))),
                 found().commit,
             ]
         ),
@@ -323,7 +322,7 @@ def test_whatever_is_damaged_the_repaired_partition_opens_and_a_second_look_find
 @given(st.integers(0, 8), st.integers(0, 24))
 def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, records: int) -> None:
     what = found(outbox_start=outbox, input_start=records)
-    before = folding.fold_records(what.state, GROUP, TOPIC).lanes
+    before = fold_records(what.state, GROUP, TOPIC).lanes
     plan = examine(what)
     lost = {name for loss in plan.losses for name in loss.connections}
     for name in RULES.keys() - lost:
@@ -336,10 +335,10 @@ def test_a_lane_that_lost_nothing_keeps_need_read_and_cursor(outbox: int, record
 
 
 def test_a_stopped_intake_stays_stopped_through_a_repair() -> None:
-    stopped = commits.encode(CommitMetadata(5, BASE_AT, stopped=1_700))
+    stopped = encode_metadata(CommitMetadata(5, BASE_AT, stopped=1_700))
     what = found(commit=Commit(12, stopped), outbox_start=8)
     plan = examine(what)
     assert plan.losses
-    again = commits.decode(repair.build_snapshot(case(what), plan).commit(34))
+    again = decode_metadata(repair.build_snapshot(case(what), plan).commit(34))
     assert again is not None
     assert (6, 34, 1_700) == (again.n, again.ptr, again.stopped)

@@ -11,10 +11,9 @@ from forwarder.admin import retired_topics
 from forwarder.admin.status import LEFT_AT_ONCE, status
 from forwarder.cli.status import _remarks
 from forwarder.errors import ForwarderError, JournalError, StartupError
-from forwarder.journal import commit as commits
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
 from forwarder.model import Commit, Partition
@@ -186,7 +185,7 @@ class TestTheStart:
 
     def test_a_state_that_cannot_be_read_is_unknown(self) -> None:
         survey = finished()
-        text = commits.encode(CommitMetadata(6, 0)).replace('"v":1', '"v":99')
+        text = encode_metadata(CommitMetadata(6, 0)).replace('"v":1', '"v":99')
         survey.kept[LEFT].commit = Commit(90, text)
         _, [one] = started(survey)
         assert "later release" in one.what

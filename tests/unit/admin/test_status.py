@@ -13,9 +13,8 @@ from forwarder.cli.output import WIDTH
 from forwarder.cli.status import _lines, _remarks
 from forwarder.config.settings import LimitSettings
 from forwarder.errors import JournalError
-from forwarder.journal import commit as commits
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata, metadata_hint
 from forwarder.journal.opening import Restored
 from forwarder.journal.state import PartitionState
 from forwarder.kafka.admin import GroupMember, GroupState
@@ -128,8 +127,8 @@ def test_what_only_the_owner_knows_is_told_by_its_commit() -> None:
     survey = surveyed()
     kept = survey.kept[P0]
     assert kept.commit is not None
-    said = replace(commits.hint(kept.commit), paused="memory_short", paused_since=70_000)
-    kept.commit = Commit(kept.commit.offset, commits.encode(said))
+    said = replace(metadata_hint(kept.commit), paused="memory_short", paused_since=70_000)
+    kept.commit = Commit(kept.commit.offset, encode_metadata(said))
     assert {} == stalled(survey), "nobody owns it: that one has gone"
     survey.groups = [GroupState("Stable", [GroupMember("w", "h", frozenset({P1}))])]
     assert "unowned" == stalled(survey)["reason"]
@@ -147,9 +146,9 @@ def test_a_stopped_intake_and_a_refusal_are_what_a_partition_stands_for() -> Non
     survey = surveyed()
     kept = survey.kept[P0]
     assert kept.commit is not None
-    kept.commit = Commit(80, commits.encode(CommitMetadata(5, 30, stopped=70_000)))
+    kept.commit = Commit(80, encode_metadata(CommitMetadata(5, 30, stopped=70_000)))
     assert "intake_stopped" == stalled(survey)["reason"]
-    kept.commit = Commit(80, commits.encode(CommitMetadata(6, 0)).replace('"v":1', '"v":99'))
+    kept.commit = Commit(80, encode_metadata(CommitMetadata(6, 0)).replace('"v":1', '"v":99'))
     assert "refused" == stalled(survey)["reason"]
 
 
@@ -252,7 +251,7 @@ def test_a_stopped_intake_is_told_with_since_when_and_what_to_do() -> None:
     survey = surveyed()
     survey.kept[P1] = Kept()
     stopped = CommitMetadata(5, 30, stopped=77_000)
-    survey.kept[P0].commit = Commit(80, commits.encode(stopped))
+    survey.kept[P0].commit = Commit(80, encode_metadata(stopped))
     document = stand(survey)
     since = [one["intake_stopped"] for one in document["partitions"]]
     assert ["1970-01-01T00:01:17Z", None] == since

@@ -6,8 +6,8 @@ from typing import Any
 from forwarder.deliver import lane_notes
 from forwarder.deliver.budget import Lag
 from forwarder.deliver.queue import DeliveryQueue
-from forwarder.journal import fold as folding
 from forwarder.journal import state as states
+from forwarder.journal.fold import fold_records
 from forwarder.journal.state import LaneState
 from tests import doubles
 from tests.batches import GROUP, TOPIC, batch
@@ -34,7 +34,7 @@ class Noted:
         lane = LaneState(keying=[("device-1", (0, 0))], extra=self.extra)
         head = states.StateHeader(states.BASE, 1, GROUP, TOPIC, 0, 0)
         values = states.encode(head, {}, {"acme": states.lane_in_base(lane)})
-        return folding.fold_records(list(enumerate(values)), GROUP, TOPIC).lanes["acme"]
+        return fold_records(list(enumerate(values)), GROUP, TOPIC).lanes["acme"]
 
 
 def lagging(count: int = 3) -> DeliveryQueue:
@@ -88,7 +88,7 @@ def test_to_ask_what_is_to_be_noted_changes_nothing() -> None:
 def stored(world: World) -> dict[str, Any]:
     """Return what is stored of the trouble of the world's lane."""
     records = list(world.journals.log(PARTITION).state.items())
-    [lane] = folding.fold_records(records, world.context([]).group, PARTITION.topic).lanes.values()
+    [lane] = fold_records(records, world.context([]).group, PARTITION.topic).lanes.values()
     found: dict[str, Any] = lane.extra.get("trouble", {})
     return found
 

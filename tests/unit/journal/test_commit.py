@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.errors import RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal.commit import NOTHING, CommitMetadata
+from forwarder.journal.commit import (
+    NOTHING,
+    CommitMetadata,
+    decode_metadata,
+    encode_metadata,
+    metadata_hint,
+)
 from forwarder.model import Commit
 
 NUMBERS = st.integers(0, 2**62)
@@ -28,8 +33,8 @@ def commit(text: str) -> Commit:
 
 @given(SAID)
 def test_what_is_written_reads_back(said: CommitMetadata) -> None:
-    text = commits.encode(said)
-    assert said == commits.decode(commit(text)) == commits.hint(commit(text))
+    text = encode_metadata(said)
+    assert said == decode_metadata(commit(text)) == metadata_hint(commit(text))
     assert 300 > len(text)
 
 
@@ -37,10 +42,10 @@ def test_what_is_written_reads_back(said: CommitMetadata) -> None:
 def test_fields_of_a_later_release_are_passed_over(
     said: CommitMetadata, more: dict[str, int | str]
 ) -> None:
-    content = json.loads(commits.encode(said))
+    content = json.loads(encode_metadata(said))
     known = {*CommitMetadata.__struct_fields__, "v"}
     later = {name: value for name, value in more.items() if name not in known}
-    assert said == commits.decode(commit(json.dumps({**later, **content})))
+    assert said == decode_metadata(commit(json.dumps({**later, **content})))
 
 
 @pytest.mark.parametrize(
@@ -55,25 +60,25 @@ def test_fields_of_a_later_release_are_passed_over(
 def test_what_earlier_releases_wrote_is_read_and_written_alike(
     text: str, said: CommitMetadata
 ) -> None:
-    assert said == commits.decode(commit(text))
-    assert text == commits.encode(said)
+    assert said == decode_metadata(commit(text))
+    assert text == encode_metadata(said)
 
 
 @given(st.sampled_from(["n", "ptr", "outbox", "stopped", "paused_since"]), ODD)
 def test_a_field_that_is_no_number_says_nothing(name: str, value: object) -> None:
     text = json.dumps({"v": 1, "n": 0, name: value})
-    assert NOTHING == commits.decode(commit(text))
+    assert NOTHING == decode_metadata(commit(text))
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"v"', '{"n":3,"ptr":4}'])
 def test_what_has_no_version_was_set_by_an_operator(text: str) -> None:
-    assert commits.decode(commit(text)) is None
-    assert commits.decode(None) is None
+    assert decode_metadata(commit(text)) is None
+    assert decode_metadata(None) is None
 
 
 def test_a_later_version_is_refused_and_still_says_where_to_begin_to_read() -> None:
     text = '{"v":99,"n":3,"ptr":4}'
     with pytest.raises(RefusedError, match="version 99"):
-        commits.decode(commit(text))
-    assert CommitMetadata(3, 4) == commits.hint(commit(text))
-    assert NOTHING == commits.hint(None)
+        decode_metadata(commit(text))
+    assert CommitMetadata(3, 4) == metadata_hint(commit(text))
+    assert NOTHING == metadata_hint(None)

@@ -6,11 +6,10 @@ import msgspec
 import pytest
 
 from forwarder.errors import RefusedError
-from forwarder.journal import commit as commits
-from forwarder.journal import fold as folding
 from forwarder.journal import opening
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, encode_metadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.opening import Opening, Restored, StartOrigin
 from forwarder.journal.state import LaneState, PartitionState, StateHeader
 from forwarder.model import Commit
@@ -209,7 +208,7 @@ class TestRefusals:
             begin(found(stored(), input_end=19))
 
     def test_batches_of_the_last_tick_are_missed_though_the_state_cannot_know_them(self) -> None:
-        commit = (15, commits.encode(CommitMetadata(3, 30, 9)))
+        commit = (15, encode_metadata(CommitMetadata(3, 30, 9)))
         with pytest.raises(RefusedError, match="outbox ends at offset 8, but ended at 9"):
             begin(found(stored(), commit))
         assert 15 == begin(found(stored(), commit, outbox_end=9)).seek
@@ -261,7 +260,7 @@ class TestRefusals:
     def test_a_quiet_lane_misses_nothing_though_its_outbox_expired_to_the_end(self) -> None:
         quiet = found(
             stored(),
-            (15, commits.encode(CommitMetadata(3, 30, 6))),
+            (15, encode_metadata(CommitMetadata(3, 30, 6))),
             outbox_start=8,
         )
         start = begin(msgspec.structs.replace(quiet, state=[(30, base(stored(obend=6)))]))
@@ -269,7 +268,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("n", [2, 3])
     def test_an_old_or_missing_end_excuses_no_lane(self, n: int) -> None:
-        commit = (15, commits.encode(CommitMetadata(n, 30, 6 if n == 2 else 0)))
+        commit = (15, encode_metadata(CommitMetadata(n, 30, 6 if n == 2 else 0)))
         assert ["acme"] == list(begin(found(stored(obend=6), commit, outbox_start=8)).stopped)
 
 
@@ -321,7 +320,7 @@ def test_what_was_stored_stays_as_it_is_whatever_is_decided(
 ) -> None:
     state = stored(acme=kept())
     what = found(state, commit, input_id="two") if commit else found(state)
-    folded = folding.fold_records(what.state, GROUP, TOPIC)
+    folded = fold_records(what.state, GROUP, TOPIC)
     before = msgspec.msgpack.encode(folded.lanes["acme"])
     start = opening.decide_start(what, folded, TOPIC, {**RULES, "new": "device-2"}, 99)
     assert before == msgspec.msgpack.encode(folded.lanes["acme"])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.errors import RefusedError
-from forwarder.journal import fold as folding
 from forwarder.journal import packing
 from forwarder.journal import state as states
+from forwarder.journal.fold import fold_records
 from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
 from forwarder.model import Position
 from tests.batches import GROUP, TOPIC, digest, held
@@ -80,7 +80,7 @@ def delta(n: int, lanes: Mapping[str, LaneChange], read: int = 9, obend: int = 9
 
 
 def fold(records: list[tuple[int, bytes]]) -> PartitionState:
-    return folding.fold_records(records, GROUP, TOPIC)
+    return fold_records(records, GROUP, TOPIC)
 
 
 def held_in(records: list[tuple[int, bytes]]) -> dict[str, Any]:
@@ -293,4 +293,4 @@ def test_state_that_contradicts_itself_is_refused(what: str) -> None:
 @pytest.mark.parametrize(("group", "topic"), [("other", TOPIC), (GROUP, "other")])
 def test_the_state_of_another_group_or_topic_is_refused(group: str, topic: str) -> None:
     with pytest.raises(RefusedError, match="never share"):
-        folding.fold_records(base_of(PartitionState(n=1)), group, topic)
+        fold_records(base_of(PartitionState(n=1)), group, topic)

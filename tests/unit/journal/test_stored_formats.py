@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from forwarder.formats.ids import digest
-from forwarder.journal import commit as commits
-from forwarder.journal import fold as folding
 from forwarder.journal import outbox
 from forwarder.journal import state as states
-from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.commit import CommitMetadata, decode_metadata, encode_metadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.state import LaneState
 from forwarder.model import Batch, CloseReason, Commit, HeldWindow
 
@@ -69,7 +68,7 @@ def test_an_outbox_record_of_version_1_is_read() -> None:
 
 
 def test_a_base_of_version_1_is_read() -> None:
-    state = folding.fold_records([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
+    state = fold_records([(30, stored("state-base-v1.bin"))], "forwarder", "raw-events")
     assert (7, 60, 16, 30, {"mood": 3}) == (
         state.n,
         state.read,
@@ -93,7 +92,7 @@ def test_a_base_of_version_1_is_read() -> None:
 
 def test_a_delta_of_version_1_is_read() -> None:
     records = [(30, stored("state-base-v1.bin")), (31, stored("state-delta-v1.bin"))]
-    state = folding.fold_records(records, "forwarder", "raw-events")
+    state = fold_records(records, "forwarder", "raw-events")
     lane = state.lanes["acme-production"]
     assert (8, 63, 18) == (state.n, state.read, state.obend)
     assert ((63, 0), 63, (16, 0), frozenset()) == (lane.need, lane.read, lane.cursor, lane.acked)
@@ -116,8 +115,8 @@ def test_commit_metadata_of_version_1_is_read_and_written_alike(
     name: str, said: CommitMetadata
 ) -> None:
     text = stored(name).decode()
-    assert said == commits.decode(Commit(60, text))
-    assert text == commits.encode(said)
+    assert said == decode_metadata(Commit(60, text))
+    assert text == encode_metadata(said)
 
 
 def test_the_examples_of_the_documentation_run(monkeypatch: pytest.MonkeyPatch) -> None:

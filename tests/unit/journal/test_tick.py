@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.journal import fold as folding
 from forwarder.journal import packing
 from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.commit import CommitMetadata
+from forwarder.journal.fold import fold_records
 from forwarder.journal.state import PartitionState, unpack_entries
 from forwarder.model import LOWEST
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
@@ -63,7 +63,7 @@ def test_a_beat_says_nothing_but_its_number() -> None:
     beat = ticks.plan_heartbeat(story.state, snapshot(9, end=3))
     [value] = beat.values
     before = story.folded()
-    after = folding.fold_records([*story.records, (9, value)], GROUP, TOPIC)
+    after = fold_records([*story.records, (9, value)], GROUP, TOPIC)
     assert (before.n + 1, before.lanes, before.read) == (after.n, after.lanes, after.read)
 
 

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.journal import commit as commits
+from forwarder.journal.commit import metadata_hint
 from forwarder.model import Partition
 from forwarder.worker.circuit_breaker import PROBE_INTERVAL
 from tests import doubles
@@ -33,7 +33,7 @@ def stopped(scene: Scene) -> list[str]:
 def stored(scene: Scene, partition: Partition = P0) -> int:
     """Return since when the commit says that a partition is stopped."""
     commit = scene.journals.log(partition).commit
-    return commits.hint(commit).stopped
+    return metadata_hint(commit).stopped
 
 
 @virtually

@@ -3,7 +3,7 @@
 import asyncio
 
 from forwarder.errors import JournalError
-from forwarder.journal import fold as folding
+from forwarder.journal.fold import fold_records
 from forwarder.worker.partition import OpenPartition
 from tests.batches import GROUP, TOPIC
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
@@ -42,7 +42,7 @@ async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
         gate = await in_flight(scene)
         asyncio.get_running_loop().call_later(3, gate.set)
     assert [0] == scene.landed()
-    state = folding.fold_records(scene.journals.log(P0).state.items(), GROUP, TOPIC)
+    state = fold_records(scene.journals.log(P0).state.items(), GROUP, TOPIC)
     assert (0, 0) < state.lanes["solo"].cursor
 
 

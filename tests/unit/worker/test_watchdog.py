@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forwarder.errors import JournalError
-from forwarder.journal import commit as commits
+from forwarder.journal.commit import metadata_hint
 from forwarder.journal.contract import Committed, Tick
 from forwarder.model import LogEnds, OpenTransaction, Partition
 from forwarder.ops.health import Health
@@ -137,7 +137,7 @@ def test_whatever_holds_a_partition_is_told_by_name(
 
 
 def committed_pause(scene: Scene) -> str:
-    return commits.hint(scene.journals.log(P0).commit).paused
+    return metadata_hint(scene.journals.log(P0).commit).paused
 
 
 @virtually
