@@ -28,6 +28,10 @@ async def run(
     lateness = LatenessAlarm()
     while True:
         await asyncio.sleep(GAUGE_SECONDS)
+        supervisors = list(membership.supervisors.values())
+        # What workers are scaled on comes first, whatever the rest runs into.
+        metrics.set_partitions(await partition_lags(supervisors, source))
+        metrics.set_window_memory(total_memory(supervisors))
         await retention.refresh()
         partitions = membership.open_partitions()
         found = connection_gauges(partitions, clock.wall_ms(), retention.seconds)
@@ -37,9 +41,6 @@ async def run(
             {lane for lane, now in found.items() if now.late},
         )
         metrics.set_orphan_lanes(orphan_lanes(partitions))
-        supervisors = list(membership.supervisors.values())
-        metrics.set_window_memory(total_memory(supervisors))
-        metrics.set_partitions(await partition_lags(supervisors, source))
 
 
 def connection_gauges(

@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
+from forwarder.ops.metrics import Metrics
 from forwarder.worker import gauges
 from tests.doubles import HandFedSource
+from tests.membership import P0, Scene
 from tests.world import EVENT, PARTITION, SINGLE, Owned, finished, opened, virtually
 
 
@@ -63,3 +67,32 @@ async def test_a_partition_that_is_not_open_lags_from_its_commit_and_without_one
     source.silent.add(PARTITION)
     assert {} == await gauges.partition_lags([owned], source)
     await finished(world)
+
+
+class Broken:
+    """Retention that cannot be asked for, in a way nobody foresaw."""
+
+    async def refresh(self) -> None:
+        raise LookupError
+
+    def seconds(self, topic: str) -> float | None:
+        raise LookupError(topic)
+
+
+@virtually
+async def test_what_workers_are_scaled_on_is_told_whatever_the_rest_runs_into() -> None:
+    async with Scene() as scene:
+        await scene.source.assign(P0)
+        await asyncio.sleep(2)
+        scene.source.high[P0] = 7
+        metrics = Metrics("1")
+        with pytest.raises(LookupError):
+            await gauges.run(
+                scene.worker.membership,
+                scene.source,
+                metrics,
+                scene.clock,
+                Broken(),  # type: ignore[arg-type]  # as much of it as is asked
+            )
+        labels = {"topic": P0.topic, "partition": str(P0.number)}
+        assert 7 == metrics.registry.get_sample_value("forwarder_read_lag_records", labels)
