@@ -329,7 +329,7 @@ class Notes(Reporter):
         text = f"{reason}; {remedy}" if remedy else reason
         self.log.append(("partition", partition, str(phase), text))
 
-    def waits(self, reason: str, remedy: str) -> None:
+    def waiting_for(self, reason: str, remedy: str) -> None:
         """Note what the worker waits for, once."""
         if reason and (not self.log or self.log[-1] != ("waits", reason, remedy)):
             self.log.append(("waits", reason, remedy))

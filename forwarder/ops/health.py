@@ -100,7 +100,7 @@ class Health:
         self._stalled: Mapping[str, Stall] = {}
         self._waits: StatusEntry | None = None
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Note that the loop makes progress."""
         self._beaten = self._clock.steady()
 
@@ -122,7 +122,7 @@ class Health:
         for new in owned - self.partitions.keys():
             self._set_status(new, Phase.OPENING)
 
-    def waits(self, reason: str, remedy: str) -> None:
+    def waiting_for(self, reason: str, remedy: str) -> None:
         """Note what the worker as a whole waits for; empty: for nothing."""
         self._waits = self._entry_since(self._waits, "waiting", reason, remedy) if reason else None
 

@@ -123,9 +123,9 @@ class WorkerReport(Reporter):
 
     # ------------------------------------------------------------------ the worker
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Report that the loop makes progress."""
-        self.health.beat()
+        self.health.heartbeat()
 
     def partition_failed(self, partition: Partition, failure: PartitionFailure) -> None:
         """Report that a partition failed, or could not be opened."""
@@ -153,9 +153,9 @@ class WorkerReport(Reporter):
         """Report that a chore failed, and is begun anew."""
         self.metrics.chore_failed(chore)
 
-    def waits(self, reason: str, remedy: str) -> None:
+    def waiting_for(self, reason: str, remedy: str) -> None:
         """Report what the worker as a whole waits for; empty: for nothing."""
-        self.health.waits(reason, remedy)
+        self.health.waiting_for(reason, remedy)
 
     def rebalanced(self) -> None:
         """Report that the group shared its partitions out anew."""
@@ -175,7 +175,7 @@ class WorkerReport(Reporter):
             await asyncio.sleep(HEARTBEAT_SECONDS)
             now = self._clock.steady()
             self.metrics.loop_lag(max(0.0, now - began - HEARTBEAT_SECONDS))
-            self.health.beat()
+            self.health.heartbeat()
             self._lane_log.write_due()
             self._letters.log_due(now)
             self._unused.log_due(now)

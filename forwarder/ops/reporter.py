@@ -142,7 +142,7 @@ class Reporter:
 
     # ------------------------------------------------------------------ the worker
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Note that the event loop goes round. Caller: the main loop and the clock, each second."""
 
     def rebalanced(self) -> None:
@@ -170,7 +170,7 @@ class Reporter:
     def stalled(self, partitions: Mapping[Partition, "Stall"]) -> None:
         """Note which positions stand still and why; all others move. Caller: the watchdog."""
 
-    def waits(self, reason: str, remedy: str) -> None:
+    def waiting_for(self, reason: str, remedy: str) -> None:
         """Note what the worker as a whole waits for; an empty ``reason``: for nothing.
 
         Caller: the start until Kafka answers, then the main loop with every poll.

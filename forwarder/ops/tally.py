@@ -145,7 +145,7 @@ class Tally(Reporter):
         """Say in the log what a connection waits for."""
         self._lane_log.change(lane, partition, status, reason, remedy)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Look whether there is anything to say of the connections."""
         self._lane_log.write_due()
 

@@ -135,7 +135,7 @@ class Worker:
             except StartupError:
                 raise
             except ForwarderError as error:
-                self._reporter.waits(error.what, error.remedy)
+                self._reporter.waiting_for(error.what, error.remedy)
                 if repeats.register("", now := self._clock.steady()):
                     waited = round(now - began)
                     log.warning(
@@ -146,7 +146,7 @@ class Worker:
                     async with asyncio.timeout(retry.REOPEN.delay(attempt, self._context.random())):
                         await self._stop_requested.wait()
             else:
-                self._reporter.waits("", "")
+                self._reporter.waiting_for("", "")
                 return
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
@@ -167,7 +167,7 @@ class Worker:
 
     async def _main_loop(self) -> None:
         while not self.is_stopping():
-            self._reporter.beat()
+            self._reporter.heartbeat()
             self._throttle()
             try:
                 polled = await self._source.poll(POLL_MS)
@@ -228,7 +228,7 @@ class Worker:
     def _note_failed_poll(self, error: ForwarderError) -> None:
         """Say why a poll failed, and since when they do; a worker made anew may do better then."""
         self._warn("poll.failed", error)
-        self._reporter.waits(error.what, error.remedy)
+        self._reporter.waiting_for(error.what, error.remedy)
         self.membership.is_blocked = error.lasting
         if error.lasting:
             self.membership.polls_fail_since = None  # whoever starts anew would fail alike
@@ -240,10 +240,10 @@ class Worker:
         self.membership.polls_fail_since, self.membership.is_blocked = None, False
         missing = self._source.complaint()
         if missing is None:
-            self._reporter.waits("", "")
+            self._reporter.waiting_for("", "")
         else:
             self._warn("input.missing", missing)
-            self._reporter.waits(missing.what, missing.remedy)
+            self._reporter.waiting_for(missing.what, missing.remedy)
 
     def _open_again(self, lost: PositionLostError) -> None:
         for partition in lost.partitions:
@@ -255,7 +255,7 @@ class Worker:
         for owned in self.membership.open_partitions():
             owned.close_all()
         while not self.is_stopping():
-            self._reporter.beat()
+            self._reporter.heartbeat()
             partitions = self.membership.open_partitions()
             for owned in partitions:
                 await owned.close_overdue()
@@ -342,7 +342,7 @@ class Worker:
     async def _run_clock(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self._reporter.beat()
+            self._reporter.heartbeat()
             if self._mode.wall_clocked:
                 self._advance_past_markers()
                 await asyncio.gather(*map(self._close_idle, list(self._supervisors.values())))

@@ -60,7 +60,7 @@ def test_a_loop_without_heartbeats_is_not_alive_until_it_beats_again(
     assert health.alive()
     clock.now += 0.1
     assert not health.alive()
-    health.beat()
+    health.heartbeat()
     assert health.alive()
 
 
@@ -158,9 +158,9 @@ def test_a_refused_partition_keeps_its_reason_when_ownership_is_reported(health:
 def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
     clock: HandClock, health: Health
 ) -> None:
-    health.waits("Kafka at b:1 did not tell", "start it")
+    health.waiting_for("Kafka at b:1 did not tell", "start it")
     clock.now += 5
-    health.waits("Kafka at b:1 did not tell more", "start it")
+    health.waiting_for("Kafka at b:1 did not tell more", "start it")
     told = health.described()
     assert {
         "state": "waiting",
@@ -169,7 +169,7 @@ def test_what_the_worker_waits_for_is_told_with_its_remedy_until_it_goes_on(
         "remedy": "start it; it is tried again by itself every few seconds",
     } == told["kafka"]
     assert "reason" not in told
-    health.waits("", "")
+    health.waiting_for("", "")
     assert "kafka" not in health.described()
 
 
