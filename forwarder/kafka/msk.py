@@ -132,4 +132,5 @@ async def sign_token(security: Security) -> MskToken:
     # Here: commands that ask Kafka alone need no AWS library, which takes 0.2 s to load.
     from forwarder.aws import msk_token  # noqa: PLC0415
 
-    return MskToken(*await msk_token.sign_msk_token(security.region or "", security.role_arn))
+    region = security.region or ""
+    return MskToken(*await msk_token.sign_msk_token(region, security.role_arn, SystemClock()))

@@ -15,6 +15,7 @@ from forwarder.aws import msk_token
 from forwarder.aws.client import ANSWER_BYTES, RECORD_ANSWER_BYTES
 from forwarder.aws.http_connection import MAX_ANSWER_BYTES
 from forwarder.aws.session import AwsSession
+from forwarder.clock import SystemClock
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole, DefaultCredentials
 from forwarder.config.targets import KinesisTarget, PutMode
@@ -211,7 +212,9 @@ async def test_the_signer_of_msk_reads_up_to_a_bound(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(Exception, match=r"."):
-        await msk_token.sign_msk_token("eu-west-1", "arn:aws:iam::111122223333:role/r")
+        await msk_token.sign_msk_token(
+            "eu-west-1", "arn:aws:iam::111122223333:role/r", SystemClock()
+        )
     assert 0 < flood.written < MAX_ANSWER_BYTES + BUFFERS
 
 

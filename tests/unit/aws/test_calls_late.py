@@ -7,8 +7,11 @@ from botocore.credentials import ReadOnlyCredentials
 
 from forwarder.aws.client import MAX_PUT_AGE_SECONDS
 from forwarder.aws.http_connection import OneAnswerProtocol
-from forwarder.config.targets import PutMode
-from tests.services.fake_kinesis import Call, Error, FakeKinesis, batch
+from forwarder.aws.session import AwsSession
+from forwarder.config.connection import Connection
+from forwarder.config.targets import KinesisTarget, PutMode
+from forwarder.sinks.kinesis import KinesisSink
+from tests.services.fake_kinesis import LOADER, Call, Error, FakeKinesis, batch
 from tests.services.kinesis_sinks import STORED, Open, fake, opened
 
 __all__ = ["fake", "opened"]
@@ -40,6 +43,22 @@ class SlowKeys:
         """Do nothing."""
 
 
+class SlowSession(AwsSession):
+    """A session all of whose connections sign with slow keys."""
+
+    def __init__(self, service: FakeKinesis) -> None:
+        super().__init__(service.clock, LOADER)
+        self.keys = SlowKeys(service)
+
+    def make_keyring(self, *_: object) -> SlowKeys:
+        return self.keys
+
+
+def slow_sink(aws: AwsSession, mode: PutMode) -> KinesisSink:
+    target = KinesisTarget("acme", "eu-west-1", put=mode)
+    return KinesisSink(Connection("acme", target), target, aws)
+
+
 def sleep_at(service: FakeKinesis, number: int) -> None:
     """Let so long go by while the service reads its call ``number``."""
     read = service._read  # noqa: SLF001  # the test's own service
@@ -55,28 +74,29 @@ def sleep_at(service: FakeKinesis, number: int) -> None:
 
 @pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
 async def test_nothing_is_sent_after_keys_that_came_too_late(
-    fake: FakeKinesis, opened: Open, mode: PutMode
+    fake: FakeKinesis, mode: PutMode
 ) -> None:
-    sink = opened(mode)
-    sink._caller._keys = SlowKeys(fake)  # noqa: SLF001
+    sink = slow_sink(SlowSession(fake), mode)
     (outcome,) = await sink.put([batch(1)])
     assert [] == fake.actions()
     assert STORED != outcome
     assert [STORED] == await sink.put([batch(1)])
+    await sink.close()
 
 
 @pytest.mark.parametrize("mode", [PutMode.RECORD, PutMode.RECORDS])
 async def test_renewed_keys_that_came_too_late_sign_nothing(
-    fake: FakeKinesis, opened: Open, mode: PutMode
+    fake: FakeKinesis, mode: PutMode
 ) -> None:
-    sink = opened(mode)
-    keys = sink._caller._keys = SlowKeys(fake)  # noqa: SLF001
-    keys.slow = False
+    aws = SlowSession(fake)
+    aws.keys.slow = False
+    sink = slow_sink(aws, mode)
     action = "PutRecord" if mode is PutMode.RECORD else "PutRecords"
     fake.answers(action, Error("ExpiredTokenException"))
     (outcome,) = await sink.put([batch(1)])
     assert [action] == fake.actions()
     assert STORED != outcome
+    await sink.close()
 
 
 async def test_a_number_that_is_refused_too_late_is_not_tried_without(

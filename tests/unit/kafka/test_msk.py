@@ -14,6 +14,7 @@ from aiokafka.errors import AuthenticationFailedError
 
 from forwarder.aws import msk_token
 from forwarder.aws.time_limits import TimeLimits
+from forwarder.clock import SystemClock
 from forwarder.config.settings import Mechanism, Security, SecurityProtocol
 from forwarder.errors import TokenError
 from forwarder.kafka import client, msk
@@ -205,7 +206,7 @@ async def test_an_answer_without_an_end_keeps_no_thread(monkeypatch: pytest.Monk
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
     with pytest.raises(TokenError, match="AssumeRole was not answered"):
-        await msk_token.sign_msk_token("eu-west-1", ROLE, TimeLimits(assume=0.3))
+        await msk_token.sign_msk_token("eu-west-1", ROLE, SystemClock(), TimeLimits(assume=0.3))
     async with asyncio.timeout(10):
         assert 0 == await asyncio.to_thread(int)
         await drip.gone.wait()
@@ -222,12 +223,14 @@ async def test_a_program_or_file_that_gives_no_keys_is_named(
     config.write_text("[default]\ncredential_process = sleep 60\n")
     for role in (None, ROLE):
         with pytest.raises(TokenError, match="check credential_process in the AWS config file"):
-            await msk_token.sign_msk_token("eu-west-1", role, TimeLimits(program=0.2))
+            await msk_token.sign_msk_token(
+                "eu-west-1", role, SystemClock(), TimeLimits(program=0.2)
+            )
     os.mkfifo(tmp_path / "token")
     named = f"web_identity_token_file = {tmp_path / 'token'}"
     config.write_text(f"[default]\nrole_arn = {ROLE}\n{named}\n")
     with pytest.raises(TokenError, match="correct web_identity_token_file"):
-        await msk_token.sign_msk_token("eu-west-1", None)
+        await msk_token.sign_msk_token("eu-west-1", None, SystemClock())
     config.write_text("")
     with pytest.raises(TokenError, match="no AWS credentials found; give the worker some"):
-        await msk_token.sign_msk_token("eu-west-1", ROLE)
+        await msk_token.sign_msk_token("eu-west-1", ROLE, SystemClock())
