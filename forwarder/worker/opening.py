@@ -43,7 +43,7 @@ class PartitionOpening:
     """
 
     def __init__(self, partition: Partition, context: WorkerContext) -> None:
-        """Have taken nothing over yet; :meth:`run` does."""
+        """Create; :meth:`run` takes the partition over."""
         self.partition = partition
         self._context = context
         self._reporter = context.reporter

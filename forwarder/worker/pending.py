@@ -40,7 +40,7 @@ class Uncommitted:
     """
 
     def __init__(self, partition: str, reporter: Reporter) -> None:
-        """Begin with nothing; ``partition`` is its name in reports."""
+        """Create with nothing pending; ``partition`` is its name in reports."""
         self.next = PendingOutput()
         self._partition = partition
         self._reporter = reporter

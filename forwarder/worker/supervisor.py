@@ -46,7 +46,10 @@ class PartitionSupervisor:
     def __init__(
         self, partition: Partition, source: Source, context: WorkerContext, *, retries: bool
     ) -> None:
-        """Have opened nothing. ``retries`` False: the first failure is raised to the worker."""
+        """Create; :meth:`run` opens the partition.
+
+        ``retries`` False: the first failure is raised to the worker, as a file is simply run again.
+        """
         self.partition = partition
         self.pause_reason: StallReason | None = None
         self._name = str(partition)

@@ -55,7 +55,7 @@ class OpeningEnd:
     """
 
     def __init__(self) -> None:
-        """Begin open."""
+        """Create for an opening that has not ended."""
         self.is_over = False
         self.error: asyncio.Future[ForwarderError] = asyncio.get_running_loop().create_future()
 
@@ -81,7 +81,7 @@ class TickSchedule:
     """
 
     def __init__(self, clock: Clock, tick_seconds: float, limits: PartitionLimits) -> None:
-        """Begin with no tick made yet."""
+        """Create with no tick made yet."""
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._limits = limits
@@ -165,7 +165,7 @@ class TickLoop:
         progress: Progress,
         uncommitted: Uncommitted,
     ) -> None:
-        """Have committed nothing yet: no put is allowed before the first tick.
+        """Create with nothing committed: no put is allowed before the first tick.
 
         ``start`` is what the opening decided, ``state_start`` the offset where the state's log
         begins, ``outbox_end`` where the outbox ends.
@@ -311,7 +311,7 @@ class TickLoop:
     # ------------------------------------------------------------------ one tick, K1 to K5
 
     def _plan_snapshot(self) -> None:
-        """Begin to draft a base if one is due and no replay going on; the first one is at once."""
+        """Begin to build a snapshot if one is due and no replay going on; the first one at once."""
         state = self._state
         self.snapshots.abandon_if_outrun(state.n)
         if state.base_offset is None:

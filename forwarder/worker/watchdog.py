@@ -230,7 +230,7 @@ class SilentClient:
     """Looks at one worker's positions, a look every few seconds. Caller: the watchdog."""
 
     def __init__(self, source: Source, context: WorkerContext, membership: Membership) -> None:
-        """Have seen nothing."""
+        """Create; nothing is observed before :meth:`check`."""
         self._source = source
         self._clock = context.clock
         self._membership = membership
