@@ -248,7 +248,7 @@ class HandFedSource:
         """Return what the test says that the leader answers."""
         return self.refused.get(partition)
 
-    def fetch_anew(self) -> None:
+    def restart_fetching(self) -> None:
         """Count it."""
         self.begun_anew += 1
 
@@ -256,22 +256,22 @@ class HandFedSource:
         """Return the transaction that the test opened."""
         return self.open.get(partition)
 
-    async def owns(self, partition: Partition) -> bool:
+    async def is_owner(self, partition: Partition) -> bool:
         """Tell what the coordinator would say."""
         return partition in self.holds
 
-    async def joined(self) -> bool:
+    async def is_member(self) -> bool:
         """Tell what the coordinator would say of this member."""
         if self.fails and self.unreachable:
             msg = "the broker is away"
             raise ForwarderError(msg)
         return self.member
 
-    def complaint(self) -> ForwarderError | None:
+    def unseen_input(self) -> ForwarderError | None:
         """Return what the test says is not seen."""
         return self.unseen
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Tell whether the test said that the input has ended."""
         return self.ended
 

@@ -104,7 +104,7 @@ class ToyDecoder:
             )
         ]
 
-    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
+    def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again."""
         offset, start, count, time, body = piece
         return Upload(

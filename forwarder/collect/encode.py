@@ -133,10 +133,19 @@ class DocumentEncoder:
         ids = self._derive(window.device, first, last, count, pieces[0][3])
         events = b",".join([piece[4] for piece in pieces if piece[2]])
         return Batch(
-            self._lane, ids.text, keys.key, keys.window_key, first, last, count,
-            keys.closed_at, window.newest_ms, keys.frame.user, window.reason,
-            self._document(keys.frame, events, ids),
-        )  # fmt: skip
+            lane=self._lane,
+            id=ids.text,
+            key=keys.key,
+            window_key=keys.window_key,
+            first=first,
+            last=last,
+            count=count,
+            closed_at=keys.closed_at,
+            record_ms=window.newest_ms,
+            mpid=keys.frame.user,
+            reason=window.reason,
+            payload=self._document(keys.frame, events, ids),
+        )
 
     def _letters(
         self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str

@@ -141,10 +141,10 @@ class PartitionLane:
     def _filter_saved(self, stored: HeldWindow, decoder: Decoder) -> list[Piece]:
         """Return what today's filter keeps of a saved window; mostly it is all, judged at once."""
         if all(piece[2] for piece in stored.pieces):
-            whole = decoder.waiting(join_pieces(stored.pieces), stored)
+            whole = decoder.from_piece(join_pieces(stored.pieces), stored)
             if self.lane.filter.keeps_all(whole):
                 return list(stored.pieces)
-        uploads = [decoder.waiting(piece, stored) for piece in stored.pieces]
+        uploads = [decoder.from_piece(piece, stored) for piece in stored.pieces]
         kept, _ = self.lane.filter.sift(uploads, {})
         return [piece for _, found in kept for piece in found]
 

@@ -121,7 +121,7 @@ class Decoder(Protocol):
         of the value's length, whatever the value claims.
         """
 
-    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
+    def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's event filter can judge it.
 
         Only ``offset``, ``start``, ``time``, ``device``, ``types``, ``sessions`` and ``body`` are

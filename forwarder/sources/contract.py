@@ -83,22 +83,22 @@ class Source(Protocol):
     def refusal(self, partition: Partition) -> ForwarderError | None:
         """Return what a partition's leader answers instead of records, with what to do about it."""
 
-    def fetch_anew(self) -> None:
+    def restart_fetching(self) -> None:
         """Drop what was fetched and not returned, and begin fetching anew: nothing came of it."""
 
-    async def owns(self, partition: Partition) -> bool:
+    async def is_owner(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
 
-    async def joined(self) -> bool:
+    async def is_member(self) -> bool:
         """Ask whether the group knows this member; True while it cannot tell, rebalancing.
 
         Raises ForwarderError when it cannot be asked.
         """
 
-    def complaint(self) -> ForwarderError | None:
+    def unseen_input(self) -> ForwarderError | None:
         """Return why some of the input is not seen at all, None if all of it is."""
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Tell whether no record will ever come again (a file read to its end)."""
 
     async def stop(self) -> None:

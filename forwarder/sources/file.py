@@ -182,21 +182,21 @@ class FileSource:
     def refusal(self, partition: Partition) -> None:
         """Have none: a file is read, or the reading fails."""
 
-    def fetch_anew(self) -> None:
+    def restart_fetching(self) -> None:
         """Do nothing: nothing is fetched ahead."""
 
-    async def owns(self, partition: Partition) -> bool:
+    async def is_owner(self, partition: Partition) -> bool:
         """Return whether it is the one there is: nobody else reads along."""
         return partition == PARTITION
 
-    async def joined(self) -> bool:
+    async def is_member(self) -> bool:
         """Return True: there is no group."""
         return True
 
-    def complaint(self) -> None:
+    def unseen_input(self) -> None:
         """Have none: what cannot be read has ended the start."""
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Tell whether the last line was returned."""
         return self._ended and not self._lines
 

@@ -234,11 +234,11 @@ class KafkaSource:
         text, place = f"{partition} cannot be fetched", ErrorContext(partition.topic, "Read")
         return client.client_error(ForwarderError, text, error, place)
 
-    def fetch_anew(self) -> None:
+    def restart_fetching(self) -> None:
         """End the client's fetching: the next poll begins it anew."""
         consumers.end_fetching(self._consumer)
 
-    async def owns(self, partition: Partition) -> bool:
+    async def is_owner(self, partition: Partition) -> bool:
         """Ask the coordinator whether the group is stable and this member holds it (R4)."""
         members = await self._cluster.members(self._kafka.group_id)
         # Not the client id: a static member that came back is described with its predecessor's.
@@ -247,12 +247,12 @@ class KafkaSource:
             member.member_id == me and partition in member.partitions for member in members or ()
         )
 
-    async def joined(self) -> bool:
+    async def is_member(self) -> bool:
         """Ask the coordinator whether the group knows this member."""
         me = consumers.member_id(self._consumer)
         return await self._cluster.knows(self._kafka.group_id, me)
 
-    def complaint(self) -> ForwarderError | None:
+    def unseen_input(self) -> ForwarderError | None:
         """Return that Kafka shows a topic no longer: the group lets its partitions go then."""
         if self._assignment() is None:
             return None  # not joined yet: nothing is known
@@ -265,7 +265,7 @@ class KafkaSource:
         place = ErrorContext(listed, "Describe")
         return client.client_error(ForwarderError, text, UnknownTopicOrPartitionError(), place)
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Return False: a topic never ends."""
         return False
 

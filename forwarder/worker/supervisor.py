@@ -281,7 +281,7 @@ class PartitionSupervisor:
 
     async def _confirm_ownership(self) -> bool:
         try:
-            return await self._source.owns(self.partition)
+            return await self._source.is_owner(self.partition)
         except ForwarderError as error:
             if self._repeats.register(_without_numbers(error), self._clock.steady()):
                 log.warning(

@@ -208,7 +208,7 @@ class Watchdog:
     async def _watch_membership(self) -> None:
         now, failing = self._clock.steady(), self._membership.polls_fail_since
         try:
-            member = await self._source.joined()
+            member = await self._source.is_member()
         except ForwarderError:
             self._member_known_at = now  # Kafka is away: nothing is known
             return
@@ -295,7 +295,7 @@ class SilentClient:
             return
         self._begun_anew[partition] = at
         log.warning("input.refetched", partition=str(partition), position=at, end=end)
-        self._source.fetch_anew()
+        self._source.restart_fetching()
 
 
 class RebalanceAlarm:

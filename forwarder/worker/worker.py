@@ -191,7 +191,7 @@ class Worker:
             await self._breaker.check(partitions)
             await self._close_overdue(partitions, polled)
             self._relieved = await self._memory.relieve(self._supervisors.values())
-            if not polled and self._source.exhausted():
+            if not polled and self._source.is_exhausted():
                 await self._finish()
                 return
 
@@ -238,7 +238,7 @@ class Worker:
     def _note_good_poll(self) -> None:
         """Say what of the input is not there to be polled, if anything."""
         self.membership.polls_fail_since, self.membership.is_blocked = None, False
-        missing = self._source.complaint()
+        missing = self._source.unseen_input()
         if missing is None:
             self._reporter.waiting_for("", "")
         else:

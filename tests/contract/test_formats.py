@@ -401,7 +401,7 @@ def test_a_stored_piece_is_judged_as_the_upload_it_was(sender: Sender) -> None:
         deadline=NOW,
         reason=CloseReason.AGE,
     )
-    again = decoder(sender).waiting(held.pieces[0], held)
+    again = decoder(sender).from_piece(held.pieces[0], held)
     assert (7, 3, START) == (again.offset, again.start, again.time)
     assert (upload.device, upload.types, upload.body) == (again.device, again.types, again.body)
     narrow = sender.form.event_filter("lane", Settings(**DROPPING))

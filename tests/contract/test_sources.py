@@ -105,7 +105,7 @@ async def test_nothing_is_read_before_it_is_resumed(joined: Given) -> None:
     for _ in range(3):
         assert await joined.source.poll(50) == {}
     assert joined.source.position(joined.partition) is None
-    assert not joined.source.exhausted()
+    assert not joined.source.is_exhausted()
 
 
 async def test_records_come_in_order_and_none_is_missing(joined: Given) -> None:
@@ -169,8 +169,8 @@ async def test_the_end_lies_above_the_position_until_all_is_read(joined: Given) 
 
 
 async def test_a_member_owns_what_it_was_assigned(joined: Given) -> None:
-    assert await joined.source.owns(joined.partition)
-    assert not await joined.source.owns(Partition("somewhere else", 0))
+    assert await joined.source.is_owner(joined.partition)
+    assert not await joined.source.is_owner(Partition("somewhere else", 0))
 
 
 async def test_partitions_of_others_are_left_alone(joined: Given) -> None:

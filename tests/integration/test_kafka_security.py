@@ -213,6 +213,6 @@ async def a_day_of_work(journals: KafkaJournals, settings: Configuration, world:
     member.start_at = 0
     await member.join()
     await until(lambda: member.values(partition) == [b"input"])
-    assert await member.source.owns(partition)
+    assert await member.source.is_owner(partition)
     assert await member.source.end(partition) == 1
     await member.leave()

@@ -126,12 +126,12 @@ async def test_a_member_that_leaves_hands_its_partitions_over(
     await one.join()
     await two.join()
     await until(lambda: len(one.owned) == len(two.owned) == 1)
-    assert await one.source.owns(next(iter(one.owned)))
-    assert not await one.source.owns(next(iter(two.owned)))
+    assert await one.source.is_owner(next(iter(one.owned)))
+    assert not await one.source.is_owner(next(iter(two.owned)))
     await two.leave()
     await until(lambda: one.owned == both(world))
     for partition in both(world):
-        assert await one.source.owns(partition)
+        assert await one.source.is_owner(partition)
 
 
 async def test_a_static_member_that_comes_back_knows_itself(world: World) -> None:
@@ -145,7 +145,7 @@ async def test_a_static_member_that_comes_back_knows_itself(world: World) -> Non
         while not listener.owned:
             await member.poll(50)
         for partition in both(world):
-            assert await member.owns(partition)
+            assert await member.is_owner(partition)
         await member.stop()
 
 
@@ -243,7 +243,7 @@ async def test_fetching_that_is_begun_anew_loses_and_repeats_nothing(
     for value in values:
         await world.produce([value])
         if value[-1:] == b"5":
-            one.source.fetch_anew()
+            one.source.restart_fetching()
     await until(lambda: len(one.values(first)) >= len(values))
     assert values == one.values(first)
     assert one.source.refusal(first) is None

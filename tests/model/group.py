@@ -216,10 +216,10 @@ class Source:
     def refusal(self, partition: Partition) -> None:
         """Have none."""
 
-    def fetch_anew(self) -> None:
+    def restart_fetching(self) -> None:
         """Do nothing: nothing is fetched ahead."""
 
-    async def owns(self, partition: Partition) -> bool:
+    async def is_owner(self, partition: Partition) -> bool:
         """Ask the coordinator (R4)."""
         group = self._group
         held: bool = await self._ask(
@@ -228,16 +228,16 @@ class Source:
         group.broker.count(f"owns.{held}")
         return held
 
-    async def joined(self) -> bool:
+    async def is_member(self) -> bool:
         """Ask whether the group knows this member."""
         group = self._group
         known: bool = await self._ask("describe", lambda: not group.stable or self in group.members)
         return known
 
-    def complaint(self) -> None:
+    def unseen_input(self) -> None:
         """Have none: every partition is there from the start."""
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Return False: a topic never ends."""
         return False
 

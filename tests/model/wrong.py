@@ -321,10 +321,10 @@ def true(right: Function) -> Function:  # noqa: ARG001
 
 
 def at_once(right: Function) -> Function:  # noqa: ARG001
-    async def owns(self: Any) -> bool:  # noqa: ANN401, ARG001
+    async def is_owner(self: Any) -> bool:  # noqa: ANN401, ARG001
         return True
 
-    return owns
+    return is_owner
 
 
 def keep_proof(right: Function) -> Function:

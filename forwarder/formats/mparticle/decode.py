@@ -282,15 +282,28 @@ class MParticleDecoder:
         cause = framing.framing_cause(value)
         return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
-    def waiting(self, piece: Piece, held: HeldWindow) -> Upload:
+    def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
         # Its session is known, and a crash may have left millions of events to look at.
         types, _, governed, _ = _events(b"[%b]" % body, self._waiting)
         return Upload(
-            offset, start, time, 0, held.device, held.device, b"", b"",
-            types, [held.session] * count, governed, body, {}, b"{}", _NO_KEYS,
-        )  # fmt: skip
+            offset=offset,
+            start=start,
+            time=time,
+            clock=0,
+            device=held.device,
+            owner=held.device,
+            environment=b"",
+            application=b"",
+            types=types,
+            sessions=[held.session] * count,
+            governed=governed,
+            body=body,
+            fields={},
+            context=b"{}",
+            shape=_NO_KEYS,
+        )
 
     def shape(self, stored: bytes) -> ContextShape:
         """Return the one description of a stored context's keys."""

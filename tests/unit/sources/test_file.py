@@ -105,7 +105,7 @@ async def drained(source: FileSource, start: int = 0) -> list[tuple[int, int, by
     source.resume_at(PARTITION, start)
     found: list[tuple[int, int, bytes | None]] = []
     for _ in range(10_000):
-        if source.exhausted():
+        if source.is_exhausted():
             break
         for records in (await source.poll(50)).values():
             found += [(r.offset, r.timestamp, r.value) for r in records]
@@ -196,13 +196,13 @@ async def test_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
     assert await source.poll(10) == {}
     os.write(pipe.write, b'{"a":1}\n{"b"')
     assert [(0, b'{"a":1}')] == await offsets_and_values(source)
-    assert not source.exhausted()
+    assert not source.is_exhausted()
     assert await source.end(PARTITION) == 2
     os.write(pipe.write, b":2}\n")
     assert [(1, b'{"b":2}')] == await offsets_and_values(source)
     os.close(pipe.write)
     assert await source.poll(1000) == {}
-    assert source.exhausted()
+    assert source.is_exhausted()
     await source.stop()
     assert not pipe.reading.closed
 
@@ -228,7 +228,7 @@ async def test_lines_come_one_a_poll_however_they_arrived(pipe: Pipe) -> None:
     os.write(pipe.write, b"a\n\nb\nc")
     os.close(pipe.write)
     polled = []
-    while not source.exhausted():
+    while not source.is_exhausted():
         if records := (await source.poll(1000)).get(PARTITION):
             polled.append([(record.offset, record.value) for record in records])
     assert [[(0, b"a")], [(2, b"b")], [(3, b"c")]] == polled
@@ -241,7 +241,7 @@ async def test_a_paused_source_keeps_what_it_has_read(holding: Holding) -> None:
     assert [(0, b"a")] == await offsets_and_values(source)
     source.pause(PARTITION)
     assert await source.poll(10) == {}
-    assert not source.exhausted()
+    assert not source.is_exhausted()
     source.resume(PARTITION)
     assert [(1, b"b")] == await offsets_and_values(source)
     source.resume_at(PARTITION, 0)
@@ -295,7 +295,7 @@ async def test_packed_standard_input_is_read_as_it_comes(pipe: Pipe) -> None:
     assert 50_000 == found
     os.close(pipe.write)
     assert await source.poll(1000) == {}
-    assert source.exhausted()
+    assert source.is_exhausted()
 
 
 async def test_of_a_file_that_was_cut_off_the_beginning_is_read(holding: Holding) -> None:
@@ -349,7 +349,7 @@ async def test_a_line_from_the_future_keeps_its_own_time_and_moves_no_other(
     await source.start(Nobody())
     source.resume_at(PARTITION, 0)
     found = []
-    while not source.exhausted():
+    while not source.is_exhausted():
         for records in (await source.poll(50)).values():
             found += [(record.timestamp, source.now_ms()) for record in records]
     assert list(zip(times, [minute, minute, 2 * minute, 3 * minute], strict=True)) == found
@@ -368,7 +368,7 @@ async def test_a_file_read_again_from_an_earlier_line_tells_the_same_time(
             before[records[0].offset] = source.now_ms()
     source.resume_at(PARTITION, 7)
     again = {}
-    while not source.exhausted():
+    while not source.is_exhausted():
         for records in (await source.poll(50)).values():
             again[records[0].offset] = source.now_ms()
     assert list(range(7, 50)) == list(again)

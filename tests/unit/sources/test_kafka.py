@@ -327,13 +327,13 @@ async def test_a_topic_that_is_not_read_here_fails_the_poll_alone(rig: Rig) -> N
 async def test_a_topic_that_kafka_shows_no_longer_is_complained_of(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert rig.source.complaint() is None
+    assert rig.source.unseen_input() is None
     await rig.rebalance()
     shown: set[int] = {0, 1}
     monkeypatch.setattr(rig.client, "partitions_for_topic", lambda _: shown)
-    assert rig.source.complaint() is None
+    assert rig.source.unseen_input() is None
     shown.clear()
-    complaint = rig.source.complaint()
+    complaint = rig.source.unseen_input()
     assert complaint is not None
     assert f"Kafka shows no partition of {rig.topic}" in complaint.what
     assert f"create topic {rig.topic}, or grant Describe on it" in complaint.remedy

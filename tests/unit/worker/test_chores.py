@@ -188,7 +188,7 @@ async def test_what_nobody_expected_while_a_partition_recovers_delays_it_and_not
         scene.surprising = True
         await scene.source.assign(P0, P1)
         await asyncio.sleep(2)
-        plain, answers = scene.source.owns, [LookupError("no members in the answer")] * 3
+        plain, answers = scene.source.is_owner, [LookupError("no members in the answer")] * 3
 
         async def odd(partition: Partition) -> bool:
             if partition == P0 and answers:
@@ -199,7 +199,7 @@ async def test_what_nobody_expected_while_a_partition_recovers_delays_it_and_not
             msg = "it does not close"
             raise KeyError(msg)
 
-        scene.source.owns = odd  # type: ignore[method-assign]
+        scene.source.is_owner = odd  # type: ignore[method-assign]
         scene.owned(P0).deliveries.close = stuck  # type: ignore[method-assign]
         scene.owned(P0).fail(JournalError("no answer"))
         sent = [scene.feed(P0), scene.feed(P1)]

@@ -52,9 +52,9 @@ async def test_a_question_of_a_recovery_that_its_client_cancels_is_asked_again()
         scene.surprising = True
         await scene.source.assign(P0)
         await asyncio.sleep(2)
-        plain, cancelled = scene.source.owns, [1, 1]
+        plain, cancelled = scene.source.is_owner, [1, 1]
 
-        async def owns(partition: Any) -> bool:  # noqa: ANN401
+        async def is_owner(partition: Any) -> bool:  # noqa: ANN401
             if cancelled:
                 cancelled.pop()
                 raise asyncio.CancelledError
@@ -63,7 +63,7 @@ async def test_a_question_of_a_recovery_that_its_client_cancels_is_asked_again()
         async def close() -> None:
             raise asyncio.CancelledError
 
-        scene.source.owns = owns  # type: ignore[method-assign]
+        scene.source.is_owner = is_owner  # type: ignore[method-assign]
         scene.owned(P0).deliveries.close = close  # type: ignore[method-assign]
         scene.owned(P0).fail(JournalError("no answer"))
         await asyncio.sleep(30)
