@@ -9,7 +9,7 @@ from forwarder.config.schema import schema_text, worker_schema
 from forwarder.config.worker_fields import WORKER as SECTION
 from tests.configurations import ROOT, SMALL_WORKER, WORKER, Folder, replaced
 from tests.schemas import complaints_of
-from tests.unit.config.test_loader_docs import WORKERS
+from tests.unit.config.test_configuration_page import WORKERS
 
 STORED = ROOT / "config" / "worker.schema.json"
 SHIPPED = [ROOT / "config" / "forwarder.yaml", *sorted(ROOT.glob("deploy/**/forwarder.yaml"))]

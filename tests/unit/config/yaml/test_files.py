@@ -12,7 +12,7 @@ import pytest
 
 from forwarder.cli import main
 from forwarder.config.yaml import files
-from tests.configurations import SMALL, SMALL_WORKER, Folder
+from tests.configurations import ROOT, SMALL, SMALL_WORKER, Folder
 
 Capture = pytest.CaptureFixture[str]
 REFUSED = "is a pipe, a device or a socket"
@@ -23,7 +23,7 @@ def checked(*argv: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run the program as its own process: what waits for ever ends after a minute."""
     return subprocess.run(
         [sys.executable, "-m", "forwarder", "check", "--quiet", *argv],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         input=given,
         capture_output=True,
         text=True,
