@@ -24,7 +24,7 @@ class AcceptLossRequest(msgspec.Struct, frozen=True):
     """What the operator asks for; ``begin``: ``earliest``, ``latest``, digits, or nothing."""
 
     partition: Partition
-    rules: dict[str, str]
+    keying_rules: dict[str, str]
     connection: str | None = None
     begin: str = ""
     resend: Resend = Resend.KNOWN
@@ -51,7 +51,7 @@ async def _look(
 ) -> tuple[RepairCase, RepairPlan]:
     partition = wish.partition
     found = await survey.find(partition, whole=True)
-    case = RepairCase(survey.group_id, partition.topic, found, wish.rules, clock.wall_ms())
+    case = RepairCase(survey.group_id, partition.topic, found, wish.keying_rules, clock.wall_ms())
     choice = LossDecision(wish.connection, _offset(wish, case), wish.resend)
     try:
         return case, repair.plan_repair(case, choice)

@@ -54,13 +54,13 @@ class RepairCase(msgspec.Struct, frozen=True):
     """Whose partition it is, and what was found.
 
     ``found.state`` holds every readable record of the state's log, not only those from ``ptr``
-    on. ``rules`` names the configured lanes and the keying rule of each.
+    on. ``keying_rules`` names the configured lanes and the keying rule of each.
     """
 
     group: str
     topic: str
     found: Restored
-    rules: Mapping[str, str]
+    keying_rules: Mapping[str, str]
     now_ms: int
 
 
@@ -112,15 +112,15 @@ def plan_repair(case: RepairCase, choice: LossDecision) -> RepairPlan:
     where one connection was named, but all of the partition is concerned.
     """
     found = case.found
-    marked = decode_metadata(found.commit)
+    said = decode_metadata(found.commit)
     saved = salvage.salvage(found.state, case.group, case.topic)
     plan = RepairPlan([], saved.state or PartitionState())
-    _state(case, choice, marked, saved, plan)
-    if marked and marked.n == saved.n and not plan.losses:
-        opening.skip_empty_outbox(found, marked.outbox, plan.state)
+    _state(case, choice, said, saved, plan)
+    if said and said.n == saved.n and not plan.losses:
+        opening.skip_empty_outbox(found, said.outbox, plan.state)
     if not plan.undecided:
-        _outbox(case, choice, marked, plan)
-        _input(case, choice, marked, plan)
+        _outbox(case, choice, said, plan)
+        _input(case, choice, said, plan)
     if choice.connection is not None and plan.losses:
         what = f"the partition as a whole lost something: {plan.losses[0].what}"
         raise RefusedError(what, "accept that first, without --connection")
@@ -137,8 +137,8 @@ def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = ticks.lowest_watermark(state.lanes.values(), state.read)
-    marked = decode_metadata(case.found.commit)
-    return RepairedSnapshot(values, offset, state.n + 1, marked.stopped if marked else 0)
+    said = decode_metadata(case.found.commit)
+    return RepairedSnapshot(values, offset, state.n + 1, said.stopped if said else 0)
 
 
 # --------------------------------------------------------------------------------- the state
@@ -147,28 +147,28 @@ def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
 def _state(
     case: RepairCase,
     choice: LossDecision,
-    marked: CommitMetadata | None,
+    said: CommitMetadata | None,
     saved: Salvaged,
     plan: RepairPlan,
 ) -> None:
     """Accept a state that is gone, or that ends before the last commit."""
-    commit, since = case.found.commit, marked.n if marked else 0
-    if why := _why_lost(case, marked, saved):
+    commit, since = case.found.commit, said.n if said else 0
+    if why := _why_lost(case, said, saved):
         reached = plan.state.n
         plan.state.n = max(saved.n, reached, since)
         if saved.state is None:
             _lost(case, choice, saved, plan, why)
         else:
             _older(case, choice, saved, plan, why, reached if reached < since else None)
-    first = marked is not None and marked.ptr is None and not saved.records
-    if commit is not None and (marked is None or first) and not plan.undecided:
+    first = said is not None and said.ptr is None and not saved.records
+    if commit is not None and (said is None or first) and not plan.undecided:
         opening.apply_operator_move(plan.state, commit.offset)
 
 
-def _why_lost(case: RepairCase, marked: CommitMetadata | None, saved: Salvaged) -> str:
+def _why_lost(case: RepairCase, said: CommitMetadata | None, saved: Salvaged) -> str:
     """Return why an opening would not take the state as it stands; empty if it would."""
     found = case.found
-    ptr = marked.ptr if marked else None
+    ptr = said.ptr if said else None
     if ptr is not None and ptr < found.state_start:
         return f"the state begins at {found.state_start}, its newest base was at {ptr}"
     if ptr is not None and ptr > found.state_end:
@@ -178,8 +178,8 @@ def _why_lost(case: RepairCase, marked: CommitMetadata | None, saved: Salvaged) 
         folded = fold_records(records, case.group, case.topic)
     except RefusedError as refusal:
         return saved.fault or refusal.what
-    if marked is not None and ptr is not None and folded.n < marked.n:
-        return f"the state ends with tick {folded.n}, tick {marked.n} was committed"
+    if said is not None and ptr is not None and folded.n < said.n:
+        return f"the state ends with tick {folded.n}, tick {said.n} was committed"
     if ptr is None and folded.base_offset is None:
         return opening.lost_state_evidence(found)
     return ""
@@ -222,10 +222,10 @@ def _lost(
         plan.undecided = "no offset is committed: say from where to collect"
         return
     state.read, state.obend = begin, found.outbox_end
-    for name in sorted(saved.hints.keys() | case.rules.keys()):
+    for name in sorted(saved.hints.keys() | case.keying_rules.keys()):
         lane = LaneState(cursor=(found.outbox_start, 0), seen=case.now_ms)
         salvage.apply_hint(lane, saved.hints.get(name))
-        rule = case.rules.get(name)
+        rule = case.keying_rules.get(name)
         lane.keying = [(rule, (begin, 0))] if rule else lane.keying[-1:]
         lane.need, lane.read = (begin, 0), begin
         _resume(lane, found, choice.resend)
@@ -247,11 +247,11 @@ def _cursors(saved: Salvaged) -> str:
 
 
 def _outbox(
-    case: RepairCase, choice: LossDecision, marked: CommitMetadata | None, plan: RepairPlan
+    case: RepairCase, choice: LossDecision, said: CommitMetadata | None, plan: RepairPlan
 ) -> None:
     """Accept an outbox that ends before the place where it once ended."""
     found, state = case.found, plan.state
-    end, ended = found.outbox_end, max(state.obend, marked.outbox if marked else 0)
+    end, ended = found.outbox_end, max(state.obend, said.outbox if said else 0)
     if ended > end:
         names = sorted(name for name, lane in state.lanes.items() if lane.cursor < (ended, 0))
         what = f"the outbox ends at {end}, but ended at {ended} before"
@@ -294,11 +294,11 @@ def _batches(case: RepairCase, choice: LossDecision, plan: RepairPlan) -> None:
 
 
 def _input(
-    case: RepairCase, choice: LossDecision, marked: CommitMetadata | None, plan: RepairPlan
+    case: RepairCase, choice: LossDecision, said: CommitMetadata | None, plan: RepairPlan
 ) -> None:
     """Accept an input that is another log under the same name, or was cut short."""
     found, state = case.found, plan.state
-    why = _replaced(case, marked, plan)
+    why = _replaced(case, said, plan)
     if found.input_id and (why or plan.losses):
         state.extra[opening.INPUT_ID] = found.input_id
     if not why:
@@ -312,13 +312,13 @@ def _input(
     opening.apply_operator_move(state, min(max(choice.begin, found.input_start), found.input_end))
 
 
-def _replaced(case: RepairCase, marked: CommitMetadata | None, plan: RepairPlan) -> str:
+def _replaced(case: RepairCase, said: CommitMetadata | None, plan: RepairPlan) -> str:
     found, state = case.found, plan.state
     furthest = max([state.read, *(state.lanes[n].need[0] for n in _known(case, state))])
     if furthest > found.input_end:
         return f"the input ends at {found.input_end}, but was read up to {furthest} before"
     known = state.extra.get(opening.INPUT_ID, "")
-    moved = found.commit is not None and marked is None
+    moved = found.commit is not None and said is None
     if found.input_id and not moved and known not in {"", found.input_id}:
         return f"topic {case.topic} was deleted and created again: it has another id"
     return ""
@@ -345,7 +345,7 @@ def _records(case: RepairCase, choice: LossDecision, plan: RepairPlan) -> None:
 
 
 def _known(case: RepairCase, state: PartitionState) -> list[str]:
-    return [name for name in case.rules if name in state.lanes]
+    return [name for name in case.keying_rules if name in state.lanes]
 
 
 def _concerned(case: RepairCase, choice: LossDecision, state: PartitionState) -> list[str]:
@@ -366,4 +366,4 @@ def check_opens(case: RepairCase, written: RepairedSnapshot) -> opening.Opening:
         state=records,
         state_end=at + len(records) + 1,
     )
-    return opening.decide_stored(found, case.group, case.topic, case.rules, case.now_ms)
+    return opening.decide_stored(found, case.group, case.topic, case.keying_rules, case.now_ms)

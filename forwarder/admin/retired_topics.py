@@ -112,9 +112,9 @@ class LeftTopicsCheck:
     Caller: ``forwarder run``, until it passes, and then as long as something is unknown.
     """
 
-    def __init__(self, rules: Mapping[str, str], retired: Sequence[str]) -> None:
-        """Create; ``rules``: keying rule by configured connection, ``retired``: topics given up."""
-        self._rules = rules
+    def __init__(self, keying_rules: Mapping[str, str], retired: Sequence[str]) -> None:
+        """Create; ``retired``: the topics that are given up."""
+        self._keying_rules = keying_rules
         self._retired = frozenset(retired)
         self._tries = 0
 
@@ -125,7 +125,7 @@ class LeftTopicsCheck:
         asked again.
         """
         kept = {partition.topic for partition in await survey.left_out()}
-        listed = await left_out(survey, self._rules, now_ms, without=self._retired)
+        listed = await left_out(survey, self._keying_rules, now_ms, without=self._retired)
         found = [rest for rest in left_topics(listed) if rest.text()]
         unknown = [rest for rest in found if rest.faults]
         self._tries += 1

@@ -13,17 +13,8 @@ from forwarder.journal.opening import Restored
 from forwarder.model import Address, Commit, DeadLetter, Partition
 
 __all__ = [
-    "Commit",
-    "CommitMetadata",
-    "Committed",
-    "Journal",
-    "Journals",
-    "OutboxEntry",
-    "OutboxRecord",
-    "OutboxSlice",
-    "Restored",
-    "Take",
-    "Tick",
+    "Commit", "CommitMetadata", "Committed", "Journal", "Journals", "OutboxEntry", "OutboxRecord",
+    "OutboxSlice", "Restored", "Take", "Tick",
 ]  # fmt: skip
 
 Take = Callable[[int, bytes], None]
@@ -38,11 +29,11 @@ class OutboxEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """One transaction. ``state`` holds the values of this tick's state records, base or delta.
+    """What one transaction stores: all of it becomes visible at once, or nothing.
 
-    ``offset`` and ``metadata`` are what the group commits; a journal may add to the metadata where
-    its outbox ends.
-    ``floor``: no lane will read the outbox below it any more; a hint, for journals in memory.
+    ``state`` holds the values of this tick's state records, base or delta. ``offset`` and
+    ``metadata`` are what the group commits; a journal may add to the metadata where its outbox
+    ends. ``floor``: no lane will read the outbox below it any more; a hint, for journals in memory.
     """
 
     outbox: Sequence[OutboxEntry]
@@ -69,7 +60,11 @@ class OutboxRecord(NamedTuple):
 
 
 class OutboxSlice(NamedTuple):
-    """What a read found: the records asked for, where to go on, and the bytes of all it saw."""
+    """What a read found: the records asked for.
+
+    ``upto``: the offset to go on at. ``seen``: bytes of the values of all it passed, other lanes'
+    included.
+    """
 
     records: Sequence[OutboxRecord]
     upto: int

@@ -69,22 +69,22 @@ class OnceLogger:
 
 
 class TopicCheckCache:
-    """Which looks at an input's topics are fresh, and which partitions had the use of each."""
+    """Which checks of an input's topics are fresh, and which partitions had the use of each."""
 
     def __init__(self) -> None:
         """Create with no topic checked yet."""
         self._served: dict[str, tuple[float, set[Partition]]] = {}
 
-    def serve(self, partition: Partition, now: float) -> bool:
-        """Tell whether a look is fresh for this partition; each serves it once."""
+    def use(self, partition: Partition, now: float) -> bool:
+        """Use a check for this partition, once each; tell whether there was a fresh one."""
         at, served = self._served.get(partition.topic, (float("-inf"), set()))
         if now - at > TOPIC_CHECK_SECONDS or partition in served:
             return False
         served.add(partition)
         return True
 
-    def note(self, partitions: Collection[Partition], now: float) -> None:
-        """Note that the topics of these were looked at."""
+    def add(self, partitions: Collection[Partition], now: float) -> None:
+        """Add a check of the topics of these."""
         for topic in {partition.topic for partition in partitions}:
             self._served[topic] = now, {p for p in partitions if p.topic == topic}
 
@@ -119,7 +119,7 @@ class KafkaJournals:
         )
         self._provision = TopicProvisioner(settings, self.cluster)
         self._provided: dict[str, int] = {}
-        self._looks = TopicCheckCache()
+        self._topic_checks = TopicCheckCache()
         self._prepared: frozenset[Partition] = frozenset()
         self._preparing = asyncio.Lock()
 
@@ -134,23 +134,23 @@ class KafkaJournals:
         """
         async with self._preparing:
             if not self._provided:
-                await self._begin()
+                await self._check_all_topics()
             again, self._prepared = self._prepared & partitions, self._prepared | partitions
             now = self._clock.steady()
-            unsure = {p for p in again if not self._looks.serve(p, now)}
+            unsure = {p for p in again if not self._topic_checks.use(p, now)}
             unsure |= {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
             if unsure:
                 self._provided |= await self._provision.for_partitions(unsure)
-                self._looks.note(unsure, now)
+                self._topic_checks.add(unsure, now)
 
-    async def _begin(self) -> None:
+    async def _check_all_topics(self) -> None:
         """See to every topic, and settle once where a new group begins."""
         counts, found = await self._provision.everything()
         self._measure_letters(counts, found)
         topics = [topic.name for topic in self._settings.kafka.topics]
         if self._settings.kafka.start is Start.LATEST:
             for topic in topics:
-                await self._begin_at_latest(topic, counts[topic])
+                await self._start_at_latest(topic, counts[topic])
         self._provided = {topic: counts[topic] for topic in topics}
 
     async def describe(self) -> str:
@@ -176,7 +176,7 @@ class KafkaJournals:
             if (limit := message_limit(found.get(name))) > letters.limit
         ]
 
-    async def _begin_at_latest(self, topic: str, count: int) -> None:
+    async def _start_at_latest(self, topic: str, count: int) -> None:
         """Commit the end of every partition at once if the group never began on this topic.
 
         So that "latest" is resolved once: a partition without a commit was added later, and is
@@ -185,7 +185,7 @@ class KafkaJournals:
         """
         group = self._settings.kafka.group_id
         partitions = [Partition(topic, number) for number in range(count)]
-        if not await self._untouched(partitions):
+        if not await self._has_no_history(partitions):
             return
         writer = TransactionalProducer(
             self._settings.kafka, self._client_id, f"{group}/{topic}/start"
@@ -193,14 +193,14 @@ class KafkaJournals:
         try:
             await writer.start()
             # Another worker may have been first; what it wrote is settled now that it is fenced.
-            if await self._untouched(partitions):
+            if await self._has_no_history(partitions):
                 bounds = await self.cluster.bounds(partitions)
                 said = encode_metadata(FIRST_START)
                 await writer.commit([], {p: Commit(b.end, said) for p, b in bounds.items()})
         finally:
             await writer.close()
 
-    async def _untouched(self, partitions: Sequence[Partition]) -> bool:
+    async def _has_no_history(self, partitions: Sequence[Partition]) -> bool:
         """Tell whether the group has neither commits nor state for any of these."""
         group = self._settings.kafka.group_id
         commits = await self.cluster.committed(group, partitions)

@@ -93,20 +93,16 @@ def _batch(lane: str, s: _StoredBatch) -> Batch:
     )
 
 
-def address_batches(
+def addressed_by_lane(
     offsets: Sequence[int], records: Sequence[Sequence[Batch]]
-) -> list[tuple[Address, Batch]]:
-    """Pair every batch of a tick's outbox records with its address."""
-    return [
-        ((offset, i), batch)
-        for offset, record in zip(offsets, records, strict=True)
-        for i, batch in enumerate(record)
-    ]
+) -> dict[str, list[tuple[Address, Batch]]]:
+    """Return the batches of a tick's records by lane, each with its address, in order.
 
-
-def by_lane(found: Sequence[tuple[Address, Batch]]) -> dict[str, list[tuple[Address, Batch]]]:
-    """Sort addressed batches by their lane."""
+    ``offsets``: where each record was stored. A record is of one lane, see ``group_by_lane``.
+    """
     lanes: dict[str, list[tuple[Address, Batch]]] = {}
-    for address, batch in found:
-        lanes.setdefault(batch.lane, []).append((address, batch))
+    for offset, record in zip(offsets, records, strict=True):
+        found = lanes.setdefault(record[0].lane, [])
+        for index, batch in enumerate(record):
+            found.append(((offset, index), batch))  # in no frame of its own
     return lanes

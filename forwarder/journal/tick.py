@@ -178,21 +178,18 @@ def _entries(
 def _lane(state: PartitionState, snap: TickInput, name: str, need: Position) -> LaneState:
     """Return what is stored of a lane that is fed once the tick is committed."""
     old, view = state.lanes[name], snap.views[name]
+    keying = old.keying
+    while len(keying) > 1 and keying[1][1] <= need:
+        keying = keying[1:]  # no event that is still needed is keyed by the first rule (L2)
     return LaneState(
         need=need,
         read=old.read if view.frozen else max_read(old.read, snap.position),
         cursor=view.cursor,
         acked=view.acked,
         seen=snap.now_ms,
-        keying=_keying(old.keying, need),
+        keying=keying,
         extra=old.extra,
     )
-
-
-def _keying(keying: Sequence[tuple[str, Position]], need: Position) -> list[tuple[str, Position]]:
-    """Drop rules that no event still needed is keyed by (L2)."""
-    past = sum(1 for _, start in keying[1:] if start <= need)
-    return list(keying[past:])
 
 
 def _changes(

@@ -409,7 +409,7 @@ class TickLoop:
         )
         size = sum([len(value) for value in plan.values])
         self.snapshots.on_committed(self._journal, plan.base, plan.ptr, size)
-        fresh = outbox.by_lane(outbox.address_batches(committed.outbox, drawn.records))
+        fresh = outbox.addressed_by_lane(committed.outbox, drawn.records)
         self._uncommitted.commit(fresh, self.deliveries.lanes)
         cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
         self.deliveries.committed((self._outbox_end, 0), cursors, fresh)

@@ -399,5 +399,5 @@ def test_no_more_old_batches_are_dropped_than_the_bound_allows() -> None:
 
 def test_batches_of_a_tick_are_paired_with_their_addresses() -> None:
     one, two, three = batch("1"), batch("2"), batch("3")
-    expected = [((7, 0), one), ((7, 1), two), ((9, 0), three)]
-    assert expected == outbox.address_batches([7, 9], [[one, two], [three]])
+    expected = {one.lane: [((7, 0), one), ((7, 1), two), ((9, 0), three)]}
+    assert expected == outbox.addressed_by_lane([7, 9], [[one, two], [three]])

@@ -136,11 +136,11 @@ def test_the_needs_of_one_input_name_no_other() -> None:
 def test_a_look_at_topics_serves_each_partition_once_and_only_while_it_is_fresh() -> None:
     looks = TopicCheckCache()
     one, two, other = Partition("a", 1), Partition("a", 2), Partition("b", 1)
-    assert not looks.serve(one, 10.0)
-    looks.note({one}, 10.0)
-    assert [True, False, False] == [looks.serve(p, 10.5) for p in (two, one, other)]
-    assert not looks.serve(two, 10.6)
-    looks.note({one}, 11.0)
-    assert looks.serve(two, 11.5)
-    looks.note({one}, 12.0)
-    assert not looks.serve(two, 13.1)
+    assert not looks.use(one, 10.0)
+    looks.add({one}, 10.0)
+    assert [True, False, False] == [looks.use(p, 10.5) for p in (two, one, other)]
+    assert not looks.use(two, 10.6)
+    looks.add({one}, 11.0)
+    assert looks.use(two, 11.5)
+    looks.add({one}, 12.0)
+    assert not looks.use(two, 13.1)
