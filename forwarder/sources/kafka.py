@@ -23,7 +23,7 @@ from forwarder.kafka.patches.batches import DamagedBatchError
 from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener, PositionLostError
 
-POLL_RECORDS = 1000
+MAX_POLL_RECORDS = 1000
 """Records per poll: about 5 ms in the client; the loop breathes after each."""
 
 POLL_BYTES = 1024 * 1024
@@ -31,7 +31,7 @@ POLL_BYTES = 1024 * 1024
 fetch is of compressed batches: a thousand records may be gigabytes of uploads once taken apart,
 and between two polls windows close that take too much memory."""
 
-FETCH_BYTES = 256 * 1024
+MAX_PARTITION_FETCH_BYTES = 256 * 1024
 """Per partition and request: parsing 1 MiB in one go stalls the loop for 200 ms, this for 12.
 A larger record still passes, alone: brokers return a first batch whatever its size."""
 
@@ -43,12 +43,12 @@ whole group waits that long for a member of which only the broker still knows.""
 REQUEST_MS = 30_000
 """Above the rebalance timeout: the answer to joining waits for the slowest member."""
 
-SEEN_MS = 15_000
+METADATA_MAX_AGE_MS = 15_000
 """How long partitions and topics that are added may go unseen by a running group."""
 
 HEARTBEAT_MS = 3_000
-START_SECONDS = 30.0
-STOP_SECONDS = 5.0
+JOIN_SECONDS = 30.0
+LEAVE_SECONDS = 5.0
 
 OVERDUE_SECONDS = 0.1
 """What a poll may take beyond its timeout; a client in a rebalance forgets the timeout."""
@@ -60,16 +60,17 @@ class KafkaSource:
     def __init__(
         self, settings: Configuration, client_id: str, cluster: KafkaAdmin | None = None
     ) -> None:
-        """Prepare; ``cluster``: connections to share, closed by whoever made them."""
+        """Create; ``start`` connects. ``cluster`` is closed by its owner."""
         self._kafka = settings.kafka
         self._client_id = client_id
         self._shared = cluster is not None
         self._cluster = cluster or KafkaAdmin(settings.kafka, client_id)
         self._names: dict[TopicPartition, Partition] = {}
-        self._held: Any = None
+        # The client's assignment that the listener was told of: positions hold while it is current.
+        self._told_assignment: Any = None
         self._next: dict[Partition, int] = {}
         self._sought: dict[Partition, int] = {}
-        self._rest: dict[TopicPartition, Sequence[Any]] = {}
+        self._unreturned_records: dict[TopicPartition, Sequence[Any]] = {}
         self._untold: set[Partition] = set()
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
@@ -80,7 +81,7 @@ class KafkaSource:
         self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
         connections.limit_requests(connections.client_of(self._consumer), joining=REQUEST_MS / 1000)
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(JOIN_SECONDS):
                 await self._consumer.start()
         except client.FAILURES as error:
             await client.close_consumer(self._consumer)
@@ -92,7 +93,7 @@ class KafkaSource:
             raise client.client_error(ForwarderError, text, error, place) from error
         topics = [topic.name for topic in self._kafka.topics]
         # Subscribed only now: a start with topics would last until the first rebalance ends.
-        self._consumer.subscribe(topics, listener=_Rebalance(self, listener))
+        self._consumer.subscribe(topics, listener=_RebalanceListener(self, listener))
 
     async def poll(self, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
         """Return what has arrived, record lists as the client made them.
@@ -100,16 +101,16 @@ class KafkaSource:
         The client's own call is never cancelled (each time would leak a counter and in the end
         disable ``max.poll.interval.ms``), only left alone until the next poll.
         """
-        if self._rest:
+        if self._unreturned_records:
             await asyncio.sleep(0)
-            return self._portion()
+            return self._take_bounded()
         if (
             self._pending is None
             and (ended := consumers.restart_fetching(self._consumer)) is not None
         ):
             text = f"the consumer's fetching ended, and was begun anew: {ended!r}"
             raise ForwarderError(text)
-        overdue, task = self._pending is not None, self._pending or self._ask(timeout_ms)
+        overdue, task = self._pending is not None, self._pending or self._poll_client(timeout_ms)
         self._pending = task
         done, _ = await asyncio.wait({task}, timeout=timeout_ms / 1000 + OVERDUE_SECONDS)
         if not done:
@@ -120,27 +121,27 @@ class KafkaSource:
         self._pending = None
         polled = self._result(task)
         for tp, records in polled.items():
-            partition = self._name(tp)
+            partition = self._partition_of(tp)
             if overdue or partition in self._sought:
-                self._give_back(tp, self._sought.get(partition, records[0].offset))
+                self._seek_back(tp, self._sought.get(partition, records[0].offset))
             else:
-                self._rest[tp] = records
-        return self._portion()
+                self._unreturned_records[tp] = records
+        return self._take_bounded()
 
-    def _portion(self) -> Mapping[Partition, Sequence[Record]]:
+    def _take_bounded(self) -> Mapping[Partition, Sequence[Record]]:
         """Return what waits, ``POLL_BYTES`` of it at most; nearly always that is all."""
         kept: dict[Partition, Sequence[Record]] = {}
         room = POLL_BYTES
-        for tp in list(self._rest):
-            partition = self._name(tp)
+        for tp in list(self._unreturned_records):
+            partition = self._partition_of(tp)
             if room <= 0:
                 break
-            records = self._rest.pop(tp)
+            records = self._unreturned_records.pop(tp)
             if self._assigned(partition) is None:
                 continue  # whoever has it next begins where it is collected
             count, room = _fitting(records, room)
             if count < len(records):
-                self._rest[tp] = records[count:]
+                self._unreturned_records[tp] = records[count:]
                 records = records[:count]
             kept[partition] = records
             self._next[partition] = records[-1].offset + 1
@@ -149,7 +150,7 @@ class KafkaSource:
     def resume_at(self, partition: Partition, offset: int) -> None:
         """Seek and go on; nothing happens to a partition that was lost meanwhile."""
         if (tp := self._assigned(partition)) is not None:
-            self._rest.pop(tp, None)
+            self._unreturned_records.pop(tp, None)
             self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
             self._next[partition] = self._sought[partition] = offset
@@ -157,8 +158,8 @@ class KafkaSource:
     def pause(self, partition: Partition) -> None:
         """Return no more; what is buffered is dropped by the client and fetched again."""
         if (tp := self._assigned(partition)) is not None:
-            if rest := self._rest.pop(tp, None):
-                self._give_back(tp, rest[0].offset)
+            if rest := self._unreturned_records.pop(tp, None):
+                self._seek_back(tp, rest[0].offset)
             self._consumer.pause(tp)
 
     def resume(self, partition: Partition) -> None:
@@ -174,7 +175,7 @@ class KafkaSource:
         tp = self._assigned(partition)
         if tp is None or partition not in self._next:
             return None
-        if rest := self._rest.get(tp):
+        if rest := self._unreturned_records.get(tp):
             return int(rest[0].offset)
         # What a poll brings that was under way when somebody sought is given back, and what one
         # moved that failed is sought back: before anybody may take either for read.
@@ -183,7 +184,7 @@ class KafkaSource:
         if waiting := self._unreturned(tp):
             return int(waiting[0].offset)
         # The public way is a coroutine, and the contract is a plain look.
-        return int(self._held.state_value(tp).position)
+        return int(self._told_assignment.state_value(tp).position)
 
     async def end(self, partition: Partition) -> int:
         """Fetch the last stable offset now."""
@@ -276,27 +277,27 @@ class KafkaSource:
             pending.cancel()
             await asyncio.wait({pending})
         if self._consumer is not None:
-            await client.close_consumer(self._consumer, STOP_SECONDS)
+            await client.close_consumer(self._consumer, LEAVE_SECONDS)
         if not self._shared:
             await self._cluster.close()
 
     # ------------------------------------------------------------- callbacks of the rebalance
 
-    def hold(self, assigned: Collection[TopicPartition]) -> frozenset[Partition]:
+    def pause_assigned(self, assigned: Collection[TopicPartition]) -> frozenset[Partition]:
         """Pause what was assigned, at no position yet. Caller: the rebalance, before anyone."""
-        self._held = self._assignment()
+        self._told_assignment = self._assignment()
         self._next.clear()
-        self._rest.clear()
-        self._sought.update((self._name(tp), 0) for tp in assigned)
+        self._unreturned_records.clear()
+        self._sought.update((self._partition_of(tp), 0) for tp in assigned)
         self._consumer.pause(*assigned)
         for tp in assigned:
             # A partition without a position makes every poll raise (auto.offset.reset=none).
             self._consumer.seek(tp, 0)
-        return frozenset(map(self._name, assigned))
+        return frozenset(map(self._partition_of, assigned))
 
     def released(self, revoked: Collection[TopicPartition]) -> frozenset[Partition]:
         """Name what is being taken away. Caller: the rebalance."""
-        return frozenset(map(self._name, revoked))
+        return frozenset(map(self._partition_of, revoked))
 
     def fail(self, fault: BaseException) -> None:
         """Let the next poll raise what a listener raised: the client would only log it."""
@@ -304,10 +305,10 @@ class KafkaSource:
 
     # -------------------------------------------------------------------------------- inside
 
-    def _ask(self, timeout_ms: int) -> "asyncio.Task[Any]":
+    def _poll_client(self, timeout_ms: int) -> "asyncio.Task[Any]":
         self._sought.clear()
         return asyncio.ensure_future(
-            self._consumer.getmany(timeout_ms=timeout_ms, max_records=POLL_RECORDS)
+            self._consumer.getmany(timeout_ms=timeout_ms, max_records=MAX_POLL_RECORDS)
         )
 
     def _result(self, task: "asyncio.Task[Any]") -> Mapping[TopicPartition, Sequence[Any]]:
@@ -346,10 +347,10 @@ class KafkaSource:
         place, what = ErrorContext(operation="Read"), "the input cannot be read"
         told = client.client_error(ForwarderError, what, error, place)
         for tp in gone:
-            self.pause(self._name(tp))
+            self.pause(self._partition_of(tp))
         if not gone:
             return told
-        partitions = frozenset(map(self._name, gone))
+        partitions = frozenset(map(self._partition_of, gone))
         return PositionLostError(told.what, partitions, told.remedy, lasting=told.lasting)
 
     def _rewind(self) -> None:
@@ -381,13 +382,15 @@ class KafkaSource:
     def _set_aside(self, error: OffsetOutOfRangeError) -> ForwarderError:
         """Pause the partitions whose position is gone, so that the others flow on."""
         gone = dict(error.args[0]) if error.args else {}
-        where = ", ".join(f"{self._name(tp)} at offset {offset}" for tp, offset in gone.items())
+        where = ", ".join(
+            f"{self._partition_of(tp)} at offset {offset}" for tp, offset in gone.items()
+        )
         what = f"the input no longer has what was to be read next: {where}"
         if not gone:
             return client.client_error(ForwarderError, what, error)
         for tp in gone:
-            self.pause(self._name(tp))
-        return PositionLostError(what, frozenset(map(self._name, gone)))
+            self.pause(self._partition_of(tp))
+        return PositionLostError(what, frozenset(map(self._partition_of, gone)))
 
     def _set_damaged_aside(self, error: DamagedBatchError) -> PositionLostError:
         """Pause the partition with a batch that is not what was written: the others flow on.
@@ -395,22 +398,22 @@ class KafkaSource:
         On the way a batch is damaged once and right when it is fetched again; on a broker's disk
         it stays so, and every poll would fail for it.
         """
-        partition = self._name(error.partition)
+        partition = self._partition_of(error.partition)
         self.pause(partition)
         what = f"a damaged batch of {partition} came: {error.what}"
         remedy = "if it stays so, its leader's disk is damaged: move leadership to another replica"
         return PositionLostError(what, frozenset({partition}), remedy)
 
-    def _give_back(self, tp: TopicPartition, offset: int) -> None:
+    def _seek_back(self, tp: TopicPartition, offset: int) -> None:
         """Seek back before what arrived while nobody waited, or around a seek.
 
         Whether it was fetched before the seek or after it cannot be told from the records; read
         once more it is right in both cases.
         """
-        if self._assigned(self._name(tp)) is not None:
+        if self._assigned(self._partition_of(tp)) is not None:
             self._consumer.seek(tp, offset)
 
-    def _name(self, tp: TopicPartition) -> Partition:
+    def _partition_of(self, tp: TopicPartition) -> Partition:
         name = self._names.get(tp)
         if name is None:
             name = self._names[tp] = Partition(tp.topic, tp.partition)
@@ -424,7 +427,7 @@ class KafkaSource:
         """
         tp = TopicPartition(partition.topic, partition.number)
         now = self._assignment()
-        return tp if now is not None and now is self._held and tp in now.tps else None
+        return tp if now is not None and now is self._told_assignment and tp in now.tps else None
 
     def _assignment(self) -> Any:  # noqa: ANN401  # the client ships no types
         """Return the client's assignment, None if it has none."""
@@ -440,7 +443,7 @@ def _fitting(records: Sequence[Any], room: int) -> tuple[int, int]:
     return len(records), room
 
 
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
     """Passes the client's callbacks on to the worker."""
 
     def __init__(self, source: KafkaSource, listener: Listener) -> None:
@@ -457,7 +460,7 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # the client
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Tell what is owned now, all of it paused."""
         try:
-            await self._listener.on_assigned(self._source.hold(assigned))
+            await self._listener.on_assigned(self._source.pause_assigned(assigned))
         except Exception as fault:  # noqa: BLE001  # the client would log it and go on
             self._source.fail(fault)
 
@@ -470,7 +473,7 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
     the past; a cooperative one does not exist.
     """
     return client.client_arguments(kafka, client_id) | {
-        "metadata_max_age_ms": SEEN_MS,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
         "group_id": kafka.group_id,
         "group_instance_id": kafka.group_instance_id,
         "partition_assignment_strategy": (RangePartitionAssignor,),
@@ -481,5 +484,5 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
         "heartbeat_interval_ms": min(HEARTBEAT_MS, kafka.session_timeout_ms // 3),
         "rebalance_timeout_ms": REBALANCE_MS,
         "request_timeout_ms": REQUEST_MS,
-        "max_partition_fetch_bytes": FETCH_BYTES,
+        "max_partition_fetch_bytes": MAX_PARTITION_FETCH_BYTES,
     }

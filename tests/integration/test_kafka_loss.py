@@ -122,7 +122,7 @@ async def test_topics_deleted_under_a_running_worker_stop_their_partitions_alone
 ) -> None:
     monkeypatch.setattr(producer, "TICK_SECONDS", 3.0)
     monkeypatch.setattr(client, "CLOSE_SECONDS", 1.0)
-    monkeypatch.setattr("forwarder.sources.kafka.SEEN_MS", 1_000)
+    monkeypatch.setattr("forwarder.sources.kafka.METADATA_MAX_AGE_MS", 1_000)
     healthy, no_state, no_outbox, gone = map(group.at, ("main", "state", "outbox", "short"))
     async with Shift(group) as shift:
         await shift.until_settled([healthy, no_state, no_outbox, gone])
@@ -147,7 +147,7 @@ async def test_topics_deleted_under_a_running_worker_stop_their_partitions_alone
 async def test_partitions_wait_for_topics_that_the_worker_may_not_make(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.sources.kafka.SEEN_MS", 500)
+    monkeypatch.setattr("forwarder.sources.kafka.METADATA_MAX_AGE_MS", 500)
     monkeypatch.setattr(retry, "REOPEN_REFUSED", retry.REOPEN)
     partition, added = group.at("state"), group.at("state", 1)
     await work_a_while(group, [partition])
@@ -171,7 +171,7 @@ async def test_partitions_wait_for_topics_that_the_worker_may_not_make(
 async def test_topics_and_partitions_that_are_added_are_taken_up(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.sources.kafka.SEEN_MS", 500)
+    monkeypatch.setattr("forwarder.sources.kafka.METADATA_MAX_AGE_MS", 500)
     old, new, added = group.at("state"), group.at("outbox"), group.at("state", 1)
     fewer = [topic for topic in group.settings.kafka.topics if topic.name != new.topic]
     kafka = dataclasses.replace(group.settings.kafka, topics=tuple(fewer))

@@ -262,7 +262,7 @@ async def test_compressed_input_is_read(world: World, members: Members, codec: s
 
 
 async def test_records_larger_than_a_fetch_pass(members: Members, world: World) -> None:
-    large = [bytes([n]) * (sources.FETCH_BYTES * 3) for n in range(1, 4)]
+    large = [bytes([n]) * (sources.MAX_PARTITION_FETCH_BYTES * 3) for n in range(1, 4)]
     for number in (0, 1):
         await world.produce(large, number)
     one = members("one")
@@ -276,7 +276,7 @@ async def test_records_larger_than_a_fetch_pass(members: Members, world: World) 
 async def test_partitions_added_later_are_assigned(
     world: World, members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "SEEN_MS", 300)
+    monkeypatch.setattr(sources, "METADATA_MAX_AGE_MS", 300)
     one = members("one")
     await one.join()
     await until(lambda: one.owned == both(world))

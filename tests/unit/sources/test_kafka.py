@@ -61,7 +61,7 @@ class Rig:
         self.client._fetcher = Fetched(self.client._subscription)
         self.client._coordinator = Calm()
         self.source._consumer = self.client
-        self.back = sources._Rebalance(self.source, listener)
+        self.back = sources._RebalanceListener(self.source, listener)
         self.client._subscription.subscribe({self.topic}, listener=self.back)
 
     @property
@@ -430,7 +430,7 @@ async def test_nothing_that_waits_outlives_a_seek_or_an_assignment(
     assert [(0, 7)] == await polled(rig)
     rig.source.resume_at(rig.partitions[0], 3)
     assert [3, 7] == [rig.source.position(partition) for partition in rig.partitions]
-    rig.source.hold(rig.assign())
+    rig.source.pause_assigned(rig.assign())
     rig.client._fetcher.found = {}
     rig.client._fetcher.script.append(({}, None))
     assert [] == await polled(rig)
