@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats.contract import (
-    LONGEST_USER,
+    MAX_USER_CHARACTERS,
     UNKNOWN,
     ContextShape,
     EventFilter,
@@ -28,7 +28,7 @@ from forwarder.formats.contract import (
     Unlike,
     Upload,
 )
-from forwarder.formats.ids import LONGEST, BatchIds
+from forwarder.formats.ids import PLACEHOLDER_IDS, BatchIds
 from forwarder.formats.registry import BUILT_IN
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
@@ -262,14 +262,14 @@ class ToyDocuments:
         self._payload_bytes = limit.payload_bytes
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
-        self.small_context_bytes = max(0, half - len(self._write(LONGEST, 0, 0, b"", b"")))
+        self.small_context_bytes = max(0, half - len(self._write(PLACEHOLDER_IDS, 0, 0, b"", b"")))
         self.small_events_bytes = half
 
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Return the header as it is, with the times."""
-        user = columns(context)["user"][:LONGEST_USER]
+        user = columns(context)["user"][:MAX_USER_CHARACTERS]
         tail = b"%016d %d\t%b" % (newest_ms, dated_ms, context.replace(b"\t", b" "))
-        size = len(self.document(Frame(user, tail, 0, 0), b"", LONGEST))
+        size = len(self.document(Frame(user, tail, 0, 0), b"", PLACEHOLDER_IDS))
         return Frame(user, tail, size, self._payload_bytes(user))
 
     def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:

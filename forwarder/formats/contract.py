@@ -33,7 +33,7 @@ from forwarder.config.targets import RecordLimit
 from forwarder.formats.ids import BatchIds
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
-LONGEST_USER = 256
+MAX_USER_CHARACTERS = 256
 """Characters of a user's id that is stored beside a batch, and may choose its shard."""
 
 UNKNOWN = ""
@@ -238,8 +238,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """What the documents of one context have in common.
 
     ``user`` is the id of its user as text, by which a sink may choose the shard; empty: none can,
-    or it is longer than ``LONGEST_USER``. ``tail`` is the maker's own. ``size``: the bytes of a
-    document without events, ``limit``: how many any may have.
+    or it is longer than ``MAX_USER_CHARACTERS``. ``tail`` is the maker's own. ``size``: the bytes
+    of a document without events, ``limit``: how many any may have.
     """
 
     user: str

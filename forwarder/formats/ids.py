@@ -19,7 +19,7 @@ class BatchIds(NamedTuple):
     number: int
 
 
-LONGEST = BatchIds("0" * ID_CHARACTERS, _SMALLEST)
+PLACEHOLDER_IDS = BatchIds("0" * ID_CHARACTERS, _SMALLEST)
 """Ids of the length that all have, to measure documents with."""
 
 
@@ -32,7 +32,7 @@ class IdSource:
     """Derives the ids of one connection's batches on one partition. Caller: its encoder."""
 
     def __init__(self, partition: Partition, connection: Connection, version: bytes) -> None:
-        """Prepare what all ids of the connection begin with; ``version``: the maker's."""
+        """Hash what all ids of the connection begin with; ``version``: the maker's."""
         parts = (
             partition.topic.encode(),
             b"%d" % partition.number,

@@ -5,10 +5,10 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-LARGEST = 16 * 1024
+MAX_ENTRY_BYTES = 16 * 1024
 """Bytes of an entry that is remembered; the keys of an upload, as a rule, take a quarter of it."""
 
-MOST_BYTES = 4 * 1024 * 1024
+MAX_MEMO_BYTES = 4 * 1024 * 1024
 """Bytes that all entries of one memo take; what devices send, as a rule, is a tenth of it."""
 
 ENTRY_BYTES = 200
@@ -19,7 +19,7 @@ class Memo(dict[K, V]):
     """Answers by input; empties itself when there are many. Callers: decoder and router.
 
     Uploads of any size may ask: what takes much is answered and not remembered, and all there is
-    takes ``MOST_BYTES`` at the worst, as far as callers tell its size.
+    takes ``MAX_MEMO_BYTES`` at the worst, as far as callers tell its size.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,13 +28,13 @@ class Memo(dict[K, V]):
         self._bytes = 0
 
     def keep(self, key: K, answer: V, size: int) -> V:
-        """Return the answer, and remember it unless key and answer take more than ``LARGEST``.
+        """Return the answer; remember it unless key and answer take more than ``MAX_ENTRY_BYTES``.
 
         ``size``: bytes of what both say, the objects counted that they consist of.
         """
         size += ENTRY_BYTES
-        if size <= LARGEST:
-            if len(self) >= self._most or self._bytes + size > MOST_BYTES:
+        if size <= MAX_ENTRY_BYTES:
+            if len(self) >= self._most or self._bytes + size > MAX_MEMO_BYTES:
                 self.clear()
                 self._bytes = 0
             self._bytes += size

@@ -17,7 +17,7 @@ class Router:
     """Finds the lanes of an upload; remembers its answers by the values they depend on."""
 
     def __init__(self, matches: Sequence[Match], form: InputFormat) -> None:
-        """Take one condition per lane; lanes are named by their index.
+        """Compile one condition per lane; a lane's name here is its index.
 
         ``form`` is what the uploads are of.
         """

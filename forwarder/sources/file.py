@@ -51,7 +51,7 @@ class FileSource:
     """
 
     def __init__(self, path: str, form: InputFormat) -> None:
-        """Prepare to read uploads of a format from ``path``, or from standard input for ``-``."""
+        """Create; ``start`` opens ``path``, or standard input for ``-``; it holds this format."""
         self._path = path
         self._form = form
         self._file = -1
@@ -62,7 +62,7 @@ class FileSource:
         self._reset()
 
     def _reset(self) -> None:
-        """Stand before the first byte."""
+        """Return to the state before the first byte."""
         self._unpacker = Unpacker()
         self._cutter = LineCutter()
         self._time = InputTime()
@@ -306,7 +306,7 @@ class InputTime:
     """
 
     def __init__(self) -> None:
-        """Begin with the epoch."""
+        """Create at the epoch."""
         self.now_ms = 0
 
     def is_sure(self, time_ms: int) -> bool:

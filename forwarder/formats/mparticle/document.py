@@ -11,8 +11,8 @@ from msgspec import Raw
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
-from forwarder.formats.contract import LONGEST_USER, ContextShape, Frame, Recognized
-from forwarder.formats.ids import LONGEST, BatchIds
+from forwarder.formats.contract import MAX_USER_CHARACTERS, ContextShape, Frame, Recognized
+from forwarder.formats.ids import PLACEHOLDER_IDS, BatchIds
 from forwarder.formats.mparticle import event_filter
 from forwarder.formats.mparticle.identity import means_none
 from forwarder.formats.rawjson import ABSENT
@@ -22,14 +22,14 @@ ENCODER_VERSION = 1
 
 _SCHEMA_VERSION = 2
 
-_MOST_GROWN = 16
+_MAX_CONTEXT_GROWTH = 16
 """By how much a context may grow in a document, at most: ``"":1,`` among the user identities
 becomes 79 bytes of an array, with a time of 19 digits."""
 
-_MOST_CHANGED = 2
+_MAX_EVENT_GROWTH = 2
 """By how much events may grow as settings change them, at most: ids become texts."""
 
-_FURTHER = 64
+_MAX_OVERHEAD_BYTES = 64
 """More than what a document has that its context does not: empty ``system_notifications``, and
 quotes around four ids."""
 
@@ -57,8 +57,8 @@ _DELETED = "deleted_user_attributes"
 _NOTIFICATIONS = "system_notifications"
 _MERGED = frozenset({_DELETED, _NOTIFICATIONS})
 
-_MOST_NAMES = 64
-_MOST_CHARACTERS = 1024
+_MAX_KEYS = 64
+_MAX_KEY_CHARACTERS = 1024
 """Keys, and characters in them, that are described one by one. The format has 31 keys."""
 
 _MANY = {told: ContextShape(frozenset(), plain=False, dated=told) for told in (False, True)}
@@ -84,9 +84,9 @@ class MParticleDocuments:
             self._unique = b',"unique_id":%b' % rawjson.quote(settings.unique_id)
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
-        empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _FURTHER
-        self.small_context_bytes = max(0, half - empty) // _MOST_GROWN
-        self.small_events_bytes = half // _MOST_CHANGED
+        empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _MAX_OVERHEAD_BYTES
+        self.small_context_bytes = max(0, half - empty) // _MAX_CONTEXT_GROWTH
+        self.small_events_bytes = half // _MAX_EVENT_GROWTH
 
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Encode everything but the events and the ids, whose length is known.
@@ -102,7 +102,9 @@ class MParticleDocuments:
             b"," if len(rest) > 1 else b"",
             rest,
         )
-        return Frame(user, tail, len(self._write(b"", LONGEST, tail)), self._payload_bytes(user))
+        return Frame(
+            user, tail, len(self._write(b"", PLACEHOLDER_IDS, tail)), self._payload_bytes(user)
+        )
 
     def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:
         """Return a document of these comma-joined events."""
@@ -136,10 +138,10 @@ def mpid_of(fields: Mapping[str, Raw]) -> str:
     """Return the mpid by which a stream may choose the shard, as text; empty: none can.
 
     One that means none would send all without a user to one shard; sinks take no key that is
-    longer than ``LONGEST_USER`` or no UTF-8.
+    longer than ``MAX_USER_CHARACTERS`` or no UTF-8.
     """
     text = rawjson.text_of(bytes(fields.get("mpid", ABSENT))) or ""
-    if len(text) > LONGEST_USER or means_none(text):
+    if len(text) > MAX_USER_CHARACTERS or means_none(text):
         return ""
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else ""
 
@@ -303,7 +305,7 @@ def _exclude(fields: _Object, path: list[str]) -> bool:
 def shape_of(fields: dict[str, Raw]) -> ContextShape:
     """Describe the keys of a context; of many, or long ones, alike: each window would keep them."""
     identities = "user_identities" in fields
-    if len(fields) > _MOST_NAMES or sum(map(len, fields)) > _MOST_CHARACTERS:
+    if len(fields) > _MAX_KEYS or sum(map(len, fields)) > _MAX_KEY_CHARACTERS:
         return _MANY[identities]
     keys = frozenset(fields)
     return ContextShape(keys, keys.isdisjoint(_MERGED), identities)

@@ -31,7 +31,7 @@ _ZERO = re.compile(r"[-+0:.,_{}()*\s\0]*|[-+]?0+(\.0+)?[eE][-+]?[0-9]+")
 """Nothing, zeros in any number and grouping, a number that is zero, or asterisks."""
 
 _PADDING = b'"-+0:.,_{}()* \t\r\n'
-_LONGEST = max(map(len, NONE_WORDS))
+_MAX_WORD_CHARACTERS = max(map(len, NONE_WORDS))
 _NUMBER = b"-0123456789"
 _memo: Memo[bytes, bytes] = Memo(8192)
 
@@ -47,7 +47,9 @@ def id_of(value: bytes) -> bytes:
     becomes its digest.
     """
     first = value[:1]
-    if len(value.strip(_PADDING)) > _LONGEST:  # nearly always: too long for a word, and no zero
+    if (
+        len(value.strip(_PADDING)) > _MAX_WORD_CHARACTERS
+    ):  # nearly always: too long for a word, and no zero
         if first != b'"':
             return bounded_token(b'"%b"' % value) if first in _NUMBER else NO_ID
         if b"\\" not in value and value.isascii():

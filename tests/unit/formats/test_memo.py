@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forwarder.config.connection import Match
-from forwarder.formats.memo import ENTRY_BYTES, LARGEST, MOST_BYTES, Memo
+from forwarder.formats.memo import ENTRY_BYTES, MAX_ENTRY_BYTES, MAX_MEMO_BYTES, Memo
 from forwarder.formats.mparticle.identity import MAX_ID_BYTES, id_of
 from tests import builders, oracle
 from tests.builders import START, Rec, connection, event, upload
@@ -97,18 +97,18 @@ def test_a_long_row_of_zeros_means_none() -> None:
 def test_a_memo_keeps_so_many_answers_and_none_that_hangs_on_much() -> None:
     memo: Memo[int, str] = Memo(3)
 
-    assert "large" == memo.keep(0, "large", LARGEST)
+    assert "large" == memo.keep(0, "large", MAX_ENTRY_BYTES)
     assert {} == memo
     for number in range(5):
-        assert "small" == memo.keep(number, "small", LARGEST - ENTRY_BYTES)
+        assert "small" == memo.keep(number, "small", MAX_ENTRY_BYTES - ENTRY_BYTES)
     assert {3, 4} == set(memo)
 
 
 def test_a_memo_keeps_so_many_bytes() -> None:
     memo: Memo[int, str] = Memo(10**9)
-    most = MOST_BYTES // LARGEST
+    most = MAX_MEMO_BYTES // MAX_ENTRY_BYTES
     for number in range(3 * most + 1):
-        memo.keep(number, "", LARGEST - ENTRY_BYTES)
+        memo.keep(number, "", MAX_ENTRY_BYTES - ENTRY_BYTES)
         assert most >= len(memo)
     assert {3 * most} == set(memo)
 
@@ -143,7 +143,7 @@ def test_what_is_remembered_takes_no_more_than_it_may(kind: str) -> None:
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert after - before < 1.25 * MOST_BYTES
+    assert after - before < 1.25 * MAX_MEMO_BYTES
 
 
 def test_windows_keep_no_description_of_a_thousand_keys() -> None:
