@@ -62,8 +62,12 @@ async def test_an_event_too_large_for_a_record_becomes_a_dead_letter_of_its_conn
     await scene.kafka.send(scene.topic, [(b"d1", value % (b"x" * 4096), now_ms())])
     await worker.until(lambda: scene.numbers("large") == [7], "it fits the other connection")
 
-    (letter,) = await scene.kafka.read(f"{scene.name}-dead-letters")
+    # Readers see a committed tick once its markers are written, a moment after its owner.
+    async def lies_there() -> bool:
+        return bool(await scene.kafka.read(f"{scene.name}-dead-letters"))
 
+    await worker.until(lies_there, "its letter is there")
+    (letter,) = await scene.kafka.read(f"{scene.name}-dead-letters")
     assert letter.headers["reason"] == b"event_too_large"
     assert letter.headers["connection"] == b"small"
     assert b'"n":7' in (letter.value or b"")
