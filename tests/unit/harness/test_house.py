@@ -89,7 +89,9 @@ def test_the_architecture_page_has_one_line_for_every_room() -> None:
 def test_every_module_that_the_architecture_page_names_is_there() -> None:
     named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", ARCHITECTURE))
     assert named
-    assert set() == {name for name in named if not ((HOUSE / name).exists() or (ROOT / name).exists())}
+    assert set() == {
+        name for name in named if not ((HOUSE / name).exists() or (ROOT / name).exists())
+    }
 
 
 def steps() -> list[tuple[int, list[str]]]:
