@@ -17,7 +17,8 @@ from forwarder.ops.reporter import Reporter
 class PendingOutput(msgspec.Struct):
     """What the next tick stores: everything closed since the one before.
 
-    ``closed_bytes``: payload of its batches and dead letters.
+    ``closed_bytes``: payload of its batches and dead letters. ``is_awaited``: there is anything of
+    which somebody waits that it is stored.
     """
 
     batches: list[Batch] = msgspec.field(default_factory=list)
@@ -26,32 +27,26 @@ class PendingOutput(msgspec.Struct):
     closed_bytes: int = 0
     records: int = 0
     record_bytes: int = 0
-
-    def __bool__(self) -> bool:
-        """Tell whether there is anything that somebody waits for."""
-        return bool(self.batches or self.closings or self.dead_letters)
+    is_awaited: bool = False
 
 
 class Uncommitted:
     """What one opening holds besides its windows. Owned by the partition; never concurrently.
 
     Callers: the partition adds what it collects, the tick loop what destinations refused; it draws
-    it all for a tick, and says when that is committed.
+    it all for a tick, and says when that is committed. ``closed_bytes``: the payload bytes of what
+    no committed tick holds (C2); asked before every poll.
     """
 
     def __init__(self, partition: str, reporter: Reporter) -> None:
         """Create with nothing pending; ``partition`` is its name in reports."""
         self.next = PendingOutput()
+        self.closed_bytes = 0
         self._partition = partition
         self._reporter = reporter
         self._drawn = PendingOutput()
         self._parked: dict[str, int] = {}
         self._released = False
-
-    @property
-    def closed_bytes(self) -> int:
-        """Return the payload bytes of what no committed tick holds (C2)."""
-        return self.next.closed_bytes + self._drawn.closed_bytes
 
     def add(self, collected: Collected) -> None:
         """Add and report a poll, or a slice of expired windows."""
@@ -61,17 +56,22 @@ class Uncommitted:
         pending.dead_letters += collected.dead_letters
         pending.records += collected.records
         pending.record_bytes += collected.bytes
-        for batch in collected.batches:
-            pending.closed_bytes += len(batch.payload)
-        for letter in collected.dead_letters:
-            pending.closed_bytes += len(letter.value)
+        if collected.batches or collected.closings or collected.dead_letters:
+            pending.is_awaited = True
+            closed = sum([len(batch.payload) for batch in collected.batches])
+            closed += sum([len(letter.value) for letter in collected.dead_letters])
+            pending.closed_bytes += closed
+            self.closed_bytes += closed
         self._reporter.collected(self._partition, collected)
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Add batches that their destination has refused for good (D4)."""
-        self.next.dead_letters += letters
-        for letter in letters:
-            self.next.closed_bytes += len(letter.value)
+        if letters:
+            closed = sum([len(letter.value) for letter in letters])
+            self.next.dead_letters += letters
+            self.next.closed_bytes += closed
+            self.next.is_awaited = True
+            self.closed_bytes += closed
 
     def draw(self) -> PendingOutput:
         """Return everything for the tick that is about to be committed, and begin anew."""
@@ -89,6 +89,7 @@ class Uncommitted:
         A tick may become known after all was released (a drain): its letters are taken over then.
         """
         drawn, self._drawn = self._drawn, PendingOutput()
+        self.closed_bytes -= drawn.closed_bytes
         for letter in drawn.dead_letters if self._released else ():
             if letter.connection:
                 self._reporter.taken_over(letter.connection, letter.events)

@@ -282,7 +282,7 @@ class TickLoop:
 
     def is_idle(self) -> bool:
         """Tell whether nothing waits for a tick or for an acknowledgement."""
-        if self._uncommitted.next or self._progress.moved or self._ticking.locked():
+        if self._uncommitted.next.is_awaited or self._progress.moved or self._ticking.locked():
             return False
         return self.deliveries.is_idle()
 
@@ -297,7 +297,8 @@ class TickLoop:
         if self.end.is_over:
             return -math.inf
         results = self.deliveries.results
-        if self._uncommitted.next or self._tick_wanted or results.lease_wanted or results.refused:
+        wanted = self._uncommitted.next.is_awaited or self._tick_wanted
+        if wanted or results.lease_wanted or results.refused:
             return self.schedule.earliest
         regular, base = self.schedule.regular, self.snapshots.due()
         moved = self._progress.moved or results.cursor_moved
