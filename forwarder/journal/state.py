@@ -105,7 +105,8 @@ class LaneState(msgspec.Struct):
     ``closed``: digest of a window key -> last position batched. ``held``: digest -> stored
     form of a saved window, as decoded so that unknown fields survive. Both are what a folded
     lane says; an owner keeps them elsewhere (see ``PartitionState``). ``keying``: (rule, from)
-    in order. ``extra``: fields of another release.
+    in order. ``extra``: what is only told of a lane (``deliver.lane_notes``), and fields of
+    another release; kept as they are.
     """
 
     need: Position = (0, 0)

@@ -1,7 +1,7 @@
 """Everything partitions, deliveries and the worker report, and where it is shown."""
 
 import asyncio
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from forwarder.clock import Clock
@@ -183,7 +183,7 @@ class WorkerReport(Reporter):
     def _count_states(self) -> None:
         self._lane_log.set_partitions(self.health.lanes)
         self.metrics.set_partition_states(
-            Tally(standing.state for standing in self.health.partitions.values())
+            Counter(standing.state for standing in self.health.partitions.values())
         )
         for lane in self._initial:
             self._count_lane(lane)

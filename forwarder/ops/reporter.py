@@ -1,9 +1,10 @@
 """The one contract for what a worker reports, and the words that reports are made of.
 
 Whoever runs a part of a worker is given a ``Reporter`` and tells it what happened; whoever shows it
-(``Report`` on probes, metrics and the log, ``Tally`` at the end of a run over a file) derives from
-it and overrides what it shows. All calls come from the event loop of the worker. None may wait,
-raise, or keep what it is given for longer than the call, and none has an effect on what is told.
+(``WorkerReport`` on probes, metrics and the log, ``Tally`` at the end of a run over a file) derives
+from it and overrides what it shows. All calls come from the event loop of the worker. None may
+wait, raise, or keep what it is given for longer than the call, and none has an effect on what is
+told.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -9,9 +9,11 @@ from forwarder.config.connection import Connection
 from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Batch, Outcome
 from forwarder.sinks import bisect, requests
-from forwarder.sinks.requests import RequestRecord
+from forwarder.sinks.requests import RequestLimits, RequestRecord
 
 PUT_RECORD_BATCH = "PutRecordBatch"
+LIMITS = RequestLimits(records=500, size=4 * 1024 * 1024)
+"""AWS limits of PutRecordBatch, bytes before base64."""
 
 
 class FirehoseSink:
@@ -22,8 +24,8 @@ class FirehoseSink:
 
     in_order = False
     throughput = requests.SHARD
-    max_batches = requests.FIREHOSE_LIMITS.records
-    max_bytes = requests.FIREHOSE_LIMITS.size - requests.FIREHOSE_LIMITS.records
+    max_batches = LIMITS.records
+    max_bytes = LIMITS.size - LIMITS.records
     """Leaves room for the ends of the lines, so that a put is one request."""
 
     def __init__(self, connection: Connection, target: FirehoseTarget, aws: AwsSession) -> None:
@@ -44,7 +46,7 @@ class FirehoseSink:
             return await self._send(records, late)
 
         for request in requests.split_requests(
-            [requests.firehose_record(batch) for batch in batches], requests.FIREHOSE_LIMITS
+            [requests.firehose_record(batch) for batch in batches], LIMITS
         ):
             if late():
                 found += [NO_OUTCOME] * len(request)

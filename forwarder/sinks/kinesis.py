@@ -13,10 +13,13 @@ from forwarder.config.connection import Connection
 from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
 from forwarder.sinks import bisect, requests
-from forwarder.sinks.requests import RequestRecord
+from forwarder.sinks.requests import RequestLimits, RequestRecord
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
+LIMITS = RequestLimits(records=500, size=5 * 1024 * 1024)
+"""Of PutRecords, data plus keys. AWS takes 10 MiB since 2025; 5 MiB is what emulators and old
+limits take."""
 MAX_SINGLE_PUTS = 64
 """PutRecord calls at a time, each on a connection of its own: AWS takes 10 to 30 ms for one, a
 core a quarter of a millisecond."""
@@ -104,19 +107,16 @@ class KinesisSink:
         self._slots = asyncio.Semaphore(MAX_SINGLE_PUTS)
         # ``auto`` does not know yet: its first put may turn into single calls.
         many = target.put is PutMode.RECORDS
-        self.max_batches = requests.RECORDS_PER_REQUEST if many else RECORD_BATCHES
+        self.max_batches = LIMITS.records if many else RECORD_BATCHES
         # Leaves room for the keys, so that a put is one request.
-        self.max_bytes = (
-            requests.KINESIS_BYTES_PER_REQUEST
-            - requests.RECORDS_PER_REQUEST * MAX_PARTITION_KEY_CHARS
-        )
+        self.max_bytes = LIMITS.size - LIMITS.records * MAX_PARTITION_KEY_CHARS
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
         records = [requests.kinesis_record(batch, self._target) for batch in batches]
         late = self._caller.deadline_check()
         answers: list[Outcome] = []
-        for request in requests.split_requests(records):
+        for request in requests.split_requests(records, LIMITS):
             answers += await self._put_request(request, late)
         return answers
 
@@ -149,7 +149,7 @@ class KinesisSink:
 
     def _learn(self, *, single: bool) -> None:
         if self._target.put is PutMode.AUTO:
-            self.max_batches = RECORD_BATCHES if single else requests.RECORDS_PER_REQUEST
+            self.max_batches = RECORD_BATCHES if single else LIMITS.records
 
     async def _send(
         self, records: Sequence[RequestRecord], late: Callable[[], bool]

@@ -15,14 +15,6 @@ from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, Par
 from forwarder.model import Batch
 from forwarder.sinks.contract import Throughput
 
-RECORDS_PER_REQUEST = 500
-"""AWS limit of PutRecords and of PutRecordBatch."""
-KINESIS_BYTES_PER_REQUEST = 5 * 1024 * 1024
-"""Data plus keys. AWS takes 10 MiB since 2025; 5 MiB is what emulators and old limits take."""
-FIREHOSE_BYTES_PER_REQUEST = 4 * 1024 * 1024
-"""AWS limit of PutRecordBatch in bytes, before base64."""
-
-
 SHARD = Throughput(records=1_000, bytes=1_000_000)
 """What one shard of a Kinesis stream takes a second (AWS quota); Firehose is counted in it, too."""
 
@@ -37,14 +29,10 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestLimits(NamedTuple):
-    """What one request may hold: records, and bytes of them."""
+    """What one request may hold: records, and bytes of them. Each sink states its own."""
 
     records: int
     size: int
-
-
-KINESIS_LIMITS = RequestLimits(RECORDS_PER_REQUEST, KINESIS_BYTES_PER_REQUEST)
-FIREHOSE_LIMITS = RequestLimits(RECORDS_PER_REQUEST, FIREHOSE_BYTES_PER_REQUEST)
 
 
 def partition_key(batch: Batch, rule: PartitionKey) -> str:
@@ -89,7 +77,7 @@ def without_line_breaks(document: bytes) -> bytes:
 
 
 def split_requests(
-    records: Sequence[RequestRecord], limits: RequestLimits = KINESIS_LIMITS
+    records: Sequence[RequestRecord], limits: RequestLimits
 ) -> Iterator[Sequence[RequestRecord]]:
     """Cut a run of records into requests within both limits; an oversize record goes alone."""
     start = filled = 0

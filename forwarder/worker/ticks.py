@@ -23,7 +23,6 @@ from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
 from forwarder.journal import opening, outbox
 from forwarder.journal import tick as journal_tick
-from forwarder.journal import tick as ticks
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
 from forwarder.model import Batch, Partition
 from forwarder.ops.reporter import COMMITTED
@@ -268,7 +267,7 @@ class TickLoop:
 
     def watermark(self) -> int:
         """Return W as of the last tick: everything below it is in the outbox or in the state."""
-        return ticks.lowest_watermark(self._state.lanes.values(), self._state.read)
+        return journal_tick.lowest_watermark(self._state.lanes.values(), self._state.read)
 
     def read(self) -> int:
         """Return the offset below which everything was collected, here or by a former owner."""

@@ -24,7 +24,7 @@ from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys
 from forwarder.config.targets import KinesisTarget, PutMode
 from forwarder.model import Batch, OutcomeKind
-from forwarder.sinks import requests
+from forwarder.sinks import kinesis, requests
 from forwarder.sinks.kinesis import KinesisSink
 from tests.services.fake_kinesis import batch
 
@@ -118,7 +118,7 @@ def in_puts(sink: KinesisSink, batches: Sequence[Batch], of: int) -> Way:
     """Return what puts batches as delivery does, four puts of ``of`` batches at a time."""
 
     async def run(calls: int) -> None:
-        left = calls * (1 if sink.max_batches < requests.RECORDS_PER_REQUEST else of)
+        left = calls * (1 if sink.max_batches < kinesis.LIMITS.records else of)
         turns = iter(range(0, left, of))
 
         async def some() -> None:
@@ -169,7 +169,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
     aws = AwsSession(SystemClock())
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
     entries = [requests.kinesis_record(one, KinesisTarget(STREAM, REGION)) for one in batches]
-    many = entries[: requests.RECORDS_PER_REQUEST]
+    many = entries[: kinesis.LIMITS.records]
     plain = [{"PartitionKey": one.batch.key.hex(), "Data": one.data} for one in many]
     async with (
         library(aws, url, by_hand=False) as whole,

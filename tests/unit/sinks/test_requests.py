@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from forwarder.config.targets import KinesisTarget, PartitionKey
 from forwarder.sinks import requests
+from forwarder.sinks.kinesis import LIMITS
 from tests.services.fake_kinesis import batch
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -130,7 +131,7 @@ def key_of(mpid: str) -> str:
 @given(st.lists(st.integers(33, 6 * MIB), max_size=1200))
 def test_requests_keep_both_limits_and_every_record_in_order(sizes: list[int]) -> None:
     entries = [sized(size) for size in sizes]
-    cut = list(requests.split_requests(entries))
+    cut = list(requests.split_requests(entries, LIMITS))
     assert [one for request in cut for one in request] == entries
     for request in cut:
         assert 0 < len(request) <= 500
@@ -139,24 +140,25 @@ def test_requests_keep_both_limits_and_every_record_in_order(sizes: list[int]) -
 
 @given(st.lists(st.integers(33, 6 * MIB), min_size=1, max_size=1200))
 def test_requests_are_filled(sizes: list[int]) -> None:
-    cut = list(requests.split_requests([sized(size) for size in sizes]))
+    cut = list(requests.split_requests([sized(size) for size in sizes], LIMITS))
     for request, following in pairwise(cut):
         more = sum(one.size for one in request) + following[0].size
         assert len(request) == 500 or more > 5 * MIB
 
 
 def test_a_request_holds_500_records_and_no_more() -> None:
-    cut = requests.split_requests([sized(100)] * 1001)
+    cut = requests.split_requests([sized(100)] * 1001, LIMITS)
     assert [len(request) for request in cut] == [500, 500, 1]
 
 
 def test_a_request_holds_5_mebibytes_and_no_more() -> None:
-    cut = requests.split_requests([sized(MIB)] * 5 + [sized(1)] + [sized(9 * MIB)] + [sized(1)])
+    records = [sized(MIB)] * 5 + [sized(1)] + [sized(9 * MIB)] + [sized(1)]
+    cut = requests.split_requests(records, LIMITS)
     assert [len(request) for request in cut] == [5, 1, 1, 1]
 
 
 def test_nothing_needs_no_request() -> None:
-    assert list(requests.split_requests([])) == []
+    assert list(requests.split_requests([], LIMITS)) == []
 
 
 ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/acme"
