@@ -39,14 +39,13 @@ class Checkpoint:
         room = limit_bytes
         for window in self._left:
             room -= _LOOK_BYTES
-            if window is None or window.closed:
-                continue
-            self._taken.append(window)
-            held = self._store.save(window, self._below, self._mark)
-            if held is not None:
-                found.append(held)
-                room -= sum([_ENTRY_BYTES + len(piece[4]) for piece in held.pieces])
-                room -= _ENTRY_BYTES + len(held.context)
+            if window is not None and not window.closed:
+                self._taken.append(window)
+                held = self._store.save(window, self._below, self._mark)
+                if held is not None:
+                    found.append(held)
+                    room -= sum([_ENTRY_BYTES + len(piece[4]) for piece in held.pieces])
+                    room -= _ENTRY_BYTES + len(held.context)
             if room <= 0 and found:
                 return found
         self._complete = True

@@ -201,7 +201,6 @@ def _measure(window: Window) -> None:
     sizes = [len(piece[4]) for piece in window.all_pieces()]
     window.event_bytes = sum(sizes) + len(sizes)
     window.largest_piece = max(sizes, default=0)
-    window.received_bytes = window.event_bytes + len(
-        window.context
-    )  # of contexts that were merged, the rest
+    # Of the contexts that were merged so far, what is left of them.
+    window.received_bytes = window.event_bytes + len(window.context)
     window.rescanned_bytes += window.event_bytes

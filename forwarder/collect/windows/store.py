@@ -148,7 +148,7 @@ class WindowStore:
     def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again with those of its pieces that today's filter keeps (O7).
 
-        Of an ``PackedWindow`` one they stand in the window itself. The order of the calls does not
+        Those of a ``PackedWindow`` stand in the window itself. The order of the calls does not
         matter.
         """
         self._tails.begin_poll()  # an opening has its own slices

@@ -354,9 +354,8 @@ class TailCompressor:
         goal = sizes.long if tail >= sizes.long // 2 else max(2 * tail, sizes.long // 2)
         if memory - saved > self._compress_above:
             goal = sizes.short
-        goal = max(
-            goal, tail + PIECE_OVERHEAD_BYTES
-        )  # one that had to wait is looked at again soon
+        # One that had to wait is looked at again soon.
+        goal = max(goal, tail + PIECE_OVERHEAD_BYTES)
         window.look_at = window.weight - saved + goal - tail
         return saved
 

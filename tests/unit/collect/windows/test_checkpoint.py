@@ -90,6 +90,19 @@ def test_a_window_that_closed_in_between_is_forgotten() -> None:
     assert [[1]] == positions(drained(pipeline.begin_checkpoint("lane", 2)))
 
 
+def test_a_slice_ends_after_so_many_closed_windows_too() -> None:
+    pipeline = fed(100)
+    saving = pipeline.begin_checkpoint("lane", 100)
+    drained(saving)
+    saving.settle()
+    store = windows_of(pipeline)
+    for window in list(store.open.values())[1:99]:
+        store.shed(window)
+    again = pipeline.begin_checkpoint("lane", 100)
+    assert [[0]] == positions(again.take(1_000))
+    assert [[99]] == positions(again.take(1_000))
+
+
 def test_a_window_that_opened_in_between_waits_for_the_next_base() -> None:
     pipeline = fed(2)
     saving = pipeline.begin_checkpoint("lane", 2)
