@@ -35,10 +35,6 @@ class CommitMetadata(msgspec.Struct, frozen=True):
     start: str = ""
 
 
-NOTHING = CommitMetadata()
-"""What a commit says that no tick wrote."""
-
-
 def encode_metadata(metadata: CommitMetadata) -> str:
     """Return the text to commit, below 300 bytes; Kafka takes 4,096 by default."""
     content: dict[str, int | str] = {"v": VERSION}

@@ -86,7 +86,11 @@ class PartitionLogs:
         """Read outbox records of some lanes, or all, from ``start`` up to offset ``end`` (D2)."""
         names = None if lanes is None else [lane.encode() for lane in lanes]
         found = await self._outbox_reader.read(self.outbox, start, end, max_bytes, names)
-        records = [OutboxRecord(r.offset, r.key.decode(), r.value) for r in found.records]
+        # Asked for all: one that no worker wrote may have any key, or none.
+        records = [
+            OutboxRecord(r.offset, (r.key or b"").decode(errors="replace"), r.value)
+            for r in found.records
+        ]
         return OutboxSlice(records, found.upto, found.seen)
 
     async def outbox_bounds(self) -> LogBounds:
