@@ -7,7 +7,7 @@ records that nobody has read. So they are looked at here before the client sees 
 lengths inside a set of the format before headers, on which the client ends or does not end.
 
 The layouts are those of KIP-98 (format 2) and of Kafka's documentation (0 and 1). What does not fit
-raises DamagedError; what is too much to be read at once BeyondError.
+raises CorruptDataError; what is too much to be read at once UnpackedTooLargeError.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def is_complete(content: memoryview, at: int) -> bool:
 
 
 def batch_end(content: memoryview, at: int) -> int:
-    """Return where the batch ends that begins ``at``; raises DamagedError where there is none."""
+    """Return where the batch ends that begins ``at``; raises CorruptDataError: there is none."""
     left = len(content) - at
     if left <= _MAGIC:
         message = f"{left} bytes are no batch"
@@ -104,7 +104,7 @@ def next_base_offset(content: memoryview, at: int) -> int | None:
 
 
 def check_message(message: bytes | memoryview, at: int = 0) -> int:
-    """Return where a message of format 0 or 1 ends that begins ``at``; raises DamagedError."""
+    """Return where a message of format 0 or 1 ends that begins ``at``; raises CorruptDataError."""
     with contextlib.suppress(struct.error, IndexError):
         length, form = _int(message, at + _LENGTH), message[at + _MAGIC]
         end = at + _HEAD + length
@@ -119,7 +119,7 @@ def check_message(message: bytes | memoryview, at: int = 0) -> int:
 
 
 def check_messages(messages: bytes) -> None:
-    """Raise DamagedError unless messages of format 0 or 1 follow each other up to the end."""
+    """Raise CorruptDataError unless messages of format 0 or 1 follow each other up to the end."""
     at, number = 0, 0
     while at < len(messages):
         at = check_message(messages, at)
@@ -128,7 +128,7 @@ def check_messages(messages: bytes) -> None:
 
 
 def check_records(records: bytes | memoryview) -> None:
-    """Raise BeyondError for more than ``MOST_RECORDS`` or ``MOST_HEADERS`` in format 2.
+    """Raise UnpackedTooLargeError for more than ``MOST_RECORDS`` or ``MOST_HEADERS`` in format 2.
 
     What is malformed is left to the client, which finds it.
     """
@@ -189,7 +189,7 @@ def first_from(records: bytearray, below: int) -> tuple[int, int]:
 
 
 def check_count(number: int) -> None:
-    """Raise BeyondError for more than ``MOST_RECORDS``."""
+    """Raise UnpackedTooLargeError for more than ``MOST_RECORDS``."""
     if number > MOST_RECORDS:
         message = f"more than {MOST_RECORDS} records"
         raise UnpackedTooLargeError(message)

@@ -111,7 +111,7 @@ class MParticleDocuments:
         return self._write(events, ids, frame.tail)
 
     def prune(self, context: bytes, most: int) -> bytes:
-        """Return a context without what is large and in no document (``Governance.prune``)."""
+        """Return a context without what is large and in no document (``ContextPolicy.prune``)."""
         fields = rawjson.fields(context)
         kept = self._policy.prune(fields, most)
         return context if kept is fields else rawjson.encode_exact(kept)
@@ -159,7 +159,7 @@ class ContextPolicy:
         paths = [path.split(".") for path in settings.metadata_field_exclusion]
         self._identities = frozenset(_kind(p[1]) for p in paths if _names_identity(p))
         self._exclusions = [path for path in paths if not _names_identity(path)]
-        # What deletions are compared with stays as long as it can (``context.merge``).
+        # What deletions are compared with stays as long as it can (``_union``).
         self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
 
     def document_fields(self, fields: _Object, identities_ms: int) -> _Object:

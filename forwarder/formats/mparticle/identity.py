@@ -47,9 +47,8 @@ def id_of(value: bytes) -> bytes:
     becomes its digest.
     """
     first = value[:1]
-    if (
-        len(value.strip(_PADDING)) > _MAX_WORD_CHARACTERS
-    ):  # nearly always: too long for a word, and no zero
+    # Nearly always: too long for a word, and no zero.
+    if len(value.strip(_PADDING)) > _MAX_WORD_CHARACTERS:
         if first != b'"':
             return bounded_token(b'"%b"' % value) if first in _NUMBER else NO_ID
         if b"\\" not in value and value.isascii():

@@ -241,7 +241,7 @@ class FetchedBatches:
         return batch_layout.is_complete(self._content, self._at)
 
     def next_batch(self) -> RecordBatch:
-        """Return the next batch; raises DamagedError, and whatever the client does."""
+        """Return the next batch; raises CorruptDataError, and whatever the client does."""
         self.last = None
         if self._again is not None:
             self.last, self._again = self._again, None
@@ -265,7 +265,7 @@ class FetchedBatches:
         return True
 
     def _check_place(self, batch: RecordBatch, following: int | None) -> None:
-        """Raise DamagedError for a batch that lies where none can: its offset has no checksum.
+        """Raise CorruptDataError for a batch that lies where none can: its offset has no checksum.
 
         Batches neither overlap nor go back, and none lies far beyond the end of the log. One that
         says it were later than the next one is told by that; gaps between them are nothing odd.
