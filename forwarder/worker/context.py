@@ -39,7 +39,7 @@ class PartitionLimits:
 
     ``closed_bytes``: what one partition may have closed and not committed (C2).
     ``plain_window_bytes``: bytes of one partition's windows above which small ones are compressed
-    too. Written by the worker with each assignment, read by partitions before every poll.
+    too. Written by the worker with each assignment; partitions read them when they need them.
     """
 
     def __init__(

@@ -110,8 +110,10 @@ class PartitionOpening:
 
     async def close(self) -> None:
         """Drop what was put back, and leave the partition to whoever opens it next."""
-        self._uncommitted.release(self.waiting(), failed=False)
-        await self._journal.close()
+        try:
+            self._uncommitted.release(self.waiting(), failed=False)
+        finally:  # whatever that ran into: its producer must not outlive it
+            await self._journal.close()
 
     # ------------------------------------------------------------------ what was stored
 

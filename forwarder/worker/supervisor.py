@@ -256,14 +256,13 @@ class PartitionSupervisor:
     def _pause_seconds(self, error: ForwarderError) -> float:
         """Return the pause: short while Kafka is away, longer each time an opening does not last.
 
-        One that lacks what somebody has to provide is tried as seldom as after many tries.
+        One that lacks what somebody has to provide is tried more and more seldom.
         """
-        random = self._context.random()
-        if isinstance(error, StartupError) or (self._opened_at is None and error.lasting):
-            return retry.REOPEN_SETUP.delay(self._tries, random)
-        if self._opened_at is None:
-            return retry.REOPEN.delay(self._tries, random)
-        return retry.REOPEN_RELAPSE.delay(self._relapses, random)
+        random, was_open = self._context.random(), self._opened_at is not None
+        failures = self._relapses if was_open else self._tries
+        if isinstance(error, StartupError) or (error.lasting and not was_open):
+            return retry.REOPEN_SETUP.delay(failures, random)
+        return (retry.REOPEN_RELAPSE if was_open else retry.REOPEN).delay(failures, random)
 
     async def _wait(self, seconds: float) -> None:
         """Wait for a time, less after a rebalance, and until the group confirms who owns it (R4).
@@ -299,6 +298,7 @@ class PartitionSupervisor:
         try:
             if self._held is not None:
                 await self._held.close()
+                self._held = None  # what it had put back must not count until the next one
         except cancellation.FAULTS as fault:
             if cancellation.is_ending(fault):
                 raise

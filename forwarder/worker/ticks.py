@@ -260,6 +260,7 @@ class TickLoop:
     async def close(self) -> None:
         """Drop what is in flight; what was committed is all that counts (R2)."""
         self.end.close()
+        self.deliveries.hold()  # at once: closing them takes some steps of the loop
         self.schedule.wake()
         await asyncio.gather(self.snapshots.close(), self.deliveries.close())
 

@@ -47,6 +47,19 @@ async def test_what_was_put_during_a_drain_is_acknowledged() -> None:
 
 
 @virtually
+async def test_no_put_begins_once_a_partition_is_given_up() -> None:
+    async with Scene() as scene:
+        gate = await in_flight(scene)
+        scene.feed()
+        await asyncio.sleep(2)
+        assert 1 == len(scene.sink.puts)
+        gate.set()
+        await asyncio.sleep(0)  # the answer is there, and nobody has been told of it yet
+        await scene.owned(P0).close()
+        assert 1 == len(scene.sink.puts)
+
+
+@virtually
 async def test_what_is_assigned_during_a_drain_is_not_taken_up() -> None:
     scene = Scene()
     async with scene:

@@ -157,6 +157,16 @@ def test_failures_of_an_opening_are_counted_by_their_kind(error: ForwarderError,
 
 
 @virtually
+async def test_what_opens_again_and_again_and_lacks_a_right_is_tried_more_and_more_seldom() -> None:
+    async with Scene() as scene:
+        scene.journals.commit_failures += [StartupError("no right to write")] * 1000
+        await scene.source.assign(P0)
+        await asyncio.sleep(120)
+        assert 5 <= len(scene.journals.opened) <= 25
+        scene.journals.commit_failures.clear()
+
+
+@virtually
 async def test_one_and_the_same_failure_is_logged_once_a_minute() -> None:
     with capture_logs() as logs:
         async with Scene() as scene:
