@@ -167,7 +167,8 @@ class Section(ValueType):
             path = f"{above}.{field.name}" if above else field.name
             yield path, self, field
             for section in field.value_type.sections():
-                yield from section.paths(path)
+                if isinstance(section, Section):
+                    yield from section.paths(path)
 
     def known_count(self, keys: Iterable[str]) -> int:
         """Count the keys that are known here."""

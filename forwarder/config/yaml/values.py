@@ -10,16 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from forwarder.config import masking
 from forwarder.config.masking import MASK
 from forwarder.config.yaml.faults import quote_for_fault
 from forwarder.config.yaml.nodes import Node, Scalar
 from forwarder.config.yaml.spelling import did_you_mean
-
-if TYPE_CHECKING:
-    from forwarder.config.yaml.sections import Section
 
 Schema = dict[str, object]
 # A value with a reference is judged once it is expanded, which an editor cannot do.
@@ -57,7 +54,7 @@ class ValueType(ABC):
     def schema(self) -> Schema:
         """Return its JSON Schema."""
 
-    def sections(self) -> Sequence["Section"]:
+    def sections(self) -> "Sequence[ValueType]":
         """Return the sections of keys below this one: none, for a single value."""
         return ()
 
