@@ -77,7 +77,7 @@ class PartitionDeliveries:
             deliver_from_ms=connection.deliver_from_ms,
             keyed=connection.sink.one_shard_per_device,
         )
-        around = LaneContext(
+        lane_context = LaneContext(
             clock=context.clock,
             random=context.random,
             reporter=context.reporter,
@@ -86,7 +86,7 @@ class PartitionDeliveries:
             results=self.results,
             readback=self._readback,
         )
-        return LaneDelivery(policy, queue, sink, around, self._end)
+        return LaneDelivery(policy, queue, sink, lane_context, self._end)
 
     def is_idle(self) -> bool:
         """Tell whether nothing waits that could still be delivered, or collected."""

@@ -95,10 +95,6 @@ class PartitionOpening:
             ticks=ticks,
         )
 
-    def is_open(self) -> bool:
-        """Tell that it is not open yet."""
-        return False
-
     def memory_bytes(self) -> int:
         """Return about how many bytes what was put back so far takes."""
         indexes = sum([index.memory_bytes() for index in self._state.indexes.values()])

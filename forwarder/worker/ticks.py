@@ -212,29 +212,37 @@ class TickLoop:
             await self.tick()
 
     async def tick(self) -> None:
-        """Make one tick now, if anything changed; one that fails ends the opening (K1 to K5)."""
+        """Make one tick now, if anything changed; one that fails ends the opening (K1 to K5).
+
+        Raises what nobody expected; the opening has ended then, too: who else waits to tick would
+        commit positions without what was drawn for them.
+        """
         async with self._ticking:
             if self.end.is_over:
                 return
-            began, assignment = self.schedule.start_tick(), self._assignment
-            self._plan_snapshot()
-            self._collect_deliveries()
-            if (drawn := self._draw()) is None:
-                return
-            reporter = self._context.reporter
             try:
-                committed = await self._journal.commit(drawn.content)
-            except JournalError as error:
-                reporter.tick(self._name, self._clock.steady() - began, type(error).__name__)
-                self.fail(error)
-                return
-            except BaseException:  # given up: what became of it is as unknown (K5)
+                await self._tick()
+            except BaseException:  # given up, or a fault: what became of it is unknown (K5)
                 self.fail(JournalError("the tick was interrupted"))
                 raise
-            reporter.tick(self._name, self._clock.steady() - began, COMMITTED)
-            if assignment == self._assignment:
-                self.deliveries.lease.extend(began + self._lease_seconds)
-            self._apply(drawn, committed)
+
+    async def _tick(self) -> None:
+        began, assignment = self.schedule.start_tick(), self._assignment
+        self._plan_snapshot()
+        self._collect_deliveries()
+        if (drawn := self._draw()) is None:
+            return
+        reporter = self._context.reporter
+        try:
+            committed = await self._journal.commit(drawn.content)
+        except JournalError as error:
+            reporter.tick(self._name, self._clock.steady() - began, type(error).__name__)
+            self.fail(error)
+            return
+        reporter.tick(self._name, self._clock.steady() - began, COMMITTED)
+        if assignment == self._assignment:
+            self.deliveries.lease.extend(began + self._lease_seconds)
+        self._apply(drawn, committed)
 
     def request(self) -> None:
         """Have a tick made soon, though nothing may have changed: it proves ownership (K5)."""

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from unittest import mock
 
 import pytest
 
 from forwarder.errors import FencedError
+from forwarder.journal import outbox
 from forwarder.worker.ticks import LEASE_SECONDS
 from tests import doubles
 from tests.world import (
@@ -162,6 +164,22 @@ def test_a_tick_that_is_interrupted_drops_the_memory(seconds: float) -> None:
         assert [numbers] == world.documents("solo")
 
     doubles.run_virtually(story())
+
+
+@virtually
+async def test_after_a_fault_in_a_tick_no_other_tick_is_made() -> None:
+    world = await opened()
+    numbers = world.feed("d1", [EVENT])
+    world.collect()
+    with mock.patch.object(outbox, "encode_record", side_effect=[RuntimeError("a fault")]):
+        ticks = [asyncio.create_task(world.owner.ticks.tick()) for _ in range(2)]
+        first, second = await asyncio.gather(*ticks, return_exceptions=True)
+    assert (RuntimeError, None) == (type(first), second)
+    assert not world.owner.is_open()
+    await reopened(world, SINGLE)
+    world.collect()
+    await finished(world)
+    assert [numbers] == world.documents("solo")
 
 
 @virtually
