@@ -6,13 +6,14 @@ is the only recovery.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import structlog
 
 from forwarder.collect.pipeline import Lane, Pipeline
-from forwarder.errors import ForwarderError
+from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
 from forwarder.model import Collected, Partition, Record
 from forwarder.worker.context import WorkerContext
@@ -155,7 +156,8 @@ class OpenPartition:
             records = [record for record in records if record.offset >= self.position]
         if self.ticks.end.is_over or not records:
             return
-        self._add(self.pipeline.collect(records, self._clock.wall_ms()))
+        with self._ended_by_faults():
+            self._add(self.pipeline.collect(records, self._clock.wall_ms()))
         self._advance(records[-1].offset + 1)
 
     def advance_past_markers(self, position: int) -> None:
@@ -184,14 +186,16 @@ class OpenPartition:
     def close_all(self) -> None:
         """Close every window: the input has ended for good."""
         self._progress.is_finished = True
-        self._add(self.pipeline.finish(self._clock.wall_ms()))
+        with self._ended_by_faults():
+            self._add(self.pipeline.finish(self._clock.wall_ms()))
         self.ticks.schedule.wake()
 
     def close_for_memory(self, bytes_wanted: int) -> bool:
         """Close some large old windows for want of memory; False if there are none (C1)."""
         now_ms = self._clock.wall_ms()
-        collected = self.pipeline.shed(bytes_wanted, WINDOWS_PER_SLICE, now_ms)
-        self._add(collected)
+        with self._ended_by_faults():
+            collected = self.pipeline.shed(bytes_wanted, WINDOWS_PER_SLICE, now_ms)
+            self._add(collected)
         self.ticks.schedule.wake()
         return bool(collected.closings)
 
@@ -200,10 +204,25 @@ class OpenPartition:
         late = due is not None and due <= deadline_ms
         if not self.is_open() or not (late or self.pipeline.has_pending_documents):
             return False
-        self._add(self.pipeline.expire(deadline_ms, WINDOWS_PER_SLICE, self._clock.wall_ms()))
+        now_ms = self._clock.wall_ms()
+        with self._ended_by_faults():
+            self._add(self.pipeline.expire(deadline_ms, WINDOWS_PER_SLICE, now_ms))
         self.ticks.schedule.wake()
         await asyncio.sleep(0)
         return True
+
+    @contextmanager
+    def _ended_by_faults(self) -> Iterator[None]:
+        """End this opening if something nobody expected interrupts what is done within.
+
+        Windows may have closed then, and nothing holds what came of them: the next tick, a last
+        one before a restart included, would commit positions without it.
+        """
+        try:
+            yield
+        except BaseException:
+            self.fail(JournalError("collecting was interrupted"))
+            raise
 
     def _add(self, collected: Collected) -> None:
         """Have the next tick store what was closed."""

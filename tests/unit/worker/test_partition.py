@@ -182,6 +182,45 @@ async def test_after_a_fault_in_a_tick_no_other_tick_is_made() -> None:
     assert [numbers] == world.documents("solo")
 
 
+async def expiring(world: World) -> None:
+    await world.owner.expire(10**15)
+
+
+async def collecting(world: World) -> None:
+    world.collect()
+
+
+async def shedding(world: World) -> None:
+    world.owner.close_for_memory(1)
+
+
+@pytest.mark.parametrize(
+    ("step", "within"), [(collecting, "collect"), (expiring, "expire"), (shedding, "shed")]
+)
+def test_after_a_fault_in_collecting_no_tick_is_made(step: Step, within: str) -> None:
+    async def story() -> None:
+        world = await opened(BATCH)
+        numbers = world.feed("d1", [EVENT])
+        world.collect()
+        await world.owner.ticks.tick()
+        world.feed("d2", [EVENT])
+
+        def interrupted(*_: object) -> None:
+            world.owner.pipeline.finish(0)  # what has closed is lost with this exception
+            raise MemoryError
+
+        with mock.patch.object(world.owner.pipeline, within, interrupted):
+            with pytest.raises(MemoryError):
+                await step(world)
+            await world.owner.drain(1.0)
+        assert not world.owner.is_open()
+        await reopened(world, BATCH)
+        await finished(world)
+        assert numbers in world.documents("acme")
+
+    doubles.run_virtually(story())
+
+
 @virtually
 async def test_a_fenced_owner_changes_nothing_and_ends() -> None:
     world = await opened()
