@@ -333,7 +333,7 @@ class Released(msgspec.Struct, frozen=True):
 
 
 def add(counts: dict[K, int], key: K, count: int) -> None:
-    """Add to one of several counts."""
+    """Add ``count`` to the count of ``key``; 0 makes no entry."""
     if count:
         counts[key] = counts.get(key, 0) + count
 

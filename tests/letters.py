@@ -1,4 +1,4 @@
-"""A dead letter topic made by hand, with its couriers, as the commands see it."""
+"""A dead letter topic made by hand, with its producer, as the commands see it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Letters:
     inputs: list[RedriveMessage] = field(default_factory=list)
     input: dict[tuple[Partition, int], Stored] = field(default_factory=dict)
     most: int = 1_000_000
-    newest: "Courier | None" = None
+    newest: "FakeRedriveProducer | None" = None
     dies_after: int = 10**9
 
     def store(
@@ -74,12 +74,12 @@ class Letters:
     async def limits(self) -> Mapping[Partition, int]:
         return {Partition(TOPIC, number): self.most for number in self.logs}
 
-    def courier(self) -> "Courier":
-        return Courier(self)
+    def redrive_producer(self) -> "FakeRedriveProducer":
+        return FakeRedriveProducer(self)
 
 
-class Courier:
-    """Writes whole transactions, until another courier was started."""
+class FakeRedriveProducer:
+    """Writes whole transactions, until another producer was started."""
 
     def __init__(self, letters: Letters) -> None:
         self.letters = letters
@@ -91,7 +91,7 @@ class Courier:
 
     async def send(self, outgoing: Sequence[RedriveMessage]) -> None:
         if self.letters.newest is not self:
-            what = "another courier took over"
+            what = "another producer took over"
             raise FencedError(what)
         self.letters.dies_after -= 1
         if self.letters.dies_after < 0:

@@ -1,4 +1,4 @@
-"""A partition's state in memory beside the records it writes, for tests of the ledger."""
+"""A partition's state in memory beside the records it writes, for tests of the journal."""
 
 from collections.abc import Mapping, Sequence
 

@@ -15,7 +15,7 @@ class StateWriter(Protocol):
     """Writes as a partition's owner does, and fences that owner by starting."""
 
     async def start(self) -> None:
-        """Fence; raises JournalError."""
+        """Fence every other holder of the transactional id; raises JournalError."""
 
     async def commit(
         self, values: Sequence[bytes], settle: Callable[[Sequence[int]], Commit]
@@ -26,14 +26,14 @@ class StateWriter(Protocol):
         """
 
     async def close(self) -> None:
-        """Give it up; raises nothing."""
+        """Close the producer within seconds; raises nothing."""
 
 
 class RedriveProducer(Protocol):
     """Sends dead letters back, each transaction whole or not at all."""
 
     async def start(self) -> dict[int, int]:
-        """Fence every other courier of the group; return what was settled before.
+        """Fence the group's other redrive producers; return what was settled before.
 
         By partition of the dead letter topic, the offset below which every receipt is visible.
         Raises JournalError.
@@ -43,7 +43,7 @@ class RedriveProducer(Protocol):
         """Write these in one transaction; raises JournalError if that is not known to be done."""
 
     async def close(self) -> None:
-        """Give it up; raises nothing."""
+        """Close the producer within seconds; raises nothing."""
 
 
 class DeadLetterTopic(Protocol):
@@ -66,8 +66,8 @@ class DeadLetterTopic(Protocol):
     async def limits(self) -> Mapping[Partition, int]:
         """Return how large a message each input partition takes, in bytes."""
 
-    def courier(self) -> RedriveProducer:
-        """Return who sends letters back; not started."""
+    def redrive_producer(self) -> RedriveProducer:
+        """Return a producer that sends letters back; it is not started."""
 
 
 class GroupSurvey(Protocol):

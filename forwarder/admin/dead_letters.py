@@ -37,7 +37,7 @@ class LetterFilter(msgspec.Struct, frozen=True):
     places: frozenset[str] = frozenset()
 
     def has(self, letter: Letter) -> bool:
-        """Tell whether a letter is meant."""
+        """Tell whether the filter lets a letter through."""
         return self._named(letter) and self._timely(letter) and self._from_there(letter)
 
     def _named(self, letter: Letter) -> bool:
@@ -109,11 +109,11 @@ async def letters_with_state(
     async for stored in survey.records(stretch.number, stretch.start, stretch.end):
         letter = dead_letters.parse_letter(stretch.number, stored)
         if letter is not None:
-            yield letter, state(letter, known)
+            yield letter, letter_state(letter, known)
 
 
-def state(letter: Letter, known: RedrivenSpans) -> str:
-    """Return what became of a letter."""
+def letter_state(letter: Letter, known: RedrivenSpans) -> str:
+    """Return ``SENT``, ``AGAIN`` (sent back before, and failed again) or ``WAITING``."""
     if known.has(letter.offset):
         return SENT
     return AGAIN if letter.redriven else WAITING
@@ -124,30 +124,30 @@ async def list_letters(survey: DeadLetterTopic, wanted: LetterFilter, limit: int
     counts: dict[tuple[str, str, str], list[int]] = {}
     found: list[dict[str, Any]] = []
     for stretch in await letter_ranges(survey, wanted):
-        async for letter, standing in letters_with_state(survey, stretch, wanted.group):
+        async for letter, state in letters_with_state(survey, stretch, wanted.group):
             if not wanted.has(letter):
                 continue
-            count = counts.setdefault((letter.reason, letter.connection, standing), [0, 0])
+            count = counts.setdefault((letter.reason, letter.connection, state), [0, 0])
             count[0] += 1
             count[1] += len(letter.value)
             if len(found) < limit:
-                found.append(letter_document(letter, standing))
+                found.append(letter_document(letter, state))
     return {
         "topic": survey.topic,
         "counts": [
-            {"reason": reason, "connection": lane, "state": standing, "letters": n, "bytes": size}
-            for (reason, lane, standing), (n, size) in sorted(counts.items())
+            {"reason": reason, "connection": lane, "state": state, "letters": n, "bytes": size}
+            for (reason, lane, state), (n, size) in sorted(counts.items())
         ],
         "letters": found,
         "more": sum(n for n, _ in counts.values()) > len(found),
     }
 
 
-def letter_document(letter: Letter, standing: str) -> dict[str, Any]:
+def letter_document(letter: Letter, state: str) -> dict[str, Any]:
     """Return a letter with stable keys, without its bytes."""
     return {
         "place": letter.place,
-        "state": standing,
+        "state": state,
         "stored_at": format_time(letter.stored_ms),
         "stored_at_ms": letter.stored_ms,
         "record_time_ms": letter.time or None,
@@ -183,4 +183,4 @@ async def find_letter(
         text = f"{survey.topic} holds no dead letter at {number}:{offset}"
         raise ForwarderError(text)
     stretch = LetterRange(number, offset, bounds.end, bounds.end)
-    return letter, state(letter, await redriven_letters(survey, stretch, group))
+    return letter, letter_state(letter, await redriven_letters(survey, stretch, group))

@@ -171,7 +171,7 @@ class KafkaCheckup:
                 yield note(f"{what}: larger dead letters go compressed, or without their bytes")
 
     async def _transaction(self, counts: Mapping[str, int]) -> Finding:
-        """Begin and abort one; raises nothing."""
+        """Find out whether a transaction can be begun, by beginning one and aborting it."""
         kafka = self._settings.kafka
         name = f"{kafka.group_id}/doctor-{uuid.uuid4().hex[:8]}"
         topic = outbox_topic(kafka.group_id, kafka.topics[0].name)

@@ -82,8 +82,8 @@ class KafkaDeadLetterTopic:
             for number in range(counts.get(name, 0))
         }
 
-    def courier(self) -> "KafkaRedriveProducer":
-        """Return who sends letters back; not started."""
+    def redrive_producer(self) -> "KafkaRedriveProducer":
+        """Return a producer that sends letters back; it is not started."""
         return KafkaRedriveProducer(self._kafka, self._client_id, self)
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class KafkaRedriveProducer:
         self._writer: TransactionalProducer | None = None
 
     async def start(self) -> dict[int, int]:
-        """Fence every other courier, and wait until all that they committed can be read.
+        """Fence the group's other redrive producers; wait until all they committed can be read.
 
         What they left open is ended before this returns; but the transaction of a worker that
         began earlier hides what lies behind it.
@@ -140,7 +140,7 @@ class KafkaRedriveProducer:
         on in the input partitions, until the broker ends it.
         """
         if self._writer is None:
-            text = "a courier that was not started sends nothing"
+            text = "a redrive producer that was not started sends nothing"
             raise JournalError(text)
         messages = [
             OutgoingMessage(one.to.topic, one.to.number, one.value, headers=one.headers)

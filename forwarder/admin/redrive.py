@@ -2,8 +2,8 @@
 
 A letter goes to the input partition it came from, with headers that say what it is; receipts go
 to the dead letters' own partition in the same transaction. So either both are there or neither,
-and a letter with a receipt is not sent a second time. There is one courier for a group: who
-starts ends what another has left open, and reads the receipts only then.
+and a letter with a receipt is not sent a second time. A group has one producer for it: a start
+ends what another has left open, and reads the receipts only then.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ from forwarder.journal import dead_letters
 from forwarder.journal.dead_letters import Letter, RedriveMessage, Span
 from forwarder.model import Partition, Record
 
-MOST = 100
+MAX_LETTERS = 100
 """Letters of one transaction: a tick's worth."""
 
-MOST_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 
 _FRAMING = 1024
 """More than headers and framing of one message take, beside a connection's name."""
@@ -77,11 +77,11 @@ class RedriveTotals(msgspec.Struct):
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def skip(self, why: str) -> None:
-        """Count one that does not."""
+        """Count one letter that stays, by the reason ``why``."""
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
     def document(self) -> dict[str, Any]:
-        """Return it with stable keys."""
+        """Return the totals as JSON output has them; the keys are stable."""
         return {
             "letters": self.letters,
             "bytes": self.bytes,
@@ -98,15 +98,15 @@ async def plan(survey: DeadLetterTopic, choice: RedriveSelection) -> RedriveTota
     tally, limits = RedriveTotals(), await survey.limits()
     for stretch in await letter_ranges(survey, choice.wanted):
         tally.ends[stretch.number] = stretch.end
-        async for letter, standing in letters_with_state(survey, stretch, choice.wanted.group):
+        async for letter, state in letters_with_state(survey, stretch, choice.wanted.group):
             if choice.wanted.has(letter):
-                await _weigh(survey, choice, limits, letter, standing, tally)
+                await _weigh(survey, choice, limits, letter, state, tally)
     return tally
 
 
 async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and whom to tell
     survey: DeadLetterTopic,
-    courier: RedriveProducer,
+    producer: RedriveProducer,
     choice: RedriveSelection,
     ends: Mapping[int, int],
     *,
@@ -120,24 +120,24 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     run. ``tell`` is called after every transaction.
     """
     tally, pace, limits = RedriveTotals(), SendThrottle(rate, clock), await survey.limits()
-    settled = await courier.start()
-    most = MOST if not rate else max(1, min(MOST, int(rate)))
+    settled = await producer.start()
+    most = MAX_LETTERS if not rate else max(1, min(MAX_LETTERS, int(rate)))
     for found in await letter_ranges(survey, choice.wanted, settled):
         stretch = msgspec.structs.replace(found, end=min(found.end, ends.get(found.number, 0)))
         load = Load(survey.topic, stretch, choice.wanted.group)
-        async for letter, standing in letters_with_state(survey, stretch, choice.wanted.group):
+        async for letter, state in letters_with_state(survey, stretch, choice.wanted.group):
             value = None
             if choice.wanted.has(letter):
-                value = await _weigh(survey, choice, limits, letter, standing, tally)
+                value = await _weigh(survey, choice, limits, letter, state, tally)
             if value is None:
                 load.pass_over()
                 continue
             await pace.wait()
             load.add(letter, value)
-            if load.count >= most or load.bytes >= MOST_BYTES:
-                await _send(courier, load)
+            if load.count >= most or load.bytes >= MAX_BYTES:
+                await _send(producer, load)
                 tell(tally)
-        await _send(courier, load)
+        await _send(producer, load)
         tell(tally)
     return tally
 
@@ -156,7 +156,7 @@ class Load:
 
     @property
     def count(self) -> int:
-        """Return how many letters there are."""
+        """Return how many letters the transaction has so far."""
         return len(self._parcels)
 
     def add(self, letter: Letter, value: bytes) -> None:
@@ -185,7 +185,7 @@ class Load:
 
 
 def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
-    """Return the headers of a letter that goes back."""
+    """Return the headers under which a letter goes back; ``topic``: the dead letter topic."""
     texts = {
         REASON_HEADER: letter.reason,
         CONNECTION_HEADER: letter.connection,
@@ -196,9 +196,9 @@ def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
     return [(name, text.encode()) for name, text in texts.items() if text]
 
 
-async def _send(courier: RedriveProducer, load: Load) -> None:
+async def _send(producer: RedriveProducer, load: Load) -> None:
     if load.count:
-        await courier.send(load.whole())
+        await producer.send(load.whole())
 
 
 async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is judged by
@@ -206,12 +206,12 @@ async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is 
     choice: RedriveSelection,
     limits: Mapping[Partition, int],
     letter: Letter,
-    standing: str,
+    state: str,
     tally: RedriveTotals,
 ) -> bytes | None:
     """Return the bytes that go back, None if the letter stays; count it either way."""
     await asyncio.sleep(0)
-    why = _hindrance(choice, letter, standing)
+    why = _hindrance(choice, letter, state)
     value = letter.value
     if why is None and letter.truncated:
         original = await _original(survey, letter)
@@ -227,11 +227,11 @@ async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is 
     return value
 
 
-def _hindrance(choice: RedriveSelection, letter: Letter, standing: str) -> str | None:
+def _hindrance(choice: RedriveSelection, letter: Letter, state: str) -> str | None:
     """Return why a letter stays, if it does."""
-    if standing == SENT and not choice.repeat:
+    if state == SENT and not choice.repeat:
         return "sent back before"
-    if standing == AGAIN and not choice.again:
+    if state == AGAIN and not choice.again:
         return "failed again (--again)"
     if letter.reason in dead_letters.SEALED:
         return "a batch as Kafka stores it: send its records again in smaller ones"
@@ -259,7 +259,7 @@ def _is_of(record: Record, letter: Letter) -> bool:
 def _oversize(value: bytes, limit: int | None) -> str | None:
     if limit is None:
         return "its input partition is not there any more"
-    # As the courier compresses it: one that is refused would keep all behind it for ever.
+    # As the producer compresses it: one that is refused would keep all behind it for ever.
     if len(value) + _FRAMING <= limit or len(gzip.compress(value)) + _FRAMING <= limit:
         return None
     return "larger than max.message.bytes of its input topic"

@@ -53,7 +53,7 @@ class SendThrottle:
         self._next = 0.0
 
     async def wait(self) -> None:
-        """Return when the next one may go."""
+        """Return when the next batch may be put."""
         now = self._clock.steady()
         due = max(self._next, now)
         self._next = due + self._gap
@@ -68,7 +68,7 @@ class ReplayReporter(Reporter):
         self._tally = tally
 
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:  # noqa: ARG002  # one lane
-        """Count what arrived."""
+        """Count batches that were acknowledged, and their bytes."""
         self._tally.sent += len(batches)
         self._tally.sent_bytes += sum(len(batch.payload) for batch in batches)
 
@@ -80,7 +80,7 @@ class ReplayReporter(Reporter):
         reason: str,
         remedy: str = "",  # noqa: ARG002  # part of the reason
     ) -> None:
-        """Remember why a partition does not get on."""
+        """Remember why a partition is not flowing, until it is again."""
         if reason:
             self._tally.trouble[partition] = f"{status}: {reason}"
         else:
@@ -96,7 +96,7 @@ class PartitionReplay:
     def __init__(
         self, partition: Partition, lane: str, sink: Sink, tally: ReplayTotals, clock: Clock
     ) -> None:
-        """Begin with an empty queue."""
+        """Make a lane delivery of its own, which commits nothing and whose lease never ends."""
         self.partition = partition
         self.finished = False
         self._next: Address = (0, 0)

@@ -36,11 +36,11 @@ class Move(msgspec.Struct, frozen=True):
     note: str
 
     def commit(self, _: Sequence[int]) -> Commit:
-        """Return what the group commits."""
+        """Return what the group commits: the new offset, marked as an operator's."""
         return Commit(self.to, OPERATORS)
 
     def document(self) -> dict[str, Any]:
-        """Return it with stable keys."""
+        """Return the reset as JSON output has it; the keys are stable."""
         return {
             "topic": self.partition.topic,
             "number": self.partition.number,

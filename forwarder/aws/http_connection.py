@@ -181,7 +181,7 @@ class GuardedRequest(ClientRequest):
     """A request that leaves when nothing is on its connection yet, if it is still to be sent."""
 
     async def send(self, conn: Any) -> ClientResponse:  # noqa: ANN401  # the library's own
-        """Begin to write the request."""
+        """Start to send; what arrives before the request has left is no answer to it."""
         if self.body:
             conn.protocol.expect_request()
         return await super().send(conn)

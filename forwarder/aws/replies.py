@@ -19,7 +19,7 @@ _ERROR: Any = msgspec.field(default=None, name="__type")
 
 
 class RecordResult(Protocol):
-    """What is said of one record."""
+    """What an answer says of one record, whatever the action."""
 
     @property
     def error_code(self) -> str | None:
@@ -82,7 +82,7 @@ class PutRecordReply(KinesisRecordResult, rename="pascal", gc=False):
 
     @property
     def failed(self) -> int | None:
-        """Return nothing: it does not count."""
+        """Return None: this answer has no count of failures."""
         return None
 
     def register_receipts(self, receipts: Receipts) -> bool:

@@ -85,7 +85,7 @@ class StaticKeys:
             return await self._read()
 
     async def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: nothing runs in the background."""
 
     async def _read(self) -> bool:
         before = self._initial

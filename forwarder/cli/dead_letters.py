@@ -160,23 +160,23 @@ def _show(args: argparse.Namespace) -> int:
     loaded = common.load_for_command(args.config)
     number, offset = _parse_place(args.place, "PARTITION:OFFSET")
     group = loaded.configuration.kafka.group_id
-    letter, standing = common.run_query(
+    letter, state = common.run_query(
         loaded, lambda survey: letters.find_letter(survey.dead_letters(), number, offset, group)
     )
     if args.raw:
         output.print_bytes(letter.value)
     elif args.json:
-        output.print_json(_letter_document(letter, standing))
+        output.print_json(_letter_document(letter, state))
     else:
-        heads = {"place": letter.place, "state": standing, **letter.headers}
+        heads = {"place": letter.place, "state": state, **letter.headers}
         lines = [f"{printable(name)}: {printable(text) or '-'}" for name, text in heads.items()]
         output.print_text("\n".join([*lines, "", _body(letter), ""]))
     return 0
 
 
-def _letter_document(letter: Letter, standing: str) -> dict[str, Any]:
+def _letter_document(letter: Letter, state: str) -> dict[str, Any]:
     return {
-        **letters.letter_document(letter, standing),
+        **letters.letter_document(letter, state),
         "headers": letter.headers,
         "value": printable(letter.value.decode(errors="backslashreplace")),
         "value_base64": pybase64.b64encode(letter.value).decode(),
@@ -225,14 +225,14 @@ async def _send(
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    shelf = survey.dead_letters()
-    courier = shelf.courier()
+    topic = survey.dead_letters()
+    producer = topic.redrive_producer()
     try:
         return await redrive.redrive(
-            shelf, courier, choice, ends, rate=args.rate, clock=SystemClock(), tell=_progress
+            topic, producer, choice, ends, rate=args.rate, clock=SystemClock(), tell=_progress
         )
     finally:
-        await courier.close()
+        await producer.close()
 
 
 def _progress(tally: RedriveTotals) -> None:

@@ -52,10 +52,12 @@ def _work(config: Path) -> int:
     for one in loaded.noted:
         at = {"file": one.file, "line": one.line, "key": one.key}
         structlog.get_logger().warning("configuration.note", note=one.text, **at)
-    gate = LeftTopicsCheck(common.keying_rules(loaded), loaded.configuration.journal.retired_topics)
+    left_topics = LeftTopicsCheck(
+        common.keying_rules(loaded), loaded.configuration.journal.retired_topics
+    )
 
     async def check(survey: GroupSurvey) -> LeftTopicsReport:
-        return await gate.check(survey, SystemClock().wall_ms())
+        return await left_topics.check(survey, SystemClock().wall_ms())
 
     # Nothing may be left of a topic that was taken out, unless it is said to be given up.
     look = partial(common.query_survey, loaded, check)

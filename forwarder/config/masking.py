@@ -71,7 +71,7 @@ _WORDY = re.compile(r"[a-z]{7}")
 """Is in nearly every name of that length that people can read, and by chance hardly ever."""
 
 _LONG, _LONGEST_IN_PATH = 32, 100
-_MOST_PARTS = 8
+_MAX_PARTS = 8
 """Of a key that its slashes cut into parts: of 100 random characters of base64 two are slashes."""
 _CHANGES = 0.33
 """Changes between upper case, lower case and digits, a character, of what is random.
@@ -127,7 +127,7 @@ def _masked_part(word: str) -> str:
 
 def _end_of_random(parts: list[str], start: int) -> int:
     """Return where the parts end that look like a key, slashes included; 0 if none begins here."""
-    for end in range(start + 1, min(start + _MOST_PARTS, len(parts)) + 1):
+    for end in range(start + 1, min(start + _MAX_PARTS, len(parts)) + 1):
         inner = "/".join(parts[start:end])
         if len(inner) > _LONGEST_IN_PATH:
             break

@@ -103,7 +103,7 @@ class LaneDelivery:
 
     @property
     def status(self) -> LaneStatus:
-        """Return how the lane is doing."""
+        """Return the lane's status, as metrics, log and /readyz have it."""
         return self._status.status
 
     @property

@@ -206,7 +206,7 @@ class RateLimiter:
         return 0.0
 
     def spend(self, records: int, size: int, now: float) -> None:
-        """Count a put that begins."""
+        """Charge the connection's rate for a put that begins, if it has one."""
         if self.connection_rate:
             self.connection_rate.spend(self._unit.seconds(records, size), now)
 

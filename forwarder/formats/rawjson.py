@@ -138,7 +138,7 @@ def repeated_key(value: bytes) -> str | None:
 
 
 def _find_repeated(value: bytes) -> str | None:
-    """Look at every key; slow."""
+    """Return the first key that comes twice, None if none does, by looking at each; slow."""
     seen: set[str] = set()
     for key, _ in _PAIRS.decode(value.decode().strip(" \t\n\r")):
         if key in seen:

@@ -63,7 +63,7 @@ class MemoryJournals:
         trim: bool = False,
         dead_letters: DeadLetterSink | None = None,
     ) -> None:
-        """Begin with empty logs."""
+        """Create without logs: each is made when its partition is asked for first."""
         self.logs: dict[Partition, PartitionLog] = {}
         self.first = first
         self.input_start = input_start
@@ -89,7 +89,7 @@ class MemoryJournals:
         return sum(log.outbox_bytes for log in self.logs.values())
 
     async def close(self) -> None:
-        """Hold nothing outside."""
+        """Do nothing: no connection is held."""
 
 
 class MemoryJournal:
@@ -179,7 +179,7 @@ class MemoryJournal:
         self._check()
 
     async def close(self) -> None:
-        """Own nothing any more."""
+        """End this opening: a later commit raises FencedError."""
         self._epoch = None
 
     def _check(self) -> None:

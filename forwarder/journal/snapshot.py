@@ -45,7 +45,7 @@ class CheckpointSource(Protocol):
         """Return the next windows to store; none: all were taken."""
 
     def settle(self) -> None:
-        """Count as saved what was taken."""
+        """Count as saved all that were taken. Caller: the builder, as its tick is drawn (K2)."""
 
 
 class StateOrigin(msgspec.Struct, frozen=True):

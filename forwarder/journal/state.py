@@ -82,7 +82,7 @@ class ClosedIndex:
 
 
 def pack_entries(entries: Mapping[bytes, Position]) -> bytes:
-    """Return entries as one chunk."""
+    """Return entries packed one behind the other; see :func:`unpack_entries`."""
     return b"".join([_entry.pack(key, *last) for key, last in entries.items()])
 
 

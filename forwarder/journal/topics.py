@@ -39,7 +39,7 @@ class TopicNeed:
 
 
 class TopicStatus(StrEnum):
-    """What became of one need."""
+    """How a needed topic was found, as the list that is printed says it."""
 
     OK = "ok"
     MISSING = "MISSING"

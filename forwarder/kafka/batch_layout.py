@@ -20,11 +20,11 @@ from forwarder.kafka.codecs import CorruptDataError, UnpackedTooLargeError
 LONG_RECORD = 4 * 1024
 """Bytes from which on a record's headers are counted: what is shorter has few of them."""
 
-MOST_HEADERS = 1_000_000
+MAX_HEADERS = 1_000_000
 """Headers that the long records of one batch may have together: each takes two bytes of the batch
 at least, and 64 of memory."""
 
-MOST_RECORDS = 1_000_000
+MAX_RECORDS = 1_000_000
 """Records of one batch. Whoever begins in the middle of a batch passes over those before, without a
 pause: a million takes a quarter of a second. The least takes 7 bytes, so that 64 MiB hold nine
 times as many; of uploads of 100 bytes they hold two thirds of a million."""
@@ -128,7 +128,7 @@ def check_messages(messages: bytes) -> None:
 
 
 def check_records(records: bytes | memoryview) -> None:
-    """Raise UnpackedTooLargeError for more than ``MOST_RECORDS`` or ``MOST_HEADERS`` in format 2.
+    """Raise UnpackedTooLargeError for more than ``MAX_RECORDS`` or ``MAX_HEADERS`` in format 2.
 
     What is malformed is left to the client, which finds it.
     """
@@ -136,7 +136,7 @@ def check_records(records: bytes | memoryview) -> None:
         return
     number, headers = _counted(bytearray(records))
     check_count(number)
-    if headers > MOST_HEADERS:
+    if headers > MAX_HEADERS:
         message = f"{headers} headers"
         raise UnpackedTooLargeError(message)
 
@@ -146,7 +146,7 @@ def _counted(content: bytearray) -> tuple[int, int]:
     at, number, headers = 0, 0, 0
     near = len(content) - _NUMBER
     with contextlib.suppress(IndexError, ValueError):
-        while at < len(content) and number <= MOST_RECORDS:
+        while at < len(content) and number <= MAX_RECORDS:
             size, start = (decode_varint if at < near else decode_varint_py)(content, at)
             if size >= LONG_RECORD:
                 headers += _headers(content, start)
@@ -189,9 +189,9 @@ def first_from(records: bytearray, below: int) -> tuple[int, int]:
 
 
 def check_count(number: int) -> None:
-    """Raise UnpackedTooLargeError for more than ``MOST_RECORDS``."""
-    if number > MOST_RECORDS:
-        message = f"more than {MOST_RECORDS} records"
+    """Raise UnpackedTooLargeError for more than ``MAX_RECORDS``."""
+    if number > MAX_RECORDS:
+        message = f"more than {MAX_RECORDS} records"
         raise UnpackedTooLargeError(message)
 
 

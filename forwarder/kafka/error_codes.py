@@ -68,7 +68,7 @@ class FencedInstanceId(kafka.BrokerResponseError):  # type: ignore[misc]  # as a
 
 
 class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # as above
-    """The topic takes no such record."""
+    """A record breaks a rule of its topic, such as a missing key where it is compacted."""
 
     errno, message = 87, "INVALID_RECORD"
 
@@ -80,7 +80,7 @@ class NewerProducer(kafka.BrokerResponseError):  # type: ignore[misc]  # as abov
 
 
 class TransactionAbortable(kafka.BrokerResponseError):  # type: ignore[misc]  # as above
-    """The transaction can only be aborted."""
+    """The broker asks for the transaction to be aborted; the producer may go on then."""
 
     errno, message = 120, "TRANSACTION_ABORTABLE"
 

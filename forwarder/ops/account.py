@@ -37,12 +37,12 @@ class AtomicCounters(Collector):
         registry.register(self)
 
     def add(self, it: Definition, labels: Labels, count: int) -> None:
-        """Add to one of the counters."""
+        """Add ``count`` to the series of a counter that has these labels."""
         counts = self._counts[it.name]
         counts[labels] = counts.get(labels, 0) + count
 
     def watch(self, measure: Callable[[], Mapping[str, int]]) -> None:
-        """Have the gauge measured by this, at every scrape, by the value of its one label."""
+        """Set what the gauge is measured by at every scrape: its values, by its one label."""
         self._measure = measure
 
     def freeze(self) -> None:

@@ -71,7 +71,7 @@ class DeadLetterAlarm:
     """Tells of dead letters: the first of each reason and connection, then a line a minute."""
 
     def __init__(self) -> None:
-        """Create with nothing counted."""
+        """Create; no reason of any connection was seen yet."""
         self._seen: set[tuple[str, str]] = set()
         self._since: dict[tuple[str, str], int] = {}
         self._told = float("-inf")
@@ -119,14 +119,14 @@ class UnusedUploadsAlarm:
     """Tells when most uploads are without events and come to nothing."""
 
     def __init__(self) -> None:
-        """Create with nothing counted."""
+        """Create; the first call of :meth:`log_due` judges whatever came before it."""
         self._began = float("-inf")
         self._told = float("-inf")
         self._uploads = 0
         self._unused: dict[str, int] = {}
 
     def add(self, uploads: int, unused: Mapping[Unused, int]) -> None:
-        """Count a poll."""
+        """Count the uploads of one poll; ``unused``: those that came to nothing, by why."""
         self._uploads += uploads
         for reason, count in unused.items():
             self._unused[reason.value] = self._unused.get(reason.value, 0) + count

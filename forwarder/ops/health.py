@@ -109,7 +109,7 @@ class Health:
         return self._clock.steady() - self._beaten
 
     def alive(self) -> bool:
-        """Tell whether the loop makes progress."""
+        """Tell whether the last heartbeat is not older than ``HEARTBEAT_TIMEOUT``."""
         return self.heartbeat_age() <= HEARTBEAT_TIMEOUT
 
     def partitions_owned(self, partitions: Collection[Partition]) -> None:
@@ -127,7 +127,7 @@ class Health:
         self._waits = self._entry_since(self._waits, "waiting", reason, remedy) if reason else None
 
     def partition_phase(self, partition: str, phase: str, reason: str, remedy: str = "") -> None:
-        """Note where one partition stands."""
+        """Note the phase of one partition, and since when it has been in it."""
         self._set_status(partition, phase, reason, remedy)
 
     def intake_stopped(self, partitions: Mapping[str, int]) -> None:

@@ -161,7 +161,7 @@ class _HttpConnection(asyncio.BufferedProtocol):
         self._deadline = asyncio.get_running_loop().call_later(self._seconds, self.abort)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Leave nothing behind."""
+        """Cancel the time limit, and the answer that is being made."""
         self._open_ones.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -208,7 +208,7 @@ class _HttpConnection(asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def abort(self) -> None:
-        """End at once."""
+        """Close the connection at once, whatever has been answered."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -22,7 +22,7 @@ REASON_LOG_SECONDS = 60.0
 
 
 class _PartitionStatus(msgspec.Struct):
-    """What one partition told last."""
+    """The status of a lane on one partition, as it was reported last."""
 
     state: str
     reason: str

@@ -40,7 +40,7 @@ LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.C
 FRAMES = 20
 """Most frames of a traceback in a JSON line: the innermost ones."""
 
-MOST_TEXT = 16 * 1024
+MAX_TEXT = 16 * 1024
 """Characters of one value in a line; what is longer is cut, and says so."""
 
 DEEPEST = 8
@@ -89,8 +89,8 @@ class Redaction:
         if isinstance(value, (list, tuple, set, frozenset)) and depth < DEEPEST:
             return [self._masked("", inner, depth + 1) for inner in value]
         masked = self.text(_text(value))
-        left_out = len(masked) - MOST_TEXT
-        return masked if left_out <= 0 else f"{masked[:MOST_TEXT]}… ({left_out} characters more)"
+        left_out = len(masked) - MAX_TEXT
+        return masked if left_out <= 0 else f"{masked[:MAX_TEXT]}… ({left_out} characters more)"
 
 
 def _fits(value: object) -> bool:

@@ -102,7 +102,7 @@ class WorkerReport(Reporter):
         self.metrics.put(lane, seconds, outcomes)
 
     def delivered(self, lane: str, batches: Sequence[Batch]) -> None:
-        """Report acknowledged batches."""
+        """Report batches that their sink has acknowledged."""
         self.metrics.delivered(lane, batches, self._clock.wall_ms())
 
     def taken_over(self, lane: str, events: int) -> None:
@@ -183,7 +183,7 @@ class WorkerReport(Reporter):
     def _count_states(self) -> None:
         self._lane_log.set_partitions(self.health.lanes)
         self.metrics.set_partition_states(
-            Counter(standing.state for standing in self.health.partitions.values())
+            Counter(entry.state for entry in self.health.partitions.values())
         )
         for lane in self._initial:
             self._count_lane(lane)
@@ -193,7 +193,7 @@ class WorkerReport(Reporter):
         self.metrics.set_lane_states(
             lane,
             {
-                state: (len(there), min(standing.since_ms for standing in there) / 1000)
+                state: (len(there), min(entry.since_ms for entry in there) / 1000)
                 for state, there in found.items()
             },
         )

@@ -180,13 +180,13 @@ class FileSource:
         return None
 
     def refusal(self, partition: Partition) -> None:
-        """Have none: a file is read, or the reading fails."""
+        """Return None: a file that cannot be read ends the run."""
 
     def restart_fetching(self) -> None:
         """Do nothing: nothing is fetched ahead."""
 
     async def is_owner(self, partition: Partition) -> bool:
-        """Return whether it is the one there is: nobody else reads along."""
+        """Tell whether it is the file's one partition, which no other worker can take."""
         return partition == PARTITION
 
     async def is_member(self) -> bool:
@@ -194,7 +194,7 @@ class FileSource:
         return True
 
     def unseen_input(self) -> None:
-        """Have none: what cannot be read has ended the start."""
+        """Return None: a file that cannot be read has ended the start."""
 
     def is_exhausted(self) -> bool:
         """Tell whether the last line was returned."""

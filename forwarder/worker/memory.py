@@ -82,7 +82,7 @@ class FullCollectionLimiter:
     """
 
     def __init__(self) -> None:
-        """Create with nothing counted."""
+        """Create; the count of full collections begins at 0."""
         self._full = 0
 
     def __call__(self, phase: str, info: Mapping[str, int]) -> None:
@@ -106,11 +106,11 @@ class YoungCollections:
     """
 
     def __init__(self) -> None:
-        """Create with nothing counted."""
+        """Create; the count of records and of collections begins at 0."""
         self._records = self._collections = 0
 
     def add_records(self, records: int) -> None:
-        """Count records that were collected."""
+        """Count records of a poll; collect once ``RECORDS_PER_COLLECTION`` have come."""
         self._records += records
         if self._records >= RECORDS_PER_COLLECTION:
             self._records = 0
@@ -119,7 +119,7 @@ class YoungCollections:
 
 
 def tune_gc() -> None:
-    """Have this process look for garbage seldom and in small portions. Called once, by the app.
+    """Set garbage collection to be seldom and in small portions. Caller: the app, once.
 
     Windows are many and old, and make no cycles: with Python's defaults 60,000 open ones cost a
     tenth of the CPU in looking through them, and a million of them stop the loop for seconds.

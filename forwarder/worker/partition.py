@@ -31,7 +31,7 @@ class OwnedPartition(Protocol):
 
     @property
     def partition(self) -> Partition:
-        """Which one it is."""
+        """Return which partition it is."""
 
     def open_partition(self) -> "OpenPartition | None":
         """Return it while it is open, None while it is not."""

@@ -140,7 +140,7 @@ class Snapshots:
             self._cutting.cancel()
 
     async def close(self) -> None:
-        """Drop what is in the making."""
+        """Drop what is in the making, and wait until its tasks have ended."""
         tasks = [task for task in (self._building, self._cutting) if task is not None]
         self.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -69,7 +69,7 @@ class OpeningEnd:
         self.is_over = True
 
     def has_failed(self) -> bool:
-        """Tell whether something ended it."""
+        """Tell whether the opening ended with an error; one that was given up did not."""
         return self.error.done()
 
 

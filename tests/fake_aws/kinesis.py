@@ -15,7 +15,7 @@ from tests.fake_aws.errors import (
     invalid,
 )
 from tests.fake_aws.faults import Call
-from tests.fake_aws.shards import MOST_RECORDS, Shard, Stream
+from tests.fake_aws.shards import MAX_RECORDS, Shard, Stream
 from tests.fake_aws.web import Reply
 from tests.fake_aws.world import Gate, World
 
@@ -166,8 +166,8 @@ def check_count(count: int, field: str) -> None:
     """Refuse none at all, and more records than a request may hold."""
     if count == 0:
         raise invalid(count, field, "have length greater than or equal to 1")
-    if count > MOST_RECORDS:
-        raise invalid(count, field, f"have length less than or equal to {MOST_RECORDS}")
+    if count > MAX_RECORDS:
+        raise invalid(count, field, f"have length less than or equal to {MAX_RECORDS}")
 
 
 def _check_key(key: str, field: str) -> None:

@@ -13,7 +13,7 @@ LARGEST_RECORD = MIB
 """AWS's default: data and partition key together, before base64."""
 REQUEST_BYTES = 10 * MIB
 """AWS limit of PutRecords since 2025, partition keys included; it was 5 MiB."""
-MOST_RECORDS = 500
+MAX_RECORDS = 500
 """AWS limit of PutRecords and PutRecordBatch."""
 FIREHOSE_LARGEST_RECORD = 1_024_000
 FIREHOSE_REQUEST_BYTES = 4 * MIB

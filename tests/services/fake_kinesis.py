@@ -22,7 +22,7 @@ from forwarder.model import Batch, CloseReason
 LARGEST_RECORD = 1_048_576
 LARGEST_LINE = 1_024_000
 MOST_LINES = 4 * 1024 * 1024
-MOST_RECORDS = 500
+MAX_RECORDS = 500
 VERSIONS = {
     "PutRecord": "Kinesis_20131202",
     "PutRecords": "Kinesis_20131202",
@@ -254,7 +254,7 @@ class FakeKinesis:
         largest, most = LARGEST_RECORD, 1e9
         if call.action == "PutRecordBatch":
             largest, most = LARGEST_LINE, MOST_LINES
-        if len(sizes) > MOST_RECORDS or sum(sizes) > most or any(s > largest for s in sizes):
+        if len(sizes) > MAX_RECORDS or sum(sizes) > most or any(s > largest for s in sizes):
             return Error("ValidationException")
         if any(self.refuses(record) for record in call.records):
             return Error("ValidationException", message="Value 'a-secret' is not accepted")

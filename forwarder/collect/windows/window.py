@@ -92,7 +92,7 @@ class PendingPart(msgspec.Struct, gc=False):
 
 
 class Window(msgspec.Struct, gc=False):
-    """An open accumulation for one lane and key. Its store alone changes it, and ``Fit`` for it.
+    """An open accumulation for one lane and key. Its store alone changes it, and ``RecordFit`` for it.
 
     What it shares with its stored form (see ``HeldWindow``): ``key``, ``device``, ``session``,
     ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
@@ -109,7 +109,8 @@ class Window(msgspec.Struct, gc=False):
       Once that is settled it counts before ``saved`` and ``unsaved``.
     * ``closed``: queues may still refer to it. ``apart``: each event becomes a document of its own.
 
-    Of windows that are not so small that every upload may join (``narrow``), in bytes; see ``Fit``:
+    Of windows that are not so small that every upload may join (``narrow``), in bytes; see
+    ``fit.RecordFit``:
 
     * ``event_bytes``: with a comma each, -1: not measured. ``largest_piece``: of any event run.
     * ``received_bytes``: all that joined it, contexts too. ``rescanned_bytes``: what was looked

@@ -48,7 +48,7 @@ async def sent_back(
     what = chosen or choice()
     ends = (await redrive.plan(topic, what)).ends
     return await redrive.redrive(
-        topic, topic.courier(), what, ends, rate=rate, clock=doubles.LoopClock()
+        topic, topic.redrive_producer(), what, ends, rate=rate, clock=doubles.LoopClock()
     )
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_go_back_stays_and_is_counted(
 
 
 def test_a_letter_that_the_broker_would_refuse_keeps_none_behind_it() -> None:
-    """Of a partition that is gone; and what repeats itself too far off for the courier's gzip."""
+    """Of a partition that is gone; and what repeats itself too far off for the producer's gzip."""
     topic = Letters(most=150_000)
     topic.store(dead(0), came_from=2)
     topic.store(dead(1, value=hashlib.shake_256(b"far").digest(100_000) * 3))
@@ -228,7 +228,7 @@ def test_one_courier_at_a_time_may_write() -> None:
     async def story() -> None:
         topic = Letters()
         topic.store(dead())
-        first = topic.courier()
+        first = topic.redrive_producer()
         await first.start()
         await sent_back(topic)
         with pytest.raises(FencedError):

@@ -25,14 +25,14 @@ class Writer:
         self.done += 1
 
 
-def courier() -> KafkaRedriveProducer:
+def producer() -> KafkaRedriveProducer:
     letters = KafkaDeadLetterTopic(KAFKA, "me", KafkaAdmin(KAFKA, "me"))
     return KafkaRedriveProducer(KAFKA, "me", letters)
 
 
 def test_a_transaction_under_way_is_ended_before_the_courier_is() -> None:
     async def story() -> int:
-        stopped, writer = courier(), Writer()
+        stopped, writer = producer(), Writer()
         stopped._writer = writer  # type: ignore[assignment]  # noqa: SLF001  # without a Kafka
         sending = asyncio.create_task(stopped.send([]))
         await asyncio.sleep(0.1)
@@ -50,7 +50,7 @@ async def test_who_is_replaced_by_another_redrive_is_told_so() -> None:
             text = "g/redrive: another owner took over"
             raise FencedError(text)
 
-    replaced = courier()
+    replaced = producer()
     replaced._writer = Fenced()  # type: ignore[assignment]  # noqa: SLF001  # without a Kafka
     with pytest.raises(FencedError, match="another redrive of this group has begun"):
         await replaced.send([])
@@ -58,4 +58,4 @@ async def test_who_is_replaced_by_another_redrive_is_told_so() -> None:
 
 async def test_a_courier_that_was_not_started_sends_nothing() -> None:
     with pytest.raises(JournalError, match="not started"):
-        await courier().send([])
+        await producer().send([])

@@ -78,16 +78,18 @@ def rests(survey: Survey) -> list[retired_topics.LeftTopic]:
     return retired_topics.left_topics(stand(survey)["partitions"])
 
 
-def start(survey: Survey, gate: retired_topics.LeftTopicsCheck) -> retired_topics.LeftTopicsReport:
-    return doubles.run_virtually(gate.check(survey, NOW))
+def start(
+    survey: Survey, left_topics: retired_topics.LeftTopicsCheck
+) -> retired_topics.LeftTopicsReport:
+    return doubles.run_virtually(left_topics.check(survey, NOW))
 
 
 def started(survey: Survey, retired: Sequence[str] = ()) -> retired_topics.LeftTopicsReport:
-    """Start as a worker does: try again as long as the gate asks for it."""
-    gate = retired_topics.LeftTopicsCheck(RULES, retired)
+    """Start as a worker does: try again as long as the check asks for it."""
+    left_topics = retired_topics.LeftTopicsCheck(RULES, retired)
     for _ in range(retired_topics.TRIES):
         try:
-            return start(survey, gate)
+            return start(survey, left_topics)
         except StartupError:
             raise
         except ForwarderError:

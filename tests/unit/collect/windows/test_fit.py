@@ -235,8 +235,8 @@ def test_a_letter_of_a_replayed_upload_is_made_once_whatever_the_limit_is_then()
         pipeline = builders.pipeline(connection(sink=kinesis(1500)))
         first = pipeline.collect(fed, NOW)
         closed = {closing.window_key: closing.last for closing in first.closings}
-        gate = builders.replay(read=2, closed=closed)
-        after = builders.pipeline(connection(sink=kinesis(limit)), read=2, replay=gate)
+        replay = builders.replay(read=2, closed=closed)
+        after = builders.pipeline(connection(sink=kinesis(limit)), read=2, replay=replay)
         out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
         assert ([], [small, event(n=2)]) == (out.dead_letters, events_of(out.batches))
 
@@ -262,8 +262,8 @@ def test_a_replay_finds_every_event_of_a_letter_in_runs(limit: int, left_out: An
     fed = records(upload(begin, *LETTERED["events"]))
     before = builders.pipeline(connection(sink=kinesis(1500)))
     first = before.collect(fed, NOW)
-    gate = builders.replay(read=1, closed={one.window_key: one.last for one in first.closings})
-    after = builders.pipeline(connection(sink=kinesis(limit), **left_out), read=1, replay=gate)
+    replay = builders.replay(read=1, closed={one.window_key: one.last for one in first.closings})
+    after = builders.pipeline(connection(sink=kinesis(limit), **left_out), read=1, replay=replay)
     out = builders.merged([after.collect(fed, NOW), after.finish(NOW)])
     assert ([], [SMALL] * 2) == (out.dead_letters, events_of(out.batches))
 

@@ -137,8 +137,8 @@ def test_windows_saved_in_any_order_leave_in_order() -> None:
         fed.collect(stream, NOW)
         held = builders.saved(fed, 99)[::-1]
         to = {digest(one.key): one.to for one in held}
-        gate = ReplayFilter((9, 0), 9, {}, to, [(builders.keying_rule(lane), (0, 0))])
-        again = builders.pipeline(lane, replay=gate, held=held)
+        replay = ReplayFilter((9, 0), 9, {}, to, [(builders.keying_rule(lane), (0, 0))])
+        again = builders.pipeline(lane, replay=replay, held=held)
         found = expired(again, NOW, 2)
         assert len(held) == len(found)
         assert in_order(found)
@@ -179,11 +179,11 @@ def test_people_whose_windows_are_taken_up_in_any_order_close_in_order_with_new_
     fed = builders.pipeline(connection())
     fed.collect(records(*_PEOPLE_OF_ONE_DEVICE[:9], step=1), NOW)
     held = builders.saved(fed, 99)
-    gate = ReplayFilter((9, 0), 9, {}, {digest(one.key): one.to for one in held}, [])
+    replay = ReplayFilter((9, 0), 9, {}, {digest(one.key): one.to for one in held}, [])
     again = builders.pipeline(
         connection(batching=Batching(max_events=1)),
         read=9,
-        replay=gate,
+        replay=replay,
         held=[held[n] for n in (4, 8, 0, 2, 7, 1, 6, 3, 5)],
     )
     found = again.collect(records(_PEOPLE_OF_ONE_DEVICE[9], start=9), NOW).batches

@@ -291,9 +291,9 @@ def test_a_restored_window_that_the_filter_empties_is_gone() -> None:
     assert (0, []) == (again.open_windows(), again.finish(NOW).batches)
 
 
-def gated(gate: ReplayFilter, *uploads: object, **settings: Setting) -> Collected:
-    """Return what comes out behind this gate."""
-    pipeline = builders.pipeline(connection(**settings), replay=gate)
+def replayed(replay: ReplayFilter, *uploads: object, **settings: Setting) -> Collected:
+    """Return what comes out under this replay filter."""
+    pipeline = builders.pipeline(connection(**settings), replay=replay)
     out = pipeline.collect(records(*uploads), NOW)
     return builders.merged([out, pipeline.finish(NOW)])
 
@@ -301,11 +301,11 @@ def gated(gate: ReplayFilter, *uploads: object, **settings: Setting) -> Collecte
 def test_a_replay_collects_only_what_is_still_needed() -> None:
     key = fed(connection(), upload(event()))[0].finish(NOW).closings[0].window_key
     two = upload(event(), event())
-    gate = ReplayFilter((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
-    out = gated(gate, two, two, two, two, upload(event(), device="d2"))
+    replay = ReplayFilter((1, 1), 9, {key: (2, 0)}, {key: (2, 1)}, [("device-2", (0, 0))])
+    out = replayed(replay, two, two, two, two, upload(event(), device="d2"))
     assert [((3, 0), (3, 1)), ((4, 0), (4, 0))] == [(b.first, b.last) for b in out.batches]
     assert ({"lane": 6}, {"lane": 3}) == (out.settled, out.taken_over)
-    assert (3, 1) == gate.closed_to(key)
+    assert (3, 1) == replay.closed_to(key)
 
 
 def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
@@ -324,8 +324,8 @@ def test_a_replayed_upload_without_anything_needed_touches_no_window() -> None:
 def test_what_is_settled_is_not_looked_at_again() -> None:
     seen = upload(event(), event("screen_view", location=1))
     key = fed(connection(), seen)[0].finish(NOW).closings[0].window_key
-    gate = ReplayFilter((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
-    out = gated(gate, seen, seen, send_screen_views=False)
+    replay = ReplayFilter((0, 0), 2, {key: (0, 1)}, {}, [("device-2", (0, 0))])
+    out = replayed(replay, seen, seen, send_screen_views=False)
     assert ({"lane": 2}, {"lane": 1}, {}) == (out.settled, out.taken_over, out.filtered)
     assert [((1, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
 
@@ -336,15 +336,15 @@ def test_a_session_is_looked_at_again_as_its_key_depends_on_the_event() -> None:
         connection(wait_for_complete_batch=True), records(*uploads[:1])
     ).closings
     closed = {closings[0].window_key: (2, 0)}
-    gate = ReplayFilter((0, 0), 3, closed, {}, [("session-2", (0, 0))])
-    out = gated(gate, *uploads, wait_for_complete_batch=True)
+    replay = ReplayFilter((0, 0), 3, closed, {}, [("session-2", (0, 0))])
+    out = replayed(replay, *uploads, wait_for_complete_batch=True)
     assert [(1, 0)] == [b.first for b in out.batches]
     assert {"lane": 2} == out.settled
 
 
 def test_an_inactive_lane_accepts_nothing_from_its_bound_on() -> None:
-    gate = ReplayFilter(LOWEST, 2, {}, {}, [("device-2", (0, 0))], accept_below=2)
-    out = gated(gate, *(upload(event()) for _ in range(4)))
+    replay = ReplayFilter(LOWEST, 2, {}, {}, [("device-2", (0, 0))], accept_below=2)
+    out = replayed(replay, *(upload(event()) for _ in range(4)))
     assert [((0, 0), (1, 0))] == [(b.first, b.last) for b in out.batches]
 
 
@@ -357,7 +357,7 @@ def test_decoder_dead_letters_are_not_made_twice() -> None:
 def test_events_keep_the_key_they_had_when_they_came() -> None:
     rules = [("session-2", (0, 0)), ("device-2", (2, 0))]
     uploads = [upload(event(session_uuid=s)) for s in ("s1", "s2", "s1")]
-    out = gated(ReplayFilter(LOWEST, 3, {}, {}, rules), *uploads)
+    out = replayed(ReplayFilter(LOWEST, 3, {}, {}, rules), *uploads)
     assert [(0, 0), (1, 0), (2, 0)] == sorted(b.first for b in out.batches)
     assert 3 == len({b.window_key for b in out.batches})
     assert 1 == len({b.key for b in out.batches})

@@ -267,7 +267,7 @@ def test_a_size_inside_one_old_message_stops_only_the_message(size: int) -> None
 
 def test_a_batch_of_more_records_than_can_be_passed_over_at_once_is_one_letter() -> None:
     content = bytearray(batch(0, 3))
-    content[57:61] = struct.pack(">i", batch_layout.MOST_RECORDS + 1)
+    content[57:61] = struct.pack(">i", batch_layout.MAX_RECORDS + 1)
     content[17:21] = struct.pack(">I", calc_crc32c(bytes(content[21:])))
     found = list(unpacked(bytes(content) + batch(3, 1)))
     assert [2, 3] == [one.offset for one in found]
@@ -277,7 +277,7 @@ def test_a_batch_of_more_records_than_can_be_passed_over_at_once_is_one_letter()
 
 def test_so_is_one_that_hides_how_many_it_has() -> None:
     smallest = b"\x0c\0\0\0\1\1\0"
-    packed = kafka_batches.packed(smallest * (batch_layout.MOST_RECORDS + 1), 3, "zstd")
+    packed = kafka_batches.packed(smallest * (batch_layout.MAX_RECORDS + 1), 3, "zstd")
     found = list(unpacked(packed + batch(3, 1)))
     assert [2, 3] == [one.offset for one in found]
     assert "more than 1000000 records" in found[0].value.error
