@@ -115,7 +115,7 @@ class SnapshotBuilder:
         _merge(self._since, entries)
 
     def settle(self) -> None:
-        """Count as saved what was taken; in the snapshot of the tick that writes the base."""
+        """Count as saved what was taken; as the tick that writes the base is drawn."""
         for saving in self.savings.values():
             saving.settle()
 
@@ -126,7 +126,7 @@ class SnapshotBuilder:
         lanes: Mapping[str, LaneState],
         entries: Mapping[str, Mapping[bytes, Position]],
     ) -> list[bytes]:
-        """Return the base's records; ``head``, ``lanes`` and ``entries`` as of the snapshot.
+        """Return the base's records; ``head``, ``lanes`` and ``entries`` as drawn.
 
         The last record is encoded now, too: what a record says of the partition as a whole
         counts until the next one says otherwise. Scalars that the first has no room for are

@@ -271,7 +271,7 @@ class Metrics:
         self._counter(catalogue.LANES_FORGOTTEN, lane)  # it is made when it is asked for
 
     def lane_forgotten(self, lane: str) -> None:
-        """Report that a lane was left out of a partition's base."""
+        """Report that a lane was left out of a partition's snapshot."""
         self._counter(catalogue.LANES_FORGOTTEN, lane).inc()
 
     def recovered(self, seconds: float) -> None:

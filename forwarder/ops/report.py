@@ -82,7 +82,7 @@ class WorkerReport(Reporter):
         self._opened.add(partition)
 
     def lane_forgotten(self, lane: str) -> None:
-        """Report that a base leaves out a lane that nobody knows any more."""
+        """Report that a snapshot leaves out a lane that is not configured any more."""
         self.metrics.lane_forgotten(lane)
 
     def dead_letters(self, partition: str, letters: Sequence[DeadLetter]) -> None:

@@ -116,7 +116,7 @@ class Reporter:
         """Count dead letters of a tick that is committed; at least one. Caller: the partition."""
 
     def lane_forgotten(self, lane: str) -> None:
-        """Count that a committed base leaves out a lane that is not configured any more (L1)."""
+        """Count that a committed snapshot leaves out a lane that is configured no more (L1)."""
 
     def released(self, partition: str, what: Released) -> None:
         """Count what an opening leaves behind, once, when it is closed. Caller: the partition."""

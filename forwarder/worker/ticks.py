@@ -283,7 +283,7 @@ class TickLoop:
         return self._state.read
 
     def memory_bytes(self) -> int:
-        """Return about what is kept of closed windows, and of a base in the making, in memory."""
+        """Return about what closed windows, and a snapshot in the making, take in memory."""
         builder = self.snapshots.builder
         indexes = sum([index.memory_bytes() for index in self._state.indexes.values()])
         return indexes + (builder.bytes if builder else 0)

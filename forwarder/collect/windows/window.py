@@ -92,7 +92,7 @@ class PendingPart(msgspec.Struct, gc=False):
 
 
 class Window(msgspec.Struct, gc=False):
-    """An open accumulation for one lane and key. Its store alone changes it, and ``RecordFit`` for it.
+    """An open accumulation for one lane and key. Changed by its store and ``RecordFit`` alone.
 
     What it shares with its stored form (see ``HeldWindow``): ``key``, ``device``, ``session``,
     ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
