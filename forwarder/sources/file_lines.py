@@ -336,7 +336,7 @@ def first_line_hint(line: bytes, form: InputFormat) -> str:
     try:
         if value[:1] == b"[":
             value = next((bytes(element) for element in rawjson.elements(value)), b"{}")
-        if b'"upload"' in value:
+        if b"upload" in value or b"\\u00" in value:  # perhaps spelled with escapes
             fields = rawjson.fields(value)
             if "timestamp_ms" in fields and "upload" in fields:
                 value = bytes(fields["upload"])

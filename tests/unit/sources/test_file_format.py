@@ -88,6 +88,7 @@ def test_a_first_line_that_is_no_upload_says_what_it_may_be(line: bytes, name: s
         b"[]",
         b"{}",
         b'{"timestamp_ms":1,"upload":{"mpid":1}}',
+        b'{"timestamp_ms":1,"\\u0075pload":{"mpid":1}}',
         b'{"mpid":1,"anonymousId":"a","messageId":"m"}',
     ],
 )
