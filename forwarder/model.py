@@ -332,7 +332,7 @@ class Released(msgspec.Struct, frozen=True):
         return ReleaseCause.FAILED if self.failed else ReleaseCause.MOVED
 
 
-def add(counts: dict[K, int], key: K, count: int) -> None:
+def add_count(counts: dict[K, int], key: K, count: int) -> None:
     """Add ``count`` to the count of ``key``; 0 makes no entry."""
     if count:
         counts[key] = counts.get(key, 0) + count

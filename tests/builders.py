@@ -11,7 +11,7 @@ from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.targets import FileTarget, Target
 from forwarder.formats.registry import BUILT_IN, MPARTICLE
-from forwarder.model import LOWEST, Batch, Collected, HeldWindow, Partition, Position, add
+from forwarder.model import LOWEST, Batch, Collected, HeldWindow, Partition, Position, add_count
 
 DATA = Path(__file__).parent / "data"
 PARTITION = Partition("raw-events", 3)
@@ -153,7 +153,7 @@ def merged(outcomes: Iterable[Collected]) -> Collected:
             mine, more = getattr(whole, name), getattr(one, name)
             if isinstance(more, dict):
                 for key, count in more.items():
-                    add(mine, key, count)
+                    add_count(mine, key, count)
             else:
                 setattr(whole, name, mine + more)
     return whole

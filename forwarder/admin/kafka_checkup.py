@@ -33,7 +33,7 @@ KNOCK_SECONDS = 3.0
 SMALLEST = 4 * 1024
 """Bytes that a dead letter takes at least: its headers, where its value is left out."""
 
-LEAST = "min.insync.replicas"
+MIN_IN_SYNC_SETTING = "min.insync.replicas"
 
 Settings = Mapping[str, Mapping[str, str] | str]
 
@@ -219,10 +219,11 @@ def _replicas(
     """
     for topic in topics:
         asked = settings.get(topic)
-        least = int(asked.get(LEAST, 1)) if isinstance(asked, Mapping) else 1
+        least = int(asked.get(MIN_IN_SYNC_SETTING, 1)) if isinstance(asked, Mapping) else 1
         there, replicas = in_sync.get(topic, (least, least))
         if there < min(least, replicas):
-            what = f"topic {topic}: {there} of {replicas} replicas are in sync, {LEAST} is {least}"
+            what = f"topic {topic}: {there} of {replicas} replicas are in sync"
+            what += f", {MIN_IN_SYNC_SETTING} is {least}"
             yield fail(what, error_codes.replicas_remedy(topic))
 
 

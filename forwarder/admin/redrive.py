@@ -124,13 +124,13 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     most = MAX_LETTERS if not rate else max(1, min(MAX_LETTERS, int(rate)))
     for found in await letter_ranges(survey, choice.wanted, settled):
         stretch = msgspec.structs.replace(found, end=min(found.end, ends.get(found.number, 0)))
-        load = Load(survey.topic, stretch, choice.wanted.group)
+        load = RedriveTransaction(survey.topic, stretch, choice.wanted.group)
         async for letter, state in letters_with_state(survey, stretch, choice.wanted.group):
             value = None
             if choice.wanted.has(letter):
                 value = await _weigh(survey, choice, limits, letter, state, tally)
             if value is None:
-                load.pass_over()
+                load.break_run()
                 continue
             await pace.wait()
             load.add(letter, value)
@@ -142,7 +142,7 @@ async def redrive(  # noqa: PLR0913  # what to send, up to where, how fast, and 
     return tally
 
 
-class Load:
+class RedriveTransaction:
     """What goes back in one transaction, with its receipt."""
 
     def __init__(self, topic: str, stretch: LetterRange, group: str) -> None:
@@ -163,7 +163,7 @@ class Load:
         """Take a letter along; the receipt names runs of letters that follow on each other."""
         if letter.origin is None:
             return
-        headers = marks(letter, self._own.topic)
+        headers = redrive_headers(letter, self._own.topic)
         self._parcels.append(RedriveMessage(letter.origin, value, headers))
         self.bytes += len(value)
         if self._joined:
@@ -172,11 +172,11 @@ class Load:
             self._spans.append((letter.offset, letter.offset))
         self._joined = True
 
-    def pass_over(self) -> None:
+    def break_run(self) -> None:
         """Note that a letter stays behind: no run goes on over it."""
         self._joined = False
 
-    def whole(self) -> list[RedriveMessage]:
+    def take_messages(self) -> list[RedriveMessage]:
         """Return all messages with their receipt, and empty the load."""
         value, headers = dead_letters.make_receipt(self._spans, self._group)
         whole = [*self._parcels, RedriveMessage(self._own, value, headers)]
@@ -184,7 +184,7 @@ class Load:
         return whole
 
 
-def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
+def redrive_headers(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
     """Return the headers under which a letter goes back; ``topic``: the dead letter topic."""
     texts = {
         REASON_HEADER: letter.reason,
@@ -196,9 +196,9 @@ def marks(letter: Letter, topic: str) -> list[tuple[str, bytes]]:
     return [(name, text.encode()) for name, text in texts.items() if text]
 
 
-async def _send(producer: RedriveProducer, load: Load) -> None:
+async def _send(producer: RedriveProducer, load: RedriveTransaction) -> None:
     if load.count:
-        await producer.send(load.whole())
+        await producer.send(load.take_messages())
 
 
 async def _weigh(  # noqa: PLR0913, PLR0917  # one letter, and everything it is judged by

@@ -145,7 +145,7 @@ def _state(survey: GroupSurvey, partition: Partition, found: Restored) -> Partit
         raise ForwarderError(text) from refusal
 
 
-async def carry_out(survey: GroupSurvey, moves: Sequence[Move]) -> None:
+async def apply_reset(survey: GroupSurvey, moves: Sequence[Move]) -> None:
     """Commit every move; a worker that has come to life meanwhile is fenced, and refused.
 
     Raises ForwarderError, and then the partitions before the one it names are moved.

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         output.print_text(_table(moves))
     if not args.dry_run and common.confirm(args):
-        common.run_query(loaded, lambda survey: reset.carry_out(survey, moves))
+        common.run_query(loaded, lambda survey: reset.apply_reset(survey, moves))
         done = True
     if args.json:
         output.print_json({"moved": done, "partitions": [move.document() for move in moves]})

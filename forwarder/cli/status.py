@@ -8,7 +8,7 @@ from forwarder.admin.retired_topics import REMEDY, UNKNOWN, left_topics
 from forwarder.admin.status import status
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
-from forwarder.ops.health import MOST_REJECTED
+from forwarder.ops.health import REJECTED_TEXT
 from forwarder.ops.stall import STALL_REMEDIES, StallReason
 from forwarder.worker import circuit_breaker
 
@@ -143,7 +143,7 @@ def _of_partition(partition: dict[str, Any]) -> Iterator[str]:
     if partition.get("intake_stopped"):
         since = partition["intake_stopped"]
         remedy = circuit_breaker.STOPPED_REMEDY
-        yield f"{name} is not collected since {since}: {MOST_REJECTED}; {remedy}"
+        yield f"{name} is not collected since {since}: {REJECTED_TEXT}; {remedy}"
     elif (stall := partition.get("stalled")) and not partition["refusal"]:
         remedy = STALL_REMEDIES[StallReason(stall["reason"])]
         yield f"{name} is not read beyond {partition['read']}: {stall['what']}; {remedy}"

@@ -34,7 +34,7 @@ from forwarder.model import (
     Piece,
     Position,
     Reason,
-    add,
+    add_count,
 )
 
 
@@ -159,11 +159,11 @@ class PartitionLane:
             again, added = self._add_again(known, out), self.add(uploads[len(known) :], out)
             closed, letters = again.closed + added.closed, again.misfits + added.misfits
             return replace(added, closed=closed, misfits=letters)
-        add(out.routed, name, sum([len(upload.types) for upload in uploads]))
+        add_count(out.routed, name, sum([len(upload.types) for upload in uploads]))
         if below is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
-            add(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
+            add_count(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
         kept, failed = self.lane.filter.sift(uploads, out.filtered)
         if failed:
             self._add_unchangeable_letters(failed, out)
@@ -176,7 +176,7 @@ class PartitionLane:
             for upload, pieces in kept:
                 if pieces and not upload.types:
                     upload.used = True
-        add(out.accepted, name, added.accepted)
+        add_count(out.accepted, name, added.accepted)
         return added
 
     def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
@@ -190,8 +190,8 @@ class PartitionLane:
                 wanted.append(upload)
         kept, _ = self.lane.filter.sift(wanted, {})
         added = self.windows.add(kept)
-        add(out.taken_over, self.lane.name, added.accepted)
-        add(out.settled, self.lane.name, settled + added.settled)
+        add_count(out.taken_over, self.lane.name, added.accepted)
+        add_count(out.settled, self.lane.name, settled + added.settled)
         return added
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
@@ -242,7 +242,7 @@ class PartitionLane:
             letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
             events = len(upload.types)
             out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
-            add(out.accepted, self.lane.name, events)
+            add_count(out.accepted, self.lane.name, events)
 
     def collect_redriven(self, upload: Upload, now_ms: int, out: Collected) -> None:
         """Take a re-driven upload: batches of its own at once, whatever windows are open.
@@ -251,13 +251,13 @@ class PartitionLane:
         """
         lane, events, again = self.lane.name, len(upload.types), upload.offset < self.replay.read
         if not again:
-            add(out.routed, lane, events)
+            add_count(out.routed, lane, events)
         if not self.replay.takes(upload.offset):
             if not again:
-                add(out.filtered, (lane, STATUS), events)
+                add_count(out.filtered, (lane, STATUS), events)
             return
         if (upload.offset, upload.start + max(events, 1) - 1) < self.replay.need:
-            add(out.settled, lane, events)
+            add_count(out.settled, lane, events)
             return
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
@@ -266,7 +266,7 @@ class PartitionLane:
         added = apart.add([(u, self._undelivered(u, pieces, out)) for u, pieces in kept])
         closed = added.closed + apart.finish()
         upload.used = bool(closed)
-        add(out.taken_over if again else out.accepted, lane, added.accepted)
+        add_count(out.taken_over if again else out.accepted, lane, added.accepted)
         for one in closed:
             session = one.session if self.lane.mode is BatchMode.SESSION else None
             one.key = redrive.window_key(upload.offset, upload.start, session)
@@ -284,7 +284,7 @@ class PartitionLane:
             every = [single for piece in admitted for single in split_each(piece)]
             admitted = [piece for piece in every if self._is_undelivered(upload, piece)]
         came = sum([piece[2] for piece in pieces])
-        add(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
+        add_count(out.settled, self.lane.name, came - sum([piece[2] for piece in admitted]))
         return admitted
 
     def _is_undelivered(self, upload: Upload, piece: Piece) -> bool:
@@ -299,13 +299,13 @@ class PartitionLane:
         if not (
             self.replay.takes(batch.first[0]) and self.replay.passes(batch.window_key, batch.first)
         ):
-            add(out.settled, name, batch.count)
+            add_count(out.settled, name, batch.count)
             return
         out.batches.append(batch)
         for counts in (out.taken_over,) if again else (out.routed, out.accepted):
-            add(counts, name, batch.count)
+            add_count(counts, name, batch.count)
         self._note_closing(batch.window_key, batch.last, out)
-        add(out.closed, (name, batch.reason), 1)
+        add_count(out.closed, (name, batch.reason), 1)
 
     def _encode_window(self, one: Window, now_ms: int, out: Collected) -> bool:
         """Make documents of a window, and note how far they go; tell whether that is all of it."""
@@ -315,7 +315,7 @@ class PartitionLane:
         out.encoded += sum([len(batch.payload) for batch in made.batches])
         key = made.batches[0].window_key if made.batches else digest(one.key)
         closed = len(made.batches) if one.apart else 0 if made.rest else 1
-        add(out.closed, (self.lane.name, one.reason), closed)
+        add_count(out.closed, (self.lane.name, one.reason), closed)
         if made.rest:
             one.pieces, one.blocks = made.rest, None
             one.count = sum([piece[2] for piece in made.rest])

@@ -30,7 +30,7 @@ from forwarder.model import (
     RecordOutcome,
     Sealed,
     Unused,
-    add,
+    add_count,
 )
 from forwarder.rules.match import Router
 
@@ -329,7 +329,7 @@ class Pipeline:
         names = list(self._lanes)
         for upload in unmatched:
             for lane, part, value in self._router.misses(upload):
-                add(out.missed, (names[lane], part, value), 1)
+                add_count(out.missed, (names[lane], part, value), 1)
 
     def _collect_redriven(
         self, record: Record, told: redrive.RedriveHeaders, clock: int, now_ms: int, out: Collected
@@ -399,7 +399,7 @@ class Pipeline:
         out.uploads += len(found)
         out.events += events
         for counts in (out.routed, out.accepted):
-            add(counts, told.connection, events)
+            add_count(counts, told.connection, events)
         _settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
@@ -430,8 +430,8 @@ def _share_out(uploads: Sequence[Upload], size: int) -> None:
 
 def _settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> None:
     """Count records and bytes that went one way."""
-    add(out.outcome_records, outcome, records)
-    add(out.outcome_bytes, outcome, size)
+    add_count(out.outcome_records, outcome, records)
+    add_count(out.outcome_bytes, outcome, size)
 
 
 def _count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
@@ -464,7 +464,7 @@ def _count_unused(uploads: Sequence[Upload], unused: Sequence[Upload], out: Coll
         (Unused.MISSING, len([1 for upload in unused if upload.keyless])),
         (Unused.EMPTY, len([1 for upload in unused if not upload.keyless])),
     ):
-        add(out.unused, reason, number)
+        add_count(out.unused, reason, number)
     if keyless:
         nothing = set(map(id, unused))
         keyless -= {u.offset for u in uploads if not u.keyless or id(u) not in nothing}

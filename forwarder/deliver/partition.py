@@ -19,7 +19,7 @@ from forwarder.deliver.queue import DeliveryQueue
 from forwarder.deliver.rate_limit import RateLimiter
 from forwarder.deliver.readback import Readback, ReadOutbox
 from forwarder.journal.state import LaneState
-from forwarder.model import Address, Batch, CloseReason, DeadLetter, Reason, add
+from forwarder.model import Address, Batch, CloseReason, DeadLetter, Reason, add_count
 
 
 class PartitionDeliveries:
@@ -98,7 +98,7 @@ class PartitionDeliveries:
         """Return by lane how many events wait for delivery, or as refusals to be collected."""
         found = {name: one.queue.waiting_events() for name, one in self.lanes.items()}
         for batch, _ in self.results.refused:
-            add(found, batch.lane, batch.count)
+            add_count(found, batch.lane, batch.count)
         return found
 
     # ------------------------------------------------------------------ a tick (K1, K5)

@@ -140,12 +140,12 @@ class KafkaJournals:
             unsure = {p for p in again if not self._topic_checks.use(p, now)}
             unsure |= {p for p in partitions if p.number >= self._provided.get(p.topic, 0)}
             if unsure:
-                self._provided |= await self._provision.for_partitions(unsure)
+                self._provided |= await self._provision.provision_partitions(unsure)
                 self._topic_checks.add(unsure, now)
 
     async def _check_all_topics(self) -> None:
         """See to every topic, and settle once where a new group begins."""
-        counts, found = await self._provision.everything()
+        counts, found = await self._provision.provision_all()
         self._measure_letters(counts, found)
         topics = [topic.name for topic in self._settings.kafka.topics]
         if self._settings.kafka.start is Start.LATEST:

@@ -13,7 +13,7 @@ from forwarder.model import LOWEST, Address, Closing, Position
 
 
 class LanePosition(msgspec.Struct, frozen=True):
-    """What the owner knows of one lane that it feeds at the snapshot.
+    """What the owner knows of one lane that it feeds, as the tick is drawn.
 
     ``frozen``: the connection is inactive, its ``read`` stays.
     """

@@ -212,12 +212,12 @@ class TopicProvisioner:
     """Compares what the cluster has with what is needed, and creates what it may."""
 
     def __init__(self, settings: Configuration, cluster: KafkaAdmin) -> None:
-        """Create; asks nothing before ``everything``."""
+        """Create; asks nothing before ``provision_all``."""
         self._settings = settings
         self._cluster = cluster
         self._letters = settings.kafka.dead_letter_topic
 
-    async def everything(self) -> tuple[Mapping[str, int], Settings]:
+    async def provision_all(self) -> tuple[Mapping[str, int], Settings]:
         """See to every topic; return partition counts and settings.
 
         Raises StartupError, whose text is the list of what is needed.
@@ -233,7 +233,7 @@ class TopicProvisioner:
             raise StartupError(await self._listed(wanted, counts, refused))
         return counts, found
 
-    async def for_partitions(self, partitions: Collection[Partition]) -> dict[str, int]:
+    async def provision_partitions(self, partitions: Collection[Partition]) -> dict[str, int]:
         """See to the topics of these alone, while others work; return what each input has now.
 
         That is the number of partitions whose outbox and state exist. Raises RefusedError for

@@ -34,7 +34,7 @@ RETRIED_EACH_MINUTE = (
     "it is opened again by itself about once a minute; the other partitions go on meanwhile"
 )
 
-MOST_REJECTED = "more records were rejected than limits.rejected_percent"
+REJECTED_TEXT = "more records were rejected than limits.rejected_percent"
 
 STATE_REMEDIES = {
     "intake_stopped": "see forwarder dead-letters list; mend or roll back what was deployed, then "
@@ -201,7 +201,7 @@ class Health:
         """Return that collecting has stopped; ready it is, or the rollout that mends it waits."""
         if not self._stopped:
             return {}
-        entry = StatusEntry("intake_stopped", min(self._stopped.values()), MOST_REJECTED)
+        entry = StatusEntry("intake_stopped", min(self._stopped.values()), REJECTED_TEXT)
         return {"intake": entry.described() | {"partitions": sorted(self._stopped)}}
 
     def _worst_of_connections(self) -> dict[str, Any]:

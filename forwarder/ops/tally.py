@@ -11,7 +11,7 @@ from forwarder.model import (
     Collected,
     DeadLetter,
     Unused,
-    add,
+    add_count,
 )
 from forwarder.ops.lane_log import LaneStatusLog
 from forwarder.ops.reporter import LaneStatus, Reporter
@@ -117,12 +117,12 @@ class Tally(Reporter):
         self.tombstones += collected.tombstones
         self.unmatched += collected.unmatched
         for reason, count in collected.unused.items():
-            add(self.unused, reason.value, count)
+            add_count(self.unused, reason.value, count)
         for what, count in collected.filtered.items():
-            add(self.filtered, what, count)
+            add_count(self.filtered, what, count)
         for (lane, part, value), count in collected.missed.items():
             values = self.missed.setdefault((lane, part), {})
-            add(
+            add_count(
                 values,
                 value if value in values or len(values) < MAX_VALUES_COUNTED else OTHER_VALUES,
                 count,

@@ -61,7 +61,7 @@ class PartitionLimits:
 class OneAtATime:
     """What one partition of a worker does at a time, for each of them takes memory by itself.
 
-    ``snapshots``: a base is drafted and written. ``restores``: windows are put back.
+    ``snapshots``: one is drafted and written. ``restores``: windows are put back.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from forwarder.clock import Clock
 from forwarder.journal.retention import OutboxRetention
-from forwarder.model import add
+from forwarder.model import add_count
 from forwarder.ops.alarms import LatenessAlarm, is_late
 from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.sources.contract import Source
@@ -73,7 +73,7 @@ def waiting_events(owned: Iterable[OwnedPartition]) -> dict[str, int]:
     found: dict[str, int] = {}
     for one in owned:
         for lane, events in one.waiting().items():
-            add(found, lane, events)
+            add_count(found, lane, events)
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 
 from forwarder.collect.pipeline import Lane, Pipeline
-from forwarder.model import Address, Batch, Closing, Collected, DeadLetter, Released, add
+from forwarder.model import Address, Batch, Closing, Collected, DeadLetter, Released, add_count
 from forwarder.ops.reporter import Reporter
 
 
@@ -97,7 +97,7 @@ class Uncommitted:
             self._reporter.dead_letters(self._partition, drawn.dead_letters)
         for lane, batches in fresh.items():
             if lane not in delivered:
-                add(self._parked, lane, sum([batch.count for _, batch in batches]))
+                add_count(self._parked, lane, sum([batch.count for _, batch in batches]))
 
     def waiting(
         self, pipeline: Pipeline, lanes: Iterable[Lane], delivering: Mapping[str, int]
@@ -111,15 +111,15 @@ class Uncommitted:
             return {}
         found = dict(self._parked)
         for lane in lanes:
-            add(found, lane.name, pipeline.waiting_events(lane.name))
+            add_count(found, lane.name, pipeline.waiting_events(lane.name))
         for pending in (self._drawn, self.next):
             for batch in pending.batches:
-                add(found, batch.lane, batch.count)
+                add_count(found, batch.lane, batch.count)
             for letter in pending.dead_letters:
                 if letter.connection:
-                    add(found, letter.connection, letter.events)
+                    add_count(found, letter.connection, letter.events)
         for name, events in delivering.items():
-            add(found, name, events)
+            add_count(found, name, events)
         return found
 
     def release(self, waiting: Mapping[str, int], *, failed: bool) -> None:

@@ -218,7 +218,7 @@ class PartitionSupervisor:
         pause = self._pause_seconds(error)
         reporter = self._context.reporter
         reporter.partition_failed(
-            self.partition, failure_of(error, opened=self._opened_at is not None)
+            self.partition, describe_error(error, opened=self._opened_at is not None)
         )
         if self._repeats.register(_without_numbers(error), self._clock.steady()):
             log.warning(
@@ -346,7 +346,7 @@ class Membership(msgspec.Struct):
         return Phase.OPENING if supervisor is None else supervisor.phase
 
 
-def failure_of(error: ForwarderError, *, opened: bool) -> PartitionFailure:
+def describe_error(error: ForwarderError, *, opened: bool) -> PartitionFailure:
     """Return which of the few kinds of failures this is."""
     if isinstance(error, FencedError):
         return PartitionFailure.FENCED

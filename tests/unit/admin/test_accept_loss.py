@@ -77,7 +77,7 @@ class TestReset:
 
     def test_it_is_committed_without_metadata_and_obeyed_by_the_next_opening(self) -> None:
         survey = surveyed()
-        asyncio.run(reset.carry_out(survey, planned(survey, Target(offset=70))))
+        asyncio.run(reset.apply_reset(survey, planned(survey, Target(offset=70))))
         assert ["fence", "commit", "close"] == survey.steps
         assert Commit(70, "") == survey.kept[P0].commit
         found = asyncio.run(survey.find(P0))
@@ -120,7 +120,7 @@ class TestReset:
         survey = surveyed()
         moves = planned(survey, Target(offset=70))
         with pytest.raises(ForwarderError, match=r"may be moved or not, .* did not finish"):
-            asyncio.run(reset.carry_out(survey, moves))
+            asyncio.run(reset.apply_reset(survey, moves))
 
     def test_a_group_with_members_is_left_alone_even_if_they_came_at_the_last_moment(self) -> None:
         survey = surveyed()
@@ -128,7 +128,7 @@ class TestReset:
         with pytest.raises(ForwarderError, match=r"is active .*pod-1"):
             asyncio.run(reset.refuse_if_active(survey))
         with pytest.raises(ForwarderError, match="was not moved"):
-            asyncio.run(reset.carry_out(survey, planned(survey, Target(offset=70))))
+            asyncio.run(reset.apply_reset(survey, planned(survey, Target(offset=70))))
         assert ["fence", "close"] == survey.steps
 
 

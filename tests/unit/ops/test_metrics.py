@@ -239,7 +239,7 @@ def test_no_series_is_born_with_its_first_count(metrics: Metrics) -> None:
 
 def test_whatever_ends_an_opening_has_a_kind_that_is_counted(metrics: Metrics) -> None:
     told = [
-        supervisor.failure_of(error("x"), opened=opened)
+        supervisor.describe_error(error("x"), opened=opened)
         for error in (
             *kinds(JournalError),
             StartupError,
