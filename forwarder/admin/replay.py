@@ -1,7 +1,7 @@
 """``forwarder replay``: send stored batches once more, as deliveries do, touching no cursor.
 
 A :class:`LaneDelivery` does the sending: one put in flight per device, the order of the outbox,
-retries with backoff. It is handed the batches of a stretch of the outbox at a set rate, has no
+retries with backoff. It is handed the batches of a range of the outbox at a set rate, has no
 lease to keep, since no cursor is committed, and nothing to read back.
 """
 

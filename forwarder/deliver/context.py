@@ -108,7 +108,7 @@ class DeliveryResults:
             self.failed.set_result(error)
 
     def collect(self) -> list[Refused]:
-        """Return what was refused, and begin anew; what failed stays."""
+        """Return what was refused, and clear all results but ``failed``."""
         refused, self.refused, self.refused_bytes = self.refused, [], 0
         self.cursor_moved = self.lease_wanted = False
         return refused

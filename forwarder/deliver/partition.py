@@ -125,7 +125,7 @@ class PartitionDeliveries:
         return lane_notes.noted(extra, one.reason, lag, now_ms)
 
     def collect_refused(self) -> list[DeadLetter]:
-        """Return the dead letters of what was refused since, and begin anew with the results.
+        """Return the dead letters of what was refused since the last call; clear the results.
 
         In the same step as :meth:`cursor` of every lane, so that refusal and acknowledgement are
         in one tick (D4).

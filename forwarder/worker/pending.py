@@ -74,7 +74,7 @@ class Uncommitted:
             self.closed_bytes += closed
 
     def draw(self) -> PendingOutput:
-        """Return everything for the tick that is about to be committed, and begin anew."""
+        """Return everything for the tick to be committed; what comes now is the next one's."""
         self._drawn, self.next = self.next, PendingOutput()
         return self._drawn
 

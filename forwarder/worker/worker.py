@@ -181,7 +181,7 @@ class Worker:
                 await asyncio.sleep(1.0)
                 continue
             self._note_good_poll()
-            # All before the next await: a partition opened anew meanwhile stands elsewhere.
+            # All before the next await: a partition opened anew meanwhile has another position.
             for partition, records in polled.items():
                 owned = self.membership.open_partition(partition)
                 if owned is not None and not self._breaker.add_sample(owned, records):
