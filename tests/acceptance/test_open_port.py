@@ -80,6 +80,8 @@ def _many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * ATTACKERS), hard))
 
 
+FAILURE_THRESHOLD = 3
+
 KINDS: dict[str, Callable[[int], bytes]] = {
     "idle": lambda _: b"",
     "half a head": lambda _: b"GET /metrics HTTP/1.1\r\nx: y",
@@ -111,9 +113,13 @@ async def flooded(port: int, first: str) -> AsyncIterator[None]:
         await flooding.wait()
 
 
-def lives(worker: Worker) -> bool:
-    """Ask as a kubelet does, once."""
-    return worker.get("/livez")[0] == 200
+def lives(worker: Worker, path: str = "/livez") -> bool:
+    """Ask as a kubelet does, which gives up after three failures in a row (``deploy/``).
+
+    Whoever connects and is not run for a moment before it has asked may have to give way to those
+    that came later: on a busy machine that may happen once.
+    """
+    return any(worker.get(path)[0] == 200 for _ in range(FAILURE_THRESHOLD))
 
 
 async def begun(scene: Scene) -> Worker:
@@ -136,7 +142,7 @@ async def all_flows(scene: Scene, worker: Worker) -> None:
         assert await asyncio.to_thread(lives, worker), "each probe is answered"
     await scene.feed(range(11, LOAD))
     await worker.until(lambda: len(scene.numbers()) >= LOAD, "all of it is delivered", 60)
-    assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
+    assert await asyncio.to_thread(lives, worker, "/readyz")
 
 
 def nothing_grew(scene: Scene, worker: Worker, memory: int, log: int) -> None:
