@@ -18,7 +18,8 @@ from tests import doubles
 from tests.batches import GROUP, TOPIC
 from tests.builders import lane_set
 from tests.lanes import deliver_context
-from tests.world import START_MS, connection, numbers, upload
+from tests.partition_oracle import numbers
+from tests.world import START_MS, connection, upload
 
 P0 = Partition(TOPIC, 0)
 P1 = Partition(TOPIC, 1)

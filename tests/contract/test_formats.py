@@ -1,18 +1,15 @@
 """What collecting may rely on, asked of every format; a format joins by a ``Sender`` of its own."""
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder import app
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
-from forwarder.collect.pipeline import Pipeline, compile_lanes
+from forwarder.collect.pipeline import compile_lanes
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.settings import INPUT_FORMATS, JournalSettings, LimitSettings
@@ -20,123 +17,28 @@ from forwarder.config.targets import SINK_FORMATS, FileTarget, KinesisTarget, Pa
 from forwarder.errors import StartupError
 from forwarder.formats import rawjson
 from forwarder.formats.contract import (
-    Decoder,
-    DocumentFormat,
-    DocumentMaker,
     Formats,
-    InputFormat,
     Reject,
-    Upload,
 )
 from forwarder.formats.ids import IdSource
-from forwarder.formats.registry import BUILT_IN, MPARTICLE
+from forwarder.formats.registry import BUILT_IN
 from forwarder.journal.memory import MemoryJournals
-from forwarder.model import Batch, CloseReason, HeldWindow, Partition, Reason
+from forwarder.model import CloseReason, HeldWindow, Reason
 from tests import toy_format
 from tests.builders import NOW, START, Rec, finished, merged
 from tests.doubles import LoopClock, Notes
-
-PARTITION = Partition("raw-events", 3)
-DROPPING: dict[str, Any] = {"send_screen_views": False}
-
-
-class Sender(Protocol):
-    """Writes and reads a format from outside, by other means than the format itself.
-
-    ``view`` is the type of event that ``send_screen_views`` governs, ``broken`` are values that
-    are no uploads, ``foreign`` lines of a file that look like something else.
-    """
-
-    form: InputFormat
-    documents: DocumentFormat
-    view: str
-    broken: Sequence[bytes]
-    foreign: Sequence[bytes]
-
-    def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
-        """Return an event as it is sent."""
-
-    def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
-        """Return an upload of application ``shop``, platform ``ios``, API key ``k1``.
-
-        ``tag`` is something that accumulates. Its own time is ``START``.
-        """
-
-    def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
-        """Return a document's id, its events as they are in it, and what has accumulated."""
-
-
-class MParticleSender:
-    """Writes JSON by hand."""
-
-    form: InputFormat = MPARTICLE
-    documents: DocumentFormat = BUILT_IN.documents["mparticle", "mparticle"]
-    view = "screen_view"
-    broken: Sequence[bytes] = (
-        b"",
-        b"[]",
-        b"17",
-        b'{"events":[1]}',
-        b'{"events":[',
-        b"\xff",
-        b'{"type":1}',
-    )
-    foreign: Sequence[bytes] = (b'{"type":"track","userId":"u"}', b'{"batch":{"events":[]}}')
-
-    def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
-        data = b'{"n":%d, "session_uuid":"%b"}' % (number, session.encode())
-        return b'{"event_type":"%b","data":%b}' % (kind.encode(), data)
-
-    def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
-        content: dict[str, Any] = {
-            "mp_deviceid": device,
-            "user_identities": {"customer_id": user},
-            "application_info": {"package": "shop"},
-            "device_info": {"platform": "iOS"},
-            "api_key": "k1",
-            "timestamp_unixtime_ms": START,
-        }
-        if tag:
-            content["system_notifications"] = [tag]
-        return b'{"events":[%b],%b' % (b",".join(events), json.dumps(content).encode()[1:])
-
-    def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
-        content = json.loads(document)
-        events = msgspec.json.decode(document, type=dict[str, msgspec.Raw])["events"]
-        raw = msgspec.json.decode(events, type=list[msgspec.Raw])
-        return content["message_id"], [*map(bytes, raw)], content["system_notifications"]
-
-
-class ToySender:
-    """Writes columns by hand."""
-
-    form: InputFormat = toy_format.TOY
-    documents: DocumentFormat = toy_format.ToyDocuments
-    view = toy_format.VIEW
-    broken: Sequence[bytes] = (
-        b"",
-        b"a\tb",
-        b"\xff",
-        b"d\tu\tshop\tios\tk\t5\t\t{",
-        b"d\tu\tshop\tios\tk\t5\t\t7",
-    )
-    foreign: Sequence[bytes] = (b"d,u,shop,ios", b'{"device":"d"}')
-
-    def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
-        visit = b', "visit":"%b"' % session.encode() if session else b""
-        return b'{"n":%d,"kind":"%b"%b}' % (number, kind.encode(), visit)
-
-    def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
-        header = f"{device}\t{user}\tshop\tios\tk1\t{START}\t{tag}".encode()
-        return b"\t".join([header, *events])
-
-    def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
-        head, header, events = document.split(b"\t")
-        raw = msgspec.json.decode(events, type=list[msgspec.Raw])
-        return head[:36].decode(), [*map(bytes, raw)], header.decode().split(" ", 6)[6].split()
-
-
-SENDERS: dict[str, Sender] = {"mparticle": MParticleSender(), "toy": ToySender()}
+from tests.format_senders import (
+    DROPPING,
+    PARTITION,
+    SENDERS,
+    Sender,
+    collected,
+    connection,
+    decoded,
+    decoder,
+    maker,
+    pipeline,
+)
 
 
 @pytest.fixture(params=SENDERS)
@@ -147,54 +49,6 @@ def sender(request: pytest.FixtureRequest) -> Sender:
 
 
 every_format = pytest.mark.parametrize("name", SENDERS)
-
-
-# --------------------------------------------------------------------------- helpers
-
-
-def connection(sender: Sender, limit: int = 0, **further: Any) -> Connection:  # noqa: ANN401
-    """Return a connection that writes the sender's format, with records of at most ``limit``."""
-    name = sender.form.name
-    sink = FileTarget("out", format=name)
-    if limit:
-        sink = KinesisTarget("s", "us-east-1", max_record_bytes=limit, format=name)  # type: ignore[assignment]
-    chosen = {key: further.pop(key) for key in ("match", "batching") if key in further}
-    return Connection("lane", sink, settings=Settings(**further), **chosen)
-
-
-def decoder(sender: Sender, *, sessions: bool = True, **further: Any) -> Decoder:  # noqa: ANN401
-    """Return a decoder for a lane with these settings."""
-    made = sender.form.event_filter("lane", Settings(**further))
-    return sender.form.decoder(PARTITION, [made], sessions=sessions)
-
-
-def decoded(sender: Sender, value: bytes, offset: int = 7, *, sessions: bool = True) -> Upload:
-    """Return the one upload of a value."""
-    found = decoder(sender, sessions=sessions).decode(value, offset, START, START)
-    assert not isinstance(found, Reject)
-    (upload,) = found
-    return upload
-
-
-def maker(sender: Sender, limit: int = 0, **further: Any) -> DocumentMaker:  # noqa: ANN401
-    """Return what makes a connection's documents."""
-    chosen = connection(sender, limit, **further)
-    return sender.documents(chosen, chosen.sink.record_limit)
-
-
-def pipeline(sender: Sender, *chosen: Connection, **further: Any) -> Pipeline:  # noqa: ANN401
-    """Return a pipeline of these connections for a topic of the sender's format."""
-    lanes = compile_lanes(chosen, sender.form.name, toy_format.FORMATS)
-    return Pipeline(PARTITION, lanes, **further)
-
-
-def collected(sender: Sender, chosen: Connection, values: Sequence[bytes]) -> list[Batch]:
-    """Feed values as records a second apart, close everything, return the batches."""
-    fed = pipeline(sender, chosen)
-    records = [Rec(at, START + 1000 * at, value) for at, value in enumerate(values)]
-    out = merged([fed.collect(records, NOW), *finished(fed)])
-    assert [] == out.dead_letters
-    return out.batches
 
 
 # --------------------------------------------------------------------------- the registry
@@ -608,53 +462,3 @@ def test_the_partition_key_may_be_the_user(sender: Sender) -> None:
     chosen = Connection("lane", target)
     frame = sender.documents(chosen, target.record_limit).frame(upload.context, START, START)
     assert 2_000 - (len(user.encode()) or 32) == frame.limit
-
-
-# --------------------------------------------------------------------------- files
-
-
-def test_an_upload_says_from_when_it_is(sender: Sender) -> None:
-    assert START == sender.form.record_time(sender.record(sender.event(1)))
-    assert sender.form.record_time(b"") is None
-
-
-def test_lines_that_are_something_else_are_named(sender: Sender) -> None:
-    assert sender.form.unlike(sender.record(sender.event(1))) is None
-    for line in sender.foreign:
-        found = sender.form.unlike(line)
-        assert found is not None
-        assert found.what
-
-
-@pytest.fixture
-def reading(tmp_path: Path) -> Callable[[Sender, Connection, Sequence[bytes]], Path]:
-    """Return what writes a file and returns where its batches go."""
-
-    def prepared(sender: Sender, chosen: Connection, values: Sequence[bytes]) -> Path:
-        (tmp_path / "in").write_bytes(b"\n".join(values) + b"\n")
-        assert chosen.sink.format == sender.form.name
-        return tmp_path / "in"
-
-    return prepared
-
-
-async def test_a_file_is_read_and_delivered_in_any_format(
-    sender: Sender,
-    tmp_path: Path,
-    reading: Callable[[Sender, Connection, Sequence[bytes]], Path],
-) -> None:
-    chosen = connection(sender, match=Match(application=frozenset({"shop"})), **DROPPING)
-    values = [
-        sender.record(sender.event(1), sender.event(2, sender.view), tag="a"),
-        sender.broken[-1],
-        sender.record(sender.event(3), tag="b"),
-    ]
-    source = reading(sender, chosen, values)
-    tally = await app.run_file(
-        [chosen], str(source), tmp_path / "out", sender.form.name, toy_format.FORMATS
-    )
-    (line,) = (tmp_path / "out" / "lane.ndjson").read_bytes().splitlines()
-    _, events, tags = sender.read(line)
-    assert ([sender.event(1), sender.event(3)], ["a", "b"]) == (events, tags)
-    assert "2 events in 1 batch delivered, 1 events filtered out" in tally.text()
-    assert 1 == len((tmp_path / "out" / "dead-letters.ndjson").read_bytes().splitlines())

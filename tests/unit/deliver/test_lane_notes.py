@@ -11,7 +11,8 @@ from forwarder.journal.fold import fold_records
 from forwarder.journal.state import LaneState
 from tests import doubles
 from tests.batches import GROUP, TOPIC, batch
-from tests.world import EVENT, PARTITION, World, opened
+from tests.partition_oracle import PARTITION
+from tests.world import EVENT, World, opened
 
 NOW = 1_000_000
 

@@ -8,7 +8,8 @@ from forwarder.ops.metrics import Metrics
 from forwarder.worker import gauges
 from tests.doubles import HandFedSource
 from tests.membership import P0, Scene
-from tests.world import EVENT, PARTITION, SINGLE, Owned, finished, opened, virtually
+from tests.partition_oracle import PARTITION
+from tests.world import EVENT, SINGLE, Owned, finished, opened, virtually
 
 
 @virtually

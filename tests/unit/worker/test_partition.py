@@ -10,17 +10,7 @@ from forwarder.errors import FencedError
 from forwarder.journal import outbox
 from forwarder.worker.ticks import LEASE_SECONDS
 from tests import doubles
-from tests.world import (
-    BATCH,
-    EVENT,
-    SESSION,
-    SINGLE,
-    World,
-    finished,
-    opened,
-    reopened,
-    virtually,
-)
+from tests.world import BATCH, EVENT, SESSION, SINGLE, World, finished, opened, reopened, virtually
 
 
 @virtually

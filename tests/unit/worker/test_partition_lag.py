@@ -4,16 +4,7 @@ import asyncio
 
 from forwarder.deliver.budget import Lag
 from forwarder.journal.orphans import OrphanPolicy
-from tests.world import (
-    EVENT,
-    SINGLE,
-    World,
-    connection,
-    finished,
-    opened,
-    reopened,
-    virtually,
-)
+from tests.world import EVENT, SINGLE, World, connection, finished, opened, reopened, virtually
 
 OTHER = [connection("other", send_as_batch=False)]
 BOTH = [*SINGLE, *OTHER]

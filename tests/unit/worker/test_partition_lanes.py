@@ -9,10 +9,10 @@ from forwarder.errors import FencedError, RefusedError
 from forwarder.model import CloseReason, Commit
 from forwarder.ops.reporter import LaneStatus
 from tests import doubles
+from tests.partition_oracle import PARTITION
 from tests.world import (
     BATCH,
     EVENT,
-    PARTITION,
     SESSION,
     SINGLE,
     START_MS,

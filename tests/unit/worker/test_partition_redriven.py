@@ -5,18 +5,8 @@ import asyncio
 from forwarder.collect import redrive
 from forwarder.model import DeadLetter, Reason
 from tests import doubles
-from tests.world import (
-    BATCH,
-    EVENT,
-    PARTITION,
-    SINGLE,
-    World,
-    finished,
-    opened,
-    reopened,
-    upload,
-    virtually,
-)
+from tests.partition_oracle import PARTITION
+from tests.world import BATCH, EVENT, SINGLE, World, finished, opened, reopened, upload, virtually
 
 KEY = "ab" * 16
 REFUSED_ID, TAKEN_ID = "0aaa", "1bbb"

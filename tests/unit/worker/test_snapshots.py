@@ -22,9 +22,9 @@ from forwarder.journal.orphans import OrphanPolicy
 from forwarder.model import HeldWindow, Piece
 from forwarder.worker import opening
 from tests import doubles
+from tests.partition_oracle import PARTITION
 from tests.world import (
     EVENT,
-    PARTITION,
     SESSION,
     SINGLE,
     World,

@@ -11,7 +11,8 @@ from forwarder.worker.partition import OpenPartition
 from forwarder.worker.watchdog import SILENT_CLIENT_SECONDS
 from tests import doubles
 from tests.membership import BATCH, P0, P1, SINGLE, Scene
-from tests.world import numbers, virtually
+from tests.partition_oracle import numbers
+from tests.world import virtually
 
 
 @virtually
