@@ -39,6 +39,10 @@ MAX_USER_CHARACTERS = 256
 UNKNOWN = ""
 """The type of an event that names none, or not with a text."""
 
+DUPLICATE = "\0duplicate"
+"""The type that an event is given once it is known to have come before: every filter leaves it out,
+and it begins and ends no session. No event names it: JSON text of a type never begins so."""
+
 
 class ContextShape(msgspec.Struct, frozen=True, gc=False):
     """What there is to know of a context without reading it; one object for equal lists of keys.
@@ -64,6 +68,8 @@ class Upload(msgspec.Struct, gc=False):
     compares, as JSON strings. ``types`` and ``sessions`` have one entry for each event (sessions
     are empty unless asked for; ``b""``: of no session). ``body`` is the events joined by commas,
     ``context`` the upload without its events, ``shape`` what that is; both may outlive the record.
+    ``duplicate_keys``: what each event is known by if it comes again; ``b""``: it never counts as
+    the same; empty unless asked for.
     ``size``: its bytes of the record. ``keyless``: it does not even say that it has no events.
 
     The format's own, which nobody else reads: ``fields``, views of the record; ``governed``, the
@@ -95,6 +101,7 @@ class Upload(msgspec.Struct, gc=False):
     name: bytes = b""
     former: "Upload | None" = None
     merged: "tuple[bytes, tuple[bytes, ContextShape]] | None" = None
+    duplicate_keys: Sequence[bytes] = ()
     size: int = 0
     keyless: bool = False
     used: bool = False
