@@ -19,6 +19,10 @@ _REGION = re.compile(
 MAX_TOPIC_CHARS = 249
 KAFKA_NAME = r"[a-zA-Z0-9._-]{1,249}"
 CONNECTION_NAME = r"[a-zA-Z0-9._-]{1,100}"
+APP_ID = r"[a-zA-Z0-9._-]{1,128}"
+"""An app's id; Pinpoint's own are 32 hexadecimal digits. Without a slash, which ends it in keys."""
+ACCOUNT_ID = r"[0-9]{12}"
+ACCOUNT_ID_ADVICE = 'an AWS account id, twelve digits in quotes: "111122223333"'
 BROKER = r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::([0-9]{1,5}))?"
 """A broker's address; the port may be missing here, so that it can be asked for."""
 

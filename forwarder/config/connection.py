@@ -31,6 +31,7 @@ class Match:
     application: frozenset[str] | None = None
     platform: frozenset[str] | None = None
     api_key: frozenset[str] | None = field(default=None, repr=False)
+    topic: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Settings:
     send_unknown_events: bool = True
     metadata_field_exclusion: tuple[str, ...] = ()
     int64_as_string: bool = False
+    screen_view_event_types: tuple[str, ...] = ("pageView",)
 
     @property
     def mode(self) -> BatchMode:
@@ -97,8 +99,19 @@ class Connection:
 
     @property
     def fingerprint(self) -> bytes:
-        """Return 8 bytes that change with whatever changes a document's content."""
-        text = "\x1f".join(
-            f"{f.name}={getattr(self.settings, f.name)!r}" for f in fields(self.settings)
-        )
+        """Return 8 bytes that change with whatever changes a document's content.
+
+        What came later counts only where it is not at its default: ids of stored batches rest on
+        these bytes.
+        """
+        own = ((f, getattr(self.settings, f.name)) for f in fields(self.settings))
+        told: list[tuple[str, object]] = [
+            (f.name, value) for f, value in own if f.name not in _LATER or value != f.default
+        ]
+        told += self.sink.content_settings
+        text = "\x1f".join(f"{name}={value!r}" for name, value in told)
         return blake2b(text.encode(), digest_size=8).digest()
+
+
+_LATER = frozenset({"screen_view_event_types"})
+"""Settings that are younger than the first stored fingerprint."""

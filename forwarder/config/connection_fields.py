@@ -33,22 +33,34 @@ MATCH = Section(
         Field(
             "environment",
             ListValue(EnumValue(("production", "development")), 1, frozenset),
-            "The environments wanted; an upload that names none is of production.",
+            "The environments wanted; an upload that names none is of production, as all events of "
+            "Pinpoint are.",
         ),
         Field(
             "application",
-            ListValue(TextValue("an application's package"), 1, frozenset),
-            "The applications wanted, by application_info.package.",
+            ListValue(TextValue("an application's package", identifier=True), 1, frozenset),
+            "The applications wanted, by application_info.package; of Pinpoint's events by app id "
+            "or AppPackageName.",
         ),
         Field(
             "platform",
             ListValue(TextValue("a platform such as ios"), 1, frozenset, str.lower),
-            "The platforms wanted, by device_info.platform; upper and lower case are one.",
+            "The platforms wanted, by device_info.platform (of Pinpoint's events "
+            "Demographic.Platform); upper and lower case are one.",
         ),
         Field(
             "api_key",
             ListValue(TextValue("an API key", masked=True), 1, frozenset),
-            "The mParticle API keys wanted; they are never forwarded.",
+            "The mParticle API keys wanted, never forwarded; no event of Pinpoint has one.",
+        ),
+        Field(
+            "topic",
+            ListValue(
+                TextValue("a topic", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME),
+                1,
+                frozenset,
+            ),
+            "The input topics wanted, by name; of the others nothing is.",
         ),
     ),
 )
@@ -93,8 +105,30 @@ def _type(own: str) -> Field:
     )
 
 
-def _format() -> Field:
-    return Field("format", EnumValue(SINK_FORMATS), "What documents are written in.")
+def _document_fields() -> tuple[Field, ...]:
+    return (
+        Field(
+            "format",
+            EnumValue(SINK_FORMATS),
+            "What documents are written in: mparticle, or pinpoint (records of Pinpoint's event "
+            "stream, one event each).",
+        ),
+        Field(
+            "app_id",
+            NullableValue(
+                TextValue(
+                    "an app id: 1 to 128 of a-z A-Z 0-9 . _ -", checks.APP_ID, identifier=True
+                )
+            ),
+            "application.app_id of pinpoint records made of mParticle's uploads; null: "
+            "application_info.package.",
+        ),
+        Field(
+            "aws_account_id",
+            NullableValue(TextValue(checks.ACCOUNT_ID_ADVICE, checks.ACCOUNT_ID)),
+            "awsAccountId of pinpoint records: twelve digits, in quotes; null: none is written.",
+        ),
+    )
 
 
 def _region(of: str) -> Field:
@@ -148,7 +182,7 @@ KINESIS = Section(
             "the stream, and writes records one after the other without a break.",
         ),
         _endpoint("KINESIS"),
-        _format(),
+        *_document_fields(),
     ),
     checks=(_sink_notes, _region_of_arn),
 )
@@ -172,7 +206,7 @@ FIREHOSE = Section(
             "it, larger batches are split.",
         ),
         _endpoint("FIREHOSE"),
-        _format(),
+        *_document_fields(),
     ),
     checks=(_sink_notes,),
 )
@@ -186,7 +220,7 @@ FILE = Section(
             PathValue("a folder"),
             "The folder; the connection writes NAME.ndjson in it. Relative to this file.",
         ),
-        _format(),
+        *_document_fields(),
     ),
 )
 

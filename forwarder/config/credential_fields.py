@@ -72,11 +72,7 @@ CREDENTIALS = Section(
     (
         Field(
             "aws_account_id",
-            NullableValue(
-                TextValue(
-                    'an AWS account id, twelve digits in quotes: "111122223333"', r"[0-9]{12}"
-                )
-            ),
+            NullableValue(TextValue(checks.ACCOUNT_ID_ADVICE, checks.ACCOUNT_ID)),
             "The AWS account of the role to assume: twelve digits, in quotes.",
         ),
         Field(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from forwarder.config import aws_regions, certificates, checks
 from forwarder.config.settings import (
+    DUPLICATES_MS,
     INPUT_FORMATS,
     InputTopic,
     Kafka,
@@ -18,7 +19,7 @@ from forwarder.config.yaml.sections import Field, ListValue, NameOrSection, Sect
 from forwarder.config.yaml.units import DurationValue, SizeValue
 from forwarder.config.yaml.values import EnumValue, NullableValue, PathValue, Schema, TextValue
 
-_SECOND, _MINUTE = 1_000, 60_000
+_SECOND, _MINUTE, _DAY = 1_000, 60_000, 86_400_000
 _MIB = 1024 * 1024
 
 _SASL = ("mechanism", "username", "password")
@@ -193,6 +194,15 @@ SECURITY = Section(
     schema_rules=_RULES,
 )
 
+
+def _topic(section: SectionValues) -> InputTopic:
+    """Return the topic; how far it looks for duplicates follows from its format."""
+    attributes = section.attributes()
+    if attributes["duplicates_ms"] is None:
+        attributes["duplicates_ms"] = DUPLICATES_MS.get(attributes["format"], 0)
+    return InputTopic(**attributes)
+
+
 TOPIC = Section(
     InputTopic,
     (
@@ -201,8 +211,21 @@ TOPIC = Section(
             TextValue("a topic", check=checks.kafka_name_complaint, form=checks.KAFKA_NAME),
             "The name of the topic.",
         ),
-        Field("format", EnumValue(INPUT_FORMATS), "What its records hold."),
+        Field(
+            "format",
+            EnumValue(INPUT_FORMATS),
+            "What its records hold: mParticle's uploads, or Pinpoint's events as a gateway writes "
+            "them.",
+        ),
+        Field(
+            "duplicates",
+            NullableValue(DurationValue(0, 7 * _DAY)),
+            "An event is dropped if one with the same identity stands in an older record, at most "
+            "so much older; 0s: none is. null: 10m for pinpoint, 0s for mparticle.",
+            default=None,
+        ),
     ),
+    build=_topic,
 )
 
 

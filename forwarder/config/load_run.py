@@ -68,7 +68,8 @@ class LoadRun:
         """Read what a file holds from its top, None where there is none."""
         if top is None:
             return None
-        top.file.key_paths = {field.name: where for where, _, field in section.paths()}
+        where = [(field.name, path) for path, _, field in section.paths()]
+        top.file.key_paths = dict(reversed(where))  # of names that stand in two places the first
         return section.read(top)
 
     def _begin(self, name: str, folder: Path) -> ConfigFile:

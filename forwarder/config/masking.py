@@ -104,6 +104,11 @@ def mask_keys(text: str) -> str:
     return _WHOLE_WORD.sub(_masked_key, _KNOWN_FORMS.sub(MASK, text))
 
 
+def mask_known_forms(text: str) -> str:
+    """Replace what begins as keys of known services do: for ids that are as random as a key."""
+    return _KNOWN_FORMS.sub(MASK, text)
+
+
 def _masked_key(match: re.Match[str]) -> str:
     word = match.group()
     return MASK if _is_random(word) and not _WORDY.search(word) else word

@@ -88,6 +88,12 @@ SETTINGS = Section(
             "int64_as_string",
             "Quote event_id, session_id, mpid and batch_id, for readers that keep 53 bits only.",
         ),
+        Field(
+            "screen_view_event_types",
+            ListValue(TextValue("an event type such as pageView")),
+            "The event types of Pinpoint's events that are screen views, which have no type of "
+            "their own there.",
+        ),
     ),
     checks=(_setting_notes, mparticle_exclusions.check_exclusions),
 )

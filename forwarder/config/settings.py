@@ -50,16 +50,24 @@ class Security:
     role_arn: str | None = None
 
 
-INPUT_FORMATS = ("mparticle",)
+INPUT_FORMATS = ("mparticle", "pinpoint")
 """What ``topics[].format`` may be: the input formats of ``formats.registry``."""
+
+DUPLICATES_MS = {"mparticle": 0, "pinpoint": 600_000}
+"""How far apart two records with one identity are duplicates, by input format; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputTopic:
-    """One input topic; ``format`` names what its records hold, and so which decoder reads them."""
+    """One input topic; ``format`` names what its records hold, and so which decoder reads them.
+
+    ``duplicates_ms``: an event is dropped whose identity stands in an older record, at most so much
+    older; 0: none is.
+    """
 
     name: str
     format: str = INPUT_FORMATS[0]
+    duplicates_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ class PutMode(StrEnum):
     RECORDS = "records"
 
 
-SINK_FORMATS = ("mparticle",)
+SINK_FORMATS = ("mparticle", "pinpoint")
 """What ``sink.format`` may be: the document formats of ``formats.registry``."""
+
+_MPARTICLE, PINPOINT = SINK_FORMATS
 
 MAX_PARTITION_KEY_CHARS = 256
 """Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
@@ -68,8 +70,30 @@ class RecordLimit:
         return min(self.record_bytes - key, MAX_PAYLOAD_BYTES)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentTarget:
+    """What documents are written in, whatever the sink.
+
+    ``app_id`` and ``aws_account_id`` are what Pinpoint's record says of the app and the account;
+    None: what is known of them otherwise.
+    """
+
+    format: str = _MPARTICLE
+    app_id: str | None = None
+    aws_account_id: str | None = None
+
+    @property
+    def content_settings(self) -> list[tuple[str, str]]:
+        """Return by name what of it changes a document's content, and is not at its default."""
+        if self.format == _MPARTICLE:
+            return []
+        named = (("app_id", self.app_id), ("aws_account_id", self.aws_account_id))
+        given = [(f"sink.{name}", value) for name, value in named if value is not None]
+        return [("sink.format", self.format), *given]
+
+
 @dataclass(frozen=True, slots=True)
-class KinesisTarget:
+class KinesisTarget(DocumentTarget):
     """A Kinesis data stream; ``max_record_bytes`` counts data plus partition key.
 
     ``stream_name`` may be the stream's whole ARN. ``newline``: documents end with a line end,
@@ -83,7 +107,6 @@ class KinesisTarget:
     put: PutMode = PutMode.AUTO
     endpoint_url: str | None = None
     newline: bool = False
-    format: str = SINK_FORMATS[0]
 
     @property
     def arn(self) -> str | None:
@@ -151,7 +174,7 @@ class KinesisTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class FirehoseTarget:
+class FirehoseTarget(DocumentTarget):
     """A Firehose delivery stream; ``max_record_bytes`` counts data plus the end of its line.
 
     The default is AWS's limit of a record, 1,000 KiB before base64.
@@ -161,7 +184,6 @@ class FirehoseTarget:
     region: str
     max_record_bytes: int = 1_024_000
     endpoint_url: str | None = None
-    format: str = SINK_FORMATS[0]
 
     @property
     def account(self) -> None:
@@ -204,11 +226,10 @@ class FirehoseTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class FileTarget:
+class FileTarget(DocumentTarget):
     """A folder that gets one NDJSON file per connection."""
 
     path: str
-    format: str = SINK_FORMATS[0]
 
     @property
     def region(self) -> str:

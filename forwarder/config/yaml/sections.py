@@ -166,9 +166,10 @@ class Section(ValueType):
         for field in self.fields:
             path = f"{above}.{field.name}" if above else field.name
             yield path, self, field
+            below = f"{path}[]" if isinstance(field.value_type, ListValue) else path
             for section in field.value_type.sections():
                 if isinstance(section, Section):
-                    yield from section.paths(path)
+                    yield from section.paths(below)
 
     def known_count(self, keys: Iterable[str]) -> int:
         """Count the keys that are known here."""
@@ -207,6 +208,20 @@ class Section(ValueType):
         for field in self.fields:
             self._fill(field, found)
         return found
+
+    def show(self, value: object) -> str:
+        """Write on one line what is not at its default, each value masked by itself."""
+        assert isinstance(value, SectionValues)  # noqa: S101  # as ``read`` returns it
+        shown = [
+            f"{field.name}: {field.value_type.mask(field.value_type.show(given))}"
+            for field in self.fields
+            if (given := value.value_or_placeholder(field.name)) != self.default(field)
+        ]
+        return f"{{{', '.join(shown)}}}"
+
+    def mask(self, text: str) -> str:
+        """Return what is shown as it is."""
+        return text
 
     def schema(self) -> Schema:
         """Describe the keys for an editor."""
@@ -253,6 +268,10 @@ class ListValue(ValueType):
         """Name the elements."""
         return f"a list of {self.element.expected}"
 
+    def sections(self) -> Sequence[ValueType]:
+        """Return those of the elements."""
+        return self.element.sections()
+
     def read(self, node: Node) -> object:
         """Read every element, so that each wrong one is noted."""
         values: list[Any] = []
@@ -286,6 +305,10 @@ class ListValue(ValueType):
             sorted(value) if isinstance(value, frozenset) else cast("tuple[object, ...]", value)
         )
         return f"[{', '.join(self.element.show(each) for each in values)}]"
+
+    def mask(self, text: str) -> str:
+        """Hide what the elements hide."""
+        return self.element.mask(text)
 
     def schema(self) -> Schema:
         """Describe the list."""
@@ -324,6 +347,10 @@ class NameOrSection(ValueType):
     section: Section
     expected: str
 
+    def sections(self) -> Sequence[Section]:
+        """Return the mapping."""
+        return (self.section,)
+
     def read(self, node: Node) -> SectionValues:
         """Read a name, or the mapping."""
         if not node.is_scalar:
@@ -340,13 +367,17 @@ class NameOrSection(ValueType):
         return found
 
     def show(self, value: object) -> str:
-        """Write the name."""
-        name = self.section.fields[0]
-        return (
-            name.value_type.show(value.value_or_placeholder(name.name))
-            if isinstance(value, SectionValues)
-            else str(value)
-        )
+        """Write the name, or a mapping of what else is not at its default."""
+        if not isinstance(value, SectionValues):
+            return str(value)
+        name, *others = self.section.fields
+        if all(value.value_or_placeholder(f.name) == self.section.default(f) for f in others):
+            return name.value_type.show(value.value_or_placeholder(name.name))
+        return self.section.show(value)
+
+    def mask(self, text: str) -> str:
+        """Return what is shown as it is: every value in it was masked by itself."""
+        return text
 
     def schema(self) -> Schema:
         """Describe both forms."""

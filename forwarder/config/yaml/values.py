@@ -74,6 +74,8 @@ class TextValue(ValueType):
     ``form``: a pattern that tells editors what ``check`` takes; only ``check`` judges by it.
     ``masked``: never shown. ``secret``: never shown, and not looked up where nothing is contacted.
     ``generated``: a name that programs make up, too; only what is surely a key passes for a secret.
+    ``identifier``: an id with the look of a key, as Pinpoint's of an app; only known forms of keys
+    pass for a secret.
     """
 
     expected: str = "text"
@@ -83,6 +85,7 @@ class TextValue(ValueType):
     masked: bool = False
     secret: bool = False
     generated: bool = False
+    identifier: bool = False
 
     @property
     def accepts_placeholder(self) -> bool:
@@ -95,7 +98,9 @@ class TextValue(ValueType):
         return self.masked or self.secret
 
     def mask(self, text: str) -> str:
-        """Hide what looks like a secret, of a generated name what is surely one."""
+        """Hide what looks like a secret, of a generated name or an id what is surely one."""
+        if self.identifier:
+            return masking.mask_known_forms(text)
         return masking.mask_keys(text) if self.generated else masking.mask(text)
 
     def read(self, node: Node) -> str:

@@ -40,7 +40,7 @@ def test_the_tables_are_current() -> None:
 
 
 def test_every_key_is_on_the_page() -> None:
-    rows = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", TEXT, re.MULTILINE))
+    rows = set(re.findall(r"^\| `([a-z0-9_.\[\]]+)` \|", TEXT, re.MULTILINE))
     keys = {path for top in (WORKER_SECTION, CONNECTION) for path, _, _ in leaves(top)}
     assert keys | {field.name for field in SETTINGS.fields} == rows
 

@@ -191,7 +191,7 @@ def test_keys_are_access_keys(folder: Folder) -> None:
     assert AccessKeys("test", "test") == only(folder, text).credentials
 
 
-@pytest.mark.parametrize("name", ["file", "firehose", "sessions"])
+@pytest.mark.parametrize("name", ["file", "firehose", "pinpoint", "sessions"])
 def test_the_other_examples_load_without_a_note(name: str) -> None:
     assert () == load_connection(ROOT / "config" / "examples" / f"{name}.yaml", environ={}).notes
 
