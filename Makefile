@@ -66,7 +66,7 @@ format: setup ## Format the code and mend what the linter can mend by itself
 	$(BIN)/ruff format .
 
 docs: setup ## Write docs/metrics.md from the definitions of the metrics
-	$(BIN)/python -m forwarder.ops.catalogue > docs/metrics.md
+	$(BIN)/python -m forwarder.ops.metrics_page > docs/metrics.md
 
 lock: setup ## Resolve the newest allowed versions into the three lock files
 	$(BIN)/python -m piptools compile $(LOCK_FLAGS) --output-file requirements.txt pyproject.toml

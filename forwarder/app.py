@@ -44,7 +44,7 @@ from forwarder.journal.retention import OutboxRetention
 from forwarder.kafka import client, patches
 from forwarder.model import STATUS
 from forwarder.ops import logs, open_files
-from forwarder.ops.catalogue import ConfiguredLabels
+from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.http_server import HttpLimits
 from forwarder.ops.metrics import Metrics

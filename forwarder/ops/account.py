@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from forwarder.ops.catalogue import ConfiguredLabels, Definition, series
+from forwarder.ops.definition import ConfiguredLabels, Definition, series
 
 Labels = tuple[str, ...]
 Values = Mapping[str, Mapping[Labels, float]]

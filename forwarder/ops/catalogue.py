@@ -1,14 +1,8 @@
-"""Every metric of the program: its name, its labels, and what it tells the operator to do.
+"""Every metric of the worker; those of the gateway are in gateway_catalogue.py.
 
-docs/metrics.md is made from this module by ``make docs``.
+docs/metrics.md is made from both by ``make docs``.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from itertools import product
-
-import msgspec
 from msgspec.structs import replace
 
 from forwarder.errors import FencedError, JournalError
@@ -19,6 +13,7 @@ from forwarder.model import (
     ReleaseCause,
     Unused,
 )
+from forwarder.ops.definition import Definition, Holder, atomic, counter, gauge, histogram
 from forwarder.ops.reporter import COMMITTED, Chore, PartitionFailure
 
 UNKNOWN_CONNECTION = "(unknown)"
@@ -27,102 +22,14 @@ UNKNOWN_CONNECTION = "(unknown)"
 TICK_ERRORS = (JournalError.__name__, FencedError.__name__)
 """Names of the errors that end a tick."""
 
-OPEN_LABELS = frozenset({"code"})
-"""Labels of counters whose values are known only once they occur: what destinations answer."""
-
-
-class Holder(StrEnum):
-    """Who holds a metric's values."""
-
-    CLIENT = "client"
-    """The client library."""
-    ATOMIC = "atomic"
-    """One object for all of these, so that a scrape shows them as of one moment."""
-    DISTRIBUTION = "distribution"
-    """A histogram that takes many observations at once."""
-    LOG = "log"
-    """The log's writer."""
-
-
-class ConfiguredLabels(msgspec.Struct, frozen=True):
-    """What a worker's configuration says of labels' values.
-
-    ``connections``: by name the settings by which one leaves events out; ``retired`` are those
-    whose lanes are to be forgotten.
-    """
-
-    topics: Sequence[str] = ()
-    connections: Mapping[str, Sequence[str]] = {}
-    retired: Sequence[str] = ()
-
-
-class Definition(msgspec.Struct, frozen=True):
-    """One metric; ``advice`` is its help text: what it counts, and what to do about it.
-
-    ``values`` are those of labels that no configuration decides, ``extra_connections`` further
-    ones of the label ``connection``. ``bounds``: the upper bounds of a histogram's buckets.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    advice: str
-    values: Mapping[str, Sequence[str]] = {}
-    extra_connections: Sequence[str] = ()
-    bounds: Sequence[float] = ()
-    holder: Holder = Holder.CLIENT
-
-
-def _counter(
-    name: str, labels: str, advice: str, more: Sequence[str] = (), **values: Sequence[str]
-) -> Definition:
-    """Define a counter; ``more`` are its extra connections."""
-    name = f"forwarder_{name}_total"
-    return Definition(name, "counter", tuple(labels.split()), advice, values, more)
-
-
-def _atomic(
-    name: str, labels: str, advice: str, more: Sequence[str] = (), **values: Sequence[str]
-) -> Definition:
-    """Define a counter of the equations of docs/reliability.md."""
-    return replace(_counter(name, labels, advice, more, **values), holder=Holder.ATOMIC)
-
-
-def _gauge(name: str, labels: str, advice: str) -> Definition:
-    return Definition(f"forwarder_{name}", "gauge", tuple(labels.split()), advice)
-
-
-def _histogram(name: str, labels: str, bounds: Sequence[float], advice: str) -> Definition:
-    name = f"forwarder_{name}"
-    return Definition(name, "histogram", tuple(labels.split()), advice, bounds=bounds)
-
-
-def series(it: Definition, known: ConfiguredLabels) -> list[tuple[str, ...]]:
-    """Return the values of the labels that a counter has from the start.
-
-    Whoever watches for growth sees none in a series that is born with it. Empty where a label is
-    in ``OPEN_LABELS``.
-    """
-    if OPEN_LABELS.intersection(it.labels):
-        return []
-    if it.labels == ("connection", "setting"):
-        return [(name, setting) for name, off in known.connections.items() for setting in off]
-    told: dict[str, Sequence[str]] = {
-        "topic": known.topics,
-        "connection": [*known.connections, *it.extra_connections],
-        **it.values,
-    }
-    return list(product(*(told[label] for label in it.labels)))
-
-
-RECORDS = _atomic(
+RECORDS = atomic(
     "records",
     "topic",
     "Records in, each offset once: from where a partition's last owner had committed on. Flat "
     "while forwarder_read_lag_records grows: look at forwarder_partitions.",
 )
-RECORD_BYTES = _atomic("record_bytes", "topic", "Bytes of the values of these records.")
-ACCOUNTED_RECORDS = _atomic(
+RECORD_BYTES = atomic("record_bytes", "topic", "Bytes of the values of these records.")
+ACCOUNTED_RECORDS = atomic(
     "accounted_records",
     "topic outcome",
     "Where these records went; together they are forwarder_records_total. routed: to a connection "
@@ -131,7 +38,7 @@ ACCOUNTED_RECORDS = _atomic(
     "several uploads counts where its first one went.",
     outcome=tuple(RecordOutcome),
 )
-ACCOUNTED_RECORD_BYTES = _atomic(
+ACCOUNTED_RECORD_BYTES = atomic(
     "accounted_record_bytes",
     "topic outcome",
     "The bytes of these records by where they went; together they are "
@@ -139,29 +46,29 @@ ACCOUNTED_RECORD_BYTES = _atomic(
     "bytes of its events and its context, the first one all the rest. A tombstone has none.",
     outcome=tuple(RecordOutcome),
 )
-UNCOMMITTED_RECORD_BYTES = _atomic(
+UNCOMMITTED_RECORD_BYTES = atomic(
     "uncommitted_record_bytes",
     "topic",
     "Bytes of records that were counted and not committed, because a tick failed or the partition "
     "was lost: they are read once more, here or by another worker, and count again. "
     "forwarder_record_bytes_total less these is what was committed.",
 )
-REPLAYED_RECORDS = _counter(
+REPLAYED_RECORDS = counter(
     "replayed_records",
     "topic",
     "Records below where the last owner had committed, read once more to build open windows again. "
     "Nothing else counts them. Many after every restart: see journal.base_interval.",
 )
-UPLOADS = _counter("uploads", "topic", "Uploads decoded; a record may hold several.")
-EVENTS = _counter("events", "topic", "Events in, before routing and filters.")
-TOMBSTONES = _counter("tombstones", "topic", "Records without a value, stepped over.")
-UNMATCHED_UPLOADS = _counter(
+UPLOADS = counter("uploads", "topic", "Uploads decoded; a record may hold several.")
+EVENTS = counter("events", "topic", "Events in, before routing and filters.")
+TOMBSTONES = counter("tombstones", "topic", "Records without a value, stepped over.")
+UNMATCHED_UPLOADS = counter(
     "unmatched_uploads",
     "topic",
     "Uploads that no connection matches. Unexpectedly many: compare the match of the connections "
     "with environment, package, platform and API key of what is sent.",
 )
-UNUSED_UPLOADS = _counter(
+UNUSED_UPLOADS = counter(
     "unused_uploads",
     "topic reason",
     "Uploads without events that touched no open window of any connection and became no document: "
@@ -170,31 +77,31 @@ UNUSED_UPLOADS = _counter(
     "for limits.rejected_percent.",
     reason=tuple(Unused),
 )
-EVENTS_ROUTED = _atomic(
+EVENTS_ROUTED = atomic(
     "events_routed",
     "connection",
     "Events of uploads that a connection's match wants; they are accepted or filtered.",
     more=(UNKNOWN_CONNECTION,),
 )
-EVENTS_ACCEPTED = _atomic(
+EVENTS_ACCEPTED = atomic(
     "events_accepted",
     "connection",
     "Events that wait in a window or left it, and those that became dead letters instead.",
     more=(UNKNOWN_CONNECTION,),
 )
-EVENTS_FILTERED = _atomic(
+EVENTS_FILTERED = atomic(
     "events_filtered",
     "connection setting",
     "Events left out, by the setting that said so; status: the connection is inactive.",
 )
-EVENTS_TAKEN_OVER = _atomic(
+EVENTS_TAKEN_OVER = atomic(
     "events_taken_over",
     "connection",
     "Events that another opening of the partition accepted, here or on another worker, and that "
     "wait here now: windows that were restored or built again, batches read from the outbox.",
     more=(UNKNOWN_CONNECTION,),
 )
-EVENTS_RELEASED = _atomic(
+EVENTS_RELEASED = atomic(
     "events_released",
     "connection cause",
     "Events that waited here when an opening of a partition ended: whoever opens it next takes "
@@ -202,39 +109,39 @@ EVENTS_RELEASED = _atomic(
     more=(UNKNOWN_CONNECTION,),
     cause=tuple(ReleaseCause),
 )
-EVENTS_PASSED_OVER = _atomic(
+EVENTS_PASSED_OVER = atomic(
     "events_passed_over",
     "connection",
     "Events dropped undelivered because their batches were closed before deliver_from.",
 )
-EVENTS_DEAD_LETTERED = _atomic(
+EVENTS_DEAD_LETTERED = atomic(
     "events_dead_lettered",
     "connection",
     "Events in dead letters of the connection: forwarder_dead_letters_total counts the letters.",
     more=(UNKNOWN_CONNECTION,),
 )
-EVENTS_WAITING = _gauge(
+EVENTS_WAITING = gauge(
     "events_waiting",
     "connection",
     "Events that wait here: in open windows, for the next tick, for delivery. Of what another "
     "owner had in the outbox, what was read from there by now.",
 )
 EVENTS_WAITING = replace(EVENTS_WAITING, holder=Holder.ATOMIC)
-WINDOWS_CLOSED = _counter(
+WINDOWS_CLOSED = counter(
     "windows_closed",
     "connection reason",
     "Windows closed, by close reason. Many with reason memory: raise limits.window_memory or add "
     "workers.",
     reason=tuple(CloseReason),
 )
-BATCHES_CLOSED = _counter(
+BATCHES_CLOSED = counter(
     "batches_closed",
     "connection reason",
     "Batches made, by close reason. More than windows closed: windows were split to fit "
     "sink.max_record_bytes.",
     reason=tuple(CloseReason),
 )
-DEAD_LETTERS = _counter(
+DEAD_LETTERS = counter(
     "dead_letters",
     "reason connection",
     "Dead letters committed. Any growth: read the dead letter topic, whose header error says what "
@@ -242,28 +149,28 @@ DEAD_LETTERS = _counter(
     more=("", UNKNOWN_CONNECTION),
     reason=tuple(Reason),
 )
-TICKS = _counter(
+TICKS = counter(
     "ticks",
     "result",
     "Journal transactions, by result. Growth of anything but committed: see the log for "
     "partition.reopens; FencedError alone is a partition that moved to another worker.",
     result=(COMMITTED, *TICK_ERRORS),
 )
-TICK_SECONDS = _histogram(
+TICK_SECONDS = histogram(
     "tick_seconds",
     "",
     (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     "How long a tick took, commit included. Above a second for long: the brokers are slow, "
     "acknowledgements are stored late and more is repeated after a crash.",
 )
-PARTITION_REOPENS = _counter(
+PARTITION_REOPENS = counter(
     "partition_reopens",
     "cause",
     "Partitions opened again after a failure. Growing steadily: the brokers fail ticks; see the "
     "log for the cause.",
     cause=(*TICK_ERRORS, "other"),
 )
-PARTITION_FAILURES = _counter(
+PARTITION_FAILURES = counter(
     "partition_failures",
     "reason",
     "Openings of a partition that ended or did not succeed: fenced (another worker took over), "
@@ -273,7 +180,7 @@ PARTITION_FAILURES = _counter(
     "without forwarder_recovery_seconds_count: Kafka is away.",
     reason=tuple(PartitionFailure),
 )
-CHORES_FAILED = _counter(
+CHORES_FAILED = counter(
     "chores_failed",
     "chore",
     "Failures of what runs beside the main loop: clock, watchdog, gauges, heartbeat, and "
@@ -281,58 +188,58 @@ CHORES_FAILED = _counter(
     "chore.failed in the log, and report it.",
     chore=tuple(Chore),
 )
-RECOVERY_SECONDS = _histogram(
+RECOVERY_SECONDS = histogram(
     "recovery_seconds",
     "",
     (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600),
     "From the failure of a partition to its next committed tick, an outage of Kafka included. "
     "More than 10 s beyond the outage: the brokers are overloaded, or the state to read is large.",
 )
-REBALANCES = _counter(
+REBALANCES = counter(
     "rebalances",
     "",
     "Assignments this worker was given. Growing without a deploy or a scaling: workers are killed "
     "or too busy to answer the group, or two share one kafka.group_instance_id.",
 )
-PARTITIONS = _gauge(
+PARTITIONS = gauge(
     "partitions",
     "state",
     "Partitions of this worker by state. Any refused: /readyz and the log say what contradicts "
     "itself and what to do. Opening for minutes: Kafka does not answer, or commits nothing; "
     "/readyz has the reason.",
 )
-INTAKE_STOPPED = _gauge(
+INTAKE_STOPPED = gauge(
     "intake_stopped",
     "",
     "1 while the circuit breaker keeps partitions of this worker from being collected, because "
     "more records were rejected than limits.rejected_percent: nothing is lost, everything waits. "
     "The log (intake.stopped) and /readyz say what to do.",
 )
-READ_LAG = _gauge(
+READ_LAG = gauge(
     "read_lag_records",
     "topic partition",
     "Records not read yet, up to the high watermark: what waits behind a producer's open "
     "transaction is among them. Scale workers on this one. Growing on some partitions only: see "
     "forwarder_read_stalled_seconds.",
 )
-READ_STALLED = _gauge(
+READ_STALLED = gauge(
     "read_stalled_seconds",
     "topic partition reason",
     "For how long a partition has not been read any further although its log goes on, by what "
     "holds it; absent where it moves. Alert on it. /readyz and the log (input.stalled) say which "
     "transaction is open, or what else to mend.",
 )
-COMMIT_LAG = _gauge(
+COMMIT_LAG = gauge(
     "commit_lag_records",
     "topic partition",
     "Records not settled yet, up to the high watermark: open windows are among them, so it is "
     "never zero while devices are active. Do not scale on it. Older than a few windows: see "
     "forwarder_oldest_window_seconds.",
 )
-BATCHES_DELIVERED = _counter("batches_delivered", "connection", "Batches acknowledged.")
-EVENTS_DELIVERED = _atomic("events_delivered", "connection", "Events out: acknowledged.")
-DELIVERED_BYTES = _counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
-FRESHNESS = _histogram(
+BATCHES_DELIVERED = counter("batches_delivered", "connection", "Batches acknowledged.")
+EVENTS_DELIVERED = atomic("events_delivered", "connection", "Events out: acknowledged.")
+DELIVERED_BYTES = counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
+FRESHNESS = histogram(
     "freshness_seconds",
     "connection",
     (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 14400, 86400),
@@ -340,95 +247,95 @@ FRESHNESS = _histogram(
     "all is well; far above it: see the outbox and read lags.",
 )
 FRESHNESS = replace(FRESHNESS, holder=Holder.DISTRIBUTION)
-PUT_SECONDS = _histogram(
+PUT_SECONDS = histogram(
     "put_seconds",
     "connection",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     "How long a call of the sink took, failed ones included. Seconds: the destination or the way "
     "to it is slow.",
 )
-PUT_ERRORS = _counter(
+PUT_ERRORS = counter(
     "put_errors",
     "connection kind code",
     "Batches that a put did not deliver. Kind throttled: add shards; transient: retried by itself; "
     "configuration: the lane is paused until somebody mends what the log names; refused: a dead "
     "letter.",
 )
-LANES = _gauge(
+LANES = gauge(
     "lanes",
     "connection state",
     "Lanes (one per connection and partition) by state. Paused or stopped above zero: /readyz and "
     "the log give the reason and the remedy.",
 )
-LANE_SINCE = _gauge(
+LANE_SINCE = gauge(
     "lane_since_timestamp_seconds",
     "connection state",
     "Unix time since when a lane of the connection is in this state, the earliest of this worker's "
     "partitions; no value where none is. Paused for long: somebody has to mend what /readyz names.",
 )
-OUTBOX_LAG_BATCHES = _gauge(
+OUTBOX_LAG_BATCHES = gauge(
     "outbox_lag_batches",
     "connection",
     "Batches committed and not acknowledged. Growing: the destination takes less than comes in.",
 )
-OUTBOX_LAG_BYTES = _gauge(
+OUTBOX_LAG_BYTES = gauge(
     "outbox_lag_bytes",
     "connection",
     "Payload bytes committed and not acknowledged: what the destination has still to take.",
 )
-OUTBOX_LAG_SECONDS = _gauge(
+OUTBOX_LAG_SECONDS = gauge(
     "outbox_lag_seconds",
     "connection",
     "Age of the oldest batch not acknowledged. Alert well before journal.outbox_retention: after "
     "that, batches expire unsent.",
 )
-LANE_LATE = _gauge(
+LANE_LATE = gauge(
     "lane_late",
     "connection",
     "1 while the oldest batch not acknowledged is older than half of what the outbox keeps "
     "(retention.ms of its topic). Mend the destination, raise the retention before it is over, or "
     "give the backlog up with deliver_from.",
 )
-PUT_RATE = _gauge(
+PUT_RATE = gauge(
     "put_rate_shards",
     "connection",
     "What a throttled destination was found to take, in shards of 1,000 records and 1 MB a second: "
     "all of it, or the slowest of its shards. There only while puts are held back; if it stays, "
     "the stream needs more shards, or the account a higher quota.",
 )
-OPEN_WINDOWS = _gauge("open_windows", "connection", "Windows open, about one per active device.")
-WINDOW_BYTES = _gauge(
+OPEN_WINDOWS = gauge("open_windows", "connection", "Windows open, about one per active device.")
+WINDOW_BYTES = gauge(
     "window_bytes",
     "connection",
     "Bytes of events waiting in windows. Near limits.window_memory: raise it or add workers.",
 )
-OLDEST_WINDOW = _gauge(
+OLDEST_WINDOW = gauge(
     "oldest_window_seconds",
     "connection",
     "Age of the oldest open window. Above max_age (session_max with whole sessions): windows do "
     "not close, and the commit waits for them.",
 )
-WINDOW_MEMORY = _gauge(
+WINDOW_MEMORY = gauge(
     "window_memory_bytes",
     "",
     "Estimate of the memory that open windows take, compressed as they are, with what is kept of "
     "closed ones. At limits.window_memory windows close early: raise it or add workers.",
 )
-UNKNOWN_LANE_SECONDS = _gauge(
+UNKNOWN_LANE_SECONDS = gauge(
     "unknown_lane_seconds",
     "connection",
     "A connection that is not configured here any more holds the commit back; so many seconds "
     "until it is dropped with what it has not delivered. Removed for good: name it in "
     "journal.retired. By mistake: bring it back.",
 )
-LANES_FORGOTTEN = _counter(
+LANES_FORGOTTEN = counter(
     "lanes_forgotten",
     "connection",
     "Partitions on which a connection that is not configured any more was dropped "
     "(journal.lane_ttl, journal.retired); the log says what it had not delivered.",
     connection=(),
 )
-LOG_LINES_DROPPED = _counter(
+LOG_LINES_DROPPED = counter(
     "log_lines_dropped",
     "",
     "Lines of the log that could not be written: nobody reads its pipe, its reader has gone, or "
@@ -436,42 +343,13 @@ LOG_LINES_DROPPED = _counter(
     "log.dropped says how many lines are missing where.",
 )
 LOG_LINES_DROPPED = replace(LOG_LINES_DROPPED, holder=Holder.LOG)
-LOOP_LAG = _histogram(
+LOOP_LAG = histogram(
     "loop_lag_seconds",
     "",
     (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
     "How late the event loop's one-second heartbeat came. Often above 0.25: the process is short "
     "of CPU; give it a whole core.",
 )
-BUILD_INFO = _gauge("build_info", "version", "Always 1; the label tells the version that runs.")
+BUILD_INFO = gauge("build_info", "version", "Always 1; the label tells the version that runs.")
 
 DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))
-
-
-def reference() -> str:
-    """Return docs/metrics.md."""
-    return "\n".join([*_HEAD, *map(_row, DEFINITIONS), ""])
-
-
-def _row(it: Definition) -> str:
-    labels = ", ".join(f"`{label}`" for label in it.labels)
-    return f"| `{it.name}` | {it.kind} | {labels} | {it.advice} |"
-
-
-_HEAD = (
-    "# Metrics",
-    "",
-    "Made from `forwarder/ops/catalogue.py` by `make docs`; edit it there.",
-    "",
-    "`GET /metrics` serves these, and `process_*` (memory, CPU, open files), in Prometheus's text",
-    "format. Every worker reports what it owns: sum over workers. Counters start at zero with the",
-    "process, and every series of a counter is there from the start; only what destinations answer",
-    "(`code`) appears when it does. How the counts of what comes in and of what becomes of it add",
-    "up is in [reliability.md](reliability.md#nothing-vanishes).",
-    "",
-    "| metric | kind | labels | what it tells, and what to do |",
-    "|---|---|---|---|",
-)
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

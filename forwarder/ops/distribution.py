@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from forwarder.ops.catalogue import Definition
+from forwarder.ops.definition import Definition
 
 
 class Distribution(Collector):

@@ -7,7 +7,7 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -22,10 +22,9 @@ from forwarder.ops.http_server import (
     HttpResponse,
     HttpServer,
 )
-from forwarder.ops.metrics import CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS
+from forwarder.ops.metric_set import CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS, MetricSet
 from forwarder.ops.negotiation import ScrapeFormat
 from forwarder.ops.public import PublicView
-from forwarder.ops.report import WorkerReport
 
 log = structlog.get_logger()
 
@@ -41,12 +40,40 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Pulse(Protocol):
+    """What the probes ask: of a worker ``Health``, of a gateway its own."""
+
+    def alive(self) -> bool:
+        """Tell whether the loop goes round."""
+
+    def heartbeat_age(self) -> float:
+        """Return the seconds since the last heartbeat."""
+
+    def ready(self) -> bool:
+        """Tell whether it does its work."""
+
+    def described(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+
+
+class Report(Protocol):
+    """What a process shows of itself."""
+
+    @property
+    def health(self) -> Pulse:
+        """What the probes ask."""
+
+    @property
+    def metrics(self) -> MetricSet:
+        """What is scraped."""
+
+
 class OpsServer:
-    """Serves one report. Caller: ``app``, which also runs the report's heartbeat."""
+    """Serves one report. Caller: ``app`` or the gateway, which also run the report's heartbeat."""
 
     def __init__(
         self,
-        report: WorkerReport,
+        report: Report,
         public: PublicView | None = None,
         bounds: HttpLimits | None = None,
         clock: Clock | None = None,

@@ -12,7 +12,8 @@ from forwarder.ops.alarms import (
     MIN_UNUSED_UPLOADS,
     UNUSED_LOG_SECONDS,
 )
-from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
+from forwarder.ops.catalogue import UNKNOWN_CONNECTION
+from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport

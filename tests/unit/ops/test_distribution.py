@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from forwarder.ops.catalogue import Definition
+from forwarder.ops.definition import Definition
 from forwarder.ops.distribution import Distribution
 
 BOUNDS = (0.5, 1.0, 10.0, 600.0)

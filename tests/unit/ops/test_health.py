@@ -4,7 +4,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.model import DeadLetter, Partition, Reason
-from forwarder.ops.catalogue import UNKNOWN_CONNECTION, ConfiguredLabels
+from forwarder.ops.catalogue import UNKNOWN_CONNECTION
+from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.health import HEARTBEAT_TIMEOUT, NOT_JOINED, Health
 from forwarder.ops.metrics import Metrics
 from forwarder.ops.report import WorkerReport

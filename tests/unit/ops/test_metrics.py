@@ -25,8 +25,8 @@ from forwarder.model import (
     Released,
     Unused,
 )
-from forwarder.ops import catalogue
-from forwarder.ops.catalogue import ConfiguredLabels
+from forwarder.ops import catalogue, metrics_page
+from forwarder.ops.definition import OPEN_LABELS, ConfiguredLabels, Definition
 from forwarder.ops.metrics import ConnectionGauges, Metrics, PartitionGauges
 from forwarder.ops.reporter import Chore, PartitionFailure
 from forwarder.worker import supervisor
@@ -84,7 +84,7 @@ def test_what_is_defined_is_what_is_exported(metrics: Metrics) -> None:
 
 def test_the_documentation_is_current() -> None:
     document = Path(__file__).parents[3] / "docs" / "metrics.md"
-    assert catalogue.reference() == document.read_text()
+    assert metrics_page.reference() == document.read_text()
 
 
 UNITS = ("seconds", "bytes", "records", "batches", "shards")
@@ -92,7 +92,7 @@ UNITS = ("seconds", "bytes", "records", "batches", "shards")
 
 
 @pytest.mark.parametrize("it", catalogue.DEFINITIONS, ids=lambda it: it.name)
-def test_every_name_follows_the_conventions_of_prometheus(it: catalogue.Definition) -> None:
+def test_every_name_follows_the_conventions_of_prometheus(it: Definition) -> None:
     """https://prometheus.io/docs/practices/naming, and what promtool and OpenMetrics refuse."""
     base = it.name.removesuffix("_total")
     assert re.fullmatch(r"forwarder(_[a-z]+)+", it.name)
@@ -119,7 +119,7 @@ def test_what_is_exported_is_openmetrics_too(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("it", catalogue.DEFINITIONS, ids=lambda it: it.name)
-def test_every_series_of_a_counter_is_there_from_the_start(it: catalogue.Definition) -> None:
+def test_every_series_of_a_counter_is_there_from_the_start(it: Definition) -> None:
     """An alert on growth sees no growth in a series that is born with it."""
     if it.kind == "gauge":
         return
@@ -129,7 +129,7 @@ def test_every_series_of_a_counter_is_there_from_the_start(it: catalogue.Definit
         for sample in family.samples
         if sample.name == (it.name if it.kind == "counter" else f"{it.name}_count")
     }
-    if catalogue.OPEN_LABELS.intersection(it.labels):
+    if OPEN_LABELS.intersection(it.labels):
         assert it.name in CODES
     elif it.labels == ("connection", "setting"):
         assert {("acme", "send_custom_events"): 0} == exported

@@ -1,0 +1,37 @@
+"""What the gateway counts and measures, on a registry of its own.
+
+Names, labels and help texts are in gateway_catalogue.py. Per request at most three values are
+reported; the gauges are set once a second.
+"""
+
+from prometheus_client import CollectorRegistry
+
+from forwarder.ops import gateway_catalogue as catalogue
+from forwarder.ops.definition import ConfiguredLabels
+from forwarder.ops.gateway_catalogue import Refusal
+from forwarder.ops.metric_set import MetricSet
+
+
+class GatewayMetrics(MetricSet):
+    """The metrics of one gateway. Caller: its server, operations, producer and store."""
+
+    def __init__(self, version: str, registry: CollectorRegistry | None = None) -> None:
+        """Register every metric of the gateway on ``registry``; each takes one of these."""
+        super().__init__(catalogue.DEFINITIONS, version, registry, ConfiguredLabels())
+
+    def answered(self, operation: str, status: int, size: int, seconds: float) -> None:
+        """Report a request: its operation, what was answered, its body's bytes as they came."""
+        self._counter(catalogue.REQUESTS, operation, str(status)).inc()
+        if size:
+            self._counter(catalogue.REQUEST_BYTES, operation).inc(size)
+        self._distributions[catalogue.ANSWER_SECONDS.name].observe(operation, (seconds,))
+
+    def refused(self, reason: Refusal) -> None:
+        """Report a request or a connection that no operation saw."""
+        self._counter(catalogue.REFUSALS, reason.value).inc()
+
+    def set_load(self, connections: int, under_way: int, buffered: int) -> None:
+        """Set how many connections and requests there are, and the bytes they hold."""
+        self._gauge(catalogue.OPEN_CONNECTIONS).set(connections)
+        self._gauge(catalogue.REQUESTS_UNDER_WAY).set(under_way)
+        self._gauge(catalogue.BUFFERED_BYTES).set(buffered)
