@@ -4,6 +4,7 @@ A new format joins the contract suite (``tests/contract/test_formats.py``) by a 
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -48,7 +49,8 @@ class Sender(Protocol):
     def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
         """Return an upload of application ``shop``, platform ``ios``, API key ``k1``.
 
-        ``tag`` is something that accumulates. Its own time is ``START``.
+        ``tag`` is something that accumulates. Its own time is ``START``. Whatever names an event if
+        it comes again is in it, and equal for equal arguments.
         """
 
     def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
@@ -83,6 +85,7 @@ class MParticleSender:
             "application_info": {"package": "shop"},
             "device_info": {"platform": "iOS"},
             "api_key": "k1",
+            "source_request_id": f"r{zlib.crc32(b','.join(events))}",
             "timestamp_unixtime_ms": START,
         }
         if tag:
@@ -113,7 +116,7 @@ class ToySender:
 
     def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
         visit = b', "visit":"%b"' % session.encode() if session else b""
-        return b'{"n":%d,"kind":"%b"%b}' % (number, kind.encode(), visit)
+        return b'{"n":%d,"id":%d,"kind":"%b"%b}' % (number, number, kind.encode(), visit)
 
     def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
         header = f"{device}\t{user}\tshop\tios\tk1\t{START}\t{tag}".encode()
@@ -138,10 +141,16 @@ def connection(sender: Sender, limit: int = 0, **further: Any) -> Connection:  #
     return Connection("lane", sink, settings=Settings(**further), **chosen)
 
 
-def decoder(sender: Sender, *, sessions: bool = True, **further: Any) -> Decoder:  # noqa: ANN401
+def decoder(
+    sender: Sender,
+    *,
+    sessions: bool = True,
+    duplicates: bool = False,
+    **further: Any,  # noqa: ANN401
+) -> Decoder:
     """Return a decoder for a lane with these settings."""
     made = sender.form.event_filter("lane", Settings(**further))
-    return sender.form.decoder(PARTITION, [made], sessions=sessions)
+    return sender.form.decoder(PARTITION, [made], sessions=sessions, duplicates=duplicates)
 
 
 def decoded(sender: Sender, value: bytes, offset: int = 7, *, sessions: bool = True) -> Upload:

@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats.contract import (
+    DUPLICATE,
+    DUPLICATES,
     MAX_USER_CHARACTERS,
     UNKNOWN,
     ContextShape,
@@ -62,9 +64,10 @@ def shape(context: bytes) -> ContextShape:
 class ToyDecoder:
     """Reads columns: ``contract.Decoder``."""
 
-    def __init__(self, partition: Partition, *, sessions: bool) -> None:
+    def __init__(self, partition: Partition, *, sessions: bool, duplicates: bool = False) -> None:
         self._partition = partition
         self._sessions = sessions
+        self._duplicates = duplicates
 
     def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
         """Return the one upload of a line."""
@@ -101,6 +104,7 @@ class ToyDecoder:
                 fields={},
                 context=context,
                 shape=shape(context),
+                duplicate_keys=[_once(device, one) for one in read] if self._duplicates else [],
             )
         ]
 
@@ -135,6 +139,10 @@ def _kind(event: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else UNKNOWN
 
 
+def _once(device: bytes, event: Mapping[str, Any]) -> bytes:
+    return device + b"/" + quoted(str(event["id"])) if "id" in event else b""
+
+
 def _visit(event: Mapping[str, Any]) -> bytes:
     visit = event.get("visit")
     return b"" if visit is None else quoted(str(visit))
@@ -159,8 +167,9 @@ class ToyFilter:
             events = _as_they_came(one.body, len(one.types))
             pieces: list[Piece] = []
             for at, kind in enumerate(one.types):
-                if kind == VIEW and not self._looks:
-                    key = self._connection, "send_screen_views"
+                if kind is DUPLICATE or (kind == VIEW and not self._looks):
+                    why = DUPLICATES if kind is DUPLICATE else "send_screen_views"
+                    key = self._connection, why
                     filtered[key] = filtered.get(key, 0) + 1
                 else:
                     pieces.append((one.offset, one.start + at, 1, one.time, events[at]))
@@ -171,7 +180,7 @@ class ToyFilter:
 
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether there is no look among them, or looks are wanted."""
-        return self._looks or VIEW not in upload.types
+        return DUPLICATE not in upload.types and (self._looks or VIEW not in upload.types)
 
 
 def _as_they_came(body: bytes, count: int) -> list[bytes]:
@@ -208,9 +217,10 @@ class ToyInput:
         filters: Sequence[EventFilter],  # noqa: ARG002  # none needs anything
         *,
         sessions: bool,
+        duplicates: bool = False,
     ) -> ToyDecoder:
         """Return what reads a partition."""
-        return ToyDecoder(partition, sessions=sessions)
+        return ToyDecoder(partition, sessions=sessions, duplicates=duplicates)
 
     def event_filter(self, connection: str, settings: Settings) -> ToyFilter:
         """Compile a connection's settings."""

@@ -39,9 +39,26 @@ MAX_USER_CHARACTERS = 256
 UNKNOWN = ""
 """The type of an event that names none, or not with a text."""
 
-DUPLICATE = "\0duplicate"
-"""The type that an event is given once it is known to have come before: every filter leaves it out,
-and it begins and ends no session. No event names it: JSON text of a type never begins so."""
+
+class _OwnType(str):
+    """A type that no record names, whatever it says: equal to itself alone."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+DUPLICATE: str = _OwnType("duplicate")
+"""The type that an event is given once it is known to have come before. Every filter leaves it out
+for the reason ``DUPLICATES``; it begins and ends no session."""
+
+DUPLICATES = "duplicates"
+"""The reason for which filters leave it out, beside the settings: the topic's key of this name."""
 
 
 class ContextShape(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +85,9 @@ class Upload(msgspec.Struct, gc=False):
     compares, as JSON strings. ``types`` and ``sessions`` have one entry for each event (sessions
     are empty unless asked for; ``b""``: of no session). ``body`` is the events joined by commas,
     ``context`` the upload without its events, ``shape`` what that is; both may outlive the record.
-    ``duplicate_keys``: what each event is known by if it comes again; ``b""``: it never counts as
-    the same; empty unless asked for.
+    ``duplicate_keys``: what each event is known by if it comes again, whatever names it without
+    doubt and of any length; ``b""``: it never counts as the same; empty unless asked for.
+    ``types`` and ``sessions`` are the upload's own: who finds duplicates changes them.
     ``size``: its bytes of the record. ``keyless``: it does not even say that it has no events.
 
     The format's own, which nobody else reads: ``fields``, views of the record; ``governed``, the
@@ -143,7 +161,8 @@ class EventFilter(Protocol):
     """Keeps of every upload the events that one connection's settings want. Caller: its lane.
 
     ``rule`` names what it keeps and how it changes that: windows saved under the same rule are not
-    judged again. ``reasons`` are the settings by which it leaves events out, as they are counted.
+    judged again. ``reasons`` are the settings by which it leaves events out, as they are counted;
+    whatever they are, events of the type ``DUPLICATE`` are left out, counted as ``DUPLICATES``.
     ``empty_too``: an upload of which no event is kept is a piece without events, and becomes a
     document all the same.
     """
@@ -197,11 +216,17 @@ class InputFormat(Protocol):
     former_rules: Mapping[str, FormerRule]
 
     def decoder(
-        self, partition: Partition, filters: Sequence[EventFilter], *, sessions: bool
+        self,
+        partition: Partition,
+        filters: Sequence[EventFilter],
+        *,
+        sessions: bool,
+        duplicates: bool = False,
     ) -> Decoder:
         """Return what reads a partition, for lanes with these filters.
 
-        ``sessions``: whether somebody needs the names of sessions.
+        ``sessions``: whether somebody needs the names of sessions; ``duplicates``: whether what
+        comes again is looked for, which needs ``Upload.duplicate_keys``.
         """
 
     def event_filter(self, connection: str, settings: Settings) -> EventFilter:

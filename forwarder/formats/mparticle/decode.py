@@ -16,7 +16,7 @@ from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import not_uploads
 from forwarder.formats.mparticle.document import shape_of
-from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of
+from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of, request_key
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
@@ -242,12 +242,15 @@ class MParticleDecoder:
     """Decodes the records of one partition: ``contract.Decoder``.
 
     ``sessions`` and ``places`` say whether some lane needs sessions, or to know which events
-    may carry a location.
+    may carry a location; ``duplicates`` whether uploads that come again are looked for.
     """
 
-    def __init__(self, partition: Partition, *, sessions: bool, places: bool) -> None:
+    def __init__(
+        self, partition: Partition, *, sessions: bool, places: bool, duplicates: bool = False
+    ) -> None:
         """Choose the narrowest way to read events."""
         self._identity = DeviceIdentity(partition)
+        self._duplicates = duplicates
         self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
@@ -369,11 +372,14 @@ class MParticleDecoder:
         if identity.repeated:
             identity.repeated = False
             stored = _read_once(fields)
-        return Upload(
+        upload = Upload(
             offset, start, time, clock, device, owner, environment, application,
             types, sessions, governed, events[1:-1].strip() if types else b"",
             fields, stored, self._shape(fields), keyless=not body,
         )  # fmt: skip
+        if self._duplicates:
+            upload.duplicate_keys = [request_key(upload)] * len(types)
+        return upload
 
     def _context(self, fields: dict[str, Raw], body: bytes) -> bytes:
         """Return the fields as an object of its own, and drop nulls from both.

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Kept, Upload
+from forwarder.formats.contract import DUPLICATE, DUPLICATES, Kept, Upload
 from forwarder.formats.ids import digest
 from forwarder.model import Piece
 
@@ -97,7 +97,7 @@ class MParticleEventFilter:
             for kind, name in SETTING_BY_EVENT_TYPE.items()
             if name and not getattr(settings, name)
         }
-        self._drop = frozenset(self._dropped)
+        self._drop = frozenset(self._dropped) | {DUPLICATE}
         self._keep = frozenset(SETTING_BY_EVENT_TYPE) - self._drop
         self._unknown_pass = settings.send_unknown_events
         self._all_pass: Callable[[list[str]], bool] = (
@@ -160,6 +160,8 @@ class MParticleEventFilter:
         """Return the setting that keeps a type out, None if it passes."""
         if kind in SETTING_BY_EVENT_TYPE:
             return self._dropped.get(kind)
+        if kind is DUPLICATE:
+            return DUPLICATES
         return None if self._unknown_pass else UNKNOWN_EVENTS
 
 

@@ -45,13 +45,18 @@ class MParticleInput:
         return b'{"events":[%b]%b%b' % (events, comma, context[1:])
 
     def decoder(
-        self, partition: Partition, filters: Sequence[EventFilter], *, sessions: bool
+        self,
+        partition: Partition,
+        filters: Sequence[EventFilter],
+        *,
+        sessions: bool,
+        duplicates: bool = False,
     ) -> MParticleDecoder:
         """Return what reads a partition; where no location is taken out, none is looked for."""
         places = any(
             isinstance(one, MParticleEventFilter) and one.strips_location for one in filters
         )
-        return MParticleDecoder(partition, sessions=sessions, places=places)
+        return MParticleDecoder(partition, sessions=sessions, places=places, duplicates=duplicates)
 
     def event_filter(self, connection: str, settings: Settings) -> MParticleEventFilter:
         """Compile a connection's settings."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from forwarder.formats import rawjson
+from forwarder.formats.contract import Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
@@ -180,6 +181,22 @@ class DeviceIdentity:
     def _digest(self, raw: bytes) -> bytes:
         found = self._people.get(raw)
         return self._people.keep(raw, identities_digest(raw), len(raw)) if found is None else found
+
+
+def request_key(upload: Upload) -> bytes:
+    """Return what an upload is known by if it is sent again; empty where it does not say.
+
+    ``source_request_id``, which mParticle's own clients keep when they send a request again, within
+    the input (``api_key``) and the device key, or without one the app: a sender that counts its
+    requests on each device must not lose one device's events to another's.
+    """
+    fields, scope = upload.fields, upload.device
+    request = id_of(bytes(fields.get("source_request_id", ABSENT)))
+    if request == NO_ID:
+        return b""
+    if scope[:1] == b"@":  # the upload's own place in the input
+        scope = b"%b,%b" % (upload.environment, upload.application)
+    return b"%b,%b,%b" % (request, token_of(fields.get("api_key", ABSENT)), scope)
 
 
 def identities_digest(raw: bytes) -> bytes:
