@@ -241,6 +241,10 @@ class ToyInput:
         count = len(json.loads(b"[%b]" % events))
         return b"\t".join([context, *_as_they_came(events, count)])
 
+    def applications(self, upload: Upload) -> tuple[bytes, ...]:
+        """Return the column ``app``."""
+        return (upload.application,)
+
     def platform(self, upload: Upload) -> bytes:
         """Return the column ``system``."""
         return quoted(columns(upload.context)["system"])
@@ -266,6 +270,7 @@ class ToyDocuments:
     """Makes lines of ids, times, a header and events: ``contract.DocumentMaker``."""
 
     version = b"toy-1"
+    render = None
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         self._connection = connection

@@ -100,7 +100,7 @@ def _document(
                 "file": masking.mask_line(section.node.file.name),
                 "status": str(connection.status),
                 "sink": section.get("sink").value_or_placeholder("type"),
-                "mode": str(connection.settings.mode),
+                "mode": str(connection.mode),
                 "about": list(describe.summary_lines(connection)),
             }
             for section, connection in written

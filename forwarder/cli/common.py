@@ -103,7 +103,7 @@ async def selected_partitions(
 def keying_rules(loaded: LoadedConfiguration) -> dict[str, str]:
     """Return the keying rule of every configured connection."""
     connections = loaded.configuration.connections
-    return {one.name: keying_rule(one.settings.mode) for one in connections}
+    return {one.name: keying_rule(one.mode) for one in connections}
 
 
 def note_unknown(loaded: LoadedConfiguration, name: str) -> None:

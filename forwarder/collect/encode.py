@@ -24,6 +24,13 @@ class EncodeResult(msgspec.Struct, gc=False):
     rest: list[Piece]
 
 
+class _LeftOut(msgspec.Struct, gc=False):
+    """Events that no document can have: too large for one, or not to be rendered."""
+
+    large: list[Piece]
+    odd: list[Piece]
+
+
 class _BatchKeys(msgspec.Struct, frozen=True, gc=False):
     """What the batches of a window have in common besides their frame."""
 
@@ -49,6 +56,8 @@ class DocumentEncoder:
         self._derive = IdSource(partition, connection, documents.version).derive
         self._frame = documents.frame
         self._document = documents.document
+        self._render = documents.render
+        self._single = connection.has_one_event_documents
         self._upload = form.upload
 
     def encode(self, window: Window, now_ms: int, most: int) -> EncodeResult:
@@ -73,40 +82,48 @@ class DocumentEncoder:
         return _BatchKeys(window, key, other, now_ms, frame)
 
     def _encode(self, keys: _BatchKeys, pieces: Sequence[Piece], most: int) -> EncodeResult:
-        if keys.window.apart:
+        if keys.window.apart or self._single:
             return self._encode_each(keys, pieces, most)
         total = keys.frame.size + sum([len(piece[4]) + 1 for piece in pieces])
-        if total - 1 <= keys.frame.limit:
+        if self._render is None and total - 1 <= keys.frame.limit:
             return EncodeResult([self._batch(keys, pieces)], [], last_position(pieces[-1]), [])
         return self._encode_split(
             keys, [single for run in pieces for single in split_each(run)], most
         )
 
     def _encode_each(self, keys: _BatchKeys, pieces: Sequence[Piece], most: int) -> EncodeResult:
-        """Make a document of every event, in order: each fits alone."""
-        batches, made = list[Batch](), 0
+        """Make a document of every event, in order: each fits alone, as it came."""
+        batches, made, left_out = list[Batch](), 0, _LeftOut([], [])
+        last, rest = last_position(pieces[-1]), list[Piece]()
         for at, run in enumerate(pieces):
             events = split_each(run)
             for number, event in enumerate(events):
                 if made >= most:
                     rest = [*events[number:], *pieces[at + 1 :]]
-                    return EncodeResult(batches, [], batches[-1].last, rest)
-                batches.append(self._batch(keys, [event]))
-                made += len(batches[-1].payload)
-        return EncodeResult(batches, [], last_position(pieces[-1]), [])
+                    last = batches[-1].last
+                    return EncodeResult(batches, self._left(keys, left_out), last, rest)
+                piece = event if self._render is None else self._rendered(keys, event, left_out)
+                if piece is not None:
+                    batches.append(self._batch(keys, [piece]))
+                    made += len(batches[-1].payload)
+        return EncodeResult(batches, self._left(keys, left_out), last, rest)
 
     def _encode_split(self, keys: _BatchKeys, events: list[Piece], most: int) -> EncodeResult:
         """Split a window into documents that fit, in order.
 
-        An event is too large only in a window saved under a larger limit: none joins else.
+        An event is too large only as it was rendered, or in a window saved under a larger limit:
+        none joins else.
         """
         room, batches, made = keys.frame.room, list[Batch](), 0
-        misfits, group, left, comma = list[Piece](), list[Piece](), room, 0
+        left_out, group, left, comma = _LeftOut([], []), list[Piece](), room, 0
         end = len(events)
-        for at, piece in enumerate(events):
+        for at, came in enumerate(events):
+            piece = came if self._render is None else self._rendered(keys, came, left_out)
+            if piece is None:
+                continue
             size = len(piece[4])
             if size > room:
-                misfits.append(piece)
+                left_out.large.append(came)
                 continue
             if group and size + (comma if size else 0) > left:
                 batches.append(self._batch(keys, group))
@@ -121,9 +138,33 @@ class DocumentEncoder:
                 comma = 1
         if group:
             batches.append(self._batch(keys, group))
-        text = f"does not fit into a record: {max(room, 0)} bytes are left beside its context"
-        letters = self._letters(keys.window, misfits, Reason.EVENT_TOO_LARGE, text)
+        letters = self._left(keys, left_out)
         return EncodeResult(batches, letters, last_position(events[end - 1]), events[end:])
+
+    def _rendered(self, keys: _BatchKeys, event: Piece, left_out: _LeftOut) -> Piece | None:
+        """Return an event as its document has it; None: it is left out, and noted there why."""
+        if self._render is None or not event[2]:
+            return event
+        try:
+            rendered = self._render(keys.frame, event[4])
+        except Exception:  # noqa: BLE001  # one odd event must not stop the others
+            left_out.odd.append(event)
+            return None
+        if len(rendered) > keys.frame.room:
+            left_out.large.append(event)
+            return None
+        return (*event[:4], rendered)
+
+    def _left(self, keys: _BatchKeys, left_out: _LeftOut) -> list[DeadLetter]:
+        """Return the letters of events that are in no document."""
+        room = max(keys.frame.room, 0)
+        large = f"does not fit into a record: {room} bytes are left beside its context"
+        odd = "cannot be made into an event of the sink's format"
+        window = keys.window
+        return [
+            *self._letters(window, left_out.large, Reason.EVENT_TOO_LARGE, large),
+            *self._letters(window, left_out.odd, Reason.NOT_ENCODABLE, odd),
+        ]
 
     def _batch(self, keys: _BatchKeys, pieces: Sequence[Piece]) -> Batch:
         window = keys.window

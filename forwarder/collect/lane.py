@@ -1,5 +1,6 @@
 """A lane: a connection compiled, once per process, and what of it lives in each partition."""
 
+import dataclasses
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 
@@ -63,8 +64,10 @@ class Lane:
         settings, sink_format = connection.settings, connection.sink.format
         self.connection = connection
         self.name = connection.name
-        self.mode = settings.mode
-        self.keying_rule = keying.keying_rule(settings.mode)
+        self.mode = connection.mode
+        self.keying_rule = keying.keying_rule(self.mode)
+        if connection.has_one_event_documents:  # nothing can be made of no event
+            settings = dataclasses.replace(settings, send_batches_without_events=False)
         self.form = form
         self.filter = form.event_filter(connection.name, settings)
         self.rule = self.filter.rule

@@ -94,7 +94,8 @@ class Pipeline:
             for lane in lanes.lanes
         }
         self._replay_known = read > 0
-        self._router = Router([lane.connection.match for lane in lanes.lanes], lanes.form)
+        matches = [lane.connection.match for lane in lanes.lanes]
+        self._router = Router(matches, lanes.form, partition.topic)
         self._decoder = self._new_decoder()
 
     def restore(self, lane: str, held: Iterable[HeldWindow]) -> int:

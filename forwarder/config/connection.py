@@ -5,7 +5,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from forwarder.config.credentials import DEFAULT, Credentials
-from forwarder.config.targets import Target
+from forwarder.config.targets import ONE_EVENT_FORMATS, Target
 
 
 class Status(StrEnum):
@@ -96,6 +96,16 @@ class Connection:
     credentials: Credentials = DEFAULT
     settings: Settings = Settings()
     batching: Batching = Batching()
+
+    @property
+    def mode(self) -> BatchMode:
+        """Return how events become documents: those of some formats hold one, whatever is set."""
+        return BatchMode.SINGLE if self.has_one_event_documents else self.settings.mode
+
+    @property
+    def has_one_event_documents(self) -> bool:
+        """Tell whether a document of the sink's format holds exactly one event."""
+        return self.sink.format in ONE_EVENT_FORMATS
 
     @property
     def fingerprint(self) -> bytes:

@@ -51,7 +51,7 @@ def summary_lines(connection: Connection) -> Iterator[str]:
 
 
 def _mode(connection: Connection) -> str:
-    mode, batching = connection.settings.mode, connection.batching
+    mode, batching = connection.mode, connection.batching
     words = mode_in_words(mode)
     if mode is BatchMode.BATCH:
         age = format_duration(batching.max_age_ms)

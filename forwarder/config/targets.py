@@ -29,6 +29,9 @@ SINK_FORMATS = ("mparticle", "pinpoint")
 
 _MPARTICLE, PINPOINT = SINK_FORMATS
 
+ONE_EVENT_FORMATS = frozenset({PINPOINT})
+"""Those whose documents hold one event each."""
+
 MAX_PARTITION_KEY_CHARS = 256
 """Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
 device."""

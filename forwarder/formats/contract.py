@@ -19,7 +19,8 @@ What has to hold of every format:
   rests on it.
 * **Nothing raises through the loop.** What cannot be read is a ``Reject``.
 * **A document fits.** An event of at most ``Frame.room`` bytes, with the context it was framed for,
-  makes a document within the limit that the sink states.
+  makes a document within the limit that the sink states. Where events are rendered
+  (``DocumentMaker.render``) that holds of what they become, which is known once it is made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,10 +82,11 @@ class Upload(msgspec.Struct, gc=False):
     ``offset`` is its record's, ``start`` the index of its first event in the record, ``time``
     its record time and ``clock`` the partition's record clock, both in milliseconds.
     ``device`` is the device key, which orders deliveries; ``owner`` what its windows are keyed by:
-    who may share a document. ``environment`` and ``application`` are the values that a match
-    compares, as JSON strings. ``types`` and ``sessions`` have one entry for each event (sessions
-    are empty unless asked for; ``b""``: of no session). ``body`` is the events joined by commas,
-    ``context`` the upload without its events, ``shape`` what that is; both may outlive the record.
+    who may share a document. ``environment`` and ``application`` are values that a match compares,
+    as JSON strings; ``InputFormat.applications`` has all names of the application. ``types`` and
+    ``sessions`` have one entry for each event (sessions are empty unless asked for; ``b""``: of no
+    session). ``body`` is the events joined by commas, ``context`` the upload without its events,
+    ``shape`` what that is; both may outlive the record.
     ``duplicate_keys``: what each event is known by if it comes again, whatever names it without
     doubt and of any length; ``b""``: it never counts as the same; empty unless asked for.
     ``types`` and ``sessions`` are the upload's own: who finds duplicates changes them.
@@ -249,6 +251,12 @@ class InputFormat(Protocol):
         events, and did not even say so.
         """
 
+    def applications(self, upload: Upload) -> tuple[bytes, ...]:
+        """Return the names of the application that a match compares, as JSON strings; one at least.
+
+        The first is ``Upload.application``.
+        """
+
     def platform(self, upload: Upload) -> bytes:
         """Return the platform that a match compares, as a JSON string; ``b'""'``: none is told."""
 
@@ -307,6 +315,14 @@ class DocumentMaker(Protocol):
     small_context_bytes: int
     small_events_bytes: int
 
+    @property
+    def render(self) -> Callable[[Frame, bytes], bytes] | None:
+        """Return what makes of one event, as it waited, what stands in a document of this frame.
+
+        None: events stand there as they waited. It raises what an odd event raises, which becomes
+        a dead letter of its own, as does one that has become too large.
+        """
+
     def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:
         """Return what documents have besides events and ids; raises what an odd context raises.
 
@@ -315,7 +331,10 @@ class DocumentMaker(Protocol):
         """
 
     def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:
-        """Return a document of these comma-joined events: ``frame.size`` and ``events`` long."""
+        """Return a document of these comma-joined events: ``frame.size`` and ``events`` long.
+
+        They are as they waited, or as ``render`` made them.
+        """
 
     def prune(self, context: bytes, most: int) -> bytes:
         """Return a context without what is large and in no document; the same object if it is all.

@@ -19,6 +19,10 @@ class BatchIds(NamedTuple):
     number: int
 
 
+MAX_ID_BYTES = 256
+"""Bytes of a token that is kept as it came; a longer one is named by its digest: window keys are
+stored with every window, several times, and have to fit."""
+
 PLACEHOLDER_IDS = BatchIds("0" * ID_CHARACTERS, _SMALLEST)
 """Ids of the length that all have, to measure documents with."""
 
@@ -26,6 +30,13 @@ PLACEHOLDER_IDS = BatchIds("0" * ID_CHARACTERS, _SMALLEST)
 def digest(key: bytes) -> bytes:
     """Return the 16 bytes that stand for a key outside the process."""
     return blake2b(key, digest_size=16).digest()
+
+
+def bounded_token(token: bytes) -> bytes:
+    """Return a token as it is, or the one that stands for a long one."""
+    if len(token) <= MAX_ID_BYTES:
+        return token
+    return b'"~%b"' % blake2b(token, digest_size=16).hexdigest().encode()
 
 
 class IdSource:

@@ -1,6 +1,6 @@
 """Runs of events (``Piece``) cut and joined: positions stay exact, bytes stay as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from forwarder.formats import rawjson
@@ -63,3 +63,14 @@ def split_to_size(piece: Piece, most: int) -> list[Piece]:
             size = 0
         size += len(single[4]) + 1
     return split_before(piece, edges)
+
+
+def runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, one past the last) of every run of consecutive numbers; one at least."""
+    start = previous = indices[0]
+    for index in indices[1:]:
+        if index != previous + 1:
+            yield start, previous + 1
+            start = index
+        previous = index
+    yield start, previous + 1

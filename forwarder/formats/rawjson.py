@@ -147,6 +147,18 @@ def _find_repeated(value: bytes) -> str | None:
     return None
 
 
+def first_member(value: bytes, name: str) -> Raw:
+    """Return the first value that an object has under a key, ``ABSENT`` if it has none; slow.
+
+    Elsewhere the last one counts. Errors as for ``fields``.
+    """
+    fields(value)  # raises what is to be raised
+    for key, found in _members(value.decode().strip(" \t\n\r")):
+        if key == name:
+            return found
+    return ABSENT
+
+
 def is_integer(value: bytes) -> bool:
     """Tell whether the raw value is a number without fraction and exponent."""
     return _INTEGER.fullmatch(value) is not None

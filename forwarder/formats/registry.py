@@ -3,11 +3,17 @@
 from forwarder.formats.contract import Formats
 from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.formats.mparticle.format import MParticleInput
+from forwarder.formats.pinpoint.document import PinpointDocuments
+from forwarder.formats.pinpoint.format import PinpointInput
 
 MPARTICLE = MParticleInput()
+PINPOINT = PinpointInput()
 
 BUILT_IN = Formats(
-    inputs={MPARTICLE.name: MPARTICLE},
-    documents={(MPARTICLE.name, MPARTICLE.name): MParticleDocuments},
+    inputs={MPARTICLE.name: MPARTICLE, PINPOINT.name: PINPOINT},
+    documents={
+        (MPARTICLE.name, MPARTICLE.name): MParticleDocuments,
+        (PINPOINT.name, PINPOINT.name): PinpointDocuments,
+    },
 )
 """What ``topics[].format`` and ``sink.format`` may name (``config`` lists the same names)."""

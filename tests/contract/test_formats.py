@@ -55,9 +55,9 @@ every_format = pytest.mark.parametrize("name", SENDERS)
 
 
 def test_a_configuration_may_name_every_format_there_is_and_no_other() -> None:
-    assert set(BUILT_IN.inputs) <= set(INPUT_FORMATS)
-    assert {name for _, name in BUILT_IN.documents} <= set(SINK_FORMATS)
-    assert {name for name, _ in BUILT_IN.documents} <= set(INPUT_FORMATS)
+    assert set(BUILT_IN.inputs) == set(INPUT_FORMATS)
+    assert {name for _, name in BUILT_IN.documents} == set(SINK_FORMATS)
+    assert {name for name, _ in BUILT_IN.documents} == set(INPUT_FORMATS)
     assert [*BUILT_IN.inputs] == [form.name for form in BUILT_IN.inputs.values()]
 
 

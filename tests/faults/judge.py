@@ -149,7 +149,7 @@ def _expected(case: Case, sent: Sequence[_Sent]) -> tuple[dict[str, list[Wanted]
 
 
 def _lane(connection: Connection) -> expectation.Lane:
-    return expectation.Lane(lambda _: [connection], {connection.settings.mode})
+    return expectation.Lane(lambda _: [connection], {connection.mode})
 
 
 def _misfits(sent: Sequence[_Sent], connection: Connection) -> list[Letter]:

@@ -123,7 +123,7 @@ def _expected(
     lanes = {}
     for name, lane in case.history.lanes.items():
         told = history.told(lane, partition, firsts.get(name, NEVER), waiting)
-        lanes[name] = expectation.Lane(told, {era.connection.settings.mode for era in lane.eras})
+        lanes[name] = expectation.Lane(told, {era.connection.mode for era in lane.eras})
     everything = case.history.lanes[STEADY[0]].eras[0].connection
     return lanes, expectation.Contexts(everything)
 
@@ -141,7 +141,7 @@ def _terms(name: str, lane: Lane, clock: "_Clock", contexts: expectation.Context
     explains = contexts.explains if name == STEADY[0] else None
     if name in STEADY:
         connection = lane.eras[0].connection
-        by_session = connection.settings.mode is BatchMode.SESSION
+        by_session = connection.mode is BatchMode.SESSION
         due = _session_due if by_session else _age_due
         return Terms(explains, lambda batch: due(batch, clock, connection.batching) - SLACK_MS)
     # Where modes change, what was keyed by device and what by session wait for different times.

@@ -11,7 +11,8 @@ from sys import getsizeof
 import msgspec
 from msgspec import Raw, Struct
 
-from forwarder.formats import framing, rawjson
+from forwarder.formats import bounds, framing, rawjson
+from forwarder.formats.bounds import TooManyError, check_number, check_record
 from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import not_uploads
@@ -33,18 +34,6 @@ _SAFE_KEYS = frozenset({
 })  # fmt: skip
 """Keys that an error may name; any other may hold anything, also in its name."""
 
-# Nesting is bounded by the stack that is left: whoever decodes an upload's parts later may
-# stand deeper than decode, so uploads with this many brackets have to fit with a margin.
-_BRACKETS = 600
-_STACK_MARGIN = 120
-
-MAX_VALUES = 1_000_000
-MAX_EVENTS = 100_000
-MAX_UPLOADS = 10_000
-"""Commas, events and uploads of a record, whatever its size: each takes up to a hundred bytes, an
-upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
-most (docs/mparticle-format.md), a bulk request 100 of them."""
-
 _NO_KEYS = shape_of({})
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -62,10 +51,6 @@ _Read = Callable[[bytes], Events]
 
 class _RepeatedError(Exception):
     """An event names its session twice."""
-
-
-class _TooManyError(Exception):
-    """A record has more parts than a worker has memory for."""
 
 
 class _EventType(Struct, gc=False):
@@ -275,7 +260,7 @@ class MParticleDecoder:
             reject = Reject(Reason.INVALID_JSON, str(error))
         except RecursionError:
             return Reject(Reason.INVALID_JSON, "nested too deeply")
-        except _TooManyError as error:
+        except TooManyError as error:
             return Reject(Reason.TOO_MANY_PARTS, str(error))
         except ShapeError as error:
             return Reject(Reason.NOT_AN_UPLOAD, str(error))
@@ -321,17 +306,14 @@ class MParticleDecoder:
         return shape
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
-        if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
-            _fits(value, _STACK_MARGIN)
-        if len(value) > MAX_VALUES:
-            _check_number(value.count(b","), MAX_VALUES, "commas")
+        check_record(value)
         try:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
         upload = self._upload(fields, offset, 0, time, clock)
-        if len(upload.types) > MAX_EVENTS:
-            _check_number(len(upload.types), MAX_EVENTS, "events")
+        if len(upload.types) > bounds.MAX_EVENTS:
+            check_number(len(upload.types), bounds.MAX_EVENTS, "events")
         if self._compact != len(value):  # hardly ever: else each key stands once, without a space
             _check_keys(value)
         return [upload]
@@ -341,7 +323,7 @@ class MParticleDecoder:
         parts: list[bytes] = [value]
         if value.lstrip(b" \t\r\n")[:1] == b"[":
             elements = rawjson.elements(value)
-            _check_number(len(elements), MAX_UPLOADS, "uploads")
+            check_number(len(elements), bounds.MAX_UPLOADS, "uploads")
             parts = [bytes(part) for part in elements]
         uploads: list[Upload] = []
         start = 0
@@ -349,7 +331,7 @@ class MParticleDecoder:
             _check_keys(part)
             uploads.append(self._upload(rawjson.fields(part), offset, start, time, clock))
             start += max(len(uploads[-1].types), 1)
-            _check_number(start, MAX_EVENTS, "events")
+            check_number(start, bounds.MAX_EVENTS, "events")
         if not uploads:
             message = "an array without uploads"
             raise ShapeError(message)
@@ -411,13 +393,6 @@ def _check_without_events(fields: dict[str, Raw], body: bytes) -> None:
         raise ShapeError(not_uploads.likely_cause(fields))
 
 
-def _check_number(number: int, most: int, of: str) -> None:
-    """Raise ``_TooManyError`` for a record with more parts of a kind than there may be."""
-    if number > most:
-        message = f"has more than {most:,} {of}: send fewer in a record"
-        raise _TooManyError(message)
-
-
 def _check_keys(value: bytes) -> None:
     """Raise ShapeError if a key stands twice: both its values may be meant."""
     if (key := rawjson.repeated_key(value)) is not None:
@@ -432,14 +407,3 @@ def _read_once(fields: dict[str, Raw]) -> bytes:
         if raw[:1] == b"{":
             fields[name] = Raw(rawjson.encode_object(rawjson.fields(raw)))
     return rawjson.encode_exact(fields)
-
-
-def _fits(value: bytes, margin: int) -> None:
-    """Raise RecursionError unless the value can be decoded ``margin`` calls deeper."""
-    if margin:
-        _fits(value, margin - 1)
-        return
-    try:
-        _FIELDS(value)
-    except msgspec.DecodeError:
-        return

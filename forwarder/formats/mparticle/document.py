@@ -72,6 +72,8 @@ _encode = msgspec.json.Encoder().encode
 class MParticleDocuments:
     """Makes the documents of one connection: ``contract.DocumentMaker``."""
 
+    render = None
+
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all documents of the connection have in common."""
         settings = connection.settings

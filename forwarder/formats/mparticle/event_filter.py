@@ -5,7 +5,7 @@ digits); objects on the way to a member are taken apart level by level. Changing
 nothing more.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Raw
 
@@ -13,6 +13,7 @@ from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
 from forwarder.formats.contract import DUPLICATE, DUPLICATES, Kept, Upload
 from forwarder.formats.ids import digest
+from forwarder.formats.pieces import runs
 from forwarder.model import Piece
 
 JUDGEMENT = 1
@@ -153,7 +154,7 @@ class MParticleEventFilter:
             return []
         return [
             (upload.offset, upload.start + a, b - a, upload.time, b",".join(events[a:b]))
-            for a, b in _runs(wanted)
+            for a, b in runs(wanted)
         ]
 
     def _refusal(self, kind: str) -> str | None:
@@ -163,17 +164,6 @@ class MParticleEventFilter:
         if kind is DUPLICATE:
             return DUPLICATES
         return None if self._unknown_pass else UNKNOWN_EVENTS
-
-
-def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, one past the last) of every run of consecutive numbers."""
-    start = previous = indices[0]
-    for index in indices[1:]:
-        if index != previous + 1:
-            yield start, previous + 1
-            start = index
-        previous = index
-    yield start, previous + 1
 
 
 def changed_body(upload: Upload, transform: int) -> bytes:

@@ -62,6 +62,10 @@ class MParticleInput:
         """Compile a connection's settings."""
         return MParticleEventFilter(connection, settings)
 
+    def applications(self, upload: Upload) -> tuple[bytes, ...]:
+        """Return ``application_info.package``."""
+        return (upload.application,)
+
     def platform(self, upload: Upload) -> bytes:
         """Return ``device_info.platform``."""
         return identity.first_member_token(

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from forwarder.formats import rawjson
 from forwarder.formats.contract import Upload
+from forwarder.formats.ids import MAX_ID_BYTES, bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
@@ -36,10 +37,6 @@ _MAX_WORD_CHARACTERS = max(map(len, NONE_WORDS))
 _NUMBER = b"-0123456789"
 _memo: Memo[bytes, bytes] = Memo(8192)
 
-MAX_ID_BYTES = 256
-"""Bytes of a token that is kept as it came; a longer one is named by its digest: window keys are
-stored with every window, several times, and have to fit."""
-
 
 def id_of(value: bytes) -> bytes:
     """Return the token of an id: one spelling for equal ids (42 = "42"), ``NO_ID`` for none.
@@ -57,13 +54,6 @@ def id_of(value: bytes) -> bytes:
     known = _memo.get(value)
     # An answer is short, or the id itself.
     return _memo.keep(value, _classify(value), 2 * len(value)) if known is None else known
-
-
-def bounded_token(token: bytes) -> bytes:
-    """Return a token as it is, or the one that stands for a long one."""
-    if len(token) <= MAX_ID_BYTES:
-        return token
-    return b'"~%b"' % blake2b(token, digest_size=16).hexdigest().encode()
 
 
 def _classify(value: bytes) -> bytes:

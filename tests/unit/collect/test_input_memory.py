@@ -9,9 +9,9 @@ from msgspec import Raw
 
 from forwarder.collect.lane import CollectBounds
 from forwarder.config.targets import KinesisTarget
-from forwarder.formats import rawjson
+from forwarder.formats import bounds, rawjson
 from forwarder.formats.contract import Frame
-from forwarder.formats.mparticle import decode, document
+from forwarder.formats.mparticle import document
 from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.model import CloseReason, Collected, Reason, RecordOutcome
 from tests import builders, streams
@@ -134,7 +134,7 @@ def test_a_record_of_too_many_parts_is_a_letter_and_one_of_as_many_as_may_be_is_
     parts: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, limit = PARTS[parts]
-    monkeypatch.setattr(decode, limit, 50)
+    monkeypatch.setattr(bounds, limit, 50)
     many, most = make(51), make(50)
     out = builders.run(connection(**mode), records(many, most))
     (letter,) = out.dead_letters
@@ -145,7 +145,7 @@ def test_a_record_of_too_many_parts_is_a_letter_and_one_of_as_many_as_may_be_is_
 
 @pytest.mark.parametrize("array", [False, True])
 def test_a_record_is_not_even_taken_apart_where_it_has_a_million_commas(*, array: bool) -> None:
-    value = b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * (decode.MAX_VALUES + 1))
+    value = b'{"mpid":1,"events":[%b]}' % b",".join([b"{}"] * (bounds.MAX_VALUES + 1))
     value = b"[%b]" % value if array else value
     pipeline = builders.pipeline(connection())
     outs: list[Collected] = []
@@ -156,8 +156,8 @@ def test_a_record_is_not_even_taken_apart_where_it_has_a_million_commas(*, array
 
 def test_what_fits_an_sdks_upload_is_never_too_much() -> None:
     """An upload has 256 KB at most, and an event three bytes at least with its comma."""
-    assert 256_000 // len(b"{},") < decode.MAX_EVENTS
-    assert 100 < decode.MAX_UPLOADS
+    assert 256_000 // len(b"{},") < bounds.MAX_EVENTS
+    assert 100 < bounds.MAX_UPLOADS
 
 
 # --------------------------------------------------------------- every event on its own

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from forwarder.config.connection import Match
+from forwarder.formats.ids import MAX_ID_BYTES
 from forwarder.formats.memo import ENTRY_BYTES, MAX_ENTRY_BYTES, MAX_MEMO_BYTES, Memo
-from forwarder.formats.mparticle.identity import MAX_ID_BYTES, id_of
+from forwarder.formats.mparticle.identity import id_of
 from tests import builders, oracle
 from tests.builders import START, Rec, connection, event, upload
 

@@ -22,7 +22,7 @@ def decoded(value: object) -> Upload:
 
 def lanes(value: object, *matches: Match) -> list[int]:
     """Return the lanes that get the upload."""
-    routed, _ = Router(matches, MPARTICLE).route([decoded(value)])
+    routed, _ = Router(matches, MPARTICLE, "raw-events").route([decoded(value)])
     return [lane for lane, uploads in enumerate(routed) if uploads]
 
 
@@ -32,7 +32,7 @@ def test_without_conditions_every_lane_gets_everything() -> None:
 
 def test_without_lanes_nothing_matches() -> None:
     uploads = [decoded({"mpid": 1})]
-    assert ([], uploads) == Router([], MPARTICLE).route(uploads)
+    assert ([], uploads) == Router([], MPARTICLE, "raw-events").route(uploads)
 
 
 def test_an_empty_list_of_values_matches_nothing() -> None:
@@ -80,7 +80,9 @@ def test_every_condition_given_has_to_hold() -> None:
 
 def test_uploads_that_no_lane_wants_are_told() -> None:
     router = Router(
-        [Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))], MPARTICLE
+        [Match(api_key=frozenset({"k"})), Match(platform=frozenset({"ios"}))],
+        MPARTICLE,
+        "raw-events",
     )
     uploads = [decoded({"api_key": key}) for key in "kxk"]
     assert ([[uploads[0], uploads[2]], []], [uploads[1]]) == router.route(uploads)
@@ -98,11 +100,11 @@ def test_what_an_upload_misses_of_each_match_is_told_but_no_key() -> None:
         (0, "api_key", ""),
         (1, "application", ""),
         (1, "platform", "Web"),
-    ] == Router(wants, MPARTICLE).misses(decoded(told))
+    ] == Router(wants, MPARTICLE, "raw-events").misses(decoded(told))
 
 
 def test_remembered_answers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forwarder.rules.match._MEMO", 2)
-    router = Router([Match(api_key=frozenset({"k1", "k5"}))], MPARTICLE)
+    router = Router([Match(api_key=frozenset({"k1", "k5"}))], MPARTICLE, "raw-events")
     uploads = [decoded({"api_key": f"k{i % 7}"}) for i in range(70)]
     assert 20 == len(router.route(uploads)[0][0])

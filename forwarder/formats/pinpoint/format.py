@@ -1,0 +1,113 @@
+"""Pinpoint's records as an input format: what there is of it besides decoding and filtering."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from forwarder.config.connection import Settings
+from forwarder.formats import rawjson
+from forwarder.formats.contract import EventFilter, FormerRule, Unlike, Upload
+from forwarder.formats.pinpoint import context, finished, kinds, not_uploads
+from forwarder.formats.pinpoint.decode import PinpointDecoder
+from forwarder.formats.pinpoint.event_filter import PinpointEventFilter
+from forwarder.formats.pinpoint.identity import NO_ID, id_token
+from forwarder.formats.rawjson import ABSENT
+from forwarder.model import Partition
+
+_MILLISECONDS = msgspec.json.Decoder(int).decode
+_MAX_TIME = 2**63 - 1
+"""What a Kafka record can be dated with, and the journal can store."""
+
+
+class _Demographic(Struct, frozen=True, gc=False):
+    Platform: Raw = ABSENT
+
+
+class _EndpointPlatform(Struct, gc=False):
+    Demographic: _Demographic | None = None
+
+
+class _Application(Struct, gc=False):
+    AppPackageName: Raw = ABSENT
+
+
+_ENDPOINT = msgspec.json.Decoder(_EndpointPlatform).decode
+_APPLICATION = msgspec.json.Decoder(_Application).decode
+
+
+class PinpointInput:
+    """What a gateway writes, and finished records: ``contract.InputFormat``."""
+
+    name = "pinpoint"
+    session_start = kinds.SESSION_START
+    session_end = kinds.SESSION_STOP
+    former_rules: Mapping[str, FormerRule] = {}
+    merge = staticmethod(context.merge_contexts)
+    shape = staticmethod(context.context_shape)
+
+    def upload(self, events: bytes, context: bytes, *, keyless: bool = False) -> bytes:
+        """Return a record with these events and the keys of the context."""
+        if keyless:
+            return context
+        comma = b"," if len(context) > len(b"{}") else b""
+        return b'%b%b"Events":[%b]}' % (context[:-1], comma, events)
+
+    def decoder(
+        self,
+        partition: Partition,
+        filters: Sequence[EventFilter],  # noqa: ARG002  # none changes an event
+        *,
+        sessions: bool,
+        duplicates: bool = False,
+    ) -> PinpointDecoder:
+        """Return what reads a partition."""
+        return PinpointDecoder(partition, sessions=sessions, duplicates=duplicates)
+
+    def event_filter(self, connection: str, settings: Settings) -> PinpointEventFilter:
+        """Compile a connection's settings."""
+        return PinpointEventFilter(connection, settings)
+
+    def applications(self, upload: Upload) -> tuple[bytes, ...]:
+        """Return the app's id and, if its events name one, their ``AppPackageName``."""
+        raw = upload.fields.get("Application")
+        if raw is None:
+            return (upload.application,)
+        package = id_token(bytes(_APPLICATION(raw).AppPackageName))
+        return (upload.application, package) if package else (upload.application,)
+
+    def platform(self, upload: Upload) -> bytes:
+        """Return ``Demographic.Platform`` of the endpoint."""
+        raw = bytes(upload.fields.get("Endpoint", ABSENT))
+        if raw[:1] != b"{":
+            return NO_ID
+        try:
+            found = _ENDPOINT(raw).Demographic
+        except msgspec.DecodeError:
+            inner = bytes(rawjson.fields(raw).get("Demographic", ABSENT))
+            fields = rawjson.fields(inner) if inner[:1] == b"{" else {}
+            return id_token(bytes(fields.get("Platform", ABSENT))) or NO_ID
+        return NO_ID if found is None else id_token(bytes(found.Platform)) or NO_ID
+
+    def api_keys(self, upload: Upload) -> tuple[bytes, ...]:  # noqa: ARG002  # records have none
+        """Return no keys."""
+        return ()
+
+    def record_time(self, value: bytes) -> int | None:
+        """Return ``ArrivalTimestamp``, of a finished record ``arrival_timestamp``."""
+        try:
+            fields = rawjson.fields(value)
+            raw = fields.get("ArrivalTimestamp", fields.get("arrival_timestamp", ABSENT))
+            time = _MILLISECONDS(raw)
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            return None
+        return time if -_MAX_TIME <= time <= _MAX_TIME else None
+
+    def unlike(self, value: bytes) -> Unlike | None:
+        """Tell what an object is, if it is no record."""
+        fields = rawjson.fields(value)
+        if not fields or "Events" in fields or finished.is_finished(fields):
+            return None
+        if not not_uploads.ONLY_RECORDS.isdisjoint(fields):
+            return None
+        return not_uploads.likely_cause(fields)

@@ -1,0 +1,100 @@
+"""Tell whose an upload is, and what an event is known by if it comes again."""
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Raw, Struct
+
+from forwarder.formats import rawjson
+from forwarder.formats.ids import bounded_token
+from forwarder.formats.memo import Memo
+from forwarder.formats.rawjson import ABSENT
+from forwarder.model import Partition
+
+NO_ID = b'""'
+_MEMO = 4096
+_USER_SEPARATOR = b"#"
+"""Between a device key and the digest of a user's id."""
+
+
+class _UserPart(Struct, frozen=True, gc=False):
+    UserId: Raw = ABSENT
+
+
+class _EndpointUser(Struct, gc=False):
+    User: _UserPart | None = None
+
+
+_ENDPOINT = msgspec.json.Decoder(_EndpointUser).decode
+
+
+def id_token(raw: bytes) -> bytes:
+    """Return one spelling for equal ids (42 = "42"), at most ``MAX_ID_BYTES`` long; b"": none."""
+    first = raw[:1]
+    if first == b'"':
+        if raw == NO_ID:
+            return b""
+    elif not (first.isdigit() or first == b"-"):
+        return b""
+    return bounded_token(rawjson.name_token(raw))
+
+
+class EndpointIdentity:
+    """Reads device keys and owners of one partition's uploads; remembers users that it has seen."""
+
+    def __init__(self, partition: Partition) -> None:
+        """Create with an empty memory."""
+        self._prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self._people: Memo[bytes, bytes] = Memo(_MEMO)
+
+    def keys(
+        self, fields: dict[str, Raw], offset: int, start: int
+    ) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return tokens of app and endpoint, the device key, and the owner.
+
+        The device key is of both, and orders deliveries; what names no endpoint has one of its own.
+        The owner, who may share a window, holds a digest of the user's id, too. Every part is a
+        JSON string, so no two different keys look the same.
+        """
+        app = id_token(bytes(fields.get("ApplicationId", ABSENT))) or NO_ID
+        endpoint = id_token(bytes(fields.get("EndpointId", ABSENT)))
+        if not endpoint:
+            key = b"%b%d/%d" % (self._prefix, offset, start)
+            return app, endpoint, key, key
+        key = b"%b,%b" % (app, endpoint)
+        user = user_of(bytes(fields.get("Endpoint", ABSENT)))
+        return app, endpoint, key, key + _USER_SEPARATOR + self._digest(user) if user else key
+
+    def _digest(self, user: bytes) -> bytes:
+        known = self._people.get(user)
+        if known is None:
+            known = blake2b(user, digest_size=16).hexdigest().encode()
+            self._people.keep(user, known, len(user) + len(known))
+        return known
+
+
+def user_of(endpoint: bytes) -> bytes:
+    """Return the token of the user's id that an endpoint names; b"": none."""
+    if endpoint[:1] != b"{":
+        return b""
+    try:
+        user = _ENDPOINT(endpoint).User
+        return id_token(bytes(user.UserId)) if user is not None else b""
+    except msgspec.DecodeError:
+        inner = bytes(rawjson.fields(endpoint).get("User", ABSENT))
+        return (
+            id_token(bytes(rawjson.fields(inner).get("UserId", ABSENT)))
+            if inner[:1] == b"{"
+            else b""
+        )
+
+
+def event_identity(app: bytes, endpoint: bytes, event_id: Raw) -> bytes:
+    """Return what an event is known by if it comes again; b"" without an id of its own.
+
+    ``app`` and ``endpoint`` are tokens, as in a device key: no two identities look the same.
+    """
+    event = id_token(bytes(event_id))
+    if not event or not endpoint:
+        return b""
+    return b"%b,%b,%b" % (app, endpoint, event)

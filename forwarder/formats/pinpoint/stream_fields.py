@@ -1,0 +1,221 @@
+"""The parts of the stream's record, version 3.1, as they are written of what clients send."""
+
+import re
+
+import msgspec
+from msgspec import Raw, Struct
+
+from forwarder.formats import rawjson
+from forwarder.formats.memo import Memo
+from forwarder.formats.pinpoint.timestamps import milliseconds
+from forwarder.formats.rawjson import ABSENT
+
+CONTEXT_KEYS = frozenset({"ApplicationId", "EndpointId", "ArrivalTimestamp", "Endpoint"})
+"""Members of a context that records are made of."""
+
+_MEMO = 1024
+_ENCODE = msgspec.json.Encoder().encode
+_ENCODING = re.compile("[.@].*", re.DOTALL)
+_NO_SDK = b'"sdk":{}'
+
+
+class _SessionTimes(Struct, frozen=True, gc=False):
+    Id: Raw = ABSENT
+    StartTimestamp: Raw = ABSENT
+    StopTimestamp: Raw = ABSENT
+
+
+class ClientEvent(Struct, gc=False):
+    """An event of PutEvents; ``event_type`` is of a finished record."""
+
+    EventType: str = ""
+    event_type: Raw = ABSENT
+    Timestamp: Raw = ABSENT
+    AppPackageName: Raw = ABSENT
+    AppTitle: Raw = ABSENT
+    AppVersionCode: Raw = ABSENT
+    SdkName: Raw = ABSENT
+    ClientSdkVersion: Raw = ABSENT
+    Session: _SessionTimes | None = None
+    Attributes: Raw = ABSENT
+    Metrics: Raw = ABSENT
+
+
+class _DemographicFields(Struct, frozen=True, gc=False):
+    AppVersion: Raw = ABSENT
+    Locale: Raw = ABSENT
+    Make: Raw = ABSENT
+    Model: Raw = ABSENT
+    Platform: Raw = ABSENT
+    PlatformVersion: Raw = ABSENT
+
+
+class _EndpointFields(Struct, gc=False):
+    Demographic: _DemographicFields | None = None
+
+
+class EndpointParts(Struct, frozen=True, gc=False):
+    """What of an endpoint stands beside it in its records: ``device``, and the app's version."""
+
+    device: bytes
+    app_version: bytes
+
+
+_EVENT = msgspec.json.Decoder(ClientEvent).decode
+_ENDPOINT = msgspec.json.Decoder(_EndpointFields).decode
+_TEXTS = msgspec.json.Decoder(dict[str, str]).decode
+_locales: Memo[bytes, bytes] = Memo(_MEMO)
+
+
+def read_event(event: bytes) -> ClientEvent:
+    """Take an event apart, whatever the types of its members are."""
+    try:
+        return _EVENT(event)
+    except msgspec.DecodeError:
+        fields = rawjson.fields(event)
+        inner = bytes(fields.get("Session", ABSENT))
+        session = rawjson.fields(inner) if inner[:1] == b"{" else {}
+        kind = bytes(fields.pop("EventType", ABSENT))
+        known = {name: fields[name] for name in ClientEvent.__struct_fields__ if name in fields}
+        names = [name for name in _SessionTimes.__struct_fields__ if name in session]
+        known["Session"] = _SessionTimes(**{name: session[name] for name in names})  # type: ignore[assignment]
+        text = rawjson.text_of(kind) if kind[:1] == b'"' else None
+        return ClientEvent(EventType=text or "", **known)  # type: ignore[arg-type]
+
+
+def of_endpoint(endpoint: bytes) -> EndpointParts:
+    """Return what of an endpoint stands beside it in its records."""
+    told = _DemographicFields()
+    if endpoint:
+        try:
+            told = _ENDPOINT(endpoint).Demographic or told
+        except msgspec.DecodeError:
+            inner = bytes(rawjson.fields(endpoint).get("Demographic", ABSENT))
+            fields = rawjson.fields(inner) if inner[:1] == b"{" else {}
+            names = [name for name in _DemographicFields.__struct_fields__ if name in fields]
+            told = _DemographicFields(**{name: fields[name] for name in names})
+    platform = _members(("name", told.Platform), ("version", told.PlatformVersion))
+    parts = [_locale(bytes(told.Locale)), _member("make", told.Make), _member("model", told.Model)]
+    device = b",".join([part for part in (*parts, b'"platform":{%b}' % platform) if part])
+    return EndpointParts(b"{%b}" % device, _member("version_name", told.AppVersion))
+
+
+def application(event: ClientEvent, app_version: bytes) -> bytes:
+    """Return the members of ``application`` behind the app's id."""
+    sdk = _members(("name", event.SdkName), ("version", event.ClientSdkVersion))
+    return b",".join(
+        [
+            part
+            for part in (
+                _member("package_name", event.AppPackageName),
+                b'"sdk":{%b}' % sdk if sdk else _NO_SDK,
+                _member("title", event.AppTitle),
+                app_version,
+                _member("version_code", event.AppVersionCode),
+            )
+            if part
+        ]
+    )
+
+
+def session(told: _SessionTimes | None) -> bytes:
+    """Return ``session`` as an object."""
+    if told is None:
+        return b"{}"
+    start, stop = time_of(told.StartTimestamp), time_of(told.StopTimestamp)
+    parts = (
+        _member("session_id", told.Id),
+        b"" if start is None else b'"start_timestamp":%d' % start,
+        b"" if stop is None else b'"stop_timestamp":%d' % stop,
+    )
+    return b"{%b}" % b",".join([part for part in parts if part])
+
+
+def attributes(raw: Raw) -> bytes:
+    """Return ``attributes`` with the comma before them: texts by name."""
+    value = bytes(raw)
+    if not value or value == rawjson.NULL:
+        return b',"attributes":{}'
+    try:
+        return b',"attributes":%b' % _ENCODE(_TEXTS(value))
+    except msgspec.DecodeError:
+        members = {name: Raw(_as_text(one)) for name, one in rawjson.fields(value).items()}
+        texts = {name: one for name, one in members.items() if bytes(one)}
+        return b',"attributes":%b' % rawjson.encode_object(texts)
+
+
+def metrics(raw: Raw) -> bytes:
+    """Return ``metrics`` with the comma before them: numbers by name, every digit as it came.
+
+    Raises ValueError for what is no number.
+    """
+    value = bytes(raw)
+    if not value or value == rawjson.NULL:
+        return b',"metrics":{}'
+    numbers: dict[str, Raw] = {}
+    for name, one in rawjson.fields(value).items():
+        number = bytes(one)
+        if number == rawjson.NULL:
+            continue
+        if number[:1] not in b"-0123456789":
+            message = "a metric is no number"
+            raise ValueError(message)
+        numbers[name] = one
+    return b',"metrics":%b' % rawjson.encode_object(numbers)
+
+
+def time_of(raw: Raw) -> int | None:
+    """Return a time in milliseconds; None: there is none, or it cannot be read."""
+    value = bytes(raw)
+    if not value:
+        return None
+    text = rawjson.text_of(value)
+    return None if text is None else milliseconds(text)
+
+
+def compact(endpoint: bytes) -> bytes:
+    """Return an endpoint on one line; b"": it is no object."""
+    if endpoint[:1] != b"{":
+        return b""
+    if b"\n" in endpoint or b"\r" in endpoint:
+        return msgspec.json.format(endpoint, indent=-1)
+    return endpoint
+
+
+def _as_text(raw: Raw) -> bytes:
+    """Return a value as a JSON string: its own text, or the JSON it is written in; null is none."""
+    value = bytes(raw)
+    if value == rawjson.NULL:
+        return b""
+    return value if value[:1] == b'"' else rawjson.quote(value.decode())
+
+
+def _member(name: str, raw: Raw) -> bytes:
+    """Return a member whose value is a text; b"": there is none."""
+    text = _as_text(raw) if raw is not ABSENT else b""
+    return b'"%b":%b' % (name.encode(), text) if text else b""
+
+
+def _members(*named: tuple[str, Raw]) -> bytes:
+    return b",".join([part for name, raw in named if (part := _member(name, raw))])
+
+
+def _locale(raw: bytes) -> bytes:
+    """Return the member ``locale`` of a device; b"": none is told."""
+    known = _locales.get(raw)
+    if known is None:
+        text = rawjson.text_of(raw) or ""
+        known = _locales.keep(raw, _parse_locale(text) if text else b"", 4 * len(raw))
+    return known
+
+
+def _parse_locale(code: str) -> bytes:
+    """Return a locale: its code as it is, the country in upper case, the language in lower."""
+    language, *rest = _ENCODING.sub("", code).replace("-", "_").split("_")
+    country = next((one for one in rest if len(one) in {2, 3} and one.isalnum()), "")
+    parts = [b'"code":%b' % rawjson.quote(code)]
+    if country:
+        parts.append(b'"country":%b' % rawjson.quote(country.upper()))
+    if language:
+        parts.append(b'"language":%b' % rawjson.quote(language.lower()))
+    return b'"locale":{%b}' % b",".join(parts)

@@ -1,0 +1,32 @@
+"""Times as clients of Pinpoint write them, in milliseconds since the epoch."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_MAX_DIGITS = 18
+"""Of milliseconds as an integer: what a bigint of the stream's table holds in any case."""
+
+
+def milliseconds(text: str) -> int | None:
+    """Return the time that a text tells; None: it tells none.
+
+    ISO 8601 with ``Z``, an offset with or without a colon, or no zone, which is UTC; any number of
+    digits of a second, of which three count. Digits alone are milliseconds already.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return _of_digits(text)
+    if text.isdigit():  # a date without hyphens, or milliseconds
+        return _of_digits(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - _EPOCH) // _MILLISECOND
+
+
+def _of_digits(text: str) -> int | None:
+    digits = text[1:] if text[:1] == "-" else text
+    if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
+        return int(text)
+    return None
