@@ -139,12 +139,23 @@ def repeated_key(value: bytes) -> str | None:
 
 def _find_repeated(value: bytes) -> str | None:
     """Return the first key that comes twice, None if none does, by looking at each; slow."""
+    return next(iter(repeated_keys(value)), None)
+
+
+def repeated_keys(value: bytes) -> list[str]:
+    """Return every key that an object has more than once, by looking at each; slow."""
     seen: set[str] = set()
+    found: dict[str, None] = {}
     for key, _ in _PAIRS.decode(value.decode().strip(" \t\n\r")):
         if key in seen:
-            return str(key)
+            found[key] = None
         seen.add(key)
-    return None
+    return list(found)
+
+
+def may_have_halves(value: bytes) -> bool:
+    """Tell whether a text in it may hold half of a surrogate pair."""
+    return _SURROGATE.search(value) is not None
 
 
 def first_member(value: bytes, name: str) -> Raw:

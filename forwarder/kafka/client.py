@@ -18,7 +18,7 @@ from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtoc
 from forwarder.errors import ForwarderError, StartupError
 from forwarder.kafka import cancellation, error_codes, msk, patches
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
-from forwarder.kafka.patches import connections
+from forwarder.kafka.patches import connections, producers
 
 FAILURES = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What a client raises when Kafka, or its own idea of Kafka, fails; TimeoutError is an OSError.
@@ -165,6 +165,23 @@ async def _close(steps: Iterable[Callable[[], Awaitable[object]]], seconds: floa
 async def close_consumer(consumer: Any, seconds: float = CLOSE_SECONDS) -> None:  # noqa: ANN401  # the client ships no types
     """Close a consumer and, where its own way fails, the connections it leaves open."""
     await close_all(consumer.stop, connections.client_of(consumer).close, seconds=seconds)
+
+
+async def close_producer(producer: Any, *, flush: bool, seconds: float = CLOSE_SECONDS) -> None:  # noqa: ANN401  # as above
+    """Close a producer and, where its own way fails, what it leaves behind.
+
+    ``flush``: what it was given and has not sent is sent first, if that goes in time; else what
+    waits fails at once, and what is on its way to a broker may still be stored.
+    """
+
+    async def end() -> None:
+        producers.abandon(producer)
+        connections.stop_connecting(producer.client)
+        await producer.client.close()
+
+    steps = (producer.stop, end) if flush else (end, producer.stop)
+    await close_all(*steps, seconds=seconds)
+    producers.read_exceptions(producer)
 
 
 def quiet_client_log(*, entirely: bool = False) -> None:

@@ -12,7 +12,13 @@ from aiokafka.structs import OffsetAndMetadata
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import cancellation, error_codes
-from forwarder.kafka.client import FAILURES, client_arguments, client_error, close_all, error_text
+from forwarder.kafka.client import (
+    FAILURES,
+    client_arguments,
+    client_error,
+    close_producer,
+    error_text,
+)
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
 from forwarder.kafka.patches import connections, producers
 from forwarder.model import Commit, Partition
@@ -125,7 +131,7 @@ class TransactionalProducer:
         """
         producer, self._producer = self._producer, None
         if producer is not None:
-            self._closing = cancellation.unbroken(_end(producer))
+            self._closing = cancellation.unbroken(close_producer(producer, flush=True))
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
@@ -217,15 +223,3 @@ def _offsets(offsets: Mapping[Partition, Commit]) -> dict[Any, Any]:
         TopicPartition(p.topic, p.number): OffsetAndMetadata(c.offset, c.metadata)
         for p, c in offsets.items()
     }
-
-
-async def _end(producer: Any) -> None:  # noqa: ANN401  # the client ships no types
-    """Close a producer and, where its own way fails, what it leaves behind."""
-
-    async def end() -> None:
-        producers.abandon(producer)
-        connections.stop_connecting(producer.client)
-        await producer.client.close()
-
-    await close_all(producer.stop, end)
-    producers.read_exceptions(producer)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import orjson
 
+from forwarder.formats import rawjson
+
 
 def record_key(app: str, endpoint: str) -> bytes:
     """Return the Kafka key of an endpoint's records: one partition, so one order."""
@@ -26,7 +28,7 @@ def encode_event(event_id: str, event: bytes) -> bytes:
     """
     rest = event[1:].lstrip()
     comma = b"" if rest[:1] == b"}" else b","
-    return b'{"EventId":%b%b%b' % (orjson.dumps(event_id), comma, rest)
+    return b'{"EventId":%b%b%b' % (rawjson.quote(event_id), comma, rest)
 
 
 def encode_record(
