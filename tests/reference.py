@@ -30,6 +30,8 @@ def values(kind: ValueType) -> str:
             words = f"list of {values(kind.element)}"
         case NameOrSection():
             words = f"{values(kind.section.fields[0].value_type)}, or a mapping"
+        case Section():
+            words = "mappings"
         case EnumValue():
             known = [kind.own] if isinstance(kind, TagValue) else kind.words_known
             words = " ".join(f"`{word}`" for word in known)
@@ -53,7 +55,9 @@ def default(section: Section, field: Field) -> str:
 def leaves(top: Section) -> Iterator[tuple[str, Section, Field]]:
     """Yield the keys that hold values."""
     for path, section, field in top.paths():
-        if section is not SETTINGS and not isinstance(field.value_type, Section | TaggedSections):
+        kind = field.value_type
+        inner = kind.value_type if isinstance(kind, NullableValue) else kind
+        if section is not SETTINGS and not isinstance(inner, Section | TaggedSections):
             yield path, section, field
 
 

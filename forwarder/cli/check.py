@@ -8,6 +8,7 @@ from typing import Any
 from forwarder.cli import output
 from forwarder.config import describe, loader, masking
 from forwarder.config.connection import Connection
+from forwarder.config.gateway import Gateway
 from forwarder.config.load_run import ConfigFaultsError
 from forwarder.config.loader import LoadedConfiguration, LoadedConnection
 from forwarder.config.yaml.faults import ConfigFault
@@ -51,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
     except ConfigFaultsError as error:
         if not args.json:
             raise
-        output.print_json(_document(error.found, error.noted, []))
+        output.print_json(_document(error.found, error.noted, [], None))
         return 2
     output.hide_suspects(loaded.suspects)
     if args.json:
-        output.print_json(_document([], loaded.noted, loaded.written))
+        output.print_json(_document([], loaded.noted, loaded.written, loaded.gateway))
     elif text := "\n".join(_lines(loaded, quiet=args.quiet)):
         output.print_text(f"{text}\n")
     return 0
@@ -65,7 +66,7 @@ def _load(args: argparse.Namespace) -> LoadedConfiguration | LoadedConnection:
     if args.file:
         return loader.load_either(args.file, elsewhere=args.no_secrets)
     if args.config:
-        return loader.load_configuration(args.config, elsewhere=args.no_secrets)
+        return loader.load_everything(args.config, elsewhere=args.no_secrets)
     return loader.load_connection(args.connection, elsewhere=args.no_secrets)
 
 
@@ -83,13 +84,15 @@ def _lines(loaded: LoadedConfiguration | LoadedConnection, *, quiet: bool) -> It
     yield from notes
     count = len(loaded.written)
     plural = "" if count == 1 else "s"
-    yield f"ok: {count} connection{plural}, no faults"
+    served = "a gateway, " if loaded.gateway else ""
+    yield f"ok: {served}{count} connection{plural}, no faults"
 
 
 def _document(
     faults: Sequence[ConfigFault],
     notes: Sequence[ConfigFault],
     written: Sequence[tuple[SectionValues, Connection]],
+    gateway: Gateway | None,
 ) -> dict[str, Any]:
     return {
         "faults": list(map(_place, faults)),
@@ -105,7 +108,16 @@ def _document(
             }
             for section, connection in written
         ],
+        **_gateway(gateway),
     }
+
+
+def _gateway(gateway: Gateway | None) -> dict[str, Any]:
+    """Say what a gateway serves, where there is one."""
+    if gateway is None:
+        return {}
+    about = map(masking.mask_line, describe.gateway_summary(gateway))
+    return {"gateway": {"about": list(about)}}
 
 
 def _place(fault: ConfigFault) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The description of a connection file: every key once, for reading, showing and editors."""
 
+from collections.abc import Mapping
 from dataclasses import MISSING
 
 from forwarder.config import aws_regions, checks
@@ -7,6 +8,7 @@ from forwarder.config.connection import Batching, BatchMode, Connection, Match, 
 from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.targets import (
+    PINPOINT,
     SINK_FORMATS,
     FileTarget,
     FirehoseTarget,
@@ -287,6 +289,20 @@ def _same_partition(section: SectionValues) -> None:
         own = aws_regions.partition_name(region)
         what = f"is of partition {arn.split(':')[1]}, region {region} is in {own}"
         credentials.fault("role_arn", f"{what}; give a role of arn:{own}:…, or correct sink.region")
+
+
+def judge_topics(section: SectionValues, formats: Mapping[str, str]) -> None:
+    """Note what has no effect for the input topics of a worker; ``formats``: theirs, by name."""
+    match, sink = section.get("match"), section.get("sink")
+    wanted = match.get("topic")
+    for name in sorted((wanted or frozenset()) - formats.keys()):
+        match.note("topic", f"{name} is not in kafka.topics, so nothing comes from it")
+    known = {formats[name] for name in formats if wanted is None or name in wanted}
+    if match.get("api_key") and PINPOINT in known:
+        rest = "" if known == {PINPOINT} else " from those topics"
+        match.note("api_key", f"takes nothing{rest}: no event of Pinpoint has one")
+    if sink is not None and sink.get("app_id") and known == {PINPOINT}:
+        sink.note("app_id", "has no effect: events of Pinpoint have an app's id of their own")
 
 
 def mode_in_words(mode: BatchMode) -> str:

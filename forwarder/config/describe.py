@@ -9,6 +9,7 @@ from forwarder.config.connection import (
     Status,
 )
 from forwarder.config.connection_fields import mode_in_words
+from forwarder.config.gateway import AppAuth, EndpointStoreSettings, Gateway, StoreKind
 from forwarder.config.settings import outbox_topic, state_topic
 from forwarder.config.yaml.sections import Field, Section, SectionValues, TaggedSections
 from forwarder.config.yaml.units import format_duration
@@ -27,17 +28,49 @@ def connection_lines(values: SectionValues, connection: Connection) -> Iterator[
 
 
 def worker_lines(values: SectionValues) -> Iterator[str]:
-    """Yield which topics a worker uses, then all of its keys."""
+    """Yield which topics a worker uses, what a gateway serves, then all keys of forwarder.yaml."""
     kafka = values.get("kafka")
     group, topics = (
         kafka.value_or_placeholder("group_id"),
         [topic.value_or_placeholder("name") for topic in kafka.value_or_placeholder("topics")],
     )
     yield masking.mask_line(values.node.file.name)
-    yield f"  # group {group} reads {', '.join(topics)}"
+    if topics:
+        yield f"  # group {group} reads {', '.join(topics)}"
     for topic in topics:
         yield f"  # keeps {outbox_topic(group, topic)} and {state_topic(group, topic)}"
+    if gateway := values.get("gateway"):
+        for line in gateway_summary(gateway.build()):
+            yield f"  # {masking.mask_line(line)}"
     yield from _keys(values, "  ", {})
+
+
+def gateway_summary(gateway: Gateway) -> Iterator[str]:
+    """Yield what a gateway serves, a line each."""
+    listen = gateway.listen
+    scheme = "https" if listen.cert_file else "http"
+    port = listen.port or "any free port"
+    yield f"a gateway listens on {listen.host}:{port} ({scheme})"
+    if api := gateway.pinpoint:
+        by_auth = ", ".join(
+            f"{count} by {auth}" if auth is not AppAuth.NONE else f"{count} open to everybody"
+            for auth in AppAuth
+            if (count := sum(app.auth is auth for app in api.apps))
+        )
+        yield f"Pinpoint's events API for {_plural(len(api.apps), 'app')} ({by_auth})"
+        yield f"writes to {api.topic}, and keeps endpoints in {_store(api.endpoints)}"
+    if events := gateway.mparticle:
+        yield f"mParticle's Events API for {_plural(len(events.inputs), 'input')}"
+        yield f"writes to {events.topic}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _store(endpoints: EndpointStoreSettings) -> str:
+    """Say where endpoints are kept; a DSN holds a password."""
+    return "PostgreSQL" if endpoints.store is StoreKind.POSTGRES else endpoints.path
 
 
 def summary_lines(connection: Connection) -> Iterator[str]:

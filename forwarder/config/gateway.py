@@ -1,7 +1,11 @@
 """The typed content of ``gateway`` in forwarder.yaml: durations in milliseconds, sizes in bytes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from forwarder.config.connection import Connection
+from forwarder.config.settings import Kafka, LogSettings, ServerSettings
 
 
 class AppAuth(StrEnum):
@@ -119,3 +123,21 @@ class Gateway:
     limits: GatewayLimits = GatewayLimits()
     pinpoint: PinpointApi | None = None
     mparticle: EventsApi | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfiguration:
+    """Everything a gateway is told.
+
+    ``kafka`` has no topics: those are the worker's. ``connections`` are those of the same file
+    that can be told here, to answer GetEventStream with: without secrets, and of role credentials
+    the role alone. ``modified_ms``: by a connection's name, when its file last changed.
+    """
+
+    gateway: Gateway
+    kafka: Kafka
+    server: ServerSettings = field(default_factory=ServerSettings)
+    drain_timeout_ms: int = 25_000
+    log: LogSettings = field(default_factory=LogSettings)
+    connections: tuple[Connection, ...] = ()
+    modified_ms: Mapping[str, int] = field(default_factory=dict)

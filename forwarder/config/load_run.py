@@ -59,9 +59,15 @@ class LoadRun:
         self._elsewhere = elsewhere
         self._files: list[ConfigFile] = []
 
-    def open_file(self, path: Path, *, pipes: bool = False) -> Node | None:
-        """Return the top of one file; None if there is nothing in it to read on."""
+    def open_file(
+        self, path: Path, *, pipes: bool = False, foreign: frozenset[str] = frozenset()
+    ) -> Node | None:
+        """Return the top of one file; None if there is nothing in it to read on.
+
+        ``foreign``: the paths of what in it is another process's.
+        """
         file = self._begin(str(path), folder_of(path).absolute())
+        file.foreign = foreign
         return nodes.parse_file(path, file, pipes=pipes)
 
     def read_section(self, top: Node | None, section: Section) -> SectionValues | None:
@@ -110,9 +116,13 @@ class LoadRun:
             folder.fault(f"{folder.path} holds no *.yaml; add a connection")
         return found
 
+    def faults(self) -> tuple[ConfigFault, ...]:
+        """Return what is wrong, file by file."""
+        return tuple(fault for file in self._files for fault in file.all_faults())
+
     def finish(self, top: SectionValues | None) -> SectionValues:
         """Return the section all began with; raise ConfigurationError if anything is wrong."""
-        faults = tuple(fault for file in self._files for fault in file.all_faults())
+        faults = self.faults()
         if faults or top is None:
             raise ConfigFaultsError(faults, self.noted())
         return top

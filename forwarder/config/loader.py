@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from forwarder.config import connection_fields, gateway_fields
 from forwarder.config.connection import Connection
 from forwarder.config.connection_fields import CONNECTION
+from forwarder.config.gateway import Gateway
+from forwarder.config.gateway_loader import OF_GATEWAYS, is_for_gateways
 from forwarder.config.load_run import ConnectionFolder, LoadRun, folder_of
 from forwarder.config.settings import Configuration
 from forwarder.config.worker_fields import WORKER
@@ -23,6 +26,8 @@ class LoadedConfiguration:
 
     ``connection_sections`` are in the order of ``configuration.connections``. ``suspects``: values
     that look like secrets where none belongs; a command gives them to ``output.hide_suspects``.
+    ``gateway``: what a gateway is told in the same file, where all of it was judged. A file for
+    gateways alone has no topics.
     """
 
     configuration: Configuration
@@ -30,6 +35,7 @@ class LoadedConfiguration:
     worker_section: SectionValues = field(repr=False)
     connection_sections: tuple[SectionValues, ...] = field(repr=False)
     suspects: frozenset[str] = field(repr=False)
+    gateway: Gateway | None = None
 
     @property
     def written(self) -> tuple[tuple[SectionValues, Connection], ...]:
@@ -48,7 +54,8 @@ class LoadedConfiguration:
         security = self.configuration.kafka.security
         own = filter(None, (security.password, security.key_password))
         connections = map(secrets_of, self.configuration.connections)
-        return self.suspects.union(own, *connections)
+        gateway = gateway_fields.secrets_of(self.gateway) if self.gateway else ()
+        return self.suspects.union(own, gateway, *connections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class LoadedConnection:
     suspects: frozenset[str] = field(repr=False)
     worker_section: ClassVar[None] = None
     """No worker was written; for a caller that shows either kind of file."""
+    gateway: ClassVar[None] = None
+    """Nor a gateway."""
 
     @property
     def written(self) -> tuple[tuple[SectionValues, Connection], ...]:
@@ -90,7 +99,10 @@ def load_configuration(
     offline: bool = False,
     elsewhere: bool = False,
 ) -> LoadedConfiguration:
-    """Load forwarder.yaml and the connections it names.
+    """Load forwarder.yaml and the connections it names, for a worker.
+
+    ``gateway`` in it is another process's: nothing it refers to is looked up, and what is wrong
+    there is a note.
 
     ``environ`` stands in for the environment. ``offline``: nothing will be contacted, so secrets
     are not looked up and certificates need not be there. ``elsewhere``: a variable or file that is
@@ -99,6 +111,15 @@ def load_configuration(
     The file may be a pipe, those of the connections may not.
     """
     reading = LoadRun(environ, offline=offline, elsewhere=elsewhere)
+    top = reading.open_file(Path(path), pipes=True, foreign=OF_GATEWAYS)
+    return _load_worker(reading, Path(path), top)
+
+
+def load_everything(
+    path: Path | str, *, environ: Mapping[str, str] | None = None, elsewhere: bool = False
+) -> LoadedConfiguration:
+    """Load forwarder.yaml, judging all of it: what workers read and what gateways serve."""
+    reading = LoadRun(environ, offline=False, elsewhere=elsewhere)
     return _load_worker(reading, Path(path), reading.open_file(Path(path), pipes=True))
 
 
@@ -123,8 +144,8 @@ def load_either(
 ) -> LoadedConfiguration | LoadedConnection:
     """Load a forwarder.yaml or a single connection file, whichever it is by its keys.
 
-    It is read once: a pipe has nothing more to give. The rest is as for
-    ``load_configuration``.
+    It is read once: a pipe has nothing more to give. Of forwarder.yaml all is judged, ``gateway``
+    as well. The rest is as for ``load_configuration``.
     """
     reading = LoadRun(environ, offline=False, elsewhere=elsewhere)
     top = reading.open_file(Path(path), pipes=True)
@@ -141,23 +162,42 @@ def _is_of_a_worker(top: Node) -> bool:
         return False
     known = [field.name for section in (WORKER, CONNECTION) for field in section.fields]
     unknown = (name for name in keys if name not in known)
-    if "kafka" in keys or any(nearest_word(name, known) == "kafka" for name in unknown):
+    if {"kafka", "gateway"} & keys.keys():
+        return True
+    if any(nearest_word(name, known) == "kafka" for name in unknown):
         return True
     return WORKER.known_count(keys) > CONNECTION.known_count(keys)
 
 
 def _load_worker(reading: LoadRun, path: Path, top: Node | None) -> LoadedConfiguration:
-    """Read forwarder.yaml from its top, then the connections that it names."""
+    """Read forwarder.yaml from its top, then the connections that it names.
+
+    Where it is for gateways alone, without topics, connections may be missing, too.
+    """
+    alone = top is not None and not top.file.foreign and is_for_gateways(top)
+    if top is not None and alone:
+        top.file.foreign = frozenset({"kafka.topics"})
     worker = reading.read_section(top, WORKER)
     folder = _folder(path, worker)
+    if folder and alone and not folder.path.is_dir():
+        folder = None
     files = reading.files(folder) if folder else []
     sections = [reading.read_section(reading.open_file(file), CONNECTION) for file in files]
     connections = [section for section in sections if section]
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
+    _judge_topics(worker, connections)
     worker = reading.finish(worker)
     configuration, written = _configuration(worker, connections), tuple(connections)
-    return LoadedConfiguration(configuration, reading.noted(), worker, written, reading.suspects())
+    gateway = None if worker.node.file.foreign & OF_GATEWAYS else worker.get("gateway")
+    return LoadedConfiguration(
+        configuration,
+        reading.noted(),
+        worker,
+        written,
+        reading.suspects(),
+        gateway.build() if gateway else None,
+    )
 
 
 def _load_connection(reading: LoadRun, top: Node | None) -> LoadedConnection:
@@ -200,7 +240,20 @@ def _judge_sizes(worker: SectionValues | None, connections: list[SectionValues])
             limits.fault("in_flight", f"{what}; give it several times as much")
 
 
+def _judge_topics(worker: SectionValues | None, connections: list[SectionValues]) -> None:
+    """Note what connections name in vain: topics that are not read, keys that are not used then."""
+    kafka = worker.get("kafka") if worker else None
+    topics = (kafka.get("topics") or ()) if kafka else ()
+    formats = {topic.get("name"): topic.get("format") for topic in topics}
+    if not formats or None in {*formats, *formats.values()}:
+        return
+    for section in connections:
+        if section.get("match") is not None:
+            connection_fields.judge_topics(section, formats)
+
+
 def _configuration(worker: SectionValues, connections: list[SectionValues]) -> Configuration:
+    worker.get("kafka").values.setdefault("topics", ())
     attributes = worker.attributes()
     attributes["connections"] = tuple(section.build() for section in connections)
     return Configuration(**attributes)

@@ -1,6 +1,7 @@
 """The JSON Schemas of both files, for editors: made from the fields that the loader reads by."""
 
 import json
+from typing import Any, cast
 
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.worker_fields import WORKER
@@ -18,8 +19,12 @@ def connection_schema() -> Schema:
 
 def worker_schema() -> Schema:
     """Return the schema of forwarder.yaml; what the file accepts beyond it ``check`` judges."""
-    about = "What a worker reads, and how it runs: docs/configuration.md."
-    return _schema(WORKER, "forwarder worker", about)
+    about = "What a worker reads, what a gateway serves, how they run: docs/configuration.md."
+    schema = _schema(WORKER, "forwarder worker", about)
+    kafka = cast("Any", schema["properties"])["kafka"]
+    kafka["required"].remove("topics")  # which a gateway by itself does not read
+    with_topics = {"properties": {"kafka": {"required": ["topics"]}}}
+    return {**schema, "anyOf": [with_topics, {"required": ["gateway"]}]}
 
 
 def schema_text(schema: Schema) -> str:

@@ -1,6 +1,7 @@
 """The description of forwarder.yaml: every key once, for reading and showing."""
 
 from forwarder.config import checks
+from forwarder.config.gateway_fields import GATEWAY, check_beside_worker
 from forwarder.config.kafka_fields import KAFKA
 from forwarder.config.settings import (
     Configuration,
@@ -11,7 +12,7 @@ from forwarder.config.settings import (
 )
 from forwarder.config.yaml.sections import Field, ListValue, Section, SectionValues
 from forwarder.config.yaml.units import DurationValue, IntegerValue, SizeValue
-from forwarder.config.yaml.values import EnumValue, FlagValue, TextValue
+from forwarder.config.yaml.values import EnumValue, FlagValue, NullableValue, TextValue
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 _MIB = 1 << 20
@@ -167,6 +168,13 @@ WORKER = Section(
             "How long a stop may take; keep it below the pod's termination grace period.",
         ),
         Field("log", LOG, "Level and form of the log."),
+        Field(
+            "gateway",
+            NullableValue(GATEWAY),
+            "What `forwarder gateway` serves; null: nothing.",
+            default=None,
+            stored=False,
+        ),
     ),
-    checks=(_no_topic_twice,),
+    checks=(_no_topic_twice, check_beside_worker),
 )

@@ -44,7 +44,7 @@ def test_every_fault_of_every_file_is_on_stderr(tmp_path: Path) -> None:
     assert [
         'forwarder.yaml:2: log.level: must be debug, info, warning or error, is "loud"',
         f'connections/a.yaml:16: sink.region: {region}, is "us-esat-1" (did you mean us-east-1?)',
-        f"connections/b.yaml:6: credentials.secret_access_key: {unset}; set it for the worker",
+        f"connections/b.yaml:6: credentials.secret_access_key: {unset}; set it for the process",
         f"connections/b.yaml:7: setings: {unknown} (did you mean settings?); correct or delete it",
     ] == run.stderr.splitlines()
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,6 +73,9 @@ class ConfigFile:
     * ``faults``, ``notes``: the first ``MAX_FAULTS`` of each; ``more_…`` counts the others.
     * ``suspects``: good values that look like secrets, at keys that are not for any.
     * ``keys_read``: counted against ``max_values``.
+    * ``foreign``: the paths of sections that are another process's: nothing in them is looked up,
+      and what is wrong in them is set aside, in ``set_aside``, to be a note.
+    * ``unresolved``: of such a section; values with ``${…}`` are not known.
     """
 
     name: str
@@ -88,6 +91,15 @@ class ConfigFile:
     more_notes: int = 0
     keys_read: int = 0
     max_values: int = MAX_CONFIG_VALUES
+    foreign: frozenset[str] = frozenset()
+    set_aside: list[ConfigFault] = field(default_factory=list)
+    unresolved: bool = False
+
+    def view(self, path: str) -> "ConfigFile":
+        """Return what reads the key of this path: this file, or for a foreign one its stand-in."""
+        if path not in self.foreign:
+            return self
+        return replace(self, offline=True, unresolved=True, faults=self.set_aside, notes=[])
 
     def fault(self, line: int, key: str, text: str) -> None:
         """Note a fault, or that there is one more."""
@@ -118,7 +130,8 @@ class ConfigFile:
 
     def all_notes(self) -> Iterator[ConfigFault]:
         """Yield the notes by line, each once, and how many more there are."""
-        yield from _in_order(self.notes, self.more_notes, self.name, "notes")
+        told = [*self.notes, *self.set_aside[:MAX_FAULTS]]
+        yield from _in_order(told, self.more_notes, self.name, "notes")
 
     def refuse(self, line: int, key: str, text: str) -> NoReturn:
         """Note a fault with which the value cannot be used; raises InvalidValueError."""

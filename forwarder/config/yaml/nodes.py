@@ -16,6 +16,7 @@ from forwarder.config.yaml.faults import (
     WHOLE_FILE,
     ConfigFile,
     InvalidValueError,
+    UnavailableValueError,
     quote_for_fault,
 )
 
@@ -122,6 +123,8 @@ class Node:
         value = str(self.raw.value)
         if not variables.has_references(value):
             return Scalar(self, value, self.tag, expanded=False, secret=secret)
+        if self.file.unresolved:
+            raise UnavailableValueError(value)
         text, complaints, absent = variables.expand_references(
             value, self.file.environ, self.file.folder
         )
@@ -176,7 +179,8 @@ def _own_keys(parent: Node, mapping: yaml.MappingNode) -> Iterator[tuple[str, No
         if not isinstance(key, yaml.ScalarNode):
             parent.file.fault(line, parent.path or WHOLE_FILE, "has a key that is no plain name")
             continue
-        yield key.value, Node(value, parent.file, parent.key_path(_printable_key(key.value)), line)
+        path = parent.key_path(_printable_key(key.value))
+        yield key.value, Node(value, parent.file.view(path), path, line)
 
 
 def _printable_key(key: str) -> str:

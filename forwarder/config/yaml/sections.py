@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from dataclasses import Field as DataclassField
 from typing import Any, cast
 
@@ -61,18 +61,22 @@ class SectionValues:
         return any(name in self.nodes and not self.nodes[name].is_null for name in names)
 
     def fault(self, name: str, text: str) -> None:
-        """Note a fault at a key, or at its parent's line if the key is missing."""
-        line, path = self._place(name)
-        self.node.file.fault(line, path, text)
+        """Note a fault at a key, or at its parent's line if the key is missing.
+
+        What is missing of another process's is none.
+        """
+        node = self._place(name)
+        if name in self.nodes or not node.file.unresolved:
+            node.fault(text)
 
     def note(self, name: str, text: str) -> None:
         """Note what is allowed but may not be what was meant."""
-        line, path = self._place(name)
-        self.node.file.note(line, path, text)
+        self._place(name).note(text)
 
-    def _place(self, name: str) -> tuple[int, str]:
-        node = self.nodes.get(name)
-        return (node.line, node.path) if node else (self.node.line, self.node.key_path(name))
+    def _place(self, name: str) -> Node:
+        path = self.node.key_path(name)
+        missing = replace(self.node, file=self.node.file.view(path), path=path)
+        return self.nodes.get(name) or missing
 
     def attributes(self) -> dict[str, Any]:
         """Return what the dataclass is made of, sections below included."""
@@ -287,7 +291,7 @@ class ListValue(ValueType):
                 continue
             except InvalidValueError:
                 continue
-            if value in seen:
+            if value in seen and not (self.element.hidden and node.file.offline):
                 element.fault("is in the list twice; delete one of them")
             seen.add(value)
             values.append(self.each(value) if self.each else value)

@@ -282,6 +282,45 @@ class PathValue(ValueType):
 
 
 @dataclass(frozen=True)
+class NewFileValue(ValueType):
+    """The path of a file that is made if it is not there, absolute once read; its folder is."""
+
+    expected: str
+
+    @property
+    def accepts_placeholder(self) -> bool:
+        """Tell whether what is written may stand in for a value that is not known here."""
+        return True
+
+    def read(self, node: Node) -> str:
+        """Read a path and look whether a file can be there, unless nothing will be contacted."""
+        written, shown = TextValue(self.expected).read(node), node.description()
+        if "\0" in written:
+            node.refuse(f"must be {self.expected}, holds a NUL character; correct the path")
+        path = Path(os.path.normpath(node.file.folder / written))
+        if node.file.offline:
+            return str(path)
+        if path.is_dir():
+            node.refuse(f"{shown} is a folder; name a file in it")
+        if not os.path.exists(path.parent):  # noqa: PTH110  # of any name
+            advice = "is in a folder that is not there; make it, mount it, or correct the path"
+            node.note_missing(f"{shown} {advice}", written)
+        if not path.parent.is_dir():
+            node.refuse(f"{shown} is below a file; correct the path")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            node.note("cannot be written by this user; right if the process runs as another")
+        return str(path)
+
+    def schema(self) -> Schema:
+        """Describe the path."""
+        return {"type": "string", "minLength": 1}
+
+    def show(self, value: object) -> str:
+        """Write the path."""
+        return TextValue().show(value)
+
+
+@dataclass(frozen=True)
 class NullableValue(ValueType):
     """Another kind, or null."""
 
@@ -301,6 +340,10 @@ class NullableValue(ValueType):
     def suffix(self) -> str:  # type: ignore[override]  # follows from the other kind
         """Return the unit of the other kind."""
         return self.value_type.suffix
+
+    def sections(self) -> "Sequence[ValueType]":
+        """Return those of the other kind."""
+        return self.value_type.sections()
 
     def read(self, node: Node) -> object:
         """Read null as None."""

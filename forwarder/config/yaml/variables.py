@@ -86,7 +86,7 @@ def _look_up(inside: str, environ: Mapping[str, str], folder: Path) -> str:
         text = f"{shown} is no variable; write ${{NAME}}, ${{file:PATH}}, or $${{ for ${{"
         raise ValueError(text)
     if inside not in environ:
-        text = f"the environment variable {inside} is not set; set it for the worker"
+        text = f"the environment variable {inside} is not set; set it for the process"
         raise _AbsentError(text)
     value = environ[inside]
     if _SURROGATE.search(value):  # how Python keeps bytes that are no UTF-8 (PEP 383)

@@ -12,7 +12,11 @@ from tests.schemas import complaints_of
 from tests.unit.config.test_configuration_page import WORKERS
 
 STORED = ROOT / "config" / "worker.schema.json"
-SHIPPED = [ROOT / "config" / "forwarder.yaml", *sorted(ROOT.glob("deploy/**/forwarder.yaml"))]
+SHIPPED = [
+    ROOT / "config" / "forwarder.yaml",
+    ROOT / "config" / "examples" / "gateway.yaml",
+    *sorted(ROOT.glob("deploy/**/forwarder.yaml")),
+]
 
 
 def complaints(text: str) -> list[str]:

@@ -58,7 +58,7 @@ def test_a_default_as_in_the_shell_is_not_repeated(folder: Folder) -> None:
 
 
 WRONG = [
-    ("${NOPE}", "the environment variable NOPE is not set; set it for the worker"),
+    ("${NOPE}", "the environment variable NOPE is not set; set it for the process"),
     ("${file:/nope}", "${file:/nope} cannot be read (No such file or directory)"),
     ("${file:/}", "${file:/} cannot be read (Is a directory)"),
     ("${}", "${} is no variable; write ${NAME}"),
