@@ -6,20 +6,15 @@ seconds; the newest is always accepted, and the oldest that waits makes room for
 """
 
 import asyncio
-import errno
 import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from operator import attrgetter
 from typing import NamedTuple
 
-import structlog
-
-from forwarder import retry
 from forwarder.clock import Clock
-
-log = structlog.get_logger()
+from forwarder.ops.acceptor import ACCEPTS_PER_TURN, Acceptor
 
 HEAD_BYTES = 16 * 1024
 """Most bytes read of a request, with every line end; probes and Prometheus send some 300."""
@@ -35,18 +30,6 @@ MAX_HEADER_FIELDS = 64
 
 WRITE_CHUNK_BYTES = 64 * 1024
 """Bytes of a body given to the transport at a time."""
-
-BACKLOG = 256
-"""Connections that the system holds until they are accepted: a probe behind so many waits 0.1 s.
-Where there is no room for it, it waits a second or three, until its system asks again."""
-
-ACCEPTS_PER_TURN = 32
-"""Most accepted in one go, and no more than a quarter of the connections that may be open: what is
-accepted in one go never takes the place of all that were read, or are answered. Then the loop does
-other work, for each of them at least:"""
-
-ACCEPT_PAUSE = 1 / 3200
-"""Seconds. 3,200 a second cost a quarter of a core; a flood has to wait."""
 
 STOP_SECONDS = 2.0
 """How long a stop waits for answers under way; a scrape takes milliseconds."""
@@ -65,8 +48,6 @@ class HttpLimits(NamedTuple):
     seconds: float = 10.0
     retry: float = 1.0
 
-
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -263,33 +244,25 @@ class HttpServer:
     def __init__(self, respond: Respond, bounds: HttpLimits, clock: Clock) -> None:
         """Answer requests by ``respond``."""
         self._respond = respond
-        self._clock = clock
         self._bounds = bounds
-        self._accepts = min(ACCEPTS_PER_TURN, max(1, bounds.connections // 4))
         self._open_ones: dict[_HttpConnection, None] = {}
-        self._listening: list[socket.socket] = []
-        self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
+        self._acceptor = Acceptor(
+            self._make_room,
+            self._begin,
+            clock,
+            "probes and scrapes are not answered meanwhile: raise the limit of open files "
+            "(ulimit -n, LimitNOFILE), or run fewer connections in one worker",
+            per_turn=min(ACCEPTS_PER_TURN, max(1, bounds.connections // 4)),
+            retry_seconds=bounds.retry,
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; raises OSError."""
-        self._listening = await _listening(host, port)
-        for listener in self._listening:
-            self._resume(listener)
-        bound: int = self._listening[0].getsockname()[1]
-        return bound
+        return await self._acceptor.start(host, port)
 
     async def stop(self) -> None:
         """Listen no more, let answers under way finish for a moment, and end the others."""
-        loop = asyncio.get_running_loop()
-        for listener in self._listening:
-            loop.remove_reader(listener)
-            if (timer := self._timers.pop(listener, None)) is not None:
-                timer.cancel()
-            listener.close()
-        self._listening = []
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._acceptor.stop()
         answering = [c for c in self._open_ones if c.phase == _ANSWERING]
         if tasks := [c.answering for c in answering if c.answering is not None]:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
@@ -297,43 +270,10 @@ class HttpServer:
         for connection in list(self._open_ones):
             connection.abort()
 
-    def _resume(self, listener: socket.socket) -> None:
-        self._timers.pop(listener, None)
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
-
-    def _rest(self, listener: socket.socket, seconds: float) -> None:
-        """Accept nothing for a while; the system holds what comes meanwhile."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listener)
-        self._timers[listener] = loop.call_later(seconds, self._resume, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        """Accept what waits, a few at a time. Caller: the event loop."""
-        count = 0
-        while count < self._accepts:
-            try:
-                accepted, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                break
-            except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
-                self._refused(error)
-                self._rest(listener, self._bounds.retry)
-                return
-            count += 1
-            accepted.settimeout(0)
-            self._make_room()
-            task = asyncio.get_running_loop().create_task(self._begin(accepted))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if count:
-            self._rest(listener, count * ACCEPT_PAUSE)
-
     def _make_room(self) -> None:
         """End the oldest connection that only waits, if there are as many as may be."""
-        if (
-            len(self._open_ones) + len(self._tasks) < self._bounds.connections
-            or not self._open_ones
-        ):
+        count = len(self._open_ones) + len(self._acceptor.beginning)
+        if count < self._bounds.connections or not self._open_ones:
             return
         # Of equal ones the first: the dictionary has them in the order in which they came.
         oldest = min(self._open_ones, key=attrgetter("phase"))
@@ -344,60 +284,4 @@ class HttpServer:
         def made() -> _HttpConnection:
             return _HttpConnection(self._open_ones, self._respond, self._bounds.seconds)
 
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(made, accepted)
-        except OSError:  # it has gone already
-            accepted.close()
-
-    def _refused(self, error: OSError) -> None:
-        what = errno.errorcode.get(error.errno or 0, "") or str(error)
-        if self._repeats.register(what, self._clock.steady()):
-            log.warning(
-                "http.refused",
-                error=f"{what}: {error.strerror or error}",
-                remedy="probes and scrapes are not answered meanwhile: raise the limit of open "
-                "files (ulimit -n, LimitNOFILE), or run fewer connections in one worker",
-            )
-
-
-async def _listening(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for every address of the host; raises OSError.
-
-    An address that this machine does not have (IPv6, as a rule) is no fault beside one it has.
-    """
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    listening: list[socket.socket] = []
-    missing: list[OSError] = []
-    try:
-        for family, _, _, _, address in dict.fromkeys(found):
-            bound = listening[0].getsockname()[1] if listening else port
-            try:
-                listening.append(_listener(family, (address[0], bound, *address[2:])))
-            except OSError as error:
-                if error.errno not in _NOT_HERE:
-                    raise
-                missing.append(error)
-        if not listening:
-            raise missing[0]
-    except OSError:
-        for listener in listening:
-            listener.close()
-        raise
-    return listening
-
-
-def _listener(family: int, address: Sequence[object]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(tuple(address))
-        listener.listen(BACKLOG)
-        listener.settimeout(0)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        await asyncio.get_running_loop().connect_accepted_socket(made, accepted)

@@ -364,13 +364,6 @@ async def test_a_stop_lets_an_answer_under_way_finish_and_ends_the_others(start:
         await one.connect()
 
 
-async def test_every_address_of_a_host_has_the_same_port() -> None:
-    one = Running(HttpLimits(), b"page\n")
-    port = await one.server.start("", 0)
-    assert {port} == {s.getsockname()[1] for s in one.server._listening}  # noqa: SLF001  # no other way to see
-    await one.server.stop()
-
-
 @pytest.mark.parametrize(
     ("hosts", "listens"),
     [

@@ -1,0 +1,158 @@
+"""The gateway's API on its port: connections within their bounds, and their end."""
+
+import asyncio
+import socket
+import ssl
+
+from forwarder.clock import Clock
+from forwarder.config.gateway import ListenSettings
+from forwarder.errors import StartupError
+from forwarder.gateway.http_connection import (
+    READ_BYTES,
+    ClientConnection,
+    ConnectionLimits,
+    ConnectionPhase,
+)
+from forwarder.gateway.load import RequestLoad
+from forwarder.gateway.service import ApiService
+from forwarder.ops.acceptor import Acceptor
+from forwarder.ops.gateway_catalogue import Refusal
+from forwarder.ops.gateway_metrics import GatewayMetrics
+
+SWEEP_SECONDS = 0.5
+"""Between two looks for connections that lasted too long; a look at a thousand takes 0.3 ms."""
+
+
+class ApiServer:
+    """Listens, and keeps connections within their bounds. One for a gateway."""
+
+    def __init__(  # noqa: PLR0913  # what all connections share
+        self,
+        service: ApiService,
+        load: RequestLoad,
+        limits: ConnectionLimits,
+        metrics: GatewayMetrics,
+        clock: Clock,
+        *,
+        connections: int,
+    ) -> None:
+        """Create; ``connections`` are open at most."""
+        self.service = service
+        self.load = load
+        self.clock = clock
+        self.draining = False
+        self.read_buffer = bytearray(READ_BYTES)
+        self._limits = limits
+        self._seconds = limits.by_phase()
+        self._metrics = metrics
+        self._most = connections
+        self._open_ones: dict[ClientConnection, None] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._acceptor = Acceptor(
+            self._make_room,
+            self._begin,
+            clock,
+            "clients are not answered meanwhile: raise the limit of open files (ulimit -n, "
+            "LimitNOFILE)",
+        )
+
+    async def start(self, listen: ListenSettings) -> int:
+        """Listen and return the port, chosen by the system if it is 0; or raise StartupError."""
+        self._tls = tls_context(listen)
+        try:
+            port = await self._acceptor.start(listen.host, listen.port)
+        except OSError as error:
+            what = f"cannot listen on {listen.host}:{listen.port} ({error.strerror or error})"
+            msg = f"{what}: set gateway.listen to an address that is free here"
+            raise StartupError(msg) from error
+        self._sweeping = asyncio.create_task(self._sweep())
+        return port
+
+    def is_listening(self) -> bool:
+        """Tell whether connections are accepted."""
+        return bool(self._acceptor.listening)
+
+    def connections(self) -> int:
+        """Return how many connections are open, those included whose hands are being shaken."""
+        return len(self._open_ones) + len(self._acceptor.beginning)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no more, answer what is under way for so many seconds, then close everything."""
+        self.draining = True
+        deadline = self.clock.steady() + seconds
+        await self._acceptor.stop()
+        # What has arrived already is read before the idle connections are told apart.
+        await asyncio.sleep(0.01)
+        for connection in list(self._open_ones):
+            connection.drain()
+        while self._open_ones and self.clock.steady() < deadline:  # noqa: ASYNC110  # once a life
+            await asyncio.sleep(0.02)
+        for connection in list(self._open_ones):
+            connection.abort()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    # ------------------------------------------------------------------ connections
+
+    def opened(self, connection: ClientConnection) -> None:
+        """Take note of a connection. Caller: the connection."""
+        self._open_ones[connection] = None
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Forget a connection. Caller: the connection."""
+        self._open_ones.pop(connection, None)
+
+    async def _begin(self, accepted: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+
+        def made() -> ClientConnection:
+            return ClientConnection(self, loop)
+
+        await loop.connect_accepted_socket(
+            made,
+            accepted,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._limits.head if self._tls else None,
+            ssl_shutdown_timeout=self._limits.closing if self._tls else None,
+        )
+
+    def _make_room(self) -> None:
+        """End the connection that is worth least, if there are as many as may be."""
+        if self.connections() < self._most:
+            return
+        self._metrics.refused(Refusal.CONNECTIONS)
+        # Of equal ones the first: the dictionaries have them in the order in which they came.
+        least = min(self._open_ones, key=lambda one: one.phase, default=None)
+        if least is not None and least.phase < ConnectionPhase.HEAD:
+            least.abort()
+        elif self._acceptor.beginning:
+            next(iter(self._acceptor.beginning)).cancel()
+        elif least is not None:
+            least.abort()
+
+    async def _sweep(self) -> None:
+        """End what has lasted too long, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.clock.steady()
+            for connection in list(self._open_ones):
+                most = self._seconds.get(connection.phase)
+                if most is not None and now - connection.since > most:
+                    connection.expire()
+
+
+def tls_context(listen: ListenSettings) -> ssl.SSLContext | None:
+    """Return how TLS is spoken, None: it is not; raises StartupError for unusable files."""
+    if listen.cert_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(listen.cert_file, listen.key_file)
+    except OSError as error:
+        msg = f"the certificate of gateway.listen.tls cannot be used: {error}"
+        raise StartupError(msg) from error
+    return context
