@@ -14,14 +14,20 @@ from forwarder.errors import ForwarderError
 
 
 class StoreError(ForwarderError):
-    """The store did not answer, or not in time; nothing is known of what it did."""
+    """The store did not answer, or not in time; nothing is known of what it did.
+
+    ``lasting``: it lasts until somebody does what the remedy says. The text holds no secret and
+    nothing of an endpoint.
+    """
 
 
 class EndpointUpdate(msgspec.Struct, frozen=True, gc=False):
     """What a request says of an endpoint: members of an EndpointRequest, validated already.
 
-    Empty: nothing but that the endpoint exists. ``arrival_ms`` dates what is new (CreationDate),
-    and the update itself where it names no EffectiveDate.
+    Empty: nothing but that the endpoint exists. An ``EffectiveDate`` in it is written as
+    ``dates.iso_date`` writes it, so that dates compare as texts. ``arrival_ms`` dates what is new
+    (CreationDate), and the update itself where it names no EffectiveDate. ``RequestId`` is in it
+    only where the client sent one: another one is a change that has to be stored.
     """
 
     given: Mapping[str, Any]
@@ -31,9 +37,9 @@ class EndpointUpdate(msgspec.Struct, frozen=True, gc=False):
 class Merged(msgspec.Struct, frozen=True, gc=False):
     """What became of an update.
 
-    ``endpoint``: the endpoint as JSON, after the update or as it was. ``changed``: whether it has
-    to be stored. ``fault``: why the update was refused (a limit that the whole would pass); "": it
-    was not.
+    ``endpoint``: the endpoint as JSON, after the update or as it was; b"" where an update was
+    refused of an endpoint that there is not. ``changed``: whether it had to be stored. ``fault``:
+    why the update was refused (a limit that the whole would pass); "": it was not.
     """
 
     endpoint: bytes
@@ -48,14 +54,16 @@ Merge = Callable[[str, str, bytes | None, EndpointUpdate], Merged]
 class EndpointStore(Protocol):
     """Keeps endpoints by app and endpoint id. Caller: operations of the Pinpoint API.
 
-    Every method raises StoreError where the store is down, and comes back by itself once it is up.
-    No endpoint of one app is ever seen under another. A change that was answered is durable.
+    Every method but ``close`` raises StoreError where the store is down, and comes back by itself
+    once it is up. No endpoint of one app is ever seen under another. A change that was answered is
+    durable. A caller that is cancelled cancels nothing: what it asked for may be done or not.
     """
 
     async def merge(self, app: str, updates: Mapping[str, EndpointUpdate]) -> dict[str, Merged]:
-        """Merge updates by endpoint id, all in one round trip; return what each became.
+        """Merge updates by endpoint id, all read in one round trip; return what each became.
 
-        No concurrent merge of the same endpoint, by this process or another, is lost.
+        No concurrent merge of the same endpoint, by this process or another, is lost; no endpoint
+        that was deleted meanwhile comes back with what it was.
         """
 
     async def read(self, app: str, endpoint: str) -> bytes | None:
@@ -71,7 +79,10 @@ class EndpointStore(Protocol):
         """Delete all endpoints of a user and return what they were."""
 
     async def check(self) -> None:
-        """Return if the store answers; raises StoreError. Caller: readiness, once a few seconds."""
+        """Return if the store answers and can be written to; raises StoreError.
+
+        Caller: readiness, once a few seconds.
+        """
 
     async def close(self) -> None:
         """Let go of what is open; called once, at the end."""
