@@ -1,5 +1,7 @@
 """Which formats there are: the one place, beside the composition root, that names them."""
 
+from forwarder.formats.across.to_mparticle import MParticleFromPinpoint
+from forwarder.formats.across.to_pinpoint import PinpointFromMParticle
 from forwarder.formats.contract import Formats
 from forwarder.formats.mparticle.document import MParticleDocuments
 from forwarder.formats.mparticle.format import MParticleInput
@@ -14,6 +16,8 @@ BUILT_IN = Formats(
     documents={
         (MPARTICLE.name, MPARTICLE.name): MParticleDocuments,
         (PINPOINT.name, PINPOINT.name): PinpointDocuments,
+        (PINPOINT.name, MPARTICLE.name): MParticleFromPinpoint,
+        (MPARTICLE.name, PINPOINT.name): PinpointFromMParticle,
     },
 )
 """What ``topics[].format`` and ``sink.format`` may name (``config`` lists the same names)."""

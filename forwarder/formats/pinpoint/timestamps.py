@@ -25,6 +25,15 @@ def milliseconds(text: str) -> int | None:
     return (time - _EPOCH) // _MILLISECOND
 
 
+def iso(milliseconds: int) -> str:
+    """Return a time as Pinpoint writes it; empty: its year has more than four digits."""
+    try:
+        time = _EPOCH + milliseconds * _MILLISECOND
+    except OverflowError:
+        return ""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _of_digits(text: str) -> int | None:
     digits = text[1:] if text[:1] == "-" else text
     if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:

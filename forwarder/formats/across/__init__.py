@@ -1,0 +1,1 @@
+"""Documents of one format made of the other's uploads: Pinpoint's and mParticle's."""

@@ -1,0 +1,80 @@
+"""mParticle's documents made of Pinpoint's uploads."""
+
+from typing import cast
+
+from forwarder.config.connection import Connection
+from forwarder.config.targets import RecordLimit
+from forwarder.formats import rawjson
+from forwarder.formats.across.mparticle_context import NETWORKS, MappedContext
+from forwarder.formats.across.mparticle_events import MParticleEvents, Occasion, hash_of
+from forwarder.formats.contract import Frame
+from forwarder.formats.mparticle.document import MParticleDocuments
+
+ENCODER_VERSION = 1
+"""Goes up whenever the same events would give other bytes, besides the version of mParticle's."""
+
+_MAX_GROWTH = 8
+"""By how much a context or an event may grow as it is made mParticle's, at most: ``"":[]``, of an
+endpoint's attributes, becomes ``"Attributes.":"[]"``, and a metric ``"":1`` is of 5 bytes."""
+
+_MAX_OVERHEAD_BYTES = 1500
+"""More than what a document has of every event, and of its context, that did not come."""
+
+_PUSH_TOKEN = frozenset({"device_info", "device_info.push_token"})
+
+
+class OccasionFrame(Frame, frozen=True, gc=False):
+    """A frame, and what all events of its context have in common."""
+
+    occasion: Occasion
+
+
+class MParticleFromPinpoint:
+    """Makes the documents of one connection: ``contract.DocumentMaker``.
+
+    The context of a window is made one of mParticle's, of which mParticle's own maker makes the
+    document: so settings and exclusions act as on mParticle's contexts.
+    """
+
+    def __init__(self, connection: Connection, limit: RecordLimit) -> None:
+        """Compile what all documents of the connection have in common."""
+        self._settings = settings = connection.settings
+        self._documents = MParticleDocuments(connection, limit)
+        self._events = MParticleEvents(settings)
+        self._tells_token = settings.include_metadata and _PUSH_TOKEN.isdisjoint(
+            settings.metadata_field_exclusion
+        )
+        self.version = b"pinpoint-%d/%b" % (ENCODER_VERSION, self._documents.version)
+        self.least = self._documents.least
+        spare = self._documents.small_context_bytes - _MAX_OVERHEAD_BYTES
+        self.small_context_bytes = max(0, spare) // _MAX_GROWTH
+        self.small_events_bytes = max(0, self.least // 2 - _MAX_OVERHEAD_BYTES) // _MAX_GROWTH
+        self.document = self._documents.document
+        self.recognize = self._documents.recognize
+
+    def frame(self, context: bytes, dated_ms: int, newest_ms: int) -> Frame:  # noqa: ARG002
+        """Encode everything but the events and the ids.
+
+        The newest upload names the user, so ``newest_ms`` dates the user identities, too.
+        """
+        mapped = MappedContext(context, self._settings)
+        made = self._documents.frame(rawjson.encode_object(mapped.fields), newest_ms, newest_ms)
+        location = push = b""
+        if mapped.location and self._settings.include_location_information:
+            location = b'"location":%b' % rawjson.encode_object(mapped.location)
+        if mapped.takes_push:
+            push = b'"network":"%b"' % NETWORKS[mapped.channel]
+            if self._tells_token:
+                push = b'"push_message_token":%b,%b' % (mapped.address, push)
+        whose = hash_of(rawjson.name_token(mapped.app), rawjson.name_token(mapped.endpoint))
+        return OccasionFrame(
+            made.user, made.tail, made.size, made.limit, Occasion(whose, location, push)
+        )
+
+    def render(self, frame: Frame, event: bytes) -> bytes:
+        """Return an event as mParticle writes it."""
+        return self._events.render(event, cast("OccasionFrame", frame).occasion)
+
+    def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
+        """Return the context: an endpoint is small."""
+        return context
