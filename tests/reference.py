@@ -61,11 +61,13 @@ def leaves(top: Section) -> Iterator[tuple[str, Section, Field]]:
             yield path, section, field
 
 
-def keys(top: Section) -> Iterator[str]:
-    """Yield the table of a file's keys; ``settings`` has one of its own."""
+def keys(top: Section, *, gateway: bool = False) -> Iterator[str]:
+    """Yield the table of a file's keys; ``settings`` and ``gateway`` have tables of their own."""
     yield "| key | values | default | |"
     yield "|---|---|---|---|"
     for path, section, field in leaves(top):
+        if path.startswith("gateway") is not gateway:
+            continue
         row = (f"`{path}`", values(field.value_type), default(section, field), field.about)
         yield f"| {' | '.join(row)} |"
 
@@ -88,6 +90,7 @@ def setting_rows() -> Iterator[str]:
 
 TABLES = {
     "worker": lambda: keys(WORKER),
+    "gateway": lambda: keys(WORKER, gateway=True),
     "connection": lambda: keys(CONNECTION),
     "settings": setting_rows,
 }

@@ -8,6 +8,7 @@ from forwarder.config.connection import Batching, BatchMode, Connection, Match, 
 from forwarder.config.credential_fields import CREDENTIALS, credentials_of, origin_of
 from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.targets import (
+    ONE_EVENT_FORMATS,
     PINPOINT,
     SINK_FORMATS,
     FileTarget,
@@ -69,11 +70,30 @@ MATCH = Section(
 
 
 def _sink_notes(section: SectionValues) -> None:
+    _document_notes(section)
     region, url = section.get("region"), section.get("endpoint_url")
     if region and region not in aws_regions.known_regions():
         section.note("region", "is not known to this release; right if AWS has opened it since")
     if url and checks.is_unencrypted(url):
         section.note("endpoint_url", "is not encrypted; use https:// outside a test")
+
+
+def _document_notes(section: SectionValues) -> None:
+    """Note keys of Pinpoint's records where documents are something else, and a missing account."""
+    written = section.get("format")
+    if written is None:
+        return
+    for name in ("app_id", "aws_account_id"):
+        if written not in ONE_EVENT_FORMATS and section.has(name):
+            section.note(name, f"has no effect: sink.format is {written}, not {PINPOINT}")
+    if written == PINPOINT and not section.has("aws_account_id"):
+        section.note("aws_account_id", "is not given: records will have no awsAccountId")
+
+
+def _partition_by_endpoint(section: SectionValues) -> None:
+    """Have records of Pinpoint partitioned by the endpoint, unless the file says otherwise."""
+    if section.get("format") == PINPOINT and "partition_key" not in section.nodes:
+        section.values["partition_key"] = PartitionKey.MPID
 
 
 def _region_of_arn(section: SectionValues) -> None:
@@ -163,7 +183,8 @@ KINESIS = Section(
             "partition_key",
             EnumValue(PartitionKey),
             "What spreads records over shards: device (hash of the device key), mpid (device where "
-            "there is none) or batch (the message id).",
+            "there is none; of Pinpoint's events the endpoint id, which is the default for format "
+            "pinpoint) or batch (the message id).",
         ),
         Field(
             "max_record_bytes",
@@ -186,7 +207,7 @@ KINESIS = Section(
         _endpoint("KINESIS"),
         *_document_fields(),
     ),
-    checks=(_sink_notes, _region_of_arn),
+    checks=(_partition_by_endpoint, _sink_notes, _region_of_arn),
 )
 
 FIREHOSE = Section(
@@ -224,6 +245,7 @@ FILE = Section(
         ),
         *_document_fields(),
     ),
+    checks=(_document_notes,),
 )
 
 
@@ -265,6 +287,9 @@ def _mode_notes(section: SectionValues) -> None:
         send_as_batch=settings.value_or_placeholder("send_as_batch"),
         wait_for_complete_batch=settings.value_or_placeholder("wait_for_complete_batch"),
     ).mode
+    if sink is not None and sink.get("format") in ONE_EVENT_FORMATS:
+        mode = BatchMode.SINGLE
+        _one_event_notes(settings)
     for field in BATCHING.fields:
         of_session = field.name.startswith("session_")
         used = mode is BatchMode.SESSION if of_session else _counts(field.name, mode)
@@ -275,6 +300,22 @@ def _mode_notes(section: SectionValues) -> None:
     longest, quiet = batching.get("session_max"), batching.get("session_timeout")
     if mode is BatchMode.SESSION and longest and quiet and longest < quiet:
         batching.note("session_max", "is shorter than session_timeout, so it cuts quiet sessions")
+
+
+_BATCHED = {"send_as_batch": True, "wait_for_complete_batch": True}
+_WITHOUT_PLACE = ("unique_id", "send_batches_without_events", "int64_as_string")
+"""Settings of what the records of Pinpoint have no place for."""
+
+
+def _one_event_notes(settings: SectionValues) -> None:
+    """Note what settings ask for in vain where every document is a record of Pinpoint's stream."""
+    for name, asked in _BATCHED.items():
+        if settings.has(name) and settings.get(name) is asked:
+            what = "is ignored: of sink.format pinpoint every event is a record of its own"
+            settings.note(name, what)
+    for name in _WITHOUT_PLACE:
+        if settings.get(name):
+            settings.note(name, "has no effect: records of sink.format pinpoint hold no such thing")
 
 
 def _counts(name: str, mode: BatchMode) -> bool:

@@ -18,7 +18,7 @@ ENVIRON = {"HOSTNAME": "worker-0", "ACME_KEY_ID": "AKIA", "ACME_SECRET": "s"}
 
 
 def test_the_page_has_examples_of_both_files() -> None:
-    assert (3, 8) == (len(WORKERS), len(CONNECTIONS))
+    assert (4, 9) == (len(WORKERS), len(CONNECTIONS))
 
 
 @pytest.mark.parametrize("text", WORKERS)

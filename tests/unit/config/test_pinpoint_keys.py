@@ -5,6 +5,7 @@ import pytest
 from forwarder.cli import main
 from forwarder.config.loader import load_connection
 from forwarder.config.settings import DUPLICATES_MS, INPUT_FORMATS, InputTopic
+from forwarder.config.targets import KinesisTarget
 from tests.configurations import SMALL, Folder
 
 MINUTE = 60_000
@@ -81,7 +82,7 @@ def test_an_app_id_is_no_secret_though_it_looks_like_one(
     )
     assert 0 == main(["check", str(file)])
     printed = capsys.readouterr().out
-    assert (2, 0) == (printed.count(app), printed.count("note"))
+    assert (2, 0) == (printed.count(app), printed.count("looks like a secret"))
 
 
 @pytest.mark.parametrize("key", ["us1-0123456789abcdef0123456789abcdef", "AKIAIOSFODNN7EXAMPLE"])
@@ -116,3 +117,86 @@ def test_what_names_no_topics_is_a_fault(folder: Folder, written: str) -> None:
     folder.connect(f"{SMALL}match: {{topic: {written}}}\n")
     [fault] = folder.faults()
     assert "acme.yaml:6: match.topic" in fault
+
+
+STREAM = f'{SMALL}  format: pinpoint\n  aws_account_id: "111122223333"\n'
+IGNORED = "is ignored: of sink.format pinpoint every event is a record of its own"
+NOTES = [
+    (STREAM + "settings: {send_as_batch: true}\n", ["settings.send_as_batch"], IGNORED),
+    (
+        STREAM + "settings: {wait_for_complete_batch: true}\n",
+        ["settings.wait_for_complete_batch"],
+        IGNORED,
+    ),
+    (STREAM + "settings: {send_as_batch: false}\n", [], ""),
+    (
+        STREAM + "batching: {max_age: 1m, max_events: 5, session_timeout: 1m, session_max: 2h}\n",
+        [
+            "batching.max_age",
+            "batching.max_events",
+            "batching.session_max",
+            "batching.session_timeout",
+        ],
+        "has no effect: every event is sent at once, as its own document",
+    ),
+    (
+        STREAM + "settings: {unique_id: u, int64_as_string: true}\n",
+        ["settings.int64_as_string", "settings.unique_id"],
+        "has no effect: records of sink.format pinpoint hold no such thing",
+    ),
+    (
+        f'{SMALL}  app_id: a\n  aws_account_id: "111122223333"\n',
+        ["sink.app_id", "sink.aws_account_id"],
+        "has no effect: sink.format is mparticle, not pinpoint",
+    ),
+    (
+        "name: f\nsink: {type: file, path: out, app_id: a}\n",
+        ["sink.app_id"],
+        "has no effect: sink.format is mparticle",
+    ),
+    (f"{SMALL}  format: pinpoint\n", ["sink.aws_account_id"], "will have no awsAccountId"),
+    (STREAM, [], ""),
+]
+
+
+@pytest.mark.parametrize(("text", "keys", "what"), NOTES)
+def test_what_has_no_effect_is_noted(folder: Folder, text: str, keys: list[str], what: str) -> None:
+    noted = load_connection(folder.connect(text)).noted
+    assert keys == sorted(note.key for note in noted)
+    assert not [note for note in noted if what not in note.text]
+
+
+def test_records_of_pinpoint_are_partitioned_by_endpoint_unless_the_file_says(
+    folder: Folder,
+) -> None:
+    def partition_key(text: str) -> str:
+        sink = load_connection(folder.connect(text)).connection.sink
+        assert isinstance(sink, KinesisTarget)
+        return sink.partition_key
+
+    assert "mpid" == partition_key(STREAM)
+    assert "device" == partition_key(f"{STREAM}  partition_key: device\n")
+    assert "device" == partition_key(SMALL)
+
+
+BOTH = "raw, {name: p, format: pinpoint}"
+IN_VAIN = [
+    (BOTH, "match: {topic: [q]}\n", "match.topic", "q is not in kafka.topics, so nothing comes"),
+    (BOTH, "match: {api_key: [k]}\n", "match.api_key", "takes nothing from those topics: no event"),
+    ("raw", "match: {api_key: [k]}\n", "", ""),
+    (BOTH, "match: {api_key: [k], topic: [raw]}\n", "", ""),
+    (BOTH, "match: {api_key: [k], topic: [p]}\n", "match.api_key", "takes nothing: no event"),
+    (BOTH, "match: {topic: [p]}\n", "sink.app_id", "have an app's id of their own"),
+]
+
+
+@pytest.mark.parametrize(("read", "match", "key", "what"), IN_VAIN)
+def test_what_is_named_in_vain_for_the_topics_read_is_noted(
+    folder: Folder, read: str, match: str, key: str, what: str
+) -> None:
+    app = "  app_id: a\n" if key == "sink.app_id" else ""
+    folder.connect(STREAM + app + match)
+    topics(folder, read)
+    noted = folder.load().noted
+    assert ([key] if key else []) == [note.key for note in noted]
+    assert not [note for note in noted if what not in note.text]
