@@ -1,10 +1,8 @@
 """The composition root: the only module that names concrete sources, journals and sinks."""
 
-import asyncio
 import math
 import os
 import random
-import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -43,7 +41,7 @@ from forwarder.journal.orphans import OrphanPolicy
 from forwarder.journal.retention import OutboxRetention
 from forwarder.kafka import client, patches
 from forwarder.model import STATUS
-from forwarder.ops import logs, open_files
+from forwarder.ops import chores, logs, open_files, signals
 from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.health import Health
 from forwarder.ops.http_server import HttpLimits
@@ -61,11 +59,11 @@ from forwarder.sinks.kinesis import KinesisSink
 from forwarder.sources import file
 from forwarder.sources.file import FileSource
 from forwarder.sources.kafka import KafkaSource
-from forwarder.worker import chores, gauges, memory
+from forwarder.worker import gauges, memory
 from forwarder.worker.context import PartitionLimits, TickPolicy, WorkerContext
 from forwarder.worker.reject_rate import RejectRate
 from forwarder.worker.retired_topics import CheckLeftTopics, LeftTopicsMonitor
-from forwarder.worker.worker import Worker, WorkerMode, exit_now
+from forwarder.worker.worker import Worker, WorkerMode
 
 log = structlog.get_logger()
 
@@ -123,7 +121,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
         worker = Worker(source, context, WorkerMode(configuration.drain_timeout_ms / 1000))
         supervisors = worker.membership.supervisors.values()
         metrics.watch_waiting_events(partial(gauges.waiting_events, supervisors))
-        install_signal_handlers(worker)
+        signals.drain_on_signals(worker.stop, worker.is_stopping, "worker.drains")
         port = await server.start(configuration.server.host, configuration.server.port)
         log.info(
             "worker.starts",
@@ -144,7 +142,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
         }
         try:
             main = start_when_ready(worker, journals, left.check_start)
-            await run_with_chores(beside, main, clock, report.chore_failed)
+            await chores.run_with_chores(beside, main, clock, report.chore_failed)
         finally:
             await journals.close()
             await server.stop()
@@ -220,7 +218,7 @@ async def run_file(
             has_room=lambda: journals.outbox_bytes() < MAX_FILE_BACKLOG,
         )
         worker = Worker(read, context, mode)
-        install_signal_handlers(worker)
+        signals.drain_on_signals(worker.stop, worker.is_stopping, "worker.drains")
         try:
             await worker.run()
         finally:
@@ -318,40 +316,3 @@ def _clear_output(folder: Path, connections: Sequence[Connection]) -> None:
     except OSError as error:
         msg = f"{folder} cannot be written: {error.strerror}; name a folder that can"
         raise StartupError(msg) from error
-
-
-def install_signal_handlers(worker: Worker) -> None:
-    """Drain on the first SIGTERM or SIGINT, leave at once on the second."""
-
-    def obey() -> None:
-        if worker.is_stopping():
-            exit_now()
-        log.info("worker.drains")
-        worker.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, obey)
-
-
-async def run_with_chores(
-    runs: Mapping[Chore, chores.ChoreRun],
-    main: Coroutine[Any, Any, None],
-    clock: Clock,
-    failed: Callable[[Chore], None],
-) -> None:
-    """Run ``main`` with chores beside it that are begun anew whatever they raise.
-
-    The worker can do without them for a while, so that none of these ends it: a gauge that stands
-    is logged and counted, and no reason to stop delivering.
-    """
-    tasks = [
-        asyncio.create_task(chores.run_chore(name, run, clock, failed))
-        for name, run in runs.items()
-    ]
-    try:
-        await main
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

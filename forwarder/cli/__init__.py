@@ -34,6 +34,9 @@ class _CommandEntry(NamedTuple):
 # Kafka and AWS.
 COMMANDS = {
     "run": _CommandEntry("forwarder.cli.run", "forward events until stopped"),
+    "gateway": _CommandEntry(
+        "forwarder.cli.gateway", "serve Pinpoint's events API and mParticle's, until stopped"
+    ),
     "check": _CommandEntry(
         "forwarder.cli.check", "report every fault of the configuration, or show its settings"
     ),

@@ -77,8 +77,11 @@ class ApiServer:
         """Return how many connections are open, those included whose hands are being shaken."""
         return len(self._open_ones) + len(self._acceptor.beginning)
 
-    async def drain(self, seconds: float) -> None:
-        """Accept no more, answer what is under way for so many seconds, then close everything."""
+    async def drain(self, seconds: float) -> bool:
+        """Accept no more, answer what is under way for so many seconds, then close everything.
+
+        Returns False if something was still to be answered then.
+        """
         self.draining = True
         deadline = self.clock.steady() + seconds
         await self._acceptor.stop()
@@ -88,11 +91,13 @@ class ApiServer:
             connection.drain()
         while self._open_ones and self.clock.steady() < deadline:  # noqa: ASYNC110  # once a life
             await asyncio.sleep(0.02)
+        rest = [one for one in self._open_ones if one.phase >= ConnectionPhase.BODY]
         for connection in list(self._open_ones):
             connection.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
+        return not rest
 
     # ------------------------------------------------------------------ connections
 

@@ -14,9 +14,10 @@ from aiokafka.errors import (
 )
 from aiokafka.helpers import create_ssl_context
 
+from forwarder import cancellation
 from forwarder.config.settings import Kafka, Mechanism, Security, SecurityProtocol
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.kafka import cancellation, error_codes, msk, patches
+from forwarder.kafka import error_codes, msk, patches
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
 from forwarder.kafka.patches import connections, producers
 

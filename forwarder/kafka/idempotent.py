@@ -16,9 +16,10 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
+from forwarder import cancellation
 from forwarder.config.settings import Kafka
 from forwarder.errors import ForwarderError, JournalError
-from forwarder.kafka import cancellation, error_codes
+from forwarder.kafka import error_codes
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.client import FAILURES, client_arguments, client_error, close_producer
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass

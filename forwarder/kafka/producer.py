@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from forwarder import cancellation
 from forwarder.config.settings import Kafka
 from forwarder.errors import FencedError, JournalError
-from forwarder.kafka import cancellation, error_codes
+from forwarder.kafka import error_codes
 from forwarder.kafka.client import (
     FAILURES,
     client_arguments,

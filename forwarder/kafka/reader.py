@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 
+from forwarder import cancellation
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.kafka import cancellation, client
+from forwarder.kafka import client
 from forwarder.kafka.error_codes import ErrorContext
 from forwarder.kafka.patches import connections, consumers
 from forwarder.model import Partition, Sealed

@@ -25,15 +25,17 @@ class Holder(StrEnum):
 
 
 class ConfiguredLabels(msgspec.Struct, frozen=True):
-    """What a worker's configuration says of labels' values.
+    """What the configuration says of labels' values.
 
-    ``connections``: by name the settings by which one leaves events out; ``retired`` are those
-    whose lanes are to be forgotten.
+    ``topics``: those that a worker reads, or a gateway writes to. ``connections``: by name the
+    settings by which one leaves events out; ``retired`` are those whose lanes are to be forgotten.
+    ``apps``: names of those that a gateway serves.
     """
 
     topics: Sequence[str] = ()
     connections: Mapping[str, Sequence[str]] = {}
     retired: Sequence[str] = ()
+    apps: Sequence[str] = ()
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ def series(it: Definition, known: ConfiguredLabels) -> list[tuple[str, ...]]:
         return [(name, setting) for name, off in known.connections.items() for setting in off]
     told: dict[str, Sequence[str]] = {
         "topic": known.topics,
+        "app": known.apps,
         "connection": [*known.connections, *it.extra_connections],
         **it.values,
     }

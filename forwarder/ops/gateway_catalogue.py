@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from forwarder.ops import catalogue
 from forwarder.ops.definition import Definition, Holder, counter, gauge, histogram
+from forwarder.ops.gateway_reporter import EventOutcome
 
 NO_OPERATION = "none"
 """Label of requests that mean no operation: unknown paths, preflights, what is not HTTP."""
@@ -99,6 +100,43 @@ BUFFERED_BYTES = gauge(
     "",
     "Bytes of requests held in memory, read or being read. Near limits.buffered_bytes: as with "
     "forwarder_gateway_under_way.",
+)
+
+EVENTS = counter(
+    "gateway_events",
+    "app outcome",
+    "Events of requests that were carried out, by app (of mParticle's API by input's environment), "
+    "and by what became of each: accepted ones are in Kafka. invalid, too_large: the client's "
+    "fault, which its answer names. full, unavailable, store: it will send them again; /readyz "
+    "says what is down.",
+    outcome=tuple(EventOutcome),
+)
+ENDPOINT_UPDATES = counter(
+    "gateway_endpoint_updates",
+    "app outcome",
+    "Updates of endpoints, those within PutEvents too. refused: they break a rule or a limit, or "
+    "the store did not answer.",
+    outcome=("accepted", "refused"),
+)
+APPENDED_RECORDS = counter(
+    "gateway_appended_records", "topic", "Records that Kafka has acknowledged (acks=all)."
+)
+APPENDED_BYTES = counter("gateway_appended_bytes", "topic", "Bytes of these records.")
+APPEND_SECONDS = replace(
+    histogram(
+        "gateway_append_seconds",
+        "topic",
+        (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+        "How long Kafka took to acknowledge a batch. Seconds: the brokers are slow, or out of "
+        "replicas; clients wait as long.",
+    ),
+    holder=Holder.DISTRIBUTION,
+)
+PRODUCER_FAILURES = counter(
+    "gateway_producer_failures",
+    "",
+    "Times that Kafka took nothing, or one of its partitions did not. It is tried again by itself; "
+    "/readyz and the log (producer.failed) say what to mend.",
 )
 
 SHARED = (catalogue.LOG_LINES_DROPPED, catalogue.LOOP_LAG, catalogue.BUILD_INFO)

@@ -9,15 +9,26 @@ from prometheus_client import CollectorRegistry
 from forwarder.ops import gateway_catalogue as catalogue
 from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.gateway_catalogue import Refusal
+from forwarder.ops.gateway_reporter import EventOutcome
 from forwarder.ops.metric_set import MetricSet
+
+_NOTHING = ConfiguredLabels()
 
 
 class GatewayMetrics(MetricSet):
     """The metrics of one gateway. Caller: its server, operations, producer and store."""
 
-    def __init__(self, version: str, registry: CollectorRegistry | None = None) -> None:
-        """Register every metric of the gateway on ``registry``; each takes one of these."""
-        super().__init__(catalogue.DEFINITIONS, version, registry, ConfiguredLabels())
+    def __init__(
+        self,
+        version: str,
+        registry: CollectorRegistry | None = None,
+        known: ConfiguredLabels = _NOTHING,
+    ) -> None:
+        """Register every metric of the gateway on ``registry``; each takes one of these.
+
+        ``known``: label values that exist from the start. ``version``: shown as a label.
+        """
+        super().__init__(catalogue.DEFINITIONS, version, registry, known)
 
     def answered(self, operation: str, status: int, size: int, seconds: float) -> None:
         """Report a request: its operation, what was answered, its body's bytes as they came."""
@@ -35,3 +46,26 @@ class GatewayMetrics(MetricSet):
         self._gauge(catalogue.OPEN_CONNECTIONS).set(connections)
         self._gauge(catalogue.REQUESTS_UNDER_WAY).set(under_way)
         self._gauge(catalogue.BUFFERED_BYTES).set(buffered)
+
+    # ------------------------------------------------------------------ of the APIs
+
+    def events(self, app: str, outcome: EventOutcome, count: int) -> None:
+        """Report what became of events of a request."""
+        self._counter(catalogue.EVENTS, app, outcome.value).inc(count)
+
+    def endpoints(self, app: str, *, accepted: int, refused: int) -> None:
+        """Report updates of endpoints."""
+        if accepted:
+            self._counter(catalogue.ENDPOINT_UPDATES, app, "accepted").inc(accepted)
+        if refused:
+            self._counter(catalogue.ENDPOINT_UPDATES, app, "refused").inc(refused)
+
+    def appended(self, topic: str, records: int, size: int, seconds: float) -> None:
+        """Report a batch that Kafka has."""
+        self._counter(catalogue.APPENDED_RECORDS, topic).inc(records)
+        self._counter(catalogue.APPENDED_BYTES, topic).inc(size)
+        self._distributions[catalogue.APPEND_SECONDS.name].observe(topic, (seconds,))
+
+    def producer_failed(self) -> None:
+        """Report that Kafka takes nothing, or one partition of it."""
+        self._counter(catalogue.PRODUCER_FAILURES).inc()

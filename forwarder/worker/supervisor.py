@@ -13,9 +13,8 @@ from collections.abc import Awaitable
 import msgspec
 import structlog
 
-from forwarder import retry
+from forwarder import cancellation, retry
 from forwarder.errors import FencedError, ForwarderError, RefusedError, StartupError
-from forwarder.kafka import cancellation
 from forwarder.model import Partition
 from forwarder.ops.reporter import PartitionFailure, Phase
 from forwarder.ops.stall import StallReason

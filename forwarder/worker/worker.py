@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -10,15 +9,13 @@ from typing import Any
 import msgspec
 import structlog
 
-from forwarder import retry
+from forwarder import cancellation, retry
 from forwarder.errors import ForwarderError, JournalError, StartupError
-from forwarder.kafka import cancellation
 from forwarder.model import Partition
-from forwarder.ops import log_writer
+from forwarder.ops import chores
 from forwarder.ops.reporter import Chore
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import PositionLostError, Source
-from forwarder.worker import chores
 from forwarder.worker.circuit_breaker import CircuitBreaker
 from forwarder.worker.context import WorkerContext
 from forwarder.worker.memory import WindowMemory, YoungCollections
@@ -49,9 +46,6 @@ CLOSE_RESERVE_SECONDS = 7.0
 
 FINISH_PAUSE_SECONDS = 0.05
 """Seconds between two looks whether everything of an input that has ended is delivered."""
-
-LAST_LOG_SECONDS = 0.5
-"""Seconds that a worker told to leave at once waits for what it has logged to be written."""
 
 
 class WorkerMode(msgspec.Struct, frozen=True):
@@ -395,9 +389,3 @@ class Worker:
             what = "a task that the worker cannot do without was cancelled, by none of its own"
             self._fault = error if isinstance(error, Exception) else ForwarderError(what)
             self._stop_requested.set()
-
-
-def exit_now() -> None:
-    """End the process without cleaning up: the second signal."""
-    log_writer.flush(LAST_LOG_SECONDS)
-    os._exit(1)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from forwarder import cancellation
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal.contract import Committed, Tick
-from forwarder.kafka import cancellation
+from forwarder.ops import chores
+from forwarder.ops.chores import CHORE_RESTART_SECONDS
 from forwarder.ops.reporter import Chore
-from forwarder.worker import chores
-from forwarder.worker.chores import CHORE_RESTART_SECONDS
 from tests import doubles, membership
 from tests.membership import P0, P1, Scene
 from tests.world import START_MS, virtually

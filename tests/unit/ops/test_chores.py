@@ -12,14 +12,14 @@ from structlog.testing import capture_logs
 from forwarder import app, retry
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.model import Partition
-from forwarder.ops.reporter import Chore
-from forwarder.sinks.file import FileSink
-from forwarder.worker import chores
-from forwarder.worker.chores import (
+from forwarder.ops import chores
+from forwarder.ops.chores import (
     CHORE_RESTART_SECONDS,
     CHORE_STABLE_SECONDS,
     ChoreError,
 )
+from forwarder.ops.reporter import Chore
+from forwarder.sinks.file import FileSink
 from tests import doubles
 from tests.batches import batch
 from tests.builders import connection as connected

@@ -1,22 +1,21 @@
-"""Background tasks of a worker ("chores"): clock, watchdog, gauges, heartbeat, left topics.
+"""Background tasks of a process ("chores"): clock, watchdog, gauges, heartbeat, and the like.
 
 A chore runs beside the main loop and never ends. One that fails is begun anew after a pause,
-whatever it ran into; that is logged, once a minute at most, and counted. Where the worker cannot
-do without it, and it goes on failing, the worker ends, saying which one it was, and starts anew.
+whatever it ran into; that is logged, once a minute at most, and counted. Where the process cannot
+do without it, and it goes on failing, the process ends, saying which one it was, and starts anew.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import structlog
 
-from forwarder import retry
+from forwarder import cancellation, retry
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
-from forwarder.kafka import cancellation
-from forwarder.ops.reporter import Chore
 
 log = structlog.get_logger()
 
@@ -29,16 +28,19 @@ CHORE_STABLE_SECONDS = 30.0
 
 ChoreRun = Callable[[], Coroutine[Any, Any, None]]
 
+C = TypeVar("C", bound=StrEnum)
+"""Names of a process's chores."""
+
 
 class ChoreError(ForwarderError):
     """A chore that the worker cannot do without fails again and again."""
 
 
 async def run_chore(  # noqa: PLR0913  # each means something else, and is named where it is given
-    name: Chore,
+    name: C,
     run: ChoreRun,
     clock: Clock,
-    failed: Callable[[Chore], None],
+    failed: Callable[[C], None],
     *,
     patience: float = math.inf,
     verdict: type[Exception] | tuple[type[Exception], ...] = (),
@@ -82,3 +84,23 @@ async def run_chore(  # noqa: PLR0913  # each means something else, and is named
             )
             raise ChoreError(what) from error
         await asyncio.sleep(CHORE_RESTART_SECONDS)
+
+
+async def run_with_chores(
+    runs: Mapping[C, ChoreRun],
+    main: Coroutine[Any, Any, None],
+    clock: Clock,
+    failed: Callable[[C], None],
+) -> None:
+    """Run ``main`` with chores beside it that are begun anew whatever they raise.
+
+    The process can do without them for a while, so that none of these ends it: a gauge that stands
+    is logged and counted, and no reason to stop delivering.
+    """
+    tasks = [asyncio.create_task(run_chore(name, run, clock, failed)) for name, run in runs.items()]
+    try:
+        await main
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
