@@ -298,7 +298,10 @@ class ToyDocuments:
     def recognize(self, value: bytes) -> Recognized | None:
         """Return the id of a document, and the user in its header."""
         found = _DOCUMENT.fullmatch(value)
-        return found and Recognized(found[1].decode(), found[5].decode().split(" ")[1])
+        if found is None:
+            return None
+        events = json.loads(value.rpartition(b"\t")[2])
+        return Recognized(found[1].decode(), found[5].decode().split(" ")[1], len(events))
 
     def _write(self, ids: BatchIds, newest: int, dated: int, header: bytes, events: bytes) -> bytes:
         frame = Frame("", b"%016d %d\t%b" % (newest, dated, header), 0, 0)

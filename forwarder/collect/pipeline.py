@@ -20,7 +20,9 @@ from forwarder.collect.lane import (
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.formats.contract import Decoder, Reject, Upload
+from forwarder.formats.ids import digest
 from forwarder.model import (
+    Batch,
     Collected,
     DeadLetter,
     HeldWindow,
@@ -341,39 +343,54 @@ class Pipeline:
         """
         before = len(out.dead_letters)
         value, time = record.value or b"", told.time or record.timestamp
-        found = self._decoder.decode(value, record.offset, time, clock)
-        if isinstance(found, Reject):
+        lane = self._lanes.get(told.connection)
+        if lane is not None and not lane.replay.takes(record.offset):
+            lane = None
+        batch = None
+        if lane is not None:  # its document may be of another format than what is read here
+            batch = redrive.parse_batch(record, told, lane.lane.documents)
+        found: list[Upload] | Reject = []
+        if batch is None or not batch.key:
+            found = self._decoder.decode(value, record.offset, time, clock)
+        if batch is not None and lane is not None:
+            self._add_batch(lane, batch, found, now_ms, out)
+        elif told.connection and lane is None and redrive.is_batch_or_upload(told, found):
+            uploads = [] if isinstance(found, Reject) else found
+            self._return_to_letters(record, told, uploads, out)
+        elif isinstance(found, Reject):
             self._reject(record, found, time, out)
         else:
             _share_out(found, len(value))
-            self._to_lanes(record, told, found, now_ms, out)
+            self._to_lanes(told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
             for letter in out.dead_letters[before:]
         ]
 
-    def _to_lanes(
+    def _add_batch(
         self,
-        record: Record,
-        told: redrive.RedriveHeaders,
-        found: Sequence[Upload],
+        lane: PartitionLane,
+        batch: Batch,
+        found: Sequence[Upload] | Reject,
         now_ms: int,
         out: Collected,
     ) -> None:
-        """Give re-driven uploads, or the batch, to the lanes that they are for."""
-        lane = self._lanes.get(told.connection)
-        if told.connection and (lane is None or not lane.replay.takes(record.offset)):
-            self._return_to_letters(record, told, found, out)
-            return
+        """Take a re-driven batch; ``found`` is asked whose it is where no header says so."""
+        if not batch.key:
+            known = not isinstance(found, Reject) and len(found) == 1
+            batch = replace(batch, key=digest(found[0].device) if known else batch.window_key)
+        lane.add_redriven_batch(replace(batch, closed_at=now_ms), out)
+        if batch.first[0] >= self._read:
+            out.uploads += 1
+            out.events += batch.count
+            way = RecordOutcome.ROUTED if batch.count else RecordOutcome.CONTEXT_ONLY
+            _settle(out, way, 1, len(batch.payload))
+
+    def _to_lanes(
+        self, told: redrive.RedriveHeaders, found: Sequence[Upload], now_ms: int, out: Collected
+    ) -> None:
+        """Give re-driven uploads to the lanes that they are for."""
         idle, unused = out.idle, dict(out.unused)
-        batch = None
-        if lane is not None:
-            batch = redrive.parse_batch(record, found, told, lane.lane.documents)
-        if batch is not None and lane is not None:
-            lane.add_redriven_batch(replace(batch, closed_at=now_ms), out)
-            found[0].used = True
-            self._count_uploads(found, (), out)
-            return
         routed, unmatched = self._router.route(found)
         wanted = zip(self._lanes.items(), routed, strict=True)
         meant = [(one, u) for (name, one), u in wanted if told.connection in {"", name}]

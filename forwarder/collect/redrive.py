@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from forwarder.config.targets import MAX_PAYLOAD_BYTES
-from forwarder.formats.contract import DocumentMaker, Upload
+from forwarder.formats.contract import DocumentMaker, Reject, Upload
 from forwarder.formats.ids import digest
 from forwarder.model import Batch, CloseReason, DeadLetter, Reason, Record
 
@@ -69,17 +69,16 @@ def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
     return key if session is None else b"%b|%b" % (key, session)
 
 
-def parse_batch(
-    record: Record, found: Sequence[Upload], told: RedriveHeaders, maker: DocumentMaker
-) -> Batch | None:
+def parse_batch(record: Record, told: RedriveHeaders, maker: DocumentMaker) -> Batch | None:
     """Return a re-driven batch, byte for byte as it was; None if the record does not hold one.
 
-    ``maker`` makes the connection's documents. ``closed_at`` is left to the caller. The id is the
+    ``maker`` makes the connection's documents, in a format that need not be that of the topic.
+    ``closed_at`` is left to the caller, and ``key`` where no header tells it. The id is the
     document's own, the position the record's.
     """
-    if told.reason != Reason.REFUSED or not told.connection or len(found) != 1:
+    if told.reason != Reason.REFUSED or not told.connection:
         return None
-    upload, value = found[0], record.value
+    value = record.value
     if value is None or len(value) > MAX_PAYLOAD_BYTES:  # never a batch made here
         return None
     known = maker.recognize(value)
@@ -87,11 +86,15 @@ def parse_batch(
     if known is None or len(known.id) > _MAX_ID_CHARS or not known.id.isprintable():
         return None
     position = (record.offset, 0)
-    key, apart = told.device or digest(upload.device), digest(window_key(*position))
     return Batch(
-        told.connection, known.id, key, apart, position, position, len(upload.types), 0,
-        upload.time, known.user, CloseReason.REDRIVEN, value,
+        told.connection, known.id, told.device, digest(window_key(*position)), position, position,
+        known.events, 0, told.time or record.timestamp, known.user, CloseReason.REDRIVEN, value,
     )  # fmt: skip
+
+
+def is_batch_or_upload(told: RedriveHeaders, found: Sequence[Upload] | Reject) -> bool:
+    """Tell whether a record holds a batch, of whatever format, or what was read as uploads."""
+    return told.reason == Reason.REFUSED or not isinstance(found, Reject)
 
 
 def returned_letter(record: Record, told: RedriveHeaders, events: int) -> DeadLetter:

@@ -294,10 +294,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recognized(NamedTuple):
-    """A document that was made before, as it is read back: its id and its user (see ``Frame``)."""
+    """A document that was made before, as it is read back: its id, its user (see ``Frame``).
+
+    And how many ``events`` it holds.
+    """
 
     id: str
     user: str
+    events: int
 
 
 class DocumentMaker(Protocol):

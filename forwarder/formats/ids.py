@@ -39,6 +39,13 @@ def bounded_token(token: bytes) -> bytes:
     return b'"~%b"' % blake2b(token, digest_size=16).hexdigest().encode()
 
 
+def uuid_of(digits: str) -> str:
+    """Return the UUID text of 32 hexadecimal digits of a digest."""
+    # RFC 9562: version 8 is for ids derived in a way of one's own.
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 class IdSource:
     """Derives the ids of one connection's batches on one partition. Caller: its encoder."""
 
@@ -63,7 +70,4 @@ class IdSource:
         state = self._base.copy()
         state.update(b"%d,%d,%d,%d,%d,%d,%b" % (*first, *last, count, first_ms, device))
         text = state.hexdigest()
-        # RFC 9562: version 8 is for ids derived in a way of one's own.
-        variant = "89ab"[int(text[16], 16) & 3]
-        uuid = f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
-        return BatchIds(uuid, _SMALLEST + int(text, 16) % _RANGE)
+        return BatchIds(uuid_of(text), _SMALLEST + int(text, 16) % _RANGE)

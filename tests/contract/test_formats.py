@@ -296,7 +296,7 @@ def test_a_document_is_as_long_as_its_frame_says_and_holds_its_events(
     assert (ids.text, sent, [tag] if tag else []) == sender.read(document)
     known = made.recognize(document)
     assert known is not None
-    assert (ids.text, frame.user) == known
+    assert (ids.text, frame.user, count) == known
 
 
 def test_what_is_no_document_is_not_recognized(sender: Sender) -> None:

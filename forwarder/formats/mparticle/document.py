@@ -119,13 +119,14 @@ class MParticleDocuments:
         return context if kept is fields else rawjson.encode_exact(kept)
 
     def recognize(self, value: bytes) -> Recognized | None:
-        """Return the ``message_id`` and the mpid of a document."""
+        """Return the ``message_id`` and the mpid of a document, and how many events it has."""
         try:
             fields = rawjson.fields(value)
+            name = rawjson.text_of(bytes(fields.get("message_id", ABSENT)))
+            events = rawjson.elements(bytes(fields.get("events", _EMPTY))) if name else []
         except (ValueError, RecursionError):
             return None
-        name = rawjson.text_of(bytes(fields.get("message_id", ABSENT)))
-        return Recognized(name, mpid_of(fields)) if name else None
+        return Recognized(name, mpid_of(fields), len(events)) if name else None
 
     def _write(self, events: bytes, ids: BatchIds, tail: bytes) -> bytes:
         number = b'"%d"' % ids.number if self._quote else b"%d" % ids.number

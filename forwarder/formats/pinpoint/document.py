@@ -4,13 +4,11 @@ The order of the keys is that of delivered records; what an event or its endpoin
 no key, and an object that nothing is told of is empty. docs/pinpoint-format.md has the table.
 """
 
-from hashlib import blake2b
-
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.contract import MAX_USER_CHARACTERS, Frame, Recognized
-from forwarder.formats.ids import BatchIds
+from forwarder.formats.ids import BatchIds, digest, uuid_of
 from forwarder.formats.pinpoint import finished, kinds, stream_fields
 from forwarder.formats.pinpoint.policy import RecordPolicy
 from forwarder.formats.rawjson import ABSENT
@@ -111,7 +109,7 @@ class PinpointDocuments:
             client = rawjson.fields(bytes(fields.get("client", ABSENT))).get("client_id", ABSENT)
         except (ValueError, RecursionError):
             return None
-        return Recognized(blake2b(value, digest_size=16).hexdigest(), partition_key(bytes(client)))
+        return Recognized(uuid_of(digest(value).hex()), partition_key(bytes(client)), 1)
 
     def _record(self, frame: StreamFrame, told: stream_fields.ClientEvent) -> bytes:
         """Write the record of an event as a client sent it."""
