@@ -377,8 +377,8 @@ class Pipeline:
     ) -> None:
         """Take a re-driven batch; ``found`` is asked whose it is where no header says so."""
         if not batch.key:
-            known = not isinstance(found, Reject) and len(found) == 1
-            batch = replace(batch, key=digest(found[0].device) if known else batch.window_key)
+            one = None if isinstance(found, Reject) or len(found) != 1 else found[0]
+            batch = replace(batch, key=digest(one.device) if one else batch.window_key)
         lane.add_redriven_batch(replace(batch, closed_at=now_ms), out)
         if batch.first[0] >= self._read:
             out.uploads += 1

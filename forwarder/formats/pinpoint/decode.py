@@ -187,8 +187,8 @@ class PinpointDecoder:
     ) -> list[Upload]:
         """Return the uploads of one object; ``at``: offset, first index, time and clock."""
         if "Events" not in fields and finished.is_finished(fields):
-            body, told = finished.read(fields, value)
-            return [self._upload(told, _read(b"[%b]" % body), body, at)]
+            body, context = finished.read(fields, value, at[2])
+            return [self._upload(context, _read(b"[%b]" % body), body, at)]
         raw = bytes(fields.pop("Events", ABSENT))
         if raw[:1] != b"[":
             not_uploads.check_without_events(fields, raw)

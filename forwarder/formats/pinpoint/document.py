@@ -9,7 +9,7 @@ from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.contract import MAX_USER_CHARACTERS, Frame, Recognized
 from forwarder.formats.ids import BatchIds, digest, uuid_of
-from forwarder.formats.pinpoint import finished, kinds, stream_fields
+from forwarder.formats.pinpoint import device, finished, kinds, stream_fields
 from forwarder.formats.pinpoint.policy import RecordPolicy
 from forwarder.formats.rawjson import ABSENT
 
@@ -54,7 +54,7 @@ class PinpointDocuments:
         """
         fields = rawjson.fields(context)
         endpoint = stream_fields.compact(bytes(fields.get("Endpoint", ABSENT)))
-        told = stream_fields.of_endpoint(endpoint)
+        told = device.of_endpoint(endpoint)
         app = bytes(fields.get("ApplicationId", ABSENT))
         client = bytes(fields.get("EndpointId", ABSENT))
         arrival = bytes(fields.get("ArrivalTimestamp", ABSENT))

@@ -1,21 +1,17 @@
 """The parts of the stream's record, version 3.1, as they are written of what clients send."""
 
-import re
-
 import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.formats import rawjson
-from forwarder.formats.memo import Memo
+from forwarder.formats.pinpoint.device import as_text, joined, member
 from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.formats.rawjson import ABSENT
 
 CONTEXT_KEYS = frozenset({"ApplicationId", "EndpointId", "ArrivalTimestamp", "Endpoint"})
 """Members of a context that records are made of."""
 
-_MEMO = 1024
 _ENCODE = msgspec.json.Encoder().encode
-_ENCODING = re.compile("[.@].*", re.DOTALL)
 _NO_SDK = b'"sdk":{}'
 
 
@@ -41,30 +37,8 @@ class ClientEvent(Struct, gc=False):
     Metrics: Raw = ABSENT
 
 
-class _DemographicFields(Struct, frozen=True, gc=False):
-    AppVersion: Raw = ABSENT
-    Locale: Raw = ABSENT
-    Make: Raw = ABSENT
-    Model: Raw = ABSENT
-    Platform: Raw = ABSENT
-    PlatformVersion: Raw = ABSENT
-
-
-class _EndpointFields(Struct, gc=False):
-    Demographic: _DemographicFields | None = None
-
-
-class EndpointParts(Struct, frozen=True, gc=False):
-    """What of an endpoint stands beside it in its records: ``device``, and the app's version."""
-
-    device: bytes
-    app_version: bytes
-
-
 _EVENT = msgspec.json.Decoder(ClientEvent).decode
-_ENDPOINT = msgspec.json.Decoder(_EndpointFields).decode
 _TEXTS = msgspec.json.Decoder(dict[str, str]).decode
-_locales: Memo[bytes, bytes] = Memo(_MEMO)
 
 
 def read_event(event: bytes) -> ClientEvent:
@@ -83,35 +57,18 @@ def read_event(event: bytes) -> ClientEvent:
         return ClientEvent(EventType=text or "", **known)  # type: ignore[arg-type]
 
 
-def of_endpoint(endpoint: bytes) -> EndpointParts:
-    """Return what of an endpoint stands beside it in its records."""
-    told = _DemographicFields()
-    if endpoint:
-        try:
-            told = _ENDPOINT(endpoint).Demographic or told
-        except msgspec.DecodeError:
-            inner = bytes(rawjson.fields(endpoint).get("Demographic", ABSENT))
-            fields = rawjson.fields(inner) if inner[:1] == b"{" else {}
-            names = [name for name in _DemographicFields.__struct_fields__ if name in fields]
-            told = _DemographicFields(**{name: fields[name] for name in names})
-    platform = _members(("name", told.Platform), ("version", told.PlatformVersion))
-    parts = [_locale(bytes(told.Locale)), _member("make", told.Make), _member("model", told.Model)]
-    device = b",".join([part for part in (*parts, b'"platform":{%b}' % platform) if part])
-    return EndpointParts(b"{%b}" % device, _member("version_name", told.AppVersion))
-
-
 def application(event: ClientEvent, app_version: bytes) -> bytes:
     """Return the members of ``application`` behind the app's id."""
-    sdk = _members(("name", event.SdkName), ("version", event.ClientSdkVersion))
+    sdk = joined(("name", event.SdkName), ("version", event.ClientSdkVersion))
     return b",".join(
         [
             part
             for part in (
-                _member("package_name", event.AppPackageName),
+                member("package_name", event.AppPackageName),
                 b'"sdk":{%b}' % sdk if sdk else _NO_SDK,
-                _member("title", event.AppTitle),
+                member("title", event.AppTitle),
                 app_version,
-                _member("version_code", event.AppVersionCode),
+                member("version_code", event.AppVersionCode),
             )
             if part
         ]
@@ -124,7 +81,7 @@ def session(told: _SessionTimes | None) -> bytes:
         return b"{}"
     start, stop = time_of(told.StartTimestamp), time_of(told.StopTimestamp)
     parts = (
-        _member("session_id", told.Id),
+        member("session_id", told.Id),
         b"" if start is None else b'"start_timestamp":%d' % start,
         b"" if stop is None else b'"stop_timestamp":%d' % stop,
     )
@@ -139,7 +96,7 @@ def attributes(raw: Raw) -> bytes:
     try:
         return b',"attributes":%b' % _ENCODE(_TEXTS(value))
     except msgspec.DecodeError:
-        members = {name: Raw(_as_text(one)) for name, one in rawjson.fields(value).items()}
+        members = {name: Raw(as_text(one)) for name, one in rawjson.fields(value).items()}
         texts = {name: one for name, one in members.items() if bytes(one)}
         return b',"attributes":%b' % rawjson.encode_object(texts)
 
@@ -180,42 +137,3 @@ def compact(endpoint: bytes) -> bytes:
     if b"\n" in endpoint or b"\r" in endpoint:
         return msgspec.json.format(endpoint, indent=-1)
     return endpoint
-
-
-def _as_text(raw: Raw) -> bytes:
-    """Return a value as a JSON string: its own text, or the JSON it is written in; null is none."""
-    value = bytes(raw)
-    if value == rawjson.NULL:
-        return b""
-    return value if value[:1] == b'"' else rawjson.quote(value.decode())
-
-
-def _member(name: str, raw: Raw) -> bytes:
-    """Return a member whose value is a text; b"": there is none."""
-    text = _as_text(raw) if raw is not ABSENT else b""
-    return b'"%b":%b' % (name.encode(), text) if text else b""
-
-
-def _members(*named: tuple[str, Raw]) -> bytes:
-    return b",".join([part for name, raw in named if (part := _member(name, raw))])
-
-
-def _locale(raw: bytes) -> bytes:
-    """Return the member ``locale`` of a device; b"": none is told."""
-    known = _locales.get(raw)
-    if known is None:
-        text = rawjson.text_of(raw) or ""
-        known = _locales.keep(raw, _parse_locale(text) if text else b"", 4 * len(raw))
-    return known
-
-
-def _parse_locale(code: str) -> bytes:
-    """Return a locale: its code as it is, the country in upper case, the language in lower."""
-    language, *rest = _ENCODING.sub("", code).replace("-", "_").split("_")
-    country = next((one for one in rest if len(one) in {2, 3} and one.isalnum()), "")
-    parts = [b'"code":%b' % rawjson.quote(code)]
-    if country:
-        parts.append(b'"country":%b' % rawjson.quote(country.upper()))
-    if language:
-        parts.append(b'"language":%b' % rawjson.quote(language.lower()))
-    return b'"locale":{%b}' % b",".join(parts)
