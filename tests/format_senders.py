@@ -21,7 +21,7 @@ from forwarder.formats.contract import (
     Reject,
     Upload,
 )
-from forwarder.formats.registry import BUILT_IN, MPARTICLE
+from forwarder.formats.registry import BUILT_IN, MPARTICLE, PINPOINT
 from forwarder.model import Batch, Partition
 from tests import toy_format
 from tests.builders import NOW, START, Rec, finished, merged
@@ -34,7 +34,8 @@ class Sender(Protocol):
     """Writes and reads a format from outside, by other means than the format itself.
 
     ``view`` is the type of event that ``send_screen_views`` governs, ``broken`` are values that
-    are no uploads, ``foreign`` lines of a file that look like something else.
+    are no uploads, ``foreign`` lines of a file that look like something else, ``api_keys`` those of
+    its uploads. ``accumulates``: a window gathers the tags of its uploads.
     """
 
     form: InputFormat
@@ -42,6 +43,8 @@ class Sender(Protocol):
     view: str
     broken: Sequence[bytes]
     foreign: Sequence[bytes]
+    api_keys: Sequence[str]
+    accumulates: bool
 
     def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
         """Return an event as it is sent."""
@@ -54,7 +57,10 @@ class Sender(Protocol):
         """
 
     def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
-        """Return a document's id, its events as they are in it, and what has accumulated."""
+        """Return a document's id, its events as they were sent, and what has accumulated.
+
+        No id: documents have none.
+        """
 
 
 class MParticleSender:
@@ -63,6 +69,8 @@ class MParticleSender:
     form: InputFormat = MPARTICLE
     documents: DocumentFormat = BUILT_IN.documents["mparticle", "mparticle"]
     view = "screen_view"
+    api_keys: Sequence[str] = ("k1",)
+    accumulates = True
     broken: Sequence[bytes] = (
         b"",
         b"[]",
@@ -105,6 +113,8 @@ class ToySender:
     form: InputFormat = toy_format.TOY
     documents: DocumentFormat = toy_format.ToyDocuments
     view = toy_format.VIEW
+    api_keys: Sequence[str] = ("k1",)
+    accumulates = True
     broken: Sequence[bytes] = (
         b"",
         b"a\tb",
@@ -128,7 +138,65 @@ class ToySender:
         return head[:36].decode(), [*map(bytes, raw)], header.decode().split(" ", 6)[6].split()
 
 
-SENDERS: dict[str, Sender] = {"mparticle": MParticleSender(), "toy": ToySender()}
+class PinpointSender:
+    """Writes records as a gateway does, by hand; their documents are the stream's records."""
+
+    form: InputFormat = PINPOINT
+    documents: DocumentFormat = BUILT_IN.documents["pinpoint", "pinpoint"]
+    view = "pageView"
+    api_keys: Sequence[str] = ()
+    accumulates = False
+    broken: Sequence[bytes] = (
+        b"",
+        b"[]",
+        b"17",
+        b'{"EndpointId":"e","Events":[1]}',
+        b'{"EndpointId":"e","Events":{}}',
+        b'{"Events":[',
+        b"\xff",
+        b'{"type":1}',
+    )
+    foreign: Sequence[bytes] = (
+        b'{"BatchItem":{}}',
+        b'{"EventType":"a","Timestamp":"2026-01-01T00:00:00Z"}',
+        b'{"events":[],"mpid":1}',
+    )
+
+    def event(self, number: int, kind: str = "tap", session: str = "") -> bytes:
+        told: dict[str, Any] = {
+            "EventId": f"i{number}",
+            "EventType": kind,
+            "Timestamp": "2026-10-01T12:00:00.000Z",
+            "AppPackageName": "shop",
+            "Attributes": {"n": str(number)},
+        }
+        if session:
+            told["Session"] = {"Id": session, "StartTimestamp": "2026-10-01T12:00:00Z"}
+        return json.dumps(told).encode()
+
+    def record(self, *events: bytes, device: str = "d1", user: str = "u1", tag: str = "") -> bytes:
+        content: dict[str, Any] = {
+            "ApplicationId": "a1b2c3",
+            "EndpointId": device,
+            "ArrivalTimestamp": START,
+            "Endpoint": {"Demographic": {"Platform": "iOS"}, "User": {"UserId": user}},
+        }
+        if tag:
+            content["Endpoint"]["Attributes"] = {"tags": [tag]}
+        return b'%b,"Events":[%b]}' % (json.dumps(content).encode()[:-1], b",".join(events))
+
+    def read(self, document: bytes) -> tuple[str, list[bytes], list[str]]:
+        content = json.loads(document)
+        number, session = int(content["attributes"]["n"]), content["session"].get("session_id", "")
+        event = self.event(number, content["event_type"], session)
+        return "", [event], content["endpoint"].get("Attributes", {}).get("tags", [])
+
+
+SENDERS: dict[str, Sender] = {
+    "mparticle": MParticleSender(),
+    "pinpoint": PinpointSender(),
+    "toy": ToySender(),
+}
 
 
 def connection(sender: Sender, limit: int = 0, **further: Any) -> Connection:  # noqa: ANN401

@@ -19,6 +19,7 @@ _ENCODER = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\n\r]*")
+_TEXT_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\n\r]+')
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 NULL = b"null"
@@ -114,6 +115,14 @@ def name_token(value: bytes) -> bytes:
     if first == b'"':
         return quote(text_of(value) or "") if b"\\" in value else value
     return b'"%b"' % value if first.isdigit() or first == b"-" else value
+
+
+def compact(value: bytes) -> bytes:
+    """Return JSON, known to be some, without white space between its values."""
+    try:
+        return msgspec.json.format(value, indent=-1)
+    except msgspec.DecodeError:  # half a surrogate pair
+        return _TEXT_OR_SPACE.sub(rb"\1", value)
 
 
 def repeats_key(value: bytes) -> bool:

@@ -6,7 +6,6 @@ Other systems write them (campaigns, e-mail, SMS), and AWS's replacement clients
 
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Raw
 
 from forwarder.formats import rawjson
@@ -48,7 +47,7 @@ def read(fields: _Object, value: bytes, time: int) -> Finished:
     """
     if envelope.is_envelope(fields):
         fields = envelope.finished(fields, time)
-        body = rawjson.encode_object(fields)
+        body = rawjson.compact(rawjson.encode_object(fields))
     elif b"\\u00" in value or any(value.count(name) > 1 for name in _TWICE):
         body = _read_once(fields, value)
     else:
@@ -57,10 +56,8 @@ def read(fields: _Object, value: bytes, time: int) -> Finished:
 
 
 def one_line(record: bytes) -> bytes:
-    """Return a finished record as its own bytes, without line ends between its values."""
-    if b"\n" in record or b"\r" in record:
-        return msgspec.json.format(record, indent=-1)
-    return record
+    """Return a finished record as its own bytes, unless it has line ends between its values."""
+    return rawjson.compact(record) if b"\n" in record or b"\r" in record else record
 
 
 def _read_once(fields: _Object, value: bytes) -> bytes:

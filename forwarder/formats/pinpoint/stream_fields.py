@@ -134,6 +134,4 @@ def compact(endpoint: bytes) -> bytes:
     """Return an endpoint on one line; b"": it is no object."""
     if endpoint[:1] != b"{":
         return b""
-    if b"\n" in endpoint or b"\r" in endpoint:
-        return msgspec.json.format(endpoint, indent=-1)
-    return endpoint
+    return rawjson.compact(endpoint)
