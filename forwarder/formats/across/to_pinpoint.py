@@ -11,7 +11,7 @@ from forwarder.formats.across import pinpoint_endpoint
 from forwarder.formats.across.pinpoint_events import EventRecord, PinpointEvents
 from forwarder.formats.contract import Frame
 from forwarder.formats.mparticle.document import ContextPolicy
-from forwarder.formats.pinpoint import kinds, stream_fields
+from forwarder.formats.pinpoint import device, kinds
 from forwarder.formats.pinpoint.document import PinpointDocuments, partition_key
 from forwarder.formats.pinpoint.policy import RecordPolicy
 from forwarder.formats.rawjson import ABSENT
@@ -67,7 +67,7 @@ class PinpointFromMParticle:
         told = pinpoint_endpoint.read(came, shown, self._app_id, newest_ms)
         app = {"app_id": Raw(told.app)} if told.app else {}
         app |= {name: told.application[name] for name in _APPLICATION if name in told.application}
-        parts = stream_fields.of_endpoint(told.endpoint[0] + b"}")
+        parts = device.of_endpoint(told.endpoint[0] + b"}")
         user = partition_key(told.client)
         return RecordFrame(
             user=user,

@@ -1,11 +1,9 @@
 """What an operator sends back may be a document in another format than what the topic holds."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from forwarder.collect import redrive
-from forwarder.collect.pipeline import Pipeline, compile_lanes
+from forwarder.collect.pipeline import Pipeline, ReplayFilter, compile_lanes
 from forwarder.config.connection import Connection
 from forwarder.config.targets import FileTarget
 from forwarder.formats.registry import BUILT_IN
@@ -26,9 +24,8 @@ def batch_of(pair: tuple[str, str]) -> Batch:
     """Return a document of one of the format's uploads."""
     sender = format_senders.SENDERS[pair[0]]
     fed = Pipeline(PARTITION, compile_lanes([lane(pair[1])], pair[0], BUILT_IN))
-    out = merged(
-        [fed.collect([Rec(0, START, sender.record(sender.event(1)))], NOW), *finished(fed)]
-    )
+    record = Rec(0, START, sender.record(sender.event(1)))
+    out = merged([fed.collect([record], NOW), *finished(fed)])
     return out.batches[0]
 
 
@@ -36,14 +33,15 @@ def sent_back(
     batch: Batch, pair: tuple[str, str], named: str = "lane", device: str = DEVICE, read: int = 0
 ) -> Collected:
     """Return what a topic of the pair's input makes of a batch that was refused."""
-    told: Sequence[tuple[str, str]] = [
+    told = [
         (redrive.REASON_HEADER, Reason.REFUSED),
         (redrive.CONNECTION_HEADER, named),
         (redrive.DEVICE_HEADER, device),
         (redrive.TIME_HEADER, "77"),
     ]
     record = Rec(5, START, batch.payload, tuple((k, v.encode()) for k, v in told if v))
-    fed = Pipeline(PARTITION, compile_lanes([lane(pair[1])], pair[0], BUILT_IN), read)
+    lanes = compile_lanes([lane(pair[1])], pair[0], BUILT_IN)
+    fed = Pipeline(PARTITION, lanes, read, replays={"lane": ReplayFilter(read=read)})
     return fed.collect([record], NOW)
 
 

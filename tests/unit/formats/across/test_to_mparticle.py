@@ -92,7 +92,7 @@ def test_every_document_says_what_the_oracle_says(context: Json, chosen: dict[st
     assert document == maker.document(frame, b",".join(events), PLACEHOLDER_IDS)
     known = maker.recognize(document)
     assert known is not None
-    assert (PLACEHOLDER_IDS.text, "") == known
+    assert (PLACEHOLDER_IDS.text, "", 3) == known
     pile = oracle.Pile(0, identities_ms=START, newest_ms=START)
     pile.context = across_oracle.context_from_pinpoint(context, settings)
     pile.events = [across_oracle.from_pinpoint(event, context, settings) for event in EVENTS[:3]]
