@@ -4,19 +4,17 @@ A bad event, or a bad endpoint, is an item of its own in the answer and harms no
 endpoint that is refused the events are kept, joined with the endpoint as it is stored.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Raw
 
 from forwarder.config.gateway import GatewayLimits
 from forwarder.formats import rawjson
 from forwarder.formats.pinpoint.record import encode_event, encode_record
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
-from forwarder.gateway.contract import ApiError
+from forwarder.gateway.answers import bad_request, encode_json
 from forwarder.gateway.validation import InvalidError, check_event, check_id, read_endpoint
 
 ACCEPTED = 202, "Accepted"
@@ -78,7 +76,7 @@ def read_request(body: bytes, limits: GatewayLimits) -> list[EndpointEntry]:
     count = sum([len(events) for _, _, events in maps if events is not None])
     if count > limits.events:
         message = f"The number of events in a request should be less than {limits.events}."
-        raise _bad_request(message)
+        raise bad_request(message)
     twice = _repeated(body, count)
     return [_entry(key, entry, events, twice, limits) for key, entry, events in maps]
 
@@ -137,7 +135,7 @@ def _entries(body: bytes) -> dict[str, _BatchEntry]:
         message = "The body is nested too deeply."
     except ShapeError:
         message = "BatchItem is required, and should be a map of endpoints with their events."
-    raise _bad_request(message)
+    raise bad_request(message)
 
 
 def _slowly(body: bytes) -> dict[str, _BatchEntry]:
@@ -176,7 +174,7 @@ def _repeated(body: bytes, count: int) -> frozenset[tuple[str, str]]:
     objects = [body, batch, *map(bytes, entries.values())]
     if any(raw[:1] == b"{" and rawjson.repeats_key(raw) for raw in objects):
         message = "An endpoint, or its Endpoint or Events, is given twice."
-        raise _bad_request(message)
+        raise bad_request(message)
     return frozenset(
         (key, event_id)
         for key, raw in entries.items()
@@ -235,17 +233,5 @@ def encode_reply(entries: Sequence[EndpointEntry]) -> bytes:
     return encode_json({"Results": results})
 
 
-def encode_json(value: Any) -> bytes:  # noqa: ANN401  # any JSON
-    """Return JSON, of texts with half a surrogate pair, too."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
 def _item(status: Status) -> dict[str, Any]:
     return {"StatusCode": status[0], "Message": status[1]}
-
-
-def _bad_request(message: str) -> ApiError:
-    return ApiError(400, "BadRequestException", message)

@@ -8,10 +8,11 @@ shows in the records of the events that come after it, and a deletion in none.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from forwarder.config.gateway import App, GatewayLimits
+from forwarder.config.gateway import GatewayLimits
 from forwarder.formats.pinpoint.record import record_key
 from forwarder.gateway import put_events
-from forwarder.gateway.contract import ApiCall, ApiError, ApiReply
+from forwarder.gateway.answers import app_of
+from forwarder.gateway.contract import ApiCall, ApiReply
 from forwarder.gateway.endpoints.contract import EndpointStore, EndpointUpdate, StoreError
 from forwarder.gateway.producer import EventProducer, ProduceFault
 from forwarder.gateway.put_events import EndpointEntry
@@ -120,13 +121,6 @@ class EventOperations:
         counts = Counter([s for entry in entries for s, _ in entry.statuses.values()])
         for status, count in counts.items():
             self._reporter.events(app, _OUTCOMES.get(status, EventOutcome.INVALID), count)
-
-
-def app_of(call: ApiCall) -> str:
-    """Return the id of the app that the call was found to be allowed for."""
-    if not isinstance(call.caller, App):
-        raise ApiError(403, "ForbiddenException", "No app was named, or none that you may use.")
-    return call.caller.id
 
 
 def _answer(entries: Sequence[EndpointEntry], status: put_events.Status) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.config.gateway import App, AppAuth, EventsApiInput, GatewayLimits
 from forwarder.gateway.contract import ApiCall, ApiError
-from forwarder.gateway.pinpoint import EventOperations
+from forwarder.gateway.event_operations import EventOperations
 from forwarder.gateway.producer import EventProducer
 from forwarder.ops.gateway_reporter import EventOutcome
 from tests.doubles import LoopClock
