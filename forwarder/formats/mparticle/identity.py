@@ -91,6 +91,21 @@ IDENTITIES_SEPARATOR = b"#"
 """Between a device key and the digest of identities."""
 
 
+def ordering_id(fields: dict[str, Raw]) -> bytes:
+    """Return what orders uploads beside each other: device id, else mpid, else the upload's own id.
+
+    A JSON string; ``NO_ID`` of an upload that has none of them. Caller: who writes records.
+    """
+    token = id_of(bytes(fields.get("mp_deviceid", ABSENT)))
+    if token == NO_ID and "device_info" in fields:
+        found = (id_of(bytes(v)) for v in members(bytes(fields["device_info"]), DEVICE_ID_KEYS))
+        token = next((one for one in found if one != NO_ID), NO_ID)
+    for name in ("mpid", "source_request_id"):
+        if token == NO_ID:
+            token = id_of(bytes(fields.get(name, ABSENT)))
+    return token
+
+
 class DeviceIdentity:
     """Reads device keys; remembers packages and identities that it has seen.
 
