@@ -1,5 +1,6 @@
 """Operations on apps and event streams."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def operations(*connections: Connection, hosts: tuple[str, ...] = ()) -> AppOper
 
 def stream(name: str, **changes: Any) -> Connection:  # noqa: ANN401
     sink = KinesisTarget(stream_name="events", region="eu-west-1", format="pinpoint")
-    return Connection(name, **{"sink": sink, "credentials": AssumedRole(ROLE, None)} | changes)
+    return replace(Connection(name, sink, credentials=AssumedRole(ROLE, None)), **changes)
 
 
 async def test_the_apps_that_a_caller_may_use_are_listed_in_pages() -> None:

@@ -55,7 +55,7 @@ class Calls:
         **parameters: str,
     ) -> ApiError:
         with pytest.raises(ApiError) as told:
-            await self.call(action, body, **parameters)
+            await self.call(action, body, SHOP, **parameters)
         return told.value
 
 
