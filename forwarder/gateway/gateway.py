@@ -16,13 +16,13 @@ from forwarder.clock import Clock, SystemClock
 from forwarder.config.gateway import AppAuth, Gateway, GatewayConfiguration
 from forwarder.gateway import readiness
 from forwarder.gateway.auth import Authenticator
-from forwarder.gateway.contract import Action, AnswerBusy, Dependency, Operation, Operations
+from forwarder.gateway.contract import Dependency, Operations
 from forwarder.gateway.endpoints.merge import make_merge
 from forwarder.gateway.endpoints.stores import open_store
 from forwarder.gateway.http_connection import ConnectionLimits
 from forwarder.gateway.http_server import ApiServer
 from forwarder.gateway.load import RequestLoad
-from forwarder.gateway.pinpoint import EventOperations
+from forwarder.gateway.operations import make_operations
 from forwarder.gateway.producer import EventProducer
 from forwarder.gateway.routes import Api, RouteTable
 from forwarder.gateway.service import ApiService
@@ -135,18 +135,12 @@ async def _open(
     connect = partial(IdempotentProducer, configuration.kafka, client_id, admin, topics, {})
     producer = EventProducer(connect, parts.load, clock, parts.report)
     needs: dict[str, Dependency] = {KAFKA: producer}
-    carry_out: dict[Action, Operation] = {}
-    busy: dict[Action, AnswerBusy] = {}
+    store = None
     if gateway.pinpoint is not None:
         store = await open_store(gateway.pinpoint.endpoints, make_merge(gateway.limits))
         stack.push_async_callback(store.close)
         needs[ENDPOINTS] = store
-        events = EventOperations(
-            gateway.pinpoint.topic, gateway.limits, store, producer, parts.report
-        )
-        carry_out[Action.PUT_EVENTS] = events.put_events
-        busy[Action.PUT_EVENTS] = events.put_events_busy
-    return needs, producer, Operations(carry_out, busy)
+    return needs, producer, make_operations(configuration, store, producer, parts.report)
 
 
 def _server(

@@ -64,7 +64,7 @@ async def test_an_upload_is_stored_under_the_key_of_its_credentials() -> None:
         [value] = made.broker.values
         assert upload(api_key="us1-own", environment="development") == value
         assert b"other" not in made.broker.records[0][1]
-        assert {("mparticle", EventOutcome.ACCEPTED): 1} == made.notes.counts
+        assert {("development", EventOutcome.ACCEPTED): 1} == made.notes.counts
 
 
 @virtually
@@ -150,7 +150,7 @@ def test_what_is_no_upload_is_refused(body: bytes) -> None:
         async with uploading() as made:
             assert 400 == (await made.refused(body)).status
             assert [] == made.broker.records
-            assert 1 == made.notes.counts["mparticle", EventOutcome.INVALID]
+            assert 1 == made.notes.counts["development", EventOutcome.INVALID]
 
     test()
 
