@@ -13,13 +13,14 @@ pytest_plugins = [
     "tests.services.kafka",
     "tests.services.kinesis_sinks",
     "tests.services.ministack",
+    "tests.services.postgres",
 ]
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-SERVICES = frozenset({"kafka", "ministack"})
+SERVICES = frozenset({"kafka", "ministack", "postgres"})
 
 
 def pytest_configure() -> None:

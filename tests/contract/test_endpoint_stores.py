@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.config.gateway import GatewayLimits
+from forwarder.config.gateway import EndpointStoreSettings, GatewayLimits, StoreKind
 from forwarder.gateway.endpoints.contract import EndpointStore, EndpointUpdate, Merged
 from forwarder.gateway.endpoints.merge import make_merge
-from forwarder.gateway.endpoints.sqlite import SqliteStore
+from forwarder.gateway.endpoints.stores import open_store
 
 ARRIVAL = 1_767_225_600_000
 MERGE = make_merge(GatewayLimits())
@@ -23,16 +23,19 @@ IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 Open = Callable[[], Awaitable[EndpointStore]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
 async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Give what opens the same store again, once the one before was closed."""
-    del request
+    settings = EndpointStoreSettings(path=str(tmp_path / "endpoints.db"))
+    if request.param == "postgres":
+        dsn = request.getfixturevalue("postgres").new_database()
+        settings = EndpointStoreSettings(StoreKind.POSTGRES, dsn=dsn)
     opened: list[EndpointStore] = []
 
     async def open_again() -> EndpointStore:
         while opened:
             await opened.pop().close()
-        opened.append(await SqliteStore.open(tmp_path / "endpoints.db", MERGE))
+        opened.append(await open_store(settings, MERGE))
         return opened[0]
 
     yield open_again

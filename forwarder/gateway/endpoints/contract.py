@@ -24,10 +24,9 @@ class StoreError(ForwarderError):
 class EndpointUpdate(msgspec.Struct, frozen=True, gc=False):
     """What a request says of an endpoint: members of an EndpointRequest, validated already.
 
-    Empty: nothing but that the endpoint exists. An ``EffectiveDate`` in it is written as
-    ``dates.iso_date`` writes it, so that dates compare as texts. ``arrival_ms`` dates what is new
-    (CreationDate), and the update itself where it names no EffectiveDate. ``RequestId`` is in it
-    only where the client sent one: another one is a change that has to be stored.
+    Empty: nothing but that the endpoint exists. ``arrival_ms`` dates what is new (CreationDate),
+    and the update itself where it names no EffectiveDate. ``RequestId`` is in it only where the
+    client sent one: another one is a change that has to be stored.
     """
 
     given: Mapping[str, Any]

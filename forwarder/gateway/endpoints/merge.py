@@ -21,10 +21,13 @@ from typing import Any
 import orjson
 
 from forwarder.config.gateway import GatewayLimits
+from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.gateway.endpoints.contract import EndpointUpdate, Merge, Merged
 from forwarder.gateway.endpoints.dates import iso_date
 
 COHORTS = 100
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
 MAPS = frozenset({"Attributes", "Metrics", "UserAttributes"})
 STRUCTURES = frozenset({"Demographic", "Location", "User"})
 OWN = frozenset({"ApplicationId", "CohortId", "CreationDate", "EffectiveDate", "Id"})
@@ -48,7 +51,7 @@ def merge_update(
         return Merged(stored, changed=False)
     arrival = iso_date(update.arrival_ms)
     before = _created(app, endpoint, arrival) if stored is None else orjson.loads(stored)
-    date = given.get("EffectiveDate")
+    date = _date(given)
     if stored is not None and date is not None and date < before["EffectiveDate"]:
         return Merged(stored, changed=False)
     after = _merged(before, given)
@@ -73,6 +76,16 @@ def user_id(endpoint: bytes) -> str:
     """Return the ``User.UserId`` of a stored endpoint; "": it has none. Caller: the stores."""
     user = orjson.loads(endpoint).get("User", {}).get("UserId", "")
     return user if isinstance(user, str) else ""
+
+
+def _date(given: Mapping[str, Any]) -> str | None:
+    """Return an update's EffectiveDate as all are stored, so that texts compare as times do.
+
+    None where it names none, or no time that a date of four digits' years can tell.
+    """
+    sent = given.get("EffectiveDate")
+    ms = milliseconds(sent) if isinstance(sent, str) else None
+    return iso_date(ms) if ms is not None and 0 <= ms <= LAST_MS else None
 
 
 def _created(app: str, endpoint: str, arrival: str) -> dict[str, Any]:

@@ -240,3 +240,20 @@ def test_cohorts_are_a_checksum_of_the_id() -> None:
 def test_a_users_id_is_found_in_what_is_stored() -> None:
     assert "" == user_id(merged(None, {}).endpoint)
     assert "ü" == user_id(merged(None, {"User": {"UserId": "ü"}}).endpoint)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("2026-01-01T01:00:00+0100", "2026-01-01T00:00:00.000Z"),
+        ("2025-12-31T23:59:59.9", "2025-12-31T23:59:59.900Z"),
+        ("1767225600001", "2026-01-01T00:00:00.001Z"),
+        ("not a date", ARRIVAL_DATE),
+        ("-1", ARRIVAL_DATE),
+        ("9" * 18, ARRIVAL_DATE),
+        (5, ARRIVAL_DATE),
+        (None, ARRIVAL_DATE),
+    ],
+)
+def test_dates_are_kept_as_one_form_of_them(sent: object, kept: str) -> None:
+    assert kept == after({"EffectiveDate": sent})["EffectiveDate"]
