@@ -8,7 +8,7 @@ shows in the records of the events that come after it, and a deletion in none.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from forwarder.config.gateway import GatewayLimits
+from forwarder.config.gateway import GatewayLimits, PinpointApi
 from forwarder.formats.pinpoint.record import record_key
 from forwarder.gateway import put_events
 from forwarder.gateway.answers import app_of
@@ -29,28 +29,30 @@ _OUTCOMES = {
 
 
 class EventOperations:
-    """PutEvents of all apps; ``topic`` takes their records."""
+    """PutEvents of all apps."""
 
     def __init__(
         self,
-        topic: str,
+        api: PinpointApi,
         limits: GatewayLimits,
         store: EndpointStore,
         producer: EventProducer,
         reporter: GatewayReporter,
     ) -> None:
         """Create; store and producer are opened and closed by their owner."""
-        self._topic = topic
+        apps = [app.id for app in api.apps]
+        self._topic = api.topic
         self._limits = limits
         self._store = store
         self._producer = producer
         self._reporter = reporter
+        self._others = {app: frozenset(apps) - {app} for app in apps}
         self._turns = Turns()
 
     async def put_events(self, call: ApiCall) -> ApiReply:
         """PutEvents: 202 with a status for every endpoint and event, once all of it is known."""
         app = app_of(call)
-        entries = put_events.read_request(call.body, self._limits)
+        entries = self._read(app, call.body)
         try:
             await self._store_all(app, call.arrival_ms, entries)
         finally:
@@ -60,10 +62,13 @@ class EventOperations:
     def put_events_busy(self, call: ApiCall) -> ApiReply:
         """Answer PutEvents where there is no room to carry it out: 202 with 429 for everything."""
         app = app_of(call)
-        entries = put_events.read_request(call.body, self._limits)
+        entries = self._read(app, call.body)
         _answer(entries, put_events.FULL)
         self._report(app, entries)
         return ApiReply(202, put_events.encode_reply(entries))
+
+    def _read(self, app: str, body: bytes) -> list[EndpointEntry]:
+        return put_events.read_request(body, self._limits, self._others.get(app, frozenset()))
 
     async def _store_all(self, app: str, arrival_ms: int, entries: Sequence[EndpointEntry]) -> None:
         """Store endpoints and events; what cannot be is answered so, and raises nothing."""

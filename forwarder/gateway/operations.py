@@ -26,8 +26,8 @@ def make_operations(
     carry_out: dict[Action, Operation] = {}
     busy: dict[Action, AnswerBusy] = {}
     if gateway.pinpoint is not None and store is not None:
-        topic, limits = gateway.pinpoint.topic, gateway.limits
-        events = EventOperations(topic, limits, store, producer, reporter)
+        limits = gateway.limits
+        events = EventOperations(gateway.pinpoint, limits, store, producer, reporter)
         apps = AppOperations(gateway.pinpoint, configuration.connections, configuration.modified_ms)
         carry_out[Action.PUT_EVENTS] = events.put_events
         busy[Action.PUT_EVENTS] = events.put_events_busy

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from forwarder.clock import Clock
+from forwarder.errors import ForwarderError
 from forwarder.kafka.idempotent import (
     BATCH_BYTES,
     BATCH_OVERHEAD_BYTES,
@@ -312,15 +313,12 @@ class EventProducer:
         attempt = 0
         try:
             while True:
-                writer, self._idle = self._connect(), True
+                self._idle = True
                 try:
-                    await writer.start()
-                    await self._use(writer)
-                except ProduceError as error:
+                    await self._use(self._connect())
+                except ForwarderError as error:  # StartupError as well: of certificates
                     self._failure = KafkaTrouble(error.what, error.remedy)
                     self._reporter.producer_failed(error.what, error.remedy)
-                finally:
-                    await self._leave(writer)
                 if not self._idle:
                     attempt = 0
                     continue
@@ -330,16 +328,20 @@ class EventProducer:
             looking.cancel()
 
     async def _use(self, writer: RecordWriter) -> None:
-        """Send with a writer until it is good for nothing any more."""
-        self._known = self._writer = writer
-        self._failure = None
-        self._broken.clear()
-        self._connected.set()
-        self._reporter.producer_started()
-        for queue in self._queues.values():
-            if queue.waiting and queue.sender is None:
-                queue.sender = asyncio.ensure_future(self._send(queue, writer))
-        await self._broken.wait()
+        """Send with a writer until it is good for nothing any more; raises ProduceError."""
+        try:
+            await writer.start()
+            self._known = self._writer = writer
+            self._failure = None
+            self._broken.clear()
+            self._connected.set()
+            self._reporter.producer_started()
+            for queue in self._queues.values():
+                if queue.waiting and queue.sender is None:
+                    queue.sender = asyncio.ensure_future(self._send(queue, writer))
+            await self._broken.wait()
+        finally:
+            await self._leave(writer)
 
     async def _leave(self, writer: RecordWriter) -> None:
         """Let the batches of other partitions end, then close; what fails waits for the next."""

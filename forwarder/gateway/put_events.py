@@ -69,8 +69,13 @@ class EndpointEntry(msgspec.Struct, gc=False):
             self.statuses[event_id] = status
 
 
-def read_request(body: bytes, limits: GatewayLimits) -> list[EndpointEntry]:
-    """Return what a request says, endpoint by endpoint; raises ApiError where it is none."""
+def read_request(
+    body: bytes, limits: GatewayLimits, others: frozenset[str] = frozenset()
+) -> list[EndpointEntry]:
+    """Return what a request says, endpoint by endpoint; raises ApiError where it is none.
+
+    ``others``: ids of other apps than the caller's.
+    """
     entries = _entries(body)
     maps = [(key, entry, _events(entry)) for key, entry in entries.items()]
     count = sum([len(events) for _, _, events in maps if events is not None])
@@ -78,7 +83,7 @@ def read_request(body: bytes, limits: GatewayLimits) -> list[EndpointEntry]:
         message = f"The number of events in a request should be less than {limits.events}."
         raise bad_request(message)
     twice = _repeated(body, count)
-    return [_entry(key, entry, events, twice, limits) for key, entry, events in maps]
+    return [_entry(key, entry, events, twice, (limits, others)) for key, entry, events in maps]
 
 
 def _entry(
@@ -86,7 +91,7 @@ def _entry(
     entry: _BatchEntry,
     events: Mapping[str, Raw] | None,
     twice: frozenset[tuple[str, str]],
-    limits: GatewayLimits,
+    rules: tuple[GatewayLimits, frozenset[str]],
 ) -> EndpointEntry:
     found = EndpointEntry(endpoint_id, {}, event_ids=[], events=[], statuses={})
     try:
@@ -102,7 +107,7 @@ def _entry(
         found.endpoint = 400, "Endpoint is required."
     elif endpoint != b"{}":  # as most are
         try:
-            found.given = read_endpoint(endpoint, limits)
+            found.given = read_endpoint(endpoint, rules[0])
         except InvalidError as error:
             found.endpoint = error.status, str(error)
     for event_id, raw in (events or {}).items():
@@ -111,7 +116,7 @@ def _entry(
             continue
         try:
             check_id("The event id", event_id)
-            event = check_event(bytes(raw), limits)
+            event = check_event(bytes(raw), *rules)
         except InvalidError as error:
             found.statuses[event_id] = error.status, str(error)
         else:

@@ -11,10 +11,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+import orjson
 
 from forwarder.config.gateway import GatewayLimits
 from forwarder.formats import rawjson
+from forwarder.formats.pinpoint import timestamps
 from forwarder.formats.rawjson import ABSENT
+from forwarder.gateway.endpoints.dates import iso_date
 
 MAX_ID_BYTES = 1_024
 """Bytes of an endpoint's or a user's id. Pinpoint names no limit; a store has to index them, and
@@ -25,6 +28,9 @@ MAX_NESTING = 64
 
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)
+"""The first and the last moment that have four digits for their year."""
+
 _SERVER_KEYS = ("ApplicationId", "CohortId", "CreationDate", "Id")
 """Members of an endpoint that the server sets."""
 
@@ -108,14 +114,14 @@ class _SentEndpoint(msgspec.Struct, gc=False):
 
 _read_event = msgspec.json.Decoder(_SentEvent).decode
 _read_endpoint = msgspec.json.Decoder(_SentEndpoint).decode
-_read_object = msgspec.json.Decoder(dict[str, Any]).decode
 _PLACE = " - at `$"
 
 
-def check_event(raw: bytes, limits: GatewayLimits) -> bytes:
+def check_event(raw: bytes, limits: GatewayLimits, others: frozenset[str] = frozenset()) -> bytes:
     """Return an event's bytes without a member ``EventId``; raises InvalidError.
 
-    ``raw``: a JSON value.
+    ``raw``: a JSON value. ``others``: ids of other apps. A connection that takes one of them takes
+    it by ``match.application``, which knows packages, too: no package may be called so.
     """
     if len(raw) > limits.event_bytes:
         message = f"Event size should be less than {limits.event_bytes} bytes."
@@ -124,6 +130,9 @@ def check_event(raw: bytes, limits: GatewayLimits) -> bytes:
     event: _SentEvent = _typed(_read_event, raw, _SentEvent)
     if not event.EventType or "\0" in event.EventType:
         message = "EventType should not be empty."
+        raise InvalidError(message)
+    if event.AppPackageName in others:
+        message = "AppPackageName should not be the id of another app."
         raise InvalidError(message)
     _check_timestamp("Timestamp", event.Timestamp)
     session = event.Session
@@ -149,8 +158,6 @@ def read_endpoint(raw: bytes, limits: GatewayLimits) -> dict[str, Any]:
         raise InvalidError(message)
     _check_nesting(raw)
     endpoint: _SentEndpoint = _typed(_read_endpoint, raw, _SentEndpoint)
-    if endpoint.EffectiveDate is not None:
-        _check_timestamp("EffectiveDate", endpoint.EffectiveDate)
     if endpoint.Attributes:
         _check_texts("Attributes", endpoint.Attributes, limits)
     user = endpoint.User
@@ -161,9 +168,15 @@ def read_endpoint(raw: bytes, limits: GatewayLimits) -> dict[str, Any]:
             check_id("UserId", user.UserId)
     if endpoint.Metrics and max(map(len, endpoint.Metrics)) > limits.attribute_key:
         raise InvalidError(_less("Endpoint metric key length", limits.attribute_key))
-    given: dict[str, Any] = _typed(_read_object, _without_halves(raw), dict)
+    try:
+        given: dict[str, Any] = orjson.loads(_without_halves(raw))
+    except orjson.JSONDecodeError:  # the decoder above reads over numbers of unknown members
+        message = "A number is out of range."
+        raise InvalidError(message) from None
     for key in _SERVER_KEYS:
         given.pop(key, None)
+    if endpoint.EffectiveDate is not None:
+        given["EffectiveDate"] = _comparable_date(endpoint.EffectiveDate)
     return given
 
 
@@ -201,6 +214,16 @@ def _check_timestamp(what: str, text: str) -> None:
         pass
     message = f"{what} should be a date and time in ISO 8601 format."
     raise InvalidError(message)
+
+
+def _comparable_date(text: str) -> str:
+    """Return a date as endpoints have it; raises InvalidError."""
+    _check_timestamp("EffectiveDate", text)
+    ms = timestamps.milliseconds(text)
+    if ms is None or not _YEARS_MS[0] <= ms <= _YEARS_MS[1]:
+        message = "EffectiveDate should be of a year from 1 to 9999."
+        raise InvalidError(message)
+    return iso_date(ms)
 
 
 def _check_attributes(attributes: Mapping[str, str | None], limits: GatewayLimits) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from forwarder.config.gateway import App, AppAuth, EventsApiInput, GatewayLimits
+from forwarder.config.gateway import App, AppAuth, EventsApiInput, GatewayLimits, PinpointApi
 from forwarder.gateway.contract import ApiCall, ApiError
 from forwarder.gateway.event_operations import EventOperations
 from forwarder.gateway.producer import EventProducer
@@ -25,6 +25,7 @@ from tests.unit.gateway.doubles import (
 )
 from tests.world import virtually
 
+OTHER = App("other", AppAuth.NONE)
 STAMP = "2026-01-01T00:00:00.000Z"
 ACCEPTED = {"StatusCode": 202, "Message": "Accepted"}
 
@@ -38,7 +39,8 @@ class Api:
         self.notes = GatewayNotes()
         self.buffer = Room(limits.buffered_bytes)
         self.producer = EventProducer(self.broker.connect, self.buffer, LoopClock(), self.notes)
-        self.operations = EventOperations("t", limits, self.store, self.producer, self.notes)
+        api = PinpointApi("t", (SHOP, OTHER), "111122223333")
+        self.operations = EventOperations(api, limits, self.store, self.producer, self.notes)
 
     async def put(self, items: Any, app: App = SHOP) -> Any:  # noqa: ANN401  # any JSON
         body = items if isinstance(items, bytes) else {"BatchItem": items}
@@ -116,6 +118,31 @@ async def test_a_client_names_neither_the_app_nor_the_id_of_an_event() -> None:
         assert "a" == record["Events"][0]["EventId"]
         assert {"ApplicationId": "shop", "Id": "e"} == record["Endpoint"]
         assert "shop" == record["ApplicationId"]
+
+
+@virtually
+async def test_no_app_calls_its_package_by_the_id_of_another() -> None:
+    events = {"a": event(AppPackageName="other"), "b": event(AppPackageName="shop")}
+    async with serving() as api:
+        results = await api.put({"e": {"Endpoint": {}, "Events": events}})
+        assert {"a": 400, "b": 202} == answers(results, "e")
+
+
+@virtually
+async def test_the_date_of_an_update_is_written_as_endpoints_have_it() -> None:
+    async with serving() as api:
+        await api.put(
+            {"e": item(EffectiveDate="2026-01-01T01:00:00.5+01:00", Metrics={"m": float(2**70)})}
+        )
+        kept = api.store.kept["shop", "e"]
+        assert "2026-01-01T00:00:00.500Z" == kept["EffectiveDate"]
+        assert {"m": float(2**70)} == kept["Metrics"]
+        for odd in ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"):
+            results = await api.put({"e": item(EffectiveDate=odd)})
+            assert 400 == results["e"]["EndpointItemResponse"]["StatusCode"]
+        body = b'{"BatchItem":{"e":{"Endpoint":{"New":1e999},"Events":{}}}}'
+        results = await api.put(body)
+        assert 400 == results["e"]["EndpointItemResponse"]["StatusCode"]
 
 
 @virtually
@@ -358,10 +385,9 @@ async def test_a_call_of_nobody_or_of_an_input_is_refused() -> None:
 
 @virtually
 async def test_no_app_sees_another_ones_endpoint() -> None:
-    other = App("other", AppAuth.NONE)
     async with serving() as api:
         await api.put({"e": item("a", Address="secret")})
-        await api.put({"e": item("a")}, other)
+        await api.put({"e": item("a")}, OTHER)
         assert {b"shop/e", b"other/e"} == {key for key, _ in api.broker.records}
         [value] = [one for one in api.broker.values if "other" == one["ApplicationId"]]
         assert {"ApplicationId": "other", "Id": "e"} == value["Endpoint"]
