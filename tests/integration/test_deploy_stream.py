@@ -21,7 +21,7 @@ def run(command: str, ministack: MiniStack) -> str:
     ).stdout
 
 
-def test_the_stream_of_the_compose_file_is_made_once_and_read_to_its_end(
+def test_the_streams_of_the_compose_file_are_made_once_and_read_to_its_end(
     ministack: MiniStack,
 ) -> None:
     run("create", ministack)
@@ -32,4 +32,5 @@ def test_the_stream_of_the_compose_file_is_made_once_and_read_to_its_end(
         kinesis.put_record(
             StreamName="forwarder-demo", PartitionKey=f"device-{number}", Data=b'{"events":[]}'
         )
-    assert 3 * '{"events":[]}\n' == run("read", ministack)
+    kinesis.put_record(StreamName="pinpoint-demo", PartitionKey="e-1", Data=b"{}")
+    assert 3 * '{"events":[]}\n' + "{}\n" == run("read", ministack)

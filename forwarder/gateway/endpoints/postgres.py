@@ -147,6 +147,7 @@ class PostgresStore:
             dsn,
             min_size=0,
             max_size=connections + READERS,
+            timeout=timeout,
             command_timeout=timeout,
             init=self._migrate,
             # Nothing of a session is ever changed, so nothing has to be reset: no round trip.

@@ -1,8 +1,6 @@
 import re
-import shutil
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -10,20 +8,12 @@ import yaml
 from forwarder.cli import COMMANDS
 from forwarder.config import loader
 from forwarder.config.settings import ServerSettings
+from tests.manifests import DEPLOY, ROOT, Yaml, as_mounted, instructions, parsed
 
-ROOT = Path(__file__).parents[3]
-DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 STABLE = DEPLOY / "kubernetes-stable-names"
-PINNED = re.compile(r"[a-z0-9./-]+:(\d+\.\d+\.\d+(-[a-z-]+)?(@sha256:[0-9a-f]{64})?|local)")
+PINNED = re.compile(r"[a-z0-9./-]+:(\d+(\.\d+){1,2}(-[a-z-]+)?(@sha256:[0-9a-f]{64})?|local)")
 DRAIN_SECONDS = 25
-
-Yaml = dict[str, Any]
-
-
-def parsed(path: Path) -> Yaml:
-    content: Yaml = yaml.safe_load(path.read_text())
-    return content
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +33,6 @@ def container(pod: Yaml) -> Yaml:
     only: Yaml
     (only,) = pod["containers"]
     return only
-
-
-def instructions(dockerfile: str, name: str) -> list[str]:
-    text = (DEPLOY / dockerfile).read_text().replace("\\\n", " ")
-    return [
-        line.removeprefix(name).strip() for line in text.splitlines() if line.startswith(f"{name} ")
-    ]
-
-
-def as_mounted(folder: Path, *files: Path) -> Path:
-    """Lay files out as the kubelet does with a ConfigMap: links into a hidden folder."""
-    hidden = folder / "..2026_01_01"
-    hidden.mkdir(parents=True)
-    (folder / "..data").symlink_to(hidden.name)
-    for file in files:
-        shutil.copy(file, hidden / file.name)
-        (folder / file.name).symlink_to(Path("..data") / file.name)
-    return folder
 
 
 # ---------------------------------------------------------------------- images
@@ -194,13 +166,17 @@ def test_compose_gives_the_worker_a_configuration_that_fits_its_neighbours(compo
     listeners = compose["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
     assert all(f"INSIDE://{server}," in listeners for server in loaded.kafka.bootstrap_servers)
     assert [topic.name for topic in loaded.kafka.topics] == [
-        compose["topic"]["command"][compose["topic"]["command"].index("--topic") + 1]
+        command[command.index("--topic") + 1]
+        for command in (compose[name]["command"] for name in ("topic", "pinpoint-topic"))
     ]
     assert f"127.0.0.1:{loaded.server.port}:{loaded.server.port}" in compose["worker"]["ports"]
     assert loaded.drain_timeout_ms == DRAIN_SECONDS * 1000
     assert int(compose["worker"]["stop_grace_period"].removesuffix("s")) > DRAIN_SECONDS
-    stream = getattr(loaded.connections[0].sink, "stream_name", None)
-    assert f'STREAM = "{stream}"' in (DEPLOY / "compose" / "stream.py").read_text()
+    streams = [str(getattr(it.sink, "stream_name", None)) for it in loaded.connections]
+    (line,) = re.findall(
+        r"^STREAMS = .+$", (DEPLOY / "compose" / "stream.py").read_text(), re.MULTILINE
+    )
+    assert streams == re.findall(r'"(.+?)"', line)
 
 
 # ---------------------------------------------------------------------- Kubernetes

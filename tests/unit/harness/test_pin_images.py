@@ -15,6 +15,7 @@ FILES = ("Dockerfile", "emulator.Dockerfile", "compose.yaml")
 DIGESTS = {
     "python:3.13.9-slim-bookworm": f"sha256:{'a' * 64}",
     "apache/kafka:4.2.2": f"sha256:{'b' * 64}",
+    "postgres:17.6-bookworm": f"sha256:{'d' * 64}",
 }
 DOCKER = """\
 #!/bin/sh
@@ -69,7 +70,7 @@ def test_every_image_that_is_not_built_here_gets_its_digest_and_nothing_else_cha
     assert (0, "") == (answer.returncode, answer.stderr)
     assert [f"{name}@{digest}" for name, digest in DIGESTS.items()] == answer.stdout.splitlines()
     assert sorted(DIGESTS) == sorted((tmp_path / "asked").read_text().split())
-    assert 3 == sum(deploy.text().count(digest) for digest in DIGESTS.values())
+    assert 4 == sum(deploy.text().count(digest) for digest in DIGESTS.values())
     assert unpinned(before) == unpinned(deploy.text())
     services = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]
     images = {service["image"] for service in services.values()}
@@ -85,7 +86,7 @@ def test_a_digest_is_replaced_by_that_of_today(tmp_path: Path) -> None:
     for name, text in pinned.items():
         (tmp_path / name).write_text(text)
     assert 0 == deploy.pin().returncode
-    assert 3 == deploy.text().count("c" * 64)
+    assert 4 == deploy.text().count("c" * 64)
     assert not [digest for digest in DIGESTS.values() if digest in deploy.text()]
 
 
