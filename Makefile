@@ -14,10 +14,10 @@ ARGS ?=
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-docker soak faults bench check package format docs lock pin-images clean
+.PHONY: help setup demo demo-pinpoint test test-fast test-docker soak faults bench check package format docs lock pin-images clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
 
@@ -34,6 +34,9 @@ $(STAMP):
 demo: setup ## Show it all on this machine: Kafka, an emulated AWS, a kill -9, the batches arriving
 	$(BIN)/python -m tests.demo $(ARGS)
 
+demo-pinpoint: setup ## Show Pinpoint's clients and a gateway on this machine: figures grow out of the event stream
+	$(BIN)/python -m tests.demo --pinpoint $(ARGS)
+
 test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest $(or $(ARGS),$(WIDE))
 
@@ -43,7 +46,7 @@ test-fast: setup ## Run the tests that need no broker and no emulator
 test-docker: setup ## Test what needs Docker: the Compose file as Docker reads it
 	$(BIN)/python -m pytest tests/docker/compose.py $(ARGS)
 
-soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--seconds 3600")
+soak: setup ## Disturb a fleet of workers and Kafka for ten minutes and count everything (ARGS="--pinpoint": a gateway, too)
 	$(BIN)/python -m tests.soak $(ARGS)
 
 faults: setup ## Let AWS do everything wrong, row by row, and count (ARGS="--only kms --scale 0.1")

@@ -122,3 +122,16 @@ async def test_an_interrupted_demo_leaves_neither_processes_nor_topics(
     (name,) = re.findall(r"forwarder-demo-[0-9a-f]+", before)[:1]
     async with Cluster(kafka) as cluster:
         assert not {topic for topic in await cluster.topics() if name in topic}
+
+
+def test_figures_grow_out_of_pinpoints_stream_and_are_those_of_what_was_sent(
+    temporary: Path,
+) -> None:
+    process = start(temporary, "--pinpoint", "--seconds", "8")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert re.search(r"in the stream [\d,]+ records: \d+ daily users, \d+ sessions", output), output
+    assert '"event_version": "3.1"' in output
+    assert "the figures are those of an independent count" in output
+    assert 2 == output.count("drained and left: exit code 0")
+    assert_nothing_left(temporary)

@@ -9,7 +9,7 @@ from types import FrameType
 
 from aiokafka.errors import KafkaError
 
-from tests.demo import scene
+from tests.demo import pinpoint, scene
 from tests.demo.screen import Screen
 from tests.demo.story import Load, Story
 from tests.demo.worker import WorkerError
@@ -61,6 +61,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=24, help="how long devices send")
     parser.add_argument("--kill-after", type=float, default=9.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--pinpoint", action="store_true", help="clients of Pinpoint, the gateway and its stream"
+    )
     parser.add_argument("--without-kafka", action="store_true", help="as if there were no Java")
     parser.add_argument(
         "--bootstrap",
@@ -92,6 +95,8 @@ def quiet_libraries() -> None:
 
 def perform(args: argparse.Namespace, screen: Screen) -> int:
     """Show it all; return the exit code."""
+    if args.pinpoint:
+        return OK if pinpoint.perform(screen, args.bootstrap, args.seconds) else FAILED
     load = Load(args.seed, args.devices, args.events, args.seconds, args.kill_after)
     with scene.prepared(screen, args.bootstrap, without_kafka=args.without_kafka) as prepared:
         story = Story(prepared, screen, load)
