@@ -82,7 +82,7 @@ class Account:
 
     aws_account_id: str
     events: dict[tuple[str, str, str], Event] = field(default_factory=dict)
-    refused: Counter[int] = field(default_factory=Counter)
+    refused: dict[tuple[str, str, str], int] = field(default_factory=dict)
     endpoints: defaultdict[tuple[str, str], Endpoint] = field(
         default_factory=lambda: defaultdict(Endpoint)
     )
@@ -106,7 +106,6 @@ class Account:
 
     def _put_events(self, app: str, exchange: Exchange) -> None:
         if exchange.status != 202:
-            self.refused[exchange.status] += 1
             return
         results = json.loads(exchange.answer)["Results"]
         for endpoint_id, item in parsed(exchange.body)["BatchItem"].items():
@@ -118,7 +117,7 @@ class Account:
                 if status == 202:
                     self._accept(app, endpoint_id, event_id, event, exchange)
                 else:
-                    self.refused[status] += 1
+                    self.refused[app, endpoint_id, event_id] = status
 
     def _merge(self, app: str, endpoint_id: str, update: Json, exchange: Exchange) -> None:
         endpoint = self.endpoints[app, endpoint_id]
@@ -128,7 +127,10 @@ class Account:
         at = exchange.begun_ms if effective is None else milliseconds(effective)
         if effective is not None and at < endpoint.effective:
             return
-        endpoint.effective = max(endpoint.effective, at) if update else endpoint.effective
+        if update:
+            endpoint.effective = max(endpoint.effective, at)
+        if update and effective is None:  # dated by the service
+            endpoint.given.pop("EffectiveDate", None)
         endpoint.given = _merged(endpoint.given, update, ())
 
     def _accept(

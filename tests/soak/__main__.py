@@ -1,4 +1,7 @@
-"""``python -m tests.soak``: a soak of the size asked for; exit code 1 if anything is off."""
+"""``python -m tests.soak``: a soak of the size asked for; exit code 1 if anything is off.
+
+With ``--pinpoint`` first, of the gateway and what is behind it.
+"""
 
 import argparse
 import asyncio
@@ -7,16 +10,20 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from tests.soak.run import Plan, soak
+from tests.soak import pinpoint, run
 
 
 def arguments() -> argparse.Namespace:
     """Return the plan, and where everything may stay."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    for field in fields(Plan):
+    gateway = "--pinpoint" in sys.argv
+    parser.add_argument("--pinpoint", action="store_true", help="kill a gateway, too")
+    for field in fields(pinpoint.Plan if gateway else run.Plan):
         parser.add_argument(
             f"--{field.name}", type=type(field.default), default=field.default,
             help="default: %(default)s",
@@ -28,7 +35,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the soak and print what it found; keep everything if something is wrong."""
     args = vars(arguments())
-    keep = args.pop("keep")
+    keep, gateway = args.pop("keep"), args.pop("pinpoint")
     folder = (keep or Path(tempfile.mkdtemp(prefix="soak-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -40,11 +47,22 @@ def main() -> int:
     # Kafka is going to be away, and its clients here say so several times a second.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     say(f"in {folder}")
-    result = asyncio.run(soak(Plan(**args), folder, say))
-    sys.stdout.write(result.text() + "\n")
-    if result.faults == 0 and keep is None:
+    text, bad = asyncio.run(perform(args, folder, say, gateway=gateway))
+    sys.stdout.write(text + "\n")
+    if not bad and keep is None:
         shutil.rmtree(folder)
-    return 1 if result.faults else 0
+    return 1 if bad else 0
+
+
+async def perform(
+    args: dict[str, Any], folder: Path, say: Callable[[str], None], *, gateway: bool
+) -> tuple[str, bool]:
+    """Run one of the two soaks; return what it found, and whether anything is wrong."""
+    if gateway:
+        killed = await pinpoint.soak(pinpoint.Plan(**args), folder, say)
+        return killed.text(), bool(killed.faults)
+    result = await run.soak(run.Plan(**args), folder, say)
+    return result.text(), result.faults > 0
 
 
 if __name__ == "__main__":
