@@ -263,3 +263,29 @@ def _single(values: list[str]) -> object:
 
 def _flat(values: list[str]) -> object:
     return values[0] if len(values) == 1 else compact(values)
+
+
+# --------------------------------------------------------------------------- what passes
+
+SWITCHES = {
+    "_session": "send_lifecycle_events",
+    "_monetization": "send_commerce_events",
+    "_userauth": "send_profile_change_events",
+    "_campaign": "send_push_registrations_and_receipts",
+    "_journey": "send_push_registrations_and_receipts",
+    "_SMS": "send_push_registrations_and_receipts",
+    "_email": "send_push_registrations_and_receipts",
+}
+
+
+def wanted(event: Json, settings: Settings) -> bool:
+    """Tell whether the settings let a gateway's event pass."""
+    kind = event.get("EventType")
+    if kind == "_test.event_stream":
+        return False
+    if kind in settings.screen_view_event_types:
+        return settings.send_screen_views
+    if not kind:
+        return settings.send_unknown_events
+    first, dot, _ = kind.partition(".")
+    return bool(getattr(settings, SWITCHES.get(first if dot else "", "send_custom_events")))

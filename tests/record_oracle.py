@@ -10,8 +10,8 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from forwarder.config.connection import Connection
-from tests.across_oracle import GEO, Json, given
+from forwarder.config.connection import Connection, Settings
+from tests.across_oracle import GEO, Json, given, millis
 from tests.oracle import Number, compact
 
 STRINGS = {
@@ -112,6 +112,10 @@ def _record(told: Json, endpoint: tuple[Json, Json, Json], chosen: Connection, t
     whole = {key: value for key, value in whole.items() if key not in hidden}
     if not settings.include_metadata:
         application |= {"sdk": {}}
+    for path in settings.metadata_field_exclusion:
+        top, *rest = path.split(".")
+        if top in {"endpoint", "device"} and rest:
+            _without(whole if top == "endpoint" else device, rest)
     found: Json = {
         "event_type": told["event_type"],
         "event_timestamp": told["event_timestamp"],
@@ -340,3 +344,90 @@ def _pseudonym(own: str) -> str:
     whole = whole & ~(0xF << 76) | 8 << 76
     whole = whole & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=whole))
+
+
+# --------------------------------------------------------------------------- Pinpoint -> Pinpoint
+
+
+def from_gateway(event: Json, context: Json, chosen: Connection) -> Json:
+    """Return the record of a gateway's event, as the settings leave it."""
+    settings, where = chosen.settings, dict(context.get("Endpoint") or {})
+    device, kind, session = where.get("Demographic") or {}, event["EventType"], event.get("Session")
+    found: Json = {
+        "event_type": kind,
+        "event_timestamp": millis(event["Timestamp"]),
+        "arrival_timestamp": context["ArrivalTimestamp"],
+        "event_version": "3.1",
+        "application": _app_of(event, context, device),
+        "client": {"client_id": context["EndpointId"]},
+        "device": _device_of(device),
+        "session": _session_of(session or {}),
+        "attributes": event.get("Attributes") or {},
+        "metrics": event.get("Metrics") or {},
+    }
+    _reduce(found, where, settings)
+    if kind.startswith(("_campaign.", "_journey.", "_SMS.", "_email.")) and not found["metrics"]:
+        del found["metrics"]
+    if kind.startswith(("_campaign.", "_journey.")):
+        found["client_context"] = {"custom": {"endpoint": compact(where)}}
+    elif not kind.startswith(("_SMS.", "_email.")):
+        found["endpoint"] = where
+    if chosen.sink.aws_account_id:
+        found["awsAccountId"] = chosen.sink.aws_account_id
+    return found
+
+
+def _app_of(event: Json, context: Json, device: Json) -> Json:
+    sdk = {"name": event.get("SdkName"), "version": event.get("ClientSdkVersion")}
+    named = {"app_id": context["ApplicationId"], "package_name": event.get("AppPackageName")}
+    told = {"title": event.get("AppTitle"), "version_name": device.get("AppVersion")}
+    told["version_code"] = event.get("AppVersionCode")
+    return given(named) | {"sdk": given(sdk)} | given(told)
+
+
+def _session_of(session: Json) -> Json:
+    times = {"start_timestamp": "StartTimestamp", "stop_timestamp": "StopTimestamp"}
+    found = {name: millis(session.get(key)) for name, key in times.items()}
+    return given({"session_id": session.get("Id")} | found)
+
+
+def _reduce(found: Json, where: Json, settings: Settings) -> None:
+    if not settings.include_metadata:
+        found["application"] = {
+            key: value for key, value in found["application"].items() if key in _KEPT
+        } | {"sdk": {}}
+        found["device"] = {"platform": {}}
+        where.pop("Demographic", None)
+    if not settings.include_location_information:
+        where.pop("Location", None)
+    if not settings.include_user_identities:
+        where.pop("Address", None)
+        _without(where, ["User", "UserId"])
+    for path in settings.metadata_field_exclusion:
+        top, *rest = path.split(".")
+        if top == "endpoint":
+            _without(where, rest)
+        elif top in {"application", "client", "device"}:
+            _without(found[top], rest)
+
+
+_KEPT = ("app_id", "package_name")
+
+
+def _without(members: Json, path: list[str]) -> None:
+    name, *rest = path
+    if rest and isinstance(members.get(name), dict):
+        members[name] = dict(members[name])
+        _without(members[name], rest)
+    elif not rest:
+        members.pop(name, None)
+
+
+def _device_of(told: Json) -> Json:
+    found: Json = {}
+    if "Locale" in told:
+        language, _, country = told["Locale"].partition("_")
+        found["locale"] = {"code": told["Locale"], "country": country.upper(), "language": language}
+    found |= given({"make": told.get("Make"), "model": told.get("Model")})
+    platform = {"name": told.get("Platform"), "version": told.get("PlatformVersion")}
+    return found | {"platform": given(platform)}
