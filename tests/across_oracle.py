@@ -241,11 +241,14 @@ def context_from_pinpoint(context: Json, settings: Settings) -> Json:
     return found
 
 
+_PLACED = {"Endpoint", "Application", "ArrivalTimestamp"}
+
+
 def _left(context: Json, app: Json, device: Json, where: Json, settings: Settings) -> Json:
     named = ("Locale", "ModelVersion", "Timezone") if settings.include_metadata else ()
     left = {f"Demographic.{k}": device[k] for k in device if k in named}
     left |= {"SdkName": app["SdkName"]} if "SdkName" in app else {}
-    left |= {k: v for k, v in context.items() if k not in {"Endpoint", "Application"}}
+    left |= {k: v for k, v in context.items() if k not in _PLACED}
     same = {"Id": context["EndpointId"], "ApplicationId": context["ApplicationId"]}
     for key, value in where.items():
         if key == "Attributes":

@@ -55,9 +55,8 @@ class MappedContext:
     ``address``: where, as a JSON value.
     """
 
-    def __init__(self, context: bytes, settings: Settings) -> None:
+    def __init__(self, record: _Object, settings: Settings) -> None:
         """Take a context apart; what is of an odd type stays among what is left."""
-        record = rawjson.fields(context)
         self._left: _Object = {}
         self._metadata = settings.include_metadata
         self._batch_location = settings.include_event_batch_location

@@ -4,21 +4,21 @@ Values stay the bytes they came as. What mParticle has no field for stands below
 under Pinpoint's own name, so that nothing is lost.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from decimal import Context, Decimal
 from hashlib import blake2b
 
+import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
 from forwarder.formats.across import times
+from forwarder.formats.across.mparticle_kinds import CUSTOM, KINDS, SCREEN, Happening
+from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle.identity import NO_ID, id_of
+from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.formats.rawjson import ABSENT
 
 _Object = dict[str, Raw]
-_Values = Mapping[str, Raw]
 
 OF_THE_CONTEXT = (
     "AppPackageName", "AppTitle", "AppVersionCode", "SdkName", "ClientSdkVersion",
@@ -41,245 +41,199 @@ _FINISHED_SESSION = {
     "start_timestamp": "StartTimestamp",
     "stop_timestamp": "StopTimestamp",
 }
-_EMPTY = frozenset({b"", rawjson.NULL, b"{}"})
-
-_DECIMAL = re.compile(rb"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
-_EXACT = Context(prec=130)
-"""Digits of a product of two ``_DECIMAL``, and more."""
-
-_SCREEN_NAMES = ("screen_name", "screenName", "name", "url")
-"""Attributes that name a page, in the order in which they are asked; Amplify JS sends ``url``."""
 
 
 class Occasion(Struct, frozen=True, gc=False):
     """What the events of one context have in common.
 
-    ``whose`` is a hash begun with app and endpoint, which ids continue. ``location`` and ``push``
-    are members of ``data``, complete or empty: where the endpoint is, and by which token and
-    network it takes push messages.
+    ``whose`` tells app and endpoint apart from all others, and ``numbers`` is a hash begun with it,
+    which ids continue. ``location`` and ``push`` are members of ``data``, complete or empty: where
+    the endpoint is, and by which token and network it takes push messages.
     """
 
-    whose: "blake2b"
+    whose: bytes
+    numbers: "blake2b"
     location: bytes
     push: bytes
 
 
-def hash_of(app: bytes, endpoint: bytes) -> "blake2b":
-    """Return the hash that the ids of an endpoint's events and sessions continue."""
-    return blake2b(b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint), digest_size=8)
+def occasion(app: bytes, endpoint: bytes, location: bytes, push: bytes) -> Occasion:
+    """Return the occasion of an endpoint; both ids are JSON values."""
+    app, endpoint = rawjson.name_token(app), rawjson.name_token(endpoint)
+    whose = b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
+    return Occasion(whose, blake2b(whose, digest_size=8), location, push)
 
 
-class Happening(Struct, gc=False):
-    """What kinds look at to tell what an event says: its parts, and its time in milliseconds."""
+class _Sent(Struct, forbid_unknown_fields=True, gc=False):
+    """An event of a gateway that has no member, and none of a type, that it should not have."""
 
-    kind: bytes
-    attributes: _Values
-    metrics: _Values
-    time: bytes
-    start: bytes
-    stop: bytes
-    duration: bytes
-    push: bytes
-
-
-_Tell = Callable[[Happening], bytes]
-"""Returns members of ``data``, each but the first with a comma ahead; empty: none."""
-
-
-class _Kind(Struct, frozen=True, gc=False):
-    """``event_type`` of mParticle, and the members of ``data`` that come with it."""
-
-    event_type: bytes
-    tell: _Tell
+    EventId: Raw
+    EventType: Raw
+    Timestamp: str
+    AppPackageName: Raw = ABSENT
+    AppTitle: Raw = ABSENT
+    AppVersionCode: Raw = ABSENT
+    ClientSdkVersion: Raw = ABSENT
+    SdkName: Raw = ABSENT
+    Attributes: dict[str, Raw] | None = None
+    Metrics: dict[str, Raw] | None = None
+    Session: Raw = ABSENT
 
 
-def _constant(members: bytes) -> _Tell:
-    return lambda _: members
+class _Session(Struct, frozen=True, gc=False):
+    """What an event says of its session: members of ``data``, and what is told of its times."""
+
+    members: bytes
+    start: bytes = b""
+    stop: bytes = b""
+    duration: bytes = b""
 
 
-def _session_end(event: Happening) -> bytes:
-    """Tell how long the session was: as it says, else from its ends, or the event's own time."""
-    took = event.duration
-    if not took and event.start and (end := event.stop or event.time):
-        took = b"%d" % (int(end) - int(event.start))
-    return b'"session_duration_ms":%b' % took if took else b""
-
-
-def _screen_view(event: Happening) -> bytes:
-    found = (event.attributes.get(name, ABSENT) for name in _SCREEN_NAMES)
-    named = next((one for one in map(bytes, found) if one[:1] == b'"' and one != NO_ID), event.kind)
-    return b'"screen_name":%b,"activity_type":%b' % (named, event.kind)
-
-
-def _custom_event(event: Happening) -> bytes:
-    named = b'"event_name":%b,' % event.kind if event.kind else b""
-    return named + b'"custom_event_type":"other"'
-
-
-def _push(kind: bytes, behavior: bytes, state: bytes = b"") -> _Tell:
-    """Return what tells of a push message; ``state``: the application's, where it is known."""
-    members = b'"push_message_type":"%b"' % kind
-    if behavior:
-        members += b',"push_message_behavior":"%b"' % behavior
-    if state:
-        members += b',"application_state":"%b"' % state
-    return lambda event: b"%b,%b" % (event.push, members) if event.push else members
-
-
-def _purchase(event: Happening) -> bytes:
-    """Tell of a purchase as a product action; what is not sent is left out."""
-    told, counted = event.attributes, event.metrics
-    price, quantity = counted.get("_item_price", ABSENT), counted.get("_quantity", ABSENT)
-    amount = _times(bytes(price), bytes(quantity))
-    product = _members(
-        ("id", told.get("_product_id", ABSENT)),
-        ("price", price),
-        ("quantity", quantity),
-        ("total_product_amount", amount),
-    )
-    action = _members(
-        ("transaction_id", told.get("_transaction_id", ABSENT)),
-        ("affiliation", told.get("_store", ABSENT)),
-        ("total_amount", amount),
-    )
-    members = b'"product_action":{"action":"purchase",%b"products":[%b]}' % (
-        action + b"," if action else b"",
-        b"{%b}" % product if product else b"",
-    )
-    currency = _members(("currency_code", told.get("_currency", ABSENT)))
-    return b"%b,%b" % (members, currency) if currency else members
-
-
-def _times(price: bytes, quantity: bytes) -> Raw:
-    """Return the exact product of two numbers; ``ABSENT`` where one of them is none, or odd."""
-    if not _DECIMAL.fullmatch(price) or not _DECIMAL.fullmatch(quantity):
-        return ABSENT
-    whole = _EXACT.multiply(Decimal(price.decode()), Decimal(quantity.decode()))
-    return Raw(format(whole, "f").encode())
-
-
-def _members(*named: tuple[str, Raw]) -> bytes:
-    """Return members of an object, those left out that are not there."""
-    return b",".join(
-        [b'"%b":%b' % (name.encode(), raw) for name, raw in named if bytes(raw) not in _EMPTY]
-    )
-
-
-_CUSTOM = _Kind(b"custom_event", _custom_event)
-_SCREEN = _Kind(b"screen_view", _screen_view)
-_OPENED = _Kind(b"push_reaction", _push(b"action", b"DirectOpen"))
-_SENT = _Kind(b"push_message", _push(b"sent", b""))
-_IN_FRONT = _Kind(b"push_message", _push(b"received", b"Received", b"foreground"))
-_BEHIND = _Kind(b"push_message", _push(b"received", b"Received", b"background"))
-
-KINDS: dict[str, _Kind] = {
-    "_session.start": _Kind(b"session_start", _constant(b"")),
-    "_session.stop": _Kind(b"session_end", _session_end),
-    "_session.pause": _Kind(
-        b"application_state_transition",
-        _constant(b'"application_transition_type":"application_background"'),
-    ),
-    "_session.resume": _Kind(
-        b"application_state_transition",
-        _constant(b'"application_transition_type":"application_foreground"'),
-    ),
-    "_monetization.purchase": _Kind(b"commerce_event", _purchase),
-    "_userauth.sign_in": _Kind(b"profile", _constant(b'"profile_event_type":"login"')),
-    "_userauth.sign_up": _Kind(b"profile", _constant(b'"profile_event_type":"signup"')),
-    "_userauth.sign_out": _Kind(b"profile", _constant(b'"profile_event_type":"logout"')),
-    "_campaign.opened_notification": _OPENED,
-    "_campaign.received_foreground": _IN_FRONT,
-    "_campaign.received_background": _BEHIND,
-    "_campaign.send": _SENT,
-    "_journey.opened_notification": _OPENED,
-    "_journey.received_foreground": _IN_FRONT,
-    "_journey.received_background": _BEHIND,
-    "_journey.send": _SENT,
-}
-"""EventType -> what it is in mParticle's terms; any other is a custom event of that name."""
+_EVENT = (
+    b'{"data":{"timestamp_unixtime_ms":%d,%b,"source_message_id":%b%b%b,%b'
+    b'"custom_attributes":%b},"event_type":"%b"}'
+)
+_READ = msgspec.json.Decoder(_Sent).decode
+_ENCODE = msgspec.json.Encoder().encode
+_NO_VALUES: _Object = {}
+_NO_SESSION = _Session(b"")
+_MEMO = 4096
 
 
 class MParticleEvents:
-    """Renders events by the settings of one connection. Caller: the maker of its documents."""
+    """Renders events by the settings of one connection. Caller: the maker of its documents.
+
+    It remembers sessions that it has seen.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Compile the settings; ids are quoted, or numbers."""
         self._id = b'"%d"' if settings.int64_as_string else b"%d"
-        kinds = KINDS | dict.fromkeys(settings.screen_view_event_types, _SCREEN)
+        self._event_id = b'"event_id":' + self._id
+        kinds = KINDS | dict.fromkeys(settings.screen_view_event_types, SCREEN)
         self._kinds = {rawjson.quote(name): kind for name, kind in kinds.items()}
+        self._sessions: Memo[bytes, _Session] = Memo(_MEMO)
 
-    def render(self, event: bytes, occasion: Occasion) -> bytes:
-        """Return the event as mParticle writes it; raises what is no object raises."""
+    def render(self, event: bytes, where: Occasion) -> bytes:
+        """Return the event as mParticle writes it; raises what is no object raises.
+
+        What an event should be is written at once; any other is taken apart member by member, and
+        where both would do they say the same.
+        """
+        try:
+            sent = _READ(event)
+        except msgspec.DecodeError:
+            return self._render_odd(event, where)
+        kind, own, time = bytes(sent.EventType), bytes(sent.EventId), milliseconds(sent.Timestamp)
+        session = self._known_session(bytes(sent.Session), where)
+        if (
+            time is None
+            or session is None
+            or b"\\" in kind
+            or kind[:1] != b'"'
+            or own[:1] != b'"'
+            or b"\\" in own
+        ):
+            return self._render_odd(event, where)
+        attributes, metrics = sent.Attributes or _NO_VALUES, sent.Metrics or _NO_VALUES
+        known = self._kinds.get(kind)
+        if known is None:
+            event_type = b"custom_event"
+            told = b'"event_name":%b,"custom_event_type":"other",' % kind
+        else:
+            event_type = known.event_type
+            parts = session.start, session.stop, session.duration
+            told = known.tell(
+                Happening(kind, attributes, metrics, b"%d" % time, *parts, where.push)
+            )
+            told = told + b"," if told else told
+        if session.duration and event_type != b"session_end":
+            told += b'"session_duration_ms":%b,' % session.duration
+        try:
+            values = _ENCODE(_joined(attributes, metrics))
+        except UnicodeEncodeError:
+            return self._render_odd(event, where)
+        state = where.numbers.copy()
+        state.update(b"e" + own)
+        return _EVENT % (
+            time,
+            self._event_id % (int.from_bytes(state.digest()) >> 1 or 1),
+            own,
+            session.members,
+            where.location,
+            told,
+            values,
+            event_type,
+        )
+
+    def _known_session(self, raw: bytes, where: Occasion) -> _Session | None:
+        """Return what an event says of its session; None: it has to be looked at for itself."""
+        if not raw:
+            return _NO_SESSION
+        key = where.whose + raw
+        known = self._sessions.get(key)
+        if known is not None:
+            return known
+        fields = {"Session": Raw(raw)}
+        found = self._session(fields, where)
+        return None if fields else self._sessions.keep(key, found, 2 * len(key))
+
+    def _render_odd(self, event: bytes, where: Occasion) -> bytes:
+        """Return an event of any members; what none of mParticle's stands for stays by its name."""
         fields = rawjson.fields(event)
         if "EventType" not in fields and "event_type" in fields:
             _as_from_gateway(fields)
         for name in OF_THE_CONTEXT:
             fields.pop(name, None)
-        told = bytes(fields.pop("EventType", ABSENT))
-        kind = rawjson.name_token(told) if told[:1] == b'"' else b""
-        if told and not kind:
-            fields["EventType"] = Raw(told)
+        kind = _taken_text(fields, "EventType")
         members: list[bytes] = []
-        time = self._time(fields, members)
-        self._identity(fields, event, occasion, members)
-        session = self._session(fields, occasion, members)
+        if time := _taken(fields, "Timestamp"):
+            members.append(b'"timestamp_unixtime_ms":%b' % time)
+        own = fields.pop("EventId", ABSENT)
+        token = rawjson.name_token(bytes(own)) if own is not ABSENT else b"=" + event
+        members.append(self._event_id % _number(where, b"e" + token))
+        if own is not ABSENT:
+            members.append(b'"source_message_id":%b' % own)
+        session = self._session(fields, where)
         attributes, metrics = _object(fields, "Attributes"), _object(fields, "Metrics")
-        if occasion.location:
-            members.append(occasion.location)
-        known = self._kinds.get(kind, _CUSTOM)
-        told = known.tell(Happening(kind, attributes, metrics, time, *session, occasion.push))
+        known = self._kinds.get(kind, CUSTOM)
+        parts = session.start, session.stop, session.duration
+        told = known.tell(Happening(kind, attributes, metrics, time, *parts, where.push))
+        members[-1] += session.members + where.location
         if told:
             members.append(told)
-        if known.event_type != b"session_end" and session[2]:
-            members.append(b'"session_duration_ms":%b' % session[2])
-        members.append(b'"custom_attributes":%b' % joined(attributes, metrics))
+        if known.event_type != b"session_end" and session.duration:
+            members.append(b'"session_duration_ms":%b' % session.duration)
+        values = rawjson.encode_object(_joined(attributes, metrics))
+        members.append(b'"custom_attributes":%b' % values)
         if fields:
             members.append(b'"pinpoint":%b' % rawjson.encode_object(fields))
         return b'{"data":{%b},"event_type":"%b"}' % (b",".join(members), known.event_type)
 
-    def _time(self, fields: _Object, members: list[bytes]) -> bytes:
-        """Add when it happened, in milliseconds; what is no time stays where it is."""
-        time = times.read(fields.get("Timestamp", ABSENT))
-        if time:
-            del fields["Timestamp"]
-            members.append(b'"timestamp_unixtime_ms":%b' % time)
-        return time
-
-    def _identity(
-        self, fields: _Object, event: bytes, occasion: Occasion, members: list[bytes]
-    ) -> None:
-        """Add its ids: of its own, or of all it says where it has none."""
-        own = fields.pop("EventId", ABSENT)
-        name = rawjson.name_token(bytes(own)) if own is not ABSENT else b"=" + event
-        members.append(b'"event_id":' + self._id % _number(occasion.whose, b"e" + name))
-        if own is not ABSENT:
-            members.append(b'"source_message_id":%b' % own)
-
-    def _session(
-        self, fields: _Object, occasion: Occasion, members: list[bytes]
-    ) -> tuple[bytes, bytes, bytes]:
-        """Add what it says of its session; return when that began and ended, and its length."""
+    def _session(self, fields: _Object, where: Occasion) -> _Session:
+        """Take out what an event says of its session; what is odd of it stays."""
         session = _object(fields, "Session")
         if not session:
-            return b"", b"", b""
+            return _NO_SESSION
+        members: list[bytes] = [b""]
         own = bytes(session.get("Id", ABSENT))
         if (name := id_of(own)) != NO_ID:
             del session["Id"]
-            members.append(b'"session_id":' + self._id % _number(occasion.whose, b"s" + name))
+            members.append(b'"session_id":' + self._id % _number(where, b"s" + name))
             members.append(b'"session_uuid":%b' % own)
         start, stop = _taken(session, "StartTimestamp"), _taken(session, "StopTimestamp")
         if start:
             members.append(b'"session_start_unixtime_ms":%b' % start)
         if stop:
             members.append(b'"session_stop_unixtime_ms":%b' % stop)
-        duration = session.get("Duration", ABSENT)
-        if times.is_time(bytes(duration)):
+        duration = bytes(session.get("Duration", ABSENT))
+        if times.is_time(duration):
             del session["Duration"]
         else:
-            duration = ABSENT
+            duration = b""
         if session:
             fields["Session"] = Raw(rawjson.encode_object(session))
-        return start, stop, bytes(duration)
+        return _Session(b",".join(members), start, stop, duration)
 
 
 def _as_from_gateway(fields: _Object) -> None:
@@ -311,20 +265,32 @@ def _taken(fields: _Object, name: str) -> bytes:
     return time
 
 
-def _number(whose: "blake2b", name: bytes) -> int:
+def _taken_text(fields: _Object, name: str) -> bytes:
+    """Take out a member that is a text, as the token of what it says; anything else stays."""
+    raw = bytes(fields.get(name, ABSENT))
+    if raw[:1] != b'"':
+        return b""
+    del fields[name]
+    return rawjson.name_token(raw)
+
+
+def _number(where: Occasion, name: bytes) -> int:
     """Return the 63 bits that stand for a name among those of an endpoint, never 0."""
-    state = whose.copy()
+    state = where.numbers.copy()
     state.update(name)
     return int.from_bytes(state.digest()) >> 1 or 1
 
 
-def joined(attributes: _Object, metrics: _Object) -> bytes:
-    """Return both as one object; a metric whose name is taken is ``metrics.`` and its name."""
+def _joined(attributes: _Object, metrics: _Object) -> _Object:
+    """Return all values by name; a metric whose name is taken is ``metrics.`` and its name."""
     if not metrics:
-        return rawjson.encode_object(attributes)
+        return attributes
+    if metrics.keys().isdisjoint(attributes):
+        return {**attributes, **metrics}
+    found = dict(attributes)
     for name, raw in metrics.items():
         free = name
-        while free in attributes:
+        while free in found:
             free = f"metrics.{free}"
-        attributes[free] = raw
-    return rawjson.encode_object(attributes)
+        found[free] = raw
+    return found

@@ -2,12 +2,15 @@
 
 from typing import cast
 
+from msgspec import Raw
+
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.across.mparticle_context import NETWORKS, MappedContext
-from forwarder.formats.across.mparticle_events import MParticleEvents, Occasion, hash_of
+from forwarder.formats.across.mparticle_events import MParticleEvents, Occasion, occasion
 from forwarder.formats.contract import Frame
+from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle.document import MParticleDocuments
 
 ENCODER_VERSION = 1
@@ -20,20 +23,22 @@ endpoint's attributes, becomes ``"Attributes.":"[]"``, and a metric ``"":1`` is 
 _MAX_OVERHEAD_BYTES = 1500
 """More than what a document has of every event, and of its context, that did not come."""
 
+_MEMO = 1024
 _PUSH_TOKEN = frozenset({"device_info", "device_info.push_token"})
 
 
 class OccasionFrame(Frame, frozen=True, gc=False):
     """A frame, and what all events of its context have in common."""
 
-    occasion: Occasion
+    where: Occasion
 
 
 class MParticleFromPinpoint:
     """Makes the documents of one connection: ``contract.DocumentMaker``.
 
     The context of a window is made one of mParticle's, of which mParticle's own maker makes the
-    document: so settings and exclusions act as on mParticle's contexts.
+    document: so settings and exclusions act as on mParticle's contexts. It remembers those it has
+    made.
     """
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
@@ -49,6 +54,7 @@ class MParticleFromPinpoint:
         spare = self._documents.small_context_bytes - _MAX_OVERHEAD_BYTES
         self.small_context_bytes = max(0, spare) // _MAX_GROWTH
         self.small_events_bytes = max(0, self.least // 2 - _MAX_OVERHEAD_BYTES) // _MAX_GROWTH
+        self._known: Memo[bytes, tuple[bytes, Occasion]] = Memo(_MEMO)
         self.document = self._documents.document
         self.recognize = self._documents.recognize
 
@@ -57,23 +63,32 @@ class MParticleFromPinpoint:
 
         The newest upload names the user, so ``newest_ms`` dates the user identities, too.
         """
-        mapped = MappedContext(context, self._settings)
-        made = self._documents.frame(rawjson.encode_object(mapped.fields), newest_ms, newest_ms)
+        fields = rawjson.fields(context)
+        fields.pop("ArrivalTimestamp", None)  # the record's own time is in every document
+        key = rawjson.encode_object(fields)
+        known = self._known.get(key)
+        if known is None:
+            known = self._mapped(fields)
+            self._known.keep(key, known, 2 * len(key) + len(known[0]))
+        made = self._documents.frame(known[0], newest_ms, newest_ms)
+        return OccasionFrame(made.user, made.tail, made.size, made.limit, known[1])
+
+    def _mapped(self, fields: dict[str, Raw]) -> tuple[bytes, Occasion]:
+        """Return a context as mParticle's, and what its events have in common."""
+        mapped = MappedContext(fields, self._settings)
         location = push = b""
         if mapped.location and self._settings.include_location_information:
-            location = b'"location":%b' % rawjson.encode_object(mapped.location)
+            location = b',"location":%b' % rawjson.encode_object(mapped.location)
         if mapped.takes_push:
             push = b'"network":"%b"' % NETWORKS[mapped.channel]
             if self._tells_token:
                 push = b'"push_message_token":%b,%b' % (mapped.address, push)
-        whose = hash_of(rawjson.name_token(mapped.app), rawjson.name_token(mapped.endpoint))
-        return OccasionFrame(
-            made.user, made.tail, made.size, made.limit, Occasion(whose, location, push)
-        )
+        where = occasion(mapped.app, mapped.endpoint, location, push)
+        return rawjson.encode_object(mapped.fields), where
 
     def render(self, frame: Frame, event: bytes) -> bytes:
         """Return an event as mParticle writes it."""
-        return self._events.render(event, cast("OccasionFrame", frame).occasion)
+        return self._events.render(event, cast("OccasionFrame", frame).where)
 
     def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
         """Return the context: an endpoint is small."""
