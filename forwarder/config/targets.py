@@ -161,22 +161,13 @@ class KinesisTarget(DocumentTarget):
         return f"the Kinesis stream {masking.mask_keys(self.stream_name)} in {self.region}"
 
     @property
-    def key_rule(self) -> PartitionKey:
-        """Return what records are keyed by; for ``device``, those of Pinpoint by the endpoint's id.
-
-        It is what their batches have where others have an mpid.
-        """
-        of_endpoint = self.format == PINPOINT and self.partition_key is PartitionKey.DEVICE
-        return PartitionKey.MPID if of_endpoint else self.partition_key
-
-    @property
     def record_limit(self) -> RecordLimit:
         """Return what a document may have so that its record, partition key included, is taken."""
         by_batch = self.partition_key is PartitionKey.BATCH
         return RecordLimit(
             self.max_record_bytes - (_LINE_END_BYTES if self.newline else 0),
             _BATCH_ID_BYTES if by_batch else _DEVICE_KEY_BYTES,
-            mpid_is_key=self.key_rule is PartitionKey.MPID,
+            mpid_is_key=self.partition_key is PartitionKey.MPID,
         )
 
     @property

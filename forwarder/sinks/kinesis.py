@@ -95,7 +95,6 @@ class KinesisSink:
     def __init__(self, connection: Connection, target: KinesisTarget, aws: AwsSession) -> None:
         """Prepare; the first put connects, so that this cannot fail."""
         self._target = target
-        self._key_rule = target.key_rule
         self._clock = aws.clock
         where = f"stream {target.name} in {target.region}"
         self._stream = requests.stream_parameter(target)
@@ -114,8 +113,7 @@ class KinesisSink:
 
     async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
-        target, rule = self._target, self._key_rule
-        records = [requests.kinesis_record(batch, target, rule) for batch in batches]
+        records = [requests.kinesis_record(batch, self._target) for batch in batches]
         late = self._caller.deadline_check()
         answers: list[Outcome] = []
         for request in requests.split_requests(records, LIMITS):

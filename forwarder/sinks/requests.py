@@ -45,12 +45,13 @@ def partition_key(batch: Batch, rule: PartitionKey) -> str:
     return mpid
 
 
-def kinesis_record(batch: Batch, target: KinesisTarget, rule: PartitionKey) -> RequestRecord:
-    """Return the record of a batch in a data stream; ``rule``: the target's ``key_rule``.
+def kinesis_record(batch: Batch, target: KinesisTarget) -> RequestRecord:
+    """Return the record of a batch in a data stream.
 
     With ``newline`` a document is one line. One that was made to fill a record before that was
     set has no room for the line end, and goes without.
     """
+    rule = target.partition_key
     try:
         partition_key_json = orjson.dumps(partition_key(batch, rule))
     except TypeError:

@@ -168,8 +168,7 @@ async def costs(args: argparse.Namespace, url: str) -> None:
     """Print what calls cost."""
     aws = AwsSession(SystemClock())
     batches = [batch(n, bytes(pybase64.b64encode(os.urandom(1500)))) for n in range(1000)]
-    target = KinesisTarget(STREAM, REGION)
-    entries = [requests.kinesis_record(one, target, target.key_rule) for one in batches]
+    entries = [requests.kinesis_record(one, KinesisTarget(STREAM, REGION)) for one in batches]
     many = entries[: kinesis.LIMITS.records]
     plain = [{"PartitionKey": one.batch.key.hex(), "Data": one.data} for one in many]
     async with (

@@ -27,7 +27,7 @@ def address(name: str) -> bytes:
 def entry(
     payload: bytes, mpid: str = "", rule: PartitionKey = PartitionKey.MPID
 ) -> requests.RequestRecord:
-    return requests.kinesis_record(batch(1, payload, mpid), of(rule), rule)
+    return requests.kinesis_record(batch(1, payload, mpid), of(rule))
 
 
 def sized(size: int) -> requests.RequestRecord:
@@ -51,7 +51,7 @@ def test_the_partition_key_follows_the_setting(
 ) -> None:
     assert requests.partition_key(batch(1, mpid=mpid), rule) == expected
     assert (
-        json.loads(requests.kinesis_record(batch(1, mpid=mpid), of(rule), rule).partition_key_json)
+        json.loads(requests.kinesis_record(batch(1, mpid=mpid), of(rule)).partition_key_json)
         == expected
     )
 
@@ -176,7 +176,7 @@ def test_a_stream_given_by_its_arn_is_named_by_it() -> None:
 
 def test_with_newline_a_document_is_one_line_and_its_end_counts() -> None:
     target = KinesisTarget("acme", "eu-west-1", newline=True)
-    one = requests.kinesis_record(batch(1, b'{\n "a": 1\r\n}'), target, target.key_rule)
+    one = requests.kinesis_record(batch(1, b'{\n "a": 1\r\n}'), target)
     assert b'{  "a": 1  }\n' == one.data
     assert len(one.data) + 32 == one.size
 
@@ -184,8 +184,5 @@ def test_with_newline_a_document_is_one_line_and_its_end_counts() -> None:
 def test_a_document_that_filled_a_record_before_goes_without_its_line_end() -> None:
     target = KinesisTarget("acme", "eu-west-1", max_record_bytes=1024, newline=True)
     full = b"x" * (1024 - 32)
-    assert full == requests.kinesis_record(batch(1, full), target, target.key_rule).data
-    assert (
-        full[1:] + b"\n"
-        == requests.kinesis_record(batch(1, full[1:]), target, target.key_rule).data
-    )
+    assert full == requests.kinesis_record(batch(1, full), target).data
+    assert full[1:] + b"\n" == requests.kinesis_record(batch(1, full[1:]), target).data
