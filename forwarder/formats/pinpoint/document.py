@@ -4,13 +4,19 @@ The order of the keys is that of delivered records; what an event or its endpoin
 no key, and an object that nothing is told of is empty. docs/pinpoint-format.md has the table.
 """
 
+from typing import cast
+
+import msgspec
+from msgspec import Raw, Struct
+
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.contract import MAX_USER_CHARACTERS, Frame, Recognized
 from forwarder.formats.ids import BatchIds, digest, uuid_of
-from forwarder.formats.pinpoint import device, finished, kinds, stream_fields
+from forwarder.formats.pinpoint import device, finished, kinds, stream_fields, timestamps
 from forwarder.formats.pinpoint.policy import RecordPolicy
+from forwarder.formats.pinpoint.stream_fields import SessionTimes
 from forwarder.formats.rawjson import ABSENT
 
 ENCODER_VERSION = b"pinpoint-1"
@@ -21,16 +27,25 @@ class StreamFrame(Frame, frozen=True, gc=False):
     """What the records of one endpoint have in common, as they are written.
 
     ``arrival`` is when they came, in milliseconds, ``middle`` from there to the app's id,
-    ``app_version`` its ``version_name``, ``device`` from the client to the device. ``endpoint`` and
-    ``custom`` are the two forms in which records say what the endpoint is.
+    ``app_version`` its ``version_name``, ``device`` from the client to the device; ``endpoint``: an
+    object, empty where nothing is known of it.
     """
 
     arrival: bytes
     middle: bytes
-    app_version: bytes
+    app_version: str | None
     device: bytes
     endpoint: bytes
-    custom: bytes
+
+
+class _ContextFields(Struct, gc=False):
+    ApplicationId: Raw = ABSENT
+    EndpointId: Raw = ABSENT
+    ArrivalTimestamp: Raw = ABSENT
+    Endpoint: Raw = ABSENT
+
+
+_CONTEXT = msgspec.json.Decoder(_ContextFields).decode
 
 
 class PinpointDocuments:
@@ -52,13 +67,13 @@ class PinpointDocuments:
 
         ``newest_ms`` is when it arrived where nothing says so.
         """
-        fields = rawjson.fields(context)
-        endpoint = stream_fields.compact(bytes(fields.get("Endpoint", ABSENT)))
-        told = device.of_endpoint(endpoint)
-        app = bytes(fields.get("ApplicationId", ABSENT))
-        client = bytes(fields.get("EndpointId", ABSENT))
-        arrival = bytes(fields.get("ArrivalTimestamp", ABSENT))
-        arrival = arrival if rawjson.is_integer(arrival) else b"%d" % newest_ms
+        told = _read_context(context)
+        endpoint = bytes(told.Endpoint)
+        endpoint = rawjson.compact(endpoint) if endpoint[:1] == b"{" else b""
+        parts = device.of_endpoint(endpoint)
+        app, client, arrival = map(
+            bytes, (told.ApplicationId, told.EndpointId, told.ArrivalTimestamp)
+        )
         user = partition_key(client)
         start = b',"event_version":"3.1","application":{'
         return StreamFrame(
@@ -66,24 +81,24 @@ class PinpointDocuments:
             tail=b"",
             size=0,
             limit=self._payload_bytes(user),
-            arrival=arrival,
+            arrival=arrival if arrival.isdigit() else b"%d" % newest_ms,
             middle=b'%b"app_id":%b,' % (start, app) if app else start,
-            app_version=told.app_version,
+            app_version=parts.app_version,
             device=b'},"client":{%b},"device":%b,"session":'
-            % (b'"client_id":%b' % client if client else b"", told.device),
-            endpoint=b',"endpoint":%b' % endpoint if endpoint else b"",
-            custom=_custom(endpoint),
+            % (b'"client_id":%b' % client if client else b"", parts.device),
+            endpoint=endpoint,
         )
 
     def render(self, frame: Frame, event: bytes) -> bytes:
         """Return the record of an event; raises what an odd one raises."""
         told = stream_fields.read_event(event)
-        if not told.EventType and told.event_type is not ABSENT:
+        if told.EventType:
+            record = self._record(cast("StreamFrame", frame), told)
+        elif told.event_type is not ABSENT:
             record = finished.one_line(event)
-        elif isinstance(frame, StreamFrame):
-            record = self._record(frame, told)
         else:
-            raise TypeError
+            message = "an event without a type"
+            raise ValueError(message)
         return record if self._policy.is_plain else self._policy.reduced(record)
 
     def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:  # noqa: ARG002
@@ -93,7 +108,7 @@ class PinpointDocuments:
     def prune(self, context: bytes, most: int) -> bytes:
         """Return a context without members that are in no record."""
         fields = rawjson.fields(context)
-        kept = {key: raw for key, raw in fields.items() if key in stream_fields.CONTEXT_KEYS}
+        kept = {key: fields[key] for key in _ContextFields.__struct_fields__ if key in fields}
         return (
             context
             if len(context) <= most or len(kept) == len(fields)
@@ -113,34 +128,68 @@ class PinpointDocuments:
 
     def _record(self, frame: StreamFrame, told: stream_fields.ClientEvent) -> bytes:
         """Write the record of an event as a client sent it."""
-        kind = told.EventType
-        time = stream_fields.time_of(told.Timestamp)
-        metrics = stream_fields.metrics(told.Metrics)
-        rest = frame.endpoint
+        kind, time = told.EventType, None
+        if told.Timestamp is not None:
+            time = timestamps.milliseconds(told.Timestamp)
+        rest = stream_fields.metrics(told.Metrics)
         if kinds.is_message(kind):
-            # Records of campaigns, journeys, e-mail and SMS have no metrics where none are told.
-            metrics = b"" if metrics == b',"metrics":{}' else metrics
-            rest = frame.custom if kinds.is_campaign(kind) else b""
-        return b'{"event_type":%b,"event_timestamp":%b,"arrival_timestamp":%b%b%b%b%b%b%b%b%b}' % (
-            rawjson.quote(kind),
-            frame.arrival if time is None else b"%d" % time,
-            frame.arrival,
-            frame.middle,
-            stream_fields.application(told, frame.app_version),
-            frame.device,
-            stream_fields.session(told.Session),
-            stream_fields.attributes(told.Attributes),
-            metrics,
-            rest,
-            self._account,
+            rest = _message_rest(kind, rest, frame.endpoint)
+        elif frame.endpoint:
+            rest = b',"metrics":%b,"endpoint":%b' % (rest, frame.endpoint)
+        else:
+            rest = b',"metrics":%b' % rest
+        return (
+            b'{"event_type":%b,"event_timestamp":%b,"arrival_timestamp":%b%b%b%b%b,"attributes":%b%b%b}'
+            % (
+                rawjson.quote(kind),
+                frame.arrival if time is None else b"%d" % time,
+                frame.arrival,
+                frame.middle,
+                stream_fields.application(told, frame.app_version),
+                frame.device,
+                _session(told.Session),
+                stream_fields.attributes(told.Attributes),
+                rest,
+                self._account,
+            )
         )
 
 
-def _custom(endpoint: bytes) -> bytes:
-    """Return how records of campaigns and journeys say what the endpoint is."""
-    if not endpoint:
-        return b""
-    return b',"client_context":{"custom":{"endpoint":%b}}' % rawjson.quote(endpoint.decode())
+def _message_rest(kind: str, metrics: bytes, endpoint: bytes) -> bytes:
+    """Return what records of campaigns, journeys, e-mail and SMS have behind the attributes.
+
+    They have no metrics where none are told. What the endpoint is, campaigns and journeys say in a
+    text, the others not at all.
+    """
+    rest = b"" if metrics == b"{}" else b',"metrics":%b' % metrics
+    if not endpoint or not kinds.is_campaign(kind):
+        return rest
+    custom = rawjson.quote(endpoint.decode())
+    return b'%b,"client_context":{"custom":{"endpoint":%b}}' % (rest, custom)
+
+
+def _session(told: SessionTimes | None) -> bytes:
+    """Return ``session`` as an object; times that cannot be read are left out."""
+    if told is None:
+        return b"{}"
+    parts = [] if told.Id is None else [b'"session_id":' + rawjson.quote(told.Id)]
+    for name, text in (
+        (b"start_timestamp", told.StartTimestamp),
+        (b"stop_timestamp", told.StopTimestamp),
+    ):
+        if text is not None and (time := timestamps.milliseconds(text)) is not None:
+            parts.append(b'"%b":%d' % (name, time))
+    return b"{%b}" % b",".join(parts)
+
+
+def _read_context(context: bytes) -> _ContextFields:
+    """Return what records are made of."""
+    try:
+        return _CONTEXT(context)
+    except msgspec.DecodeError:
+        fields = rawjson.fields(context)
+        names = [name for name in _ContextFields.__struct_fields__ if name in fields]
+        return _ContextFields(**{name: fields[name] for name in names})
 
 
 def partition_key(endpoint_id: bytes) -> str:

@@ -5,14 +5,19 @@ alone, ``client.user_id``, no endpoint, and leaves out what is empty. docs/pinpo
 the table.
 """
 
+from typing import TypeVar
+
 from msgspec import Raw
 
 from forwarder.formats import rawjson
 from forwarder.formats.pinpoint import kinds, stream_fields
-from forwarder.formats.pinpoint.device import demographic_of, locale_member, members
+from forwarder.formats.pinpoint.device import demographic_of, members, parse_locale
+from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.formats.rawjson import ABSENT
 
 _EMPTY = Raw(b"{}")
+_NULL = Raw(rawjson.NULL)
+_Time = TypeVar("_Time", int, None)
 _APPLICATION = (
     "app_id", "cognito_identity_pool_id", "package_name", "sdk", "title", "version_name",
     "version_code",
@@ -89,8 +94,8 @@ def _endpoint(application: _Object, client: _Object, demographic: _Object, user:
 
 def _device(device: _Object) -> Raw:
     """Return a device with all that its locale's code tells, and what platform it has."""
-    code = bytes(members(device, "locale").get("code", ABSENT))
-    locale = locale_member(code) if code else b""
+    code = stream_fields.as_text(members(device, "locale").get("code", _NULL))
+    locale = stream_fields.members_of(("locale", parse_locale(code) if code else None))
     known: _Object = {key: device[key] for key in ("make", "model") if key in device}
     known["platform"] = device.get("platform", _EMPTY)
     known |= {key: raw for key, raw in device.items() if key not in {"locale", *known}}
@@ -105,13 +110,14 @@ def _session(session: _Object) -> Raw:
     if name is not ABSENT:
         found["session_id"] = name
     for key in _TIMES:
-        if (time := stream_fields.time_of(session.get(key, ABSENT))) is not None:
+        if (time := _time(session, key, None)) is not None:
             found[key] = Raw(b"%d" % time)
     return _object(found)
 
 
-def _time(fields: _Object, name: str, otherwise: int) -> int:
-    time = stream_fields.time_of(fields.get(name, ABSENT))
+def _time(fields: _Object, name: str, otherwise: _Time) -> int | _Time:
+    text = stream_fields.as_text(fields.get(name, _NULL))
+    time = None if text is None else milliseconds(text)
     return otherwise if time is None else time
 
 

@@ -4,134 +4,142 @@ import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.formats import rawjson
-from forwarder.formats.pinpoint.device import as_text, joined, member
-from forwarder.formats.pinpoint.timestamps import milliseconds
+from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 
-CONTEXT_KEYS = frozenset({"ApplicationId", "EndpointId", "ArrivalTimestamp", "Endpoint"})
-"""Members of a context that records are made of."""
-
+_MEMO = 1024
 _ENCODE = msgspec.json.Encoder().encode
-_NO_SDK = b'"sdk":{}'
+_NUMBER = b"-0123456789"
+
+_Object = dict[str, Raw]
 
 
-class _SessionTimes(Struct, frozen=True, gc=False):
-    Id: Raw = ABSENT
-    StartTimestamp: Raw = ABSENT
-    StopTimestamp: Raw = ABSENT
+class SessionTimes(Struct, frozen=True, gc=False):
+    """The session of an event, with its times as they were sent."""
+
+    Id: str | None = None
+    StartTimestamp: str | None = None
+    StopTimestamp: str | None = None
 
 
 class ClientEvent(Struct, gc=False):
-    """An event of PutEvents; ``event_type`` is of a finished record."""
+    """An event of PutEvents; ``event_type`` is of a finished record. Callers only read it."""
 
     EventType: str = ""
     event_type: Raw = ABSENT
-    Timestamp: Raw = ABSENT
-    AppPackageName: Raw = ABSENT
-    AppTitle: Raw = ABSENT
-    AppVersionCode: Raw = ABSENT
-    SdkName: Raw = ABSENT
-    ClientSdkVersion: Raw = ABSENT
-    Session: _SessionTimes | None = None
-    Attributes: Raw = ABSENT
-    Metrics: Raw = ABSENT
+    Timestamp: str | None = None
+    AppPackageName: str | None = None
+    AppTitle: str | None = None
+    AppVersionCode: str | None = None
+    SdkName: str | None = None
+    ClientSdkVersion: str | None = None
+    Session: SessionTimes | None = None
+    Attributes: dict[str, str] | None = None
+    Metrics: dict[str, Raw] | None = None
 
 
 _EVENT = msgspec.json.Decoder(ClientEvent).decode
-_TEXTS = msgspec.json.Decoder(dict[str, str]).decode
+_TEXT_FIELDS = (
+    "EventType", "Timestamp", "AppPackageName", "AppTitle", "AppVersionCode", "SdkName",
+    "ClientSdkVersion",
+)  # fmt: skip
+_Named = tuple[str | None, str | None, str | None, str | None, str | None, str | None]
+_applications: Memo[_Named, bytes] = Memo(_MEMO)
 
 
 def read_event(event: bytes) -> ClientEvent:
-    """Take an event apart, whatever the types of its members are."""
+    """Take an event apart, whatever the types of its members are.
+
+    What should be a text is made one. Raises ShapeError where an object should be.
+    """
     try:
         return _EVENT(event)
     except msgspec.DecodeError:
         fields = rawjson.fields(event)
-        inner = bytes(fields.get("Session", ABSENT))
-        session = rawjson.fields(inner) if inner[:1] == b"{" else {}
-        kind = bytes(fields.pop("EventType", ABSENT))
-        known = {name: fields[name] for name in ClientEvent.__struct_fields__ if name in fields}
-        names = [name for name in _SessionTimes.__struct_fields__ if name in session]
-        known["Session"] = _SessionTimes(**{name: session[name] for name in names})  # type: ignore[assignment]
-        text = rawjson.text_of(kind) if kind[:1] == b'"' else None
-        return ClientEvent(EventType=text or "", **known)  # type: ignore[arg-type]
+        texts = {name: as_text(fields[name]) for name in _TEXT_FIELDS if name in fields}
+        told = _members(fields, "Session") or {}
+        times = {n: as_text(told[n]) for n in SessionTimes.__struct_fields__ if n in told}
+        attributes = _members(fields, "Attributes") or {}
+        named = {name: as_text(raw) for name, raw in attributes.items()}
+        return ClientEvent(
+            texts.pop("EventType", None) or "",
+            fields.get("event_type", ABSENT),
+            **texts,
+            Session=SessionTimes(**times) if told else None,
+            Attributes={name: text for name, text in named.items() if text is not None},
+            Metrics=_members(fields, "Metrics"),
+        )
 
 
-def application(event: ClientEvent, app_version: bytes) -> bytes:
-    """Return the members of ``application`` behind the app's id."""
-    sdk = joined(("name", event.SdkName), ("version", event.ClientSdkVersion))
-    return b",".join(
-        [
-            part
-            for part in (
-                member("package_name", event.AppPackageName),
-                b'"sdk":{%b}' % sdk if sdk else _NO_SDK,
-                member("title", event.AppTitle),
-                app_version,
-                member("version_code", event.AppVersionCode),
-            )
-            if part
-        ]
-    )
+def application(event: ClientEvent, version: str | None) -> bytes:
+    """Return the members of ``application`` behind the app's id; ``version``: the app's."""
+    named = (
+        event.AppPackageName, event.SdkName, event.ClientSdkVersion, event.AppTitle, version,
+        event.AppVersionCode,
+    )  # fmt: skip
+    known = _applications.get(named)
+    if known is None:
+        package, sdk, sdk_version, title, _, code = named
+        known = members_of(
+            ("package_name", package),
+            ("sdk", {"name": sdk, "version": sdk_version}),
+            ("title", title),
+            ("version_name", version),
+            ("version_code", code),
+        )
+        _applications.keep(named, known, 5 * len(known))
+    return known
 
 
-def session(told: _SessionTimes | None) -> bytes:
-    """Return ``session`` as an object."""
-    if told is None:
+def attributes(told: dict[str, str] | None) -> bytes:
+    """Return attributes as an object."""
+    if not told:
         return b"{}"
-    start, stop = time_of(told.StartTimestamp), time_of(told.StopTimestamp)
-    parts = (
-        member("session_id", told.Id),
-        b"" if start is None else b'"start_timestamp":%d' % start,
-        b"" if stop is None else b'"stop_timestamp":%d' % stop,
-    )
-    return b"{%b}" % b",".join([part for part in parts if part])
-
-
-def attributes(raw: Raw) -> bytes:
-    """Return ``attributes`` with the comma before them: texts by name."""
-    value = bytes(raw)
-    if not value or value == rawjson.NULL:
-        return b',"attributes":{}'
     try:
-        return b',"attributes":%b' % _ENCODE(_TEXTS(value))
-    except msgspec.DecodeError:
-        members = {name: Raw(as_text(one)) for name, one in rawjson.fields(value).items()}
-        texts = {name: one for name, one in members.items() if bytes(one)}
-        return b',"attributes":%b' % rawjson.encode_object(texts)
+        return _ENCODE(told)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return rawjson.encode_object({name: Raw(rawjson.quote(one)) for name, one in told.items()})
 
 
-def metrics(raw: Raw) -> bytes:
-    """Return ``metrics`` with the comma before them: numbers by name, every digit as it came.
+def metrics(told: _Object | None) -> bytes:
+    """Return metrics as an object, every digit as it came; raises ValueError for no number."""
+    if not told:
+        return b"{}"
+    for one in told.values():
+        if bytes(one)[0] not in _NUMBER:
+            return _without_nulls(told)
+    return rawjson.encode_object(told)
 
-    Raises ValueError for what is no number.
-    """
+
+def _without_nulls(told: _Object) -> bytes:
+    numbers = {name: one for name, one in told.items() if bytes(one) != rawjson.NULL}
+    if any(bytes(one)[0] not in _NUMBER for one in numbers.values()):
+        message = "a metric is no number"
+        raise ValueError(message)
+    return rawjson.encode_object(numbers)
+
+
+def members_of(*named: tuple[str, str | dict[str, str | None] | None]) -> bytes:
+    """Return those of these members that say something, comma-joined; objects may be empty."""
+    parts = [
+        b'"%b":%b' % (name.encode(), _written(value)) for name, value in named if value is not None
+    ]
+    return b",".join(parts)
+
+
+def _written(value: str | dict[str, str | None]) -> bytes:
+    return rawjson.quote(value) if isinstance(value, str) else b"{%b}" % members_of(*value.items())
+
+
+def as_text(raw: Raw) -> str | None:
+    """Return a value as a text: its own, or the JSON it is written in; None of null."""
     value = bytes(raw)
-    if not value or value == rawjson.NULL:
-        return b',"metrics":{}'
-    numbers: dict[str, Raw] = {}
-    for name, one in rawjson.fields(value).items():
-        number = bytes(one)
-        if number == rawjson.NULL:
-            continue
-        if number[:1] not in b"-0123456789":
-            message = "a metric is no number"
-            raise ValueError(message)
-        numbers[name] = one
-    return b',"metrics":%b' % rawjson.encode_object(numbers)
-
-
-def time_of(raw: Raw) -> int | None:
-    """Return a time in milliseconds; None: there is none, or it cannot be read."""
-    value = bytes(raw)
-    if not value:
+    if value == rawjson.NULL:
         return None
-    text = rawjson.text_of(value)
-    return None if text is None else milliseconds(text)
+    return rawjson.text_of(value) if value[:1] == b'"' else value.decode()
 
 
-def compact(endpoint: bytes) -> bytes:
-    """Return an endpoint on one line; b"": it is no object."""
-    if endpoint[:1] != b"{":
-        return b""
-    return rawjson.compact(endpoint)
+def _members(fields: _Object, name: str) -> _Object | None:
+    """Return the members of an object; None where there is none. Raises ShapeError."""
+    raw = fields.get(name, ABSENT)
+    return None if raw is ABSENT or bytes(raw) == rawjson.NULL else rawjson.fields(raw)

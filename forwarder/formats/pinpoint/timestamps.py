@@ -14,12 +14,12 @@ def milliseconds(text: str) -> int | None:
     ISO 8601 with ``Z``, an offset with or without a colon, or no zone, which is UTC; any number of
     digits of a second, of which three count. Digits alone are milliseconds already.
     """
+    if text[4:5] != "-":
+        return _of_digits(text)
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        return _of_digits(text)
-    if text.isdigit():  # a date without hyphens, or milliseconds
-        return _of_digits(text)
+        return None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     return (time - _EPOCH) // _MILLISECOND
