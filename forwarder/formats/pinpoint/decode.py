@@ -6,8 +6,10 @@ value of type ``Reject``: nothing here raises through the loop.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
+from operator import attrgetter
 from sys import getsizeof
+from typing import cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,10 +17,13 @@ from msgspec import Raw, Struct
 from forwarder.formats import bounds, framing, rawjson
 from forwarder.formats.bounds import TooManyError, check_number, check_record
 from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
+from forwarder.formats.ids import bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.pinpoint import finished, not_uploads
 from forwarder.formats.pinpoint.context import shape_of
-from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identity, id_token
+from forwarder.formats.pinpoint.device import members
+from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identity
+from forwarder.formats.pinpoint.stream_fields import as_text
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
@@ -28,6 +33,8 @@ _KEY_BYTES = 80
 
 _PRODUCTION = b'"production"'
 _EVENTS_BYTES = len(b'"Events":,')
+_NULL = Raw(rawjson.NULL)
+_APPLICATION = ("AppPackageName", "AppTitle", "AppVersionCode", "SdkName", "ClientSdkVersion")
 _NO_KEYS = shape_of({})
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
@@ -40,34 +47,39 @@ _SAFE_KEYS = frozenset({
 """Keys that an error may name; any other may hold anything, also in its name."""
 
 
-class _Session(Struct, frozen=True, gc=False):
-    Id: Raw = ABSENT
-
-
-class _FinishedSession(Struct, frozen=True, gc=False):
-    session_id: Raw = ABSENT
-
-
 class _RoutedEvent(Struct, gc=False):
-    """What routing and windows ask of an event, of either form."""
+    """What routing asks of an event, of either form."""
 
     EventType: str = UNKNOWN
     event_type: str = UNKNOWN
-    AppPackageName: Raw = ABSENT
-    AppTitle: Raw = ABSENT
-    AppVersionCode: Raw = ABSENT
-    SdkName: Raw = ABSENT
-    ClientSdkVersion: Raw = ABSENT
-    Session: _Session | None = None
+    AppPackageName: str | None = None
+    AppTitle: str | None = None
+    AppVersionCode: str | None = None
+    SdkName: str | None = None
+    ClientSdkVersion: str | None = None
+
+
+class _ClientSession(Struct, frozen=True, gc=False):
+    Id: str | None = None
+
+
+class _FinishedSession(Struct, frozen=True, gc=False):
+    session_id: str | None = None
+
+
+class _KnownEvent(_RoutedEvent, gc=False):
+    """And what names its session, and itself."""
+
+    EventId: Raw = ABSENT
+    Session: _ClientSession | None = None
     session: _FinishedSession | None = None
 
 
-class _Identified(Struct, gc=False):
-    EventId: Raw = ABSENT
+_READ_ROUTED = msgspec.json.Decoder(list[_RoutedEvent]).decode
+_READ_KNOWN = msgspec.json.Decoder(list[_KnownEvent]).decode
 
-
-_READ_IDS = msgspec.json.Decoder(list[_Identified]).decode
-_READ_EVENTS = msgspec.json.Decoder(list[_RoutedEvent]).decode
+_Place = tuple[int, int, int, int]
+"""Of an upload: offset, index of its first event, record time and record clock."""
 
 
 class PinpointDecoder:
@@ -81,7 +93,9 @@ class PinpointDecoder:
         self._identity = EndpointIdentity(partition)
         self._sessions = sessions
         self._duplicates = duplicates
+        self._knows = sessions or duplicates
         self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
+        self._applications: Memo[tuple[str | None, ...], bytes] = Memo(_MEMO)
         self._buffer = bytearray()
 
     def decode(
@@ -114,7 +128,7 @@ class PinpointDecoder:
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
-        types = [_kind(event) for event in _read(b"[%b]" % body)] if count else []
+        events = _read_routed(b"[%b]" % body) if count else []
         return Upload(
             offset=offset,
             start=start,
@@ -124,7 +138,7 @@ class PinpointDecoder:
             owner=held.device,
             environment=b"",
             application=b"",
-            types=types,
+            types=[event.EventType or event.event_type for event in events],
             sessions=[held.session] * count,
             governed=[],
             body=body,
@@ -151,8 +165,6 @@ class PinpointDecoder:
             fields = _FIELDS(value)
         except msgspec.DecodeError:
             return self._slowly(value, offset, time, clock)
-        if self._repeats(fields, value):
-            _check_keys(value)
         return self._record(fields, value, (offset, 0, time, clock))
 
     def _slowly(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
@@ -165,7 +177,6 @@ class PinpointDecoder:
         uploads: list[Upload] = []
         start = 0
         for part in parts:
-            _check_keys(part)
             uploads += self._record(rawjson.fields(part), part, (offset, start, time, clock))
             start = uploads[-1].start + max(len(uploads[-1].types), 1)
             check_number(start, bounds.MAX_EVENTS, "events")
@@ -174,86 +185,114 @@ class PinpointDecoder:
             raise ShapeError(message)
         return uploads
 
-    def _repeats(self, fields: dict[str, Raw], value: bytes) -> bool:
-        """Tell whether a key may stand twice: else each stands once, without a space."""
+    def _record(self, fields: dict[str, Raw], value: bytes, at: _Place) -> list[Upload]:
+        """Return the uploads of one object."""
+        raw = bytes(fields.pop("Events", ABSENT))
+        context = self._context(fields, raw, value)
+        if raw[:1] != b"[":
+            if not raw and finished.is_finished(fields):
+                return [self._finished(fields, value, at)]
+            not_uploads.check_without_events(fields, raw)
+            upload = self._upload(fields, context, [], b"", at)
+            upload.keyless = not raw
+            return [upload]
+        events = _read_known(raw) if self._knows else _read_routed(raw)
+        if len(events) > 1:
+            if len(events) > bounds.MAX_EVENTS:
+                check_number(len(events), bounds.MAX_EVENTS, "events")
+            body = raw[1:-1].strip()
+            package = events[0].AppPackageName
+            if [event for event in events if event.AppPackageName != package]:
+                return list(self._by_application(fields, context, events, body, at))
+            return [self._upload(fields, context, events, body, at)]
+        return [self._upload(fields, context, events, raw[1:-1].strip() if events else b"", at)]
+
+    def _finished(self, fields: dict[str, Raw], value: bytes, at: _Place) -> Upload:
+        """Return a finished record as an upload of one event."""
+        body, fields = finished.read(fields, value, at[2])
+        raw = b"[%b]" % body
+        events = _read_known(raw) if self._knows else _read_routed(raw)
+        return self._upload(fields, rawjson.encode_exact(fields), events, body, at)
+
+    def _context(self, fields: dict[str, Raw], events: bytes, value: bytes) -> bytes:
+        """Return the fields as an object of its own; drop nulls from both.
+
+        Raises ShapeError where a key may be meant twice: each once, and without spaces, they are as
+        long as the value.
+        """
         try:
             _ENCODE_INTO(fields, self._buffer)
+            size = len(self._buffer) + (len(events) + _EVENTS_BYTES if events else 0)
+            if size - (not fields) != len(value):
+                _check_keys(value)
         except UnicodeEncodeError:
-            return True
-        return len(self._buffer) != len(value)
-
-    def _record(
-        self, fields: dict[str, Raw], value: bytes, at: tuple[int, int, int, int]
-    ) -> list[Upload]:
-        """Return the uploads of one object; ``at``: offset, first index, time and clock."""
-        if "Events" not in fields and finished.is_finished(fields):
-            body, context = finished.read(fields, value, at[2])
-            return [self._upload(context, _read(b"[%b]" % body), body, at)]
-        raw = bytes(fields.pop("Events", ABSENT))
-        if raw[:1] != b"[":
-            not_uploads.check_without_events(fields, raw)
-            return [self._upload(fields, [], b"", at, keyless=not raw)]
-        events = _read(raw)
-        if len(events) > bounds.MAX_EVENTS:
-            check_number(len(events), bounds.MAX_EVENTS, "events")
-        body = raw[1:-1].strip() if events else b""
-        if b"AppPackageName" not in body and b"\\u" not in body:  # mostly of a server's events
-            return [self._upload(fields, events, body, at)]
-        return list(self._by_application(fields, events, body, at))
-
-    def _by_application(
-        self,
-        fields: dict[str, Raw],
-        events: Sequence[_RoutedEvent],
-        body: bytes,
-        at: tuple[int, int, int, int],
-    ) -> Iterator[Upload]:
-        """Yield an upload for each run of events of one app; nearly always it is one."""
-        if len({bytes(event.AppPackageName) for event in events}) == 1:
-            yield self._upload(fields, events, body, at)
-            return
-        lengths = [len(list(run)) for _, run in groupby(events, _package)]
-        edges = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
-        values = rawjson.split_values(body)
-        offset, start, time, clock = at
-        for first, end in pairwise(edges):
-            part = b",".join(values[first:end])
-            place = (offset, start + first, time, clock)
-            yield self._upload(dict(fields), events[first:end], part, place)
-
-    def _upload(
-        self,
-        fields: dict[str, Raw],
-        events: Sequence[_RoutedEvent],
-        body: bytes,
-        at: tuple[int, int, int, int],
-        *,
-        keyless: bool = False,
-    ) -> Upload:
-        offset, start, time, clock = at
-        if events and (application := _application_of(events[0])):
-            fields["Application"] = Raw(application)
-        app, endpoint, device, owner = self._identity.keys(fields, offset, start)
-        context = self._context(fields)
-        identities: list[bytes] = []
-        if self._duplicates and events:
-            identities = [event_identity(app, endpoint, one) for one in _event_ids(body)]
-        return Upload(
-            offset, start, time, clock, device, owner, _PRODUCTION, app,
-            [_kind(event) for event in events],
-            _session_names(events) if self._sessions else [],
-            [], body, fields, context, self._shape(fields),
-            duplicate_keys=identities, keyless=keyless,
-        )  # fmt: skip
-
-    def _context(self, fields: dict[str, Raw]) -> bytes:
-        """Return the fields as an object of its own; drop nulls from both."""
-        context = rawjson.encode_exact(fields)
+            _check_keys(value)
+            self._buffer[:] = rawjson.encode_object(fields)
+        context = bytes(self._buffer)
         if b":null" not in context:
             return context
         for key in [key for key, raw in fields.items() if bytes(raw) == rawjson.NULL]:
             del fields[key]
         return rawjson.encode_exact(fields)
+
+    def _by_application(
+        self,
+        fields: dict[str, Raw],
+        context: bytes,
+        events: Sequence[_RoutedEvent],
+        body: bytes,
+        at: _Place,
+    ) -> Iterator[Upload]:
+        """Yield an upload for each run of events of one app."""
+        lengths = [len(list(run)) for _, run in groupby(events, attrgetter("AppPackageName"))]
+        values = rawjson.split_values(body)
+        offset, start, time, clock = at
+        for first, end in pairwise((0, *accumulate(lengths))):
+            part = b",".join(values[first:end])
+            place = (offset, start + first, time, clock)
+            yield self._upload(dict(fields), context, events[first:end], part, place)
+
+    def _upload(
+        self,
+        fields: dict[str, Raw],
+        context: bytes,
+        events: Sequence[_RoutedEvent],
+        body: bytes,
+        at: _Place,
+    ) -> Upload:
+        offset, start, time, clock = at
+        if events and (application := self._application(events[0])):
+            known = "Application" in fields
+            fields["Application"] = Raw(application)
+            if known:
+                context = rawjson.encode_exact(fields)
+            else:
+                comma = b"," if len(context) > len(b"{}") else b""
+                context = b'%b%b"Application":%b}' % (context[:-1], comma, application)
+        app, device, owner = self._identity.keys(fields, offset, start)
+        upload = Upload(
+            offset, start, time, clock, device, owner, _PRODUCTION, app,
+            [event.EventType or event.event_type for event in events],
+            _session_names(events) if self._sessions else [],
+            [], body, fields, context, self._shape(fields),
+        )  # fmt: skip
+        if self._duplicates and events:
+            upload.duplicate_keys = _identities(device, events, body)
+        return upload
+
+    def _application(self, event: _RoutedEvent) -> bytes:
+        """Return the members of an event that name its app, as an object; empty: none does."""
+        named = (
+            event.AppPackageName, event.AppTitle, event.AppVersionCode, event.SdkName,
+            event.ClientSdkVersion,
+        )  # fmt: skip
+        known = self._applications.get(named)
+        if known is None:
+            pairs = zip(_APPLICATION, named, strict=True)
+            found = {name: Raw(rawjson.quote(text)) for name, text in pairs if text is not None}
+            known = rawjson.encode_object(found) if found else b""
+            self._applications.keep(named, known, 5 * len(known))
+        return known
 
 
 def _check_keys(value: bytes) -> None:
@@ -263,33 +302,35 @@ def _check_keys(value: bytes) -> None:
         raise ShapeError(message)
 
 
-def _read(raw: bytes) -> list[_RoutedEvent]:
+def _read_routed(raw: bytes) -> Sequence[_RoutedEvent]:
     """Return what there is to know of an array of events; what is no object is refused."""
     try:
-        return _READ_EVENTS(raw)
+        return _READ_ROUTED(raw)
     except msgspec.DecodeError:
         return [_read_odd(rawjson.fields(element)) for element in rawjson.elements(raw)]
 
 
-def _read_odd(fields: dict[str, Raw]) -> _RoutedEvent:
+def _read_known(raw: bytes) -> Sequence[_RoutedEvent]:
+    """Return that, and what names sessions and events."""
+    try:
+        return _READ_KNOWN(raw)
+    except msgspec.DecodeError:
+        return [_read_odd(rawjson.fields(element)) for element in rawjson.elements(raw)]
+
+
+def _read_odd(fields: dict[str, Raw]) -> _KnownEvent:
     """Return what there is to know of an event whose members are of odd types."""
-    session = _object(fields.get("Session", ABSENT))
-    other = _object(fields.get("session", ABSENT))
-    return _RoutedEvent(
-        EventType=_text(fields.get("EventType", ABSENT)),
-        event_type=_text(fields.get("event_type", ABSENT)),
-        AppPackageName=fields.get("AppPackageName", ABSENT),
-        AppTitle=fields.get("AppTitle", ABSENT),
-        AppVersionCode=fields.get("AppVersionCode", ABSENT),
-        SdkName=fields.get("SdkName", ABSENT),
-        ClientSdkVersion=fields.get("ClientSdkVersion", ABSENT),
-        Session=_Session(session.get("Id", ABSENT)),
-        session=_FinishedSession(other.get("session_id", ABSENT)),
+    texts = {name: as_text(fields[name]) for name in _APPLICATION if name in fields}
+    session = as_text(members(fields, "Session").get("Id", _NULL))
+    other = as_text(members(fields, "session").get("session_id", _NULL))
+    return _KnownEvent(
+        _text(fields.get("EventType", ABSENT)),
+        _text(fields.get("event_type", ABSENT)),
+        **texts,
+        EventId=fields.get("EventId", ABSENT),
+        Session=_ClientSession(session),
+        session=_FinishedSession(other),
     )
-
-
-def _object(raw: Raw) -> dict[str, Raw]:
-    return rawjson.fields(raw) if bytes(raw)[:1] == b"{" else {}
 
 
 def _text(raw: Raw) -> str:
@@ -297,50 +338,28 @@ def _text(raw: Raw) -> str:
     return (rawjson.text_of(value) or UNKNOWN) if value[:1] == b'"' else UNKNOWN
 
 
-def _kind(event: _RoutedEvent) -> str:
-    return event.EventType or event.event_type
-
-
-def _package(event: _RoutedEvent) -> Raw:
-    return event.AppPackageName
-
-
-def _application_of(event: _RoutedEvent) -> bytes:
-    """Return the members of an event that name its app, as an object; empty: none does."""
-    named = {
-        "AppPackageName": event.AppPackageName,
-        "AppTitle": event.AppTitle,
-        "AppVersionCode": event.AppVersionCode,
-        "SdkName": event.SdkName,
-        "ClientSdkVersion": event.ClientSdkVersion,
-    }
-    found = {name: raw for name, raw in named.items() if raw is not ABSENT}
-    return rawjson.encode_object(found) if found else b""
-
-
 def _session_names(events: Sequence[_RoutedEvent]) -> list[bytes]:
     """Return the name of each event's session, ``b""`` for none; mostly that of the one before."""
     names: list[bytes] = []
-    known, name = b"", b""
-    for event in events:
-        raw = b""
-        if event.Session is not None:
-            raw = bytes(event.Session.Id)
-        elif event.session is not None:
-            raw = bytes(event.session.session_id)
-        if raw != known:
-            known, name = raw, id_token(raw)
+    known: str | None = None
+    name = b""
+    for event in cast("Sequence[_KnownEvent]", events):
+        told = event.Session.Id if event.Session is not None else None
+        if told is None and event.session is not None:
+            told = event.session.session_id
+        if told != known:
+            known, name = told, bounded_token(rawjson.quote(told)) if told else b""
         names.append(name)
     return names
 
 
-def _event_ids(body: bytes) -> list[Raw]:
-    """Return the id of each event: the first that it names, as a gateway puts it in front."""
-    raw = b"[%b]" % body
-    try:
-        found = [event.EventId for event in _READ_IDS(raw)]
-    except msgspec.DecodeError:
-        found = []
-    if found and raw.count(b'"EventId"') <= len(found) and b"\\u00" not in raw:
-        return found
-    return [rawjson.first_member(bytes(event), "EventId") for event in rawjson.elements(raw)]
+def _identities(device: bytes, events: Sequence[_RoutedEvent], body: bytes) -> list[bytes]:
+    """Return what each event is known by if it comes again.
+
+    It is the first id that an event names, as a gateway puts it in front.
+    """
+    found = [event.EventId for event in cast("Sequence[_KnownEvent]", events)]
+    if body.count(b'"EventId"') > len(found) or b"\\u00" in body:
+        values = rawjson.split_values(body)
+        found = [rawjson.first_member(bytes(event), "EventId") for event in values]
+    return [event_identity(device, bytes(one)) for one in found]

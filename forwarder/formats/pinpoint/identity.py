@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.formats import rawjson
-from forwarder.formats.ids import bounded_token
+from forwarder.formats.ids import MAX_ID_BYTES, bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
@@ -32,8 +32,8 @@ def id_token(raw: bytes) -> bytes:
     """Return one spelling for equal ids (42 = "42"), at most ``MAX_ID_BYTES`` long; b"": none."""
     first = raw[:1]
     if first == b'"':
-        if raw == NO_ID:
-            return b""
+        if len(raw) <= MAX_ID_BYTES and b"\\" not in raw:  # nearly always
+            return raw if raw != NO_ID else b""
     elif not (first.isdigit() or first == b"-"):
         return b""
     return bounded_token(rawjson.name_token(raw))
@@ -47,10 +47,8 @@ class EndpointIdentity:
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
 
-    def keys(
-        self, fields: dict[str, Raw], offset: int, start: int
-    ) -> tuple[bytes, bytes, bytes, bytes]:
-        """Return tokens of app and endpoint, the device key, and the owner.
+    def keys(self, fields: dict[str, Raw], offset: int, start: int) -> tuple[bytes, bytes, bytes]:
+        """Return the token of the app, the device key, and the owner.
 
         The device key is of both, and orders deliveries; what names no endpoint has one of its own.
         The owner, who may share a window, holds a digest of the user's id, too. Every part is a
@@ -60,10 +58,10 @@ class EndpointIdentity:
         endpoint = id_token(bytes(fields.get("EndpointId", ABSENT)))
         if not endpoint:
             key = b"%b%d/%d" % (self._prefix, offset, start)
-            return app, endpoint, key, key
+            return app, key, key
         key = b"%b,%b" % (app, endpoint)
         user = user_of(bytes(fields.get("Endpoint", ABSENT)))
-        return app, endpoint, key, key + _USER_SEPARATOR + self._digest(user) if user else key
+        return app, key, key + _USER_SEPARATOR + self._digest(user) if user else key
 
     def _digest(self, user: bytes) -> bytes:
         known = self._people.get(user)
@@ -89,12 +87,10 @@ def user_of(endpoint: bytes) -> bytes:
         )
 
 
-def event_identity(app: bytes, endpoint: bytes, event_id: Raw) -> bytes:
+def event_identity(device: bytes, event_id: bytes) -> bytes:
     """Return what an event is known by if it comes again; b"" without an id of its own.
 
-    ``app`` and ``endpoint`` are tokens, as in a device key: no two identities look the same.
+    ``device`` is its device key. No two identities look the same.
     """
-    event = id_token(bytes(event_id))
-    if not event or not endpoint:
-        return b""
-    return b"%b,%b,%b" % (app, endpoint, event)
+    event = id_token(event_id)
+    return b"%b,%b" % (device, event) if event and device[:1] == b'"' else b""
