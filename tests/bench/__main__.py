@@ -19,15 +19,29 @@ from tests import conservation
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Site, Worker, group_sections
 from tests.bench import load
+from tests.bench.floor import Way
 from tests.services.kafka import Broker
 
-TOPIC, GROUP, LANE = "raw", "bench", "acme"
+LANE = "acme"
 DONE = 600.0
 DELIVERED = f'forwarder_events_delivered_total{{connection="{LANE}"}}'
 LOOK = 0.5
 """Seconds between two looks at the worker's metrics, which cost it about 2 ms each."""
 
 MIB = 1024 * 1024
+
+
+WAYS = {
+    "uploads in batches": Way("mparticle", "mparticle"),
+    "records of Pinpoint in batches": Way("pinpoint", "mparticle"),
+    "uploads one by one": Way("mparticle", "mparticle", single=True),
+    "records of Pinpoint one by one": Way("pinpoint", "pinpoint", single=True),
+    "uploads as records of Pinpoint": Way("mparticle", "pinpoint", single=True),
+}
+"""What is measured, each against uploads of equal size in as many documents."""
+
+MOST = 1.3
+"""By how much an event of Pinpoint may cost more than one of an upload of equal size."""
 
 
 class Measured(NamedTuple):
@@ -79,27 +93,29 @@ def floor(*arguments: str) -> float:
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=DONE).stdout)
 
 
-def connection(port: int) -> dict[str, object]:
-    """Return the one connection: everything, in batches of ten minutes."""
+def connection(port: int, way: Way) -> dict[str, object]:
+    """Return the one connection: everything, in batches of ten minutes or one by one."""
     return {
         "name": LANE,
+        "settings": {"send_as_batch": not way.single},
         "credentials": {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "not-a-secret"},
         "sink": {
             "type": "kinesis",
             "stream_name": "acme",
             "region": "us-east-1",
             "put": "records",
+            "format": way.output,
             "endpoint_url": f"http://127.0.0.1:{port}",
         },
     }
 
 
-async def fill(cluster: Cluster, args: argparse.Namespace) -> None:
+async def fill(cluster: Cluster, args: argparse.Namespace, topic: str, way: Way) -> None:
     """Fill the topic; its youngest record is as old as a window may become."""
-    await cluster.create(TOPIC, args.partitions)
+    await cluster.create(topic, args.partitions)
     start = time.time_ns() // 1_000_000 - 2 * load.SPAN_MS
-    rows = load.uploads(args.count, args.devices)
-    await cluster.send(TOPIC, ((key, value, start + ms) for key, value, ms in rows))
+    rows = way.rows(args.count, args.devices)
+    await cluster.send(topic, ((key, value, start + ms) for key, value, ms in rows))
 
 
 async def measure(worker: Worker, count: int) -> tuple[float, float, float, int]:
@@ -114,24 +130,29 @@ async def measure(worker: Worker, count: int) -> tuple[float, float, float, int]
     return worker.cpu_seconds() - at_start, at_start, seconds, worker.peak_bytes()
 
 
-async def bench(args: argparse.Namespace, bootstrap: str, folder: Path, port: int) -> Measured:
-    """Fill the topic, let the worker deliver it, check that it did, and measure the floors."""
-    sections = group_sections(bootstrap, GROUP, [TOPIC])
+async def bench(
+    args: argparse.Namespace, way: Way, bootstrap: str, folder: Path, port: int
+) -> Measured:
+    """Fill a topic, let the worker deliver it, check that it did, and measure the floors."""
+    topic = f"{way.input}-as-{way.output}-{'single' if way.single else 'batch'}"
+    group = f"bench-{topic}"
+    sections = group_sections(bootstrap, group, [topic])
+    sections["kafka"]["topics"] = [{"name": topic, "format": way.input}]
     del sections["journal"]
-    site = Site(folder, sections)
-    site.connect(connection(port))
+    site = Site(folder / topic, sections)
+    site.connect(connection(port, way))
     worker = site.worker()
     async with Cluster(bootstrap) as cluster:
         try:
-            await fill(cluster, args)
+            await fill(cluster, args, topic, way)
             spent, start, seconds, peak = await measure(worker, args.count)
         finally:
             site.close()
-        stored = await cluster.read(f"{GROUP}.outbox.{TOPIC}")
+        stored = await cluster.read(f"{group}.outbox.{topic}")
         batches = conservation.batches((r.partition, r.offset, r.value or b"") for r in stored)
     assert sum(batch.events for batch in batches) == args.count
-    size = ("--count", str(args.count), "--devices", str(args.devices))
-    where = ("--bootstrap", bootstrap, "--topic", TOPIC, "--partitions", str(args.partitions))
+    size = ("--count", str(args.count), "--devices", str(args.devices), *way.arguments())
+    where = ("--bootstrap", bootstrap, "--topic", topic, "--partitions", str(args.partitions))
     return Measured(
         spent, start, floor("memory", *size), floor("read", *where), seconds, peak, len(batches)
     )
@@ -143,15 +164,34 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200_000, help="uploads (default: %(default)s)")
     parser.add_argument("--devices", type=int, default=2_000, help="(default: %(default)s)")
     parser.add_argument("--partitions", type=int, default=4, help="(default: %(default)s)")
+    parser.add_argument(
+        "--only", choices=[*WAYS], action="append", help="what to measure (default: all)"
+    )
     args = parser.parse_args()
+    found: dict[str, Measured] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         broker = Broker(folder / "kafka")
         broker.start()
         stack.callback(broker.stop)
         port = stack.enter_context(sink())
-        measured = asyncio.run(bench(args, broker.bootstrap, folder, port))
-    sys.stdout.write(measured.text(args.count) + "\n")
+        for name in args.only or WAYS:
+            way = WAYS[name]
+            found[name] = asyncio.run(bench(args, way, broker.bootstrap, folder, port))
+            sys.stdout.write(f"{name}\n{found[name].text(args.count)}\n\n")
+    sys.stdout.write(_ratios(found))
+
+
+def _ratios(found: dict[str, Measured]) -> str:
+    """Return how much an event costs more than one of uploads in as many documents."""
+    lines = []
+    for name, one in found.items():
+        other = found.get("uploads one by one" if WAYS[name].single else "uploads in batches")
+        if other not in {None, one} and other is not None:
+            of_uploads = one.worker / other.worker
+            limit = f" (wanted: at most {MOST})" if WAYS[name].input == "pinpoint" else ""
+            lines.append(f"{name}: {of_uploads:.2f} times what uploads take{limit}\n")
+    return "".join(lines)
 
 
 if __name__ == "__main__":

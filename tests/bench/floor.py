@@ -8,25 +8,50 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from forwarder.collect.pipeline import Pipeline
-from forwarder.config.connection import Connection
+from forwarder.collect.pipeline import Pipeline, compile_lanes
+from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import KinesisTarget
+from forwarder.formats.registry import BUILT_IN
 from forwarder.model import Partition
-from tests.bench.load import uploads
-from tests.builders import NOW, START, Rec, finished, lane_set
+from tests.bench.load import Row, uploads
+from tests.bench.pinpoint_load import records
+from tests.builders import NOW, START, Rec, finished
 
 POLL = 1_000
 
 
-def memory(count: int, devices: int) -> float:
+class Way(NamedTuple):
+    """What goes in and what comes out: the formats, and whether every event by itself."""
+
+    input: str = "mparticle"
+    output: str = "mparticle"
+    single: bool = False
+
+    def rows(self, count: int, devices: int) -> Iterator[Row]:
+        """Return the load."""
+        return (records if self.input == "pinpoint" else uploads)(count, devices)
+
+    def arguments(self) -> list[str]:
+        """Return what tells another process of it."""
+        return ["--input", self.input, "--output", self.output, *["--single"][: self.single]]
+
+
+def memory(count: int, devices: int, way: Way = Way()) -> float:  # noqa: B008  # it is a value
     """Return the CPU seconds the pipeline takes for the load."""
-    connection = Connection("acme", KinesisTarget("acme", "us-east-1"))
-    pipeline = Pipeline(Partition("raw", 0), lane_set(connection))
-    rows = enumerate(uploads(count, devices))
+    connection = Connection(
+        "acme",
+        KinesisTarget("acme", "us-east-1", format=way.output),
+        settings=Settings(send_as_batch=not way.single),
+    )
+    lanes = compile_lanes([connection], way.input, BUILT_IN)
+    pipeline = Pipeline(Partition("raw", 0), lanes)
+    rows = enumerate(way.rows(count, devices))
     spent, events = 0.0, 0
     while poll := [Rec(i, START + ms, value) for i, (_, value, ms) in islice(rows, POLL)]:
         begun = time.process_time()
@@ -72,9 +97,12 @@ def main() -> None:
     parser.add_argument("--bootstrap", default="")
     parser.add_argument("--topic", default="")
     parser.add_argument("--partitions", type=int, default=0)
+    parser.add_argument("--input", default="mparticle")
+    parser.add_argument("--output", default="mparticle")
+    parser.add_argument("--single", action="store_true")
     args = parser.parse_args()
     if args.which == "memory":
-        spent = memory(args.count, args.devices)
+        spent = memory(args.count, args.devices, Way(args.input, args.output, args.single))
     else:
         spent = asyncio.run(read(args.bootstrap, args.topic, args.partitions))
     sys.stdout.write(f"{spent}\n")

@@ -2,8 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.bench import floor
+from tests.bench.__main__ import WAYS
+from tests.bench.floor import Way
 from tests.bench.load import SPAN_MS, UPLOAD_BYTES, uploads
+from tests.bench.pinpoint_load import records
 
 
 def test_every_upload_is_one_event_in_exactly_1_kb() -> None:
@@ -14,6 +19,21 @@ def test_every_upload_is_one_event_in_exactly_1_kb() -> None:
         assert event["data"]["event_id"] == 10**18 + number
         assert content["mp_deviceid"].endswith(key.decode())
         assert content["mpid"] == int(b"1" + key)
+
+
+def test_every_record_of_pinpoint_is_one_event_in_as_many_bytes() -> None:
+    for (key, value, at), (name, _, when) in zip(
+        records(200, devices=30), uploads(200, devices=30), strict=True
+    ):
+        assert (UPLOAD_BYTES, when) == (len(value), at)
+        content = json.loads(value)
+        assert 1 == len(content["Events"])
+        assert (b"a1b2c3/" + name, name.decode()) == (key, content["EndpointId"])
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_every_event_of_a_load_becomes_part_of_a_document(way: Way) -> None:
+    assert 0 < floor.memory(500, 30, way)
 
 
 def test_all_devices_take_turns_within_the_span() -> None:
