@@ -18,6 +18,7 @@ from forwarder.gateway import readiness
 from forwarder.gateway.auth import Authenticator
 from forwarder.gateway.contract import Dependency, Operations
 from forwarder.gateway.endpoints.merge import make_merge
+from forwarder.gateway.endpoints.reported import ReportedStore
 from forwarder.gateway.endpoints.stores import open_store
 from forwarder.gateway.http_connection import ConnectionLimits
 from forwarder.gateway.http_server import ApiServer
@@ -137,7 +138,8 @@ async def _open(
     needs: dict[str, Dependency] = {KAFKA: producer}
     store = None
     if gateway.pinpoint is not None:
-        store = await open_store(gateway.pinpoint.endpoints, make_merge(gateway.limits))
+        opened = await open_store(gateway.pinpoint.endpoints, make_merge(gateway.limits))
+        store = ReportedStore(opened, clock, parts.report)
         stack.push_async_callback(store.close)
         needs[ENDPOINTS] = store
     return needs, producer, make_operations(configuration, store, producer, parts.report)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from forwarder.ops import catalogue
 from forwarder.ops.definition import Definition, Holder, counter, gauge, histogram
-from forwarder.ops.gateway_reporter import EventOutcome
+from forwarder.ops.gateway_reporter import EventOutcome, StoreCall
 
 NO_OPERATION = "none"
 """Label of requests that mean no operation: unknown paths, preflights, what is not HTTP."""
@@ -137,6 +137,42 @@ PRODUCER_FAILURES = counter(
     "",
     "Times that Kafka took nothing, or one of its partitions did not. It is tried again by itself; "
     "/readyz and the log (producer.failed) say what to mend.",
+)
+
+STORE_SECONDS = replace(
+    histogram(
+        "gateway_store_seconds",
+        "call",
+        (
+            0.0001,
+            0.00025,
+            0.0005,
+            0.001,
+            0.0025,
+            0.005,
+            0.01,
+            0.025,
+            0.05,
+            0.1,
+            0.25,
+            0.5,
+            1,
+            2.5,
+            5,
+        ),
+        "How long the endpoint store took to answer. A merge that changes nothing costs no disk; "
+        "one that does waits for an fsync, in PostgreSQL for a round trip too. Above 0.1: the disk "
+        "or the database is slow (docs/endpoints.md has figures).",
+    ),
+    holder=Holder.DISTRIBUTION,
+    values={"call": tuple(StoreCall)},
+)
+STORE_FAILURES = counter(
+    "gateway_store_failures",
+    "call",
+    "Calls that the endpoint store did not answer; clients got 500 and will send again. /readyz "
+    "and the log (store.failed) say why, and what to do.",
+    call=tuple(StoreCall),
 )
 
 SHARED = (catalogue.LOG_LINES_DROPPED, catalogue.LOOP_LAG, catalogue.BUILD_INFO)

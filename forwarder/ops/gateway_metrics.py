@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from forwarder.ops import gateway_catalogue as catalogue
 from forwarder.ops.definition import ConfiguredLabels
 from forwarder.ops.gateway_catalogue import Refusal
-from forwarder.ops.gateway_reporter import EventOutcome
+from forwarder.ops.gateway_reporter import EventOutcome, StoreCall
 from forwarder.ops.metric_set import MetricSet
 
 _NOTHING = ConfiguredLabels()
@@ -69,3 +69,11 @@ class GatewayMetrics(MetricSet):
     def producer_failed(self) -> None:
         """Report that Kafka takes nothing, or one partition of it."""
         self._counter(catalogue.PRODUCER_FAILURES).inc()
+
+    def store_answered(self, call: StoreCall, seconds: float) -> None:
+        """Report a call that the endpoint store answered."""
+        self._distributions[catalogue.STORE_SECONDS.name].observe(call.value, (seconds,))
+
+    def store_failed(self, call: StoreCall) -> None:
+        """Report a call that the endpoint store did not answer."""
+        self._counter(catalogue.STORE_FAILURES, call.value).inc()

@@ -10,7 +10,7 @@ from forwarder import retry
 from forwarder.clock import Clock
 from forwarder.ops.gateway_health import GatewayHealth
 from forwarder.ops.gateway_metrics import GatewayMetrics
-from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter
+from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter, StoreCall
 from forwarder.ops.report import HEARTBEAT_SECONDS
 
 log = structlog.get_logger()
@@ -55,6 +55,16 @@ class GatewayReport(GatewayReporter):
     def producer_started(self) -> None:
         """Report that Kafka takes records again."""
         log.info("producer.started")
+
+    def store_answered(self, call: StoreCall, seconds: float) -> None:
+        """Count a call that the endpoint store answered."""
+        self.metrics.store_answered(call, seconds)
+
+    def store_failed(self, call: StoreCall, reason: str, remedy: str) -> None:
+        """Report why the endpoint store did not answer."""
+        self.metrics.store_failed(call)
+        if self._repeats.register(reason, self._clock.steady()):
+            log.warning("store.failed", call=call.value, error=reason, remedy=remedy)
 
     def chore_failed(self, chore: GatewayChore) -> None:
         """Do nothing: it is logged, and begun anew."""

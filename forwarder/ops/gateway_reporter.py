@@ -20,6 +20,16 @@ class EventOutcome(StrEnum):
     """The endpoint store did not answer."""
 
 
+class StoreCall(StrEnum):
+    """What is asked of the endpoint store."""
+
+    MERGE = "merge"
+    READ = "read"
+    DELETE = "delete"
+    READ_USER = "read_user"
+    DELETE_USER = "delete_user"
+
+
 class GatewayReporter:
     """What is reported. Every method may be left as it is: then that is not shown.
 
@@ -43,3 +53,9 @@ class GatewayReporter:
 
     def producer_started(self) -> None:
         """Note that Kafka takes records again. Caller: the producer."""
+
+    def store_answered(self, call: StoreCall, seconds: float) -> None:
+        """Count a call that the endpoint store answered. Caller: the store."""
+
+    def store_failed(self, call: StoreCall, reason: str, remedy: str) -> None:
+        """Note why the endpoint store did not answer. Caller: the store."""
