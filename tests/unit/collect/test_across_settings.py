@@ -51,7 +51,12 @@ _OTHER: list[dict[str, Any]] = [
     {"screen_view_event_types": ("screen", "_custom.x")},
     {"screen_view_event_types": ("play",), "send_screen_views": False},
     {"metadata_field_exclusion": ("device_info.push_token", "user_identities.customer_id")},
-    {"metadata_field_exclusion": ("integration_attributes.pinpoint.OptOut", "user_attributes")},
+    {
+        "metadata_field_exclusion": (
+            "integration_attributes.pinpoint.Attributes:color",
+            "user_attributes",
+        )
+    },
     {"metadata_field_exclusion": ("endpoint.Address", "endpoint.User.UserId", "device.make")},
     {"send_batches_without_events": True, "send_custom_events": False},
     {"send_batches_without_events": True, "send_as_batch": False},
