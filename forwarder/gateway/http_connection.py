@@ -8,16 +8,15 @@ without a body that nobody wants, and no task but one for each request whose bod
 import asyncio
 from collections.abc import Mapping
 from enum import IntEnum
-from http import HTTPStatus
 from typing import Protocol
-from wsgiref.handlers import format_date_time
 
 import msgspec
-from aiohttp.http import HttpRequestParser, HttpVersion10, HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpRequestParser, HttpVersion10, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 
 from forwarder.clock import Clock
+from forwarder.gateway import http_framing
 from forwarder.gateway.contract import ApiReply
 from forwarder.gateway.http_head import RequestHead
 from forwarder.gateway.load import RequestLoad
@@ -248,7 +247,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._keep = not message.should_close
         self._old = message.version == HttpVersion10
         self._head_only = message.method == "HEAD"
-        fault = _framing_fault(message)
+        fault = http_framing.framing_fault(message)
         if fault is not None:
             self._refuse_head(400, Refusal.MALFORMED, fault)
             return
@@ -288,9 +287,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         if admitted is None:
             self._discard(payload)
             return
-        if self._size > admitted.most or self._raw > admitted.most + SMALL_CHUNKS_BYTES:
+        in_chunks = admitted.head.length is None
+        if self._size > admitted.most:
             self._answer_early(self._host.service.refuse(admitted, Refusal.BODY_SIZE))
-        elif self._raw > SMALL_CHUNKS_BYTES and self._size * 2 < self._raw:
+        elif in_chunks and self._raw > SMALL_CHUNKS_BYTES and self._size * 2 < self._raw:
             self._keep = False
             self._answer_early(self._host.service.refuse(admitted, Refusal.MALFORMED))
         elif not self._host.load.take(len(piece)):
@@ -369,7 +369,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             and host.clock.steady() - self._opened < CONNECTION_SECONDS
         )
         fate = "close" if not self._keep else "keep-alive" if self._old else ""
-        head = answer_head(reply, host.clock.wall_ms(), fate)
+        head = http_framing.answer_head(reply, host.clock.wall_ms(), fate)
         self._transport.write(head if self._head_only else head + reply.body)
 
     def _finish_request(self) -> None:
@@ -458,56 +458,3 @@ class ClientConnection(asyncio.BufferedProtocol):
 
 
 _ANSWER_DUE = frozenset({ConnectionPhase.ANSWERING, ConnectionPhase.WRITING})
-
-
-def _framing_fault(message: RawRequestMessage) -> str | None:
-    """Return what is wrong with how a request is framed, beyond what the parser itself refuses.
-
-    RFC 9112, 6.1: chunks are the only transfer coding that is read here, and of HTTP/1.1 only.
-    """
-    if message.version not in (HttpVersion10, HttpVersion11):
-        return "only HTTP/1.1 and HTTP/1.0 are spoken here"
-    coding = message.headers.get("Transfer-Encoding")
-    if coding is not None and (coding.lower() != "chunked" or message.version == HttpVersion10):
-        return "of transfer codings only chunked is read, in HTTP/1.1"
-    if message.upgrade or message.method == "CONNECT":
-        return "there is nothing to upgrade to, and nowhere to connect to"
-    if not message.path.startswith("/") or "#" in message.path:
-        return "the request's target has to be a path"
-    expected = message.headers.get("Expect")
-    if expected is not None and expected.lower() != "100-continue":
-        return "of expectations only 100-continue is met"
-    return None
-
-
-_PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}
-_date: tuple[int, str] = (0, "")
-
-
-def answer_head(reply: ApiReply, now_ms: int, fate: str) -> bytes:
-    """Return the head of an answer as bytes.
-
-    ``now_ms``: the wall clock, which clients set theirs by. ``fate``: what becomes of the
-    connection, where that is not what its version of HTTP takes for granted.
-    """
-    status = reply.status
-    lines = [
-        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}",
-        f"Date: {_http_date(now_ms // 1000)}",
-        *(f"{name}: {value}" for name, value in reply.headers.items()),
-    ]
-    if reply.body:
-        lines.append("Content-Type: application/json")
-    if status != HTTPStatus.NO_CONTENT:
-        lines.append(f"Content-Length: {len(reply.body)}")
-    if fate:
-        lines.append(f"Connection: {fate}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1", errors="replace")
-
-
-def _http_date(second: int) -> str:
-    """Return a time as RFC 9110 has it; it is made once a second."""
-    global _date  # noqa: PLW0603  # a cache of one
-    if _date[0] != second:
-        _date = (second, format_date_time(second))
-    return _date[1]

@@ -94,6 +94,7 @@ class ApiServer:
         rest = [one for one in self._open_ones if one.phase >= ConnectionPhase.BODY]
         for connection in list(self._open_ones):
             connection.abort()
+        await asyncio.sleep(0)  # they end one turn of the loop later
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)

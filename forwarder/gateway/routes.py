@@ -23,7 +23,7 @@ class Api(Enum):
     MPARTICLE = "mparticle"
 
 
-class Route(msgspec.Struct, frozen=True, gc=False):
+class ApiRoute(msgspec.Struct, frozen=True, gc=False):
     """One path of an API, and what each method means there.
 
     ``path``: its parts, those in braces stand for any text. ``any_content``: bodies of any content
@@ -40,12 +40,12 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 class FoundRoute(msgspec.Struct, frozen=True, gc=False):
     """A route, and the percent-decoded text of each of its parameters."""
 
-    route: Route
+    route: ApiRoute
     parameters: Mapping[str, str]
 
 
-def _pinpoint(path: str, *, any_content: bool = False, **actions: Action) -> Route:
-    return Route(Api.PINPOINT, tuple(path.split("/")), actions, any_content)
+def _pinpoint(path: str, *, any_content: bool = False, **actions: Action) -> ApiRoute:
+    return ApiRoute(Api.PINPOINT, tuple(path.split("/")), actions, any_content)
 
 
 ROUTES = (
@@ -68,8 +68,8 @@ ROUTES = (
     ),
     _pinpoint("v1/apps/{app}", GET=Action.GET_APP),
     _pinpoint("v1/apps", GET=Action.GET_APPS),
-    Route(Api.MPARTICLE, ("v2", "events"), {"POST": Action.UPLOAD}, most=UPLOAD_BYTES),
-    Route(Api.MPARTICLE, ("v2", "bulkevents"), {"POST": Action.BULK_UPLOAD}),
+    ApiRoute(Api.MPARTICLE, ("v2", "events"), {"POST": Action.UPLOAD}, most=UPLOAD_BYTES),
+    ApiRoute(Api.MPARTICLE, ("v2", "bulkevents"), {"POST": Action.BULK_UPLOAD}),
 )
 """Every path there is."""
 
@@ -79,7 +79,9 @@ class RouteTable:
 
     def __init__(self, apis: Sequence[Api]) -> None:
         """Create."""
-        self._by_length: dict[int, list[tuple[Route, list[tuple[int, str]], list[tuple[int, str]]]]]
+        self._by_length: dict[
+            int, list[tuple[ApiRoute, list[tuple[int, str]], list[tuple[int, str]]]]
+        ]
         self._by_length = {}
         for route in ROUTES:
             if route.api in apis:

@@ -106,7 +106,7 @@ class ApiService:
             admission = self._credentials(found, app, head)
             most = min(found.route.most or self._limits.request_bytes, self._limits.request_bytes)
             gzip = _judge_body(head, most, any_content=found.route.any_content)
-        except _Refused as refused:
+        except _RequestRefused as refused:
             self._metrics.refused(refused.reason)
             return self._refusal(refused, api, operation, headers, request_id)
         return Admitted(head, found, action, admission, most, gzip, headers, request_id)
@@ -120,20 +120,20 @@ class ApiService:
             Refusal.MEMORY: ApiError(429, "", "too much is being received, come again"),
             Refusal.MALFORMED: ApiError(400, "", "the body is not as HTTP has it"),
         }[reason]
-        refused = _Refused(reason, error)
+        refused = _RequestRefused(reason, error)
         api = admitted.found.route.api
         return self._refusal(refused, api, admitted.action, admitted.headers, admitted.request_id)
 
     def refuse_head(self, status: int, reason: Refusal, text: str) -> ApiReply:
         """Return the answer to what is no request, or too large or slow to become one."""
         self._metrics.refused(reason)
-        refused = _Refused(reason, ApiError(status, "", text))
+        refused = _RequestRefused(reason, ApiError(status, "", text))
         return self._refusal(refused, Api.PINPOINT, NO_OPERATION, {}, new_request_id())
 
     def _found(self, head: RequestHead) -> FoundRoute:
         found = self._routes.find(head.path)
         if found is None:
-            raise _Refused(Refusal.ROUTE, ApiError(404, "", "there is nothing at this path"))
+            raise _RequestRefused(Refusal.ROUTE, ApiError(404, "", "there is nothing at this path"))
         return found
 
     def _action(self, found: FoundRoute, head: RequestHead) -> Action:
@@ -141,7 +141,7 @@ class ApiService:
         if action is None or action not in self._operations.carry_out:
             allowed = {"Allow": ", ".join(found.route.actions)}
             error = ApiError(405, "", f"{head.method} means nothing here", allowed)
-            raise _Refused(Refusal.ROUTE, error)
+            raise _RequestRefused(Refusal.ROUTE, error)
         return action
 
     def _app(self, found: FoundRoute) -> App | None:
@@ -151,13 +151,13 @@ class ApiService:
             return None
         app = self._apps.get(name)
         if app is None:
-            raise _Refused(Refusal.ROUTE, ApiError(404, "", "there is no such app here"))
+            raise _RequestRefused(Refusal.ROUTE, ApiError(404, "", "there is no such app here"))
         return app
 
     def _credentials(self, found: FoundRoute, app: App | None, head: RequestHead) -> Admission:
         if head.header.get("Authorization") is not None and _is_repeated(head):
             error = ApiError(400, "", "there is more than one Authorization")
-            raise _Refused(Refusal.MALFORMED, error)
+            raise _RequestRefused(Refusal.MALFORMED, error)
         try:
             if found.route.api is Api.MPARTICLE:
                 return self._authenticator.admit_input(head)
@@ -165,7 +165,7 @@ class ApiService:
                 return self._authenticator.admit(app, head, head.arrival_ms)
             return self._authenticator.admit_to_list(head, head.arrival_ms)
         except ApiError as error:
-            raise _Refused(Refusal.CREDENTIALS, error) from error
+            raise _RequestRefused(Refusal.CREDENTIALS, error) from error
 
     def _preflight(
         self, app: App, found: FoundRoute, origin: str | None, request_id: str
@@ -173,13 +173,13 @@ class ApiService:
         reply = cors.preflight(app, origin, tuple(found.route.actions))
         if reply is None:
             error = ApiError(403, "", "this origin is not among those of the app")
-            raise _Refused(Refusal.CREDENTIALS, error)
+            raise _RequestRefused(Refusal.CREDENTIALS, error)
         self._metrics.answered(NO_OPERATION, reply.status, 0, 0.0)
         return with_headers(reply, {}, request_id)
 
     def _refusal(
         self,
-        refused: "_Refused",
+        refused: "_RequestRefused",
         api: Api,
         operation: str,
         headers: Mapping[str, str],
@@ -274,7 +274,7 @@ class ApiService:
         return answer(call)
 
 
-class _Refused(Exception):  # noqa: N818  # control flow within this module
+class _RequestRefused(Exception):  # noqa: N818  # control flow within this module
     """A request that no operation is to see."""
 
     def __init__(self, reason: Refusal, error: ApiError) -> None:
@@ -317,9 +317,9 @@ def with_headers(reply: ApiReply, headers: Mapping[str, str], request_id: str) -
 
 
 def _judge_body(head: RequestHead, most: int, *, any_content: bool) -> bool:
-    """Tell whether a body comes as gzip; raises _Refused if it is none that is read."""
+    """Tell whether a body comes as gzip; raises _RequestRefused if it is none that is read."""
     if head.length is not None and head.length > most:
-        raise _Refused(Refusal.BODY_SIZE, ApiError(413, "", _too_large(most)))
+        raise _RequestRefused(Refusal.BODY_SIZE, ApiError(413, "", _too_large(most)))
     if head.length == 0:
         return False
     kind = head.header.get("Content-Type")
@@ -328,11 +328,11 @@ def _judge_body(head: RequestHead, most: int, *, any_content: bool) -> bool:
         charset = rest.lower().replace(" ", "").replace('"', "")
         if name.strip().lower() not in JSON_TYPES or charset not in {"", "charset=utf-8"}:
             text = "the content type has to be application/json, in UTF-8"
-            raise _Refused(Refusal.CONTENT, ApiError(400, "", text))
+            raise _RequestRefused(Refusal.CONTENT, ApiError(400, "", text))
     encoding = head.header.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity", "gzip"}:
         text = "of content encodings only gzip is read"
-        raise _Refused(Refusal.CONTENT, ApiError(400, "", text))
+        raise _RequestRefused(Refusal.CONTENT, ApiError(400, "", text))
     return encoding == "gzip"
 
 

@@ -243,6 +243,10 @@ class SignatureCheck:
                     return secret
         return None
 
+    def kept(self) -> int:
+        """Return how many derived keys are kept."""
+        return len(self._keys)
+
     def _canonical_headers(self, claim: SignatureClaim, head: RequestHead) -> list[bytes]:
         """Return the signed headers, as received and for each substitute host; [] if one lacks."""
         names = claim.signed.encode().split(b";")

@@ -230,7 +230,6 @@ SHIPPED = [
     *sorted(ROOT.glob("config/**/*.yaml")),
     *sorted(DEPLOY.glob("compose/**/*.yaml")),
     *sorted(DEPLOY.glob("kubernetes*/worker/*.yaml")),
-    *sorted(DEPLOY.glob("kubernetes*/gateway/*.yaml")),
     *sorted(DEPLOY.glob("kubernetes*/connections/*.yaml")),
 ]
 

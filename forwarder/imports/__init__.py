@@ -1,1 +1,0 @@
-"""What was declared elsewhere, read to become connections of ours: event streams of Pinpoint."""
