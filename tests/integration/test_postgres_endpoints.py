@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import re
+import sqlite3
 import sys
 from asyncio import subprocess
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from forwarder.gateway.endpoints import schema
 from forwarder.gateway.endpoints.contract import EndpointUpdate, StoreError
 from forwarder.gateway.endpoints.merge import make_merge
 from forwarder.gateway.endpoints.postgres import PostgresStore
+from forwarder.gateway.endpoints.sqlite import SqliteStore
 from forwarder.gateway.endpoints.stores import open_store
 from tests.services.postgres import PASSWORD, PostgresServer, own_postgres
 
@@ -303,4 +306,32 @@ async def test_a_statement_that_a_deadlock_ended_is_run_again(postgres: Postgres
             await other.execute(lock, b"e-1")
     assert all(it.changed for it in (await merge).values())
     await other.close()
+    await store.close()
+
+
+async def test_a_file_moves_into_a_database_as_the_page_says(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    file = await SqliteStore.open(tmp_path / "endpoints.db", MERGE)
+    given = {f"é\0-{n}": update(User={"UserId": f"u{n % 3}"} if n % 3 else {}) for n in range(50)}
+    kept = await file.merge("a1", given)
+    await file.close()
+    dsn = postgres.new_database()
+    await (await PostgresStore.open(dsn, MERGE)).close()
+    page = (GOLDEN.parents[2] / "docs" / "endpoints.md").read_text()
+    [(select, copy)] = re.findall(
+        r'sqlite3 -csv endpoints.db "(.+?)" \|\s+psql "\$ENDPOINTS_DSN" -c "(.+?)"', page, re.DOTALL
+    )
+    connection = sqlite3.connect(tmp_path / "endpoints.db")
+    rows = connection.execute(select).fetchall()
+    connection.close()
+    lines = [",".join(cell or "" for cell in row) for row in rows]
+    postgres.execute("\n".join([copy + ";", *lines, "\\.\n"]), dsn)
+    store = await PostgresStore.open(dsn, MERGE)
+    for endpoint, merged in kept.items():
+        assert merged.endpoint == await store.read("a1", endpoint)
+    assert 17 == len(await store.read_user("a1", "u1"))
+    assert all(
+        it.changed for it in (await store.merge("a1", {"é\0-1": update(OptOut="ALL")})).values()
+    )
     await store.close()

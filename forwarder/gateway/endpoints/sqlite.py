@@ -32,6 +32,8 @@ APPLICATION_ID = 0x666F7265
 MOST_AT_ONCE = 512
 """Requests in a transaction."""
 PRAGMAS = (
+    # Pages, 16 MiB: what changes often is written into the file once instead of at each thousand.
+    "PRAGMA wal_autocheckpoint = 4096",
     "PRAGMA synchronous = FULL",
     # What a privacy request deletes is overwritten, not just unlinked.
     "PRAGMA secure_delete = ON",

@@ -94,11 +94,16 @@ def test_the_pod_runs_a_command_that_exists_on_the_image_of_the_worker(container
     assert container["args"][0] in COMMANDS
 
 
-@pytest.mark.parametrize(("probe", "path"), [("liveness", "/livez"), ("readiness", "/readyz")])
+@pytest.mark.parametrize(("probe", "path"), [("liveness", "/livez"), ("startup", "/readyz")])
 def test_each_probe_asks_its_own_path_at_the_operators_port(
     container: Yaml, probe: str, path: str
 ) -> None:
     assert {"path": path, "port": "http"} == container[f"{probe}Probe"]["httpGet"]
+
+
+def test_a_pod_takes_requests_whatever_is_away_once_it_was_ready(container: Yaml) -> None:
+    """A load balancer's own answer would make some clients drop what they have."""
+    assert {"port": "api"} == container["readinessProbe"]["tcpSocket"]
 
 
 def test_scrapers_are_told_the_operators_port(deployment: Yaml, container: Yaml) -> None:

@@ -9,10 +9,21 @@ import pytest
 import yaml
 
 from forwarder import cli
-from forwarder.cli import accept_loss, dead_letters, doctor, iam, outbox, replay, reset, run, status
+from forwarder.cli import (
+    accept_loss,
+    dead_letters,
+    doctor,
+    gateway,
+    iam,
+    outbox,
+    replay,
+    reset,
+    run,
+    status,
+)
 from forwarder.kafka import error_codes
 from forwarder.model import Reason
-from forwarder.ops import catalogue
+from forwarder.ops import catalogue, gateway_catalogue
 from forwarder.ops.stall import StallReason
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +41,7 @@ MODULES = {
     "outbox": outbox,
     "dead-letters": dead_letters,
     "doctor": doctor,
+    "gateway": gateway,
     "iam": iam,
     "replay": replay,
     "reset": reset,
@@ -65,7 +77,7 @@ def of(pattern: str) -> list[str]:
 
 
 def test_every_metric_is_one_of_the_program_with_these_labels() -> None:
-    known = {it.name: it for it in catalogue.DEFINITIONS}
+    known = {it.name: it for it in (*catalogue.DEFINITIONS, *gateway_catalogue.DEFINITIONS)}
     for code in of(r"forwarder_[a-z_]+(\{.*\})?"):
         name, _, labels = code.partition("{")
         assert name in known
@@ -76,7 +88,7 @@ def test_every_metric_is_one_of_the_program_with_these_labels() -> None:
 
 def test_the_examples_of_alerts_name_metrics_labels_and_values_that_are_there() -> None:
     [block] = re.findall(r"^```yaml\n(groups:.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
-    known = {it.name: it for it in catalogue.DEFINITIONS}
+    known = {it.name: it for it in (*catalogue.DEFINITIONS, *gateway_catalogue.DEFINITIONS)}
     [group] = yaml.safe_load(block)["groups"]
     for rule in group["rules"]:
         assert rule["alert"].startswith("Forwarder")
