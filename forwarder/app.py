@@ -32,7 +32,7 @@ from forwarder.deliver.budget import Budget
 from forwarder.deliver.context import DeliverContext
 from forwarder.deliver.readback import ScanLimiter
 from forwarder.errors import ForwarderError, StartupError
-from forwarder.formats.contract import Formats
+from forwarder.formats.contract import DUPLICATES, Formats
 from forwarder.formats.registry import BUILT_IN
 from forwarder.journal.contract import Journals
 from forwarder.journal.kafka import KafkaJournals
@@ -77,7 +77,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     """What a worker is made of, whatever it reads and wherever it writes.
 
     ``topics``: by name the format of what is in them, one of ``formats``. ``session_timeout``:
-    seconds after which others take over from a silent worker, if there are.
+    seconds after which others take over from a silent worker, if there are. ``duplicates_ms``: by
+    topic how far apart duplicates are looked for, where they are.
     """
 
     group: str
@@ -87,6 +88,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     topics: Mapping[str, str]
     session_timeout: float = math.inf
     formats: Formats = BUILT_IN
+    duplicates_ms: Mapping[str, int] = {}
 
 
 async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int:
@@ -115,6 +117,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
         configuration.limits,
         {topic.name: topic.format for topic in configuration.kafka.topics},
         configuration.kafka.session_timeout_ms / 1000,
+        duplicates_ms={one.name: one.duplicates_ms for one in configuration.kafka.topics},
     )
     async with open_sinks(configuration.connections) as sinks:
         context = make_context(plan, sinks, journals, clock, report)
@@ -160,6 +163,8 @@ def metric_labels(configuration: Configuration) -> ConfiguredLabels:
             for form in dict.fromkeys(topic.format for topic in topics)
         ]
         found = dict.fromkeys(reason for each in filters for reason in each.reasons)
+        if any(topic.duplicates_ms for topic in topics):
+            found[DUPLICATES] = None
         reasons[one.name] = [*found, *([] if one.status is Status.ACTIVE else [STATUS])]
     return ConfiguredLabels(
         [topic.name for topic in topics], reasons, configuration.journal.retired
@@ -252,6 +257,7 @@ def make_context(  # noqa: PLR0913  # what is concrete, each given once
     return WorkerContext(
         group=plan.group,
         lanes={topic: lanes[form] for topic, form in plan.topics.items()},
+        duplicates_ms=plan.duplicates_ms,
         journals=journals,
         clock=clock,
         reporter=reporter,

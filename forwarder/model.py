@@ -28,6 +28,16 @@ class Partition(msgspec.Struct, frozen=True, gc=False, order=True):
         return f"{self.topic}/{self.number}"
 
 
+class DuplicateWindow(NamedTuple):
+    """How far apart two records may be for one to hold duplicates of the other, in milliseconds.
+
+    0: none are looked for. It holds from the offset ``start`` on.
+    """
+
+    window_ms: int
+    start: int
+
+
 class LogEnds(NamedTuple):
     """Where a partition ends: for ``read_committed``, and with what is not committed yet.
 
@@ -146,6 +156,8 @@ class RecordOutcome(StrEnum):
     """An upload without events: what it tells of the user may join a window."""
     REJECTED = "rejected"
     TOMBSTONE = "tombstone"
+    DUPLICATE = "duplicate"
+    """An upload of which every event had come before, on a topic that looks for duplicates."""
 
 
 class Unused(StrEnum):
@@ -279,9 +291,9 @@ class Collected(msgspec.Struct):
 
     What counts the input counts each offset once, from the opening's ``read`` on: ``records``
     and their ``bytes``, and both by where they went (``outcome_records``, ``outcome_bytes``);
-    ``uploads`` and their ``events``, ``tombstones``, ``unmatched`` uploads; ``unused`` uploads
-    without events that touched no window, and ``idle`` records of nothing else that have no key
-    ``events``. ``replayed`` are the records below ``read``.
+    ``uploads`` and their ``events``, ``duplicates`` among these, ``tombstones``, ``unmatched``
+    uploads; ``unused`` uploads without events that touched no window, and ``idle`` records of
+    nothing else that have no key ``events``. ``replayed`` are the records below ``read``.
 
     In events and by lane, from the lane's own ``read`` on: ``routed`` = ``accepted`` +
     ``filtered``, the last by (lane, setting). Below it: ``taken_over`` into windows again, or
@@ -298,6 +310,7 @@ class Collected(msgspec.Struct):
     replayed: int = 0
     uploads: int = 0
     events: int = 0
+    duplicates: int = 0
     tombstones: int = 0
     unmatched: int = 0
     idle: int = 0

@@ -246,15 +246,15 @@ _PLACED = {"Endpoint", "Application", "ArrivalTimestamp"}
 
 def _left(context: Json, app: Json, device: Json, where: Json, settings: Settings) -> Json:
     named = ("Locale", "ModelVersion", "Timezone") if settings.include_metadata else ()
-    left = {f"Demographic.{k}": device[k] for k in device if k in named}
+    left = {f"Demographic:{k}": device[k] for k in device if k in named}
     left |= {"SdkName": app["SdkName"]} if "SdkName" in app else {}
     left |= {k: v for k, v in context.items() if k not in _PLACED}
     same = {"Id": context["EndpointId"], "ApplicationId": context["ApplicationId"]}
     for key, value in where.items():
         if key == "Attributes":
-            left |= {f"Attributes.{k}": _flat(v) for k, v in value.items()}
+            left |= {f"Attributes:{k}": _flat(v) for k, v in value.items()}
         elif key == "Metrics":
-            left |= {f"Metrics.{k}": v for k, v in value.items()}
+            left |= {f"Metrics:{k}": v for k, v in value.items()}
         elif same.get(key) != value:
             left[key] = value
     return left

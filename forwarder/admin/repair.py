@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from forwarder.admin import salvage
 from forwarder.admin.salvage import Salvaged
@@ -133,12 +134,14 @@ def plan_repair(case: RepairCase, choice: LossDecision) -> RepairPlan:
 def build_snapshot(case: RepairCase, plan: RepairPlan) -> RepairedSnapshot:
     """Return the new base of a decided plan; its tick follows every one ever committed."""
     state = plan.state
-    head = StateHeader(states.BASE, state.n + 1, case.group, case.topic, state.read, state.obend)
+    n, look_back = state.n + 1, state.look_back
+    look_back = look_back and replace(look_back, n=n)
+    head = StateHeader(states.BASE, n, case.group, case.topic, state.read, state.obend, look_back)
     lanes = {name: states.lane_in_base(lane) for name, lane in state.lanes.items()}
     values = states.encode(head, state.extra, lanes)
     offset = ticks.lowest_watermark(state.lanes.values(), state.read)
     said = decode_metadata(case.found.commit)
-    return RepairedSnapshot(values, offset, state.n + 1, said.stopped if said else 0)
+    return RepairedSnapshot(values, offset, n, said.stopped if said else 0)
 
 
 # --------------------------------------------------------------------------------- the state

@@ -7,7 +7,7 @@ import msgspec
 
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole
-from forwarder.config.targets import Target
+from forwarder.config.targets import PINPOINT, Target
 
 Document = dict[str, Any]
 
@@ -53,7 +53,7 @@ def iam_policies(
     return IamPolicies(
         holder=connection.credentials.holder,
         permission=_policy(put),
-        trust=_policy(_trust(role, principal or PRINCIPAL_PLACEHOLDER)) if role else None,
+        trust=trust_policy(role.external_id, principal or PRINCIPAL_PLACEHOLDER) if role else None,
         worker=_policy(_assume(role)) if role else None,
         notes=tuple(_notes(sink, account, role, principal)),
     )
@@ -63,15 +63,16 @@ def _policy(statement: Document) -> Document:
     return {"Version": _VERSION, "Statement": [statement]}
 
 
-def _trust(role: AssumedRole, principal: str) -> Document:
+def trust_policy(external_id: str | None, principal: str) -> Document:
+    """Return what a role has to trust, so that ``principal`` may assume it with this ExternalId."""
     statement: Document = {
         "Effect": "Allow",
         "Principal": {"AWS": principal},
         "Action": "sts:AssumeRole",
     }
-    if role.external_id:
-        statement["Condition"] = {"StringEquals": {"sts:ExternalId": role.external_id}}
-    return statement
+    if external_id:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    return _policy(statement)
 
 
 def _assume(role: AssumedRole) -> Document:
@@ -94,6 +95,11 @@ def _notes(
         )
     if role and not role.external_id:
         found.append("no ExternalId is sent: whoever may use the worker's identity may assume this")
+    if role and sink.format == PINPOINT:
+        found.append(
+            "a role that Pinpoint used needs no other permission policy; this trust policy"
+            " takes the place of its statement for pinpoint.amazonaws.com"
+        )
     if sink.account is not None and account not in {ACCOUNT_PLACEHOLDER, sink.account}:
         found.append(
             "the stream is of another account: its own resource policy has to allow the same"

@@ -44,6 +44,9 @@ COMMANDS = {
     "iam": _CommandEntry(
         "forwarder.cli.iam", "print the IAM policies that are enough for a connection"
     ),
+    "import": _CommandEntry(
+        "forwarder.cli.imports", "make connection files of event streams of Pinpoint"
+    ),
     "schema": _CommandEntry(
         "forwarder.cli.schema", "print the JSON Schema of connection files, or of the worker's"
     ),

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from forwarder.collect import keying, redrive
+from forwarder.collect.duplicates import without_duplicates
 from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import misfits
@@ -19,7 +20,7 @@ from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import TailSizes, Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
-from forwarder.formats.contract import Decoder, Formats, InputFormat, Upload
+from forwarder.formats.contract import DUPLICATES, Decoder, Formats, InputFormat, Upload
 from forwarder.formats.ids import digest
 from forwarder.formats.pieces import join_pieces, last_position, split_each
 from forwarder.model import (
@@ -182,6 +183,14 @@ class PartitionLane:
         add_count(out.accepted, name, added.accepted)
         return added
 
+    def count_duplicates(self, uploads: Sequence[Upload], out: Collected) -> None:
+        """Count uploads that the lane's match wants and of which every event has come before."""
+        for upload in uploads:
+            if upload.offset >= self.replay.read:
+                why = DUPLICATES if self.replay.takes(upload.offset) else STATUS
+                add_count(out.routed, self.lane.name, len(upload.types))
+                add_count(out.filtered, (self.lane.name, why), len(upload.types))
+
     def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
         """Add what a replay brings: what is not settled joins its window again (O8)."""
         wanted, settled, former = list[Upload](), 0, self.lane.form.former_rules
@@ -241,9 +250,10 @@ class PartitionLane:
         """Make dead letters of uploads that cannot be changed as the settings ask."""
         for upload in failed:
             error = "the events cannot be changed as the settings ask"
-            value = self.lane.form.upload(upload.body, upload.context)
+            body, events = without_duplicates(upload)
+            value = self.lane.form.upload(body, upload.context)
             letter = (Reason.NOT_ENCODABLE, upload.offset, self.lane.name, error, value)
-            events = len(upload.types)
+            add_count(out.filtered, (self.lane.name, DUPLICATES), len(upload.types) - events)
             out.dead_letters.append(DeadLetter(*letter, upload.time, events=events))
             add_count(out.accepted, self.lane.name, events)
 

@@ -1,4 +1,4 @@
-"""THE ORDER: decode, match, filter, window, encode.
+"""THE ORDER: decode, drop duplicates, match, filter, window, encode.
 
 Pure: lists in, lists out, time comes in as an argument. ``collect`` is the flow; the rest is what
 the owner of a partition asks of the open windows.
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from forwarder.collect import redrive
+from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.keying import need_sessions
 from forwarder.collect.lane import (
     CollectBounds,
@@ -17,6 +18,7 @@ from forwarder.collect.lane import (
     PartitionLane,
     compile_lanes,
 )
+from forwarder.collect.outcomes import count_duplicates, count_outcomes, settle, share_out
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.formats.contract import Decoder, Reject, Upload
@@ -31,7 +33,6 @@ from forwarder.model import (
     Record,
     RecordOutcome,
     Sealed,
-    Unused,
     add_count,
 )
 from forwarder.rules.match import Router
@@ -73,10 +74,12 @@ class Pipeline:
         bounds: CollectBounds | None = None,
         explains: bool = False,
         besides: "Pipeline | None" = None,
+        duplicates: Duplicates | None = None,
     ) -> None:
         """Begin with no open windows; ``restore`` opens those that an opening found.
 
         ``replays``: by lane what an opening found to be settled; nothing of a lane without.
+        ``duplicates``: what finds events that have come before; None: nobody looks for any.
         ``explains``: count why uploads match nothing, for a run that somebody watches.
         ``besides``: of a sample, the pipeline whose windows are open.
         """
@@ -84,6 +87,7 @@ class Pipeline:
         self._partition = partition
         self._explains = explains
         self._besides = besides
+        self._duplicates = duplicates
         self._read = read
         self.clock = 0
         self.has_pending_documents = False
@@ -111,7 +115,12 @@ class Pipeline:
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
         out = Collected()
-        uploads = self._decode(records, now_ms, out)
+        if self._duplicates is None:
+            uploads = self._decode(records, now_ms, out)
+        else:
+            records = self._look_back(records, self._duplicates)
+            uploads = self._decode(records, now_ms, out)
+            uploads = self._drop_duplicates(records, uploads, self._duplicates, out)
         wanted, unmatched = self._router.route(uploads)
         for lane, its_uploads in zip(self._lanes.values(), wanted, strict=True):
             added = lane.add(its_uploads, out)
@@ -207,7 +216,23 @@ class Pipeline:
             left = [lane.replay.release(RELEASED_PER_POLL) for lane in self._lanes.values()]
             self._replay_known = any(left)
 
+    def forget_reaches(self, below: int) -> None:
+        """Forget how far offsets below this one looked back for duplicates."""
+        if self._duplicates is not None:
+            self._duplicates.forget_reaches(below)
+
     # ------------------------------------------------------------------ queries
+
+    def seen_from(self, offset: int) -> int:
+        """Return the lowest offset that positions from ``offset`` on look back to for duplicates.
+
+        Everything below ``offset`` was collected.
+        """
+        return offset if self._duplicates is None else self._duplicates.seen_from(offset)
+
+    def identities(self) -> int:
+        """Return how many identities are remembered that what comes may repeat."""
+        return 0 if self._duplicates is None else self._duplicates.identities()
 
     def next_deadline(self) -> int | None:
         """Return the earliest deadline of any window; perhaps too early, never too late."""
@@ -223,8 +248,8 @@ class Pipeline:
         return self._lanes[lane].first_unsaved()
 
     def memory_bytes(self) -> int:
-        """Return an estimate of the memory all open windows take; cheap."""
-        size = 0
+        """Return an estimate of the memory that open windows take, and identities; cheap."""
+        size = 0 if self._duplicates is None else self._duplicates.memory_bytes()
         for lane in self._lanes.values():
             size += lane.memory_bytes()
         return size
@@ -270,7 +295,45 @@ class Pipeline:
             self._partition,
             [one.lane.filter for one in lanes],
             sessions=need_sessions(rules, self._form.former_rules),
+            duplicates=self._duplicates is not None,
         )
+
+    def _look_back(self, records: Sequence[Record], duplicates: Duplicates) -> Sequence[Record]:
+        """Read what is only looked back on for its identities; return the rest of the poll."""
+        if not records or records[0].offset >= duplicates.settled:
+            return records
+        known = [record for record in records if record.offset < duplicates.settled]
+        uploads: list[Upload] = []
+        for record in known:
+            if record.value is None or redrive.parse_headers(record.headers) is not None:
+                continue
+            time = record.timestamp
+            found = self._decoder.decode(record.value, record.offset, time, time)
+            if not isinstance(found, Reject):
+                uploads += found
+        duplicates.mark(known, uploads)
+        return records[len(known) :]
+
+    def _drop_duplicates(
+        self,
+        records: Sequence[Record],
+        uploads: Sequence[Upload],
+        duplicates: Duplicates,
+        out: Collected,
+    ) -> list[Upload]:
+        """Return the uploads that have events left, what has come before marked in them.
+
+        What has none left changes nothing: no window has its context, and no session its time.
+        """
+        marked = duplicates.mark(records, uploads)
+        if marked.dropped or marked.partial:
+            fresh = [one for one in marked.dropped if one.offset >= self._read]
+            partial = [one for one in marked.partial if one.offset >= self._read]
+            count_duplicates(fresh, partial, out)
+            routed, _ = self._router.route(marked.dropped)
+            for lane, its_uploads in zip(self._lanes.values(), routed, strict=True):
+                lane.count_duplicates(its_uploads, out)
+        return marked.kept
 
     def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> list[Upload]:
         """Decode the poll; every upload carries the record clock of its moment."""
@@ -293,7 +356,7 @@ class Pipeline:
                 found[0].size = len(value)
                 uploads += found
             else:
-                _share_out(found, len(value))
+                share_out(found, len(value))
                 uploads += found
         self.clock = clock
         self._count_records(records, out)
@@ -308,7 +371,7 @@ class Pipeline:
         out.records = len(records)
         out.bytes = sum([len(record.value) for record in records if record.value is not None])
         if out.tombstones:
-            _settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
+            settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
 
     def _count_uploads(
         self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected
@@ -323,7 +386,7 @@ class Pipeline:
         if self._besides is not None:
             for upload in [one for one in uploads if not one.types]:
                 upload.used |= self._besides.would_touch(upload)
-        _count_outcomes(uploads, unmatched, out)
+        count_outcomes(uploads, unmatched, out)
         if self._explains:
             self._explain(unmatched, out)
 
@@ -360,7 +423,7 @@ class Pipeline:
         elif isinstance(found, Reject):
             self._reject(record, found, time, out)
         else:
-            _share_out(found, len(value))
+            share_out(found, len(value))
             self._to_lanes(told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
@@ -384,7 +447,7 @@ class Pipeline:
             out.uploads += 1
             out.events += batch.count
             way = RecordOutcome.ROUTED if batch.count else RecordOutcome.CONTEXT_ONLY
-            _settle(out, way, 1, len(batch.payload))
+            settle(out, way, 1, len(batch.payload))
 
     def _to_lanes(
         self, told: redrive.RedriveHeaders, found: Sequence[Upload], now_ms: int, out: Collected
@@ -418,7 +481,7 @@ class Pipeline:
         out.events += events
         for counts in (out.routed, out.accepted):
             add_count(counts, told.connection, events)
-        _settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
+        settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset < self._read:
@@ -428,62 +491,4 @@ class Pipeline:
             found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
         letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
         out.dead_letters.append(letter)
-        _settle(out, RecordOutcome.REJECTED, 1, len(value))
-
-
-# Where every record and each of its bytes went, once: docs/reliability.md has the equations.
-
-
-def _share_out(uploads: Sequence[Upload], size: int) -> None:
-    """Share a record's bytes out to its uploads, so that they add up to ``size``.
-
-    An upload behind the first has those of its events and its context; the first has the rest:
-    brackets, commas, white space, and whatever was read twice or left out.
-    """
-    for upload in uploads[1:]:
-        upload.size = len(upload.body) + len(upload.context)
-        size -= upload.size
-    uploads[0].size = size
-
-
-def _settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> None:
-    """Count records and bytes that went one way."""
-    add_count(out.outcome_records, outcome, records)
-    add_count(out.outcome_bytes, outcome, size)
-
-
-def _count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
-    """Count what became of decoded uploads; ``unmatched`` are those of them no lane wants.
-
-    Called when the lanes have had them: ``used`` tells of an upload without events that it
-    touched a window. A record of several uploads counts where its first one went, its bytes
-    where each went.
-    """
-    records = len([upload for upload in uploads if not upload.start])
-    size = sum([upload.size for upload in uploads])
-    bare = [upload for upload in uploads if not upload.types]
-    ways = [(RecordOutcome.UNMATCHED, unmatched)]
-    if bare:
-        lost = set(map(id, unmatched))
-        ways.append((RecordOutcome.CONTEXT_ONLY, [one for one in bare if id(one) not in lost]))
-        _count_unused(uploads, [upload for upload in bare if not upload.used], out)
-    for outcome, gone in ways:
-        if gone:
-            firsts, bytes_ = len([1 for one in gone if not one.start]), sum([u.size for u in gone])
-            _settle(out, outcome, firsts, bytes_)
-            records, size = records - firsts, size - bytes_
-    _settle(out, RecordOutcome.ROUTED, records, size)
-
-
-def _count_unused(uploads: Sequence[Upload], unused: Sequence[Upload], out: Collected) -> None:
-    """Count uploads without events that came to nothing, and the records of no others."""
-    keyless = {upload.offset for upload in unused if upload.keyless}
-    for reason, number in (
-        (Unused.MISSING, len([1 for upload in unused if upload.keyless])),
-        (Unused.EMPTY, len([1 for upload in unused if not upload.keyless])),
-    ):
-        add_count(out.unused, reason, number)
-    if keyless:
-        nothing = set(map(id, unused))
-        keyless -= {u.offset for u in uploads if not u.keyless or id(u) not in nothing}
-        out.idle += len(keyless)
+        settle(out, RecordOutcome.REJECTED, 1, len(value))

@@ -334,7 +334,7 @@ def _same_partition(section: SectionValues) -> None:
 
 def judge_topics(section: SectionValues, formats: Mapping[str, str]) -> None:
     """Note what has no effect for the input topics of a worker; ``formats``: theirs, by name."""
-    match, sink = section.get("match"), section.get("sink")
+    match = section.get("match")
     wanted = match.get("topic")
     for name in sorted((wanted or frozenset()) - formats.keys()):
         match.note("topic", f"{name} is not in kafka.topics, so nothing comes from it")
@@ -342,8 +342,6 @@ def judge_topics(section: SectionValues, formats: Mapping[str, str]) -> None:
     if match.get("api_key") and PINPOINT in known:
         rest = "" if known == {PINPOINT} else " from those topics"
         match.note("api_key", f"takes nothing{rest}: no event of Pinpoint has one")
-    if sink is not None and sink.get("app_id") and known == {PINPOINT}:
-        sink.note("app_id", "has no effect: events of Pinpoint have an app's id of their own")
 
 
 def mode_in_words(mode: BatchMode) -> str:

@@ -134,6 +134,8 @@ class KinesisTarget(DocumentTarget):
     def actions(self) -> tuple[str, ...]:
         """Return the actions that have to be allowed, as policies spell them."""
         both = ("kinesis:PutRecord", "kinesis:PutRecords")
+        if self.put is PutMode.AUTO and self.format == PINPOINT:
+            return both[1:]  # what roles of Pinpoint are allowed; that is enough
         return {PutMode.AUTO: both, PutMode.RECORD: both[:1], PutMode.RECORDS: both[1:]}[self.put]
 
     @property

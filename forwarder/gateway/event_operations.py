@@ -14,9 +14,10 @@ from forwarder.gateway import put_events
 from forwarder.gateway.answers import app_of
 from forwarder.gateway.contract import ApiCall, ApiReply
 from forwarder.gateway.endpoints.contract import EndpointStore, EndpointUpdate, StoreError
-from forwarder.gateway.producer import EventProducer, ProduceFault
+from forwarder.gateway.producer import EventProducer
 from forwarder.gateway.put_events import EndpointEntry
 from forwarder.gateway.turns import Turns
+from forwarder.gateway.waiting import ProduceFault
 from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter
 
 _FAULTS = {ProduceFault.FULL: put_events.FULL, ProduceFault.UNAVAILABLE: put_events.UNAVAILABLE}

@@ -11,13 +11,18 @@ by then is given up with its producer and may still be stored: the worker drops 
 import asyncio
 import contextlib
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from forwarder.clock import Clock
 from forwarder.errors import ForwarderError
+from forwarder.gateway.waiting import (
+    KafkaTrouble,
+    PartitionQueue,
+    ProduceFault,
+    Submission,
+    WaitingRecord,
+)
 from forwarder.kafka.idempotent import (
     BATCH_BYTES,
     BATCH_OVERHEAD_BYTES,
@@ -84,84 +89,19 @@ class SharedMemory(Protocol):
         """Count bytes that are held no more."""
 
 
-class ProduceFault(StrEnum):
-    """Why a record was not stored."""
-
-    FULL = "full"
-    """Too much waits already."""
-    UNAVAILABLE = "unavailable"
-    """Kafka did not take it in time."""
-
-
-class Submission:
-    """Records that belong together; ``faults`` has one entry for each, None: stored, or not yet."""
-
-    __slots__ = ("_future", "_left", "faults")
-
-    def __init__(self, count: int) -> None:
-        self.faults: list[ProduceFault | None] = [None] * count
-        self._left = count
-        self._future: asyncio.Future[None] | None = None
-
-    def settle(self, index: int, fault: ProduceFault | None) -> None:
-        """Note what became of a record; once for each. Caller: the producer."""
-        self.faults[index] = fault
-        self._left -= 1
-        if not self._left and self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def settled(self) -> Sequence[ProduceFault | None]:
-        """Wait until it is known what became of every record; return ``faults``."""
-        if self._left:
-            self._future = asyncio.get_running_loop().create_future()
-            await self._future
-        return self.faults
-
-
-class KafkaTrouble(NamedTuple):
-    """Why Kafka takes nothing, and what to do."""
-
-    reason: str
-    remedy: str
-
-
 CUT_OFF = KafkaTrouble("Kafka does not answer", "start the brokers that are down")
 """Until it is known better."""
 
 
-class _Entry(NamedTuple):
-    record: OutgoingRecord
-    size: int
-    at: float
-    submission: Submission
-    place: int
-
-
-class _PartitionQueue:
-    """What waits for one partition, and the batch that is under way."""
-
-    def __init__(self, topic: str, number: int) -> None:
-        self.topic = topic
-        self.number = number
-        self.waiting: deque[_Entry] = deque()
-        self.sending: list[_Entry] = []
-        self.sender: asyncio.Task[None] | None = None
-        self.refused_until = 0.0
-        self.refusals = 0
-        self.trouble: KafkaTrouble | None = None
-
-    def take(self, limit: int) -> list[OutgoingRecord]:
-        """Put what goes into one batch of so many bytes under way."""
-        entry = self.waiting.popleft()
-        self.sending = [entry]
-        room = min(limit, BATCH_BYTES) - BATCH_OVERHEAD_BYTES - entry.size
-        while self.waiting and (room := room - self.waiting[0].size) >= 0:
-            self.sending.append(self.waiting.popleft())
-        return [entry.record for entry in self.sending]
+NOT_YET = KafkaTrouble("not connected to Kafka yet", "")
 
 
 class EventProducer:
-    """Stores records in Kafka. Callers: the APIs, for each request; the gateway, once."""
+    """Stores records in Kafka. Callers: the APIs, for each request; the gateway, once.
+
+    A producer of which a partition took nothing is replaced: the other partitions go on with it
+    until the next one is there.
+    """
 
     def __init__(
         self,
@@ -175,29 +115,49 @@ class EventProducer:
         self._memory = memory
         self._clock = clock
         self._reporter = reporter
-        self._queues: dict[tuple[str, int], _PartitionQueue] = {}
-        self._known: RecordWriter | None = None  # the last that was connected: it knows the topics
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
         self._writer: RecordWriter | None = None
-        self._connected = asyncio.Event()
+        self._known: RecordWriter | None = None  # the last that was there: it knows the topics
+        self._current = asyncio.Event()  # set while the writer serves every partition
         self._broken = asyncio.Event()
-        self._idle = True  # the present connection has stored nothing yet
-        self._left_at = 0.0
-        self._failure: KafkaTrouble | None = KafkaTrouble("not connected to Kafka yet", "")
+        self._broken_at = 0.0
+        self._stored_at = 0.0
+        self._failure: KafkaTrouble | None = NOT_YET
+        self._closing: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------ for readiness
 
     async def check(self) -> None:
         """Return if records are stored; raises ProduceError. Caller: readiness."""
         if (trouble := self.trouble) is not None:
             raise ProduceError(trouble.reason, trouble.remedy)
 
+    @property
+    def trouble(self) -> KafkaTrouble | None:
+        """Return why records are not stored just now, None while they are."""
+        now = self._clock.steady()
+        if self._is_cut_off(now):
+            return self._failure or CUT_OFF
+        refusing = (queue for queue in self._queues.values() if now < queue.refused_until)
+        return next((queue.trouble for queue in refusing), None)
+
+    def _is_cut_off(self, now: float) -> bool:
+        """Tell whether nothing has been stored for longer than it takes to connect again."""
+        if self._current.is_set():
+            return False
+        return self._known is None or (
+            now - max(self._broken_at, self._stored_at) >= PATIENCE_SECONDS
+        )
+
     # ------------------------------------------------------------------ for the APIs
 
     async def available(self) -> bool:
         """Tell whether records are taken; waits a little for a connection that is being made."""
-        if self._connected.is_set():
+        if not self._is_cut_off(self._clock.steady()):
             return True
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._connected.wait()
+                await self._current.wait()
         except TimeoutError:
             return False
         return True
@@ -224,15 +184,6 @@ class EventProducer:
             submission.settle(index, fault)
         return submission
 
-    @property
-    def trouble(self) -> KafkaTrouble | None:
-        """Return why records are not stored just now, None while they are."""
-        now = self._clock.steady()
-        if self._failure is not None or self._is_cut_off(now):
-            return self._failure or CUT_OFF
-        refusing = (queue for queue in self._queues.values() if now < queue.refused_until)
-        return next((queue.trouble for queue in refusing), None)
-
     def _enqueue(
         self,
         known: RecordWriter,
@@ -246,46 +197,53 @@ class EventProducer:
             number = known.partition(topic, record[0])
             queue = self._queues.get((topic, number))
             if queue is None:
-                queue = self._queues[topic, number] = _PartitionQueue(topic, number)
-            entry = _Entry(record, sizes[index], now, submission, index)
+                queue = self._queues[topic, number] = PartitionQueue(topic, number)
+            entry = WaitingRecord(record, sizes[index], now, submission, index)
             if now < queue.refused_until:
                 self._settle([entry], ProduceFault.UNAVAILABLE)
                 continue
             queue.waiting.append(entry)
-            if queue.sender is None and self._writer is not None:
-                queue.sender = asyncio.ensure_future(self._send(queue, self._writer))
-
-    def _settle(self, entries: Iterable[_Entry], fault: ProduceFault | None) -> None:
-        for entry in entries:
-            self._memory.give_back(entry.size)
-            entry.submission.settle(entry.place, fault)
+            self._start_sending(queue)
 
     # ------------------------------------------------------------------ a partition
 
-    async def _send(self, queue: _PartitionQueue, writer: RecordWriter) -> None:
+    def _start_sending(self, queue: PartitionQueue) -> None:
+        """Have what waits for a partition sent, unless that is so already, or cannot be yet."""
+        writer = self._writer
+        if queue.waiting and queue.sender is None and writer is not None and not queue.spoiled:
+            queue.sender = asyncio.ensure_future(self._send(queue, writer))
+
+    async def _send(self, queue: PartitionQueue, writer: RecordWriter) -> None:
         """Send what waits for a partition, batch after batch, until nothing waits."""
-        while queue.waiting and writer is self._writer and not self._broken.is_set():
+        while queue.waiting and writer is self._writer:
             batch = queue.take(writer.limit(queue.topic))
             began = self._clock.steady()
             try:
                 await writer.send(queue.topic, queue.number, batch)
             except ProduceError as error:
                 self._unsent(queue, error)
-                if writer is self._writer:
-                    self._broken.set()
-                break
-            self._stored(queue, self._clock.steady() - began)
+            except Exception as error:  # noqa: BLE001  # the partition has to go on, whatever it was
+                self._unsent(queue, _unforeseen(error))
+            else:
+                self._stored(queue, began)
+                continue
+            if writer is self._writer:
+                queue.spoiled = True
+                self._break()
+            break
         queue.sender = None
+        self._start_sending(queue)  # by the next writer, if it came meanwhile
 
-    def _stored(self, queue: _PartitionQueue, seconds: float) -> None:
+    def _stored(self, queue: PartitionQueue, began: float) -> None:
         sent, queue.sending = queue.sending, []
         if sent:  # else it was too late
+            self._stored_at = self._clock.steady()
             size = sum([entry.size for entry in sent])
-            self._reporter.appended(queue.topic, len(sent), size, seconds)
+            self._reporter.appended(queue.topic, len(sent), size, self._stored_at - began)
             self._settle(sent, None)
-            self._idle, queue.refusals = False, 0
+            queue.refusals = 0
 
-    def _unsent(self, queue: _PartitionQueue, error: ProduceError) -> None:
+    def _unsent(self, queue: PartitionQueue, error: ProduceError) -> None:
         """Let what may be tried again wait for the next producer, in its order."""
         sent, queue.sending = queue.sending, []
         if error.again:
@@ -295,7 +253,7 @@ class EventProducer:
         if not error.too_large:
             self._refuse(queue, error)
 
-    def _refuse(self, queue: _PartitionQueue, error: ProduceError) -> None:
+    def _refuse(self, queue: PartitionQueue, error: ProduceError) -> None:
         """Take no more for a partition for a while; what waits for it fails."""
         pause = REFUSING.delay(queue.refusals, random.random())  # noqa: S311  # spreads tries
         queue.refusals += 1
@@ -305,67 +263,110 @@ class EventProducer:
         queue.waiting.clear()
         self._reporter.producer_failed(error.what, error.remedy)
 
+    def _settle(self, entries: Iterable[WaitingRecord], fault: ProduceFault | None) -> None:
+        for entry in entries:
+            self._memory.give_back(entry.size)
+            entry.submission.settle(entry.place, fault)
+
     # ------------------------------------------------------------------ the connection
 
     async def run(self) -> None:
         """Keep a producer connected until cancelled. Caller: the gateway, in a task of its own."""
-        looking = asyncio.ensure_future(self._look())
+        beside = [asyncio.ensure_future(one) for one in (self._expire_often(), self._ask_often())]
         attempt = 0
         try:
             while True:
-                self._idle = True
-                try:
-                    await self._use(self._connect())
-                except ForwarderError as error:  # StartupError as well: of certificates
-                    self._failure = KafkaTrouble(error.what, error.remedy)
-                    self._reporter.producer_failed(error.what, error.remedy)
-                if not self._idle:
-                    attempt = 0
-                    continue
-                await asyncio.sleep(REOPEN.delay(attempt, random.random()))  # noqa: S311  # as above
                 attempt += 1
+                if await self._replace():
+                    began = self._clock.steady()
+                    await self._broken.wait()
+                    if self._stored_at > began:
+                        attempt = 0
+                if attempt:
+                    await asyncio.sleep(REOPEN.delay(attempt, random.random()))  # noqa: S311  # as above
         finally:
-            looking.cancel()
+            for task in beside:
+                task.cancel()
+            await self._end()
 
-    async def _use(self, writer: RecordWriter) -> None:
-        """Send with a writer until it is good for nothing any more; raises ProduceError."""
+    def _break(self) -> None:
+        """Note that the writer has to be replaced."""
+        if not self._broken.is_set():
+            self._broken_at = self._clock.steady()
+            self._current.clear()
+            self._broken.set()
+
+    async def _replace(self) -> bool:
+        """Connect, and let the new writer take over; False: what is there stays as it is."""
+        try:
+            writer = self._connect()
+        except ForwarderError as error:  # of certificates
+            self._failed(error)
+            return False
         try:
             await writer.start()
-            self._known = self._writer = writer
-            self._failure = None
-            self._broken.clear()
-            self._connected.set()
-            self._reporter.producer_started()
-            for queue in self._queues.values():
-                if queue.waiting and queue.sender is None:
-                    queue.sender = asyncio.ensure_future(self._send(queue, writer))
-            await self._broken.wait()
-        finally:
-            await self._leave(writer)
+        except BaseException as error:
+            self._close(writer)
+            if not isinstance(error, ProduceError):
+                raise
+            self._failed(error)
+            return False
+        former, self._writer = self._writer, None
+        if former is not None:
+            await self._settled()
+            self._close(former)  # what is under way still fails with that, and waits once more
+        self._known = self._writer = writer
+        self._failure = None
+        self._broken.clear()
+        self._current.set()
+        self._reporter.producer_started()
+        for queue in self._queues.values():
+            queue.spoiled = False
+            self._start_sending(queue)
+        return True
 
-    async def _leave(self, writer: RecordWriter) -> None:
-        """Let the batches of other partitions end, then close; what fails waits for the next."""
-        self._writer = None
-        if self._connected.is_set():
-            self._connected.clear()
-            self._left_at = self._clock.steady()
-        for _ in range(2):
-            senders = [queue.sender for queue in self._queues.values() if queue.sender is not None]
-            if senders:
-                await asyncio.wait(senders, timeout=SETTLE_SECONDS)
-            await writer.close()  # its second time changes nothing
+    def _failed(self, error: ForwarderError) -> None:
+        self._failure = KafkaTrouble(error.what, error.remedy)
+        self._reporter.producer_failed(error.what, error.remedy)
 
-    async def _look(self) -> None:
-        """Fail what has waited too long, and ask for the limits now and then."""
-        asked = self._clock.steady()
+    async def _settled(self) -> None:
+        """Let the batches of all partitions end, but not for long."""
+        senders = [queue.sender for queue in self._queues.values() if queue.sender is not None]
+        if senders:
+            await asyncio.wait(senders, timeout=SETTLE_SECONDS)
+
+    def _close(self, writer: RecordWriter) -> None:
+        """Give a writer up, and wait for that at the end alone: it may take its time."""
+        closing = asyncio.ensure_future(writer.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _end(self) -> None:
+        """Give up; what waits fails."""
+        writer, self._writer = self._writer, None
+        await self._settled()
+        if writer is not None:
+            self._close(writer)
+        if self._closing:
+            await asyncio.wait(self._closing)
+        for queue in self._queues.values():
+            self._settle(queue.waiting, ProduceFault.UNAVAILABLE)
+            queue.waiting.clear()
+
+    # ------------------------------------------------------------------ beside it
+
+    async def _ask_often(self) -> None:
+        """Ask for the limits of the topics now and then."""
+        while True:
+            await asyncio.sleep(LIMITS_SECONDS)
+            if self._writer is not None:
+                with contextlib.suppress(ProduceError):  # who sends finds out, and says so
+                    await self._writer.ask_limits()
+
+    async def _expire_often(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = self._clock.steady()
-            self._expire(now)
-            if now - asked >= LIMITS_SECONDS and (writer := self._writer) is not None:
-                asked = now
-                with contextlib.suppress(ProduceError):  # who sends finds out, and says so
-                    await writer.ask_limits()
+            self._expire(self._clock.steady())
 
     def _expire(self, now: float) -> None:
         """Fail what has waited too long; what is under way for too long ends its producer."""
@@ -377,12 +378,23 @@ class EventProducer:
                 self._settle(overdue, ProduceFault.UNAVAILABLE)
                 text = f"{queue.topic}/{queue.number} has not taken a batch in time"
                 self._refuse(queue, ProduceError(text))
-                self._broken.set()
+                queue.spoiled = True
+                self._break()
             while queue.waiting and queue.waiting[0].at <= patience:
                 self._settle([queue.waiting.popleft()], ProduceFault.UNAVAILABLE)
-        if self._writer is not None and self._writer.ended:
-            self._broken.set()
+        writer = self._writer
+        if writer is None:
+            return
+        if writer.ended:
+            self._break()
+        if not self._current.is_set() and (
+            self._is_cut_off(now) or now - self._broken_at >= ANSWER_SECONDS
+        ):
+            self._writer = None
+            self._close(writer)  # so that nothing is stored long after it was answered as failed
 
-    def _is_cut_off(self, now: float) -> bool:
-        """Tell whether there is no connection for longer than it takes to make one."""
-        return not self._connected.is_set() and now - self._left_at >= PATIENCE_SECONDS
+
+def _unforeseen(error: Exception) -> ProduceError:
+    failure = ProduceError(f"an unforeseen {type(error).__name__}: {error}")
+    failure.again = False
+    return failure

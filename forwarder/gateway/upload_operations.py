@@ -12,7 +12,8 @@ from forwarder.formats.contract import Reject
 from forwarder.formats.mparticle.record import UploadRecord, UploadRecords
 from forwarder.formats.rawjson import JsonError, ShapeError
 from forwarder.gateway.contract import Action, ApiCall, ApiError, ApiReply, Operation
-from forwarder.gateway.producer import EventProducer, ProduceFault
+from forwarder.gateway.producer import EventProducer
+from forwarder.gateway.waiting import ProduceFault
 from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter
 
 MAX_BULK = 100

@@ -15,7 +15,14 @@ from msgspec import Raw, msgpack
 from forwarder.errors import RefusedError
 from forwarder.formats import pieces
 from forwarder.journal.packing import STATE_READABLE, check_version, damaged, unpack
-from forwarder.journal.state import BASE, JUDGED, LaneState, PartitionState, is_packed
+from forwarder.journal.state import (
+    BASE,
+    JUDGED,
+    LaneState,
+    LookBack,
+    PartitionState,
+    is_packed,
+)
 from forwarder.model import LOWEST
 
 
@@ -86,7 +93,9 @@ class StateFold:
         """Take what a record says; return whether it holds windows."""
         state, holds = self.state, False
         state.n, state.read, state.obend = record["n"], record["read"], record["obend"]
-        state.extra.update({k: v for k, v in record.items() if k not in _HEAD})
+        state.extra.update({k: v for k, v in record.items() if k not in _KNOWN})
+        if record["part"] == 0:
+            state.look_back = _look_back(record)
         for name, change in record["lanes"].items():
             lane = state.lanes.setdefault(name, LaneState())
             for field, value in change.items():
@@ -179,11 +188,26 @@ def _check_origin(record: Mapping[str, Any], wanted: tuple[str, str]) -> None:
 
 
 _HEAD = frozenset({"v", "kind", "n", "group", "topic", "read", "obend", "part", "lanes"})
+_KNOWN = _HEAD | {"look_back"}
 _record = msgpack.Decoder(dict[str, Raw])
 _lanes = msgpack.Decoder(dict[str, dict[str, Raw]])
 _keys = msgpack.Decoder(dict[bytes, Raw])
 _forms = msgpack.Decoder(dict[bytes, dict[str, Raw]])
 _anything = msgpack.Decoder()
+
+
+def _look_back(record: Mapping[str, Any]) -> LookBack | None:
+    """Return how duplicates are looked for, if the record's own tick says so.
+
+    Where a release that does not know of it has carried it along, nothing holds: nobody has looked.
+    """
+    if (told := record.get("look_back")) is None:
+        return None
+    try:
+        found: LookBack = msgspec.convert(told, LookBack)
+    except msgspec.ValidationError as error:
+        raise damaged(str(error)) from error
+    return found if found.n == record["n"] else None
 
 
 def _set(lane: LaneState, field: str, value: Any) -> None:  # noqa: ANN401  # as decoded
@@ -203,6 +227,8 @@ def _set(lane: LaneState, field: str, value: Any) -> None:  # noqa: ANN401  # as
             lane.seen = value
         case "keying":
             lane.keying = [(rule, tuple(start)) for rule, start in value]
+        case "seen_from":
+            lane.seen_from = value
         case _:
             lane.extra[field] = value
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from forwarder.errors import RefusedError
 from forwarder.journal.commit import CommitMetadata, decode_metadata
 from forwarder.journal.fold import fold_records
-from forwarder.journal.state import LaneState, PartitionState
-from forwarder.model import Commit
+from forwarder.journal.state import LaneState, LookBack, PartitionState
+from forwarder.model import Commit, DuplicateWindow
 
 INPUT_ID = "input_id"
 """The field of the state that holds the id Kafka gave the input topic; of bases only."""
@@ -56,13 +56,15 @@ class StartOrigin(Enum):
 class Opening(msgspec.Struct):
     """What the owner starts with.
 
-    ``stopped``: lanes that cannot go on, and why. ``unfed``: those of them whose input is gone;
-    they are left as stored, like lanes that are not configured.
+    ``seek``: the lowest offset that a lane needs; ``begin``: where reading begins, below ``seek``
+    for duplicates alone. ``stopped``: lanes that cannot go on, and why. ``unfed``: those of them
+    whose input is gone; they are left as stored, like lanes that are not configured.
     """
 
     state: PartitionState
     origin: StartOrigin
     seek: int
+    begin: int
     new: list[str]
     unknown: list[str]
     stopped: dict[str, RefusedError]
@@ -77,18 +79,21 @@ def decide_stored(
     return decide_start(found, state, topic, keying_rules, now_ms)
 
 
-def decide_start(
+def decide_start(  # noqa: PLR0913  # what decides, each given once
     found: Restored,
     stored: PartitionState,
     topic: str,
     keying_rules: Mapping[str, str],
     now_ms: int,
+    *,
+    duplicates_ms: int = 0,
 ) -> Opening:
     """Decide from what was found where every lane stands; raises RefusedError (O3, O6, L3).
 
     ``stored`` is what the state's records say together, and stays as it is: the opening has a state
     of its own. The two share what may be large, entries and windows. ``keying_rules`` names the
-    configured lanes and the keying rule of each.
+    configured lanes and the keying rule of each; ``duplicates_ms`` is how far apart duplicates are
+    looked for, 0: not at all.
     """
     said = decode_metadata(found.commit)
     if said and said.ptr is not None:
@@ -103,6 +108,7 @@ def decide_start(
         apply_operator_move(state, begin)
     for name, rule in keying_rules.items():
         _apply_configured(state, name, rule, found.outbox_end, now_ms)
+    _apply_window(state, duplicates_ms)
     needs = {name: state.lanes[name].need[0] for name in keying_rules}
     if said and said.n == state.n:
         skip_empty_outbox(found, said.outbox, state)
@@ -110,10 +116,12 @@ def decide_start(
     fed = [need for name, need in needs.items() if name not in unfed]
     seek = min(fed or needs.values(), default=state.read)
     _check_input(found, topic, seek, max(seek, state.read))
+    reach = min([_seen_from(state, name) for name in needs if needs[name] == seek], default=seek)
     return Opening(
         state=state,
         origin=origin,
         seek=seek,
+        begin=max(min(reach, seek), min(found.input_start, seek)),
         new=[name for name in keying_rules if name not in stored.lanes],
         unknown=sorted(stored.lanes.keys() - keying_rules.keys()),
         stopped=_expired(found, topic, state, keying_rules) | unfed,
@@ -234,6 +242,37 @@ def apply_operator_move(state: PartitionState, offset: int) -> None:
         lane.need, lane.read = (offset, 0), offset
         lane.closed, lane.held = {}, {}
         lane.keying = lane.keying[-1:]
+        lane.seen_from = None
+    if (known := state.look_back) is not None:
+        window = DuplicateWindow(known.windows[-1].window_ms, offset)
+        state.look_back = LookBack(known.n, offset, [window])
+
+
+def _apply_window(state: PartitionState, window_ms: int) -> None:
+    """Look for duplicates so far apart from where reading goes on.
+
+    What lies below is judged as it was. A longer window looks back on no more than the one before
+    did, and finds all it can once it has gone on for as long as it is.
+    """
+    known, read = state.look_back, state.read
+    if known is None:
+        for lane in state.lanes.values():
+            lane.seen_from = None  # perhaps carried along by a release that has dropped none
+        if window_ms:
+            windows = [DuplicateWindow(0, 0), DuplicateWindow(window_ms, read)]
+            state.look_back = LookBack(state.n, read, windows)
+    elif known.windows[-1].window_ms != window_ms:
+        before = [one for one in known.windows if one.start < read] or [DuplicateWindow(0, 0)]
+        windows = [*before, DuplicateWindow(window_ms, read)]
+        state.look_back = replace(known, windows=windows)
+
+
+def _seen_from(state: PartitionState, name: str) -> int:
+    """Return what a lane's positions from its ``need`` on look back to for duplicates."""
+    known, lane = state.look_back, state.lanes[name]
+    if known is None:
+        return lane.need[0]
+    return known.seen_from if lane.seen_from is None else lane.seen_from
 
 
 def _apply_configured(

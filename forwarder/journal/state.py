@@ -13,7 +13,15 @@ import msgspec
 from msgspec import Raw, msgpack
 
 from forwarder.journal.packing import STATE_VERSION, pack
-from forwarder.model import LOWEST, Address, HeldWindow, PackedWindow, PieceSummary, Position
+from forwarder.model import (
+    LOWEST,
+    Address,
+    DuplicateWindow,
+    HeldWindow,
+    PackedWindow,
+    PieceSummary,
+    Position,
+)
 
 BASE = "base"
 DELTA = "delta"
@@ -33,7 +41,7 @@ CONTEXT_APART = 256 * 1024
 _ADDRESS_BYTES = 19
 """The most an acknowledged address takes."""
 
-_SCALARS = ("need", "read", "cursor", "acked", "seen", "keying")
+_SCALARS = ("need", "read", "cursor", "acked", "seen", "keying", "seen_from")
 JUDGED = "judged"
 """The field of a held window that saves judging its pieces again; of one record, never carried."""
 
@@ -105,8 +113,9 @@ class LaneState(msgspec.Struct):
     ``closed``: digest of a window key -> last position batched. ``held``: digest -> stored
     form of a saved window, as decoded so that unknown fields survive. Both are what a folded
     lane says; an owner keeps them elsewhere (see ``PartitionState``). ``keying``: (rule, from)
-    in order. ``extra``: what is only told of a lane (``deliver.lane_notes``), and fields of
-    another release; kept as they are.
+    in order. ``seen_from``: the lowest offset that positions from ``need`` on look back to for
+    duplicates; None: not stored yet. ``extra``: what is only told of a lane
+    (``deliver.lane_notes``), and fields of another release; kept as they are.
     """
 
     need: Position = (0, 0)
@@ -117,7 +126,21 @@ class LaneState(msgspec.Struct):
     closed: dict[bytes, Position] = msgspec.field(default_factory=dict)
     held: dict[bytes, dict[str, Any]] = msgspec.field(default_factory=dict)
     keying: list[tuple[str, Position]] = msgspec.field(default_factory=list)
+    seen_from: int | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class LookBack(msgspec.Struct, frozen=True):
+    """How a partition looks back for duplicates, as tick ``n`` says.
+
+    A release that does not know of this drops none, and carries it along in ticks of other numbers:
+    it says nothing then. ``seen_from``: the lowest offset that positions from the partition's
+    ``read`` on look back to; ``windows``: in order of the offsets from which they hold.
+    """
+
+    n: int
+    seen_from: int
+    windows: list[DuplicateWindow]
 
 
 class PartitionState(msgspec.Struct):
@@ -127,6 +150,7 @@ class PartitionState(msgspec.Struct):
     ``base_offset``: state offset of the newest base; ``base_read``: the ``read`` in it;
     ``base_held``: (lane, digest) of the windows it holds. ``unwritten``: lanes that are new or
     changed since the opening, so that the next tick has to write them whole; never stored.
+    ``look_back``: None where no duplicates are looked for.
 
     Only an owner has these, for its next base: ``indexes``, every lane's entries of closed
     windows; ``kept``, the windows of lanes it does not feed, packed as stored; ``odd``, fields
@@ -141,6 +165,7 @@ class PartitionState(msgspec.Struct):
     base_read: int = 0
     base_held: set[tuple[str, bytes]] = msgspec.field(default_factory=set)
     unwritten: set[str] = msgspec.field(default_factory=set)
+    look_back: LookBack | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     indexes: dict[str, ClosedIndex] = msgspec.field(default_factory=dict)
     kept: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
@@ -151,8 +176,11 @@ class PartitionState(msgspec.Struct):
         return self.indexes.setdefault(lane, ClosedIndex())
 
 
-class StateHeader(msgspec.Struct, frozen=True):
-    """What every state record begins with, besides its version."""
+class StateHeader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What every state record begins with, besides its version.
+
+    ``look_back`` stands in the first record of a tick at least.
+    """
 
     kind: str
     n: int
@@ -160,6 +188,7 @@ class StateHeader(msgspec.Struct, frozen=True):
     topic: str
     read: int
     obend: int
+    look_back: LookBack | None = None
 
 
 class LaneChange(msgspec.Struct):
@@ -172,8 +201,10 @@ class LaneChange(msgspec.Struct):
 
 def scalars(lane: LaneState) -> dict[str, Any]:
     """Return what a base says of a lane besides its windows, closed and held."""
+    look_back = {} if lane.seen_from is None else {"seen_from": lane.seen_from}
     return {
         **lane.extra,
+        **look_back,
         "need": lane.need,
         "read": lane.read,
         "cursor": lane.cursor,
@@ -208,6 +239,8 @@ def lane_in_delta(
         found["acked"] = sorted(new.acked)
     if new.keying != old.keying:
         found["keying"] = new.keying
+    if new.seen_from != old.seen_from and new.seen_from is not None:
+        found["seen_from"] = new.seen_from
     if not found and not closed:
         return None
     return LaneChange({**found, "seen": new.seen}, closed)

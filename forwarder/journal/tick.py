@@ -1,6 +1,6 @@
 """One tick: planned from what is true now, applied once it is known to be committed (K1 to K5)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
-from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
+from forwarder.journal.state import LaneChange, LaneState, LookBack, PartitionState, StateHeader
 from forwarder.model import LOWEST, Address, Closing, Position
 
 
@@ -39,13 +39,15 @@ class TickPlan(msgspec.Struct, frozen=True):
     values: list[bytes]
     lanes: dict[str, LaneState]
     entries: dict[str, dict[bytes, Position]]
+    look_back: LookBack | None
 
 
 class TickInput(msgspec.Struct, frozen=True):
     """What a tick is drawn from. ``ptr``: the newest base's offset, else the state's log start.
 
     ``unfed``: lanes that are configured and not fed. ``draft``: the snapshot being drafted; the
-    tick writes it if it is complete.
+    tick writes it if it is complete. ``seen_from``: the lowest offset that positions
+    from an offset on, ``position`` at most, look back to for duplicates.
     """
 
     origin: StateOrigin
@@ -55,6 +57,7 @@ class TickInput(msgspec.Struct, frozen=True):
     now_ms: int
     views: Mapping[str, LanePosition]
     closings: Sequence[Closing]
+    seen_from: Callable[[int], int] = int  # itself: nothing is remembered
     unfed: frozenset[str] = frozenset()
     draft: SnapshotBuilder | None = None
 
@@ -94,6 +97,7 @@ def apply_tick(
     ``draft``: the snapshot being drafted, which has to know of the tick.
     """
     state.n, state.read, state.obend = drawn.n, drawn.read, max(state.obend, end)
+    state.look_back = drawn.look_back
     state.unwritten -= drawn.lanes.keys()
     state.lanes |= drawn.lanes
     base = drawn.base
@@ -120,7 +124,9 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
     entries: dict[str, dict[bytes, Position]],
 ) -> TickPlan:
     n = state.n + 1
-    head = StateHeader(states.DELTA, n, snap.origin.group, snap.origin.topic, read, snap.end)
+    look_back = _look_back(state, snap, n, read, {**state.lanes, **lanes})
+    origin = snap.origin
+    head = StateHeader(states.DELTA, n, origin.group, origin.topic, read, snap.end, look_back)
     return TickPlan(
         base=None,
         ptr=snap.ptr,
@@ -131,6 +137,7 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
         values=states.encode(head, {}, changes),
         lanes=lanes,
         entries=entries,
+        look_back=look_back,
     )
 
 
@@ -141,12 +148,13 @@ def _base(
     lanes: dict[str, LaneState],
     entries: dict[str, dict[bytes, Position]],
 ) -> TickPlan:
-    read = max_read(state.read, snap.position)
-    head = StateHeader(states.BASE, draft.n, snap.origin.group, snap.origin.topic, read, snap.end)
+    read, origin = max_read(state.read, snap.position), snap.origin
     seen = {name: replace(state.lanes[name], seen=snap.now_ms) for name in snap.unfed}
     written = {**state.lanes, **seen, **lanes}
     for name in draft.forgotten:
         written.pop(name, None)
+    look_back = _look_back(state, snap, draft.n, read, written)
+    head = StateHeader(states.BASE, draft.n, origin.group, origin.topic, read, snap.end, look_back)
     return TickPlan(
         base=draft,
         ptr=snap.ptr,
@@ -157,7 +165,27 @@ def _base(
         values=draft.values(head, state.extra, written, entries),
         lanes={**seen, **lanes},
         entries=entries,
+        look_back=look_back,
     )
+
+
+def _look_back(
+    state: PartitionState, snap: TickInput, n: int, read: int, lanes: Mapping[str, LaneState]
+) -> LookBack | None:
+    """Return how duplicates are looked for once this tick is committed.
+
+    A window goes once every lane needs only what lies behind it.
+    """
+    known = state.look_back
+    if known is None:
+        return None
+    windows, lowest = known.windows, lowest_watermark(lanes.values(), read)
+    while len(windows) > 1 and windows[1].start <= lowest:
+        windows = windows[1:]
+    if len(windows) == 1 and not windows[0].window_ms:
+        return None
+    seen_from = known.seen_from if read > snap.position else snap.seen_from(read)
+    return LookBack(n, seen_from, windows)
 
 
 def _entries(
@@ -188,8 +216,20 @@ def _lane(state: PartitionState, snap: TickInput, name: str, need: Position) -> 
         acked=view.acked,
         seen=snap.now_ms,
         keying=keying,
+        seen_from=_seen_from(state, snap, old, need),
         extra=old.extra,
     )
+
+
+def _seen_from(
+    state: PartitionState, snap: TickInput, old: LaneState, need: Position
+) -> int | None:
+    """Return what positions from ``need`` on look back to; what is stored, until that is read."""
+    if state.look_back is None:
+        return None
+    if need[0] <= snap.position:
+        return snap.seen_from(need[0])
+    return state.look_back.seen_from if old.seen_from is None else old.seen_from
 
 
 def _changes(

@@ -61,6 +61,13 @@ REPLAYED_RECORDS = counter(
 )
 UPLOADS = counter("uploads", "topic", "Uploads decoded; a record may hold several.")
 EVENTS = counter("events", "topic", "Events in, before routing and filters.")
+DUPLICATE_EVENTS = counter(
+    "duplicate_events",
+    "topic",
+    "Events dropped because the same had come before, within kafka.topics[].duplicates: what "
+    "clients sent again. They are among forwarder_events_total, and under setting=duplicates in "
+    "what each connection has filtered. Many at once: clients did not get their answers.",
+)
 TOMBSTONES = counter("tombstones", "topic", "Records without a value, stepped over.")
 UNMATCHED_UPLOADS = counter(
     "unmatched_uploads",

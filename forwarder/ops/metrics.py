@@ -100,6 +100,7 @@ class Metrics(MetricSet):
         self._counter(catalogue.REPLAYED_RECORDS, topic).inc(collected.replayed)
         self._counter(catalogue.UPLOADS, topic).inc(collected.uploads)
         self._counter(catalogue.EVENTS, topic).inc(collected.events)
+        self._counter(catalogue.DUPLICATE_EVENTS, topic).inc(collected.duplicates)
         self._counter(catalogue.TOMBSTONES, topic).inc(collected.tombstones)
         self._counter(catalogue.UNMATCHED_UPLOADS, topic).inc(collected.unmatched)
         for reason, count in collected.unused.items():

@@ -46,6 +46,7 @@ class Tally(Reporter):
         self.records = 0
         self.uploads = 0
         self.events = 0
+        self.duplicates = 0
         self.tombstones = 0
         self.unmatched = 0
         self.unused: dict[str, int] = {}
@@ -62,8 +63,9 @@ class Tally(Reporter):
 
     def text(self) -> str:
         """Return the totals for people: one line for the input, one for each connection."""
+        again = f" ({self.duplicates} had come before)" if self.duplicates else ""
         first = (
-            f"read {self.uploads} uploads with {self.events} events; "
+            f"read {self.uploads} uploads with {self.events} events{again}; "
             f"{self.unmatched} uploads matched no connection, {self.tombstones} records were empty"
         )
         lines = [first, *self._misses(), *self._idle()]
@@ -114,6 +116,7 @@ class Tally(Reporter):
         self.records += collected.records
         self.uploads += collected.uploads
         self.events += collected.events
+        self.duplicates += collected.duplicates
         self.tombstones += collected.tombstones
         self.unmatched += collected.unmatched
         for reason, count in collected.unused.items():

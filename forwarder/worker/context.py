@@ -74,13 +74,15 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     """What every partition of a worker is given.
 
     ``group``: the consumer group, under whose name state is stored. ``lanes``: by topic those of
-    its partitions. ``deliver`` is what their deliveries share. ``random`` gives numbers in [0, 1)
-    for jitter. ``orphan_policy`` says when a lane that is not configured is dropped.
+    its partitions, ``duplicates_ms``: how far apart duplicates are looked for in them, by topic;
+    left out, or 0: not at all. ``deliver`` is what their deliveries share. ``random`` gives numbers
+    in [0, 1) for jitter. ``orphan_policy`` says when a lane that is not configured is dropped.
     ``explain_misses``: count why uploads match nothing.
     """
 
     group: str
     lanes: Mapping[str, LaneSet]
+    duplicates_ms: Mapping[str, int] = msgspec.field(default_factory=dict)
     journals: Journals
     clock: Clock
     reporter: Reporter

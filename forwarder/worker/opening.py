@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.pipeline import Lane, LaneSet, Pipeline, ReplayFilter
 from forwarder.config.connection import Status
 from forwarder.errors import RefusedError
@@ -70,7 +71,7 @@ class PartitionOpening:
             await self._journal.prove()
             raise
         await self._restore(start, fold)
-        progress = Progress(position=start.seek, intake_stopped=self._intake_stopped(found))
+        progress = Progress(position=start.begin, intake_stopped=self._intake_stopped(found))
         ticks = TickLoop(
             self.partition,
             self._context,
@@ -117,7 +118,15 @@ class PartitionOpening:
         """Decide where every lane stands (O2 to O6)."""
         keying = {lane.name: lane.keying_rule for lane in self._configured.lanes}
         now_ms = self._context.clock.wall_ms()
-        start = opening.decide_start(found, fold.state, self.partition.topic, keying, now_ms)
+        topic = self.partition.topic
+        start = opening.decide_start(
+            found,
+            fold.state,
+            topic,
+            keying,
+            now_ms,
+            duplicates_ms=self._context.duplicates_ms.get(topic, 0),
+        )
         if start.origin is not opening.StartOrigin.STATE:
             fold.forget_windows()
         return start
@@ -136,6 +145,7 @@ class PartitionOpening:
             origin=start.origin.value,
             position=start.seek,
             read=start.state.read,
+            looks_back_to=start.begin,
             tick=start.state.n,
             new=start.new,
             unknown=start.unknown,
@@ -152,8 +162,16 @@ class PartitionOpening:
         fed = self._configured.without(start.unfed)
         replays = {lane.name: _replay_filter(lane, state.lanes[lane.name]) for lane in fed.lanes}
         self._state, self._lanes = state, fed.lanes
+        duplicates = None
+        if state.look_back is not None:
+            duplicates = Duplicates(state.look_back.windows, start.begin, start.seek)
         self._pipeline = Pipeline(
-            self.partition, fed, state.read, replays=replays, explains=context.explain_misses
+            self.partition,
+            fed,
+            state.read,
+            replays=replays,
+            explains=context.explain_misses,
+            duplicates=duplicates,
         )
         self._pipeline.compress_above(context.limits.plain_window_bytes)
         async with context.one_at_a_time.restores:

@@ -372,6 +372,7 @@ class TickLoop:
             now_ms=self._clock.wall_ms(),
             views=views,
             closings=pending.closings,
+            seen_from=self._pipeline.seen_from,
             unfed=self._unfed,
             draft=self.snapshots.builder,
         )
@@ -420,5 +421,8 @@ class TickLoop:
         self.snapshots.on_committed(self._journal, plan.base, plan.ptr, size)
         fresh = outbox.addressed_by_lane(committed.outbox, drawn.records)
         self._uncommitted.commit(fresh, self.deliveries.lanes)
+        if self._state.look_back is not None:
+            needs = [self._state.lanes[lane.name].need[0] for lane in self._lanes]
+            self._pipeline.forget_reaches(min(needs, default=self._state.read))
         cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
         self.deliveries.committed((self._outbox_end, 0), cursors, fresh)

@@ -1,7 +1,7 @@
 """A context of mParticle's made of one of Pinpoint's: the endpoint, its user, its app.
 
 What mParticle has no field for stands in ``integration_attributes.pinpoint``, by Pinpoint's own
-names with dots between them.
+names with colons between them: exclusions, whose paths have dots, reach each of them.
 """
 
 from msgspec import Raw
@@ -83,7 +83,7 @@ class MappedContext:
         self._note("", record)
         self._note("", endpoint)
         if settings.include_user_identities:
-            self._note("User.", user)
+            self._note("User:", user)
         if self._left:
             left = Raw(rawjson.encode_object(self._left))
             whole = rawjson.encode_object({"pinpoint": left})
@@ -153,7 +153,7 @@ class MappedContext:
         if bytes(version) not in _NOTHING:
             found["application_version"] = version
         if self._metadata:
-            self._note("Demographic.", self._demographic)
+            self._note("Demographic:", self._demographic)
         return found
 
     def _note(self, prefix: str, members: _Object) -> None:
@@ -161,7 +161,7 @@ class MappedContext:
         for name, raw in members.items():
             value = bytes(raw)
             if name in {"Attributes", "Metrics"} and value[:1] == b"{" and not prefix:
-                self._note(f"{name}.", rawjson.fields(raw))
+                self._note(f"{name}:", rawjson.fields(raw))
             elif value[:1] == b"[":
                 value = bytes(_value(raw))
                 text = value if value[:1] == b'"' else rawjson.quote(value.decode())

@@ -18,7 +18,7 @@ ENCODER_VERSION = 1
 
 _MAX_GROWTH = 8
 """By how much a context or an event may grow as it is made mParticle's, at most: ``"":[]``, of an
-endpoint's attributes, becomes ``"Attributes.":"[]"``, and a metric ``"":1`` is of 5 bytes."""
+endpoint's attributes, becomes ``"Attributes:":"[]"``, and a metric ``"":1`` is of 5 bytes."""
 
 _MAX_OVERHEAD_BYTES = 1500
 """More than what a document has of every event, and of its context, that did not come."""

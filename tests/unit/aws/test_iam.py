@@ -47,6 +47,26 @@ def test_a_stream_is_put_into_by_the_actions_of_its_setting_alone(
     } == statement
 
 
+@pytest.mark.parametrize(
+    ("put", "actions"),
+    [
+        (PutMode.AUTO, ["kinesis:PutRecords"]),
+        (PutMode.RECORDS, ["kinesis:PutRecords"]),
+        (PutMode.RECORD, ["kinesis:PutRecord"]),
+    ],
+)
+def test_a_role_of_pinpoint_keeps_its_permissions_and_trusts_the_worker_instead(
+    put: PutMode, actions: list[str]
+) -> None:
+    target = KinesisTarget("events", "us-east-1", put=put, format="pinpoint")
+    found = made(Connection("acme", target, credentials=ROLE))
+    [permission] = found.permission["Statement"]
+    assert actions == permission["Action"]
+    assert found.trust is not None
+    assert {"AWS": WORKER} == found.trust["Statement"][0]["Principal"]
+    assert [True] == [True for note in found.notes if "for pinpoint.amazonaws.com" in note]
+
+
 def test_a_delivery_stream_is_put_into_by_one_action() -> None:
     target = FirehoseTarget("events", "eu-west-1")
     found = made(Connection("acme", target, credentials=ROLE))

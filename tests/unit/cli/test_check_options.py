@@ -230,6 +230,7 @@ SHIPPED = [
     *sorted(ROOT.glob("config/**/*.yaml")),
     *sorted(DEPLOY.glob("compose/**/*.yaml")),
     *sorted(DEPLOY.glob("kubernetes*/worker/*.yaml")),
+    *sorted(DEPLOY.glob("kubernetes*/gateway/*.yaml")),
     *sorted(DEPLOY.glob("kubernetes*/connections/*.yaml")),
 ]
 

@@ -1,6 +1,7 @@
 """Every record is accounted for, once, and every event of every connection."""
 
 import json
+import zlib
 from collections import Counter
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.collect import redrive
+from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.config.connection import Batching, Match
 from forwarder.config.targets import KinesisTarget
 from forwarder.formats.mparticle import event_filter
-from forwarder.model import Collected, Reason, RecordOutcome, Unused
+from forwarder.model import Collected, DuplicateWindow, Reason, RecordOutcome, Unused
 from tests import builders, oracle, streams
 from tests.books import Books
 from tests.builders import NOW, Rec, connection, event, records, upload
@@ -64,7 +66,7 @@ def inputs(draw: st.DrawFn) -> list[Rec]:
     return drawn
 
 
-def begun(read: int, taken: int) -> Pipeline:
+def begun(read: int, taken: int, duplicates: Duplicates | None = None) -> Pipeline:
     """Return a pipeline that collected up to ``read`` before, ``resting`` only up to ``taken``."""
     replays = {
         name: ReplayFilter(
@@ -75,7 +77,9 @@ def begun(read: int, taken: int) -> Pipeline:
         )
         for name in NAMES
     }
-    return Pipeline(builders.PARTITION, builders.lane_set(*LANES), read, replays=replays)
+    return Pipeline(
+        builders.PARTITION, builders.lane_set(*LANES), read, replays=replays, duplicates=duplicates
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -93,6 +97,44 @@ def test_every_record_and_every_event_is_accounted_for_once(
     whole = builders.merged(outs)
     assert len([record for record in drawn if record.offset < read]) == whole.replayed
     assert input_of(drawn, read) == (whole.records, whole.bytes, whole.outcome_bytes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(inputs(), st.data())
+def test_duplicates_are_accounted_for_too(drawn: list[Rec], data: st.DataObject) -> None:
+    """Whole uploads that come again are an outcome of their own, and filtered by each lane."""
+    again = [
+        replace(one, offset=one.offset + len(drawn), timestamp=one.timestamp + 1_000)
+        for one in drawn
+        if data.draw(st.booleans())
+    ]
+    records = [replace(one, value=_requested(one.value)) for one in [*drawn, *again]]
+    records = [replace(one, offset=offset) for offset, one in enumerate(records)]
+    read = data.draw(st.sampled_from([0, 6, len(drawn)]))
+    pipeline = begun(read, min(read, 6), Duplicates([DuplicateWindow(60_000, 0)], 0))
+    books, outs = Books(), [pipeline.collect(records, NOW), pipeline.finish(NOW)]
+    for out in outs:
+        books.collected(out)
+    assert [] == books.faults(waiting(pipeline, outs))
+    events = Counter(outs[0].routed) - Counter(outs[0].accepted)
+    assert events == sum_by_lane(outs[0].filtered)
+    assert outs[0].duplicates <= outs[0].events
+
+
+def _requested(value: bytes | None) -> bytes | None:
+    """Give an upload a request id of its own content; the same for what is sent again."""
+    if value is None or value[:2] != b'{"' or not value.rstrip().endswith(b"}"):
+        return value
+    name = zlib.crc32(value) % 7
+    return value.rstrip()[:-1] + b',"source_request_id":"r%d"}' % name
+
+
+def sum_by_lane(filtered: dict[tuple[str, str], int]) -> Counter[str]:
+    """Return by lane how many events its settings, or that they came before, left out."""
+    found: Counter[str] = Counter()
+    for (lane, _), count in filtered.items():
+        found[lane] += count
+    return found
 
 
 def waiting(pipeline: Pipeline, outs: list[Collected]) -> dict[str, int]:

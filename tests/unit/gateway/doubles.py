@@ -111,6 +111,7 @@ class Broker:
         self.batches: list[int] = []
         self.starts: list[ProduceError | None] = []
         self.answers: dict[int, list[ProduceError | asyncio.Event]] = defaultdict(list)
+        self.odd: list[Exception] = []
         self.writers: list[Writer] = []
         self.up = asyncio.Event()
         self.up.set()
@@ -159,6 +160,8 @@ class Writer:
         answer = answers.pop(0) if answers else None
         self.broker.batches.append(len(records))
         await asyncio.sleep(self.broker.seconds)
+        if self.broker.odd:
+            raise self.broker.odd.pop()
         if isinstance(answer, ProduceError):
             raise answer
         if answer is not None:

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from forwarder.gateway import producer
-from forwarder.gateway.producer import EventProducer, ProduceFault
+from forwarder.gateway.producer import EventProducer
+from forwarder.gateway.waiting import ProduceFault
 from forwarder.kafka.idempotent import ProduceError
 from tests.doubles import LoopClock
 from tests.unit.gateway.doubles import Broker, GatewayNotes, Room
@@ -186,3 +187,39 @@ async def test_limits_are_asked_again() -> None:
     async with running(broker):
         await asyncio.sleep(3 * producer.LIMITS_SECONDS + 1)
     assert 2 <= broker.writers[-1].asked <= 3
+
+
+@virtually
+async def test_what_is_under_way_when_kafka_is_given_up_is_not_stored_later() -> None:
+    broker = Broker(partitions=1)
+    async with running(broker) as made:
+        broker.up.clear()
+        assert [DOWN] == await made.submit("t", [(b"k", b"1")]).settled()
+        await asyncio.sleep(producer.PATIENCE_SECONDS + 1)
+        broker.up.set()
+        await asyncio.sleep(100)
+    assert [] == broker.records
+
+
+@virtually
+async def test_a_replacement_that_cannot_start_is_tried_more_and_more_seldom() -> None:
+    broker = Broker(partitions=2)
+    broker.answers[0] = [fault(again=False)]
+    broker.starts = [None, *[ProduceError("not yet")] * 1000]
+    async with running(broker) as made:
+        assert [DOWN] == await made.submit("t", [(b"\0", b"1")]).settled()
+        for _ in range(100):  # the other partition goes on with what there is
+            assert [None] == await made.submit("t", [(b"\1", b"x")]).settled()
+            await asyncio.sleep(0.1)
+        assert len(broker.writers) < 40
+
+
+@virtually
+async def test_a_fault_that_nobody_foresaw_fails_its_batch_alone() -> None:
+    broker = Broker(partitions=1)
+    async with running(broker) as made:
+        odd = made.submit("t", [(b"k", b"no bytes")])
+        broker.odd.append(ValueError("odd"))
+        assert [DOWN] == await odd.settled()
+        await asyncio.sleep(2)
+        assert [None] == await made.submit("t", [(b"k", b"2")]).settled()

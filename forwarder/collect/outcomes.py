@@ -1,0 +1,77 @@
+"""Counts where every record and each of its bytes went, once.
+
+docs/reliability.md has the equations.
+"""
+
+from collections.abc import Sequence
+
+from forwarder.formats.contract import DUPLICATE, Upload
+from forwarder.model import Collected, RecordOutcome, Unused, add_count
+
+
+def share_out(uploads: Sequence[Upload], size: int) -> None:
+    """Share a record's bytes out to its uploads, so that they add up to ``size``.
+
+    An upload behind the first has those of its events and its context; the first has the rest:
+    brackets, commas, white space, and whatever was read twice or left out.
+    """
+    for upload in uploads[1:]:
+        upload.size = len(upload.body) + len(upload.context)
+        size -= upload.size
+    uploads[0].size = size
+
+
+def settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> None:
+    """Count records and bytes that went one way."""
+    add_count(out.outcome_records, outcome, records)
+    add_count(out.outcome_bytes, outcome, size)
+
+
+def count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:
+    """Count what became of decoded uploads; ``unmatched`` are those of them no lane wants.
+
+    Called when the lanes have had them: ``used`` tells of an upload without events that it
+    touched a window. A record of several uploads counts where its first one went, its bytes
+    where each went.
+    """
+    records = len([upload for upload in uploads if not upload.start])
+    size = sum([upload.size for upload in uploads])
+    bare = [upload for upload in uploads if not upload.types]
+    ways = [(RecordOutcome.UNMATCHED, unmatched)]
+    if bare:
+        lost = set(map(id, unmatched))
+        ways.append((RecordOutcome.CONTEXT_ONLY, [one for one in bare if id(one) not in lost]))
+        _count_unused(uploads, [upload for upload in bare if not upload.used], out)
+    for outcome, gone in ways:
+        if gone:
+            firsts, bytes_ = len([1 for one in gone if not one.start]), sum([u.size for u in gone])
+            settle(out, outcome, firsts, bytes_)
+            records, size = records - firsts, size - bytes_
+    settle(out, RecordOutcome.ROUTED, records, size)
+
+
+def count_duplicates(dropped: Sequence[Upload], partial: Sequence[Upload], out: Collected) -> None:
+    """Count events that have come before, and the uploads that have no others: ``dropped``.
+
+    Those went nowhere else; the rest of ``partial`` goes on.
+    """
+    events = sum([len(upload.types) for upload in dropped])
+    out.uploads += len(dropped)
+    out.events += events
+    out.duplicates += events + sum([upload.types.count(DUPLICATE) for upload in partial])
+    firsts = len([upload for upload in dropped if not upload.start])
+    settle(out, RecordOutcome.DUPLICATE, firsts, sum([upload.size for upload in dropped]))
+
+
+def _count_unused(uploads: Sequence[Upload], unused: Sequence[Upload], out: Collected) -> None:
+    """Count uploads without events that came to nothing, and the records of no others."""
+    keyless = {upload.offset for upload in unused if upload.keyless}
+    for reason, number in (
+        (Unused.MISSING, len([1 for upload in unused if upload.keyless])),
+        (Unused.EMPTY, len([1 for upload in unused if not upload.keyless])),
+    ):
+        add_count(out.unused, reason, number)
+    if keyless:
+        nothing = set(map(id, unused))
+        keyless -= {u.offset for u in uploads if not u.keyless or id(u) not in nothing}
+        out.idle += len(keyless)

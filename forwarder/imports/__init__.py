@@ -1,0 +1,1 @@
+"""What was declared elsewhere, read to become connections of ours: event streams of Pinpoint."""
