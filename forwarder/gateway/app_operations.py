@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from forwarder.config import checks
 from forwarder.config.aws_regions import find_partition
 from forwarder.config.connection import Connection, Status
 from forwarder.config.gateway import App, PinpointApi
 from forwarder.config.targets import PINPOINT
-from forwarder.formats import rawjson
+from forwarder.errors import ConfigurationError
 from forwarder.gateway.answers import app_of, bad_request, encode_json
 from forwarder.gateway.contract import Action, ApiCall, ApiError, ApiReply, Operation
+from forwarder.imports.connection_file import ImportOptions, connection_files
+from forwarder.imports.event_stream import EventStream, destination_of
 
 PAGE_SIZE = 100
 """Apps of a page where the caller names no size."""
@@ -24,11 +27,6 @@ DEFAULT_REGION = "us-east-1"
 """In the ARNs of apps, where no substitute host says which region they were in."""
 
 _REGION = re.compile(r"pinpoint\.([a-z0-9-]+)\.amazonaws\.")
-_STREAM = re.compile(
-    r"arn:[a-z-]+:kinesis:(?P<region>[a-z0-9-]+):\d{12}:stream/(?P<name>[A-Za-z0-9_.-]+)"
-    r"|arn:[a-z-]+:firehose:(?P<to>[a-z0-9-]+):\d{12}:deliverystream/(?P<delivery>[A-Za-z0-9_.-]+)"
-)
-_ROLE = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/[A-Za-z0-9+=,.@_/-]+")
 _PRODUCTION = "production"
 
 
@@ -110,9 +108,19 @@ class AppOperations:
         except (msgspec.DecodeError, RecursionError):
             message = "The body should be a WriteEventStream."
             raise bad_request(message) from None
+        try:
+            destination = destination_of(wanted.DestinationStreamArn, "DestinationStreamArn")
+        except ConfigurationError:
+            message = "DestinationStreamArn should be that of a Kinesis or a Firehose stream."
+            raise bad_request(message) from None
+        if not re.fullmatch(checks.ROLE_ARN, wanted.RoleArn):
+            message = "RoleArn should be the ARN of a role."
+            raise bad_request(message)
+        stream = EventStream("", app, destination, wanted.RoleArn)
+        [file] = connection_files([stream], ImportOptions(topic=self._api.topic), "PutEventStream")
         text = (
             "An event stream is a connection of the forwarder. Add a file to its connections:\n"
-            + connection_yaml(app, self._api.topic, wanted.DestinationStreamArn, wanted.RoleArn)
+            f"{file.text}"
         )
         raise ApiError(405, "MethodNotAllowedException", text)
 
@@ -155,35 +163,3 @@ class AppOperations:
             and (match.application is None or app in match.application)
             and (match.environment is None or _PRODUCTION in match.environment)
         )
-
-
-def connection_yaml(app: str, topic: str, stream_arn: str, role_arn: str) -> str:
-    """Return the connection file that is an app's event stream.
-
-    What is no ARN of a stream, or of a role, leaves a place to fill in.
-    """
-    stream, role = _STREAM.fullmatch(stream_arn), _ROLE.fullmatch(role_arn)
-    if stream is not None and stream["delivery"]:
-        kind, region = "firehose", stream["to"]
-        named = f"delivery_stream_name: {stream['delivery']}"
-    else:
-        kind, region = "kinesis", stream["region"] if stream else "REGION"
-        named = f"stream_name: {stream['name'] if stream else 'STREAM'}"
-    return (
-        f"name: {_connection_name(app)}\n"
-        "match:\n"
-        f"  topic: [{topic}]\n"
-        f"  application: [{rawjson.quote(app).decode()}]\n"
-        "credentials:\n"
-        f"  role_arn: {role[0] if role else 'ROLE_ARN'}\n"
-        "sink:\n"
-        f"  type: {kind}\n"
-        f"  {named}\n"
-        f"  region: {region}\n"
-        "  format: pinpoint\n"
-    )
-
-
-def _connection_name(app: str) -> str:
-    """Return a name for a connection of an app."""
-    return f"pinpoint-{re.sub('[^a-z0-9-]', '-', app.lower())}"

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from forwarder.config.connection import Connection, Match, Status
@@ -12,7 +11,7 @@ from forwarder.config.credentials import AssumedRole
 from forwarder.config.gateway import App, AppAuth, PinpointApi
 from forwarder.config.loader import load_connection
 from forwarder.config.targets import FileTarget, FirehoseTarget, KinesisTarget
-from forwarder.gateway.app_operations import AppOperations, connection_yaml
+from forwarder.gateway.app_operations import AppOperations
 from forwarder.gateway.contract import Action, ApiCall, ApiError
 from tests.unit.gateway.doubles import ARRIVAL, SHOP, call_of
 from tests.unit.gateway.test_endpoint_operations import parsed
@@ -107,33 +106,41 @@ async def test_of_several_the_one_that_is_meant_most_is_told() -> None:
     assert DELIVERY == found["DestinationStreamArn"]
 
 
-async def test_writes_say_what_to_add_or_to_change() -> None:
-    made = operations(stream("main"))
-    body = {"RoleArn": ROLE, "DestinationStreamArn": STREAM}
-    with pytest.raises(ApiError, match="application") as told:
-        await made.put_event_stream(call_of(body))
-    assert (405, "MethodNotAllowedException") == (told.value.status, told.value.code)
-    assert connection_yaml("shop", "pinpoint-events", STREAM, ROLE) in told.value.message
+async def test_a_deletion_says_what_to_change() -> None:
     with pytest.raises(ApiError, match="main:\nstatus: inactive") as told:
-        await made.delete_event_stream(call_of(b""))
-    assert 405 == told.value.status
-    with pytest.raises(ApiError) as told:
-        await made.put_event_stream(call_of(b"["))
-    assert 400 == told.value.status
+        await operations(stream("main")).delete_event_stream(call_of(b""))
+    assert (405, "MethodNotAllowedException") == (told.value.status, told.value.code)
+    with pytest.raises(ApiError, match="that takes this app"):
+        await operations().delete_event_stream(call_of(b""))
 
 
 @pytest.mark.parametrize("arn", [STREAM, DELIVERY])
-def test_the_file_that_is_told_is_a_connection(arn: str, tmp_path: Path) -> None:
-    text = connection_yaml("A1.b2", "pinpoint-events", arn, ROLE)
+async def test_a_write_says_which_file_to_add_and_that_is_a_connection(
+    arn: str, tmp_path: Path
+) -> None:
+    body = {"RoleArn": ROLE, "DestinationStreamArn": arn}
+    with pytest.raises(ApiError) as told:
+        await operations().put_event_stream(call_of(body))
+    assert (405, "MethodNotAllowedException") == (told.value.status, told.value.code)
+    _, _, text = told.value.message.partition(":\n")
     (tmp_path / "one.yaml").write_text(text)
     one = load_connection(tmp_path / "one.yaml").connection
-    assert frozenset({"A1.b2"}) == one.match.application
+    assert frozenset({"shop"}) == one.match.application
+    assert frozenset({"pinpoint-events"}) == one.match.topic
     assert arn == one.sink.resource("aws", "111122223333")
     assert "pinpoint" == one.sink.format
 
 
-def test_what_is_no_arn_is_not_written_into_a_file() -> None:
-    text = connection_yaml("shop", "t", "x\nsink: {}", 'arn:aws:iam::1:role/"')
-    assert "stream_name: STREAM" in text
-    assert "role_arn: ROLE_ARN" in text
-    assert orjson.dumps(text)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[",
+        b"",
+        {"RoleArn": ROLE, "DestinationStreamArn": "x\nsink: {}"},
+        {"RoleArn": 'arn:aws:iam::1:role/"', "DestinationStreamArn": STREAM},
+    ],
+)
+async def test_a_write_of_what_is_no_stream_is_refused(body: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ApiError) as told:
+        await operations().put_event_stream(call_of(body))
+    assert (400, "BadRequestException") == (told.value.status, told.value.code)
