@@ -41,6 +41,9 @@ REOPEN_REFUSED = Backoff(base=60.0, cap=75.0, floor=45.0)
 """A partition that contradicts itself or the log: somebody repairs it. Also tried at once after a
 rebalance."""
 
+PRODUCE_REFUSED = Backoff(base=1.0, cap=30.0, floor=0.5)
+"""A partition that took nothing of a gateway's: whoever sends to it meanwhile is told at once."""
+
 LOG_REPEAT_SECONDS = 60.0
 """Seconds after which the log says once more what goes on; for whoever has no reason for others."""
 

@@ -31,7 +31,7 @@ from forwarder.kafka.idempotent import (
     ProduceError,
 )
 from forwarder.ops.gateway_reporter import GatewayReporter
-from forwarder.retry import REOPEN, Backoff
+from forwarder.retry import PRODUCE_REFUSED, REOPEN
 
 ANSWER_SECONDS = 15.0
 """How long a record may wait while Kafka is connected: a broker that died is noticed after 9 s
@@ -48,9 +48,6 @@ LOOK_SECONDS = 0.25
 
 LIMITS_SECONDS = 60.0
 """Between two questions for the limits of the topics."""
-
-REFUSING = Backoff(base=1.0, cap=30.0, floor=0.5)
-"""A partition that took nothing: until the next record is tried on it."""
 
 
 class RecordWriter(Protocol):
@@ -255,7 +252,7 @@ class EventProducer:
 
     def _refuse(self, queue: PartitionQueue, error: ProduceError) -> None:
         """Take no more for a partition for a while; what waits for it fails."""
-        pause = REFUSING.delay(queue.refusals, random.random())  # noqa: S311  # spreads tries
+        pause = PRODUCE_REFUSED.delay(queue.refusals, random.random())  # noqa: S311  # spreads tries
         queue.refusals += 1
         queue.refused_until = self._clock.steady() + pause
         queue.trouble = KafkaTrouble(error.what, error.remedy)
