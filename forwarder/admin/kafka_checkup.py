@@ -8,7 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from forwarder.config.settings import Configuration, outbox_topic
+from forwarder.config.settings import Configuration, Kafka, outbox_topic
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal.topics import (
     TopicNeed,
@@ -76,8 +76,7 @@ class KafkaCheckup:
         return [one for one in found if one.grade is FindingGrade.FAIL]
 
     async def _look(self, found: list[Finding]) -> None:
-        servers = self._settings.kafka.bootstrap_servers
-        found += await asyncio.gather(*map(self._knock, servers))
+        found += await knock(self._settings.kafka, self._client_id)
         if all(one.grade is FindingGrade.FAIL for one in found):
             return
         counts = await self._standing(found, tries=True)
@@ -98,7 +97,7 @@ class KafkaCheckup:
             group = self._settings.kafka.group_id
             found += _rights(wanted, granted, group, await self._cluster.group_rights(group))
         written = [need.topic for need in wanted if "Write" in need.operations]
-        found += _replicas(written, settings, await self._cluster.in_sync())
+        found += replica_findings(written, settings, await self._cluster.in_sync())
         return counts
 
     async def _begin(self) -> list[Finding]:
@@ -114,20 +113,6 @@ class KafkaCheckup:
         finally:
             await writer.close()
         return []
-
-    async def _knock(self, server: str) -> Finding:
-        """Connect and log in to one broker."""
-        try:
-            await client.try_login(self._settings.kafka, self._client_id, server, KNOCK_SECONDS)
-        except ForwarderError as error:
-            return fail(error.what, error.remedy)
-        return ok(f"{server} {self._login()}")
-
-    def _login(self) -> str:
-        security = self._settings.kafka.security
-        who = f" as {security.username}" if security.username else ""
-        how = f", logged in{who} by {security.mechanism}" if security.mechanism else ""
-        return f"answers over {security.protocol}{how}"
 
     def _topic(
         self, need: TopicNeed, counts: Mapping[str, int], settings: Settings
@@ -190,6 +175,22 @@ class KafkaCheckup:
         return ok(f"a transaction on topic {topic} was begun and aborted")
 
 
+async def knock(kafka: Kafka, client_id: str) -> list[Finding]:
+    """Connect and log in to every broker that is configured; return what came of it."""
+    security = kafka.security
+    who = f" as {security.username}" if security.username else ""
+    how = f", logged in{who} by {security.mechanism}" if security.mechanism else ""
+
+    async def one(server: str) -> Finding:
+        try:
+            await client.try_login(kafka, client_id, server, KNOCK_SECONDS)
+        except ForwarderError as error:
+            return fail(error.what, error.remedy)
+        return ok(f"{server} answers over {security.protocol}{how}")
+
+    return await asyncio.gather(*map(one, kafka.bootstrap_servers))
+
+
 def _rights(
     wanted: Sequence[TopicNeed],
     on_topics: Mapping[str, Operations] | None,
@@ -210,7 +211,7 @@ def _rights(
         yield from found or [ok("every right that is needed is granted, as far as brokers say so")]
 
 
-def _replicas(
+def replica_findings(
     topics: Iterable[str], settings: Settings, in_sync: Mapping[str, tuple[int, int]]
 ) -> Iterator[Finding]:
     """Tell which topics take nothing, for too few replicas are in sync.

@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,8 @@ from forwarder.admin.contract import GroupSurvey
 from forwarder.admin.kafka_survey import KafkaSurvey
 from forwarder.cli import output
 from forwarder.collect.keying import keying_rule
-from forwarder.config import loader, masking
+from forwarder.config import gateway_loader, loader, masking
+from forwarder.config.gateway_loader import LoadedGateway
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.errors import ConfigurationError, ForwarderError, StartupError
 from forwarder.kafka import client, patches
@@ -61,6 +62,16 @@ def load_for_command(config: Path) -> LoadedConfiguration:
     output.hide_suspects(loaded.suspects)
     client.quiet_client_log(entirely=True)  # what it could not do is an error here, with its cause
     patches.install(loaded.configuration.kafka.max_unpacked_batch)
+    return loaded
+
+
+def load_gateway_for_command(config: Path, also: Iterable[str] = ()) -> LoadedGateway:
+    """Load what a gateway is told; neither its secrets nor ``also`` are shown by what is logged."""
+    loaded = gateway_loader.load_gateway(config)
+    logs.configure("warning", "console", loaded.secrets.union(also))
+    output.hide_suspects(loaded.suspects)
+    client.quiet_client_log(entirely=True)
+    patches.install()
     return loaded
 
 

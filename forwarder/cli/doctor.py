@@ -9,21 +9,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from forwarder import app
 from forwarder.admin import status
+from forwarder.admin.gateway_checkup import GatewayCheckup
 from forwarder.admin.kafka_checkup import KafkaCheckup
 from forwarder.admin.retired_topics import left_topics
 from forwarder.aws import identity
 from forwarder.aws.session import AwsSession
 from forwarder.cli import common, iam, output
 from forwarder.clock import SystemClock
+from forwarder.config import gateway_loader
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AssumedRole, DefaultCredentials
+from forwarder.config.gateway_loader import LoadedGateway
 from forwarder.config.loader import LoadedConfiguration
 from forwarder.config.settings import Configuration, Mechanism
-from forwarder.errors import ForwarderError
+from forwarder.errors import ConfigurationError, ForwarderError
+from forwarder.formats import registry
+from forwarder.gateway.endpoints.checkup import store_findings
 from forwarder.model import Batch, CloseReason, Outcome, OutcomeKind
 from forwarder.ops.diagnosis import Finding, FindingGrade, fail, note, ok
 
@@ -42,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--put", action="store_true", help="put a record that says it is a test, one per action"
     )
+    parser.add_argument(
+        "--gateway",
+        action="store_true",
+        help="only what a gateway needs, as where its secrets are and the worker's are not",
+    )
+    parser.set_defaults(usage=parser.error)
     parser.epilog = (
         "Runs beside live workers: it joins no group, fences nobody and moves nothing. In Kafka it "
         "leaves a transaction that was aborted. Without --put no destination gets anything."
@@ -50,16 +59,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; return 1 if anything has to be mended."""
-    loaded = common.load_for_command(args.config)
-    wanted = [iam.find_connection(loaded, name) for name in args.connection or ()]
-    connections = wanted or list(loaded.configuration.connections)
-    report = asyncio.run(_report(loaded, connections, put=args.put))
+    if args.gateway or gateway_loader.is_gateways_file(args.config):
+        if args.connection or args.put:
+            args.usage("--connection and --put are of a worker's configuration")
+        report = asyncio.run(gateway_report(common.load_gateway_for_command(args.config)))
+    else:
+        report = asyncio.run(_worker_report(args))
     failures = [one for found in report.values() for one in found if one.grade is FindingGrade.FAIL]
     if args.json:
         output.print_json(_document(report, len(failures)))
     else:
         output.print_text("\n".join(_lines(report, len(failures))) + "\n")
     return 1 if failures else 0
+
+
+async def _worker_report(args: argparse.Namespace) -> DoctorReport:
+    """Look at all that a worker needs, and at a gateway of the same file as far as it can be."""
+    loaded = common.load_for_command(args.config)
+    wanted = [iam.find_connection(loaded, name) for name in args.connection or ()]
+    connections = wanted or list(loaded.configuration.connections)
+    report = await _report(loaded, connections, put=args.put)
+    if not loaded.worker_section.has("gateway") or wanted:
+        return report
+    try:
+        gateway = common.load_gateway_for_command(args.config, also=loaded.secrets)
+    except ConfigurationError as error:
+        first = error.faults[0]
+        what = f"it was not looked at: {len(error.faults)} faults here, the first: {first}"
+        told = note(f"{what}; run doctor --gateway where the gateway runs")
+        return {**report, "gateway": [told]}
+    return {**report, **await gateway_report(gateway)}
+
+
+async def gateway_report(loaded: LoadedGateway) -> DoctorReport:
+    """Look at what a gateway needs: brokers, topics, rights, and where endpoints are kept."""
+    configuration = loaded.configuration
+    client_id = f"forwarder-doctor-{socket.gethostname()}-{os.getpid()}"
+    checkup = GatewayCheckup(configuration.kafka, configuration.gateway, client_id)
+    api = configuration.gateway.pinpoint
+    found = {"gateway": await checkup.findings()}
+    return found if api is None else {**found, "endpoints": await store_findings(api.endpoints)}
 
 
 async def _report(
@@ -188,16 +227,10 @@ def _put_finding(outcome: Outcome, success: str) -> Finding:
 
 
 def test_record(connection: Connection) -> Batch:
-    """Return a test record that readers can tell from a batch: no event, a type of its own."""
+    """Return a test record that readers can tell from a batch, in the format of the sink."""
     now = SystemClock().wall_ms()
     name = f"forwarder-doctor-{now}"
-    payload = {
-        "message_type": "forwarder_test",
-        "message_id": name,
-        "connection": connection.name,
-        "sent_at": datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="seconds"),
-        "events": [],
-    }
+    sent_at = datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="seconds")
     return Batch(
         lane=connection.name,
         id=name,
@@ -210,7 +243,7 @@ def test_record(connection: Connection) -> Batch:
         record_ms=now,
         mpid="",
         reason=CloseReason.SINGLE,
-        payload=msgspec.json.encode(payload),
+        payload=registry.PROBES[connection.sink.format](connection, name, now, sent_at),
     )
 
 

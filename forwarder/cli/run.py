@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from forwarder.admin.retired_topics import LeftTopicsCheck, LeftTopicsReport
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config import loader, masking
-from forwarder.errors import ForwarderError
+from forwarder.config.connection import Connection
+from forwarder.config.settings import INPUT_FORMATS, InputTopic
+from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
 
 
@@ -33,15 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sink", type=Path, metavar="DIR", help="write batches into this folder; no AWS"
     )
+    parser.add_argument(
+        "--format",
+        choices=INPUT_FORMATS,
+        help="what the file holds; else what --topic does, or all kafka.topics, or mparticle",
+    )
+    parser.add_argument(
+        "--topic", metavar="T", help="the input topic that the file stands for, of kafka.topics"
+    )
     parser.set_defaults(usage=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped, or until the file is done; raises ForwarderError."""
     if args.source is None:
-        if args.connection or args.sink:
-            args.usage("--connection and --sink need --source")
+        if args.connection or args.sink or args.format or args.topic:
+            args.usage("--connection, --sink, --format and --topic need --source")
         return _work(args.config)
+    if args.topic and args.connection:
+        args.usage("--topic is one of kafka.topics, and so needs --config")
     return _read_file(args)
 
 
@@ -74,10 +88,12 @@ def _read_file(args: argparse.Namespace) -> int:
     offline = args.sink is not None
     if args.config:
         loaded = loader.load_configuration(args.config, offline=offline)
+        form = _file_format(args, loaded.configuration.kafka.topics)
         connections = loaded.configuration.connections
         secrets, notes, suspects = loaded.secrets, loaded.notes, loaded.suspects
     else:
         single = loader.load_connection(args.connection, offline=offline)
+        form = args.format or INPUT_FORMATS[0]
         connections = (single.connection,)
         secrets, notes, suspects = single.secrets, single.notes, single.suspects
     # For a terminal: the summary is the result.
@@ -85,6 +101,40 @@ def _read_file(args: argparse.Namespace) -> int:
     output.hide_suspects(suspects)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
-    tally = asyncio.run(app.run_file(connections, args.source, args.sink))
+    if args.topic is None and any(one.match.topic for one in connections):
+        sys.stderr.write("note: match.topic is left out of account: --topic names the file's\n")
+    meant = of_topic(connections, args.topic)
+    tally = asyncio.run(app.run_file(meant, args.source, args.sink, form))
     sys.stderr.write(output.mask_suspects(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0
+
+
+def _file_format(args: argparse.Namespace, topics: Sequence[InputTopic]) -> str:
+    """Return what a file holds: what is said, else the format of its topic, or that of all."""
+    formats = {topic.name: topic.format for topic in topics}
+    if args.topic is not None and args.topic not in formats:
+        known = ", ".join(formats)
+        raise ConfigurationError(
+            [f"--topic: {args.topic} is not in kafka.topics; give one of {known}"]
+        )
+    meant = {formats[args.topic]} if args.topic is not None else {*formats.values()}
+    if args.format is None and len(meant) > 1:
+        text = "kafka.topics have several formats: say by --topic or --format what the file holds"
+        raise ConfigurationError([text])
+    if args.topic is not None and args.format not in {None, *meant}:
+        text = f"--format: {args.topic} holds {formats[args.topic]}; give no other, or no --topic"
+        raise ConfigurationError([text])
+    return args.format or meant.pop()
+
+
+def of_topic(connections: Sequence[Connection], topic: str | None) -> Sequence[Connection]:
+    """Return connections as they are for a file that stands for a topic; None: for any of theirs.
+
+    A file is a topic of its own name, so what is wanted of its topic is wanted without one.
+    """
+    return [
+        replace(one, match=replace(one.match, topic=None))
+        if one.match.topic is not None and (topic is None or topic in one.match.topic)
+        else one
+        for one in connections
+    ]

@@ -88,6 +88,12 @@ def load_gateway(
     return LoadedGateway(configuration, (*reading.noted(), *notes), worker, reading.suspects())
 
 
+def is_gateways_file(path: Path) -> bool:
+    """Tell whether a file is a forwarder.yaml for gateways alone; a pipe is not read for it."""
+    top = LoadRun({}, offline=True, elsewhere=True).open_file(path)
+    return top is not None and is_for_gateways(top)
+
+
 def is_for_gateways(top: Node) -> bool:
     """Tell whether a forwarder.yaml is for gateways alone: it has ``gateway``, and no topics."""
     try:
