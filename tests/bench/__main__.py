@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tests import conservation
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Site, Worker, group_sections
-from tests.bench import load
+from tests.bench import gateway, load
 from tests.bench.floor import Way
 from tests.services.kafka import Broker
 
@@ -158,6 +158,9 @@ async def bench(
     )
 
 
+GATEWAY = "gateway"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -165,7 +168,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=2_000, help="(default: %(default)s)")
     parser.add_argument("--partitions", type=int, default=4, help="(default: %(default)s)")
     parser.add_argument(
-        "--only", choices=[*WAYS], action="append", help="what to measure (default: all)"
+        "--only", choices=[*WAYS, GATEWAY], action="append", help="what to measure (default: all)"
     )
     args = parser.parse_args()
     found: dict[str, Measured] = {}
@@ -175,7 +178,11 @@ def main() -> None:
         broker.start()
         stack.callback(broker.stop)
         port = stack.enter_context(sink())
-        for name in args.only or WAYS:
+        for name in args.only or [*WAYS, GATEWAY]:
+            if name == GATEWAY:
+                figures = asyncio.run(gateway.bench(broker.bootstrap, folder / GATEWAY))
+                sys.stdout.write(f"{name}\n{figures.text()}\n\n")
+                continue
             way = WAYS[name]
             found[name] = asyncio.run(bench(args, way, broker.bootstrap, folder, port))
             sys.stdout.write(f"{name}\n{found[name].text(args.count)}\n\n")
