@@ -203,8 +203,11 @@ async def run_file(
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally(SystemClock(), [connection.name for connection in connections])
     read = FileSource(source, formats.inputs[form])
-    # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
-    connections = [replace(connection, deliver_from_ms=None) for connection in connections]
+    # Nothing is skipped that a file holds: deliver_from and topics are about what waits in Kafka.
+    connections = [
+        replace(one, deliver_from_ms=None, match=replace(one.match, topic=None))
+        for one in connections
+    ]
     plan = WorkerPlan(
         "file",
         connections,

@@ -15,6 +15,10 @@ MAX_UPLOADS = 10_000
 upload a kilobyte, where it has only two or three in the record. An upload of an SDK has 256 KB at
 most (docs/mparticle-format.md), a bulk request 100 of them."""
 
+MAX_REPEATED_BYTES = 16 * 1024 * 1024
+"""Bytes of contexts of uploads that are cut out of one, and repeat what it has: an endpoint of
+Pinpoint's has 15 KB at most, a request 100 events."""
+
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 
 

@@ -25,6 +25,8 @@ _PRODUCTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Google Analytics", ("event_name", "event_params")),
     ("Debezium", ("before", "after", "op")),
     ("Snowplow", ("schema", "data")),
+    ("Amazon Pinpoint", ("EndpointId", "Events")),
+    ("Amazon Pinpoint", ("event_type", "event_timestamp", "event_version")),
 )
 """Keys by which another product's event is known, by its public documentation."""
 

@@ -78,6 +78,8 @@ class _KnownEvent(_RoutedEvent, gc=False):
 _READ_ROUTED = msgspec.json.Decoder(list[_RoutedEvent]).decode
 _READ_KNOWN = msgspec.json.Decoder(list[_KnownEvent]).decode
 
+_REPEATED = "bytes of endpoints in all, one for each change of AppPackageName"
+
 _Place = tuple[int, int, int, int]
 """Of an upload: offset, index of its first event, record time and record clock."""
 
@@ -245,6 +247,7 @@ class PinpointDecoder:
     ) -> Iterator[Upload]:
         """Yield an upload for each run of events of one app."""
         lengths = [len(list(run)) for _, run in groupby(events, attrgetter("AppPackageName"))]
+        check_number(len(lengths) * len(context), bounds.MAX_REPEATED_BYTES, _REPEATED)
         values = rawjson.split_values(body)
         offset, start, time, clock = at
         for first, end in pairwise((0, *accumulate(lengths))):

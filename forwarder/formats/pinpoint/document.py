@@ -81,7 +81,7 @@ class PinpointDocuments:
             tail=b"",
             size=0,
             limit=self._payload_bytes(user),
-            arrival=arrival if arrival.isdigit() else b"%d" % newest_ms,
+            arrival=arrival if is_time(arrival) else b"%d" % newest_ms,
             middle=b'%b"app_id":%b,' % (start, app) if app else start,
             app_version=parts.app_version,
             device=b'},"client":{%b},"device":%b,"session":'
@@ -153,6 +153,11 @@ class PinpointDocuments:
                 self._account,
             )
         )
+
+
+def is_time(value: bytes) -> bool:
+    """Tell whether a JSON value is a time in milliseconds that every reader of records can keep."""
+    return value.isdigit() and len(value) <= timestamps.MAX_DIGITS
 
 
 def _message_rest(kind: str, metrics: bytes, endpoint: bytes) -> bytes:

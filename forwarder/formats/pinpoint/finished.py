@@ -80,7 +80,7 @@ def _context(fields: _Object) -> _Object:
     if "client_id" in client:
         context["EndpointId"] = client["client_id"]
     arrival = fields.get("arrival_timestamp", ABSENT)
-    if rawjson.is_integer(bytes(arrival)):
+    if bytes(arrival).isdigit():
         context["ArrivalTimestamp"] = arrival
     if (endpoint := _endpoint(fields, application)) is not None:
         context["Endpoint"] = endpoint

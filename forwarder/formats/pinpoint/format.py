@@ -10,14 +10,13 @@ from forwarder.formats import rawjson
 from forwarder.formats.contract import EventFilter, FormerRule, Unlike, Upload
 from forwarder.formats.pinpoint import context, finished, kinds, not_uploads
 from forwarder.formats.pinpoint.decode import PinpointDecoder
+from forwarder.formats.pinpoint.device import members
 from forwarder.formats.pinpoint.event_filter import PinpointEventFilter
 from forwarder.formats.pinpoint.identity import NO_ID, id_token
+from forwarder.formats.pinpoint.stream_fields import as_text
+from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.formats.rawjson import ABSENT
 from forwarder.model import Partition
-
-_MILLISECONDS = msgspec.json.Decoder(int).decode
-_MAX_TIME = 2**63 - 1
-"""What a Kafka record can be dated with, and the journal can store."""
 
 
 class _Demographic(Struct, frozen=True, gc=False):
@@ -70,10 +69,13 @@ class PinpointInput:
 
     def applications(self, upload: Upload) -> tuple[bytes, ...]:
         """Return the app's id and, if its events name one, their ``AppPackageName``."""
-        raw = upload.fields.get("Application")
-        if raw is None:
+        if "Application" not in upload.fields:
             return (upload.application,)
-        package = id_token(bytes(_APPLICATION(raw).AppPackageName))
+        try:
+            raw = _APPLICATION(upload.fields["Application"]).AppPackageName
+        except msgspec.DecodeError:
+            raw = members(upload.fields, "Application").get("AppPackageName", ABSENT)
+        package = id_token(bytes(raw))
         return (upload.application, package) if package else (upload.application,)
 
     def platform(self, upload: Upload) -> bytes:
@@ -84,8 +86,7 @@ class PinpointInput:
         try:
             found = _ENDPOINT(raw).Demographic
         except msgspec.DecodeError:
-            inner = bytes(rawjson.fields(raw).get("Demographic", ABSENT))
-            fields = rawjson.fields(inner) if inner[:1] == b"{" else {}
+            fields = members(rawjson.fields(raw), "Demographic")
             return id_token(bytes(fields.get("Platform", ABSENT))) or NO_ID
         return NO_ID if found is None else id_token(bytes(found.Platform)) or NO_ID
 
@@ -94,14 +95,18 @@ class PinpointInput:
         return ()
 
     def record_time(self, value: bytes) -> int | None:
-        """Return ``ArrivalTimestamp``, of a finished record ``arrival_timestamp``."""
+        """Return ``ArrivalTimestamp``, of a finished record ``arrival_timestamp``.
+
+        Of an array of records it is that of the first that has one. What cannot be read has none:
+        the decoder says so in a dead letter.
+        """
         try:
-            fields = rawjson.fields(value)
-            raw = fields.get("ArrivalTimestamp", fields.get("arrival_timestamp", ABSENT))
-            time = _MILLISECONDS(raw)
-        except (ValueError, RecursionError, msgspec.DecodeError):
+            if value.lstrip(b" \t\r\n")[:1] != b"[":
+                return _arrival(rawjson.fields(value))
+            times = (_arrival(rawjson.fields(one)) for one in rawjson.elements(value))
+            return next((time for time in times if time is not None), None)
+        except (ValueError, RecursionError):
             return None
-        return time if -_MAX_TIME <= time <= _MAX_TIME else None
 
     def unlike(self, value: bytes) -> Unlike | None:
         """Tell what an object is, if it is no record."""
@@ -111,3 +116,10 @@ class PinpointInput:
         if not not_uploads.ONLY_RECORDS.isdisjoint(fields):
             return None
         return not_uploads.likely_cause(fields)
+
+
+def _arrival(fields: dict[str, Raw]) -> int | None:
+    """Return when a record says it arrived, as a number or written out."""
+    raw = fields.get("ArrivalTimestamp", fields.get("arrival_timestamp", ABSENT))
+    text = as_text(raw) if raw is not ABSENT else None
+    return None if text is None else milliseconds(text)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_MAX_DIGITS = 18
+MAX_DIGITS = 18
 """Of milliseconds as an integer: what a bigint of the stream's table holds in any case."""
 
 
@@ -36,6 +36,6 @@ def iso(milliseconds: int) -> str:
 
 def _of_digits(text: str) -> int | None:
     digits = text[1:] if text[:1] == "-" else text
-    if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
+    if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS:
         return int(text)
     return None
