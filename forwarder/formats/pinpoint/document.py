@@ -45,6 +45,7 @@ class _ContextFields(Struct, gc=False):
     Endpoint: Raw = ABSENT
 
 
+_NO_TEXT = b'""'
 _CONTEXT = msgspec.json.Decoder(_ContextFields).decode
 
 
@@ -94,7 +95,7 @@ class PinpointDocuments:
         told = stream_fields.read_event(event)
         if told.EventType:
             record = self._record(cast("StreamFrame", frame), told)
-        elif told.event_type is not ABSENT:
+        elif len(told.event_type) > len(_NO_TEXT) and bytes(told.event_type)[:1] == b'"':
             record = finished.one_line(event)
         else:
             message = "an event without a type"

@@ -40,7 +40,7 @@ class ClientEvent(Struct, gc=False):
 
 _EVENT = msgspec.json.Decoder(ClientEvent).decode
 _TEXT_FIELDS = (
-    "EventType", "Timestamp", "AppPackageName", "AppTitle", "AppVersionCode", "SdkName",
+    "Timestamp", "AppPackageName", "AppTitle", "AppVersionCode", "SdkName",
     "ClientSdkVersion",
 )  # fmt: skip
 _Named = tuple[str | None, str | None, str | None, str | None, str | None, str | None]
@@ -50,19 +50,21 @@ _applications: Memo[_Named, bytes] = Memo(_MEMO)
 def read_event(event: bytes) -> ClientEvent:
     """Take an event apart, whatever the types of its members are.
 
-    What should be a text is made one. Raises ShapeError where an object should be.
+    What should be a text is made one, but for its type. Raises ShapeError for no object where one
+    should be.
     """
     try:
         return _EVENT(event)
     except msgspec.DecodeError:
         fields = rawjson.fields(event)
+        kind = bytes(fields.get("EventType", ABSENT))
         texts = {name: as_text(fields[name]) for name in _TEXT_FIELDS if name in fields}
         told = _members(fields, "Session") or {}
         times = {n: as_text(told[n]) for n in SessionTimes.__struct_fields__ if n in told}
         attributes = _members(fields, "Attributes") or {}
         named = {name: as_text(raw) for name, raw in attributes.items()}
         return ClientEvent(
-            texts.pop("EventType", None) or "",
+            (rawjson.text_of(kind) or "") if kind[:1] == b'"' else "",
             fields.get("event_type", ABSENT),
             **texts,
             Session=SessionTimes(**times) if told else None,

@@ -16,6 +16,8 @@ def milliseconds(text: str) -> int | None:
     """
     if text[4:5] != "-":
         return _of_digits(text)
+    if text[-1] == "z":
+        text = text.upper()
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
