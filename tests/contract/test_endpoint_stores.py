@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.config.gateway import EndpointStoreSettings, GatewayLimits, StoreKind
-from forwarder.gateway.endpoints.contract import EndpointStore, EndpointUpdate, Merged
+from forwarder.gateway.endpoints.contract import MOST_OF_USER, EndpointStore, EndpointUpdate, Merged
 from forwarder.gateway.endpoints.merge import make_merge
 from forwarder.gateway.endpoints.stores import open_store
 
@@ -124,6 +124,20 @@ async def test_a_user_has_the_endpoints_that_name_it_now(store: EndpointStore) -
     assert await store.read("a1", "e-3") is None
     assert await store.read("a1", "e-4") is not None
     assert [] == await ids(store.read_user("a1", ""))
+
+
+async def test_a_user_may_have_any_number_of_endpoints_but_an_answer_may_not(
+    store: EndpointStore,
+) -> None:
+    count = 2 * MOST_OF_USER + 1
+    await store.merge("a1", {f"e-{number}": of("u") for number in range(count)})
+    await store.merge("a1", {"other": of("v")})
+    assert MOST_OF_USER == len(await store.read_user("a1", "u"))
+    assert MOST_OF_USER == len(await store.delete_user("a1", "u"))
+    assert [] == list(await store.read_user("a1", "u"))
+    for number in (0, 1, count - 1):
+        assert await store.read("a1", f"e-{number}") is None
+    assert ["other"] == await ids(store.read_user("a1", "v"))
 
 
 async def test_apps_are_kept_apart(store: EndpointStore) -> None:

@@ -39,23 +39,38 @@ SETTINGS = {
 class PostgresServer:
     """One server with a folder of its own; start, stop, kill and restart keep port and data."""
 
-    def __init__(self, settings: dict[str, str] | None = None) -> None:
-        """Make its folder and an empty cluster; raises MissingToolError where that cannot be."""
+    def __init__(
+        self, settings: dict[str, str] | None = None, primary: "PostgresServer | None" = None
+    ) -> None:
+        """Make its folder and an empty cluster, or a copy that follows a primary.
+
+        Raises MissingToolError where that cannot be.
+        """
         self._programs = _programs()
         self._account = _account()
-        self._settings = SETTINGS | (settings or {})
+        self.settings = SETTINGS | (settings or {})
         self.port = free_port()
         # Not one of pytest's folders: those are closed to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
-        password = self.folder / "password"
-        password.write_text(PASSWORD)
+        self.give(self.folder)
+        if primary is None:
+            self.give(self.folder / "password", PASSWORD.encode())
+            command = ["initdb", "--pgdata", str(self.data), "--username", USER, "--pwfile"]
+            command += [str(self.folder / "password"), "--auth", "scram-sha-256"]
+            self._run([*command, "--encoding", "UTF8", "--locale", "C", "--no-sync"])
+        else:
+            command = ["pg_basebackup", "--dbname", primary.dsn(), "--pgdata", str(self.data)]
+            self._run([*command, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync"])
+
+    def give(self, path: Path, content: bytes | None = None) -> Path:
+        """Give a path to the server's user, writing it first where there is content."""
+        if content is not None:
+            path.write_bytes(content)
+            path.chmod(0o600)
         if self._account is not None:
-            for path in (self.folder, password):
-                os.chown(path, self._account.pw_uid, self._account.pw_gid)
-        command = [self._programs / "initdb", "--pgdata", self.data, "--username", USER]
-        command += ["--pwfile", password, "--auth", "scram-sha-256", "--encoding", "UTF8"]
-        self._run([*map(str, command), "--locale", "C", "--no-sync"])
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+        return path
 
     @property
     def data(self) -> Path:
@@ -70,7 +85,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = [word for it in self._settings.items() for word in ("-c", "=".join(it))]
+        options = [word for it in self.settings.items() for word in ("-c", "=".join(it))]
         command = [str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -169,8 +184,9 @@ class PostgresServer:
             process.wait(STOP_SECONDS)
 
     def _run(self, command: list[str]) -> None:
+        program, *arguments = command
         answer = subprocess.run(  # type: ignore[call-overload]
-            command,
+            [str(self._programs / program), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -213,10 +229,12 @@ def _account() -> pwd.struct_passwd | None:
     raise MissingToolError(text)
 
 
-def own_postgres(settings: dict[str, str] | None = None) -> PostgresServer:
+def own_postgres(
+    settings: dict[str, str] | None = None, primary: PostgresServer | None = None
+) -> PostgresServer:
     """Return a running server for one test that stops, kills or reconfigures it."""
     try:
-        server = PostgresServer(settings)
+        server = PostgresServer(settings, primary)
     except MissingToolError as missing:
         skip_or_fail(str(missing))
         raise

@@ -47,6 +47,11 @@ class EndpointCache:
         if document is not None:
             self._left += _size(key, document)
 
+    def clear(self) -> None:
+        """Forget everything; what is marked stays so."""
+        for key in list(self._documents):
+            self.drop(key)
+
     def mark(self, keys: Iterable[Key], *, every: bool) -> None:
         """Answer nothing of these keys, or of ``every`` key, until they are unmarked as often."""
         self._blocked += every

@@ -12,6 +12,10 @@ import msgspec
 
 from forwarder.errors import ForwarderError
 
+MOST_OF_USER = 1_000
+"""Endpoints of one user that an answer holds. A user may have any number of them, such as one that
+stands for everybody who is not logged in; an answer has to fit into memory."""
+
 
 class StoreError(ForwarderError):
     """The store did not answer, or not in time; nothing is known of what it did.
@@ -72,10 +76,10 @@ class EndpointStore(Protocol):
         """Delete an endpoint and return what it was; None: there was none."""
 
     async def read_user(self, app: str, user: str) -> Sequence[bytes]:
-        """Return all endpoints whose ``User.UserId`` this is."""
+        """Return the endpoints whose ``User.UserId`` this is, ``MOST_OF_USER`` at most."""
 
     async def delete_user(self, app: str, user: str) -> Sequence[bytes]:
-        """Delete all endpoints of a user and return what they were."""
+        """Delete all endpoints of a user; return what they were, ``MOST_OF_USER`` at most."""
 
     async def check(self) -> None:
         """Return if the store answers and can be written to; raises StoreError.

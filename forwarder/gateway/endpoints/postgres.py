@@ -20,7 +20,13 @@ import asyncpg
 from forwarder import clock
 from forwarder.gateway.endpoints import postgres_errors as errors
 from forwarder.gateway.endpoints import schema
-from forwarder.gateway.endpoints.contract import EndpointUpdate, Merge, Merged, StoreError
+from forwarder.gateway.endpoints.contract import (
+    MOST_OF_USER,
+    EndpointUpdate,
+    Merge,
+    Merged,
+    StoreError,
+)
 from forwarder.gateway.endpoints.keys import index_key
 from forwarder.gateway.endpoints.merge import user_id
 
@@ -76,15 +82,21 @@ WITH given AS MATERIALIZED (
 SELECT app, endpoint FROM changed UNION ALL SELECT app, endpoint FROM created"""
 
 READ = "SELECT document FROM forwarder_endpoints WHERE app = $1 AND endpoint = $2"
-READ_USER = "SELECT document FROM forwarder_endpoints WHERE app = $1 AND user_id = $2"
+READ_USER = (
+    f"SELECT document FROM forwarder_endpoints WHERE app = $1 AND user_id = $2 LIMIT {MOST_OF_USER}"  # noqa: S608
+)
 DELETE = "DELETE FROM forwarder_endpoints WHERE app = $1 AND endpoint = $2 RETURNING document"
-DELETE_USER = """\
-WITH held AS MATERIALIZED (
+DELETE_USER = f"""\
+WITH chosen AS MATERIALIZED (
     SELECT app, endpoint FROM forwarder_endpoints WHERE app = $1 AND user_id = $2
-    ORDER BY app, endpoint FOR UPDATE
+    LIMIT {MOST_OF_USER}
+), held AS MATERIALIZED (
+    SELECT t.app, t.endpoint FROM forwarder_endpoints t
+    JOIN chosen c ON c.app = t.app AND c.endpoint = t.endpoint WHERE t.user_id = $2
+    ORDER BY t.app, t.endpoint FOR UPDATE OF t
 )
 DELETE FROM forwarder_endpoints t USING held h
-WHERE t.app = h.app AND t.endpoint = h.endpoint RETURNING t.document"""
+WHERE t.app = h.app AND t.endpoint = h.endpoint RETURNING t.document"""  # noqa: S608
 CHECK = "SELECT current_setting('transaction_read_only')"
 VERSION = f"SELECT coalesce(max(version), 0) FROM {schema.VERSIONS_TABLE}"  # noqa: S608
 
@@ -195,8 +207,14 @@ class PostgresStore:
         return await self._ask(_documents(READ_USER, app, user))
 
     async def delete_user(self, app: str, user: str) -> Sequence[bytes]:
-        """Delete a user's endpoints."""
-        return await self._ask(_documents(DELETE_USER, app, user))
+        """Delete a user's endpoints, statement by statement, until there is none.
+
+        Fewer than asked for are no end: another gateway may be deleting the same ones.
+        """
+        first: list[bytes] = []
+        while deleted := await self._ask(_documents(DELETE_USER, app, user)):
+            first = first or deleted
+        return first
 
     async def check(self) -> None:
         """Ask the server, even if it was just found to be down; a read-only one is of no use."""

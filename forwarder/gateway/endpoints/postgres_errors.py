@@ -4,6 +4,8 @@ A server's message may quote what was stored, a client's the dsn, of which a par
 password; so what is told is the kind of error and its SQLSTATE (PostgreSQL, Appendix A).
 """
 
+import ssl
+
 import asyncpg
 
 from forwarder.gateway.endpoints.contract import StoreError
@@ -40,7 +42,7 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state in _LOST or state.startswith("08")
-    return not isinstance(error, ValueError)
+    return not _is_of_the_dsn(error)
 
 
 def is_worth_another(error: BaseException) -> bool:
@@ -54,7 +56,7 @@ def is_worth_another(error: BaseException) -> bool:
 
 def store_error(error: BaseException) -> StoreError:
     """Return what an error is to who asked the store."""
-    if isinstance(error, ValueError):
+    if _is_of_the_dsn(error):
         text = "the dsn of gateway.pinpoint.endpoints cannot be read"
         remedy = "postgresql://user:password@host:5432/database?sslmode=verify-full, with"
         return StoreError(text, f"{remedy} special characters percent-encoded", lasting=True)
@@ -64,9 +66,20 @@ def store_error(error: BaseException) -> StoreError:
         return StoreError(text, _REMEDIES.get(state, ""), lasting=state in _LASTING)
     if isinstance(error, TimeoutError):
         return StoreError("PostgreSQL, which has the endpoints, did not answer in time")
+    if isinstance(error, ssl.SSLError):
+        text = f"PostgreSQL, which has the endpoints, cannot be trusted: {type(error).__name__}"
+        return StoreError(text, "check sslmode and sslrootcert of the dsn, and the server's name")
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        text = f"a file or socket that the dsn of the endpoints names: {type(error).__name__}"
+        return StoreError(text, "check sslrootcert, sslcert, sslkey and the socket's folder in it")
     return StoreError(
         f"PostgreSQL, which has the endpoints, is out of reach: {type(error).__name__}"
     )
+
+
+def _is_of_the_dsn(error: BaseException) -> bool:
+    """Tell whether a dsn cannot be read; a certificate that cannot be trusted is both kinds."""
+    return isinstance(error, ValueError) and not isinstance(error, OSError)
 
 
 def renewed(error: Exception) -> Exception:

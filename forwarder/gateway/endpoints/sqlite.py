@@ -23,7 +23,13 @@ import orjson
 
 from forwarder.gateway.endpoints import schema
 from forwarder.gateway.endpoints.cache import EndpointCache, Key
-from forwarder.gateway.endpoints.contract import EndpointUpdate, Merge, Merged, StoreError
+from forwarder.gateway.endpoints.contract import (
+    MOST_OF_USER,
+    EndpointUpdate,
+    Merge,
+    Merged,
+    StoreError,
+)
 from forwarder.gateway.endpoints.keys import index_key
 from forwarder.gateway.endpoints.merge import user_id
 
@@ -43,9 +49,15 @@ PRAGMAS = (
     "PRAGMA cache_size = -16384",
 )
 READ = "SELECT document FROM forwarder_endpoints WHERE app = ? AND endpoint = ?"
-READ_USER = "SELECT document FROM forwarder_endpoints WHERE app = ? AND user_id = ?"
+READ_USER = (
+    f"SELECT document FROM forwarder_endpoints WHERE app = ? AND user_id = ? LIMIT {MOST_OF_USER}"  # noqa: S608
+)
 DELETE = "DELETE FROM forwarder_endpoints WHERE app = ? AND endpoint = ? RETURNING document"
-DELETE_USER = "DELETE FROM forwarder_endpoints WHERE app = ? AND user_id = ? RETURNING document"
+DELETE_USER = (
+    "DELETE FROM forwarder_endpoints WHERE rowid IN"  # noqa: S608
+    " (SELECT rowid FROM forwarder_endpoints WHERE app = ? AND user_id = ?"
+    f" LIMIT {MOST_OF_USER}) RETURNING document"
+)
 WRITE = (
     "INSERT INTO forwarder_endpoints (app, endpoint, user_id, document) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (app, endpoint) DO UPDATE"
@@ -154,16 +166,21 @@ class SqliteStore:
         return await self._ask(lambda connection: _documents(connection, READ_USER, app, user))
 
     async def delete_user(self, app: str, user: str) -> Sequence[bytes]:
-        """Delete a user's endpoints."""
+        """Delete a user's endpoints, transaction by transaction if they are many."""
 
         def told(deleted: list[bytes]) -> None:
             for document in deleted:
                 self._cache.drop((app, orjson.loads(document)["Id"]))
 
-        # Which endpoints these are is not known before, so meanwhile none is answered from memory.
-        return await self._ask(
-            lambda connection: _documents(connection, DELETE_USER, app, user), told, every=True
-        )
+        first: list[bytes] = []
+        while True:
+            # Which endpoints these are is not known before, so none is answered from memory.
+            deleted = await self._ask(
+                lambda connection: _documents(connection, DELETE_USER, app, user), told, every=True
+            )
+            first = first or deleted
+            if len(deleted) < MOST_OF_USER:
+                return first
 
     async def check(self) -> None:
         """Ask the file; after a failed write, whether it can be written again."""
@@ -229,8 +246,7 @@ class SqliteStore:
         """Tell the cache what became of a request, then who waits for it."""
         if isinstance(answer, Exception):
             # A commit that failed may have reached the disk all the same.
-            for key in request.keys:
-                self._cache.drop(key)
+            self._cache.clear()
         else:
             request.told(answer)
         self._cache.unmark(request.keys, every=request.every)
