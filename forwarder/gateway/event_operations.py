@@ -17,7 +17,7 @@ from forwarder.gateway.endpoints.contract import EndpointStore, EndpointUpdate, 
 from forwarder.gateway.producer import EventProducer
 from forwarder.gateway.put_events import EndpointEntry
 from forwarder.gateway.turns import Turns
-from forwarder.gateway.waiting import ProduceFault
+from forwarder.gateway.waiting import ProduceFault, Submission
 from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter
 
 _FAULTS = {ProduceFault.FULL: put_events.FULL, ProduceFault.UNAVAILABLE: put_events.UNAVAILABLE}
@@ -79,29 +79,38 @@ class EventOperations:
         if any(entry.events for entry in todo) and not await self._producer.available():
             _answer(todo, put_events.UNAVAILABLE)
             return
-        async with self._turns.take([record_key(app, entry.endpoint_id) for entry in todo]):
-            try:
+        try:
+            async with self._turns.take([record_key(app, entry.endpoint_id) for entry in todo]):
                 endpoints = await self._merge(app, arrival_ms, todo)
-            except StoreError:
-                _answer(todo, put_events.UNAVAILABLE)
-                return
-            places: list[tuple[EndpointEntry, list[str]]] = []
-            records: list[tuple[bytes, bytes]] = []
-            for entry in todo:
-                if not entry.events:
-                    continue
-                key = record_key(app, entry.endpoint_id)
-                room = self._producer.room(self._topic, key)
-                endpoint = endpoints[entry.endpoint_id]
-                values, ids = put_events.cut_records(app, entry, arrival_ms, endpoint, room)
-                records += [(key, value) for value in values]
-                places += [(entry, part) for part in ids]
-            submission = self._producer.submit(self._topic, records)
-        faults = await submission.settled()
-        for (entry, part), fault in zip(places, faults, strict=True):
+                places, submission = self._submit(app, arrival_ms, todo, endpoints)
+        except (StoreError, TimeoutError):
+            _answer(todo, put_events.STORE_DOWN)
+            return
+        for (entry, part), fault in zip(places, await submission.settled(), strict=True):
             status = put_events.ACCEPTED if fault is None else _FAULTS[fault]
             for event_id in part:
                 entry.statuses[event_id] = status
+
+    def _submit(
+        self,
+        app: str,
+        arrival_ms: int,
+        entries: Sequence[EndpointEntry],
+        endpoints: Mapping[str, bytes],
+    ) -> tuple[list[tuple[EndpointEntry, list[str]]], Submission]:
+        """Have events stored with these endpoints; return whose each record is, and which."""
+        places: list[tuple[EndpointEntry, list[str]]] = []
+        records: list[tuple[bytes, bytes]] = []
+        for entry in entries:
+            if not entry.events:
+                continue
+            key = record_key(app, entry.endpoint_id)
+            room = self._producer.room(self._topic, key)
+            endpoint = endpoints[entry.endpoint_id]
+            values, ids = put_events.cut_records(app, entry, arrival_ms, endpoint, room)
+            records += [(key, value) for value in values]
+            places += [(entry, part) for part in ids]
+        return places, self._producer.submit(self._topic, records)
 
     async def _merge(
         self, app: str, arrival_ms: int, entries: Sequence[EndpointEntry]
@@ -124,9 +133,15 @@ class EventOperations:
         """Count what became of everything."""
         refused = sum([entry.endpoint[0] != put_events.ACCEPTED[0] for entry in entries])
         self._reporter.endpoints(app, accepted=len(entries) - refused, refused=refused)
-        counts = Counter([s for entry in entries for s, _ in entry.statuses.values()])
-        for status, count in counts.items():
-            self._reporter.events(app, _OUTCOMES.get(status, EventOutcome.INVALID), count)
+        counts = Counter([_outcome(s) for entry in entries for s in entry.statuses.values()])
+        for outcome, count in counts.items():
+            self._reporter.events(app, outcome, count)
+
+
+def _outcome(status: put_events.Status) -> EventOutcome:
+    if status is put_events.STORE_DOWN:
+        return EventOutcome.STORE
+    return _OUTCOMES.get(status[0], EventOutcome.INVALID)
 
 
 def _answer(entries: Sequence[EndpointEntry], status: put_events.Status) -> None:

@@ -23,6 +23,7 @@ ACCEPTED = 202, "Accepted"
 TOO_LARGE = 413, "The event is larger than a record may be."
 FULL = 429, "Too many requests, try again later."
 UNAVAILABLE = 500, "The event could not be stored, try again."
+STORE_DOWN = 500, "The endpoint could not be stored, try again."
 
 Status = tuple[int, str]
 """``StatusCode`` and ``Message`` of an item."""

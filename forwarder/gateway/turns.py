@@ -3,6 +3,10 @@
 import asyncio
 from collections.abc import Hashable, Iterable
 
+WAIT_SECONDS = 15.0
+"""How long a request waits for earlier ones; the store answers each of them within seconds, but
+there may be as many as requests may be under way."""
+
 
 class Turn:
     """One request's place behind the earlier ones of its keys: ``async with`` waits for it."""
@@ -19,14 +23,23 @@ class Turn:
             tails[key] = self
 
     async def __aenter__(self) -> None:
-        """Wait until all earlier requests of these keys have left."""
+        """Wait until all earlier requests of these keys have left.
+
+        Raises TimeoutError where that takes longer than anybody waits for an answer.
+        """
+        if not self._before:  # nearly always
+            return
         try:
-            while self._before:
-                await self._before[-1].gone()
-                self._before.pop()  # not before it has left, nor any longer: turns make chains
-        except asyncio.CancelledError:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._earlier_ones()
+        except (asyncio.CancelledError, TimeoutError):
             self._leave_behind()
             raise
+
+    async def _earlier_ones(self) -> None:
+        while self._before:
+            await self._before[-1].gone()
+            self._before.pop()  # not before it has left, nor any longer: turns make chains
 
     async def __aexit__(self, *_: object) -> None:
         """Let the next in."""
@@ -50,7 +63,7 @@ class Turn:
 
     def _leave_behind(self) -> None:
         """Leave once those before have: who waits for this turn alone must not overtake them."""
-        task = asyncio.ensure_future(self.__aenter__())
+        task = asyncio.ensure_future(self._earlier_ones())
         task.add_done_callback(lambda _: self._leave())
         _WAITING.add(task)
         task.add_done_callback(_WAITING.discard)

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from forwarder.config.gateway import App, AppAuth, EventsApiInput, GatewayLimits, PinpointApi
+from forwarder.gateway import turns
 from forwarder.gateway.contract import ApiCall, ApiError
 from forwarder.gateway.event_operations import EventOperations
 from forwarder.gateway.producer import EventProducer
@@ -344,6 +345,7 @@ async def test_a_full_buffer_is_429_and_a_store_or_a_kafka_that_is_down_500_for_
         results = await api.put({"e": item("a", "b")})
         assert {"a": 500, "b": 500} == answers(results, "e")
         assert 500 == results["e"]["EndpointItemResponse"]["StatusCode"]
+        assert 2 == api.notes.counts["shop", EventOutcome.STORE]
         api.store.down = False
         api.broker.up.clear()
         results = await api.put({"e": item("a")})
@@ -371,6 +373,25 @@ async def test_concurrent_requests_for_an_endpoint_are_stored_in_their_order() -
         assert [("a", "1"), ("c", "3")] == [
             (v["Events"][0]["EventId"], v["Endpoint"]["Address"]) for v in of_e
         ]
+
+
+@virtually
+async def test_nobody_waits_for_earlier_requests_longer_than_for_an_answer() -> None:
+    async with serving() as api:
+        api.store.waits = asyncio.Event()
+        first = asyncio.ensure_future(api.put({"e": item("a")}))
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        results = await asyncio.gather(*(api.put({"e": item(f"b{n}")}) for n in range(50)))
+        assert asyncio.get_running_loop().time() - began < turns.WAIT_SECONDS + 1
+        assert all([500] == list(answers(one, "e").values()) for one in results)
+        last = asyncio.ensure_future(api.put({"e": item("c")}))
+        await asyncio.sleep(1)
+        assert not last.done()
+        api.store.waits.set()
+        assert {"a": 202} == answers(await first, "e")
+        assert {"c": 202} == answers(await last, "e")
+        assert [["a"], ["c"]] == [[e["EventId"] for e in v["Events"]] for v in api.broker.values]
 
 
 @virtually
