@@ -160,7 +160,7 @@ def test_the_event_stream_is_that_of_the_connection_and_is_changed_in_files(
             WriteEventStream={"DestinationStreamArn": arn, "RoleArn": ROLE},
         )
     assert ("MethodNotAllowedException", 405) == refused(error)
-    assert "stream_name: shop-events" in str(error.value)
+    assert f"stream_name: {arn}" in str(error.value)
     with pytest.raises(ClientError) as error:
         pinpoint.delete_event_stream(ApplicationId=SIGNED)
     assert ("MethodNotAllowedException", 405) == refused(error)
