@@ -1,0 +1,149 @@
+"""Gateways as processes and their endpoints: two with one database, a file with one owner."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance import gateway_site
+from tests.acceptance.cluster import Cluster
+from tests.acceptance.gateway_site import OPEN, GatewayProcess, GatewaySite
+from tests.services.postgres import PASSWORD, PASSWORD_IN_DSN, PostgresServer, own_postgres
+
+EVENT = {"EventType": "_session.start", "Timestamp": "2026-11-30T12:00:00.000Z"}
+PATH = f"/v1/apps/{OPEN}/endpoints/e-1"
+
+
+@pytest.fixture
+async def site(cluster: Cluster, tmp_path: Path, name: str) -> AsyncIterator[GatewaySite]:
+    """Make a folder and both topics; no gateway runs yet."""
+    made = GatewaySite(
+        tmp_path,
+        gateway_site.sections(cluster.bootstrap),
+        gateway=gateway_site.apis(f"{name}-pinpoint", f"{name}-raw"),
+    )
+    await cluster.create(f"{name}-pinpoint", 2)
+    await cluster.create(f"{name}-raw", 2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """Return a database server that only one test has."""
+    own = own_postgres()
+    yield own
+    own.remove()
+
+
+def on_postgres(site: GatewaySite, server: PostgresServer) -> None:
+    dsn = server.new_database()
+    site.gateway["pinpoint"]["endpoints"] = {"store": "postgres", "dsn": dsn}
+
+
+def put_metric(gateway: GatewayProcess, name: str) -> int:
+    """Send one event whose endpoint names a metric; return the status of the event."""
+    item = {"Endpoint": {"Metrics": {name: 1}}, "Events": {name: EVENT}}
+    body = json.dumps({"BatchItem": {"e-1": item}}).encode()
+    path = f"/v1/apps/{OPEN}/events"
+    status, _, content = gateway.ask("POST", path, body, Content_Type="application/json")
+    assert 202 == status
+    found: int = json.loads(content)["Results"]["e-1"]["EventsItemResponse"][name]["StatusCode"]
+    return found
+
+
+def metrics_of(content: bytes) -> set[str]:
+    endpoint: dict[str, Any] = json.loads(content)
+    return set(endpoint["Metrics"])
+
+
+async def test_two_gateways_with_one_database_lose_nothing_through_its_restart(
+    site: GatewaySite, cluster: Cluster, name: str, server: PostgresServer
+) -> None:
+    on_postgres(site, server)
+    gateways = [site.start_gateway("one"), site.start_gateway("other")]
+    for gateway in gateways:
+        await gateway.until_ready()
+    refused: list[int] = []
+
+    async def send(gateway: GatewayProcess, lane: str, count: int) -> None:
+        for number in range(count):
+            metric = f"{lane}-{number}"
+            while (status := await asyncio.to_thread(put_metric, gateway, metric)) != 202:
+                refused.append(status)
+                await asyncio.sleep(0.1)
+
+    lanes = [send(gateways[n % 2], f"lane{n}", 30) for n in range(4)]
+    sending = asyncio.gather(*lanes)
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(server.stop)
+    await gateways[0].until(lambda: gateways[0].get("/readyz")[0] == 503, "it is not ready")
+    detail = json.loads(gateways[0].get("/readyz")[1])
+    assert ("waiting", "up") == (detail["endpoints"]["state"], detail["kafka"]["state"])
+    assert 200 == gateways[0].get("/livez")[0]
+    await gateways[0].until(lambda: bool(refused), "clients are told to send again")
+    await asyncio.to_thread(server.start)
+    await sending
+    for gateway in gateways:
+        await gateway.until_ready()
+    assert {500} == set(refused)
+    sent = {f"lane{lane}-{number}" for lane in range(4) for number in range(30)}
+    for gateway in gateways:
+        status, _, content = gateway.ask("GET", PATH)
+        assert (200, sent) == (status, metrics_of(content))
+    failures = "forwarder_gateway_store_failures_total"
+    assert sum(
+        number
+        for gateway in gateways
+        for sample, number in gateway.metrics().items()
+        if sample.startswith(failures)
+    )
+    assert gateways[0].logged("store.failed")
+    # What was answered is in Kafka, each event with an endpoint that knows of it already.
+    known: set[str] = set()
+    for record in await cluster.read(f"{name}-pinpoint"):
+        content = json.loads(record.value or b"")
+        for event in content["Events"]:
+            assert event["EventId"] in content["Endpoint"]["Metrics"]
+            known.add(event["EventId"])
+    assert sent == known
+    for gateway in gateways:
+        said = gateway.log_file.read_text()
+        assert PASSWORD not in said
+        assert PASSWORD_IN_DSN not in said
+
+
+async def test_a_gateway_starts_before_its_database_and_is_ready_with_it(
+    site: GatewaySite, server: PostgresServer
+) -> None:
+    on_postgres(site, server)
+    server.stop()
+    gateway = site.start_gateway()
+    await gateway.until(lambda: gateway.logged("gateway.starts"), "it listens")
+    assert 500 == await asyncio.to_thread(put_metric, gateway, "m")
+    await gateway.until(lambda: gateway.logged("dependency.fails"), "it says so")
+    server.start()
+    await gateway.until_ready()
+    assert 202 == await asyncio.to_thread(put_metric, gateway, "m")
+
+
+async def test_a_second_gateway_of_one_file_ends_with_1_and_takes_over_after_a_kill(
+    site: GatewaySite,
+) -> None:
+    first = site.start_gateway("first")
+    await first.until_ready()
+    assert 202 == await asyncio.to_thread(put_metric, first, "m")
+    second = site.start_gateway("second")
+    assert 1 == await second.ended()
+    assert "another gateway owns the endpoint store" in second.log_file.read_text()
+    first.kill()
+    third = site.start_gateway("third")
+    await third.until_ready()
+    status, _, content = third.ask("GET", PATH)
+    assert (200, {"m"}) == (status, metrics_of(content))
+    status, _, content = third.ask("DELETE", PATH)
+    assert (202, {"m"}) == (status, metrics_of(content))
+    assert 404 == third.ask("GET", PATH)[0]
