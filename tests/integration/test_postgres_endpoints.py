@@ -150,7 +150,7 @@ async def test_a_server_that_is_down_fails_what_is_asked_and_comes_back(
 async def test_a_server_that_is_silent_fails_in_time_and_comes_back(
     server: PostgresServer,
 ) -> None:
-    store = PostgresStore(server.new_database(), MERGE, timeout=0.3)
+    store = PostgresStore(server.new_database(), MERGE, timeout=2.0)
     await store.merge("a1", {"e-1": update()})
     server.suspend()
     with pytest.raises(StoreError, match="did not answer in time"):

@@ -110,7 +110,7 @@ class PostgresServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # They hold its shared memory, without which it does not start, until they are gone.
-        while any(Path(f"/proc/{pid}/fd").exists() for pid in sessions):
+        while any(map(_is_there, sessions)):
             time.sleep(0.005)
 
     def suspend(self) -> None:
@@ -153,8 +153,15 @@ class PostgresServer:
         """Return the processes that the server started."""
         if self._process is None:
             return []
-        pid = self._process.pid
-        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="],  # noqa: S607  # the shell's own
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        pairs = (line.split() for line in listed.stdout.splitlines())
+        return [int(pid) for pid, parent in pairs if int(parent) == self._process.pid]
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -204,6 +211,18 @@ class PostgresServer:
             return {}
         it = self._account
         return {"user": it.pw_uid, "group": it.pw_gid, "extra_groups": []}
+
+
+def _is_there(pid: int) -> bool:
+    """Tell whether a process has not ended; one that only waits to be reaped has."""
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    ).stdout.strip()
+    return bool(state) and not state.startswith("Z")
 
 
 def _programs() -> Path:

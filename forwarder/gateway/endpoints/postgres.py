@@ -232,8 +232,10 @@ class PostgresStore:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._pool.close()
-        except (TimeoutError, asyncpg.InterfaceError):
+        except TimeoutError:
             self._pool.terminate()
+        except asyncpg.InterfaceError:
+            return  # nothing was ever asked of it
 
     def _start_batches(self) -> None:
         """Merge what waits, as far as there are connections; each endpoint once at a time."""
