@@ -4,10 +4,11 @@ What mParticle has no field for stands in ``integration_attributes.pinpoint``, b
 names with colons between them: exclusions, whose paths have dots, reach each of them.
 """
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
+from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
 
 _Object = dict[str, Raw]
@@ -44,132 +45,197 @@ _LOCATION = {
     "PostalCode": "postal_code",
 }
 _NOTHING = frozenset({b"", rawjson.NULL, b'""'})
+_UNTOLD = frozenset({b"", rawjson.NULL})
 _ENVIRONMENT = Raw(b'"production"')
 
 
-class MappedContext:
-    """What an endpoint says, as mParticle's keys and what is left: of one context.
+class MappedContext(Struct, frozen=True, gc=False):
+    """What an endpoint says, as mParticle's keys.
 
-    ``fields``: the context. ``location``: the members of ``location``; empty: none is known.
-    ``app`` and ``endpoint``: their ids, as JSON values. ``channel``: how the endpoint is reached,
-    ``address``: where, as a JSON value.
+    ``fields``: the context. ``location``: members of ``location``; empty: none is known. ``app``
+    and ``endpoint``: their ids, as JSON values. ``network``: the one that delivers push messages
+    to ``address``, a JSON value; empty: it takes none.
     """
 
-    def __init__(self, record: _Object, settings: Settings) -> None:
+    fields: _Object
+    location: _Object
+    app: bytes
+    endpoint: bytes
+    network: bytes
+    address: bytes
+
+
+class _Part(Struct, frozen=True, gc=False):
+    """What a part of a context becomes, and what is left of it."""
+
+    found: _Object
+    left: _Object
+    version: Raw = ABSENT
+
+
+class ContextMapper:
+    """Makes mParticle's contexts of Pinpoint's, for the settings of one connection.
+
+    It remembers the devices and apps that it has seen: many endpoints have the same.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Take what decides where something odd may stand."""
+        self._settings = settings
+        self._devices: Memo[bytes, _Part] = Memo(_MEMO)
+        self._apps: Memo[bytes, _Part] = Memo(_MEMO)
+
+    def map(self, record: _Object) -> MappedContext:
         """Take a context apart; what is of an odd type stays among what is left."""
-        self._left: _Object = {}
-        self._metadata = settings.include_metadata
-        self._batch_location = settings.include_event_batch_location
         endpoint = _object(record, "Endpoint")
-        self._application = _object(record, "Application")
-        self._demographic = _object(endpoint, "Demographic")
+        device = self._device(endpoint)
+        app = self._app(_object(record, "Application"), device.version)
         user, place = _object(endpoint, "User"), _object(endpoint, "Location")
-        self.location = _renamed(place, _LOCATION) | place
-        for name, wanted in (
-            ("Location", settings.include_location_information),
-            ("Demographic", settings.include_metadata),
-            ("User", settings.include_user_identities),
-        ):
-            if not wanted:  # of an odd type, or it would be gone already
-                endpoint.pop(name, None)
-        self.app = bytes(record.get("ApplicationId", ABSENT))
-        self.endpoint = bytes(record.get("EndpointId", endpoint.get("Id", ABSENT)))
-        for name, own in (("Id", self.endpoint), ("ApplicationId", self.app)):
-            if bytes(endpoint.get(name, ABSENT)) == own:
-                endpoint.pop(name, None)
-        self.channel = rawjson.text_of(bytes(endpoint.get("ChannelType", ABSENT))) or ""
-        self.address = bytes(endpoint.pop("Address", ABSENT))
-        self.fields = self._map(user)
-        self._note("", record)
-        self._note("", endpoint)
-        if settings.include_user_identities:
-            self._note("User:", user)
-        if self._left:
-            left = Raw(rawjson.encode_object(self._left))
-            whole = rawjson.encode_object({"pinpoint": left})
-            self.fields["integration_attributes"] = Raw(whole)
-
-    @property
-    def takes_push(self) -> bool:
-        """Tell whether the address is the token of a device that takes push messages."""
-        return self.channel in NETWORKS and self.address[:1] == b'"'
-
-    def _map(self, user: _Object) -> _Object:
-        """Return the keys that mParticle has for what an endpoint says."""
-        identities, attributes = self._identities(user), _object(user, "UserAttributes")
-        device, application = self._device(), self._app()
+        location = (_renamed(place, _LOCATION) | place) if place else place
+        app_id, own = _ids(record, endpoint)
+        channel = rawjson.text_of(bytes(endpoint.get("ChannelType", ABSENT))) or ""
+        address = bytes(endpoint.pop("Address", ABSENT))
+        network = NETWORKS.get(channel, b"") if address[:1] == b'"' else b""
         found: _Object = {"environment": _ENVIRONMENT}
-        if self.endpoint not in _NOTHING:
-            found["mp_deviceid"] = Raw(self.endpoint)
-        if identities:
-            found["user_identities"] = Raw(rawjson.encode_object(identities))
-        if attributes:
-            told = {name: _value(raw) for name, raw in attributes.items()}
-            found["user_attributes"] = Raw(rawjson.encode_object(told))
-        if device:
-            found["device_info"] = Raw(rawjson.encode_object(device))
-        if application:
-            found["application_info"] = Raw(rawjson.encode_object(application))
-        version = self._application.pop("ClientSdkVersion", ABSENT)
-        if bytes(version) not in _NOTHING:
-            found["sdk_version"] = version
-        if self.location and self._batch_location:
-            place = Raw(rawjson.encode_object(self.location))
-            found["context"] = Raw(rawjson.encode_object({"location": place}))
-        self._note("", self._application)
-        return found
+        if bytes(own) not in _NOTHING:
+            found["mp_deviceid"] = own
+        _add_user(found, user, b"" if network else address, _ADDRESSES.get(channel, "other"))
+        token = {"push_token": Raw(address)} if network else _NO_MEMBERS
+        if information := device.found | token:
+            found["device_info"] = Raw(rawjson.encode_object(information))
+        if app.found:
+            found["application_info"] = Raw(rawjson.encode_object(app.found))
+        if app.version is not ABSENT:
+            found["sdk_version"] = app.version
+        if location and self._settings.include_event_batch_location:
+            there = Raw(rawjson.encode_object(location))
+            found["context"] = Raw(rawjson.encode_object({"location": there}))
+        left = (device.left if self._settings.include_metadata else _NO_MEMBERS) | app.left
+        self._leave(left, record, endpoint, user)
+        if left:
+            whole = Raw(rawjson.encode_object(left))
+            found["integration_attributes"] = Raw(rawjson.encode_object({"pinpoint": whole}))
+        return MappedContext(found, location, bytes(app_id), bytes(own), network, address)
 
-    def _identities(self, user: _Object) -> _Object:
-        """Return who the user is, by the type of identity."""
-        found: _Object = {}
-        if bytes(user.get("UserId", ABSENT)) not in _NOTHING:
-            found["customer_id"] = user.pop("UserId")
-        if self.address not in _NOTHING and not self.takes_push:
-            found[_ADDRESSES.get(self.channel, "other")] = Raw(self.address)
-        return found
+    def _leave(self, left: _Object, record: _Object, endpoint: _Object, user: _Object) -> None:
+        """Add what mParticle has no field for, but for what stands for something hidden."""
+        settings = self._settings
+        if not settings.include_location_information:
+            endpoint.pop("Location", None)
+        if not settings.include_metadata:
+            endpoint.pop("Demographic", None)
+        if not settings.include_user_identities:
+            endpoint.pop("User", None)
+            user.clear()
+        _note(left, "", record)
+        _note(left, "", endpoint)
+        _note(left, "User:", user)
 
-    def _device(self) -> _Object:
-        """Return what the device is; what of it mParticle has no field for is metadata as well."""
-        told, found = self._demographic, _Object()
-        platform = bytes(told.pop("Platform", ABSENT))
-        if platform not in _NOTHING:
-            spelled = PLATFORMS.get(platform.strip(b'"').lower(), platform)
-            found["platform"] = Raw(spelled)
-        found |= _renamed(told, _DEMOGRAPHIC)
-        locale = rawjson.text_of(bytes(told.get("Locale", ABSENT)))
-        if locale:
-            language, *rest = locale.replace("-", "_").split("_")
-            found["locale_language"] = Raw(rawjson.quote(language))
-            if rest:
-                found["locale_country"] = Raw(rawjson.quote(rest[-1]))
-        if self.takes_push:
-            found["push_token"] = Raw(self.address)
-        return found
+    def _device(self, endpoint: _Object) -> _Part:
+        """Take out what the device is, and which version of the app it runs."""
+        raw = bytes(endpoint.get("Demographic", ABSENT))
+        if raw[:1] != b"{":
+            return _NO_PART
+        del endpoint["Demographic"]
+        known = self._devices.get(raw)
+        if known is None:
+            known = self._devices.keep(raw, _read_device(rawjson.fields(raw)), 3 * len(raw))
+        return known
 
-    def _app(self) -> _Object:
+    def _app(self, members: _Object, version: Raw) -> _Part:
         """Return what the app is."""
-        found = _renamed(self._application, _APPLICATION)
-        version = self._demographic.pop("AppVersion", ABSENT)
-        if bytes(version) not in _NOTHING:
-            found["application_version"] = version
-        if self._metadata:
-            self._note("Demographic:", self._demographic)
-        return found
+        key = rawjson.encode_object(members) + bytes(version)
+        known = self._apps.get(key)
+        if known is None:
+            known = self._apps.keep(key, _read_app(members, version), 3 * len(key))
+        return known
 
-    def _note(self, prefix: str, members: _Object) -> None:
-        """Leave members among what is left: values of their own as they are, all else as text."""
-        for name, raw in members.items():
-            value = bytes(raw)
-            if name in {"Attributes", "Metrics"} and value[:1] == b"{" and not prefix:
-                self._note(f"{name}:", rawjson.fields(raw))
-            elif value[:1] == b"[":
-                value = bytes(_value(raw))
-                text = value if value[:1] == b'"' else rawjson.quote(value.decode())
-                self._left[prefix + name] = Raw(text)
-            elif value[:1] == b"{":
-                self._left[prefix + name] = Raw(rawjson.quote(value.decode()))
-            elif value not in {b"", rawjson.NULL}:
-                self._left[prefix + name] = raw
+
+_NO_MEMBERS: _Object = {}
+_NO_PART = _Part(_NO_MEMBERS, _NO_MEMBERS)
+_MEMO = 1024
+
+
+def _read_device(told: _Object) -> _Part:
+    """Return what a device is; what mParticle has no field for is left."""
+    found, left = _Object(), _Object()
+    platform, version = bytes(told.pop("Platform", ABSENT)), told.pop("AppVersion", ABSENT)
+    if platform not in _NOTHING:
+        spelled = PLATFORMS.get(platform.strip(b'"').lower(), platform)
+        found["platform"] = Raw(spelled)
+    found |= _renamed(told, _DEMOGRAPHIC)
+    locale = rawjson.text_of(bytes(told.get("Locale", ABSENT)))
+    if locale:
+        language, *rest = locale.replace("-", "_").split("_")
+        found["locale_language"] = Raw(rawjson.quote(language))
+        if rest:
+            found["locale_country"] = Raw(rawjson.quote(rest[-1]))
+    _note(left, "Demographic:", told)
+    return _Part(_copied(found), _copied(left), _copy(version))
+
+
+def _read_app(told: _Object, version: Raw) -> _Part:
+    """Return what an app is; ``version``: of its own."""
+    found = _renamed(told, _APPLICATION)
+    if bytes(version) not in _NOTHING:
+        found["application_version"] = version
+    sdk = told.pop("ClientSdkVersion", ABSENT)
+    left: _Object = {}
+    _note(left, "", told)
+    return _Part(
+        _copied(found), _copied(left), _copy(sdk) if bytes(sdk) not in _NOTHING else ABSENT
+    )
+
+
+def _copied(fields: _Object) -> _Object:
+    """Return members that keep nothing else alive: what is remembered outlives its record."""
+    return {name: _copy(raw) for name, raw in fields.items()}
+
+
+def _copy(raw: Raw) -> Raw:
+    return ABSENT if raw is ABSENT else Raw(bytes(raw))
+
+
+def _ids(record: _Object, endpoint: _Object) -> tuple[Raw, Raw]:
+    """Return the ids of app and endpoint; the endpoint's own copies of them go."""
+    app = record.get("ApplicationId", ABSENT)
+    own = record.get("EndpointId", endpoint.get("Id", ABSENT))
+    for name, known in (("Id", own), ("ApplicationId", app)):
+        if endpoint.get(name) == known:
+            del endpoint[name]
+    return app, own
+
+
+def _add_user(found: _Object, user: _Object, address: bytes, kind: str) -> None:
+    """Add who the user is, and what is known of them; ``kind``: of identity, of the address."""
+    identities: _Object = {}
+    if bytes(user.get("UserId", ABSENT)) not in _NOTHING:
+        identities["customer_id"] = user.pop("UserId")
+    if address not in _NOTHING:
+        identities[kind] = Raw(address)
+    if identities:
+        found["user_identities"] = Raw(rawjson.encode_object(identities))
+    if attributes := _object(user, "UserAttributes"):
+        told = {name: _value(raw) for name, raw in attributes.items()}
+        found["user_attributes"] = Raw(rawjson.encode_object(told))
+
+
+def _note(left: _Object, prefix: str, members: _Object) -> None:
+    """Leave members among what is left: values of their own as they are, all else as text."""
+    for name, raw in members.items():
+        value = bytes(raw)
+        first = value[:1]
+        if first == b"{":
+            if name in {"Attributes", "Metrics"} and not prefix:
+                _note(left, f"{name}:", rawjson.fields(raw))
+            else:
+                left[prefix + name] = Raw(rawjson.quote(value.decode()))
+        elif first == b"[":
+            value = bytes(_value(raw))
+            text = value if value[:1] == b'"' else rawjson.quote(value.decode())
+            left[prefix + name] = Raw(text)
+        elif value not in _UNTOLD:
+            left[prefix + name] = raw
 
 
 def _value(raw: Raw) -> Raw:

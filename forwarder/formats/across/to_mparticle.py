@@ -2,15 +2,12 @@
 
 from typing import cast
 
-from msgspec import Raw
-
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
-from forwarder.formats.across.mparticle_context import NETWORKS, MappedContext
+from forwarder.formats.across.mparticle_context import ContextMapper
 from forwarder.formats.across.mparticle_events import MParticleEvents, Occasion, occasion
 from forwarder.formats.contract import Frame
-from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle.document import MParticleDocuments
 
 ENCODER_VERSION = 1
@@ -23,7 +20,6 @@ endpoint's attributes, becomes ``"Attributes:":"[]"``, and a metric ``"":1`` is 
 _MAX_OVERHEAD_BYTES = 1500
 """More than what a document has of every event, and of its context, that did not come."""
 
-_MEMO = 1024
 _PUSH_TOKEN = frozenset({"device_info", "device_info.push_token"})
 
 
@@ -37,13 +33,14 @@ class MParticleFromPinpoint:
     """Makes the documents of one connection: ``contract.DocumentMaker``.
 
     The context of a window is made one of mParticle's, of which mParticle's own maker makes the
-    document: so settings and exclusions act as on mParticle's contexts. It remembers those it has
-    made.
+    document: so settings and exclusions act as on mParticle's contexts.
     """
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all documents of the connection have in common."""
-        self._settings = settings = connection.settings
+        settings = connection.settings
+        self._located = settings.include_location_information
+        self._contexts = ContextMapper(settings)
         self._documents = MParticleDocuments(connection, limit)
         self._events = MParticleEvents(settings)
         self._tells_token = settings.include_metadata and _PUSH_TOKEN.isdisjoint(
@@ -54,7 +51,6 @@ class MParticleFromPinpoint:
         spare = self._documents.small_context_bytes - _MAX_OVERHEAD_BYTES
         self.small_context_bytes = max(0, spare) // _MAX_GROWTH
         self.small_events_bytes = max(0, self.least // 2 - _MAX_OVERHEAD_BYTES) // _MAX_GROWTH
-        self._known: Memo[bytes, tuple[bytes, Occasion]] = Memo(_MEMO)
         self.document = self._documents.document
         self.recognize = self._documents.recognize
 
@@ -65,26 +61,17 @@ class MParticleFromPinpoint:
         """
         fields = rawjson.fields(context)
         fields.pop("ArrivalTimestamp", None)  # the record's own time is in every document
-        key = rawjson.encode_object(fields)
-        known = self._known.get(key)
-        if known is None:
-            known = self._mapped(fields)
-            self._known.keep(key, known, 2 * len(key) + len(known[0]))
-        made = self._documents.frame(known[0], newest_ms, newest_ms)
-        return OccasionFrame(made.user, made.tail, made.size, made.limit, known[1])
-
-    def _mapped(self, fields: dict[str, Raw]) -> tuple[bytes, Occasion]:
-        """Return a context as mParticle's, and what its events have in common."""
-        mapped = MappedContext(fields, self._settings)
+        mapped = self._contexts.map(fields)
+        made = self._documents.frame_of(mapped.fields, newest_ms, newest_ms)
         location = push = b""
-        if mapped.location and self._settings.include_location_information:
+        if mapped.location and self._located:
             location = b',"location":%b' % rawjson.encode_object(mapped.location)
-        if mapped.takes_push:
-            push = b'"network":"%b"' % NETWORKS[mapped.channel]
+        if mapped.network:
+            push = b'"network":"%b"' % mapped.network
             if self._tells_token:
                 push = b'"push_message_token":%b,%b' % (mapped.address, push)
         where = occasion(mapped.app, mapped.endpoint, location, push)
-        return rawjson.encode_object(mapped.fields), where
+        return OccasionFrame(made.user, made.tail, made.size, made.limit, where)
 
     def render(self, frame: Frame, event: bytes) -> bytes:
         """Return an event as mParticle writes it."""

@@ -95,7 +95,10 @@ class MParticleDocuments:
 
         ``dated_ms`` dates the user identities.
         """
-        fields = rawjson.fields(context)
+        return self.frame_of(rawjson.fields(context), dated_ms, newest_ms)
+
+    def frame_of(self, fields: _Object, dated_ms: int, newest_ms: int) -> Frame:
+        """Encode everything but the events and the ids, of the members of a context."""
         user = mpid_of(fields)
         rest = rawjson.encode_object(self._policy.document_fields(fields, dated_ms))[1:]
         tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
