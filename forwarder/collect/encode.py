@@ -6,6 +6,7 @@ import msgspec
 
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
+from forwarder.formats import rawjson
 from forwarder.formats.contract import DocumentMaker, Frame, InputFormat
 from forwarder.formats.ids import IdSource, digest
 from forwarder.formats.pieces import last_position, split_each
@@ -85,11 +86,33 @@ class DocumentEncoder:
         if keys.window.apart or self._single:
             return self._encode_each(keys, pieces, most)
         total = keys.frame.size + sum([len(piece[4]) + 1 for piece in pieces])
-        if self._render is None and total - 1 <= keys.frame.limit:
-            return EncodeResult([self._batch(keys, pieces)], [], last_position(pieces[-1]), [])
+        if total - 1 <= keys.frame.limit and (whole := self._whole(keys, pieces)) is not None:
+            batch = self._batch(keys, pieces, whole)
+            return EncodeResult([batch], [], last_position(pieces[-1]), [])
         return self._encode_split(
             keys, [single for run in pieces for single in split_each(run)], most
         )
+
+    def _whole(self, keys: _BatchKeys, pieces: Sequence[Piece]) -> bytes | None:
+        """Return all events as one document has them; None: one is odd, or they are too large."""
+        render, frame = self._render, keys.frame
+        if render is None:
+            return _joined(pieces)
+        try:
+            events = [
+                render(frame, event)
+                for piece in pieces
+                if piece[2]
+                for event in (
+                    [piece[4]]
+                    if piece[2] == 1
+                    else [bytes(one) for one in rawjson.split_values(piece[4])]
+                )
+            ]
+        except Exception:  # noqa: BLE001  # which one it is shows when each is looked at
+            return None
+        whole = b",".join(events)
+        return whole if len(whole) <= frame.room else None
 
     def _encode_each(self, keys: _BatchKeys, pieces: Sequence[Piece], most: int) -> EncodeResult:
         """Make a document of every event, in order: each fits alone, as it came."""
@@ -166,13 +189,15 @@ class DocumentEncoder:
             *self._letters(window, left_out.odd, Reason.NOT_ENCODABLE, odd),
         ]
 
-    def _batch(self, keys: _BatchKeys, pieces: Sequence[Piece]) -> Batch:
+    def _batch(
+        self, keys: _BatchKeys, pieces: Sequence[Piece], events: bytes | None = None
+    ) -> Batch:
         window = keys.window
         first = (pieces[0][0], pieces[0][1])
         last = last_position(pieces[-1])
         count = sum([piece[2] for piece in pieces])
         ids = self._derive(window.device, first, last, count, pieces[0][3])
-        events = b",".join([piece[4] for piece in pieces if piece[2]])
+        events = _joined(pieces) if events is None else events
         return Batch(
             lane=self._lane,
             id=ids.text,
@@ -209,9 +234,14 @@ class DocumentEncoder:
     def _letter(
         self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
     ) -> DeadLetter:
-        events = b",".join([piece[4] for piece in pieces if piece[2]])
+        events = _joined(pieces)
         value = self._upload(events, window.context)
         count = sum([piece[2] for piece in pieces])
         return DeadLetter(
             reason, pieces[0][0], self._lane, error, value, pieces[0][3], events=count
         )
+
+
+def _joined(pieces: Sequence[Piece]) -> bytes:
+    """Return the events of pieces, comma-joined."""
+    return b",".join([piece[4] for piece in pieces if piece[2]])

@@ -4,6 +4,7 @@ What mParticle has no field for stands in ``integration_attributes.pinpoint``, b
 names with colons between them: exclusions, whose paths have dots, reach each of them.
 """
 
+import msgspec
 from msgspec import Raw, Struct
 
 from forwarder.config.connection import Settings
@@ -23,7 +24,7 @@ _APPLE = ("APNS", "APNS_SANDBOX", "APNS_VOIP", "APNS_VOIP_SANDBOX")
 NETWORKS = dict.fromkeys(_APPLE, b"apn") | {"GCM": b"gcm", "ADM": b"adm", "BAIDU": b"baidu"}
 """ChannelType of push messages -> the network that delivers them, as mParticle names it."""
 
-_ADDRESSES = {"EMAIL": "email", "SMS": "mobile_number", "VOICE": "mobile_number"}
+_ADDRESSES = {"EMAIL": b"email", "SMS": b"mobile_number", "VOICE": b"mobile_number"}
 """ChannelType -> the type of identity that the endpoint's Address is; any other: ``other``."""
 
 _DEMOGRAPHIC = {
@@ -66,11 +67,24 @@ class MappedContext(Struct, frozen=True, gc=False):
 
 
 class _Part(Struct, frozen=True, gc=False):
-    """What a part of a context becomes, and what is left of it."""
+    """What a part of a context becomes, as an object, and what is left of it."""
 
-    found: _Object
+    found: bytes
     left: _Object
     version: Raw = ABSENT
+
+
+class _Record(Struct, forbid_unknown_fields=True, gc=False):
+    """A context that has no member, and none of a type, that it should not have."""
+
+    ApplicationId: Raw = ABSENT
+    EndpointId: Raw = ABSENT
+    ArrivalTimestamp: Raw = ABSENT
+    Endpoint: dict[str, Raw] = {}
+    Application: dict[str, Raw] = {}
+
+
+_READ = msgspec.json.Decoder(_Record).decode
 
 
 class ContextMapper:
@@ -85,11 +99,29 @@ class ContextMapper:
         self._devices: Memo[bytes, _Part] = Memo(_MEMO)
         self._apps: Memo[bytes, _Part] = Memo(_MEMO)
 
-    def map(self, record: _Object) -> MappedContext:
-        """Take a context apart; what is of an odd type stays among what is left."""
-        endpoint = _object(record, "Endpoint")
+    def map(self, context: bytes, time_ms: int) -> MappedContext:
+        """Take a context apart; what is of an odd type stays among what is left.
+
+        ``time_ms`` dates the user's identities. The time of arrival goes: documents have the
+        record's own.
+        """
+        try:
+            told = _READ(context)
+        except msgspec.DecodeError:
+            record = rawjson.fields(context)
+            record.pop("ArrivalTimestamp", None)
+            endpoint, application = _object(record, "Endpoint"), _object(record, "Application")
+        else:
+            named = ("ApplicationId", told.ApplicationId), ("EndpointId", told.EndpointId)
+            record = {name: raw for name, raw in named if raw is not ABSENT}
+            endpoint, application = told.Endpoint, told.Application
+        return self._map(record, endpoint, application, time_ms)
+
+    def _map(
+        self, record: _Object, endpoint: _Object, application: _Object, time_ms: int
+    ) -> MappedContext:
         device = self._device(endpoint)
-        app = self._app(_object(record, "Application"), device.version)
+        app = self._app(application, device.version)
         user, place = _object(endpoint, "User"), _object(endpoint, "Location")
         location = (_renamed(place, _LOCATION) | place) if place else place
         app_id, own = _ids(record, endpoint)
@@ -97,28 +129,30 @@ class ContextMapper:
         address = bytes(endpoint.pop("Address", ABSENT))
         network = NETWORKS.get(channel, b"") if address[:1] == b'"' else b""
         found: _Object = {"environment": _ENVIRONMENT}
-        if bytes(own) not in _NOTHING:
-            found["mp_deviceid"] = own
-        _add_user(found, user, b"" if network else address, _ADDRESSES.get(channel, "other"))
-        token = {"push_token": Raw(address)} if network else _NO_MEMBERS
-        if information := device.found | token:
-            found["device_info"] = Raw(rawjson.encode_object(information))
-        if app.found:
-            found["application_info"] = Raw(rawjson.encode_object(app.found))
+        if own not in _NOTHING:
+            found["mp_deviceid"] = Raw(own)
+        other = b"" if network else address
+        _add_user(found, user, other, _ADDRESSES.get(channel, b"other"), time_ms)
+        information = device.found
+        if network:
+            comma = b"," if len(information) > len(b"{}") else b""
+            information = b'%b%b"push_token":%b}' % (information[:-1], comma, address)
+        for name, inner in (("device_info", information), ("application_info", app.found)):
+            if inner != b"{}":
+                found[name] = Raw(inner)
         if app.version is not ABSENT:
             found["sdk_version"] = app.version
         if location and self._settings.include_event_batch_location:
             there = Raw(rawjson.encode_object(location))
             found["context"] = Raw(rawjson.encode_object({"location": there}))
-        left = (device.left if self._settings.include_metadata else _NO_MEMBERS) | app.left
-        self._leave(left, record, endpoint, user)
-        if left:
-            whole = Raw(rawjson.encode_object(left))
-            found["integration_attributes"] = Raw(rawjson.encode_object({"pinpoint": whole}))
-        return MappedContext(found, location, bytes(app_id), bytes(own), network, address)
+        metadata = device.left if self._settings.include_metadata else {}
+        left = self._left(metadata | app.left, record, endpoint, user)
+        if left != b"{}":
+            found["integration_attributes"] = Raw(b'{"pinpoint":%b}' % left)
+        return MappedContext(found, location, app_id, own, network, address)
 
-    def _leave(self, left: _Object, record: _Object, endpoint: _Object, user: _Object) -> None:
-        """Add what mParticle has no field for, but for what stands for something hidden."""
+    def _left(self, left: _Object, record: _Object, endpoint: _Object, user: _Object) -> bytes:
+        """Return what mParticle has no field for, but for what stands for something hidden."""
         settings = self._settings
         if not settings.include_location_information:
             endpoint.pop("Location", None)
@@ -127,9 +161,15 @@ class ContextMapper:
         if not settings.include_user_identities:
             endpoint.pop("User", None)
             user.clear()
-        _note(left, "", record)
-        _note(left, "", endpoint)
-        _note(left, "User:", user)
+        if not user:
+            whole = rawjson.encode_object({**left, **record, **endpoint})
+            if b"[" not in whole and whole.count(b"{") == 1 and b":null" not in whole:
+                return whole  # mostly: all of it are values of their own
+        noted = dict(left)
+        _note(noted, "", record)
+        _note(noted, "", endpoint)
+        _note(noted, "User:", user)
+        return rawjson.encode_object(noted)
 
     def _device(self, endpoint: _Object) -> _Part:
         """Take out what the device is, and which version of the app it runs."""
@@ -151,8 +191,7 @@ class ContextMapper:
         return known
 
 
-_NO_MEMBERS: _Object = {}
-_NO_PART = _Part(_NO_MEMBERS, _NO_MEMBERS)
+_NO_PART = _Part(b"{}", {})
 _MEMO = 1024
 
 
@@ -171,7 +210,7 @@ def _read_device(told: _Object) -> _Part:
         if rest:
             found["locale_country"] = Raw(rawjson.quote(rest[-1]))
     _note(left, "Demographic:", told)
-    return _Part(_copied(found), _copied(left), _copy(version))
+    return _Part(rawjson.encode_object(found), _copied(left), _copy(version))
 
 
 def _read_app(told: _Object, version: Raw) -> _Part:
@@ -180,11 +219,10 @@ def _read_app(told: _Object, version: Raw) -> _Part:
     if bytes(version) not in _NOTHING:
         found["application_version"] = version
     sdk = told.pop("ClientSdkVersion", ABSENT)
+    sdk = _copy(sdk) if bytes(sdk) not in _NOTHING else ABSENT
     left: _Object = {}
     _note(left, "", told)
-    return _Part(
-        _copied(found), _copied(left), _copy(sdk) if bytes(sdk) not in _NOTHING else ABSENT
-    )
+    return _Part(rawjson.encode_object(found), _copied(left), sdk)
 
 
 def _copied(fields: _Object) -> _Object:
@@ -196,28 +234,36 @@ def _copy(raw: Raw) -> Raw:
     return ABSENT if raw is ABSENT else Raw(bytes(raw))
 
 
-def _ids(record: _Object, endpoint: _Object) -> tuple[Raw, Raw]:
+def _ids(record: _Object, endpoint: _Object) -> tuple[bytes, bytes]:
     """Return the ids of app and endpoint; the endpoint's own copies of them go."""
     app = record.get("ApplicationId", ABSENT)
     own = record.get("EndpointId", endpoint.get("Id", ABSENT))
     for name, known in (("Id", own), ("ApplicationId", app)):
         if endpoint.get(name) == known:
             del endpoint[name]
-    return app, own
+    return bytes(app), bytes(own)
 
 
-def _add_user(found: _Object, user: _Object, address: bytes, kind: str) -> None:
+def _add_user(found: _Object, user: _Object, address: bytes, kind: bytes, time_ms: int) -> None:
     """Add who the user is, and what is known of them; ``kind``: of identity, of the address."""
-    identities: _Object = {}
-    if bytes(user.get("UserId", ABSENT)) not in _NOTHING:
-        identities["customer_id"] = user.pop("UserId")
+    identities: list[bytes] = []
+    if (own := bytes(user.get("UserId", ABSENT))) not in _NOTHING:
+        del user["UserId"]
+        identities.append(_identity(b"customer_id", own, time_ms))
     if address not in _NOTHING:
-        identities[kind] = Raw(address)
+        identities.append(_identity(kind, address, time_ms))
     if identities:
-        found["user_identities"] = Raw(rawjson.encode_object(identities))
+        found["user_identities"] = Raw(b"[%b]" % b",".join(identities))
     if attributes := _object(user, "UserAttributes"):
         told = {name: _value(raw) for name, raw in attributes.items()}
         found["user_attributes"] = Raw(rawjson.encode_object(told))
+
+
+def _identity(kind: bytes, value: bytes, time_ms: int) -> bytes:
+    """Return an identity as documents have it; one that is no text as the JSON it is."""
+    text = value if value[:1] == b'"' else rawjson.quote(value.decode())
+    entry = b'{"identity_type":"%b","identity":%b,"timestamp_unixtime_ms":%d}'
+    return entry % (kind, text, time_ms)
 
 
 def _note(left: _Object, prefix: str, members: _Object) -> None:

@@ -13,6 +13,7 @@ from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
 from forwarder.formats.across import times
 from forwarder.formats.across.mparticle_kinds import CUSTOM, KINDS, SCREEN, Happening
+from forwarder.formats.contract import Frame
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle.identity import NO_ID, id_of
 from forwarder.formats.pinpoint.timestamps import milliseconds
@@ -62,6 +63,12 @@ def occasion(app: bytes, endpoint: bytes, location: bytes, push: bytes) -> Occas
     app, endpoint = rawjson.name_token(app), rawjson.name_token(endpoint)
     whose = b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
     return Occasion(whose, blake2b(whose, digest_size=8), location, push)
+
+
+class OccasionFrame(Frame, frozen=True, gc=False):
+    """A frame, and what all events of its context have in common."""
+
+    where: Occasion
 
 
 class _Sent(Struct, forbid_unknown_fields=True, gc=False):
@@ -114,12 +121,15 @@ class MParticleEvents:
         self._kinds = {rawjson.quote(name): kind for name, kind in kinds.items()}
         self._sessions: Memo[bytes, _Session] = Memo(_MEMO)
 
-    def render(self, event: bytes, where: Occasion) -> bytes:
+    def render(self, frame: Frame, event: bytes) -> bytes:
         """Return the event as mParticle writes it; raises what is no object raises.
 
         What an event should be is written at once; any other is taken apart member by member, and
         where both would do they say the same.
         """
+        if not isinstance(frame, OccasionFrame):
+            raise TypeError
+        where = frame.where
         try:
             sent = _READ(event)
         except msgspec.DecodeError:

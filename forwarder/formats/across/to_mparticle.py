@@ -1,12 +1,10 @@
 """mParticle's documents made of Pinpoint's uploads."""
 
-from typing import cast
-
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.across.mparticle_context import ContextMapper
-from forwarder.formats.across.mparticle_events import MParticleEvents, Occasion, occasion
+from forwarder.formats.across.mparticle_events import MParticleEvents, OccasionFrame, occasion
 from forwarder.formats.contract import Frame
 from forwarder.formats.mparticle.document import MParticleDocuments
 
@@ -23,12 +21,6 @@ _MAX_OVERHEAD_BYTES = 1500
 _PUSH_TOKEN = frozenset({"device_info", "device_info.push_token"})
 
 
-class OccasionFrame(Frame, frozen=True, gc=False):
-    """A frame, and what all events of its context have in common."""
-
-    where: Occasion
-
-
 class MParticleFromPinpoint:
     """Makes the documents of one connection: ``contract.DocumentMaker``.
 
@@ -42,7 +34,6 @@ class MParticleFromPinpoint:
         self._located = settings.include_location_information
         self._contexts = ContextMapper(settings)
         self._documents = MParticleDocuments(connection, limit)
-        self._events = MParticleEvents(settings)
         self._tells_token = settings.include_metadata and _PUSH_TOKEN.isdisjoint(
             settings.metadata_field_exclusion
         )
@@ -51,6 +42,7 @@ class MParticleFromPinpoint:
         spare = self._documents.small_context_bytes - _MAX_OVERHEAD_BYTES
         self.small_context_bytes = max(0, spare) // _MAX_GROWTH
         self.small_events_bytes = max(0, self.least // 2 - _MAX_OVERHEAD_BYTES) // _MAX_GROWTH
+        self.render = MParticleEvents(settings).render
         self.document = self._documents.document
         self.recognize = self._documents.recognize
 
@@ -59,9 +51,7 @@ class MParticleFromPinpoint:
 
         The newest upload names the user, so ``newest_ms`` dates the user identities, too.
         """
-        fields = rawjson.fields(context)
-        fields.pop("ArrivalTimestamp", None)  # the record's own time is in every document
-        mapped = self._contexts.map(fields)
+        mapped = self._contexts.map(context, newest_ms)
         made = self._documents.frame_of(mapped.fields, newest_ms, newest_ms)
         location = push = b""
         if mapped.location and self._located:
@@ -72,10 +62,6 @@ class MParticleFromPinpoint:
                 push = b'"push_message_token":%b,%b' % (mapped.address, push)
         where = occasion(mapped.app, mapped.endpoint, location, push)
         return OccasionFrame(made.user, made.tail, made.size, made.limit, where)
-
-    def render(self, frame: Frame, event: bytes) -> bytes:
-        """Return an event as mParticle writes it."""
-        return self._events.render(event, cast("OccasionFrame", frame).where)
 
     def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
         """Return the context: an endpoint is small."""
