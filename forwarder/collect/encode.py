@@ -180,6 +180,8 @@ class DocumentEncoder:
 
     def _left(self, keys: _BatchKeys, left_out: _LeftOut) -> list[DeadLetter]:
         """Return the letters of events that are in no document."""
+        if not left_out.large and not left_out.odd:
+            return []
         room = max(keys.frame.room, 0)
         large = f"does not fit into a record: {room} bytes are left beside its context"
         odd = "cannot be made into an event of the sink's format"
