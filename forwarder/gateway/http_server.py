@@ -15,9 +15,16 @@ from forwarder.gateway.http_connection import (
 )
 from forwarder.gateway.load import RequestLoad
 from forwarder.gateway.service import ApiService
-from forwarder.ops.acceptor import Acceptor
+from forwarder.ops.acceptor import ACCEPTS_PER_TURN, Acceptor
 from forwarder.ops.gateway_catalogue import Refusal
 from forwarder.ops.gateway_metrics import GatewayMetrics
+
+BACKLOG = 2_048
+"""Connections that the system holds until they are accepted (no more than net.core.somaxconn). One
+that finds no room there waits for a second, then three, seven, fifteen."""
+
+DOOMED = 64
+"""Connections that are chosen at a time to make room, one after the other."""
 
 SWEEP_SECONDS = 0.5
 """Between two looks for connections that lasted too long; a look at a thousand takes 0.3 ms."""
@@ -47,6 +54,8 @@ class ApiServer:
         self._metrics = metrics
         self._most = connections
         self._open_ones: dict[ClientConnection, None] = {}
+        self._doomed: list[ClientConnection] = []
+        self._handshakes: dict[asyncio.Task[None], None] = {}
         self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._acceptor = Acceptor(
@@ -55,6 +64,8 @@ class ApiServer:
             clock,
             "clients are not answered meanwhile: raise the limit of open files (ulimit -n, "
             "LimitNOFILE)",
+            per_turn=min(ACCEPTS_PER_TURN, max(1, connections // 4)),
+            backlog=BACKLOG,
         )
 
     async def start(self, listen: ListenSettings) -> int:
@@ -116,27 +127,50 @@ class ApiServer:
         def made() -> ClientConnection:
             return ClientConnection(self, loop)
 
-        await loop.connect_accepted_socket(
-            made,
-            accepted,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._limits.head if self._tls else None,
-            ssl_shutdown_timeout=self._limits.closing if self._tls else None,
-        )
+        if self._tls is None:
+            await loop.connect_accepted_socket(made, accepted)
+            return
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # the acceptor makes one
+        self._handshakes[task] = None
+        try:
+            await loop.connect_accepted_socket(
+                made,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._limits.head,
+                ssl_shutdown_timeout=self._limits.closing,
+            )
+        finally:
+            self._handshakes.pop(task, None)
 
     def _make_room(self) -> None:
         """End the connection that is worth least, if there are as many as may be."""
         if self.connections() < self._most:
             return
         self._metrics.refused(Refusal.CONNECTIONS)
-        # Of equal ones the first: the dictionaries have them in the order in which they came.
-        least = min(self._open_ones, key=lambda one: one.phase, default=None)
-        if least is not None and least.phase < ConnectionPhase.HEAD:
+        least = self._worth_least()
+        if least is not None and (least.phase < ConnectionPhase.HEAD or not self._handshakes):
+            self.closed(least)  # at once: it is not to be ended twice
             least.abort()
-        elif self._acceptor.beginning:
-            next(iter(self._acceptor.beginning)).cancel()
-        elif least is not None:
-            least.abort()
+        elif self._handshakes:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+
+    def _worth_least(self) -> ClientConnection | None:
+        """Return the connection that is to be ended first, None if there is none at all.
+
+        All are looked at once for many that are ended: with thousands it takes a millisecond.
+        """
+        while self._doomed:
+            one = self._doomed.pop()
+            if one in self._open_ones and one.phase <= ConnectionPhase.HEAD:
+                return one
+        # Of equal ones the first: the dictionary has them in the order in which they came.
+        by_worth = sorted(self._open_ones, key=lambda one: one.phase)[:DOOMED]
+        self._doomed = by_worth[:0:-1]
+        return by_worth[0] if by_worth else None
 
     async def _sweep(self) -> None:
         """End what has lasted too long, for ever."""

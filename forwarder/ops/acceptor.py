@@ -43,16 +43,18 @@ class Acceptor:
         remedy: str,
         *,
         per_turn: int = ACCEPTS_PER_TURN,
+        backlog: int = BACKLOG,
         retry_seconds: float = 1.0,
     ) -> None:
         """Create.
 
         ``make_room`` is called before each connection, ``begin`` with it; OSError of it means that
-        the other side has gone already. ``per_turn``: accepted in one go at most. ``remedy`` is
-        logged when accepting fails, which is tried again after ``retry_seconds``.
+        the other side has gone already. ``per_turn``: accepted in one go at most. ``backlog``:
+        connections that the system holds meanwhile. ``remedy`` is logged when accepting fails,
+        which is tried again after ``retry_seconds``.
         """
-        self.beginning: dict[asyncio.Task[None], None] = {}
-        """Connections that are not made yet, the oldest first: of TLS, while hands are shaken."""
+        self.beginning: set[asyncio.Task[None]] = set()
+        """Connections that are not made yet: of TLS, while hands are shaken."""
         self.listening: list[socket.socket] = []
         """What is listened on: a socket for each address of the host; none once it is stopped."""
         self._make_room = make_room
@@ -60,13 +62,14 @@ class Acceptor:
         self._clock = clock
         self._remedy = remedy
         self._per_turn = per_turn
+        self._backlog = backlog
         self._retry_seconds = retry_seconds
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
         self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port, chosen by the system if ``port`` is 0; raises OSError."""
-        self.listening = await _listening(host, port)
+        self.listening = await _listening(host, port, self._backlog)
         for listener in self.listening:
             self._resume(listener)
         bound: int = self.listening[0].getsockname()[1]
@@ -109,8 +112,8 @@ class Acceptor:
             accepted.settimeout(0)
             self._make_room()
             task = asyncio.get_running_loop().create_task(self._begun(accepted))
-            self.beginning[task] = None
-            task.add_done_callback(self.beginning.pop)
+            self.beginning.add(task)
+            task.add_done_callback(self.beginning.discard)
         if count:
             self._rest(listener, count * ACCEPT_PAUSE)
 
@@ -127,7 +130,7 @@ class Acceptor:
             log.warning("http.refused", error=said, remedy=self._remedy)
 
 
-async def _listening(host: str, port: int) -> list[socket.socket]:
+async def _listening(host: str, port: int, backlog: int) -> list[socket.socket]:
     """Return a listening socket for every address of the host; raises OSError.
 
     An address that this machine does not have (IPv6, as a rule) is no fault beside one it has.
@@ -141,7 +144,7 @@ async def _listening(host: str, port: int) -> list[socket.socket]:
         for family, _, _, _, address in dict.fromkeys(found):
             bound = listening[0].getsockname()[1] if listening else port
             try:
-                listening.append(_listener(family, (address[0], bound, *address[2:])))
+                listening.append(_listener(family, (address[0], bound, *address[2:]), backlog))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -155,14 +158,14 @@ async def _listening(host: str, port: int) -> list[socket.socket]:
     return listening
 
 
-def _listener(family: int, address: Sequence[object]) -> socket.socket:
+def _listener(family: int, address: Sequence[object], backlog: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(tuple(address))
-        listener.listen(BACKLOG)
+        listener.listen(backlog)
         listener.settimeout(0)
     except OSError:
         listener.close()
