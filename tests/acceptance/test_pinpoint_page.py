@@ -164,6 +164,9 @@ async def test_a_customer_moves_with_the_page_alone(customer: Customer) -> None:
     said = await customer.type(checked, {**worker_keys, **secrets})
     assert "ok: a gateway, 2 connections, no faults" in said
     assert "endpoints\n  note" in said
+    assert 2 == said.count("  ok    a test record was put\n")
+    tests = [record for _, record in customer.records()]
+    assert ["_test.event_stream"] * 2 == [record["event_type"] for record in tests]
     shutil.copy(customer.folder / "config/forwarder.yaml", customer.folder / "config/run.yaml")
     gateway_port = free_port()
     apart = {**content, "server": {"host": "127.0.0.1", "port": gateway_port}}

@@ -125,6 +125,25 @@ async def test_what_is_printed_is_enough_and_nothing_of_it_can_be_left_out(
         assert (OutcomeKind.CONFIGURATION, "AccessDenied") == (refused.kind, refused.code)
         assert action in refused.remedy
     await either_action_is_enough_for_auto(ministack, worker)
+    await a_role_of_pinpoint_is_enough_as_it_is(ministack, worker)
+
+
+async def a_role_of_pinpoint_is_enough_as_it_is(ministack: MiniStack, worker: str) -> None:
+    """Its policy has neither PutRecord nor ListShards."""
+    target = KinesisTarget(STREAM, REGION, format="pinpoint")
+    connection = Connection("policies-pinpoint", target, credentials=role("policies-pinpoint"))
+    found = iam_policies(connection, "aws", worker)
+    assert found is not None
+    [statement] = found.permission["Statement"]
+    assert ["kinesis:PutRecords"] == statement["Action"]
+    given = {**statement, "Action": ["kinesis:PutRecords", "kinesis:DescribeStream"]}
+    theirs = replace_permission(found, {**found.permission, "Statement": [given]})
+    await asyncio.to_thread(paste, ministack, connection.name, theirs)
+    assert OutcomeKind.DELIVERED is (await put(connection)).kind
+
+
+def replace_permission(found: IamPolicies, permission: Document) -> IamPolicies:
+    return IamPolicies(found.holder, permission, found.trust, found.worker, found.notes)
 
 
 async def either_action_is_enough_for_auto(ministack: MiniStack, worker: str) -> None:
