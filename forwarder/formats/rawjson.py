@@ -18,6 +18,10 @@ _ELEMENTS = msgspec.json.Decoder(list[Raw])
 _ENCODER = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF_OR_PAIR = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
+)
+_BACKSLASH = 0x5C
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TEXT_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\n\r]+')
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
@@ -162,9 +166,20 @@ def repeated_keys(value: bytes) -> list[str]:
     return list(found)
 
 
-def may_have_halves(value: bytes) -> bool:
-    """Tell whether a text in it may hold half of a surrogate pair."""
-    return _SURROGATE.search(value) is not None
+def replace_halves(value: bytes) -> bytes:
+    """Return JSON with U+FFFD for each half of a surrogate pair, as decoders of UTF-8 have it."""
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        found, low, at = match[0], match[1], match.start()
+        while at and value[at - 1] == _BACKSLASH:
+            at -= 1
+        if (match.start() - at) % 2:  # the first backslash is itself escaped
+            return found[:6] + (b"\\ufffd" if low else b"")
+        return found if low else b"\\ufffd"
+
+    if b"\\ud" in value or b"\\uD" in value:  # hardly ever
+        return _HALF_OR_PAIR.sub(replaced, value)
+    return value
 
 
 def first_member(value: bytes, name: str) -> Raw:

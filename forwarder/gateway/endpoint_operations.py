@@ -148,7 +148,7 @@ async def _of_store(answer: Awaitable[_Answer]) -> _Answer:
 
 def _object(body: bytes) -> bytes:
     """Return a body that is a JSON object, without white space around it; raises ApiError."""
-    body = body.strip(b" \t\r\n")
+    body = rawjson.replace_halves(body.strip(b" \t\r\n"))
     try:
         if not body.isascii():
             body.decode()

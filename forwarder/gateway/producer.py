@@ -131,11 +131,19 @@ class EventProducer:
 
     @property
     def trouble(self) -> KafkaTrouble | None:
-        """Return why records are not stored just now, None while they are."""
+        """Return why records are not stored just now, None while some are.
+
+        One partition of many that takes nothing is none: its records are answered for, and who
+        takes a gateway out of service for that takes all of them.
+        """
         now = self._clock.steady()
         if self._is_cut_off(now):
             return self._failure or CUT_OFF
-        refusing = (queue for queue in self._queues.values() if now < queue.refused_until)
+        refusing = (
+            queue
+            for queue in self._queues.values()
+            if now < queue.refused_until and queue.refused_at >= self._stored_at
+        )
         return next((queue.trouble for queue in refusing), None)
 
     def _is_cut_off(self, now: float) -> bool:
@@ -254,7 +262,8 @@ class EventProducer:
         """Take no more for a partition for a while; what waits for it fails."""
         pause = PRODUCE_REFUSED.delay(queue.refusals, random.random())  # noqa: S311  # spreads tries
         queue.refusals += 1
-        queue.refused_until = self._clock.steady() + pause
+        queue.refused_at = self._clock.steady()
+        queue.refused_until = queue.refused_at + pause
         queue.trouble = KafkaTrouble(error.what, error.remedy)
         self._settle(queue.waiting, ProduceFault.UNAVAILABLE)
         queue.waiting.clear()
@@ -340,6 +349,7 @@ class EventProducer:
 
     async def _end(self) -> None:
         """Give up; what waits fails."""
+        self._break()
         writer, self._writer = self._writer, None
         await self._settled()
         if writer is not None:

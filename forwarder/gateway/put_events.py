@@ -25,6 +25,12 @@ FULL = 429, "Too many requests, try again later."
 UNAVAILABLE = 500, "The event could not be stored, try again."
 STORE_DOWN = 500, "The endpoint could not be stored, try again."
 
+MAX_ENDPOINTS = 100
+"""Endpoints of a request, unless ``limits.events`` is more: as many as UpdateEndpointsBatch has."""
+
+MAX_SEARCHED_BYTES = 256 * 1024
+"""Bytes of events that are looked through for an id that stands twice: that is slow."""
+
 Status = tuple[int, str]
 """``StatusCode`` and ``Message`` of an item."""
 
@@ -77,7 +83,21 @@ def read_request(
 
     ``others``: ids of other apps than the caller's.
     """
+    try:
+        return _read_request(body, limits, others)
+    except RecursionError:
+        message = "The body is nested too deeply."
+        raise bad_request(message) from None
+
+
+def _read_request(
+    body: bytes, limits: GatewayLimits, others: frozenset[str]
+) -> list[EndpointEntry]:
+    body = rawjson.replace_halves(body)
     entries = _entries(body)
+    if len(entries) > max(limits.events, MAX_ENDPOINTS):
+        message = f"The number of endpoints in a request should be less than {MAX_ENDPOINTS}."
+        raise bad_request(message)
     maps = [(key, entry, _events(entry)) for key, entry in entries.items()]
     count = sum([len(events) for _, _, events in maps if events is not None])
     if count > limits.events:
@@ -133,19 +153,17 @@ def _entries(body: bytes) -> dict[str, _BatchEntry]:
             body.decode()
         try:
             return _read(body).BatchItem
-        except msgspec.DecodeError:
+        except msgspec.ValidationError:
             return _slowly(body)
-    except (JsonError, UnicodeDecodeError):
+    except (JsonError, UnicodeDecodeError, msgspec.DecodeError):
         message = "The body is not JSON."
-    except RecursionError:
-        message = "The body is nested too deeply."
     except ShapeError:
         message = "BatchItem is required, and should be a map of endpoints with their events."
     raise bad_request(message)
 
 
 def _slowly(body: bytes) -> dict[str, _BatchEntry]:
-    """Read a request that msgspec refused, level by level; what is no object is an empty entry."""
+    """Read a request of another shape, level by level; what is no object is an empty entry."""
     entries = {}
     batch = rawjson.fields(body).get("BatchItem", rawjson.NULL)
     for key, raw in rawjson.fields(batch).items():
@@ -190,7 +208,13 @@ def _repeated(body: bytes, count: int) -> frozenset[tuple[str, str]]:
 
 
 def _repeated_ids(raw: bytes) -> Sequence[str]:
-    return rawjson.repeated_keys(raw) if raw[:1] == b"{" else ()
+    """Return the ids that a map of events has twice; raises ApiError where it is too long."""
+    if raw[:1] != b"{" or not rawjson.repeats_key(raw):
+        return ()
+    if len(raw) > MAX_SEARCHED_BYTES:
+        message = "An event id is given twice."
+        raise bad_request(message)
+    return rawjson.repeated_keys(raw)
 
 
 def cut_records(

@@ -13,6 +13,7 @@ from forwarder.formats.mparticle.record import UploadRecord, UploadRecords
 from forwarder.formats.rawjson import JsonError, ShapeError
 from forwarder.gateway.contract import Action, ApiCall, ApiError, ApiReply, Operation
 from forwarder.gateway.producer import EventProducer
+from forwarder.gateway.routes import UPLOAD_BYTES
 from forwarder.gateway.waiting import ProduceFault
 from forwarder.ops.gateway_reporter import EventOutcome, GatewayReporter
 
@@ -65,6 +66,9 @@ class UploadOperations:
 
     def _record(self, caller: EventsApiInput, upload: bytes, where: str) -> UploadRecord:
         """Return the record of an upload; raises ApiError."""
+        if len(upload) > UPLOAD_BYTES:
+            self._reporter.events(caller.environment, EventOutcome.TOO_LARGE, 1)
+            raise ApiError(413, "", f"{where}larger than {UPLOAD_BYTES} bytes")
         made = self._records.make(upload, caller.api_key, caller.environment)
         if isinstance(made, Reject):
             raise self._refused(caller, 1, f"{where}{made.error}")

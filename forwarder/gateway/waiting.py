@@ -66,9 +66,9 @@ class PartitionQueue:
     def __init__(self, topic: str, number: int) -> None:
         """Begin empty. ``sender``: the task that sends what waits, None while none is needed.
 
-        ``refused_until``: steady seconds before which nothing is taken, after so many
-        ``refusals``, for the reason ``trouble``. ``spoiled``: the last batch was refused, and no
-        other is sent by the same producer.
+        ``refused_until``: steady seconds before which nothing is taken since ``refused_at``, after
+        so many ``refusals``, for the reason ``trouble``. ``spoiled``: the last batch was refused,
+        and no other is sent by the same producer.
         """
         self.topic = topic
         self.number = number
@@ -76,6 +76,7 @@ class PartitionQueue:
         self.sending: list[WaitingRecord] = []
         self.sender: asyncio.Task[None] | None = None
         self.spoiled = False
+        self.refused_at = 0.0
         self.refused_until = 0.0
         self.refusals = 0
         self.trouble: KafkaTrouble | None = None

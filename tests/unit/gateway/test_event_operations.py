@@ -314,15 +314,24 @@ async def test_an_event_id_given_twice_is_refused_alone() -> None:
 
 
 @virtually
-async def test_half_a_surrogate_pair_passes_in_an_event() -> None:
-    half = b'{"EventType":"t","Timestamp":"%b","Attributes":{"k":"cut \\ud83d"}}' % STAMP.encode()
-    body = b'{"BatchItem":{"e":{"Endpoint":{"Address":"\\ud83d"},"Events":{"a":%b}}}}' % half
+async def test_half_a_surrogate_pair_becomes_the_character_for_what_is_no_character() -> None:
+    half = b'{"EventType":"t","Timestamp":"%b","Attributes":{"k":"cut %b"}}'
+    sent, kept = half % (STAMP.encode(), b"\\ud83d"), half % (STAMP.encode(), b"\\ufffd")
+    body = b'{"BatchItem":{"e":{"Endpoint":{"Address":"\\ud83d"},"Events":{"a":%b}}}}' % sent
     async with serving() as api:
         results = await api.put(body)
         assert {"a": 202} == answers(results, "e")
         [(_, value)] = api.broker.records
-        assert half[1:] in value
-        assert {"Address": "?"}.items() <= api.store.kept["shop", "e"].items()
+        assert kept[1:] in value
+        assert {"Address": "\ufffd"}.items() <= api.store.kept["shop", "e"].items()
+
+
+@virtually
+async def test_more_endpoints_than_a_request_may_have_are_refused_together() -> None:
+    async with serving() as api:
+        with pytest.raises(ApiError, match="endpoints in a request should be less than 100"):
+            await api.put({str(n): item() for n in range(101)})
+        assert {} == api.store.kept
 
 
 @virtually

@@ -106,6 +106,7 @@ async def test_a_refusal_fails_what_waits_for_the_partition_and_no_other() -> No
         assert "refused on purpose" == trouble.reason
         assert [DOWN] == await made.submit("t", [(b"\0", b"3")]).settled()
         assert [None] == await made.submit("t", [(b"\1", b"4")]).settled()
+        assert made.trouble is None, "others go on"
         await asyncio.sleep(2)
         assert made.trouble is None
         assert [None] == await made.submit("t", [(b"\0", b"5")]).settled()

@@ -183,6 +183,9 @@ async def test_an_upload_that_fits_no_record_is_413() -> None:
     async with uploading(limit=1000) as made:
         made.broker.limits["u"] = 500
         assert 413 == (await made.refused(upload(large="x" * 500))).status
+        error = await made.refused([upload(), upload(large="x" * 262_144)])
+        assert 413 == error.status
+        assert error.message.startswith("upload 1 of the array")
 
 
 @virtually
