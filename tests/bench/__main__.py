@@ -36,6 +36,7 @@ WAYS = {
     "records of Pinpoint in batches": Way("pinpoint", "mparticle"),
     "uploads one by one": Way("mparticle", "mparticle", single=True),
     "records of Pinpoint one by one": Way("pinpoint", "pinpoint", single=True),
+    "records of Pinpoint as documents one by one": Way("pinpoint", "mparticle", single=True),
     "uploads as records of Pinpoint": Way("mparticle", "pinpoint", single=True),
 }
 """What is measured, each against uploads of equal size in as many documents."""

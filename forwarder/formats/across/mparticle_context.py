@@ -162,8 +162,14 @@ class ContextMapper:
             endpoint.pop("User", None)
             user.clear()
         if not user:
-            whole = rawjson.encode_object({**left, **record, **endpoint})
-            if b"[" not in whole and whole.count(b"{") == 1 and b":null" not in whole:
+            every = {**left, **record, **endpoint}
+            whole = rawjson.encode_object(every)
+            if (
+                len(every) == len(left) + len(record) + len(endpoint)
+                and b"[" not in whole
+                and whole.count(b"{") == 1
+                and b":null" not in whole
+            ):
                 return whole  # mostly: all of it are values of their own
         noted = dict(left)
         _note(noted, "", record)
@@ -267,21 +273,25 @@ def _identity(kind: bytes, value: bytes, time_ms: int) -> bytes:
 
 
 def _note(left: _Object, prefix: str, members: _Object) -> None:
-    """Leave members among what is left: values of their own as they are, all else as text."""
+    """Leave members among what is left: values of their own as they are, all else as text.
+
+    One whose name is taken is ``Endpoint:`` and its name.
+    """
     for name, raw in members.items():
         value = bytes(raw)
-        first = value[:1]
-        if first == b"{":
-            if name in {"Attributes", "Metrics"} and not prefix:
-                _note(left, f"{name}:", rawjson.fields(raw))
-            else:
-                left[prefix + name] = Raw(rawjson.quote(value.decode()))
-        elif first == b"[":
+        if value in _UNTOLD:
+            continue
+        if value[:1] == b"{" and name in {"Attributes", "Metrics"} and not prefix:
+            _note(left, f"{name}:", rawjson.fields(raw))
+            continue
+        if value[:1] == b"[":
             value = bytes(_value(raw))
-            text = value if value[:1] == b'"' else rawjson.quote(value.decode())
-            left[prefix + name] = Raw(text)
-        elif value not in _UNTOLD:
-            left[prefix + name] = raw
+        if value[:1] in {b"[", b"{"}:
+            value = rawjson.quote(value.decode())
+        key = prefix + name
+        while key in left:
+            key = f"Endpoint:{key}"
+        left[key] = Raw(value)
 
 
 def _value(raw: Raw) -> Raw:

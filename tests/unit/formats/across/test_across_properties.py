@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forwarder.collect.pipeline import Pipeline, compile_lanes
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import KinesisTarget
+from forwarder.formats.ids import PLACEHOLDER_IDS
 from forwarder.formats.registry import BUILT_IN
 from forwarder.model import Collected, Partition, Reason
 from tests import across_oracle, oracle
@@ -63,6 +64,41 @@ TOLD = st.fixed_dictionaries(
         "other": VALUES,
     },
 )
+
+
+ENDPOINTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "ChannelType": st.sampled_from(["GCM", "EMAIL", "SMS", "CUSTOM"]) | SCALARS,
+        "Address": SCALARS,
+        "Location": st.dictionaries(
+            st.sampled_from(["City", "Latitude"]) | TEXTS, VALUES, max_size=2
+        ),
+        "Demographic": st.dictionaries(
+            st.sampled_from(["Platform", "Locale", "AppVersion", "Make"]) | TEXTS,
+            VALUES,
+            max_size=3,
+        ),
+        "User": st.dictionaries(st.sampled_from(["UserId", "UserAttributes"]), VALUES, max_size=2),
+        "Attributes": st.dictionaries(TEXTS, st.lists(TEXTS, max_size=2), max_size=2) | VALUES,
+        "Metrics": VALUES,
+        "Id": SCALARS,
+        "More": VALUES,
+    },
+)
+APPLICATIONS = st.dictionaries(st.sampled_from(["AppTitle", "SdkName", "X"]), VALUES, max_size=2)
+KEYS = [
+    "mpid", "mp_deviceid", "user_identities", "user_attributes", "deleted_user_attributes",
+    "device_info", "application_info", "context", "sdk_version", "consent_state", "ip",
+]  # fmt: skip
+CONTEXT_VALUES = VALUES | st.dictionaries(
+    st.sampled_from(
+        ["customer_id", "email", "platform", "push_token", "package", "location", "ios_idfv",
+         "locale_language", "application_build_number"]
+    ),
+    VALUES,
+    max_size=4,
+)  # fmt: skip
 
 
 def text(value: object) -> bytes:
@@ -133,11 +169,55 @@ def test_all_that_mparticle_sends_is_found_again(event: Json) -> None:
     assert all(isinstance(one, str) for one in record["attributes"].values())
     assert all(isinstance(one, Number) for one in record.get("metrics", {}).values())
     everything = json.dumps(record, default=lambda number: number.text)
-    for leaf in leaves(event["data"]):
-        inside = json.dumps(leaf)[1:-1]
-        twice = json.dumps(inside)[1:-1]
-        bare = json.dumps(oracle.compact(leaf)[1:-1])[1:-1]
-        assert any(one in everything for one in (inside, twice, bare))
+    assert all(is_found(leaf, everything) for leaf in leaves(event["data"]))
+
+
+def is_found(leaf: str, everything: str) -> bool:
+    """Tell whether JSON holds a text, as it is or inside of another text."""
+    inside = json.dumps(leaf)[1:-1]
+    bare = json.dumps(oracle.compact(leaf)[1:-1])[1:-1]
+    return any(one in everything for one in (inside, json.dumps(inside)[1:-1], bare))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    context=st.fixed_dictionaries(
+        {"ApplicationId": SCALARS, "EndpointId": SCALARS},
+        optional={
+            "ArrivalTimestamp": SCALARS,
+            "Application": APPLICATIONS | VALUES,
+            "Endpoint": ENDPOINTS | VALUES,
+            "Unknown": VALUES,
+        },
+    )
+)
+def test_any_endpoint_makes_a_document(context: Json) -> None:
+    maker = from_pinpoint(include_mp_deviceid=True, include_event_batch_location=True)
+    frame = maker.frame(text(context), START, START)
+    document = maker.document(frame, b"", PLACEHOLDER_IDS)
+    assert frame.size == len(document)
+    assert document == maker.document(maker.frame(text(context), 0, START), b"", PLACEHOLDER_IDS)
+    everything = json.dumps(oracle.exact(document), default=lambda number: number.text)
+    for leaf in leaves({k: v for k, v in context.items() if k != "ArrivalTimestamp"}):
+        assert is_found(leaf, everything) or leaf.lower() in everything.lower()
+    event = maker.render(frame, text({"EventId": "i", "EventType": "_journey.send"}))
+    assert "push_message" == oracle.exact(event)["event_type"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(context=st.dictionaries(st.sampled_from(KEYS) | TEXTS, CONTEXT_VALUES, max_size=8))
+def test_any_context_makes_a_record(context: Json) -> None:
+    maker = from_mparticle(include_mp_deviceid=True, include_consent_state=True)
+    frame = maker.frame(text(context), START, START)
+    record = maker.render(frame, b'{"event_type":"x","data":{}}')
+    assert record == maker.render(maker.frame(text(context), START, START), b'{"event_type":"x"}')
+    found = oracle.exact(record)
+    for values in found["endpoint"].get("Attributes", {}).values():
+        assert all(isinstance(one, str) for one in values)
+    for values in found["endpoint"].get("User", {}).get("UserAttributes", {}).values():
+        assert all(isinstance(one, str) for one in values)
+    assert all(isinstance(one, Number) for one in found["endpoint"].get("Metrics", {}).values())
+    assert found["client"].get("client_id") == found["endpoint"].get("Id")
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,6 +11,7 @@ from forwarder.config.targets import FileTarget
 from forwarder.formats.registry import BUILT_IN
 from forwarder.model import Partition
 from tests.builders import NOW, START, Rec, finished, merged
+from tests.unit.formats.pinpoint.samples import ENVELOPE
 
 Json = dict[str, Any]
 
@@ -124,6 +125,20 @@ def test_records_of_one_endpoint_share_a_document() -> None:
 )
 def test_a_match_looks_at_finished_records_as_at_others(match: Match, *, wanted: bool) -> None:
     assert wanted == bool(documents(RECORD, match=match))
+
+
+def test_an_envelope_of_awss_clients_becomes_a_document_as_well() -> None:
+    (document,) = documents(ENVELOPE)
+    (event,) = document["events"]
+    assert ("session_end", 3_600_000) == (
+        event["event_type"],
+        event["data"]["session_duration_ms"],
+    )
+    assert ENVELOPE["session"]["id"] == event["data"]["session_uuid"]
+    assert (
+        ENVELOPE["application"]["app_id"]
+        == (document["integration_attributes"]["pinpoint"]["ApplicationId"])
+    )
 
 
 def test_settings_govern_a_finished_record_as_any_other() -> None:
