@@ -140,6 +140,14 @@ async def test_a_user_may_have_any_number_of_endpoints_but_an_answer_may_not(
     assert ["other"] == await ids(store.read_user("a1", "v"))
 
 
+async def test_however_much_is_read_merges_go_on(store: EndpointStore) -> None:
+    await store.merge("a1", {f"e-{number}": of("u") for number in range(500)})
+    reads = [asyncio.create_task(store.read_user("a1", "u")) for _ in range(200)]
+    merged = await store.merge("a1", {"e-1": update(OptOut="ALL")})
+    assert merged["e-1"].changed
+    assert {500} == {len(found) for found in await asyncio.gather(*reads)}
+
+
 async def test_apps_are_kept_apart(store: EndpointStore) -> None:
     await store.merge("a1", {"e-1": of("u")})
     await store.merge("a2", {"e-1": update(OptOut="ALL")})
@@ -168,6 +176,22 @@ async def test_ids_are_any_text(store: EndpointStore, users: dict[tuple[str, str
         ) == (await ids(store.read_user(app, user)))
     for app, endpoint in users:
         assert await store.delete(app, endpoint) is not None
+
+
+async def test_what_is_no_text_fails_by_itself(store: EndpointStore) -> None:
+    half = "\ud83d"
+    answers = await asyncio.gather(
+        store.merge("a1", {"e-1": update()}),
+        store.merge("a1", {half: update(), "e-2": update()}),
+        store.merge("a1", {"e-3": update(Address=half)}),
+        store.merge("a1", {"e-4": update()}),
+        store.read("a1", half),
+        store.read_user("a1", half),
+        return_exceptions=True,
+    )
+    failed = [isinstance(it, (UnicodeEncodeError, TypeError)) for it in answers]
+    assert [False, True, True, False, True, True] == failed
+    assert await store.read("a1", "e-4") is not None
 
 
 async def test_ids_may_be_longer_than_an_index_takes(store: EndpointStore) -> None:

@@ -36,7 +36,7 @@ CONNECTIONS = 4
 """That merge, of one gateway. A statement carries many requests, so more would only wait for the
 same disk."""
 READERS = 2
-"""Connections besides, for what is not merged."""
+"""Connections besides, for what is not merged: however much is read, merges have theirs."""
 MOST_AT_ONCE = 500
 """Endpoints in a statement."""
 ROUNDS = 20
@@ -100,7 +100,8 @@ WHERE t.app = h.app AND t.endpoint = h.endpoint RETURNING t.document"""  # noqa:
 CHECK = "SELECT current_setting('transaction_read_only')"
 VERSION = f"SELECT coalesce(max(version), 0) FROM {schema.VERSIONS_TABLE}"  # noqa: S608
 
-Key = tuple[str, str]
+Key = tuple[str, str, bytes, bytes]
+"""App id and endpoint id, and both as the table's key has them."""
 RowKey = tuple[bytes, bytes]
 Act = Callable[[asyncpg.Connection], Awaitable[T]]
 
@@ -155,6 +156,7 @@ class PostgresStore:
         self._merging: set[Key] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Task[Any]] = set()
+        self._beside = asyncio.Semaphore(READERS)
         self._pool = asyncpg.create_pool(
             dsn,
             min_size=0,
@@ -186,9 +188,11 @@ class PostgresStore:
         """Merge with whatever else waits for a connection."""
         if not updates:
             return {}
+        app_key = index_key(app)
+        keys = [(app, endpoint, app_key, index_key(endpoint)) for endpoint in updates]
         wait = _Wait(list(updates))
-        for endpoint, update in updates.items():
-            self._waiting.setdefault((app, endpoint), []).append((update, wait))
+        for key in keys:
+            self._waiting.setdefault(key, []).append((updates[key[1]], wait))
         self._start_batches()
         return await wait.answer
 
@@ -263,9 +267,9 @@ class PostgresStore:
             text = "endpoints were changed by others faster than they could be merged"
             raise StoreError(text)  # noqa: TRY301
         except Exception as error:  # noqa: BLE001  # whoever waits has to be told, whatever it is
-            for (_, endpoint), waits in batch.items():
+            for key, waits in batch.items():
                 for _, wait in waits:
-                    wait.settle(endpoint, error)
+                    wait.settle(key[1], error)
         finally:
             self._merging.difference_update(keys)
             self._batches.discard(asyncio.current_task())
@@ -275,7 +279,7 @@ class PostgresStore:
         self, connection: asyncpg.Connection, batch: Batch
     ) -> dict[Key, list[Merged | Exception]]:
         """Merge a batch into what is stored; return what became of those that nobody changed."""
-        rows = {key: (index_key(key[0]), index_key(key[1])) for key in batch}
+        rows: dict[Key, RowKey] = {key: key[2:] for key in batch}
         stored: dict[RowKey, tuple[int, bytes]] = {
             (row[0], row[1]): (row[2], row[3])
             for row in await connection.fetch(READ_MANY, *_columns(rows.values()))
@@ -309,7 +313,7 @@ class PostgresStore:
         outcomes: list[Merged | Exception] = []
         for update, _ in waits:
             try:
-                merged = self._merge(*key, document, update)
+                merged = self._merge(key[0], key[1], document, update)
             except Exception as error:  # noqa: BLE001  # the others have no part in it
                 outcomes.append(error)
             else:
@@ -319,10 +323,15 @@ class PostgresStore:
 
     async def _ask(self, act: Act[T]) -> T:
         """Run something to its end, even if the caller gives up: the connection is clean then."""
-        task = asyncio.ensure_future(self._run(act))
+        task = asyncio.ensure_future(self._run_beside(act))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
         return await asyncio.shield(task)
+
+    async def _run_beside(self, act: Act[T]) -> T:
+        """Run something on one of the connections that merges do not use."""
+        async with self._beside:
+            return await self._run(act)
 
     async def _run(self, act: Act[T]) -> T:
         """Run something on a connection; raises StoreError.
@@ -401,9 +410,10 @@ async def _apply_missing(connection: asyncpg.Connection) -> None:
 
 
 def _documents(statement: str, app: str, name: str) -> Act[list[bytes]]:
+    keys = index_key(app), index_key(name)
+
     async def act(connection: asyncpg.Connection) -> list[bytes]:
-        rows = await connection.fetch(statement, index_key(app), index_key(name))
-        return [row[0] for row in rows]
+        return [row[0] for row in await connection.fetch(statement, *keys)]
 
     return act
 

@@ -19,8 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-import orjson
-
 from forwarder.gateway.endpoints import schema
 from forwarder.gateway.endpoints.cache import EndpointCache, Key
 from forwarder.gateway.endpoints.contract import (
@@ -169,8 +167,8 @@ class SqliteStore:
         """Delete a user's endpoints, transaction by transaction if they are many."""
 
         def told(deleted: list[bytes]) -> None:
-            for document in deleted:
-                self._cache.drop((app, orjson.loads(document)["Id"]))
+            if deleted:
+                self._cache.clear()
 
         first: list[bytes] = []
         while True:
@@ -235,7 +233,7 @@ class SqliteStore:
                     self._thread, self._file.transact, [it.act for it in batch]
                 )
                 self._failed = self._failed and not wrote
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
                 self._failed = True
                 answers = [error] * len(batch)
             for request, answer in zip(batch, answers, strict=True):
