@@ -6,7 +6,7 @@ import hmac
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
@@ -160,7 +160,7 @@ async def saturate(port: int, requests: Sequence[bytes], clients: int) -> float:
     return time.perf_counter() - began
 
 
-async def at_rate(port: int, requests: Sequence[bytes], rate: float, clients: int) -> list[float]:
+async def at_rate(port: int, requests: Iterable[bytes], rate: float, clients: int) -> list[float]:
     """Send requests at a steady rate, as long as a client is free; return each one's seconds.
 
     A request's time counts from when it was due: one that had to wait for a client waited.

@@ -8,6 +8,7 @@ the broker's own acknowledgements (acks=all) of one record at a time, at that sa
 
 import argparse
 import asyncio
+import itertools
 import os
 import statistics
 import subprocess
@@ -41,7 +42,7 @@ class Figures(NamedTuple):
     signed: float
     answer: float
     acknowledged: float
-    peak: int
+    resident: Sequence[int]
 
     def text(self) -> str:
         """Return the figures as a table."""
@@ -52,7 +53,8 @@ class Figures(NamedTuple):
         times = f"p99 at half load {self.answer * 1e3:.1f} ms, the broker's own acknowledgement "
         ratio = self.answer / self.acknowledged
         times += f"{self.acknowledged * 1e3:.1f} ms: {ratio:.2f} times (wanted: at most 3)"
-        return "\n".join([*lines, times, f"peak memory {self.peak / MIB:.0f} MiB"])
+        memory = " ".join(f"{resident / MIB:.0f}" for resident in self.resident)
+        return "\n".join([*lines, times, f"memory in the tenths of that time, MiB: {memory}"])
 
     def _wanted(self) -> Sequence[tuple[str, float, float]]:
         """Return each rate with the least share of the bare handler's that it has to be."""
@@ -103,22 +105,48 @@ async def acknowledgements(bootstrap: str, until: asyncio.Event) -> list[float]:
     return taken
 
 
+class HalfLoad(NamedTuple):
+    """Seconds of answers and of acknowledgements (p99), and resident bytes in the run's tenths."""
+
+    answer: float
+    acknowledged: float
+    resident: Sequence[int]
+
+
 async def half_load(
-    gateway: GatewayProcess, bootstrap: str, bodies: list[bytes], most: float
-) -> tuple[float, float]:
-    """Return the p99 of answers at half of ``most`` requests a second, and of acknowledgements."""
-    path = f"/v1/apps/{OPEN}/events"
-    requests = [clients.request(path, body, gateway.api) for body in bodies]
+    gateway: GatewayProcess, bootstrap: str, requests: Sequence[bytes], rate: float, seconds: float
+) -> HalfLoad:
+    """Send so many requests a second for so long."""
     over = asyncio.Event()
     beside = asyncio.create_task(acknowledgements(bootstrap, over))
-    answers = await clients.at_rate(gateway.api, requests, most / 2, CLIENTS)
+    resident: list[int] = []
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(seconds / 10)
+            resident.append(resident_bytes(gateway.pid))
+
+    looking = asyncio.create_task(look())
+    count = int(rate * seconds)
+    answers = await clients.at_rate(
+        gateway.api, itertools.islice(itertools.cycle(requests), count), rate, CLIENTS
+    )
+    looking.cancel()
     over.set()
     acknowledged = await beside
-    return clients.quantile(answers, 0.99), clients.quantile(acknowledged, 0.99)
+    return HalfLoad(clients.quantile(answers, 0.99), clients.quantile(acknowledged, 0.99), resident)
 
 
-async def measure(site: GatewaySite, bootstrap: str, count: int, seconds: float) -> Figures:
-    """Start both, and measure them in turns."""
+def resident_bytes(pid: int) -> int:
+    """Return how many bytes of a process are in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def measure(
+    site: GatewaySite, bootstrap: str, count: int, seconds: float, rate: float
+) -> Figures:
+    """Start both, and measure them in turns; ``rate``: requests a second instead of half load."""
     bodies = clients.bodies(count)
     rates: dict[str, list[float]] = {"bare": [], "unsigned": [], "signed": []}
     gateway = site.start_gateway()
@@ -136,20 +164,21 @@ async def measure(site: GatewaySite, bootstrap: str, count: int, seconds: float)
     path = f"/v1/apps/{OPEN}/events"
     requests = [clients.request(path, body, gateway.api) for body in bodies]
     most = count / await clients.saturate(gateway.api, requests, CLIENTS)
-    some = (bodies * (int(most / 2 * seconds) // count + 1))[: int(most / 2 * seconds)]
-    answer, acknowledged = await half_load(gateway, bootstrap, some, most)
+    half = await half_load(gateway, bootstrap, requests, rate or most / 2, seconds)
     medians = {name: statistics.median(found) for name, found in rates.items()}
     return Figures(
         medians["bare"],
         medians["unsigned"],
         medians["signed"],
-        answer,
-        acknowledged,
-        gateway.peak_bytes(),
+        half.answer,
+        half.acknowledged,
+        half.resident,
     )
 
 
-async def bench(bootstrap: str, folder: Path, count: int = 4_000, seconds: float = 10.0) -> Figures:
+async def bench(
+    bootstrap: str, folder: Path, count: int = 4_000, seconds: float = 10.0, rate: float = 0.0
+) -> Figures:
     """Make the topics and the folder, and measure."""
     folder.mkdir(exist_ok=True)
     gateway = gateway_site.apis(TOPIC, RAW)
@@ -158,7 +187,7 @@ async def bench(bootstrap: str, folder: Path, count: int = 4_000, seconds: float
         await cluster.create(TOPIC, 4)
         await cluster.create(RAW, 4)
         try:
-            return await measure(site, bootstrap, count, seconds)
+            return await measure(site, bootstrap, count, seconds, rate)
         finally:
             site.close()
 
@@ -168,13 +197,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
     parser.add_argument("--count", type=int, default=4_000, help="requests (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="at half load")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second instead")
     args = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         broker = Broker(folder / "kafka")
         broker.start()
         stack.callback(broker.stop)
-        figures = asyncio.run(bench(broker.bootstrap, folder, args.count, args.seconds))
+        figures = asyncio.run(bench(broker.bootstrap, folder, args.count, args.seconds, args.rate))
     sys.stdout.write(figures.text() + "\n")
 
 
