@@ -36,16 +36,19 @@ def anywhere(records: Sequence[Stood], window_ms: int) -> dict[int, list[bool]]:
 
 
 def within(
-    records: Sequence[Stood], windows: Mapping[int, int], look: Look | None = None
+    records: Sequence[Stood], windows: Mapping[float, int], look: Look | None = None
 ) -> dict[int, list[bool]]:
     """Return the same, looking back as far as a partition does.
 
-    ``windows``: by the offset from which they hold.
+    ``windows``: by the offset from which they hold. Where it is 0, all is forgotten.
     """
     look = look or Look()
     found: dict[int, list[bool]] = {}
-    first = 0
+    first = before = 0
     for at, one in enumerate(records):
+        if any(before < start <= one.offset and not ms for start, ms in windows.items()):
+            first = at
+        before = one.offset
         window = _window(windows, one.offset)
         if not window:
             first = at + 1
@@ -60,7 +63,7 @@ def within(
     return found
 
 
-def _window(windows: Mapping[int, int], offset: int) -> int:
+def _window(windows: Mapping[float, int], offset: int) -> int:
     begun = [start for start in windows if start <= offset]
     return windows[max(begun)] if begun else 0
 

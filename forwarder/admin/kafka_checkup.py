@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from forwarder.config.settings import Configuration, Kafka, outbox_topic
+from forwarder.config.yaml.units import format_duration
 from forwarder.errors import FencedError, ForwarderError, JournalError
 from forwarder.journal.topics import (
     TopicNeed,
@@ -34,6 +35,9 @@ SMALLEST = 4 * 1024
 """Bytes that a dead letter takes at least: its headers, where its value is left out."""
 
 MIN_IN_SYNC_SETTING = "min.insync.replicas"
+
+REPLAYED_INTERVALS = 2
+"""Intervals between snapshots that an opening reads again at most (K2)."""
 
 Settings = Mapping[str, Mapping[str, str] | str]
 
@@ -90,6 +94,7 @@ class KafkaCheckup:
         for need in wanted:
             found += self._topic(need, counts, settings)
         found += self._letters(settings)
+        found += self._look_backs(settings)
         topics = [need.topic for need in wanted if need.topic in counts]
         granted = await self._cluster.topic_rights(topics) if topics else {}
         self._writes = not granted or any("Write" in may for may in granted.values())
@@ -154,6 +159,29 @@ class KafkaCheckup:
             if message_limit(settings.get(topic.name)) > room:
                 what = f"topic {kafka.dead_letter_topic} takes smaller messages than {topic.name}"
                 yield note(f"{what}: larger dead letters go compressed, or without their bytes")
+
+    def _look_backs(self, settings: Settings) -> Iterator[Finding]:
+        """Tell which input topics are kept for less than duplicates are looked for in.
+
+        What is deleted counts as never seen: an event that came again is sent on then, where a
+        replay judges it anew.
+        """
+        replay_ms = REPLAYED_INTERVALS * self._settings.journal.base_interval_ms
+        for topic in self._settings.kafka.topics:
+            told = settings.get(topic.name)
+            if not topic.duplicates_ms or not isinstance(told, Mapping):
+                continue
+            wanted = topic.duplicates_ms + replay_ms
+            if 0 <= (kept := int(told.get("retention.ms", -1))) < wanted:
+                what = (
+                    f"topic {topic.name} is kept for {format_duration(kept)}, and an opening looks "
+                    f"back for duplicates by {format_duration(wanted)}"
+                )
+                remedy = f"set its retention.ms to {wanted} at least, or shorten its duplicates"
+                yield fail(what, remedy)
+            if "compact" in told.get("cleanup.policy", ""):
+                what = f"topic {topic.name} is compacted: what is gone counts as never seen"
+                yield note(f"{what}, and its duplicates are sent on")
 
     async def _transaction(self, counts: Mapping[str, int]) -> Finding:
         """Find out whether a transaction can be begun, by beginning one and aborting it."""

@@ -99,6 +99,7 @@ class PartitionSurvey:
             "state_records": len(found.state),
             "state_bytes": sum(len(value) for _, value in found.state),
             "held_windows": held.total(),
+            "duplicates": _duplicates_document(start),
             "intake_stopped": self._stopped(found),
             "stalled": await self._stalled(partition, found, judged, LogEnds(reads, high)),
             "connections": [
@@ -162,7 +163,16 @@ class PartitionSurvey:
         try:
             for offset, value in found.state:
                 fold.take(offset, value)
-            start = opening.decide_start(found, fold.state, topic, self._keying_rules, self._now_ms)
+            topics = self._survey.settings.kafka.topics
+            window = next((one.duplicates_ms for one in topics if one.name == topic), 0)
+            start = opening.decide_start(
+                found,
+                fold.state,
+                topic,
+                self._keying_rules,
+                self._now_ms,
+                duplicates_ms=window,
+            )
         except RefusedError as refusal:
             return _OpeningPreview(_readable(found, group, topic), None, refusal, Counter(), ttl)
         if start.origin is not StartOrigin.STATE:
@@ -274,6 +284,17 @@ class _OpeningPreview(NamedTuple):
     refusal: RefusedError | None
     held: Counter[str]
     ttl_ms: int
+
+
+def _duplicates_document(start: Opening | None) -> Document | None:
+    """Return how far apart an opening looks for duplicates, and on how many offsets it looks back.
+
+    None: it looks for none.
+    """
+    if start is None or start.state.look_back is None:
+        return None
+    window = start.state.look_back.windows[-1].window_ms
+    return {"window_ms": window, "looks_back_to": start.begin, "offsets": start.seek - start.begin}
 
 
 def _age(backlog: LaneBacklog, now_ms: int) -> float:

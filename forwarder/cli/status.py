@@ -1,13 +1,14 @@
 """``forwarder status``: how partitions and connections stand, asked of Kafka alone."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from forwarder.admin.retired_topics import REMEDY, UNKNOWN, left_topics
 from forwarder.admin.status import status
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
+from forwarder.config.yaml.units import format_duration
 from forwarder.ops.health import REJECTED_TEXT
 from forwarder.ops.stall import STALL_REMEDIES, StallReason
 from forwarder.worker import circuit_breaker
@@ -132,8 +133,22 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
     for one in document["connections"]:
         if one["error"]:
             yield f"{one['connection']}: {one['error']}"
+    yield from _of_duplicates(document["partitions"])
     for partition in document["partitions"]:
         yield from _of_partition(partition)
+
+
+def _of_duplicates(partitions: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Say of each topic that looks for duplicates how far apart, and what that costs an opening."""
+    topics: dict[str, list[dict[str, Any]]] = {}
+    for one in partitions:
+        if one.get("duplicates") is not None:
+            topics.setdefault(one["topic"], []).append(one["duplicates"])
+    for topic, told in topics.items():
+        window = format_duration(max(one["window_ms"] for one in told))
+        most = max(one["offsets"] for one in told)
+        text = f"duplicates are looked for {window} apart; an opening looks back on"
+        yield f"{topic}: {text} {most} offsets at most"
 
 
 def _of_partition(partition: dict[str, Any]) -> Iterator[str]:

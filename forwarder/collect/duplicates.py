@@ -32,7 +32,7 @@ class LookBackSizes(msgspec.Struct, frozen=True):
 
     ``block``: offsets of a block, what is forgotten together and has a time together.
     ``identities``: of one partition that are remembered, passed by one record; two million are ten
-    minutes of 3,333 events a second, and some 260 MB. ``times``: record times that are kept of one
+    minutes of 3,333 events a second, and some 310 MB. ``times``: record times that are kept of one
     identity, the latest, two at least; nearly always the last one matters, more of them only where
     record times are out of order by more than the window.
 
@@ -47,9 +47,9 @@ class LookBackSizes(msgspec.Struct, frozen=True):
 SIZES = LookBackSizes()
 """What a worker's partitions look back on."""
 
-IDENTITY_BYTES = 130
+IDENTITY_BYTES = 155
 """What an identity takes in memory with its record time and its place in a block, measured
-(``python -m tests.bench.duplicates``); one of a record with many events takes 32 less."""
+(``python -m tests.bench.duplicates``); one of a record with many events takes 50 less."""
 
 _TIME_BYTES = 8
 _DIGEST_BYTES = 15  # 120 bits: of ten million identities two are equal once in 10^22 times
@@ -58,7 +58,7 @@ _ONE_TIME = 2
 """Length of the list of one record time: in front of them stands how many are not kept."""
 
 
-class _Block:
+class _SeenBlock:
     """What is remembered of one block: from ``start`` on, in the order it came.
 
     ``keys`` are digests of identities, each once for every record it stands in; the first
@@ -114,7 +114,7 @@ class Duplicates:
         self._until = begin
         self._block_times: list[int] = []
         self._times: dict[bytes, int | list[int]] = {}
-        self._blocks: deque[_Block] = deque()
+        self._blocks: deque[_SeenBlock] = deque()
         self._count = 0
         self._reaches: deque[tuple[int, int | None]] = deque([(begin, begin)])
 
@@ -257,10 +257,10 @@ class Duplicates:
             self._times.clear()
             self._count = 0
         elif not blocks:
-            blocks.append(_Block(offset))
+            blocks.append(_SeenBlock(offset))
         elif blocks[-1].start // block != number:
             self._end_block(offset)
-            blocks.append(_Block(offset))
+            blocks.append(_SeenBlock(offset))
         self._note_reach(offset)
 
     def _end_block(self, offset: int) -> None:

@@ -1,7 +1,7 @@
 """From what an opening found to what the new owner starts with (O2 to O6)."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
 import msgspec
@@ -108,7 +108,7 @@ def decide_start(  # noqa: PLR0913  # what decides, each given once
         apply_operator_move(state, begin)
     for name, rule in keying_rules.items():
         _apply_configured(state, name, rule, found.outbox_end, now_ms)
-    _apply_window(state, duplicates_ms)
+    _apply_window(state, duplicates_ms, keying_rules)
     needs = {name: state.lanes[name].need[0] for name in keying_rules}
     if said and said.n == state.n:
         skip_empty_outbox(found, said.outbox, state)
@@ -245,10 +245,10 @@ def apply_operator_move(state: PartitionState, offset: int) -> None:
         lane.seen_from = None
     if (known := state.look_back) is not None:
         window = DuplicateWindow(known.windows[-1].window_ms, offset)
-        state.look_back = LookBack(known.n, offset, [window])
+        state.look_back = LookBack(known.n, offset, offset, [window])
 
 
-def _apply_window(state: PartitionState, window_ms: int) -> None:
+def _apply_window(state: PartitionState, window_ms: int, configured: Iterable[str]) -> None:
     """Look for duplicates so far apart from where reading goes on.
 
     What lies below is judged as it was. A longer window looks back on no more than the one before
@@ -256,13 +256,15 @@ def _apply_window(state: PartitionState, window_ms: int) -> None:
     """
     known, read = state.look_back, state.read
     if known is None:
-        for lane in state.lanes.values():
-            lane.seen_from = None  # perhaps carried along by a release that has dropped none
+        for name in configured:  # of before it was switched off, or an older release had it
+            state.lanes[name].seen_from = None
         if window_ms:
             windows = [DuplicateWindow(0, 0), DuplicateWindow(window_ms, read)]
-            state.look_back = LookBack(state.n, read, windows)
+            state.look_back = LookBack(state.n, read, read, windows)
     elif known.windows[-1].window_ms != window_ms:
-        before = [one for one in known.windows if one.start < read] or [DuplicateWindow(0, 0)]
+        # The first holds for what is looked back on, too, wherever it is said to begin.
+        first, *later = known.windows
+        before = [first, *(one for one in later if one.start < read)]
         windows = [*before, DuplicateWindow(window_ms, read)]
         state.look_back = replace(known, windows=windows)
 
@@ -272,7 +274,7 @@ def _seen_from(state: PartitionState, name: str) -> int:
     known, lane = state.look_back, state.lanes[name]
     if known is None:
         return lane.need[0]
-    return known.seen_from if lane.seen_from is None else lane.seen_from
+    return known.seen_from if lane.seen_from is None else max(lane.seen_from, known.since)
 
 
 def _apply_configured(

@@ -134,11 +134,13 @@ class LookBack(msgspec.Struct, frozen=True):
     """How a partition looks back for duplicates, as tick ``n`` says.
 
     A release that does not know of this drops none, and carries it along in ticks of other numbers:
-    it says nothing then. ``seen_from``: the lowest offset that positions from the partition's
-    ``read`` on look back to; ``windows``: in order of the offsets from which they hold.
+    it says nothing then. ``since``: nothing below is looked back on, whatever a lane says;
+    ``seen_from``: the lowest offset that positions from the partition's ``read`` on look back to;
+    ``windows``: in order of the offsets from which they hold.
     """
 
     n: int
+    since: int
     seen_from: int
     windows: list[DuplicateWindow]
 

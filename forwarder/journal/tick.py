@@ -185,7 +185,7 @@ def _look_back(
     if len(windows) == 1 and not windows[0].window_ms:
         return None
     seen_from = known.seen_from if read > snap.position else snap.seen_from(read)
-    return LookBack(n, seen_from, windows)
+    return LookBack(n, known.since, max(seen_from, known.seen_from), windows)
 
 
 def _entries(
@@ -224,11 +224,14 @@ def _lane(state: PartitionState, snap: TickInput, name: str, need: Position) -> 
 def _seen_from(
     state: PartitionState, snap: TickInput, old: LaneState, need: Position
 ) -> int | None:
-    """Return what positions from ``need`` on look back to; what is stored, until that is read."""
+    """Return what positions from ``need`` on look back to; what is stored, until that is read.
+
+    It only ever rises: what a position looks back to, later ones do at most.
+    """
     if state.look_back is None:
         return None
     if need[0] <= snap.position:
-        return snap.seen_from(need[0])
+        return max(snap.seen_from(need[0]), old.seen_from or 0)
     return state.look_back.seen_from if old.seen_from is None else old.seen_from
 
 

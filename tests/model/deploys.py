@@ -8,7 +8,8 @@ import msgspec
 from forwarder.collect.pipeline import Lane, LaneSet
 from forwarder.config.connection import Batching, Connection, Settings, Status
 from forwarder.config.targets import KinesisTarget
-from forwarder.formats.registry import BUILT_IN, MPARTICLE
+from forwarder.formats.registry import BUILT_IN
+from tests.model.input import RETRIED
 
 LANES = ("acme", "beta", "gamma", "solo")
 RENAMED = {"beta": "gamma"}
@@ -19,6 +20,9 @@ MODES: tuple[dict[str, Any], ...] = (
     {"send_as_batch": False},
 )
 HASTY_MS = 4_000
+WINDOWS_MS = (0, 4_000, 40_000)
+"""How far apart events that come again are looked for."""
+
 BETA = ("here", "here", "here", "absent", "inactive", "renamed")
 
 
@@ -28,7 +32,7 @@ class Deploy(msgspec.Struct, frozen=True):
     ``mode``, ``narrow`` (no screen views) and ``hasty`` (shorter and smaller windows, smaller
     records) are acme's; beta and gamma forward no notifications, whatever they take up;
     ``beta`` says what became of that lane; ``deliver_from_ms`` is solo's, ``retired`` names
-    what the operator gave up.
+    what the operator gave up; ``duplicates_ms`` is the topic's.
     """
 
     mode: int = 0
@@ -38,6 +42,7 @@ class Deploy(msgspec.Struct, frozen=True):
     deliver_from_ms: int | None = None
     retired: tuple[str, ...] = ()
     everything: bool = False
+    duplicates_ms: int = 0
 
     @property
     def lanes(self) -> list[str]:
@@ -47,7 +52,7 @@ class Deploy(msgspec.Struct, frozen=True):
 
     def compiled(self) -> LaneSet:
         """Return the lanes, compiled once for all histories."""
-        return LaneSet(MPARTICLE, tuple(_compiled(self.connection(name)) for name in self.lanes))
+        return LaneSet(RETRIED, tuple(_compiled(self.connection(name)) for name in self.lanes))
 
     def connection(self, name: str) -> Connection:
         """Return one connection."""
@@ -72,8 +77,8 @@ class Writer(Protocol):
     deploy: Deploy
 
 
-def deploy(a: int, b: int, now_ms: int) -> Deploy:
-    """Return the deploy that two numbers stand for."""
+def deploy(a: int, b: int, now_ms: int, duplicates: int = 0) -> Deploy:
+    """Return the deploy that two numbers stand for; ``duplicates`` 0: none are ever looked for."""
     since = now_ms - 2_000 * (b // 12 % 4) if b // 6 % 2 else None
     beta = BETA[b % 6]
     retired = {"absent": ("beta",), "renamed": ("beta",)}.get(beta, ("gamma",))
@@ -84,6 +89,7 @@ def deploy(a: int, b: int, now_ms: int) -> Deploy:
         beta=beta,
         deliver_from_ms=since,
         retired=retired if b // 48 % 4 == 3 else (),
+        duplicates_ms=WINDOWS_MS[(duplicates + a // 16) % 3] if duplicates else 0,
     )
 
 
@@ -123,4 +129,4 @@ def record_bytes(name: str, age_ms: int) -> int:
 
 @lru_cache(maxsize=256)
 def _compiled(connection: Connection) -> Lane:
-    return Lane(connection, MPARTICLE, BUILT_IN)
+    return Lane(connection, RETRIED, BUILT_IN)

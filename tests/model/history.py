@@ -8,7 +8,8 @@ from unittest import mock
 
 import structlog
 
-from forwarder.collect import pipeline
+from forwarder.collect import duplicates, pipeline
+from forwarder.collect.duplicates import LookBackSizes
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.windows import fit
 from forwarder.collect.windows.window import TailSizes
@@ -18,6 +19,7 @@ from forwarder.journal import outbox, snapshot
 from forwarder.journal import state as states
 from forwarder.worker import opening, partition
 from tests.model import slowly
+from tests.model.oracle import LOOK
 from tests.model.world import Action, Setting, play
 
 WEIGHTS = {
@@ -64,6 +66,7 @@ def history(seed: int) -> tuple[Setting, list[Action]]:
         down_at_end=rnd.randrange(16),
         pause=rnd.choice((0.0, 0.003, 0.03, 0.2)),
         window_memory=rnd.choice((1 << 30, 1 << 30, 12_000)),
+        duplicates=rnd.choice((0, 1, 2, 3)),
     )
     weights = [w * rnd.choice((0.2, 1, 1, 3)) for w in WEIGHTS.values()]
     for name, more in rnd.choice(DAYS).items():
@@ -114,6 +117,7 @@ BOUNDS = (
         CollectBounds(encoded_bytes=700, tails=TailSizes(first_look=40, short=150, long=300)),
     ),
     (fit, "MIN_CONTEXT_BYTES", 500),
+    (duplicates, "SIZES", LookBackSizes(LOOK.block, LOOK.identities)),
     (states, "CONTEXT_APART", 300),
     (event_filter, "_strip", _strip),
 )
@@ -149,6 +153,7 @@ def shrink(
         setting._replace(in_order=0),
         setting._replace(pause=0.0),
         setting._replace(window_memory=1 << 30),
+        setting._replace(duplicates=0),
     ):
         if simpler != setting and breaks(simpler, found):
             setting = simpler

@@ -1,10 +1,15 @@
 """What the histories feed: small uploads whose events carry numbers, sessions and oddities."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.model import Position
+from forwarder.formats import rawjson
+from forwarder.formats.contract import EventFilter, Reject, Upload
+from forwarder.formats.mparticle.decode import MParticleDecoder
+from forwarder.formats.mparticle.format import MParticleInput
+from forwarder.model import Partition, Position
 
 KINDS = (
     "custom_event",
@@ -39,7 +44,8 @@ SHARED = "d2"
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event as it was fed; ``poisoned``: its upload holds a poison event.
 
-    ``owner`` is the device, of a shared one with who had it.
+    ``owner`` is the device, of a shared one with who had it. ``once`` is what it is known by if it
+    is sent again, empty: it is not.
     ``upload`` numbers its upload, ``note`` is how many bytes of notifications that has.
     """
 
@@ -53,6 +59,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     poisoned: bool
     upload: int
     note: int
+    once: str = ""
 
 
 def owner(device: str, who: int) -> str:
@@ -80,11 +87,50 @@ def record(uploads: Sequence[bytes]) -> bytes:
     return uploads[0] if len(uploads) == 1 else b"[%b]" % b",".join(uploads)
 
 
+class Retries(MParticleDecoder):
+    """Reads of each event what it is known by if it is sent again, as clients of other formats say.
+
+    mParticle's own say it of whole uploads.
+    """
+
+    def decode(
+        self, value: bytes, offset: int, time: int, clock: int, *, framed: bool = False
+    ) -> list[Upload] | Reject:
+        """Return the uploads, with the identities of their events."""
+        found = super().decode(value, offset, time, clock, framed=framed)
+        for upload in found if isinstance(found, list) else ():
+            events = rawjson.split_values(upload.body) if upload.types else []
+            names = [_ONCE.search(bytes(event)) for event in events]
+            upload.duplicate_keys = [name.group() if name else b"" for name in names]
+        return found
+
+
+class RetriedInput(MParticleInput):
+    """mParticle's uploads whose events say what they are known by if they are sent again."""
+
+    def decoder(
+        self,
+        partition: Partition,
+        filters: Sequence[EventFilter],  # noqa: ARG002  # every lane gets all there is to know
+        *,
+        sessions: bool,
+        duplicates: bool = False,
+    ) -> MParticleDecoder:
+        """Return what reads a partition."""
+        kind = Retries if duplicates else MParticleDecoder
+        return kind(partition, sessions=sessions, places=True)
+
+
+RETRIED = RetriedInput()
+_ONCE = re.compile(rb'"once":"[^"]*"')
+
+
 def _event(event: Event) -> str:
     kind, more = event.kind, ""
     if kind == "huge":
         kind, more = "custom_event", f',"pad":"{PAD}"'
     elif kind == "poison":
         kind, more = "custom_event", ',"location":{"latitude":1},"poison":1'
+    more += f',"once":"{event.once}"' if event.once else ""
     session = f',"session_uuid":"{event.session}"' if event.session else ""
     return f'{{"event_type":"{kind}","data":{{"event_id":{event.number}{session}{more}}}}}'

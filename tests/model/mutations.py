@@ -10,6 +10,7 @@ from unittest import mock
 
 import msgspec
 
+from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.lane import PartitionLane
 from forwarder.collect.pipeline import Pipeline
@@ -163,6 +164,16 @@ MUTATIONS = (
     Mutation("pending_unsaved", "K2", "a base is written while windows are in none",
              ((Snapshots, "abandon", wrong.nothing),
               (TickLoop, "_plan_snapshot", wrong.write_on))),
+    Mutation("no_look_back", "O7", "an opening reads no identities below the lowest need",
+             ((opening, "decide_start", wrong.opened(wrong.begin_at_need)),)),
+    Mutation("look_back_of_now", "K1", "how far the newest position looks back is stored for all",
+             ((Duplicates, "seen_from", wrong.newest_reach),)),
+    Mutation("window_of_today", "L2", "a replay looks for duplicates as far as today's window",
+             ((opening, "_apply_window", wrong.only_todays_window),)),
+    Mutation("dropped_unseen", "C0", "what was dropped does not count as having come before",
+             ((Duplicates, "_remember", wrong.remember_kept),)),
+    Mutation("window_lost", "K1", "the window of before goes while a lane needs what it held for",
+             ((ticks, "_look_back", wrong.forget_windows),)),
     Mutation("context_cut", "K2", "a held window of several parts lacks its context",
              ((states, "split_window", wrong.context_lost),)),
 )

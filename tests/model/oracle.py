@@ -16,6 +16,7 @@ from forwarder.deliver import queue
 from forwarder.journal import outbox
 from forwarder.journal.commit import CommitMetadata
 from forwarder.model import Address, Batch, DeadLetter, Reason
+from tests import look_back
 from tests.model.deploys import Deploy, Writer
 from tests.model.input import LARGEST_NOTE, Event, tag
 from tests.model.kafka import Stored, Transaction
@@ -35,6 +36,9 @@ LARGEST = 1_200
 """Bytes of a record that every destination takes."""
 
 DEVICE_KEY = 32
+LOOK = look_back.Look(block=3, identities=9)
+"""How much is looked back on: little, so that small histories pass it."""
+
 NOTING = {"acme", "solo"}
 """Lanes that forward notifications."""
 
@@ -79,7 +83,39 @@ class Oracle:
         self.skips: dict[str, int] = {}
         self.narrowed = self.lowered = False
         self.watermarks = [0 for _ in stored]
+        self.windows: list[dict[float, int]] = [{} for _ in stored]
         self.rules: dict[tuple[int, str], list[Any]] = {}
+
+    def _note_windows(self, number: int, read: int, writer: Writer) -> None:
+        """Note from where on which events count as having come before (C0)."""
+        reading, known = self.readings[number], self.windows[number]
+        told = reading.extra.get("look_back", {"n": -1})
+        if told["n"] != reading.n:
+            off = not known or not writer.deploy.duplicates_ms
+            _require(off, "C0: no window is stored any more")
+            if known:  # what was remembered is forgotten, though nothing may be read until it is on
+                known[read - 0.5] = known[read] = 0
+            return
+        for window_ms, start in told["windows"]:
+            if known.get(start) != window_ms and (window_ms or start or not known):
+                new = (start, window_ms) in {(0, 0), (read, writer.deploy.duplicates_ms)}
+                _require(new, f"C0: a window of {window_ms} ms from {start} on, read was {read}")
+                known[start] = window_ms
+
+    def came_before(self, number: int) -> set[int]:
+        """Return the numbers of the events of a partition that had come before."""
+        records = {
+            offset: look_back.Stood(offset, message.timestamp, ())
+            for offset, message in enumerate(self.stored[number].input)
+            if message is not None
+        }
+        events = [event for event in self.events if event.partition == number]
+        for event in events:
+            one = records[event.position[0]]
+            records[one.offset] = one._replace(identities=(*one.identities, event.once))
+        found = look_back.within([*records.values()], self.windows[number], LOOK)
+        dropped = {o: iter(marks) for o, marks in found.items()}
+        return {event.number for event in events if next(dropped[event.position[0]])}
 
     def deployed(self, deploy: Deploy) -> None:
         """Note what a rollout allows from now on."""
@@ -106,6 +142,7 @@ class Oracle:
             base |= record["kind"] == "base"
             records.append(record)
         self._judge_numbers(number, old, tick.offset, base=base)
+        self._note_windows(number, old[0], writer)
         self._judge_lanes(number, old_lanes, old[0], base=base, writer=writer)
         if base and old[2] >= 0:
             self._judge_base(number, old_lanes, old[3], writer)
@@ -142,7 +179,7 @@ class Oracle:
                 self.rules.setdefault((number, name), [])
             else:
                 before = old[name]
-                for field in ("need", "read", "cursor"):
+                for field in {"need", "read", "cursor", "seen_from"} & before.keys() & lane.keys():
                     _require(before[field] <= lane[field], f"I10: {field} of {name} fell")
                 if name not in known and base:
                     same = buried(before) == buried(lane)
@@ -344,9 +381,15 @@ class Oracle:
                 if message is not None and message.value == b"{":
                     key = (stored.partition.number, "", offset, "")
                     _require(self.letters.get(key) == 1, f"I9: dead letter of {offset} is missing")
+        again = {one for number, _ in enumerate(self.stored) for one in self.came_before(number)}
+        self.seen["duplicates"] = self.seen.get("duplicates", 0) + len(again)
         for name in lanes:
             for event in self.events:
-                self._judge_event(name, event)
+                if event.number not in again:
+                    self._judge_event(name, event)
+                elif self.found.get((name, event.number)):
+                    text = f"I25: {name} has event {event.number}, which had come before"
+                    raise Fault(text)
         for one in self.batches.values():
             done = one.landed or one.buried or one.dropped
             _require(done, f"I1: batch {one.address} of {one.batch.lane} was never delivered")

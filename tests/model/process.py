@@ -18,7 +18,7 @@ from tests.books import Books
 from tests.model.deploys import Deploy
 from tests.model.group import Group, Source
 from tests.model.journal import Journals
-from tests.model.kafka import GROUP, Broker
+from tests.model.kafka import GROUP, TOPIC, Broker
 from tests.model.loop import Fault, Loop
 from tests.model.oracle import LANE_TTL_MS, LEASE, Committed, Oracle
 from tests.model.sink import Destinations, Sink
@@ -178,6 +178,7 @@ class Process:
             {
                 "group": GROUP,
                 "lanes": defaultdict(lambda: lanes),
+                "duplicates_ms": {TOPIC: deploy.duplicates_ms},
                 "journals": Journals(self, broker, oracle),
                 "clock": self.clock,
                 "reporter": self.reporter,

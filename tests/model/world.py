@@ -8,6 +8,8 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
+from msgspec import structs
+
 from tests.doubles import Message
 from tests.model import input as feed
 from tests.model import slowly
@@ -68,6 +70,7 @@ class Setting(NamedTuple):
     down_at_end: int
     pause: float
     window_memory: int
+    duplicates: int = 0
 
 
 class World(Timekeeper):
@@ -94,7 +97,10 @@ class World(Timekeeper):
         self.processes: list[Process] = []
         self.dead: list[Process] = []
         for number in range(setting.workers):
-            self.start(deploy(setting.deploy >> (4 * number), setting.deploy, START_MS))
+            self.start(self._deploy(setting.deploy >> (4 * number), setting.deploy))
+
+    def _deploy(self, a: int, b: int) -> Deploy:
+        return deploy(a, b, self.wall_ms(), self.setting.duplicates)
 
     # ------------------------------------------------------------------ time
 
@@ -197,10 +203,26 @@ class World(Timekeeper):
             number = len(self.oracle.events)
             position = (at[0], at[1] + i)
             poisoned = "poison" in kinds
-            event = Event(number, partition, position, *sender, session, kind, poisoned, own, note)
+            once = self._once(partition, sender[0], number, c + 3 * i)
+            event = Event(
+                number, partition, position, *sender, session, kind, poisoned, own, note, once
+            )
             self.oracle.events.append(event)
             found.append(event)
         return found
+
+    def _once(self, partition: int, device: str, number: int, c: int) -> str:
+        """Return what an event is known by: mostly none has come before with that."""
+        if not self.setting.duplicates or c % 11 == 0:
+            return ""
+        if c % 3:
+            return str(number)
+        before = [
+            event.once
+            for event in self.oracle.events[-30:]
+            if (event.partition, event.device) == (partition, device) and event.once
+        ]
+        return before[-1 - c // 3 % min(len(before), 9)] if before else str(number)
 
     def do_flow(self, a: int, b: int, c: int) -> None:
         """Append a few records and let them be collected."""
@@ -256,7 +278,7 @@ class World(Timekeeper):
 
     def do_deploy(self, a: int, b: int, c: int) -> None:
         """Replace a process by one that is configured otherwise."""
-        chosen = deploy(b, c, self.wall_ms())
+        chosen = self._deploy(b, c)
         for old in self._one(a):
             old.stop()
             self.after(26.0, partial(self._end, old))
@@ -347,7 +369,7 @@ class World(Timekeeper):
         down = LANES[self.setting.down_at_end] if self.setting.down_at_end < len(LANES) else None
         if down is not None:
             self.destinations.moods[down] = "down"
-        self.start(EVERYTHING)
+        self.start(structs.replace(EVERYTHING, duplicates_ms=self._deploy(0, 0).duplicates_ms))
         self._until(lambda: self._finished(down), "with a destination down" if down else "")
         if down is not None:
             self.destinations.moods.clear()

@@ -8,6 +8,7 @@ from unittest import mock
 
 from msgspec import structs
 
+from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.queues import UnsavedQueue
@@ -46,6 +47,28 @@ def forget_unknown(start: opening.Opening) -> None:
 
 def seek_read(start: opening.Opening) -> None:
     start.seek = start.state.read
+
+
+def begin_at_need(start: opening.Opening) -> None:
+    start.begin = start.seek
+
+
+def only_todays_window(right: Function) -> Function:
+    def apply(state: Any, window_ms: int, configured: Any) -> None:  # noqa: ANN401
+        right(state, window_ms, configured)
+        if state.look_back is not None:
+            windows = state.look_back.windows[-1:]
+            state.look_back = structs.replace(state.look_back, windows=windows)
+
+    return apply
+
+
+def forget_windows(right: Function) -> Function:
+    def look_back(*args: Any) -> Any:  # noqa: ANN401
+        found = right(*args)
+        return found and structs.replace(found, windows=found.windows[-1:])
+
+    return look_back
 
 
 def one_read(start: opening.Opening) -> None:
@@ -91,6 +114,21 @@ def saved_is_safe(right: Function) -> Function:  # noqa: ARG001
         return None if fresh is None else fresh.unsaved
 
     return first
+
+
+def newest_reach(right: Function) -> Function:
+    def seen_from(self: Duplicates, offset: int) -> int:
+        found: int = right(self, end := 1 << 62)
+        return offset if found == end else found
+
+    return seen_from
+
+
+def remember_kept(right: Function) -> Function:
+    def remember(self: Duplicates, names: dict[bytes, bool], offset: int, time: int) -> None:
+        right(self, {name: again for name, again in names.items() if not again}, offset, time)
+
+    return remember
 
 
 # ------------------------------------------------------------------ ticks

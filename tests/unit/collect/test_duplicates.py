@@ -177,7 +177,7 @@ def test_what_is_marked_is_what_the_definition_says(
 ) -> None:
     begin = records[0].offset if records else 0
     made = Duplicates(changed, begin, sizes=SIZES)
-    told = {one.start: one.window_ms for one in changed}
+    told: dict[float, int] = {one.start: one.window_ms for one in changed}
     assert look_back.within(records, told, LOOK) == judged(made, records, poll=poll, cut=cut)
 
 
