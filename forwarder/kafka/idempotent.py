@@ -165,8 +165,9 @@ class IdempotentProducer:
         producer = self._producer
         try:
             batch = producer.create_batch()
-            for key, value in records:
-                batch.append(timestamp=None, key=key, value=value)
+            taken = [batch.append(timestamp=None, key=k, value=v) for k, v in records]
+            if None in taken:  # it would be missing from what is answered as stored
+                raise _overfull(topic, number)
             size = batch.size()
             await (await producer.send_batch(batch, topic, partition=number))
         except FAILURES as error:
@@ -194,3 +195,9 @@ class IdempotentProducer:
         failure = client_error(ProduceError, what, cause, ErrorContext(topic, "Write"))
         failure.again = error_codes.error_class(cause) is not KafkaErrorClass.OPERATOR
         return failure
+
+
+def _overfull(topic: str, number: int) -> ProduceError:
+    error = ProduceError(f"{topic}/{number}: a batch of more than {BATCH_BYTES} bytes was given")
+    error.again = False
+    return error

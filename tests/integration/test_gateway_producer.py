@@ -108,12 +108,25 @@ async def test_the_largest_record_that_fits_is_stored_and_the_limit_is_asked_of_
         assert 199_000 < room < 200_000
         large = [(b"k", b"x" * room), (b"k", b"y" * room), (b"k", b"z")]
         assert [None] * 3 == await producer.submit(world.topic, large).settled()
-        await Changes(kafka).set_topic(world.topic, {"max.message.bytes": "20000"})
+        changes = Changes(kafka)
+        await changes.set_topic(world.topic, {"max.message.bytes": "20000"})
         large_one = producer.submit(world.topic, [(b"k", b"x" * room)])
         while await large_one.settled() == [None]:  # the broker has not heard of it yet
             large_one = producer.submit(world.topic, [(b"k", b"x" * room)])
         await until(lambda: 19_000 < producer.room(world.topic, b"k") < 20_000)
         assert [None] == await send(producer, world, b"k", b"x" * producer.room(world.topic, b"k"))
+
+
+async def test_a_record_may_be_larger_than_a_batch_of_several(kafka: str) -> None:
+    world = World(kafka, partitions=1)
+    await world.create(world.topic, 1, {"max.message.bytes": "4000000"})
+    async with producing(world) as producer:
+        await until_available(producer)
+        room = producer.room(world.topic, b"k")
+        records = [(b"k", b"1"), (b"k", b"x" * room), (b"k", b"2"), (b"k", b"3")]
+        records += [(b"k", b"%d" % n + b"y" * 100) for n in range(20_000)]
+        assert [None] * len(records) == await producer.submit(world.topic, records).settled()
+    assert [value for _, value in records] == await values(world)
 
 
 async def test_a_topic_that_is_missing_is_named_and_taken_once_it_is_there(kafka: str) -> None:

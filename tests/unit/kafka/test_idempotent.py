@@ -15,7 +15,12 @@ from aiokafka.errors import (
 
 from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
-from forwarder.kafka.idempotent import DEFAULT_MESSAGE_BYTES, IdempotentProducer, ProduceError
+from forwarder.kafka.idempotent import (
+    BATCH_BYTES,
+    DEFAULT_MESSAGE_BYTES,
+    IdempotentProducer,
+    ProduceError,
+)
 
 KAFKA = Kafka(("127.0.0.1:1",), ())
 
@@ -48,9 +53,12 @@ class Batch:
     def __init__(self) -> None:
         self.values: list[bytes] = []
 
-    def append(self, *, timestamp: None, key: bytes, value: bytes) -> None:
+    def append(self, *, timestamp: None, key: bytes, value: bytes) -> object | None:
         del timestamp
+        if self.values and len(value) > BATCH_BYTES:
+            return None
         self.values.append(key + value)
+        return self
 
     def size(self) -> int:
         return sum(map(len, self.values))
@@ -113,6 +121,15 @@ async def test_a_refused_size_lowers_the_limit_that_is_kept_for_the_next_produce
     for _ in range(9):
         await failed(MessageSizeTooLargeError(), limits)
     assert 16 * 1024 == limits["t"]
+
+
+async def test_a_record_that_finds_no_room_in_its_batch_fails_it() -> None:
+    made = producer(Admin())
+    made._producer = Client(None)  # noqa: SLF001  # the client's place
+    await made.send("t", 0, [(b"k", b"v"), (b"k", b"w")])
+    with pytest.raises(ProduceError, match="more than") as told:
+        await made.send("t", 0, [(b"k", b"v"), (b"k", b"w" * (BATCH_BYTES + 1))])
+    assert not told.value.again
 
 
 async def test_limits_are_those_of_the_topic_or_kafkas_own_where_nobody_tells() -> None:
