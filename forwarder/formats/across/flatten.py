@@ -23,6 +23,7 @@ IDS = frozenset({*INTEGER_IDS, "previous_mpid", "current_mpid", "origin_mpid", "
 """Members that are ids whatever they are written as: attributes, so that every reader keeps every
 digit of them, and one column holds them all."""
 
+_CONTAINERS = frozenset({b"{", b"["})
 _TRUTH = frozenset({b"true", b"false"})
 
 
@@ -43,10 +44,11 @@ class Flat:
         """Add values under names that their sender gave: scalars first, then what is in others."""
         nested: list[tuple[str, Raw]] = []
         for name, raw in members.items():
-            if bytes(raw)[:1] in {b"{", b"["}:
+            value = bytes(raw)
+            if value[:1] in _CONTAINERS:
                 nested.append((name, raw))
             else:
-                self._put(name, name, raw)
+                self._put(name, name, raw, value)
         for name, raw in nested:
             self._add(name, name, raw)
 
@@ -57,20 +59,21 @@ class Flat:
 
     def _add(self, path: str, name: str, raw: Raw, depth: int = 0) -> None:
         value = bytes(raw)
-        if depth < MAX_DEPTH:
-            if value[:1] == b"{":
+        first = value[:1]
+        if first in _CONTAINERS and depth < MAX_DEPTH:
+            if first == b"{":
                 members = rawjson.fields(raw)
                 if members and self._may_descend(path, len(members)):
                     for inner, one in members.items():
                         self._add(f"{path}.{inner}", inner, one, depth + 1)
                     return
-            elif value[:1] == b"[" and value[1:].lstrip()[:1] == b"{":
+            elif value[1:].lstrip()[:1] == b"{":
                 several = rawjson.elements(raw)
                 if self._may_descend(path, len(several)):
                     for at, one in enumerate(several):
                         self._add(f"{path}.{at}", "", one, depth + 1)
                     return
-        self._put(path, name, raw)
+        self._put(path, name, raw, value)
 
     def _may_descend(self, path: str, values: int) -> bool:
         """Tell whether what is in a value may stand for itself, and count it if so."""
@@ -81,9 +84,8 @@ class Flat:
         self._path_characters -= taken
         return True
 
-    def _put(self, path: str, name: str, raw: Raw) -> None:
+    def _put(self, path: str, name: str, raw: Raw, value: bytes) -> None:
         """Add one value as what it is; null is not there."""
-        value = bytes(raw)
         first = value[:1]
         if first == b'"':
             _set(self.attributes, path, raw)

@@ -132,6 +132,8 @@ def device_ids(context: _Object) -> _Object:
 
 def place(location: _Object) -> bytes:
     """Take a location apart; return it as an endpoint's, empty where nothing of it is told."""
+    if "location" not in location:
+        return b""
     inner = taken(location, "location")
     found = _texts(inner, _LOCATION)
     for name, other in _COORDINATES.items():
