@@ -19,7 +19,7 @@ from forwarder.aws.session import AwsSession
 from forwarder.aws.static_keys import KeyRotation
 from forwarder.clock import Clock, InputClock, SystemClock
 from forwarder.collect.pipeline import compile_lanes
-from forwarder.config.connection import Connection, Status
+from forwarder.config.connection import Connection, Match, Status
 from forwarder.config.key_rotation import reread_keys
 from forwarder.config.settings import (
     INPUT_FORMATS,
@@ -185,17 +185,20 @@ async def start_when_ready(
     await worker.run()
 
 
-async def run_file(
+async def run_file(  # noqa: PLR0913  # what a file is read and written by, each given once
     connections: Sequence[Connection],
     source: str,
     folder: Path | None,
     form: str = INPUT_FORMATS[0],
     formats: Formats = BUILT_IN,
+    *,
+    topic: str | None = None,
 ) -> Tally:
     """Read a file of uploads to its end, deliver everything, return the totals.
 
     With a ``folder`` every connection writes there instead of into its own sink, and what an
     earlier run left in it is replaced. ``form``: the format of the uploads, one of ``formats``.
+    ``topic``: the input topic that the file stands for; None: any that a connection wants.
     """
     if folder is not None:
         _clear_output(folder, connections)
@@ -203,9 +206,9 @@ async def run_file(
     journals = MemoryJournals(trim=True, dead_letters=letters.append)
     tally = Tally(SystemClock(), [connection.name for connection in connections])
     read = FileSource(source, formats.inputs[form])
-    # Nothing is skipped that a file holds: deliver_from and topics are about what waits in Kafka.
+    # Nothing is skipped that a file holds: deliver_from is about what waits in Kafka.
     connections = [
-        replace(one, deliver_from_ms=None, match=replace(one.match, topic=None))
+        replace(one, deliver_from_ms=None, match=match_in_file(one.match, topic))
         for one in connections
     ]
     plan = WorkerPlan(
@@ -239,6 +242,15 @@ async def run_file(
         msg = f"{fault}\n{tally.text()}"
         raise ForwarderError(msg)
     return tally
+
+
+def match_in_file(match: Match, topic: str | None) -> Match:
+    """Return a match as it is for a file that stands for a topic; None: for any it wants.
+
+    A file is a topic of its own name, so what is wanted of its topic is wanted without one.
+    """
+    wanted = match.topic is None or topic is None or topic in match.topic
+    return replace(match, topic=None if wanted else frozenset())
 
 
 def make_context(  # noqa: PLR0913  # what is concrete, each given once

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from forwarder.admin.retired_topics import LeftTopicsCheck, LeftTopicsReport
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config import loader, masking
-from forwarder.config.connection import Connection
 from forwarder.config.settings import INPUT_FORMATS, InputTopic
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
@@ -103,8 +101,7 @@ def _read_file(args: argparse.Namespace) -> int:
         sys.stderr.write(f"note: {note}\n")
     if args.topic is None and any(one.match.topic for one in connections):
         sys.stderr.write("note: match.topic is left out of account: --topic names the file's\n")
-    meant = of_topic(connections, args.topic)
-    tally = asyncio.run(app.run_file(meant, args.source, args.sink, form))
+    tally = asyncio.run(app.run_file(connections, args.source, args.sink, form, topic=args.topic))
     sys.stderr.write(output.mask_suspects(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0
 
@@ -125,16 +122,3 @@ def _file_format(args: argparse.Namespace, topics: Sequence[InputTopic]) -> str:
         text = f"--format: {args.topic} holds {formats[args.topic]}; give no other, or no --topic"
         raise ConfigurationError([text])
     return args.format or meant.pop()
-
-
-def of_topic(connections: Sequence[Connection], topic: str | None) -> Sequence[Connection]:
-    """Return connections as they are for a file that stands for a topic; None: for any of theirs.
-
-    A file is a topic of its own name, so what is wanted of its topic is wanted without one.
-    """
-    return [
-        replace(one, match=replace(one.match, topic=None))
-        if one.match.topic is not None and (topic is None or topic in one.match.topic)
-        else one
-        for one in connections
-    ]

@@ -1,6 +1,5 @@
 """The description of a connection file: every key once, for reading, showing and editors."""
 
-from collections.abc import Mapping
 from dataclasses import MISSING
 
 from forwarder.config import aws_regions, checks
@@ -330,18 +329,6 @@ def _same_partition(section: SectionValues) -> None:
         own = aws_regions.partition_name(region)
         what = f"is of partition {arn.split(':')[1]}, region {region} is in {own}"
         credentials.fault("role_arn", f"{what}; give a role of arn:{own}:…, or correct sink.region")
-
-
-def judge_topics(section: SectionValues, formats: Mapping[str, str]) -> None:
-    """Note what has no effect for the input topics of a worker; ``formats``: theirs, by name."""
-    match = section.get("match")
-    wanted = match.get("topic")
-    for name in sorted((wanted or frozenset()) - formats.keys()):
-        match.note("topic", f"{name} is not in kafka.topics, so nothing comes from it")
-    known = {formats[name] for name in formats if wanted is None or name in wanted}
-    if match.get("api_key") and PINPOINT in known:
-        rest = "" if known == {PINPOINT} else " from those topics"
-        match.note("api_key", f"takes nothing{rest}: no event of Pinpoint has one")
 
 
 def mode_in_words(mode: BatchMode) -> str:

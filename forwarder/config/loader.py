@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from forwarder.config import connection_fields, gateway_fields
+from forwarder.config import across, gateway_fields
 from forwarder.config.connection import Connection
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.gateway import Gateway
@@ -186,7 +186,9 @@ def _load_worker(reading: LoadRun, path: Path, top: Node | None) -> LoadedConfig
     connections = [section for section in sections if section]
     _judge_names(worker, connections)
     _judge_sizes(worker, connections)
-    _judge_topics(worker, connections)
+    across.judge_topics(worker, connections)
+    if worker is not None and not worker.node.file.foreign & OF_GATEWAYS:
+        across.judge_apps(worker, connections)
     worker = reading.finish(worker)
     configuration, written = _configuration(worker, connections), tuple(connections)
     gateway = None if worker.node.file.foreign & OF_GATEWAYS else worker.get("gateway")
@@ -238,18 +240,6 @@ def _judge_sizes(worker: SectionValues | None, connections: list[SectionValues])
         if limits and largest > limits.get("in_flight"):
             what = f"is less than one record of {section.node.file.name} ({format_size(largest)})"
             limits.fault("in_flight", f"{what}; give it several times as much")
-
-
-def _judge_topics(worker: SectionValues | None, connections: list[SectionValues]) -> None:
-    """Note what connections name in vain: topics that are not read, keys that are not used then."""
-    kafka = worker.get("kafka") if worker else None
-    topics = (kafka.get("topics") or ()) if kafka else ()
-    formats = {topic.get("name"): topic.get("format") for topic in topics}
-    if not formats or None in {*formats, *formats.values()}:
-        return
-    for section in connections:
-        if section.get("match") is not None:
-            connection_fields.judge_topics(section, formats)
 
 
 def _configuration(worker: SectionValues, connections: list[SectionValues]) -> Configuration:

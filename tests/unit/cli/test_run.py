@@ -1,16 +1,15 @@
 """``forwarder run``: what it says on standard error is for whoever reads the log."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from forwarder import app
 from forwarder.cli import main
-from forwarder.cli.run import of_topic
 from forwarder.config.connection import Match
 from forwarder.errors import StartupError
-from tests.builders import connection
 from tests.configurations import SMALL, Folder
 
 
@@ -129,10 +128,10 @@ def test_what_is_wanted_of_the_files_topic_is_wanted_and_of_others_nothing(
     assert "note: match.topic is left out of account" in capfd.readouterr().err
 
 
-def test_only_the_topic_of_a_match_is_taken_off() -> None:
-    wanted = connection(match=Match(topic=frozenset({"a"}), application=frozenset({"b"})))
-    free = connection()
-    assert [connection(match=Match(application=frozenset({"b"}))), free] == of_topic(
-        [wanted, free], "a"
-    )
-    assert [wanted, free] == of_topic([wanted, free], "c")
+@pytest.mark.parametrize(("topic", "wanted"), [(None, None), ("a", None), ("c", frozenset())])
+def test_a_match_of_topics_in_a_file_is_met_by_the_files_topic(
+    topic: str | None, wanted: frozenset[str] | None
+) -> None:
+    match = Match(topic=frozenset({"a", "b"}), application=frozenset({"x"}))
+    assert replace(match, topic=wanted) == app.match_in_file(match, topic)
+    assert Match() == app.match_in_file(Match(), topic)

@@ -233,3 +233,24 @@ def test_what_a_gateway_serves_is_shown_and_no_secret(
         assert f"{section}:\n" in printed
     assert f'apps: [{{id: "{SERVER_APP}", auth: sigv4, keys: [{{access_key_id: ****' in printed
     assert not [one for one in (*SECRETS.values(), "AKIA", "us1-abc") if one in printed]
+
+
+@pytest.mark.parametrize(
+    ("match", "untaken"),
+    [
+        ("{}", []),
+        (f"{{application: [{SERVER_APP}]}}", ["apps[1]"]),
+        (f"{{application: [{SERVER_APP}, {SHOP_APP}]}}", []),
+        ("{application: [com.acme.shop]}", []),
+        ("{topic: [raw-events]}", ["apps[0]", "apps[1]"]),
+        ("{topic: [pinpoint-events]}", []),
+    ],
+)
+def test_an_app_whose_events_no_connection_takes_is_noted(
+    folder: Folder, match: str, untaken: list[str]
+) -> None:
+    folder.connect(f"{SMALL}match: {match}\n")
+    folder.write(BESIDE_A_WORKER)
+    noted = load_everything("forwarder.yaml", environ=SECRETS).noted
+    found = [note.key for note in noted if "whose events no connection takes" in note.text]
+    assert [f"gateway.pinpoint.{app}.id" for app in untaken] == found

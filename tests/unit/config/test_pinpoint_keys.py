@@ -199,3 +199,31 @@ def test_what_is_named_in_vain_for_the_topics_read_is_noted(
     noted = folder.load().noted
     assert ([key] if key else []) == [note.key for note in noted]
     assert not [note for note in noted if what not in note.text]
+
+
+UPLOADS_ONLY = "settings: {include_consent_state: true, send_crash_events: false}\n"
+RECORDS_ONLY = "settings: {include_mp_deviceid: true}\n"
+PAGES = "settings: {screen_view_event_types: [screen]}\n"
+WITHOUT_EFFECT = [
+    ("{name: p, format: pinpoint}", STREAM + UPLOADS_ONLY, 2),
+    ("{name: p, format: pinpoint}", SMALL + UPLOADS_ONLY, 2),
+    (BOTH, SMALL + UPLOADS_ONLY, 0),
+    (BOTH, f"{SMALL}match: {{topic: [p]}}\n{UPLOADS_ONLY}", 2),
+    ("{name: p, format: pinpoint}", STREAM + RECORDS_ONLY, 1),
+    ("{name: p, format: pinpoint}", SMALL + RECORDS_ONLY, 0),
+    ("raw", STREAM + RECORDS_ONLY, 0),
+    ("raw", SMALL + PAGES, 1),
+    ("raw", STREAM + PAGES, 0),
+    ("{name: p, format: pinpoint}", SMALL + PAGES, 0),
+    ("raw", f"{SMALL}settings: {{screen_view_event_types: [pageView]}}\n", 0),
+]
+
+
+@pytest.mark.parametrize(("read", "text", "count"), WITHOUT_EFFECT)
+def test_settings_of_what_never_comes_or_goes_are_noted(
+    folder: Folder, read: str, text: str, count: int
+) -> None:
+    folder.connect(text)
+    topics(folder, read)
+    noted = folder.load().noted
+    assert [True] * count == [" has no such thing" in note.text for note in noted]
