@@ -29,7 +29,7 @@ from tests.clients.story import Json, Story, days, too_long
 from tests.clients.wire import Exchange, Wire
 from tests.pinpoint_oracle import Account
 from tests.services import ministack as emulation
-from tests.services.ministack import CUSTOMER_ACCOUNT
+from tests.services.ministack import CUSTOMER_ACCOUNT, MiniStack
 
 PINPOINT_DATA = Path(__file__).parents[1] / "data" / "pinpoint"
 ARRIVAL = 120.0
@@ -38,6 +38,11 @@ ARRIVAL = 120.0
 MP_USERS = 4
 GOLDEN: Json = json.loads((PINPOINT_DATA / "request.json").read_bytes())
 """A request whose records are known byte for byte."""
+
+FINISHED = (PINPOINT_DATA / "finished.ndjson").read_bytes().splitlines()
+"""Records of other systems, as they enter and as they leave."""
+
+ENVELOPE: Json = json.loads((PINPOINT_DATA / "envelope.json").read_bytes())
 
 
 @dataclass
@@ -51,6 +56,10 @@ class Performance:
     bucket: list[bytes]
     outbox: dict[str, list[Stored]]
     letters: list[Stored]
+
+    def reported(self, stream: str) -> list[bytes]:
+        """Return a stream's records of what clients reported, without what entered otherwise."""
+        return [one for one in self.values(stream) if b'"client_id":"other-' not in one]
 
     def values(self, stream: str) -> list[bytes]:
         """Return a stream's records."""
@@ -67,8 +76,9 @@ class Performance:
         return list(found.values())
 
 
-async def perform(scene: PinpointScene) -> Performance:
-    connect(scene)
+async def perform(scene: PinpointScene, emulator: MiniStack) -> Performance:
+    """Let everything happen that the tests judge."""
+    connect(scene, emulator)
     async with Cluster(scene.sections["kafka"]["bootstrap_servers"][0]) as cluster:
         await cluster.create(scene.topic, 2)
         await cluster.create(scene.uploads, 2)
@@ -81,6 +91,9 @@ async def perform(scene: PinpointScene) -> Performance:
         async with Wire(scene.ports["gateway"]) as wire:
             wire.loses = Losing()
             told = await send_all(wire.url, scene.folder)
+        entering = [*FINISHED, json.dumps(ENVELOPE["envelope"], indent=1).encode()]
+        now_ms = round(datetime.now(UTC).timestamp() * 1000)
+        await cluster.send(scene.topic, [(b"others", one, now_ms) for one in entering])
         for exchange in wire.exchanges:
             account.enter(exchange)
         streams = await arrived(scene, account)
@@ -95,18 +108,35 @@ async def perform(scene: PinpointScene) -> Performance:
         )
 
 
-def connect(scene: PinpointScene) -> None:
-    """Connect each app with streams, in both formats, and the uploads likewise."""
+PINPOINTS_POLICY = (
+    "kinesis:PutRecords",
+    "kinesis:DescribeStream",
+    "firehose:PutRecordBatch",
+    "firehose:DescribeDeliveryStream",
+)
+"""What a role for Pinpoint's event streams was allowed, and nothing else."""
+
+EXTERNAL_ID = f"pinpoint:{CUSTOMER_ACCOUNT}"
+
+
+def connect(scene: PinpointScene, emulator: MiniStack) -> None:
+    """Connect each app with streams, in both formats, and the uploads likewise.
+
+    By a role that only its trust was changed of, since Pinpoint assumed it.
+    """
+    role = emulator.make_role(f"role-{scene.name}", PINPOINTS_POLICY, EXTERNAL_ID)
+    common = {"credentials": {"role_arn": role, "external_id": EXTERNAL_ID}}
     own = {"format": "pinpoint", "aws_account_id": CUSTOMER_ACCOUNT}
     from_app = {"topic": [scene.topic], "application": [SIGNED]}
-    scene.to_stream("events", match=from_app, sink=own)
-    scene.to_bucket("bucket", match=from_app, sink=own)
+    scene.to_stream("events", match=from_app, sink=own, **common)
+    scene.to_bucket("bucket", match=from_app, sink=own, **common)
     keyed = {"topic": [scene.topic], "application": [KEYED]}
-    scene.to_stream("keyed", match=keyed, sink=own)
-    soon = {"max_age": "2s"}
-    scene.to_stream("documents", match={"topic": [scene.topic]}, batching=soon)
-    scene.to_stream("uploads", match={"topic": [scene.uploads]}, batching=soon)
-    scene.to_stream("records", match={"topic": [scene.uploads]}, sink={**own, "app_id": "mp"})
+    scene.to_stream("keyed", match=keyed, sink=own, **common)
+    common["batching"] = {"max_age": "2s"}
+    scene.to_stream("documents", match={"topic": [scene.topic]}, **common)
+    uploads = {"topic": [scene.uploads]}
+    scene.to_stream("uploads", match=uploads, **common)
+    scene.to_stream("records", match=uploads, sink={**own, "app_id": "mp"}, **common)
 
 
 class Losing:
@@ -193,9 +223,9 @@ def upload(url: str) -> None:
 async def arrived(scene: PinpointScene, account: Account) -> dict[str, list[emulation.Stored]]:
     """Wait until so many records and events are there as have to be, and a moment longer."""
     wanted = {
-        "events": len(account.wanted(SIGNED)),
+        "events": len(account.wanted(SIGNED)) + len(FINISHED) + 1,
         "keyed": len(account.wanted(KEYED)),
-        "documents": len(account.wanted()),
+        "documents": len(account.wanted()) + len(FINISHED) + 1,
         "uploads": MP_USERS * len(mparticle_sender.KINDS),
         "records": MP_USERS * len(mparticle_sender.KINDS),
     }

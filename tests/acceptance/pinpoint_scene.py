@@ -34,6 +34,8 @@ class PinpointScene(Site):
     name: str = ""
     emulator: MiniStack | None = None
     ports: dict[str, int] = field(default_factory=dict)
+    endpoints: dict[str, str] | None = None
+    """Where endpoints are kept; by default in a file, by one gateway."""
 
     @classmethod
     def make(
@@ -46,7 +48,7 @@ class PinpointScene(Site):
             {"name": f"{name}-raw", "format": "mparticle", "duplicates": "10m"},
         ]
         sections["kafka"]["topics"] = topics
-        variables = {} if emulator is None else emulator.variables(root_of(CUSTOMER_ACCOUNT))
+        variables = {} if emulator is None else emulator.variables()
         return cls(folder, sections, variables, name=name, emulator=emulator)
 
     @property
@@ -82,6 +84,7 @@ class PinpointScene(Site):
         return worker
 
     def _gateway(self, port: int, limits: dict[str, object]) -> dict[str, Any]:
+        file = str(self.folder / "endpoints.db")
         keys = [{"access_key_id": ACCESS_KEY, "secret_access_key": "${PINPOINT_SECRET}"}]
         apps = [
             {"id": SIGNED, "auth": "sigv4", "keys": keys},
@@ -101,7 +104,7 @@ class PinpointScene(Site):
                 "account_id": CUSTOMER_ACCOUNT,
                 "apps": apps,
                 "substitute_hosts": [f"pinpoint.{REGION}.amazonaws.com"],
-                "endpoints": {"store": "sqlite", "path": str(self.folder / "endpoints.db")},
+                "endpoints": self.endpoints or {"store": "sqlite", "path": file},
             },
             "mparticle": {
                 "topic": self.uploads,
@@ -127,7 +130,8 @@ class PinpointScene(Site):
 
     def _connect(self, name: str, sink: dict[str, Any], content: dict[str, Any]) -> None:
         sink |= content.pop("sink", {})
-        self.connect({"name": name, "sink": sink, **content})
+        keys = root_of(CUSTOMER_ACCOUNT)._asdict()
+        self.connect({"name": name, "credentials": keys, "sink": sink, **content})
 
     def read(self, name: str) -> list[Stored]:
         """Return a stream's records, in order within each shard."""

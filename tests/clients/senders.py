@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.clients import install
+from tests.clients import install, page
 from tests.clients.story import Json
 from tests.services.ministack import REGION
 
@@ -90,19 +90,23 @@ class AmplifyApp:
     """An app in Node that reports with aws-amplify; an async context manager."""
 
     def __init__(self, url: str, app: str, api_key: str, folder: Path) -> None:
-        """Prepare; an empty API key is not sent."""
-        self._arguments = [url, app, api_key]
+        """Prepare; the app has docs/pinpoint.md's wrapper of fetch."""
+        self._app = app
+        self._wrapper = page.fetch_wrapper(url, api_key)
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
         """Start the app."""
         place = await asyncio.to_thread(install.installed_node_clients)
+        wrapper = self._folder / "wrapper.mjs"
+        wrapper.write_text(self._wrapper)
         with (self._folder / "amplify.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 "node",
                 str(place / "amplify.mjs"),
-                *self._arguments,
+                str(wrapper),
+                self._app,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -2,7 +2,7 @@
 
 Then everything is counted: each event that was answered 202/Accepted is in the outbox once, though
 apps send again what was not answered; the streams hold the outbox's bytes, perhaps more than once,
-and nothing else; nothing is found under another app or another endpoint.
+and nothing else, in the order of requests; nothing is found under another app or endpoint.
 """
 
 import asyncio
@@ -28,11 +28,13 @@ from tests.conservation import Batch, digest
 from tests.fake_aws.books import puts
 from tests.services.kafka import Broker
 from tests.services.ministack import CUSTOMER_ACCOUNT, REGION
+from tests.services.postgres import PostgresServer
 from tests.soak.pinpoint_load import App, Ledger, Name
 
 APPS = {KEYED: {"x-api-key": API_KEY}, OPEN: {}}
 WORKERS = 2
 PARTITIONS = 4
+LOOK = 1.0
 ARRIVAL = 120.0
 FINISH = 90.0
 """Seconds within which every app has to be rid of its last request, once nothing is disturbed."""
@@ -43,14 +45,24 @@ AWAY = (0.0, 1.0, 7.0)
 MOST_EXAMPLES = 3
 """How many faults of each kind are shown."""
 
-DECK = ("gateway", "worker", "broker", "gateway", "workers", "gateway and broker")
+ALONE = ("gateway", "worker", "broker", "gateway", "workers", "gateway and broker")
+TOGETHER = ("gateway", "gateways", "database", "worker", "gateway and broker", "database", "broker")
+
+
+def deck(gateways: int) -> tuple[str, ...]:
+    """Return what is killed before anything is again; several gateways share a database."""
+    return ALONE if gateways == 1 else TOGETHER
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the soak is: seconds, endpoints of each app, seconds between their requests."""
+    """How large the soak is: seconds, endpoints of each app, seconds between their requests.
+
+    One of the ``gateways`` keeps endpoints in a file, several share a PostgreSQL server.
+    """
 
     seconds: float = 600.0
+    gateways: int = 2
     endpoints: int = 40
     pause: float = 0.4
     between: float = 5.0
@@ -83,14 +95,20 @@ class Stage:
     broker: Broker
     cluster: Cluster
     scene: PinpointScene
-    gateway: Worker
+    gateways: list[Worker]
     workers: list[Worker]
     books: Path
+    database: PostgresServer | None
 
     @property
-    def url(self) -> str:
-        """Return where apps report to."""
-        return f"http://127.0.0.1:{self.scene.ports['gateway']}"
+    def urls(self) -> list[str]:
+        """Return where apps report to, whichever they like."""
+        return [f"http://127.0.0.1:{self.scene.ports[one.name]}" for one in self.gateways]
+
+    @property
+    def processes(self) -> list[Worker]:
+        """Return the program's own processes."""
+        return [*self.gateways, *self.workers]
 
 
 async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
@@ -103,7 +121,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
             for app, headers in APPS.items()
             for number in range(plan.endpoints)
         ]
-        reporting = [asyncio.create_task(a.report(stage.url, plan.pause, over)) for a in apps]
+        reporting = [asyncio.create_task(a.report(stage.urls, plan.pause, over)) for a in apps]
         try:
             kills = await _disturb(plan, stage, say)
             over.set()
@@ -123,10 +141,12 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
 
 @asynccontextmanager
 async def _stage(plan: Plan, folder: Path) -> AsyncIterator[Stage]:
-    broker = Broker(folder / "kafka")
-    await asyncio.to_thread(broker.start)
-    books = folder / "books.ndjson"
+    database = PostgresServer() if plan.gateways > 1 else None
+    broker, books = Broker(folder / "kafka"), folder / "books.ndjson"
     try:
+        await asyncio.to_thread(broker.start)
+        if database is not None:
+            await asyncio.to_thread(database.start)
         with _sink(books, plan.seed) as url:
             async with Cluster(broker.bootstrap) as cluster:
                 scene = PinpointScene.make(broker.bootstrap, folder, f"p-{uuid.uuid4().hex[:6]}")
@@ -138,19 +158,23 @@ async def _stage(plan: Plan, folder: Path) -> AsyncIterator[Stage]:
                 await cluster.create(scene.topic, PARTITIONS)
                 await cluster.create(scene.uploads, 1)
                 _connect(scene)
-                gateway = scene.gateway()
+                if database is not None:
+                    scene.endpoints = {"store": "postgres", "dsn": database.new_database()}
+                gateways = [scene.gateway(f"gateway-{number}") for number in range(plan.gateways)]
                 workers = [scene.worker(f"worker-{number}") for number in range(WORKERS)]
-                stage = Stage(broker, cluster, scene, gateway, workers, books)
+                stage = Stage(broker, cluster, scene, gateways, workers, books, database)
                 try:
-                    for process in (gateway, *workers):
+                    for process in stage.processes:
                         process.start()
-                    for process in (gateway, *workers):
+                    for process in stage.processes:
                         await process.until_ready(60)
                     yield stage
                 finally:
                     scene.close()
     finally:
         await asyncio.to_thread(broker.stop)
+        if database is not None:
+            await asyncio.to_thread(database.remove)
 
 
 def _connect(scene: PinpointScene) -> None:
@@ -185,10 +209,11 @@ async def _disturb(plan: Plan, stage: Stage, say: Callable[[str], None]) -> Coun
     dice = random.Random(plan.seed)  # noqa: S311  # repeatable, not secret
     kills: Counter[str] = Counter()
     end = time.monotonic() + plan.seconds
-    deck = list(DECK)
-    while deck or time.monotonic() < end:
-        deck = deck or dice.sample(DECK, len(DECK))
-        kind = deck.pop(0)
+    every = deck(plan.gateways)
+    coming = list(every)
+    while coming or time.monotonic() < end:
+        coming = coming or dice.sample(every, len(every))
+        kind = coming.pop(0)
         await asyncio.sleep(dice.uniform(0.5, 1.5) * plan.between)
         away = dice.choice(AWAY)
         begun = time.monotonic()
@@ -196,83 +221,107 @@ async def _disturb(plan: Plan, stage: Stage, say: Callable[[str], None]) -> Coun
         kills[kind] += 1
         took = time.monotonic() - begun
         say(f"kill -9 of {kind}, away for {away:.0f} s, ready after {took:.1f} s")
-        if time.monotonic() > end and kills.keys() >= {*DECK}:
+        if time.monotonic() > end and kills.keys() >= {*every}:
             break
     return kills
 
 
 async def _kill(kind: str, stage: Stage, dice: random.Random, away: float) -> None:
-    hit: list[Worker] = [stage.gateway] if "gateway" in kind else []
-    if kind == "worker":
-        hit = [dice.choice(stage.workers)]
-    elif kind == "workers":
-        hit = stage.workers
+    hit: list[Worker] = [dice.choice(stage.gateways)] if "gateway" in kind else []
+    if kind in {"gateways", "worker", "workers"}:
+        every = stage.gateways if kind == "gateways" else stage.workers
+        hit = every if kind.endswith("s") else [dice.choice(every)]
+    servers: list[Broker | PostgresServer] = [stage.broker] if "broker" in kind else []
+    if kind == "database" and stage.database is not None:
+        servers = [stage.database]
     for process in hit:
         process.kill()
-    if "broker" in kind:
-        await asyncio.to_thread(stage.broker.kill)
+    for server in servers:
+        await asyncio.to_thread(server.kill)
     await asyncio.sleep(away)
-    if "broker" in kind:
-        await asyncio.to_thread(stage.broker.start)
+    for server in servers:
+        await asyncio.to_thread(server.start)
     for process in hit:
         process.start()
-    for process in (stage.gateway, *stage.workers):
+    for process in stage.processes:
         await process.until_ready(90)
 
 
 async def _drained(stage: Stage) -> list[str]:
-    """Wait until the group has read and delivered everything; end all; return what is wrong."""
-    left: list[str] = []
+    """Wait until everything is collected and in the streams; end all; return what is wrong.
 
-    async def arrived() -> bool:
+    Not by what workers say of themselves: those that are just taking over say nothing yet.
+    """
+    left: list[str] = []
+    wanted: set[tuple[str, bytes]] = set()
+
+    async def collected() -> bool:
         ends = await stage.cluster.ends(stage.scene.topic)
         committed = await stage.cluster.committed(stage.scene.name)
-        left[:] = [
-            f"partition {p} is at {committed.get((stage.scene.topic, p), (0, ''))[0]} of {end}"
-            for p, end in ends.items()
-            if committed.get((stage.scene.topic, p), (0, ""))[0] < end
-        ]
-        for worker in stage.workers:
-            figures = await asyncio.to_thread(worker.metrics)
-            left.extend(
-                f"{worker.name}: {name} {value:.0f}"
-                for name, value in figures.items()
-                if name.startswith("forwarder_outbox_lag_batches") and value
-            )
+        at = {p: committed.get((stage.scene.topic, p), (0, ""))[0] for p in ends}
+        left[:] = [f"partition {p}: {at[p]} of {end}" for p, end in ends.items() if at[p] < end]
+        return not left
+
+    async def put() -> bool:
+        landed = await asyncio.to_thread(_landed, stage.books)
+        left[:] = [f"a record for stream {stream}" for stream, _ in wanted - landed.keys()]
         return not left
 
     wrong = []
     try:
-        await until(arrived, "everything has arrived", ARRIVAL, 1.0)
+        await until(collected, "everything is collected", ARRIVAL, LOOK)
+        wanted |= _addressed(await _outbox(stage))
+        await until(put, "everything is in the streams", ARRIVAL, LOOK)
     except Missing:
-        wrong = [f"still there: {one}" for one in left]
-    for process in (stage.gateway, *stage.workers):
+        wrong = [f"still not there: {one}" for one in left]
+    for process in stage.processes:
         process.signal(signal.SIGTERM)
         code = await process.ended(60)
         wrong += [f"{process.name} drained with exit code {code}"] if code else []
     return wrong
 
 
+async def _outbox(stage: Stage) -> list[Batch]:
+    stored = await stage.cluster.read(stage.scene.outbox(stage.scene.topic))
+    return conservation.batches((r.partition, r.offset, r.value or b"") for r in stored)
+
+
+def _addressed(batches: Sequence[Batch]) -> set[tuple[str, bytes]]:
+    """Return what the streams have to hold: (stream, digest)."""
+    return {(batch.lane, digest(batch.payload)) for batch in batches}
+
+
+def _landed(books: Path) -> Counter[tuple[str, bytes]]:
+    """Return how often each record was stored: (stream, digest)."""
+    found: Counter[tuple[str, bytes]] = Counter()
+    for one in puts(books):
+        found.update((one.stream, record.digest) for record in one.records)
+    return found
+
+
 # Counting.
 
 
 async def _judge(stage: Stage, ledger: Ledger, kills: Counter[str]) -> Result:
-    stored = await stage.cluster.read(stage.scene.outbox(stage.scene.topic))
-    batches = conservation.batches((r.partition, r.offset, r.value or b"") for r in stored)
+    batches = await _outbox(stage)
     taken = await stage.cluster.read(stage.scene.topic)
     letters = await stage.cluster.read(f"{stage.scene.name}-dead-letters")
     faults = list(ledger.faults)
     faults += [f"a dead letter: {letter.headers}" for letter in letters]
     found: Counter[Name] = Counter()
-    for batch in batches:
-        found[named(batch)] += 1
+    newest: dict[tuple[str, str], int] = {}
+    for batch in batches:  # a partition after the other, each in its order
+        name = named(batch)
+        found[name] += 1
         faults += wrong_record(batch, ledger)
+        of_request, place = ledger.sent.get(name, 0), (name.app, name.endpoint)
+        if of_request < newest.get(place, 0):
+            faults.append(f"behind events of a later request: {name}")
+        newest[place] = max(of_request, newest.get(place, 0))
     faults += [f"lost, though accepted: {name}" for name in ledger.accepted if not found[name]]
     faults += [f"{count} times in the outbox: {n}" for n, count in found.items() if count > 1]
-    there = {(batch.lane, digest(batch.payload)) for batch in batches}
-    landed: Counter[tuple[str, bytes]] = Counter()
-    for put in await asyncio.to_thread(lambda: list(puts(stage.books))):
-        landed.update((put.stream, record.digest) for record in put.records)
+    there = _addressed(batches)
+    landed = await asyncio.to_thread(_landed, stage.books)
     faults += [f"in stream {key[0]}, but not in its outbox" for key in landed.keys() - there]
     faults += [f"never put into stream {key[0]}" for key in there - landed.keys()]
     written = sum(len(json.loads(one.value or b"{}")["Events"]) for one in taken)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -69,14 +69,17 @@ class App:
         self._requests = 0
         self._memory: list[Sequel] = []
 
-    async def report(self, url: str, pause: float, over: asyncio.Event) -> None:
-        """Send requests, ``pause`` seconds apart at the mean, until ``over``; finish the last."""
+    async def report(self, urls: Sequence[str], pause: float, over: asyncio.Event) -> None:
+        """Send requests, ``pause`` seconds apart at the mean, until ``over``; finish the last.
+
+        Each goes to any of the gateways, and to any again where it was not answered.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER)) as session:
             while not over.is_set():
                 await asyncio.sleep(self._dice.uniform(0, 2 * pause))
-                await self._until_accepted(session, url, self._make())
+                await self._until_accepted(session, urls, self._make())
                 if self._dice.random() < AGAIN:
-                    await self._once_more(session, url)
+                    await self._once_more(session, urls)
 
     def _make(self) -> Sequel:
         self._requests += 1
@@ -98,12 +101,14 @@ class App:
         self._memory = [*self._memory[-LONGEST_MEMORY:], made]
         return made
 
-    async def _until_accepted(self, session: aiohttp.ClientSession, url: str, made: Sequel) -> None:
+    async def _until_accepted(
+        self, session: aiohttp.ClientSession, urls: Sequence[str], made: Sequel
+    ) -> None:
         left = dict(made.events)
         # The endpoint tells which request it was last changed by.
         about = {"Attributes": {"request": [str(made.number)]}}
         while left:
-            told = await self._ask(session, url, about, left)
+            told = await self._ask(session, urls, about, left)
             for name, status in told.items():
                 if status == ACCEPTED:
                     self._ledger.accepted.add(Name(self._app, self._endpoint, name))
@@ -114,21 +119,21 @@ class App:
             if left:
                 await asyncio.sleep(PAUSE)
 
-    async def _once_more(self, session: aiohttp.ClientSession, url: str) -> None:
+    async def _once_more(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
         old = self._dice.choice(self._memory)
         self._ledger.told["sent once more"] += len(old.events)
-        await self._ask(session, url, {}, old.events)
+        await self._ask(session, urls, {}, old.events)
 
     async def _ask(
         self,
         session: aiohttp.ClientSession,
-        url: str,
+        urls: Sequence[str],
         about: Mapping[str, Any],
         events: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, int]:
         """Send a request once; return what was told of each event, nothing if nothing was."""
         body = orjson.dumps({"BatchItem": {self._endpoint: {"Endpoint": about, "Events": events}}})
-        address = f"{url}/v1/apps/{self._app}/events"
+        address = f"{self._dice.choice(urls)}/v1/apps/{self._app}/events"
         begun = time.monotonic()
         try:
             async with session.post(address, data=body, headers=self._headers) as answer:

@@ -1,20 +1,13 @@
-// An app that reports with aws-amplify 6: node amplify.mjs URL APP API_KEY < commands.ndjson
+// An app that reports with aws-amplify 6: node amplify.mjs WRAPPER APP < commands.ndjson
 // Commands, one a line: {"record": {name, attributes, metrics}}, {"identifyUser": {…}},
 // {"wait": milliseconds}, {"flush": true}. Each is answered with a line once it is done.
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 
-const [, , gateway, appId, apiKey] = process.argv;
+const [, , wrapper, appId] = process.argv;
 
-// What docs/pinpoint.md tells people to add to their app.
-const pinpoint = /^https:\/\/pinpoint\.[a-z0-9-]+\.amazonaws\.com/;
-const original = globalThis.fetch;
-globalThis.fetch = (input, init) => {
-  const url = String(input instanceof Request ? input.url : input);
-  if (!pinpoint.test(url)) return original(input, init);
-  const headers = new Headers(init?.headers);
-  if (apiKey) headers.set("x-api-key", apiKey);
-  return original(url.replace(pinpoint, gateway), { ...init, headers });
-};
+// What docs/pinpoint.md tells people to add to their app, as it stands there.
+await import(pathToFileURL(wrapper));
 
 const { Amplify } = await import("aws-amplify");
 const { record, identifyUser, flushEvents } = await import("aws-amplify/analytics");
