@@ -160,8 +160,12 @@ async def gateway_world(  # noqa: PLR0913  # each with a default
     server = ApiServer(service, load, seconds, metrics, clock, connections=connections)
     world = GatewayWorld(server, api, load, metrics)
     world.port = await server.start(ListenSettings("127.0.0.1", 0, **(listen or {})))
+    faults: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
     try:
         yield world
     finally:
         await server.drain(1.0)
         assert (0, 0, 0) == (load.under_way, load.buffered, server.connections())
+        assert [] == faults

@@ -32,6 +32,9 @@ HEAD_BYTES = 32 * 1024
 LINE_BYTES = 16 * 1024
 """Most bytes of the request's line, and of one header field; presigned queries have 3 KB."""
 
+WRITE_BYTES = 16 * 1024
+"""Bytes of answers that wait for a client to read until no further request of it is carried out."""
+
 FIELDS = 64
 """Most header fields of a request."""
 
@@ -159,6 +162,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Begin to wait for a head."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what a socket has
         self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
         self._host.opened(self)
 
     def connection_lost(self, _: Exception | None) -> None:

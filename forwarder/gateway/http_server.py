@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 
 from forwarder.clock import Clock
 from forwarder.config.gateway import ListenSettings
@@ -14,6 +13,7 @@ from forwarder.gateway.http_connection import (
     ConnectionPhase,
 )
 from forwarder.gateway.load import RequestLoad
+from forwarder.gateway.server_tls import ServerTls
 from forwarder.gateway.service import ApiService
 from forwarder.ops.acceptor import ACCEPTS_PER_TURN, Acceptor
 from forwarder.ops.gateway_catalogue import Refusal
@@ -56,7 +56,7 @@ class ApiServer:
         self._open_ones: dict[ClientConnection, None] = {}
         self._doomed: list[ClientConnection] = []
         self._handshakes: dict[asyncio.Task[None], None] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._tls: ServerTls | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._acceptor = Acceptor(
             self._make_room,
@@ -70,7 +70,7 @@ class ApiServer:
 
     async def start(self, listen: ListenSettings) -> int:
         """Listen and return the port, chosen by the system if it is 0; or raise StartupError."""
-        self._tls = tls_context(listen)
+        self._tls = ServerTls(listen, self.clock) if listen.cert_file is not None else None
         try:
             port = await self._acceptor.start(listen.host, listen.port)
         except OSError as error:
@@ -137,7 +137,7 @@ class ApiServer:
             await loop.connect_accepted_socket(
                 made,
                 accepted,
-                ssl=self._tls,
+                ssl=self._tls.context,
                 ssl_handshake_timeout=self._limits.head,
                 ssl_shutdown_timeout=self._limits.closing,
             )
@@ -177,22 +177,9 @@ class ApiServer:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.clock.steady()
+            if self._tls is not None:
+                self._tls.renew()
             for connection in list(self._open_ones):
                 most = self._seconds.get(connection.phase)
                 if most is not None and now - connection.since > most:
                     connection.expire()
-
-
-def tls_context(listen: ListenSettings) -> ssl.SSLContext | None:
-    """Return how TLS is spoken, None: it is not; raises StartupError for unusable files."""
-    if listen.cert_file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(listen.cert_file, listen.key_file)
-    except OSError as error:
-        msg = f"the certificate of gateway.listen.tls cannot be used: {error}"
-        raise StartupError(msg) from error
-    return context

@@ -174,7 +174,7 @@ class ApiService:
         if reply is None:
             error = ApiError(403, "", "this origin is not among those of the app")
             raise _RequestRefused(Refusal.CREDENTIALS, error)
-        self._metrics.answered(NO_OPERATION, reply.status, 0, 0.0)
+        self._metrics.answered_early(NO_OPERATION, reply.status)
         return with_headers(reply, {}, request_id)
 
     def _refusal(
@@ -195,7 +195,7 @@ class ApiService:
                 error=error.message,
                 request_id=request_id,
             )
-        self._metrics.answered(operation, error.status, 0, 0.0)
+        self._metrics.answered_early(operation, error.status)
         return with_headers(dialects.error_reply(api, error, request_id), headers, request_id)
 
     # ------------------------------------------------------------------ with its body

@@ -37,6 +37,10 @@ class GatewayMetrics(MetricSet):
             self._counter(catalogue.REQUEST_BYTES, operation).inc(size)
         self._distributions[catalogue.ANSWER_SECONDS.name].observe(operation, (seconds,))
 
+    def answered_early(self, operation: str, status: int) -> None:
+        """Report a request that was answered without its body: how long that took says nothing."""
+        self._counter(catalogue.REQUESTS, operation, str(status)).inc()
+
     def refused(self, reason: Refusal) -> None:
         """Report a request or a connection that no operation saw."""
         self._counter(catalogue.REFUSALS, reason.value).inc()

@@ -63,7 +63,7 @@ def test_every_series_of_a_counter_is_there_from_the_start(
 def test_a_request_is_counted_with_its_bytes_and_its_time(metrics: GatewayMetrics) -> None:
     metrics.answered("PutEvents", 202, 4_000, 0.02)
     metrics.answered("PutEvents", 202, 1_000, 0.2)
-    metrics.answered(NO_OPERATION, 404, 0, 0.0)
+    metrics.answered_early(NO_OPERATION, 404)
     metrics.refused(Refusal.ROUTE)
     assert 2 == value(metrics, "gateway_requests_total", operation="PutEvents", status="202")
     assert 5_000 == value(metrics, "gateway_request_bytes_total", operation="PutEvents")
@@ -72,6 +72,8 @@ def test_a_request_is_counted_with_its_bytes_and_its_time(metrics: GatewayMetric
         value(metrics, "gateway_answer_seconds_sum", operation="PutEvents")
     )
     assert 1 == value(metrics, "gateway_refusals_total", reason="route")
+    assert 1 == value(metrics, "gateway_requests_total", operation=NO_OPERATION, status="404")
+    assert 0 == value(metrics, "gateway_answer_seconds_count", operation=NO_OPERATION)
 
 
 def test_what_became_of_events_is_counted(metrics: GatewayMetrics) -> None:
