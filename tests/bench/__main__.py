@@ -38,8 +38,12 @@ WAYS = {
     "records of Pinpoint one by one": Way("pinpoint", "pinpoint", single=True),
     "records of Pinpoint as documents one by one": Way("pinpoint", "mparticle", single=True),
     "uploads as records of Pinpoint": Way("mparticle", "pinpoint", single=True),
+    "uploads in batches, duplicates dropped": Way("mparticle", "mparticle", duplicates="10m"),
+    "records of Pinpoint in batches, duplicates dropped": Way(
+        "pinpoint", "mparticle", duplicates="10m"
+    ),
 }
-"""What is measured, each against uploads of equal size in as many documents."""
+"""What is measured, each against uploads of equal size of which as much is asked."""
 
 MOST = 1.3
 """By how much an event of Pinpoint may cost more than one of an upload of equal size."""
@@ -135,10 +139,13 @@ async def bench(
     args: argparse.Namespace, way: Way, bootstrap: str, folder: Path, port: int
 ) -> Measured:
     """Fill a topic, let the worker deliver it, check that it did, and measure the floors."""
-    topic = f"{way.input}-as-{way.output}-{'single' if way.single else 'batch'}"
+    mode = "single" if way.single else "batch"
+    topic = f"{way.input}-as-{way.output}-{mode}-{way.duplicates}"
     group = f"bench-{topic}"
     sections = group_sections(bootstrap, group, [topic])
-    sections["kafka"]["topics"] = [{"name": topic, "format": way.input}]
+    sections["kafka"]["topics"] = [
+        {"name": topic, "format": way.input, "duplicates": way.duplicates}
+    ]
     del sections["journal"]
     site = Site(folder / topic, sections)
     site.connect(connection(port, way))
@@ -191,10 +198,11 @@ def main() -> None:
 
 
 def _ratios(found: dict[str, Measured]) -> str:
-    """Return how much an event costs more than one of uploads in as many documents."""
+    """Return how much an event costs more than one of uploads of which as much is asked."""
     lines = []
+    names = {way: name for name, way in WAYS.items()}
     for name, one in found.items():
-        other = found.get("uploads one by one" if WAYS[name].single else "uploads in batches")
+        other = found.get(names[WAYS[name]._replace(input="mparticle", output="mparticle")])
         if other not in {None, one} and other is not None:
             of_uploads = one.worker / other.worker
             limit = f" (wanted: at most {MOST})" if WAYS[name].input == "pinpoint" else ""

@@ -27,11 +27,15 @@ POLL = 1_000
 
 
 class Way(NamedTuple):
-    """What goes in and what comes out: the formats, and whether every event by itself."""
+    """What goes in and what comes out: the formats, and whether every event by itself.
+
+    ``duplicates``: the topic's key; the floors look for none.
+    """
 
     input: str = "mparticle"
     output: str = "mparticle"
     single: bool = False
+    duplicates: str = "0s"
 
     def rows(self, count: int, devices: int) -> Iterator[Row]:
         """Return the load."""

@@ -18,12 +18,12 @@ def uploads(count: int, devices: int) -> Iterator[Row]:
     for number in range(count):
         device = number * 7919 % devices  # a prime, so that neighbours differ
         name = b"%012d" % device
-        value = before % (name, name, number + 10**18) + after % (number, number)
+        value = before % (name, name, number, number + 10**18) + after % (number, number)
         yield name, value, SPAN_MS * number // count
 
 
 def _template() -> tuple[bytes, bytes]:
-    """Return the two halves of an upload, with places for device, device, event, number, number."""
+    """Return the two halves of an upload, with places for device, device, its number."""
     context = {
         "mpid": "PLACE",
         "mp_deviceid": "9d1f2c3a-5e6f-4a7b-8c9d-PLACE",
@@ -33,7 +33,7 @@ def _template() -> tuple[bytes, bytes]:
         "device_info": {"platform": "iOS", "brand": "iPhone16,2", "os_version": "18.1"},
         "user_attributes": {"plan": "plus", "visits": 12, "newsletter": True},
         "user_identities": {"customer_id": "customer-1", "email": "user@example.com"},
-        "source_request_id": "0b6b1d0e-3f0c-4a57-9f0e-6f7a1f4d2c11",
+        "source_request_id": "0b6b1d0e-3f0c-4a57-9f0e-PLACE",
         "schema_version": 2,
     }
     event = {
@@ -50,9 +50,9 @@ def _template() -> tuple[bytes, bytes]:
         },
     }
     text = json.dumps({**context, "events": [event]}, separators=(",", ":"))
-    first, second, third, fourth, fifth, rest = text.split("PLACE")
+    first, second, request, third, fourth, fifth, rest = text.split("PLACE")
     # A number has no quotation marks, and no zeros in front.
-    before = f"{first[:-1]}1%b{second[1:]}%b{third[:-1]}".encode()
+    before = f"{first[:-1]}1%b{second[1:]}%b{request}%012d{third[:-1]}".encode()
     after = f"{fourth[1:]}%012d{fifth[:-1]}1%08d{rest[1:]}".encode()
-    filled = len(before % (b"0" * 12, b"0" * 12)) + len(b"%019d" % 0) + len(after % (0, 0))
+    filled = len(before % (b"0" * 12, b"0" * 12, 0)) + len(b"%019d" % 0) + len(after % (0, 0))
     return before + b"%d", after.replace(b'"pad":"', b'"pad":"' + b"x" * (UPLOAD_BYTES - filled))

@@ -5,7 +5,7 @@ envelope that AWS's replacement clients write; or an array of such. Whatever els
 value of type ``Reject``: nothing here raises through the loop.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
 from sys import getsizeof
@@ -67,15 +67,21 @@ class _FinishedSession(Struct, frozen=True, gc=False):
     session_id: str | None = None
 
 
-class _KnownEvent(_RoutedEvent, gc=False):
-    """And what names its session, and itself."""
+class _IdentifiedEvent(_RoutedEvent, gc=False):
+    """And what names itself."""
 
     EventId: Raw = ABSENT
+
+
+class _KnownEvent(_IdentifiedEvent, gc=False):
+    """And what names its session."""
+
     Session: _ClientSession | None = None
     session: _FinishedSession | None = None
 
 
 _READ_ROUTED = msgspec.json.Decoder(list[_RoutedEvent]).decode
+_READ_IDENTIFIED = msgspec.json.Decoder(list[_IdentifiedEvent]).decode
 _READ_KNOWN = msgspec.json.Decoder(list[_KnownEvent]).decode
 
 _REPEATED = "bytes of endpoints in all, one for each change of AppPackageName"
@@ -95,7 +101,11 @@ class PinpointDecoder:
         self._identity = EndpointIdentity(partition)
         self._sessions = sessions
         self._duplicates = duplicates
-        self._knows = sessions or duplicates
+        self._read: Callable[[bytes], Sequence[_RoutedEvent]] = _READ_ROUTED
+        if sessions:
+            self._read = _READ_KNOWN
+        elif duplicates:
+            self._read = _READ_IDENTIFIED
         self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
         self._applications: Memo[tuple[str | None, ...], bytes] = Memo(_MEMO)
         self._buffer = bytearray()
@@ -130,7 +140,10 @@ class PinpointDecoder:
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
         offset, start, count, time, body = piece
-        events = _read_routed(b"[%b]" % body) if count else []
+        try:
+            events = _READ_ROUTED(b"[%b]" % body) if count else []
+        except msgspec.DecodeError:
+            events = list(_read_odd_events(b"[%b]" % body))
         return Upload(
             offset=offset,
             start=start,
@@ -198,7 +211,10 @@ class PinpointDecoder:
             upload = self._upload(fields, context, [], b"", at)
             upload.keyless = not raw
             return [upload]
-        events = _read_known(raw) if self._knows else _read_routed(raw)
+        try:
+            events = self._read(raw)
+        except msgspec.DecodeError:
+            events = _read_odd_events(raw)
         if len(events) > 1:
             if len(events) > bounds.MAX_EVENTS:
                 check_number(len(events), bounds.MAX_EVENTS, "events")
@@ -212,8 +228,10 @@ class PinpointDecoder:
     def _finished(self, fields: dict[str, Raw], value: bytes, at: _Place) -> Upload:
         """Return a finished record as an upload of one event."""
         body, fields = finished.read(fields, value, at[2])
-        raw = b"[%b]" % body
-        events = _read_known(raw) if self._knows else _read_routed(raw)
+        try:
+            events = self._read(b"[%b]" % body)
+        except msgspec.DecodeError:
+            events = _read_odd_events(b"[%b]" % body)
         return self._upload(fields, rawjson.encode_exact(fields), events, body, at)
 
     def _context(self, fields: dict[str, Raw], events: bytes, value: bytes) -> bytes:
@@ -277,7 +295,7 @@ class PinpointDecoder:
             offset, start, time, clock, device, owner, _PRODUCTION, app,
             [event.EventType or event.event_type for event in events],
             _session_names(events) if self._sessions else [],
-            [], body, fields, context, self._shape(fields),
+            [], body, fields, context, self._shapes.get(tuple(fields)) or self._shape(fields),
         )  # fmt: skip
         if self._duplicates and events:
             upload.duplicate_keys = _identities(device, events, body)
@@ -305,20 +323,9 @@ def _check_keys(value: bytes) -> None:
         raise ShapeError(message)
 
 
-def _read_routed(raw: bytes) -> Sequence[_RoutedEvent]:
-    """Return what there is to know of an array of events; what is no object is refused."""
-    try:
-        return _READ_ROUTED(raw)
-    except msgspec.DecodeError:
-        return [_read_odd(rawjson.fields(element)) for element in rawjson.elements(raw)]
-
-
-def _read_known(raw: bytes) -> Sequence[_RoutedEvent]:
-    """Return that, and what names sessions and events."""
-    try:
-        return _READ_KNOWN(raw)
-    except msgspec.DecodeError:
-        return [_read_odd(rawjson.fields(element)) for element in rawjson.elements(raw)]
+def _read_odd_events(raw: bytes) -> Sequence[_RoutedEvent]:
+    """Return what there is to know of events of odd members; what is no object is refused."""
+    return [_read_odd(rawjson.fields(element)) for element in rawjson.elements(raw)]
 
 
 def _read_odd(fields: dict[str, Raw]) -> _KnownEvent:
@@ -361,8 +368,8 @@ def _identities(device: bytes, events: Sequence[_RoutedEvent], body: bytes) -> l
 
     It is the first id that an event names, as a gateway puts it in front.
     """
-    found = [event.EventId for event in cast("Sequence[_KnownEvent]", events)]
-    if body.count(b'"EventId"') > len(found) or b"\\u00" in body:
+    ids = [bytes(event.EventId) for event in cast("Sequence[_IdentifiedEvent]", events)]
+    if body.count(b'"EventId"') > len(ids) or b"\\u00" in body:
         values = rawjson.split_values(body)
-        found = [rawjson.first_member(bytes(event), "EventId") for event in values]
-    return [event_identity(device, bytes(one)) for one in found]
+        ids = [bytes(rawjson.first_member(bytes(event), "EventId")) for event in values]
+    return [event_identity(device, one) for one in ids]

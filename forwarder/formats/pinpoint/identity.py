@@ -13,8 +13,6 @@ from forwarder.model import Partition
 
 NO_ID = b'""'
 _MEMO = 4096
-_USER_SEPARATOR = b"#"
-"""Between a device key and the digest of a user's id."""
 
 
 class _UserPart(Struct, frozen=True, gc=False):
@@ -45,6 +43,7 @@ class EndpointIdentity:
     def __init__(self, partition: Partition) -> None:
         """Create with an empty memory."""
         self._prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self._apps: Memo[bytes, bytes] = Memo(_MEMO)
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
 
     def keys(self, fields: dict[str, Raw], offset: int, start: int) -> tuple[bytes, bytes, bytes]:
@@ -54,21 +53,23 @@ class EndpointIdentity:
         The owner, who may share a window, holds a digest of the user's id, too. Every part is a
         JSON string, so no two different keys look the same.
         """
-        app = id_token(bytes(fields.get("ApplicationId", ABSENT))) or NO_ID
+        raw = bytes(fields.get("ApplicationId", ABSENT))
+        app = self._apps.get(raw)
+        if app is None:
+            app = self._apps.keep(raw, id_token(raw) or NO_ID, 2 * len(raw))
         endpoint = id_token(bytes(fields.get("EndpointId", ABSENT)))
         if not endpoint:
             key = b"%b%d/%d" % (self._prefix, offset, start)
             return app, key, key
         key = b"%b,%b" % (app, endpoint)
         user = user_of(bytes(fields.get("Endpoint", ABSENT)))
-        return app, key, key + _USER_SEPARATOR + self._digest(user) if user else key
-
-    def _digest(self, user: bytes) -> bytes:
+        if not user:
+            return app, key, key
         known = self._people.get(user)
         if known is None:
-            known = blake2b(user, digest_size=16).hexdigest().encode()
+            known = b"#" + blake2b(user, digest_size=16).hexdigest().encode()
             self._people.keep(user, known, len(user) + len(known))
-        return known
+        return app, key, key + known
 
 
 def user_of(endpoint: bytes) -> bytes:
