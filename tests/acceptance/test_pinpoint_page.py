@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.harness import Site, Worker, until
+from tests.athena import Athena
 from tests.clients import install
 from tests.clients.senders import run
 from tests.services.kafka import free_port
@@ -199,6 +201,12 @@ async def test_a_customer_moves_with_the_page_alone(customer: Customer) -> None:
     assert {"_quantity": 1, "_item_price": 79.9} == purchase["metrics"]
     assert "user-1" == purchase["endpoint"]["User"]["UserId"]
     assert [] == worker.logged("lane.blocked")
+    # 4. Who reads the stream.
+    lines = [record.value + b"\n" for record in customer.emulator.read(STREAM)]
+    athena = Athena(lines, customer.folder)
+    [query] = blocks("sql")
+    assert [(date(2026, 11, 30), 2)] == athena.execute(query)
+    athena.close()
 
 
 async def test_the_pages_code_for_browsers_reports(customer: Customer) -> None:
@@ -234,5 +242,5 @@ async def test_the_pages_code_for_browsers_reports(customer: Customer) -> None:
 
 def test_every_block_of_the_page_is_run_here() -> None:
     kinds = [name for name, _ in BLOCK.findall(PAGE)]
-    assert {"json", "console", "yaml", "python", "js"} == set(kinds)
+    assert {"json", "console", "yaml", "python", "js", "sql"} == set(kinds)
     assert 1 == kinds.count("yaml")
