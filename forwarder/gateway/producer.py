@@ -336,8 +336,9 @@ class EventProducer:
         self._reporter.producer_failed(error.what, error.remedy)
 
     async def _settled(self) -> None:
-        """Let the batches of all partitions end, but not for long."""
-        senders = [queue.sender for queue in self._queues.values() if queue.sender is not None]
+        """Let the batches of partitions end, but not for long, and of spoiled ones not at all."""
+        queues = [queue for queue in self._queues.values() if not queue.spoiled]
+        senders = [queue.sender for queue in queues if queue.sender is not None]
         if senders:
             await asyncio.wait(senders, timeout=SETTLE_SECONDS)
 
@@ -356,9 +357,11 @@ class EventProducer:
             self._close(writer)
         if self._closing:
             await asyncio.wait(self._closing)
+        await self._settled()  # what was under way has failed with that
         for queue in self._queues.values():
-            self._settle(queue.waiting, ProduceFault.UNAVAILABLE)
-            queue.waiting.clear()
+            for entries in (queue.sending, queue.waiting):
+                self._settle(entries, ProduceFault.UNAVAILABLE)
+                entries.clear()
 
     # ------------------------------------------------------------------ beside it
 
