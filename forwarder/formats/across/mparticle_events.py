@@ -21,12 +21,18 @@ from forwarder.formats.rawjson import ABSENT
 
 _Object = dict[str, Raw]
 
-OF_THE_CONTEXT = (
-    "AppPackageName", "AppTitle", "AppVersionCode", "SdkName", "ClientSdkVersion",
+OF_THE_APP: tuple[str, ...] = (
+    "AppPackageName",
+    "AppTitle",
+    "AppVersionCode",
+    "SdkName",
+    "ClientSdkVersion",
+)
+OF_THE_RECORD: tuple[str, ...] = (
     "application", "client", "device", "endpoint", "client_context", "event_version",
     "awsAccountId",
 )  # fmt: skip
-"""Members of an event that say whose it is: the document's context has them."""
+"""Members of an event, and of a finished record, that its document's context has."""
 
 FINISHED = {
     "event_type": "EventType",
@@ -190,10 +196,11 @@ class MParticleEvents:
 
     def _render_odd(self, event: bytes, where: Occasion) -> bytes:
         """Return an event of any members; what none of mParticle's stands for stays by its name."""
-        fields = rawjson.fields(event)
+        fields, told = rawjson.fields(event), OF_THE_APP
         if "EventType" not in fields and "event_type" in fields:
             _as_from_gateway(fields)
-        for name in OF_THE_CONTEXT:
+            told = OF_THE_RECORD
+        for name in told:
             fields.pop(name, None)
         kind = _taken_text(fields, "EventType")
         members: list[bytes] = []
@@ -208,10 +215,10 @@ class MParticleEvents:
         attributes, metrics = _object(fields, "Attributes"), _object(fields, "Metrics")
         known = self._kinds.get(kind, CUSTOM)
         parts = session.start, session.stop, session.duration
-        told = known.tell(Happening(kind, attributes, metrics, time, *parts, where.push))
+        more = known.tell(Happening(kind, attributes, metrics, time, *parts, where.push))
         members[-1] += session.members + where.location
-        if told:
-            members.append(told)
+        if more:
+            members.append(more)
         if known.event_type != b"session_end" and session.duration:
             members.append(b'"session_duration_ms":%b' % session.duration)
         values = rawjson.encode_object(_joined(attributes, metrics))

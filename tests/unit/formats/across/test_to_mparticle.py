@@ -52,6 +52,7 @@ EVENTS: list[Json] = [
     sent("_session.stop", Session={"Id": "s", "StartTimestamp": "2023-11-14T22:13:00"}),
     sent("_session.start", Session={"Id": "s", "StartTimestamp": "2023-11-14 22:13:00+01:00"}),
     sent("two", Metrics={"a": N("1"), "metrics.a": N("2")}, Attributes={"a": "x"}),
+    sent("new members", device={"a": "b"}, application="x", client=N("1"), endpoint=[]),
     sent("new members", Deep={"er": [N("1.0")]}, AppCookie="c", AppPackageName="com.acme.shop"),
     sent('späte Wörter " \\ \u2028', Attributes={"\u0000": "\u0000"}),
 ]
