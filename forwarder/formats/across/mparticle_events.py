@@ -4,6 +4,7 @@ Values stay the bytes they came as. What mParticle has no field for stands below
 under Pinpoint's own name, so that nothing is lost.
 """
 
+import re
 from hashlib import blake2b
 
 import msgspec
@@ -106,6 +107,9 @@ _EVENT = (
     b'{"data":{"timestamp_unixtime_ms":%d,%b,"source_message_id":%b%b%b,%b'
     b'"custom_attributes":%b},"event_type":"%b"}'
 )
+_ESCAPED = re.compile(rb"\\u00[467]")
+"""A Latin letter that is written as an escape: perhaps of a name that is looked for."""
+
 _READ = msgspec.json.Decoder(_Sent).decode
 _ENCODE = msgspec.json.Encoder().encode
 _NO_VALUES: _Object = {}
@@ -149,6 +153,8 @@ class MParticleEvents:
             or kind[:1] != b'"'
             or own[:1] != b'"'
             or b"\\" in own
+            or event.count(b'"EventId"') > 1  # the first is the gateway's
+            or (b"\\u00" in event and _ESCAPED.search(event))
         ):
             return self._render_odd(event, where)
         attributes, metrics = sent.Attributes or _NO_VALUES, sent.Metrics or _NO_VALUES
@@ -206,7 +212,8 @@ class MParticleEvents:
         members: list[bytes] = []
         if time := _taken(fields, "Timestamp"):
             members.append(b'"timestamp_unixtime_ms":%b' % time)
-        own = fields.pop("EventId", ABSENT)
+        own = rawjson.first_member(event, "EventId") if "EventId" in fields else ABSENT
+        fields.pop("EventId", None)
         token = rawjson.name_token(bytes(own)) if own is not ABSENT else b"=" + event
         members.append(self._event_id % _number(where, b"e" + token))
         if own is not ABSENT:

@@ -195,6 +195,17 @@ def test_ids_are_those_of_the_endpoint_and_never_none() -> None:
     assert ids[2] != ids[0]
 
 
+def test_the_gateways_id_is_the_one_that_counts() -> None:
+    """A client may name members as it likes; what it calls ``EventId`` comes behind."""
+    maker = from_pinpoint()
+    frame = maker.frame(written(PHONE), START, START)
+    begin, end = b'{"EventId":"a","EventType":"x","Timestamp":"2023-11-14T22:13:20Z"', b"}"
+    expected = json.loads(maker.render(frame, begin + end))
+    for forged in (b',"EventId":"b"', b',"\\u0045ventId":"b"', b',"EventId":7,"Attributes":{}'):
+        assert expected == json.loads(maker.render(frame, begin + forged + end))
+    assert "a" == expected["data"]["source_message_id"]
+
+
 def test_a_context_stands_below_the_limit_as_far_as_its_lengths_promise() -> None:
     maker = from_pinpoint()
     worst = {"Attributes": {str(n): [] for n in range(500)}, "Address": "x"}
