@@ -1,7 +1,10 @@
 """Gateways as processes and their endpoints: two with one database, a file with one owner."""
 
 import asyncio
+import gzip
 import json
+import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 
 from tests.acceptance import gateway_site
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.gateway_site import OPEN, GatewayProcess, GatewaySite
+from tests.acceptance.gateway_site import KEY_ID, OPEN, SECRET, SIGNED, GatewayProcess, GatewaySite
 from tests.services.postgres import PASSWORD, PASSWORD_IN_DSN, PostgresServer, own_postgres
 
 EVENT = {"EventType": "_session.start", "Timestamp": "2026-11-30T12:00:00.000Z"}
@@ -147,3 +150,49 @@ async def test_a_second_gateway_of_one_file_ends_with_1_and_takes_over_after_a_k
     status, _, content = third.ask("DELETE", PATH)
     assert (202, {"m"}) == (status, metrics_of(content))
     assert 404 == third.ask("GET", PATH)[0]
+
+
+async def test_what_was_exported_from_pinpoint_is_sent_as_the_page_says(
+    site: GatewaySite, tmp_path: Path
+) -> None:
+    gateway = site.start_gateway()
+    await gateway.until_ready()
+    client = gateway.boto3()
+    since = {"EffectiveDate": "2026-11-01T00:00:00.000Z", "OptOut": "ALL"}
+    client.update_endpoint(ApplicationId=SIGNED, EndpointId="e-7", EndpointRequest=since)
+    exported = [
+        {
+            "Id": f"e-{number}",
+            "ApplicationId": "the-former-one",
+            "ChannelType": "EMAIL",
+            "Address": f"{number}@example.com",
+            "EndpointStatus": "ACTIVE",
+            "OptOut": "NONE",
+            "EffectiveDate": "2026-10-29T00:00:00.000Z",
+            "CreationDate": "2020-01-01T00:00:00.000Z",
+            "CohortId": "3",
+            "Location": {"Latitude": 47.4},
+            "User": {"UserId": "u", "UserAttributes": {"plan": ["gold"]}},
+        }
+        for number in range(250)
+    ]
+    with gzip.open(tmp_path / "part-0.gz", "wt") as file:
+        file.writelines(json.dumps(one) + "\n" for one in exported)
+    page = (Path(__file__).parents[2] / "docs" / "endpoints.md").read_text()
+    [script] = re.findall(r"^```python\n(.+?)^```", page, re.DOTALL | re.MULTILINE)
+    variables = {
+        "AWS_ENDPOINT_URL_PINPOINT": f"http://127.0.0.1:{gateway.api}",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, SIGNED, str(tmp_path / "part-0.gz")), env=variables
+    )
+    assert 0 == await process.wait()
+    found = client.get_endpoint(ApplicationId=SIGNED, EndpointId="e-249")["EndpointResponse"]
+    assert ("249@example.com", SIGNED) == (found["Address"], found["ApplicationId"])
+    assert {"plan": ["gold"]} == found["User"]["UserAttributes"]
+    kept = client.get_endpoint(ApplicationId=SIGNED, EndpointId="e-7")["EndpointResponse"]
+    assert "ALL" == kept["OptOut"]
+    assert "Address" not in kept
