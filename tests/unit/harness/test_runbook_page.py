@@ -121,7 +121,7 @@ def test_every_error_of_kafka_is_in_the_table_of_errors() -> None:
 def test_every_single_word_that_looks_like_a_key_is_one() -> None:
     known = {key.rpartition(".")[2] for key in KEYS}
     events = {"backing_off", "read_committed", "message_id", "__transaction_state"}
-    events |= {"__consumer_offsets", "first_offset", *Reason}
+    events |= {"__consumer_offsets", "first_offset", "source_request_id", *Reason}
     for code in of(r"[a-z_]+_[a-z_]+"):
         assert code in known | events or code.startswith("forwarder_"), code
 
