@@ -37,6 +37,8 @@ def refused(value: object) -> str:
         ("Amplitude", {"event_type": "x", "user_id": SECRET, "ip": "1", "api_key": SECRET}),
         ("CloudEvents", {"specversion": "1.0", "type": "x", "source": SECRET, "datacontent": 1}),
         ("Debezium", {"before": None, "after": {"x": SECRET}, "op": "c", "source": {}}),
+        ("Pinpoint: EndpointId", {"EndpointId": SECRET, "Events": [{"EventType": SECRET}]}),
+        ("Pinpoint", {"event_type": SECRET, "event_timestamp": 1, "event_version": "3.1"}),
         ("bare event", {"event_type": "custom_event", "data": {"x": SECRET}}),
         ("bare event", {"event_type": SECRET, "ip": "1"}),
         ("wrapped in `payload`", {"payload": {"mpid": 1, "events": []}, "schema": {}}),
