@@ -193,12 +193,14 @@ async def run_file(  # noqa: PLR0913  # what a file is read and written by, each
     formats: Formats = BUILT_IN,
     *,
     topic: str | None = None,
+    duplicates_ms: int = 0,
 ) -> Tally:
     """Read a file of uploads to its end, deliver everything, return the totals.
 
     With a ``folder`` every connection writes there instead of into its own sink, and what an
     earlier run left in it is replaced. ``form``: the format of the uploads, one of ``formats``.
     ``topic``: the input topic that the file stands for; None: any that a connection wants.
+    ``duplicates_ms``: how far apart duplicates are looked for in it, 0: not at all.
     """
     if folder is not None:
         _clear_output(folder, connections)
@@ -218,6 +220,7 @@ async def run_file(  # noqa: PLR0913  # what a file is read and written by, each
         LimitSettings(rejected_percent=0),
         {file.PARTITION.topic: form},
         formats=formats,
+        duplicates_ms={file.PARTITION.topic: duplicates_ms},
     )
     async with open_sinks(connections, folder) as sinks:
         context = make_context(

@@ -72,13 +72,14 @@ class Journals(MemoryJournals):
 class Scene:
     """A worker and everything around it; ``async with`` runs it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options
         self,
         connections: Sequence[Connection] = SINGLE,
         *,
         drain: float = 20.0,
         clocked: bool = True,
         rejected_percent: int = 0,
+        duplicates_ms: int = 0,
         after: "Scene | None" = None,
     ) -> None:
         """``after``: the worker before this one, whose input and journals it finds."""
@@ -97,6 +98,7 @@ class Scene:
         context = WorkerContext(
             group=GROUP,
             lanes=defaultdict(lambda: lanes),
+            duplicates_ms={TOPIC: duplicates_ms},
             journals=self.journals,
             clock=self.clock,
             reporter=self.notes,
@@ -133,10 +135,12 @@ class Scene:
         assert owned is not None
         return owned
 
-    def feed(self, partition: Partition = P0, device: str = "d1") -> int:
-        """Append an upload of one event; return its number."""
+    def feed(self, partition: Partition = P0, device: str = "d1", request: str = "") -> int:
+        """Append an upload of one event; return its number. ``request``: what it is known by."""
         number, self.fed = self.fed, self.fed + 1
         value = upload(device, (number, "custom_event", "s1"))
+        if request:
+            value = value[:-1] + b',"source_request_id":"%b"}' % request.encode()
         self.source.feed(partition, value, self.clock.wall_ms())
         return number
 

@@ -15,7 +15,7 @@ from forwarder.admin.retired_topics import LeftTopicsCheck, LeftTopicsReport
 from forwarder.cli import common, output
 from forwarder.clock import SystemClock
 from forwarder.config import loader, masking
-from forwarder.config.settings import INPUT_FORMATS, InputTopic
+from forwarder.config.settings import DUPLICATES_MS, INPUT_FORMATS, InputTopic
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.ops import logs
 
@@ -86,12 +86,13 @@ def _read_file(args: argparse.Namespace) -> int:
     offline = args.sink is not None
     if args.config:
         loaded = loader.load_configuration(args.config, offline=offline)
-        form = _file_format(args, loaded.configuration.kafka.topics)
+        topics: Sequence[InputTopic] = loaded.configuration.kafka.topics
+        form = _file_format(args, topics)
         connections = loaded.configuration.connections
         secrets, notes, suspects = loaded.secrets, loaded.notes, loaded.suspects
     else:
         single = loader.load_connection(args.connection, offline=offline)
-        form = args.format or INPUT_FORMATS[0]
+        topics, form = (), args.format or INPUT_FORMATS[0]
         connections = (single.connection,)
         secrets, notes, suspects = single.secrets, single.notes, single.suspects
     # For a terminal: the summary is the result.
@@ -101,7 +102,11 @@ def _read_file(args: argparse.Namespace) -> int:
         sys.stderr.write(f"note: {note}\n")
     if args.topic is None and any(one.match.topic for one in connections):
         sys.stderr.write("note: match.topic is left out of account: --topic names the file's\n")
-    tally = asyncio.run(app.run_file(connections, args.source, args.sink, form, topic=args.topic))
+    window = _duplicates_ms(topics, args.topic, form)
+    run = app.run_file(
+        connections, args.source, args.sink, form, topic=args.topic, duplicates_ms=window
+    )
+    tally = asyncio.run(run)
     sys.stderr.write(output.mask_suspects(tally.text()) + "\n")
     return 1 if tally.is_useless() else 0
 
@@ -122,3 +127,9 @@ def _file_format(args: argparse.Namespace, topics: Sequence[InputTopic]) -> str:
         text = f"--format: {args.topic} holds {formats[args.topic]}; give no other, or no --topic"
         raise ConfigurationError([text])
     return args.format or meant.pop()
+
+
+def _duplicates_ms(topics: Sequence[InputTopic], topic: str | None, form: str) -> int:
+    """Return how far apart duplicates are looked for in a file, as in the topics it may be of."""
+    meant = [one for one in topics if one.format == form and topic in {None, one.name}]
+    return max([one.duplicates_ms for one in meant], default=DUPLICATES_MS.get(form, 0))

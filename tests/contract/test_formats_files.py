@@ -57,7 +57,7 @@ async def test_a_file_is_read_and_delivered_in_any_format(
     ]
     source = reading(sender, chosen, values)
     tally = await app.run_file(
-        [chosen], str(source), tmp_path / "out", sender.form.name, toy_format.FORMATS
+        [chosen], str(source), tmp_path / "out", sender.form.name, formats=toy_format.FORMATS
     )
     lines = (tmp_path / "out" / "lane.ndjson").read_bytes().splitlines()
     read = [sender.read(line)[1:] for line in lines]
