@@ -243,6 +243,13 @@ COMMIT_LAG = gauge(
     "never zero while devices are active. Do not scale on it. Older than a few windows: see "
     "forwarder_oldest_window_seconds.",
 )
+DUPLICATE_IDENTITIES = gauge(
+    "duplicate_identities",
+    "topic partition",
+    "Identities within the window of kafka.topics[].duplicates, which what comes may repeat: some "
+    "155 bytes each, part of forwarder_window_memory_bytes. At 2,000,000 the oldest are forgotten "
+    "before their time: add partitions, or shorten the window.",
+)
 BATCHES_DELIVERED = counter("batches_delivered", "connection", "Batches acknowledged.")
 EVENTS_DELIVERED = atomic("events_delivered", "connection", "Events out: acknowledged.")
 DELIVERED_BYTES = counter("delivered_bytes", "connection", "Payload bytes acknowledged.")
@@ -326,7 +333,8 @@ WINDOW_MEMORY = gauge(
     "window_memory_bytes",
     "",
     "Estimate of the memory that open windows take, compressed as they are, with what is kept of "
-    "closed ones. At limits.window_memory windows close early: raise it or add workers.",
+    "closed ones, and identities that events may repeat. At limits.window_memory windows close "
+    "early: raise it or add workers.",
 )
 UNKNOWN_LANE_SECONDS = gauge(
     "unknown_lane_seconds",

@@ -52,10 +52,11 @@ class ConnectionGauges(msgspec.Struct):
 
 
 class PartitionGauges(msgspec.Struct):
-    """How far one partition is behind its end, in records."""
+    """How far one partition is behind its end, in records, and how many identities it remembers."""
 
     read_lag: int = 0
     commit_lag: int = 0
+    identities: int = 0
 
 
 class Metrics(MetricSet):
@@ -234,11 +235,14 @@ class Metrics(MetricSet):
         self._keep_only(limited, catalogue.PUT_RATE)
 
     def set_partitions(self, gauges: Mapping[tuple[str, str], PartitionGauges]) -> None:
-        """Set the lags by (topic, number); those of partitions not named are exported no more."""
+        """Set all by (topic, number); those of partitions not named are exported no more."""
         for partition, now in gauges.items():
             self._gauge(catalogue.READ_LAG, *partition).set(now.read_lag)
             self._gauge(catalogue.COMMIT_LAG, *partition).set(now.commit_lag)
-        self._keep_only(gauges, catalogue.READ_LAG, catalogue.COMMIT_LAG)
+            self._gauge(catalogue.DUPLICATE_IDENTITIES, *partition).set(now.identities)
+        self._keep_only(
+            gauges, catalogue.READ_LAG, catalogue.COMMIT_LAG, catalogue.DUPLICATE_IDENTITIES
+        )
 
     def set_read_stalled(self, seconds: Mapping[tuple[str, str, str], float]) -> None:
         """Set by (topic, number, reason) for how long a position stands; others go."""

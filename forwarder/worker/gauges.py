@@ -102,16 +102,18 @@ async def partition_lags(
     for partition, one in owned.items():
         if partition not in ends:
             continue
-        read = settled = committed.get(partition)
+        identities, read = 0, committed.get(partition)
+        settled = read
         if (opened := one.open_partition()) is not None:
             at = source.position(partition)
             # While the intake is stopped the source stands behind a sample that nobody collected.
             read = opened.position if at is None or opened.intake_stopped else at
             settled = opened.ticks.watermark()
+            identities = opened.pipeline.identities()
         if read is None or settled is None:
             continue
         high, name = ends[partition].high, (partition.topic, str(partition.number))
-        found[name] = PartitionGauges(max(0, high - read), max(0, high - settled))
+        found[name] = PartitionGauges(max(0, high - read), max(0, high - settled), identities)
     return found
 
 

@@ -33,7 +33,8 @@ FULL_BYTES = 512 * 1024
 class Case(NamedTuple):
     """What is judged: where it is stored, and what was meant.
 
-    ``reasons`` are those of broken records, by value; ``letters`` the dead letters found.
+    ``reasons`` are those of broken records, by value; ``letters`` the dead letters found;
+    ``window_ms``: how far apart the same request is sent once, 0: it never is the same.
     """
 
     bootstrap: str
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     history: History
     reasons: Mapping[bytes, str]
     letters: Sequence[Letter]
+    window_ms: int = 0
 
 
 class Found(NamedTuple):
@@ -68,9 +70,10 @@ def _partition(case: Case, partition: int) -> Found:
     times = [(one.offset, one.timestamp) for one in sent]
     waiting = history.waits(times, LONGEST * 1000 + 2000)
     lanes, contexts = _expected(case, partition, outbox, waiting)
+    requests: dict[str, int] = {}
     for one in sent:
         record = _sent(one)
-        for seen in expectation.uploads(record):
+        for seen in _fresh(expectation.uploads(record), record, requests, case.window_ms):
             marks: expectation.Marks = {}
             for lane in lanes.values():
                 lane.take(record, seen, marks)
@@ -106,6 +109,21 @@ class _Sent(NamedTuple):
 
 def _sent(one: Stored) -> _Sent:
     return _Sent(one.topic, one.partition, one.offset, one.timestamp, one.value)
+
+
+def _fresh(
+    uploads: Sequence[oracle.Seen], one: _Sent, requests: dict[str, int], window_ms: int
+) -> list[oracle.Seen]:
+    """Return the uploads whose request did not come before, within the window; note them all.
+
+    Kafka stamps the records, so time only rises: the last time counts. Ids are of chance, so that
+    they need no device.
+    """
+    names = [str(one.content.get("source_request_id") or "") for one in uploads]
+    since = one.timestamp_ms - window_ms
+    again = [bool(window_ms) and requests.get(name, -1) >= since for name in names]
+    requests |= {name: one.timestamp_ms for name in names if name}
+    return [upload for upload, known in zip(uploads, again, strict=True) if not known]
 
 
 async def _read(case: Case, partition: int) -> tuple[list[Stored], list[Stored]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -41,17 +42,32 @@ ODD = 2.0
 """Records a second that are uploads, though such as programs break on."""
 
 
-def make(seed: int, devices: int, rate: float, seconds: float, *, plain: bool = False) -> Load:
+RETRY_MS = 30_000
+"""Within how long a client that sends an upload again does so."""
+
+
+def make(  # noqa: PLR0913  # what the load is like, each once
+    seed: int,
+    devices: int,
+    rate: float,
+    seconds: float,
+    *,
+    plain: bool = False,
+    retries: float = 0.0,
+) -> Load:
     """Return the load of ``seconds`` from now on; it is made while it is taken.
 
     ``plain``: only what programs before the keying rule ``device-2`` understood as today's does.
+    ``retries``: per cent of the uploads that clients send once more.
     """
     start, span = time.time_ns() // 1_000_000, round(seconds * 1000)
     events = round(rate * seconds)
-    uploads = (
+    uploads: Iterator[Row] = (
         (upload.timestamp_ms, upload.key, upload.value)
         for upload in traffic(seed, devices, events, start, span, plain=plain)
     )
+    if retries:
+        uploads = sent_again(uploads, retries / 100, random.Random(seed))  # noqa: S311  # a load
     # Told apart by trailing blanks, so that every broken record has bytes of its own.
     malformed = [
         (one.timestamp_ms, one.key, one.value + b" " * i, one.reason)
@@ -60,6 +76,18 @@ def make(seed: int, devices: int, rate: float, seconds: float, *, plain: bool = 
     strange = strangers(seed, 0.0 if plain else ODD, start, span)
     rows = heapq.merge(uploads, strange, (one[:3] for one in malformed), key=itemgetter(0))
     return Load(rows, {value: reason for *_, value, reason in malformed})
+
+
+def sent_again(rows: Iterator[Row], share: float, rnd: random.Random) -> Iterator[Row]:
+    """Yield rows, and some of them once more a little later, as a client without an answer does."""
+    waiting: list[Row] = []
+    for row in rows:
+        while waiting and waiting[0][0] <= row[0]:
+            yield heapq.heappop(waiting)
+        yield row
+        while rnd.random() < share:
+            heapq.heappush(waiting, (row[0] + rnd.randrange(RETRY_MS), row[1], row[2]))
+    yield from sorted(waiting)
 
 
 def strangers(seed: int, rate: float, start: int, span: int) -> Iterator[Row]:

@@ -42,7 +42,8 @@ class Plan:
     """How large the soak is; ``seconds`` is how long the load flows, ``rate`` in events/s.
 
     ``previous`` is the folder of an older version that some pods run; the first ``stable`` pods
-    are static members of the group.
+    are static members of the group. ``retries``: per cent of uploads that clients send once more,
+    which the workers are told to drop.
     """
 
     seconds: float = 600.0
@@ -53,6 +54,7 @@ class Plan:
     seed: int = 1
     previous: str = ""
     stable: int = 0
+    retries: float = 0.0
 
 
 @dataclass
@@ -76,7 +78,12 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     async with _stage(plan, folder, say) as stage:
         await stage.disturbances.begin(PODS)
         made = load.make(
-            plan.seed, plan.devices, plan.rate, LONGEST * plan.seconds, plain=bool(plan.previous)
+            plan.seed,
+            plan.devices,
+            plan.rate,
+            LONGEST * plan.seconds,
+            plain=bool(plan.previous),
+            retries=plan.retries,
         )
         watching = asyncio.gather(
             stage.fleet.watch_memory(), stage.disturbances.ticks.watch(), return_exceptions=True
@@ -108,7 +115,7 @@ async def _stage(plan: Plan, folder: Path, say: Callable[[str], None]) -> AsyncI
                 await cluster.create(topic, plan.partitions, **kinds)
                 fleet = Fleet(
                     folder,
-                    _sections(broker, group, topic),
+                    _sections(broker, group, topic, _window_ms(plan)),
                     _aws(url),
                     previous=plan.previous,
                     stable=plan.stable,
@@ -134,8 +141,18 @@ async def _stage(plan: Plan, folder: Path, say: Callable[[str], None]) -> AsyncI
         await asyncio.to_thread(broker.stop)
 
 
-def _sections(broker: Broker, group: str, topic: str) -> dict[str, Any]:
+WINDOW_MS = 600_000
+"""How far apart duplicates are looked for, where clients send any."""
+
+
+def _window_ms(plan: Plan) -> int:
+    return WINDOW_MS if plan.retries else 0
+
+
+def _sections(broker: Broker, group: str, topic: str, window_ms: int) -> dict[str, Any]:
     sections = group_sections(broker.bootstrap, group, [topic])
+    if window_ms:
+        sections["kafka"]["topics"] = [{"name": topic, "duplicates": f"{window_ms}ms"}]
     # Bases far more often than in production, so that disturbances hit them too.
     sections["journal"] = {"tick": f"{TICK_MS}ms", "base_interval": "15s"}
     return {**sections, "drain_timeout": f"{pods.DRAIN:.0f}s"}
@@ -237,6 +254,7 @@ async def _judged(plan: Plan, stage: Stage, made: Load, begun: float, wrong: lis
         done.history,
         made.reasons,
         list(judge.letters(await stage.cluster.read(f"{stage.group}-dead-letters"))),
+        _window_ms(plan),
     )
     found = await asyncio.to_thread(judge.partitions, case, plan.partitions)
     verdict = conservation.together([one.verdict for one in found])

@@ -11,7 +11,7 @@ from tests.model.runs import CHUNK, chunks
 HISTORIES = 2_000
 
 HAPPENED = """
-bases deltas held replayed repeats skipped openings drained
+bases deltas held replayed repeats skipped openings drained duplicates
 closed.age closed.memory closed.session_end closed.session_timeout closed.single closed.size
 letter.event_too_large letter.invalid_json letter.not_encodable letter.refused_by_sink
 unknown_carried lane_expired lane_retired
