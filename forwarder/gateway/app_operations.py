@@ -5,7 +5,6 @@ An event stream is a connection that takes the app: it is read here and changed 
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,6 +14,7 @@ from forwarder.config.connection import Connection, Status
 from forwarder.config.gateway import App, PinpointApi
 from forwarder.config.targets import PINPOINT
 from forwarder.errors import ConfigurationError
+from forwarder.formats.pinpoint import timestamps
 from forwarder.gateway.answers import app_of, bad_request, encode_json
 from forwarder.gateway.contract import Action, ApiCall, ApiError, ApiReply, Operation
 from forwarder.imports.connection_file import ImportOptions, connection_files
@@ -88,13 +88,13 @@ class AppOperations:
         role = connection.credentials.role
         partition = find_partition(connection.sink.region)
         account = connection.sink.account or (role.account if role else self._api.account_id)
-        changed = self._modified_ms.get(connection.name, 0) / 1000
+        changed = self._modified_ms.get(connection.name, 0)
         answer = {
             "ApplicationId": app,
             "DestinationStreamArn": connection.sink.resource(
                 partition.name if partition else "aws", account
             ),
-            "LastModifiedDate": datetime.fromtimestamp(changed, UTC).isoformat("T", "milliseconds"),
+            "LastModifiedDate": timestamps.iso(changed),
             "LastUpdatedBy": connection.name,
             "RoleArn": role.role_arn if role else "",
         }

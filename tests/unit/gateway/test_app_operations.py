@@ -67,7 +67,7 @@ async def test_the_event_stream_is_the_connection_that_takes_the_app() -> None:
     assert {
         "ApplicationId": "shop",
         "DestinationStreamArn": STREAM,
-        "LastModifiedDate": "2026-01-01T00:00:00.000+00:00",
+        "LastModifiedDate": "2026-01-01T00:00:00.000Z",
         "LastUpdatedBy": "main",
         "RoleArn": ROLE,
     } == found
