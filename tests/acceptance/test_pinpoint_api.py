@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -215,6 +216,19 @@ def test_apps_without_signatures_take_unsigned_requests(url: str, app: str) -> N
     answer = client.put_events(ApplicationId=app, EventsRequest=one_event("e"))
     told = answer["EventsResponse"]["Results"]["e"]["EndpointItemResponse"]
     assert {"StatusCode": 202, "Message": "Accepted"} == told
+
+
+async def test_a_browser_that_is_closed_reports_with_a_signed_address(
+    url: str,
+    pinpoint: Any,  # noqa: ANN401
+) -> None:
+    place = await asyncio.to_thread(install.node_clients)
+    script = str(place / "beacon.mjs")
+    body = json.dumps(one_event("closing")).encode()
+    command = ["node", script, url, SIGNED, ACCESS_KEY, SECRET]
+    assert "202" == (await senders.run(command, os.environ, body)).strip()
+    found = pinpoint.get_endpoint(ApplicationId=SIGNED, EndpointId="closing")
+    assert "closing" == found["EndpointResponse"]["Id"]
 
 
 async def test_the_command_line_reads_endpoints_and_event_streams(
