@@ -27,6 +27,7 @@ from tests.acceptance.pinpoint_scene import (
 from tests.clients import install, senders
 from tests.clients.senders import Caller
 from tests.clients.story import PHONE, Json, Story
+from tests.clients.wire import Wire
 from tests.services.ministack import CUSTOMER_ACCOUNT, REGION
 
 ODD_ID = "user/1 ünï%2F+?&☕"
@@ -229,6 +230,28 @@ async def test_a_browser_that_is_closed_reports_with_a_signed_address(
     assert "202" == (await senders.run(command, os.environ, body)).strip()
     found = pinpoint.get_endpoint(ApplicationId=SIGNED, EndpointId="closing")
     assert "closing" == found["EndpointResponse"]["Id"]
+
+
+async def test_what_amplify_flushes_at_once_is_taken_where_the_limit_is_raised(
+    scene: PinpointScene, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(install.node_clients)
+    scene.endpoints = {"store": "sqlite", "path": str(tmp_path / "endpoints.db")}
+    roomy = scene.gateway("roomy", events=1000)
+    roomy.start()
+    await roomy.until_ready()
+    told = {}
+    for name in ("gateway", "roomy"):
+        async with (
+            Wire(scene.ports[name]) as wire,
+            senders.AmplifyApp(wire.url, KEYED, API_KEY, tmp_path) as app,
+        ):
+            for number in range(120):
+                await app.record("click", {"n": str(number)})
+            await app.do("flush")
+            await app.do("wait", 2_000)
+        told[name] = {one.status for one in wire.exchanges if one.method == "POST"}
+    assert {"gateway": {400}, "roomy": {202}} == told
 
 
 async def test_the_command_line_reads_endpoints_and_event_streams(
