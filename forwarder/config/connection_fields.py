@@ -9,6 +9,7 @@ from forwarder.config.mparticle_settings import SETTINGS
 from forwarder.config.targets import (
     ONE_EVENT_FORMATS,
     PINPOINT,
+    PINPOINT_EVENT_FIELDS,
     SINK_FORMATS,
     FileTarget,
     FirehoseTarget,
@@ -312,6 +313,10 @@ def _one_event_notes(settings: SectionValues) -> None:
         if settings.has(name) and settings.get(name) is asked:
             what = "is ignored: of sink.format pinpoint every event is a record of its own"
             settings.note(name, what)
+    for path in settings.get("metadata_field_exclusion") or ():
+        if path.partition(".")[0] in PINPOINT_EVENT_FIELDS:
+            what = f"has no effect on {path}: it reaches into the event; delete it"
+            settings.note("metadata_field_exclusion", what)
     for name in _WITHOUT_PLACE:
         if settings.get(name):
             settings.note(name, "has no effect: records of sink.format pinpoint hold no such thing")

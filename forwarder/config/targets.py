@@ -32,6 +32,12 @@ _MPARTICLE, PINPOINT = SINK_FORMATS
 ONE_EVENT_FORMATS = frozenset({PINPOINT})
 """Those whose documents hold one event each."""
 
+PINPOINT_EVENT_FIELDS = frozenset({
+    "event_type", "event_timestamp", "arrival_timestamp", "event_version", "session", "attributes",
+    "metrics",
+})  # fmt: skip
+"""Fields of a record of Pinpoint's stream that are its event: no exclusion reaches into them."""
+
 MAX_PARTITION_KEY_CHARS = 256
 """Characters of a partition key that Kinesis takes (AWS quota); a longer mpid gives way to the
 device."""

@@ -39,6 +39,7 @@ class Router:
         taken = [match for _, match in self._numbered]
         self._platforms = any(m.platform is not None for m in taken)
         self._keys = any(m.api_key is not None for m in taken)
+        self._apps = any(m.application is not None for m in taken)
         self._memo: Memo[_Told, list[int]] = Memo(_MEMO)
 
     def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], list[Upload]]:
@@ -83,7 +84,7 @@ class Router:
         return (
             upload.environment,
             self._platform(upload) if self._platforms else b"",
-            self._applications(upload),
+            self._applications(upload) if self._apps else (),
             self._api_keys(upload) if self._keys else (),
         )
 

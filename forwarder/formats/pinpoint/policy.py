@@ -7,7 +7,7 @@ They mean of a record what they mean of mParticle's documents:
   nothing, the endpoint has no ``Demographic``.
 * ``include_user_identities`` off: the endpoint has no ``Address``, its ``User`` no ``UserId``, and
   ``client`` no ``cognito_id``.
-* ``metadata_field_exclusion``: paths from the record's top, never of ``KEPT``.
+* ``metadata_field_exclusion``: paths from the record's top, never of its event.
 
 ``endpoint`` is meant in both its forms, the object and the text in ``client_context.custom``.
 """
@@ -17,15 +17,10 @@ from collections.abc import Callable, Sequence
 from msgspec import Raw
 
 from forwarder.config.connection import Settings
+from forwarder.config.targets import PINPOINT_EVENT_FIELDS
 from forwarder.formats import rawjson
 from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
-
-KEPT = frozenset({
-    "event_type", "event_timestamp", "arrival_timestamp", "event_version", "session", "attributes",
-    "metrics",
-})  # fmt: skip
-"""Keys of a record that are its event, which no exclusion reaches into."""
 
 _NAMES = frozenset({"app_id", "package_name"})
 _NO_SDK = Raw(b"{}")
@@ -44,7 +39,7 @@ class RecordPolicy:
         self._metadata = settings.include_metadata
         self._identities = settings.include_user_identities
         paths = [path.split(".") for path in settings.metadata_field_exclusion]
-        self._exclusions = [path for path in paths if path[0] not in KEPT]
+        self._exclusions = [path for path in paths if path[0] not in PINPOINT_EVENT_FIELDS]
         self._endpoint_exclusions = [
             path[1:] for path in paths if path[0] == "endpoint" and path[1:]
         ]

@@ -145,6 +145,11 @@ NOTES = [
         "has no effect: records of sink.format pinpoint hold no such thing",
     ),
     (
+        STREAM + "settings: {metadata_field_exclusion: [attributes.a, session, endpoint.Id]}\n",
+        ["settings.metadata_field_exclusion", "settings.metadata_field_exclusion"],
+        "it reaches into the event",
+    ),
+    (
         f'{SMALL}  app_id: a\n  aws_account_id: "111122223333"\n',
         ["sink.app_id", "sink.aws_account_id"],
         "has no effect: sink.format is mparticle, not pinpoint",

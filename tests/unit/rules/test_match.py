@@ -5,7 +5,7 @@ import pytest
 from forwarder.config.connection import Match
 from forwarder.formats.contract import Reject, Upload
 from forwarder.formats.mparticle.decode import MParticleDecoder
-from forwarder.formats.registry import MPARTICLE
+from forwarder.formats.registry import MPARTICLE, PINPOINT
 from forwarder.rules.match import Router
 from tests.builders import PARTITION, encoded
 
@@ -68,6 +68,30 @@ def test_any_of_an_uploads_api_keys_will_do() -> None:
     assert [0] == lanes({"api_key": "x", "api_keys": ["y", "k1"]}, wanted)
     assert [] == lanes({"api_key": "x", "api_keys": ["y"]}, wanted)
     assert [] == lanes({"api_keys": "k1"}, wanted)
+
+
+@pytest.mark.parametrize(
+    ("expected", "topics"),
+    [([0], ("raw-events",)), ([0], ("a", "raw-events")), ([], ("a",)), ([], ())],
+)
+def test_a_topic_is_chosen_by_its_name(expected: list[int], topics: tuple[str, ...]) -> None:
+    wanted = Match(topic=frozenset(topics), environment=frozenset({"production"}))
+    assert expected == lanes({"mpid": 1}, wanted)
+    assert expected == lanes({"mpid": 1}, Match(topic=frozenset(topics)))
+    missed = Router([wanted], MPARTICLE, "raw-events").misses(decoded({"mpid": 1}))
+    assert ([] if expected else [(0, "topic", "raw-events")]) == missed
+
+
+def test_an_app_may_be_known_by_any_of_its_names() -> None:
+    event = b'{"EventId":"i","EventType":"a","AppPackageName":"shop"}'
+    value = b'{"ApplicationId":"a1","EndpointId":"e","Endpoint":{},"Events":[%b]}' % event
+    found = PINPOINT.decoder(PARTITION, [], sessions=False).decode(value, 0, 0, 0)
+    assert not isinstance(found, Reject)
+    names = ("a1", "shop", "other")
+    wants = [Match(application=frozenset({name})) for name in names]
+    router = Router(wants, PINPOINT, "raw-events")
+    assert ([found, found, []], []) == router.route(found)
+    assert [(2, "application", "a1, shop")] == router.misses(found[0])
 
 
 def test_every_condition_given_has_to_hold() -> None:
