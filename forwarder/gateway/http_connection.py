@@ -280,7 +280,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._admitted = admitted
         self._enter(ConnectionPhase.BODY)
-        if waits and self._transport is not None:
+        if waits and not self._old and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _on_body(self, payload: StreamReader) -> None:

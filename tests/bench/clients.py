@@ -163,7 +163,8 @@ async def saturate(port: int, requests: Sequence[bytes], clients: int) -> float:
 async def at_rate(port: int, requests: Iterable[bytes], rate: float, clients: int) -> list[float]:
     """Send requests at a steady rate, as long as a client is free; return each one's seconds.
 
-    A request's time counts from when it was due: one that had to wait for a client waited.
+    A request's time counts from when it was due, if it had to wait for a client; what the timers
+    of this process are late by is not the gateway's.
     """
     began = time.perf_counter()
     due: Iterator[tuple[int, bytes]] = iter(enumerate(requests))
@@ -175,6 +176,7 @@ async def at_rate(port: int, requests: Iterable[bytes], rate: float, clients: in
             at = began + number / rate
             if (wait := at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
+                at = time.perf_counter()
             if not client.open:
                 client.close()
                 client = await _open(port)

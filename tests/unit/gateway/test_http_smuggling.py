@@ -146,6 +146,23 @@ async def test_a_second_authorization_is_no_way_in() -> None:
         assert [] == world.api.calls
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/apps?a=\xff",
+        b"/v1/apps/a1b2c3?X-Amz-Signature=\xff",
+        b"/v1/apps/a1b2c3?X-Amz-Signature=%ff&X-Amz-Credential=%ff%00",
+        b"/v1/apps/dev?a=%ff%00&&=&b",
+    ],
+)
+@pytest.mark.parametrize("field", [b"X: y", b"Authorization: \xff\xfe", b"X-Api-Key: \xc3\xbc\xff"])
+async def test_bytes_that_are_no_text_are_no_fault(path: bytes, field: bytes) -> None:
+    async with gateway_world() as world:
+        head = b"GET %b HTTP/1.1\r\nHost: \xff\r\n%b\r\nConnection: close\r\n\r\n"
+        status = (await world.send(head % (path, field)))[9:12]
+        assert status in {b"200", b"202", b"400", b"403"}
+
+
 async def test_an_answer_to_head_has_no_body() -> None:
     async with gateway_world() as world:
         answered = await world.send(request("HEAD", "/v1/apps/dev"))
