@@ -10,7 +10,7 @@ from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.fold import fold_records
 from forwarder.journal.opening import Opening, Restored
-from forwarder.journal.packing import pack, unpack
+from forwarder.journal.packing import unpack
 from forwarder.journal.state import LaneState, LookBack, PartitionState, StateHeader
 from forwarder.model import Commit, DuplicateWindow
 from tests import story
@@ -45,7 +45,7 @@ def opened(
         state_start=0,
         state_end=9,
         outbox_start=0,
-        outbox_end=16,
+        outbox_end=20,
         first=0,
         input_start=first,
         input_end=99,
@@ -82,12 +82,15 @@ def test_what_an_older_release_carried_along_says_nothing() -> None:
     base = (DATA / "state-base-v2-look-back.bin").read_bytes()
     later = states.encode(StateHeader("delta", 8, GROUP, TOPIC, 64, 18), {}, {})
     assert fold_records([(30, base), (31, later[0])], GROUP, TOPIC).look_back is None
-    carried = msgspec.msgpack.decode(unpack(base)) | {"n": 10_007}
-    state = fold_records([(30, pack(carried))], GROUP, TOPIC)
-    assert state.look_back is None
+    # Written by the release before, behind the two files above.
+    carried = (DATA / "state-base-v2-carried.bin").read_bytes()
+    assert 8 == msgspec.msgpack.decode(unpack(carried))["look_back"]["n"]
+    state = fold_records([(32, carried)], GROUP, TOPIC)
+    assert (10_008, 70, None) == (state.n, state.read, state.look_back)
+    assert (48, 40) == tuple(one.seen_from for one in state.lanes.values())
     start = opened(msgspec.structs.replace(state, lanes={"acme": state.lanes["acme-production"]}))
-    assert [OFF, DuplicateWindow(MINUTES, 60)] == windows(start)
-    assert (57, 57, None) == (start.seek, start.begin, start.state.lanes["acme"].seen_from)
+    assert [OFF, DuplicateWindow(MINUTES, 70)] == windows(start)
+    assert (70, 70, None) == (start.seek, start.begin, start.state.lanes["acme"].seen_from)
 
 
 def test_where_none_are_looked_for_no_byte_is_another() -> None:
