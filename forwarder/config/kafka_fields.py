@@ -220,8 +220,9 @@ TOPIC = Section(
         Field(
             "duplicates",
             NullableValue(DurationValue(0, 7 * _DAY)),
-            "An event is dropped if one with the same identity stands in an older record, at most "
-            "so much older; 0s: none is. null: 10m for pinpoint, 0s for mparticle.",
+            "An event is dropped if one with the same identity stands in an older record of its "
+            "partition, at most so far apart in record time; 0s: none is. null: 10m for pinpoint, "
+            "0s for mparticle.",
             default=None,
         ),
     ),

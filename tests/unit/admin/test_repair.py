@@ -13,8 +13,14 @@ from forwarder.journal import state as states
 from forwarder.journal.commit import CommitMetadata, decode_metadata, encode_metadata
 from forwarder.journal.fold import fold_records
 from forwarder.journal.opening import INPUT_ID, Restored
-from forwarder.journal.state import LaneChange, LaneState, PartitionState, StateHeader
-from forwarder.model import Commit
+from forwarder.journal.state import (
+    LaneChange,
+    LaneState,
+    LookBack,
+    PartitionState,
+    StateHeader,
+)
+from forwarder.model import Commit, DuplicateWindow
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 
 RULES = {"acme": "device-1", "beta": "device-1"}
@@ -90,6 +96,17 @@ def test_a_partition_that_lost_nothing_has_nothing_to_accept() -> None:
 def test_a_group_that_never_began_has_nothing_to_accept() -> None:
     fresh = found(commit=None, state=[], state_start=0, state_end=0, outbox_end=0, input_start=7)
     assert [] == examine(fresh).losses
+
+
+def test_how_duplicates_are_looked_for_stays_as_it_was() -> None:
+    """The repair writes a tick of another number: without that it would say nothing any more."""
+    look_back = LookBack(3, 0, 12, [DuplicateWindow(600_000, 10)])
+    kept = msgspec.structs.replace(stored(), look_back=look_back)
+    kept.lanes["acme"].seen_from = 11
+    written = repair.build_snapshot(case(found()), RepairPlan([], kept))
+    again = fold_records([(40, value) for value in written.values], GROUP, TOPIC)
+    assert LookBack(4, 0, 12, [DuplicateWindow(600_000, 10)]) == again.look_back
+    assert 11 == again.lanes["acme"].seen_from
 
 
 class TestExpiredBatches:
