@@ -13,7 +13,7 @@ from forwarder.config.yaml.files import read_bounded
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.imports import connection_file, reading
 from forwarder.imports.connection_file import ImportedConnection, ImportOptions
-from forwarder.imports.event_stream import ACCOUNT, REGION, EventStream, is_resolved
+from forwarder.imports.event_stream import ACCOUNT, REGION, EventStream, as_written, is_resolved
 
 MAX_SOURCE_BYTES = 64 * 1024 * 1024
 """The largest file: a Terraform state of a whole company has some tens of MiB."""
@@ -133,8 +133,11 @@ def _chosen(streams: list[EventStream], args: argparse.Namespace) -> list[EventS
     if len(unnamed) == 1:
         [one] = unnamed
         return [EventStream(one.label, args.app, one.destination, one.role)]
-    known = ", ".join(one.application for one in streams if is_resolved(one.application))
-    raise ConfigurationError([f"--app: no event stream is of {args.app}; known are: {known}"])
+    # Ids of apps look like keys, and so would not be shown.
+    known = ", ".join(as_written(one.destination.name) for one in streams)
+    raise ConfigurationError(
+        [f"--app: no event stream is of that app; there are those into {known}"]
+    )
 
 
 def _trust(one: ImportedConnection, principal: str) -> iam.Document:

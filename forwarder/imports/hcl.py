@@ -24,18 +24,18 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 @dataclass(slots=True)
-class Block:
+class HclBlock:
     """A block: ``resource "TYPE" "NAME" { … }``; ``attributes`` are expressions as written."""
 
     kind: str
     labels: tuple[str, ...]
     attributes: dict[str, str] = field(default_factory=dict)
-    blocks: list["Block"] = field(default_factory=list)
+    blocks: list["HclBlock"] = field(default_factory=list)
 
 
-def parse(text: str) -> list[Block]:
+def parse(text: str) -> list[HclBlock]:
     """Return the blocks of a file; raises ConfigurationError at what is no body."""
-    top = Block("", ())
+    top = HclBlock("", ())
     _Reader(text).body(top, 0)
     return top.blocks
 
@@ -65,7 +65,7 @@ class _Reader:
         self._text = text
         self._at = 0
 
-    def body(self, block: Block, depth: int) -> None:
+    def body(self, block: HclBlock, depth: int) -> None:
         """Read attributes and blocks up to the end, or the brace that closes this one."""
         if depth > _MAX_DEPTH:
             self._refuse("is nested too deeply")
@@ -82,7 +82,7 @@ class _Reader:
                 self._at += 1
                 block.attributes[name] = self._expression()
                 continue
-            inner = Block(name, tuple(self._labels()))
+            inner = HclBlock(name, tuple(self._labels()))
             if not self._text.startswith("{", self._at):
                 self._refuse("has neither = nor { after a name")
             self._at += 1

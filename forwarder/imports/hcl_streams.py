@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from forwarder.imports import hcl
 from forwarder.imports.event_stream import ACCOUNT, REGION, EventStream, destination_of, unresolved
-from forwarder.imports.hcl import Block
+from forwarder.imports.hcl import HclBlock
 from forwarder.imports.terraform import TYPE, arn_of_reference
 
 _BLOCK = re.compile(rf'^\s*resource\s+"?{TYPE}"?\s', re.MULTILINE)
@@ -27,7 +27,7 @@ def event_streams(
 ) -> Iterator[EventStream]:
     """Yield the event streams of a source; the rest as for CloudFormation's."""
     blocks = hcl.parse(text)
-    source = _Source(blocks, given)
+    source = _Declarations(blocks, given)
     for block in blocks:
         if block.kind != "resource" or block.labels[:1] != (TYPE,):
             continue
@@ -46,10 +46,10 @@ def event_streams(
         )
 
 
-class _Source:
+class _Declarations:
     """What the blocks of a source tell of references."""
 
-    def __init__(self, blocks: list[Block], given: Mapping[str, str]) -> None:
+    def __init__(self, blocks: list[HclBlock], given: Mapping[str, str]) -> None:
         self._resources = {b.labels: b for b in blocks if b.kind in {"resource", "data"}}
         self._variables = {b.labels[0]: b for b in blocks if b.kind == "variable" and b.labels}
         self._locals = {k: v for b in blocks if b.kind == "locals" for k, v in b.attributes.items()}

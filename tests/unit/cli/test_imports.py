@@ -166,7 +166,7 @@ def test_one_of_several_is_chosen_by_its_app(source: Path, capsys: Capture) -> N
     out, _ = printed(capsys, source.name, "--app", OTHER)
     assert frozenset({OTHER}) == loaded(out, source.parent).match.application
     _, err = printed(capsys, source.name, "--app", "c", code=2)
-    assert "--app: no event stream is of c; known are: " in err
+    assert "--app: no event stream is of that app; there are those into shop-pinpoint, shop" in err
 
 
 def test_the_trust_policy_may_go_into_a_file(source: Path, capsys: Capture) -> None:
