@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
+from mparticle.rest import ApiException
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.pinpoint_scene import (
@@ -22,9 +23,11 @@ from tests.acceptance.pinpoint_scene import (
     SECRET,
     SIGNED,
     PinpointScene,
+    mparticle,
     signed,
 )
-from tests.clients import install, senders
+from tests.clients import install, mparticle_sender, senders
+from tests.clients.mparticle_sender import Input
 from tests.clients.senders import Caller
 from tests.clients.story import PHONE, Json, Story
 from tests.clients.wire import Wire
@@ -294,3 +297,23 @@ def test_a_browser_may_ask_first(url: str) -> None:
     assert "https://shop.example" == told["Access-Control-Allow-Origin"]
     allowed = {name.strip().lower() for name in told["Access-Control-Allow-Headers"].split(",")}
     assert {"authorization", "x-amz-security-token", "amz-sdk-request", "x-api-key"} <= allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "uploads", "status", "said"),
+    [
+        (mparticle("")._replace(api_secret="another secret"), [{"events": []}], 403, ""),
+        (mparticle("")._replace(api_key="us1-unknown"), [{"events": []}], 403, ""),
+        (mparticle(""), [{"events": []}, "no upload", {"events": []}], 400, "1"),
+        (mparticle(""), [{"events": []}] * 101, 400, "100"),
+    ],
+    ids=["wrong secret", "unknown key", "one that is no upload", "more than a hundred"],
+)
+def test_mparticles_sdk_is_told_what_is_wrong(
+    url: str, source: Input, uploads: list[Any], status: int, said: str
+) -> None:
+    client = mparticle_sender.api(source._replace(url=url))
+    with pytest.raises(ApiException) as error:
+        client.bulk_upload_events(uploads)
+    assert status == error.value.status
+    assert said in str(error.value.body)
