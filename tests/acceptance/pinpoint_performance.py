@@ -76,8 +76,8 @@ class Performance:
         return list(found.values())
 
 
-async def perform(scene: PinpointScene, emulator: MiniStack) -> Performance:
-    """Let everything happen that the tests judge."""
+async def perform(scene: PinpointScene, emulator: MiniStack, *, node: bool) -> Performance:
+    """Let everything happen that the tests judge; without ``node`` Python's clients alone."""
     connect(scene, emulator)
     async with Cluster(scene.sections["kafka"]["bootstrap_servers"][0]) as cluster:
         await cluster.create(scene.topic, 2)
@@ -90,7 +90,7 @@ async def perform(scene: PinpointScene, emulator: MiniStack) -> Performance:
         account = Account(CUSTOMER_ACCOUNT)
         async with Wire(scene.ports["gateway"]) as wire:
             wire.loses = Losing()
-            told = await send_all(wire.url, scene.folder)
+            told = await send_all(wire.url, scene.folder, node=node)
         entering = [*FINISHED, json.dumps(ENVELOPE["envelope"], indent=1).encode()]
         now_ms = round(datetime.now(UTC).timestamp() * 1000)
         await cluster.send(scene.topic, [(b"others", one, now_ms) for one in entering])
@@ -152,7 +152,7 @@ class Losing:
         return len(self._seen) % 4 == 2
 
 
-async def send_all(url: str, folder: Path) -> dict[str, list[Json]]:
+async def send_all(url: str, folder: Path, *, node: bool) -> dict[str, list[Json]]:
     """Let all clients report at once; return what those that say so were told."""
     now = datetime.now(UTC) - timedelta(minutes=10)
     caller = signed(url)
@@ -164,12 +164,20 @@ async def send_all(url: str, folder: Path) -> dict[str, list[Json]]:
             caller, [*sent, *days("days", now), GOLDEN, too_long(story, "boto-long")]
         )
 
-    cli, sdk = Story("cli", now).requests(), Story("sdk", now).requests()
+    async def javascript() -> list[Json]:
+        if not node:
+            return []
+        sdk = Story("sdk", now).requests()
+        told, _ = await asyncio.gather(
+            senders.send_with_sdk(caller, sdk, folder), amplify(url, folder)
+        )
+        return told
+
+    cli = Story("cli", now).requests()
     found = await asyncio.gather(
         asyncio.to_thread(boto),
         senders.send_with_cli(caller, cli, folder),
-        senders.send_with_sdk(caller, sdk, folder),
-        amplify(url, folder),
+        javascript(),
         asyncio.to_thread(upload, url),
     )
     return dict(zip(("boto", "cli", "sdk"), found[:3], strict=True))

@@ -26,6 +26,7 @@ from tests.acceptance.pinpoint_scene import KEYED, SIGNED, PinpointScene
 from tests.athena import Athena
 from tests.clients import install
 from tests.pinpoint_oracle import Json, judge
+from tests.services.kafka import MissingToolError
 from tests.services.ministack import CUSTOMER_ACCOUNT, MiniStack
 
 DAYS_WITH_USERS = 12
@@ -38,12 +39,21 @@ def performance(
     kafka: str, ministack: MiniStack, tmp_path_factory: pytest.TempPathFactory
 ) -> Performance:
     folder = tmp_path_factory.mktemp("clients")
-    install.node_clients()
+    try:
+        install.installed_node_clients()
+        node = True
+    except MissingToolError:
+        node = False
     scene = PinpointScene.make(kafka, folder, f"t-{folder.name.replace('_', '-')}", ministack)
     try:
-        return asyncio.run(perform(scene, ministack))
+        return asyncio.run(perform(scene, ministack, node=node))
     finally:
         scene.close()
+
+
+def test_javascript_clients_were_there(performance: Performance) -> None:
+    if not performance.told["sdk"]:
+        install.node_clients()  # skips, or fails in CI, and says what is missing
 
 
 def test_every_client_was_told_that_its_events_are_accepted(performance: Performance) -> None:
@@ -71,7 +81,8 @@ def test_a_stream_has_a_record_of_each_of_its_apps_events_and_no_other(
     performance: Performance, stream: str, app: str
 ) -> None:
     wanted = performance.account.wanted(app)
-    assert {"events": 1000, "keyed": 120}[stream] < len(wanted)
+    if performance.told["sdk"]:
+        assert {"events": 1000, "keyed": 120}[stream] < len(wanted)
     verdict = judge(performance.account, wanted, performance.reported(stream))
     assert not verdict.faults, verdict.text()
     assert 0 == verdict.repeats
