@@ -99,7 +99,8 @@ EVENTS_ACCEPTED = atomic(
 EVENTS_FILTERED = atomic(
     "events_filtered",
     "connection setting",
-    "Events left out, by the setting that said so; status: the connection is inactive.",
+    "Events left out, by the setting that said so; status: the connection is inactive; "
+    "test_events: Pinpoint's _test.event_stream, which is never forwarded.",
 )
 EVENTS_TAKEN_OVER = atomic(
     "events_taken_over",

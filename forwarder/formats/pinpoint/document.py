@@ -72,9 +72,8 @@ class PinpointDocuments:
         endpoint = bytes(told.Endpoint)
         endpoint = rawjson.compact(endpoint) if endpoint[:1] == b"{" else b""
         parts = device.of_endpoint(endpoint)
-        app, client, arrival = map(
-            bytes, (told.ApplicationId, told.EndpointId, told.ArrivalTimestamp)
-        )
+        app, client = _text(told.ApplicationId), _text(told.EndpointId)
+        arrival = bytes(told.ArrivalTimestamp)
         user = partition_key(client)
         start = b',"event_version":"3.1","application":{'
         return StreamFrame(
@@ -154,6 +153,12 @@ class PinpointDocuments:
                 self._account,
             )
         )
+
+
+def _text(raw: Raw) -> bytes:
+    """Return an id as a JSON string, whatever it is; b"": there is none."""
+    value = bytes(raw)
+    return value if value[:1] == b'"' or not value else rawjson.quote(value.decode())
 
 
 def is_time(value: bytes) -> bool:

@@ -68,18 +68,21 @@ def finished(fields: _Object, time: int) -> _Object:
         "session": _session(members(fields, "session")),
         "attributes": fields.get("attributes", _EMPTY),
     }
-    if not kinds.is_message(kind):
+    told = _endpoint(application, client, demographic_of(device, application), user)
+    if kinds.is_campaign(kind):
+        if "client_context" not in fields:
+            custom = Raw(rawjson.quote(rawjson.encode_object(told).decode()))
+            found["client_context"] = _object({"custom": _object({"endpoint": custom})})
+    elif not kinds.is_message(kind):
         found["metrics"] = fields.get("metrics", _EMPTY)
-        if "endpoint" not in fields and "client_context" not in fields:
-            endpoint = _endpoint(application, client, demographic_of(device, application), user)
-            found["endpoint"] = _object(endpoint)
+        found["endpoint"] = _object(told | members(fields, "endpoint"))
     known = {*_ORDER, *_LAST}
     rest = [key for key in found if key not in known]
     return {key: found[key] for key in (*_ORDER, *rest, *_LAST) if key in found}
 
 
 def _endpoint(application: _Object, client: _Object, demographic: _Object, user: Raw) -> _Object:
-    """Return what is known of the endpoint, of which an envelope says nothing itself."""
+    """Return what else tells of the endpoint, of which an envelope says nothing itself."""
     endpoint: _Object = {}
     if demographic:
         endpoint["Demographic"] = _object(demographic)

@@ -175,6 +175,12 @@ def test_a_session_has_the_times_that_it_was_sent_with_and_no_duration() -> None
     assert {"session_id": "7"} == made(record(event(Session=odd)))["session"]
 
 
+def test_ids_that_are_no_texts_are_written_as_texts() -> None:
+    content = made(record(event(), ApplicationId=7, EndpointId={"a": ["\n"]}))
+    assert "7" == content["application"]["app_id"]
+    assert {"a": ["\n"]} == json.loads(content["client"]["client_id"])
+
+
 def test_every_digit_of_a_metric_stays() -> None:
     numbers = b'{"a":1,"b":1.0,"c":1.10,"d":12345678901234567890123,"e":-0.0,"f":1E+2,"g":null}'
     value = record(event(Metrics=1)).replace(b'"Metrics":1', b'"Metrics":' + numbers)

@@ -181,3 +181,14 @@ def test_an_envelope_of_a_message_has_no_metrics_and_no_endpoint() -> None:
     content = made(compact(told))
     assert {"metrics", "endpoint"}.isdisjoint(content)
     assert ["attributes", "more", "facets", "awsAccountId"] == [*content][-4:]
+
+
+def test_who_the_user_is_is_lost_by_no_envelope_of_an_app_or_a_campaign() -> None:
+    client = {"client_id": "e-1", "user_id": "u-9"}
+    told = made(compact({**ENVELOPE, "client": client, "endpoint": {"Address": "x"}}))
+    assert ("x", {"UserId": "u-9"}) == (told["endpoint"]["Address"], told["endpoint"]["User"])
+    bare = {k: v for k, v in ENVELOPE.items() if k != "session"}
+    campaign = made(compact({**bare, "client": client, "event_type": "_campaign.send"}))
+    assert "endpoint" not in campaign
+    endpoint = json.loads(campaign["client_context"]["custom"]["endpoint"])
+    assert ({"UserId": "u-9"}, "e-1") == (endpoint["User"], endpoint["Id"])
