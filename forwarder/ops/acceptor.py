@@ -44,14 +44,16 @@ class Acceptor:
         *,
         per_turn: int = ACCEPTS_PER_TURN,
         backlog: int = BACKLOG,
+        pause: float = ACCEPT_PAUSE,
         retry_seconds: float = 1.0,
     ) -> None:
         """Create.
 
         ``make_room`` is called before each connection, ``begin`` with it; OSError of it means that
         the other side has gone already. ``per_turn``: accepted in one go at most. ``backlog``:
-        connections that the system holds meanwhile. ``remedy`` is logged when accepting fails,
-        which is tried again after ``retry_seconds``.
+        connections that the system holds meanwhile. ``pause``: seconds of other work for each one
+        that is accepted. ``remedy`` is logged when accepting fails, which is tried again after
+        ``retry_seconds``.
         """
         self.beginning: set[asyncio.Task[None]] = set()
         """Connections that are not made yet: of TLS, while hands are shaken."""
@@ -63,6 +65,7 @@ class Acceptor:
         self._remedy = remedy
         self._per_turn = per_turn
         self._backlog = backlog
+        self._pause = pause
         self._retry_seconds = retry_seconds
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
         self._repeats = retry.RepeatSuppressor(retry.LOG_REPEAT_SECONDS)
@@ -115,7 +118,7 @@ class Acceptor:
             self.beginning.add(task)
             task.add_done_callback(self.beginning.discard)
         if count:
-            self._rest(listener, count * ACCEPT_PAUSE)
+            self._rest(listener, count * self._pause)
 
     async def _begun(self, accepted: socket.socket) -> None:
         try:
