@@ -119,9 +119,10 @@ def _fresh(
     Kafka stamps the records, so time only rises: the last time counts. Ids are of chance, so that
     they need no device.
     """
-    names = [str(one.content.get("source_request_id") or "") for one in uploads]
+    # An upload without events has none that came before: what it tells of its user counts again.
+    names = [str((one.events and one.content.get("source_request_id")) or "") for one in uploads]
     since = one.timestamp_ms - window_ms
-    again = [bool(window_ms) and requests.get(name, -1) >= since for name in names]
+    again = [bool(name and window_ms) and requests.get(name, -1) >= since for name in names]
     requests |= {name: one.timestamp_ms for name in names if name}
     return [upload for upload, known in zip(uploads, again, strict=True) if not known]
 
