@@ -51,7 +51,7 @@ async def opened(port: int, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.
     return reader, writer
 
 
-async def answered(gateway: GatewayProcess, within: float = 5.0) -> None:
+async def answered(gateway: GatewayProcess, within: float = 10.0) -> None:
     """Ask for something that needs neither Kafka nor a body, and be answered in time."""
     began = time.monotonic()
     assert 200 == (await asyncio.to_thread(gateway.ask, "GET", f"/v1/apps/{OPEN}"))[0]
