@@ -74,7 +74,7 @@ class _Part(Struct, frozen=True, gc=False):
     version: Raw = ABSENT
 
 
-class _Record(Struct, forbid_unknown_fields=True, gc=False):
+class _PlainContext(Struct, forbid_unknown_fields=True, gc=False):
     """A context that has no member, and none of a type, that it should not have."""
 
     ApplicationId: Raw = ABSENT
@@ -84,7 +84,7 @@ class _Record(Struct, forbid_unknown_fields=True, gc=False):
     Application: dict[str, Raw] = {}
 
 
-_READ = msgspec.json.Decoder(_Record).decode
+_READ = msgspec.json.Decoder(_PlainContext).decode
 
 
 class ContextMapper:
