@@ -140,11 +140,12 @@ class Duplicates:
                 at += 1
                 while at < end and uploads[at].offset == offset:
                     at += 1
-                its = uploads[first:at]
-                if self._window_ms:
-                    self._judge(its, offset, record.timestamp, marked)
+                if not self._window_ms:
+                    marked.kept.extend(uploads[first:at])
+                elif at - first > 1 or not self._is_new(uploads[first], offset, record.timestamp):
+                    self._judge(uploads[first:at], offset, record.timestamp, marked)
                 else:
-                    marked.kept.extend(its)
+                    marked.kept.append(uploads[first])
         return marked
 
     def forget_reaches(self, below: int) -> None:
@@ -176,6 +177,26 @@ class Duplicates:
         return self._count
 
     # ------------------------------------------------------------------ judging
+
+    def _is_new(self, upload: Upload, offset: int, time: int) -> bool:
+        """Tell whether a record's only upload has one event, of no identity that is remembered.
+
+        If so, it is remembered, as ``_judge`` would at more cost: most records are such.
+        """
+        keys = upload.duplicate_keys
+        if len(keys) != 1 or not (key := keys[0]):
+            return False
+        name = blake2b(key, digest_size=_DIGEST_BYTES).digest()
+        if name in self._times:
+            return False
+        self._times[name] = time
+        block = self._blocks[-1]
+        block.keys.append(name)
+        block.times.append(time)
+        self._count += 1
+        if self._count > self._sizes.identities:
+            self._forget_oldest(1, offset)
+        return True
 
     def _judge(self, uploads: Sequence[Upload], offset: int, time: int, marked: Marked) -> None:
         """Mark what the uploads of one record repeat, then remember them."""

@@ -24,7 +24,7 @@ _APPLE = ("APNS", "APNS_SANDBOX", "APNS_VOIP", "APNS_VOIP_SANDBOX")
 NETWORKS = dict.fromkeys(_APPLE, b"apn") | {"GCM": b"gcm", "ADM": b"adm", "BAIDU": b"baidu"}
 """ChannelType of push messages -> the network that delivers them, as mParticle names it."""
 
-_ADDRESSES = {"EMAIL": b"email", "SMS": b"mobile_number", "VOICE": b"mobile_number"}
+ADDRESSES = {"EMAIL": b"email", "SMS": b"mobile_number", "VOICE": b"mobile_number"}
 """ChannelType -> the type of identity that the endpoint's Address is; any other: ``other``."""
 
 _DEMOGRAPHIC = {
@@ -45,20 +45,20 @@ _LOCATION = {
     "City": "city_name",
     "PostalCode": "postal_code",
 }
-_NOTHING = frozenset({b"", rawjson.NULL, b'""'})
+NOTHING = frozenset({b"", rawjson.NULL, b'""'})
 _UNTOLD = frozenset({b"", rawjson.NULL})
+_SPACE = b" \t\n\r"
 _ENVIRONMENT = Raw(b'"production"')
 
 
-class MappedContext(Struct, frozen=True, gc=False):
-    """What an endpoint says, as mParticle's keys.
+class EndpointFacts(Struct, frozen=True, gc=False):
+    """What the events of an endpoint say of it.
 
-    ``fields``: the context. ``location``: members of ``location``; empty: none is known. ``app``
-    and ``endpoint``: their ids, as JSON values. ``network``: the one that delivers push messages
-    to ``address``, a JSON value; empty: it takes none.
+    ``location``: members of ``location``; empty: none is known. ``app`` and ``endpoint``: their
+    ids, as JSON values. ``network``: the one that delivers push messages to ``address``, a JSON
+    value; empty: it takes none.
     """
 
-    fields: _Object
     location: _Object
     app: bytes
     endpoint: bytes
@@ -66,7 +66,13 @@ class MappedContext(Struct, frozen=True, gc=False):
     address: bytes
 
 
-class _Part(Struct, frozen=True, gc=False):
+class MappedContext(EndpointFacts, frozen=True, gc=False):
+    """What an endpoint says, as mParticle's keys: ``fields``, the context."""
+
+    fields: _Object
+
+
+class ContextPart(Struct, frozen=True, gc=False):
     """What a part of a context becomes, as an object, and what is left of it."""
 
     found: bytes
@@ -96,8 +102,8 @@ class ContextMapper:
     def __init__(self, settings: Settings) -> None:
         """Take what decides where something odd may stand."""
         self._settings = settings
-        self._devices: Memo[bytes, _Part] = Memo(_MEMO)
-        self._apps: Memo[bytes, _Part] = Memo(_MEMO)
+        self._devices: Memo[bytes, ContextPart] = Memo(_MEMO)
+        self._apps: Memo[bytes, ContextPart] = Memo(_MEMO)
 
     def map(self, context: bytes, time_ms: int) -> MappedContext:
         """Take a context apart; what is of an odd type stays among what is left.
@@ -123,16 +129,16 @@ class ContextMapper:
         device = self._device(endpoint)
         app = self._app(application, device.version)
         user, place = _object(endpoint, "User"), _object(endpoint, "Location")
-        location = (_renamed(place, _LOCATION) | place) if place else place
+        location = located(place)
         app_id, own = _ids(record, endpoint)
         channel = rawjson.text_of(bytes(endpoint.get("ChannelType", ABSENT))) or ""
         address = bytes(endpoint.pop("Address", ABSENT))
         network = NETWORKS.get(channel, b"") if address[:1] == b'"' else b""
         found: _Object = {"environment": _ENVIRONMENT}
-        if own not in _NOTHING:
+        if own not in NOTHING:
             found["mp_deviceid"] = Raw(own)
         other = b"" if network else address
-        _add_user(found, user, other, _ADDRESSES.get(channel, b"other"), time_ms)
+        _add_user(found, user, other, ADDRESSES.get(channel, b"other"), time_ms)
         information = device.found
         if network:
             comma = b"," if len(information) > len(b"{}") else b""
@@ -149,7 +155,7 @@ class ContextMapper:
         left = self._left(metadata | app.left, record, endpoint, user)
         if left != b"{}":
             found["integration_attributes"] = Raw(b'{"pinpoint":%b}' % left)
-        return MappedContext(found, location, app_id, own, network, address)
+        return MappedContext(location, app_id, own, network, address, found)
 
     def _left(self, left: _Object, record: _Object, endpoint: _Object, user: _Object) -> bytes:
         """Return what mParticle has no field for, but for what stands for something hidden."""
@@ -161,51 +167,37 @@ class ContextMapper:
         if not settings.include_user_identities:
             endpoint.pop("User", None)
             user.clear()
-        if not user:
-            every = {**left, **record, **endpoint}
-            whole = rawjson.encode_object(every)
-            if (
-                len(every) == len(left) + len(record) + len(endpoint)
-                and b"[" not in whole
-                and whole.count(b"{") == 1
-                and b":null" not in whole
-            ):
-                return whole  # mostly: all of it are values of their own
-        noted = dict(left)
-        _note(noted, "", record)
-        _note(noted, "", endpoint)
-        _note(noted, "User:", user)
-        return rawjson.encode_object(noted)
+        return encode_left(left, record, endpoint, user)
 
-    def _device(self, endpoint: _Object) -> _Part:
+    def _device(self, endpoint: _Object) -> ContextPart:
         """Take out what the device is, and which version of the app it runs."""
         raw = bytes(endpoint.get("Demographic", ABSENT))
         if raw[:1] != b"{":
-            return _NO_PART
+            return NO_PART
         del endpoint["Demographic"]
         known = self._devices.get(raw)
         if known is None:
-            known = self._devices.keep(raw, _read_device(rawjson.fields(raw)), 3 * len(raw))
+            known = self._devices.keep(raw, read_device(rawjson.fields(raw)), 3 * len(raw))
         return known
 
-    def _app(self, members: _Object, version: Raw) -> _Part:
+    def _app(self, members: _Object, version: Raw) -> ContextPart:
         """Return what the app is."""
         key = rawjson.encode_object(members) + bytes(version)
         known = self._apps.get(key)
         if known is None:
-            known = self._apps.keep(key, _read_app(members, version), 3 * len(key))
+            known = self._apps.keep(key, read_app(members, version), 3 * len(key))
         return known
 
 
-_NO_PART = _Part(b"{}", {})
+NO_PART = ContextPart(b"{}", {})
 _MEMO = 1024
 
 
-def _read_device(told: _Object) -> _Part:
+def read_device(told: _Object) -> ContextPart:
     """Return what a device is; what mParticle has no field for is left."""
     found, left = _Object(), _Object()
     platform, version = bytes(told.pop("Platform", ABSENT)), told.pop("AppVersion", ABSENT)
-    if platform not in _NOTHING:
+    if platform not in NOTHING:
         spelled = PLATFORMS.get(platform.strip(b'"').lower(), platform)
         found["platform"] = Raw(spelled)
     found |= _renamed(told, _DEMOGRAPHIC)
@@ -216,19 +208,19 @@ def _read_device(told: _Object) -> _Part:
         if rest:
             found["locale_country"] = Raw(rawjson.quote(rest[-1]))
     _note(left, "Demographic:", told)
-    return _Part(rawjson.encode_object(found), _copied(left), _copy(version))
+    return ContextPart(rawjson.encode_object(found), _copied(left), _copy(version))
 
 
-def _read_app(told: _Object, version: Raw) -> _Part:
+def read_app(told: _Object, version: Raw) -> ContextPart:
     """Return what an app is; ``version``: of its own."""
     found = _renamed(told, _APPLICATION)
-    if bytes(version) not in _NOTHING:
+    if bytes(version) not in NOTHING:
         found["application_version"] = version
     sdk = told.pop("ClientSdkVersion", ABSENT)
-    sdk = _copy(sdk) if bytes(sdk) not in _NOTHING else ABSENT
+    sdk = _copy(sdk) if bytes(sdk) not in NOTHING else ABSENT
     left: _Object = {}
     _note(left, "", told)
-    return _Part(rawjson.encode_object(found), _copied(left), sdk)
+    return ContextPart(rawjson.encode_object(found), _copied(left), sdk)
 
 
 def _copied(fields: _Object) -> _Object:
@@ -253,23 +245,42 @@ def _ids(record: _Object, endpoint: _Object) -> tuple[bytes, bytes]:
 def _add_user(found: _Object, user: _Object, address: bytes, kind: bytes, time_ms: int) -> None:
     """Add who the user is, and what is known of them; ``kind``: of identity, of the address."""
     identities: list[bytes] = []
-    if (own := bytes(user.get("UserId", ABSENT))) not in _NOTHING:
+    if (own := bytes(user.get("UserId", ABSENT))) not in NOTHING:
         del user["UserId"]
-        identities.append(_identity(b"customer_id", own, time_ms))
-    if address not in _NOTHING:
-        identities.append(_identity(kind, address, time_ms))
+        identities.append(identity(b"customer_id", own, time_ms))
+    if address not in NOTHING:
+        identities.append(identity(kind, address, time_ms))
     if identities:
         found["user_identities"] = Raw(b"[%b]" % b",".join(identities))
     if attributes := _object(user, "UserAttributes"):
-        told = {name: _value(raw) for name, raw in attributes.items()}
+        told = {name: single(raw) for name, raw in attributes.items()}
         found["user_attributes"] = Raw(rawjson.encode_object(told))
 
 
-def _identity(kind: bytes, value: bytes, time_ms: int) -> bytes:
+def identity(kind: bytes, value: bytes, time_ms: int) -> bytes:
     """Return an identity as documents have it; one that is no text as the JSON it is."""
     text = value if value[:1] == b'"' else rawjson.quote(value.decode())
     entry = b'{"identity_type":"%b","identity":%b,"timestamp_unixtime_ms":%d}'
     return entry % (kind, text, time_ms)
+
+
+def encode_left(left: _Object, record: _Object, endpoint: _Object, user: _Object) -> bytes:
+    """Return as one object what mParticle has no field for, of all parts of a context."""
+    if not user:
+        every = {**left, **record, **endpoint}
+        whole = rawjson.encode_object(every)
+        if (
+            len(every) == len(left) + len(record) + len(endpoint)
+            and b"[" not in whole
+            and whole.count(b"{") == 1
+            and b":null" not in whole
+        ):
+            return whole  # mostly: all of it are values of their own
+    noted = dict(left)
+    _note(noted, "", record)
+    _note(noted, "", endpoint)
+    _note(noted, "User:", user)
+    return rawjson.encode_object(noted)
 
 
 def _note(left: _Object, prefix: str, members: _Object) -> None:
@@ -285,7 +296,7 @@ def _note(left: _Object, prefix: str, members: _Object) -> None:
             _note(left, f"{name}:", rawjson.fields(raw))
             continue
         if value[:1] == b"[":
-            value = bytes(_value(raw))
+            value = bytes(single(raw))
         if value[:1] in {b"[", b"{"}:
             value = rawjson.quote(value.decode())
         key = prefix + name
@@ -294,10 +305,14 @@ def _note(left: _Object, prefix: str, members: _Object) -> None:
         left[key] = Raw(value)
 
 
-def _value(raw: Raw) -> Raw:
+def single(raw: Raw) -> Raw:
     """Return a list of one value as that value; several stay a list."""
-    if bytes(raw)[:1] != b"[":
+    value = bytes(raw)
+    if value[:1] != b"[":
         return raw
+    if b"," not in value:
+        one = value[1:-1].strip(_SPACE)
+        return Raw(one) if one else raw
     several = rawjson.elements(raw)
     return several[0] if len(several) == 1 else raw
 
@@ -307,8 +322,13 @@ def _renamed(fields: _Object, names: dict[str, str]) -> _Object:
     return {
         other: fields.pop(name)
         for name, other in names.items()
-        if bytes(fields.get(name, ABSENT)) not in _NOTHING
+        if bytes(fields.get(name, ABSENT)) not in NOTHING
     }
+
+
+def located(place: _Object) -> _Object:
+    """Return an endpoint's ``Location``, taken apart, as members of mParticle's."""
+    return (_renamed(place, _LOCATION) | place) if place else place
 
 
 def _object(fields: _Object, name: str) -> _Object:

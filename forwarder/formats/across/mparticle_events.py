@@ -54,13 +54,12 @@ _FINISHED_SESSION = {
 class Occasion(Struct, frozen=True, gc=False):
     """What the events of one context have in common.
 
-    ``whose`` tells app and endpoint apart from all others, and ``numbers`` is a hash begun with it,
-    which ids continue. ``location`` and ``push`` are members of ``data``, complete or empty: where
+    ``whose`` tells app and endpoint apart from all others: ids are hashes that begin with it.
+    ``location`` and ``push`` are members of ``data``, complete or empty: where
     the endpoint is, and by which token and network it takes push messages.
     """
 
     whose: bytes
-    numbers: "blake2b"
     location: bytes
     push: bytes
 
@@ -69,7 +68,7 @@ def occasion(app: bytes, endpoint: bytes, location: bytes, push: bytes) -> Occas
     """Return the occasion of an endpoint; both ids are JSON values."""
     app, endpoint = rawjson.name_token(app), rawjson.name_token(endpoint)
     whose = b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
-    return Occasion(whose, blake2b(whose, digest_size=8), location, push)
+    return Occasion(whose, location, push)
 
 
 class OccasionFrame(Frame, frozen=True, gc=False):
@@ -149,12 +148,10 @@ class MParticleEvents:
         if (
             time is None
             or session is None
-            or b"\\" in kind
             or kind[:1] != b'"'
             or own[:1] != b'"'
-            or b"\\" in own
             or event.count(b'"EventId"') > 1  # the first is the gateway's
-            or (b"\\u00" in event and _ESCAPED.search(event))
+            or (b"\\" in event and (b"\\" in kind or b"\\" in own or _ESCAPED.search(event)))
         ):
             return self._render_odd(event, where)
         attributes, metrics = sent.Attributes or _NO_VALUES, sent.Metrics or _NO_VALUES
@@ -175,11 +172,9 @@ class MParticleEvents:
             values = _ENCODE(_joined(attributes, metrics))
         except UnicodeEncodeError:
             return self._render_odd(event, where)
-        state = where.numbers.copy()
-        state.update(b"e" + own)
         return _EVENT % (
             time,
-            self._event_id % (int.from_bytes(state.digest()) >> 1 or 1),
+            self._event_id % _number(where, b"e" + own),
             own,
             session.members,
             where.location,
@@ -300,9 +295,8 @@ def _taken_text(fields: _Object, name: str) -> bytes:
 
 def _number(where: Occasion, name: bytes) -> int:
     """Return the 63 bits that stand for a name among those of an endpoint, never 0."""
-    state = where.numbers.copy()
-    state.update(name)
-    return int.from_bytes(state.digest()) >> 1 or 1
+    digest = blake2b(where.whose + name, digest_size=8).digest()
+    return int.from_bytes(digest) >> 1 or 1
 
 
 def _joined(attributes: _Object, metrics: _Object) -> _Object:

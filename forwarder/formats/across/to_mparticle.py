@@ -3,8 +3,14 @@
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
-from forwarder.formats.across.mparticle_context import ContextMapper
-from forwarder.formats.across.mparticle_events import MParticleEvents, OccasionFrame, occasion
+from forwarder.formats.across.mparticle_context import ContextMapper, EndpointFacts
+from forwarder.formats.across.mparticle_events import (
+    MParticleEvents,
+    Occasion,
+    OccasionFrame,
+    occasion,
+)
+from forwarder.formats.across.usual_context import UsualContexts, leaves_all
 from forwarder.formats.contract import Frame
 from forwarder.formats.mparticle.document import MParticleDocuments
 
@@ -33,11 +39,14 @@ class MParticleFromPinpoint:
         settings = connection.settings
         self._located = settings.include_location_information
         self._contexts = ContextMapper(settings)
+        self._usual = UsualContexts(settings) if leaves_all(settings) else None
         self._documents = MParticleDocuments(connection, limit)
         self._tells_token = settings.include_metadata and _PUSH_TOKEN.isdisjoint(
             settings.metadata_field_exclusion
         )
         self.version = b"pinpoint-%d/%b" % (ENCODER_VERSION, self._documents.version)
+        self._bare_bytes = self._documents.bare_bytes
+        self._limit = limit.payload_bytes("")
         self.least = self._documents.least
         spare = self._documents.small_context_bytes - _MAX_OVERHEAD_BYTES
         self.small_context_bytes = max(0, spare) // _MAX_GROWTH
@@ -51,17 +60,24 @@ class MParticleFromPinpoint:
 
         The newest upload names the user, so ``newest_ms`` dates the user identities, too.
         """
+        usual = None if self._usual is None else self._usual.write(context, newest_ms)
+        if usual is not None:
+            tail, where = self._documents.tail(usual.rest, newest_ms), self._occasion(usual)
+            return OccasionFrame("", tail, self._bare_bytes + len(tail), self._limit, where)
         mapped = self._contexts.map(context, newest_ms)
         made = self._documents.frame_of(mapped.fields, newest_ms, newest_ms)
+        return OccasionFrame(made.user, made.tail, made.size, made.limit, self._occasion(mapped))
+
+    def _occasion(self, facts: EndpointFacts) -> Occasion:
+        """Return what the events of a context have in common."""
         location = push = b""
-        if mapped.location and self._located:
-            location = b',"location":%b' % rawjson.encode_object(mapped.location)
-        if mapped.network:
-            push = b'"network":"%b"' % mapped.network
+        if facts.location and self._located:
+            location = b',"location":%b' % rawjson.encode_object(facts.location)
+        if facts.network:
+            push = b'"network":"%b"' % facts.network
             if self._tells_token:
-                push = b'"push_message_token":%b,%b' % (mapped.address, push)
-        where = occasion(mapped.app, mapped.endpoint, location, push)
-        return OccasionFrame(made.user, made.tail, made.size, made.limit, where)
+                push = b'"push_message_token":%b,%b' % (facts.address, push)
+        return occasion(facts.app, facts.endpoint, location, push)
 
     def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
         """Return the context: an endpoint is small."""

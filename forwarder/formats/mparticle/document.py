@@ -84,6 +84,7 @@ class MParticleDocuments:
         self._unique = b""
         if settings.unique_id is not None:
             self._unique = b',"unique_id":%b' % rawjson.quote(settings.unique_id)
+        self.bare_bytes = len(self._write(b"", PLACEHOLDER_IDS, b""))
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
         empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _MAX_OVERHEAD_BYTES
@@ -100,16 +101,14 @@ class MParticleDocuments:
     def frame_of(self, fields: _Object, dated_ms: int, newest_ms: int) -> Frame:
         """Encode everything but the events and the ids, of the members of a context."""
         user = mpid_of(fields)
-        rest = rawjson.encode_object(self._policy.document_fields(fields, dated_ms))[1:]
-        tail = b',"timestamp_unixtime_ms":%d%b%b%b' % (
-            newest_ms,
-            self._unique,
-            b"," if len(rest) > 1 else b"",
-            rest,
-        )
-        return Frame(
-            user, tail, len(self._write(b"", PLACEHOLDER_IDS, tail)), self._payload_bytes(user)
-        )
+        rest = rawjson.encode_object(self._policy.document_fields(fields, dated_ms))
+        tail = self.tail(rest, newest_ms)
+        return Frame(user, tail, self.bare_bytes + len(tail), self._payload_bytes(user))
+
+    def tail(self, rest: bytes, newest_ms: int) -> bytes:
+        """Return what follows the ids; ``rest``: the object of what is known of the context."""
+        comma = b"," if len(rest) > len(b"{}") else b""
+        return b',"timestamp_unixtime_ms":%d%b%b%b' % (newest_ms, self._unique, comma, rest[1:])
 
     def document(self, frame: Frame, events: bytes, ids: BatchIds) -> bytes:
         """Return a document of these comma-joined events."""

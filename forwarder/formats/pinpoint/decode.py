@@ -22,7 +22,7 @@ from forwarder.formats.memo import Memo
 from forwarder.formats.pinpoint import finished, not_uploads
 from forwarder.formats.pinpoint.context import shape_of
 from forwarder.formats.pinpoint.device import members
-from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identity
+from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identities
 from forwarder.formats.pinpoint.stream_fields import as_text
 from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
 from forwarder.model import HeldWindow, Partition, Piece, Reason
@@ -369,7 +369,7 @@ def _identities(device: bytes, events: Sequence[_RoutedEvent], body: bytes) -> l
     It is the first id that an event names, as a gateway puts it in front.
     """
     ids = [bytes(event.EventId) for event in cast("Sequence[_IdentifiedEvent]", events)]
-    if body.count(b'"EventId"') > len(ids) or b"\\u00" in body:
+    if body.count(b'"EventId"') > len(ids) or (b"\\" in body and b"\\u00" in body):
         values = rawjson.split_values(body)
         ids = [bytes(rawjson.first_member(bytes(event), "EventId")) for event in values]
-    return [event_identity(device, one) for one in ids]
+    return event_identities(device, ids)

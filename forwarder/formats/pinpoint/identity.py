@@ -1,5 +1,6 @@
 """Tell whose an upload is, and what an event is known by if it comes again."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -62,7 +63,7 @@ class EndpointIdentity:
             key = b"%b%d/%d" % (self._prefix, offset, start)
             return app, key, key
         key = b"%b,%b" % (app, endpoint)
-        user = user_of(bytes(fields.get("Endpoint", ABSENT)))
+        user = user_of(fields.get("Endpoint", ABSENT))
         if not user:
             return app, key, key
         known = self._people.get(user)
@@ -72,14 +73,14 @@ class EndpointIdentity:
         return app, key, key + known
 
 
-def user_of(endpoint: bytes) -> bytes:
+def user_of(endpoint: bytes | Raw) -> bytes:
     """Return the token of the user's id that an endpoint names; b"": none."""
-    if endpoint[:1] != b"{":
-        return b""
     try:
         user = _ENDPOINT(endpoint).User
         return id_token(bytes(user.UserId)) if user is not None else b""
     except msgspec.DecodeError:
+        if bytes(endpoint)[:1] != b"{":
+            return b""
         inner = bytes(rawjson.fields(endpoint).get("User", ABSENT))
         return (
             id_token(bytes(rawjson.fields(inner).get("UserId", ABSENT)))
@@ -88,10 +89,12 @@ def user_of(endpoint: bytes) -> bytes:
         )
 
 
-def event_identity(device: bytes, event_id: bytes) -> bytes:
-    """Return what an event is known by if it comes again; b"" without an id of its own.
+def event_identities(device: bytes, event_ids: Sequence[bytes]) -> list[bytes]:
+    """Return what events are known by if they come again; b"" for one without an id of its own.
 
-    ``device`` is its device key. No two identities look the same.
+    ``device`` is their device key. No two identities look the same.
     """
-    event = id_token(event_id)
-    return b"%b,%b" % (device, event) if event and device[:1] == b'"' else b""
+    if device[:1] != b'"':
+        return [b""] * len(event_ids)
+    before = device + b","
+    return [before + token if (token := id_token(one)) else b"" for one in event_ids]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DAY_SECONDS = 86_400
 MAX_DIGITS = 18
 """Of milliseconds as an integer: what a bigint of the stream's table holds in any case."""
 
@@ -24,7 +25,8 @@ def milliseconds(text: str) -> int | None:
         return None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // _MILLISECOND
+    since = time - _EPOCH
+    return (since.days * _DAY_SECONDS + since.seconds) * 1000 + since.microseconds // 1000
 
 
 def iso(milliseconds: int) -> str:

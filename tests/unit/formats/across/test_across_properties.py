@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,6 +203,66 @@ def test_any_endpoint_makes_a_document(context: Json) -> None:
         assert is_found(leaf, everything) or leaf.lower() in everything.lower()
     event = maker.render(frame, text({"EventId": "i", "EventType": "_journey.send"}))
     assert "push_message" == oracle.exact(event)["event_type"]
+
+
+USUAL = st.fixed_dictionaries(
+    {},
+    optional={
+        "ChannelType": st.sampled_from(["GCM", "APNS", "EMAIL", "CUSTOM", ""]),
+        "Address": TEXTS,
+        "EndpointStatus": TEXTS,
+        "OptOut": TEXTS,
+        "Location": st.dictionaries(st.sampled_from(["City", "X"]), TEXTS, max_size=2),
+        "Demographic": st.dictionaries(
+            st.sampled_from(["Platform", "Locale", "AppVersion", "Make", "Timezone"]), TEXTS
+        ),
+        "User": st.fixed_dictionaries(
+            {},
+            optional={
+                "UserId": TEXTS,
+                "UserAttributes": st.dictionaries(TEXTS, st.lists(TEXTS, max_size=2), max_size=2),
+            },
+        ),
+        "Attributes": st.dictionaries(TEXTS, st.lists(TEXTS, max_size=2), max_size=2),
+        "ApplicationId": st.sampled_from(["a", "b"]),
+        "Id": st.sampled_from(["e", "f", ""]),
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    ids=st.tuples(st.sampled_from(["a", "\u00e9", ""]), st.sampled_from(["e", '"', "", None, 7])),
+    endpoint=USUAL | ENDPOINTS,
+    odd=ENDPOINTS,
+    application=APPLICATIONS | st.dictionaries(st.sampled_from(["AppTitle", "X"]), TEXTS),
+    whole=st.booleans(),
+    spaced=st.booleans(),
+    told=st.fixed_dictionaries(
+        {}, optional={"include_mp_deviceid": st.booleans(), "unique_id": st.just("u")}
+    ),
+    notified=st.booleans(),
+)
+def test_a_usual_context_is_written_as_any_is(  # noqa: PLR0913  # all that may differ
+    ids: tuple[object, object], endpoint: Json, odd: Json, application: Json, *,
+    whole: bool, spaced: bool, told: Json, notified: bool,
+) -> None:  # fmt: skip
+    named = {"ApplicationId": ids[0], "EndpointId": ids[1], "ArrivalTimestamp": START}
+    inner = endpoint if whole else {**odd, **endpoint}
+    context = text({**named, "Endpoint": inner, "Application": application})
+    if spaced and b"\\ud" not in context:
+        context = msgspec.json.format(context, indent=1)
+    told = {**told, "include_system_notifications": notified}
+    maker = from_pinpoint(**told)
+    other = from_pinpoint(**told, metadata_field_exclusion=("no.such",))  # so none is usual
+    for _ in range(2):  # what it remembers is what it read
+        made, wanted = (one.frame(context, START, START) for one in (maker, other))
+        assert (made.tail, made.size, made.limit, made.user) == (
+            wanted.tail, wanted.size, wanted.limit, wanted.user
+        )  # fmt: skip
+        for kind in ("_journey.send", "tap"):
+            event = text({"EventId": "i", "EventType": kind, "Session": {"Id": "s"}})
+            assert maker.render(made, event) == other.render(wanted, event)
 
 
 @settings(max_examples=200, deadline=None)
