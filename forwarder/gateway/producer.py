@@ -92,6 +92,9 @@ CUT_OFF = KafkaTrouble("Kafka does not answer", "start the brokers that are down
 
 NOT_YET = KafkaTrouble("not connected to Kafka yet", "")
 
+FIRST_SECONDS = 2.0
+"""How long readiness waits for the first connection to be made, or not: no failure yet."""
+
 
 class EventProducer:
     """Stores records in Kafka. Callers: the APIs, for each request; the gateway, once.
@@ -120,12 +123,15 @@ class EventProducer:
         self._broken_at = 0.0
         self._stored_at = 0.0
         self._failure: KafkaTrouble | None = NOT_YET
+        self._tried = asyncio.Event()  # set once it is known whether the first one connects
         self._closing: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ for readiness
 
     async def check(self) -> None:
         """Return if records are stored; raises ProduceError. Caller: readiness."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), FIRST_SECONDS)
         if (trouble := self.trouble) is not None:
             raise ProduceError(trouble.reason, trouble.remedy)
 
@@ -325,6 +331,7 @@ class EventProducer:
         self._failure = None
         self._broken.clear()
         self._current.set()
+        self._tried.set()
         self._reporter.producer_started()
         for queue in self._queues.values():
             queue.spoiled = False
@@ -333,6 +340,7 @@ class EventProducer:
 
     def _failed(self, error: ForwarderError) -> None:
         self._failure = KafkaTrouble(error.what, error.remedy)
+        self._tried.set()
         self._reporter.producer_failed(error.what, error.remedy)
 
     async def _settled(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from forwarder.gateway import producer
 from forwarder.gateway.producer import EventProducer
 from forwarder.gateway.waiting import ProduceFault
@@ -240,3 +242,21 @@ async def test_a_fault_that_nobody_foresaw_fails_its_batch_alone() -> None:
         assert [DOWN] == await odd.settled()
         await asyncio.sleep(2)
         assert [None] == await made.submit("t", [(b"k", b"2")]).settled()
+
+
+@virtually
+async def test_readiness_waits_for_the_first_connection_before_it_calls_it_a_failure() -> None:
+    made = EventProducer(Broker().connect, Room(1000), LoopClock(), GatewayNotes())
+    asked = asyncio.ensure_future(made.check())
+    await asyncio.sleep(producer.FIRST_SECONDS / 2)
+    assert not asked.done()
+    task = asyncio.ensure_future(made.run())
+    await asked
+    task.cancel()
+
+
+@virtually
+async def test_readiness_does_not_wait_long_for_a_connection_that_is_not_made() -> None:
+    made = EventProducer(Broker().connect, Room(1000), LoopClock(), GatewayNotes())
+    with pytest.raises(ProduceError, match="not connected"):
+        await made.check()
