@@ -28,6 +28,8 @@ DEFAULT_REGION = "us-east-1"
 
 _REGION = re.compile(r"pinpoint\.([a-z0-9-]+)\.amazonaws\.")
 _PRODUCTION = "production"
+_DIGITS = re.compile(r"[0-9]{1,6}")
+"""A number that is asked for: more apps than that nobody has."""
 
 
 class _WriteEventStream(msgspec.Struct, gc=False):
@@ -64,7 +66,7 @@ class AppOperations:
     async def get_apps(self, call: ApiCall) -> ApiReply:
         """GetApps: 200 with the apps that the caller may use, in pages where one is asked for."""
         size, start = call.query.get("page-size", str(PAGE_SIZE)), call.query.get("token", "0")
-        if not (size.isdecimal() and start.isdecimal() and 0 < int(size) <= 10**6):
+        if not (_DIGITS.fullmatch(size) and _DIGITS.fullmatch(start) and int(size)):
             message = "page-size should be a number, and token the NextToken of the page before."
             raise bad_request(message)
         end = int(start) + int(size)
@@ -84,7 +86,8 @@ class AppOperations:
         app = app_of(call)
         connection = self._stream_of(app)
         if connection is None:
-            raise ApiError(404, "NotFoundException", "No connection takes the events of this app.")
+            message = "No connection takes the events of this app into a stream of AWS."
+            raise ApiError(404, "NotFoundException", message)
         role = connection.credentials.role
         partition = find_partition(connection.sink.region)
         account = connection.sink.account or (role.account if role else self._api.account_id)

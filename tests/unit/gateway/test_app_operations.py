@@ -49,8 +49,12 @@ async def test_the_apps_that_a_caller_may_use_are_listed_in_pages() -> None:
     rest = await listed(page_size="2", token=page["NextToken"])
     assert ["dev"] == [app["Id"] for app in rest["Item"]]
     assert "NextToken" not in rest
+    assert [] == (await listed(token="3"))["Item"]
+    for unread in ("x", "", "0", "-1", "9" * 5000, "\u0663"):
+        with pytest.raises(ApiError, match="page-size"):
+            await listed(page_size=unread)
     with pytest.raises(ApiError, match="page-size"):
-        await listed(page_size="x")
+        await listed(token="9" * 5000)
 
 
 async def test_an_app_is_what_is_configured() -> None:
