@@ -16,7 +16,7 @@ from forwarder.config.gateway import GatewayLimits
 from forwarder.formats import rawjson
 from forwarder.formats.pinpoint import timestamps
 from forwarder.formats.rawjson import ABSENT
-from forwarder.gateway.endpoints.dates import iso_date
+from forwarder.gateway.endpoints.dates import FIRST_MS, LAST_MS, iso_date
 
 MAX_ID_BYTES = 1_024
 """Bytes of an endpoint's or a user's id. Pinpoint names no limit; a store has to index them, and
@@ -27,9 +27,6 @@ MAX_NESTING = 64
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS = re.compile(rb"[\[\]{}]")
-_YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)
-"""The first and the last moment that have four digits for their year."""
-
 _SERVER_KEYS = ("ApplicationId", "CohortId", "CreationDate", "Id")
 """Members of an endpoint that the server sets."""
 
@@ -199,12 +196,14 @@ def check_id(what: str, text: str) -> None:
 
 def _check_timestamp(what: str, text: str) -> None:
     """Raise InvalidError unless a text is ISO 8601 with a time, whatever its zone and fraction."""
-    try:
-        if text[10:11] in {"T", "t", " "}:
+    if text[10:11] in {"T", "t", " "}:
+        try:
             datetime.fromisoformat(text)
+        except ValueError:  # to Python a small z is no zone
+            if timestamps.milliseconds(text) is not None:
+                return
+        else:
             return
-    except ValueError:
-        pass
     message = f"{what} should be a date and time in ISO 8601 format."
     raise InvalidError(message)
 
@@ -213,7 +212,7 @@ def _comparable_date(text: str) -> str:
     """Return a date as endpoints have it; raises InvalidError."""
     _check_timestamp("EffectiveDate", text)
     ms = timestamps.milliseconds(text)
-    if ms is None or not _YEARS_MS[0] <= ms <= _YEARS_MS[1]:
+    if ms is None or not FIRST_MS <= ms <= LAST_MS:
         message = "EffectiveDate should be of a year from 1 to 9999."
         raise InvalidError(message)
     return iso_date(ms)

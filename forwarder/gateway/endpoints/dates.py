@@ -1,5 +1,10 @@
 """Dates as Pinpoint writes them in endpoints."""
 
+FIRST_MS = -62_135_596_800_000
+"""The first moment of the year 1."""
+LAST_MS = 253_402_300_799_999
+"""The last of the year 9999."""
+
 _DAYS_TO_EPOCH = 719_468  # from March 1 of year 0 to January 1, 1970
 _DAYS_IN_ERA = 146_097  # 400 years of the Gregorian calendar
 

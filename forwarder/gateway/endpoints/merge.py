@@ -23,11 +23,9 @@ import orjson
 from forwarder.config.gateway import GatewayLimits
 from forwarder.formats.pinpoint.timestamps import milliseconds
 from forwarder.gateway.endpoints.contract import EndpointUpdate, Merge, Merged
-from forwarder.gateway.endpoints.dates import iso_date
+from forwarder.gateway.endpoints.dates import FIRST_MS, LAST_MS, iso_date
 
 COHORTS = 100
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999."""
 MAPS = frozenset({"Attributes", "Metrics", "UserAttributes"})
 STRUCTURES = frozenset({"Demographic", "Location", "User"})
 OWN = frozenset({"ApplicationId", "CohortId", "CreationDate", "EffectiveDate", "Id"})
@@ -85,7 +83,7 @@ def _date(given: Mapping[str, Any]) -> str | None:
     """
     sent = given.get("EffectiveDate")
     ms = milliseconds(sent) if isinstance(sent, str) else None
-    return iso_date(ms) if ms is not None and 0 <= ms <= LAST_MS else None
+    return iso_date(ms) if ms is not None and FIRST_MS <= ms <= LAST_MS else None
 
 
 def _created(app: str, endpoint: str, arrival: str) -> dict[str, Any]:

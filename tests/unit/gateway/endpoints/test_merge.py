@@ -242,6 +242,12 @@ def test_a_users_id_is_found_in_what_is_stored() -> None:
     assert "ü" == user_id(merged(None, {"User": {"UserId": "ü"}}).endpoint)
 
 
+def test_a_date_before_1970_is_older_than_any_that_is_stored() -> None:
+    stored = merged(None, {"Address": "x"}).endpoint
+    for date in ("1969-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z"):
+        assert not merged(stored, {"Address": "y", "EffectiveDate": date}).changed
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
@@ -249,7 +255,9 @@ def test_a_users_id_is_found_in_what_is_stored() -> None:
         ("2025-12-31T23:59:59.9", "2025-12-31T23:59:59.900Z"),
         ("1767225600001", "2026-01-01T00:00:00.001Z"),
         ("not a date", ARRIVAL_DATE),
-        ("-1", ARRIVAL_DATE),
+        ("-1", "1969-12-31T23:59:59.999Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"),
+        ("0001-01-01T00:00:00+01:00", ARRIVAL_DATE),
         ("9" * 18, ARRIVAL_DATE),
         (5, ARRIVAL_DATE),
         (None, ARRIVAL_DATE),
