@@ -4,6 +4,7 @@ A bad event, or a bad endpoint, is an item of its own in the answer and harms no
 endpoint that is refused the events are kept, joined with the endpoint as it is stored.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ Status = tuple[int, str]
 """``StatusCode`` and ``Message`` of an item."""
 
 _EVENT_TYPE = b'"EventType"'
+_ENDPOINT = b'"Endpoint"'
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+"""What may be one of the two names, spelled so that it is not found."""
 
 
 class _BatchEntry(msgspec.Struct, gc=False):
@@ -103,7 +107,7 @@ def _read_request(
     if count > limits.events:
         message = f"The number of events in a request should be less than {limits.events}."
         raise bad_request(message)
-    twice = _repeated(body, count)
+    twice = _repeated(body, count, len(entries))
     return [_entry(key, entry, events, twice, (limits, others)) for key, entry, events in maps]
 
 
@@ -183,14 +187,18 @@ def _events(entry: _BatchEntry) -> Mapping[str, Raw] | None:
         return None
 
 
-def _repeated(body: bytes, count: int) -> frozenset[tuple[str, str]]:
+def _repeated(body: bytes, events: int, endpoints: int) -> frozenset[tuple[str, str]]:
     """Return which (endpoint id, event id) stand twice: readers take the one they like.
 
     Raises ApiError where an endpoint, or one of the maps, stands twice: what the first one holds
-    could not even be answered. Nearly always each event names its type once, and no other stands
-    between them.
+    could not even be answered. ``events`` and ``endpoints``: how many were read. Nearly always each
+    of them names its type, or its endpoint, once, and no other one stands between them.
     """
-    if body.count(_EVENT_TYPE) == count:
+    if (
+        body.count(_EVENT_TYPE) == events
+        and body.count(_ENDPOINT) == endpoints
+        and not (b"\\u00" in body and _ESCAPED_LETTER.search(body))
+    ):
         return frozenset()
     request = rawjson.fields(body)
     batch = bytes(request.get("BatchItem", ABSENT))

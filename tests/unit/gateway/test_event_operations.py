@@ -181,6 +181,7 @@ async def test_one_bad_event_harms_no_other() -> None:
         "2026-01-01T00:00:00.123456789+01:30",
         "2026-01-01T00:00:00+0000",
         "2026-01-01T00:00:00",
+        "2026-01-01t00:00:00.1z",
     ],
 )
 def test_timestamps_are_taken_in_every_form_that_clients_send(stamp: str) -> None:
@@ -280,6 +281,12 @@ async def test_an_endpoint_id_that_is_none_takes_nothing_with_it() -> None:
         (b'{"BatchItem":{"\xff":{}}}', "not JSON"),
         (b'{"BatchItem":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested"),
         (b'{"BatchItem":{"e":{"Endpoint":{}},"e":{"Endpoint":{},"Events":{"a":{}}}}}', "twice"),
+        (
+            b'{"BatchItem":{"e":{"Endpoint":{},"Events":{}},"e":{"Endpoint":{},"Events":{}}}}',
+            "twice",
+        ),
+        (b'{"BatchItem":{"e":{"Endpoint":{"Address":"1"},"Endpoint":{},"Events":{}}}}', "twice"),
+        (b'{"BatchItem":{"e":{"Endpoint":{},"Events":{},"\\u0045vents":{}}}}', "twice"),
     ],
 )
 def test_what_is_no_request_is_refused_as_a_whole(body: bytes, message: str) -> None:
@@ -307,10 +314,11 @@ async def test_more_events_than_a_request_may_have_are_refused_together() -> Non
 @virtually
 async def test_an_event_id_given_twice_is_refused_alone() -> None:
     one = orjson.dumps(event())
-    body = b'{"BatchItem":{"e":{"Endpoint":{},"Events":{"a":%b,"a":%b,"b":%b}}}}' % (one, one, one)
-    async with serving() as api:
-        results = await api.put(body)
-        assert {"a": 400, "b": 202} == answers(results, "e")
+    for other in (one, one.replace(b"EventType", b"\\u0045ventType")):
+        events = b'{"a":%b,"a":%b,"b":%b}' % (one, other, one)
+        async with serving() as api:
+            results = await api.put(b'{"BatchItem":{"e":{"Endpoint":{},"Events":%b}}}' % events)
+            assert {"a": 400, "b": 202} == answers(results, "e")
 
 
 @virtually
