@@ -181,9 +181,14 @@ class SqliteStore:
                 return first
 
     async def check(self) -> None:
-        """Ask the file; after a failed write, whether it can be written again."""
+        """Ask the file; after a failed write, whether it can be written again.
+
+        Raises StoreError, too, where another file or none stands in its place: what is written
+        goes to the one that was opened, and is gone with the process.
+        """
         statement = PROBE if self._failed else "SELECT 1"
         await self._ask(lambda connection: connection.execute(statement).fetchone())
+        self._file.check_place()
 
     async def close(self) -> None:
         """Finish what was asked, close the file and give it up."""
@@ -266,6 +271,19 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None
+
+    def check_place(self) -> None:
+        """Raise StoreError unless the file that is open is the one that its path names."""
+        opened = self._opened
+        with suppress(OSError):
+            if opened is None or os.path.samestat(opened, self._path.stat()):
+                return
+        text = (
+            f"the endpoint store {self._path} was removed or replaced while a gateway has it open"
+        )
+        remedy = "put the file back, or a backup of it, while no gateway runs, and start it again"
+        raise StoreError(text, remedy)
 
     def transact(self, acts: Sequence[Callable[[sqlite3.Connection], Any]]) -> _Transaction:
         """Do all of them in one transaction, and return what each answers, or raised.
@@ -275,6 +293,7 @@ class _File:
         try:
             if self._connection is None:
                 self._connection = _connect(self._path)
+                self._opened = self._path.stat()
             before = self._connection.total_changes
             self._connection.execute("BEGIN IMMEDIATE")
             answers = [_answer(act, self._connection) for act in acts]

@@ -119,6 +119,23 @@ async def test_a_disk_that_takes_nothing_fails_what_is_written_and_what_asks(
     await store.close()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_removed_or_replaced_is_told(
+    tmp_path: Path, *, replaced: bool
+) -> None:
+    path = tmp_path / "e.db"
+    store = await SqliteStore.open(path, MERGE)
+    await store.merge("a1", {"e-1": update()})
+    path.rename(tmp_path / "away.db")
+    if replaced:
+        path.touch()
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        await store.check()
+    (tmp_path / "away.db").replace(path)
+    await store.check()
+    await store.close()
+
+
 @contextlib.contextmanager
 def no_room() -> Iterator[None]:
     """Let no file of this process grow beyond 100 bytes."""
