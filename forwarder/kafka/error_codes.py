@@ -89,7 +89,7 @@ LATER = (GroupMaxSizeReached, FencedInstanceId, InvalidRecord, NewerProducer, Tr
 for _later in LATER:
     kafka.kafka_errors.setdefault(_later.errno, _later)
 
-_RIGHTS = "to the principal the worker logs in as"
+_RIGHTS = "to the principal that this process logs in as"
 _BROKERS = "start the brokers that are down, and see their logs"
 _VERSION = "use brokers of Kafka 2.5 or later, or set what stands between them and the worker right"
 _SIZE = (

@@ -63,6 +63,15 @@ WRITE = (
 )
 # Changes nothing, and writes: finds a full disk.
 PROBE = f"UPDATE {schema.VERSIONS_TABLE} SET version = version"  # noqa: S608
+REMEDIES: Mapping[int, str] = {
+    sqlite3.SQLITE_NOTADB: "name another file",
+    sqlite3.SQLITE_CORRUPT: "put a backup of it in its place while no gateway runs",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "make room on its disk, or see what its disk reports",
+    sqlite3.SQLITE_READONLY: "let the gateway's user write to it",
+}
+"""By SQLite's primary result codes (sqlite.org/rescode.html)."""
+LASTING = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 T = TypeVar("T")
 
@@ -301,8 +310,9 @@ class _File:
             return _Transaction(answers, self._connection.total_changes > before)
         except sqlite3.Error as error:
             self.close()
-            text = f"the endpoint store {self._path.name} failed: {error}"
-            raise StoreError(text) from None
+            text = f"the endpoint store {self._path} failed: {error}"
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            raise StoreError(text, REMEDIES.get(code, ""), lasting=code in LASTING) from None
 
     def close(self) -> None:
         """Close the file; what was not committed is undone."""
