@@ -369,7 +369,7 @@ def _identities(device: bytes, events: Sequence[_RoutedEvent], body: bytes) -> l
     It is the first id that an event names, as a gateway puts it in front.
     """
     ids = [bytes(event.EventId) for event in cast("Sequence[_IdentifiedEvent]", events)]
-    if body.count(b'"EventId"') > len(ids) or (b"\\" in body and b"\\u00" in body):
+    if body.count(b'"EventId"') > len(ids) - ids.count(b"") or (b"\\" in body and b"\\u00" in body):
         values = rawjson.split_values(body)
         ids = [bytes(rawjson.first_member(bytes(event), "EventId")) for event in values]
     return event_identities(device, ids)

@@ -9,9 +9,12 @@ They mean of a record what they mean of mParticle's documents:
   ``client`` no ``cognito_id``.
 * ``metadata_field_exclusion``: paths from the record's top, never of its event.
 
-``endpoint`` is meant in both its forms, the object and the text in ``client_context.custom``.
+``endpoint`` is meant in both its forms, the object and the text in ``client_context.custom``. Where
+an object may stand in any other form, a list or a text, what it tells cannot be taken out: such a
+record is refused as soon as something of the endpoint is hidden.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 from msgspec import Raw
@@ -26,6 +29,7 @@ _NAMES = frozenset({"app_id", "package_name"})
 _NO_SDK = Raw(b"{}")
 _NO_DEVICE = Raw(b'{"platform":{}}')
 _MEMO = 1024
+_OPENS_OBJECT = re.compile(rb"\{|\\u007[bB]")
 
 _Object = dict[str, Raw]
 
@@ -44,9 +48,9 @@ class RecordPolicy:
             path[1:] for path in paths if path[0] == "endpoint" and path[1:]
         ]
         self._drops_endpoint = ["endpoint"] in paths
-        self.is_plain = (
-            self._located and self._metadata and self._identities and not self._exclusions
-        )
+        tells_all = self._located and self._metadata and self._identities
+        self.is_plain = tells_all and not self._exclusions
+        self._hides = not tells_all or bool(self._endpoint_exclusions) or self._drops_endpoint
         self._endpoints: Memo[bytes, bytes] = Memo(_MEMO)
 
     def reduced(self, record: bytes) -> bytes:
@@ -83,11 +87,18 @@ class RecordPolicy:
 
     def _change_endpoint(self, fields: _Object) -> None:
         """Reduce the endpoint of a record, in whichever form it is there."""
+        if not self._hides:
+            return
         if bytes(fields.get("endpoint", ABSENT))[:1] == b"{":
             fields["endpoint"] = Raw(self.endpoint(bytes(fields["endpoint"])))
-        _change(fields, "client_context", self._change_context)
+        elif not self._drops_endpoint:
+            _check_no_object(fields, "endpoint")
+        if ["client_context"] not in self._exclusions:
+            _check_no_object(fields, "client_context")
+            _change(fields, "client_context", self._change_context)
 
     def _change_context(self, context: _Object) -> None:
+        _check_no_object(context, "custom")
         _change(context, "custom", self._change_custom)
 
     def _change_custom(self, custom: _Object) -> None:
@@ -101,6 +112,16 @@ class RecordPolicy:
         elif (text := rawjson.text_of(raw)) and text.lstrip()[:1] == "{":
             inner = text.encode(errors="backslashreplace")
             custom["endpoint"] = Raw(rawjson.quote(self.endpoint(inner).decode()))
+        else:
+            _check_no_object(custom, "endpoint")
+
+
+def _check_no_object(fields: _Object, name: str) -> None:
+    """Raise ValueError where a member is a list or a text that has an object in it."""
+    raw = bytes(fields.get(name, ABSENT))
+    if raw[:1] != b"{" and _OPENS_OBJECT.search(raw):
+        message = f"`{name}` holds an object in a form that nothing is taken out of"
+        raise ValueError(message)
 
 
 def _named(application: _Object) -> None:

@@ -242,6 +242,8 @@ def test_an_event_is_known_by_app_endpoint_and_the_first_id_that_it_names() -> N
     for raw in (twice, spelled):
         value = record().replace(b'"Events":[]', b'"Events":[%b]' % raw)
         assert [key] == [*one(value).duplicate_keys]
+    beside = record().replace(b'"Events":[]', b'"Events":[%b,{"EventType":"b"}]' % twice)
+    assert [key, b""] == [*one(beside).duplicate_keys]
     others = [
         record(event(EventId="i-8")),
         record(event(EventId="i-9"), ApplicationId="a2"),

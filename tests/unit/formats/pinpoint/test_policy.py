@@ -1,6 +1,7 @@
 """What settings take out of records: of all kinds, and of both forms of an endpoint."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,45 @@ def test_an_endpoint_that_is_no_text_of_an_object_stays() -> None:
         assert custom == made(compact(told), include_location_information=False)["client_context"]
 
 
+INNER = json.dumps(ENDPOINT)
+ODD_FORMS: dict[str, Json] = {
+    "a list": {"endpoint": [ENDPOINT]},
+    "a text": {"endpoint": INNER},
+    "a list in a text": {"client_context": {"custom": {"endpoint": f"[{INNER}]"}}},
+    "a text in a text": {"client_context": {"custom": {"endpoint": json.dumps(INNER)}}},
+    "behind a mark": {"client_context": {"custom": {"endpoint": f"\ufeff{INNER}"}}},
+    "a list of endpoints": {"client_context": {"custom": {"endpoint": [ENDPOINT]}}},
+    "custom as a text": {"client_context": {"custom": json.dumps({"endpoint": INNER})}},
+    "context as a text": {"client_context": json.dumps({"custom": {"endpoint": INNER}})},
+}
+HIDING: dict[str, Any] = {
+    "include_location_information": False,
+    "include_metadata": False,
+    "include_user_identities": False,
+    "metadata_field_exclusion": ("endpoint.Address",),
+}
+
+
+@pytest.mark.parametrize("setting", HIDING)
+@pytest.mark.parametrize("told", ODD_FORMS.values(), ids=ODD_FORMS)
+def test_nothing_that_is_hidden_passes_in_a_form_that_it_cannot_be_taken_out_of(
+    told: Json, setting: str
+) -> None:
+    plain = {key: value for key, value in FINISHED.items() if key != "client_context"}
+    value = compact({**plain, **told})
+    assert made(value) == json.loads(value)
+    assert made(value, metadata_field_exclusion=("awsAccountId",))
+    out = collected(value, **{setting: HIDING[setting]})
+    assert [] == out.batches
+    assert ["not_encodable"] == [letter.reason for letter in out.dead_letters]
+
+
+def test_a_context_that_is_excluded_as_a_whole_needs_no_look_inside() -> None:
+    value = compact({**FINISHED, "client_context": "{"})
+    paths = ("client_context", "endpoint.Address")
+    assert "client_context" not in made(value, metadata_field_exclusion=paths)
+
+
 def test_what_cannot_be_stripped_is_a_letter() -> None:
     for text in ("{", '{"a":' * 5_000):
         told = {**FINISHED, "client_context": {"custom": {"endpoint": text}}}
@@ -125,7 +165,11 @@ def test_reducing_twice_reduces_nothing_more(endpoint: object, other: object) ->
     policy = RecordPolicy(chosen)
     custom = {"custom": {"endpoint": json.dumps(endpoint)}}
     content = {"endpoint": endpoint, "client_context": custom, "client": other, "device": other}
-    once = policy.reduced(compact(content))
+    try:
+        once = policy.reduced(compact(content))
+    except ValueError:  # an object in a list
+        assert "{" in json.dumps(endpoint)
+        return
     assert once == policy.reduced(once)
     assert rawjson.fields(once)
 
