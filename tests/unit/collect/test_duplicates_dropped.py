@@ -176,6 +176,26 @@ def test_what_an_operator_sends_back_is_no_duplicate_and_makes_none() -> None:
     assert (0, [[1], [1]]) == (out.duplicates, numbers(out))
 
 
+def test_what_stood_in_a_record_that_was_refused_is_no_duplicate_later() -> None:
+    """Nothing of such a record was collected: what comes again is all there is of it."""
+    made = looking(connection(send_as_batch=False))
+    good = encoded(sent("a", event(n=1)))
+    refused = (good[:-1], b"[%b,5]" % good, b"[%b,{}]" % good, good + b"x")
+    first = made.collect(records(*refused), NOW)
+    assert (4, 0, 0) == (len(first.dead_letters), first.uploads, made.identities())
+    again = made.collect(records(good, good, start=4), NOW)
+    assert (1, [[1]]) == (again.duplicates, numbers(again))
+
+
+def test_what_is_too_large_makes_one_letter_however_often_it_comes() -> None:
+    made = looking(connection(send_as_batch=False))
+    large = sent("a", event(n=1, text="x" * 11_000_000), event(n=2))
+    out = merged([made.collect(records(large, large, large), NOW)])
+    assert (4, [[2]], 1) == (out.duplicates, numbers(out), len(out.dead_letters))
+    assert {"lane": 6} == out.routed
+    assert ({"lane": 2}, {("lane", "duplicates"): 4}) == (out.accepted, out.filtered)
+
+
 def test_a_sample_is_neither_judged_nor_remembered() -> None:
     made = looking(connection(send_as_batch=False))
     poll = records(sent("a", event(n=1)), sent("a", event(n=1)))
