@@ -173,7 +173,7 @@ class DocumentEncoder:
         except Exception:  # noqa: BLE001  # one odd event must not stop the others
             left_out.odd.append(event)
             return None
-        if len(rendered) > keys.frame.room:
+        if len(rendered) + keys.frame.size > keys.frame.limit:
             left_out.large.append(event)
             return None
         return (*event[:4], rendered)

@@ -55,20 +55,28 @@ class Occasion(Struct, frozen=True, gc=False):
     """What the events of one context have in common.
 
     ``whose`` tells app and endpoint apart from all others: ids are hashes that begin with it.
-    ``location`` and ``push`` are members of ``data``, complete or empty: where
-    the endpoint is, and by which token and network it takes push messages.
+    ``location`` is a member of ``data``, complete or empty: where the endpoint is. By ``network``
+    it takes push messages, by ``token``, a JSON value; each empty where it is not told.
     """
 
     whose: bytes
     location: bytes
-    push: bytes
+    network: bytes
+    token: bytes
+
+    @property
+    def push(self) -> bytes:
+        """Return the members of ``data`` that tell how push messages come; perhaps none."""
+        if not self.network:
+            return b""
+        network = b'"network":"%b"' % self.network
+        return b'"push_message_token":%b,%b' % (self.token, network) if self.token else network
 
 
-def occasion(app: bytes, endpoint: bytes, location: bytes, push: bytes) -> Occasion:
-    """Return the occasion of an endpoint; both ids are JSON values."""
+def identify(app: bytes, endpoint: bytes) -> bytes:
+    """Return what tells an endpoint apart from all others; both ids are JSON values."""
     app, endpoint = rawjson.name_token(app), rawjson.name_token(endpoint)
-    whose = b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
-    return Occasion(whose, location, push)
+    return b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
 
 
 class OccasionFrame(Frame, frozen=True, gc=False):

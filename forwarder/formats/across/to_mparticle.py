@@ -8,7 +8,7 @@ from forwarder.formats.across.mparticle_events import (
     MParticleEvents,
     Occasion,
     OccasionFrame,
-    occasion,
+    identify,
 )
 from forwarder.formats.across.usual_context import UsualContexts, leaves_all
 from forwarder.formats.contract import Frame
@@ -70,14 +70,11 @@ class MParticleFromPinpoint:
 
     def _occasion(self, facts: EndpointFacts) -> Occasion:
         """Return what the events of a context have in common."""
-        location = push = b""
+        location = b""
         if facts.location and self._located:
             location = b',"location":%b' % rawjson.encode_object(facts.location)
-        if facts.network:
-            push = b'"network":"%b"' % facts.network
-            if self._tells_token:
-                push = b'"push_message_token":%b,%b' % (facts.address, push)
-        return occasion(facts.app, facts.endpoint, location, push)
+        token = facts.address if self._tells_token else b""
+        return Occasion(identify(facts.app, facts.endpoint), location, facts.network, token)
 
     def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
         """Return the context: an endpoint is small."""

@@ -178,5 +178,6 @@ def _identities(customer: bytes, address: bytes, channel: bytes, time_ms: int) -
 
 
 def _attributes(members: _Object) -> bytes:
-    told = {name: contexts.single(raw) for name, raw in members.items()}
-    return b',"user_attributes":%b' % rawjson.encode_object(told)
+    for name, raw in members.items():
+        members[name] = contexts.single(raw)
+    return b',"user_attributes":%b' % rawjson.encode_object(members)

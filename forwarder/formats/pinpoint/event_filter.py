@@ -53,6 +53,8 @@ class PinpointEventFilter:
 
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
+        if len(types) == 1 and self._refusals.get(types[0]) == "":
+            return [(upload.offset, upload.start, 1, upload.time, upload.body)]
         refusals = [self._refusal(kind) for kind in types]
         if types and not any(refusals):
             return [(upload.offset, upload.start, len(types), upload.time, upload.body)]

@@ -63,30 +63,25 @@ class EndpointIdentity:
             key = b"%b%d/%d" % (self._prefix, offset, start)
             return app, key, key
         key = b"%b,%b" % (app, endpoint)
-        user = user_of(fields.get("Endpoint", ABSENT))
+        try:
+            told = _ENDPOINT(fields.get("Endpoint", ABSENT)).User
+            user = b"" if told is None else bytes(told.UserId)
+        except msgspec.DecodeError:
+            user = _user_of(bytes(fields.get("Endpoint", ABSENT)))
         if not user:
             return app, key, key
         known = self._people.get(user)
         if known is None:
-            known = b"#" + blake2b(user, digest_size=16).hexdigest().encode()
+            token = id_token(user)
+            known = b"#" + blake2b(token, digest_size=16).hexdigest().encode() if token else b""
             self._people.keep(user, known, len(user) + len(known))
         return app, key, key + known
 
 
-def user_of(endpoint: bytes | Raw) -> bytes:
-    """Return the token of the user's id that an endpoint names; b"": none."""
-    try:
-        user = _ENDPOINT(endpoint).User
-        return id_token(bytes(user.UserId)) if user is not None else b""
-    except msgspec.DecodeError:
-        if bytes(endpoint)[:1] != b"{":
-            return b""
-        inner = bytes(rawjson.fields(endpoint).get("User", ABSENT))
-        return (
-            id_token(bytes(rawjson.fields(inner).get("UserId", ABSENT)))
-            if inner[:1] == b"{"
-            else b""
-        )
+def _user_of(endpoint: bytes) -> bytes:
+    """Return the user's id that an endpoint of odd members names; b"": none."""
+    inner = bytes(rawjson.fields(endpoint).get("User", ABSENT)) if endpoint[:1] == b"{" else b""
+    return bytes(rawjson.fields(inner).get("UserId", ABSENT)) if inner[:1] == b"{" else b""
 
 
 def event_identities(device: bytes, event_ids: Sequence[bytes]) -> list[bytes]:
@@ -97,4 +92,4 @@ def event_identities(device: bytes, event_ids: Sequence[bytes]) -> list[bytes]:
     if device[:1] != b'"':
         return [b""] * len(event_ids)
     before = device + b","
-    return [before + token if (token := id_token(one)) else b"" for one in event_ids]
+    return [before + token if token else b"" for token in map(id_token, event_ids)]
