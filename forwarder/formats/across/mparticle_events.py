@@ -55,11 +55,13 @@ class Occasion(Struct, frozen=True, gc=False):
     """What the events of one context have in common.
 
     ``whose`` tells app and endpoint apart from all others: ids are hashes that begin with it.
-    ``location`` is a member of ``data``, complete or empty: where the endpoint is. By ``network``
-    it takes push messages, by ``token``, a JSON value; each empty where it is not told.
+    ``numbers`` is such a hash, begun for the ids of events. ``location`` is a member of ``data``,
+    complete or empty: where the endpoint is. By ``network`` it takes push messages, by ``token``,
+    a JSON value; each empty where it is not told.
     """
 
     whose: bytes
+    numbers: "blake2b"
     location: bytes
     network: bytes
     token: bytes
@@ -73,10 +75,14 @@ class Occasion(Struct, frozen=True, gc=False):
         return b'"push_message_token":%b,%b' % (self.token, network) if self.token else network
 
 
-def identify(app: bytes, endpoint: bytes) -> bytes:
-    """Return what tells an endpoint apart from all others; both ids are JSON values."""
+def occasion(
+    app: bytes, endpoint: bytes, location: bytes, network: bytes, token: bytes
+) -> Occasion:
+    """Return the occasion of an endpoint; both ids are JSON values."""
     app, endpoint = rawjson.name_token(app), rawjson.name_token(endpoint)
-    return b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
+    whose = b"%d:%b%d:%b" % (len(app), app, len(endpoint), endpoint)
+    numbers = blake2b(whose + b"e", digest_size=_ID_BYTES)
+    return Occasion(whose, numbers, location, network, token)
 
 
 class OccasionFrame(Frame, frozen=True, gc=False):
@@ -117,6 +123,7 @@ _EVENT = (
 _ESCAPED = re.compile(rb"\\u00[467]")
 """A Latin letter that is written as an escape: perhaps of a name that is looked for."""
 
+_ID_BYTES = 8
 _READ = msgspec.json.Decoder(_Sent).decode
 _ENCODE = msgspec.json.Encoder().encode
 _NO_VALUES: _Object = {}
@@ -152,7 +159,8 @@ class MParticleEvents:
         except msgspec.DecodeError:
             return self._render_odd(event, where)
         kind, own, time = bytes(sent.EventType), bytes(sent.EventId), milliseconds(sent.Timestamp)
-        session = self._known_session(bytes(sent.Session), where)
+        raw = bytes(sent.Session)
+        session = self._sessions.get(where.whose + raw) or self._new_session(raw, where)
         if (
             time is None
             or session is None
@@ -180,9 +188,11 @@ class MParticleEvents:
             values = _ENCODE(_joined(attributes, metrics))
         except UnicodeEncodeError:
             return self._render_odd(event, where)
+        state = where.numbers.copy()
+        state.update(own)
         return _EVENT % (
             time,
-            self._event_id % _number(where, b"e" + own),
+            self._event_id % (int.from_bytes(state.digest()) >> 1 or 1),
             own,
             session.members,
             where.location,
@@ -191,16 +201,12 @@ class MParticleEvents:
             event_type,
         )
 
-    def _known_session(self, raw: bytes, where: Occasion) -> _Session | None:
+    def _new_session(self, raw: bytes, where: Occasion) -> _Session | None:
         """Return what an event says of its session; None: it has to be looked at for itself."""
         if not raw:
             return _NO_SESSION
-        key = where.whose + raw
-        known = self._sessions.get(key)
-        if known is not None:
-            return known
         fields = {"Session": Raw(raw)}
-        found = self._session(fields, where)
+        found, key = self._session(fields, where), where.whose + raw
         return None if fields else self._sessions.keep(key, found, 2 * len(key))
 
     def _render_odd(self, event: bytes, where: Occasion) -> bytes:
@@ -303,7 +309,7 @@ def _taken_text(fields: _Object, name: str) -> bytes:
 
 def _number(where: Occasion, name: bytes) -> int:
     """Return the 63 bits that stand for a name among those of an endpoint, never 0."""
-    digest = blake2b(where.whose + name, digest_size=8).digest()
+    digest = blake2b(where.whose + name, digest_size=_ID_BYTES).digest()
     return int.from_bytes(digest) >> 1 or 1
 
 
@@ -311,8 +317,9 @@ def _joined(attributes: _Object, metrics: _Object) -> _Object:
     """Return all values by name; a metric whose name is taken is ``metrics.`` and its name."""
     if not metrics:
         return attributes
-    if metrics.keys().isdisjoint(attributes):
-        return {**attributes, **metrics}
+    both = attributes | metrics
+    if len(both) == len(attributes) + len(metrics):
+        return both
     found = dict(attributes)
     for name, raw in metrics.items():
         free = name

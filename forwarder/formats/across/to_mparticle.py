@@ -8,7 +8,7 @@ from forwarder.formats.across.mparticle_events import (
     MParticleEvents,
     Occasion,
     OccasionFrame,
-    identify,
+    occasion,
 )
 from forwarder.formats.across.usual_context import UsualContexts, leaves_all
 from forwarder.formats.contract import Frame
@@ -74,7 +74,7 @@ class MParticleFromPinpoint:
         if facts.location and self._located:
             location = b',"location":%b' % rawjson.encode_object(facts.location)
         token = facts.address if self._tells_token else b""
-        return Occasion(identify(facts.app, facts.endpoint), location, facts.network, token)
+        return occasion(facts.app, facts.endpoint, location, facts.network, token)
 
     def prune(self, context: bytes, most: int) -> bytes:  # noqa: ARG002  # all of it may be sent
         """Return the context: an endpoint is small."""

@@ -17,12 +17,10 @@ def milliseconds(text: str) -> int | None:
     """
     if text[4:5] != "-":
         return _of_digits(text)
-    if text[-1] == "z":
-        text = text.upper()
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        return None
+        return milliseconds(text.upper()) if text[-1] == "z" else None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     since = time - _EPOCH
