@@ -265,18 +265,23 @@ class Duplicates:
         blocks, block = self._blocks, self._sizes.block
         number = offset // block
         window_ms, upcoming = self._windows[0].window_ms, _FOR_EVER
+        was_off = False
         for one in self._windows[1:]:
             if one.start > offset:
                 upcoming = one.start
                 break
             window_ms = one.window_ms
+            if not window_ms and one.start >= self._until:  # perhaps where no record is
+                was_off = True
         self._window_ms = window_ms
         self._until = min((number + 1) * block, upcoming)
-        if not window_ms:
+        if was_off or not window_ms:
             blocks.clear()
             self._block_times.clear()
             self._times.clear()
             self._count = 0
+        if not window_ms:
+            pass
         elif not blocks:
             blocks.append(_SeenBlock(offset))
         elif blocks[-1].start // block != number:

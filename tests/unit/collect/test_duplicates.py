@@ -132,6 +132,14 @@ def test_what_is_forgotten_is_forgotten_in_memory() -> None:
     assert 1.1 * 601 > len(found._times)  # noqa: SLF001  # what takes the memory
 
 
+def test_all_is_forgotten_where_nothing_is_looked_for_though_no_record_is_there() -> None:
+    windows = [DuplicateWindow(WINDOW, 0), DuplicateWindow(0, 5), DuplicateWindow(WINDOW, 6)]
+    for gap in (0, 1):
+        records = [Stood(n + gap * (n > 4), 0, ("a",)) for n in range(4 + gap, 8)]
+        found = judged(Duplicates(windows, 0, sizes=SMALL), records)
+        assert [n for n, marks in found.items() if marks == [True]] == [*range(7, 8 + gap)]
+
+
 def test_partly_dropped_uploads_keep_their_places_and_lend_no_session_to_what_went() -> None:
     upload = uploads_of(Stood(1, 0, ("a", "b", "c", "d")))[0]
     upload.sessions = [b"1", b"2", b"3", b"4"]
