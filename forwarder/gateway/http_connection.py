@@ -421,8 +421,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._half_closed:
             self._transport.close()
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        except OSError:  # the other side went while it was answered, and has reset the connection
+            self.abort()
+            return
         self._transport.resume_reading()
 
     # ------------------------------------------------------------------ the end

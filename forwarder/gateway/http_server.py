@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+import structlog
+
 from forwarder.clock import Clock
 from forwarder.config.gateway import ListenSettings
 from forwarder.errors import StartupError
@@ -18,6 +20,8 @@ from forwarder.gateway.service import ApiService
 from forwarder.ops.acceptor import ACCEPTS_PER_TURN, Acceptor
 from forwarder.ops.gateway_catalogue import Refusal
 from forwarder.ops.gateway_metrics import GatewayMetrics
+
+log = structlog.get_logger()
 
 ACCEPT_PAUSE = 1 / 1_600
 """Seconds. A connection with a request that is refused costs 300 µs: a flood of them takes half a
@@ -187,4 +191,12 @@ class ApiServer:
             for connection in list(self._open_ones):
                 most = self._seconds.get(connection.phase)
                 if most is not None and now - connection.since > most:
-                    connection.expire()
+                    self._expire(connection)
+
+    def _expire(self, connection: ClientConnection) -> None:
+        """End one connection; whatever goes wrong with it, the others' time is kept."""
+        try:
+            connection.expire()
+        except Exception:
+            log.exception("connection.failed", phase=connection.phase.name.lower())
+            connection.abort()

@@ -234,7 +234,11 @@ class _HttpConnection(asyncio.BufferedProtocol):
         self.phase = _DONE
         # This half alone: closed with something unread, the system takes the answer back. The
         # other half ends once the other side has said, or read, all it wants to.
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the other side went meanwhile, and has reset the connection
+            self._transport.abort()
+            return
         self._transport.resume_reading()
 
 

@@ -16,6 +16,7 @@ from forwarder.gateway.http_connection import (
     FIELDS,
     HEAD_BYTES,
     LINE_BYTES,
+    ClientConnection,
     ConnectionLimits,
 )
 from tests.acceptance.harness import until
@@ -260,6 +261,24 @@ async def test_a_body_that_comes_a_byte_at_a_time_ends_in_time() -> None:
         writer.close()
         assert answered.startswith(b"HTTP/1.1 408 ")
         assert 1 == world.refusals("body_time")
+
+
+async def test_whoever_goes_while_its_time_runs_out_takes_nobody_elses_with_it() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        gone = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+    accepted.setblocking(False)  # noqa: FBT003  # has no keyword
+    async with gateway_world(seconds=QUICK) as world:
+        _, one = await loop.connect_accepted_socket(
+            lambda: ClientConnection(world.server, loop), accepted
+        )
+        gone.sendall(b"GET / HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)
+        gone.close()
+        one.expire()  # before the loop is told: what is written is answered by a reset
+        assert b"" == await world.send()
+        assert 1 == world.refusals("head_time")
 
 
 async def test_whoever_says_nothing_is_closed_without_a_word() -> None:
