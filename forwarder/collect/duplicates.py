@@ -280,12 +280,10 @@ class Duplicates:
             self._block_times.clear()
             self._times.clear()
             self._count = 0
-        if not window_ms:
-            pass
-        elif not blocks:
-            blocks.append(_SeenBlock(offset))
-        elif blocks[-1].start // block != number:
-            self._end_block(offset)
+        begins = not blocks or blocks[-1].start // block != number
+        if window_ms and begins:
+            if blocks:
+                self._end_block(offset)
             blocks.append(_SeenBlock(offset))
         self._note_reach(offset)
 

@@ -189,7 +189,7 @@ def test_closed_descriptors_are_no_reason_to_fail(site: Site) -> None:
 def test_a_fault_of_the_program_is_told_without_its_secrets(site: Site) -> None:
     (site.folder / "sitecustomize.py").write_text(
         "import forwarder.app\n"
-        "async def read_file(*_): raise RuntimeError('with hunter2')\n"
+        "async def read_file(*_, **__): raise RuntimeError('with hunter2')\n"
         "forwarder.app.run_file = read_file\n"
     )
     keys = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "hunter2"}

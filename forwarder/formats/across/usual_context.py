@@ -32,7 +32,7 @@ class UsualContext(EndpointFacts, frozen=True, gc=False):
     rest: bytes
 
 
-class _Record(Struct, forbid_unknown_fields=True, gc=False):
+class _UsualRecord(Struct, forbid_unknown_fields=True, gc=False):
     ApplicationId: Raw
     EndpointId: Raw
     Endpoint: dict[str, Raw]
@@ -57,7 +57,7 @@ class _Installed(Struct, frozen=True, gc=False):
 
 
 _REST = b'{"environment":"production"%b%b%b%b%b,"integration_attributes":{"pinpoint":%b}%b'
-_READ = msgspec.json.Decoder(_Record).decode
+_READ = msgspec.json.Decoder(_UsualRecord).decode
 _READ_USER = msgspec.json.Decoder(_User).decode
 _NOBODY = Raw(b"{}")
 
