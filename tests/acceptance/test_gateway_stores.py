@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,33 @@ def metrics_of(content: bytes) -> set[str]:
     return set(endpoint["Metrics"])
 
 
+class MetricSender:
+    """Gives an endpoint metrics, one a request, until ``last``; sends again what is refused."""
+
+    def __init__(self, gateway: GatewayProcess, lane: str) -> None:
+        self.gateway = gateway
+        self.lane = lane
+        self.sent: set[str] = set()
+        self.refused: list[int] = []
+        self.last = False
+
+    async def run(self) -> None:
+        for number in count():
+            metric = f"{self.lane}-{number % 50}"  # an endpoint may have 250
+            while (status := await asyncio.to_thread(put_metric, self.gateway, metric)) != 202:
+                self.refused.append(status)
+                await asyncio.sleep(0.1)
+            self.sent.add(metric)
+            if self.last:
+                return
+
+
+def tells_of_failures(gateway: GatewayProcess) -> bool:
+    found = gateway.metrics().items()
+    failures = [n for name, n in found if name.startswith("forwarder_gateway_store_failures_total")]
+    return sum(failures) > 0 and bool(gateway.logged("store.failed"))
+
+
 async def test_two_gateways_with_one_database_lose_nothing_through_its_restart(
     site: GatewaySite, cluster: Cluster, name: str, server: PostgresServer
 ) -> None:
@@ -70,41 +98,28 @@ async def test_two_gateways_with_one_database_lose_nothing_through_its_restart(
     gateways = [site.start_gateway("one"), site.start_gateway("other")]
     for gateway in gateways:
         await gateway.until_ready()
-    refused: list[int] = []
-
-    async def send(gateway: GatewayProcess, lane: str, count: int) -> None:
-        for number in range(count):
-            metric = f"{lane}-{number}"
-            while (status := await asyncio.to_thread(put_metric, gateway, metric)) != 202:
-                refused.append(status)
-                await asyncio.sleep(0.1)
-
-    lanes = [send(gateways[n % 2], f"lane{n}", 30) for n in range(4)]
-    sending = asyncio.gather(*lanes)
-    await asyncio.sleep(0.3)
+    senders = [MetricSender(gateways[n % 2], f"lane{n}") for n in range(4)]
+    sending = asyncio.gather(*(sender.run() for sender in senders))
+    await gateways[0].until(lambda: all(one.sent for one in senders), "events are stored")
     await asyncio.to_thread(server.stop)
     await gateways[0].until(lambda: gateways[0].get("/readyz")[0] == 503, "it is not ready")
     detail = json.loads(gateways[0].get("/readyz")[1])
     assert ("waiting", "up") == (detail["endpoints"]["state"], detail["kafka"]["state"])
     assert 200 == gateways[0].get("/livez")[0]
-    await gateways[0].until(lambda: bool(refused), "clients are told to send again")
+    told = "clients are told to send again"
+    await gateways[0].until(lambda: all(one.refused for one in senders), told)
     await asyncio.to_thread(server.start)
+    for one in senders:
+        one.last = True
     await sending
     for gateway in gateways:
         await gateway.until_ready()
-    assert {500} == set(refused)
-    sent = {f"lane{lane}-{number}" for lane in range(4) for number in range(30)}
+    assert {500} == {status for one in senders for status in one.refused}
+    sent = {metric for one in senders for metric in one.sent}
     for gateway in gateways:
         status, _, content = gateway.ask("GET", PATH)
         assert (200, sent) == (status, metrics_of(content))
-    failures = "forwarder_gateway_store_failures_total"
-    assert sum(
-        number
-        for gateway in gateways
-        for sample, number in gateway.metrics().items()
-        if sample.startswith(failures)
-    )
-    assert gateways[0].logged("store.failed")
+    assert all(tells_of_failures(gateway) for gateway in gateways)
     # What was answered is in Kafka, each event with an endpoint that knows of it already.
     known: set[str] = set()
     for record in await cluster.read(f"{name}-pinpoint"):
