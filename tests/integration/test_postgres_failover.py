@@ -13,7 +13,7 @@ from forwarder.config.gateway import GatewayLimits
 from forwarder.gateway.endpoints.contract import EndpointUpdate, StoreError
 from forwarder.gateway.endpoints.merge import make_merge
 from forwarder.gateway.endpoints.postgres import PostgresStore
-from tests.services.postgres import PostgresServer, own_postgres
+from tests.services.postgres import START_SECONDS, PostgresServer, own_postgres
 
 LIMITS = GatewayLimits(endpoint_bytes=10**7, endpoint_attributes=10**6)
 MERGE = make_merge(LIMITS)
@@ -32,7 +32,9 @@ def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
         raise
     primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     primary.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + START_SECONDS
     while primary.execute("SELECT sync_state FROM pg_stat_replication") != "sync\n":
+        assert time.monotonic() < deadline, "the replica does not follow"
         time.sleep(0.05)
     yield primary, replica
     replica.remove()

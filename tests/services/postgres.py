@@ -110,7 +110,11 @@ class PostgresServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # They hold its shared memory, without which it does not start, until they are gone.
+        deadline = time.monotonic() + STOP_SECONDS
         while any(map(_is_there, sessions)):
+            if time.monotonic() > deadline:
+                text = f"sessions of PostgreSQL outlive their kill: {sessions}"
+                raise RuntimeError(text)
             time.sleep(0.005)
 
     def suspend(self) -> None:

@@ -11,15 +11,16 @@ from sys import getsizeof
 import msgspec
 from msgspec import Raw, Struct
 
-from forwarder.formats import bounds, framing, rawjson
-from forwarder.formats.bounds import TooManyError, check_number, check_record
-from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
+from forwarder.formats import bounds, rawjson
+from forwarder.formats.bounds import check_number, check_record
+from forwarder.formats.contract import UNKNOWN, ContextShape, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import not_uploads
 from forwarder.formats.mparticle.document import shape_of
 from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of, request_key
-from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
-from forwarder.model import HeldWindow, Partition, Piece, Reason
+from forwarder.formats.rawjson import ABSENT, ShapeError
+from forwarder.formats.record_decoder import RecordDecoder
+from forwarder.model import HeldWindow, Partition, Piece
 
 _MEMO = 1024
 _KEY_BYTES = 80
@@ -223,7 +224,7 @@ def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int],
     return *_tolerant(raw), raw
 
 
-class MParticleDecoder:
+class MParticleDecoder(RecordDecoder):
     """Decodes the records of one partition: ``contract.Decoder``.
 
     ``sessions`` and ``places`` say whether some lane needs sessions, or to know which events
@@ -242,33 +243,6 @@ class MParticleDecoder:
         self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
         self._buffer = bytearray()
         self._compact = 0
-
-    def decode(
-        self, value: bytes, offset: int, time: int, clock: int, *, framed: bool = False
-    ) -> list[Upload] | Reject:
-        """Decode one record's value; ``time`` and ``clock`` as in ``Upload``.
-
-        ``framed``: what stood before it is off, and is looked for once.
-        """
-        try:
-            if not value.isascii():
-                value.decode()
-            return self._uploads(value, offset, time, clock)
-        except UnicodeDecodeError as error:
-            reject = Reject(Reason.INVALID_UTF8, f"not UTF-8 at byte {error.start}")
-        except JsonError as error:
-            reject = Reject(Reason.INVALID_JSON, str(error))
-        except RecursionError:
-            return Reject(Reason.INVALID_JSON, "nested too deeply")
-        except TooManyError as error:
-            return Reject(Reason.TOO_MANY_PARTS, str(error))
-        except ShapeError as error:
-            return Reject(Reason.NOT_AN_UPLOAD, str(error))
-        bare = None if framed else framing.strip_framing(value)
-        if bare is not None:
-            return self.decode(bare, offset, time, clock, framed=True)
-        cause = framing.framing_cause(value)
-        return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""

@@ -14,9 +14,9 @@ from typing import cast
 import msgspec
 from msgspec import Raw, Struct
 
-from forwarder.formats import bounds, framing, rawjson
-from forwarder.formats.bounds import TooManyError, check_number, check_record
-from forwarder.formats.contract import UNKNOWN, ContextShape, Reject, Upload
+from forwarder.formats import bounds, rawjson
+from forwarder.formats.bounds import check_number, check_record
+from forwarder.formats.contract import UNKNOWN, ContextShape, Upload
 from forwarder.formats.ids import bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.pinpoint import finished, not_uploads
@@ -24,8 +24,9 @@ from forwarder.formats.pinpoint.context import shape_of
 from forwarder.formats.pinpoint.device import members
 from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identities
 from forwarder.formats.pinpoint.stream_fields import as_text
-from forwarder.formats.rawjson import ABSENT, JsonError, ShapeError
-from forwarder.model import HeldWindow, Partition, Piece, Reason
+from forwarder.formats.rawjson import ABSENT, ShapeError
+from forwarder.formats.record_decoder import RecordDecoder
+from forwarder.model import HeldWindow, Partition, Piece
 
 _MEMO = 1024
 _KEY_BYTES = 80
@@ -90,7 +91,7 @@ _Place = tuple[int, int, int, int]
 """Of an upload: offset, index of its first event, record time and record clock."""
 
 
-class PinpointDecoder:
+class PinpointDecoder(RecordDecoder):
     """Decodes the records of one partition: ``contract.Decoder``.
 
     ``sessions`` and ``duplicates`` say whether some lane needs sessions, or somebody the identities
@@ -109,33 +110,6 @@ class PinpointDecoder:
         self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
         self._applications: Memo[tuple[str | None, ...], bytes] = Memo(_MEMO)
         self._buffer = bytearray()
-
-    def decode(
-        self, value: bytes, offset: int, time: int, clock: int, *, framed: bool = False
-    ) -> list[Upload] | Reject:
-        """Decode one record's value; ``time`` and ``clock`` as in ``Upload``.
-
-        ``framed``: what stood before it is off, and is looked for once.
-        """
-        try:
-            if not value.isascii():
-                value.decode()
-            return self._uploads(value, offset, time, clock)
-        except UnicodeDecodeError as error:
-            reject = Reject(Reason.INVALID_UTF8, f"not UTF-8 at byte {error.start}")
-        except JsonError as error:
-            reject = Reject(Reason.INVALID_JSON, str(error))
-        except RecursionError:
-            return Reject(Reason.INVALID_JSON, "nested too deeply")
-        except TooManyError as error:
-            return Reject(Reason.TOO_MANY_PARTS, str(error))
-        except ShapeError as error:
-            return Reject(Reason.NOT_AN_UPLOAD, str(error))
-        bare = None if framed else framing.strip_framing(value)
-        if bare is not None:
-            return self.decode(bare, offset, time, clock, framed=True)
-        cause = framing.framing_cause(value)
-        return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
