@@ -89,10 +89,6 @@ class ApiServer:
         self._sweeping = asyncio.create_task(self._sweep())
         return port
 
-    def is_listening(self) -> bool:
-        """Tell whether connections are accepted."""
-        return bool(self._acceptor.listening)
-
     def connections(self) -> int:
         """Return how many connections are open, those included whose hands are being shaken."""
         return len(self._open_ones) + len(self._acceptor.beginning)
