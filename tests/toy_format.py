@@ -31,6 +31,7 @@ from forwarder.formats.contract import (
     Upload,
 )
 from forwarder.formats.ids import PLACEHOLDER_IDS, BatchIds
+from forwarder.formats.record_decoder import PollDecoder
 from forwarder.formats.registry import BUILT_IN
 from forwarder.model import HeldWindow, Partition, Piece, Reason
 
@@ -61,7 +62,7 @@ def shape(context: bytes) -> ContextShape:
     return _TAGGED if context.rpartition(b"\t")[2] else _PLAIN
 
 
-class ToyDecoder:
+class ToyDecoder(PollDecoder):
     """Reads columns: ``contract.Decoder``."""
 
     def __init__(self, partition: Partition, *, sessions: bool, duplicates: bool = False) -> None:
@@ -105,6 +106,7 @@ class ToyDecoder:
                 context=context,
                 shape=shape(context),
                 duplicate_keys=[_once(device, one) for one in read] if self._duplicates else [],
+                piece=(offset, 0, len(read), time, b",".join(events)) if read else None,
             )
         ]
 
@@ -181,6 +183,10 @@ class ToyFilter:
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether there is no look among them, or looks are wanted."""
         return DUPLICATE not in upload.types and (self._looks or VIEW not in upload.types)
+
+    def passes(self, types: set[str], *, governed: bool) -> bool:  # noqa: ARG002  # never sure
+        """Leave every event to ``sift``, which takes uploads apart."""
+        return False
 
 
 def _as_they_came(body: bytes, count: int) -> list[bytes]:

@@ -20,7 +20,15 @@ from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import TailSizes, Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
-from forwarder.formats.contract import DUPLICATES, Decoder, Formats, InputFormat, Upload
+from forwarder.formats.contract import (
+    DUPLICATES,
+    Decoder,
+    Formats,
+    InputFormat,
+    Kept,
+    Scan,
+    Upload,
+)
 from forwarder.formats.ids import digest
 from forwarder.formats.pieces import join_pieces, last_position, split_each
 from forwarder.model import (
@@ -152,15 +160,16 @@ class PartitionLane:
         kept, _ = self.lane.filter.sift(uploads, {})
         return [piece for _, found in kept for piece in found]
 
-    def add(self, uploads: list[Upload], out: Collected) -> Added:
+    def add(self, uploads: list[Upload], out: Collected, scan: Scan) -> Added:
         """Add a poll's uploads that the lane's match wants; return what came of them.
 
-        Those below the lane's ``read`` are a replay: they were counted when they came first.
+        ``scan``: the poll's, which knows of all their events. Uploads below the lane's ``read`` are
+        a replay: they were counted when they came first.
         """
         name, read, below = self.lane.name, self.replay.read, self.replay.accept_below
         if uploads and uploads[0].offset < read:
             known = [upload for upload in uploads if upload.offset < read]
-            again, added = self._add_again(known, out), self.add(uploads[len(known) :], out)
+            again, added = self._add_again(known, out), self.add(uploads[len(known) :], out, scan)
             closed, letters = again.closed + added.closed, again.misfits + added.misfits
             return replace(added, closed=closed, misfits=letters)
         add_count(out.routed, name, sum([len(upload.types) for upload in uploads]))
@@ -168,20 +177,26 @@ class PartitionLane:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
             add_count(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
-        kept, failed = self.lane.filter.sift(uploads, out.filtered)
-        if failed:
+        if self.lane.filter.passes(scan.types, governed=scan.governed):
+            kept = self._whole(uploads)
+        else:
+            kept, failed = self.lane.filter.sift(uploads, out.filtered)
             self._add_unchangeable_letters(failed, out)
         added = self.windows.add(kept)
-        if added.touched:  # an upload that did so may have been a copy
-            for upload in uploads:
-                if not upload.types and (upload.offset, upload.start) in added.touched:
-                    upload.used = True
+        if added.touched:
+            _note_used(uploads, added.touched)
         if self.lane.filter.empty_too:
             for upload, pieces in kept:
                 if pieces and not upload.types:
                     upload.used = True
         add_count(out.accepted, name, added.accepted)
         return added
+
+    def _whole(self, uploads: Sequence[Upload]) -> list[Kept]:
+        """Return what is kept of uploads of which every event passes as it came."""
+        if self.lane.filter.empty_too:
+            return [(u, [u.piece or (u.offset, u.start, 0, u.time, b"")]) for u in uploads]
+        return [(u, [] if u.piece is None else [u.piece]) for u in uploads]
 
     def count_duplicates(self, uploads: Sequence[Upload], out: Collected) -> None:
         """Count uploads that the lane's match wants and of which every event has come before."""
@@ -348,6 +363,13 @@ class PartitionLane:
         out.closings.append(Closing(self.lane.name, key, last))
         if last[0] < self.replay.read:
             self.replay.note_closed(key, last)
+
+
+def _note_used(uploads: Sequence[Upload], touched: set[Position]) -> None:
+    """Note which uploads without events changed a window; one that did may have been a copy."""
+    for upload in uploads:
+        if not upload.types and (upload.offset, upload.start) in touched:
+            upload.used = True
 
 
 def _pending_bytes(pending: Iterable[Window]) -> int:

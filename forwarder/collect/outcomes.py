@@ -6,7 +6,7 @@ docs/reliability.md has the equations.
 from collections.abc import Sequence
 
 from forwarder.formats.contract import DUPLICATE, Upload
-from forwarder.model import Collected, RecordOutcome, Unused, add_count
+from forwarder.model import Collected, Record, RecordOutcome, Unused, add_count
 
 
 def share_out(uploads: Sequence[Upload], size: int) -> None:
@@ -25,6 +25,18 @@ def settle(out: Collected, outcome: RecordOutcome, records: int, size: int) -> N
     """Count records and bytes that went one way."""
     add_count(out.outcome_records, outcome, records)
     add_count(out.outcome_bytes, outcome, size)
+
+
+def count_records(records: Sequence[Record], read: int, out: Collected) -> None:
+    """Count what was read, once: what lies below ``read`` was counted when it came first."""
+    if records and records[0].offset < read:
+        fresh = [record for record in records if record.offset >= read]
+        out.replayed = len(records) - len(fresh)
+        records = fresh
+    out.records = len(records)
+    out.bytes = sum([len(record.value) for record in records if record.value is not None])
+    if out.tombstones:
+        settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
 
 
 def count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected) -> None:

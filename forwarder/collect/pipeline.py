@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from forwarder.collect import redrive
+from forwarder.collect import outcomes, redrive
 from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.keying import need_sessions
 from forwarder.collect.lane import (
@@ -18,10 +18,9 @@ from forwarder.collect.lane import (
     PartitionLane,
     compile_lanes,
 )
-from forwarder.collect.outcomes import count_duplicates, count_outcomes, settle, share_out
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
-from forwarder.formats.contract import Decoder, Reject, Upload
+from forwarder.formats.contract import DUPLICATE, Decoder, OddRecord, Reject, Scan, Upload
 from forwarder.formats.ids import digest
 from forwarder.model import (
     Batch,
@@ -115,15 +114,15 @@ class Pipeline:
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
         out = Collected()
-        if self._duplicates is None:
-            uploads = self._decode(records, now_ms, out)
-        else:
+        if self._duplicates is not None:
             records = self._look_back(records, self._duplicates)
-            uploads = self._decode(records, now_ms, out)
-            uploads = self._drop_duplicates(records, uploads, self._duplicates, out)
+        scan = self._decode(records, now_ms, out)
+        if self._duplicates is not None:
+            self._drop_duplicates(records, scan, self._duplicates, out)
+        uploads = scan.uploads
         wanted, unmatched = self._router.route(uploads)
         for lane, its_uploads in zip(self._lanes.values(), wanted, strict=True):
-            added = lane.add(its_uploads, out)
+            added = lane.add(its_uploads, out, scan)
             limit = max(0, self.bounds.closed_windows - len(out.closings))
             lane.encode(added.closed + lane.windows.expire(self.clock, limit), now_ms, out)
             if added.misfits:
@@ -315,63 +314,68 @@ class Pipeline:
         return records[len(known) :]
 
     def _drop_duplicates(
-        self,
-        records: Sequence[Record],
-        uploads: Sequence[Upload],
-        duplicates: Duplicates,
-        out: Collected,
-    ) -> list[Upload]:
-        """Return the uploads that have events left, what has come before marked in them.
+        self, records: Sequence[Record], scan: Scan, duplicates: Duplicates, out: Collected
+    ) -> None:
+        """Leave the uploads that have events left, what has come before marked in them.
 
         What has none left changes nothing: no window has its context, and no session its time.
         """
-        marked = duplicates.mark(records, uploads)
+        marked = duplicates.mark(records, scan.uploads)
+        scan.uploads = marked.kept
+        if marked.partial:
+            scan.types.add(DUPLICATE)
         if marked.dropped or marked.partial:
             fresh = [one for one in marked.dropped if one.offset >= self._read]
             partial = [one for one in marked.partial if one.offset >= self._read]
-            count_duplicates(fresh, partial, out)
+            outcomes.count_duplicates(fresh, partial, out)
             routed, _ = self._router.route(marked.dropped)
             for lane, its_uploads in zip(self._lanes.values(), routed, strict=True):
                 lane.count_duplicates(its_uploads, out)
-        return marked.kept
 
-    def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> list[Upload]:
+    def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> Scan:
         """Decode the poll; every upload carries the record clock of its moment."""
-        uploads: list[Upload] = []
-        decode, clock = self._decoder.decode, self.clock
-        for record in records:
-            time, value = record.timestamp, record.value
-            clock = max(clock, min(time, now_ms))
-            if value is None:
-                if record.offset >= self._read:
-                    out.tombstones += 1
-                continue
-            if record.headers and (told := redrive.parse_headers(record.headers)) is not None:
-                self._collect_redriven(record, told, clock, now_ms, out)
-                continue
-            found = decode(value, record.offset, time, clock)
-            if isinstance(found, Reject):
-                self._reject(record, found, time, out)
-            elif len(found) == 1:
-                found[0].size = len(value)
-                uploads += found
-            else:
-                share_out(found, len(value))
-                uploads += found
-        self.clock = clock
-        self._count_records(records, out)
-        return uploads
+        scan = self._decoder.scan(records, self.clock, now_ms, redrive.is_redriven)
+        if scan.odd:
+            scan.uploads = self._with_odd(records, scan, now_ms, out)
+        self.clock = scan.clock
+        outcomes.count_records(records, self._read, out)
+        return scan
 
-    def _count_records(self, records: Sequence[Record], out: Collected) -> None:
-        """Count what was read, once: what lies below ``read`` was counted when it came first."""
-        if records and records[0].offset < self._read:
-            fresh = [record for record in records if record.offset >= self._read]
-            out.replayed = len(records) - len(fresh)
-            records = fresh
-        out.records = len(records)
-        out.bytes = sum([len(record.value) for record in records if record.value is not None])
-        if out.tombstones:
-            settle(out, RecordOutcome.TOMBSTONE, out.tombstones, 0)
+    def _with_odd(
+        self, records: Sequence[Record], scan: Scan, now_ms: int, out: Collected
+    ) -> list[Upload]:
+        """Return the uploads of a poll with those of its odd records, in order."""
+        uploads: list[Upload] = []
+        at = 0
+        for one in scan.odd:
+            uploads += scan.uploads[at : one.before]
+            at = one.before
+            for upload in self._decode_odd(records[one.index], one, now_ms, out):
+                scan.types.update(upload.types)
+                scan.governed |= bool(upload.governed)
+                uploads.append(upload)
+        return uploads + scan.uploads[at:]
+
+    def _decode_odd(
+        self, record: Record, odd: OddRecord, now_ms: int, out: Collected
+    ) -> list[Upload]:
+        """Return the uploads of a record that go the way of all others."""
+        time, value = record.timestamp, record.value
+        if value is None:
+            if record.offset >= self._read:
+                out.tombstones += 1
+            return []
+        if record.headers and (told := redrive.parse_headers(record.headers)) is not None:
+            self._collect_redriven(record, told, odd.clock, now_ms, out)
+            return []
+        found = odd.found
+        if found is None:
+            found = self._decoder.decode(value, record.offset, time, odd.clock)
+        if isinstance(found, Reject):
+            self._reject(record, found, time, out)
+            return []
+        outcomes.share_out(found, len(value))
+        return found
 
     def _count_uploads(
         self, uploads: Sequence[Upload], unmatched: Sequence[Upload], out: Collected
@@ -386,7 +390,7 @@ class Pipeline:
         if self._besides is not None:
             for upload in [one for one in uploads if not one.types]:
                 upload.used |= self._besides.would_touch(upload)
-        count_outcomes(uploads, unmatched, out)
+        outcomes.count_outcomes(uploads, unmatched, out)
         if self._explains:
             self._explain(unmatched, out)
 
@@ -423,7 +427,7 @@ class Pipeline:
         elif isinstance(found, Reject):
             self._reject(record, found, time, out)
         else:
-            share_out(found, len(value))
+            outcomes.share_out(found, len(value))
             self._to_lanes(told, found, now_ms, out)
         out.dead_letters[before:] = [
             replace(letter, redriven=True, connection=letter.connection or told.connection)
@@ -447,7 +451,7 @@ class Pipeline:
             out.uploads += 1
             out.events += batch.count
             way = RecordOutcome.ROUTED if batch.count else RecordOutcome.CONTEXT_ONLY
-            settle(out, way, 1, len(batch.payload))
+            outcomes.settle(out, way, 1, len(batch.payload))
 
     def _to_lanes(
         self, told: redrive.RedriveHeaders, found: Sequence[Upload], now_ms: int, out: Collected
@@ -481,7 +485,7 @@ class Pipeline:
         out.events += events
         for counts in (out.routed, out.accepted):
             add_count(counts, told.connection, events)
-        settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
+        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))
 
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset < self._read:
@@ -491,4 +495,4 @@ class Pipeline:
             found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
         letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
         out.dead_letters.append(letter)
-        settle(out, RecordOutcome.REJECTED, 1, len(value))
+        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(value))

@@ -60,6 +60,11 @@ def parse_headers(headers: Sequence[tuple[str, bytes | None]]) -> RedriveHeaders
     return None
 
 
+def is_redriven(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Tell whether headers are those of a re-driven record."""
+    return any(name == REASON_HEADER for name, _ in headers)
+
+
 def window_key(offset: int, start: int, session: bytes | None = None) -> bytes:
     """Return the key of a window that is closed at once; no device or session has such a one.
 

@@ -32,7 +32,7 @@ from msgspec import Raw
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats.ids import BatchIds
-from forwarder.model import HeldWindow, Partition, Piece, Reason
+from forwarder.model import HeldWindow, Partition, Piece, Reason, Record
 
 MAX_USER_CHARACTERS = 256
 """Characters of a user's id that is stored beside a batch, and may choose its shard."""
@@ -96,6 +96,8 @@ class Upload(msgspec.Struct, gc=False):
     events that an event filter may have to change; ``forms`` and ``bodies``, the events as filters
     have left them, so that lanes with equal settings share the work.
 
+    ``piece``: all its events as they came, as one piece; None: it has none.
+
     Collecting's own: ``name``, the digest of the owner; ``former``, the upload as a former rule
     keys it; ``merged``, the context of a window that it was last held against, and what the two
     make; ``used``: it has no events, and touched a window all the same, or became a document.
@@ -125,6 +127,7 @@ class Upload(msgspec.Struct, gc=False):
     size: int = 0
     keyless: bool = False
     used: bool = False
+    piece: Piece | None = None
 
 
 Kept = tuple[Upload, list[Piece]]
@@ -138,8 +141,50 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     error: str
 
 
+class OddRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of a poll that is not one upload, or that its headers say more of.
+
+    ``index``: which record it is, ``before``: how many of the poll's other uploads came earlier,
+    ``clock``: as in ``Upload``. ``found``: what ``decode`` makes of it; None: nobody asked yet.
+    """
+
+    index: int
+    before: int
+    clock: int
+    found: list[Upload] | Reject | None
+
+
+class Scan(msgspec.Struct, gc=False):
+    """What a decoder makes of the records of a poll.
+
+    ``uploads``: of all records but the odd ones, one of each, ``size`` told. ``clock``: the
+    partition's record clock behind the last record. ``types``: of all their events;
+    ``governed``: whether a filter may have to change any of them.
+    """
+
+    uploads: list[Upload]
+    odd: list[OddRecord]
+    clock: int
+    types: set[str]
+    governed: bool
+
+
 class Decoder(Protocol):
-    """Reads the records of one partition. Caller: its pipeline, record by record, in order."""
+    """Reads the records of one partition. Caller: its pipeline, poll by poll, in order."""
+
+    def scan(
+        self,
+        records: Sequence[Record],
+        clock: int,
+        now_ms: int,
+        is_told: Callable[[Sequence[tuple[str, bytes | None]]], bool],
+    ) -> Scan:
+        """Return the uploads of a poll; ``clock``: the partition's record clock before it.
+
+        The clock of a record is the latest record time so far, but never later than ``now_ms``.
+        ``is_told`` is asked of headers whether they make the record an odd one; one without a value
+        is odd, too.
+        """
 
     def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
         """Return the uploads of a record's value, one at least, or why it is none; never raises.
@@ -185,6 +230,13 @@ class EventFilter(Protocol):
 
     def keeps_all(self, upload: Upload) -> bool:
         """Tell whether all events pass and none is changed; False where that is not sure."""
+
+    def passes(self, types: set[str], *, governed: bool) -> bool:
+        """Tell whether all events of these types pass, and none is changed.
+
+        ``governed``: whether any of them may have to be. False where that is not sure: then
+        ``sift`` is asked.
+        """
 
 
 class FormerRule(NamedTuple):

@@ -1,13 +1,54 @@
 """What all decoders do around the reading of a record: what is wrong becomes a ``Reject``."""
 
+from collections.abc import Callable, Sequence
+
 from forwarder.formats import framing
 from forwarder.formats.bounds import TooManyError
-from forwarder.formats.contract import Reject, Upload
+from forwarder.formats.contract import OddRecord, Reject, Scan, Upload
 from forwarder.formats.rawjson import JsonError, ShapeError
-from forwarder.model import Reason
+from forwarder.model import Reason, Record
 
 
-class RecordDecoder:
+class PollDecoder:
+    """Decodes a poll record by record; a format's decoder says by ``decode`` how one is read."""
+
+    def scan(
+        self,
+        records: Sequence[Record],
+        clock: int,
+        now_ms: int,
+        is_told: Callable[[Sequence[tuple[str, bytes | None]]], bool],
+    ) -> Scan:
+        """Return the uploads of a poll (``contract.Decoder``)."""
+        uploads: list[Upload] = []
+        odd: list[OddRecord] = []
+        types: set[str] = set()
+        governed, decode = False, self.decode
+        for index, record in enumerate(records):
+            time, value = record.timestamp, record.value
+            if time > clock:
+                clock = max(clock, min(time, now_ms))
+            if value is None or (record.headers and is_told(record.headers)):
+                odd.append(OddRecord(index, len(uploads), clock, None))
+                continue
+            found = decode(value, record.offset, time, clock)
+            if isinstance(found, Reject) or len(found) != 1:
+                odd.append(OddRecord(index, len(uploads), clock, found))
+                continue
+            (upload,) = found
+            upload.size = len(value)
+            types.update(upload.types)
+            if upload.governed:
+                governed = True
+            uploads.append(upload)
+        return Scan(uploads, odd, clock, types, governed)
+
+    def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
+        """Return the uploads of a record, or why it is none (``contract.Decoder``)."""
+        raise NotImplementedError
+
+
+class RecordDecoder(PollDecoder):
     """Decodes records of JSON; a format's decoder says by ``_uploads`` how one is read."""
 
     def decode(

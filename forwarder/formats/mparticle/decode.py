@@ -333,6 +333,8 @@ class MParticleDecoder(RecordDecoder):
             types, sessions, governed, events[1:-1].strip() if types else b"",
             fields, stored, self._shape(fields), keyless=not body,
         )  # fmt: skip
+        if types:
+            upload.piece = offset, start, len(types), time, upload.body
         if self._duplicates:
             upload.duplicate_keys = [request_key(upload)] * len(types)
         return upload

@@ -5,7 +5,7 @@ digits); objects on the way to a member are taken apart level by level. Changing
 nothing more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Raw
 
@@ -101,7 +101,7 @@ class MParticleEventFilter:
         self._drop = frozenset(self._dropped) | {DUPLICATE}
         self._keep = frozenset(SETTING_BY_EVENT_TYPE) - self._drop
         self._unknown_pass = settings.send_unknown_events
-        self._all_pass: Callable[[list[str]], bool] = (
+        self._all_pass: Callable[[Iterable[str]], bool] = (
             self._drop.isdisjoint if self._unknown_pass else self._keep.issuperset
         )
 
@@ -125,10 +125,17 @@ class MParticleEventFilter:
         """Tell whether all events pass and none is changed; False where that is not sure."""
         return self._all_pass(upload.types) and not needed_changes(upload, self._transform)
 
+    def passes(self, types: set[str], *, governed: bool) -> bool:
+        """Tell whether all events of these types pass, and none is changed."""
+        transform = self._transform if governed else self._transform & ~STRIP_LOCATION
+        return not transform and self._all_pass(types)
+
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
         if types and self._all_pass(types):
             joined = changed_body(upload, self._transform)
+            if joined is upload.body and upload.piece is not None:
+                return [upload.piece]
             return [(upload.offset, upload.start, len(types), upload.time, joined)]
         pieces = self._pick(upload, filtered) if types else []
         if not pieces and self.empty_too:

@@ -271,6 +271,8 @@ class PinpointDecoder(RecordDecoder):
             _session_names(events) if self._sessions else [],
             [], body, fields, context, self._shapes.get(tuple(fields)) or self._shape(fields),
         )  # fmt: skip
+        if events:
+            upload.piece = offset, start, len(events), time, body
         if self._duplicates and events:
             upload.duplicate_keys = _identities(device, events, body)
         return upload

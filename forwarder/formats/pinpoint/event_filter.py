@@ -51,6 +51,10 @@ class PinpointEventFilter:
         """Tell whether all events pass."""
         return not any(map(self._refusal, upload.types))
 
+    def passes(self, types: set[str], *, governed: bool) -> bool:  # noqa: ARG002  # nothing is changed
+        """Tell whether all events of these types pass."""
+        return not any(map(self._refusal, types))
+
     def _sift(self, upload: Upload, filtered: dict[tuple[str, str], int]) -> list[Piece]:
         types = upload.types
         if len(types) == 1 and self._refusals.get(types[0]) == "":

@@ -224,7 +224,8 @@ def test_a_dead_letter_tells_how_many_events_it_holds(monkeypatch: pytest.Monkey
         raise RecursionError
 
     monkeypatch.setattr(event_filter, "changed_body", fails)
-    out = builders.run(connection(), records(upload(event(), event()), b"{"))
+    changing = connection(int64_as_string=True)
+    out = builders.run(changing, records(upload(event(), event()), b"{"))
     assert [(Reason.INVALID_JSON, 0), (Reason.NOT_ENCODABLE, 2)] == [
         (letter.reason, letter.events) for letter in out.dead_letters
     ]
