@@ -102,7 +102,6 @@ class ToyDecoder(PollDecoder):
                 sessions=[_visit(one) for one in read] if self._sessions else [],
                 governed=[],
                 body=b",".join(events),
-                fields={},
                 context=context,
                 shape=shape(context),
                 duplicate_keys=[_once(device, one) for one in read] if self._duplicates else [],
@@ -126,7 +125,6 @@ class ToyDecoder(PollDecoder):
             sessions=[held.session] * count,
             governed=[],
             body=body,
-            fields={},
             context=held.context,
             shape=shape(held.context),
         )

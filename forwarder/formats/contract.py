@@ -27,7 +27,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
-from msgspec import Raw
 
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
@@ -92,9 +91,12 @@ class Upload(msgspec.Struct, gc=False):
     ``types`` and ``sessions`` are the upload's own: who finds duplicates changes them.
     ``size``: its bytes of the record. ``keyless``: it does not even say that it has no events.
 
-    The format's own, which nobody else reads: ``fields``, views of the record; ``governed``, the
-    events that an event filter may have to change; ``forms`` and ``bodies``, the events as filters
-    have left them, so that lanes with equal settings share the work.
+    ``platform`` and ``api_keys``: what a match compares besides, where the decoder came upon it;
+    None: nobody has looked yet, ``InputFormat`` does.
+
+    The format's own, which nobody else reads: ``governed``, the events that an event filter may
+    have to change; ``forms`` and ``bodies``, the events as filters have left them, so that lanes
+    with equal settings share the work.
 
     ``piece``: all its events as they came, as one piece; None: it has none.
 
@@ -115,7 +117,6 @@ class Upload(msgspec.Struct, gc=False):
     sessions: list[bytes]
     governed: list[int]
     body: bytes
-    fields: dict[str, Raw]
     context: bytes
     shape: ContextShape
     forms: dict[int, list[bytes]] | None = None
@@ -128,6 +129,8 @@ class Upload(msgspec.Struct, gc=False):
     keyless: bool = False
     used: bool = False
     piece: Piece | None = None
+    platform: bytes | None = None
+    api_keys: tuple[bytes, ...] | None = None
 
 
 Kept = tuple[Upload, list[Piece]]

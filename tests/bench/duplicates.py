@@ -107,7 +107,7 @@ def identity_bytes(count: int, together: int) -> float:
         time_ms = int(START) + offset
         upload = Upload(
             offset, 0, time_ms, time_ms, b"d", b"d", b"", b"", ["tap"] * len(names), [], [],
-            b"", {}, b"{}", _SHAPE, duplicate_keys=names,
+            b"", b"{}", _SHAPE, duplicate_keys=names,
         )  # fmt: skip
         found.mark([Rec(offset, time_ms, b"")], [upload])
         offset += 1

@@ -262,7 +262,6 @@ class MParticleDecoder(RecordDecoder):
             sessions=[held.session] * count,
             governed=governed,
             body=body,
-            fields={},
             context=b"{}",
             shape=_NO_KEYS,
         )
@@ -331,12 +330,12 @@ class MParticleDecoder(RecordDecoder):
         upload = Upload(
             offset, start, time, clock, device, owner, environment, application,
             types, sessions, governed, events[1:-1].strip() if types else b"",
-            fields, stored, self._shape(fields), keyless=not body,
+            stored, self._shape(fields), keyless=not body,
         )  # fmt: skip
         if types:
             upload.piece = offset, start, len(types), time, upload.body
         if self._duplicates:
-            upload.duplicate_keys = [request_key(upload)] * len(types)
+            upload.duplicate_keys = [request_key(fields, upload)] * len(types)
         return upload
 
     def _context(self, fields: dict[str, Raw], body: bytes) -> bytes:

@@ -23,6 +23,13 @@ class _Dated(msgspec.Struct, gc=False):
     timestamp_unixtime_ms: _Milliseconds | None = None
 
 
+class _Matched(msgspec.Struct, gc=False):
+    device_info: Raw = ABSENT
+    api_key: Raw = ABSENT
+    api_keys: Raw = ABSENT
+
+
+_matched = msgspec.json.Decoder(_Matched).decode
 _dated = msgspec.json.Decoder(_Dated, strict=False)
 _time = msgspec.json.Decoder(_Milliseconds | None, strict=False)
 
@@ -68,17 +75,15 @@ class MParticleInput:
 
     def platform(self, upload: Upload) -> bytes:
         """Return ``device_info.platform``."""
-        return identity.first_member_token(
-            bytes(upload.fields.get("device_info", b"")), identity.PLATFORM
-        )
+        if upload.platform is None:
+            _read_matched(upload)
+        return upload.platform or identity.NO_ID
 
     def api_keys(self, upload: Upload) -> tuple[bytes, ...]:
         """Return ``api_key`` and the elements of ``api_keys``."""
-        fields = upload.fields
-        found = [bytes(fields["api_key"])] if "api_key" in fields else []
-        if "api_keys" in fields and bytes(several := fields["api_keys"])[:1] == b"[":
-            found += [bytes(element) for element in rawjson.elements(several)]
-        return tuple(found)
+        if upload.api_keys is None:
+            _read_matched(upload)
+        return upload.api_keys or ()
 
     def record_time(self, value: bytes) -> int | None:
         """Return ``timestamp_unixtime_ms``; of an array of uploads that of the first that has one.
@@ -103,6 +108,21 @@ class MParticleInput:
         remedy = f": jq -c .{wrapper} makes it of this" if wrapper else ""
         cause = not_uploads.likely_cause(fields)
         return Unlike(cause if cause.startswith("looks") else f"is {cause}", remedy)
+
+
+def _read_matched(upload: Upload) -> None:
+    """Note in an upload what a match may compare of its context."""
+    try:
+        told = _matched(upload.context)
+    except msgspec.DecodeError:  # half a surrogate pair
+        fields = rawjson.fields(upload.context)
+        told = _Matched(**{name: fields.get(name, ABSENT) for name in _Matched.__struct_fields__})
+    device = bytes(told.device_info)
+    upload.platform = identity.first_member_token(device, identity.PLATFORM)
+    found = [bytes(told.api_key)] if told.api_key is not ABSENT else []
+    if bytes(told.api_keys)[:1] == b"[":
+        found += [bytes(element) for element in rawjson.elements(told.api_keys)]
+    upload.api_keys = tuple(found)
 
 
 def _time_of_odd(value: bytes) -> int | None:

@@ -40,7 +40,7 @@ def key_as_before(upload: Upload) -> Upload:
 
 
 def _device(upload: Upload) -> bytes:
-    fields = upload.fields
+    fields = rawjson.fields(upload.context)
     device = _token(fields.get("mp_deviceid", ABSENT))
     if device == _EMPTY and "device_info" in fields:
         found = [_token(raw) for raw in members(bytes(fields["device_info"]), DEVICE_ID_KEYS)]

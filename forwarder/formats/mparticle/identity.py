@@ -188,14 +188,14 @@ class DeviceIdentity:
         return self._people.keep(raw, identities_digest(raw), len(raw)) if found is None else found
 
 
-def request_key(upload: Upload) -> bytes:
+def request_key(fields: dict[str, Raw], upload: Upload) -> bytes:
     """Return what an upload is known by if it is sent again; empty where it does not say.
 
     ``source_request_id``, which mParticle's own clients keep when they send a request again, within
     the input (``api_key``) and the device key, or without one the app: a sender that counts its
     requests on each device must not lose one device's events to another's.
     """
-    fields, scope = upload.fields, upload.device
+    scope = upload.device
     request = id_of(bytes(fields.get("source_request_id", ABSENT)))
     if request == NO_ID:
         return b""

@@ -131,7 +131,6 @@ class PinpointDecoder(RecordDecoder):
             sessions=[held.session] * count,
             governed=[],
             body=body,
-            fields={},
             context=b"{}",
             shape=_NO_KEYS,
         )
@@ -269,7 +268,7 @@ class PinpointDecoder(RecordDecoder):
             offset, start, time, clock, device, owner, _PRODUCTION, app,
             [event.EventType or event.event_type for event in events],
             _session_names(events) if self._sessions else [],
-            [], body, fields, context, self._shapes.get(tuple(fields)) or self._shape(fields),
+            [], body, context, self._shapes.get(tuple(fields)) or self._shape(fields),
         )  # fmt: skip
         if events:
             upload.piece = offset, start, len(events), time, body

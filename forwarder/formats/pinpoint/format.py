@@ -23,16 +23,24 @@ class _Demographic(Struct, frozen=True, gc=False):
     Platform: Raw = ABSENT
 
 
-class _EndpointPlatform(Struct, gc=False):
+class _EndpointPlatform(Struct, frozen=True, gc=False):
     Demographic: _Demographic | None = None
 
 
-class _Application(Struct, gc=False):
+class _PlatformContext(Struct, gc=False):
+    Endpoint: _EndpointPlatform | None = None
+
+
+class _Application(Struct, frozen=True, gc=False):
     AppPackageName: Raw = ABSENT
 
 
-_ENDPOINT = msgspec.json.Decoder(_EndpointPlatform).decode
-_APPLICATION = msgspec.json.Decoder(_Application).decode
+class _ApplicationContext(Struct, gc=False):
+    Application: _Application = _Application()
+
+
+_PLATFORM = msgspec.json.Decoder(_PlatformContext).decode
+_APPLICATION = msgspec.json.Decoder(_ApplicationContext).decode
 
 
 class PinpointInput:
@@ -69,26 +77,21 @@ class PinpointInput:
 
     def applications(self, upload: Upload) -> tuple[bytes, ...]:
         """Return the app's id and, if its events name one, their ``AppPackageName``."""
-        if "Application" not in upload.fields:
+        if b'"Application"' not in upload.context:  # which encodes its keys in one way
             return (upload.application,)
         try:
-            raw = _APPLICATION(upload.fields["Application"]).AppPackageName
+            raw = _APPLICATION(upload.context).Application.AppPackageName
         except msgspec.DecodeError:
-            raw = members(upload.fields, "Application").get("AppPackageName", ABSENT)
+            fields = rawjson.fields(upload.context)
+            raw = members(fields, "Application").get("AppPackageName", ABSENT)
         package = id_token(bytes(raw))
         return (upload.application, package) if package else (upload.application,)
 
     def platform(self, upload: Upload) -> bytes:
         """Return ``Demographic.Platform`` of the endpoint."""
-        raw = bytes(upload.fields.get("Endpoint", ABSENT))
-        if raw[:1] != b"{":
-            return NO_ID
-        try:
-            found = _ENDPOINT(raw).Demographic
-        except msgspec.DecodeError:
-            fields = members(rawjson.fields(raw), "Demographic")
-            return id_token(bytes(fields.get("Platform", ABSENT))) or NO_ID
-        return NO_ID if found is None else id_token(bytes(found.Platform)) or NO_ID
+        if upload.platform is None:
+            upload.platform = _platform(upload.context)
+        return upload.platform
 
     def api_keys(self, upload: Upload) -> tuple[bytes, ...]:  # noqa: ARG002  # records have none
         """Return no keys."""
@@ -116,6 +119,16 @@ class PinpointInput:
         if not not_uploads.ONLY_RECORDS.isdisjoint(fields):
             return None
         return not_uploads.likely_cause(fields)
+
+
+def _platform(context: bytes) -> bytes:
+    try:
+        endpoint = _PLATFORM(context).Endpoint
+    except msgspec.DecodeError:
+        inner = members(rawjson.fields(context), "Endpoint")
+        return id_token(bytes(members(inner, "Demographic").get("Platform", ABSENT))) or NO_ID
+    found = None if endpoint is None else endpoint.Demographic
+    return NO_ID if found is None else id_token(bytes(found.Platform)) or NO_ID
 
 
 def _arrival(fields: dict[str, Raw]) -> int | None:

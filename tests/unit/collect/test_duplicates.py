@@ -27,7 +27,7 @@ def uploads_of(stood: Stood, cut: int = 0) -> list[Upload]:
     return [
         Upload(
             stood.offset, start, stood.time, stood.time, b"d", b"d", b"", b"",
-            ["tap"] * len(part), [], [], b",".join([b"{}"] * len(part)), {}, b"{}", _SHAPE,
+            ["tap"] * len(part), [], [], b",".join([b"{}"] * len(part)), b"{}", _SHAPE,
             duplicate_keys=[name.encode() for name in part],
         )
         for start, part in parts

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from forwarder.config.gateway import App, AppAuth, GatewayLimits, PinpointApi
 from forwarder.formats.contract import Upload
 from forwarder.formats.pinpoint.decode import PinpointDecoder
-from forwarder.formats.rawjson import text_of
+from forwarder.formats.rawjson import fields, text_of
 from forwarder.gateway.contract import Action, ApiCall
 from forwarder.gateway.endpoint_operations import EndpointOperations
 from forwarder.gateway.endpoints.contract import EndpointUpdate, Merged
@@ -137,17 +137,16 @@ def check(
     )
     stored: Counter[str] = Counter()
     for upload in uploads(gate.broker):
-        app, endpoint = (
-            text_of(bytes(upload.fields[name])) for name in ("ApplicationId", "EndpointId")
-        )
-        kept = orjson.loads(bytes(upload.fields["Endpoint"]))
+        told = fields(upload.context)
+        app, endpoint = (text_of(bytes(told[name])) for name in ("ApplicationId", "EndpointId"))
+        kept = orjson.loads(bytes(told["Endpoint"]))
         assert (app, endpoint) == (kept["ApplicationId"], kept["Id"])
         assert kept.get("Address", f"{app} {endpoint}") == f"{app} {endpoint}"
         for event, key in zip(
             orjson.loads(b"[%b]" % upload.body), upload.duplicate_keys, strict=True
         ):
-            told = orjson.loads(event["Attributes"]["whose"])
-            assert [app, endpoint, event["EventId"]] == told[:3]
+            owned = orjson.loads(event["Attributes"]["whose"])
+            assert [app, endpoint, event["EventId"]] == owned[:3]
             assert key
             stored[event["Attributes"]["whose"]] += 1
     assert accepted == stored
