@@ -31,6 +31,9 @@ MIN_TIMER_SECONDS = 0.001
 """Seconds for which a timer is set at least: the clock and the loop's timers may differ by less."""
 
 
+_DELIVERED = OutcomeKind.DELIVERED
+
+
 class LaneStatusTracker:
     """How one lane of one partition is doing, and why. Caller: its delivery.
 
@@ -309,21 +312,24 @@ class LaneDelivery:
         now: float,
     ) -> None:
         """Acknowledge what was delivered or is refused for good, and defer the rest."""
-        pairs = list(zip(taken, outcomes, strict=True))
-        done = [entry for entry, outcome in pairs if outcome.kind is OutcomeKind.DELIVERED]
-        if self._rate_limit.limited or len(done) < len(pairs):
+        done = [
+            entry
+            for entry, outcome in zip(taken, outcomes, strict=True)
+            if outcome.kind is _DELIVERED
+        ]
+        has_failed = len(done) < len(taken)
+        if has_failed or self._rate_limit.limited:
             self._learn_rate(taken, outcomes, began, now)
         delivered = [batch for _, batch in done]
         failed: list[tuple[Address, Outcome]] = []
-        for entry, outcome in pairs if len(done) < len(pairs) else ():
+        for entry, outcome in zip(taken, outcomes, strict=True) if has_failed else ():
             address, batch = entry
             if outcome.kind is OutcomeKind.REFUSED and self._retries.note_refusal(address):
                 self._results.note_refused(batch, outcome)
                 done.append(entry)
-            elif outcome.kind is not OutcomeKind.DELIVERED:
+            elif outcome.kind is not _DELIVERED:
                 failed.append((address, outcome))
-        for address, _ in done:
-            self.queue.acknowledge(address)
+        self.queue.acknowledge([address for address, _ in done])
         self._retries.note_done(done, len(delivered))
         self._change_status([o for _, o in failed], began, now, taken_some=bool(delivered))
         paused = self.status is LaneStatus.PAUSED

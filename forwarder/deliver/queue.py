@@ -7,7 +7,7 @@ acked, in the queue, at or above ``readback_from``, or at or above the end of wh
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from forwarder.deliver.budget import NO_LAG, Budget, Lag
 from forwarder.model import Address, Batch
@@ -69,7 +69,8 @@ class DeliveryQueue:
         self.in_flight: set[Address] = set()
         self._batches: dict[Address, Batch] = {}
         self._order: deque[Address] = deque()
-        self._by_key: dict[bytes, deque[Address]] = {}
+        self._heads: dict[bytes, Address] = {}
+        self._behind: dict[bytes, deque[Address]] = {}
         self._ready: list[Address] = []
         self._deferred: list[tuple[float, Address]] = []
 
@@ -77,11 +78,15 @@ class DeliveryQueue:
         """Return how many batches are in memory."""
         return len(self._batches)
 
-    def enqueue(self, batches: Iterable[tuple[Address, Batch]]) -> None:
+    def enqueue(self, batches: Sequence[tuple[Address, Batch]]) -> None:
         """Take freshly committed batches, in address order, or note where they have to be read.
 
         Fresh batches join only an unbroken queue; one that does not fit breaks it.
         """
+        size = sum([len(batch.payload) for _, batch in batches])
+        if self.readback_from is None and self._fit_all(len(batches), size):
+            self._add_all(batches, size)
+            return
         for address, batch in batches:
             if self.readback_from is None and self._fits(batch):
                 self._add(address, batch)
@@ -213,28 +218,27 @@ class DeliveryQueue:
             self._promote_due(now)
         taken: list[tuple[Address, Batch]] = []
         size = 0
-        while self._ready and len(taken) < max_count:
-            address = self._ready[0]
-            batch = self._batches.get(address)
-            flies = address in self.in_flight
-            if batch is None or flies or not (taken or self._is_next(address)):
-                heapq.heappop(self._ready)  # left over from an eviction or a failed put
+        ready, batches, in_flight = self._ready, self._batches, self.in_flight
+        while ready and len(taken) < max_count:  # no calls: it runs for every batch
+            address = ready[0]
+            batch = batches.get(address)
+            if batch is None or address in in_flight or not (taken or self._is_next(address)):
+                heapq.heappop(ready)  # left over from an eviction or a failed put
                 continue
-            if not self._may_fly(address) or (taken and size + len(batch.payload) > max_bytes):
+            bound = len(self.acked) + len(in_flight) >= self._max_acks
+            if bound and not self._may_fly(address):
                 break
-            heapq.heappop(self._ready)
-            self.in_flight.add(address)
-            taken.append((address, batch))
             size += len(batch.payload)
+            if taken and size > max_bytes:
+                break
+            heapq.heappop(ready)
+            in_flight.add(address)
+            taken.append((address, batch))
             if self.in_order:  # the batch behind one in flight may go with it
-                line = self._by_key[self._order_key(batch)]
-                if len(line) > len(self.in_flight):
-                    heapq.heappush(self._ready, line[len(self.in_flight)])
+                line = self._behind.get(b"", ())
+                if len(line) >= len(in_flight):
+                    heapq.heappush(ready, line[len(in_flight) - 1])
         return taken
-
-    def _order_key(self, batch: Batch) -> bytes:
-        """Return the name of the line a batch stands in: no two of one line overtake."""
-        return b"" if self.in_order else batch.key
 
     def fills_request(self, count: int, size: int) -> bool:
         """Tell whether what could be put now is about so many batches, or so many payload bytes."""
@@ -256,15 +260,29 @@ class DeliveryQueue:
             heapq.heappop(self._deferred)
         return self._deferred[0][0] if self._deferred else None
 
-    def acknowledge(self, address: Address) -> None:
-        """Count a batch in flight as done for good: delivered, refused, or dropped (D4, D5)."""
-        batch = self._drop(address)
-        self.in_flight.discard(address)
-        self._remove_from_line(address, batch)
-        if self._order[0] == address:
-            self._trim()
-        else:
-            self.acked.add(address)
+    def acknowledge(self, done: Sequence[Address]) -> None:
+        """Count batches as done for good: delivered, refused, or dropped (D4, D5).
+
+        They were taken, or stand first in their lines.
+        """
+        batches, in_flight, heads = self._batches, self.in_flight, self._heads
+        alone = not (self._behind or self.in_order)
+        size = events = 0
+        for address in done:  # no calls of ours where no batch waits behind another
+            batch = batches.pop(address)
+            in_flight.discard(address)
+            events += batch.count
+            size += len(batch.payload)
+            if alone:
+                del heads[batch.key]
+            else:
+                self._remove_from_line(address, batch)
+        self._events -= events
+        self._release(len(done), size)
+        self._trim()
+        if self._order:
+            lowest = self._order[0]
+            self.acked.update([address for address in done if address > lowest])
 
     def defer(self, address: Address, until: float) -> None:
         """Put a batch in flight back in its place, not to be tried before ``until``.
@@ -290,7 +308,7 @@ class DeliveryQueue:
                 continue
             if not self._may_fly(address):
                 break
-            self.acknowledge(address)
+            self.acknowledge([address])
             self._passed_over += batch.count
             dropped += 1
         return dropped
@@ -329,6 +347,12 @@ class DeliveryQueue:
             room = min(room, self._budget.fair_share())
         fits = self.waiting_bytes < room // 2 or self.waiting_bytes + size <= room
         return fits and not self._at_max()
+
+    def _fit_all(self, count: int, size: int) -> bool:
+        """Tell whether so many fresh batches are all kept, with room left: each would be alone."""
+        if self.max_batches is not None or self._budget.is_tight(size + count * self._overhead):
+            return False
+        return self.waiting_bytes + size <= self.capacity
 
     def _may_take_read(self, batch: Batch) -> bool:
         """Tell whether a batch that was read is taken; half of the memory is for fresh ones."""
@@ -399,20 +423,30 @@ class DeliveryQueue:
     def _drop(self, address: Address) -> Batch:
         batch = self._batches.pop(address)
         self._events -= batch.count
-        self.waiting_bytes -= len(batch.payload)
-        self._budget.used -= len(batch.payload) + self._overhead
+        self._release(1, len(batch.payload))
         return batch
 
+    def _release(self, count: int, size: int) -> None:
+        """Give back the memory of so many batches with ``size`` bytes of payload."""
+        self.waiting_bytes -= size
+        self._budget.used -= size + count * self._overhead
+
     def _add(self, address: Address, batch: Batch) -> None:
-        self._batches[address] = batch
-        self._order.append(address)
-        self._events += batch.count
-        self.waiting_bytes += len(batch.payload)
-        self._budget.used += len(batch.payload) + self._overhead
-        line = self._by_key.setdefault(self._order_key(batch), deque())
-        line.append(address)
-        if len(line) == 1:
-            heapq.heappush(self._ready, address)
+        self._add_all([(address, batch)], len(batch.payload))
+
+    def _add_all(self, batches: Sequence[tuple[Address, Batch]], size: int) -> None:
+        """Take batches that are all kept; ``size``: the bytes of their payload."""
+        self._release(-len(batches), -size)
+        self._batches.update(batches)
+        self._order.extend([address for address, _ in batches])
+        self._events += sum([batch.count for _, batch in batches])
+        heads, ready = self._heads, self._ready
+        for address, batch in batches:
+            key = b"" if self.in_order else batch.key
+            if heads.setdefault(key, address) is address:  # it is the first of its line
+                heapq.heappush(ready, address)
+            else:
+                self._behind.setdefault(key, deque()).append(address)
 
     def _count_read(self, address: Address, batch: Batch) -> None:
         """Count the events of a batch that was read: it was cut before, or is taken over."""
@@ -423,23 +457,27 @@ class DeliveryQueue:
             self._unread_events -= batch.count
 
     def _remove_from_line(self, address: Address, batch: Batch) -> None:
-        name = self._order_key(batch)
-        line = self._by_key[name]
-        was_first = line[0] == address
-        if line[-1] == address:
-            line.pop()  # also an eviction: the newest of its line
+        name = b"" if self.in_order else batch.key
+        line = self._behind.get(name)
+        if line is None:
+            del self._heads[name]
+            return
+        if self._heads[name] == address:
+            self._heads[name] = head = line.popleft()
+            heapq.heappush(self._ready, head)
+        elif line[-1] == address:
+            line.pop()  # an eviction: the newest of its line
         else:
-            line.remove(address)  # the first, unless a sink resolves a line out of order
+            line.remove(address)  # a sink resolves a line out of order
         if not line:
-            del self._by_key[name]
-        elif was_first:
-            heapq.heappush(self._ready, line[0])
+            del self._behind[name]
 
     def _is_next(self, address: Address) -> bool:
         """Tell whether it waits and nothing stands before it in its line."""
-        if address not in self._batches or address in self.in_flight:
+        batch = self._batches.get(address)
+        if batch is None or address in self.in_flight:
             return False
-        return self._by_key[self._order_key(self._batches[address])][0] == address
+        return self._heads[b"" if self.in_order else batch.key] == address
 
     def _may_fly(self, address: Address) -> bool:
         """Tell whether a batch may be put within the bound of D3; a lane's oldest always may."""
@@ -452,8 +490,11 @@ class DeliveryQueue:
 
         The next snapshot's cursor lies above them, so that they no longer count for the bound.
         """
-        while self._order and self._order[0] not in self._batches:
-            self.acked.discard(self._order.popleft())
+        order, batches, acked = self._order, self._batches, self.acked
+        while order and order[0] not in batches:
+            address = order.popleft()
+            if acked:
+                acked.discard(address)
 
     def _promote_due(self, now: float) -> None:
         while self._deferred and self._deferred[0][0] <= now:

@@ -327,10 +327,10 @@ def two_of_a_line(right: Function) -> Function:
     def take(self: DeliveryQueue, *args: Any) -> Any:  # noqa: ANN401
         taken = right(self, *args)
         for _, batch in list(taken):
-            line = self._by_key[self._order_key(batch)]
-            if len(line) > 1 and line[1] not in self.in_flight:
-                self.in_flight.add(line[1])
-                taken.append((line[1], self._batches[line[1]]))
+            line = self._behind.get(batch.key)
+            if line and line[0] not in self.in_flight:
+                self.in_flight.add(line[0])
+                taken.append((line[0], self._batches[line[0]]))
         return taken
 
     return take
@@ -342,10 +342,11 @@ def overtake(right: Function) -> Function:
     def defer(self: DeliveryQueue, address: Any, until: float) -> None:  # noqa: ANN401
         batch = self._batches.get(address)
         right(self, address, until)
-        line = self._by_key.get(self._order_key(batch)) if batch is not None else None
-        if line is not None and len(line) > 1 and line[0] == address:
-            line.rotate(-1)
-            self._ready.append(line[0])
+        line = self._behind.get(batch.key) if batch is not None else None
+        if batch is not None and line and self._heads[batch.key] == address:
+            line.append(address)
+            self._heads[batch.key] = line.popleft()
+            self._ready.append(self._heads[batch.key])
 
     return defer
 

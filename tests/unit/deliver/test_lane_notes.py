@@ -41,7 +41,7 @@ class Noted:
 def lagging(count: int = 3) -> DeliveryQueue:
     """Return a queue of which nothing but the first batch is in memory."""
     queue = DeliveryQueue((0, 0), (), (0, 0), 1)
-    queue.enqueue(((i, 0), batch(str(i), closed_at=100 + i)) for i in range(count))
+    queue.enqueue([((i, 0), batch(str(i), closed_at=100 + i)) for i in range(count)])
     return queue
 
 

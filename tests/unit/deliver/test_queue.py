@@ -107,7 +107,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 9))
     def acknowledge(self, pick: int) -> None:
         address = self.flying(pick)
-        self.queue.acknowledge(address)
+        self.queue.acknowledge([address])
         self.done.add(address)
 
     @precondition(lambda self: self.queue.in_flight)
@@ -249,7 +249,7 @@ def filled(
 ) -> DeliveryQueue:
     queue = DeliveryQueue((0, 0), (), (0, 0), capacity, max_acks=max_acks)
     queue.enqueue(
-        ((i, 0), batch(str(i), key=keys[i], payload=b"x" * size)) for i, size in enumerate(sizes)
+        [((i, 0), batch(str(i), key=keys[i], payload=b"x" * size)) for i, size in enumerate(sizes)]
     )
     return queue
 
@@ -274,7 +274,7 @@ def test_a_batch_larger_than_a_request_goes_alone() -> None:
 def test_a_later_batch_of_a_device_waits_for_the_one_before() -> None:
     queue = filled(1, 1, 1, keys="aab")
     assert [0, 2] == taken(queue)
-    queue.acknowledge((0, 0))
+    queue.acknowledge([(0, 0)])
     assert [1] == taken(queue)
 
 
@@ -350,7 +350,7 @@ def test_the_cursor_of_an_empty_queue_is_the_committed_end() -> None:
 def test_the_cursor_stays_at_the_oldest_unresolved_batch() -> None:
     queue = filled(1, 1, 1)
     taken(queue)
-    queue.acknowledge((1, 0))
+    queue.acknowledge([(1, 0)])
     assert ((0, 0), frozenset({(1, 0)})) == queue.cursor_and_acked((9, 0))
 
 
@@ -358,8 +358,8 @@ def test_acknowledged_batches_below_the_oldest_unresolved_do_not_use_up_the_boun
     queue = filled(1, 1, 1, 1, 1, 1, max_acks=2)
     for number in (0, 2):
         assert [number, number + 1] == taken(queue)
-        queue.acknowledge((number, 0))
-        queue.acknowledge((number + 1, 0))
+        queue.acknowledge([(number, 0)])
+        queue.acknowledge([(number + 1, 0)])
     assert [4, 5] == taken(queue)
 
 
@@ -368,10 +368,10 @@ def test_beyond_the_bound_only_the_oldest_may_be_put() -> None:
     taken(queue, count=1)
     queue.defer((0, 0), 5.0)
     assert [1, 2] == taken(queue)
-    queue.acknowledge((1, 0))
-    queue.acknowledge((2, 0))
+    queue.acknowledge([(1, 0)])
+    queue.acknowledge([(2, 0)])
     assert ([], [0]) == (taken(queue), taken(queue, now=5.0))
-    queue.acknowledge((0, 0))
+    queue.acknowledge([(0, 0)])
     assert [3] == taken(queue)
 
 
@@ -384,16 +384,15 @@ def test_what_is_in_flight_is_never_cut() -> None:
 
 def test_old_batches_are_dropped_without_a_put() -> None:
     queue = DeliveryQueue((0, 0), (), (0, 0), 1000)
-    queue.enqueue(((i, 0), batch(str(i), key=str(i), closed_at=i)) for i in range(3))
+    queue.enqueue([((i, 0), batch(str(i), key=str(i), closed_at=i)) for i in range(3)])
     assert 2 == queue.drop_closed_before(2)
     assert [2] == taken(queue)
 
 
 def test_no_more_old_batches_are_dropped_than_the_bound_allows() -> None:
     queue = DeliveryQueue((0, 0), (), (0, 0), 1000, max_acks=2)
-    queue.enqueue(
-        ((i, 0), batch(str(i), key=str(i), closed_at=9 if i == 0 else 0)) for i in range(5)
-    )
+    old = [((i, 0), batch(str(i), key=str(i), closed_at=9 if i == 0 else 0)) for i in range(5)]
+    queue.enqueue(old)
     assert (2, 0) == (queue.drop_closed_before(5), queue.drop_closed_before(5))
 
 

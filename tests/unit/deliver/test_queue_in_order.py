@@ -42,7 +42,7 @@ def test_nothing_flies_while_something_is_in_flight() -> None:
 def test_the_next_ones_follow_once_all_are_acknowledged() -> None:
     lane = queue(1, 1, 2, 2)
     for number in taken(lane, most=3):
-        lane.acknowledge((number, 0))
+        lane.acknowledge([(number, 0)])
 
     assert lane.next_due() == 0.0
     assert [3] == taken(lane)
@@ -65,7 +65,7 @@ def test_a_batch_that_joins_later_waits_its_turn() -> None:
     lane.enqueue([((2, 0), batch(3))])
 
     assert lane.next_due() is None
-    lane.acknowledge((1, 0))
+    lane.acknowledge([(1, 0)])
     lane.defer((0, 0), until=5.0)
 
     assert [] == taken(lane, now=4.0)
@@ -84,7 +84,7 @@ def test_first_landings_are_in_the_order_of_the_outbox(
         now += 1.0
         for number in taken(lane, now, most):
             if succeeds:
-                lane.acknowledge((number, 0))
+                lane.acknowledge([(number, 0)])
                 landed.append(number)
             else:
                 lane.defer((number, 0), until=now + 0.5 - number / 100)

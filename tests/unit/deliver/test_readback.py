@@ -61,7 +61,7 @@ async def test_a_lane_that_cannot_send_keeps_its_oldest_batch_alone_and_reads_no
     queue = partition.lanes["acme"].queue
     assert (1, KIB, []) == (len(queue), queue.waiting_bytes, partition.reads)
     assert {"acme.0.0"} == {put[0].id for put in partition.sinks["acme"].puts[-9:]}
-    places = (queue._order, queue._ready, queue._deferred, queue._by_key, queue.acked)  # noqa: SLF001
+    places = (queue._order, queue._ready, queue._deferred, queue._heads, queue.acked)  # noqa: SLF001
     assert all(len(place) <= 40 for place in places)
     await partition.close()
 

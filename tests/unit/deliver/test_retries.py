@@ -20,7 +20,7 @@ SHARD = Outcome(OutcomeKind.THROTTLED, "Throttled", "slow down", "shard-1")
 
 def queue(count: int = 9) -> DeliveryQueue:
     made = DeliveryQueue((0, 0), (), (0, 0), 10_000)
-    made.enqueue(((i, 0), batch(str(i), key=str(i))) for i in range(count))
+    made.enqueue([((i, 0), batch(str(i), key=str(i))) for i in range(count)])
     return made
 
 
