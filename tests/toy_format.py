@@ -274,6 +274,7 @@ class ToyDocuments:
     """Makes lines of ids, times, a header and events: ``contract.DocumentMaker``."""
 
     version = b"toy-1"
+    native = None
     render = None
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:

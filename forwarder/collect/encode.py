@@ -1,16 +1,27 @@
 """Encode closed windows into batches that fit, each a document of its own."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
+from forwarder import native
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
 from forwarder.formats import rawjson
 from forwarder.formats.contract import DocumentMaker, Frame, InputFormat
 from forwarder.formats.ids import IdSource, digest
 from forwarder.formats.pieces import last_position, split_each
-from forwarder.model import Batch, DeadLetter, Partition, Piece, Position, Reason
+from forwarder.model import (
+    Batch,
+    Closing,
+    Collected,
+    DeadLetter,
+    Partition,
+    Piece,
+    Position,
+    Reason,
+)
 
 MAX_LETTER_BYTES = 8 * 1024 * 1024
 """Bytes of events in one letter of a window, beside its context: it has to be stored, too."""
@@ -23,6 +34,18 @@ class EncodeResult(msgspec.Struct, gc=False):
     letters: list[DeadLetter]
     last: Position
     rest: list[Piece]
+
+
+class Ordinary(NamedTuple):
+    """Windows that were encoded in one go.
+
+    ``end``: the first that was not; ``encoded``: bytes of documents; ``lowest``: offset of the
+    event that came first of those that are the last of a window.
+    """
+
+    end: int
+    encoded: int
+    lowest: int
 
 
 class _LeftOut(msgspec.Struct, gc=False):
@@ -54,12 +77,34 @@ class DocumentEncoder:
     ) -> None:
         """Prepare the documents and ids of one connection on one partition."""
         self._lane = connection.name
-        self._derive = IdSource(partition, connection, documents.version).derive
+        ids = IdSource(partition, connection, documents.version)
+        self._derive = ids.derive
         self._frame = documents.frame
         self._document = documents.document
         self._render = documents.render
         self._single = connection.has_one_event_documents
         self._upload = form.upload
+        self._native: Any = None
+        core = native.core()
+        if core is not None and documents.native is not None:
+            args = (self._lane, ids.prefix, documents.native, Batch, Closing)
+            self._native = core.Encoder(*args)
+
+    def encode_ordinary(
+        self, windows: list[Window], start: int, now_ms: int, most: int, out: Collected
+    ) -> Ordinary:
+        """Make documents of windows from ``start`` on as long as each is one that needs no care.
+
+        That is what the native core can do alone: what it makes of them is in ``out`` as after
+        ``encode``, and they are released. Stops as soon as ``most`` bytes are made.
+        """
+        if self._native is None:
+            return Ordinary(start, 0, 0)
+        return Ordinary(
+            *self._native.encode(
+                windows, start, now_ms, most, out.batches, out.closings, out.closed
+            )
+        )
 
     def encode(self, window: Window, now_ms: int, most: int) -> EncodeResult:
         """Return a window's documents and the events that cannot be in one; never raises.

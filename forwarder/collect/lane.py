@@ -47,6 +47,9 @@ from forwarder.model import (
     add_count,
 )
 
+_AT_ONCE = 500
+"""Windows that are encoded in one go: what is pending may be a million."""
+
 
 class CollectBounds(msgspec.Struct, frozen=True):
     """How much one poll or slice of a partition does, of all lanes together.
@@ -226,10 +229,29 @@ class PartitionLane:
 
         What is left is pending, and holds ``first_unsaved``.
         """
-        self.pending += closed
-        while self.pending and out.encoded < self._bounds.encoded_bytes:
-            if self._encode_window(self.pending[0], now_ms, out):
-                self.pending.popleft()
+        pending, most = self.pending, self._bounds.encoded_bytes
+        pending += closed
+        while pending and out.encoded < most:
+            windows = [pending.popleft() for _ in range(min(len(pending), _AT_ONCE))]
+            at = 0
+            while at < len(windows) and out.encoded < most:
+                at = self._encode_ordinary(windows, at, now_ms, out)
+                if at < len(windows) and out.encoded < most:
+                    at += self._encode_window(windows[at], now_ms, out)
+            pending.extendleft(reversed(windows[at:]))
+
+    def _encode_ordinary(
+        self, windows: list[Window], start: int, now_ms: int, out: Collected
+    ) -> int:
+        """Encode windows in one go as far as that can be done; return which comes next."""
+        before, most = len(out.closings), self._bounds.encoded_bytes - out.encoded
+        done = self._encoder.encode_ordinary(windows, start, now_ms, most, out)
+        out.encoded += done.encoded
+        if done.end > start and done.lowest < self.replay.read:
+            for closing in out.closings[before:]:
+                if closing.last[0] < self.replay.read:
+                    self.replay.note_closed(closing.window_key, closing.last)
+        return done.end
 
     def first_unsaved(self) -> Position | None:
         """Return the lowest position that is in an open or pending window and in no snapshot."""

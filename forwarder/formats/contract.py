@@ -375,6 +375,10 @@ class DocumentMaker(Protocol):
     small_events_bytes: int
 
     @property
+    def native(self) -> object | None:
+        """The maker's native twin, by which a native encoder makes documents; None: it has none."""
+
+    @property
     def render(self) -> Callable[[Frame, bytes], bytes] | None:
         """Return what makes of one event, as it waited, what stands in a document of this frame.
 

@@ -50,7 +50,7 @@ class IdSource:
     """Derives the ids of one connection's batches on one partition. Caller: its encoder."""
 
     def __init__(self, partition: Partition, connection: Connection, version: bytes) -> None:
-        """Hash what all ids of the connection begin with; ``version``: the maker's."""
+        """Hash what all ids of the connection begin with, ``prefix``; ``version``: the maker's."""
         parts = (
             partition.topic.encode(),
             b"%d" % partition.number,
@@ -58,7 +58,8 @@ class IdSource:
             connection.fingerprint,
             version,
         )
-        self._base = blake2b(b"".join(b"%d:%b" % (len(p), p) for p in parts), digest_size=16)
+        self.prefix = b"".join(b"%d:%b" % (len(p), p) for p in parts)
+        self._base = blake2b(self.prefix, digest_size=16)
 
     def derive(
         self, device: bytes, first: Position, last: Position, count: int, first_ms: int

@@ -34,6 +34,8 @@ class MParticleFromPinpoint:
     document: so settings and exclusions act as on mParticle's contexts.
     """
 
+    native = None
+
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all documents of the connection have in common."""
         settings = connection.settings

@@ -42,6 +42,8 @@ class RecordFrame(Frame, frozen=True, gc=False):
 class PinpointFromMParticle:
     """Makes the records of one connection: ``contract.DocumentMaker``."""
 
+    native = None
+
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all records of the connection have in common."""
         settings = connection.settings

@@ -8,19 +8,22 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Raw
 
+from forwarder import native
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.contract import MAX_USER_CHARACTERS, ContextShape, Frame, Recognized
 from forwarder.formats.ids import PLACEHOLDER_IDS, BatchIds
 from forwarder.formats.mparticle import event_filter
-from forwarder.formats.mparticle.identity import means_none
+from forwarder.formats.mparticle.identity import NONE_WORDS, means_none
 from forwarder.formats.rawjson import ABSENT
 
 ENCODER_VERSION = 1
 """Goes up whenever the same events would give other bytes."""
 
-_SCHEMA_VERSION = 2
+_BEFORE_EVENTS = b'{"events":['
+_BEFORE_ID = b'],"message_id":"'
+_BEFORE_NUMBER = b'","message_type":"events","schema_version":2,"batch_id":'
 
 _MAX_CONTEXT_GROWTH = 16
 """By how much a context may grow in a document, at most: ``"":1,`` among the user identities
@@ -85,6 +88,7 @@ class MParticleDocuments:
         if settings.unique_id is not None:
             self._unique = b',"unique_id":%b' % rawjson.quote(settings.unique_id)
         self.bare_bytes = len(self._write(b"", PLACEHOLDER_IDS, b""))
+        self.native = self._native_twin(limit)
         self.least = limit.least_payload_bytes()
         half = max(0, self.least // 2)
         empty = self.frame(b"{}", _LONGEST_TIME, _LONGEST_TIME).size + _MAX_OVERHEAD_BYTES
@@ -132,11 +136,25 @@ class MParticleDocuments:
 
     def _write(self, events: bytes, ids: BatchIds, tail: bytes) -> bytes:
         number = b'"%d"' % ids.number if self._quote else b"%d" % ids.number
-        return (
-            b'{"events":[%b],"message_id":"%b","message_type":"events",'
-            b'"schema_version":%d,"batch_id":%b%b'
-            % (events, ids.text.encode(), _SCHEMA_VERSION, number, tail)
-        )
+        return b"%b%b%b%b%b%b%b" % (
+            _BEFORE_EVENTS, events, _BEFORE_ID, ids.text.encode(), _BEFORE_NUMBER, number, tail
+        )  # fmt: skip
+
+    def _native_twin(self, limit: RecordLimit) -> object | None:
+        """Return what makes the same documents natively, None where nothing is built."""
+        core = native.core()
+        if core is None:
+            return None
+        users = range(MAX_USER_CHARACTERS + 1) if limit.mpid_is_key else (0,)
+        told = {
+            **self._policy.compiled(),
+            "none_words": list(map(_encoded, NONE_WORDS)),
+            "unique": self._unique,
+            "limits": [limit.payload_bytes("0" * length) for length in users],
+            "layout": (_BEFORE_EVENTS, _BEFORE_ID, _BEFORE_NUMBER),
+        }
+        twin: object = core.MParticleTails(told)
+        return twin
 
 
 def mpid_of(fields: Mapping[str, Raw]) -> str:
@@ -166,6 +184,19 @@ class ContextPolicy:
         self._exclusions = [path for path in paths if not _names_identity(path)]
         # What deletions are compared with stays as long as it can (``_union``).
         self._unsent = (self._drop | {p[0] for p in paths if len(p) == 1}) - {"user_attributes"}
+
+    def compiled(self) -> dict[str, object]:
+        """Return the settings as the native twin takes them, names and paths in bytes."""
+        return {
+            "drop": list(map(_encoded, self._drop)),
+            "reduces_metadata": not self._settings.include_metadata,
+            "strips_location": not self._located,
+            "adds_notifications": self._settings.include_system_notifications,
+            "quotes_integers": self._settings.int64_as_string,
+            "integer_ids": list(map(_encoded, event_filter.INTEGER_IDS)),
+            "excluded_kinds": list(map(_encoded, self._identities)),
+            "exclusions": [list(map(_encoded, path)) for path in self._exclusions],
+        }
 
     def document_fields(self, fields: _Object, identities_ms: int) -> _Object:
         """Return the keys of the document; ``identities_ms`` dates the user identities."""
@@ -223,6 +254,10 @@ class ContextPolicy:
             inner = _members(kept["context"])
             if inner.pop("location", None) is not None:
                 kept["context"] = Raw(rawjson.encode_object(inner))
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="backslashreplace")
 
 
 def identities(raw: Raw, time: int) -> Raw:

@@ -53,6 +53,7 @@ class PinpointDocuments:
     """Makes the records of one connection of Pinpoint's uploads: ``contract.DocumentMaker``."""
 
     version = ENCODER_VERSION
+    native = None
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all records of the connection have in common."""

@@ -2,10 +2,18 @@
 //!
 //! Whatever it makes is byte for byte what the Python beside it makes; what is odd it leaves to that.
 
+mod encode;
+mod encode_json;
+mod encode_tail;
+mod ids;
+
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<encode::Encoder>()?;
+    module.add_class::<encode_tail::MParticleTails>()?;
+    module.add_function(wrap_pyfunction!(ids::python_digest, module)?)?;
     Ok(())
 }

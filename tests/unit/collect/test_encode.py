@@ -209,7 +209,9 @@ def test_what_cannot_be_encoded_becomes_dead_letters_and_the_rest_goes_on(
     pipeline = builders.pipeline(connection("good"), connection("odd"))
     frames: Any = pipeline._lanes["odd"].lane.documents  # noqa: SLF001  # no input makes it fail
     monkeypatch.setattr(frames._policy, "document_fields", odd)  # noqa: SLF001
-    pipeline.collect(records(upload(event(n=1)), upload(event(n=2), ip="1")), NOW)
+    escaped: Json = {'"': 1}  # no native core takes it
+    fed = [upload(event(n=1), **escaped), upload(event(n=2), ip="1", **escaped)]
+    pipeline.collect(records(*fed), NOW)
     out = pipeline.finish(NOW)
     assert ["good"] == [batch.lane for batch in out.batches]
     letters = [(x.reason, x.offset, x.connection) for x in out.dead_letters]
