@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from botocore.awsrequest import AWSPreparedRequest
@@ -200,16 +200,18 @@ class AwsClient:
         self, operation: str, reply: A, *, attested: bool
     ) -> tuple[bool, CallResult[A]]:
         """Return the outcomes of an answer that is believed, and whether all of it is said."""
+        found = reply.stored()
+        if found and all(found):
+            return True, CallResult(cast("list[Outcome]", found), reply)
         outcomes: list[Outcome] = []
         complete = True
-        for one in reply.each:
-            stored = one.stored
+        for one, stored in zip(reply.each, found, strict=True):
             if stored is None:
                 complete &= bool(one.error_code)
-                stored = self._unstored(operation, one)
+                outcomes.append(self._unstored(operation, one))
             else:
                 attested = True
-            outcomes.append(stored)
+                outcomes.append(stored)
         return complete and attested, CallResult(outcomes, reply)
 
     def _unstored(self, operation: str, one: RecordResult) -> Outcome:

@@ -6,7 +6,7 @@ once. What was given before answers something else, and what it came for is put 
 """
 
 import itertools
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 
 MAX_REMEMBERED_RECEIPTS = 131_072
 """Numbers of one generation, of which there are two, some 90 bytes each, for all connections of a
@@ -55,7 +55,7 @@ class Receipts:
         self._older_highest: dict[str, str] = {}
         self._floors: dict[str, str] = {}
 
-    def register_all(self, numbers: Iterable[tuple[str, str]]) -> bool:
+    def register_all(self, numbers: Sequence[tuple[str, str]]) -> bool:
         """Tell whether shards give out all these numbers for the first time, and note them.
 
         The numbers of a shard rise. So one that is not above the highest that was forgotten is
@@ -63,6 +63,52 @@ class Receipts:
         a loop without calls, for it takes a tenth of what the answer costs at all.
         """
         self._catch_up()
+        memory, salt = self._memory, self._salt
+        found = {hash(number) ^ salt for number in numbers}
+        if self._are_new(found, numbers):
+            memory.seen |= found
+            new = self._raise(numbers)
+        else:
+            new = self._register_each(numbers)
+        _keep_last(self._highest)
+        if len(memory.seen) >= memory.most:
+            memory.drop_older()
+        return new
+
+    def _are_new(self, found: set[int], numbers: Sequence[tuple[str, str]]) -> bool:
+        """Tell whether all are numbers of shards and none has been given, as is usual.
+
+        ``found``: their hashes.
+        """
+        memory = self._memory
+        if len(found) < len(numbers) or not memory.seen.isdisjoint(found):
+            return False
+        lengths = {len(digits) for _, digits in numbers}
+        digits = "".join([digits for _, digits in numbers])
+        shards = {shard for shard, _ in numbers}
+        return (
+            memory.older.isdisjoint(found)
+            and digits.isascii()
+            and digits.isdigit()
+            and 0 not in lengths
+            and max(lengths) <= MAX_SEQUENCE_NUMBER_DIGITS
+            and max(map(len, shards)) <= MAX_SHARD_ID_CHARS
+        )
+
+    def _raise(self, numbers: Sequence[tuple[str, str]]) -> bool:
+        """Note new numbers as their shards' highest; tell whether all lie above the floors."""
+        highest, floors = self._highest, self._floors
+        new = True
+        for shard, digits in numbers:
+            top = highest.get(shard, "")
+            if floors and _is_above(floors.get(shard, ""), digits):
+                new = False
+            if digits > top if len(digits) == len(top) else len(digits) > len(top):
+                highest[shard] = digits
+        return new
+
+    def _register_each(self, numbers: Sequence[tuple[str, str]]) -> bool:
+        """Note each that is new, and tell that not all are, if they are not."""
         memory, salt = self._memory, self._salt
         seen, older, highest, floors = memory.seen, memory.older, self._highest, self._floors
         new = True
@@ -81,9 +127,6 @@ class Receipts:
                 new = False
             if digits > top if len(digits) == len(top) else len(digits) > len(top):
                 highest[shard] = digits
-        _keep_last(highest)
-        if len(seen) >= memory.most:
-            memory.drop_older()
         return new
 
     def register(self, value: Hashable) -> bool:

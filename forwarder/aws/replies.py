@@ -30,7 +30,7 @@ class RecordResult(Protocol):
         """Return the service's words about it."""
 
     @property
-    def stored(self) -> Outcome | None:
+    def receipt(self) -> Outcome | None:
         """Return the answer for the record if a receipt says that it is stored."""
 
 
@@ -49,6 +49,12 @@ class PutReply(Protocol):
     def failed(self) -> int | None:
         """Return how many records are said to have failed."""
 
+    def stored(self) -> Sequence[Outcome | None]:
+        """Return the answer for each record that a receipt says is stored, None for others.
+
+        Only of an answer in which :func:`contradiction` has found nothing.
+        """
+
     def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
 
@@ -62,7 +68,7 @@ class KinesisRecordResult(msgspec.Struct, rename="pascal", gc=False):
     error_message: str | None = None
 
     @property
-    def stored(self) -> Outcome | None:
+    def receipt(self) -> Outcome | None:
         """Return the answer for the record if a receipt says that it is stored."""
         number = self.sequence_number
         if self.error_code or not number or not self.shard_id or not is_number(number):
@@ -84,6 +90,10 @@ class PutRecordReply(KinesisRecordResult, rename="pascal", gc=False):
     def failed(self) -> int | None:
         """Return None: this answer has no count of failures."""
         return None
+
+    def stored(self) -> Sequence[Outcome | None]:
+        """Return the answer for the record if a receipt says that it is stored."""
+        return [self.receipt]
 
     def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether its receipt is given out for the first time, and note it."""
@@ -107,6 +117,17 @@ class PutRecordsReply(msgspec.Struct, rename="pascal", gc=False):
         """Return how many records are said to have failed."""
         return self.failed_record_count
 
+    def stored(self) -> Sequence[Outcome | None]:
+        """Return the answer for each record that a receipt says is stored, None for others."""
+        shards = [
+            one.shard_id
+            for one in self.records
+            if one.shard_id and one.sequence_number and not one.error_code
+        ]
+        if len(shards) == len(self.records):  # registered as receipts: they are numbers
+            return list(map(_stored, shards))
+        return [one.receipt for one in self.records]
+
     def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
         return _are_new(self.records, receipts)
@@ -120,7 +141,7 @@ class FirehoseRecordResult(msgspec.Struct, rename="pascal", gc=False):
     error_message: str | None = None
 
     @property
-    def stored(self) -> Outcome | None:
+    def receipt(self) -> Outcome | None:
         """Return the answer for the record if a receipt says that it is stored."""
         return DELIVERED if self.record_id and not self.error_code else None
 
@@ -141,6 +162,10 @@ class PutRecordBatchReply(msgspec.Struct, rename="pascal", gc=False):
     def failed(self) -> int | None:
         """Return how many records are said to have failed."""
         return self.failed_put_count
+
+    def stored(self) -> Sequence[Outcome | None]:
+        """Return the answer for each record that a receipt says is stored, None for others."""
+        return [one.receipt for one in self.request_responses]
 
     def register_receipts(self, receipts: Receipts) -> bool:
         """Tell whether all its receipts are given out for the first time, and note them."""
@@ -164,7 +189,7 @@ def contradiction(reply: PutReply, receipts: Receipts, count: int) -> str:
         found = "is an error that came as a success"
     elif len(told) != count:
         found = f"answered for {len(told)} of {count} records"
-    elif reply.failed is not None and reply.failed != sum(1 for one in told if one.error_code):
+    elif reply.failed is not None and reply.failed != len([1 for one in told if one.error_code]):
         found = f"says that {reply.failed} records failed, and names others"
     # All are noted, also where the answer does not count: it may come once more. The numbers of
     # one answer belong together: with one that is old all of them are.

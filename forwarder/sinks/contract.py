@@ -36,7 +36,7 @@ class Sink(Protocol):
     in_order: bool
     throughput: Throughput
 
-    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+    async def put(self, batches: list[Batch]) -> Sequence[Outcome]:
         """Send the batches; return one outcome each, in the order given.
 
         Never raises but for cancellation, never sleeps to retry: the caller owns the backoff.

@@ -9,7 +9,7 @@ from forwarder.config.connection import Connection
 from forwarder.config.targets import FirehoseTarget
 from forwarder.model import Batch, Outcome
 from forwarder.sinks import bisect, requests
-from forwarder.sinks.requests import RequestLimits, RequestRecord
+from forwarder.sinks.requests import RequestLimits, RequestRecord, WholeLines
 
 PUT_RECORD_BATCH = "PutRecordBatch"
 LIMITS = RequestLimits(records=500, size=4 * 1024 * 1024)
@@ -36,8 +36,9 @@ class FirehoseSink:
             "firehose", "Firehose_20150804", target.region, target.endpoint_url, where
         )
         self._caller = AwsClient(aws, connection, goal)
+        self._whole = WholeLines(self._stream, LIMITS)
 
-    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+    async def put(self, batches: list[Batch]) -> Sequence[Outcome]:
         """Send batches, as few requests as hold them."""
         late = self._caller.deadline_check()
         found: list[Outcome] = []
@@ -45,6 +46,13 @@ class FirehoseSink:
         async def send(records: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
             return await self._send(records, late)
 
+        body = self._whole.body(batches)
+        if body is not None:
+            reply = await self._call(body, len(batches), late)
+            if not isinstance(reply, CallFailure):
+                return reply
+            records = [requests.firehose_record(batch) for batch in batches]
+            return await bisect.resolve_reply(records, reply, send, late)
         for request in requests.split_requests(
             [requests.firehose_record(batch) for batch in batches], LIMITS
         ):
@@ -62,6 +70,11 @@ class FirehoseSink:
         self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | CallFailure:
         body = requests.put_record_batch(self._stream, records)
+        return await self._call(body, len(records), late)
+
+    async def _call(
+        self, body: bytes, count: int, late: Callable[[], bool]
+    ) -> list[Outcome] | CallFailure:
         form = replies.PUT_RECORD_BATCH
-        answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, len(records))
+        answer = await self._caller.call(PUT_RECORD_BATCH, body, form, late, count)
         return answer if isinstance(answer, CallFailure) else answer.outcomes

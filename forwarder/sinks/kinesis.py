@@ -13,7 +13,7 @@ from forwarder.config.connection import Connection
 from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, PutMode
 from forwarder.model import Batch, Outcome, OutcomeKind
 from forwarder.sinks import bisect, requests
-from forwarder.sinks.requests import RequestLimits, RequestRecord
+from forwarder.sinks.requests import RequestLimits, RequestRecord, WholePut
 
 PUT_RECORD = "PutRecord"
 PUT_RECORDS = "PutRecords"
@@ -98,6 +98,7 @@ class KinesisSink:
         self._clock = aws.clock
         where = f"stream {target.name} in {target.region}"
         self._stream = requests.stream_parameter(target)
+        self._whole = WholePut(target, LIMITS)
         goal = CallTarget(
             "kinesis", "Kinesis_20131202", target.region, target.endpoint_url, where, target.arn
         )
@@ -111,10 +112,20 @@ class KinesisSink:
         # Leaves room for the keys, so that a put is one request.
         self.max_bytes = LIMITS.size - LIMITS.records * MAX_PARTITION_KEY_CHARS
 
-    async def put(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+    async def put(self, batches: list[Batch]) -> Sequence[Outcome]:
         """Send batches; PutRecords while that is allowed, else PutRecord."""
-        records = [requests.kinesis_record(batch, self._target) for batch in batches]
         late = self._caller.deadline_check()
+        answered = None
+        if self._choice.use_put_records(self._clock.steady()):
+            body = self._whole.body(batches)
+            if body is not None:
+                answered = await self._call(body, len(batches), late)
+                if not isinstance(answered, CallFailure):
+                    self._learn(single=False)
+                    return answered
+        records = [requests.kinesis_record(batch, self._target) for batch in batches]
+        if answered is not None:
+            return await self._resolve(records, answered, late)
         answers: list[Outcome] = []
         for request in requests.split_requests(records, LIMITS):
             answers += await self._put_request(request, late)
@@ -131,16 +142,24 @@ class KinesisSink:
             return [NO_OUTCOME] * len(records)
         if not self._choice.use_put_records(self._clock.steady()):
             return await self._put_singly(records, late)
+        return await self._resolve(records, await self._send(records, late), late)
 
-        async def send(records: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
-            return await self._send(records, late)
-
-        reply = await send(records)
+    async def _resolve(
+        self,
+        records: Sequence[RequestRecord],
+        reply: list[Outcome] | CallFailure,
+        late: Callable[[], bool],
+    ) -> list[Outcome]:
+        """Return the answers of a PutRecords; one that was refused is put otherwise."""
         if not isinstance(reply, CallFailure):
             self._learn(single=False)
         elif self._falls_back(reply):
             self._learn(single=True)
             return await self._put_singly(records, late)
+
+        async def send(records: Sequence[RequestRecord]) -> list[Outcome] | CallFailure:
+            return await self._send(records, late)
+
         return await bisect.resolve_reply(records, reply, send, late)
 
     def _falls_back(self, refusal: CallFailure) -> bool:
@@ -154,9 +173,12 @@ class KinesisSink:
     async def _send(
         self, records: Sequence[RequestRecord], late: Callable[[], bool]
     ) -> list[Outcome] | CallFailure:
-        body = requests.put_records(self._stream, records)
-        form = replies.PUT_RECORDS
-        answer = await self._caller.call(PUT_RECORDS, body, form, late, len(records))
+        return await self._call(requests.put_records(self._stream, records), len(records), late)
+
+    async def _call(
+        self, body: bytes, count: int, late: Callable[[], bool]
+    ) -> list[Outcome] | CallFailure:
+        answer = await self._caller.call(PUT_RECORDS, body, replies.PUT_RECORDS, late, count)
         return answer if isinstance(answer, CallFailure) else answer.outcomes
 
     async def _put_singly(

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 import pybase64
 
+from forwarder import native
 from forwarder.config.targets import MAX_PARTITION_KEY_CHARS, KinesisTarget, PartitionKey
 from forwarder.model import Batch
 from forwarder.sinks.contract import Throughput
@@ -26,6 +27,10 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     partition_key_json: bytes
     size: int
+
+
+_NATIVE_RULES = {PartitionKey.DEVICE: 0, PartitionKey.MPID: 1, PartitionKey.BATCH: 2}
+"""What the native core calls them."""
 
 
 class RequestLimits(NamedTuple):
@@ -114,6 +119,48 @@ def put_records(stream: bytes, records: Sequence[RequestRecord]) -> bytes:
     return b"".join(parts)
 
 
+class WholePut:
+    """Makes one PutRecords of all batches of a put, as is usual. There is a native twin.
+
+    Caller: its sink, with what delivery gives it to put.
+    """
+
+    def __init__(self, target: KinesisTarget, limits: RequestLimits) -> None:
+        """Prepare; ``limits`` are those of the action."""
+        core = native.core()
+        self._native = None if core is None else core.put_records
+        self._target = target
+        self._limits = limits
+        self._stream = stream_parameter(target)
+        self._rule = _NATIVE_RULES[target.partition_key]
+        self._line_up_to = target.max_record_bytes if target.newline else 0
+
+    def body(self, batches: list[Batch]) -> bytes | None:
+        """Return the body; None: it is to be made of records, and maybe more than one request."""
+        if self._native is not None:
+            made: bytes | None = self._native(
+                self._stream, batches, self._rule, self._line_up_to, *self._limits
+            )
+            return made
+        if self._rule or self._line_up_to:
+            return None
+        size = sum([len(batch.payload) + 2 * len(batch.key) for batch in batches])
+        if size > self._limits.size or not 0 < len(batches) <= self._limits.records:
+            return None
+        encode = pybase64.b64encode
+        parts = [b"{", self._stream, b',"Records":[']
+        for batch in batches:
+            parts += (
+                b'{"PartitionKey":"',
+                batch.key.hex().encode(),
+                b'","Data":"',
+                encode(batch.payload),
+                b'"},',
+            )
+        parts[-1] = b'"}]}'
+        return b"".join(parts)
+
+
 def put_record(stream: bytes, one: RequestRecord, after: str | None) -> bytes:
     """Return the body of a PutRecord request; ``after`` is the key's last sequence number."""
     ordering = b',"SequenceNumberForOrdering":' + orjson.dumps(after) if after else b""
@@ -133,3 +180,24 @@ def put_record_batch(stream: str, records: Sequence[RequestRecord]) -> bytes:
         parts += (b'{"Data":"', encode(one.data), b'"},')
     parts[-1] = b'"}]}'
     return b"".join(parts)
+
+
+class WholeLines:
+    """Makes one PutRecordBatch of all batches of a put, as is usual. Native code alone does so.
+
+    Caller: its sink, with what delivery gives it to put.
+    """
+
+    def __init__(self, stream: str, limits: RequestLimits) -> None:
+        """Prepare; ``limits`` are those of the action."""
+        core = native.core()
+        self._native = None if core is None else core.put_record_batch
+        self._limits = limits
+        self._stream = orjson.dumps(stream)
+
+    def body(self, batches: list[Batch]) -> bytes | None:
+        """Return the body; None: it is to be made of records, and maybe more than one request."""
+        if self._native is None:
+            return None
+        made: bytes | None = self._native(self._stream, batches, *self._limits)
+        return made

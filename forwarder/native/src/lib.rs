@@ -6,6 +6,7 @@ mod encode;
 mod encode_json;
 mod encode_tail;
 mod ids;
+mod request;
 
 use pyo3::prelude::*;
 
@@ -15,5 +16,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<encode::Encoder>()?;
     module.add_class::<encode_tail::MParticleTails>()?;
     module.add_function(wrap_pyfunction!(ids::python_digest, module)?)?;
+    module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
+    module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
     Ok(())
 }

@@ -45,8 +45,8 @@ def acknowledges(form: Decoder[Any], told: object) -> bool:
     reply = form.decode(orjson.dumps(told))
     if replies.contradiction(reply, Receipts(ReceiptMemory()), 1):
         return False
-    (one,) = reply.each
-    return one.stored is not None and one.stored.kind is OutcomeKind.DELIVERED
+    (stored,) = reply.stored()
+    return stored is not None and stored.kind is OutcomeKind.DELIVERED
 
 
 @pytest.mark.parametrize(("form", "told"), TRUE)

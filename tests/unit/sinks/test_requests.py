@@ -1,12 +1,14 @@
 import base64
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forwarder import native
 from forwarder.config.targets import KinesisTarget, PartitionKey
 from forwarder.sinks import requests
 from forwarder.sinks.kinesis import LIMITS
@@ -14,6 +16,8 @@ from tests.services.fake_kinesis import batch
 
 texts = st.text(st.characters(codec="utf-8"))
 MIB = 1024 * 1024
+PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))
+"""What JSON does not escape, and is a character to a byte."""
 
 
 def of(rule: PartitionKey, name: str = "acme") -> KinesisTarget:
@@ -122,6 +126,61 @@ def test_a_document_on_one_line_is_the_same_document(
     assert len(text) == len(line)
     assert not {10, 13} & set(line)
     assert line is text or {10, 13} & set(text)
+
+
+KEYS = st.text("0123456789-", max_size=20) | st.text(max_size=300) | st.just("9" * 257)
+PAYLOADS = st.binary(max_size=70) | st.from_regex(r"[a\n\r]{0,90}", fullmatch=True).map(str.encode)
+BATCHES = st.lists(st.tuples(PAYLOADS, KEYS), min_size=1, max_size=8)
+FEW = requests.RequestLimits(records=6, size=300)
+
+
+@pytest.fixture(params=["python", "native"])
+def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make requests by one core after the other, as far as they are built."""
+    if request.param == "python":
+        monkeypatch.setattr(native, "core", lambda: None)
+    elif native.core() is None:
+        pytest.skip("the native core is not built")
+    name: str = request.param
+    return name
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(BATCHES, st.sampled_from(PartitionKey), st.sampled_from([1024, 60]), st.booleans())
+def test_a_whole_put_is_the_request_that_its_records_make(
+    core: str,
+    rows: list[tuple[bytes, str]],
+    rule: PartitionKey,
+    most: int,
+    newline: bool,  # noqa: FBT001  # as Hypothesis gives it
+) -> None:
+    target = replace(of(rule), newline=newline, max_record_bytes=most)
+    batches = [batch(number, *row) for number, row in enumerate(rows)]
+    records = [requests.kinesis_record(one, target) for one in batches]
+    cut = list(requests.split_requests(records, FEW))
+    body = requests.WholePut(target, FEW).body(batches)
+    if body is not None:
+        assert [records] == cut
+        assert requests.put_records(requests.stream_parameter(target), records) == body
+    else:
+        odd = any(one.partition_key_json[1:-1].strip(PLAIN) for one in records)
+        by_records = core == "python" and (newline or rule is not PartitionKey.DEVICE)
+        assert len(cut) > 1 or odd or by_records
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PAYLOADS, min_size=1, max_size=8))
+def test_lines_of_a_whole_put_are_the_request_that_their_records_make(
+    core: str, payloads: list[bytes]
+) -> None:
+    batches = [batch(1, payload) for payload in payloads]
+    records = [requests.firehose_record(one) for one in batches]
+    cut = list(requests.split_requests(records, FEW))
+    body = requests.WholeLines("acme", FEW).body(batches)
+    if body is not None:
+        assert ([records], requests.put_record_batch("acme", records)) == (cut, body)
+    else:
+        assert len(cut) > 1 or core == "python"
 
 
 def key_of(mpid: str) -> str:
