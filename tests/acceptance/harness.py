@@ -67,6 +67,7 @@ class Worker:
     process: subprocess.Popen[bytes] | None = None
     limit_files: int | None = None
     """Open files it may have, hard and soft."""
+    python: str = sys.executable
 
     @property
     def log_file(self) -> Path:
@@ -90,7 +91,7 @@ class Worker:
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
             limited = ["prlimit", f"--nofile={self.limit_files}"] if self.limit_files else []
             self.process = subprocess.Popen(
-                [*limited, sys.executable, "-m", "forwarder", *self.arguments],
+                [*limited, self.python, "-m", "forwarder", *self.arguments],
                 stdin=stdin_from if stdin is None else subprocess.PIPE,
                 stdout=output,
                 stderr=log if stderr is None else stderr,

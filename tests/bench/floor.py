@@ -1,17 +1,20 @@
 """``python -m tests.bench.floor``: what the worker cannot cost less than; prints CPU seconds.
 
 ``memory``: the pure pipeline over the same uploads, batches encoded and dropped. ``read``: an
-aiokafka consumer that does nothing with what it reads.
+aiokafka consumer that does nothing with what it reads. ``json``: one that parses each record and
+writes it again. The last two print a JSON list, the CPU seconds of each round.
 """
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forwarder.collect.pipeline import Pipeline, compile_lanes
@@ -70,8 +73,10 @@ def memory(count: int, devices: int, way: Way = Way()) -> float:  # noqa: B008  
     return spent
 
 
-async def read(bootstrap: str, topic: str, partitions: int) -> float:
-    """Return the CPU seconds it takes to read the topic once."""
+async def read(
+    bootstrap: str, topic: str, partitions: int, rounds: list[int], *, parsed: bool = False
+) -> list[float]:
+    """Return the CPU seconds it takes to read so many records, round by round."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
@@ -81,35 +86,45 @@ async def read(bootstrap: str, topic: str, partitions: int) -> float:
     )
     await consumer.start()
     try:
-        assigned = [TopicPartition(topic, number) for number in range(partitions)]
-        consumer.assign(assigned)
-        ends = await consumer.end_offsets(assigned)
-        begun = time.process_time()
-        while [tp for tp in assigned if await consumer.position(tp) < ends[tp]]:
-            await consumer.getmany(timeout_ms=200, max_records=POLL)
-        return time.process_time() - begun
+        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+        spent = []
+        for size in rounds:
+            begun, left = time.process_time(), size
+            while left > 0:
+                polled = await consumer.getmany(timeout_ms=200, max_records=min(left, POLL))
+                for records in polled.values():
+                    left -= len(records)
+                    if parsed:
+                        for record in records:
+                            orjson.dumps(orjson.loads(record.value))
+            spent.append(time.process_time() - begun)
+        return spent
     finally:
         await consumer.stop()
 
 
 def main() -> None:
-    """Measure one of the two."""
+    """Measure one of the three."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=["memory", "read"])
+    parser.add_argument("which", choices=["memory", "read", "json"])
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--devices", type=int, default=0)
     parser.add_argument("--bootstrap", default="")
     parser.add_argument("--topic", default="")
     parser.add_argument("--partitions", type=int, default=0)
+    parser.add_argument("--rounds", default="", help="records of each, with commas")
     parser.add_argument("--input", default="mparticle")
     parser.add_argument("--output", default="mparticle")
     parser.add_argument("--single", action="store_true")
     args = parser.parse_args()
     if args.which == "memory":
         spent = memory(args.count, args.devices, Way(args.input, args.output, args.single))
-    else:
-        spent = asyncio.run(read(args.bootstrap, args.topic, args.partitions))
-    sys.stdout.write(f"{spent}\n")
+        sys.stdout.write(f"{spent}\n")
+        return
+    rounds = [int(size) for size in args.rounds.split(",")]
+    parsed = args.which == "json"
+    found = read(args.bootstrap, args.topic, args.partitions, rounds, parsed=parsed)
+    sys.stdout.write(json.dumps(asyncio.run(found)) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """One-event records of 1 KB, as a gateway writes what a mobile SDK sends."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from tests.bench.load import SPAN_MS, UPLOAD_BYTES, Row
+from tests.bench.load import PACE, SPAN_MS, UPLOAD_BYTES, Row
 
 
 def records(count: int, devices: int) -> Iterator[Row]:
     """Yield ``count`` records of exactly 1 KB; the devices take turns as those of uploads do."""
+    chosen = (number * PACE % devices for number in range(count))
+    for number, (key, value) in enumerate(written(chosen)):
+        yield key, value, SPAN_MS * number // count
+
+
+def written(devices: Iterable[int], first: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of a record of each device; ``first`` is the first event's number."""
     before, after = _template()
-    for number in range(count):
-        device = number * 7919 % devices
+    for number, device in enumerate(devices, first):
         name = b"%012d" % device
-        value = before % (name, name, name, number) + after % number
-        yield b"a1b2c3/" + name, value, SPAN_MS * number // count
+        yield b"a1b2c3/" + name, before % (name, name, name, number) + after % number
 
 
 def _template() -> tuple[bytes, bytes]:
