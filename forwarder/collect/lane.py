@@ -18,7 +18,7 @@ from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import TailSizes, Window
-from forwarder.config.connection import BatchMode, Connection
+from forwarder.config.connection import BatchMode, Connection, Settings
 from forwarder.errors import StartupError
 from forwarder.formats.contract import (
     DUPLICATES,
@@ -67,6 +67,7 @@ class CollectBounds(msgspec.Struct, frozen=True):
 class Lane:
     """The compiled form of one connection for uploads of one format.
 
+    ``kind``: a number that lanes of equal ``settings`` have in common, and no others.
     Shared by all partitions of a process that have this format. Raises StartupError where no
     documents of the connection's ``sink.format`` can be made of the uploads.
     """
@@ -83,6 +84,8 @@ class Lane:
         self.form = form
         self.filter = form.event_filter(connection.name, settings)
         self.rule = self.filter.rule
+        self.settings = settings
+        self.kind = 0
         make = formats.documents.get((form.name, sink_format))
         if make is None:
             message = f"{connection.name}: sink.format {sink_format} cannot be made of {form.name}"
@@ -118,21 +121,31 @@ def compile_lanes(connections: Iterable[Connection], form: str, formats: Formats
 
     Raises StartupError where one of them cannot make its documents of such uploads.
     """
-    known = formats.inputs[form]
-    return LaneSet(known, tuple(Lane(connection, known, formats) for connection in connections))
+    known, kinds = formats.inputs[form], dict[Settings, int]()
+    lanes = tuple(Lane(connection, known, formats) for connection in connections)
+    for lane in lanes:
+        lane.kind = kinds.setdefault(lane.settings, len(kinds))
+    return LaneSet(known, lanes)
 
 
 class PartitionLane:
     """One lane's part in one partition: its windows, and what of a replay is settled.
 
+    ``number``: its place among the lanes of the partition.
     ``pending`` are windows that closed and whose documents are not all made, in the order they
     closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
 
     def __init__(
-        self, partition: Partition, lane: Lane, replay: ReplayFilter, bounds: CollectBounds
+        self,
+        number: int,
+        partition: Partition,
+        lane: Lane,
+        replay: ReplayFilter,
+        bounds: CollectBounds,
     ) -> None:
         """Begin with no open windows; ``replay`` tells what an opening found to be settled."""
+        self.number = number
         self.pending: deque[Window] = deque()
         self.lane = lane
         self.replay = replay
@@ -163,32 +176,35 @@ class PartitionLane:
         kept, _ = self.lane.filter.sift(uploads, {})
         return [piece for _, found in kept for piece in found]
 
-    def add(self, uploads: list[Upload], out: Collected, scan: Scan) -> Added:
-        """Add a poll's uploads that the lane's match wants; return what came of them.
+    def add(
+        self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
+    ) -> Added:
+        """Add a poll's uploads that the lane's match wants, one at least; return what came of them.
 
-        ``scan``: the poll's, which knows of all their events. Uploads below the lane's ``read`` are
-        a replay: they were counted when they came first.
+        ``scan``: the poll's, which knows of all their events. ``whole``: what filters have said of
+        those, by the ``kind`` of lane. Uploads below the lane's ``read`` are a replay: they were
+        counted when they came first.
         """
-        name, read, below = self.lane.name, self.replay.read, self.replay.accept_below
-        if uploads and uploads[0].offset < read:
-            known = [upload for upload in uploads if upload.offset < read]
-            again, added = self._add_again(known, out), self.add(uploads[len(known) :], out, scan)
-            closed, letters = again.closed + added.closed, again.misfits + added.misfits
-            return replace(added, closed=closed, misfits=letters)
-        add_count(out.routed, name, sum([len(upload.types) for upload in uploads]))
-        if below is not None:
+        name, replay, one = self.lane.name, self.replay, self.lane
+        if uploads[0].offset < replay.read:
+            return self._add_replayed(uploads, out, scan, whole)
+        events = _events_of(uploads)
+        add_count(out.routed, name, events)
+        if (below := replay.accept_below) is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
-            add_count(out.filtered, (name, STATUS), sum([len(upload.types) for upload in left_out]))
-        if self.lane.filter.passes(scan.types, governed=scan.governed):
+            add_count(out.filtered, (name, STATUS), _events_of(left_out))
+        if (passes := whole.get(one.kind)) is None:
+            passes = whole[one.kind] = one.filter.passes(scan.types, governed=scan.governed)
+        if passes:
             kept = self._whole(uploads)
         else:
-            kept, failed = self.lane.filter.sift(uploads, out.filtered)
+            kept, failed = one.filter.sift(uploads, out.filtered)
             self._add_unchangeable_letters(failed, out)
         added = self.windows.add(kept)
         if added.touched:
             _note_used(uploads, added.touched)
-        if self.lane.filter.empty_too:
+        if one.filter.empty_too:
             for upload, pieces in kept:
                 if pieces and not upload.types:
                     upload.used = True
@@ -200,6 +216,23 @@ class PartitionLane:
         if self.lane.filter.empty_too:
             return [(u, [u.piece or (u.offset, u.start, 0, u.time, b"")]) for u in uploads]
         return [(u, [] if u.piece is None else [u.piece]) for u in uploads]
+
+    def _add_replayed(
+        self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
+    ) -> Added:
+        """Add uploads of which the first at least came before this opening."""
+        known = [upload for upload in uploads if upload.offset < self.replay.read]
+        again, fresh = self._add_again(known, out), uploads[len(known) :]
+        if not fresh:
+            return again
+        added = self.add(fresh, out, scan, whole)
+        closed, letters = again.closed + added.closed, again.misfits + added.misfits
+        return replace(added, closed=closed, misfits=letters)
+
+    def expire(self, now: int, limit: int) -> list[Window]:
+        """Close at most ``limit`` windows whose deadline is not after ``now``; return them."""
+        due = self.windows.next_deadline()
+        return self.windows.expire(now, limit) if due is not None and due <= now else []
 
     def count_duplicates(self, uploads: Sequence[Upload], out: Collected) -> None:
         """Count uploads that the lane's match wants and of which every event has come before."""
@@ -385,6 +418,11 @@ class PartitionLane:
         out.closings.append(Closing(self.lane.name, key, last))
         if last[0] < self.replay.read:
             self.replay.note_closed(key, last)
+
+
+def _events_of(uploads: Sequence[Upload]) -> int:
+    """Return how many events uploads have."""
+    return sum([len(upload.types) for upload in uploads])
 
 
 def _note_used(uploads: Sequence[Upload], touched: set[Position]) -> None:

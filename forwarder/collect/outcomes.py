@@ -5,8 +5,16 @@ docs/reliability.md has the equations.
 
 from collections.abc import Sequence
 
-from forwarder.formats.contract import DUPLICATE, Upload
-from forwarder.model import Collected, Record, RecordOutcome, Unused, add_count
+from forwarder.formats.contract import DUPLICATE, Reject, Upload
+from forwarder.model import (
+    Collected,
+    DeadLetter,
+    Record,
+    RecordOutcome,
+    Sealed,
+    Unused,
+    add_count,
+)
 
 
 def share_out(uploads: Sequence[Upload], size: int) -> None:
@@ -60,6 +68,14 @@ def count_outcomes(uploads: Sequence[Upload], unmatched: Sequence[Upload], out: 
             settle(out, outcome, firsts, bytes_)
             records, size = records - firsts, size - bytes_
     settle(out, RecordOutcome.ROUTED, records, size)
+
+
+def letter_of_reject(record: Record, found: Reject, time: int) -> DeadLetter:
+    """Return the dead letter of a record that is no upload."""
+    value, first = record.value or b"", -1
+    if isinstance(value, Sealed):  # no JSON: what is wrong with it was known before
+        found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
+    return DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
 
 
 def count_duplicates(dropped: Sequence[Upload], partial: Sequence[Upload], out: Collected) -> None:

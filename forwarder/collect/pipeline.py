@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from forwarder.collect import outcomes, redrive
+from forwarder.collect.busy_lanes import BusyLanes
 from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.keying import need_sessions
 from forwarder.collect.lane import (
@@ -20,18 +21,17 @@ from forwarder.collect.lane import (
 )
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
+from forwarder.collect.windows.store import Added
 from forwarder.formats.contract import DUPLICATE, Decoder, OddRecord, Reject, Scan, Upload
 from forwarder.formats.ids import digest
 from forwarder.model import (
     Batch,
     Collected,
-    DeadLetter,
     HeldWindow,
     Partition,
     Position,
     Record,
     RecordOutcome,
-    Sealed,
     add_count,
 )
 from forwarder.rules.match import Router
@@ -49,6 +49,9 @@ __all__ = [
 BOUNDS = CollectBounds()
 """What a worker's pipelines do in one go."""
 
+NOTHING = Added([], 0, 0, [], set())
+"""What comes of a poll in a lane that gets none of it."""
+
 RELEASED_PER_POLL = 2_000
 """Entries of each replay filter that are let go after a poll."""
 
@@ -58,9 +61,7 @@ class Pipeline:
 
     The decoder's dead letters are made only at offsets from ``read`` on: those below were made
     before this opening. ``clock`` is the partition's record clock: the latest record time, but
-    never later than the wall clock was. ``has_pending_documents``: windows have closed whose
-    documents are not all made, and ``expire`` goes on; until then nothing should be collected, and
-    no snapshot made: what is pending is in none. Both are for reading only.
+    never later than the wall clock was; for reading only.
     """
 
     def __init__(  # noqa: PLR0913  # three are options
@@ -89,16 +90,17 @@ class Pipeline:
         self._duplicates = duplicates
         self._read = read
         self.clock = 0
-        self.has_pending_documents = False
         self._form = lanes.form
         known = replays or {}
         self._lanes = {
             lane.name: PartitionLane(
-                partition, lane, known.get(lane.name) or ReplayFilter(), self.bounds
+                number, partition, lane, known.get(lane.name) or ReplayFilter(), self.bounds
             )
-            for lane in lanes.lanes
+            for number, lane in enumerate(lanes.lanes)
         }
-        self._replay_known = read > 0
+        self._in_order = list(self._lanes.values())
+        self._busy = BusyLanes(self._in_order)
+        self._replaying = self._in_order if read > 0 else []
         matches = [lane.connection.match for lane in lanes.lanes]
         self._router = Router(matches, lanes.form, partition.topic)
         self._decoder = self._new_decoder()
@@ -109,7 +111,10 @@ class Pipeline:
         Neither the order of the slices nor that of the windows in them matters. Returns how many
         events wait in them.
         """
-        return self._lanes[lane].restore(list(held), self._decoder)
+        one = self._lanes[lane]
+        events = one.restore(list(held), self._decoder)
+        self._busy.note(one.number)
+        return events
 
     def collect(self, records: Sequence[Record], now_ms: int) -> Collected:
         """Take one poll's records in order; return everything that closed."""
@@ -121,14 +126,16 @@ class Pipeline:
             self._drop_duplicates(records, scan, self._duplicates, out)
         uploads = scan.uploads
         wanted, unmatched = self._router.route(uploads)
-        for lane, its_uploads in zip(self._lanes.values(), wanted, strict=True):
-            added = lane.add(its_uploads, out, scan)
+        whole: dict[int, bool] = {}
+        for number in self._busy.turn(self.clock, wanted):
+            lane = self._in_order[number]
+            added = lane.add(wanted[number], out, scan, whole) if number in wanted else NOTHING
             limit = max(0, self.bounds.closed_windows - len(out.closings))
-            lane.encode(added.closed + lane.windows.expire(self.clock, limit), now_ms, out)
+            lane.encode(added.closed + lane.expire(self.clock, limit), now_ms, out)
             if added.misfits:
                 lane.add_misfit_letters(added.misfits, out)
+            self._busy.note(number)
         self._count_uploads(uploads, unmatched, out)
-        self._note_pending()
         return out
 
     def collect_sample(self, records: Sequence[Record], now_ms: int) -> Collected:
@@ -149,10 +156,11 @@ class Pipeline:
         ``has_pending_documents``. ``now_ms`` is the wall clock, if it is another time.
         """
         out = Collected()
-        for lane in self._lanes.values():
-            closed = lane.windows.expire(due_ms, limit - len(out.closings))
+        for number in self._busy.turn(due_ms):
+            lane = self._in_order[number]
+            closed = lane.expire(due_ms, limit - len(out.closings))
             lane.encode(closed, due_ms if now_ms is None else now_ms, out)
-        self._note_pending()
+            self._busy.note(number)
         return out
 
     def shed(self, bytes_wanted: int, limit: int, now_ms: int) -> Collected:
@@ -164,10 +172,12 @@ class Pipeline:
         out = Collected()
         goal = self.memory_bytes() - bytes_wanted
         candidates = {}
-        for lane in self._lanes.values():
+        for number in sorted(self._busy.holding):
+            lane = self._in_order[number]
             candidates[lane] = lane.windows.eviction_candidate(self.clock)
-            lane.encode([], now_ms, out)
-        self._note_pending()
+            if lane.pending:
+                lane.encode([], now_ms, out)
+                self._busy.note(number)
         while (
             self.memory_bytes() > goal
             and len(out.closings) < limit
@@ -179,7 +189,7 @@ class Pipeline:
             lane, first = max(found, key=lambda pair: pair[1].score)
             lane.encode(lane.windows.shed(first.window), now_ms, out)
             candidates[lane] = lane.windows.eviction_candidate(self.clock)
-            self._note_pending()
+            self._busy.note(lane.number)
         return out
 
     def finish(self, now_ms: int) -> Collected:
@@ -188,9 +198,10 @@ class Pipeline:
         ``expire`` makes the rest of the documents while it ``has_pending_documents``.
         """
         out = Collected()
-        for lane in self._lanes.values():
+        for number in sorted(self._busy.holding):
+            lane = self._in_order[number]
             lane.encode(lane.windows.finish(), now_ms, out)
-        self._note_pending()
+            self._busy.note(number)
         return out
 
     def begin_checkpoint(self, lane: str, below: int) -> Checkpoint:
@@ -199,7 +210,8 @@ class Pipeline:
         Windows with unsaved events below that offset are taken whole, windows saved earlier with
         their saved part. One checkpoint of a lane at a time: a new one makes the last one void.
         """
-        return Checkpoint(self._lanes[lane].windows, below)
+        one = self._lanes[lane]
+        return Checkpoint(one.windows, below, lambda: self._busy.note(one.number))
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short waiting while ``memory_bytes()`` is above this; long is always.
@@ -211,9 +223,9 @@ class Pipeline:
 
     def release_replay(self, position: int) -> None:
         """Let some of what a replay must know go, once it is over; called after every poll."""
-        if self._replay_known and position >= self._read:
-            left = [lane.replay.release(RELEASED_PER_POLL) for lane in self._lanes.values()]
-            self._replay_known = any(left)
+        if self._replaying and position >= self._read:
+            known = self._replaying
+            self._replaying = [one for one in known if one.replay.release(RELEASED_PER_POLL)]
 
     def forget_reaches(self, below: int) -> None:
         """Forget how far offsets below this one looked back for duplicates."""
@@ -233,25 +245,27 @@ class Pipeline:
         """Return how many identities are remembered that what comes may repeat."""
         return 0 if self._duplicates is None else self._duplicates.identities()
 
+    @property
+    def has_pending_documents(self) -> bool:
+        """Tell whether windows have closed whose documents are not all made.
+
+        ``expire`` goes on; until then nothing should be collected, and no snapshot made: what is
+        pending is in none.
+        """
+        return bool(self._busy.pending)
+
     def next_deadline(self) -> int | None:
         """Return the earliest deadline of any window; perhaps too early, never too late."""
-        earliest: int | None = None
-        for lane in self._lanes.values():
-            due = lane.windows.next_deadline()
-            if due is not None and (earliest is None or due < earliest):
-                earliest = due
-        return earliest
+        return self._busy.next_deadline()
 
     def first_unsaved(self, lane: str) -> Position | None:
         """Return the lowest position in an open window of the lane that is in no checkpoint."""
-        return self._lanes[lane].first_unsaved()
+        return self._busy.unsaved().get(lane)
 
     def memory_bytes(self) -> int:
         """Return an estimate of the memory that open windows take, and identities; cheap."""
         size = 0 if self._duplicates is None else self._duplicates.memory_bytes()
-        for lane in self._lanes.values():
-            size += lane.memory_bytes()
-        return size
+        return size + self._busy.memory_bytes()
 
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""
@@ -261,9 +275,10 @@ class Pipeline:
         """Return how many bytes of events wait in open windows, in a lane or in all."""
         return sum([one.windows.waiting_bytes for one in self._chosen(lane)])
 
-    def waiting_events(self, lane: str) -> int:
-        """Return how many events wait in a lane's windows, those included that only just closed."""
-        return self._lanes[lane].waiting_events()
+    def waiting_events(self) -> dict[str, int]:
+        """Return by lane how many events wait in windows, those included that only just closed."""
+        holding = [self._in_order[number] for number in self._busy.holding]
+        return {one.lane.name: one.waiting_events() for one in holding}
 
     def oldest_opened(self, lane: str | None = None) -> int | None:
         """Return the record time at which the oldest open window was opened."""
@@ -273,12 +288,6 @@ class Pipeline:
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
         return any(lane.windows.would_touch(upload) for lane in self._lanes.values())
-
-    def _note_pending(self) -> None:
-        self.has_pending_documents = False
-        for lane in self._lanes.values():
-            if lane.pending:
-                self.has_pending_documents = True
 
     def _chosen(self, lane: str | None) -> Iterable[PartitionLane]:
         return self._lanes.values() if lane is None else (self._lanes[lane],)
@@ -329,8 +338,8 @@ class Pipeline:
             partial = [one for one in marked.partial if one.offset >= self._read]
             outcomes.count_duplicates(fresh, partial, out)
             routed, _ = self._router.route(marked.dropped)
-            for lane, its_uploads in zip(self._lanes.values(), routed, strict=True):
-                lane.count_duplicates(its_uploads, out)
+            for number in sorted(routed):
+                self._in_order[number].count_duplicates(routed[number], out)
 
     def _decode(self, records: Sequence[Record], now_ms: int, out: Collected) -> Scan:
         """Decode the poll; every upload carries the record clock of its moment."""
@@ -392,14 +401,10 @@ class Pipeline:
                 upload.used |= self._besides.would_touch(upload)
         outcomes.count_outcomes(uploads, unmatched, out)
         if self._explains:
-            self._explain(unmatched, out)
-
-    def _explain(self, unmatched: Sequence[Upload], out: Collected) -> None:
-        """Count by lane which parts of its match the uploads missed that no lane wants."""
-        names = list(self._lanes)
-        for upload in unmatched:
-            for lane, part, value in self._router.misses(upload):
-                add_count(out.missed, (names[lane], part, value), 1)
+            names = list(self._lanes)
+            for upload in unmatched:
+                for lane, part, value in self._router.misses(upload):
+                    add_count(out.missed, (names[lane], part, value), 1)
 
     def _collect_redriven(
         self, record: Record, told: redrive.RedriveHeaders, clock: int, now_ms: int, out: Collected
@@ -454,16 +459,17 @@ class Pipeline:
             outcomes.settle(out, way, 1, len(batch.payload))
 
     def _to_lanes(
-        self, told: redrive.RedriveHeaders, found: Sequence[Upload], now_ms: int, out: Collected
+        self, told: redrive.RedriveHeaders, found: list[Upload], now_ms: int, out: Collected
     ) -> None:
         """Give re-driven uploads to the lanes that they are for."""
         idle, unused = out.idle, dict(out.unused)
         routed, unmatched = self._router.route(found)
-        wanted = zip(self._lanes.items(), routed, strict=True)
-        meant = [(one, u) for (name, one), u in wanted if told.connection in {"", name}]
+        wanted = [(self._in_order[number], routed[number]) for number in sorted(routed)]
+        meant = [(one, u) for one, u in wanted if told.connection in {"", one.lane.name}]
         for one, uploads in meant:
             for upload in uploads:
                 one.collect_redriven(upload, now_ms, out)
+            self._busy.note(one.number)
         if told.connection:
             taken = {id(upload) for _, uploads in meant for upload in uploads}
             unmatched = [upload for upload in found if id(upload) not in taken]
@@ -490,9 +496,5 @@ class Pipeline:
     def _reject(self, record: Record, found: Reject, time: int, out: Collected) -> None:
         if record.offset < self._read:
             return
-        value, first = record.value or b"", -1
-        if isinstance(value, Sealed):  # no JSON: what is wrong with it was known before
-            found, first, value = Reject(value.reason, value.error), value.first, bytes(value)
-        letter = DeadLetter(found.reason, record.offset, "", found.error, value, time, first=first)
-        out.dead_letters.append(letter)
-        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(value))
+        out.dead_letters.append(outcomes.letter_of_reject(record, found, time))
+        outcomes.settle(out, RecordOutcome.REJECTED, 1, len(record.value or b""))

@@ -1,6 +1,7 @@
 """Route uploads to the lanes whose connections want them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from sys import getsizeof
 
 from forwarder.config.connection import Match
@@ -8,7 +9,7 @@ from forwarder.formats import rawjson
 from forwarder.formats.contract import InputFormat, Upload
 from forwarder.formats.memo import Memo
 
-_MEMO = 4096
+_MEMO = 16_384
 _LANE_BYTES = 9
 """Bytes of a lane's place in a list that grew; its number is one object for all answers."""
 
@@ -30,30 +31,42 @@ class Router:
         self._platform = form.platform
         self._api_keys = form.api_keys
         self._topic = topic
-        self._numbered = [
-            (lane, match)
+        taken = {
+            lane: match
             for lane, match in enumerate(matches)
             if match.topic is None or topic in match.topic
-        ]
+        }
+        self._index = _Index(taken)
         self._everything = all(m == Match() for m in matches)
-        taken = [match for _, match in self._numbered]
-        self._platforms = any(m.platform is not None for m in taken)
-        self._keys = any(m.api_key is not None for m in taken)
-        self._apps = any(m.application is not None for m in taken)
+        self._platforms = any(m.platform is not None for m in taken.values())
+        self._keys = any(m.api_key is not None for m in taken.values())
+        self._apps = any(m.application is not None for m in taken.values())
         self._memo: Memo[_Told, list[int]] = Memo(_MEMO)
 
-    def route(self, uploads: Sequence[Upload]) -> tuple[list[list[Upload]], list[Upload]]:
-        """Return the uploads of every lane, in order, and those no lane wants."""
+    def route(self, uploads: list[Upload]) -> tuple[dict[int, list[Upload]], list[Upload]]:
+        """Return by lane the uploads it wants, in order and one at least, and those none wants.
+
+        Lanes that want them all may share the list that was given.
+        """
         if self._everything:
-            return [list(uploads) for _ in self._matches], [] if self._matches else list(uploads)
-        routed: list[list[Upload]] = [[] for _ in self._matches]
+            if not self._matches or not uploads:
+                return {}, uploads
+            return dict.fromkeys(range(len(self._matches)), uploads), []
+        routed: dict[int, list[Upload]] = {}
         unmatched: list[Upload] = []
+        told, known = self._told, self._memo.get
         for upload in uploads:
-            lanes = self._lanes(upload)
+            values = told(upload)
+            lanes = known(values)
+            if lanes is None:
+                lanes = self._find(values)
+            for lane in lanes:
+                if lane in routed:
+                    routed[lane].append(upload)
+                else:
+                    routed[lane] = [upload]
             if not lanes:
                 unmatched.append(upload)
-            for lane in lanes:
-                routed[lane].append(upload)
         return routed, unmatched
 
     def misses(self, upload: Upload) -> list[tuple[int, str, str]]:
@@ -88,25 +101,70 @@ class Router:
             self._api_keys(upload) if self._keys else (),
         )
 
-    def _lanes(self, upload: Upload) -> list[int]:
-        told = self._told(upload)
-        lanes = self._memo.get(told)
-        if lanes is None:
-            lanes = self._find(told)
-            size = sum(map(getsizeof, (*told, *told[2], *told[3]))) + _LANE_BYTES * len(lanes)
-            self._memo.keep(told, lanes, size)
-        return lanes
-
     def _find(self, told: _Told) -> list[int]:
-        env, kind, apps, api_keys = _texts_of(told)
-        return [
+        """Find the lanes, and remember them."""
+        lanes = self._index.find(*_texts_of(told))
+        size = sum(map(getsizeof, (*told, *told[2], *told[3]))) + _LANE_BYTES * len(lanes)
+        return self._memo.keep(told, lanes, size)
+
+
+class _Index:
+    """The lanes by a value that their match asks for: by that of which the fewest lanes ask.
+
+    So an answer looks at the lanes that may want an upload, however many there are.
+    """
+
+    def __init__(self, matches: Mapping[int, Match]) -> None:
+        """Enter each lane under the values of one part of its match, or among ``_others``."""
+        asked = Counter(
+            (part, value)
+            for match in matches.values()
+            for part, values in _parts(match).items()
+            for value in values
+        )
+        self._others: list[int] = []
+        self._lanes: dict[tuple[str, str], list[int]] = {}
+        self._matches = matches
+        for lane, match in matches.items():
+            parts = _parts(match)
+            if not parts:
+                self._others.append(lane)
+                continue
+            costs = {
+                part: max([asked[part, value] for value in values], default=0)
+                for part, values in parts.items()
+            }
+            best = min(costs, key=costs.__getitem__)
+            for value in parts[best]:
+                self._lanes.setdefault((best, value), []).append(lane)
+
+    def find(self, env: str, kind: str, apps: Sequence[str], api_keys: set[str]) -> list[int]:
+        """Return the lanes that want what has these values, in order."""
+        kind = kind.lower()
+        told = {("environment", env), ("platform", kind)}
+        told |= {("application", app) for app in apps}
+        told |= {("api_key", key) for key in api_keys}
+        likely = {lane for one in told for lane in self._lanes.get(one, ())}
+        matches = self._matches
+        return sorted(
             lane
-            for lane, match in self._numbered
-            if (match.environment is None or env in match.environment)
+            for lane in likely.union(self._others)
+            if ((match := matches[lane]).environment is None or env in match.environment)
             and (match.application is None or not match.application.isdisjoint(apps))
-            and (match.platform is None or kind.lower() in match.platform)
+            and (match.platform is None or kind in match.platform)
             and (match.api_key is None or not match.api_key.isdisjoint(api_keys))
-        ]
+        )
+
+
+def _parts(match: Match) -> dict[str, frozenset[str]]:
+    """Return by name the parts of a match that ask for certain values of an upload."""
+    parts = {
+        "api_key": match.api_key,
+        "application": match.application,
+        "platform": match.platform,
+        "environment": match.environment,
+    }
+    return {name: values for name, values in parts.items() if values is not None}
 
 
 def _texts_of(told: _Told) -> tuple[str, str, list[str], set[str]]:

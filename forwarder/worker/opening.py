@@ -89,7 +89,6 @@ class PartitionOpening:
             self.partition,
             self._context,
             logs=self._journal,
-            lanes=self._lanes,
             pipeline=self._pipeline,
             progress=progress,
             uncommitted=self._uncommitted,
@@ -103,7 +102,7 @@ class PartitionOpening:
 
     def waiting(self) -> dict[str, int]:
         """Return by lane how many events were put back so far."""
-        return self._uncommitted.waiting(self._pipeline, self._lanes, {})
+        return self._uncommitted.waiting(self._pipeline, {})
 
     async def close(self) -> None:
         """Drop what was put back, and leave the partition to whoever opens it next."""

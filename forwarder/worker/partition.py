@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from forwarder.collect.pipeline import Lane, Pipeline
+from forwarder.collect.pipeline import Pipeline
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
 from forwarder.model import Collected, Partition, Record
@@ -57,7 +57,6 @@ class OpenPartition:
         context: WorkerContext,
         *,
         logs: journal.Journal,
-        lanes: Sequence[Lane],
         pipeline: Pipeline,
         progress: Progress,
         uncommitted: Uncommitted,
@@ -71,7 +70,6 @@ class OpenPartition:
         self._context = context
         self._clock = context.clock
         self._journal = logs
-        self._lanes = lanes
         self._progress = progress
         self._uncommitted = uncommitted
         self._suspended = False
@@ -299,4 +297,4 @@ class OpenPartition:
     def waiting(self) -> dict[str, int]:
         """Return by lane how many events wait here, from windows to deliveries."""
         delivering = self.deliveries.waiting_events()
-        return self._uncommitted.waiting(self.pipeline, self._lanes, delivering)
+        return self._uncommitted.waiting(self.pipeline, delivering)

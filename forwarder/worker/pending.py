@@ -5,11 +5,11 @@ committed is in no list of the partition any more, and what a lane without deliv
 is in no queue: both are kept here.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
-from forwarder.collect.pipeline import Lane, Pipeline
+from forwarder.collect.pipeline import Pipeline
 from forwarder.model import Address, Batch, Closing, Collected, DeadLetter, Released, add_count
 from forwarder.ops.reporter import Reporter
 
@@ -99,9 +99,7 @@ class Uncommitted:
             if lane not in delivered:
                 add_count(self._parked, lane, sum([batch.count for _, batch in batches]))
 
-    def waiting(
-        self, pipeline: Pipeline, lanes: Iterable[Lane], delivering: Mapping[str, int]
-    ) -> dict[str, int]:
+    def waiting(self, pipeline: Pipeline, delivering: Mapping[str, int]) -> dict[str, int]:
         """Return by lane how many events that were accepted or taken over wait here.
 
         In windows, closed and not yet committed, dead letters among them, and for delivery, which
@@ -110,8 +108,8 @@ class Uncommitted:
         if self._released:
             return {}
         found = dict(self._parked)
-        for lane in lanes:
-            add_count(found, lane.name, pipeline.waiting_events(lane.name))
+        for lane, events in pipeline.waiting_events().items():
+            add_count(found, lane, events)
         for pending in (self._drawn, self.next):
             for batch in pending.batches:
                 add_count(found, batch.lane, batch.count)

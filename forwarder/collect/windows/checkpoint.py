@@ -1,5 +1,7 @@
 """Save the windows of a lane in slices, while they live on (K2)."""
 
+from collections.abc import Callable
+
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window
 from forwarder.model import HeldWindow
@@ -17,11 +19,15 @@ class Checkpoint:
     in the making, between two of its awaits.
     """
 
-    def __init__(self, store: WindowStore, below: int) -> None:
+    def __init__(
+        self, store: WindowStore, below: int, note: Callable[[], None] = lambda: None
+    ) -> None:
         """Start it: over windows with unsaved events below this offset, and all saved before.
 
-        Makes an earlier one of the lane void that is not settled.
+        Makes an earlier one of the lane void that is not settled. ``note`` is called after
+        whatever it changes in the store.
         """
+        self._note = note
         self._store = store
         self._below = below
         self._mark = store.unsaved.begin()
@@ -35,6 +41,7 @@ class Checkpoint:
         Raises RuntimeError if another checkpoint of the lane was begun since.
         """
         self._check()
+        self._note()
         found: list[HeldWindow] = []
         room = limit_bytes
         for window in self._left:
@@ -61,6 +68,7 @@ class Checkpoint:
             message = "a checkpoint is settled before all was taken"
             raise RuntimeError(message)
         self._store.unsaved.settle(self._mark, self._taken)
+        self._note()
 
     def _check(self) -> None:
         if self._store.unsaved.is_void(self._mark):

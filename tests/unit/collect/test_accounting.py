@@ -139,7 +139,7 @@ def sum_by_lane(filtered: dict[tuple[str, str], int]) -> Counter[str]:
 
 def waiting(pipeline: Pipeline, outs: list[Collected]) -> dict[str, int]:
     """Return by lane what is in windows, and all that came out of them."""
-    found = Counter({name: pipeline.waiting_events(name) for name in NAMES})
+    found = Counter({name: pipeline.waiting_events().get(name, 0) for name in NAMES})
     for out in outs:
         for batch in out.batches:
             found[batch.lane] += len(oracle.exact(batch.payload)["events"])

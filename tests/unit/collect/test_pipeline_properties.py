@@ -132,7 +132,7 @@ class Journal:
         """Return how many events of the lane wait in windows, or to be committed."""
         out = builders.merged(self.pending)
         closed = sum(b.count for b in out.batches)
-        return self.pipeline.waiting_events("lane") + closed + _events_in(out)
+        return self.pipeline.waiting_events().get("lane", 0) + closed + _events_in(out)
 
     def faults(self) -> list[str]:
         """Return what is not accounted for; what is committed counts as delivered."""

@@ -1,5 +1,7 @@
 """Which lanes an upload goes to."""
 
+from itertools import product
+
 import pytest
 
 from forwarder.config.connection import Match
@@ -23,7 +25,7 @@ def decoded(value: object) -> Upload:
 def lanes(value: object, *matches: Match) -> list[int]:
     """Return the lanes that get the upload."""
     routed, _ = Router(matches, MPARTICLE, "raw-events").route([decoded(value)])
-    return [lane for lane, uploads in enumerate(routed) if uploads]
+    return sorted(routed)
 
 
 def test_without_conditions_every_lane_gets_everything() -> None:
@@ -32,7 +34,7 @@ def test_without_conditions_every_lane_gets_everything() -> None:
 
 def test_without_lanes_nothing_matches() -> None:
     uploads = [decoded({"mpid": 1})]
-    assert ([], uploads) == Router([], MPARTICLE, "raw-events").route(uploads)
+    assert ({}, uploads) == Router([], MPARTICLE, "raw-events").route(uploads)
 
 
 def test_an_empty_list_of_values_matches_nothing() -> None:
@@ -90,7 +92,7 @@ def test_an_app_may_be_known_by_any_of_its_names() -> None:
     names = ("a1", "shop", "other")
     wants = [Match(application=frozenset({name})) for name in names]
     router = Router(wants, PINPOINT, "raw-events")
-    assert ([found, found, []], []) == router.route(found)
+    assert ({0: found, 1: found}, []) == router.route(found)
     assert [(2, "application", "a1, shop")] == router.misses(found[0])
 
 
@@ -109,7 +111,7 @@ def test_uploads_that_no_lane_wants_are_told() -> None:
         "raw-events",
     )
     uploads = [decoded({"api_key": key}) for key in "kxk"]
-    assert ([[uploads[0], uploads[2]], []], [uploads[1]]) == router.route(uploads)
+    assert ({0: [uploads[0], uploads[2]]}, [uploads[1]]) == router.route(uploads)
 
 
 def test_what_an_upload_misses_of_each_match_is_told_but_no_key() -> None:
@@ -132,3 +134,29 @@ def test_remembered_answers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatc
     router = Router([Match(api_key=frozenset({"k1", "k5"}))], MPARTICLE, "raw-events")
     uploads = [decoded({"api_key": f"k{i % 7}"}) for i in range(70)]
     assert 20 == len(router.route(uploads)[0][0])
+
+
+def test_however_the_lanes_are_indexed_each_answer_is_that_of_its_match() -> None:
+    values = ("a", "b", None)
+    parts = ("environment", "application", "api_key", "platform")
+    several = [
+        Match(**{part: frozenset({one}) for part, one in zip(parts, chosen, strict=True) if one})
+        for chosen in product(values, repeat=4)
+    ]
+    several += [Match(application=frozenset({"a", "c"}), api_key=frozenset()), Match()]
+    for env, app, key, kind in product("ac", repeat=4):
+        told = {
+            "environment": env,
+            "application_info": {"package": app},
+            "api_keys": [key, "x"],
+            "device_info": {"platform": kind.upper()},
+        }
+        wanted = [
+            lane
+            for lane, match in enumerate(several)
+            if (match.environment is None or env in match.environment)
+            and (match.application is None or app in match.application)
+            and (match.platform is None or kind in match.platform)
+            and (match.api_key is None or key in match.api_key)
+        ]
+        assert wanted == lanes(told, *several)

@@ -28,7 +28,7 @@ class Told(Notes):
 
 
 def waiting(uncommitted: Uncommitted) -> dict[str, int]:
-    return uncommitted.waiting(Pipeline(PARTITION, LaneSet(MPARTICLE)), (), {})
+    return uncommitted.waiting(Pipeline(PARTITION, LaneSet(MPARTICLE)), {})
 
 
 def test_what_a_tick_holds_waits_and_then_what_a_lane_without_deliveries_has_committed() -> None:

@@ -96,7 +96,7 @@ BOTH = [told(0, 0, "a", of(11)), told(1, 10, "b", of(11))]
 
 def test_a_replay_begins_at_the_first_event_of_an_upload_that_prolongs_others() -> None:
     again, need = restarted([*BOTH, told(2, 20, "a", of(11), of(11), of(11))], 2)
-    assert ((2, 0), 5) == (need, again.waiting_events("lane"))
+    assert ((2, 0), 5) == (need, again.waiting_events().get("lane", 0))
 
 
 def test_a_context_of_filtered_events_outlives_a_crash() -> None:

@@ -1,0 +1,100 @@
+"""Which lanes of a partition have work, so that nobody looks at all of them where few have any."""
+
+import heapq
+from collections.abc import Iterable, Sequence
+
+from forwarder.collect.lane import PartitionLane
+from forwarder.model import Position
+
+
+class BusyLanes:
+    """What is known of the lanes of one partition between two changes of them.
+
+    Owner: the partition's pipeline, which notes every lane it has changed; all else is a query.
+    ``pending``: numbers of lanes with windows whose documents are not all made. ``holding``: those
+    of lanes in which anything is open or pending. A lane's number is its place among all.
+    """
+
+    def __init__(self, lanes: Sequence[PartitionLane]) -> None:
+        """Begin with lanes of which none holds anything."""
+        self.pending: set[int] = set()
+        self.holding: set[int] = set()
+        self._lanes = lanes
+        # The earliest deadline of each lane that has one: in a heap, in which a lane stands again
+        # once it has an earlier one. ``_queued`` has the one that counts.
+        self._deadlines: list[tuple[int, int]] = []
+        self._queued: dict[int, int] = {}
+        # What was changed since it was last asked for, and what was said then.
+        self._unweighed: set[int] = set()
+        self._weights = [0] * len(lanes)
+        self._memory = 0
+        self._moved: set[int] = set(range(len(lanes)))
+        self._unsaved: dict[str, Position] = {}
+
+    # ------------------------------------------------------------------ commands
+
+    def note(self, number: int) -> None:
+        """Take note of what a lane holds, after every change of it."""
+        lane = self._lanes[number]
+        windows = lane.windows
+        if lane.pending:
+            self.pending.add(number)
+            self.holding.add(number)
+        else:
+            self.pending.discard(number)
+            (self.holding.add if windows.open else self.holding.discard)(number)
+        due = windows.next_deadline()
+        if due is not None:
+            queued = self._queued.get(number)
+            if queued is None or due < queued:
+                self._queued[number] = due
+                heapq.heappush(self._deadlines, (due, number))
+        self._unweighed.add(number)
+        self._moved.add(number)
+
+    def turn(self, now: int, fed: Iterable[int] = ()) -> list[int]:
+        """Return in order the lanes that have something to do; the caller notes each of them.
+
+        What is due by ``now`` or pending, and those that are ``fed``.
+        """
+        lanes = self.pending.union(fed)
+        deadlines, queued = self._deadlines, self._queued
+        while deadlines and deadlines[0][0] <= now:
+            due, number = heapq.heappop(deadlines)
+            if queued.get(number) == due:
+                del queued[number]
+                lanes.add(number)
+        return sorted(lanes) if len(lanes) > 1 else list(lanes)
+
+    # ------------------------------------------------------------------ queries
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline of any window; perhaps too early, never too late."""
+        deadlines, queued = self._deadlines, self._queued
+        while deadlines and queued.get(deadlines[0][1]) != deadlines[0][0]:
+            heapq.heappop(deadlines)
+        return deadlines[0][0] if deadlines else None
+
+    def memory_bytes(self) -> int:
+        """Return an estimate of the memory that all open and pending windows take."""
+        if self._unweighed:
+            for number in self._unweighed:
+                weight = self._lanes[number].memory_bytes()
+                self._memory += weight - self._weights[number]
+                self._weights[number] = weight
+            self._unweighed.clear()
+        return self._memory
+
+    def unsaved(self) -> dict[str, Position]:
+        """Return by lane the lowest position in an open or pending window that is in no snapshot.
+
+        A lane that is not in it has none. For reading only, until the next change.
+        """
+        for number in self._moved:
+            lane = self._lanes[number]
+            if (first := lane.first_unsaved()) is None:
+                self._unsaved.pop(lane.lane.name, None)
+            else:
+                self._unsaved[lane.lane.name] = first
+        self._moved.clear()
+        return self._unsaved

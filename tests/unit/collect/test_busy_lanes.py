@@ -1,0 +1,88 @@
+"""What a partition knows of its lanes without looking at all of them is what all of them say."""
+
+import random
+
+import pytest
+
+from forwarder.collect.pipeline import Pipeline
+from forwarder.config.connection import Batching, Connection, Match, Settings
+from forwarder.config.targets import FileTarget
+from forwarder.model import Collected
+from tests.builders import NOW, PARTITION, START, Rec, encoded, lane_set
+
+APPS = "abcde"
+
+
+def connection(app: str) -> Connection:
+    """Return one that wants one app's uploads, each with another window and mode."""
+    number = APPS.index(app)
+    return Connection(
+        app,
+        FileTarget("none"),
+        match=Match(application=frozenset({app})),
+        settings=Settings(wait_for_complete_batch=number == 1),
+        batching=Batching(max_age_ms=(number + 1) * 10_000, max_events=3 + number),
+    )
+
+
+def record(rng: random.Random, offset: int, time: int) -> Rec:
+    """Return an upload of some app, or of one that nobody wants."""
+    value = {
+        "mpid": rng.randrange(3),
+        "application_info": {"package": rng.choice(APPS + "x")},
+        "events": [{"event_type": "custom_event", "data": {}}] * rng.randrange(4),
+    }
+    return Rec(offset, time, encoded(value))
+
+
+def check(pipeline: Pipeline) -> None:
+    """Compare what is known of the lanes with what each of them says."""
+    lanes = pipeline._lanes  # noqa: SLF001  # nobody else sees what all of them say
+    assert sum(one.memory_bytes() for one in lanes.values()) == pipeline.memory_bytes()
+    assert {n: one.first_unsaved() for n, one in lanes.items()} == {
+        name: pipeline.first_unsaved(name) for name in lanes
+    }
+    assert pipeline.has_pending_documents == any(one.pending for one in lanes.values())
+    due = [d for one in lanes.values() if (d := one.windows.next_deadline()) is not None]
+    found = pipeline.next_deadline()
+    assert (not due) or (found is not None and found <= min(due))
+    waiting = {name: one.waiting_events() for name, one in lanes.items()}
+    assert {n: c for n, c in waiting.items() if c} == {
+        n: c for n, c in pipeline.waiting_events().items() if c
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_known_of_all_lanes_is_what_each_says(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311  # repeatable
+    pipeline = Pipeline(PARTITION, lane_set(*map(connection, APPS)))
+    offset, time, events = 0, START, 0
+    came, left = 0, 0
+    for _ in range(200):
+        out = Collected()
+        match rng.randrange(8):
+            case 0:
+                out = pipeline.expire(time - rng.randrange(20_000), rng.randrange(1, 4), NOW)
+            case 1:
+                out = pipeline.shed(rng.randrange(4_000), 3, NOW)
+            case 2:
+                saving = pipeline.begin_checkpoint(rng.choice(APPS), offset)
+                while saving.take(rng.randrange(1, 3_000)):
+                    check(pipeline)
+                if rng.random() < 0.5:
+                    saving.settle()
+            case _ if not pipeline.has_pending_documents:
+                poll = []
+                for _ in range(rng.randrange(6)):
+                    time += rng.randrange(4_000)
+                    poll.append(record(rng, offset, time))
+                    offset += 1
+                out = pipeline.collect(poll, NOW)
+        came += sum(out.accepted.values())
+        left += sum(batch.count for batch in out.batches)
+        check(pipeline)
+    events = sum(batch.count for batch in pipeline.finish(NOW).batches)
+    check(pipeline)
+    assert came == left + events
+    assert came > 100
+    assert (0, None) == (pipeline.memory_bytes(), pipeline.oldest_opened())
