@@ -7,19 +7,30 @@ LOCK := requirements-dev.txt
 # The stamp's name holds what was installed: a second run, or another branch's lock, just knows.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/.ready-$(VERSION)-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d' ' -f1)
+CRATE := forwarder/native
+MANIFEST := --manifest-path $(CRATE)/Cargo.toml
+# Likewise for the package itself: what the native core was built of, and whether Rust was there.
+CARGO ?= cargo
+RUST := $(if $(shell command -v $(CARGO)),rust,python)
+INSTALLED := $(VENV)/.installed-$(RUST)-$(shell cat setup.py tools/*.py $(CRATE)/Cargo.toml \
+	$(sort $(wildcard $(CRATE)/src/*.rs $(CRATE)/src/*/*.rs)) | cksum | cut -d' ' -f1)
+INSTALL := $(BIN)/python -m pip install --no-deps --no-build-isolation
+export CARGO
 ARGS ?=
 # Two files of tests at once, unless ARGS chooses some: those with a broker wait more than they
 # compute. A file stays with one process, so that what its tests share is made once; files go in
 # their order, the long ones first. A process that dies would run the same test again and again.
+# Tests of what has a native twin; all others know nothing of which core runs.
+PURE := tests/acceptance/test_corpus.py tests/contract tests/unit/collect tests/unit/formats tests/unit/native
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pinpoint test test-fast test-docker soak faults bench check package format docs lock pin-images clean
+.PHONY: help setup native demo demo-pinpoint test test-fast test-python test-docker soak faults bench check package format docs lock pin-images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
+setup: $(STAMP) $(INSTALLED) ## Make .venv with exactly the locked versions (PYTHON=python3.12 to choose one)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
@@ -27,9 +38,19 @@ $(STAMP):
 	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' \
 		|| $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
-	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
-	@rm -f $(VENV)/.ready-*
+	@rm -f $(VENV)/.ready-* $(VENV)/.installed-*
 	@touch $@
+
+$(INSTALLED): | $(STAMP)
+	@rm -f $(VENV)/.installed-* $(CRATE)/_core.*
+	$(INSTALL) -qq --editable .
+	@$(BIN)/python tools/native_core.py
+	@touch $@
+
+native: $(STAMP) ## Build the native core, and show what is wrong where that fails (needs Rust 1.85)
+	@rm -f $(VENV)/.installed-*
+	FORWARDER_NATIVE=1 $(INSTALL) --quiet --editable .
+	@touch $(INSTALLED)
 
 demo: setup ## Show it all on this machine: Kafka, an emulated AWS, a kill -9, the batches arriving
 	$(BIN)/python -m tests.demo $(ARGS)
@@ -42,6 +63,9 @@ test: setup ## Run every test, on a real broker and the AWS emulator (ARGS="-k n
 
 test-fast: setup ## Run the tests that need no broker and no emulator
 	$(BIN)/python -m pytest -m "not service" $(or $(ARGS),$(WIDE))
+
+test-python: setup ## Run what formats, collecting and contracts are tested with without the native core
+	FORWARDER_NATIVE=0 $(BIN)/python -m pytest -m "not service" $(or $(ARGS),$(WIDE) $(PURE))
 
 test-docker: setup ## Test what needs Docker: the Compose file as Docker reads it
 	$(BIN)/python -m pytest tests/docker/compose.py $(ARGS)
@@ -60,6 +84,9 @@ check: setup ## Lint, formatting, types and the layers between modules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v $(CARGO) >/dev/null; then set -x; $(CARGO) fmt --check $(MANIFEST) && \
+		$(CARGO) clippy --quiet --all-targets $(MANIFEST) -- -D warnings; \
+		else echo >&2 "The native core is not checked: there is no Rust here."; test -z "$$CI"; fi
 
 package: setup ## Build wheel and source distribution into dist, judge them, run the wheel as installed
 	$(BIN)/python -m tests.package dist
@@ -67,6 +94,7 @@ package: setup ## Build wheel and source distribution into dist, judge them, run
 format: setup ## Format the code and mend what the linter can mend by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+	@if command -v $(CARGO) >/dev/null; then $(CARGO) fmt $(MANIFEST); fi
 
 docs: setup ## Write docs/metrics.md from the definitions of the metrics
 	$(BIN)/python -m forwarder.ops.metrics_page > docs/metrics.md
@@ -86,5 +114,5 @@ LOCK_FLAGS := --quiet --upgrade --generate-hashes --strip-extras \
 
 clean: ## Remove the virtual environment, the caches and what tests downloaded
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-		build dist out *.egg-info
+		build dist out *.egg-info $(CRATE)/target $(CRATE)/_core.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

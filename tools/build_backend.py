@@ -3,15 +3,17 @@
 A package index shows the page away from the repository, whose address nobody but its owner knows:
 relative links would lead nowhere. They become the paths of files, all of which are in the source
 distribution; the documentation is installed with the package, too. Named by ``build-backend`` in
-pyproject.toml; building needs nothing but setuptools.
+pyproject.toml. Where the native core cannot be compiled, a package of pure Python is built instead.
 """
 
 import functools
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import native_core
 from setuptools import build_meta
 
 README, PAGE = Path("README.md"), Path("build/package-page.md")
@@ -57,6 +59,26 @@ def _with_page(hook: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Ans
     return made
 
 
+def _with_core_or_without(hook: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+    """Return a hook that builds once more, without the native core, if that is what failed."""
+
+    @functools.wraps(hook)
+    def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        why = native_core.obstacle()
+        if why is None:
+            try:
+                return hook(*args, **kwargs)
+            except SystemExit:  # what setuptools makes of the compiler's failure
+                if native_core.needed():
+                    raise
+            why = "it could not be compiled"
+            os.environ[native_core.VARIABLE] = "0"
+        native_core.say(why)
+        return hook(*args, **kwargs)
+
+    return made
+
+
 # The hooks of PEP 517 and, for editable installations, of PEP 660.
 get_requires_for_build_sdist = _with_page(build_meta.get_requires_for_build_sdist)
 get_requires_for_build_wheel = _with_page(build_meta.get_requires_for_build_wheel)
@@ -64,5 +86,5 @@ get_requires_for_build_editable = _with_page(build_meta.get_requires_for_build_e
 prepare_metadata_for_build_wheel = _with_page(build_meta.prepare_metadata_for_build_wheel)
 prepare_metadata_for_build_editable = _with_page(build_meta.prepare_metadata_for_build_editable)
 build_sdist = _with_page(build_meta.build_sdist)
-build_wheel = _with_page(build_meta.build_wheel)
-build_editable = _with_page(build_meta.build_editable)
+build_wheel = _with_core_or_without(_with_page(build_meta.build_wheel))
+build_editable = _with_core_or_without(_with_page(build_meta.build_editable))

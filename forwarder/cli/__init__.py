@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
 
+from forwarder import native
 from forwarder.cli import output
 from forwarder.config import masking
 from forwarder.errors import ConfigurationError, ForwarderError
@@ -165,10 +166,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _VersionAction(argparse.Action):
-    """Print the version, and end."""
+    """Print the version and which core runs, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        output.print_text(f"forwarder {version()}\n")
+        output.print_text(f"forwarder {version()} (core: {native.name()})\n")
         parser.exit()
 
 

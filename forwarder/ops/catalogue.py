@@ -366,6 +366,11 @@ LOOP_LAG = histogram(
     "How late the event loop's one-second heartbeat came. Often above 0.25: the process is short "
     "of CPU; give it a whole core.",
 )
-BUILD_INFO = gauge("build_info", "version", "Always 1; the label tells the version that runs.")
+BUILD_INFO = gauge(
+    "build_info",
+    "version core",
+    "Always 1; the labels tell the version that runs, and whether with the native core (`native 0.1.0`) "
+    "or in pure Python (`python`), which takes more CPU for the same.",
+)
 
 DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))

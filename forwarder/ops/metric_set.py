@@ -18,6 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
+from forwarder import native
 from forwarder.ops import catalogue, definition, log_writer
 from forwarder.ops.definition import ConfiguredLabels, Definition, Holder
 from forwarder.ops.distribution import Distribution
@@ -78,7 +79,7 @@ class MetricSet:
         self.registry.register(_DroppedLines())
         for it in definitions:
             self._register(it)
-        self._gauge(catalogue.BUILD_INFO, version).set(1)
+        self._gauge(catalogue.BUILD_INFO, version, native.name()).set(1)
 
     def _register(self, it: Definition) -> None:
         """Make a metric, with the series it has from the start, unless another holds it."""

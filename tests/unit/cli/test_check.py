@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from forwarder import cli
+from forwarder import cli, native
 from forwarder.cli import main
 from forwarder.config.connection_fields import CONNECTION
 from forwarder.config.worker_fields import WORKER as WORKER_SECTION
@@ -211,7 +211,7 @@ def test_the_version_is_printed(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as raised:
         main(["--version"])
     assert 0 == raised.value.code
-    assert re.fullmatch(r"forwarder \S.*\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"forwarder \S.* \(core: {native.name()}\)\n", capsys.readouterr().out)
 
 
 ERRORS = [

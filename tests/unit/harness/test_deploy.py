@@ -40,7 +40,8 @@ def container(pod: Yaml) -> Yaml:
 
 @pytest.mark.parametrize("dockerfile", ["Dockerfile", "emulator.Dockerfile"])
 def test_images_are_built_on_a_pinned_slim_base_as_another_user_than_root(dockerfile: str) -> None:
-    ((name, base),) = [line.split("=", 1) for line in instructions(dockerfile, "ARG")]
+    arguments = [line.split("=", 1) for line in instructions(dockerfile, "ARG")]
+    ((name, base),) = [(name, value) for name, value in arguments if name.endswith("_IMAGE")]
     assert PINNED.fullmatch(base)
     assert "slim" in base
     assert {f"${{{name}}}"} == {line.split()[0] for line in instructions(dockerfile, "FROM")}
@@ -62,6 +63,14 @@ def test_images_fetch_what_is_locked_by_hash_and_nothing_else(dockerfile: str) -
         # Without it pip would fetch the newest build backend there is.
         assert "wheel" not in words or "--no-build-isolation" in words
         assert "." not in words or "wheel" in words
+
+
+def test_the_image_has_the_native_core_and_none_of_what_compiles_it() -> None:
+    build, final = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[1:]
+    fetch, make = build.index("cargo fetch"), build.index("FORWARDER_NATIVE=1")
+    assert fetch < make
+    assert build[fetch:].count("CARGO_NET_OFFLINE=true") == 1
+    assert not re.search("cargo|rust|apt-get", final)
 
 
 def test_the_wheel_is_built_with_what_the_tests_have() -> None:
@@ -91,7 +100,7 @@ def test_whatever_an_image_copies_exists_and_is_let_through(dockerfile: str) -> 
 def test_the_image_holds_what_the_package_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     copied = " ".join(instructions("Dockerfile", "COPY"))
-    assert all(name in copied for name in ("README.md", "tools", *project["license-files"]))
+    assert all(name in copied for name in ("README.md", "setup.py", "tools", *project["license-files"]))
     assert ['["forwarder"]'] == instructions("Dockerfile", "ENTRYPOINT")
     assert "forwarder" in project["scripts"]
 

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 import forwarder
+from forwarder import native
 from forwarder.errors import ForwarderError, JournalError, StartupError
 from forwarder.model import (
     DELIVERED,
@@ -440,4 +441,4 @@ def test_what_is_rendered_can_be_scraped(metrics: Metrics) -> None:
     assert {"forwarder_loop_lag_seconds", "forwarder_freshness_seconds"} <= scraped
     assert "process_resident_memory_bytes" in scraped
     assert b"_created" not in metrics.render()
-    assert value(metrics, "build_info", version="1.2.3") == 1
+    assert value(metrics, "build_info", version="1.2.3", core=native.name()) == 1

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as text_families
 from structlog.testing import capture_logs
 
+from forwarder import native
 from forwarder.clock import SystemClock
 from forwarder.errors import StartupError
 from forwarder.model import Collected, Partition
@@ -58,7 +59,7 @@ async def test_metrics_come_in_the_text_format(client: aiohttp.ClientSession) ->
     async with client.get("/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        assert 'forwarder_build_info{version="1.2.3"} 1.0' in await answer.text()
+        assert f'forwarder_build_info{{core="{native.name()}",version="1.2.3"}} 1.0' in await answer.text()
 
 
 async def test_alive_depends_on_the_heartbeat_alone(
