@@ -369,8 +369,8 @@ LOOP_LAG = histogram(
 BUILD_INFO = gauge(
     "build_info",
     "version core",
-    "Always 1; the labels tell the version that runs, and whether with the native core (`native 0.1.0`) "
-    "or in pure Python (`python`), which takes more CPU for the same.",
+    "Always 1; the labels tell the version that runs, and whether with the native core "
+    "(`native 0.1.0`) or in pure Python (`python`), which takes more CPU for the same.",
 )
 
 DEFINITIONS = tuple(it for it in list(globals().values()) if isinstance(it, Definition))

@@ -100,7 +100,8 @@ def test_whatever_an_image_copies_exists_and_is_let_through(dockerfile: str) -> 
 def test_the_image_holds_what_the_package_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     copied = " ".join(instructions("Dockerfile", "COPY"))
-    assert all(name in copied for name in ("README.md", "setup.py", "tools", *project["license-files"]))
+    needed = ("README.md", "setup.py", "tools", *project["license-files"])
+    assert all(name in copied for name in needed)
     assert ['["forwarder"]'] == instructions("Dockerfile", "ENTRYPOINT")
     assert "forwarder" in project["scripts"]
 

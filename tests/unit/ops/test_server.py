@@ -59,7 +59,8 @@ async def test_metrics_come_in_the_text_format(client: aiohttp.ClientSession) ->
     async with client.get("/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        assert f'forwarder_build_info{{core="{native.name()}",version="1.2.3"}} 1.0' in await answer.text()
+        labels = f'core="{native.name()}",version="1.2.3"'
+        assert f"forwarder_build_info{{{labels}}} 1.0" in await answer.text()
 
 
 async def test_alive_depends_on_the_heartbeat_alone(
