@@ -197,25 +197,25 @@ class PartitionLane:
         if (passes := whole.get(one.kind)) is None:
             passes = whole[one.kind] = one.filter.passes(scan.types, governed=scan.governed)
         if passes:
-            kept = self._whole(uploads)
+            added = self._add_whole(uploads)
         else:
             kept, failed = one.filter.sift(uploads, out.filtered)
             self._add_unchangeable_letters(failed, out)
-        added = self.windows.add(kept)
+            added = self.windows.add(kept)
+            if one.filter.empty_too:
+                _note_empty(kept)
         if added.touched:
             _note_used(uploads, added.touched)
-        if one.filter.empty_too:
-            for upload, pieces in kept:
-                if pieces and not upload.types:
-                    upload.used = True
         add_count(out.accepted, name, added.accepted)
         return added
 
-    def _whole(self, uploads: Sequence[Upload]) -> list[Kept]:
-        """Return what is kept of uploads of which every event passes as it came."""
-        if self.lane.filter.empty_too:
-            return [(u, [u.piece or (u.offset, u.start, 0, u.time, b"")]) for u in uploads]
-        return [(u, [] if u.piece is None else [u.piece]) for u in uploads]
+    def _add_whole(self, uploads: Sequence[Upload]) -> Added:
+        """Add uploads of which every event passes as it came."""
+        if not self.lane.filter.empty_too:
+            return self.windows.add_whole(uploads)
+        kept: list[Kept] = [(u, [u.piece or (u.offset, u.start, 0, u.time, b"")]) for u in uploads]
+        _note_empty(kept)
+        return self.windows.add(kept)
 
     def _add_replayed(
         self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
@@ -400,8 +400,7 @@ class PartitionLane:
         closed = len(made.batches) if one.apart else 0 if made.rest else 1
         add_count(out.closed, (self.lane.name, one.reason), closed)
         if made.rest:
-            one.pieces, one.blocks = made.rest, None
-            one.count = sum([piece[2] for piece in made.rest])
+            one.keep_only(made.rest)
             if one.unsaved is not None:
                 one.unsaved = max(one.unsaved, (made.rest[0][0], made.rest[0][1]))
             self._note_closing(key, made.last, out)
@@ -429,6 +428,13 @@ def _note_used(uploads: Sequence[Upload], touched: set[Position]) -> None:
     """Note which uploads without events changed a window; one that did may have been a copy."""
     for upload in uploads:
         if not upload.types and (upload.offset, upload.start) in touched:
+            upload.used = True
+
+
+def _note_empty(kept: Iterable[Kept]) -> None:
+    """Note which uploads without events become documents all the same."""
+    for upload, pieces in kept:
+        if pieces and not upload.types:
             upload.used = True
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.collect.windows.window import Window
+from forwarder.collect.windows.window import RoomSums, Window
 from forwarder.formats.contract import ContextShape, DocumentMaker, InputFormat, Upload
 from forwarder.formats.pieces import split_each
 from forwarder.model import Piece
@@ -89,39 +89,42 @@ class RecordFit:
         pruned. Of an upload that comes in many parts, with events of other sessions between, the
         context is looked at once.
         """
-        if window.event_bytes < 0:
-            _measure(window)
+        sums = window.sums
+        if sums is None:
+            sums = window.sums = RoomSums()
+        if sums.event_bytes < 0:
+            _measure(window, sums)
         came = 0
-        if window.framed_context is not window.context or not has_context_of(window, upload):
+        if sums.framed_context is not window.context or not has_context_of(window, upload):
             came = 0 if has_context_of(window, upload) else len(upload.context)
-            if not self._frame(window, upload):
+            if not self._frame(window, sums, upload):
                 return False
         added = sum([len(piece[4]) + 1 for piece in pieces])
-        filled, received = window.event_bytes + added, window.received_bytes + added + came
-        largest = max(window.largest_piece, max([len(piece[4]) for piece in pieces], default=0))
-        if filled - 1 > window.framed_room and (
-            largest > window.framed_room
-            or _documents_bytes(window, filled, largest) > _MAX_GROWTH * received
+        filled, received = sums.event_bytes + added, sums.received_bytes + added + came
+        largest = max(sums.largest_piece, max([len(piece[4]) for piece in pieces], default=0))
+        if filled - 1 > sums.framed_room and (
+            largest > sums.framed_room
+            or _documents_bytes(sums, filled, largest) > _MAX_GROWTH * received
         ):
             return False
         if pieces and has_used_its_work(window):
             return False
-        window.event_bytes, window.largest_piece, window.received_bytes = filled, largest, received
+        sums.event_bytes, sums.largest_piece, sums.received_bytes = filled, largest, received
         if (
-            len(window.framed_context) <= self.small_context_bytes
+            len(sums.framed_context) <= self.small_context_bytes
             and largest <= self.small_events_bytes
         ):
-            window.event_bytes = -1  # small again: not to be measured at every upload
+            sums.event_bytes = -1  # small again: not to be measured at every upload
         return True
 
-    def _frame(self, window: Window, upload: Upload) -> bool:
+    def _frame(self, window: Window, sums: RoomSums, upload: Upload) -> bool:
         """Note what a window's documents are with an upload besides events; False: none can be."""
         kept = self._prune(window.context, self._most_context)
         if kept is not window.context:
             window.context, window.shape = kept, self._shape(kept)
         merged, _ = self._merged(window, upload)
         if merged is not upload.context:
-            window.rescanned_bytes += len(merged)
+            sums.rescanned_bytes += len(merged)
         if len(merged) > self._most_context:
             return False
         identities_ms = upload.time if upload.shape.dated else window.identities_ms
@@ -129,11 +132,7 @@ class RecordFit:
             frame = self._frame_of(merged, identities_ms, upload.time)
         except Exception:  # noqa: BLE001  # the two apart may be odd together
             return False
-        window.framed_context, window.framed_room, window.frame_bytes = (
-            merged,
-            frame.room,
-            frame.size,
-        )
+        sums.framed_context, sums.framed_room, sums.frame_bytes = merged, frame.room, frame.size
         return True
 
     def _merged(self, window: Window, upload: Upload) -> tuple[bytes, ContextShape]:
@@ -172,15 +171,18 @@ def drop_merge_cache(upload: Upload) -> None:
 
 def has_used_its_work(window: Window) -> bool:
     """Tell whether joins have used up the work allowed for a window: it should be closed."""
-    return window.rescanned_bytes > _FREE_RESCAN_BYTES + _RESCAN_FACTOR * window.received_bytes
+    sums = window.sums
+    return sums is not None and (
+        sums.rescanned_bytes > _FREE_RESCAN_BYTES + _RESCAN_FACTOR * sums.received_bytes
+    )
 
 
-def _documents_bytes(window: Window, filled: int, largest: int) -> int:
+def _documents_bytes(sums: RoomSums, filled: int, largest: int) -> int:
     """Return how many bytes the documents of so many bytes of events have at most.
 
     Each but the last is so full that the largest event might not have fitted.
     """
-    return filled + window.frame_bytes * (1 + filled // (window.framed_room - largest + 1))
+    return filled + sums.frame_bytes * (1 + filled // (sums.framed_room - largest + 1))
 
 
 def split_by_size(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list[Piece]]:
@@ -196,11 +198,11 @@ def split_by_size(pieces: Sequence[Piece], room: int) -> tuple[list[Piece], list
     return fits, misfits
 
 
-def _measure(window: Window) -> None:
+def _measure(window: Window, sums: RoomSums) -> None:
     """Look once at all that waits in a window: how much it is, and the largest of it."""
     sizes = [len(piece[4]) for piece in window.all_pieces()]
-    window.event_bytes = sum(sizes) + len(sizes)
-    window.largest_piece = max(sizes, default=0)
+    sums.event_bytes = sum(sizes) + len(sizes)
+    sums.largest_piece = max(sizes, default=0)
     # Of the contexts that were merged so far, what is left of them.
-    window.received_bytes = window.event_bytes + len(window.context)
-    window.rescanned_bytes += window.event_bytes
+    sums.received_bytes = sums.event_bytes + len(window.context)
+    sums.rescanned_bytes += sums.event_bytes

@@ -22,7 +22,7 @@ CHUNK_ENTRIES = 512
 _FEW_CHUNKS = 2
 """Chunks that are cleared together."""
 
-_SECOND = 1000
+SECOND_MS = 1000
 _FEW_GONE = 16
 
 _SMALLEST = 12
@@ -63,6 +63,19 @@ class LazyQueue(Generic[T]):
                 last = []
                 self._chunks.append(last)
         last.append(entry)
+
+    def extend(self, entries: list[T]) -> None:
+        """Put entries at the end, in order."""
+        at = 0
+        while at < len(entries):
+            last = self._chunks[-1]
+            room = self._chunk - len(last)
+            if room > 0:
+                last += entries[at : at + room]
+                at += room
+            else:  # begins a chunk
+                self.append(entries[at])
+                at += 1
 
     def head(self) -> T | None:
         """Return the oldest entry that still counts, None if there is none.
@@ -158,7 +171,7 @@ class Deadlines:
 
     def put(self, window: Window) -> None:
         """Make sure the window comes up at its deadline; call after every change of it."""
-        second = window.deadline // _SECOND
+        second = window.deadline // SECOND_MS
         if 0 <= window.slot < second:
             return
         bucket = self._buckets.get(second)
@@ -170,6 +183,17 @@ class Deadlines:
         if window.slot != second:
             window.slot = bucket.second  # one number for all, not one each
             bucket.windows.append(window)
+
+    def put_run(self, windows: list[Window]) -> None:
+        """Take in windows whose ``slot`` is the second of all their deadlines, which rise."""
+        first = windows[0]
+        bucket = self._buckets.get(first.slot)
+        if bucket is None:
+            bucket = self._buckets[first.slot] = _Bucket(first.slot, first.deadline)
+            heapq.heappush(self._seconds, first.slot)
+        elif first.deadline < bucket.earliest:
+            bucket.earliest = first.deadline
+        bucket.windows.extend(windows)
 
     def remove(self, window: Window) -> None:
         """Note that a window closed; its entry is dropped long before its deadline."""
@@ -273,6 +297,10 @@ class EvictionQueue:
             found = self._classes[window.size_class] = _SizeClass(window.size_class)
         found.put(window)
 
+    def put_run(self, windows: list[Window]) -> None:
+        """Take in windows of the lowest class that opened one after the other."""
+        self._lowest.put_run(windows)
+
     def oldest(self) -> Window | None:
         """Return the window that was opened first."""
         return min(self._heads(), key=lambda window: window.opened, default=None)
@@ -321,6 +349,14 @@ class _SizeClass:
                 self._clear_heap()
             heapq.heappush(self._heap, (window.opened, next(self._tiebreak), window))
 
+    def put_run(self, windows: list[Window]) -> None:
+        if windows[0].opened >= self._newest:
+            self._newest = windows[-1].opened
+            self._queue.extend(windows)
+        else:
+            for window in windows:
+                self.put(window)
+
     def head(self) -> Window | None:
         while self._heap and not self._alive(self._heap[0][2]):
             heapq.heappop(self._heap)
@@ -357,6 +393,10 @@ class UnsavedQueue:
             self._fresh.append(window)
         else:
             self._changed.append((position, window))
+
+    def put_run(self, windows: list[Window]) -> None:
+        """Take in windows that opened one after the other; ``first`` is set."""
+        self._fresh.extend(windows)
 
     def put_saved(self, window: Window) -> None:
         """Take in a window that was restored: all of it is saved."""

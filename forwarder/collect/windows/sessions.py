@@ -7,7 +7,7 @@ on all events of the device, also those that the filter leaves out; those open n
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -200,8 +200,12 @@ class SessionStore(WindowStore):
             device = self._devices[key] = _DeviceSessions({}, {}, b"", [])
         return device
 
-    def _taker(self) -> Callable[[Upload, list[Piece]], None]:
-        return self._add_segments
+    def _take_whole(self, uploads: Sequence[Upload]) -> None:
+        for upload in uploads:
+            self._take_one(upload, [] if upload.piece is None else [upload.piece])
+
+    def _take(self, upload: Upload, pieces: list[Piece]) -> None:
+        self._add_segments(upload, pieces)
 
     def _add_again_by_session(self, upload: Upload, pieces: list[Piece]) -> None:
         self._add_segments(upload, pieces, self._replay)

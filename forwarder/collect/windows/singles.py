@@ -4,7 +4,7 @@ Those of an upload wait as they came until their documents are made: a window fo
 more than a kilobyte for an event of a few bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from forwarder.collect.replay_filter import owner_digest
 from forwarder.collect.windows.store import WindowStore
@@ -19,8 +19,23 @@ class SingleStore(WindowStore):
     What is open in it was restored: it is from a time when events were batched.
     """
 
-    def _taker(self) -> Callable[[Upload, list[Piece]], None]:
-        return self._close_each
+    def _take_whole(self, uploads: Sequence[Upload]) -> None:
+        """Close whole uploads; in one loop while nothing else is open."""
+        for upload in uploads:
+            piece = upload.piece
+            if (
+                piece is None
+                or self.open
+                or len(upload.context) > self._small_context
+                or (len(piece[4]) > self._small_events)
+            ):
+                self._take_one(upload, [] if piece is None else [piece])
+                continue
+            self._accepted += piece[2]
+            self._closed.append(_apart(upload, piece))
+
+    def _take(self, upload: Upload, pieces: list[Piece]) -> None:
+        self._close_each(upload, pieces)
 
     def _add_again_by_device(self, upload: Upload, pieces: list[Piece]) -> None:
         self._close_each(upload, self._admit(upload, owner_digest(upload), pieces) or [])
@@ -34,11 +49,18 @@ class SingleStore(WindowStore):
         earlier = self.open.get(upload.device)
         if earlier is not None:
             self.close(earlier, earlier.reason)
-        count = sum([piece[2] for piece in pieces])
-        self._accepted += count
-        waiting = Window(
-            upload.owner, upload.device, b"", pieces, count, upload.context, upload.shape,
-            upload.time, upload.time, upload.clock, upload.clock, upload.clock,
-            CloseReason.SINGLE, closed=True, apart=True,
-        )  # fmt: skip
+        waiting = _apart(upload, pieces[0])
+        for piece in pieces[1:]:
+            waiting.append(piece)
+            waiting.count += piece[2]
+        self._accepted += waiting.count
         self._closed.append(waiting)
+
+
+def _apart(upload: Upload, piece: Piece) -> Window:
+    """Return a closed window whose events each become a document of their own."""
+    time, clock = upload.time, upload.clock
+    return Window(
+        upload.owner, upload.device, b"", upload.context, upload.shape, time, time, clock, clock,
+        clock, CloseReason.SINGLE, piece[2], piece, closed=True, apart=True,
+    )  # fmt: skip

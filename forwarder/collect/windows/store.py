@@ -6,7 +6,6 @@ the record clock has passed is closed before an event joins it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
 
 import msgspec
 
@@ -15,31 +14,20 @@ from forwarder.collect.replay_filter import ReplayFilter, owner_digest
 from forwarder.collect.windows import misfits
 from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_its_work
 from forwarder.collect.windows.misfits import Misfits
-from forwarder.collect.windows.queues import (
-    Deadlines,
-    EvictionCandidate,
-    EvictionQueue,
-    Siblings,
-    UnsavedQueue,
-    rank_of,
-)
+from forwarder.collect.windows.opened import OpenWindows
+from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.window import (
+    LEAST_BYTES,
     PIECE_OVERHEAD_BYTES,
-    CheckpointMark,
-    PendingPart,
-    TailCompressor,
     TailSizes,
     Window,
-    is_of_session,
-    reopened,
     session_key,
-    tail_bytes,
 )
 from forwarder.config.connection import Batching
-from forwarder.formats.contract import ContextShape, Kept, Upload
+from forwarder.formats.contract import Kept, Upload
 from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_before, split_each
-from forwarder.model import CloseReason, HeldWindow, Piece, Position
+from forwarder.model import CloseReason, Piece, Position
 
 Open = Callable[[Upload, bytes, bytes], Window]
 """Opens a window for an upload, under a window key, of a session."""
@@ -60,40 +48,17 @@ class Added(msgspec.Struct, frozen=True):
     touched: set[Position]
 
 
-class WindowStore:
-    """The open windows of one lane on one partition, closed by age and size.
-
-    Caller: ``PartitionLane``. ``open`` are the windows by key. ``memory`` estimates the bytes they
-    take; ``waiting_bytes`` are those of their ``waiting_events`` as they came; ``unsaved`` is where
-    they stand until a checkpoint has them. All are for reading only.
-    """
-
-    RULE: ClassVar[str] = BY_DEVICE
-    """The rule by which today's events are keyed."""
+class WindowStore(OpenWindows):
+    """The open windows of a lane, closed by age and size. Caller: ``PartitionLane``."""
 
     def __init__(
         self, batching: Batching, fit: RecordFit, replay: ReplayFilter, sizes: TailSizes
     ) -> None:
         """Create a store without windows; ``replay``: what an opening found to be settled."""
-        self._batching = batching
+        super().__init__(batching, fit, sizes)
         self._fit = fit
-        self._small_context = fit.small_context_bytes
-        self._small_events = fit.small_events_bytes
         self._replay = replay
-        self.open: dict[bytes, Window] = {}
-        self.memory = 0
-        self.waiting_bytes = 0
-        self.waiting_events = 0
-        # The orders they stand in; see ``queues``.
-        self._deadlines = Deadlines()
-        self._by_age = EvictionQueue()
-        self._siblings = Siblings()
-        self.unsaved = UnsavedQueue()
-        self._tails = TailCompressor(sizes)
-        self._first_look, self._long_tail = sizes.first_look, sizes.long
-        # What has come of the current call.
-        self._closed: list[Window] = []
-        self._accepted = 0
+        # What has come of the current call, besides what closed and was accepted.
         self._settled = 0
         self._misfits: list[Misfits] = []
         self._touched: set[Position] = set()
@@ -103,18 +68,29 @@ class WindowStore:
     def add(self, kept: Iterable[Kept]) -> Added:
         """Add a poll's uploads in stream order."""
         self._tails.begin_poll()
-        take, read, below = self._taker(), self._replay.read, self._replay.accept_below
+        read, below = self._replay.read, self._replay.accept_below
         for upload, pieces in kept:
             if below is not None and upload.offset >= below:
                 continue
             if upload.offset < read:
                 self._add_again(upload, pieces)
-            elif len(upload.context) > self._small_context or len(upload.body) > self._small_events:
-                take(*self._fitting(upload, pieces))
+                if upload.merged is not None:
+                    drop_merge_cache(upload)
             else:
-                take(upload, pieces)
-            if upload.merged is not None:
-                drop_merge_cache(upload)
+                self._take_one(upload, pieces)
+        return self._added()
+
+    def add_whole(self, uploads: Sequence[Upload]) -> Added:
+        """Add a poll's uploads, of which every event is kept as it came, in stream order.
+
+        None of them comes again (a replay), or is one that the lane does not take any more.
+        """
+        self._tails.begin_poll()
+        self._take_whole(uploads)
+        return self._added()
+
+    def _added(self) -> Added:
+        """Return what came of the current call."""
         added = Added(
             self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
         )
@@ -122,89 +98,105 @@ class WindowStore:
         self._misfits, self._touched = [], set()
         return added
 
-    def expire(self, now: int, limit: int | None = None) -> list[Window]:
-        """Close at most ``limit`` windows whose deadline is not after ``now``; return them.
-
-        Milliseconds. Those of one device leave in the order of their first events, also over
-        several calls.
-        """
-        for window in self._deadlines.take_due(now, limit):
-            if not window.closed:  # closing one closes what its device opened before, due or not
-                self.close(window, window.reason)
-        return self._take_closed()
-
-    def finish(self) -> list[Window]:
-        """Close every window because the input has ended; return them."""
-        for window in sorted(self.open.values(), key=Window.first_position):
-            if not window.closed:
-                self.close(window, CloseReason.END)
-        return self._take_closed()
-
-    def shed(self, window: Window) -> list[Window]:
-        """Close a window for want of memory; return what had to close with it."""
-        self.close(window, CloseReason.MEMORY)
-        return self._take_closed()
-
-    def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
-        """Open a saved window again with those of its pieces that today's filter keeps (O7).
-
-        Those of a ``PackedWindow`` stand in the window itself. The order of the calls does not
-        matter.
-        """
-        self._tails.begin_poll()  # an opening has its own slices
-        window, largest = reopened(held, pieces, shape, self._long_tail)
-        window.narrow = len(held.context) > self._small_context or largest > self._small_events
-        self.unsaved.put_saved(window)
-        if self.RULE == BY_DEVICE and is_of_session(held.key, held.session):
-            window.deadline = min(window.deadline, window.opened + self._batching.max_age_ms)
-        self._register(window, None)
-        self.waiting_events += window.count
-        self.waiting_bytes += window.events_bytes()
-        self._weigh(window, tail_bytes(window.pieces) + window.further_bytes())
-        self._look(window)
-
-    def compress_above(self, memory_bytes: int) -> None:
-        """Compress also short tails while ``memory`` is above this; long ones are always."""
-        self._tails.compress_above(memory_bytes)
-
-    def next_deadline(self) -> int | None:
-        """Return the earliest deadline; perhaps too early, never too late."""
-        return self._deadlines.earliest() if self.open else None
-
-    def oldest_opened(self) -> int | None:
-        """Return when the oldest open window was opened, in milliseconds of record time."""
-        oldest = self._by_age.oldest()
-        return None if oldest is None else oldest.opened
-
-    def eviction_candidate(self, clock: int) -> EvictionCandidate | None:
-        """Return the largest old window, with its score to compare it with those of other lanes."""
-        return self._by_age.candidate(clock)
-
-    def would_touch(self, upload: Upload) -> bool:
-        """Tell whether an upload, had it no events, would change an open window."""
-        return upload.owner in self.open
-
-    def save(self, window: Window, below: int, checkpoint: CheckpointMark) -> HeldWindow | None:
-        """Return the stored form of an open window (K2). Caller: ``Checkpoint``.
-
-        All of it if events below the offset are unsaved: it is pending then, in place of a part
-        whose checkpoint came to nothing. Else the part that was saved before; None: there is none.
-        """
-        self._resolve(window)
-        part = window.saved
-        if window.unsaved is not None and window.unsaved[0] < below:
-            part = window.part_now()
-            if window.pending is not None:
-                self._weigh(window, -window.pending.part.memory_bytes())
-            window.pending = PendingPart(part, checkpoint)
-            self._weigh(window, part.memory_bytes())
-        return None if part is None else window.stored(part)
-
     # ------------------------------------------------------------------ what joins which window
 
-    def _taker(self) -> Callable[[Upload, list[Piece]], None]:
-        """Return what takes an upload that comes for the first time."""
-        return self._join
+    def _take_whole(self, uploads: Sequence[Upload]) -> None:  # noqa: C901, PLR0915  # no calls
+        """Add whole uploads that come for the first time.
+
+        The usual cases of ``_take_one`` stand here in one loop without a call for each event: the
+        only piece of an upload opens a window of its device, or joins one that then has its context
+        and is not full. Counts are kept aside meanwhile, and windows that opened (``fresh``)
+        wait for their queues.
+        """
+        get, open_ = self.open.get, self.open
+        small_context, small_events = self._small_context, self._small_events
+        most, max_age_ms = self._batching.max_events, self._batching.max_age_ms
+        first_look, age, least = self._first_look, CloseReason.AGE, LEAST_BYTES
+        events = size = memory = 0
+        clock = deadline = second = -1
+        fresh: list[Window] = []
+        for upload in uploads:
+            piece, key, context = upload.piece, upload.owner, upload.context
+            window = get(key)
+            length = len(context)
+            if piece is None or (filled := len(piece[4])) > small_events:
+                pass  # unusual
+            elif window is None:
+                weight = least + length + len(key) + filled
+                if (
+                    weight < first_look
+                    and piece[2] < most
+                    and key is upload.device
+                    and length <= small_context
+                ):
+                    if upload.clock != clock:
+                        clock = upload.clock
+                        deadline = clock + max_age_ms
+                        if deadline // SECOND_MS != second:
+                            self._queue(fresh)
+                            second = deadline // SECOND_MS
+                    position, time = (piece[0], piece[1]), upload.time
+                    open_[key] = window = Window(
+                        key, key, b"", context, upload.shape, time, time, clock, clock, deadline,
+                        age, piece[2], piece, weight, first_look, second, position, position,
+                        position,
+                    )  # fmt: skip
+                    fresh.append(window)
+                    events += piece[2]
+                    size += filled
+                    memory += weight
+                    continue
+            elif (
+                window.shape is (shape := upload.shape)
+                and shape.plain
+                and window.deadline > upload.clock
+                and piece[2] < most - window.count
+                and not window.narrow
+                and (before := len(window.context)) + length <= small_context
+            ):
+                more = filled + PIECE_OVERHEAD_BYTES + length - before
+                window.context = context
+                window.newest_ms = upload.time
+                if shape.dated:
+                    window.identities_ms = upload.time
+                if (tail := window.tail) is None:
+                    window.append(piece)
+                else:
+                    tail.append(piece)
+                window.count += piece[2]
+                window.touched = position = (piece[0], piece[1])
+                window.weight = weight = window.weight + more
+                events += piece[2]
+                size += filled
+                memory += more
+                if window.unsaved is None or window.pending is not None:
+                    self._note_change(window, position)
+                if weight >= window.look_at:
+                    self.memory += memory
+                    memory = 0
+                    self._look(window)
+                continue
+            self._queue(fresh)
+            self.memory += memory
+            memory = 0
+            self._take_one(upload, [] if piece is None else [piece])
+        self._queue(fresh)
+        self.memory += memory
+        self._accepted += events
+        self.waiting_events += events
+        self.waiting_bytes += size
+
+    def _take_one(self, upload: Upload, pieces: list[Piece]) -> None:
+        """Add an upload that comes for the first time."""
+        if len(upload.context) > self._small_context or len(upload.body) > self._small_events:
+            upload, pieces = self._fitting(upload, pieces)
+        self._take(upload, pieces)
+        if upload.merged is not None:
+            drop_merge_cache(upload)
+
+    def _take(self, upload: Upload, pieces: list[Piece]) -> None:
+        """Add what fits alone of an upload that comes for the first time."""
+        self._join(upload, pieces)
 
     def _add_again(self, upload: Upload, pieces: list[Piece]) -> None:
         """Add what of a replayed upload is not settled, keyed by the rule of its time (L2)."""
@@ -343,9 +335,10 @@ class WindowStore:
         before = len(window.context)
         found = self._fit.try_join(window, upload, pieces)
         self._weigh(window, len(window.context) - before)
-        window.narrow = window.event_bytes >= 0
-        if not window.narrow:
-            window.framed_context = b""  # what joins it now is not judged any more
+        sums = window.sums
+        window.narrow = sums is not None and sums.event_bytes >= 0
+        if sums is not None and not window.narrow:
+            sums.framed_context = b""  # what joins it now is not judged any more
         return found
 
     def _update_context(self, window: Window, upload: Upload, position: Position) -> None:
@@ -363,125 +356,3 @@ class WindowStore:
         self._note_change(window, position)
         if has_used_its_work(window):
             self.close(window, CloseReason.SIZE)
-
-    def _put(self, window: Window, piece: Piece, grown: int = 0) -> None:
-        """Add a piece; ``grown`` is by how many bytes the context has become larger with it."""
-        offset, index, count, _, body = piece
-        size = len(body)
-        more = size + PIECE_OVERHEAD_BYTES + grown
-        window.pieces.append(piece)
-        window.count += count
-        window.touched = position = (offset, index)
-        self._accepted += count
-        self.waiting_events += count
-        self.waiting_bytes += size
-        self.memory += more
-        window.weight = weight = window.weight + more
-        if window.unsaved is None or window.pending is not None:
-            self._note_change(window, position)
-        if weight >= window.look_at:
-            self._look(window)
-
-    def _note_change(self, window: Window, position: Position) -> None:
-        """Note the first change of a window since it was opened, saved or taken to be saved."""
-        if window.pending is not None:
-            self._resolve(window)
-        if window.unsaved is None:
-            window.unsaved = position
-        elif window.pending is not None and window.pending.after is None:
-            window.pending.after = position
-        else:
-            return
-        self.unsaved.put(window, position)
-
-    def _resolve(self, window: Window) -> None:
-        """Make a pending part the saved one if its checkpoint is settled by now."""
-        pending = window.pending
-        if pending is not None and pending.checkpoint.settled:
-            if window.saved is not None:
-                self._weigh(window, -window.saved.memory_bytes())
-            window.saved, window.unsaved, window.pending = pending.part, pending.after, None
-
-    # ------------------------------------------------------------------ opening and closing
-
-    def open_window(
-        self,
-        upload: Upload,
-        key: bytes,
-        session: bytes,
-        deadline: int | None = None,
-        reason: CloseReason = CloseReason.AGE,
-    ) -> Window:
-        """Open a window under a key that has none; without a deadline it closes by age."""
-        if deadline is None:
-            deadline = upload.clock + self._batching.max_age_ms
-        window = Window(
-            key, upload.device, session, [], 0, upload.context, upload.shape, upload.time,
-            upload.time, upload.clock, upload.clock, deadline, reason,
-        )  # fmt: skip
-        window.narrow = (
-            len(upload.context) > self._small_context or len(upload.body) > self._small_events
-        )
-        self._register(window, upload.offset)
-        return window
-
-    def _register(self, window: Window, offset: int | None) -> None:
-        """Take in a window that opens with the record at an offset, None: again."""
-        self.open[window.key] = window
-        window.look_at = self._first_look
-        window.weight = weight = window.least_bytes()
-        self.memory += weight
-        self._deadlines.put(window)
-        self._by_age.put(window)
-        if window.key is not window.device:
-            if self.RULE is BY_DEVICE or not is_of_session(window.key, window.session):
-                self._siblings.put(window, offset)
-        elif self.RULE is BY_SESSION:
-            self._siblings.put(window, offset)
-
-    def move_deadline(self, window: Window, deadline: int, reason: CloseReason) -> None:
-        """Change when and why a window is going to close."""
-        window.deadline, window.reason = deadline, reason
-        self._deadlines.put(window)
-
-    def close(self, window: Window, reason: CloseReason) -> None:
-        """Close a window, and before it what its device opened earlier; the caller gets both."""
-        if self._siblings.devices:
-            self._close_siblings(window.device, window.first_position())
-            self._siblings.remove(window)
-        self._close_alone(window, reason)
-
-    def _close_siblings(self, device: bytes, before: Position) -> None:
-        """Close what a device has open since before this position, in the order of first events."""
-        for window in self._siblings.before(device, before, self.open.get(device)):
-            self._siblings.remove(window)
-            self._close_alone(window, window.reason)
-
-    def _close_alone(self, window: Window, reason: CloseReason) -> None:
-        """Close a window whatever else its device has open; callers see to the order."""
-        window.reason, window.closed = reason, True
-        del self.open[window.key]
-        if window.slot >= 0:
-            self._deadlines.remove(window)
-        self.memory -= window.weight
-        self.waiting_events -= window.count
-        self.waiting_bytes -= window.events_bytes()
-        self._closed.append(window)
-
-    def _take_closed(self) -> list[Window]:
-        closed, self._closed = self._closed, []
-        return closed
-
-    # ------------------------------------------------------------------ memory
-
-    def _weigh(self, window: Window, more: int) -> None:
-        window.weight += more
-        self.memory += more
-
-    def _look(self, window: Window) -> None:
-        """Compress a tail that has become long, and note a class that has become higher."""
-        self._weigh(window, -self._tails.look(window, self.memory))
-        rank = rank_of(window.weight)
-        if rank > window.size_class:
-            window.size_class = rank
-            self._by_age.put(window)

@@ -28,6 +28,9 @@ SIBLING_OVERHEAD_BYTES = 300
 BLOCK_OVERHEAD_BYTES = 230
 SAVED_OVERHEAD_BYTES = 400
 
+LEAST_BYTES = WINDOW_OVERHEAD_BYTES + PIECE_OVERHEAD_BYTES
+"""Of a window of its device with one piece: besides its context, its key and its event."""
+
 _compressor = zstandard.ZstdCompressor(level=1, write_checksum=False)
 _decompressor = zstandard.ZstdDecompressor()
 _encode = msgspec.msgpack.Encoder().encode
@@ -91,26 +94,8 @@ class PendingPart(msgspec.Struct, gc=False):
     after: Position | None = None
 
 
-class Window(msgspec.Struct, gc=False):
-    """An open accumulation for one lane and key. Changed by its store and ``RecordFit`` alone.
-
-    What it shares with its stored form (see ``HeldWindow``): ``key``, ``device``, ``session``,
-    ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
-    ``reason``.
-
-    * ``pieces``: the tail, behind the compressed ``blocks``; ``count``: events in both.
-    * ``slot``: its second in the deadlines, -1: none. ``size_class``: see ``EvictionQueue``.
-    * ``weight``: bytes of memory it is estimated to take; ``look_at``: the weight at which class
-      and tail are due for a look.
-    * ``first``: position of its first event once known: ask ``first_position``.
-    * ``unsaved``: first position that is in no checkpoint. ``touched``: the last one that changed
-      it, events or context.
-    * ``saved``: the part that a snapshot holds; ``pending``: the part that a checkpoint has taken.
-      Once that is settled it counts before ``saved`` and ``unsaved``.
-    * ``closed``: queues may still refer to it. ``apart``: each event becomes a document of its own.
-
-    Of windows that are not so small that every upload may join (``narrow``), in bytes; see
-    ``fit.RecordFit``:
+class RoomSums(msgspec.Struct, gc=False):
+    """Of a window that not every upload may join, what is in it, in bytes; see ``fit.RecordFit``.
 
     * ``event_bytes``: with a comma each, -1: not measured. ``largest_piece``: of any event run.
     * ``received_bytes``: all that joined it, contexts too. ``rescanned_bytes``: what was looked
@@ -119,32 +104,6 @@ class Window(msgspec.Struct, gc=False):
       document of it without events. ``framed_room``: what is left for them.
     """
 
-    key: bytes
-    device: bytes
-    session: bytes
-    pieces: list[Piece]
-    count: int
-    context: bytes
-    shape: ContextShape
-    identities_ms: int
-    newest_ms: int
-    opened: int
-    last_activity: int
-    deadline: int
-    reason: CloseReason
-    slot: int = -1
-    size_class: int = 0
-    weight: int = 0
-    look_at: int = 0
-    first: Position | None = None
-    unsaved: Position | None = None
-    touched: Position = LOWEST
-    blocks: list[Block] | None = None
-    saved: SavedPart | None = None
-    pending: PendingPart | None = None
-    closed: bool = False
-    apart: bool = False
-    narrow: bool = False
     event_bytes: int = -1
     largest_piece: int = 0
     received_bytes: int = 0
@@ -153,16 +112,88 @@ class Window(msgspec.Struct, gc=False):
     framed_room: int = 0
     frame_bytes: int = 0
 
+
+class Window(msgspec.Struct, gc=False):
+    """An open accumulation for one lane and key. Changed by its store and ``RecordFit`` alone.
+
+    What it shares with its stored form (see ``HeldWindow``): ``key``, ``device``, ``session``,
+    ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
+    ``reason``.
+
+    * ``count``: its events. Behind the compressed ``blocks`` stands the tail: nothing, or one piece
+      (``only``), or several (``tail``): most windows of a million have one.
+    * ``weight``: bytes of memory it is estimated to take; ``look_at``: the weight at which class
+      and tail are due for a look.
+    * ``slot``: its second in the deadlines, -1: none. ``size_class``: see ``EvictionQueue``.
+    * ``first``: position of its first event once known: ask ``first_position``.
+    * ``unsaved``: first position that is in no checkpoint. ``touched``: the last one that changed
+      it, events or context.
+    * ``saved``: the part that a snapshot holds; ``pending``: the part that a checkpoint has taken.
+      Once that is settled it counts before ``saved`` and ``unsaved``.
+    * ``closed``: queues may still refer to it. ``apart``: each event becomes a document of its own.
+    * ``narrow``: not so small that every upload may join; ``sums``: of one that was so.
+    """
+
+    key: bytes
+    device: bytes
+    session: bytes
+    context: bytes
+    shape: ContextShape
+    identities_ms: int
+    newest_ms: int
+    opened: int
+    last_activity: int
+    deadline: int
+    reason: CloseReason
+    count: int = 0
+    only: Piece | None = None
+    weight: int = 0
+    look_at: int = 0
+    slot: int = -1
+    first: Position | None = None
+    unsaved: Position | None = None
+    touched: Position = LOWEST
+    tail: list[Piece] | None = None
+    size_class: int = 0
+    blocks: list[Block] | None = None
+    saved: SavedPart | None = None
+    pending: PendingPart | None = None
+    sums: RoomSums | None = None
+    closed: bool = False
+    apart: bool = False
+    narrow: bool = False
+
     # ------------------------------------------------------------------ its pieces
+
+    def append(self, piece: Piece) -> None:
+        """Add a piece to the tail. Callers: the stores, who count it."""
+        if self.tail is not None:
+            self.tail.append(piece)
+        elif self.only is None:
+            self.only = piece
+        else:
+            self.tail = [self.only, piece]
+            self.only = None
+
+    def keep_only(self, pieces: list[Piece]) -> None:
+        """Put these in the place of all its pieces."""
+        self.only, self.tail, self.blocks = None, pieces, None
+        self.count = sum([piece[2] for piece in pieces])
+
+    def tail_pieces(self) -> list[Piece]:
+        """Return the pieces that are in no block; not for changing."""
+        if self.tail is not None:
+            return self.tail
+        return [] if self.only is None else [self.only]
 
     def all_pieces(self) -> list[Piece]:
         """Return all pieces, in order; not for changing."""
         if self.blocks is None:
-            return self.pieces
+            return self.tail_pieces()
         found: list[Piece] = []
         for block in self.blocks:
             found += block.pieces()
-        return found + self.pieces
+        return found + self.tail_pieces()
 
     def first_pieces(self, count: int) -> list[Piece]:
         """Return the first pieces, without reading blocks beyond them."""
@@ -171,13 +202,11 @@ class Window(msgspec.Struct, gc=False):
             if len(found) >= count:
                 return found[:count]
             found += block.pieces()
-        return (found + self.pieces)[:count]
+        return (found + self.tail_pieces())[:count]
 
     def piece_count(self) -> int:
         """Return how many pieces it has."""
-        if self.blocks is None:
-            return len(self.pieces)
-        return sum([block.count for block in self.blocks]) + len(self.pieces)
+        return len(self.tail_pieces()) + sum([block.count for block in self.blocks or ()])
 
     def first_position(self) -> Position:
         """Return the position of the first event; it is remembered, for it may be in a block."""
@@ -189,18 +218,22 @@ class Window(msgspec.Struct, gc=False):
     @property
     def last(self) -> Position:
         """Return the position of the last event."""
-        if self.pieces or not self.blocks:
-            return last_position(self.pieces[-1])
+        tail = self.tail_pieces()
+        if tail or not self.blocks:
+            return last_position(tail[-1])
         return self.blocks[-1].last
 
     def events_bytes(self) -> int:
         """Return the bytes of all its events as they came, not as they are kept."""
-        size = sum([len(piece[4]) for piece in self.pieces])
+        if self.only is not None:
+            size = len(self.only[4])
+        else:
+            size = sum([len(piece[4]) for piece in self.tail or ()])
         return size if self.blocks is None else size + sum([one.size for one in self.blocks])
 
     def compress_tail(self) -> int:
         """Make a block of the tail; return by how many bytes the window is lighter now."""
-        tail = self.pieces
+        tail = self.tail_pieces()
         packed = _compressor.compress(_encode(tail))
         size = sum([len(piece[4]) for piece in tail])
         # A copy of its exact size: what the compressor returns is a large buffer that was shrunk.
@@ -208,7 +241,7 @@ class Window(msgspec.Struct, gc=False):
         if self.blocks is None:
             self.blocks = []
         self.blocks.append(block)
-        self.pieces = []
+        self.only = self.tail = None
         return tail_bytes(tail) - BLOCK_OVERHEAD_BYTES - len(packed)
 
     def release(self) -> None:
@@ -216,16 +249,17 @@ class Window(msgspec.Struct, gc=False):
 
         Only ``closed`` may be read afterwards.
         """
-        self.key = self.device = self.context = self.framed_context = b""
-        self.pieces, self.touched, self.unsaved = _NOTHING, LOWEST, None
-        if self.blocks or self.saved or self.pending:
-            self.blocks = self.saved = self.pending = None
+        self.key = self.device = self.context = b""
+        self.only = self.tail = self.unsaved = self.first = None
+        self.touched = LOWEST
+        if self.blocks or self.saved or self.pending or self.sums:
+            self.blocks = self.saved = self.pending = self.sums = None
 
     # ------------------------------------------------------------------ its memory, in bytes
 
     def memory_bytes(self) -> int:
         """Estimate what it takes, never below the bytes it keeps; ``weight`` is that, kept up."""
-        return self.least_bytes() + self.further_bytes() + tail_bytes(self.pieces)
+        return self.least_bytes() + self.further_bytes() + tail_bytes(self.tail_pieces())
 
     def least_bytes(self) -> int:
         """Estimate what a window takes that has nothing but its context."""
@@ -252,7 +286,7 @@ class Window(msgspec.Struct, gc=False):
     def part_now(self) -> SavedPart:
         """Return all of it as it is, as the part to save."""
         to = self.touched
-        if self.pieces or self.blocks:
+        if self.only or self.tail or self.blocks:
             to = max(to, self.last)
         return SavedPart(
             pieces=self.piece_count(),
@@ -298,11 +332,9 @@ class Window(msgspec.Struct, gc=False):
         if self.pending is not None and self.pending.checkpoint.settled:
             return self.pending.after
         if self.unsaved is None and self.saved is None:  # of single events: it never was open
-            return self.pieces[0][0], self.pieces[0][1]
+            offset, index, *_ = self.tail_pieces()[0]
+            return offset, index
         return self.unsaved
-
-
-_NOTHING: list[Piece] = []
 
 
 class TailSizes(msgspec.Struct, frozen=True):
@@ -348,16 +380,17 @@ class TailCompressor:
         if window.weight < sizes.long // 2 and not is_short:
             window.look_at = sizes.long // 2
             return 0
-        tail, saved = tail_bytes(window.pieces), 0
-        if tail >= (sizes.short if is_short else sizes.long) and self._left > 0:
+        if self._left <= 0:  # not to be summed again with every event until the next poll
+            window.look_at = window.weight + PIECE_OVERHEAD_BYTES
+            return 0
+        tail, saved = tail_bytes(window.tail_pieces()), 0
+        if tail >= (sizes.short if is_short else sizes.long):
             self._left -= tail
             saved, tail = window.compress_tail(), 0
         goal = sizes.long if tail >= sizes.long // 2 else max(2 * tail, sizes.long // 2)
         if memory - saved > self._compress_above:
             goal = sizes.short
-        # One that had to wait is looked at again soon.
-        goal = max(goal, tail + PIECE_OVERHEAD_BYTES)
-        window.look_at = window.weight - saved + goal - tail
+        window.look_at = window.weight - saved + max(goal - tail, PIECE_OVERHEAD_BYTES)
         return saved
 
 
@@ -384,8 +417,6 @@ def reopened(
         key=held.key,
         device=device,
         session=held.session,
-        pieces=pieces,
-        count=count,
         context=held.context,
         shape=shape,
         identities_ms=held.identities_ms,
@@ -394,9 +425,12 @@ def reopened(
         last_activity=held.last_activity,
         deadline=held.deadline,
         reason=held.reason,
+        count=count,
         touched=held.to,
         blocks=blocks,
     )
+    for piece in pieces:
+        window.append(piece)
     window.saved = window.part_now()
     return window, largest
 

@@ -43,7 +43,7 @@ def stored_bytes(open_windows: WindowStore) -> int:
     """Return the bytes of everything the windows hold, headers and numbers left out."""
     size = 0
     for one in open_windows.open.values():
-        size += len(one.key) + len(one.context) + sum(len(piece[4]) for piece in one.pieces)
+        size += len(one.key) + len(one.context) + sum(len(piece[4]) for piece in one.tail_pieces())
         size += sum(len(block.packed) for block in one.blocks or ())
         size += len(one.saved.context) if one.saved else 0
         size += len(one.pending.part.context) if one.pending else 0

@@ -13,8 +13,7 @@ from forwarder.model import CloseReason
 def window(deadline: int) -> Window:
     """Return an empty window that is due at ``deadline``."""
     age = CloseReason.AGE
-    return Window(b"", b"", b"", [], 0, b"{}", shape_of({}), 0, 0, 0, 0, deadline, age)
-
+    return Window(b"", b"", b"", b"{}", shape_of({}), 0, 0, 0, 0, deadline, age)
 
 _TIMES = st.integers(0, 5000)
 _STEPS = st.lists(
