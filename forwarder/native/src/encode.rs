@@ -145,11 +145,7 @@ impl Encoder {
         else {
             return Ok(false);
         };
-        let waiting = window
-            .getattr(intern!(py, "pieces"))?
-            .cast_into::<PyList>()?;
-        let tuples = waiting.iter().map(|one| Ok(one.cast_into::<PyTuple>()?));
-        let tuples = tuples.collect::<PyResult<Vec<_>>>()?;
+        let tuples = waiting(window)?;
         let pieces = tuples.iter().map(Piece::of).collect::<PyResult<Vec<_>>>()?;
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
             return Ok(false);
@@ -358,6 +354,21 @@ impl Span<'_> {
         self.number = self.count.into_pyobject(self.number.py())?.into_any();
         Ok(self)
     }
+}
+
+/// Return the pieces of a window that has no blocks; none: it is empty.
+fn waiting<'py>(window: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+    let only = window.getattr(intern!(window.py(), "only"))?;
+    if !only.is_none() {
+        return Ok(vec![only.cast_into::<PyTuple>()?]);
+    }
+    let tail = window.getattr(intern!(window.py(), "tail"))?;
+    if tail.is_none() {
+        return Ok(Vec::new());
+    }
+    let tail = tail.cast_into::<PyList>()?;
+    let tuples = tail.iter().map(|one| Ok(one.cast_into::<PyTuple>()?));
+    tuples.collect()
 }
 
 /// Every event on its own, with its bytes; None: a piece does not hold as many as it says.

@@ -15,6 +15,7 @@ def window(deadline: int) -> Window:
     age = CloseReason.AGE
     return Window(b"", b"", b"", b"{}", shape_of({}), 0, 0, 0, 0, deadline, age)
 
+
 _TIMES = st.integers(0, 5000)
 _STEPS = st.lists(
     st.one_of(
