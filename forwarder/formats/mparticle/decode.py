@@ -13,14 +13,22 @@ from msgspec import Raw, Struct
 
 from forwarder.formats import bounds, rawjson
 from forwarder.formats.bounds import check_number, check_record
-from forwarder.formats.contract import UNKNOWN, ContextShape, Upload
+from forwarder.formats.contract import UNKNOWN, ContextShape, OddRecord, Upload
 from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import not_uploads
 from forwarder.formats.mparticle.document import shape_of
-from forwarder.formats.mparticle.identity import NO_ID, DeviceIdentity, id_of, request_key
+from forwarder.formats.mparticle.identity import (
+    DEVICE_ID_KEYS,
+    NO_ID,
+    NONE_WORDS,
+    DeviceIdentity,
+    id_of,
+    request_key,
+)
 from forwarder.formats.rawjson import ABSENT, ShapeError
 from forwarder.formats.record_decoder import RecordDecoder
 from forwarder.model import HeldWindow, Partition, Piece
+from forwarder.native import core
 
 _MEMO = 1024
 _KEY_BYTES = 80
@@ -224,6 +232,24 @@ def _events(raw: bytes, read: _Read) -> tuple[list[str], list[bytes], list[int],
     return *_tolerant(raw), raw
 
 
+class _Shapes:
+    """Describes contexts: one object for equal lists of keys."""
+
+    def __init__(self) -> None:
+        self._memo: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
+
+    def of(self, fields: dict[str, Raw]) -> ContextShape:
+        keys = tuple(fields)
+        shape = self._memo.get(keys)
+        if shape is None:
+            size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
+            shape = self._memo.keep(keys, shape_of(fields), size)
+        return shape
+
+    def of_stored(self, context: bytes) -> ContextShape:
+        return self.of(rawjson.fields(context))
+
+
 class MParticleDecoder(RecordDecoder):
     """Decodes the records of one partition: ``contract.Decoder``.
 
@@ -240,9 +266,27 @@ class MParticleDecoder(RecordDecoder):
         self._narrow = self._waiting = _places if places else _types
         if sessions:
             self._narrow = _full
-        self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
+        self._shapes = _Shapes()
         self._buffer = bytearray()
         self._compact = 0
+        if (native := core()) is not None:
+            seams = {
+                "upload": Upload,
+                "odd_record": OddRecord,
+                "shape": self._shapes.of_stored,
+                "identities_digest": self._identity.digest,
+                "none_words": sorted(NONE_WORDS),
+                "device_id_keys": list(DEVICE_ID_KEYS),
+                "only_uploads": sorted(not_uploads.ONLY_UPLOADS),
+                "wrappers": list(not_uploads.WRAPPERS),
+            }
+            self.scanner = native.MParticleScanner(
+                seams,
+                self._identity.prefix,
+                sessions=sessions,
+                places=places,
+                duplicates=duplicates,
+            )
 
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
@@ -268,15 +312,7 @@ class MParticleDecoder(RecordDecoder):
 
     def shape(self, stored: bytes) -> ContextShape:
         """Return the one description of a stored context's keys."""
-        return self._shape(rawjson.fields(stored))
-
-    def _shape(self, fields: dict[str, Raw]) -> ContextShape:
-        keys = tuple(fields)
-        shape = self._shapes.get(keys)
-        if shape is None:
-            size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
-            shape = self._shapes.keep(keys, shape_of(fields), size)
-        return shape
+        return self._shapes.of_stored(stored)
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         check_record(value)
@@ -330,7 +366,7 @@ class MParticleDecoder(RecordDecoder):
         upload = Upload(
             offset, start, time, clock, device, owner, environment, application,
             types, sessions, governed, events[1:-1].strip() if types else b"",
-            stored, self._shape(fields), keyless=not body,
+            stored, self._shapes.of(fields), keyless=not body,
         )  # fmt: skip
         if types:
             upload.piece = offset, start, len(types), time, upload.body

@@ -115,7 +115,7 @@ class DeviceIdentity:
 
     def __init__(self, partition: Partition) -> None:
         """Create with empty caches."""
-        self._prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self.prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._packages: Memo[bytes, tuple[bytes, bool]] = Memo(_MEMO)
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
         self.repeated = False
@@ -157,7 +157,7 @@ class DeviceIdentity:
             device = self._device(bytes(fields["device_info"]))
         mpid = id_of(bytes(fields.get("mpid", ABSENT)))
         if device == mpid == NO_ID:
-            key = b"%b%d/%d" % (self._prefix, offset, start)
+            key = b"%b%d/%d" % (self.prefix, offset, start)
             return key, key
         key = b"%b,%b,%b,%b" % (environment, application, device, mpid)
         if len(key) > MAX_ID_BYTES:  # hardly ever
@@ -169,7 +169,7 @@ class DeviceIdentity:
             )
         if mpid != NO_ID:
             return key, key
-        return key, key + IDENTITIES_SEPARATOR + self._digest(
+        return key, key + IDENTITIES_SEPARATOR + self.digest(
             bytes(fields.get("user_identities", ABSENT))
         )
 
@@ -183,7 +183,8 @@ class DeviceIdentity:
                 return token
         return NO_ID
 
-    def _digest(self, raw: bytes) -> bytes:
+    def digest(self, raw: bytes) -> bytes:
+        """Return ``identities_digest`` of these identities."""
         found = self._people.get(raw)
         return self._people.keep(raw, identities_digest(raw), len(raw)) if found is None else found
 

@@ -6,7 +6,16 @@ mod encode;
 mod encode_json;
 mod encode_tail;
 mod ids;
+mod json;
+mod json_marks;
 mod request;
+mod scan;
+mod scan_events;
+mod scan_identity;
+mod scan_layout;
+mod scan_memo;
+mod scan_mparticle;
+mod upload;
 
 use pyo3::prelude::*;
 
@@ -18,5 +27,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ids::python_digest, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
+    module.add_class::<scan_mparticle::MParticleScanner>()?;
     Ok(())
 }

@@ -1,0 +1,86 @@
+//! What was made of some bytes before, in bounded memory.
+
+use pyo3::prelude::*;
+
+/// Places of a memo; what comes to a place that is taken, takes it.
+const PLACES: usize = 1024;
+/// Bytes that are remembered; longer ones are made anew each time.
+const MAX_BYTES: usize = 2048;
+
+/// Answers by the bytes that they depend on: one for each hash, the latest.
+pub struct Memo<V> {
+    places: Vec<Option<(Box<[u8]>, V)>>,
+}
+
+impl<V> Memo<V> {
+    pub fn new() -> Self {
+        let mut places = Vec::new();
+        places.resize_with(PLACES, || None);
+        Memo { places }
+    }
+
+    /// Return what was kept for these bytes.
+    #[inline]
+    pub fn get(&self, bytes: &[u8]) -> Option<&V> {
+        match self.places.get(place(bytes))? {
+            Some((known, answer)) if **known == *bytes => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Remember an answer, unless the bytes are many.
+    pub fn keep(&mut self, bytes: &[u8], answer: V) {
+        if bytes.len() > MAX_BYTES {
+            return;
+        }
+        if let Some(taken) = self.places.get_mut(place(bytes)) {
+            *taken = Some((bytes.into(), answer));
+        }
+    }
+}
+
+/// Return the place of some bytes: what others know to collide costs them the memory of a memo.
+fn place(bytes: &[u8]) -> usize {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut sum = bytes.len() as u64;
+    let mut words = bytes.chunks_exact(8);
+    let mut last = [0; 8];
+    for word in &mut words {
+        last.copy_from_slice(word);
+        sum = (sum ^ u64::from_le_bytes(last))
+            .wrapping_mul(FACTOR)
+            .rotate_left(29);
+    }
+    let rest = words.remainder();
+    last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    sum = (sum ^ u64::from_le_bytes(last)).wrapping_mul(FACTOR);
+    (sum >> 40) as usize % PLACES
+}
+
+/// Objects that stand for bytes, one for equal bytes as long as it is remembered.
+pub struct Tokens<T> {
+    memo: Memo<Py<T>>,
+}
+
+impl<T> Tokens<T> {
+    pub fn new() -> Self {
+        Tokens { memo: Memo::new() }
+    }
+
+    /// Return the object for these bytes, made by `make` where none is remembered.
+    #[inline]
+    pub fn get(
+        &mut self,
+        py: Python<'_>,
+        bytes: &[u8],
+        make: impl FnOnce() -> PyResult<Py<T>>,
+    ) -> PyResult<Py<T>> {
+        if let Some(known) = self.memo.get(bytes) {
+            return Ok(known.clone_ref(py));
+        }
+        let made = make()?;
+        self.memo.keep(bytes, made.clone_ref(py));
+        Ok(made)
+    }
+}

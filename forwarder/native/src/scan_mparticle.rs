@@ -1,0 +1,610 @@
+//! The scanner of a whole poll of mParticle's uploads: the twin of `MParticleDecoder`.
+//!
+//! A record is parsed once, and nothing is made of it but its `Upload`. What is malformed, odd, or
+//! of more than one upload is left to the Python `decode`, record by record.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+
+use crate::json::{Cursor, Member, Span};
+use crate::json_marks::Marks;
+use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
+use crate::scan_events::{Event, EventReader, Reading};
+use crate::scan_identity::{Id, NoneWords, MAX_ID_BYTES};
+use crate::scan_layout::{self, Layout, Names, Place, Places};
+use crate::scan_memo::{Memo, Tokens};
+use crate::upload::{Told, UploadMaker};
+
+/// Longer records are left to Python, which counts what is in them.
+const MAX_RECORD_BYTES: usize = 1_000_000;
+const PRODUCTION: &[u8] = b"\"production\"";
+/// More members of an object within an upload are left to Python.
+const MAX_INNER: usize = 64;
+const NO_ID: &[u8] = b"\"\"";
+
+/// What the scanner takes from Python: classes, constants, and what is hardly ever asked.
+#[derive(FromPyObject)]
+struct Seams {
+    #[pyo3(item)]
+    upload: Py<PyAny>,
+    #[pyo3(item)]
+    odd_record: Py<PyAny>,
+    #[pyo3(item)]
+    shape: Py<PyAny>,
+    #[pyo3(item)]
+    identities_digest: Py<PyAny>,
+    #[pyo3(item)]
+    none_words: Vec<String>,
+    #[pyo3(item)]
+    device_id_keys: Vec<String>,
+    #[pyo3(item)]
+    only_uploads: Vec<String>,
+    #[pyo3(item)]
+    wrappers: Vec<String>,
+}
+
+/// Reads the uploads of one partition; remembers what many of them have in common.
+#[pyclass(module = "forwarder.native._core")]
+pub struct MParticleScanner {
+    odd_record: Py<PyAny>,
+    // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
+    maker: Box<Maker>,
+    parts: Parts,
+}
+
+/// Makes uploads of what a record was taken apart into.
+struct Maker {
+    upload: UploadMaker,
+    shape: Py<PyAny>,
+    identities_digest: Py<PyAny>,
+    words: NoneWords,
+    device_id_keys: Vec<Vec<u8>>,
+    names: Names,
+    prefix: Vec<u8>,
+    reader: EventReader,
+    sessions: bool,
+    duplicates: bool,
+    layouts: Memo<Layout>,
+    tokens: Tokens<PyBytes>,
+    kinds: Tokens<PyString>,
+}
+
+/// What one record is taken apart into; kept for the next, and what is written on the way.
+#[derive(Default)]
+struct Parts {
+    marks: Marks,
+    members: Vec<Member>,
+    events: Vec<Event>,
+    context: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// Which bytes of a record hold its events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Absent,
+    Null,
+    Array(Span),
+}
+
+#[pymethods]
+impl MParticleScanner {
+    /// Create with empty memories; `prefix`: of the keys of uploads that name nobody.
+    #[new]
+    #[pyo3(signature = (seams, prefix, *, sessions, places, duplicates))]
+    fn new(
+        seams: &Bound<'_, PyAny>,
+        prefix: Vec<u8>,
+        sessions: bool,
+        places: bool,
+        duplicates: bool,
+    ) -> PyResult<Self> {
+        let py = seams.py();
+        let seams: Seams = seams.extract()?;
+        let reading = match (sessions, places) {
+            (true, _) => Reading::Sessions,
+            (false, true) => Reading::Places,
+            (false, false) => Reading::Types,
+        };
+        let maker = Maker {
+            upload: UploadMaker::new(seams.upload.bind(py))?,
+            shape: seams.shape,
+            identities_digest: seams.identities_digest,
+            words: NoneWords::new(seams.none_words),
+            device_id_keys: seams
+                .device_id_keys
+                .into_iter()
+                .map(String::into_bytes)
+                .collect(),
+            names: Names {
+                only_uploads: seams.only_uploads,
+                wrappers: seams.wrappers,
+            },
+            prefix,
+            reader: EventReader::new(reading),
+            sessions,
+            duplicates,
+            layouts: Memo::new(),
+            tokens: Tokens::new(),
+            kinds: Tokens::new(),
+        };
+        Ok(MParticleScanner {
+            odd_record: seams.odd_record,
+            maker: Box::new(maker),
+            parts: Parts::default(),
+        })
+    }
+
+    /// Return the fields of a `Scan`; `decode` is asked about every record that is odd here.
+    fn scan<'py>(
+        &mut self,
+        records: &Bound<'py, PyAny>,
+        clock: Bound<'py, PyAny>,
+        now_ms: i64,
+        is_told: &Bound<'py, PyAny>,
+        decode: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let odd_record = &self
+            .odd_record
+            .clone_ref(records.py())
+            .into_bound(records.py());
+        scan::scan(
+            self,
+            Asked {
+                records,
+                clock,
+                now_ms,
+                is_told,
+                decode,
+                odd_record,
+            },
+        )
+    }
+
+    /// Return the upload that a record's value is, None where `decode` has to look at it.
+    fn read<'py>(
+        &mut self,
+        value: &Bound<'py, PyBytes>,
+        offset: &Bound<'py, PyAny>,
+        time: &Bound<'py, PyAny>,
+        clock: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut together = Together::new(value.py())?;
+        match self.upload(
+            value,
+            &At {
+                offset,
+                time,
+                clock,
+            },
+            &mut together,
+        ) {
+            Ok(upload) => Ok(Some(upload)),
+            Err(Stop::Odd) => Ok(None),
+            Err(Stop::Raised(error)) => Err(error),
+        }
+    }
+}
+
+impl Reads for MParticleScanner {
+    fn upload<'py>(
+        &mut self,
+        value: &Bound<'py, PyBytes>,
+        at: &At<'_, 'py>,
+        together: &mut Together<'py>,
+    ) -> Seen<Bound<'py, PyAny>> {
+        let text = value.as_bytes();
+        let body = self.parts.take_apart(text, &self.maker.reader).or_odd()?;
+        self.maker
+            .upload(value.py(), text, body, &mut self.parts, at, together)
+    }
+}
+
+impl Parts {
+    /// Parse a record; None where it is no JSON, no object, or odd.
+    fn take_apart(&mut self, text: &[u8], reader: &EventReader) -> Option<Body> {
+        if text.len() > MAX_RECORD_BYTES {
+            return None;
+        }
+        self.marks.read(text)?;
+        if !self.marks.ascii {
+            std::str::from_utf8(text).ok()?;
+        }
+        self.members.clear();
+        self.events.clear();
+        let mut body = Body::Absent;
+        let mut cursor = Cursor::new(text, &self.marks, 0);
+        cursor.space();
+        let mut more = cursor.opens(b'{', b'}')?;
+        while more {
+            let key = cursor.key()?;
+            let start = cursor.at;
+            if scan_layout::is_events(text, key) {
+                if body != Body::Absent {
+                    return None;
+                }
+                body = match cursor.byte()? {
+                    b'[' => Body::Array(reader.read(
+                        &mut cursor,
+                        text,
+                        &self.marks,
+                        &mut self.events,
+                    )?),
+                    _ => {
+                        let value = cursor.value()?;
+                        scan_layout::is_null(text, value).then_some(Body::Null)?
+                    }
+                };
+                self.members.push(Member {
+                    key,
+                    value: Span {
+                        start,
+                        end: cursor.at,
+                    },
+                });
+            } else {
+                let value = cursor.value()?;
+                self.members.push(Member { key, value });
+            }
+            more = cursor.goes_on(b'}')?;
+        }
+        cursor.space();
+        (cursor.at == text.len()).then_some(body)
+    }
+
+    /// Write the object of all members but the events and what is null, without space between.
+    fn write_context(&mut self, text: &[u8]) {
+        let into = &mut self.context;
+        into.clear();
+        into.push(b'{');
+        // Members with nothing but a comma between them are copied together.
+        let mut run = Span::default();
+        for Member { key, value } in &self.members {
+            if scan_layout::is_events(text, *key) || scan_layout::is_null(text, *value) {
+                continue;
+            }
+            let start = key.start - 1;
+            if value.start != key.end + 2 {
+                into.extend_from_slice(run.of(text));
+                run = *value;
+                separate(into);
+                into.extend_from_slice(
+                    Span {
+                        start,
+                        end: key.end + 1,
+                    }
+                    .of(text),
+                );
+                into.push(b':');
+            } else if run.end != 0 && start == run.end + 1 {
+                run.end = value.end;
+            } else {
+                into.extend_from_slice(run.of(text));
+                run = Span {
+                    start,
+                    end: value.end,
+                };
+                separate(into);
+            }
+        }
+        into.extend_from_slice(run.of(text));
+        into.push(b'}');
+    }
+}
+
+fn separate(into: &mut Vec<u8>) {
+    if into.len() > 1 {
+        into.push(b',');
+    }
+}
+
+/// Who an upload belongs to, and what routes it.
+struct Whose<'py> {
+    environment: Bound<'py, PyBytes>,
+    application: Bound<'py, PyBytes>,
+    device: Bound<'py, PyBytes>,
+    owner: Bound<'py, PyBytes>,
+}
+
+impl Maker {
+    fn upload<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        body: Body,
+        parts: &mut Parts,
+        at: &At<'_, 'py>,
+        together: &mut Together<'py>,
+    ) -> Seen<Bound<'py, PyAny>> {
+        parts.write_context(text);
+        let context = PyBytes::new(py, &parts.context);
+        let (shape, places) = self.layout(text, parts, &context)?;
+        if !matches!(body, Body::Array(_)) && !places.says_whose {
+            return Err(Stop::Odd);
+        }
+        let whose = self.whose(py, text, parts, &places, at)?;
+        let sessions = PyList::empty(py);
+        if self.sessions {
+            self.add_sessions(&sessions, text, parts)?;
+        }
+        let duplicate_keys = match self.duplicates {
+            true => Some(self.duplicate_keys(text, parts, &places, &whose)?),
+            false => None,
+        };
+        let (types, governed) = self.events(py, text, parts, together)?;
+        let bytes = match body {
+            Body::Array(span) => PyBytes::new(py, span.of(text)),
+            _ => PyBytes::new(py, b""),
+        };
+        let zero = 0i32.into_pyobject(py).map_err(PyErr::from)?.into_any();
+        let piece = match parts.events.len() {
+            0 => None,
+            count => Some((at.offset, &zero, count, at.time, &bytes).into_pyobject(py)?),
+        };
+        let size = text
+            .len()
+            .into_pyobject(py)
+            .map_err(PyErr::from)?
+            .into_any();
+        let told = Told {
+            offset: at.offset,
+            time: at.time,
+            clock: at.clock,
+            start: &zero,
+            device: &whose.device,
+            owner: &whose.owner,
+            environment: &whose.environment,
+            application: &whose.application,
+            types: &types,
+            sessions: &sessions,
+            governed: &governed,
+            body: &bytes,
+            context: &context,
+            shape: &shape,
+            size: &size,
+            keyless: body == Body::Absent,
+            piece: piece.as_ref(),
+            duplicate_keys: duplicate_keys.as_ref(),
+        };
+        Ok(self.upload.make(py, &told)?)
+    }
+
+    /// Return the shape of the context, and where the members stand that are looked at.
+    fn layout<'py>(
+        &mut self,
+        text: &[u8],
+        parts: &mut Parts,
+        context: &Bound<'py, PyBytes>,
+    ) -> Seen<(Bound<'py, PyAny>, Places)> {
+        let py = context.py();
+        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
+        if let Some(known) = self.layouts.get(&parts.key) {
+            let shape = known.shape.as_ref().or_odd()?;
+            return Ok((shape.clone_ref(py).into_bound(py), known.places));
+        }
+        let shape = || self.shape.call1(py, (context,));
+        let layout = Layout::new(text, &parts.members, &self.names, shape)?;
+        let (shape, places) = (
+            layout.shape.as_ref().map(|one| one.clone_ref(py)),
+            layout.places,
+        );
+        self.layouts.keep(&parts.key, layout);
+        Ok((shape.or_odd()?.into_bound(py), places))
+    }
+
+    /// Return the tokens and keys of `DeviceIdentity`.
+    fn whose<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &mut Parts,
+        places: &Places,
+        at: &At<'_, 'py>,
+    ) -> Seen<Whose<'py>> {
+        let value = |place: Place| place.of(&parts.members).of(text);
+        let environment = match token(value(places.environment)).or_odd()? {
+            NO_ID => PRODUCTION,
+            named => named,
+        };
+        let application = application(
+            text,
+            &parts.marks,
+            places.application_info.of(&parts.members),
+        );
+        let (environment, application) = (
+            self.token(py, environment)?,
+            self.token(py, application.or_odd()?)?,
+        );
+        let mut device = self.words.id_of(value(places.mp_deviceid)).or_odd()?;
+        if device == Id::Nobody {
+            let info = places.device_info.of(&parts.members);
+            device = self.device(text, &parts.marks, info).or_odd()?;
+        }
+        let mpid = self.words.id_of(value(places.mpid)).or_odd()?;
+        let key = &mut parts.key;
+        key.clear();
+        if device == Id::Nobody && mpid == Id::Nobody {
+            let offset: i64 = at.offset.extract()?;
+            key.extend_from_slice(&self.prefix);
+            key.extend_from_slice(format!("{offset}/0").as_bytes());
+            let device = PyBytes::new(py, key);
+            return Ok(Whose {
+                environment,
+                application,
+                owner: device.clone(),
+                device,
+            });
+        }
+        key.extend_from_slice(environment.as_bytes());
+        key.push(b',');
+        key.extend_from_slice(application.as_bytes());
+        key.push(b',');
+        device.write(key);
+        key.push(b',');
+        mpid.write(key);
+        if key.len() > MAX_ID_BYTES {
+            return Err(Stop::Odd);
+        }
+        let device = PyBytes::new(py, key);
+        if mpid != Id::Nobody {
+            return Ok(Whose {
+                environment,
+                application,
+                owner: device.clone(),
+                device,
+            });
+        }
+        let identities = PyBytes::new(py, value(places.user_identities));
+        let digest = self.identities_digest.bind(py).call1((identities,))?;
+        key.push(b'#');
+        key.extend_from_slice(digest.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes());
+        Ok(Whose {
+            environment,
+            application,
+            owner: PyBytes::new(py, key),
+            device,
+        })
+    }
+
+    fn token<'py>(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        self.tokens
+            .get(py, bytes, || Ok(PyBytes::new(py, bytes).unbind()))
+            .map(|one| one.into_bound(py))
+    }
+
+    /// Return the first id of `device_info` that names a device.
+    fn device<'a>(&self, text: &'a [u8], marks: &Marks, info: Span) -> Option<Id<'a>> {
+        let members = members(text, marks, info)?;
+        for name in &self.device_id_keys {
+            if let Some(found) = members.iter().find(|member| member.key.of(text) == *name) {
+                let id = self.words.id_of(found.value.of(text))?;
+                if id != Id::Nobody {
+                    return Some(id);
+                }
+            }
+        }
+        Some(Id::Nobody)
+    }
+
+    /// Return the name of each event's session (`event_session`).
+    fn add_sessions(&self, into: &Bound<'_, PyList>, text: &[u8], parts: &mut Parts) -> Seen<()> {
+        let py = into.py();
+        let (name, mut last) = (&mut parts.key, PyBytes::new(py, b""));
+        for event in &parts.events {
+            name.clear();
+            let mut id = self.words.id_of(event.session_id.of(text)).or_odd()?;
+            if id == Id::Nobody {
+                id = self.words.id_of(event.session_uuid.of(text)).or_odd()?;
+                if id != Id::Nobody {
+                    id.write(name);
+                    name.make_ascii_lowercase();
+                }
+            } else {
+                id.write(name);
+            }
+            if last.as_bytes() != *name {
+                last = PyBytes::new(py, name);
+            }
+            into.append(&last)?;
+        }
+        Ok(())
+    }
+
+    /// Return what each event is known by if it comes again (`request_key`).
+    fn duplicate_keys<'py>(
+        &self,
+        text: &[u8],
+        parts: &mut Parts,
+        places: &Places,
+        whose: &Whose<'py>,
+    ) -> Seen<Bound<'py, PyList>> {
+        let py = whose.device.py();
+        let value = |place: Place| place.of(&parts.members).of(text);
+        let id = self.words.id_of(value(places.source_request_id)).or_odd()?;
+        let api_key = token(value(places.api_key)).or_odd()?;
+        let key = &mut parts.key;
+        key.clear();
+        if id != Id::Nobody {
+            id.write(key);
+            key.push(b',');
+            key.extend_from_slice(api_key);
+            key.push(b',');
+            if whose.device.as_bytes().starts_with(b"@") {
+                key.extend_from_slice(whose.environment.as_bytes());
+                key.push(b',');
+                key.extend_from_slice(whose.application.as_bytes());
+            } else {
+                key.extend_from_slice(whose.device.as_bytes());
+            }
+        }
+        let (key, count) = (PyBytes::new(py, key), parts.events.len());
+        Ok(PyList::new(py, (0..count).map(|_| &key))?)
+    }
+
+    /// Return the type of each event, and which of them may have to be changed.
+    fn events<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &Parts,
+        together: &mut Together<'py>,
+    ) -> Seen<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+        let (types, governed) = (PyList::empty(py), PyList::empty(py));
+        for (number, event) in parts.events.iter().enumerate() {
+            let kind = event.kind.of(text);
+            let name = std::str::from_utf8(kind).ok().or_odd()?;
+            let make = || Ok(PyString::new(py, name).unbind());
+            let kind = self.kinds.get(py, kind, make)?.into_bound(py).into_any();
+            together.add(&kind)?;
+            types.append(kind)?;
+            if event.located {
+                together.governed = true;
+                governed.append(number)?;
+            }
+        }
+        Ok((types, governed))
+    }
+}
+
+/// Return the token of a value, empty where it is not there; None: Python decides (`token_of`).
+fn token(raw: &[u8]) -> Option<&[u8]> {
+    match raw {
+        b"" => Some(NO_ID),
+        [b'"', text @ .., b'"'] if !text.contains(&b'\\') => Some(raw),
+        _ => None,
+    }
+}
+
+/// Return the token of the app's package; None where Python decides.
+fn application<'a>(text: &'a [u8], marks: &Marks, info: Span) -> Option<&'a [u8]> {
+    let members = members(text, marks, info)?;
+    let package = members
+        .iter()
+        .find(|member| member.key.of(text) == b"package");
+    match package.map(|member| member.value.of(text)) {
+        None | Some(b"null") => Some(NO_ID),
+        Some(raw) => token(raw),
+    }
+}
+
+/// Return the members of an object, none of anything else; None where a key may stand twice.
+fn members(text: &[u8], marks: &Marks, value: Span) -> Option<Vec<Member>> {
+    let mut found: Vec<Member> = Vec::new();
+    let mut cursor = Cursor::new(text, marks, value.start);
+    if value.is_empty() || cursor.byte() != Some(b'{') {
+        return Some(found);
+    }
+    let mut more = cursor.opens(b'{', b'}')?;
+    while more {
+        let key = cursor.key()?;
+        let name = key.of(text);
+        let known = found.iter().any(|member| member.key.of(text) == name);
+        if known || found.len() == MAX_INNER || (marks.escapes && name.contains(&b'\\')) {
+            return None;
+        }
+        let value = cursor.value()?;
+        found.push(Member { key, value });
+        more = cursor.goes_on(b'}')?;
+    }
+    Some(found)
+}
