@@ -474,6 +474,9 @@ impl Maker {
 
     /// Return the first id of `device_info` that names a device.
     fn device<'a>(&self, text: &'a [u8], marks: &Marks, info: Span) -> Option<Id<'a>> {
+        if !matches!(info.of(text).first(), None | Some(b'{')) {
+            return None;
+        }
         let members = members(text, marks, info)?;
         for name in &self.device_id_keys {
             if let Some(found) = members.iter().find(|member| member.key.of(text) == *name) {

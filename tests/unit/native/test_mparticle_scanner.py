@@ -160,6 +160,7 @@ def test_the_load_of_the_bench_is_read_natively() -> None:
         b'{"events":[],"application_info":{"package":5}}',
         b'{"events":[],"application_info":{"package":"a","package":"b"}}',
         b'{"events":[],"device_info":{"ios_idfv":"aaaa","ios_idfv":"bbbb"}}',
+        b'{"events":[],"device_info":"\\u001f"}',
         b'{"event_type":"a","data":{},"mpid":1}',
         b'{"mpid":1,"batch":{}}',
         b'[{"events":[{}]},{"events":[{}]}]',
