@@ -81,7 +81,8 @@ class OpenTransaction(msgspec.Struct, frozen=True):
 class Record(Protocol):
     """What a source hands over: one message of the input topic.
 
-    aiokafka's ``ConsumerRecord`` fits as it is, so that nothing is wrapped on the hot path.
+    The native core's ``Record`` and those that aiokafka's compiled reader makes fit as they are, so
+    that nothing is wrapped on the hot path.
     """
 
     @property
@@ -90,7 +91,7 @@ class Record(Protocol):
 
     @property
     def timestamp(self) -> int:
-        """Record time in milliseconds since the epoch."""
+        """Record time in milliseconds since the epoch; -1: it has none."""
 
     @property
     def value(self) -> bytes | None:

@@ -15,6 +15,7 @@ import struct
 
 from aiokafka.record.util import decode_varint, decode_varint_py
 
+from forwarder import native
 from forwarder.kafka.codecs import CorruptDataError, UnpackedTooLargeError
 
 LONG_RECORD = 4 * 1024
@@ -48,7 +49,7 @@ _BEGIN = struct.Struct(">qi4xB")
 
 _INT = struct.Struct(">i")
 _LENGTH = 8
-_MAGIC = 16
+MAGIC = 16
 """Where a batch says in which format it is; from 2 on there are headers."""
 
 _COUNT = 57
@@ -62,17 +63,17 @@ _KEY = {0: 18, 1: 26}
 """By format: where the length of a message's key stands."""
 
 
-def is_complete(content: memoryview, at: int) -> bool:
+def is_complete(content: bytes, at: int) -> bool:
     """Tell whether a batch begins ``at`` that ends in ``content`` by its own account, if untrue."""
     if len(content) - at < _HEAD:
         return False
     return at + _HEAD + int(_INT.unpack_from(content, at + _LENGTH)[0]) <= len(content)
 
 
-def batch_end(content: memoryview, at: int) -> int:
+def batch_end(content: bytes, at: int) -> int:
     """Return where the batch ends that begins ``at``; raises CorruptDataError: there is none."""
     left = len(content) - at
-    if left <= _MAGIC:
+    if left <= MAGIC:
         message = f"{left} bytes are no batch"
         raise CorruptDataError(message)
     _, length, form = _BEGIN.unpack_from(content, at)
@@ -87,7 +88,7 @@ def batch_end(content: memoryview, at: int) -> int:
 
 def magic(batch: memoryview) -> int:
     """Return in which format a batch is: 0, 1 or 2."""
-    return batch[_MAGIC]
+    return batch[MAGIC]
 
 
 def record_count(batch: memoryview) -> int:
@@ -95,9 +96,9 @@ def record_count(batch: memoryview) -> int:
     return _int(batch, _COUNT)
 
 
-def next_base_offset(content: memoryview, at: int) -> int | None:
+def next_base_offset(content: bytes, at: int) -> int | None:
     """Return the offset of the batch that begins ``at``, whole or not; None: nothing like it."""
-    if len(content) - at <= _MAGIC:
+    if len(content) - at <= MAGIC:
         return None
     base, length, form = _BEGIN.unpack_from(content, at)
     return int(base) if length >= _FEWEST.get(form, _NEVER) else None
@@ -106,7 +107,7 @@ def next_base_offset(content: memoryview, at: int) -> int | None:
 def check_message(message: bytes | memoryview, at: int = 0) -> int:
     """Return where a message of format 0 or 1 ends that begins ``at``; raises CorruptDataError."""
     with contextlib.suppress(struct.error, IndexError):
-        length, form = _int(message, at + _LENGTH), message[at + _MAGIC]
+        length, form = _int(message, at + _LENGTH), message[at + MAGIC]
         end = at + _HEAD + length
         if form in _KEY and length >= _FEWEST[form] and end <= len(message):
             key = _int(message, at + _KEY[form])
@@ -127,14 +128,18 @@ def check_messages(messages: bytes) -> None:
         check_count(number)
 
 
-def check_records(records: bytes | memoryview) -> None:
+def check_records(records: bytes, begin: int = 0, end: int | None = None) -> None:
     """Raise UnpackedTooLargeError for more than ``MAX_RECORDS`` or ``MAX_HEADERS`` in format 2.
 
-    What is malformed is left to the client, which finds it.
+    The records are ``records[begin:end]``. What is malformed is left to whoever reads them.
     """
-    if len(records) < COUNTED:
+    end = len(records) if end is None else end
+    if end - begin < COUNTED:
         return
-    number, headers = _counted(bytearray(records))
+    if (core := native.core()) is None:
+        number, headers = _counted(bytearray(records[begin:end]))
+    else:
+        number, headers = core.count_records(records, begin, end, LONG_RECORD, MAX_RECORDS)
     check_count(number)
     if headers > MAX_HEADERS:
         message = f"{headers} headers"

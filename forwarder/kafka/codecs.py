@@ -21,7 +21,11 @@ _XERIAL_HEAD = 16
 _CHUNK = 1024 * 1024
 _ROOM = 64 * 1024
 _FIRST_GUESS = 16
-"""Times its packed size that an lz4 batch is given room for at first; JSON takes 3 to 12."""
+"""Times its packed size that a batch is given room for at first; JSON takes 3 to 12."""
+_shared_unpacker = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
+"""One that keeps what it needs, for to make another takes longer than to unpack 16 KiB; what a
+frame of a larger window needs is not kept. Nobody unpacks in another thread than the loop's."""
+
 _FULL = "failed to write whole buffer"
 """What cramjam says where the room it was given does not do."""
 
@@ -78,17 +82,26 @@ def lz4(content: bytes, limit: int) -> bytes:
 
 def zstd(content: bytes, limit: int) -> bytes:
     """Unpack zstd frames."""
-    found: list[bytes] = []
-    size = 0
     try:
-        with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
-            while part := reader.read(min(_CHUNK, limit + 1 - size)):
-                found.append(part)
-                size += len(part)
-                if size > limit:
-                    raise UnpackedTooLargeError
+        return _unpacked(_shared_unpacker, content, limit)
+    except zstandard.ZstdError:  # a window too large for it, or nothing that can be unpacked
+        pass
+    try:
+        return _unpacked(zstandard.ZstdDecompressor(), content, limit)
     except zstandard.ZstdError as error:
         raise CorruptDataError(str(error)) from error
+
+
+def _unpacked(unpacker: zstandard.ZstdDecompressor, content: bytes, limit: int) -> bytes:
+    found: list[bytes] = []
+    size = 0
+    room = min(_CHUNK, max(_ROOM, _FIRST_GUESS * len(content)))
+    with unpacker.stream_reader(content, read_across_frames=True) as reader:
+        while part := reader.read(min(room, limit + 1 - size)):
+            found.append(part)
+            size += len(part)
+            if size > limit:
+                raise UnpackedTooLargeError
     return found[0] if len(found) == 1 else b"".join(found)
 
 

@@ -160,7 +160,6 @@ class PartitionReader:
             self._consumer = await self._connect()
         if self._next.pop(partition, None) != start:
             self._ahead[partition].clear()
-            consumers.drop_fetched(self._consumer, partition)
             self._consumer.seek(partition, start)
         self._consumer.resume(partition)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.errors import JournalError
-from forwarder.kafka.patches import batches
+from forwarder.kafka.patches.records import LIMIT
 from forwarder.kafka.reader import PartitionReader
 from forwarder.model import Partition, Sealed
 from tests.services import kafka_batches
@@ -38,5 +38,5 @@ async def test_a_reader_of_the_journal_names_it_and_one_of_letters_passes_over_i
     found = [one async for one in letters.records(where, 0, 72)]
     assert [0, 70, 71] == [one.offset for one in found]
     assert isinstance(found[1].value, Sealed)
-    assert batches.LIMIT < 70 * MIB
+    assert LIMIT < 70 * MIB
     await letters.close()

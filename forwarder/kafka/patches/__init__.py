@@ -2,16 +2,17 @@
 
 aiokafka 0.14 has no public way to any of it, so the dependency ends below 0.15, and a test for each
 name fails where the next release has it no more or in another form. Nothing outside of this package
-touches a private name of the client. A package of four modules, by what they are about, since one
-would have a thousand lines: connections, consumers, producers, and the batches that were fetched.
+touches a private name of the client. A package of five modules, by what they are about, since one
+would have a thousand lines: connections, consumers, producers, the batches that were fetched, and
+the records of one.
 """
 
-from forwarder.kafka.patches import batches, connections, consumers, producers
+from forwarder.kafka.patches import batches, connections, consumers, producers, records
 
 _installed = False
 
 
-def install(max_unpacked_batch: int = batches.LIMIT) -> None:
+def install(max_unpacked_batch: int = records.LIMIT) -> None:
     """Patch the client of this process; ``max_unpacked_batch``: unpacked bytes of one batch.
 
     Caller: whoever composes a program, once, before it makes the first client. More than once

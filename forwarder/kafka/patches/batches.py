@@ -11,32 +11,33 @@ a batch is damaged once, and right when it is fetched again; on a broker's disk 
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
-from aiokafka.record.legacy_records import _LegacyRecordBatchPy
-from aiokafka.record.util import decode_varint_py
 
 from forwarder.kafka import batch_layout, codecs
-from forwarder.model import Reason, Sealed
-
-LIMIT = 64 * 1024 * 1024
-"""Bytes a batch may unpack to unless a configuration says otherwise: 64 times the largest batch
-that brokers take by default (``max.message.bytes``, 1 MiB)."""
+from forwarder.kafka.patches.records import (
+    HEADERS,
+    LIMIT,
+    Bound,
+    FetchedBatch,
+    MessageSet,
+    RecordBatch,
+    RecordReader,
+    described,
+    sealed,
+)
 
 AHEAD = 1_000_000
 """Offsets that a batch may lie beyond the high watermark of the answer that brought it: the leader
 notes the watermark first and reads then, and may have taken more between the two."""
 
 _CODECS = ("gzip", "snappy", "lz4", "zstd")
-
-HEADERS = 2
-"""The format from which on there are headers, and a batch says at which offset it begins."""
 
 
 class DamagedBatchError(CorruptRecordException):  # type: ignore[misc]  # the client ships no types
@@ -48,15 +49,9 @@ class DamagedBatchError(CorruptRecordException):  # type: ignore[misc]  # the cl
         self.what = what
 
 
-class _Bound:
-    """The one bound of this process, in bytes."""
-
-    limit = LIMIT
-
-
 def install(limit: int = LIMIT) -> None:
     """Have every client of this process read batches so; ``limit``: unpacked bytes of one."""
-    _Bound.limit = limit
+    Bound.limit = limit
     fetcher.MemoryRecords = FetchedBatches
     fetcher.PartitionRecords = SkippingPartitionRecords
     fetcher.FetchResult = EndAwareFetchResult
@@ -80,136 +75,11 @@ def _bounded(unpack: Callable[[bytes, int], bytes], *, headers: bool) -> Callabl
     check = batch_layout.check_records if headers else batch_layout.check_messages
 
     def bounded(content: Any) -> bytes:  # noqa: ANN401  # bytes, or a view of some
-        found = unpack(bytes(content), _Bound.limit)
+        found = unpack(bytes(content), Bound.limit)
         check(found)
         return found
 
     return bounded
-
-
-class _SealedRecord(NamedTuple):
-    """One record in the client's form."""
-
-    offset: int
-    timestamp: int
-    value: Sealed
-    timestamp_type: int = 0
-    key: bytes | None = None
-    checksum: int | None = None
-    headers: tuple[()] = ()
-
-
-class RecordBatch:
-    """One batch in the client's form, which can be given as a whole where it cannot be read."""
-
-    def __init__(self, content: memoryview, tolerated: int | None = None) -> None:
-        """Take the bytes as they came.
-
-        ``tolerated``: the offset from which on it is read in the form that takes every name of a
-        header; None: it is read in the client's fast form.
-        """
-        self.content = content
-        self.opened = False
-        self.tolerant = tolerated is not None
-        magic = batch_layout.magic(content)
-        self.has_begin = magic >= HEADERS
-        self._batch = _client_form(content, magic, tolerated)
-        self.producer_id = self._batch.producer_id
-        self.is_control_batch = self._batch.is_control_batch
-        self.is_transactional = self._batch.is_transactional
-        self.next_offset = self._batch.next_offset
-        self.base_offset = self._batch.base_offset if self.has_begin else 0
-
-    def is_empty(self) -> bool:
-        """Tell whether it has no records: of a compacted topic they may all be gone."""
-        return self.has_begin and not batch_layout.record_count(self.content)
-
-    def validate_crc(self) -> bool:
-        """Tell whether its bytes are those that were written."""
-        return bool(self._batch.validate_crc())
-
-    def __next__(self) -> Any:  # noqa: ANN401
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[Any]:
-        self.opened = True  # its checksum was right: what is wrong from here on stays so
-        if not self.has_begin:
-            batch_layout.check_message(self.content)
-        else:
-            batch_layout.check_count(batch_layout.record_count(self.content))
-            if not self._batch.compression_type:
-                batch_layout.check_records(self.content[batch_layout.RECORDS :])
-        return iter(self._batch)
-
-    def sealed(self, error: Exception, first: int, limit: int) -> _SealedRecord:
-        """Return the one record that stands for those from ``first`` on, at the last one's offset.
-
-        At the last one's: whoever has read it goes on behind the batch, and one who had read some
-        of them, under a larger bound, has not read this. ``limit``: bytes it may unpack to.
-        """
-        last = self.next_offset - 1
-        name = f"a batch of offsets {first} to {last}"
-        if isinstance(error, codecs.UnpackedTooLargeError):
-            much = str(error) or f"more than {limit} bytes (kafka.max_unpacked_batch)"
-            reason, text = Reason.TOO_LARGE_UNPACKED, f"{name} unpacks to {much}"
-        else:
-            reason, text = Reason.UNREADABLE_BATCH, f"{name} cannot be read: {described(error)}"
-        time = getattr(self._batch, "max_timestamp", 0)
-        return _SealedRecord(last, time, Sealed(bytes(self.content), reason, text, first))
-
-
-def _client_form(content: memoryview, magic: int, tolerated: int | None) -> Any:  # noqa: ANN401  # no types
-    """Return the client's own batch: its compiled form does not look where its memory ends.
-
-    That form has to be given a whole head, and is not given a set of the format before headers: of
-    those there are few, and they have lengths inside.
-    """
-    if magic < HEADERS:
-        return _LegacyRecordBatchPy(content, magic)
-    return DefaultRecordBatch(content) if tolerated is None else _TolerantBatch(content, tolerated)
-
-
-def described(error: Exception) -> str:
-    """Return the kind of an error, and what it says where that quotes nothing."""
-    quotes_nothing = isinstance(error, codecs.CorruptDataError)
-    return str(error)[:200] if quotes_nothing else type(error).__name__
-
-
-class _LenientBytes(bytearray):
-    """Bytes whose parts become text whatever they are."""
-
-    def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a part
-        found = super().__getitem__(at)
-        return _LenientBytes(found) if isinstance(found, bytearray) else found
-
-    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
-        return super().decode(encoding, errors)
-
-
-class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
-    """The client's own in Python, which is slower and can be told how to decode.
-
-    It begins at an offset: to take every record before it apart would stand still for seconds.
-    """
-
-    _buffer: Any
-    _pos: int
-
-    def __init__(self, content: memoryview, first: int) -> None:
-        super().__init__(content)
-        self._first = first
-
-    def __iter__(self) -> "_TolerantBatch":
-        self._maybe_uncompress()
-        records = self._buffer[self._pos :] if self._pos else self._buffer
-        at, passed = batch_layout.first_from(records, self._first - self.base_offset)
-        self._buffer = _LenientBytes(records)
-        self._pos, self._next_record_index = at, passed
-        return self
-
-    def _read_msg(self, _: object = None) -> Any:  # noqa: ANN401
-        """Read a record by numbers that end where the bytes do: the compiled ones go on."""
-        return super()._read_msg(decode_varint_py)
 
 
 class FetchedBatches:
@@ -217,12 +87,10 @@ class FetchedBatches:
 
     def __init__(self, content: bytes | None) -> None:
         """Take the bytes as they came; brokers may send none at all for none."""
-        self.last: RecordBatch | None = None
         self.next_offset = 0
         self.end: int | None = None
-        self._content = memoryview(content or b"")
+        self._content = content or b""
         self._at = 0
-        self._again: RecordBatch | None = None
 
     def size_in_bytes(self) -> int:
         """Return how many bytes there are."""
@@ -234,37 +102,24 @@ class FetchedBatches:
         The last one may be cut off where the fetch is full. The first one never is (KIP-74): the
         client would take it for one too large, and pass over the offset before anybody polls.
         """
-        if self._again is not None:
-            return True
         if self._at == 0:
             return len(self._content) > 0
         return batch_layout.is_complete(self._content, self._at)
 
-    def next_batch(self) -> RecordBatch:
+    def next_batch(self) -> FetchedBatch:
         """Return the next batch; raises CorruptDataError, and whatever the client does."""
-        self.last = None
-        if self._again is not None:
-            self.last, self._again = self._again, None
-            return self.last
-        end = batch_layout.batch_end(self._content, self._at)
-        batch = RecordBatch(self._content[self._at : end])
-        self._check_place(batch, batch_layout.next_base_offset(self._content, end))
+        content, at = self._content, self._at
+        end = batch_layout.batch_end(content, at)
+        if content[at + batch_layout.MAGIC] >= HEADERS:
+            batch: FetchedBatch = RecordBatch(content, at, end)
+        else:
+            batch = MessageSet(memoryview(content)[at:end])
+        self._check_place(batch, batch_layout.next_base_offset(content, end))
         self._at = end
         self.next_offset = batch.next_offset
-        self.last = batch
         return batch
 
-    def again(self, first: int) -> bool:
-        """Give the last batch once more, from an offset on, so that no name of a header fails.
-
-        False if it was given so already.
-        """
-        if self.last is None or self.last.tolerant:
-            return False
-        self._again = RecordBatch(self.last.content, first)
-        return True
-
-    def _check_place(self, batch: RecordBatch, following: int | None) -> None:
+    def _check_place(self, batch: FetchedBatch, following: int | None) -> None:
         """Raise CorruptDataError for a batch that lies where none can: its offset has no checksum.
 
         Batches neither overlap nor go back, and none lies far beyond the end of the log. One that
@@ -284,8 +139,8 @@ class FetchedBatches:
         raise codecs.CorruptDataError(text)
 
 
-class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # as above
-    """The client's own, which goes on behind what it cannot read."""
+class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # the client ships no types
+    """The client's own, which takes many records at once and goes on behind what it cannot read."""
 
     next_fetch_offset: int
 
@@ -300,51 +155,106 @@ class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
         """Create as the client's PartitionRecords; ``asked``: the offset fetched from."""
         super().__init__(tp, records, aborted, asked, *others)
         records.next_offset = self._asked = asked
+        self._has_ended = False
+        self._batch: FetchedBatch | None = None
+        self._reader: RecordReader | None = None
 
     def ends_at(self, high: int | None) -> None:
         """Note the log's high watermark, as the answer told it. Caller: the result of a fetch."""
         if high is not None and high >= 0:
             self._records.end = high
 
-    def _contains_abort_marker(self, next_batch: Any) -> bool:  # noqa: ANN401
+    def take(self, most: int) -> list[Any]:
+        """Return the next records, ``most`` of them; fewer at the end of what was fetched.
+
+        Raises DamagedBatchError if nothing came before the damage. ``next_fetch_offset`` is behind
+        what was returned or passed over.
+        """
+        found: list[Any] = []
+        while len(found) < most and not self._has_ended:
+            if self._batch is None:
+                self._begin_batch()
+            else:
+                self._read_batch(self._batch, found, most)
+        return found
+
+    def __next__(self) -> Any:  # noqa: ANN401
+        for record in self.take(1):
+            return record
+        raise StopIteration
+
+    def _unpack_records(self) -> None:
+        """Begin nothing: the client's generator and this would refer to each other."""
+
+    def _begin_batch(self) -> None:
+        """Go to the next batch; find its records wanted or not, or that there is none."""
+        self._has_ended = True
+        try:
+            if not self._records.has_next():
+                return
+            batch = self._records.next_batch()
+            is_wanted = self._is_wanted(batch)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the client makes of nonsense
+            if self.next_fetch_offset > self._asked:
+                return  # what came before is good; fetched again, this comes first
+            raise DamagedBatchError(self._tp, described(error)) from error
+        self._has_ended = False
+        if is_wanted:
+            self._batch = batch
+        else:
+            self.next_fetch_offset = batch.next_offset
+
+    def _is_wanted(self, batch: FetchedBatch) -> bool:
+        """Tell whether a batch has records that anybody wrote and nobody has rolled back.
+
+        Raises CorruptDataError for a wrong checksum, and whatever the client does.
+        """
+        if self._check_crcs and not batch.validate_crc():
+            text = "its checksum is wrong"
+            raise codecs.CorruptDataError(text)
+        if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                return False
+        return not batch.is_control_batch
+
+    def _contains_abort_marker(self, next_batch: FetchedBatch) -> bool:
         """Tell whether a control batch ends a transaction as aborted; an empty one ends none.
 
         Of a compacted topic the broker's cleaner keeps a producer's last batch as a bare head.
         """
         return not next_batch.is_empty() and bool(super()._contains_abort_marker(next_batch))
 
-    def _unpack_records(self) -> Iterator[Any]:
-        """Yield what can be read; every turn of this is another batch, or one in its last form."""
-        while True:
-            try:
-                yield from super()._unpack_records()
-            except MemoryError:
-                raise
-            except Exception as error:  # whatever the client makes of nonsense
-                batch = self._records.last
-                if batch is None or not batch.opened:
-                    if self.next_fetch_offset > self._asked:
-                        return  # what came before is good; fetched again, this comes first
-                    raise DamagedBatchError(self._tp, _damage(error)) from error
-                if isinstance(error, UnicodeDecodeError) and self._records.again(
-                    self.next_fetch_offset
-                ):
-                    continue
-                first = max(batch.base_offset, self.next_fetch_offset)
-                self.next_fetch_offset = batch.next_offset
-                if first < batch.next_offset:
-                    yield self._consumer_record(self._tp, batch.sealed(error, first, _Bound.limit))
-            else:
+    def _read_batch(self, batch: FetchedBatch, found: list[Any], most: int) -> None:
+        """Add records of a batch up to ``most``, or itself where it cannot be read further."""
+        try:
+            if self._reader is None:
+                self._reader = batch.open(self.next_fetch_offset)
+            records = self._reader.take(most - len(found))
+        except MemoryError:
+            self._has_ended = True
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            first = max(batch.base_offset, self.next_fetch_offset)
+            if first < batch.next_offset:
+                found.append(sealed(batch, error, first))
+        else:
+            if records:
+                found += records
+                self.next_fetch_offset = records[-1].offset + 1
                 return
-
-
-def _damage(error: Exception) -> str:
-    """Return what is wrong with a batch that is not what was written."""
-    return "its checksum is wrong" if "Invalid CRC" in str(error) else described(error)
+        self._batch = self._reader = None
+        self.next_fetch_offset = batch.next_offset
 
 
 class EndAwareFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as above
-    """The client's own, which tells its records where their log ends."""
+    """The client's own, which tells its records where their log ends, and takes many at once."""
+
+    _partition_records: SkippingPartitionRecords | None
 
     def __init__(
         self,
@@ -359,3 +269,16 @@ class EndAwareFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as abov
             tp, assignment=assignment, partition_records=partition_records, backoff=backoff
         )
         partition_records.ends_at(assignment.state_value(tp).highwater)
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Return the next records, ``max_records`` at most, and move the position behind them."""
+        if not self.check_assignment(self._topic_partition):
+            return []
+        if (fetched := self._partition_records) is None:
+            return []
+        most = sys.maxsize if max_records is None else max_records
+        found = fetched.take(most)
+        self._update_position()
+        if len(found) < most:
+            self._partition_records = None
+        return found

@@ -89,18 +89,6 @@ def rejoin(consumer: Any) -> None:  # noqa: ANN401  # the client ships no types
     consumer._coordinator.request_rejoin()
 
 
-def drop_fetched(consumer: Any, partition: TopicPartition) -> None:  # noqa: ANN401  # the client ships no types
-    """Let go of what a consumer fetched and nobody took, before it seeks elsewhere.
-
-    The client drops it too, but what it drops refers to itself and a whole fetch with it: all of
-    them would stay until the garbage collector comes.
-    """
-    fetched = consumer._fetcher._records.pop(partition, None)
-    records = getattr(fetched, "_partition_records", None)
-    if records is not None:
-        records._records_iterator = None
-
-
 class _RecordingClient:
     """A fetcher's client, which keeps what fetches are answered with."""
 

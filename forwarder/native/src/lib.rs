@@ -8,6 +8,7 @@ mod encode_tail;
 mod ids;
 mod json;
 mod json_marks;
+mod records;
 mod request;
 mod scan;
 mod scan_events;
@@ -28,5 +29,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
     module.add_class::<scan_mparticle::MParticleScanner>()?;
+    records::register(module)?;
     Ok(())
 }
