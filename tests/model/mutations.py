@@ -10,6 +10,7 @@ from unittest import mock
 
 import msgspec
 
+from forwarder import native
 from forwarder.collect.duplicates import Duplicates
 from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.lane import PartitionLane
@@ -53,8 +54,12 @@ class Mutation(msgspec.Struct, frozen=True):
 
 
 def applied(mutation: Mutation) -> ExitStack:
-    """Put the fault in; leaving the stack takes it out."""
+    """Put the fault in; leaving the stack takes it out.
+
+    Faults are put into the Python, which a native core would go around: it is left aside.
+    """
     stack = ExitStack()
+    stack.enter_context(mock.patch.object(native, "core", return_value=None))
     stack.enter_context(mock.patch.object(world, "HANG", SOON))
     for owner, name, make in mutation.patches:
         if name not in vars(owner):
