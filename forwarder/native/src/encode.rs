@@ -261,7 +261,7 @@ impl Encoder {
             document.put(&run.tail);
             Ok(())
         })?;
-        let id = String::from_utf8_lossy(&ids.text);
+        let id = std::str::from_utf8(&ids.text).unwrap_or_default();
         let batch = self.batch.bind(py).call1((
             &self.lane,
             id,

@@ -19,21 +19,6 @@ const START: [u64; 8] = [
     0x1f83_d9ab_fb41_bd6b,
     0x5be0_cd19_137e_2179,
 ];
-const ORDER: [[usize; 16]; 12] = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-    [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-    [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
-    [7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8],
-    [9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13],
-    [2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9],
-    [12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11],
-    [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
-    [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
-    [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-    [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-];
-
 /// BLAKE2b (RFC 7693) of 16 bytes without a key, as far as it was fed.
 #[derive(Clone)]
 pub struct Digest {
@@ -81,45 +66,64 @@ impl Digest {
     }
 }
 
-#[inline(always)]
-fn mix(v: &mut [u64; 16], at: [usize; 4], x: u64, y: u64) {
-    let [a, b, c, d] = at;
-    v[a] = v[a].wrapping_add(v[b]).wrapping_add(x);
-    v[d] = (v[d] ^ v[a]).rotate_right(32);
-    v[c] = v[c].wrapping_add(v[d]);
-    v[b] = (v[b] ^ v[c]).rotate_right(24);
-    v[a] = v[a].wrapping_add(v[b]).wrapping_add(y);
-    v[d] = (v[d] ^ v[a]).rotate_right(16);
-    v[c] = v[c].wrapping_add(v[d]);
-    v[b] = (v[b] ^ v[c]).rotate_right(63);
+/// One step of the mixing function on variables, which stay in registers as arrays do not.
+macro_rules! mix {
+    ($a:ident, $b:ident, $c:ident, $d:ident, $x:expr, $y:expr) => {
+        $a = $a.wrapping_add($b).wrapping_add($x);
+        $d = ($d ^ $a).rotate_right(32);
+        $c = $c.wrapping_add($d);
+        $b = ($b ^ $c).rotate_right(24);
+        $a = $a.wrapping_add($b).wrapping_add($y);
+        $d = ($d ^ $a).rotate_right(16);
+        $c = $c.wrapping_add($d);
+        $b = ($b ^ $c).rotate_right(63);
+    };
 }
 
+#[allow(clippy::many_single_char_names)]
 fn compress(state: &mut [u64; 8], block: &[u8; BLOCK], done: u64, last: bool) {
-    let mut words = [0u64; 16];
-    for (word, bytes) in words.iter_mut().zip(block.chunks_exact(8)) {
+    let mut m = [0u64; 16];
+    for (word, bytes) in m.iter_mut().zip(block.chunks_exact(8)) {
         let mut eight = [0; 8];
         eight.copy_from_slice(bytes);
         *word = u64::from_le_bytes(eight);
     }
-    let mut v = [0u64; 16];
-    v[..8].copy_from_slice(state);
-    v[8..].copy_from_slice(&START);
-    v[12] ^= done;
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
+    let [mut i, mut j, mut k, mut l, mut n, mut o, mut p, mut q] = START;
+    n ^= done;
     if last {
-        v[14] = !v[14];
+        p = !p;
     }
-    for s in &ORDER {
-        mix(&mut v, [0, 4, 8, 12], words[s[0]], words[s[1]]);
-        mix(&mut v, [1, 5, 9, 13], words[s[2]], words[s[3]]);
-        mix(&mut v, [2, 6, 10, 14], words[s[4]], words[s[5]]);
-        mix(&mut v, [3, 7, 11, 15], words[s[6]], words[s[7]]);
-        mix(&mut v, [0, 5, 10, 15], words[s[8]], words[s[9]]);
-        mix(&mut v, [1, 6, 11, 12], words[s[10]], words[s[11]]);
-        mix(&mut v, [2, 7, 8, 13], words[s[12]], words[s[13]]);
-        mix(&mut v, [3, 4, 9, 14], words[s[14]], words[s[15]]);
+    macro_rules! round {
+        ($($s:literal)*) => { round!(@ $($s,)*) };
+        (@ $s0:literal, $s1:literal, $s2:literal, $s3:literal, $s4:literal, $s5:literal,
+           $s6:literal, $s7:literal, $s8:literal, $s9:literal, $s10:literal, $s11:literal,
+           $s12:literal, $s13:literal, $s14:literal, $s15:literal,) => {
+            mix!(a, e, i, n, m[$s0], m[$s1]);
+            mix!(b, f, j, o, m[$s2], m[$s3]);
+            mix!(c, g, k, p, m[$s4], m[$s5]);
+            mix!(d, h, l, q, m[$s6], m[$s7]);
+            mix!(a, f, k, q, m[$s8], m[$s9]);
+            mix!(b, g, l, n, m[$s10], m[$s11]);
+            mix!(c, h, i, o, m[$s12], m[$s13]);
+            mix!(d, e, j, p, m[$s14], m[$s15]);
+        };
     }
-    for (i, word) in state.iter_mut().enumerate() {
-        *word ^= v[i] ^ v[i + 8];
+    round!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    round!(14 10 4 8 9 15 13 6 1 12 0 2 11 7 5 3);
+    round!(11 8 12 0 5 2 15 13 10 14 3 6 7 1 9 4);
+    round!(7 9 3 1 13 12 11 14 2 6 5 10 4 0 15 8);
+    round!(9 0 5 7 2 4 10 15 14 1 11 12 6 8 3 13);
+    round!(2 12 6 10 0 11 8 3 4 13 7 5 15 14 1 9);
+    round!(12 5 1 15 14 13 4 10 0 7 6 3 9 2 8 11);
+    round!(13 11 7 14 12 1 3 9 5 0 15 4 8 6 2 10);
+    round!(6 15 14 9 11 3 0 8 12 2 13 7 1 4 10 5);
+    round!(10 2 8 4 7 6 1 5 15 11 9 14 3 12 13 0);
+    round!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    round!(14 10 4 8 9 15 13 6 1 12 0 2 11 7 5 3);
+    let changes = [a ^ i, b ^ j, c ^ k, d ^ l, e ^ n, f ^ o, g ^ p, h ^ q];
+    for (word, change) in state.iter_mut().zip(changes) {
+        *word ^= change;
     }
 }
 
@@ -139,15 +143,13 @@ pub struct BatchIds {
 impl BatchIds {
     /// Of the digest that names a batch.
     pub fn of(digest: [u8; 16]) -> Self {
-        let mut rest = u128::from_be_bytes(digest) % RANGE + SMALLEST;
-        let mut number = [0; 19];
-        for digit in number.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
+        let number = (u128::from_be_bytes(digest) % RANGE + SMALLEST) as u64;
+        let mut digits = [0; 20];
+        let mut text = [0; 19];
+        text.copy_from_slice(digits_of(number, &mut digits));
         BatchIds {
             text: uuid_of(digest),
-            number,
+            number: text,
         }
     }
 }
@@ -176,21 +178,30 @@ fn uuid_of(digest: [u8; 16]) -> [u8; 36] {
 
 /// Append a number as text.
 pub fn push_number(text: &mut Vec<u8>, number: i64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
     if number < 0 {
         text.push(b'-');
     }
-    text.extend_from_slice(&digits[at..]);
+    text.extend_from_slice(digits_of(number.unsigned_abs(), &mut [0; 20]));
+}
+
+/// Write a number into the end of the space that any takes.
+fn digits_of(mut rest: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    while rest >= 100 {
+        let two = (rest % 100) as u8;
+        rest /= 100;
+        at -= 2;
+        digits[at] = b'0' + two / 10;
+        digits[at + 1] = b'0' + two % 10;
+    }
+    if rest >= 10 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    at -= 1;
+    digits[at] = b'0' + rest as u8;
+    &digits[at..]
 }
 
 /// `digest` for Python.
