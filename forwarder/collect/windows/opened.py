@@ -36,7 +36,8 @@ class OpenWindows:
     """The open windows of one lane on one partition.
 
     Callers: ``PartitionLane`` and ``Checkpoint``. ``open`` are the windows by key. ``memory``
-    estimates the bytes they take; ``waiting_bytes`` are those of their ``waiting_events`` as they
+    estimates the bytes they take, their ``weight`` and what is ``beside`` it: of no window alone;
+    ``waiting_bytes`` are those of their ``waiting_events`` as they
     came; ``unsaved`` is where they stand until a checkpoint has them. All are for reading only.
     """
 
@@ -49,7 +50,7 @@ class OpenWindows:
         self._small_context = fit.small_context_bytes
         self._small_events = fit.small_events_bytes
         self.open: dict[bytes, Window] = {}
-        self.memory = 0
+        self.memory = self.beside = 0
         self.waiting_bytes = 0
         self.waiting_events = 0
         # The orders they stand in; see ``queues``.
@@ -269,6 +270,10 @@ class OpenWindows:
 
     def _weigh(self, window: Window, more: int) -> None:
         window.weight += more
+        self.memory += more
+
+    def _weigh_beside(self, more: int) -> None:
+        self.beside += more
         self.memory += more
 
     def _look(self, window: Window) -> None:

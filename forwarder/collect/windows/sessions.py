@@ -9,113 +9,31 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
 from forwarder.collect.keying import BY_SESSION
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows import session_index
+from forwarder.collect.windows.device_sessions import DeviceSessions
 from forwarder.collect.windows.fit import RecordFit
-from forwarder.collect.windows.session_index import SessionIndex
+from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.store import WindowStore
-from forwarder.collect.windows.window import TailSizes, Window, is_of_session, session_key
+from forwarder.collect.windows.window import (
+    LEAST_BYTES,
+    SESSION_OVERHEAD_BYTES,
+    SESSIONS_OVERHEAD_BYTES,
+    TailSizes,
+    Window,
+    is_of_session,
+    session_key,
+)
 from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Upload
 from forwarder.formats.ids import digest
 from forwarder.formats.pieces import split_before
-from forwarder.model import LOWEST, CloseReason, HeldWindow, Piece, Position
+from forwarder.model import CloseReason, HeldWindow, Piece, Position
 
 MAX_USERS_PROLONGED = 32
 """Users of a device who keep each other's session going: of more, each keeps their own."""
 
-_MAX_ENDED = 8
 _Segment = tuple[int, int, bytes]
-
-
-class _DeviceSessions(msgspec.Struct, gc=False):
-    """The sessions of one device while it has an open window.
-
-    * ``windows``: its open ones by key; a session has one for each user of the device.
-    * ``active``: those of named sessions that have not ended, by session, then by key.
-    * ``current``: the session that was begun last. ``ended``: named ones that have, the last few.
-    * ``index``: of a device with many open windows.
-    * ``restored_activity``, ``restored_since``: of restored windows, the latest activity of the
-      current session, and when those that have ended began.
-    """
-
-    windows: dict[bytes, Window]
-    active: dict[bytes, dict[bytes, Window]]
-    current: bytes
-    ended: list[bytes]
-    index: SessionIndex | None = None
-    restored_activity: tuple[int, int, Position] | None = None
-    restored_since: dict[bytes, tuple[int, Position]] | None = None
-
-    def put(self, window: Window) -> None:
-        """Take in a window that opened."""
-        self.windows[window.key] = window
-        if self.index is not None:
-            self.index.put(window)
-        elif len(self.windows) > session_index.INDEX_FROM_WINDOWS:
-            self.index = SessionIndex(self.all())
-
-    def remove(self, window: Window) -> bool:
-        """Remove a window; return whether it was in here."""
-        if self.windows.pop(window.key, None) is None:
-            return False
-        if self.index is not None:
-            self.index.remove(window)
-        return True
-
-    def windows_of(self, session: bytes) -> list[Window]:
-        """Return the open windows of a session, or of events without one, of all users."""
-        if self.index is not None:
-            return self.index.windows_of(session)
-        return [window for window in self.all() if window.session == session]
-
-    def unended(self, session: bytes) -> list[Window]:
-        """Return those of them whose end is not told yet."""
-        if session:
-            return list(self.active.get(session, {}).values())
-        if self.index is not None:
-            return self.index.unended()
-        return [one for one in self.windows_of(b"") if one.reason is not CloseReason.SESSION_END]
-
-    def has(self, session: bytes) -> bool:
-        """Tell whether a session has an open window."""
-        if self.index is not None:
-            return self.index.has(session)
-        return any(window.session == session for window in self.all())
-
-    def note_ended(self, window: Window) -> None:
-        """Remove a window from those whose sessions go on."""
-        active = self.active.get(window.session)
-        if active is not None and active.get(window.key) is window:
-            del active[window.key]
-            if not active:
-                del self.active[window.session]
-
-    def remember_ended(self, session: bytes) -> None:
-        """Remember a named session as ended."""
-        if session and session not in self.ended:
-            self.ended.append(session)
-            del self.ended[:-_MAX_ENDED]
-
-    def restore(self, window: Window) -> None:
-        """Put the restored window of a named session in its place, in whatever order they come."""
-        session = window.session
-        if self.restored_activity is None or self.restored_activity < _activity(window):
-            self.current, self.restored_activity = session, _activity(window)
-        if window.reason is CloseReason.SESSION_END:
-            since = {} if self.restored_since is None else self.restored_since
-            since[session] = max(since.get(session, (0, LOWEST)), _since(window))
-            self.ended = sorted(since, key=since.__getitem__)[-_MAX_ENDED:]
-            self.restored_since = {name: since[name] for name in self.ended}
-            return
-        self.active.setdefault(session, {})[window.key] = window
-
-    def all(self) -> Iterable[Window]:
-        """Return all open windows: for callers that have to look at each."""
-        return self.windows.values()
 
 
 class SessionStore(WindowStore):
@@ -129,7 +47,8 @@ class SessionStore(WindowStore):
         """Create a store without windows."""
         super().__init__(batching, fit, replay, sizes)
         self._session_start, self._session_end = fit.form.session_start, fit.form.session_end
-        self._devices: dict[bytes, _DeviceSessions] = {}
+        # Of most devices one window is open, and nothing else is known: then it stands here itself.
+        self._devices: dict[bytes, Window | DeviceSessions] = {}
 
     def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
@@ -139,19 +58,23 @@ class SessionStore(WindowStore):
         super().restore(held, pieces, shape)
         if not is_of_session(held.key, held.session):
             return
-        device, window = self._device(held.device), self.open[held.key]
+        window = self.open[held.key]
+        device = self._known(window.device)
+        if device is None:
+            self._devices[window.device] = window
+            return
         device.put(window)
         if held.session:
             device.restore(window)
 
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
-        known = self._devices.get(upload.device)
+        known = self._known(upload.device)
         return known is not None and session_key(upload.owner, known.current) in known.windows
 
     def shed(self, window: Window) -> list[Window]:
         """Close a window for want of memory, and before it what its device opened earlier."""
-        device = self._devices.get(window.device)
+        device = self._known(window.device)
         earlier = [] if device is None else list(device.all())
         earlier = [one for one in earlier if one.first_position() < window.first_position()]
         for one in sorted(earlier, key=Window.first_position):
@@ -162,12 +85,15 @@ class SessionStore(WindowStore):
         """Close a window, and forget the device with its last one."""
         super()._close_alone(window, reason)
         device = self._devices.get(window.device)
-        if device is not None and device.remove(window):
+        if device is window:
+            del self._devices[window.device]
+        elif isinstance(device, DeviceSessions) and device.remove(window):
             device.note_ended(window)
             if window.session == device.current and not device.has(window.session):
                 device.current = b""  # as a restart would find it
             if not device.windows:
                 del self._devices[window.device]
+                self._weigh_beside(-SESSIONS_OVERHEAD_BYTES)
 
     def expire(self, now: int, limit: int | None = None) -> list[Window]:
         """Close as in ``WindowStore``; those of one device in order, also over several calls."""
@@ -187,22 +113,111 @@ class SessionStore(WindowStore):
     def _due_with(self, window: Window, now: int) -> Iterable[Window]:
         """Return what of its device is due with a window that is, in order."""
         device = self._devices.get(window.device)
-        if device is None or len(device.windows) == 1:
+        if device is None or device is window:
+            return (window,)
+        if isinstance(device, Window):
+            device = self._expanded(device)
+        elif len(device.windows) == 1:
             return (window,)
         due = [one for one in device.all() if one.deadline <= now]
         if window.key not in device.windows:
             due.append(window)
         return sorted(due, key=Window.first_position)
 
-    def _device(self, key: bytes) -> _DeviceSessions:
+    def _known(self, key: bytes) -> DeviceSessions | None:
+        """Return what is known of a device, written out; None: it has no open window."""
         device = self._devices.get(key)
-        if device is None:
-            device = self._devices[key] = _DeviceSessions({}, {}, b"", [])
-        return device
+        return self._expanded(device) if isinstance(device, Window) else device
+
+    def _expanded(self, window: Window) -> DeviceSessions:
+        """Write out what is known of a device, which was one window."""
+        found = self._devices[window.device] = DeviceSessions.of_one(window)
+        self._weigh_beside(SESSIONS_OVERHEAD_BYTES)
+        return found
 
     def _take_whole(self, uploads: Sequence[Upload]) -> None:
+        """Add whole uploads that come for the first time.
+
+        The usual cases of ``_add_segments`` stand here without a call for each event: the only
+        piece of an upload, of one session, opens the only window of its device, or joins that.
+        """
+        start, end, fresh = self._session_start, self._session_end, list[Window]()
+        small_context, small_events = self._small_context, self._small_events
+        most = self._batching.max_events
         for upload in uploads:
-            self._take_one(upload, [] if upload.piece is None else [upload.piece])
+            piece, types, sessions = upload.piece, upload.types, upload.sessions
+            device = self._devices.get(upload.device)
+            if (
+                piece is None
+                or piece[2] >= most
+                or end in types
+                or sessions.count(session := sessions[0]) != len(sessions)
+                or (start in types and (not session or start in types[1:]))
+                or len(upload.context) > small_context
+                or len(piece[4]) > small_events
+            ):
+                pass  # unusual
+            elif device is None:
+                if self._open_only(upload, piece, session, fresh):
+                    continue
+            elif isinstance(device, Window) and self._join_only(device, upload, piece, session):
+                continue
+            self._queue(fresh)
+            self._take_one(upload, [] if piece is None else [piece])
+        self._queue(fresh)
+
+    def _open_only(self, upload: Upload, piece: Piece, session: bytes, fresh: list[Window]) -> bool:
+        """Open the only window of a device; False: something about it is unusual."""
+        device, context, body = upload.device, upload.context, piece[4]
+        key = session_key(upload.owner, session)
+        weight = LEAST_BYTES + SESSION_OVERHEAD_BYTES
+        weight += len(context) + len(key) + len(session) + len(body)
+        if weight >= self._first_look or key in self.open:
+            return False
+        time, clock, position = upload.time, upload.clock, (piece[0], piece[1])
+        deadline, reason = self._session_deadline(clock, clock)
+        second = deadline // SECOND_MS
+        if fresh and fresh[0].slot != second:
+            self._queue(fresh)
+        window = Window(
+            key, device, session, context, upload.shape, time, time, clock, clock, deadline,
+            reason, piece[2], piece, weight, self._first_look,
+            fresh[0].slot if fresh else second, position, position, position,
+        )  # fmt: skip
+        self.open[key] = self._devices[device] = window
+        fresh.append(window)
+        self._accepted += piece[2]
+        self.waiting_events += piece[2]
+        self.waiting_bytes += len(body)
+        self.memory += weight
+        return True
+
+    def _join_only(self, window: Window, upload: Upload, piece: Piece, session: bytes) -> bool:
+        """Add a piece to the only window of its device; False: something about it is unusual."""
+        shape, clock, length = upload.shape, upload.clock, len(upload.context)
+        if (
+            window.session != session
+            or window.deadline <= clock
+            or window.reason is CloseReason.SESSION_END
+            or window.shape is not shape
+            or not shape.plain
+            or window.narrow
+            or piece[2] >= self._batching.max_events - window.count
+            or len(window.context) + length > self._small_context
+            or window.key != session_key(upload.owner, session)
+        ):
+            return False
+        grown = length - len(window.context)
+        window.context, window.newest_ms = upload.context, upload.time
+        if shape.dated:
+            window.identities_ms = upload.time
+        self._put(window, piece, grown)
+        if clock > window.last_activity:
+            window.last_activity = clock
+            window.deadline, window.reason = self._session_deadline(window.opened, clock)
+            if window.deadline // SECOND_MS <= window.slot or window.slot < 0:
+                self._deadlines.put(window)
+        return True
 
     def _take(self, upload: Upload, pieces: list[Piece]) -> None:
         self._add_segments(upload, pieces)
@@ -261,7 +276,7 @@ class SessionStore(WindowStore):
         return [] if replay.passes(name, _end_of(upload, segment)) else None
 
     def _close_due(self, upload: Upload) -> None:
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         if device is None:
             return
         clock = upload.clock
@@ -290,7 +305,7 @@ class SessionStore(WindowStore):
     def _end_by_first(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
         """End what the first event of a run ends; return that."""
         first, last, session = segment
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         if device is None:
             return []
         if session:
@@ -307,7 +322,7 @@ class SessionStore(WindowStore):
     def _prolong_or_end(self, upload: Upload, segment: _Segment, key: bytes) -> list[Window]:
         """Have a session's windows go on, or end; return those that changed."""
         types = upload.types[segment[0] : segment[1]]
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         if device is None or not types:
             return []
         changed = self._prolong(device, upload, segment[2], key)
@@ -329,24 +344,28 @@ class SessionStore(WindowStore):
         pieces: list[Piece],
     ) -> None:
         """Put pieces into the session's window, or into a new one."""
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         window = device.windows.get(key) if device else None
         if window is not None and not self._make_room(window, upload, pieces):
             self.close(window, CloseReason.SIZE)
             window = None
         self._fill(upload, window, self._open_session, pieces, key, session)
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         if device is not None and session and session not in device.ended:
             device.current = session
 
     def _open_session(self, upload: Upload, key: bytes, session: bytes) -> Window:
-        device = self._device(upload.device)
-        late = session in device.ended
+        device = self._known(upload.device)
+        late = device is not None and session in device.ended
         if late:
             times = upload.clock + self._batching.session_grace_ms, CloseReason.SESSION_END
         else:
             times = self._session_deadline(upload.clock, upload.clock)
         window = self.open_window(upload, key, session, *times)
+        device = self._known(upload.device)
+        if device is None:
+            self._devices[upload.device] = window
+            return window
         device.put(window)
         if session and not late:
             device.active.setdefault(session, {})[window.key] = window
@@ -361,7 +380,7 @@ class SessionStore(WindowStore):
         return oldest, CloseReason.AGE
 
     def _prolong(
-        self, device: _DeviceSessions, upload: Upload, session: bytes, key: bytes
+        self, device: DeviceSessions, upload: Upload, session: bytes, key: bytes
     ) -> list[Window]:
         """Put off the end of a session by silence, in all its windows; return those put off.
 
@@ -384,7 +403,7 @@ class SessionStore(WindowStore):
         return prolonged
 
     def _end_others(
-        self, device: _DeviceSessions, session: bytes, upload: Upload, position: Position
+        self, device: DeviceSessions, session: bytes, upload: Upload, position: Position
     ) -> list[Window]:
         """End the named sessions that are open, for a new one began; return their windows."""
         ended = []
@@ -394,7 +413,7 @@ class SessionStore(WindowStore):
         return ended
 
     def _end_all(
-        self, device: _DeviceSessions, session: bytes, now: int, position: Position
+        self, device: DeviceSessions, session: bytes, now: int, position: Position
     ) -> list[Window]:
         """End a session for all its users; return the windows that this has changed.
 
@@ -408,7 +427,7 @@ class SessionStore(WindowStore):
             device.remember_ended(session)
         return ended
 
-    def _end(self, device: _DeviceSessions, window: Window, now: int) -> None:
+    def _end(self, device: DeviceSessions, window: Window, now: int) -> None:
         """End the session of a window: it closes after the grace period at the latest."""
         deadline = min(window.deadline, now + self._batching.session_grace_ms)
         self.move_deadline(window, deadline, CloseReason.SESSION_END)
@@ -421,7 +440,7 @@ class SessionStore(WindowStore):
         self, upload: Upload, segments: list[_Segment], replay: ReplayFilter | None
     ) -> None:
         """Give the context of an upload without kept events to those sessions of its user."""
-        device = self._devices.get(upload.device)
+        device = self._known(upload.device)
         if device is None:
             return
         names = {s for _, _, s in segments} if upload.types else {device.current}
@@ -436,14 +455,6 @@ def _end_of(upload: Upload, segment: _Segment) -> Position:
     """Return the position of a segment's last event: a replay needs it where it needs any."""
     first, last, _ = segment
     return upload.offset, upload.start + max(last - 1, first)
-
-
-def _since(window: Window) -> tuple[int, Position]:
-    return window.opened, window.touched
-
-
-def _activity(window: Window) -> tuple[int, int, Position]:
-    return window.last_activity, window.opened, window.touched
 
 
 def _shared(pieces: list[Piece], start: int, segments: list[_Segment]) -> list[list[Piece]]:

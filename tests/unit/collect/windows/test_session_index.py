@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.collect.windows import session_index, sessions
+from forwarder.collect.windows import session_index
+from forwarder.collect.windows.device_sessions import DeviceSessions
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Batching
 from forwarder.model import Batch
@@ -51,12 +52,12 @@ def test_what_a_session_costs_does_not_grow_with_the_others_of_its_device(
 ) -> None:
     looks = 0
 
-    def counted(device: Any) -> Iterable[Window]:  # noqa: ANN401  # it has no name outside
+    def counted(device: DeviceSessions) -> Iterable[Window]:
         nonlocal looks
         looks += len(device.windows)
         return list(device.windows.values())
 
-    monkeypatch.setattr(sessions._DeviceSessions, "all", counted)  # noqa: SLF001
+    monkeypatch.setattr(DeviceSessions, "all", counted)
     pipeline = builders.pipeline(connection(**_SESSIONS))
     pipeline.collect(records(*fed, step=1), NOW)
     held = builders.saved(pipeline, 10**6)
