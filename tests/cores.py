@@ -1,0 +1,38 @@
+"""Which core runs: what a test makes and calls meanwhile uses the native one, or pure Python."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import pytest
+
+from forwarder import native
+
+NATIVE, PYTHON = "native", "python"
+_BUILT: ModuleType | None = native.core()
+
+
+def is_built() -> bool:
+    """Tell whether there is a native core, and nobody has left it aside."""
+    return _BUILT is not None
+
+
+@contextmanager
+def on(core: str) -> Iterator[None]:
+    """Have ``native.core()`` return this core, to whoever asks meanwhile."""
+    before, chosen = native._chosen, _BUILT if core == NATIVE else None  # noqa: SLF001
+    native._chosen = chosen  # noqa: SLF001
+    try:
+        yield
+    finally:
+        native._chosen = before  # noqa: SLF001
+
+
+@pytest.fixture(params=[NATIVE, PYTHON])
+def core(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test with each core in turn; the native one is skipped where it is not built."""
+    chosen: str = request.param
+    if chosen == NATIVE and not is_built():
+        pytest.skip("the native core is not built here, or left aside")
+    with on(chosen):
+        yield chosen
