@@ -18,7 +18,7 @@ from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.window import TailSizes, Window
-from forwarder.config.connection import BatchMode, Connection, Settings
+from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
 from forwarder.formats.contract import (
     DUPLICATES,
@@ -67,7 +67,6 @@ class CollectBounds(msgspec.Struct, frozen=True):
 class Lane:
     """The compiled form of one connection for uploads of one format.
 
-    ``kind``: a number that lanes of equal ``settings`` have in common, and no others.
     Shared by all partitions of a process that have this format. Raises StartupError where no
     documents of the connection's ``sink.format`` can be made of the uploads.
     """
@@ -85,7 +84,6 @@ class Lane:
         self.filter = form.event_filter(connection.name, settings)
         self.rule = self.filter.rule
         self.settings = settings
-        self.kind = 0
         make = formats.documents.get((form.name, sink_format))
         if make is None:
             message = f"{connection.name}: sink.format {sink_format} cannot be made of {form.name}"
@@ -121,31 +119,30 @@ def compile_lanes(connections: Iterable[Connection], form: str, formats: Formats
 
     Raises StartupError where one of them cannot make its documents of such uploads.
     """
-    known, kinds = formats.inputs[form], dict[Settings, int]()
-    lanes = tuple(Lane(connection, known, formats) for connection in connections)
-    for lane in lanes:
-        lane.kind = kinds.setdefault(lane.settings, len(kinds))
-    return LaneSet(known, lanes)
+    known = formats.inputs[form]
+    return LaneSet(known, tuple(Lane(connection, known, formats) for connection in connections))
 
 
 class PartitionLane:
     """One lane's part in one partition: its windows, and what of a replay is settled.
 
-    ``number``: its place among the lanes of the partition.
+    ``number``: its place among the lanes of the partition; ``kind``: what those of equal settings
+    have in common, and no others.
     ``pending`` are windows that closed and whose documents are not all made, in the order they
     closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is part of, each given once
         self,
         number: int,
+        kind: int,
         partition: Partition,
         lane: Lane,
         replay: ReplayFilter,
         bounds: CollectBounds,
     ) -> None:
         """Begin with no open windows; ``replay`` tells what an opening found to be settled."""
-        self.number = number
+        self.number, self.kind = number, kind
         self.pending: deque[Window] = deque()
         self.lane = lane
         self.replay = replay
@@ -194,8 +191,8 @@ class PartitionLane:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
             add_count(out.filtered, (name, STATUS), _events_of(left_out))
-        if (passes := whole.get(one.kind)) is None:
-            passes = whole[one.kind] = one.filter.passes(scan.types, governed=scan.governed)
+        if (passes := whole.get(self.kind)) is None:
+            passes = whole[self.kind] = one.filter.passes(scan.types, governed=scan.governed)
         if passes:
             added = self._add_whole(uploads)
         else:

@@ -22,6 +22,7 @@ from forwarder.collect.lane import (
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.collect.windows.store import Added
+from forwarder.config.connection import Settings
 from forwarder.formats.contract import DUPLICATE, Decoder, OddRecord, Reject, Scan, Upload
 from forwarder.formats.ids import digest
 from forwarder.model import (
@@ -91,16 +92,16 @@ class Pipeline:
         self._read = read
         self.clock = 0
         self._form = lanes.form
-        known = replays or {}
-        self._lanes = {
-            lane.name: PartitionLane(
-                number, partition, lane, known.get(lane.name) or ReplayFilter(), self.bounds
+        known, kinds = replays or {}, dict[Settings, int]()
+        self._lanes: dict[str, PartitionLane] = {}
+        for number, lane in enumerate(lanes.lanes):
+            kind, replay = kinds.setdefault(lane.settings, number), known.get(lane.name)
+            self._lanes[lane.name] = PartitionLane(
+                number, kind, partition, lane, replay or ReplayFilter(), self.bounds
             )
-            for number, lane in enumerate(lanes.lanes)
-        }
         self._in_order = list(self._lanes.values())
-        self._busy = BusyLanes(self._in_order)
         self._replaying = self._in_order if read > 0 else []
+        self._busy = BusyLanes(self._in_order)
         matches = [lane.connection.match for lane in lanes.lanes]
         self._router = Router(matches, lanes.form, partition.topic)
         self._decoder = self._new_decoder()
@@ -223,8 +224,7 @@ class Pipeline:
 
     def release_replay(self, position: int) -> None:
         """Let some of what a replay must know go, once it is over; called after every poll."""
-        if self._replaying and position >= self._read:
-            known = self._replaying
+        if (known := self._replaying) and position >= self._read:
             self._replaying = [one for one in known if one.replay.release(RELEASED_PER_POLL)]
 
     def forget_reaches(self, below: int) -> None:
@@ -258,9 +258,9 @@ class Pipeline:
         """Return the earliest deadline of any window; perhaps too early, never too late."""
         return self._busy.next_deadline()
 
-    def first_unsaved(self, lane: str) -> Position | None:
-        """Return the lowest position in an open window of the lane that is in no checkpoint."""
-        return self._busy.unsaved().get(lane)
+    def unsaved(self) -> Mapping[str, Position]:
+        """Return by lane the lowest position in an open window that is in no checkpoint, if any."""
+        return self._busy.unsaved()
 
     def memory_bytes(self) -> int:
         """Return an estimate of the memory that open windows take, and identities; cheap."""

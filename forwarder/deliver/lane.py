@@ -125,6 +125,13 @@ class LaneDelivery:
             return True
         return not len(self.queue) and self.queue.readback_from is None
 
+    def is_at_rest(self) -> bool:
+        """Tell whether nothing of what is committed waits, and nothing will until more is."""
+        queue = self.queue
+        if len(queue) or queue.acked or queue.readback_from is not None:
+            return False
+        return self.policy.active and not self.reason
+
     def lag(self) -> Lag:
         """Return how much waits, in memory and in the outbox; see :meth:`DeliveryQueue.lag`."""
         return self.queue.lag()

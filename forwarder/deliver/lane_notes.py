@@ -39,6 +39,14 @@ def noted(
     return {**extra, **{name: note for name, note in news.items() if note is not None}}
 
 
+def is_quiet(extra: Mapping[str, Any]) -> bool:
+    """Tell whether a lane's further fields say of nothing that waits: they stay as they are."""
+    if not extra:
+        return True
+    trouble, behind = extra.get(REASON_FIELD) or {}, extra.get(LAG_FIELD) or {}
+    return not trouble.get("reason", "") and not behind.get("batches")
+
+
 def stored_lag(extra: Mapping[str, Any]) -> Lag:
     """Return what the last note said: up to ten seconds old, older if another release wrote on."""
     found = extra.get(LAG_FIELD) or {}

@@ -54,6 +54,7 @@ class PartitionDeliveries:
             one.name: self._lane(context, partition, one, stored[one.name]) for one in connections
         }
         self._readback.serve(self.lanes)
+        self._moving = dict.fromkeys(self.lanes)
 
     def _lane(
         self, context: DeliverContext, partition: str, connection: Connection, stored: LaneState
@@ -92,16 +93,30 @@ class PartitionDeliveries:
         """Tell whether nothing waits that could still be delivered, or collected."""
         if self.results.cursor_moved or self.results.refused:
             return False
-        return all(one.is_idle() for one in self.lanes.values())
+        return all(self.lanes[name].is_idle() for name in self._moving)
 
     def waiting_events(self) -> dict[str, int]:
-        """Return by lane how many events wait for delivery, or as refusals to be collected."""
-        found = {name: one.queue.waiting_events() for name, one in self.lanes.items()}
+        """Return by lane how many events wait for delivery, or as refusals to be collected.
+
+        Lanes for which nothing waits may be left out.
+        """
+        found = {name: self.lanes[name].queue.waiting_events() for name in self._moving}
         for batch, _ in self.results.refused:
             add_count(found, batch.lane, batch.count)
         return found
 
     # ------------------------------------------------------------------ a tick (K1, K5)
+
+    def moving(self) -> list[str]:
+        """Return the lanes that are not settled, or were not at the last committed tick."""
+        return list(self._moving)
+
+    def is_settled(self, lane: str) -> bool:
+        """Tell whether all that is committed of a lane is delivered, and it may deliver more.
+
+        Then its cursor is the end of the outbox, and stays so until a tick commits batches of it.
+        """
+        return lane not in self._moving and lane in self.lanes
 
     def cursor(self, lane: str, stored: LaneState) -> tuple[Address, frozenset[Address]]:
         """Return cursor and acknowledged addresses of a lane for a tick (D4).
@@ -144,8 +159,13 @@ class PartitionDeliveries:
         A lane without a cursor among ``cursors`` keeps its own.
         """
         self._end = self._readback.end = end
-        for name, one in self.lanes.items():
+        for name in fresh.keys() & self.lanes.keys():
+            self._moving[name] = None
+        for name in list(self._moving):
+            one = self.lanes[name]
             one.on_committed(cursors.get(name, one.queue.cursor), end, fresh.get(name, ()))
+            if one.is_at_rest():
+                del self._moving[name]
 
     # ------------------------------------------------------------------ life (R1 to R3)
 

@@ -318,14 +318,19 @@ def scalars_bytes(content: Mapping[str, Any]) -> int:
 
 def _parts(lanes: Mapping[str, LaneChange]) -> Iterator[dict[str, dict[str, Any]]]:
     part: dict[str, dict[str, Any]] = {}
-    size = 0
+    size, costs = 0, dict[int, int]()
     for name, change in lanes.items():
-        cost = scalars_bytes(change.scalars)
+        cost = costs.get(id(change))  # of many lanes the same is said
+        if cost is None:
+            cost = costs[id(change)] = scalars_bytes(change.scalars)
         if size and size + cost > PART_BYTES:
             yield part
             part, size = {}, 0
-        part.setdefault(name, {}).update(change.scalars)
         size += cost
+        if not (change.closed or change.held):
+            part[name] = change.scalars
+            continue
+        part[name] = dict(change.scalars)
         for field, key, value, cost in _entries(change):
             if size and size + cost > PART_BYTES:
                 yield part

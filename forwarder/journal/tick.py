@@ -1,6 +1,7 @@
 """One tick: planned from what is true now, applied once it is known to be committed (K1 to K5)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -47,7 +48,9 @@ class TickInput(msgspec.Struct, frozen=True):
 
     ``unfed``: lanes that are configured and not fed. ``draft``: the snapshot being drafted; the
     tick writes it if it is complete. ``seen_from``: the lowest offset that positions
-    from an offset on, ``position`` at most, look back to for duplicates.
+    from an offset on, ``position`` at most, look back to for duplicates. ``settled``: by name
+    the first unsaved position of active lanes of which all is delivered up to ``end``; they are not
+    among ``views``, which has all others that are fed.
     """
 
     origin: StateOrigin
@@ -58,8 +61,15 @@ class TickInput(msgspec.Struct, frozen=True):
     views: Mapping[str, LanePosition]
     closings: Sequence[Closing]
     seen_from: Callable[[int], int] = int  # itself: nothing is remembered
+    settled: Mapping[str, Position | None] = {}
     unfed: frozenset[str] = frozenset()
     draft: SnapshotBuilder | None = None
+
+    def need(self, state: PartitionState, lane: str) -> Position:
+        """Return the lowest position that a lane which is fed still needs."""
+        view = self.views.get(lane)
+        first = self.settled[lane] if view is None else view.first_unsaved
+        return lowest_need(state.lanes[lane].need, self.position, first)
 
     def base(self) -> SnapshotBuilder | None:
         """Return the draft if this tick is to write it."""
@@ -68,16 +78,15 @@ class TickInput(msgspec.Struct, frozen=True):
 
 def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
     """Plan the tick; None if nothing changed since the last one. ``state`` stays as it is."""
-    needs = {
-        name: lowest_need(state.lanes[name].need, snap.position, view.first_unsaved)
-        for name, view in snap.views.items()
-    }
-    entries = _entries(state, snap, needs)
-    lanes = {name: _lane(state, snap, name, need) for name, need in needs.items()}
+    entries = _entries(state, snap)
+    lanes = {name: _lane(state, snap, view, name) for name, view in snap.views.items()}
+    changes = _changes(state, lanes, entries)
+    settled = _Settled(state, snap, entries)
+    lanes |= settled.lanes
+    changes |= settled.changes
     base = snap.base()
     if base is not None:
         return _base(state, snap, base, lanes, entries)
-    changes = _changes(state, lanes, entries)
     read = max_read(state.read, snap.position)
     if not changes and read == state.read:
         return None
@@ -98,7 +107,8 @@ def apply_tick(
     """
     state.n, state.read, state.obend = drawn.n, drawn.read, max(state.obend, end)
     state.look_back = drawn.look_back
-    state.unwritten -= drawn.lanes.keys()
+    if state.unwritten:
+        state.unwritten -= drawn.lanes.keys()
     state.lanes |= drawn.lanes
     base = drawn.base
     if base is None:
@@ -188,12 +198,11 @@ def _look_back(
     return LookBack(n, known.since, max(seen_from, known.seen_from), windows)
 
 
-def _entries(
-    state: PartitionState, snap: TickInput, needs: Mapping[str, Position]
-) -> dict[str, dict[bytes, Position]]:
+def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Position]]:
     """Return the index entries of this tick's closed windows (K3)."""
     drafted: set[tuple[str, bytes]] = snap.draft.held if snap.draft else set()
     entries: dict[str, dict[bytes, Position]] = {}
+    needs = {name: snap.need(state, name) for name in {c.lane for c in snap.closings}}
     for c in snap.closings:
         one = (c.lane, c.window_key)
         if c.last < needs[c.lane] and one not in state.base_held and one not in drafted:
@@ -203,9 +212,10 @@ def _entries(
     return entries
 
 
-def _lane(state: PartitionState, snap: TickInput, name: str, need: Position) -> LaneState:
+def _lane(state: PartitionState, snap: TickInput, view: LanePosition, name: str) -> LaneState:
     """Return what is stored of a lane that is fed once the tick is committed."""
-    old, view = state.lanes[name], snap.views[name]
+    old = state.lanes[name]
+    need = lowest_need(old.need, snap.position, view.first_unsaved)
     keying = old.keying
     while len(keying) > 1 and keying[1][1] <= need:
         keying = keying[1:]  # no event that is still needed is keyed by the first rule (L2)
@@ -250,6 +260,62 @@ def _changes(
     return found
 
 
+class _Settled:
+    """What becomes of the lanes that are settled: where there are many, much the same of each.
+
+    ``lanes``: as they are stored then; those that are alike are one object. ``changes``: what a
+    delta says of them; where it says the same, one object.
+    """
+
+    def __init__(
+        self,
+        state: PartitionState,
+        snap: TickInput,
+        entries: Mapping[str, dict[bytes, Position]],
+    ) -> None:
+        """Find out."""
+        self.lanes: dict[str, LaneState] = {}
+        self.changes: dict[str, LaneChange] = {}
+        self._alike: dict[object, LaneState] = {}
+        self._told: dict[object, LaneChange | None] = {}
+        found: dict[tuple[int, Position | None], tuple[LaneState, LaneChange | None]] = {}
+        for name, first in snap.settled.items():
+            old = state.lanes[name]
+            same = (id(old), first)
+            if same in found:
+                new, change = found[same]
+            else:
+                view = LanePosition(first, (snap.end, 0), frozenset(), frozen=False)
+                new = self._shared(_lane(state, snap, view, name))
+                change = self._change(old, new)
+                found[same] = new, change
+            if name in entries or name in state.unwritten:
+                change = _changes(state, {name: new}, entries).get(name)
+            self.lanes[name] = new
+            if change is not None:
+                self.changes[name] = change
+
+    def _shared(self, new: LaneState) -> LaneState:
+        """Return the lane that stands for all that are like this one."""
+        if new.extra or len(new.keying) > 1:
+            return new
+        return self._alike.setdefault((new.need, new.read, *new.keying, new.seen_from), new)
+
+    def _change(self, old: LaneState, new: LaneState) -> LaneChange | None:
+        """Return what a delta says of a lane, if it closed no window."""
+        if old.acked or new.keying is not old.keying:
+            return states.lane_in_delta(old, new, {})
+        told = (
+            new.need if new.need != old.need else None,
+            new.read if new.read != old.read else None,
+            new.cursor if new.cursor != old.cursor else None,
+            new.seen_from if new.seen_from != old.seen_from else None,
+        )
+        if told not in self._told:
+            self._told[told] = states.lane_in_delta(old, new, {})
+        return self._told[told]
+
+
 def max_read(stored: int, position: int) -> int:
     """Return up to which offset a lane was fed; a replay below it changes nothing."""
     return max(stored, position)
@@ -265,6 +331,10 @@ def lowest_need(stored: Position, position: int, first_unsaved: Position | None)
     return reached if first_unsaved is None else min(first_unsaved, reached)
 
 
+_need = attrgetter("need")
+
+
 def lowest_watermark(lanes: Iterable[LaneState], otherwise: int) -> int:
     """Return W, the lowest offset any lane needs; ``otherwise`` if there is no lane at all."""
-    return min((lane.need[0] for lane in lanes), default=otherwise)
+    lowest: Position | None = min(map(_need, lanes), default=None)
+    return otherwise if lowest is None else lowest[0]

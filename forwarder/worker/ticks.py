@@ -9,6 +9,7 @@ knows what became, ends the opening.
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from forwarder.clock import Clock
 from forwarder.collect.pipeline import Lane, Pipeline
 from forwarder.config.connection import Status
+from forwarder.deliver import lane_notes
 from forwarder.deliver.partition import PartitionDeliveries
 from forwarder.errors import ForwarderError, JournalError
 from forwarder.journal import contract as journal
@@ -178,6 +180,7 @@ class TickLoop:
         self._origin = StateOrigin(context.group, partition.topic)
         self._pipeline = pipeline
         self._lanes = lanes
+        self._names = [lane.name for lane in lanes]
         self._frozen = {lane.name for lane in lanes if lane.connection.status is not Status.ACTIVE}
         self._progress = progress
         self._uncommitted = uncommitted
@@ -185,6 +188,8 @@ class TickLoop:
         self._state_start = state_start
         self._outbox_end = outbox_end
         self._unfed = start.unfed
+        known = start.state.lanes
+        self._noted = {one for one in self._names if not lane_notes.is_quiet(known[one].extra)}
         self._lease_seconds = min(LEASE_SECONDS, context.ticks.session_timeout)
         self._assignment = 1
         self._tick_wanted = False
@@ -343,12 +348,13 @@ class TickLoop:
         self._progress.moved |= results.cursor_moved
         self._tick_wanted |= results.lease_wanted
         self._uncommitted.add_letters(self.deliveries.collect_refused())
-        for lane in self._lanes:
-            stored = self._state.lanes[lane.name]
-            extra = self.deliveries.notes(lane.name, stored.extra, now_ms)
-            if extra is not None:
-                stored.extra = extra
-                self._state.unwritten.add(lane.name)
+        for name in self._noted.union(self.deliveries.moving()):
+            stored = self._state.lanes[name]
+            extra = self.deliveries.notes(name, stored.extra, now_ms)
+            if extra is not None:  # another lane may share what is stored of this one
+                self._state.lanes[name] = replace(stored, extra=extra)
+                self._state.unwritten.add(name)
+                (self._noted.discard if lane_notes.is_quiet(extra) else self._noted.add)(name)
 
     def _draw(self) -> DrawnTick | None:
         """Draw up a tick from everything there is, all of one moment, without waiting (K1 to K3).
@@ -358,12 +364,16 @@ class TickLoop:
         state, progress = self._state, self._progress
         pending = self._uncommitted.next
         self.snapshots.settle_if_ready()
-        views = {}
-        for lane in self._lanes:
-            first_unsaved = self._pipeline.first_unsaved(lane.name)
-            at, acked = self.deliveries.cursor(lane.name, state.lanes[lane.name])
-            frozen = lane.name in self._frozen
-            views[lane.name] = journal_tick.LanePosition(first_unsaved, at, acked, frozen)
+        unsaved = self._pipeline.unsaved()
+        views, settled = {}, {}
+        for name in self._names:
+            stored, first_unsaved = state.lanes[name], unsaved.get(name)
+            frozen = name in self._frozen
+            if not frozen and name not in self._noted and self.deliveries.is_settled(name):
+                settled[name] = first_unsaved
+                continue
+            at, acked = self.deliveries.cursor(name, stored)
+            views[name] = journal_tick.LanePosition(first_unsaved, at, acked, frozen)
         snap = journal_tick.TickInput(
             origin=self._origin,
             position=progress.position,
@@ -371,6 +381,7 @@ class TickLoop:
             ptr=self._state_start if state.base_offset is None else state.base_offset,
             now_ms=self._clock.wall_ms(),
             views=views,
+            settled=settled,
             closings=pending.closings,
             seen_from=self._pipeline.seen_from,
             unfed=self._unfed,
@@ -402,7 +413,7 @@ class TickLoop:
                 paused=reason,
                 paused_since=since_ms,
             ),
-            floor=min((lane.cursor for lane in plan.lanes.values()), default=(0, 0)),
+            floor=min(map(attrgetter("cursor"), plan.lanes.values()), default=(0, 0)),
         )
 
     def _apply(self, drawn: DrawnTick, committed: journal.Committed) -> None:
@@ -422,7 +433,7 @@ class TickLoop:
         fresh = outbox.addressed_by_lane(committed.outbox, drawn.records)
         self._uncommitted.commit(fresh, self.deliveries.lanes)
         if self._state.look_back is not None:
-            needs = [self._state.lanes[lane.name].need[0] for lane in self._lanes]
-            self._pipeline.forget_reaches(min(needs, default=self._state.read))
+            needs = [self._state.lanes[name] for name in self._names]
+            self._pipeline.forget_reaches(journal_tick.lowest_watermark(needs, self._state.read))
         cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
         self.deliveries.committed((self._outbox_end, 0), cursors, fresh)

@@ -198,7 +198,7 @@ class Late:
     def offset(self) -> int:
         """Return W as of now."""
         lanes = [lane.name for lane in self._owner._lanes]  # noqa: SLF001
-        firsts = [self._owner._pipeline.first_unsaved(name) for name in lanes]  # noqa: SLF001
+        firsts = [self._owner._pipeline.unsaved().get(name) for name in lanes]  # noqa: SLF001
         lowest: int = self._owner._progress.position  # noqa: SLF001
         for first in firsts:
             lowest = lowest if first is None else min(lowest, first[0])

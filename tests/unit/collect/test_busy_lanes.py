@@ -40,7 +40,7 @@ def check(pipeline: Pipeline) -> None:
     lanes = pipeline._lanes  # noqa: SLF001  # nobody else sees what all of them say
     assert sum(one.memory_bytes() for one in lanes.values()) == pipeline.memory_bytes()
     assert {n: one.first_unsaved() for n, one in lanes.items()} == {
-        name: pipeline.first_unsaved(name) for name in lanes
+        name: pipeline.unsaved().get(name) for name in lanes
     }
     assert pipeline.has_pending_documents == any(one.pending for one in lanes.values())
     due = [d for one in lanes.values() if (d := one.windows.next_deadline()) is not None]

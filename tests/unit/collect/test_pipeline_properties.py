@@ -221,7 +221,7 @@ class Journal:
             self.held, self.saving = self.draft, None
             assert all(one.pieces for one in self.held)
             self.base_read = self.read
-        first = self.pipeline.first_unsaved("lane")
+        first = self.pipeline.unsaved().get("lane")
         behind = max((self.at, 0), self.need)
         self.need = max(self.need, behind if first is None else min(first, behind))
         if base and caught_up:

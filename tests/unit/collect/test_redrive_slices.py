@@ -60,7 +60,7 @@ class Life:
         for closing in out.closings:
             known = self.closed.get(closing.window_key, LOWEST)
             self.closed[closing.window_key] = max(known, closing.last)
-        self.need = max(self.need, pipeline.first_unsaved("lane") or (1, 0))
+        self.need = max(self.need, pipeline.unsaved().get("lane") or (1, 0))
 
 
 @pytest.mark.parametrize(("first", "then"), list(product(streams.MODES, streams.MODES)))

@@ -54,9 +54,9 @@ def test_what_was_taken_is_unsaved_until_it_is_settled() -> None:
     pipeline = fed(2)
     saving = pipeline.begin_checkpoint("lane", 9)
     drained(saving)
-    assert (0, 0) == pipeline.first_unsaved("lane")
+    assert (0, 0) == pipeline.unsaved().get("lane")
     saving.settle()
-    assert None is pipeline.first_unsaved("lane")
+    assert None is pipeline.unsaved().get("lane")
 
 
 def test_events_after_the_taking_are_unsaved_once_it_is_settled() -> None:
@@ -65,17 +65,17 @@ def test_events_after_the_taking_are_unsaved_once_it_is_settled() -> None:
     assert [[0], [1]] == positions(drained(saving))
     more(pipeline, 2)
     more(pipeline, 3)
-    assert (0, 0) == pipeline.first_unsaved("lane")
+    assert (0, 0) == pipeline.unsaved().get("lane")
     saving.settle()
-    assert (2, 0) == pipeline.first_unsaved("lane")
+    assert (2, 0) == pipeline.unsaved().get("lane")
     again = pipeline.begin_checkpoint("lane", 2)
     assert [[0], [1]] == positions(drained(again))
     again.settle()
-    assert (2, 0) == pipeline.first_unsaved("lane")
+    assert (2, 0) == pipeline.unsaved().get("lane")
     last = pipeline.begin_checkpoint("lane", 3)
     assert [[0, 2, 3], [1]] == positions(drained(last))
     last.settle()
-    assert None is pipeline.first_unsaved("lane")
+    assert None is pipeline.unsaved().get("lane")
 
 
 def test_a_window_that_closed_in_between_is_forgotten() -> None:
@@ -86,7 +86,7 @@ def test_a_window_that_closed_in_between_is_forgotten() -> None:
     assert [[1]] == positions(drained(saving))
     saving.settle()
     more(pipeline, 2)
-    assert (2, 0) == pipeline.first_unsaved("lane")
+    assert (2, 0) == pipeline.unsaved().get("lane")
     assert [[1]] == positions(drained(pipeline.begin_checkpoint("lane", 2)))
 
 
@@ -110,18 +110,18 @@ def test_a_window_that_opened_in_between_waits_for_the_next_base() -> None:
     more(pipeline, 2, device=9)
     assert [[1]] == positions(drained(saving))
     saving.settle()
-    assert (2, 0) == pipeline.first_unsaved("lane")
+    assert (2, 0) == pipeline.unsaved().get("lane")
 
 
 def test_a_saving_that_is_dropped_has_changed_nothing() -> None:
     pipeline = fed(2)
     drained(pipeline.begin_checkpoint("lane", 9))
     more(pipeline, 2)
-    assert (0, 0) == pipeline.first_unsaved("lane")
+    assert (0, 0) == pipeline.unsaved().get("lane")
     saving = pipeline.begin_checkpoint("lane", 9)
     assert [[0, 2], [1]] == positions(drained(saving))
     saving.settle()
-    assert None is pipeline.first_unsaved("lane")
+    assert None is pipeline.unsaved().get("lane")
 
 
 def test_a_saving_is_settled_only_whole_and_only_the_newest() -> None:
@@ -150,9 +150,9 @@ def test_a_window_taken_up_again_is_saved_as_it_was() -> None:
     again = builders.pipeline(PATIENT, replay=ReplayFilter((2, 0), 2))
     again.restore("lane", held[1:])
     again.restore("lane", held[:1])
-    assert None is again.first_unsaved("lane")
+    assert None is again.unsaved().get("lane")
     more(again, 2)
-    assert (2, 0) == again.first_unsaved("lane")
+    assert (2, 0) == again.unsaved().get("lane")
     saving = again.begin_checkpoint("lane", 2)
     assert held == sorted(drained(saving), key=lambda one: one.opened)
 
@@ -221,7 +221,7 @@ class Saved:
     def check(self) -> None:
         """Compare what is stored or still to be read with all that waits."""
         stored = {(held.key, held.pieces[0][:2]): held for held in self.base if held.pieces}
-        first = self.pipeline.first_unsaved("lane")
+        first = self.pipeline.unsaved().get("lane")
         for window in windows_of(self.pipeline).open.values():
             pieces = window.all_pieces()
             waiting = [(piece[0], piece[1]) for piece in pieces]

@@ -322,12 +322,12 @@ def test_documents_that_take_far_more_than_their_window_are_made_in_slices(
     pipeline = builders.pipeline(chosen, bounds=CollectBounds(encoded_bytes=5000))
     outs = [pipeline.collect(records(came), NOW), pipeline.finish(NOW)]
     while pipeline.has_pending_documents:
-        assert outs[-1].closings[-1].last < (pipeline.first_unsaved("lane") or (9, 9))
+        assert outs[-1].closings[-1].last < (pipeline.unsaved().get("lane") or (9, 9))
         outs.append(pipeline.expire(0, 0, NOW))
     assert 3 < len(outs)
     assert all(sum(len(b.payload) for b in out.batches) <= 5000 + 1300 for out in outs)
     assert came["events"] == events_of(builders.merged(outs).batches)
-    assert pipeline.first_unsaved("lane") is None
+    assert pipeline.unsaved().get("lane") is None
 
 
 # --------------------------------------------------------------- whatever comes

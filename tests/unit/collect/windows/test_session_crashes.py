@@ -79,7 +79,7 @@ def restarted(fed: list[Rec], base_at: int) -> tuple[Pipeline, Position]:
     before.collect(fed[:base_at], NOW)
     held = builders.saved(before, base_at)
     before.collect(fed[base_at:], NOW)
-    need = before.first_unsaved("lane") or (len(fed), 0)
+    need = before.unsaved().get("lane") or (len(fed), 0)
     settled = {digest(one.key): one.to for one in held}
     again = begun(len(fed), replay=ReplayFilter(need, len(fed), saved=settled), held=held)
     again.collect(fed[need[0] :], NOW)

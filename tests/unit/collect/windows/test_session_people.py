@@ -52,7 +52,7 @@ def test_no_crash_ends_a_session_early_whoever_of_a_device_was_heard_of_last(
         if again:
             fed.collect(RECORDS[first:then], NOW)
             held = builders.saved(fed, below_then)
-        need, read = fed.first_unsaved("lane"), then if again else first
+        need, read = fed.unsaved().get("lane"), then if again else first
         settled = {digest(one.key): one.to for one in held}
         start = (read, 0) if need is None else need
         replay = ReplayFilter(start, read, saved=settled)

@@ -97,7 +97,7 @@ def test_single_events_are_documents_at_once() -> None:
     assert [((0, 0), 1), ((0, 1), 1), ((1, 0), 1)] == [(b.first, b.count) for b in out.batches]
     assert [(0, 1), (1, 0)] == [closing.last for closing in out.closings]
     assert [3] == list(out.closed.values())
-    assert (0, None) == (pipeline.open_windows(), pipeline.first_unsaved("lane"))
+    assert (0, None) == (pipeline.open_windows(), pipeline.unsaved().get("lane"))
 
 
 def test_devices_are_never_mixed() -> None:
@@ -220,11 +220,11 @@ def test_waiting_is_counted_until_it_is_closed() -> None:
 def test_a_base_saves_whole_windows_that_began_below_it() -> None:
     pipeline, _ = fed(connection(), upload(event(n=1)), upload(event(n=2), device="d2"))
     pipeline.collect(records(upload(event(n=3)), start=2), NOW)
-    assert (0, 0) == pipeline.first_unsaved("lane")
+    assert (0, 0) == pipeline.unsaved().get("lane")
     (held,) = builders.saved(pipeline, 1)
     assert [(0, 0), (2, 0)] == [(piece[0], piece[1]) for piece in held.pieces]
     assert (2, 0) == held.to
-    assert (1, 0) == pipeline.first_unsaved("lane")
+    assert (1, 0) == pipeline.unsaved().get("lane")
 
 
 def test_a_window_saved_earlier_gives_its_saved_part_again() -> None:
@@ -232,16 +232,16 @@ def test_a_window_saved_earlier_gives_its_saved_part_again() -> None:
     saved = builders.saved(pipeline, 1)
     pipeline.collect(records(upload(event(n=2), ip="2"), start=1), NOW)
     assert saved == builders.saved(pipeline, 1)
-    assert (1, 0) == pipeline.first_unsaved("lane")
+    assert (1, 0) == pipeline.unsaved().get("lane")
     assert (1, 0) == builders.saved(pipeline, 2)[0].to
 
 
 def test_a_context_alone_is_read_again_until_it_is_saved() -> None:
     pipeline, _ = fed(connection(), upload(event()))
     builders.saved(pipeline, 1)
-    assert None is pipeline.first_unsaved("lane")
+    assert None is pipeline.unsaved().get("lane")
     pipeline.collect(records(upload(system_notifications=[1]), start=1), NOW)
-    assert (1, 0) == pipeline.first_unsaved("lane")
+    assert (1, 0) == pipeline.unsaved().get("lane")
 
 
 def test_a_restored_window_goes_on_with_its_deadline_and_context() -> None:
