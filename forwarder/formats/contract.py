@@ -88,7 +88,8 @@ class Upload(msgspec.Struct, gc=False):
     ``shape`` what that is; both may outlive the record.
     ``duplicate_keys``: what each event is known by if it comes again, whatever names it without
     doubt and of any length; ``b""``: it never counts as the same; empty unless asked for.
-    ``types`` and ``sessions`` are the upload's own: who finds duplicates changes them.
+    ``types`` and ``sessions`` are the upload's own where ``duplicate_keys`` are asked for: who
+    finds duplicates changes them; else uploads may share them, as they may share ``governed``.
     ``size``: its bytes of the record. ``keyless``: it does not even say that it has no events.
 
     ``platform`` and ``api_keys``: what a match compares besides, where the decoder came upon it;

@@ -118,7 +118,10 @@ class RetriedInput(MParticleInput):
     ) -> MParticleDecoder:
         """Return what reads a partition."""
         kind = Retries if duplicates else MParticleDecoder
-        return kind(partition, sessions=sessions, places=True)
+        made = kind(partition, sessions=sessions, places=True)
+        if duplicates:
+            made.scanner = None  # it knows nothing of ``Retries``
+        return made
 
 
 RETRIED = RetriedInput()

@@ -4,6 +4,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySet, PyTuple};
 
+use crate::records::Record;
+
 /// Why no upload was made of a record here.
 pub enum Stop {
     /// The Python `decode` has to look at it.
@@ -65,6 +67,9 @@ impl<'py> Together<'py> {
     #[inline]
     pub fn add(&mut self, kind: &Bound<'py, PyAny>) -> PyResult<()> {
         let known = kind.as_ptr() as *const ();
+        if self.recent[self.next.wrapping_sub(1) % RECENT] == known {
+            return Ok(());
+        }
         if !self.recent.contains(&known) {
             self.kinds.add(kind)?;
             // The set keeps the object, so no other one has its address before the poll is over.
@@ -73,6 +78,21 @@ impl<'py> Together<'py> {
                 self.next += 1;
             }
         }
+        Ok(())
+    }
+
+    /// Note an upload that Python has made of a value, and tell it how long that is.
+    fn add_decoded(
+        &mut self,
+        upload: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = upload.py();
+        upload.setattr(intern!(py, "size"), value.len()?)?;
+        for kind in upload.getattr(intern!(py, "types"))?.try_iter()? {
+            self.add(&kind?)?;
+        }
+        self.governed |= upload.getattr(intern!(py, "governed"))?.is_truthy()?;
         Ok(())
     }
 }
@@ -97,72 +117,111 @@ pub struct Asked<'a, 'py> {
     pub odd_record: &'a Bound<'py, PyAny>,
 }
 
+/// A record of a source's, whatever its class.
+struct Given<'py> {
+    offset: Bound<'py, PyAny>,
+    time: Bound<'py, PyAny>,
+    time_ms: i64,
+    value: Option<Bound<'py, PyAny>>,
+    /// None: it has none.
+    headers: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Given<'py> {
+    #[inline]
+    fn new(record: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = record.py();
+        if let Ok(known) = record.cast_exact::<Record>() {
+            let known = known.get();
+            let value = known.value.as_ref();
+            let headers = known.headers.bind(py);
+            return Ok(Given {
+                offset: known.offset.into_pyobject(py)?.into_any(),
+                time: known.timestamp.into_pyobject(py)?.into_any(),
+                time_ms: known.timestamp,
+                value: value.map(|value| value.bind(py).clone().into_any()),
+                headers: (!headers.is_empty()).then(|| headers.clone().into_any()),
+            });
+        }
+        let time = record.getattr(intern!(py, "timestamp"))?;
+        let value = record.getattr(intern!(py, "value"))?;
+        let headers = record.getattr(intern!(py, "headers"))?;
+        Ok(Given {
+            offset: record.getattr(intern!(py, "offset"))?,
+            time_ms: time.extract()?,
+            time,
+            value: (!value.is_none()).then_some(value),
+            headers: headers.is_truthy()?.then_some(headers),
+        })
+    }
+}
+
 /// Return the fields of a `Scan` of these records.
 pub fn scan<'py>(reader: &mut impl Reads, asked: Asked<'_, 'py>) -> PyResult<Bound<'py, PyTuple>> {
     let py = asked.records.py();
-    let uploads = PyList::empty(py);
     let odd = PyList::empty(py);
+    let mut uploads: Vec<Bound<'py, PyAny>> = Vec::new();
     let mut together = Together::new(py)?;
-    let mut clock = asked.clock;
+    let mut clock = asked.clock.clone();
     let mut clock_ms: i64 = clock.extract()?;
     for (index, record) in asked.records.try_iter()?.enumerate() {
-        let record = record?;
-        let time = record.getattr(intern!(py, "timestamp"))?;
-        let value = record.getattr(intern!(py, "value"))?;
-        let time_ms: i64 = time.extract()?;
-        if time_ms > clock_ms {
-            let latest = clock_ms.max(time_ms.min(asked.now_ms));
-            if latest == time_ms {
-                clock = time.clone();
+        let record = Given::new(&record?)?;
+        if record.time_ms > clock_ms {
+            let latest = clock_ms.max(record.time_ms.min(asked.now_ms));
+            if latest == record.time_ms {
+                clock = record.time.clone();
             } else if latest != clock_ms {
                 clock = latest.into_pyobject(py)?.into_any();
             }
             clock_ms = latest;
         }
-        let headers = record.getattr(intern!(py, "headers"))?;
-        if value.is_none()
-            || (headers.is_truthy()? && asked.is_told.call1((&headers,))?.is_truthy()?)
-        {
-            odd.append(
-                asked
-                    .odd_record
-                    .call1((index, uploads.len(), &clock, py.None()))?,
-            )?;
-            continue;
-        }
-        let offset = record.getattr(intern!(py, "offset"))?;
+        let before = uploads.len();
+        let note = |found: Bound<'py, PyAny>| {
+            let one = asked.odd_record.call1((index, before, &clock, found))?;
+            odd.append(one)
+        };
+        let told = match &record.headers {
+            Some(headers) => asked.is_told.call1((headers,))?.is_truthy()?,
+            None => false,
+        };
+        let value = match record.value {
+            Some(value) if !told => value,
+            _ => {
+                note(py.None().into_bound(py))?;
+                continue;
+            }
+        };
         let at = At {
-            offset: &offset,
-            time: &time,
+            offset: &record.offset,
+            time: &record.time,
             clock: &clock,
         };
-        if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-            match reader.upload(bytes, &at, &mut together) {
-                Ok(upload) => {
-                    uploads.append(upload)?;
-                    continue;
+        match read(reader, &value, &at, &mut together) {
+            Ok(upload) => uploads.push(upload),
+            Err(Stop::Raised(error)) => return Err(error),
+            Err(Stop::Odd) => {
+                let found = asked.decode.call1((&value, at.offset, at.time, at.clock))?;
+                match found.cast::<PyList>() {
+                    Ok(one) if one.len() == 1 => {
+                        let upload = one.get_item(0)?;
+                        together.add_decoded(&upload, &value)?;
+                        uploads.push(upload);
+                    }
+                    _ => note(found)?,
                 }
-                Err(Stop::Raised(error)) => return Err(error),
-                Err(Stop::Odd) => (),
             }
-        }
-        let found = asked.decode.call1((&value, &offset, &time, &clock))?;
-        match found.cast::<PyList>() {
-            Ok(one) if one.len() == 1 => {
-                let upload = one.get_item(0)?;
-                upload.setattr(intern!(py, "size"), value.len()?)?;
-                for kind in upload.getattr(intern!(py, "types"))?.try_iter()? {
-                    together.add(&kind?)?;
-                }
-                together.governed |= upload.getattr(intern!(py, "governed"))?.is_truthy()?;
-                uploads.append(upload)?;
-            }
-            _ => odd.append(
-                asked
-                    .odd_record
-                    .call1((index, uploads.len(), &clock, &found))?,
-            )?,
         }
     }
     (uploads, odd, clock, together.kinds, together.governed).into_pyobject(py)
+}
+
+#[inline]
+fn read<'py>(
+    reader: &mut impl Reads,
+    value: &Bound<'py, PyAny>,
+    at: &At<'_, 'py>,
+    together: &mut Together<'py>,
+) -> Seen<Bound<'py, PyAny>> {
+    let value = value.cast_exact::<PyBytes>().ok().or_odd()?;
+    reader.upload(value, at, together)
 }

@@ -42,6 +42,8 @@ pub struct NoneWords {
     longest: usize,
     /// Whether a word begins with this letter.
     begins: [bool; 256],
+    /// Whether a number without a sign is a word.
+    numbers: bool,
 }
 
 impl NoneWords {
@@ -53,11 +55,15 @@ impl NoneWords {
                 begins[usize::from(*first)] = true;
             }
         }
+        let numbers = words
+            .iter()
+            .any(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
         let longest = words.iter().map(String::len).max().unwrap_or(0);
         NoneWords {
             words: words.into_iter().map(String::into_bytes).collect(),
             longest,
             begins,
+            numbers,
         }
     }
 
@@ -75,6 +81,11 @@ impl NoneWords {
                     Id::Text(raw)
                 })
             }
+            [b'1'..=b'9', rest @ ..]
+                if rest.len() < 20 && !self.numbers && rest.iter().all(u8::is_ascii_digit) =>
+            {
+                Some(Id::Number(raw))
+            }
             [b'0'..=b'9' | b'-', ..] => {
                 if raw.len() + 2 > MAX_ID_BYTES {
                     return None;
@@ -91,6 +102,9 @@ impl NoneWords {
 
     #[inline]
     fn means_none(&self, raw: &[u8], text: &[u8]) -> bool {
+        if text.len() > self.longest && !is_padded(text) {
+            return false;
+        }
         trimmed(raw, PADDING).len() <= self.longest && self.is_none(text)
     }
 
@@ -107,6 +121,12 @@ impl NoneWords {
             || text.iter().all(|byte| ZEROS.contains(byte))
             || is_zero(text)
     }
+}
+
+/// Tell whether a text begins or ends with what is no part of a word.
+fn is_padded(text: &[u8]) -> bool {
+    let padding = |byte: Option<&u8>| byte.is_none_or(|byte| PADDING.contains(byte));
+    padding(text.first()) || padding(text.last())
 }
 
 /// Tell whether a text is printable ASCII without escapes.

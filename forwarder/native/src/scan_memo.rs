@@ -68,19 +68,26 @@ impl<T> Tokens<T> {
         Tokens { memo: Memo::new() }
     }
 
+    /// Return the object for these bytes, if one is remembered.
+    #[inline]
+    pub fn known<'py>(&self, py: Python<'py>, bytes: &[u8]) -> Option<Bound<'py, T>> {
+        let known = self.memo.get(bytes)?;
+        Some(known.clone_ref(py).into_bound(py))
+    }
+
     /// Return the object for these bytes, made by `make` where none is remembered.
     #[inline]
-    pub fn get(
+    pub fn get<'py>(
         &mut self,
-        py: Python<'_>,
+        py: Python<'py>,
         bytes: &[u8],
-        make: impl FnOnce() -> PyResult<Py<T>>,
-    ) -> PyResult<Py<T>> {
-        if let Some(known) = self.memo.get(bytes) {
-            return Ok(known.clone_ref(py));
+        make: impl FnOnce() -> Py<T>,
+    ) -> Bound<'py, T> {
+        if let Some(known) = self.known(py, bytes) {
+            return known;
         }
-        let made = make()?;
+        let made = make();
         self.memo.keep(bytes, made.clone_ref(py));
-        Ok(made)
+        made.into_bound(py)
     }
 }

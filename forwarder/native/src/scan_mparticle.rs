@@ -65,8 +65,14 @@ struct Maker {
     sessions: bool,
     duplicates: bool,
     layouts: Memo<Layout>,
-    tokens: Tokens<PyBytes>,
+    environments: Tokens<PyBytes>,
+    /// By the bytes of `application_info`.
+    applications: Tokens<PyBytes>,
     kinds: Tokens<PyString>,
+    /// By the type of the one event that an upload has.
+    single_kinds: Tokens<PyList>,
+    /// Of all uploads that have none of something.
+    none: Py<PyList>,
 }
 
 /// What one record is taken apart into; kept for the next, and what is written on the way.
@@ -125,8 +131,11 @@ impl MParticleScanner {
             sessions,
             duplicates,
             layouts: Memo::new(),
-            tokens: Tokens::new(),
+            environments: Tokens::new(),
+            applications: Tokens::new(),
             kinds: Tokens::new(),
+            single_kinds: Tokens::new(),
+            none: PyList::empty(py).unbind(),
         };
         Ok(MParticleScanner {
             odd_record: seams.odd_record,
@@ -323,15 +332,16 @@ impl Maker {
             return Err(Stop::Odd);
         }
         let whose = self.whose(py, text, parts, &places, at)?;
-        let sessions = PyList::empty(py);
-        if self.sessions {
-            self.add_sessions(&sessions, text, parts)?;
-        }
+        let sessions = match self.sessions {
+            true => self.session_names(py, text, parts)?,
+            false => self.none.clone_ref(py).into_bound(py),
+        };
         let duplicate_keys = match self.duplicates {
             true => Some(self.duplicate_keys(text, parts, &places, &whose)?),
             false => None,
         };
-        let (types, governed) = self.events(py, text, parts, together)?;
+        let types = self.types(py, text, &parts.events, together)?;
+        let governed = self.governed(py, &parts.events, together)?;
         let bytes = match body {
             Body::Array(span) => PyBytes::new(py, span.of(text)),
             _ => PyBytes::new(py, b""),
@@ -406,15 +416,9 @@ impl Maker {
             NO_ID => PRODUCTION,
             named => named,
         };
-        let application = application(
-            text,
-            &parts.marks,
-            places.application_info.of(&parts.members),
-        );
-        let (environment, application) = (
-            self.token(py, environment)?,
-            self.token(py, application.or_odd()?)?,
-        );
+        let made = || PyBytes::new(py, environment).unbind();
+        let environment = self.environments.get(py, environment, made);
+        let application = self.application(py, text, parts, places)?;
         let mut device = self.words.id_of(value(places.mp_deviceid)).or_odd()?;
         if device == Id::Nobody {
             let info = places.device_info.of(&parts.members);
@@ -466,10 +470,21 @@ impl Maker {
         })
     }
 
-    fn token<'py>(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        self.tokens
-            .get(py, bytes, || Ok(PyBytes::new(py, bytes).unbind()))
-            .map(|one| one.into_bound(py))
+    /// Return the token of the app's package.
+    fn application<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &Parts,
+        places: &Places,
+    ) -> Seen<Bound<'py, PyBytes>> {
+        let info = places.application_info.of(&parts.members);
+        if let Some(known) = self.applications.known(py, info.of(text)) {
+            return Ok(known);
+        }
+        let package = package(text, &parts.marks, info).or_odd()?;
+        let made = || PyBytes::new(py, package).unbind();
+        Ok(self.applications.get(py, info.of(text), made))
     }
 
     /// Return the first id of `device_info` that names a device.
@@ -490,27 +505,32 @@ impl Maker {
     }
 
     /// Return the name of each event's session (`event_session`).
-    fn add_sessions(&self, into: &Bound<'_, PyList>, text: &[u8], parts: &mut Parts) -> Seen<()> {
-        let py = into.py();
-        let (name, mut last) = (&mut parts.key, PyBytes::new(py, b""));
+    fn session_names<'py>(
+        &self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &mut Parts,
+    ) -> Seen<Bound<'py, PyList>> {
+        let (name, names) = (&mut parts.key, PyList::empty(py));
+        let mut last = PyBytes::new(py, b"");
         for event in &parts.events {
             name.clear();
             let mut id = self.words.id_of(event.session_id.of(text)).or_odd()?;
-            if id == Id::Nobody {
+            if id != Id::Nobody {
+                id.write(name);
+            } else {
                 id = self.words.id_of(event.session_uuid.of(text)).or_odd()?;
                 if id != Id::Nobody {
                     id.write(name);
                     name.make_ascii_lowercase();
                 }
-            } else {
-                id.write(name);
             }
             if last.as_bytes() != *name {
                 last = PyBytes::new(py, name);
             }
-            into.append(&last)?;
+            names.append(&last)?;
         }
-        Ok(())
+        Ok(names)
     }
 
     /// Return what each event is known by if it comes again (`request_key`).
@@ -544,28 +564,55 @@ impl Maker {
         Ok(PyList::new(py, (0..count).map(|_| &key))?)
     }
 
-    /// Return the type of each event, and which of them may have to be changed.
-    fn events<'py>(
+    /// Return the type of each event; a list of the upload's own where its types may be changed.
+    fn types<'py>(
         &mut self,
         py: Python<'py>,
         text: &[u8],
-        parts: &Parts,
+        events: &[Event],
         together: &mut Together<'py>,
-    ) -> Seen<(Bound<'py, PyList>, Bound<'py, PyList>)> {
-        let (types, governed) = (PyList::empty(py), PyList::empty(py));
-        for (number, event) in parts.events.iter().enumerate() {
-            let kind = event.kind.of(text);
-            let name = std::str::from_utf8(kind).ok().or_odd()?;
-            let make = || Ok(PyString::new(py, name).unbind());
-            let kind = self.kinds.get(py, kind, make)?.into_bound(py).into_any();
-            together.add(&kind)?;
-            types.append(kind)?;
-            if event.located {
-                together.governed = true;
-                governed.append(number)?;
+    ) -> Seen<Bound<'py, PyList>> {
+        if let ([event], false) = (events, self.duplicates) {
+            if let Some(known) = self.single_kinds.known(py, event.kind.of(text)) {
+                together.add(&known.get_item(0)?)?;
+                return Ok(known);
             }
         }
-        Ok((types, governed))
+        let mut kinds: Vec<Bound<'py, PyString>> = Vec::with_capacity(events.len());
+        for event in events {
+            let raw = event.kind.of(text);
+            let kind = match self.kinds.known(py, raw) {
+                Some(known) => known,
+                None => {
+                    let name = std::str::from_utf8(raw).ok().or_odd()?;
+                    self.kinds.get(py, raw, || PyString::new(py, name).unbind())
+                }
+            };
+            together.add(kind.as_any())?;
+            kinds.push(kind);
+        }
+        let list = PyList::new(py, kinds)?;
+        if let ([event], false) = (events, self.duplicates) {
+            self.single_kinds
+                .get(py, event.kind.of(text), || list.clone().unbind());
+        }
+        Ok(list)
+    }
+
+    /// Return which events may have to be changed.
+    fn governed<'py>(
+        &self,
+        py: Python<'py>,
+        events: &[Event],
+        together: &mut Together<'py>,
+    ) -> Seen<Bound<'py, PyList>> {
+        if !events.iter().any(|event| event.located) {
+            return Ok(self.none.clone_ref(py).into_bound(py));
+        }
+        together.governed = true;
+        let numbered = events.iter().enumerate().filter(|(_, event)| event.located);
+        let found: Vec<usize> = numbered.map(|(number, _)| number).collect();
+        Ok(PyList::new(py, found)?)
     }
 }
 
@@ -579,7 +626,7 @@ fn token(raw: &[u8]) -> Option<&[u8]> {
 }
 
 /// Return the token of the app's package; None where Python decides.
-fn application<'a>(text: &'a [u8], marks: &Marks, info: Span) -> Option<&'a [u8]> {
+fn package<'a>(text: &'a [u8], marks: &Marks, info: Span) -> Option<&'a [u8]> {
     let members = members(text, marks, info)?;
     let package = members
         .iter()
