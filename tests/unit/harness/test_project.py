@@ -35,7 +35,7 @@ def test_what_has_to_pass_is_one_script_that_checks_and_tests() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     runs = [line.split()[-1] for line in script.read_text().splitlines() if line.startswith("make")]
-    assert ["check", "package", "test", "test-python"] == runs
+    assert ["check", "bench-check", "package", "test", "test-python"] == runs
 
 
 def test_no_module_outgrows_what_one_reads_at_a_sitting() -> None:
