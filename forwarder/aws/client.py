@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 from forwarder.aws import errors, local_settings, replies
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.errors import AwsErrorClass, AwsFailure
-from forwarder.aws.http_connection import GuardedResponse, RequestTerms, terms
+from forwarder.aws.http_connection import GuardedResponse, HeldAnswer, RequestTerms, terms
 from forwarder.aws.receipts import Receipts
 from forwarder.aws.replies import PutReply, RecordResult
 from forwarder.aws.session import AwsSession, describe_error
@@ -94,7 +94,7 @@ class _ReadResponse(NamedTuple):
     status: int
     headers: Any
     body: bytes
-    response: GuardedResponse
+    response: GuardedResponse | HeldAnswer
 
 
 class AwsClient:
@@ -243,11 +243,14 @@ class AwsClient:
             return None
         now = self._aws.clock.wall_ms() / 1000
         headers = line.signer.headers(keys, f"{self._goal.target}.{call.operation}", call.body, now)
-        request = AWSPreparedRequest("POST", line.url, headers, call.body, stream_output=True)
         bound = ANSWER_BYTES + call.records * RECORD_ANSWER_BYTES
         # Here alone: what the keys ask for beside puts has terms of its own.
         before = terms.set(RequestTerms(bound, call.is_late))
         try:
+            held = await line.session.exchange(headers, call.body)
+            if held is not None:
+                return _ReadResponse(held.status, held.headers, held.body, held)
+            request = AWSPreparedRequest("POST", line.url, headers, call.body, stream_output=True)
             answer = await line.session.send(request)
         finally:
             terms.reset(before)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -15,6 +15,18 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiobotocore import utils
 from aiobotocore.httpsession import AIOHTTPSession, _ProxySSLTCPConnector
+from aiohttp import (
+    ClientConnectionError,
+    ClientPayloadError,
+    ServerDisconnectedError,
+    ServerTimeoutError,
+)
+from botocore.exceptions import (
+    ConnectionClosedError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
 
 from forwarder.aws import local_settings
 from forwarder.aws.http_connection import (
@@ -22,9 +34,14 @@ from forwarder.aws.http_connection import (
     MAX_HEAD_LINE_BYTES,
     GuardedRequest,
     GuardedResponse,
+    HeldAnswer,
     OneAnswerProtocol,
 )
 
+_HEAD = (
+    b"POST %b HTTP/1.1\r\n%bAccept-Encoding: identity\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n"
+)
+"""A request's head as the library writes it, with the request target and what was signed."""
 _CONTEXTS: dict[object, Any] = {}
 _BUILDING = threading.Lock()
 
@@ -82,6 +99,23 @@ class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library sh
     def __init__(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
         super().__init__(**options)
         self._factory = lambda: OneAnswerProtocol(self._loop)
+        self._last: Any = None
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ANN401, ASYNC109
+        """Return a connection for a request of the library, and remember where it goes."""
+        connection = await super().connect(req, traces, timeout)
+        self._last = req
+        return connection
+
+    async def take_kept(self) -> tuple[Any, str]:
+        """Return a connection that is kept to where the last one went, None if there is none.
+
+        And the request target there.
+        """
+        if self._last is None or self._last.proxy:
+            return None, ""
+        found = await self._get(self._last.connection_key, [])
+        return found, self._last.url.raw_path_qs
 
 
 class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types
@@ -94,6 +128,34 @@ class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library shi
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # as above
         super().__init__(*arguments, **options)
         self._proxy_config: Any = _NoProxyNetworks(self._proxy_config)
+
+    async def exchange(self, headers: Mapping[str, str], body: bytes) -> HeldAnswer | None:
+        """Send a POST over a kept connection and read its answer; raises what ``send`` does.
+
+        None if there is no such connection, or something is odd: it is for ``send`` then. For
+        sessions that call one URL alone.
+        """
+        session = (self._sessions or {}).get(None)
+        if session is None:
+            return None
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if len(fields.splitlines()) != len(headers) or "\0" in fields:
+            return None
+        connection, target = await session.connector.take_kept()
+        if connection is None:
+            return None
+        held = HeldAnswer(connection)
+        try:
+            head = _HEAD % (target.encode(), fields.encode(), len(body))
+            try:
+                await held.ask(head, body, self._timeout.sock_read)
+            except Exception as error:
+                raise _as_the_library(error, target) from error
+            await held.read()
+        except BaseException:
+            held.abort()
+            raise
+        return held
 
     async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
         if proxy_url not in self._sessions:
@@ -149,6 +211,18 @@ class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library shi
             if alike not in _CONTEXTS:
                 _CONTEXTS[alike] = super()._build_ssl_contexts(proxy_url)
             return _CONTEXTS[alike]
+
+
+def _as_the_library(error: Exception, target: str) -> Exception:
+    """Return an error of a request as the library's own ``send`` raises it."""
+    kind: Any = HTTPClientError
+    if isinstance(error, ServerDisconnectedError | ClientPayloadError):
+        kind = ConnectionClosedError
+    elif isinstance(error, ServerTimeoutError | TimeoutError):
+        kind = ReadTimeoutError
+    elif isinstance(error, ClientConnectionError):
+        kind = EndpointConnectionError
+    return cast("Exception", kind(error=error, endpoint_url=target))
 
 
 class _MetadataSession(utils._RefCountedSessionMixin, SharedTlsSession):  # type: ignore[misc]  # noqa: SLF001

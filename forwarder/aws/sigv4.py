@@ -7,6 +7,7 @@ a POST without a query. Tests hold it against botocore's signer, byte for byte.
 import hashlib
 import hmac
 import time
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from botocore.credentials import ReadOnlyCredentials
@@ -35,7 +36,7 @@ class Signer:
         self, keys: ReadOnlyCredentials, target: str, body: bytes, at: float
     ) -> dict[str, str]:
         """Return the headers of a request; ``at`` is the wall clock in seconds."""
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        now = _written(int(at))
         token = f"x-amz-security-token:{keys.token}\n" if keys.token else ""
         signed = f"content-type;host;x-amz-date;{token and 'x-amz-security-token;'}x-amz-target"
         canonical = (
@@ -76,6 +77,12 @@ def host_of(url: str) -> str:
     if parts.port is None or parts.port == _PORTS.get(parts.scheme):
         return named
     return f"{named}:{parts.port}"
+
+
+@lru_cache(maxsize=4)
+def _written(at: int) -> str:
+    """Return a time as it is signed: one for all requests of a second."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
 
 
 def _hash(content: bytes) -> str:
