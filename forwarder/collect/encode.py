@@ -240,25 +240,20 @@ class DocumentEncoder:
         self, keys: _BatchKeys, pieces: Sequence[Piece], events: bytes | None = None
     ) -> Batch:
         window = keys.window
-        first = (pieces[0][0], pieces[0][1])
-        last = last_position(pieces[-1])
-        count = sum([piece[2] for piece in pieces])
-        ids = self._derive(window.device, first, last, count, pieces[0][3])
+        offset, start, count, time, _ = pieces[0]
+        first = (offset, start)
+        if len(pieces) == 1 and count < 2:  # noqa: PLR2004  # one event, or none
+            last = first
+        else:
+            last = last_position(pieces[-1])
+            count = sum([piece[2] for piece in pieces])
+        ids = self._derive(window.device, first, last, count, time)
         events = _joined(pieces) if events is None else events
         return Batch(
-            lane=self._lane,
-            id=ids.text,
-            key=keys.key,
-            window_key=keys.window_key,
-            first=first,
-            last=last,
-            count=count,
-            closed_at=keys.closed_at,
-            record_ms=window.newest_ms,
-            mpid=keys.frame.user,
-            reason=window.reason,
-            payload=self._document(keys.frame, events, ids),
-        )
+            self._lane, ids.text, keys.key, keys.window_key, first, last, count, keys.closed_at,
+            window.newest_ms, keys.frame.user, window.reason,
+            self._document(keys.frame, events, ids),
+        )  # fmt: skip
 
     def _letters(
         self, window: Window, pieces: Sequence[Piece], reason: Reason, error: str
@@ -291,4 +286,6 @@ class DocumentEncoder:
 
 def _joined(pieces: Sequence[Piece]) -> bytes:
     """Return the events of pieces, comma-joined."""
+    if len(pieces) == 1:
+        return pieces[0][4] if pieces[0][2] else b""
     return b",".join([piece[4] for piece in pieces if piece[2]])

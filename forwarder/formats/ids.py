@@ -39,10 +39,13 @@ def bounded_token(token: bytes) -> bytes:
     return b'"~%b"' % blake2b(token, digest_size=16).hexdigest().encode()
 
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
 def uuid_of(digits: str) -> str:
     """Return the UUID text of 32 hexadecimal digits of a digest."""
     # RFC 9562: version 8 is for ids derived in a way of one's own.
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
@@ -70,5 +73,6 @@ class IdSource:
         """
         state = self._base.copy()
         state.update(b"%d,%d,%d,%d,%d,%d,%b" % (*first, *last, count, first_ms, device))
-        text = state.hexdigest()
-        return BatchIds(uuid_of(text), _SMALLEST + int(text, 16) % _RANGE)
+        name = state.digest()
+        number = _SMALLEST + int.from_bytes(name, "big") % _RANGE
+        return BatchIds(uuid_of(name.hex()), number)

@@ -136,9 +136,9 @@ class MParticleDocuments:
 
     def _write(self, events: bytes, ids: BatchIds, tail: bytes) -> bytes:
         number = b'"%d"' % ids.number if self._quote else b"%d" % ids.number
-        return b"%b%b%b%b%b%b%b" % (
-            _BEFORE_EVENTS, events, _BEFORE_ID, ids.text.encode(), _BEFORE_NUMBER, number, tail
-        )  # fmt: skip
+        return b"".join(
+            (_BEFORE_EVENTS, events, _BEFORE_ID, ids.text.encode(), _BEFORE_NUMBER, number, tail)
+        )
 
     def _native_twin(self, limit: RecordLimit) -> object | None:
         """Return what makes the same documents natively, None where nothing is built."""
@@ -264,13 +264,26 @@ def identities(raw: Raw, time: int) -> Raw:
     """Return user identities as an array; one that is no object passes as it is."""
     if bytes(raw)[:1] != b"{":
         return raw
-    entries = [
-        b'{"identity_type":%b,"identity":%b,"timestamp_unixtime_ms":%d}'
-        % (rawjson.quote("customer_id" if kind == "customerid" else kind), _text(value), time)
-        for kind, value in rawjson.fields(raw).items()
-        if bytes(value) != rawjson.NULL
-    ]
+    end, entries = b',"timestamp_unixtime_ms":%d}' % time, list[bytes]()
+    for kind, value in rawjson.fields(raw).items():
+        text = bytes(value)
+        if text == rawjson.NULL:
+            continue
+        begin = _BEGINS.get(kind) or _entry(kind)
+        entries.append(begin + (text if text[:1] == b'"' else rawjson.quote(text.decode())) + end)
     return Raw(b"[%b]" % b",".join(entries))
+
+
+def _entry(kind: str) -> bytes:
+    """Return what the entry of an identity begins with."""
+    return b'{"identity_type":%b,"identity":' % rawjson.quote(kind)
+
+
+_BEGINS = {kind: _entry(kind) for kind in (
+    "other", "customer_id", "facebook", "twitter", "google", "microsoft", "yahoo", "email",
+    "facebook_custom_audience_id", "other_id_2", "other_id_3", "other_id_4", "phone_number",
+)} | {"customerid": _entry("customer_id")}  # fmt: skip
+"""Of the types that the format names, and that one which SDKs spell in two ways."""
 
 
 def without_identities(raw: Raw, kinds: frozenset[str]) -> Raw:
@@ -298,12 +311,6 @@ def _kind(name: str) -> str:
 
 def _names_identity(path: list[str]) -> bool:
     return path[0] == "user_identities" and len(path) == 2  # noqa: PLR2004  # its name and a type
-
-
-def _text(raw: Raw) -> bytes:
-    """Return a value as a JSON string: its own text, or the JSON it is written in."""
-    value = bytes(raw)
-    return value if value[:1] == b'"' else rawjson.quote(value.decode())
 
 
 def _dropped(settings: Settings) -> Iterable[str]:

@@ -63,6 +63,9 @@ def _classify(value: bytes) -> bytes:
 
 def means_none(text: str) -> bool:
     """Tell whether a text stands for no id at all."""
+    digits = text.lstrip("-")
+    if digits.isdigit() and digits[0] != "0":  # nearly always
+        return text == "-1"
     return text.strip().casefold() in NONE_WORDS or _ZERO.fullmatch(text) is not None
 
 
