@@ -33,9 +33,8 @@ struct Run<'a, 'py> {
 }
 
 /// A run of consecutive events, as it waited; `first` is its position.
-struct Piece<'py> {
-    first: Bound<'py, PyTuple>,
-    number: Bound<'py, PyAny>,
+struct Piece<'a, 'py> {
+    tuple: &'a Bound<'py, PyTuple>,
     offset: i64,
     start: i64,
     count: i64,
@@ -53,10 +52,13 @@ struct Shared<'a, 'py> {
     reason: Bound<'py, PyAny>,
 }
 
+/// A position: offset of the record, index of the event in it.
+type Place<'py> = (Bound<'py, PyTuple>, i64, i64);
+
 /// Which events are in a document.
 struct Span<'py> {
-    first: (Bound<'py, PyTuple>, i64, i64),
-    last: (Bound<'py, PyTuple>, i64, i64),
+    first: Place<'py>,
+    last: Place<'py>,
     number: Bound<'py, PyAny>,
     count: i64,
     time: i64,
@@ -182,36 +184,29 @@ impl Encoder {
             user: PyString::new(py, user),
             reason: window.getattr(intern!(py, "reason"))?,
         };
-        let made = if apart {
-            let Some(events) = each(&pieces)? else {
+        let (made, end) = if apart {
+            let Some(mut events) = each(&pieces)? else {
                 return Ok(false);
             };
             for (span, event) in &events {
                 self.make(run, &shared, span, &[event])?;
             }
-            events.len() as i64
+            let made = events.len() as i64;
+            let Some((span, _)) = events.pop() else {
+                return Ok(false);
+            };
+            (made, span.last)
         } else {
-            let span = Span {
-                first: (first.first.clone(), first.offset, first.start),
-                last: last.last()?,
-                number: first.number.clone(),
-                count: pieces.iter().map(|piece| piece.count).sum(),
-                time: first.time,
-            };
-            let span = if pieces.len() == 1 {
-                span
-            } else {
-                span.counted()?
-            };
+            let span = Span::of(&pieces, first, last)?;
             let bodies: Vec<&[u8]> = pieces
                 .iter()
                 .filter(|piece| piece.count > 0)
                 .map(Piece::bytes)
                 .collect();
             self.make(run, &shared, &span, &bodies)?;
-            1
+            (1, span.last)
         };
-        self.close(run, window, shared, last, made)?;
+        self.close(run, window, shared, end, made)?;
         Ok(true)
     }
 
@@ -287,7 +282,7 @@ impl Encoder {
         run: &mut Run<'_, 'py>,
         window: &Bound<'py, PyAny>,
         shared: Shared<'_, 'py>,
-        last: &Piece<'py>,
+        end: Place<'py>,
         made: i64,
     ) -> PyResult<()> {
         let py = window.py();
@@ -299,7 +294,7 @@ impl Encoder {
             Some((_, sum)) => *sum += made,
             None => run.counts.push((shared.reason, made)),
         }
-        let (mut position, offset, index) = last.last()?;
+        let (mut position, offset, index) = end;
         run.lowest = run.lowest.min(offset);
         let saved = window.getattr(intern!(py, "saved"))?;
         if !saved.is_none() {
@@ -316,43 +311,66 @@ impl Encoder {
     }
 }
 
-impl<'py> Piece<'py> {
+impl<'a, 'py> Piece<'a, 'py> {
     fn bytes(&self) -> &[u8] {
         self.body.as_bytes()
     }
 
-    fn of(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
-        let offset = tuple.get_borrowed_item(0)?;
-        let start = tuple.get_borrowed_item(1)?;
-        let number = tuple.get_item(2)?;
+    fn of(tuple: &'a Bound<'py, PyTuple>) -> PyResult<Self> {
         Ok(Piece {
-            first: PyTuple::new(tuple.py(), [offset, start])?,
-            offset: offset.extract()?,
-            start: start.extract()?,
-            count: number.extract()?,
-            number,
+            tuple,
+            offset: tuple.get_borrowed_item(0)?.extract()?,
+            start: tuple.get_borrowed_item(1)?.extract()?,
+            count: tuple.get_borrowed_item(2)?.extract()?,
             time: tuple.get_borrowed_item(3)?.extract()?,
             body: tuple.get_item(4)?.cast_into()?,
         })
     }
 
+    fn number(&self) -> PyResult<Bound<'py, PyAny>> {
+        self.tuple.get_item(2)
+    }
+
+    /// The position of its first event.
+    fn first(&self) -> PyResult<Place<'py>> {
+        let offset = self.tuple.get_borrowed_item(0)?;
+        let start = self.tuple.get_borrowed_item(1)?;
+        let position = PyTuple::new(self.tuple.py(), [offset, start])?;
+        Ok((position, self.offset, self.start))
+    }
+
     /// The position of its last event; without events it takes one place.
-    fn last(&self) -> PyResult<(Bound<'py, PyTuple>, i64, i64)> {
-        let index = self.start + self.count.max(1) - 1;
-        let position = if index == self.start {
-            self.first.clone()
-        } else {
-            (self.offset, index).into_pyobject(self.first.py())?
-        };
+    fn last(&self) -> PyResult<Place<'py>> {
+        let index = self.start.saturating_add(self.count.max(1) - 1);
+        let position = (self.offset, index).into_pyobject(self.tuple.py())?;
         Ok((position, self.offset, index))
     }
 }
 
-impl Span<'_> {
-    /// With its count as it is by now.
-    fn counted(mut self) -> PyResult<Self> {
-        self.number = self.count.into_pyobject(self.number.py())?.into_any();
-        Ok(self)
+impl<'py> Span<'py> {
+    fn of(
+        pieces: &[Piece<'_, 'py>],
+        first: &Piece<'_, 'py>,
+        last: &Piece<'_, 'py>,
+    ) -> PyResult<Self> {
+        let place = first.first()?;
+        if pieces.len() == 1 && first.count < 2 {
+            return Ok(Span {
+                last: place.clone(),
+                first: place,
+                number: first.number()?,
+                count: first.count,
+                time: first.time,
+            });
+        }
+        let count: i64 = pieces.iter().map(|piece| piece.count).sum();
+        Ok(Span {
+            first: place,
+            last: last.last()?,
+            number: count.into_pyobject(first.tuple.py())?.into_any(),
+            count,
+            time: first.time,
+        })
     }
 }
 
@@ -372,20 +390,12 @@ fn waiting<'py>(window: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyTuple>>
 }
 
 /// Every event on its own, with its bytes; None: a piece does not hold as many as it says.
-fn each<'a, 'py>(pieces: &'a [Piece<'py>]) -> PyResult<Option<Vec<Event<'a, 'py>>>> {
+fn each<'a, 'py>(pieces: &'a [Piece<'_, 'py>]) -> PyResult<Option<Vec<Event<'a, 'py>>>> {
     let mut found = Vec::new();
     for piece in pieces {
         if piece.count < 2 {
-            let first = (piece.first.clone(), piece.offset, piece.start);
-            let (number, count) = (piece.number.clone(), piece.count);
-            let span = Span {
-                last: first.clone(),
-                first,
-                number,
-                count,
-                time: piece.time,
-            };
-            found.push((span, if count > 0 { piece.bytes() } else { b"" }));
+            let span = Span::of(std::slice::from_ref(piece), piece, piece)?;
+            found.push((span, if piece.count > 0 { piece.bytes() } else { b"" }));
             continue;
         }
         let Some(events) = values(piece.bytes()).filter(|all| all.len() as i64 == piece.count)
@@ -393,9 +403,9 @@ fn each<'a, 'py>(pieces: &'a [Piece<'py>]) -> PyResult<Option<Vec<Event<'a, 'py>
             return Ok(None);
         };
         for (index, event) in (piece.start..).zip(events) {
-            let position = (piece.offset, index).into_pyobject(piece.first.py())?;
+            let position = (piece.offset, index).into_pyobject(piece.tuple.py())?;
             let first = (position, piece.offset, index);
-            let number = 1i64.into_pyobject(piece.first.py())?.into_any();
+            let number = 1i64.into_pyobject(piece.tuple.py())?.into_any();
             let span = Span {
                 last: first.clone(),
                 first,
