@@ -17,7 +17,7 @@ from functools import cache
 
 from tests import cores
 from tests.fuzz.mutate import Mutator
-from tests.fuzz.pairs import FORMS, Block, Difference, compared
+from tests.fuzz.pairs import FORMS, Block, Difference, compared, mutated
 from tests.fuzz.seeds import seeds
 
 TOGETHER = 20
@@ -39,7 +39,7 @@ def mutator(form: str) -> Mutator:
 
 def run(task: Task) -> Outcome:
     """Compare some blocks; return the number of records, and the differences."""
-    found = [compared(block, mutator(block.form)) for block in task]
+    found = [compared(block, mutated(mutator(block.form))) for block in task]
     return sum(count for count, _ in found), [one for _, one in found if one is not None]
 
 

@@ -1,7 +1,7 @@
 """The same polls for both cores: what each makes of them is compared, value by value."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from forwarder.collect.pipeline import CollectBounds, Pipeline, compile_lanes
@@ -17,6 +17,7 @@ FORMS = ("mparticle", "pinpoint")
 POLLS = 8
 """Polls of a block: what decoders remember of one is used for the next."""
 LONGEST_POLL = 60
+POLL_BYTES = 1_000_000
 NOW = START + 3_600_000
 _HEADERS = ([("trace", b"1")], [("told", b"1"), ("x", None)], [("\udcff", b"\xff")])
 
@@ -50,33 +51,54 @@ class Pair(Protocol):
         """Give both a poll; return what each made of it where that is not the same."""
 
 
-def polls(rng: random.Random, mutator: Mutator) -> Iterator[list[Rec]]:
-    """Yield the polls of a block."""
-    offset, time = int(rng.random() * 3), START
-    for _ in range(POLLS):
+Polls = Callable[[random.Random], Iterable[Sequence[Rec]]]
+"""Makes the polls of a block with its numbers."""
+
+
+def mutated(mutator: Mutator) -> Polls:
+    """Return what makes polls of mutated values, of odd times and headers now and then."""
+
+    def polls(rng: random.Random) -> Iterator[list[Rec]]:
+        offset, time = int(rng.random() * 3), START
+        for _ in range(POLLS):
+            poll: list[Rec] = []
+            for _ in range(int(rng.random() * LONGEST_POLL)):
+                offset += 1 if rng.random() < 0.95 else 1 + int(rng.random() * 5)
+                time += rng.choice((0, 1, 20, 1000, 1000, -400, 40_000))
+                chance = rng.random()
+                stamp = time if chance < 0.98 else rng.choice((-1, 0, NOW + 10_000, 2**62))
+                value = None if chance < 0.01 else mutator.value(rng)
+                headers: Any = rng.choice(_HEADERS) if rng.random() < 0.02 else ()
+                poll.append(Rec(offset, stamp, value, headers))
+            yield poll
+
+    return polls
+
+
+def given(values: Iterable[bytes]) -> Polls:
+    """Return what makes polls of these values, as large as a source's."""
+
+    def polls(_: random.Random) -> Iterator[list[Rec]]:
         poll: list[Rec] = []
-        for _ in range(int(rng.random() * LONGEST_POLL)):
-            offset += 1 if rng.random() < 0.95 else 1 + int(rng.random() * 5)
-            time += rng.choice((0, 1, 20, 1000, 1000, -400, 40_000))
-            chance = rng.random()
-            stamp = time if chance < 0.98 else rng.choice((-1, 0, NOW + 10_000, 2**62))
-            value = None if chance < 0.01 else mutator.value(rng)
-            headers: Any = rng.choice(_HEADERS) if rng.random() < 0.02 else ()
-            poll.append(Rec(offset, stamp, value, headers))
+        size = 0
+        for offset, value in enumerate(values):
+            poll.append(Rec(offset, START + offset, value))
+            size += len(value)
+            if size > POLL_BYTES or len(poll) == LONGEST_POLL:
+                yield poll
+                poll, size = [], 0
         yield poll
 
+    return polls
 
-def compared(
-    block: Block, mutator: Mutator, judge: Callable[[Sequence[Rec]], None] | None = None
-) -> tuple[int, Difference | None]:
+
+def compared(block: Block, polls: Polls) -> tuple[int, Difference | None]:
     """Compare a block; return how many records it had, and where the cores differ first."""
     rng = random.Random(str(block))  # noqa: S311  # repeatable, not secret
     pair = PAIRS[block.way](rng, block.form)
     count = 0
-    for poll in polls(rng, mutator):
+    for poll in polls(rng):
         count += len(poll)
-        if judge is not None:
-            judge(poll)
         found = pair.differ(poll)
         if found is not None:
             return count, Difference(str(block), *found, poll)
