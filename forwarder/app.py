@@ -96,6 +96,7 @@ async def run_worker(configuration: Configuration, look: CheckLeftTopics) -> int
 
     ``look``: at what is left of input topics that are not configured any more.
     """
+    memory.tune_malloc()
     memory.tune_gc()
     clock = SystemClock()
     metrics = Metrics(version(), known=metric_labels(configuration))

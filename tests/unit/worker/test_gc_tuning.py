@@ -1,6 +1,9 @@
-"""How garbage is collected, seen from what becomes of cycles."""
+"""How garbage is collected, seen from what becomes of cycles; and what is kept of freed memory."""
 
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -71,3 +74,27 @@ def test_the_young_are_looked_at_while_as_many_old_ones_go() -> None:
     for _ in range(10):
         young.add_records(memory.RECORDS_PER_COLLECTION // 2)
     assert [0, 0, 0, 0, 1] == looks
+
+
+BLOCKS = """
+import resource
+from forwarder.worker.memory import tune_malloc
+tune_malloc()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def blocks(count):
+    for _ in range(count):
+        kept = [b"x" * 2_000_000 for _ in range(4)]
+blocks(1)
+begun = faults()
+blocks(20)
+print(faults() - begun)
+"""
+"""Four blocks of 2 MB at a time, each of 500 pages."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's library is tuned")
+def test_freed_blocks_are_there_for_the_next_without_a_page_fault_each() -> None:
+    run = [sys.executable, "-c", BLOCKS]
+    answer = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
+    assert int(answer.stdout) < 20 * 4 * 500 / 10
