@@ -25,7 +25,7 @@ PURE := tests/acceptance/test_corpus.py tests/contract tests/unit/collect tests/
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo demo-pinpoint test test-fast test-python test-docker soak faults fuzz bench bench-check check package format docs lock pin-images clean
+.PHONY: help setup native demo demo-pinpoint test test-fast test-python test-docker soak faults fuzz asan bench bench-check check package format docs lock pin-images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ faults: setup ## Let AWS do everything wrong, row by row, and count (ARGS="--onl
 
 fuzz: setup ## Give both cores mutated input, and compare what they make of it (ARGS="--cases 10000000")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+asan: setup ## Run the native core under the address sanitizer, on input that means it harm
+	$(BIN)/python -m tests.fuzz.sanitize $(ARGS)
 
 bench: setup ## Measure what an event costs a worker, beside others (ARGS="--load 1-event --bare")
 	$(BIN)/python -m tests.bench $(ARGS)

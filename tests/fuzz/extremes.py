@@ -5,24 +5,7 @@ from collections.abc import Iterator
 from tests.builders import START
 from tests.format_senders import SENDERS
 
-DEPTHS = (
-    63,
-    64,
-    65,
-    126,
-    127,
-    128,
-    129,
-    511,
-    512,
-    1023,
-    1024,
-    1025,
-    1026,
-    4096,
-    100_000,
-    1_000_000,
-)
+DEPTHS = (63, 64, 65, 127, 128, 129, 511, 512, 1023, 1024, 1025, 1026, 4096, 100_000, 1_000_000)
 MIB = 1024 * 1024
 
 
@@ -33,12 +16,12 @@ def cut_short(seeds: list[bytes], step: int = 1) -> Iterator[bytes]:
             yield seed[:size]
 
 
-def nested(form: str) -> Iterator[bytes]:
+def nested(form: str, most: int = DEPTHS[-1]) -> Iterator[bytes]:
     """Yield values that are nested deeply, in every place, whole and cut off."""
     sender = SENDERS[form]
     whole = sender.record(sender.event(1), tag="PLACE")
     inner = sender.record(b"PLACE", sender.event(2))
-    for depth in DEPTHS:
+    for depth in [one for one in DEPTHS if one <= most]:
         for begin, end in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"data":', b"}]")):
             deep = begin * depth + b"1" + end * depth
             yield deep

@@ -56,15 +56,10 @@ def build() -> None:
         "CARGO_TARGET_DIR": str(TARGET),
     }
     manifest = str(ROOT / "forwarder/native/Cargo.toml")
-    command = [
-        os.environ.get("CARGO", "cargo"),
-        "build",
-        "--quiet",
-        "--release",
-        "--target",
-        TRIPLE,
-    ]
-    subprocess.run([*command, "--manifest-path", manifest], env=environ, check=True)
+    command = [os.environ.get("CARGO", "cargo"), "build", "--quiet", "--release"]
+    command += ["--target", TRIPLE, "--manifest-path", manifest]
+    subprocess.run(command, env=environ, check=True)
+    assert b"__asan_report_load" in LIBRARY.read_bytes()
 
 
 def sanitized(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -8,8 +8,9 @@ from forwarder.formats.contract import Reject
 from forwarder.formats.registry import BUILT_IN
 from tests import cores
 from tests.builders import PARTITION, START
+from tests.fuzz import extremes
 from tests.fuzz.__main__ import mutator, run
-from tests.fuzz.pairs import FORMS, PAIRS, Block
+from tests.fuzz.pairs import FORMS, PAIRS, Block, compared, given
 from tests.fuzz.seeds import seeds
 
 SEED = 20
@@ -28,6 +29,18 @@ def test_both_cores_make_the_same_of_it(way: str, form: str) -> None:
     count, found = run(tuple(Block(SEED, way, form, number) for number in range(BLOCKS[way])))
     assert [] == found
     assert count > 100 * BLOCKS[way]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("way", PAIRS)
+def test_both_cores_make_the_same_of_what_is_cut_short_nested_or_large(way: str, form: str) -> None:
+    block = Block(SEED, way, form, 0)
+    values = [
+        *extremes.cut_short(seeds(form)[:2]),
+        *extremes.nested(form, 1026),
+        *extremes.enormous(form, 20_000),
+    ]
+    assert (len(values), None) == compared(block, given(values))
 
 
 @pytest.mark.parametrize("form", FORMS)
