@@ -7,6 +7,8 @@ from msgspec import Raw
 # stand deeper than decode, so uploads with this many brackets have to fit with a margin.
 _BRACKETS = 600
 _STACK_MARGIN = 120
+SHORT = 2 * _BRACKETS
+"""Bytes of a record that cannot have more of anything than it may: nobody need look."""
 
 MAX_VALUES = 1_000_000
 MAX_EVENTS = 100_000
@@ -38,7 +40,7 @@ def check_record(value: bytes) -> None:
 
     Caller: a decoder, first of all; it costs a short record nothing.
     """
-    if len(value) > 2 * _BRACKETS and value.count(b"[") + value.count(b"{") > _BRACKETS:
+    if len(value) > SHORT and value.count(b"[") + value.count(b"{") > _BRACKETS:
         _fits(value, _STACK_MARGIN)
     if len(value) > MAX_VALUES:
         check_number(value.count(b","), MAX_VALUES, "commas")

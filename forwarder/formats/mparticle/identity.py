@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Raw
 
 from forwarder.formats import rawjson
-from forwarder.formats.contract import Upload
 from forwarder.formats.ids import MAX_ID_BYTES, bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.rawjson import ABSENT
@@ -44,13 +43,15 @@ def id_of(value: bytes) -> bytes:
     A value that is neither a text nor a number names nobody. One of more than ``MAX_ID_BYTES``
     becomes its digest.
     """
-    first = value[:1]
-    # Nearly always: too long for a word, and no zero.
+    # Nearly always: too long for a word, and no zero; or a number that is neither.
     if len(value.strip(_PADDING)) > _MAX_WORD_CHARACTERS:
+        first = value[:1]
         if first != b'"':
             return bounded_token(b'"%b"' % value) if first in _NUMBER else NO_ID
         if b"\\" not in value and value.isascii():
             return value if len(value) <= MAX_ID_BYTES else bounded_token(value)
+    elif value.isdigit() and value[:1] != b"0":
+        return b'"%b"' % value
     known = _memo.get(value)
     # An answer is short, or the id itself.
     return _memo.keep(value, _classify(value), 2 * len(value)) if known is None else known
@@ -119,49 +120,35 @@ class DeviceIdentity:
     def __init__(self, partition: Partition) -> None:
         """Create with empty caches."""
         self.prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self._environments: Memo[bytes, bytes] = Memo(_MEMO)
         self._packages: Memo[bytes, tuple[bytes, bool]] = Memo(_MEMO)
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
         self.repeated = False
 
-    def environment(self, fields: dict[str, Raw]) -> bytes:
-        """Return the token of the environment; production where there is none."""
-        raw = fields.get("environment")
-        token = NO_ID if raw is None else token_of(raw)
-        return _PRODUCTION if token == NO_ID else token
-
-    def application(self, fields: dict[str, Raw]) -> bytes:
-        """Return the token of the app's package, empty text where there is none."""
-        raw = bytes(fields.get("application_info", ABSENT))
-        known = self._packages.get(raw)
-        if known is None:
-            twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
-            known = first_member_token(raw, _PACKAGE), twice
-            self._packages.keep(raw, known, len(raw) + len(known[0]))
-        if known[1]:
-            self.repeated = True
-        return known[0]
-
     def keys(
-        self,
-        fields: dict[str, Raw],
-        environment: bytes,
-        application: bytes,
-        offset: int,
-        start: int,
-    ) -> tuple[bytes, bytes]:
-        """Return the device key and the owner; an upload without device and user is its own.
+        self, fields: dict[str, Raw], offset: int, start: int
+    ) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return the tokens of environment and app, the device key, and the owner.
 
-        The device key orders deliveries. The owner is who may share a window: the device key
-        where it holds an mpid, else also a digest of the user's identities. Every part but the
-        first is a JSON string, so no two different keys look the same.
+        The environment is production, and the app's package the empty text, where there is none.
+        An upload without device and user is its own. The device key orders deliveries. The owner is
+        who may share a window: the device key where it holds an mpid, else also a digest of the
+        user's identities. Every part but the first is a JSON string, so no two different keys look
+        the same.
         """
+        raw = bytes(fields.get("environment", ABSENT))
+        environment = self._environments.get(raw) or self._environment(raw)
+        raw = bytes(fields.get("application_info", ABSENT))
+        application, twice = self._packages.get(raw) or self._package(raw)
+        if twice:
+            self.repeated = True
         device = id_of(bytes(fields.get("mp_deviceid", ABSENT)))
         if device == NO_ID and "device_info" in fields:
             device = self._device(bytes(fields["device_info"]))
         mpid = id_of(bytes(fields.get("mpid", ABSENT)))
         if device == mpid == NO_ID:
             key = b"%b%d/%d" % (self.prefix, offset, start)
-            return key, key
+            return environment, application, key, key
         key = b"%b,%b,%b,%b" % (environment, application, device, mpid)
         if len(key) > MAX_ID_BYTES:  # hardly ever
             key = b"%b,%b,%b,%b" % (
@@ -171,10 +158,18 @@ class DeviceIdentity:
                 mpid,
             )
         if mpid != NO_ID:
-            return key, key
-        return key, key + IDENTITIES_SEPARATOR + self.digest(
-            bytes(fields.get("user_identities", ABSENT))
-        )
+            return environment, application, key, key
+        people = self.digest(bytes(fields.get("user_identities", ABSENT)))
+        return environment, application, key, key + IDENTITIES_SEPARATOR + people
+
+    def _environment(self, raw: bytes) -> bytes:
+        token = token_of(raw)
+        return self._environments.keep(raw, _PRODUCTION if token == NO_ID else token, 2 * len(raw))
+
+    def _package(self, raw: bytes) -> tuple[bytes, bool]:
+        twice = raw[:1] == b"{" and rawjson.repeats_key(raw)
+        known = first_member_token(raw, _PACKAGE), twice
+        return self._packages.keep(raw, known, len(raw) + len(known[0]))
 
     def _device(self, raw: bytes) -> bytes:
         """Return the first id of ``device_info`` that names a device."""
@@ -192,20 +187,22 @@ class DeviceIdentity:
         return self._people.keep(raw, identities_digest(raw), len(raw)) if found is None else found
 
 
-def request_key(fields: dict[str, Raw], upload: Upload) -> bytes:
+def request_key(
+    fields: dict[str, Raw], environment: bytes, application: bytes, device: bytes
+) -> bytes:
     """Return what an upload is known by if it is sent again; empty where it does not say.
 
     ``source_request_id``, which mParticle's own clients keep when they send a request again, within
     the input (``api_key``) and the device key, or without one the app: a sender that counts its
     requests on each device must not lose one device's events to another's.
     """
-    scope = upload.device
     request = id_of(bytes(fields.get("source_request_id", ABSENT)))
     if request == NO_ID:
         return b""
+    scope = device
     if scope[:1] == b"@":  # the upload's own place in the input
-        scope = b"%b,%b" % (upload.environment, upload.application)
-    return b"%b,%b,%b" % (request, token_of(fields.get("api_key", ABSENT)), scope)
+        scope = b"%b,%b" % (environment, application)
+    return b"%b,%b,%b" % (request, token_of(bytes(fields.get("api_key", ABSENT))), scope)
 
 
 def identities_digest(raw: bytes) -> bytes:
@@ -250,9 +247,8 @@ def _identity(kind: bytes, value: bytes) -> bytes:
     return b"%b:%b" % (b'"customer_id"' if kind == b'"customerid"' else kind, named)
 
 
-def token_of(raw: Raw) -> bytes:
+def token_of(value: bytes) -> bytes:
     """Return the token of a value, the empty text for null and for what is not there."""
-    value = bytes(raw)
     if value[:1] == b'"' and b"\\" not in value:  # nearly always
         return value
     return NO_ID if value in _NOTHING else rawjson.name_token(value)
@@ -261,7 +257,7 @@ def token_of(raw: Raw) -> bytes:
 def first_member_token(raw: bytes, names: tuple[str, ...]) -> bytes:
     """Return the token of the first of these members that an object has, else the empty text."""
     for value in members(raw, names):
-        if value is not ABSENT and (token := token_of(value)) != NO_ID:
+        if value is not ABSENT and (token := token_of(bytes(value))) != NO_ID:
             return token
     return NO_ID
 

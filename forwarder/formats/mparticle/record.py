@@ -47,7 +47,7 @@ class UploadRecords:
         fields = rawjson.fields(upload)
         fields.pop("api_keys", None)
         fields["api_key"] = Raw(rawjson.quote(api_key))
-        if token_of(fields.get("environment", ABSENT)) == NO_ID:
+        if token_of(bytes(fields.get("environment", ABSENT))) == NO_ID:
             fields["environment"] = Raw(rawjson.quote(environment))
         token = ordering_id(fields)
         key = blake2b(upload, digest_size=16).hexdigest().encode() if token == NO_ID else token
