@@ -39,6 +39,7 @@ _SAFE_KEYS = frozenset({
 })  # fmt: skip
 """Keys that an error may name; any other may hold anything, also in its name."""
 
+_NULL = Raw(rawjson.NULL)
 _NO_KEYS = shape_of({})
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -206,9 +207,8 @@ class MParticleDecoder(RecordDecoder):
         except UnicodeEncodeError:
             self._compact = -1
             self._buffer[:] = rawjson.encode_object(fields)
-        stored = bytes(self._buffer)
-        if b":null" not in stored:
-            return stored
+        if _NULL not in fields.values():
+            return bytes(self._buffer)
         for key in [key for key, raw in fields.items() if bytes(raw) == rawjson.NULL]:
             del fields[key]
         return rawjson.encode_exact(fields)

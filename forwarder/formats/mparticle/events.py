@@ -85,7 +85,7 @@ def read_places(raw: bytes) -> Events:
     if len(events) == 1:
         data = events[0].data
         placed = data.location is not ABSENT or data.breadcrumbs is not ABSENT
-        if not placed and _LOCATION not in raw and b"\\" not in raw:
+        if not placed and raw.find(_LOCATION) < 0 and b"\\" not in raw:
             return _single(events[0].event_type)
     found = [event.data for event in events]
     return [event.event_type for event in events], _NOTHING, _location_indices(raw, found)
