@@ -179,11 +179,7 @@ class Pipeline:
             if lane.pending:
                 lane.encode([], now_ms, out)
                 self._busy.note(number)
-        while (
-            self.memory_bytes() > goal
-            and len(out.closings) < limit
-            and not self.has_pending_documents
-        ):
+        while self.memory_bytes() > goal and len(out.closings) < limit and not self._busy.pending:
             found = [(lane, one) for lane, one in candidates.items() if one is not None]
             if not found:
                 break
@@ -267,6 +263,10 @@ class Pipeline:
         size = 0 if self._duplicates is None else self._duplicates.memory_bytes()
         return size + self._busy.memory_bytes()
 
+    def holding(self) -> list[str]:
+        """Return the lanes in which any window is open, or closed with documents to be made."""
+        return [self._in_order[number].lane.name for number in self._busy.holding]
+
     def open_windows(self, lane: str | None = None) -> int:
         """Return how many windows are open, in a lane or in all."""
         return sum([len(one.windows.open) for one in self._chosen(lane)])
@@ -277,8 +277,7 @@ class Pipeline:
 
     def waiting_events(self) -> dict[str, int]:
         """Return by lane how many events wait in windows, those included that only just closed."""
-        holding = [self._in_order[number] for number in self._busy.holding]
-        return {one.lane.name: one.waiting_events() for one in holding}
+        return {name: self._lanes[name].waiting_events() for name in self.holding()}
 
     def oldest_opened(self, lane: str | None = None) -> int | None:
         """Return the record time at which the oldest open window was opened."""

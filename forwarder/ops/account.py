@@ -6,12 +6,12 @@ counters are read one after the other, in a thread, while the loop goes on.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from forwarder.ops.definition import ConfiguredLabels, Definition, series
+from forwarder.ops.series import Labels, heads, labels_text, number_family, number_text
 
-Labels = tuple[str, ...]
 Values = Mapping[str, Mapping[Labels, float]]
 """By metric's name, then by its labels' values."""
 
@@ -34,6 +34,10 @@ class AtomicCounters(Collector):
         }
         self._measure: Callable[[], Mapping[str, int]] = dict
         self._frozen: Values | None = None
+        # What stands before each family, and of each series the value that its line says.
+        self._lines: dict[str, tuple[dict[bool, str], dict[Labels, tuple[float, str]]]] = {
+            it.name: (heads(number_family(it)), {}) for it in definitions
+        }
         registry.register(self)
 
     def add(self, it: Definition, labels: Labels, count: int) -> None:
@@ -52,24 +56,34 @@ class AtomicCounters(Collector):
             frozen[self._gauge.name][label,] = value
         self._frozen = frozen
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family; called at every scrape, in a thread of its own."""
-        values = self._frozen if self._frozen is not None else self._counts
+    def scraped(self, openmetrics: bool) -> str:  # noqa: FBT001  # which of two forms
+        """Return every family as it is scraped; called in a thread of its own."""
+        values = self._now()
+        found = []
         for it in self._definitions:
-            yield _family(it, values[it.name])
+            heads, lines = self._lines[it.name]
+            found.append(heads[openmetrics])
+            for labels, value in list(values[it.name].items()):
+                known = lines.get(labels)
+                if known is None or known[0] != value:
+                    head = f"{it.name}{labels_text(it.labels, labels)}"
+                    known = lines[labels] = value, f"{head} {number_text(value)}\n"
+                found.append(known[1])
+        return "".join(found)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family in the client library's form, for who asks the registry."""
+        values = self._now()
+        for it in self._definitions:
+            family = number_family(it)
+            for told, value in list(values[it.name].items()):
+                family.add_metric(told, value)  # type: ignore[attr-defined]  # both families have it
+            yield family
 
     def describe(self) -> Iterator[Metric]:
         """Yield the names alone, so that registering collects nothing."""
         for it in self._definitions:
-            yield _family(it, {})
+            yield number_family(it)
 
-
-def _family(it: Definition, values: Mapping[Labels, float]) -> Metric:
-    labels: Sequence[str] = it.labels
-    if it.kind == "gauge":
-        family: Metric = GaugeMetricFamily(it.name, it.advice, labels=labels)
-    else:
-        family = CounterMetricFamily(it.name.removesuffix("_total"), it.advice, labels=labels)
-    for told, value in list(values.items()):
-        family.add_metric(told, value)  # type: ignore[attr-defined]  # both families have it
-    return family
+    def _now(self) -> Values:
+        return self._frozen if self._frozen is not None else self._counts

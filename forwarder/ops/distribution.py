@@ -1,51 +1,80 @@
-"""A histogram that takes many observations at once.
+"""Histograms that take many observations at once.
 
 The client library's own costs 2.5 µs an observation, too much where a batch may be one event.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from forwarder.ops.definition import Definition
+from forwarder.ops.series import Family, Labels, labels_text, number_text
 
 
-class Distribution(Collector):
-    """Counts per bucket for each value of one label; the upper bounds are inclusive."""
+class Buckets:
+    """The series of a histogram: counts per bucket; the upper bounds are inclusive."""
 
-    def __init__(self, it: Definition, registry: CollectorRegistry) -> None:
-        """Register a metric with one label; its bounds ascend, the last bucket (+Inf) is added."""
-        self._name, self._text, (self._label,) = it.name, it.advice, it.labels
+    def __init__(self, it: Definition, labels: Labels) -> None:
+        """Begin with nothing observed; the last bucket (+Inf) is added to the bounds."""
         self._bounds = tuple(it.bounds)
-        self._names = [*map(str, map(float, self._bounds)), "+Inf"]
-        self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
-        registry.register(self)
+        self._names = [*(number_text(bound) for bound in self._bounds), "+Inf"]
+        self._counts = [0] * len(self._names)
+        self._sum = 0.0
+        self._observed, self._shown = 0, -1
+        self._text = ""
+        names, own = (*it.labels, "le"), labels_text(it.labels, labels)
+        self._heads = [
+            f"{it.name}_bucket{labels_text(names, (*labels, le))} " for le in self._names
+        ]
+        self._heads += [f"{it.name}_count{own} ", f"{it.name}_sum{own} "]
+
+    def observe(self, amount: float) -> None:
+        """Count one amount."""
+        self.observe_all((amount,))
+
+    def observe_all(self, amounts: Iterable[float]) -> None:
+        """Count every amount."""
+        counts, bounds, total = self._counts, self._bounds, 0.0
+        number = 0
+        for amount in amounts:
+            counts[bisect_left(bounds, amount)] += 1
+            total += amount
+            number += 1
+        self._sum += total
+        self._observed += number
+
+    def text(self) -> str:
+        """Return its lines."""
+        observed = self._observed
+        if observed != self._shown:
+            values = self._cumulated()
+            values += [values[-1], self._sum]
+            lines = zip(self._heads, values, strict=True)
+            self._text = "".join([f"{head}{number_text(value)}\n" for head, value in lines])
+            self._shown = observed
+        return self._text
+
+    def add_to(self, family: Metric, labels: Labels) -> None:
+        """Add its samples."""
+        buckets = list(zip(self._names, self._cumulated(), strict=True))
+        family.add_metric(labels, buckets, self._sum)  # type: ignore[attr-defined]  # a histogram's has it
+
+    def _cumulated(self) -> list[float]:
+        return list(accumulate(self._counts))
+
+
+class Distribution(Family[Buckets]):
+    """A histogram. Its bounds ascend."""
 
     def observe(self, value: str, amounts: Iterable[float]) -> None:
-        """Count every amount under the label's ``value``."""
-        counts = self._counts.setdefault(value, [0] * len(self._names))
-        total = 0.0
-        for amount in amounts:
-            counts[bisect_left(self._bounds, amount)] += 1
-            total += amount
-        self._sums[value] = self._sums.get(value, 0.0) + total
+        """Count every amount under the only label's ``value``."""
+        self[value,].observe_all(amounts)
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the family as it stands; called at every scrape, in a thread of its own."""
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
-        for value, counts in list(self._counts.items()):
-            family.add_metric([value], list(self._buckets(counts)), self._sums.get(value, 0.0))
-        yield family
+    def _make(self, values: Labels) -> Buckets:
+        return Buckets(self.definition, values)
 
-    def describe(self) -> Iterator[Metric]:
-        """Yield the name alone, so that registering collects nothing."""
-        yield HistogramMetricFamily(self._name, self._text, labels=[self._label])
-
-    def _buckets(self, counts: Sequence[int]) -> Iterator[tuple[str, float]]:
-        total = 0
-        for name, count in zip(self._names, counts, strict=True):
-            total += count
-            yield name, total
+    def _family(self) -> Metric:
+        it = self.definition
+        return HistogramMetricFamily(it.name, it.advice, labels=it.labels)

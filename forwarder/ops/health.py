@@ -145,6 +145,10 @@ class Health:
         lanes = self.lanes.setdefault(partition, {})
         lanes[lane] = self._entry_since(lanes.get(lane), status, reason, remedy)
 
+    def lanes_told_of(self) -> set[str]:
+        """Return the connections of which anything was told since their partition opened."""
+        return {name for lanes in self.lanes.values() for name in lanes}
+
     def lane(self, name: str, initial: str) -> dict[str, list[StatusEntry]]:
         """Return how a connection stands on the open partitions, by state.
 
@@ -206,7 +210,7 @@ class Health:
 
     def _worst_of_connections(self) -> dict[str, Any]:
         """Return the connections that are not well: the worst of their lanes, and how many."""
-        names = sorted({name for lanes in self.lanes.values() for name in lanes})
+        names = sorted(self.lanes_told_of())
         return {"connections": found} if (found := dict(self._unwell_connections(names))) else {}
 
     def _unwell_connections(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -75,6 +75,8 @@ class Metrics(MetricSet):
         super().__init__(catalogue.DEFINITIONS, version, registry, known)
         atomic = [it for it in catalogue.DEFINITIONS if it.holder is Holder.ATOMIC]
         self.account = AtomicCounters(atomic, known, self.registry)
+        self._scraped.append(self.account.scraped)
+        self._lane_states: dict[str, set[str]] = {}
         for lane in known.retired:
             self.lane_unknown(lane)
 
@@ -252,7 +254,7 @@ class Metrics(MetricSet):
 
     def set_partition_states(self, counts: Mapping[str, int]) -> None:
         """Set how many partitions are in each state."""
-        for (state,) in list(self._gauges[catalogue.PARTITIONS.name]):
+        for (state,) in list(self._numbers[catalogue.PARTITIONS.name]):
             if state not in counts:  # an alert needs to see a state end
                 self._gauge(catalogue.PARTITIONS, state).set(0)
         for state, count in counts.items():
@@ -263,15 +265,14 @@ class Metrics(MetricSet):
 
         A state that ended counts zero, for an alert needs to see that.
         """
-        for name, state in list(self._gauges[catalogue.LANES.name]):
-            if name == lane and state not in states:
-                self._gauge(catalogue.LANES, lane, state).set(0)
+        known = self._lane_states.setdefault(lane, set())
+        for state in known - states.keys():
+            self._gauge(catalogue.LANES, lane, state).set(0)
+            self._numbers[catalogue.LANE_SINCE.name].pop((lane, state), None)
         for state, (count, since) in states.items():
             self._gauge(catalogue.LANES, lane, state).set(count)
             self._gauge(catalogue.LANE_SINCE, lane, state).set(since)
-        known = self._gauges[catalogue.LANE_SINCE.name]
-        there = {(name, state) for name, state in known if name != lane or state in states}
-        self._keep_only(there, catalogue.LANE_SINCE)
+        known.update(states)
 
     def set_orphan_lanes(self, left: Mapping[str, float]) -> None:
         """Set for how many seconds unknown lanes that hold the commit are kept; others go."""

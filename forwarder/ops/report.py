@@ -185,15 +185,19 @@ class WorkerReport(Reporter):
         self.metrics.set_partition_states(
             Counter(entry.state for entry in self.health.partitions.values())
         )
-        for lane in self._initial:
-            self._count_lane(lane)
+        told = self.health.lanes_told_of()
+        others = {initial: self._states("", initial) for initial in set(self._initial.values())}
+        for lane, initial in self._initial.items():
+            states = self._states(lane, initial) if lane in told else others[initial]
+            self.metrics.set_lane_states(lane, states)
 
     def _count_lane(self, lane: str) -> None:
-        found = self.health.lane(lane, self._initial.get(lane, LaneStatus.FLOWING))
-        self.metrics.set_lane_states(
-            lane,
-            {
-                state: (len(there), min(entry.since_ms for entry in there) / 1000)
-                for state, there in found.items()
-            },
-        )
+        initial = self._initial.get(lane, LaneStatus.FLOWING)
+        self.metrics.set_lane_states(lane, self._states(lane, initial))
+
+    def _states(self, lane: str, initial: LaneStatus) -> dict[str, tuple[int, float]]:
+        """Return on how many partitions a lane is in each state, and since when (Unix seconds)."""
+        return {
+            state: (len(there), min(entry.since_ms for entry in there) / 1000)
+            for state, there in self.health.lane(lane, initial).items()
+        }

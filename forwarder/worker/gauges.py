@@ -52,19 +52,23 @@ def connection_gauges(
     """
     gauges: dict[str, ConnectionGauges] = {}
     for partition in partitions:
-        for lane, delivery in partition.deliveries.lanes.items():
-            total = gauges.setdefault(lane, ConnectionGauges())
-            total.open_windows += partition.pipeline.open_windows(lane)
-            total.window_bytes += partition.pipeline.waiting_bytes(lane)
-            opened = partition.pipeline.oldest_opened(lane)
-            total.oldest_window_seconds = max(total.oldest_window_seconds, _age(opened, now_ms))
-            lag = delivery.lag()
+        lanes, pipeline = partition.deliveries.lanes, partition.pipeline
+        for lane in lanes.keys() - gauges.keys():
+            gauges[lane] = ConnectionGauges(rate=lanes[lane].rate_limit.slowest())
+        for lane in pipeline.holding():
+            if lane in lanes:
+                total = gauges[lane]
+                total.open_windows += pipeline.open_windows(lane)
+                total.window_bytes += pipeline.waiting_bytes(lane)
+                opened = _age(pipeline.oldest_opened(lane), now_ms)
+                total.oldest_window_seconds = max(total.oldest_window_seconds, opened)
+        for lane in partition.deliveries.moving():
+            total, lag = gauges[lane], lanes[lane].lag()
             total.lag_batches += lag.batches
             total.lag_bytes += lag.bytes
             age = _age(lag.closed_at, now_ms)
             total.lag_seconds = max(total.lag_seconds, age)
             total.late |= is_late(age, kept(partition.partition.topic))
-            total.rate = delivery.rate_limit.slowest()
     return gauges
 
 
