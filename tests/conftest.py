@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from forwarder.kafka import patches
 
 pytest_plugins = [
+    "tests.cores",
     "tests.examples",
     "tests.no_skips",
     "tests.services.kafka",

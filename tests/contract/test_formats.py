@@ -40,6 +40,8 @@ from tests.format_senders import (
     pipeline,
 )
 
+pytestmark = pytest.mark.usefixtures("core")
+
 
 @pytest.fixture(params=SENDERS)
 def sender(request: pytest.FixtureRequest) -> Sender:

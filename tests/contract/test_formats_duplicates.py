@@ -8,6 +8,8 @@ from forwarder.formats.rawjson import split_values
 from tests.builders import START
 from tests.format_senders import SENDERS, Sender, decoder
 
+pytestmark = pytest.mark.usefixtures("core")
+
 
 @pytest.fixture(params=SENDERS)
 def sender(request: pytest.FixtureRequest) -> Sender:

@@ -11,6 +11,8 @@ from tests import toy_format
 from tests.builders import START
 from tests.format_senders import DROPPING, SENDERS, Sender, connection
 
+pytestmark = pytest.mark.usefixtures("core")
+
 
 @pytest.fixture(params=SENDERS)
 def sender(request: pytest.FixtureRequest) -> Sender:

@@ -26,7 +26,10 @@ from tests.services.ministack import REGION, MiniStack
 
 # The client library's HTTP client would rather be given a file than one piece of 5 MiB, whose
 # copying takes 1 ms; outside of tests Python ignores the category.
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("core"),
+    pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"),
+]
 
 MIB = 1024 * 1024
 PUT_RECORD = ("kinesis:PutRecord",)

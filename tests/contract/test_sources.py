@@ -14,6 +14,8 @@ from forwarder.sources.file import PARTITION, FileSource
 from forwarder.sources.kafka import KafkaSource
 from tests.services.kafka_world import World
 
+pytestmark = pytest.mark.usefixtures("core")
+
 QUIET_POLLS = 100
 VALUES = [b'{"events":[],"n":%d}' % n for n in range(2500)]
 
