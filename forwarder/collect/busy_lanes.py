@@ -30,32 +30,47 @@ class BusyLanes:
         self._memory = 0
         self._moved: set[int] = set(range(len(lanes)))
         self._unsaved: dict[str, Position] = {}
+        self._with_unsaved: set[int] = set()
 
     # ------------------------------------------------------------------ commands
 
     def note(self, number: int) -> None:
         """Take note of what a lane holds, after every change of it."""
-        lane = self._lanes[number]
-        windows = lane.windows
+        self._unweighed.add(number)
+        self.enter(self._lanes[number])
+
+    def enter(self, lane: PartitionLane) -> None:
+        """Do what is left of ``note`` for a lane that had its turn."""
+        number, due = lane.number, lane.windows.next_deadline()
+        self._moved.add(number)
         if lane.pending:
             self.pending.add(number)
-            self.holding.add(number)
         else:
             self.pending.discard(number)
-            (self.holding.add if windows.open else self.holding.discard)(number)
-        due = windows.next_deadline()
-        if due is not None:
-            queued = self._queued.get(number)
-            if queued is None or due < queued:
-                self._queued[number] = due
-                heapq.heappush(self._deadlines, (due, number))
-        self._unweighed.add(number)
-        self._moved.add(number)
+        if due is None:
+            (self.holding.add if lane.pending else self.holding.discard)(number)
+            self._queued.pop(number, None)
+            return
+        self.holding.add(number)
+        queued = self._queued.get(number)
+        if queued is None or due < queued:
+            self._queued[number] = due
+            heapq.heappush(self._deadlines, (due, number))
+
+    def waits(self, lane: PartitionLane) -> bool:
+        """Tell whether a lane that had its turn need not be entered: nothing closed or closes.
+
+        It stands among those with a deadline; what opened since then is due later. What came is
+        not its first that is in no snapshot.
+        """
+        number = lane.number
+        return lane.closes_in_order and number in self._queued and number in self._with_unsaved
 
     def turn(self, now: int, fed: Iterable[int] = ()) -> list[int]:
-        """Return in order the lanes that have something to do; the caller notes each of them.
+        """Return in order the lanes that have something to do; the caller enters each of them.
 
-        What is due by ``now`` or pending, and those that are ``fed``.
+        What is due by ``now`` or pending, and those that are ``fed``. Until all are entered nothing
+        else is asked.
         """
         lanes = self.pending.union(fed)
         deadlines, queued = self._deadlines, self._queued
@@ -64,6 +79,7 @@ class BusyLanes:
             if queued.get(number) == due:
                 del queued[number]
                 lanes.add(number)
+        self._unweighed |= lanes
         return sorted(lanes) if len(lanes) > 1 else list(lanes)
 
     # ------------------------------------------------------------------ queries
@@ -94,7 +110,9 @@ class BusyLanes:
             lane = self._lanes[number]
             if (first := lane.first_unsaved()) is None:
                 self._unsaved.pop(lane.lane.name, None)
+                self._with_unsaved.discard(number)
             else:
                 self._unsaved[lane.lane.name] = first
+                self._with_unsaved.add(number)
         self._moved.clear()
         return self._unsaved

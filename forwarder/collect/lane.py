@@ -127,7 +127,8 @@ class PartitionLane:
     """One lane's part in one partition: its windows, and what of a replay is settled.
 
     ``number``: its place among the lanes of the partition; ``kind``: what those of equal settings
-    have in common, and no others.
+    have in common, and no others. ``closes_in_order``: no window is due before one that opened
+    earlier.
     ``pending`` are windows that closed and whose documents are not all made, in the order they
     closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
@@ -147,6 +148,10 @@ class PartitionLane:
         self.lane = lane
         self.replay = replay
         self.windows = lane.new_store(replay, bounds.tails)
+        self.closes_in_order = lane.mode is BatchMode.BATCH
+        # What every poll asks, at hand: with a thousand lanes each look elsewhere is a cold one.
+        self._name, self._read = lane.name, replay.read
+        self._is_plain = replay.accept_below is None and not lane.filter.empty_too
         self._bounds = bounds
         self._encoder = DocumentEncoder(partition, lane.connection, lane.documents, lane.form)
 
@@ -182,28 +187,34 @@ class PartitionLane:
         those, by the ``kind`` of lane. Uploads below the lane's ``read`` are a replay: they were
         counted when they came first.
         """
-        name, replay, one = self.lane.name, self.replay, self.lane
-        if uploads[0].offset < replay.read:
+        if uploads[0].offset < self._read:
             return self._add_replayed(uploads, out, scan, whole)
-        events = _events_of(uploads)
+        name, events = self._name, _events_of(uploads)
         add_count(out.routed, name, events)
-        if (below := replay.accept_below) is not None:
-            left_out = [upload for upload in uploads if upload.offset >= below]
-            uploads = uploads[: len(uploads) - len(left_out)]
-            add_count(out.filtered, (name, STATUS), _events_of(left_out))
         if (passes := whole.get(self.kind)) is None:
-            passes = whole[self.kind] = one.filter.passes(scan.types, governed=scan.governed)
-        if passes:
-            added = self._add_whole(uploads)
+            passes = whole[self.kind] = self.lane.filter.passes(scan.types, governed=scan.governed)
+        if passes and self._is_plain:
+            added = self.windows.add_whole(uploads)
         else:
-            kept, failed = one.filter.sift(uploads, out.filtered)
-            self._add_unchangeable_letters(failed, out)
-            added = self.windows.add(kept)
-            if one.filter.empty_too:
-                _note_empty(kept)
+            added = self._add_judged(uploads, out, passes=passes)
         if added.touched:
             _note_used(uploads, added.touched)
         add_count(out.accepted, name, added.accepted)
+        return added
+
+    def _add_judged(self, uploads: list[Upload], out: Collected, *, passes: bool) -> Added:
+        """Add uploads of which some may not be taken; ``passes``: every event as it came."""
+        if (below := self.replay.accept_below) is not None:
+            left_out = [upload for upload in uploads if upload.offset >= below]
+            uploads = uploads[: len(uploads) - len(left_out)]
+            add_count(out.filtered, (self._name, STATUS), _events_of(left_out))
+        if passes:
+            return self._add_whole(uploads)
+        kept, failed = self.lane.filter.sift(uploads, out.filtered)
+        self._add_unchangeable_letters(failed, out)
+        added = self.windows.add(kept)
+        if self.lane.filter.empty_too:
+            _note_empty(kept)
         return added
 
     def _add_whole(self, uploads: Sequence[Upload]) -> Added:

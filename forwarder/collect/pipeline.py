@@ -127,15 +127,16 @@ class Pipeline:
             self._drop_duplicates(records, scan, self._duplicates, out)
         uploads = scan.uploads
         wanted, unmatched = self._router.route(uploads)
-        whole: dict[int, bool] = {}
-        for number in self._busy.turn(self.clock, wanted):
+        whole, busy = dict[int, bool](), self._busy
+        for number in busy.turn(self.clock, wanted):
             lane = self._in_order[number]
             added = lane.add(wanted[number], out, scan, whole) if number in wanted else NOTHING
-            limit = max(0, self.bounds.closed_windows - len(out.closings))
-            lane.encode(added.closed + lane.expire(self.clock, limit), now_ms, out)
+            if added.closed or lane.pending or not busy.waits(lane):
+                limit = max(0, self.bounds.closed_windows - len(out.closings))
+                lane.encode(added.closed + lane.expire(self.clock, limit), now_ms, out)
+                busy.enter(lane)
             if added.misfits:
                 lane.add_misfit_letters(added.misfits, out)
-            self._busy.note(number)
         self._count_uploads(uploads, unmatched, out)
         return out
 
