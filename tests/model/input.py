@@ -118,7 +118,7 @@ class RetriedInput(MParticleInput):
     ) -> MParticleDecoder:
         """Return what reads a partition."""
         kind = Retries if duplicates else MParticleDecoder
-        made = kind(partition, sessions=sessions, places=True)
+        made = kind(partition, sessions=sessions, places=True, duplicates=duplicates)
         if duplicates:
             made.scanner = None  # it knows nothing of ``Retries``
         return made
