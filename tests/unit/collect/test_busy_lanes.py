@@ -52,6 +52,16 @@ def check(pipeline: Pipeline) -> None:
     }
 
 
+def save(pipeline: Pipeline, rng: random.Random, below: int) -> None:
+    """Save the windows of a lane, and settle that or not."""
+    saving = pipeline.begin_checkpoint(rng.choice(APPS), below)
+    while saving.take(rng.randrange(1, 3_000)):
+        if rng.random() < 0.3:
+            check(pipeline)
+    if rng.random() < 0.5:
+        saving.settle()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_what_is_known_of_all_lanes_is_what_each_says(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311  # repeatable
@@ -66,12 +76,7 @@ def test_what_is_known_of_all_lanes_is_what_each_says(seed: int) -> None:
             case 1:
                 out = pipeline.shed(rng.randrange(4_000), 3, NOW)
             case 2:
-                saving = pipeline.begin_checkpoint(rng.choice(APPS), offset)
-                while saving.take(rng.randrange(1, 3_000)):
-                    if rng.random() < 0.3:
-                        check(pipeline)
-                if rng.random() < 0.5:
-                    saving.settle()
+                save(pipeline, rng, offset)
             case _ if not pipeline.has_pending_documents:
                 poll = []
                 for _ in range(rng.randrange(12)):
