@@ -274,6 +274,9 @@ class PartitionLane:
         pending += closed
         while pending and out.encoded < most:
             windows = [pending.popleft() for _ in range(min(len(pending), _AT_ONCE))]
+            for window in windows:
+                if window.pack is not None:
+                    window.unpack()
             at = 0
             while at < len(windows) and out.encoded < most:
                 at = self._encode_ordinary(windows, at, now_ms, out)
@@ -450,7 +453,7 @@ def _pending_bytes(pending: Iterable[Window]) -> int:
     """Estimate the memory of pending windows; events of one upload share its context."""
     size, context = 0, b""
     for one in pending:
-        size += one.memory_bytes()
+        size += one.memory_bytes() + one.packed_bytes()
         if one.context is context:
             size -= len(context)
         context = one.context

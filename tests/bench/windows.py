@@ -2,7 +2,9 @@
 
 Every scenario runs in a process of its own on the pure pipeline, windows shed as a worker does:
 after each poll, down to the limit. One upload of 1 KB is one event, a third of it as random as
-ids and numbers are; estimate and RSS are in MiB, RSS is counted above the process that began.
+ids and numbers are; estimate and RSS are in MiB, RSS is counted above the process that began, and
+told by waiting event as B/event. Without a limit windows are packed from 64 MiB on, with one from
+a quarter of it.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from forwarder.collect.pipeline import Pipeline
 from forwarder.config.connection import Batching, Connection, Settings
 from forwarder.config.targets import KinesisTarget
 from forwarder.model import Collected, Partition
-from forwarder.worker.memory import tune_gc
+from forwarder.worker.memory import YoungCollections, tune_gc
 from tests.bench.load import uploads
 from tests.builders import NOW, START, Rec, lane_set
 
@@ -81,8 +83,10 @@ def fill(pipeline: Pipeline, polls: Iterator[list[Rec]], limit: int, timed: Time
         closed.update({str(reason): number for (_, reason), number in out.closed.items()})
         events += sum(batch.count for batch in out.batches)
 
+    young = YoungCollections()
     for poll in polls:
         count(timed("collect", lambda: pipeline.collect(poll, NOW)))  # noqa: B023  # called at once
+        timed("collect garbage", lambda: young.add_records(len(poll)))  # noqa: B023
         while limit and (over := pipeline.memory_bytes() - limit) > 0:
             count(timed("shed", lambda: pipeline.shed(over, SLICE, NOW)))
     if events:
@@ -118,13 +122,14 @@ def scenario(args: argparse.Namespace) -> str:
         pipeline, records(count, args.devices, 4 * HOUR_MS if sessions else 1), limit, timed
     )
     after, estimate = resident() - before, pipeline.memory_bytes()
+    waiting = max(pipeline.waiting_events()["acme"], 1)
     each = timed.spent / count * 1e6
     saved = save(pipeline, timed) if args.save else 0
     calls = ", ".join(f"{name} {longest}" for name, longest in timed.longest.items())
     return (
         f"{args.devices:>9,} x {args.events:<4}{args.limit or '-':>6}{pipeline.open_windows():>11,}"
         f"{pipeline.waiting_bytes() / MIB:>8.0f}{estimate / MIB:>9.0f}{after / MIB:>7.0f}"
-        f"{before / MIB:>6.0f}{each:>7.1f}  longest ms: {calls}"
+        f"{before / MIB:>6.0f}{after / waiting:>8.0f}{each:>7.1f}  longest ms: {calls}"
         f"{f'; {saved:,} saved' if saved else ''}; closed: {dict(closed) or 'none'}"
     )
 
@@ -142,11 +147,12 @@ def main() -> None:
         return
     sys.stdout.write(
         f"{'devices x events':16}{'limit':>6}{'open':>11}{'events':>8}{'estimate':>9}{'RSS':>7}"
-        f"{'base':>6}{'µs':>7}\n"
+        f"{'base':>6}{'B/event':>8}{'µs':>7}\n"
     )
     for devices, events, limit in (
         (args.devices, 1, 0),
         (args.devices, 1, args.limit),
+        (args.devices, 2, 2 * args.limit),
         (args.devices // 10, 10, args.limit),
         (args.devices // 100, 400, args.limit),
     ):

@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
 from forwarder.collect.windows.fit import RecordFit
+from forwarder.collect.windows.packs import Pack
 from forwarder.collect.windows.queues import (
     Deadlines,
     EvictionCandidate,
     EvictionQueue,
+    LazyQueue,
     Siblings,
     UnsavedQueue,
     rank_of,
@@ -58,6 +60,10 @@ class OpenWindows:
         self._by_age = EvictionQueue()
         self._siblings = Siblings()
         self.unsaved = UnsavedQueue()
+        # Those of which something is in no pack, and what those weigh that are cold.
+        self._unpacked: LazyQueue[Window] = LazyQueue(_is_open)
+        self._cold = 0
+        self._packed = sizes.packed
         self._tails = TailCompressor(sizes)
         self._first_look, self._long_tail = sizes.first_look, sizes.long
         # What has come of the current call.
@@ -106,6 +112,7 @@ class OpenWindows:
         self.waiting_bytes += window.events_bytes()
         self._weigh(window, tail_bytes(window.tail_pieces()) + window.further_bytes())
         self._look(window)
+        self._pack_oldest()
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short tails while ``memory`` is above this; long ones are always."""
@@ -215,6 +222,7 @@ class OpenWindows:
         self.memory += weight
         self._deadlines.put(window)
         self._by_age.put(window)
+        self._unpacked.append(window)
         if window.key is not window.device:
             if self.RULE is BY_DEVICE or not is_of_session(window.key, window.session):
                 self._siblings.put(window, offset)
@@ -231,6 +239,7 @@ class OpenWindows:
             self._deadlines.put_run(fresh)
             self._by_age.put_run(fresh)
             self.unsaved.put_run(fresh)
+            self._unpacked.extend(fresh)
             fresh.clear()
 
     def move_deadline(self, window: Window, deadline: int, reason: CloseReason) -> None:
@@ -258,6 +267,10 @@ class OpenWindows:
         if window.slot >= 0:
             self._deadlines.remove(window)
         self.memory -= window.weight
+        if window.pack is not None:
+            if window.cold:
+                self._cold -= window.weight
+            self._leave(window.pack)
         self.waiting_events -= window.count
         self.waiting_bytes -= window.events_bytes()
         self._closed.append(window)
@@ -271,6 +284,8 @@ class OpenWindows:
     def _weigh(self, window: Window, more: int) -> None:
         window.weight += more
         self.memory += more
+        if window.cold:
+            self._cold += more
 
     def _weigh_beside(self, more: int) -> None:
         self.beside += more
@@ -283,3 +298,66 @@ class OpenWindows:
         if rank > window.size_class:
             window.size_class = rank
             self._by_age.put(window)
+
+    # ------------------------------------------------------------------ packs
+
+    def _pack_oldest(self) -> None:
+        """While memory is short, pack the windows that have waited longest for it."""
+        while self._tails.should_pack(self.memory, self.memory - self.beside - self._cold):
+            group = self._next_to_pack()
+            if len(group) < self._packed:
+                self._unpacked.extend(group)
+                return
+            self._pack(group)
+
+    def _next_to_pack(self) -> list[Window]:
+        """Take out the windows that are packed next; too few: there are no more."""
+        group: list[Window] = []
+        while len(group) < self._packed:
+            found = self._unpacked.take(self._packed - len(group))
+            if not found:
+                break
+            group += [
+                window
+                for window in found
+                if not window.closed
+                and not window.narrow
+                and 2 * len(window.context) <= self._small_context
+                and self._tails.can_be_packed(window)
+            ]
+        return group
+
+    def _pack(self, group: list[Window]) -> None:
+        pack = self._tails.pack([window.entry() for window in group])
+        self._weigh_beside(pack.memory_bytes())
+        for place, window in enumerate(group):
+            former = window.pack
+            window.enter(pack, place)
+            if former is not None:
+                self._leave(former)
+            weight = window.memory_bytes()
+            self.memory += weight - window.weight
+            self._cold += weight
+            window.weight, window.look_at = weight, weight + self._first_look
+
+    def _leave(self, pack: Pack) -> None:
+        """Note that a window needs a pack no more."""
+        pack.living -= 1
+        if not pack.living:
+            self._weigh_beside(-pack.memory_bytes())
+
+    def _note_warm(self, window: Window) -> None:
+        """Note that a cold window has, or is about to get, another context than its pack has."""
+        self._cold -= window.weight
+        window.cold = False
+        self._unpacked.append(window)
+
+    def _warm(self, window: Window) -> None:
+        """Read a cold window's context again: it is to be merged, or compared."""
+        window.warm()
+        self._note_warm(window)
+        self._weigh(window, len(window.context))
+
+
+def _is_open(window: Window) -> bool:
+    return not window.closed

@@ -203,10 +203,12 @@ class SessionStore(WindowStore):
             or not shape.plain
             or window.narrow
             or piece[2] >= self._batching.max_events - window.count
-            or len(window.context) + length > self._small_context
+            or len(window.context) + length > self._small_context // (1 + window.cold)
             or window.key != session_key(upload.owner, session)
         ):
             return False
+        if window.cold:
+            self._note_warm(window)
         grown = length - len(window.context)
         window.context, window.newest_ms = upload.context, upload.time
         if shape.dated:

@@ -91,6 +91,7 @@ class WindowStore(OpenWindows):
 
     def _added(self) -> Added:
         """Return what came of the current call."""
+        self._pack_oldest()
         added = Added(
             self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
         )
@@ -100,7 +101,7 @@ class WindowStore(OpenWindows):
 
     # ------------------------------------------------------------------ what joins which window
 
-    def _take_whole(self, uploads: Sequence[Upload]) -> None:  # noqa: C901, PLR0915  # no calls
+    def _take_whole(self, uploads: Sequence[Upload]) -> None:  # noqa: C901, PLR0912, PLR0915
         """Add whole uploads that come for the first time.
 
         The usual cases of ``_take_one`` stand here in one loop without a call for each event: the
@@ -110,6 +111,7 @@ class WindowStore(OpenWindows):
         """
         get, open_ = self.open.get, self.open
         small_context, small_events = self._small_context, self._small_events
+        half_context = small_context // 2  # no cold window has a larger one
         most, max_age_ms = self._batching.max_events, self._batching.max_age_ms
         first_look, age, least = self._first_look, CloseReason.AGE, LEAST_BYTES
         events = size = memory = 0
@@ -152,8 +154,11 @@ class WindowStore(OpenWindows):
                 and window.deadline > upload.clock
                 and piece[2] < most - window.count
                 and not window.narrow
-                and (before := len(window.context)) + length <= small_context
+                and (before := len(window.context)) + length
+                <= (half_context if window.cold else small_context)
             ):
+                if window.cold:
+                    self._note_warm(window)
                 more = filled + PIECE_OVERHEAD_BYTES + length - before
                 window.context = context
                 window.newest_ms = upload.time
@@ -264,6 +269,8 @@ class WindowStore(OpenWindows):
         if window is not None and window.deadline <= upload.clock:
             self.close(window, window.reason)
             window = None
+        if window is not None and window.cold:
+            self._warm(window)
         if (
             window is not None
             and pieces
@@ -326,6 +333,8 @@ class WindowStore(OpenWindows):
 
         Where it has, the pieces have to be put into it: they are counted there by now.
         """
+        if window.cold:
+            self._warm(window)
         if (
             not window.narrow
             and len(window.context) + len(upload.context) <= self._small_context

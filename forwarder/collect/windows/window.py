@@ -7,6 +7,8 @@ from its pieces: whoever reads the pieces of a window asks ``all_pieces`` or ``f
 import msgspec
 import zstandard
 
+from forwarder.collect.windows import packs
+from forwarder.collect.windows.packs import Entry, Pack
 from forwarder.formats.contract import ContextShape
 from forwarder.formats.pieces import last_position, split_to_size
 from forwarder.model import LOWEST, CloseReason, HeldWindow, PackedWindow, Piece, Position
@@ -18,12 +20,13 @@ MAX_PIECE_BYTES = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""
 
 # Measured as resident memory (tests/bench/windows.py, CPython 3.11): 20,000 to 1,000,000 windows
-# of one event take 1.91 KB each, 1.10 of it events, context and key; every further event 222 B
-# besides its bytes; a window of a session 1.1 KB more, one keyed by identities some 0.3. Up to as
-# many closed ones as are open wait in queues to be cleared, 0.2 KB each.
-WINDOW_OVERHEAD_BYTES = 900
+# of one event take 1.84 KB each, 1.10 of it events, context and key, in packs 0.86; every further
+# event 222 B besides its bytes; a window of a session 0.4 KB more, 1.3 where its device has had
+# others; one keyed by identities some 0.3. Up to as many closed ones as are open wait in queues to
+# be cleared, 0.3 KB each.
+WINDOW_OVERHEAD_BYTES = 600
 PIECE_OVERHEAD_BYTES = 225
-SESSION_OVERHEAD_BYTES = 300
+SESSION_OVERHEAD_BYTES = 400
 SESSIONS_OVERHEAD_BYTES = 900
 SIBLING_OVERHEAD_BYTES = 300
 BLOCK_OVERHEAD_BYTES = 230
@@ -58,10 +61,11 @@ class SavedPart(msgspec.Struct, frozen=True, gc=False):
     """What a checkpoint holds of a window: its first pieces, and what else it was by then.
 
     ``pieces`` is how many, the rest as in ``HeldWindow``. What came later is replayed on top of it.
+    ``context`` is None where it stands in the window's pack.
     """
 
     pieces: int
-    context: bytes
+    context: bytes | None
     identities_ms: int
     newest_ms: int
     to: Position
@@ -71,7 +75,7 @@ class SavedPart(msgspec.Struct, frozen=True, gc=False):
 
     def memory_bytes(self) -> int:
         """Estimate the memory of it, besides the pieces it shares with the window."""
-        return SAVED_OVERHEAD_BYTES + len(self.context)
+        return SAVED_OVERHEAD_BYTES + len(self.context or b"")
 
 
 class CheckpointMark(msgspec.Struct, gc=False):
@@ -121,8 +125,10 @@ class Window(msgspec.Struct, gc=False):
     ``context``, ``identities_ms``, ``newest_ms``, ``opened``, ``last_activity``, ``deadline``,
     ``reason``.
 
-    * ``count``: its events. Behind the compressed ``blocks`` stands the tail: nothing, or one piece
-      (``only``), or several (``tail``): most windows of a million have one.
+    * ``count``: its events, in three places, one behind the other: compressed in its ``pack``, at
+      this ``place`` of it, and in its ``blocks``, and in the tail, which is nothing, or one piece
+      (``only``), or several (``tail``). Most windows of a million have one piece.
+    * ``cold``: its context is that of its pack, too: nothing has come since.
     * ``weight``: bytes of memory it is estimated to take; ``look_at``: the weight at which class
       and tail are due for a look.
     * ``slot``: its second in the deadlines, -1: none. ``size_class``: see ``EvictionQueue``.
@@ -160,6 +166,9 @@ class Window(msgspec.Struct, gc=False):
     saved: SavedPart | None = None
     pending: PendingPart | None = None
     sums: RoomSums | None = None
+    pack: Pack | None = None
+    place: int = 0
+    cold: bool = False
     closed: bool = False
     apart: bool = False
     narrow: bool = False
@@ -178,7 +187,7 @@ class Window(msgspec.Struct, gc=False):
 
     def keep_only(self, pieces: list[Piece]) -> None:
         """Put these in the place of all its pieces."""
-        self.only, self.tail, self.blocks = None, pieces, None
+        self.only, self.tail, self.blocks, self.pack = None, pieces, None, None
         self.count = sum([piece[2] for piece in pieces])
 
     def tail_pieces(self) -> list[Piece]:
@@ -189,16 +198,20 @@ class Window(msgspec.Struct, gc=False):
 
     def all_pieces(self) -> list[Piece]:
         """Return all pieces, in order; not for changing."""
-        if self.blocks is None:
+        if self.blocks is None and self.pack is None:
             return self.tail_pieces()
         found: list[Piece] = []
-        for block in self.blocks:
+        if self.pack is not None:
+            found += self.pack.entry(self.place)[1]
+        for block in self.blocks or ():
             found += block.pieces()
         return found + self.tail_pieces()
 
     def first_pieces(self, count: int) -> list[Piece]:
         """Return the first pieces, without reading blocks beyond them."""
         found: list[Piece] = []
+        if self.pack is not None:
+            found += self.pack.entry(self.place)[1]
         for block in self.blocks or ():
             if len(found) >= count:
                 return found[:count]
@@ -207,7 +220,9 @@ class Window(msgspec.Struct, gc=False):
 
     def piece_count(self) -> int:
         """Return how many pieces it has."""
-        return len(self.tail_pieces()) + sum([block.count for block in self.blocks or ()])
+        packed = 0 if self.pack is None else self.pack.piece_count(self.place)
+        blocks = sum([block.count for block in self.blocks or ()])
+        return packed + blocks + len(self.tail_pieces())
 
     def first_position(self) -> Position:
         """Return the position of the first event; it is remembered, for it may be in a block."""
@@ -220,9 +235,9 @@ class Window(msgspec.Struct, gc=False):
     def last(self) -> Position:
         """Return the position of the last event."""
         tail = self.tail_pieces()
-        if tail or not self.blocks:
-            return last_position(tail[-1])
-        return self.blocks[-1].last
+        if not tail and self.blocks:
+            return self.blocks[-1].last
+        return last_position((tail or self.all_pieces())[-1])
 
     def events_bytes(self) -> int:
         """Return the bytes of all its events as they came, not as they are kept."""
@@ -230,6 +245,8 @@ class Window(msgspec.Struct, gc=False):
             size = len(self.only[4])
         else:
             size = sum([len(piece[4]) for piece in self.tail or ()])
+        if self.pack is not None:
+            size += self.pack.events_bytes(self.place)
         return size if self.blocks is None else size + sum([one.size for one in self.blocks])
 
     def compress_tail(self) -> int:
@@ -245,6 +262,48 @@ class Window(msgspec.Struct, gc=False):
         self.only = self.tail = None
         return tail_bytes(tail) - BLOCK_OVERHEAD_BYTES - len(packed)
 
+    def entry(self) -> Entry:
+        """Return what of it goes into a pack: what has been in one, and what came since."""
+        pieces = self.tail_pieces()
+        if self.pack is not None:
+            pieces = self.pack.entry(self.place)[1] + pieces
+        return self.context, pieces
+
+    def enter(self, pack: Pack, place: int) -> None:
+        """Put what it holds into a pack, where its ``entry`` stands at this place.
+
+        What a checkpoint holds is kept only where that is another context.
+        """
+        saved, pending = self.saved, self.pending
+        if saved is not None:
+            self.saved = self._moved(saved)
+        if pending is not None:
+            self.pending = PendingPart(self._moved(pending.part), pending.checkpoint, pending.after)
+        self.pack, self.place, self.cold, self.context = pack, place, True, b""
+        self.only = self.tail = None
+
+    def _moved(self, part: SavedPart) -> SavedPart:
+        """Return a saved part as it is in the next pack."""
+        context = part.context
+        if context is None and self.pack is not None:
+            context = self.pack.entry(self.place)[0]
+        if context == self.context:
+            context = None
+        return msgspec.structs.replace(part, context=context)
+
+    def warm(self) -> None:
+        """Read the context again; the pieces stay in the pack."""
+        if self.cold and self.pack is not None:
+            self.context, self.cold = self.pack.entry(self.place)[0], False
+
+    def unpack(self) -> None:
+        """Take what is in the pack out of it: the window has closed, and becomes documents."""
+        self.warm()
+        if self.blocks is None:
+            _, pieces = self.entry()
+            self.pack = None
+            self.only, self.tail = (pieces[0], None) if len(pieces) == 1 else (None, pieces)
+
     def release(self) -> None:
         """Release what a closed window holds; queues may still refer to it.
 
@@ -253,8 +312,8 @@ class Window(msgspec.Struct, gc=False):
         self.key = self.device = self.context = b""
         self.only = self.tail = self.unsaved = self.first = None
         self.touched = LOWEST
-        if self.blocks or self.saved or self.pending or self.sums:
-            self.blocks = self.saved = self.pending = self.sums = None
+        if self.blocks or self.saved or self.pending or self.sums or self.pack:
+            self.blocks = self.saved = self.pending = self.sums = self.pack = None
 
     # ------------------------------------------------------------------ its memory, in bytes
 
@@ -282,16 +341,22 @@ class Window(msgspec.Struct, gc=False):
             size += self.pending.part.memory_bytes()
         return size
 
+    def packed_bytes(self) -> int:
+        """Estimate its share of a pack."""
+        if self.pack is None:
+            return 0
+        return 2 * self.pack.memory_bytes() // len(self.pack.sizes)
+
     # ------------------------------------------------------------------ its saved part
 
     def part_now(self) -> SavedPart:
         """Return all of it as it is, as the part to save."""
         to = self.touched
-        if self.only or self.tail or self.blocks:
+        if self.only or self.tail or self.blocks or self.pack:
             to = max(to, self.last)
         return SavedPart(
             pieces=self.piece_count(),
-            context=self.context,
+            context=None if self.cold else self.context,
             identities_ms=self.identities_ms,
             newest_ms=self.newest_ms,
             to=to,
@@ -302,7 +367,9 @@ class Window(msgspec.Struct, gc=False):
 
     def stored(self, part: SavedPart) -> HeldWindow:
         """Return the stored form of a part of it."""
-        pieces = self.first_pieces(part.pieces)
+        pieces, context = self.first_pieces(part.pieces), part.context
+        if context is None:
+            context = b"" if self.pack is None else self.pack.entry(self.place)[0]
         if max([len(piece[4]) for piece in pieces], default=0) > MAX_PIECE_BYTES:
             pieces = [small for piece in pieces for small in split_to_size(piece, MAX_PIECE_BYTES)]
         return HeldWindow(
@@ -310,7 +377,7 @@ class Window(msgspec.Struct, gc=False):
             device=self.device,
             session=self.session,
             pieces=pieces,
-            context=part.context,
+            context=context,
             identities_ms=part.identities_ms,
             newest_ms=part.newest_ms,
             to=part.to,
@@ -338,16 +405,24 @@ class Window(msgspec.Struct, gc=False):
         return self.unsaved
 
 
+_PACK_FACTOR = 4
+"""Pieces in a pack that are packed once more with each that came since."""
+
+_PACKED_AT_ONCE = 2
+"""Times ``at_once`` that windows are packed in a poll: more than may come in one."""
+
+
 class TailSizes(msgspec.Struct, frozen=True):
     """When tails of pieces become blocks, in bytes.
 
-    ``first_look``: of a window at which it is looked at first; smaller ones are in the lowest size
-    class. ``short``: of a tail that is compressed while memory is short; smaller ones compress
-    badly. ``long``: of a tail that is compressed in any case; most windows close before they have
-    one. ``at_once``: of tails that one lane compresses in a poll, some 6 ms; others wait for the
-    next.
+    ``packed``: how many windows share a pack. ``first_look``: of a window at which it is looked at
+    first; smaller ones are in the lowest size class. ``short``: of a tail that is compressed while
+    memory is short; smaller ones compress badly. ``long``: of a tail that is compressed in any
+    case; most windows close before they have one. ``at_once``: of tails that one lane compresses in
+    a poll, some 6 ms; others wait for the next.
     """
 
+    packed: int = 16
     first_look: int = 4 * 1024
     short: int = 8 * 1024
     long: int = 32 * 1024
@@ -361,7 +436,7 @@ class TailCompressor:
         """Begin with memory enough, up to ``ENOUGH_MEMORY_BYTES``."""
         self._sizes = sizes
         self._compress_above = ENOUGH_MEMORY_BYTES
-        self._left = sizes.at_once
+        self._left = self._pack_left = sizes.at_once
 
     def compress_above(self, memory_bytes: int) -> None:
         """Set how much memory all windows of the lane may take before short tails go, too."""
@@ -370,6 +445,29 @@ class TailCompressor:
     def begin_poll(self) -> None:
         """Allow as much compressing as a poll may have."""
         self._left = self._sizes.at_once
+        self._pack_left = _PACKED_AT_ONCE * self._sizes.at_once
+
+    def should_pack(self, memory: int, warm: int) -> bool:
+        """Tell whether windows should be packed; ``warm``: what those take that are not."""
+        above = self._compress_above
+        return memory > above and warm > above // 2 and self._pack_left > 0
+
+    def can_be_packed(self, window: Window) -> bool:
+        """Tell whether a window may go into a pack: a small one, of which enough is in none."""
+        if window.blocks is not None or window.weight >= 2 * self._sizes.short:
+            return False
+        if (pack := window.pack) is None:
+            return True
+        known, more = pack.piece_count(window.place), len(window.tail_pieces())
+        small = pack.events_bytes(window.place) < self._sizes.short
+        return small and _PACK_FACTOR * more >= known
+
+    def pack(self, entries: list[Entry]) -> Pack:
+        """Make a pack, and count it in what a poll may have."""
+        self._pack_left -= sum([len(context) for context, _ in entries])
+        made = packs.pack(entries)
+        self._pack_left -= sum(made.sizes)
+        return made
 
     def look(self, window: Window, memory: int) -> int:
         """Compress the window's tail if it has become long; return the bytes that saves.

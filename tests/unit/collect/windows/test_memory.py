@@ -14,6 +14,7 @@ from forwarder.collect import pipeline as flow
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import window
 from forwarder.collect.windows.queues import CHUNK_ENTRIES, rank_of
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import TailSizes
@@ -34,6 +35,17 @@ def small_blocks(first_look: int = 1, **bounds: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def small_packs(packed: int = 1) -> Iterator[None]:
+    """Pack windows at once, so many together, in all pipelines that begin."""
+    bounds = CollectBounds(tails=TailSizes(packed=packed, first_look=1000))
+    with (
+        mock.patch.object(flow, "BOUNDS", bounds),
+        mock.patch.object(window, "ENOUGH_MEMORY_BYTES", 0),
+    ):
+        yield
+
+
 def windows_of(pipeline: Pipeline, lane: str = "lane") -> WindowStore:
     """Return a lane's windows."""
     return pipeline._lanes[lane].windows  # noqa: SLF001  # how they wait is not to be seen outside
@@ -45,8 +57,14 @@ def stored_bytes(open_windows: WindowStore) -> int:
     for one in open_windows.open.values():
         size += len(one.key) + len(one.context) + sum(len(piece[4]) for piece in one.tail_pieces())
         size += sum(len(block.packed) for block in one.blocks or ())
-        size += len(one.saved.context) if one.saved else 0
-        size += len(one.pending.part.context) if one.pending else 0
+        size += len(one.saved.context or b"") if one.saved else 0
+        size += len(one.pending.part.context or b"") if one.pending else 0
+    size += sum(
+        len(one.packed)
+        for one in {
+            id(one.pack): one.pack for one in open_windows.open.values() if one.pack
+        }.values()
+    )
     return size
 
 
@@ -84,13 +102,68 @@ def test_blocks_change_no_byte_of_any_batch(drawn: list[Rec], chosen: Connection
 @given(
     streams.streams(),
     _CONNECTIONS,
+    st.lists(st.integers(1, 6), max_size=9),
+    st.sampled_from([1, 2, 3]),
+)
+def test_packs_change_no_byte_of_any_batch(
+    drawn: list[Rec], chosen: Connection, cuts: list[int], packed: int
+) -> None:
+    polls = streams.cut(drawn, cuts)
+    expected = builders.run(chosen, polls)
+    with small_packs(packed):
+        found = builders.run(chosen, polls)
+    assert plain(expected.batches) == plain(found.batches)
+    assert [letter.value for letter in expected.dead_letters] == [
+        letter.value for letter in found.dead_letters
+    ]
+
+
+def steps_done(
+    drawn: list[Rec], chosen: Connection, steps: list[Any]
+) -> tuple[list[HeldWindow], list[Batch]]:
+    """Return what is saved of a stream, and its batches."""
+    pipeline, at, held, outs = builders.pipeline(chosen), 0, list[HeldWindow](), list[Collected]()
+    saving = pipeline.begin_checkpoint("lane", 0)
+    for step in steps:
+        if isinstance(step, int):
+            outs.append(pipeline.collect(drawn[at : at + step], NOW))
+            at += step
+        elif step == "take":
+            saving = pipeline.begin_checkpoint("lane", 2 * at - 3)
+            held += saving.take(10**9)
+        elif step == "settle" and not saving.take(10**9):
+            saving.settle()
+        else:
+            outs.append(pipeline.expire(START + 50_000, 1))
+    return held, [*builders.merged([*outs, pipeline.finish(NOW)]).batches]
+
+
+@MANY
+@given(
+    streams.streams(),
+    _CONNECTIONS,
+    st.lists(st.sampled_from([1, 2, 3, "take", "settle", "expire"]), max_size=25),
+    st.sampled_from([1, 2]),
+)
+def test_packs_change_no_byte_of_what_is_saved(
+    drawn: list[Rec], chosen: Connection, steps: list[Any], packed: int
+) -> None:
+    expected = steps_done(drawn, chosen, steps)
+    with small_packs(packed):
+        assert expected == steps_done(drawn, chosen, steps)
+
+
+@MANY
+@given(
+    streams.streams(),
+    _CONNECTIONS,
     st.lists(st.sampled_from([1, 2, 3, "take", "settle", "shed", "expire"]), max_size=25),
-    st.sampled_from([1, 2500]),
+    st.sampled_from([0, 1, 2500]),
 )
 def test_the_estimate_is_exact_in_its_terms_and_never_below_the_bytes_kept(
     drawn: list[Rec], chosen: Connection, steps: list[Any], first_look: int
 ) -> None:
-    with small_blocks(first_look):
+    with small_blocks(first_look) if first_look else small_packs(2):
         pipeline, at = builders.pipeline(chosen), 0
         found = windows_of(pipeline)
         saving = pipeline.begin_checkpoint("lane", 0)
