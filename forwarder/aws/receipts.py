@@ -83,21 +83,24 @@ class Receipts:
         memory = self._memory
         if len(found) < len(numbers) or not memory.seen.isdisjoint(found):
             return False
-        lengths = {len(digits) for _, digits in numbers}
-        digits = "".join([digits for _, digits in numbers])
-        shards = {shard for shard, _ in numbers}
+        if not found or not memory.older.isdisjoint(found):
+            return False
+        shards, given = zip(*numbers, strict=True)
+        digits, lengths = "".join(given), set(map(len, given))
         return (
-            memory.older.isdisjoint(found)
-            and digits.isascii()
-            and digits.isdigit()
+            digits.isascii()
+            and digits.encode().isdigit()  # of bytes: three times as fast
             and 0 not in lengths
             and max(lengths) <= MAX_SEQUENCE_NUMBER_DIGITS
-            and max(map(len, shards)) <= MAX_SHARD_ID_CHARS
+            and max(map(len, set(shards))) <= MAX_SHARD_ID_CHARS
         )
 
     def _raise(self, numbers: Sequence[tuple[str, str]]) -> bool:
         """Note new numbers as their shards' highest; tell whether all lie above the floors."""
         highest, floors = self._highest, self._floors
+        shards, given = zip(*numbers, strict=True)
+        if not floors and len(set(shards)) == 1 and len(set(map(len, given))) == 1:
+            numbers = ((shards[0], max(given)),)
         new = True
         for shard, digits in numbers:
             top = highest.get(shard, "")

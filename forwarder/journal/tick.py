@@ -203,10 +203,15 @@ def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Po
     drafted: set[tuple[str, bytes]] = snap.draft.held if snap.draft else set()
     entries: dict[str, dict[bytes, Position]] = {}
     needs = {name: snap.need(state, name) for name in {c.lane for c in snap.closings}}
+    held = state.base_held
+    is_held = bool(held or drafted)
     for c in snap.closings:
-        one = (c.lane, c.window_key)
-        if c.last < needs[c.lane] and one not in state.base_held and one not in drafted:
-            continue
+        if c.last < needs[c.lane]:
+            if not is_held:  # as where every event closes its window
+                continue
+            one = (c.lane, c.window_key)
+            if one not in held and one not in drafted:
+                continue
         lane = entries.setdefault(c.lane, {})
         lane[c.window_key] = max(c.last, lane.get(c.window_key, LOWEST))
     return entries

@@ -200,22 +200,23 @@ class Metrics(MetricSet):
     def put(self, lane: str, seconds: float, outcomes: Sequence[Outcome]) -> None:
         """Report one call of the sink and its answers."""
         self._histogram(catalogue.PUT_SECONDS, lane).observe(seconds)
-        failed = Tally(
-            (o.kind.value, o.code) for o in outcomes if o.kind is not OutcomeKind.DELIVERED
-        )
-        for (kind, code), count in failed.items():
+        failed = [o for o in outcomes if o.kind is not OutcomeKind.DELIVERED]
+        for (kind, code), count in Tally((o.kind.value, o.code) for o in failed).items():
             self._counter(catalogue.PUT_ERRORS, lane, kind, code).inc(count)
 
     def delivered(self, lane: str, batches: Sequence[Batch], now_ms: int) -> None:
         """Report acknowledged batches; ``now_ms`` is the wall clock."""
         self._counter(catalogue.BATCHES_DELIVERED, lane).inc(len(batches))
-        events = sum(batch.count for batch in batches)
+        events = sum([batch.count for batch in batches])
         self.account.add(catalogue.EVENTS_DELIVERED, (lane,), events)
         self._counter(catalogue.DELIVERED_BYTES, lane).inc(
-            sum(len(batch.payload) for batch in batches)
+            sum([len(batch.payload) for batch in batches])
         )
         # A producer's clock may be ahead of ours: no freshness is below zero.
-        ages = (max(0, now_ms - batch.record_ms) / 1000 for batch in batches)
+        ages = [
+            (now_ms - batch.record_ms) / 1000 if now_ms > batch.record_ms else 0.0
+            for batch in batches
+        ]
         self._distributions[catalogue.FRESHNESS.name].observe(lane, ages)
 
     # ------------------------------------------------------------------ how things stand

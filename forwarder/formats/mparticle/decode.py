@@ -4,15 +4,12 @@ A record that is not one upload, or an array of uploads, becomes a value of type
 nothing here raises through the loop.
 """
 
-from sys import getsizeof
-
 import msgspec
 from msgspec import Raw
 
 from forwarder.formats import bounds, rawjson
 from forwarder.formats.bounds import check_number, check_record
 from forwarder.formats.contract import ContextShape, OddRecord, Upload
-from forwarder.formats.memo import Memo
 from forwarder.formats.mparticle import events, not_uploads
 from forwarder.formats.mparticle.document import shape_of
 from forwarder.formats.mparticle.identity import (
@@ -23,12 +20,10 @@ from forwarder.formats.mparticle.identity import (
 )
 from forwarder.formats.rawjson import ABSENT, ShapeError
 from forwarder.formats.record_decoder import RecordDecoder
+from forwarder.formats.shapes import Shapes
 from forwarder.model import HeldWindow, Partition, Piece
 from forwarder.native import core
 
-_MEMO = 1024
-_KEY_BYTES = 80
-"""Bytes of a key's places, in a tuple and in a set of any fill."""
 _SAFE_KEYS = frozenset({
     "api_key", "api_keys", "application_info", "attribution_info", "batch_id", "consent_state",
     "context", "deleted_user_attributes", "device_info", "environment", "events",
@@ -44,24 +39,6 @@ _NO_KEYS = shape_of({})
 _EVENTS_BYTES = len(b'"events":,')
 _FIELDS = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENCODE_INTO = msgspec.json.Encoder().encode_into
-
-
-class _Shapes:
-    """Describes contexts: one object for equal lists of keys."""
-
-    def __init__(self) -> None:
-        self._memo: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
-
-    def of(self, fields: dict[str, Raw]) -> ContextShape:
-        keys = tuple(fields)
-        shape = self._memo.get(keys)
-        if shape is None:
-            size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
-            shape = self._memo.keep(keys, shape_of(fields), size)
-        return shape
-
-    def of_stored(self, context: bytes) -> ContextShape:
-        return self.of(rawjson.fields(context))
 
 
 class MParticleDecoder(RecordDecoder):
@@ -80,7 +57,7 @@ class MParticleDecoder(RecordDecoder):
         self._narrow = self._waiting = events.read_places if places else events.read_types
         if sessions:
             self._narrow = events.read_sessions
-        self._shapes = _Shapes()
+        self._shapes = Shapes(shape_of)
         self._buffer = bytearray()
         self._compact = 0
         if (native := core()) is not None:

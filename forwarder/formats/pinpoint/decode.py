@@ -8,7 +8,6 @@ value of type ``Reject``: nothing here raises through the loop.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
-from sys import getsizeof
 from typing import cast
 
 import msgspec
@@ -16,7 +15,7 @@ from msgspec import Raw, Struct
 
 from forwarder.formats import bounds, rawjson
 from forwarder.formats.bounds import check_number, check_record
-from forwarder.formats.contract import UNKNOWN, ContextShape, Upload
+from forwarder.formats.contract import UNKNOWN, ContextShape, OddRecord, Upload
 from forwarder.formats.ids import bounded_token
 from forwarder.formats.memo import Memo
 from forwarder.formats.pinpoint import finished, not_uploads
@@ -26,11 +25,11 @@ from forwarder.formats.pinpoint.identity import EndpointIdentity, event_identiti
 from forwarder.formats.pinpoint.stream_fields import as_text
 from forwarder.formats.rawjson import ABSENT, ShapeError
 from forwarder.formats.record_decoder import RecordDecoder
+from forwarder.formats.shapes import Shapes
 from forwarder.model import HeldWindow, Partition, Piece
+from forwarder.native import core
 
 _MEMO = 1024
-_KEY_BYTES = 80
-"""Bytes of a key's places, in a tuple and in a set of any fill."""
 
 _PRODUCTION = b'"production"'
 _EVENTS_BYTES = len(b'"Events":,')
@@ -107,9 +106,18 @@ class PinpointDecoder(RecordDecoder):
             self._read = _READ_KNOWN
         elif duplicates:
             self._read = _READ_IDENTIFIED
-        self._shapes: Memo[tuple[str, ...], ContextShape] = Memo(_MEMO)
+        self._shapes = Shapes(shape_of)
         self._applications: Memo[tuple[str | None, ...], bytes] = Memo(_MEMO)
         self._buffer = bytearray()
+        if (native := core()) is not None:
+            seams = {
+                "upload": Upload,
+                "odd_record": OddRecord,
+                "shape": self._shapes.of_stored,
+            }
+            self.scanner = native.PinpointScanner(
+                seams, self._identity.prefix, sessions=sessions, duplicates=duplicates
+            )
 
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
         """Return a stored piece as an upload again, so that today's settings can judge it."""
@@ -137,15 +145,7 @@ class PinpointDecoder(RecordDecoder):
 
     def shape(self, context: bytes) -> ContextShape:
         """Return the one description of a stored context's keys."""
-        return self._shape(rawjson.fields(context))
-
-    def _shape(self, fields: dict[str, Raw]) -> ContextShape:
-        keys = tuple(fields)
-        shape = self._shapes.get(keys)
-        if shape is None:
-            size = sum(map(getsizeof, keys)) + _KEY_BYTES * len(keys)
-            shape = self._shapes.keep(keys, shape_of(fields), size)
-        return shape
+        return self._shapes.of_stored(context)
 
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         check_record(value)
@@ -268,7 +268,7 @@ class PinpointDecoder(RecordDecoder):
             offset, start, time, clock, device, owner, _PRODUCTION, app,
             [event.EventType or event.event_type for event in events],
             _session_names(events) if self._sessions else [],
-            [], body, context, self._shapes.get(tuple(fields)) or self._shape(fields),
+            [], body, context, self._shapes.of(fields),
         )  # fmt: skip
         if events:
             upload.piece = offset, start, len(events), time, body

@@ -43,7 +43,7 @@ class EndpointIdentity:
 
     def __init__(self, partition: Partition) -> None:
         """Create with an empty memory."""
-        self._prefix = f"@{partition.topic}/{partition.number}/".encode()
+        self.prefix = f"@{partition.topic}/{partition.number}/".encode()
         self._apps: Memo[bytes, bytes] = Memo(_MEMO)
         self._people: Memo[bytes, bytes] = Memo(_MEMO)
 
@@ -60,7 +60,7 @@ class EndpointIdentity:
             app = self._apps.keep(raw, id_token(raw) or NO_ID, 2 * len(raw))
         endpoint = id_token(bytes(fields.get("EndpointId", ABSENT)))
         if not endpoint:
-            key = b"%b%d/%d" % (self._prefix, offset, start)
+            key = b"%b%d/%d" % (self.prefix, offset, start)
             return app, key, key
         key = b"%b,%b" % (app, endpoint)
         try:

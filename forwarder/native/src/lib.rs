@@ -13,9 +13,14 @@ mod request;
 mod scan;
 mod scan_events;
 mod scan_identity;
+mod scan_kinds;
 mod scan_layout;
 mod scan_memo;
 mod scan_mparticle;
+mod scan_mparticle_places;
+mod scan_pinpoint;
+mod scan_pinpoint_events;
+mod scan_record;
 mod upload;
 
 use pyo3::prelude::*;
@@ -29,6 +34,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
     module.add_class::<scan_mparticle::MParticleScanner>()?;
+    module.add_class::<scan_pinpoint::PinpointScanner>()?;
     records::register(module)?;
     Ok(())
 }

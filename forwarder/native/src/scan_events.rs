@@ -7,9 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::{Cursor, Span};
 use crate::json_marks::Marks;
-
-/// More events than one record may have are left to Python, which says so.
-const MAX_EVENTS: usize = 100_000;
+use crate::scan_record::ReadsEvents;
 
 /// How much is read of each event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub struct EventReader {
 
 /// What of some events was found, to be held against how often the words stand there.
 #[derive(Default)]
-struct Found {
+pub struct Found {
     locations: usize,
     sessions: usize,
 }
@@ -59,37 +57,42 @@ impl EventReader {
         }
     }
 
-    /// Read the array that begins here; return where its elements stand together.
-    pub fn read(
+    /// Read the members of `data`; each that is asked for stands once.
+    fn data(
         &self,
         cursor: &mut Cursor<'_>,
         text: &[u8],
         marks: &Marks,
-        events: &mut Vec<Event>,
-    ) -> Option<Span> {
-        events.clear();
-        let start = cursor.at;
-        let mut body = Span::default();
-        let mut found = Found::default();
-        let mut more = cursor.opens(b'[', b']')?;
-        if more {
-            body.start = cursor.at;
-        }
+        event: &mut Event,
+        found: &mut Found,
+    ) -> Option<()> {
+        let (mut location, mut crumbs) = (false, false);
+        let mut more = cursor.opens(b'{', b'}')?;
         while more {
-            events.push(self.event(cursor, text, marks, &mut found)?);
-            if events.len() > MAX_EVENTS {
-                return None;
+            let key = cursor.key()?;
+            let value = cursor.value()?;
+            match key.of(text) {
+                b"location" => once(&mut location)?,
+                b"breadcrumbs" => once(&mut crumbs)?,
+                b"session_id" => set(&mut event.session_id, value)?,
+                b"session_uuid" => set(&mut event.session_uuid, value)?,
+                other if marks.escapes && other.contains(&b'\\') => return None,
+                _ => (),
             }
-            body.end = cursor.at;
-            more = cursor.goes_on(b']')?;
+            more = cursor.goes_on(b'}')?;
         }
-        let raw = Span {
-            start,
-            end: cursor.at,
-        }
-        .of(text);
-        self.is_sure(raw, marks, &found).then_some(body)
+        event.located = location || crumbs;
+        found.locations += usize::from(location);
+        found.sessions += usize::from(!event.session_id.is_empty());
+        found.sessions += usize::from(!event.session_uuid.is_empty());
+        Some(())
     }
+}
+
+impl ReadsEvents for EventReader {
+    type Event = Event;
+    type Found = Found;
+    const NAME: &'static [u8] = b"events";
 
     fn event(
         &self,
@@ -130,38 +133,7 @@ impl EventReader {
         Some(event)
     }
 
-    /// Read the members of `data`; each that is asked for stands once.
-    fn data(
-        &self,
-        cursor: &mut Cursor<'_>,
-        text: &[u8],
-        marks: &Marks,
-        event: &mut Event,
-        found: &mut Found,
-    ) -> Option<()> {
-        let (mut location, mut crumbs) = (false, false);
-        let mut more = cursor.opens(b'{', b'}')?;
-        while more {
-            let key = cursor.key()?;
-            let value = cursor.value()?;
-            match key.of(text) {
-                b"location" => once(&mut location)?,
-                b"breadcrumbs" => once(&mut crumbs)?,
-                b"session_id" => set(&mut event.session_id, value)?,
-                b"session_uuid" => set(&mut event.session_uuid, value)?,
-                other if marks.escapes && other.contains(&b'\\') => return None,
-                _ => (),
-            }
-            more = cursor.goes_on(b'}')?;
-        }
-        event.located = location || crumbs;
-        found.locations += usize::from(location);
-        found.sessions += usize::from(!event.session_id.is_empty());
-        found.sessions += usize::from(!event.session_uuid.is_empty());
-        Some(())
-    }
-
-    /// Tell whether no key that matters can stand twice, or be spelled with escapes, unseen.
+    #[inline]
     fn is_sure(&self, raw: &[u8], marks: &Marks, found: &Found) -> bool {
         if self.reading == Reading::Types {
             return true;

@@ -4,22 +4,21 @@
 //! of more than one upload is left to the Python `decode`, record by record.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::json::{Cursor, Member, Span};
+use crate::json::Span;
 use crate::json_marks::Marks;
 use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
 use crate::scan_events::{Event, EventReader, Reading};
 use crate::scan_identity::{Id, NoneWords, MAX_ID_BYTES};
-use crate::scan_layout::{self, Layout, Names, Place, Places};
+use crate::scan_kinds::Kinds;
+use crate::scan_layout::{self, Layout, Place};
 use crate::scan_memo::{Memo, Tokens};
+use crate::scan_mparticle_places::{Names, Places};
+use crate::scan_record::{members, Body, Parts, ReadsEvents};
 use crate::upload::{Told, UploadMaker};
 
-/// Longer records are left to Python, which counts what is in them.
-const MAX_RECORD_BYTES: usize = 1_000_000;
 const PRODUCTION: &[u8] = b"\"production\"";
-/// More members of an object within an upload are left to Python.
-const MAX_INNER: usize = 64;
 const NO_ID: &[u8] = b"\"\"";
 
 /// What the scanner takes from Python: classes, constants, and what is hardly ever asked.
@@ -49,7 +48,7 @@ pub struct MParticleScanner {
     odd_record: Py<PyAny>,
     // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
     maker: Box<Maker>,
-    parts: Parts,
+    parts: Parts<Event>,
 }
 
 /// Makes uploads of what a record was taken apart into.
@@ -64,33 +63,13 @@ struct Maker {
     reader: EventReader,
     sessions: bool,
     duplicates: bool,
-    layouts: Memo<Layout>,
+    layouts: Memo<Layout<Places>>,
     environments: Tokens<PyBytes>,
     /// By the bytes of `application_info`.
     applications: Tokens<PyBytes>,
-    kinds: Tokens<PyString>,
-    /// By the type of the one event that an upload has.
-    single_kinds: Tokens<PyList>,
+    kinds: Kinds,
     /// Of all uploads that have none of something.
     none: Py<PyList>,
-}
-
-/// What one record is taken apart into; kept for the next, and what is written on the way.
-#[derive(Default)]
-struct Parts {
-    marks: Marks,
-    members: Vec<Member>,
-    events: Vec<Event>,
-    context: Vec<u8>,
-    key: Vec<u8>,
-}
-
-/// Which bytes of a record hold its events.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Body {
-    Absent,
-    Null,
-    Array(Span),
 }
 
 #[pymethods]
@@ -133,8 +112,7 @@ impl MParticleScanner {
             layouts: Memo::new(),
             environments: Tokens::new(),
             applications: Tokens::new(),
-            kinds: Tokens::new(),
-            single_kinds: Tokens::new(),
+            kinds: Kinds::new(duplicates),
             none: PyList::empty(py).unbind(),
         };
         Ok(MParticleScanner {
@@ -209,104 +187,6 @@ impl Reads for MParticleScanner {
     }
 }
 
-impl Parts {
-    /// Parse a record; None where it is no JSON, no object, or odd.
-    fn take_apart(&mut self, text: &[u8], reader: &EventReader) -> Option<Body> {
-        if text.len() > MAX_RECORD_BYTES {
-            return None;
-        }
-        self.marks.read(text)?;
-        if !self.marks.ascii {
-            std::str::from_utf8(text).ok()?;
-        }
-        self.members.clear();
-        self.events.clear();
-        let mut body = Body::Absent;
-        let mut cursor = Cursor::new(text, &self.marks, 0);
-        cursor.space();
-        let mut more = cursor.opens(b'{', b'}')?;
-        while more {
-            let key = cursor.key()?;
-            let start = cursor.at;
-            if scan_layout::is_events(text, key) {
-                if body != Body::Absent {
-                    return None;
-                }
-                body = match cursor.byte()? {
-                    b'[' => Body::Array(reader.read(
-                        &mut cursor,
-                        text,
-                        &self.marks,
-                        &mut self.events,
-                    )?),
-                    _ => {
-                        let value = cursor.value()?;
-                        scan_layout::is_null(text, value).then_some(Body::Null)?
-                    }
-                };
-                self.members.push(Member {
-                    key,
-                    value: Span {
-                        start,
-                        end: cursor.at,
-                    },
-                });
-            } else {
-                let value = cursor.value()?;
-                self.members.push(Member { key, value });
-            }
-            more = cursor.goes_on(b'}')?;
-        }
-        cursor.space();
-        (cursor.at == text.len()).then_some(body)
-    }
-
-    /// Write the object of all members but the events and what is null, without space between.
-    fn write_context(&mut self, text: &[u8]) {
-        let into = &mut self.context;
-        into.clear();
-        into.push(b'{');
-        // Members with nothing but a comma between them are copied together.
-        let mut run = Span::default();
-        for Member { key, value } in &self.members {
-            if scan_layout::is_events(text, *key) || scan_layout::is_null(text, *value) {
-                continue;
-            }
-            let start = key.start - 1;
-            if value.start != key.end + 2 {
-                into.extend_from_slice(run.of(text));
-                run = *value;
-                separate(into);
-                into.extend_from_slice(
-                    Span {
-                        start,
-                        end: key.end + 1,
-                    }
-                    .of(text),
-                );
-                into.push(b':');
-            } else if run.end != 0 && start == run.end + 1 {
-                run.end = value.end;
-            } else {
-                into.extend_from_slice(run.of(text));
-                run = Span {
-                    start,
-                    end: value.end,
-                };
-                separate(into);
-            }
-        }
-        into.extend_from_slice(run.of(text));
-        into.push(b'}');
-    }
-}
-
-fn separate(into: &mut Vec<u8>) {
-    if into.len() > 1 {
-        into.push(b',');
-    }
-}
-
 /// Who an upload belongs to, and what routes it.
 struct Whose<'py> {
     environment: Bound<'py, PyBytes>,
@@ -321,11 +201,11 @@ impl Maker {
         py: Python<'py>,
         text: &[u8],
         body: Body,
-        parts: &mut Parts,
+        parts: &mut Parts<Event>,
         at: &At<'_, 'py>,
         together: &mut Together<'py>,
     ) -> Seen<Bound<'py, PyAny>> {
-        parts.write_context(text);
+        parts.write_context(text, EventReader::NAME);
         let context = PyBytes::new(py, &parts.context);
         let (shape, places) = self.layout(text, parts, &context)?;
         if !matches!(body, Body::Array(_)) && !places.says_whose {
@@ -340,7 +220,8 @@ impl Maker {
             true => Some(self.duplicate_keys(text, parts, &places, &whose)?),
             false => None,
         };
-        let types = self.types(py, text, &parts.events, together)?;
+        let kinds = parts.events.iter().map(|event| event.kind.of(text));
+        let types = self.kinds.list(py, kinds, together)?;
         let governed = self.governed(py, &parts.events, together)?;
         let bytes = match body {
             Body::Array(span) => PyBytes::new(py, span.of(text)),
@@ -383,23 +264,25 @@ impl Maker {
     fn layout<'py>(
         &mut self,
         text: &[u8],
-        parts: &mut Parts,
+        parts: &mut Parts<Event>,
         context: &Bound<'py, PyBytes>,
     ) -> Seen<(Bound<'py, PyAny>, Places)> {
         let py = context.py();
         scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
         if let Some(known) = self.layouts.get(&parts.key) {
-            let shape = known.shape.as_ref().or_odd()?;
-            return Ok((shape.clone_ref(py).into_bound(py), known.places));
+            let (shape, places) = known.0.as_ref().or_odd()?;
+            return Ok((shape.clone_ref(py).into_bound(py), *places));
         }
         let shape = || self.shape.call1(py, (context,));
-        let layout = Layout::new(text, &parts.members, &self.names, shape)?;
-        let (shape, places) = (
-            layout.shape.as_ref().map(|one| one.clone_ref(py)),
-            layout.places,
-        );
+        let places = Places::new(text, &parts.members, &self.names);
+        let layout = Layout::new(text, &parts.members, places, shape)?;
+        let found = layout
+            .0
+            .as_ref()
+            .map(|(shape, places)| (shape.clone_ref(py), *places));
         self.layouts.keep(&parts.key, layout);
-        Ok((shape.or_odd()?.into_bound(py), places))
+        let (shape, places) = found.or_odd()?;
+        Ok((shape.into_bound(py), places))
     }
 
     /// Return the tokens and keys of `DeviceIdentity`.
@@ -407,7 +290,7 @@ impl Maker {
         &mut self,
         py: Python<'py>,
         text: &[u8],
-        parts: &mut Parts,
+        parts: &mut Parts<Event>,
         places: &Places,
         at: &At<'_, 'py>,
     ) -> Seen<Whose<'py>> {
@@ -475,7 +358,7 @@ impl Maker {
         &mut self,
         py: Python<'py>,
         text: &[u8],
-        parts: &Parts,
+        parts: &Parts<Event>,
         places: &Places,
     ) -> Seen<Bound<'py, PyBytes>> {
         let info = places.application_info.of(&parts.members);
@@ -509,7 +392,7 @@ impl Maker {
         &self,
         py: Python<'py>,
         text: &[u8],
-        parts: &mut Parts,
+        parts: &mut Parts<Event>,
     ) -> Seen<Bound<'py, PyList>> {
         let (name, names) = (&mut parts.key, PyList::empty(py));
         let mut last = PyBytes::new(py, b"");
@@ -537,7 +420,7 @@ impl Maker {
     fn duplicate_keys<'py>(
         &self,
         text: &[u8],
-        parts: &mut Parts,
+        parts: &mut Parts<Event>,
         places: &Places,
         whose: &Whose<'py>,
     ) -> Seen<Bound<'py, PyList>> {
@@ -562,41 +445,6 @@ impl Maker {
         }
         let (key, count) = (PyBytes::new(py, key), parts.events.len());
         Ok(PyList::new(py, (0..count).map(|_| &key))?)
-    }
-
-    /// Return the type of each event; a list of the upload's own where its types may be changed.
-    fn types<'py>(
-        &mut self,
-        py: Python<'py>,
-        text: &[u8],
-        events: &[Event],
-        together: &mut Together<'py>,
-    ) -> Seen<Bound<'py, PyList>> {
-        if let ([event], false) = (events, self.duplicates) {
-            if let Some(known) = self.single_kinds.known(py, event.kind.of(text)) {
-                together.add(&known.get_item(0)?)?;
-                return Ok(known);
-            }
-        }
-        let mut kinds: Vec<Bound<'py, PyString>> = Vec::with_capacity(events.len());
-        for event in events {
-            let raw = event.kind.of(text);
-            let kind = match self.kinds.known(py, raw) {
-                Some(known) => known,
-                None => {
-                    let name = std::str::from_utf8(raw).ok().or_odd()?;
-                    self.kinds.get(py, raw, || PyString::new(py, name).unbind())
-                }
-            };
-            together.add(kind.as_any())?;
-            kinds.push(kind);
-        }
-        let list = PyList::new(py, kinds)?;
-        if let ([event], false) = (events, self.duplicates) {
-            self.single_kinds
-                .get(py, event.kind.of(text), || list.clone().unbind());
-        }
-        Ok(list)
     }
 
     /// Return which events may have to be changed.
@@ -635,26 +483,4 @@ fn package<'a>(text: &'a [u8], marks: &Marks, info: Span) -> Option<&'a [u8]> {
         None | Some(b"null") => Some(NO_ID),
         Some(raw) => token(raw),
     }
-}
-
-/// Return the members of an object, none of anything else; None where a key may stand twice.
-fn members(text: &[u8], marks: &Marks, value: Span) -> Option<Vec<Member>> {
-    let mut found: Vec<Member> = Vec::new();
-    let mut cursor = Cursor::new(text, marks, value.start);
-    if value.is_empty() || cursor.byte() != Some(b'{') {
-        return Some(found);
-    }
-    let mut more = cursor.opens(b'{', b'}')?;
-    while more {
-        let key = cursor.key()?;
-        let name = key.of(text);
-        let known = found.iter().any(|member| member.key.of(text) == name);
-        if known || found.len() == MAX_INNER || (marks.escapes && name.contains(&b'\\')) {
-            return None;
-        }
-        let value = cursor.value()?;
-        found.push(Member { key, value });
-        more = cursor.goes_on(b'}')?;
-    }
-    Some(found)
 }

@@ -1,0 +1,419 @@
+//! The scanner of a whole poll of Pinpoint's records: the twin of `PinpointDecoder`.
+//!
+//! It reads what a gateway writes: an endpoint with its events. Finished records, arrays, events of
+//! several apps, and whatever is malformed or odd are left to the Python `decode`.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+use crate::ids;
+use crate::json::{Member, Span};
+use crate::json_marks::Marks;
+use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
+use crate::scan_identity::MAX_ID_BYTES;
+use crate::scan_kinds::Kinds;
+use crate::scan_layout::{self, Layout, Named, Place};
+use crate::scan_memo::{Memo, Tokens};
+use crate::scan_pinpoint_events::{Event, EventReader, APPLICATION};
+use crate::scan_record::{members, Body, Parts, ReadsEvents};
+use crate::upload::{Told, UploadMaker};
+
+const NO_ID: &[u8] = b"\"\"";
+
+/// What the scanner takes from Python: classes, and what is hardly ever asked.
+#[derive(FromPyObject)]
+struct Seams {
+    #[pyo3(item)]
+    upload: Py<PyAny>,
+    #[pyo3(item)]
+    odd_record: Py<PyAny>,
+    #[pyo3(item)]
+    shape: Py<PyAny>,
+}
+
+/// Reads the uploads of one partition; remembers what many of them have in common.
+#[pyclass(module = "forwarder.native._core")]
+pub struct PinpointScanner {
+    odd_record: Py<PyAny>,
+    // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
+    maker: Box<Maker>,
+    parts: Parts<Event>,
+}
+
+/// Where the members stand that somebody looks at; one that is null stands nowhere.
+#[derive(Clone, Copy)]
+struct Places {
+    application_id: Place,
+    endpoint_id: Place,
+    endpoint: Place,
+}
+
+/// Makes uploads of what a record was taken apart into.
+struct Maker {
+    upload: UploadMaker,
+    shape: Py<PyAny>,
+    prefix: Vec<u8>,
+    reader: EventReader,
+    sessions: bool,
+    duplicates: bool,
+    layouts: Memo<Layout<Places>>,
+    apps: Tokens<PyBytes>,
+    kinds: Kinds,
+    production: Py<PyBytes>,
+    /// Of all uploads that have none of something.
+    none: Py<PyList>,
+}
+
+#[pymethods]
+impl PinpointScanner {
+    /// Create with empty memories; `prefix`: of the keys of uploads that name no endpoint.
+    #[new]
+    #[pyo3(signature = (seams, prefix, *, sessions, duplicates))]
+    fn new(
+        seams: &Bound<'_, PyAny>,
+        prefix: Vec<u8>,
+        sessions: bool,
+        duplicates: bool,
+    ) -> PyResult<Self> {
+        let py = seams.py();
+        let seams: Seams = seams.extract()?;
+        let maker = Maker {
+            upload: UploadMaker::new(seams.upload.bind(py))?,
+            shape: seams.shape,
+            prefix,
+            reader: EventReader::new(sessions, duplicates),
+            sessions,
+            duplicates,
+            layouts: Memo::new(),
+            apps: Tokens::new(),
+            kinds: Kinds::new(duplicates),
+            production: PyBytes::new(py, b"\"production\"").unbind(),
+            none: PyList::empty(py).unbind(),
+        };
+        Ok(PinpointScanner {
+            odd_record: seams.odd_record,
+            maker: Box::new(maker),
+            parts: Parts::default(),
+        })
+    }
+
+    /// Return the fields of a `Scan`; `decode` is asked about every record that is odd here.
+    fn scan<'py>(
+        &mut self,
+        records: &Bound<'py, PyAny>,
+        clock: Bound<'py, PyAny>,
+        now_ms: i64,
+        is_told: &Bound<'py, PyAny>,
+        decode: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let py = records.py();
+        let odd_record = &self.odd_record.clone_ref(py).into_bound(py);
+        let asked = Asked {
+            records,
+            clock,
+            now_ms,
+            is_told,
+            decode,
+            odd_record,
+        };
+        scan::scan(self, asked)
+    }
+
+    /// Return the upload that a record's value is, None where `decode` has to look at it.
+    fn read<'py>(
+        &mut self,
+        value: &Bound<'py, PyBytes>,
+        offset: &Bound<'py, PyAny>,
+        time: &Bound<'py, PyAny>,
+        clock: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let at = At {
+            offset,
+            time,
+            clock,
+        };
+        match self.upload(value, &at, &mut Together::new(value.py())?) {
+            Ok(upload) => Ok(Some(upload)),
+            Err(Stop::Odd) => Ok(None),
+            Err(Stop::Raised(error)) => Err(error),
+        }
+    }
+}
+
+impl Reads for PinpointScanner {
+    fn upload<'py>(
+        &mut self,
+        value: &Bound<'py, PyBytes>,
+        at: &At<'_, 'py>,
+        together: &mut Together<'py>,
+    ) -> Seen<Bound<'py, PyAny>> {
+        let text = value.as_bytes();
+        match self.parts.take_apart(text, &self.maker.reader).or_odd()? {
+            Body::Array(body) if is_of_one_app(text, &self.parts.events) => {
+                self.maker
+                    .upload(value.py(), text, body, &mut self.parts, at, together)
+            }
+            _ => Err(Stop::Odd),
+        }
+    }
+}
+
+/// Tell whether all events name the same `AppPackageName`, or none.
+fn is_of_one_app(text: &[u8], events: &[Event]) -> bool {
+    let package = |event: &Event| event.application[0];
+    let same = |other: &Event, first: Span| package(other).of(text) == first.of(text);
+    events
+        .split_first()
+        .is_none_or(|(first, rest)| rest.iter().all(|other| same(other, package(first))))
+}
+
+/// Who an upload belongs to.
+struct Whose<'py> {
+    app: Bound<'py, PyBytes>,
+    device: Bound<'py, PyBytes>,
+    owner: Bound<'py, PyBytes>,
+}
+
+impl Maker {
+    fn upload<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        body: Span,
+        parts: &mut Parts<Event>,
+        at: &At<'_, 'py>,
+        together: &mut Together<'py>,
+    ) -> Seen<Bound<'py, PyAny>> {
+        parts.write_context(text, EventReader::NAME);
+        let named = parts
+            .events
+            .first()
+            .is_some_and(|event| add_application(text, event, &mut parts.context));
+        let context = PyBytes::new(py, &parts.context);
+        let (shape, places) = self.layout(text, parts, &context, named)?;
+        let whose = self.whose(py, text, parts, &places, at)?;
+        let none = self.none.bind(py);
+        let sessions = match self.sessions {
+            true => session_names(py, text, &parts.events)?,
+            false => none.clone(),
+        };
+        let duplicate_keys = match self.duplicates && !parts.events.is_empty() {
+            true => Some(identities(py, text, parts, &whose.device)?),
+            false => None,
+        };
+        let kinds = parts.events.iter().map(|event| event.kind().of(text));
+        let types = self.kinds.list(py, kinds, together)?;
+        let body = PyBytes::new(py, body.of(text));
+        let zero = 0i32.into_pyobject(py).map_err(PyErr::from)?.into_any();
+        let piece = match parts.events.len() {
+            0 => None,
+            count => Some((at.offset, &zero, count, at.time, &body).into_pyobject(py)?),
+        };
+        let size = text
+            .len()
+            .into_pyobject(py)
+            .map_err(PyErr::from)?
+            .into_any();
+        let told = Told {
+            offset: at.offset,
+            time: at.time,
+            clock: at.clock,
+            start: &zero,
+            device: &whose.device,
+            owner: &whose.owner,
+            environment: self.production.bind(py),
+            application: &whose.app,
+            types: &types,
+            sessions: &sessions,
+            governed: none,
+            body: &body,
+            context: &context,
+            shape: &shape,
+            size: &size,
+            keyless: false,
+            piece: piece.as_ref(),
+            duplicate_keys: duplicate_keys.as_ref(),
+        };
+        Ok(self.upload.make(py, &told)?)
+    }
+
+    /// Return the shape of the context, and where the members stand that are looked at.
+    ///
+    /// `named`: whether an `Application` was added to it.
+    fn layout<'py>(
+        &mut self,
+        text: &[u8],
+        parts: &mut Parts<Event>,
+        context: &Bound<'py, PyBytes>,
+        named: bool,
+    ) -> Seen<(Bound<'py, PyAny>, Places)> {
+        let py = context.py();
+        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
+        parts.key.push(u8::from(named));
+        if let Some(known) = self.layouts.get(&parts.key) {
+            let (shape, places) = known.0.as_ref().or_odd()?;
+            return Ok((shape.clone_ref(py).into_bound(py), *places));
+        }
+        let shape = || self.shape.call1(py, (context,));
+        let places = Places::new(text, &parts.members, named);
+        let layout = Layout::new(text, &parts.members, places, shape)?;
+        let found = layout
+            .0
+            .as_ref()
+            .map(|(shape, places)| (shape.clone_ref(py), *places));
+        self.layouts.keep(&parts.key, layout);
+        let (shape, places) = found.or_odd()?;
+        Ok((shape.into_bound(py), places))
+    }
+
+    /// Return the keys of `EndpointIdentity`.
+    fn whose<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &mut Parts<Event>,
+        places: &Places,
+        at: &At<'_, 'py>,
+    ) -> Seen<Whose<'py>> {
+        let key = &mut parts.key;
+        key.clear();
+        if !write_id(places.application_id.of(&parts.members).of(text), key).or_odd()? {
+            key.extend_from_slice(NO_ID);
+        }
+        let app = self.apps.get(py, key, || PyBytes::new(py, key).unbind());
+        key.push(b',');
+        if !write_id(places.endpoint_id.of(&parts.members).of(text), key).or_odd()? {
+            let offset: i64 = at.offset.extract()?;
+            key.clear();
+            key.extend_from_slice(&self.prefix);
+            key.extend_from_slice(format!("{offset}/0").as_bytes());
+            let device = PyBytes::new(py, key);
+            let owner = device.clone();
+            return Ok(Whose { app, device, owner });
+        }
+        let device = PyBytes::new(py, key);
+        let endpoint = places.endpoint.of(&parts.members);
+        let user = user_of(text, &parts.marks, endpoint).or_odd()?.of(text);
+        key.clear();
+        if !write_id(user, key).or_odd()? {
+            let owner = device.clone();
+            return Ok(Whose { app, device, owner });
+        }
+        let digest = ids::digest(key);
+        key.clear();
+        key.extend_from_slice(device.as_bytes());
+        key.push(b'#');
+        for byte in digest {
+            key.extend([byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]));
+        }
+        let owner = PyBytes::new(py, key);
+        Ok(Whose { app, device, owner })
+    }
+}
+
+impl Places {
+    /// Find the members by their names; None: an app is named twice.
+    fn new(text: &[u8], members: &[Member], app: bool) -> Option<Self> {
+        let named = Named { text, members };
+        let places = Places {
+            application_id: named.place("ApplicationId"),
+            endpoint_id: named.place("EndpointId"),
+            endpoint: named.place("Endpoint"),
+        };
+        (!(app && named.has("Application"))).then_some(places)
+    }
+}
+
+/// Add to a context what names the app of its events; tell whether anything does.
+fn add_application(text: &[u8], event: &Event, context: &mut Vec<u8>) -> bool {
+    if event.application.iter().all(Span::is_empty) {
+        return false;
+    }
+    context.pop();
+    context.extend_from_slice(if context.len() > 1 {
+        b",\"Application\":{"
+    } else {
+        b"\"Application\":{"
+    });
+    let mut first = true;
+    for (name, value) in APPLICATION.iter().zip(&event.application) {
+        if !value.is_empty() {
+            context.extend_from_slice(if first { b"\"" } else { b",\"" });
+            context.extend_from_slice(name);
+            context.extend_from_slice(b"\":");
+            context.extend_from_slice(value.of(text));
+            first = false;
+        }
+    }
+    context.extend_from_slice(b"}}");
+    true
+}
+
+/// Write the token of an id, and tell whether it is one; None: Python decides (`id_token`).
+fn write_id(raw: &[u8], into: &mut Vec<u8>) -> Option<bool> {
+    match raw {
+        [b'"', ..] if raw.len() > MAX_ID_BYTES || raw.contains(&b'\\') => None,
+        NO_ID => Some(false),
+        [b'"', ..] => {
+            into.extend_from_slice(raw);
+            Some(true)
+        }
+        [b'0'..=b'9' | b'-', ..] if raw.len() + 2 > MAX_ID_BYTES => None,
+        [b'0'..=b'9' | b'-', ..] => {
+            into.push(b'"');
+            into.extend_from_slice(raw);
+            into.push(b'"');
+            Some(true)
+        }
+        _ => Some(false),
+    }
+}
+
+/// Return where the user's id of an endpoint stands, an empty span where there is none.
+fn user_of(text: &[u8], marks: &Marks, endpoint: Span) -> Option<Span> {
+    let member = |of: Span, name: &[u8]| {
+        let found = members(text, marks, of)?;
+        let known = found.iter().find(|member| member.key.of(text) == name);
+        Some(known.map_or_else(Span::default, |member| member.value))
+    };
+    member(member(endpoint, b"User")?, b"UserId")
+}
+
+/// Return the name of each event's session.
+fn session_names<'py>(py: Python<'py>, text: &[u8], events: &[Event]) -> Seen<Bound<'py, PyList>> {
+    let (names, mut last) = (PyList::empty(py), PyBytes::new(py, b""));
+    for event in events {
+        let name = match event.session().of(text) {
+            NO_ID => b"",
+            raw if raw.len() > MAX_ID_BYTES => return Err(Stop::Odd),
+            raw => raw,
+        };
+        if last.as_bytes() != name {
+            last = PyBytes::new(py, name);
+        }
+        names.append(&last)?;
+    }
+    Ok(names)
+}
+
+/// Return what each event is known by if it comes again (`event_identities`).
+fn identities<'py>(
+    py: Python<'py>,
+    text: &[u8],
+    parts: &mut Parts<Event>,
+    device: &Bound<'py, PyBytes>,
+) -> Seen<Bound<'py, PyList>> {
+    let (key, found) = (&mut parts.key, PyList::empty(py));
+    for event in &parts.events {
+        key.clear();
+        if device.as_bytes().first() == Some(&b'"') {
+            key.extend_from_slice(device.as_bytes());
+            key.push(b',');
+            if !write_id(event.event_id.of(text), key).or_odd()? {
+                key.clear();
+            }
+        }
+        found.append(PyBytes::new(py, key))?;
+    }
+    Ok(found)
+}
