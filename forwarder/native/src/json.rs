@@ -8,6 +8,12 @@ use crate::json_marks::Marks;
 /// How deep values may nest; SDKs nest eight levels.
 const MAX_DEPTH: u32 = 60;
 
+/// Keys of an object that are held against each other.
+const MAX_COMPARED: usize = 64;
+
+/// Digits that Python makes a number of.
+const MAX_DIGITS: usize = 4000;
+
 /// Where something stands in a record: its first byte, and one past its last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -188,6 +194,48 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         (self.at > start).then_some(())
+    }
+
+    /// Pass a value in which no object has a key twice; None where one has, or may have.
+    ///
+    /// `keys` is empty before and after.
+    pub fn unambiguous(&mut self, keys: &mut Vec<Span>) -> Option<()> {
+        match self.byte()? {
+            b'{' => {
+                let first = keys.len();
+                let mut more = self.opens(b'{', b'}')?;
+                while more {
+                    let key = self.key()?;
+                    let (name, known) = (key.of(self.text), keys.get(first..)?);
+                    let twice = known.iter().any(|other| other.of(self.text) == name);
+                    if twice || known.len() == MAX_COMPARED || name.contains(&b'\\') {
+                        return None;
+                    }
+                    keys.push(key);
+                    self.unambiguous(keys)?;
+                    more = self.goes_on(b'}')?;
+                }
+                keys.truncate(first);
+            }
+            b'[' => {
+                let mut more = self.opens(b'[', b']')?;
+                while more {
+                    self.unambiguous(keys)?;
+                    more = self.goes_on(b']')?;
+                }
+            }
+            b'"' => {
+                self.string()?;
+            }
+            _ => {
+                let start = self.at;
+                self.plain()?;
+                if self.at - start > MAX_DIGITS {
+                    return None;
+                }
+            }
+        }
+        Some(())
     }
 
     /// Pass an object or an array with all that is in it.

@@ -56,7 +56,8 @@ pub trait ReadsEvents {
         found: &mut Self::Found,
     ) -> Option<Self::Event>;
 
-    /// Tell whether no key that matters can stand twice, or be spelled with escapes, unseen.
+    /// Tell whether no key that matters can stand twice, or be spelled with escapes, unseen; where
+    /// that is not sure, each key is looked at.
     fn is_sure(&self, array: &[u8], marks: &Marks, found: &Self::Found) -> bool;
 
     /// Read the array that begins here; return where its elements stand together.
@@ -87,7 +88,10 @@ pub trait ReadsEvents {
             end: cursor.at,
         }
         .of(text);
-        self.is_sure(array, marks, &found).then_some(body)
+        if !self.is_sure(array, marks, &found) {
+            Cursor::new(text, marks, start).unambiguous(&mut Vec::new())?;
+        }
+        Some(body)
     }
 }
 
