@@ -135,9 +135,6 @@ impl Encoder {
     /// Encode one window; false: it is not an ordinary one, and nothing was done.
     fn window<'py>(&self, run: &mut Run<'_, 'py>, window: &Bound<'py, PyAny>) -> PyResult<bool> {
         let py = window.py();
-        if !window.getattr(intern!(py, "blocks"))?.is_none() {
-            return Ok(false);
-        }
         let tails = self.tails.get();
         let context = bytes_of(window, intern!(py, "context"))?;
         let dated = window.getattr(intern!(py, "identities_ms"))?.extract()?;
@@ -374,13 +371,19 @@ impl<'py> Span<'py> {
     }
 }
 
-/// Return the pieces of a window that has no blocks; none: it is empty.
+/// The pieces of a window; none: it is empty.
 fn waiting<'py>(window: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-    let only = window.getattr(intern!(window.py(), "only"))?;
-    if !only.is_none() {
-        return Ok(vec![only.cast_into::<PyTuple>()?]);
-    }
-    let tail = window.getattr(intern!(window.py(), "tail"))?;
+    let py = window.py();
+    let blocks = window.getattr(intern!(py, "blocks"))?;
+    let tail = if blocks.is_none() {
+        let only = window.getattr(intern!(py, "only"))?;
+        if !only.is_none() {
+            return Ok(vec![only.cast_into::<PyTuple>()?]);
+        }
+        window.getattr(intern!(py, "tail"))?
+    } else {
+        window.call_method0(intern!(py, "all_pieces"))?
+    };
     if tail.is_none() {
         return Ok(Vec::new());
     }
