@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder import native
 from forwarder.collect.pipeline import CollectBounds
+from forwarder.collect.windows.window import TailSizes
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import KinesisTarget, PartitionKey
 from forwarder.formats.mparticle.document import MParticleDocuments
@@ -155,7 +156,10 @@ def collected(chosen: Connection, polls: list[list[Rec]], bounds: CollectBounds)
     return [*found, *builders.finished(fed)]
 
 
-_BOUNDS = st.sampled_from([CollectBounds(), CollectBounds(encoded_bytes=700)])
+_TAILS = TailSizes(first_look=1, short=200, long=200)
+_BOUNDS = st.sampled_from(
+    [CollectBounds(), CollectBounds(encoded_bytes=700), CollectBounds(tails=_TAILS)]
+)
 _MODES = st.sampled_from([*streams.MODES, {"send_batches_without_events": True}])
 _CONNECTIONS = st.builds(
     lambda mode, chosen, sink, batching: connection(sink=sink, batching=batching, **mode, **chosen),
@@ -179,8 +183,13 @@ def test_windows_become_the_same_batches(
 
 def test_ordinary_windows_are_not_left_to_python() -> None:
     wrong = AssertionError("left to Python")
+    small = CollectBounds(tails=_TAILS)
     with mock.patch("forwarder.collect.encode.DocumentEncoder.encode", side_effect=wrong):
         for mode in streams.MODES:
             chosen: dict[str, Any] = {**mode}
             out = builders.run(connection(**chosen), records(upload(event(), event(), mpid=5)))
             assert 2 == sum(batch.count for batch in out.batches)
+        fed = [
+            records(upload(event(t="x" * 150)), start=n, at=builders.START + n) for n in range(9)
+        ]
+        assert [9] == [batch.count for batch in collected(connection(), fed, small)[-1].batches]
