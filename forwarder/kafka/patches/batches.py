@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 
+from forwarder import native
 from forwarder.kafka import batch_layout, codecs
 from forwarder.kafka.patches.records import (
     HEADERS,
@@ -106,6 +107,20 @@ class FetchedBatches:
             return len(self._content) > 0
         return batch_layout.is_complete(self._content, self._at)
 
+    def read_plain(self, core: ModuleType, position: int, found: list[Any], most: int) -> int:
+        """Add the records of what comes next as long as it is plain; return the position then.
+
+        Plain is what the native core reads whole; there are less than ``most`` in ``found`` then.
+        Whatever comes next is for ``next_batch``, which reads plain batches as well.
+        """
+        highest = None if self.end is None else self.end + AHEAD
+        with contextlib.suppress(OverflowError):  # no offset is as high: next_batch says so
+            self._at, self.next_offset, position = core.read_plain(
+                self._content, self._at, self.next_offset, highest, position, most,
+                batch_layout.COUNTED, found,
+            )  # fmt: skip
+        return position
+
     def next_batch(self) -> FetchedBatch:
         """Return the next batch; raises CorruptDataError, and whatever the client does."""
         content, at = self._content, self._at
@@ -173,6 +188,7 @@ class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
         found: list[Any] = []
         while len(found) < most and not self._has_ended:
             if self._batch is None:
+                self._read_plain(found, most)
                 self._begin_batch()
             else:
                 self._read_batch(self._batch, found, most)
@@ -185,6 +201,14 @@ class SkippingPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
 
     def _unpack_records(self) -> None:
         """Begin nothing: the client's generator and this would refer to each other."""
+
+    def _read_plain(self, found: list[Any], most: int) -> None:
+        """Add the records of the next batches as long as none is any special."""
+        rolled_back = self._aborted_transactions or self._aborted_producers
+        core = native.core()
+        if core is not None and self._check_crcs and not rolled_back:
+            position = self.next_fetch_offset
+            self.next_fetch_offset = self._records.read_plain(core, position, found, most)
 
     def _begin_batch(self) -> None:
         """Go to the next batch; find its records wanted or not, or that there is none."""

@@ -2,6 +2,7 @@
 //!
 //! Whatever it makes is byte for byte what the Python beside it makes; what is odd it leaves to that.
 
+mod batches;
 mod encode;
 mod encode_json;
 mod encode_tail;
@@ -35,6 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
     module.add_class::<scan_mparticle::MParticleScanner>()?;
     module.add_class::<scan_pinpoint::PinpointScanner>()?;
+    batches::register(module)?;
     records::register(module)?;
     Ok(())
 }

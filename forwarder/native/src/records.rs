@@ -42,7 +42,7 @@ impl Record {
 }
 
 /// Why a record cannot be read.
-enum Fault {
+pub enum Fault {
     /// Its bytes are not what the layout says.
     Malformed,
     /// What Python raised while an object was made.
@@ -112,18 +112,25 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// How far the records of one batch are read.
+pub struct Progress {
+    pub at: usize,
+    /// How many there still are, as the batch says.
+    pub left: i64,
+    pub base_offset: i64,
+    /// That of the first record, or of each of them where they are dated alike.
+    pub time: i64,
+    pub dated_alike: bool,
+    /// Wanted is what lies above it.
+    pub last: i64,
+}
+
 /// The records of one batch, given in order and once each.
 #[pyclass(module = "forwarder.native._core")]
 pub struct RecordReader {
     content: Py<PyBytes>,
-    at: usize,
     end: usize,
-    left: i64,
-    base_offset: i64,
-    time: i64,
-    dated_alike: bool,
-    /// Wanted is what lies above it.
-    last: i64,
+    progress: Progress,
     fault: Option<PyErr>,
 }
 
@@ -145,15 +152,18 @@ impl RecordReader {
         dated_alike: bool,
         first: i64,
     ) -> Self {
-        RecordReader {
-            content,
+        let progress = Progress {
             at: start,
-            end,
-            left: count.max(0),
+            left: count,
             base_offset,
             time,
             dated_alike,
             last: first.saturating_sub(1),
+        };
+        RecordReader {
+            content,
+            end,
+            progress,
             fault: None,
         }
     }
@@ -171,7 +181,7 @@ impl RecordReader {
         let content = content.as_bytes(py);
         let content = content.get(..self.end).unwrap_or(content);
         while found.len() < most {
-            let read = match self.next_record(py, content) {
+            let read = match self.progress.next_record(py, content) {
                 Ok(Some(record)) => Py::new(py, record),
                 Ok(None) => break,
                 Err(fault) => Err(fault.into()),
@@ -189,9 +199,9 @@ impl RecordReader {
     }
 }
 
-impl RecordReader {
+impl Progress {
     /// Read on up to the next record that is wanted; None: there is none.
-    fn next_record(&mut self, py: Python<'_>, content: &[u8]) -> Result<Option<Record>, Fault> {
+    pub fn next_record(&mut self, py: Python<'_>, content: &[u8]) -> Result<Option<Record>, Fault> {
         while self.left > 0 {
             let mut cursor = Cursor {
                 content,

@@ -19,7 +19,12 @@ from hypothesis import strategies as st
 from forwarder import native
 from forwarder.kafka import batch_layout
 from forwarder.kafka.patches import records
-from forwarder.kafka.patches.batches import FetchedBatches, SkippingPartitionRecords, install
+from forwarder.kafka.patches.batches import (
+    DamagedBatchError,
+    FetchedBatches,
+    SkippingPartitionRecords,
+    install,
+)
 from forwarder.kafka.patches.records import RecordBatch
 from forwarder.model import Sealed
 from tests.services import kafka_batches
@@ -362,15 +367,19 @@ def test_both_cores_read_what_somebody_wrote_alike(
         assert outcome(content, most, first) == mine
 
 
-def outcome(content: bytes, most: int, first: int) -> list[object]:
+def outcome(content: bytes, most: int, first: int, high: int | None = None) -> list[object]:
     """Return all that can be told of a fetch, position after position."""
     found, told = fetched(content, first), list[object]()
-    while some := found.take(most):
-        for one in some:
-            told.append(plain(one))
-            if isinstance(one.value, Sealed):
-                told.append((one.value.reason, one.value.error, one.value.first))
-        told.append(found.next_fetch_offset)
+    found.ends_at(high)
+    try:
+        while some := found.take(most):
+            for one in some:
+                told.append(plain(one))
+                if isinstance(one.value, Sealed):
+                    told.append((one.value.reason, one.value.error, one.value.first))
+            told.append(found.next_fetch_offset)
+    except DamagedBatchError as error:
+        told.append(str(error))
     return [*told, found.next_fetch_offset]
 
 
@@ -386,6 +395,52 @@ def test_both_cores_count_alike(
         patch.setattr(batch_layout, "LONG_RECORD", long)
         in_python = batch_layout._counted(bytearray(body))  # noqa: SLF001  # the twin
     assert in_python == core.count_records(body, 0, len(body), long, batch_layout.MAX_RECORDS)
+
+
+@st.composite
+def fetches(draw: st.DrawFn) -> bytes:
+    """Return batches one behind the other, with something wrong here and there."""
+    found, base = bytearray(), draw(st.integers(0, 3))
+    for _ in range(draw(st.integers(1, 5))):
+        count = draw(st.integers(1, 5))
+        attributes = draw(st.sampled_from([0, 0, 0, APPENDED, 0x20, 0x06]))
+        content = bytearray(filled(base, count, draw(st.sampled_from([0, 0, 0, 4]))))
+        content[22] |= attributes
+        content[57:61] = struct.pack(
+            ">i", count + draw(st.sampled_from([0] * 8 + [-1, 1, 1 << 30]))
+        )
+        content[23:27] = struct.pack(">i", count - 1 + draw(st.sampled_from([0] * 8 + [-1, 1, 7])))
+        for at, value in draw(
+            st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=1)
+        ):
+            content[at % len(content)] = value
+        if draw(st.integers(0, 9)):
+            content = bytearray(with_checksum(content))
+        for at, value in draw(
+            st.lists(st.tuples(st.integers(0, 20), st.integers(0, 255)), max_size=1)
+        ):
+            if not draw(st.integers(0, 3)):
+                content[at] = value
+        found += content
+        base += count + draw(st.sampled_from([0, 0, 0, 2]))
+    return bytes(found[: len(found) - draw(st.sampled_from([0, 0, 0, 1, 40, 70]))])
+
+
+@pytest.mark.skipif(native.core() is None, reason="the native core is not built")
+@settings(max_examples=600, deadline=None)
+@given(
+    content=fetches(),
+    most=st.integers(1, 12),
+    first=st.integers(0, 6),
+    high=st.sampled_from([None, 0, 9, (1 << 63) - 1]),
+)
+def test_many_plain_batches_at_once_are_read_as_one_by_one(
+    content: bytes, most: int, first: int, high: int | None
+) -> None:
+    at_once = outcome(content, most, first, high)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SkippingPartitionRecords, "_read_plain", lambda *_: None)
+        assert outcome(content, most, first, high) == at_once
 
 
 def test_the_bound_stands_where_a_configuration_sets_it() -> None:
