@@ -191,8 +191,7 @@ class PartitionLane:
             return self._add_replayed(uploads, out, scan, whole)
         name, events = self._name, _events_of(uploads)
         add_count(out.routed, name, events)
-        if (passes := whole.get(self.kind)) is None:
-            passes = whole[self.kind] = self.lane.filter.passes(scan.types, governed=scan.governed)
+        passes = self._passes(scan, whole)
         if passes and self._is_plain:
             added = self.windows.add_whole(uploads)
         else:
@@ -230,7 +229,7 @@ class PartitionLane:
     ) -> Added:
         """Add uploads of which the first at least came before this opening."""
         known = [upload for upload in uploads if upload.offset < self.replay.read]
-        again, fresh = self._add_again(known, out), uploads[len(known) :]
+        again, fresh = self._add_again(known, out, scan, whole), uploads[len(known) :]
         if not fresh:
             return again
         added = self.add(fresh, out, scan, whole)
@@ -250,20 +249,45 @@ class PartitionLane:
                 add_count(out.routed, self.lane.name, len(upload.types))
                 add_count(out.filtered, (self.lane.name, why), len(upload.types))
 
-    def _add_again(self, uploads: list[Upload], out: Collected) -> Added:
+    def _add_again(
+        self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
+    ) -> Added:
         """Add what a replay brings: what is not settled joins its window again (O8)."""
-        wanted, settled, former = list[Upload](), 0, self.lane.form.former_rules
+        windows, replay, today = self.windows, self.replay, self.lane.keying_rule
+        former, passes = self.lane.form.former_rules, self._is_plain and self._passes(scan, whole)
+        settled = 0
+        runs: list[tuple[bool, list[Upload]]] = [(passes, [])]
+        rule, as_today = today, [one for one, _ in replay.keying] == [today]
         for upload in uploads:
-            rule, keyed = keying.replayed(self.replay, upload, self.lane.keying_rule, former)
-            if self.replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
+            keyed = upload
+            if not as_today:
+                rule, keyed = keying.replayed(replay, upload, today, former)
+            if replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
                 settled += len(upload.types)
+                continue
+            fresh = passes and rule == today and keyed is upload and windows.wants_whole(upload)
+            if fresh is not runs[-1][0]:
+                runs.append((fresh, []))
+            runs[-1][1].append(upload)
+        closed, letters, accepted = list[Window](), list[Misfits](), 0
+        for fresh, some in runs:
+            if fresh:
+                added = windows.add_whole(some)
             else:
-                wanted.append(upload)
-        kept, _ = self.lane.filter.sift(wanted, {})
-        added = self.windows.add(kept)
-        add_count(out.taken_over, self.lane.name, added.accepted)
-        add_count(out.settled, self.lane.name, settled + added.settled)
-        return added
+                added = windows.add(self.lane.filter.sift(some, {})[0])
+            closed += added.closed
+            letters += added.misfits
+            accepted += added.accepted
+            settled += added.settled
+        add_count(out.taken_over, self._name, accepted)
+        add_count(out.settled, self._name, settled)
+        return Added(closed, accepted, settled, letters, set())
+
+    def _passes(self, scan: Scan, whole: dict[int, bool]) -> bool:
+        """Tell whether every event of a poll passes as it came; lanes of one kind ask once."""
+        if (passes := whole.get(self.kind)) is None:
+            passes = whole[self.kind] = self.lane.filter.passes(scan.types, governed=scan.governed)
+        return passes
 
     def encode(self, closed: Sequence[Window], now_ms: int, out: Collected) -> None:
         """Encode what closed, all of it before anybody takes a snapshot (C2), or as much as fits.

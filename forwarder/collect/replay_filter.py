@@ -90,7 +90,9 @@ class ReplayFilter:
 
     def settled_to(self, key: bytes) -> Position:
         """Return the last position of the window key that is batched or saved."""
-        return max(self._closed.get(key, LOWEST), self._saved.get(key, LOWEST))
+        closed = self._closed.get(key, LOWEST)
+        saved = self._saved.get(key, LOWEST) if self._saved else LOWEST
+        return max(closed, saved) if saved is not LOWEST else closed
 
     def passes(self, key: bytes, position: Position) -> bool:
         """Tell whether a position of the window key is still wanted."""
@@ -102,8 +104,10 @@ class ReplayFilter:
         Where windows are keyed otherwise than ``by_device``, by owner, their keys are not known
         yet.
         """
-        last = (upload.offset, upload.start + max(len(upload.types), 1) - 1)
-        return last < self.need or (by_device and last <= self.settled_to(owner_digest(upload)))
+        last = (upload.offset, upload.start + (len(upload.types) or 1) - 1)
+        if last < self.need or not (by_device and (self._closed or self._saved)):
+            return last < self.need
+        return last <= self.settled_to(upload.name or owner_digest(upload))
 
     def admitted(self, key: bytes, pieces: Iterable[Piece]) -> list[Piece]:
         """Return what is still wanted of pieces of the window key."""

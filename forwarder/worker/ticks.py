@@ -44,6 +44,10 @@ MIN_TICK_SECONDS = 0.1
 MIN_TICK_SECONDS_PER_PARTITION = 0.01
 """The same for every partition that the worker owns: a tick costs up to 2.5 ms of CPU."""
 
+TICK_SECONDS_PER_PARTITION = 0.032
+"""The same, but not beyond ``journal.tick``: 31 ticks of a worker in a second take 5 % of a core,
+each 1.5 ms, and what has closed waits for no longer than what has not."""
+
 MIN_WAIT_SECONDS = 0.001
 """Seconds that are waited at least: the clock and the loop's timers may differ by less."""
 
@@ -92,8 +96,9 @@ class TickSchedule:
     def start_tick(self) -> float:
         """Note that a tick begins; return the time."""
         now = self._clock.steady()
-        each = MIN_TICK_SECONDS_PER_PARTITION * self._limits.owned
-        least = max(MIN_TICK_SECONDS, each)
+        owned = self._limits.owned
+        each = min(TICK_SECONDS_PER_PARTITION * owned, self._tick_seconds)
+        least = max(MIN_TICK_SECONDS, MIN_TICK_SECONDS_PER_PARTITION * owned, each)
         self.earliest, self.regular = now + least, now + max(self._tick_seconds, least)
         return now
 

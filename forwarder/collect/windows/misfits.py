@@ -73,11 +73,18 @@ def split_misfits(
     return fits, Misfits(upload, _runs(rest), Reason.EVENT_TOO_LARGE, text)
 
 
+def is_lettered(replay: ReplayFilter, upload: Upload) -> bool:
+    """Tell whether any event of a replayed upload is in a letter."""
+    if not replay.entries():
+        return False
+    return replay.closed_to(_key(upload.offset, upload.start)) is not None
+
+
 def without_lettered(
     replay: ReplayFilter, upload: Upload, pieces: list[Piece]
 ) -> tuple[list[Piece], int]:
     """Return a replayed upload's pieces without those in a letter, and how many events went."""
-    if replay.closed_to(_key(upload.offset, upload.start)) is None:
+    if not is_lettered(replay, upload):
         return pieces, 0
     gone = set(_lettered_indices(replay, upload))
     every = [single for piece in pieces for single in split_each(piece)]

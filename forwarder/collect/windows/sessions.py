@@ -13,6 +13,7 @@ from forwarder.collect.keying import BY_SESSION
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.device_sessions import DeviceSessions
 from forwarder.collect.windows.fit import RecordFit
+from forwarder.collect.windows.misfits import is_lettered
 from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import (
@@ -66,6 +67,20 @@ class SessionStore(WindowStore):
         device.put(window)
         if held.session:
             device.restore(window)
+
+    def wants_whole(self, upload: Upload) -> bool:
+        """Tell whether nothing of a replayed upload is settled (``WindowStore``)."""
+        replay, first = self._replay, (upload.offset, upload.start)
+        if first < replay.need or upload.piece is None:
+            return False
+        if len(upload.context) > self._small_context or len(upload.body) > self._small_events:
+            return False
+        if not replay.entries():
+            return True
+        keys = {session_key(upload.owner, session) for session in upload.sessions}
+        return all(first > replay.settled_to(digest(key)) for key in keys) and not is_lettered(
+            replay, upload
+        )
 
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""

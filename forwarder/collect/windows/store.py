@@ -89,6 +89,18 @@ class WindowStore(OpenWindows):
         self._take_whole(uploads)
         return self._added()
 
+    def wants_whole(self, upload: Upload) -> bool:
+        """Tell whether nothing of a replayed upload is settled, and its rule is today's.
+
+        Then ``add_whole`` may take it like one that comes for the first time.
+        """
+        first, replay = (upload.offset, upload.start), self._replay
+        if first < replay.need or not replay.entries():
+            return first >= replay.need
+        if first <= replay.settled_to(upload.name or owner_digest(upload)):
+            return False
+        return not misfits.is_lettered(replay, upload)
+
     def _added(self) -> Added:
         """Return what came of the current call."""
         self._pack_oldest()
