@@ -25,7 +25,7 @@ PURE := tests/acceptance/test_corpus.py tests/contract tests/unit/collect tests/
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo demo-pinpoint test test-fast test-python test-docker soak faults fuzz asan bench bench-check check package format docs lock pin-images clean
+.PHONY: help setup native demo demo-pinpoint test test-fast test-python test-docker soak faults fuzz asan bench bench-check check package dist format docs lock pin-images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -99,6 +99,9 @@ check: setup ## Lint, formatting, types and the layers between modules
 
 package: setup ## Build wheel and source distribution into dist, judge them, run the wheel as installed
 	$(BIN)/python -m tests.package dist
+
+dist: setup ## Build wheels with the native core for Linux, both architectures and every Python, into dist
+	$(BIN)/python -m tests.package.wheels dist
 
 format: setup ## Format the code and mend what the linter can mend by itself
 	$(BIN)/ruff check --fix-only --quiet .

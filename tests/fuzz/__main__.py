@@ -65,6 +65,7 @@ def main() -> int:
     if args.block:
         seed, way, form, number = args.block.split(":")
         count, found = run((Block(int(seed), way, form, int(number)),))
+        show(found)
         return report(count, found)
     return report(*in_processes(args.cases, args.seed, args.processes))
 
@@ -87,9 +88,11 @@ def in_processes(cases: int, seed: int, processes: int) -> Outcome:
                 except BrokenProcessPool:
                     lost = [task, *running.values()]
                     text = f"a process died, in one of the blocks {[str(one[0]) for one in lost]}"
+                    show([Difference(str(task[0]), text, "", ())])
                     return count, [*found, Difference(str(task[0]), text, "", ())]
                 count += more
                 found += differences
+                show(differences)
             if time.monotonic() - told > QUIET:
                 told = time.monotonic()
                 rate = count / (told - begun)
@@ -103,10 +106,15 @@ def in_processes(cases: int, seed: int, processes: int) -> Outcome:
 
 def report(count: int, found: list[Difference]) -> int:
     """Print what was found; return the exit code."""
-    for one in found:
-        sys.stdout.write(f"\n--block {one.block}\n native: {one.native}\n python: {one.python}\n")
     sys.stdout.write(f"{count:,} records, {len(found)} differences\n")
     return 1 if found else 0
+
+
+def show(found: list[Difference]) -> None:
+    """Print differences, at once: a run may be ended before it is through."""
+    for one in found:
+        sys.stdout.write(f"\n--block {one.block}\n native: {one.native}\n python: {one.python}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

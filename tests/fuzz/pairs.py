@@ -17,6 +17,9 @@ FORMS = ("mparticle", "pinpoint")
 POLLS = 8
 """Polls of a block: what decoders remember of one is used for the next."""
 LONGEST_POLL = 60
+_BRACKETS = 600
+"""Of a mutated value. Beyond, how deep it may nest depends on the stack that is left, to a level or
+two, in either core; ``extremes`` has values that are clearly on one side."""
 POLL_BYTES = 1_000_000
 NOW = START + 3_600_000
 _HEADERS = ([("trace", b"1")], [("told", b"1"), ("x", None)], [("\udcff", b"\xff")])
@@ -68,6 +71,8 @@ def mutated(mutator: Mutator) -> Polls:
                 chance = rng.random()
                 stamp = time if chance < 0.98 else rng.choice((-1, 0, NOW + 10_000, 2**62))
                 value = None if chance < 0.01 else mutator.value(rng)
+                if value is not None and value.count(b"[") + value.count(b"{") > _BRACKETS:
+                    continue
                 headers: Any = rng.choice(_HEADERS) if rng.random() < 0.02 else ()
                 poll.append(Rec(offset, stamp, value, headers))
             yield poll

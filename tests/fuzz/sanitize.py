@@ -96,11 +96,12 @@ def inside(cases: int, seed: int) -> int:
     load()
     # They import the core, which is the one that was loaded above.
     from tests.fuzz import harm  # noqa: PLC0415
-    from tests.fuzz.__main__ import report  # noqa: PLC0415
+    from tests.fuzz.__main__ import report, show  # noqa: PLC0415
 
     begun = time.monotonic()
     count, found = harm.compare_all(cases, seed)
     sys.stdout.write(f"no fault of memory in {time.monotonic() - begun:.0f} s\n")
+    show(found)
     return report(count, found)
 
 
