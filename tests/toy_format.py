@@ -222,6 +222,7 @@ class ToyInput:
         *,
         sessions: bool,
         duplicates: bool = False,
+        matches: bool = False,  # noqa: ARG002  # it is read where somebody asks
     ) -> ToyDecoder:
         """Return what reads a partition."""
         return ToyDecoder(partition, sessions=sessions, duplicates=duplicates)

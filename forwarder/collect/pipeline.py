@@ -304,6 +304,7 @@ class Pipeline:
             [one.lane.filter for one in lanes],
             sessions=need_sessions(rules, self._form.former_rules),
             duplicates=self._duplicates is not None,
+            matches=self._router.looks_inside,
         )
 
     def _look_back(self, records: Sequence[Record], duplicates: Duplicates) -> Sequence[Record]:

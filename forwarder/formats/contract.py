@@ -280,11 +280,13 @@ class InputFormat(Protocol):
         *,
         sessions: bool,
         duplicates: bool = False,
+        matches: bool = False,
     ) -> Decoder:
         """Return what reads a partition, for lanes with these filters.
 
         ``sessions``: whether somebody needs the names of sessions; ``duplicates``: whether what
-        comes again is looked for, which needs ``Upload.duplicate_keys``.
+        comes again is looked for, which needs ``Upload.duplicate_keys``; ``matches``: whether a
+        match compares more than environment and application, which uploads may tell at once.
         """
 
     def event_filter(self, connection: str, settings: Settings) -> EventFilter:

@@ -24,7 +24,8 @@ class Router:
     def __init__(self, matches: Sequence[Match], form: InputFormat, topic: str) -> None:
         """Compile one condition per lane; a lane's name here is its index.
 
-        ``form`` is what the uploads of ``topic`` are of.
+        ``form`` is what the uploads of ``topic`` are of. ``looks_inside``, for reading only: some
+        match compares what only the context of an upload tells.
         """
         self._matches = matches
         self._applications = form.applications
@@ -40,6 +41,7 @@ class Router:
         self._everything = all(m == Match() for m in matches)
         self._platforms = any(m.platform is not None for m in taken.values())
         self._keys = any(m.api_key is not None for m in taken.values())
+        self.looks_inside = self._platforms or self._keys
         self._apps = any(m.application is not None for m in taken.values())
         self._memo: Memo[_Told, list[int]] = Memo(_MEMO)
 

@@ -115,6 +115,7 @@ class RetriedInput(MParticleInput):
         *,
         sessions: bool,
         duplicates: bool = False,
+        matches: bool = False,  # noqa: ARG002  # it is read where somebody asks
     ) -> MParticleDecoder:
         """Return what reads a partition."""
         kind = Retries if duplicates else MParticleDecoder

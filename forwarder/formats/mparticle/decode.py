@@ -10,7 +10,7 @@ from msgspec import Raw
 from forwarder.formats import bounds, rawjson
 from forwarder.formats.bounds import check_number, check_record
 from forwarder.formats.contract import ContextShape, OddRecord, Upload
-from forwarder.formats.mparticle import events, not_uploads
+from forwarder.formats.mparticle import events, matched, not_uploads
 from forwarder.formats.mparticle.document import shape_of
 from forwarder.formats.mparticle.identity import (
     DEVICE_ID_KEYS,
@@ -45,15 +45,23 @@ class MParticleDecoder(RecordDecoder):
     """Decodes the records of one partition: ``contract.Decoder``.
 
     ``sessions`` and ``places`` say whether some lane needs sessions, or to know which events
-    may carry a location; ``duplicates`` whether uploads that come again are looked for.
+    may carry a location; ``duplicates`` whether uploads that come again are looked for,
+    ``matches`` whether a match compares platforms or the keys of apps.
     """
 
     def __init__(
-        self, partition: Partition, *, sessions: bool, places: bool, duplicates: bool = False
+        self,
+        partition: Partition,
+        *,
+        sessions: bool,
+        places: bool,
+        duplicates: bool = False,
+        matches: bool = False,
     ) -> None:
         """Choose the narrowest way to read events."""
         self._identity = DeviceIdentity(partition)
         self._duplicates = duplicates
+        self._matches = matches
         self._narrow = self._waiting = events.read_places if places else events.read_types
         if sessions:
             self._narrow = events.read_sessions
@@ -77,6 +85,7 @@ class MParticleDecoder(RecordDecoder):
                 sessions=sessions,
                 places=places,
                 duplicates=duplicates,
+                matches=matches,
             )
 
     def from_piece(self, piece: Piece, held: HeldWindow) -> Upload:
@@ -165,6 +174,8 @@ class MParticleDecoder(RecordDecoder):
             upload.piece = offset, start, len(types), time, body
         elif not array:
             upload.keyless = True
+        if self._matches:
+            matched.note(upload, fields)
         if self._duplicates:
             key = request_key(fields, environment, application, device)
             upload.types, upload.sessions = list(types), list(sessions)

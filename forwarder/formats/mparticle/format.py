@@ -9,7 +9,7 @@ from msgspec import Raw
 from forwarder.config.connection import Settings
 from forwarder.formats import rawjson
 from forwarder.formats.contract import EventFilter, FormerRule, Unlike, Upload
-from forwarder.formats.mparticle import document, former_keys, identity, not_uploads
+from forwarder.formats.mparticle import document, former_keys, identity, matched, not_uploads
 from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.formats.mparticle.event_filter import MParticleEventFilter
 from forwarder.formats.rawjson import ABSENT
@@ -23,13 +23,6 @@ class _Dated(msgspec.Struct, gc=False):
     timestamp_unixtime_ms: _Milliseconds | None = None
 
 
-class _Matched(msgspec.Struct, gc=False):
-    device_info: Raw = ABSENT
-    api_key: Raw = ABSENT
-    api_keys: Raw = ABSENT
-
-
-_matched = msgspec.json.Decoder(_Matched).decode
 _dated = msgspec.json.Decoder(_Dated, strict=False)
 _time = msgspec.json.Decoder(_Milliseconds | None, strict=False)
 
@@ -58,12 +51,15 @@ class MParticleInput:
         *,
         sessions: bool,
         duplicates: bool = False,
+        matches: bool = False,
     ) -> MParticleDecoder:
         """Return what reads a partition; where no location is taken out, none is looked for."""
         places = any(
             isinstance(one, MParticleEventFilter) and one.strips_location for one in filters
         )
-        return MParticleDecoder(partition, sessions=sessions, places=places, duplicates=duplicates)
+        return MParticleDecoder(
+            partition, sessions=sessions, places=places, duplicates=duplicates, matches=matches
+        )
 
     def event_filter(self, connection: str, settings: Settings) -> MParticleEventFilter:
         """Compile a connection's settings."""
@@ -76,13 +72,13 @@ class MParticleInput:
     def platform(self, upload: Upload) -> bytes:
         """Return ``device_info.platform``."""
         if upload.platform is None:
-            _read_matched(upload)
+            matched.read(upload)
         return upload.platform or identity.NO_ID
 
     def api_keys(self, upload: Upload) -> tuple[bytes, ...]:
         """Return ``api_key`` and the elements of ``api_keys``."""
         if upload.api_keys is None:
-            _read_matched(upload)
+            matched.read(upload)
         return upload.api_keys or ()
 
     def record_time(self, value: bytes) -> int | None:
@@ -108,21 +104,6 @@ class MParticleInput:
         remedy = f": jq -c .{wrapper} makes it of this" if wrapper else ""
         cause = not_uploads.likely_cause(fields)
         return Unlike(cause if cause.startswith("looks") else f"is {cause}", remedy)
-
-
-def _read_matched(upload: Upload) -> None:
-    """Note in an upload what a match may compare of its context."""
-    try:
-        told = _matched(upload.context)
-    except msgspec.DecodeError:  # half a surrogate pair
-        fields = rawjson.fields(upload.context)
-        told = _Matched(**{name: fields.get(name, ABSENT) for name in _Matched.__struct_fields__})
-    device = bytes(told.device_info)
-    upload.platform = identity.first_member_token(device, identity.PLATFORM)
-    found = [bytes(told.api_key)] if told.api_key is not ABSENT else []
-    if bytes(told.api_keys)[:1] == b"[":
-        found += [bytes(element) for element in rawjson.elements(told.api_keys)]
-    upload.api_keys = tuple(found)
 
 
 def _time_of_odd(value: bytes) -> int | None:

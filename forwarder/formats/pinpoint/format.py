@@ -67,6 +67,7 @@ class PinpointInput:
         *,
         sessions: bool,
         duplicates: bool = False,
+        matches: bool = False,  # noqa: ARG002  # it is read where somebody asks
     ) -> PinpointDecoder:
         """Return what reads a partition."""
         return PinpointDecoder(partition, sessions=sessions, duplicates=duplicates)

@@ -4,9 +4,13 @@
 //! span of `data.event_name` and that of `data.custom_attributes` are members like `session_id`.
 
 use memchr::memmem::Finder;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
 
 use crate::json::{Cursor, Span};
 use crate::json_marks::Marks;
+use crate::scan::{OrOdd, Seen};
+use crate::scan_identity::{Id, NoneWords};
 use crate::scan_record::ReadsEvents;
 
 /// How much is read of each event.
@@ -159,4 +163,33 @@ fn once(seen: &mut bool) -> Option<()> {
 /// Note where a member stands; None where it did before.
 fn set(place: &mut Span, value: Span) -> Option<()> {
     place.is_empty().then(|| *place = value)
+}
+
+/// Return the name of each event's session (`event_session`).
+pub fn session_names<'py>(
+    py: Python<'py>,
+    words: &NoneWords,
+    text: &[u8],
+    events: &[Event],
+) -> Seen<Bound<'py, PyList>> {
+    let (mut name, names) = (Vec::new(), PyList::empty(py));
+    let mut last = PyBytes::new(py, b"");
+    for event in events {
+        name.clear();
+        let mut id = words.id_of(event.session_id.of(text)).or_odd()?;
+        if id != Id::Nobody {
+            id.write(&mut name);
+        } else {
+            id = words.id_of(event.session_uuid.of(text)).or_odd()?;
+            if id != Id::Nobody {
+                id.write(&mut name);
+                name.make_ascii_lowercase();
+            }
+        }
+        if last.as_bytes() != name {
+            last = PyBytes::new(py, &name);
+        }
+        names.append(&last)?;
+    }
+    Ok(names)
 }

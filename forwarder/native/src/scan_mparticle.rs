@@ -9,17 +9,16 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use crate::json::Span;
 use crate::json_marks::Marks;
 use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
-use crate::scan_events::{Event, EventReader, Reading};
+use crate::scan_events::{session_names, Event, EventReader, Reading};
 use crate::scan_identity::{Id, NoneWords, MAX_ID_BYTES};
 use crate::scan_kinds::Kinds;
 use crate::scan_layout::{self, Layout, Place};
 use crate::scan_memo::{Memo, Tokens};
 use crate::scan_mparticle_places::{Names, Places};
-use crate::scan_record::{members, Body, Parts, ReadsEvents};
+use crate::scan_record::{members, named, token, Body, Parts, ReadsEvents, NO_ID};
 use crate::upload::{Told, UploadMaker};
 
 const PRODUCTION: &[u8] = b"\"production\"";
-const NO_ID: &[u8] = b"\"\"";
 
 /// What the scanner takes from Python: classes, constants, and what is hardly ever asked.
 #[derive(FromPyObject)]
@@ -63,6 +62,10 @@ struct Maker {
     reader: EventReader,
     sessions: bool,
     duplicates: bool,
+    matches: bool,
+    platforms: Tokens<PyBytes>,
+    /// By the bytes of `api_key`.
+    api_keys: Tokens<PyTuple>,
     layouts: Memo<Layout<Places>>,
     environments: Tokens<PyBytes>,
     /// By the bytes of `application_info`.
@@ -76,13 +79,14 @@ struct Maker {
 impl MParticleScanner {
     /// Create with empty memories; `prefix`: of the keys of uploads that name nobody.
     #[new]
-    #[pyo3(signature = (seams, prefix, *, sessions, places, duplicates))]
+    #[pyo3(signature = (seams, prefix, *, sessions, places, duplicates, matches))]
     fn new(
         seams: &Bound<'_, PyAny>,
         prefix: Vec<u8>,
         sessions: bool,
         places: bool,
         duplicates: bool,
+        matches: bool,
     ) -> PyResult<Self> {
         let py = seams.py();
         let seams: Seams = seams.extract()?;
@@ -109,6 +113,9 @@ impl MParticleScanner {
             reader: EventReader::new(reading),
             sessions,
             duplicates,
+            matches,
+            platforms: Tokens::new(),
+            api_keys: Tokens::new(),
             layouts: Memo::new(),
             environments: Tokens::new(),
             applications: Tokens::new(),
@@ -213,8 +220,15 @@ impl Maker {
         }
         let whose = self.whose(py, text, parts, &places, at)?;
         let sessions = match self.sessions {
-            true => self.session_names(py, text, parts)?,
+            true => session_names(py, &self.words, text, &parts.events)?,
             false => self.none.clone_ref(py).into_bound(py),
+        };
+        let (platform, api_keys) = match self.matches {
+            true => {
+                let (platform, api_keys) = self.matched(py, text, parts, &places)?;
+                (Some(platform), Some(api_keys))
+            }
+            false => (None, None),
         };
         let duplicate_keys = match self.duplicates {
             true => Some(self.duplicate_keys(text, parts, &places, &whose)?),
@@ -256,6 +270,8 @@ impl Maker {
             keyless: body == Body::Absent,
             piece: piece.as_ref(),
             duplicate_keys: duplicate_keys.as_ref(),
+            platform: platform.as_ref(),
+            api_keys: api_keys.as_ref(),
         };
         Ok(self.upload.make(py, &told)?)
     }
@@ -365,7 +381,7 @@ impl Maker {
         if let Some(known) = self.applications.known(py, info.of(text)) {
             return Ok(known);
         }
-        let package = package(text, &parts.marks, info).or_odd()?;
+        let package = named(text, &parts.marks, info, b"package").or_odd()?;
         let made = || PyBytes::new(py, package).unbind();
         Ok(self.applications.get(py, info.of(text), made))
     }
@@ -385,35 +401,6 @@ impl Maker {
             }
         }
         Some(Id::Nobody)
-    }
-
-    /// Return the name of each event's session (`event_session`).
-    fn session_names<'py>(
-        &self,
-        py: Python<'py>,
-        text: &[u8],
-        parts: &mut Parts<Event>,
-    ) -> Seen<Bound<'py, PyList>> {
-        let (name, names) = (&mut parts.key, PyList::empty(py));
-        let mut last = PyBytes::new(py, b"");
-        for event in &parts.events {
-            name.clear();
-            let mut id = self.words.id_of(event.session_id.of(text)).or_odd()?;
-            if id != Id::Nobody {
-                id.write(name);
-            } else {
-                id = self.words.id_of(event.session_uuid.of(text)).or_odd()?;
-                if id != Id::Nobody {
-                    id.write(name);
-                    name.make_ascii_lowercase();
-                }
-            }
-            if last.as_bytes() != *name {
-                last = PyBytes::new(py, name);
-            }
-            names.append(&last)?;
-        }
-        Ok(names)
     }
 
     /// Return what each event is known by if it comes again (`request_key`).
@@ -447,6 +434,30 @@ impl Maker {
         Ok(PyList::new(py, (0..count).map(|_| &key))?)
     }
 
+    /// Return what a match compares besides: the platform, and the keys of the app.
+    fn matched<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &[u8],
+        parts: &Parts<Event>,
+        places: &Places,
+    ) -> Seen<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)> {
+        let info = places.device_info.of(&parts.members);
+        let platform = named(text, &parts.marks, info, b"platform").or_odd()?;
+        let made = || PyBytes::new(py, platform).unbind();
+        let platform = self.platforms.get(py, platform, made);
+        if places.api_keys.of(&parts.members).of(text).first() == Some(&b'[') {
+            return Err(Stop::Odd);
+        }
+        let raw = places.api_key.of(&parts.members).of(text);
+        if let Some(known) = self.api_keys.known(py, raw) {
+            return Ok((platform, known));
+        }
+        let key = (!raw.is_empty()).then(|| PyBytes::new(py, raw));
+        let keys = PyTuple::new(py, key.as_slice())?;
+        Ok((platform, self.api_keys.get(py, raw, || keys.unbind())))
+    }
+
     /// Return which events may have to be changed.
     fn governed<'py>(
         &self,
@@ -461,26 +472,5 @@ impl Maker {
         let numbered = events.iter().enumerate().filter(|(_, event)| event.located);
         let found: Vec<usize> = numbered.map(|(number, _)| number).collect();
         Ok(PyList::new(py, found)?)
-    }
-}
-
-/// Return the token of a value, empty where it is not there; None: Python decides (`token_of`).
-fn token(raw: &[u8]) -> Option<&[u8]> {
-    match raw {
-        b"" => Some(NO_ID),
-        [b'"', text @ .., b'"'] if !text.contains(&b'\\') => Some(raw),
-        _ => None,
-    }
-}
-
-/// Return the token of the app's package; None where Python decides.
-fn package<'a>(text: &'a [u8], marks: &Marks, info: Span) -> Option<&'a [u8]> {
-    let members = members(text, marks, info)?;
-    let package = members
-        .iter()
-        .find(|member| member.key.of(text) == b"package");
-    match package.map(|member| member.value.of(text)) {
-        None | Some(b"null") => Some(NO_ID),
-        Some(raw) => token(raw),
     }
 }

@@ -14,6 +14,7 @@ pub struct Places {
     pub user_identities: Place,
     pub source_request_id: Place,
     pub api_key: Place,
+    pub api_keys: Place,
     /// Whether it is an upload even without events.
     pub says_whose: bool,
 }
@@ -43,6 +44,7 @@ impl Places {
             user_identities: named.place("user_identities"),
             source_request_id: named.place("source_request_id"),
             api_key: named.place("api_key"),
+            api_keys: named.place("api_keys"),
             says_whose: any(&names.only_uploads) && !any(&names.wrappers),
         })
     }

@@ -15,10 +15,8 @@ use crate::scan_kinds::Kinds;
 use crate::scan_layout::{self, Layout, Named, Place};
 use crate::scan_memo::{Memo, Tokens};
 use crate::scan_pinpoint_events::{Event, EventReader, APPLICATION};
-use crate::scan_record::{members, Body, Parts, ReadsEvents};
+use crate::scan_record::{members, Body, Parts, ReadsEvents, NO_ID};
 use crate::upload::{Told, UploadMaker};
-
-const NO_ID: &[u8] = b"\"\"";
 
 /// What the scanner takes from Python: classes, and what is hardly ever asked.
 #[derive(FromPyObject)]
@@ -233,6 +231,8 @@ impl Maker {
             keyless: false,
             piece: piece.as_ref(),
             duplicate_keys: duplicate_keys.as_ref(),
+            platform: None,
+            api_keys: None,
         };
         Ok(self.upload.make(py, &told)?)
     }

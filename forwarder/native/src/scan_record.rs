@@ -10,6 +10,9 @@ const MAX_INNER: usize = 64;
 /// More events than one record may have are left to Python, which says so.
 const MAX_EVENTS: usize = 100_000;
 
+/// The token of what is not there.
+pub const NO_ID: &[u8] = b"\"\"";
+
 /// What one record is taken apart into; kept for the next, and what is written on the way.
 pub struct Parts<E> {
     pub marks: Marks,
@@ -223,4 +226,23 @@ pub fn members(text: &[u8], marks: &Marks, value: Span) -> Option<Vec<Member>> {
         more = cursor.goes_on(b'}')?;
     }
     Some(found)
+}
+
+/// Return the token of a value, empty where it is not there; None: Python decides (`token_of`).
+pub fn token(raw: &[u8]) -> Option<&[u8]> {
+    match raw {
+        b"" => Some(NO_ID),
+        [b'"', text @ .., b'"'] if !text.contains(&b'\\') => Some(raw),
+        _ => None,
+    }
+}
+
+/// Return the token of a member of an object; None where Python decides.
+pub fn named<'a>(text: &'a [u8], marks: &Marks, object: Span, name: &[u8]) -> Option<&'a [u8]> {
+    let members = members(text, marks, object)?;
+    let found = members.iter().find(|member| member.key.of(text) == name);
+    match found.map(|member| member.value.of(text)) {
+        None | Some(b"null") => Some(NO_ID),
+        Some(raw) => token(raw),
+    }
 }

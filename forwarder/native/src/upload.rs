@@ -28,6 +28,8 @@ pub struct Told<'a, 'py> {
     pub keyless: bool,
     pub piece: Option<&'a Bound<'py, PyTuple>>,
     pub duplicate_keys: Option<&'a Bound<'py, PyList>>,
+    pub platform: Option<&'a Bound<'py, PyBytes>>,
+    pub api_keys: Option<&'a Bound<'py, PyTuple>>,
 }
 
 /// Calls the class with all its fields in order.
@@ -37,7 +39,7 @@ pub struct UploadMaker {
     places: [usize; NAMES.len()],
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     "offset",
     "time",
     "clock",
@@ -56,6 +58,8 @@ const NAMES: [&str; 18] = [
     "keyless",
     "piece",
     "duplicate_keys",
+    "platform",
+    "api_keys",
 ];
 
 impl UploadMaker {
@@ -110,6 +114,8 @@ impl UploadMaker {
             Some(keyless.as_ptr()),
             told.piece.map(|piece| piece.as_ptr()),
             told.duplicate_keys.map(|keys| keys.as_ptr()),
+            told.platform.map(|platform| platform.as_ptr()),
+            told.api_keys.map(|keys| keys.as_ptr()),
         ];
         for (place, value) in self.places.iter().zip(known) {
             if let (Some(slot), Some(object)) = (given.get_mut(*place), value) {

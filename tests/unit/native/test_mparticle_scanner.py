@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from forwarder.formats.contract import Scan
 from forwarder.formats.mparticle.decode import MParticleDecoder
+from forwarder.formats.mparticle.format import MParticleInput
 from forwarder.model import Partition
 from tests.bench import load
 from tests.builders import Rec
@@ -18,7 +19,7 @@ pytest.importorskip("forwarder.native._core", exc_type=ImportError)
 
 NOW = 1_700_000_000_000
 READINGS = [
-    {"sessions": sessions, "places": places, "duplicates": duplicates}
+    {"sessions": sessions, "places": places, "duplicates": duplicates, "matches": not places}
     for sessions in (False, True)
     for places in (False, True)
     for duplicates in (False, True)
@@ -48,7 +49,7 @@ UPLOAD = {
 }
 
 
-def told(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+def told_again(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Tell whether headers say that a record was sent back."""
     return any(name == "again" for name, _ in headers)
 
@@ -67,8 +68,8 @@ def decoder(**reading: bool) -> MParticleDecoder:
 def check(records: Sequence[Rec], **reading: bool) -> Scan:
     """Return what both make of a poll."""
     one = decoder(**reading)
-    found = one.scan(records, NOW - 10, NOW + 10, told)
-    assert one.scan_in_python(records, NOW - 10, NOW + 10, told) == found
+    found = one.scan(records, NOW - 10, NOW + 10, told_again)
+    assert one.scan_in_python(records, NOW - 10, NOW + 10, told_again) == found
     return found
 
 
@@ -203,14 +204,40 @@ def test_what_is_remembered_changes_nothing() -> None:
     ]
     records = [Rec(n, NOW, value) for n, value in enumerate(values)]
     for _ in range(2):
-        assert one.scan_in_python(records, NOW, NOW, told) == one.scan(records, NOW, NOW, told)
+        assert one.scan_in_python(records, NOW, NOW, told_again) == one.scan(
+            records, NOW, NOW, told_again
+        )
 
 
 def test_one_shape_stands_for_equal_keys() -> None:
     one = decoder(sessions=False, places=False)
     records = [Rec(n, NOW, text(UPLOAD | {"mpid": n})) for n in (1, 2)]
-    first, second = one.scan(records, NOW, NOW, told).uploads
+    first, second = one.scan(records, NOW, NOW, told_again).uploads
     assert first.shape is second.shape is one.shape(first.context)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"api_key": None},
+        {"api_key": 5, "device_info": None},
+        {"device_info": {"platform": ""}},
+        {"device_info": {"platform": 7}, "api_keys": ["a", 1]},
+        {"api_keys": {"a": 1}},
+    ],
+)
+def test_what_a_match_compares_is_told_at_once_or_read_later(more: dict[str, object]) -> None:
+    reading = {"sessions": False, "places": False}
+    told, later = (decoder(**reading, matches=matches) for matches in (True, False))
+    records = [Rec(1, NOW, text(UPLOAD | more))]
+    [one], [other] = (made.scan(records, NOW, NOW, told_again).uploads for made in (told, later))
+    assert one.platform is not None
+    assert one.api_keys is not None
+    assert other.platform is other.api_keys is None
+    form = MParticleInput()
+    assert form.platform(one) == form.platform(other) == one.platform
+    assert form.api_keys(one) == form.api_keys(other) == one.api_keys
 
 
 IDS = st.one_of(
