@@ -234,7 +234,7 @@ def test_what_a_match_compares_is_told_at_once_or_read_later(more: dict[str, obj
     [one], [other] = (made.scan(records, NOW, NOW, told_again).uploads for made in (told, later))
     assert one.platform is not None
     assert one.api_keys is not None
-    assert other.platform is other.api_keys is None
+    assert (None, None) == (other.platform, other.api_keys)
     form = MParticleInput()
     assert form.platform(one) == form.platform(other) == one.platform
     assert form.api_keys(one) == form.api_keys(other) == one.api_keys
