@@ -22,6 +22,9 @@ _CHUNK = 1024 * 1024
 _ROOM = 64 * 1024
 _FIRST_GUESS = 16
 """Times its packed size that a batch is given room for at first; JSON takes 3 to 12."""
+_NEXT_GUESS = 4
+"""By how much that room grows where it does not do."""
+
 _shared_unpacker = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
 """One that keeps what it needs, for to make another takes longer than to unpack 16 KiB; what a
 frame of a larger window needs is not kept. Nobody unpacks in another thread than the loop's."""
@@ -75,7 +78,7 @@ def lz4(content: bytes, limit: int) -> bytes:
                 raise CorruptDataError(str(error)) from error
             if room > limit:
                 raise UnpackedTooLargeError from error
-            room = min(limit + 1, room * _FIRST_GUESS)
+            room = min(limit + 1, room * _NEXT_GUESS)
             continue
         return _within(bytes(memoryview(space)[:size]), limit)
 

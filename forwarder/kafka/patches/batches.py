@@ -32,6 +32,7 @@ from forwarder.kafka.patches.records import (
     RecordReader,
     described,
     sealed,
+    unpack,
 )
 
 AHEAD = 1_000_000
@@ -117,7 +118,7 @@ class FetchedBatches:
         with contextlib.suppress(OverflowError):  # no offset is as high: next_batch says so
             self._at, self.next_offset, position = core.read_plain(
                 self._content, self._at, self.next_offset, highest, position, most,
-                batch_layout.COUNTED, found,
+                batch_layout.COUNTED, unpack, found,
             )  # fmt: skip
         return position
 

@@ -53,6 +53,13 @@ class Bound:
     limit = LIMIT
 
 
+def unpack(codec: int, content: bytes) -> bytes:
+    """Unpack what a batch's codec has packed; raises whatever is wrong with it."""
+    if (unpacker := _UNPACKERS.get(codec)) is None:
+        raise UnsupportedCodecError
+    return unpacker(content, Bound.limit)
+
+
 class ReadRecord(NamedTuple):
     """One record, where neither the client nor the native core has made it as it has to be."""
 
@@ -156,9 +163,7 @@ class RecordBatch:
     def _open_natively(self, core: ModuleType, first: int) -> RecordReader:
         content, begin, end = self._whole, self._at + batch_layout.RECORDS, self._end
         if codec := self._attributes & _CODEC:
-            if (unpack := _UNPACKERS.get(codec)) is None:
-                raise UnsupportedCodecError
-            content, begin = unpack(content[begin:end], Bound.limit), 0
+            content, begin = unpack(codec, content[begin:end]), 0
             end = len(content)
         batch_layout.check_records(content, begin, end)
         by_broker = bool(self._attributes & _DATED_BY_BROKER)

@@ -1,7 +1,7 @@
 //! Reads the batches of a fetch as long as they are plain: whole batches, many in one call.
 //!
-//! Plain is a batch of format 2 that is not packed, no coordinator's, where it has to be, whose
-//! checksum is right and whose records are all well formed. Whatever is not, or is to be read in
+//! Plain is a batch of format 2 that is no coordinator's, where it has to be, whose checksum is
+//! right, that unpacks within its bound and whose records are all well formed. Whatever is not, or is to be read in
 //! part, is left to Python, which knows what to do about it (`forwarder/kafka/patches/batches.py`).
 
 use pyo3::prelude::*;
@@ -17,16 +17,17 @@ const HEAD: usize = 12;
 const CHECKED: usize = 21;
 /// Where a batch says in which format it is.
 const MAGIC: usize = 16;
-/// The attributes that say how it is packed, or that it is a coordinator's.
-const PACKED_OR_CONTROL: i16 = 0x27;
+/// The attributes that say how it is packed, and that it is a coordinator's.
+const CODEC: i16 = 0x07;
+const CONTROL: i16 = 0x20;
 const DATED_BY_BROKER: i16 = 0x08;
 
 /// Append the records of plain batches, and return where they end: (at, next offset, position).
 ///
 /// The first begins at `content[at]`, where `next` is the least offset it may have, and `highest`,
 /// where it is known, the most that may be next behind it. Wanted is what lies at `position` or
-/// above, and less than `most` records in `found` together. `counted`: bytes of records from which
-/// on a batch is not plain.
+/// above, and less than `most` records in `found` together. `counted`: bytes of unpacked records
+/// from which on a batch is not plain. `unpack` takes a codec's number and packed bytes.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 pub fn read_plain<'py>(
@@ -38,15 +39,16 @@ pub fn read_plain<'py>(
     position: i64,
     most: usize,
     counted: usize,
+    unpack: &Bound<'py, PyAny>,
     found: &Bound<'py, PyList>,
 ) -> PyResult<(usize, i64, i64)> {
     let content = content.as_bytes();
     let (mut at, mut next, mut position) = (at, next, position);
-    while let Some(head) = plain(content, at, next, highest, counted) {
+    while let Some(head) = plain(content, at, next, highest) {
         if head.count >= most.saturating_sub(found.len()) {
             break;
         }
-        let Some(records) = head.records(py, content, position) else {
+        let Some(records) = head.read(content, position, counted, unpack) else {
             break;
         };
         for record in records {
@@ -66,16 +68,11 @@ struct Head {
     count: usize,
     time: i64,
     dated_alike: bool,
+    codec: i16,
 }
 
 /// Return the batch that begins at a place, if it is plain and stands where it may.
-fn plain(
-    content: &[u8],
-    at: usize,
-    next: i64,
-    highest: Option<i64>,
-    counted: usize,
-) -> Option<Head> {
+fn plain(content: &[u8], at: usize, next: i64, highest: Option<i64>) -> Option<Head> {
     let rest = content.get(at..)?;
     let end = at.checked_add(length(rest)?)?;
     let batch = content.get(at..end)?;
@@ -84,7 +81,7 @@ fn plain(
     }
     let attributes = i16::from_be_bytes(part(batch, CHECKED)?);
     let count = usize::try_from(i32::from_be_bytes(part(batch, 57)?)).ok()?;
-    if attributes & PACKED_OR_CONTROL != 0 || batch.len() - RECORDS >= counted {
+    if attributes & CONTROL != 0 {
         return None;
     }
     let base = i64::from_be_bytes(part(batch, 0)?);
@@ -110,15 +107,42 @@ fn plain(
         count,
         time,
         dated_alike,
+        codec: attributes & CODEC,
     })
 }
 
 impl Head {
+    /// Unpack the batch and return its records; None where it is not plain.
+    fn read(
+        &self,
+        content: &[u8],
+        first: i64,
+        counted: usize,
+        unpack: &Bound<'_, PyAny>,
+    ) -> Option<Vec<Record>> {
+        let py = unpack.py();
+        let records = content.get(self.at + RECORDS..self.end)?;
+        if self.codec == 0 {
+            return self.records(py, records, first, counted);
+        }
+        let unpacked = unpack.call1((self.codec, PyBytes::new(py, records))).ok()?;
+        let unpacked = unpacked.cast::<PyBytes>().ok()?;
+        self.records(py, unpacked.as_bytes(), first, counted)
+    }
+
     /// Return the records that lie at `first` or above; None where one is malformed.
-    fn records(&self, py: Python<'_>, content: &[u8], first: i64) -> Option<Vec<Record>> {
-        let content = content.get(..self.end)?;
+    fn records(
+        &self,
+        py: Python<'_>,
+        records: &[u8],
+        first: i64,
+        counted: usize,
+    ) -> Option<Vec<Record>> {
+        if records.len() >= counted {
+            return None;
+        }
         let mut progress = Progress {
-            at: self.at + RECORDS,
+            at: 0,
             left: i64::try_from(self.count).ok()?,
             base_offset: self.base,
             time: self.time,
@@ -126,8 +150,8 @@ impl Head {
             last: first.saturating_sub(1),
         };
         // Each takes seven bytes at least: a count that cannot be true asks for no memory.
-        let mut found = Vec::with_capacity(self.count.min((self.end - self.at) / 7));
-        while let Some(record) = progress.next_record(py, content).ok()? {
+        let mut found = Vec::with_capacity(self.count.min(records.len() / 7));
+        while let Some(record) = progress.next_record(py, records).ok()? {
             found.push(record);
         }
         Some(found)
