@@ -18,6 +18,7 @@ from forwarder.collect.windows.queues import (
     UnsavedQueue,
     rank_of,
 )
+from forwarder.collect.windows.table import Table
 from forwarder.collect.windows.window import (
     PIECE_OVERHEAD_BYTES,
     CheckpointMark,
@@ -51,7 +52,7 @@ class OpenWindows:
         self._batching = batching
         self._small_context = fit.small_context_bytes
         self._small_events = fit.small_events_bytes
-        self.open: dict[bytes, Window] = {}
+        self.open: Table[Window] = Table()
         self.memory = self.beside = 0
         self.waiting_bytes = 0
         self.waiting_events = 0
@@ -263,7 +264,7 @@ class OpenWindows:
     def _close_alone(self, window: Window, reason: CloseReason) -> None:
         """Close a window whatever else its device has open; callers see to the order."""
         window.reason, window.closed = reason, True
-        del self.open[window.key]
+        del (self.open.whole or self.open.part(window.key))[window.key]
         if window.slot >= 0:
             self._deadlines.remove(window)
         self.memory -= window.weight

@@ -16,6 +16,7 @@ from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.misfits import is_lettered
 from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.store import WindowStore
+from forwarder.collect.windows.table import Table
 from forwarder.collect.windows.window import (
     LEAST_BYTES,
     SESSION_OVERHEAD_BYTES,
@@ -49,7 +50,7 @@ class SessionStore(WindowStore):
         super().__init__(batching, fit, replay, sizes)
         self._session_start, self._session_end = fit.form.session_start, fit.form.session_end
         # Of most devices one window is open, and nothing else is known: then it stands here itself.
-        self._devices: dict[bytes, Window | DeviceSessions] = {}
+        self._devices: Table[Window | DeviceSessions] = Table()
 
     def restore(self, held: HeldWindow, pieces: list[Piece], shape: ContextShape) -> None:
         """Open a saved window again; the session that was active last becomes the current one.
@@ -158,10 +159,10 @@ class SessionStore(WindowStore):
         """
         start, end, fresh = self._session_start, self._session_end, list[Window]()
         small_context, small_events = self._small_context, self._small_events
-        most = self._batching.max_events
+        most, devices = self._batching.max_events, self._devices
         for upload in uploads:
             piece, types, sessions = upload.piece, upload.types, upload.sessions
-            device = self._devices.get(upload.device)
+            device = (devices.whole or devices.part(upload.device)).get(upload.device)
             if (
                 piece is None
                 or piece[2] >= most
@@ -180,6 +181,7 @@ class SessionStore(WindowStore):
             self._queue(fresh)
             self._take_one(upload, [] if piece is None else [piece])
         self._queue(fresh)
+        self._devices.split()
 
     def _open_only(self, upload: Upload, piece: Piece, session: bytes, fresh: list[Window]) -> bool:
         """Open the only window of a device; False: something about it is unusual."""

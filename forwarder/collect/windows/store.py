@@ -104,6 +104,7 @@ class WindowStore(OpenWindows):
     def _added(self) -> Added:
         """Return what came of the current call."""
         self._pack_oldest()
+        self.open.split()
         added = Added(
             self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
         )
@@ -121,7 +122,7 @@ class WindowStore(OpenWindows):
         and is not full. Counts are kept aside meanwhile, and windows that opened (``fresh``)
         wait for their queues.
         """
-        get, open_ = self.open.get, self.open
+        whole, part_of = self.open.whole, self.open.part
         small_context, small_events = self._small_context, self._small_events
         half_context = small_context // 2  # no cold window has a larger one
         most, max_age_ms = self._batching.max_events, self._batching.max_age_ms
@@ -131,8 +132,8 @@ class WindowStore(OpenWindows):
         fresh: list[Window] = []
         for upload in uploads:
             piece, key, context = upload.piece, upload.owner, upload.context
-            window = get(key)
-            length = len(context)
+            part = part_of(key) if whole is None else whole
+            window, length = part.get(key), len(context)
             if piece is None or (filled := len(piece[4])) > small_events:
                 pass  # unusual
             elif window is None:
@@ -150,7 +151,7 @@ class WindowStore(OpenWindows):
                             self._queue(fresh)
                             second = deadline // SECOND_MS
                     position, time = (piece[0], piece[1]), upload.time
-                    open_[key] = window = Window(
+                    part[key] = window = Window(
                         key, key, b"", context, upload.shape, time, time, clock, clock, deadline,
                         age, piece[2], piece, weight, first_look, second, position, position,
                         position,

@@ -302,7 +302,7 @@ def test_none_goes_while_one_as_old_and_of_as_large_a_class_is_open(
     for size in wanted:
         before = {one.key: (one.opened, one.size_class) for one in found.open.values()}
         pipeline.shed(size, 1, NOW)
-        gone = [before[key] for key in before.keys() - found.open.keys()]
+        gone = [before[key] for key in before.keys() - found.open]
         assert len(gone) == min(len(before), 1)
         for opened, rank in gone:
             assert not any(
