@@ -297,8 +297,7 @@ class Pipeline:
     def _new_decoder(self) -> Decoder:
         """Return a decoder that reads what today's lanes and their replays need."""
         lanes = self._lanes.values()
-        rules = {one.lane.keying_rule for one in lanes}
-        rules |= {rule for one in lanes for rule, _ in one.replay.keying}
+        rules = {a.lane.keying_rule for a in lanes} | {b for a in lanes for b, _ in a.replay.keying}
         return self._form.decoder(
             self._partition,
             [one.lane.filter for one in lanes],
