@@ -8,14 +8,13 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::ids;
 use crate::json::{Member, Span};
-use crate::json_marks::Marks;
 use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
 use crate::scan_identity::MAX_ID_BYTES;
 use crate::scan_kinds::Kinds;
 use crate::scan_layout::{self, Layout, Named, Place};
 use crate::scan_memo::{Memo, Tokens};
 use crate::scan_pinpoint_events::{Event, EventReader, APPLICATION};
-use crate::scan_record::{members, Body, Parts, ReadsEvents, NO_ID};
+use crate::scan_record::{find, Body, Parts, ReadsEvents, NO_ID};
 use crate::upload::{Told, UploadMaker};
 
 /// What the scanner takes from Python: classes, and what is hardly ever asked.
@@ -293,7 +292,8 @@ impl Maker {
         }
         let device = PyBytes::new(py, key);
         let endpoint = places.endpoint.of(&parts.members);
-        let user = user_of(text, &parts.marks, endpoint).or_odd()?.of(text);
+        let user = find(text, &parts.marks, endpoint, b"User").or_odd()?;
+        let user = find(text, &parts.marks, user, b"UserId").or_odd()?.of(text);
         key.clear();
         if !write_id(user, key).or_odd()? {
             let owner = device.clone();
@@ -367,16 +367,6 @@ fn write_id(raw: &[u8], into: &mut Vec<u8>) -> Option<bool> {
         }
         _ => Some(false),
     }
-}
-
-/// Return where the user's id of an endpoint stands, an empty span where there is none.
-fn user_of(text: &[u8], marks: &Marks, endpoint: Span) -> Option<Span> {
-    let member = |of: Span, name: &[u8]| {
-        let found = members(text, marks, of)?;
-        let known = found.iter().find(|member| member.key.of(text) == name);
-        Some(known.map_or_else(Span::default, |member| member.value))
-    };
-    member(member(endpoint, b"User")?, b"UserId")
 }
 
 /// Return the name of each event's session.

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::{Cursor, Span};
 use crate::json_marks::Marks;
-use crate::scan_record::{is_null, members, ReadsEvents};
+use crate::scan_record::{find, is_null, ReadsEvents};
 
 /// Members of an event that name its app, in the order in which a context has them.
 pub const APPLICATION: [&[u8]; 5] = [
@@ -150,9 +150,9 @@ fn plain(text: &[u8], marks: &Marks, value: Span) -> Option<Span> {
     is_plain.then_some(value)
 }
 
-/// Return where a text stands, an empty span for null.
+/// Return where a text stands, an empty span for null and for nothing.
 fn optional(text: &[u8], marks: &Marks, value: Span) -> Option<Span> {
-    if is_null(text, value) {
+    if value.is_empty() || is_null(text, value) {
         return Some(Span::default());
     }
     plain(text, marks, value)
@@ -174,9 +174,5 @@ fn named(text: &[u8], marks: &Marks, value: Span, name: &[u8]) -> Option<Span> {
     if value.of(text).first() != Some(&b'{') {
         return None;
     }
-    let members = members(text, marks, value)?;
-    match members.iter().find(|member| member.key.of(text) == name) {
-        Some(member) => optional(text, marks, member.value),
-        None => Some(Span::default()),
-    }
+    optional(text, marks, find(text, marks, value, name)?)
 }

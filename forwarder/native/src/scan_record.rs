@@ -228,6 +228,33 @@ pub fn members(text: &[u8], marks: &Marks, value: Span) -> Option<Vec<Member>> {
     Some(found)
 }
 
+/// Return where a member of an object stands, an empty span where there is none, or no object.
+///
+/// None where it may stand twice.
+pub fn find(text: &[u8], marks: &Marks, object: Span, name: &[u8]) -> Option<Span> {
+    let mut found = Span::default();
+    let mut cursor = Cursor::new(text, marks, object.start);
+    if object.is_empty() || cursor.byte() != Some(b'{') {
+        return Some(found);
+    }
+    let mut more = cursor.opens(b'{', b'}')?;
+    while more {
+        let key = cursor.key()?.of(text);
+        let value = cursor.value()?;
+        if marks.escapes && key.contains(&b'\\') {
+            return None;
+        }
+        if key == name {
+            if !found.is_empty() {
+                return None;
+            }
+            found = value;
+        }
+        more = cursor.goes_on(b'}')?;
+    }
+    Some(found)
+}
+
 /// Return the token of a value, empty where it is not there; None: Python decides (`token_of`).
 pub fn token(raw: &[u8]) -> Option<&[u8]> {
     match raw {
