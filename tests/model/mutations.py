@@ -82,7 +82,7 @@ MUTATIONS = (
     Mutation("keying", "L2", "replayed events are keyed by today's rule",
              ((ReplayFilter, "rule_at", lambda _right: lambda _self, _position, today: today),)),
     Mutation("users", "C1", "people who share a device share its windows",
-             ((identity.DeviceIdentity, "_digest", lambda _right: lambda _self, _raw: b""),)),
+             ((identity.DeviceIdentity, "digest", lambda _right: lambda _self, _raw: b""),)),
     Mutation("digest", "K3", "digests of keys collide",
              ((ids, "blake2b", wrong.colliding),)),
     Mutation("unknown_lost", "O5", "unknown lanes are not carried",
