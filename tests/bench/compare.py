@@ -49,18 +49,17 @@ async def compare(  # noqa: PLR0913  # what is measured, with what
     *,
     floors: Sequence[str] = FLOORS,
     plain: bool = True,
-    workers: int = 1,
 ) -> Found:
     """Measure a load: every program on a topic of its own, the others on the last one's."""
     found = Found({}, {})
     events = load.uploads * load.events
     async with Cluster(services.bootstrap) as cluster:
         for number, (title, program) in enumerate(programs.items()):
-            async with Topic(cluster, f"{name}-{number}-{workers}", load.partitions) as topic:
+            async with Topic(cluster, f"{name}-{number}", load.partitions) as topic:
                 await topic.write(map(load.rows, range(load.rounds + 1)), whole.begin_ms(load))
                 place = services.folder / topic.name
                 run = Run(load, topic, place, services.sink)
-                measured = await whole.measure(run, program, workers)
+                measured = await whole.measure(run, program, load.workers)
                 found.workers[title] = measured
                 found.spent[title] = [spent / events * 1e6 for spent in measured.rounds]
                 if number < len(programs) - 1:

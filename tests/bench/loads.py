@@ -42,6 +42,10 @@ class Load(NamedTuple):
     """How many come before the first round, and are not counted."""
     rounds: int = 3
     window_memory: str = "512MiB"
+    workers: int = 1
+    """Workers in one group."""
+    others: tuple[str, ...] = ()
+    """What else runs it, in the table of all: ``pure``, without the native core; ``before``."""
 
     @property
     def has_plain(self) -> bool:
@@ -123,8 +127,14 @@ DIFFERENT: tuple[Mapping[str, object], ...] = (
 
 
 LOADS = {
-    "1-event": Load("uploads of 1 event, 2,000 devices"),
-    "5-events": Load("uploads of 5 events, 2,000 devices", events=5, uploads=40_000, warm=10_000),
+    "1-event": Load("uploads of 1 event, 2,000 devices", others=("pure", "before")),
+    "5-events": Load(
+        "uploads of 5 events, 2,000 devices",
+        events=5,
+        uploads=40_000,
+        warm=10_000,
+        others=("pure", "before"),
+    ),
     "60k-1.0": Load("60,000 devices, 1.0 events a document", devices=60_000, together=0.9),
     "60k-1.7": Load(
         "60,000 devices, 1.7 events a document", devices=60_000, together=0.7, random=True
@@ -158,6 +168,7 @@ LOADS = {
         uploads=50_000,
         warm=10_000,
     ),
+    "2-workers": Load("2 workers in one group", workers=2),
     "100-apart": Load("100 connections, each event for one", connections=100, kind="apart"),
     "1000-apart": Load("1,000 connections, each event for one", connections=1_000, kind="apart"),
     "pinpoint": Load("records of Pinpoint of 1 event, in batches", input="pinpoint"),

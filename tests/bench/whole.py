@@ -6,7 +6,7 @@ its topic. What a round costs is the CPU time of the process between two rests.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ QUIET = 1.0
 """Seconds for which nothing is sent, before a worker's metrics are asked whether all was."""
 REST = 0.3
 """Seconds after the last record that still belong to a round: its acknowledgement's tick."""
+SCRAPES, SCRAPE_EVERY = 4, 0.75
+"""Looks at a worker's metrics, and seconds between them: each is rendered anew."""
 DONE = 900.0
 RECENT_MS = 5 * 3_600_000
 """How old the youngest upload is: older than any window may become."""
@@ -58,6 +60,10 @@ class Whole(NamedTuple):
     batches: int
     """Of the rounds, without the warm-up."""
     seconds: list[float]
+    idle_share: float
+    """Of a core, at rest."""
+    scrape_ms: float
+    """CPU of one look at its metrics, of all workers."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -109,7 +115,7 @@ class Run:
             if found != sent:
                 sent, since = found, now
             if now - since <= REST:
-                spent = sum(cpu_seconds(worker.pid) for worker in workers)
+                spent = _spent(workers)
             if now - since >= patience:
                 return spent
             await asyncio.sleep(LOOK)
@@ -130,7 +136,7 @@ async def measure(run: Run, program: Program, count: int = 1) -> Whole:
         for worker in workers:
             await worker.until_ready(DONE)
         ready = time.monotonic() - begun
-        start_cpu = sum(cpu_seconds(worker.pid) for worker in workers)
+        start_cpu = _spent(workers)
         await run.topic.commit()
         before = await run.rest(workers, load.delivered(load.warm))
         sent, spent, seconds = run.sink.records(), [], []
@@ -141,10 +147,27 @@ async def measure(run: Run, program: Program, count: int = 1) -> Whole:
             spent.append(after - before)
             seconds.append(time.monotonic() - begun - QUIET)
             before = after
+        batches = run.sink.records() - sent
+        idle = await _share(workers, lambda: None)
+        scraping = await _share(workers, lambda: [one.get("/metrics") for one in workers])
         peak = max(worker.peak_bytes() for worker in workers)
-        return Whole(spent, start_cpu, ready, peak, run.sink.records() - sent, seconds)
+        scrape_ms = max(0.0, scraping - idle) * SCRAPE_EVERY * 1000
+        return Whole(spent, start_cpu, ready, peak, batches, seconds, idle, scrape_ms)
     finally:
         run.site.close()
+
+
+async def _share(workers: Sequence[Worker], look: Callable[[], object]) -> float:
+    """Return the share of a core that workers take while one looks at them now and then."""
+    spent, begun = _spent(workers), time.monotonic()
+    for number in range(1, SCRAPES + 1):
+        await asyncio.to_thread(look)
+        await asyncio.sleep(max(0.0, begun + number * SCRAPE_EVERY - time.monotonic()))
+    return (_spent(workers) - spent) / (time.monotonic() - begun)
+
+
+def _spent(workers: Sequence[Worker]) -> float:
+    return sum(cpu_seconds(worker.pid) for worker in workers)
 
 
 def begin_ms(load: Load) -> int:
