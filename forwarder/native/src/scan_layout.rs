@@ -6,6 +6,8 @@ use crate::json::{Member, Span};
 use crate::json_marks::Marks;
 use crate::scan_record::is_null;
 
+/// Bytes of keys that a layout is remembered by.
+pub const MAX_KEY_BYTES: usize = 2048;
 /// More members are left to Python.
 const MAX_MEMBERS: usize = 64;
 

@@ -4,19 +4,23 @@ use pyo3::prelude::*;
 
 /// Places of a memo; what comes to a place that is taken, takes it.
 const PLACES: usize = 1024;
-/// Bytes that are remembered; longer ones are made anew each time.
-const MAX_BYTES: usize = 2048;
+/// Bytes of a key of a memo, of an answer as a rule not more: longer ones are made anew each time.
+const MAX_TOKEN_BYTES: usize = 512;
 
 /// Answers by the bytes that they depend on: one for each hash, the latest.
 pub struct Memo<V> {
+    /// None until something is kept.
     places: Vec<Option<(Box<[u8]>, V)>>,
+    max_bytes: usize,
 }
 
 impl<V> Memo<V> {
-    pub fn new() -> Self {
-        let mut places = Vec::new();
-        places.resize_with(PLACES, || None);
-        Memo { places }
+    /// Begin with nothing; what is longer than `max_bytes` will not be remembered.
+    pub fn new(max_bytes: usize) -> Self {
+        Memo {
+            places: Vec::new(),
+            max_bytes,
+        }
     }
 
     /// Return what was kept for these bytes.
@@ -30,8 +34,11 @@ impl<V> Memo<V> {
 
     /// Remember an answer, unless the bytes are many.
     pub fn keep(&mut self, bytes: &[u8], answer: V) {
-        if bytes.len() > MAX_BYTES {
+        if bytes.len() > self.max_bytes {
             return;
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
         }
         if let Some(taken) = self.places.get_mut(place(bytes)) {
             *taken = Some((bytes.into(), answer));
@@ -65,7 +72,9 @@ pub struct Tokens<T> {
 
 impl<T> Tokens<T> {
     pub fn new() -> Self {
-        Tokens { memo: Memo::new() }
+        Tokens {
+            memo: Memo::new(MAX_TOKEN_BYTES),
+        }
     }
 
     /// Return the object for these bytes, if one is remembered.

@@ -116,7 +116,7 @@ impl MParticleScanner {
             matches,
             platforms: Tokens::new(),
             api_keys: Tokens::new(),
-            layouts: Memo::new(),
+            layouts: Memo::new(scan_layout::MAX_KEY_BYTES),
             environments: Tokens::new(),
             applications: Tokens::new(),
             kinds: Kinds::new(duplicates),

@@ -81,7 +81,7 @@ impl PinpointScanner {
             reader: EventReader::new(sessions, duplicates),
             sessions,
             duplicates,
-            layouts: Memo::new(),
+            layouts: Memo::new(scan_layout::MAX_KEY_BYTES),
             apps: Tokens::new(),
             kinds: Kinds::new(duplicates),
             production: PyBytes::new(py, b"\"production\"").unbind(),
