@@ -79,7 +79,10 @@ class TickInput(msgspec.Struct, frozen=True):
 def plan_tick(state: PartitionState, snap: TickInput) -> TickPlan | None:
     """Plan the tick; None if nothing changed since the last one. ``state`` stays as it is."""
     entries = _entries(state, snap)
-    lanes = {name: _lane(state, snap, view, name) for name, view in snap.views.items()}
+    lanes = {
+        name: _lane(state, snap, state.lanes[name], snap.need(state, name), view)
+        for name, view in snap.views.items()
+    }
     changes = _changes(state, lanes, entries)
     settled = _Settled(state, snap, entries)
     lanes |= settled.lanes
@@ -217,10 +220,10 @@ def _entries(state: PartitionState, snap: TickInput) -> dict[str, dict[bytes, Po
     return entries
 
 
-def _lane(state: PartitionState, snap: TickInput, view: LanePosition, name: str) -> LaneState:
+def _lane(
+    state: PartitionState, snap: TickInput, old: LaneState, need: Position, view: LanePosition
+) -> LaneState:
     """Return what is stored of a lane that is fed once the tick is committed."""
-    old = state.lanes[name]
-    need = lowest_need(old.need, snap.position, view.first_unsaved)
     keying = old.keying
     while len(keying) > 1 and keying[1][1] <= need:
         keying = keying[1:]  # no event that is still needed is keyed by the first rule (L2)
@@ -283,17 +286,20 @@ class _Settled:
         self.changes: dict[str, LaneChange] = {}
         self._alike: dict[object, LaneState] = {}
         self._told: dict[object, LaneChange | None] = {}
-        found: dict[tuple[int, Position | None], tuple[LaneState, LaneChange | None]] = {}
+        view = LanePosition(None, (snap.end, 0), frozenset(), frozen=False)
+        idle: dict[int, tuple[LaneState, LaneChange | None]] = {}
         for name, first in snap.settled.items():
             old = state.lanes[name]
-            same = (id(old), first)
-            if same in found:
-                new, change = found[same]
+            if first is None and id(old) in idle:
+                new, change = idle[id(old)]
             else:
-                view = LanePosition(first, (snap.end, 0), frozenset(), frozen=False)
-                new = self._shared(_lane(state, snap, view, name))
+                need = lowest_need(old.need, snap.position, first)
+                new = _lane(state, snap, old, need, view)
+                if first is None:
+                    new = self._shared(new)
                 change = self._change(old, new)
-                found[same] = new, change
+                if first is None:
+                    idle[id(old)] = new, change
             if name in entries or name in state.unwritten:
                 change = _changes(state, {name: new}, entries).get(name)
             self.lanes[name] = new
@@ -308,14 +314,9 @@ class _Settled:
 
     def _change(self, old: LaneState, new: LaneState) -> LaneChange | None:
         """Return what a delta says of a lane, if it closed no window."""
-        if old.acked or new.keying is not old.keying:
+        if new.need != old.need or old.acked or new.keying is not old.keying:
             return states.lane_in_delta(old, new, {})
-        told = (
-            new.need if new.need != old.need else None,
-            new.read if new.read != old.read else None,
-            new.cursor if new.cursor != old.cursor else None,
-            new.seen_from if new.seen_from != old.seen_from else None,
-        )
+        told = old.read, new.read, old.cursor, old.seen_from, new.seen_from
         if told not in self._told:
             self._told[told] = states.lane_in_delta(old, new, {})
         return self._told[told]
