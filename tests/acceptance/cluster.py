@@ -138,7 +138,7 @@ class Cluster:
             async with asyncio.timeout(READ_SECONDS):
                 while [tp for tp in partitions if await reader.position(tp) < ends[tp]]:
                     polled = await reader.getmany(timeout_ms=200)
-                    found += [_stored(r) for records in polled.values() for r in records]
+                    found += [_stored(tp, r) for tp, records in polled.items() for r in records]
         return sorted(found, key=lambda r: (r.partition, r.offset))
 
     async def committed(self, group: str) -> dict[tuple[str, int], tuple[int, str]]:
@@ -197,10 +197,10 @@ async def _accepted(
     ]
 
 
-def _stored(record: Any) -> Stored:  # noqa: ANN401
+def _stored(where: TopicPartition, record: Any) -> Stored:  # noqa: ANN401
     return Stored(
-        record.topic,
-        record.partition,
+        where.topic,
+        where.partition,
         record.offset,
         record.timestamp,
         record.key,
