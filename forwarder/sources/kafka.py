@@ -13,6 +13,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from forwarder import native
 from forwarder.config.settings import Configuration, Kafka
 from forwarder.errors import ForwarderError
 from forwarder.kafka import client
@@ -75,6 +76,8 @@ class KafkaSource:
         self._pending: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
         self._consumer: Any = None
+        core = native.core()
+        self._fitting = fitting if core is None else core.fitting
 
     async def start(self, listener: Listener) -> None:
         """Join; assignments reach the listener from the client's own task."""
@@ -139,7 +142,7 @@ class KafkaSource:
             records = self._unreturned_records.pop(tp)
             if self._assigned(partition) is None:
                 continue  # whoever has it next begins where it is collected
-            count, room = _fitting(records, room)
+            count, room = self._fitting(records, room)
             if count < len(records):
                 self._unreturned_records[tp] = records[count:]
                 records = records[:count]
@@ -434,7 +437,7 @@ class KafkaSource:
         return None if self._consumer is None else consumers.assignment(self._consumer)
 
 
-def _fitting(records: Sequence[Any], room: int) -> tuple[int, int]:
+def fitting(records: Sequence[Any], room: int) -> tuple[int, int]:
     """Return how many records fit into so many bytes, the last perhaps not, and what is left."""
     for at, record in enumerate(records):
         room -= len(record.value or b"")

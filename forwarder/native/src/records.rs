@@ -13,6 +13,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Record>()?;
     module.add_class::<RecordReader>()?;
     module.add_function(wrap_pyfunction!(count_records, module)?)?;
+    module.add_function(wrap_pyfunction!(fitting, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)
 }
 
@@ -300,6 +301,32 @@ pub fn checksum(content: &Bound<'_, PyBytes>, start: usize, end: usize) -> PyRes
     let part = content.as_bytes().get(start..end);
     part.map(crc32c::crc32c)
         .ok_or_else(|| PyValueError::new_err("out of range"))
+}
+
+/// Return how many records fit into so many bytes, the last perhaps not, and what is left of them.
+#[pyfunction]
+pub fn fitting(records: &Bound<'_, PyAny>, room: i64) -> PyResult<(usize, i64)> {
+    let (mut count, mut room) = (0, room);
+    for record in records.try_iter()? {
+        let record = record?;
+        let size = match record.cast::<Record>() {
+            Ok(own) => own
+                .get()
+                .value
+                .as_ref()
+                .map_or(0, |it| it.as_bytes(own.py()).len()),
+            Err(_) => match record.getattr("value")? {
+                value if value.is_none() => 0,
+                value => value.len()?,
+            },
+        };
+        count += 1;
+        room = room.saturating_sub(i64::try_from(size).unwrap_or(i64::MAX));
+        if room <= 0 {
+            break;
+        }
+    }
+    Ok((count, room))
 }
 
 /// Return how many records there are, up to one above `most`, and headers of those of `long` bytes.

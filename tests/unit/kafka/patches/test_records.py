@@ -27,6 +27,7 @@ from forwarder.kafka.patches.batches import (
 )
 from forwarder.kafka.patches.records import RecordBatch
 from forwarder.model import Sealed
+from forwarder.sources import kafka
 from tests.services import kafka_batches
 from tests.unit.kafka.patches.test_batches import batch, with_checksum
 
@@ -441,6 +442,19 @@ def test_many_plain_batches_at_once_are_read_as_one_by_one(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SkippingPartitionRecords, "_read_plain", lambda *_: None)
         assert outcome(content, most, first, high) == at_once
+
+
+@pytest.mark.skipif(native.core() is None, reason="the native core is not built")
+@pytest.mark.parametrize("room", [-1, 0, 1, 5, 6, 7, 4999, 100_000])
+def test_both_cores_find_as_many_records_to_fit(room: int) -> None:
+    core = native.core()
+    assert core is not None
+    own = fetched(filled(0, 30, 4)).take(100)
+    others = [
+        records.ReadRecord(n, 0, None, value) for n, value in enumerate([b"a" * 5, None, b"b"])
+    ]
+    for some in (own, others, [], own[:1] + others):
+        assert kafka.fitting(some, room) == core.fitting(some, room)
 
 
 def test_the_bound_stands_where_a_configuration_sets_it() -> None:
