@@ -405,7 +405,7 @@ class Window(msgspec.Struct, gc=False):
         return self.unsaved
 
 
-_PACK_FACTOR = 4
+_PACK_FACTOR = 8
 """Pieces in a pack that are packed once more with each that came since."""
 
 _PACKED_AT_ONCE = 2
