@@ -17,7 +17,8 @@ from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.sessions import SessionStore
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
-from forwarder.collect.windows.window import TailSizes, Window
+from forwarder.collect.windows.tails import TailSizes
+from forwarder.collect.windows.window import Window
 from forwarder.config.connection import BatchMode, Connection
 from forwarder.errors import StartupError
 from forwarder.formats.contract import (

@@ -12,7 +12,7 @@ from forwarder.collect import duplicates, pipeline
 from forwarder.collect.duplicates import LookBackSizes
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.windows import fit
-from forwarder.collect.windows.window import TailSizes
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.deliver import queue
 from forwarder.formats.mparticle import event_filter
 from forwarder.journal import outbox, snapshot

@@ -19,12 +19,11 @@ from forwarder.collect.windows.queues import (
     rank_of,
 )
 from forwarder.collect.windows.table import Table
+from forwarder.collect.windows.tails import TailCompressor, TailSizes
 from forwarder.collect.windows.window import (
     PIECE_OVERHEAD_BYTES,
     CheckpointMark,
     PendingPart,
-    TailCompressor,
-    TailSizes,
     Window,
     is_of_session,
     reopened,

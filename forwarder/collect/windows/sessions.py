@@ -17,11 +17,11 @@ from forwarder.collect.windows.misfits import is_lettered
 from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.table import Table
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.collect.windows.window import (
     LEAST_BYTES,
     SESSION_OVERHEAD_BYTES,
     SESSIONS_OVERHEAD_BYTES,
-    TailSizes,
     Window,
     is_of_session,
     session_key,

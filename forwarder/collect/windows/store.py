@@ -16,10 +16,10 @@ from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.opened import OpenWindows
 from forwarder.collect.windows.queues import SECOND_MS
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.collect.windows.window import (
     LEAST_BYTES,
     PIECE_OVERHEAD_BYTES,
-    TailSizes,
     Window,
     session_key,
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder import native
 from forwarder.collect.pipeline import CollectBounds
-from forwarder.collect.windows.window import TailSizes
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.config.connection import Connection, Settings
 from forwarder.config.targets import KinesisTarget, PartitionKey
 from forwarder.formats.mparticle.document import MParticleDocuments

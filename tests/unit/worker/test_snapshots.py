@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.collect import lane, pipeline
 from forwarder.collect.lane import CollectBounds
-from forwarder.collect.windows.window import TailSizes
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.errors import JournalError
 from forwarder.formats.contract import Decoder
 from forwarder.journal import packing

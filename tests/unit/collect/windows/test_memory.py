@@ -14,10 +14,10 @@ from forwarder.collect import pipeline as flow
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
-from forwarder.collect.windows import window
+from forwarder.collect.windows import tails
 from forwarder.collect.windows.queues import CHUNK_ENTRIES, rank_of
 from forwarder.collect.windows.store import WindowStore
-from forwarder.collect.windows.window import TailSizes
+from forwarder.collect.windows.tails import TailSizes
 from forwarder.config.connection import Batching, Connection
 from forwarder.model import Batch, CloseReason, Collected, HeldWindow
 from tests import builders, streams
@@ -30,8 +30,8 @@ MANY = settings(max_examples=150, deadline=None)
 @contextmanager
 def small_blocks(first_look: int = 1, **bounds: int) -> Iterator[None]:
     """Make a block of every few hundred bytes in all pipelines that begin."""
-    tails = TailSizes(first_look=first_look, short=500, long=500)
-    with mock.patch.object(flow, "BOUNDS", CollectBounds(tails=tails, **bounds)):
+    sizes = TailSizes(first_look=first_look, short=500, long=500)
+    with mock.patch.object(flow, "BOUNDS", CollectBounds(tails=sizes, **bounds)):
         yield
 
 
@@ -41,7 +41,7 @@ def small_packs(packed: int = 1) -> Iterator[None]:
     bounds = CollectBounds(tails=TailSizes(packed=packed, first_look=1000))
     with (
         mock.patch.object(flow, "BOUNDS", bounds),
-        mock.patch.object(window, "ENOUGH_MEMORY_BYTES", 0),
+        mock.patch.object(tails, "ENOUGH_MEMORY_BYTES", 0),
     ):
         yield
 
