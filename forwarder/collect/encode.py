@@ -9,7 +9,7 @@ from forwarder import native
 from forwarder.collect.windows.window import Window
 from forwarder.config.connection import Connection
 from forwarder.formats import rawjson
-from forwarder.formats.contract import DocumentMaker, Frame, InputFormat
+from forwarder.formats.contract import AS_RENDERED, DocumentMaker, Frame, InputFormat
 from forwarder.formats.ids import IdSource, digest
 from forwarder.formats.pieces import last_position, split_each
 from forwarder.model import (
@@ -85,9 +85,12 @@ class DocumentEncoder:
         self._single = connection.has_one_event_documents
         self._upload = form.upload
         self._native: Any = None
-        core = native.core()
-        if core is not None and documents.native is not None:
-            args = (self._lane, ids.prefix, documents.native, Batch, Closing)
+        core, maker = native.core(), documents.native
+        if core is not None and maker is not None:
+            if documents.render is not None:
+                like = None if maker is AS_RENDERED else maker
+                maker = core.PythonFrames(documents.frame, documents.render, like)
+            args = (self._lane, ids.prefix, maker, self._single, Batch, Closing)
             self._native = core.Encoder(*args)
 
     def encode_ordinary(

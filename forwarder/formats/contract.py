@@ -362,6 +362,10 @@ class Recognized(NamedTuple):
     events: int
 
 
+AS_RENDERED = "as rendered"
+"""A document is its only event as it was rendered, and nothing else (``DocumentMaker.native``)."""
+
+
 class DocumentMaker(Protocol):
     """Makes the documents of one connection. Callers: the encoder, and who judges what will fit.
 
@@ -379,7 +383,11 @@ class DocumentMaker(Protocol):
 
     @property
     def native(self) -> object | None:
-        """The maker's native twin, by which a native encoder makes documents; None: it has none."""
+        """What a native encoder makes documents by; None: it leaves them to Python.
+
+        The maker's native twin. Of one that renders: the twin of the maker whose documents its own
+        are laid out like, with a tail that ``frame`` has written, or ``AS_RENDERED``.
+        """
 
     @property
     def render(self) -> Callable[[Frame, bytes], bytes] | None:

@@ -34,8 +34,6 @@ class MParticleFromPinpoint:
     document: so settings and exclusions act as on mParticle's contexts.
     """
 
-    native = None
-
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all documents of the connection have in common."""
         settings = connection.settings
@@ -43,6 +41,7 @@ class MParticleFromPinpoint:
         self._contexts = ContextMapper(settings)
         self._usual = UsualContexts(settings) if leaves_all(settings) else None
         self._documents = MParticleDocuments(connection, limit)
+        self.native = self._documents.native
         self._tells_token = settings.include_metadata and _PUSH_TOKEN.isdisjoint(
             settings.metadata_field_exclusion
         )

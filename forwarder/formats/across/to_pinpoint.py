@@ -9,7 +9,7 @@ from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
 from forwarder.formats.across import pinpoint_endpoint
 from forwarder.formats.across.pinpoint_events import EventRecord, PinpointEvents
-from forwarder.formats.contract import Frame
+from forwarder.formats.contract import AS_RENDERED, Frame
 from forwarder.formats.mparticle.document import ContextPolicy
 from forwarder.formats.pinpoint import device, kinds
 from forwarder.formats.pinpoint.document import PinpointDocuments, partition_key
@@ -42,7 +42,7 @@ class RecordFrame(Frame, frozen=True, gc=False):
 class PinpointFromMParticle:
     """Makes the records of one connection: ``contract.DocumentMaker``."""
 
-    native = None
+    native = AS_RENDERED
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all records of the connection have in common."""

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from forwarder.config.connection import Connection
 from forwarder.config.targets import RecordLimit
 from forwarder.formats import rawjson
-from forwarder.formats.contract import MAX_USER_CHARACTERS, Frame, Recognized
+from forwarder.formats.contract import AS_RENDERED, MAX_USER_CHARACTERS, Frame, Recognized
 from forwarder.formats.ids import BatchIds, digest, uuid_of
 from forwarder.formats.pinpoint import device, finished, kinds, stream_fields, timestamps
 from forwarder.formats.pinpoint.policy import RecordPolicy
@@ -53,7 +53,7 @@ class PinpointDocuments:
     """Makes the records of one connection of Pinpoint's uploads: ``contract.DocumentMaker``."""
 
     version = ENCODER_VERSION
-    native = None
+    native = AS_RENDERED
 
     def __init__(self, connection: Connection, limit: RecordLimit) -> None:
         """Compile what all records of the connection have in common."""

@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::encode_json::values;
-use crate::encode_tail::MParticleTails;
+use crate::encode_maker::{written, Framed, Maker};
+use crate::encode_pieces::{each, waiting, Events, Piece, Place, Span};
 use crate::ids::{digest, push_number, BatchIds, Digest};
 
 /// Encodes the windows of one connection on one partition.
@@ -15,7 +16,8 @@ use crate::ids::{digest, push_number, BatchIds, Digest};
 pub struct Encoder {
     lane: Py<PyString>,
     base: Digest,
-    tails: Py<MParticleTails>,
+    maker: Maker,
+    single: bool,
     batch: Py<PyAny>,
     closing: Py<PyAny>,
 }
@@ -32,16 +34,6 @@ struct Run<'a, 'py> {
     text: Vec<u8>,
 }
 
-/// A run of consecutive events, as it waited; `first` is its position.
-struct Piece<'a, 'py> {
-    tuple: &'a Bound<'py, PyTuple>,
-    offset: i64,
-    start: i64,
-    count: i64,
-    time: i64,
-    body: Bound<'py, PyBytes>,
-}
-
 /// What the batches of a window have in common.
 struct Shared<'a, 'py> {
     device: &'a [u8],
@@ -52,29 +44,16 @@ struct Shared<'a, 'py> {
     reason: Bound<'py, PyAny>,
 }
 
-/// A position: offset of the record, index of the event in it.
-type Place<'py> = (Bound<'py, PyTuple>, i64, i64);
-
-/// Which events are in a document.
-struct Span<'py> {
-    first: Place<'py>,
-    last: Place<'py>,
-    number: Bound<'py, PyAny>,
-    count: i64,
-    time: i64,
-}
-
-/// One event, which is a document of its own.
-type Event<'a, 'py> = (Span<'py>, &'a [u8]);
-
 #[pymethods]
 impl Encoder {
-    /// `base`: what all ids of the connection begin with; `batch`, `closing`: the classes.
+    /// `base`: what all ids of the connection begin with; `single`: a document holds one event;
+    /// `batch`, `closing`: the classes.
     #[new]
     fn new(
         lane: Py<PyString>,
         base: &[u8],
-        tails: Py<MParticleTails>,
+        maker: Maker,
+        single: bool,
         batch: Py<PyAny>,
         closing: Py<PyAny>,
     ) -> Self {
@@ -83,7 +62,8 @@ impl Encoder {
         Encoder {
             lane,
             base: state,
-            tails,
+            maker,
+            single,
             batch,
             closing,
         }
@@ -135,13 +115,13 @@ impl Encoder {
     /// Encode one window; false: it is not an ordinary one, and nothing was done.
     fn window<'py>(&self, run: &mut Run<'_, 'py>, window: &Bound<'py, PyAny>) -> PyResult<bool> {
         let py = window.py();
-        let tails = self.tails.get();
         let context = bytes_of(window, intern!(py, "context"))?;
-        let dated = window.getattr(intern!(py, "identities_ms"))?.extract()?;
+        let dated = window.getattr(intern!(py, "identities_ms"))?;
         let record_ms = window.getattr(intern!(py, "newest_ms"))?;
-        let newest = record_ms.extract()?;
-        let Some((user, limit)) = tails.write(context.as_bytes(), dated, newest, &mut run.tail)
-        else {
+        let framed = self
+            .maker
+            .frame(&context, &dated, &record_ms, &mut run.tail)?;
+        let Some(framed) = framed else {
             return Ok(false);
         };
         let tuples = waiting(window)?;
@@ -149,20 +129,28 @@ impl Encoder {
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
             return Ok(false);
         };
-        let apart = window.getattr(intern!(py, "apart"))?.is_truthy()?;
-        let size = tails.bare_bytes() + run.tail.len();
-        let joined: usize = pieces.iter().map(|piece| piece.bytes().len() + 1).sum();
-        let many = if apart {
-            pieces.iter().map(|piece| piece.count.max(1)).sum()
+        let is_apart = window.getattr(intern!(py, "apart"))?.is_truthy()?;
+        let events = if self.single || is_apart {
+            each(&pieces)?.map(Events::Apart)
         } else {
-            1
+            let bodies = pieces.iter().filter(|piece| piece.count > 0);
+            let bodies = bodies.map(Piece::bytes).collect();
+            Some(Events::Joined(Span::of(&pieces, first, last)?, bodies))
         };
-        let bytes = size as i64 * many + joined as i64;
-        if if apart {
-            many > 1 && bytes > run.left
+        let Some(events) = events else {
+            return Ok(false);
+        };
+        let rendered;
+        let events = if self.maker.takes_as_it_is() {
+            events
         } else {
-            bytes - 1 > limit
-        } {
+            let Some(made) = self.rendered(&framed, &pieces)? else {
+                return Ok(false);
+            };
+            rendered = made;
+            events.of(&rendered)
+        };
+        if !events.fit(&pieces, &framed, run.left) {
             return Ok(false);
         }
         let device = bytes_of(window, intern!(py, "device"))?;
@@ -178,33 +166,61 @@ impl Encoder {
             },
             key: name,
             record_ms,
-            user: PyString::new(py, user),
+            user: framed.user,
             reason: window.getattr(intern!(py, "reason"))?,
         };
-        let (made, end) = if apart {
-            let Some(mut events) = each(&pieces)? else {
-                return Ok(false);
-            };
-            for (span, event) in &events {
-                self.make(run, &shared, span, &[event])?;
+        let (made, end) = match events {
+            Events::Apart(mut events) => {
+                for (span, event) in &events {
+                    self.make(run, &shared, span, &[event])?;
+                }
+                let made = if is_apart { events.len() as i64 } else { 1 };
+                let Some((span, _)) = events.pop() else {
+                    return Ok(false);
+                };
+                (made, span.last)
             }
-            let made = events.len() as i64;
-            let Some((span, _)) = events.pop() else {
-                return Ok(false);
-            };
-            (made, span.last)
-        } else {
-            let span = Span::of(&pieces, first, last)?;
-            let bodies: Vec<&[u8]> = pieces
-                .iter()
-                .filter(|piece| piece.count > 0)
-                .map(Piece::bytes)
-                .collect();
-            self.make(run, &shared, &span, &bodies)?;
-            (1, span.last)
+            Events::Joined(span, bodies) => {
+                self.make(run, &shared, &span, &bodies)?;
+                (1, span.last)
+            }
         };
         self.close(run, window, shared, end, made)?;
         Ok(true)
+    }
+
+    /// Every event as it stands in a document, in order, those without events as nothing.
+    fn rendered<'py>(
+        &self,
+        framed: &Framed<'py>,
+        pieces: &[Piece<'_, 'py>],
+    ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+        let mut found = Vec::new();
+        for piece in pieces {
+            let py = piece.tuple.py();
+            let whole = [piece.bytes()];
+            let split = if piece.count > 1 {
+                values(piece.bytes())
+            } else {
+                None
+            };
+            let events: &[&[u8]] = match (&split, piece.count) {
+                (Some(events), count) if events.len() as i64 == count => events,
+                (None, 0 | 1) => &whole,
+                _ => return Ok(None),
+            };
+            for event in events {
+                if piece.count == 0 {
+                    found.push(PyBytes::new(py, b""));
+                    continue;
+                }
+                let Some(event) = self.maker.render(framed, event, py)? else {
+                    return Ok(None);
+                };
+                found.push(event);
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Make a batch of these runs of events.
@@ -216,7 +232,6 @@ impl Encoder {
         bodies: &[&[u8]],
     ) -> PyResult<()> {
         let py = run.now_ms.py();
-        let layout = &self.tails.get().layout;
         let text = &mut run.text;
         text.clear();
         let (first, last) = (&span.first, &span.last);
@@ -228,31 +243,8 @@ impl Encoder {
         state.update(text);
         state.update(shared.device);
         let ids = BatchIds::of(state.finish());
-        let events: usize = bodies.iter().map(|body| body.len() + 1).sum();
-        let size = self.tails.get().bare_bytes() + run.tail.len() + events.saturating_sub(1);
-        let quote: &[u8] = if layout.quotes_number { b"\"" } else { b"" };
-        let payload = PyBytes::new_with(py, size, |buffer| {
-            let mut document = Document { buffer, at: 0 };
-            document.put(&layout.before_events);
-            for (i, body) in bodies.iter().enumerate() {
-                if i > 0 {
-                    document.put(b",");
-                }
-                document.put(body);
-            }
-            for part in [
-                &*layout.before_id,
-                &ids.text,
-                &layout.before_number,
-                quote,
-                &ids.number,
-            ] {
-                document.put(part);
-            }
-            document.put(quote);
-            document.put(&run.tail);
-            Ok(())
-        })?;
+        let payload = written(py, self.maker.layout(), bodies, &ids, &run.tail)?;
+        let size = payload.as_bytes().len() as i64;
         let id = std::str::from_utf8(&ids.text).unwrap_or_default();
         let batch = self.batch.bind(py).call1((
             &self.lane,
@@ -266,10 +258,10 @@ impl Encoder {
             &shared.record_ms,
             &shared.user,
             &shared.reason,
-            payload,
+            &payload,
         ))?;
         run.batches.append(batch)?;
-        run.left -= size as i64;
+        run.left -= size;
         Ok(())
     }
 
@@ -308,136 +300,9 @@ impl Encoder {
     }
 }
 
-impl<'a, 'py> Piece<'a, 'py> {
-    fn bytes(&self) -> &[u8] {
-        self.body.as_bytes()
-    }
-
-    fn of(tuple: &'a Bound<'py, PyTuple>) -> PyResult<Self> {
-        Ok(Piece {
-            tuple,
-            offset: tuple.get_borrowed_item(0)?.extract()?,
-            start: tuple.get_borrowed_item(1)?.extract()?,
-            count: tuple.get_borrowed_item(2)?.extract()?,
-            time: tuple.get_borrowed_item(3)?.extract()?,
-            body: tuple.get_item(4)?.cast_into()?,
-        })
-    }
-
-    fn number(&self) -> PyResult<Bound<'py, PyAny>> {
-        self.tuple.get_item(2)
-    }
-
-    /// The position of its first event.
-    fn first(&self) -> PyResult<Place<'py>> {
-        let offset = self.tuple.get_borrowed_item(0)?;
-        let start = self.tuple.get_borrowed_item(1)?;
-        let position = PyTuple::new(self.tuple.py(), [offset, start])?;
-        Ok((position, self.offset, self.start))
-    }
-
-    /// The position of its last event; without events it takes one place.
-    fn last(&self) -> PyResult<Place<'py>> {
-        let index = self.start.saturating_add(self.count.max(1) - 1);
-        let position = (self.offset, index).into_pyobject(self.tuple.py())?;
-        Ok((position, self.offset, index))
-    }
-}
-
-impl<'py> Span<'py> {
-    fn of(
-        pieces: &[Piece<'_, 'py>],
-        first: &Piece<'_, 'py>,
-        last: &Piece<'_, 'py>,
-    ) -> PyResult<Self> {
-        let place = first.first()?;
-        if pieces.len() == 1 && first.count < 2 {
-            return Ok(Span {
-                last: place.clone(),
-                first: place,
-                number: first.number()?,
-                count: first.count,
-                time: first.time,
-            });
-        }
-        let count: i64 = pieces.iter().map(|piece| piece.count).sum();
-        Ok(Span {
-            first: place,
-            last: last.last()?,
-            number: count.into_pyobject(first.tuple.py())?.into_any(),
-            count,
-            time: first.time,
-        })
-    }
-}
-
-/// The pieces of a window; none: it is empty.
-fn waiting<'py>(window: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-    let py = window.py();
-    let blocks = window.getattr(intern!(py, "blocks"))?;
-    let tail = if blocks.is_none() {
-        let only = window.getattr(intern!(py, "only"))?;
-        if !only.is_none() {
-            return Ok(vec![only.cast_into::<PyTuple>()?]);
-        }
-        window.getattr(intern!(py, "tail"))?
-    } else {
-        window.call_method0(intern!(py, "all_pieces"))?
-    };
-    if tail.is_none() {
-        return Ok(Vec::new());
-    }
-    let tail = tail.cast_into::<PyList>()?;
-    let tuples = tail.iter().map(|one| Ok(one.cast_into::<PyTuple>()?));
-    tuples.collect()
-}
-
-/// Every event on its own, with its bytes; None: a piece does not hold as many as it says.
-fn each<'a, 'py>(pieces: &'a [Piece<'_, 'py>]) -> PyResult<Option<Vec<Event<'a, 'py>>>> {
-    let mut found = Vec::new();
-    for piece in pieces {
-        if piece.count < 2 {
-            let span = Span::of(std::slice::from_ref(piece), piece, piece)?;
-            found.push((span, if piece.count > 0 { piece.bytes() } else { b"" }));
-            continue;
-        }
-        let Some(events) = values(piece.bytes()).filter(|all| all.len() as i64 == piece.count)
-        else {
-            return Ok(None);
-        };
-        for (index, event) in (piece.start..).zip(events) {
-            let position = (piece.offset, index).into_pyobject(piece.tuple.py())?;
-            let first = (position, piece.offset, index);
-            let number = 1i64.into_pyobject(piece.tuple.py())?.into_any();
-            let span = Span {
-                last: first.clone(),
-                first,
-                number,
-                count: 1,
-                time: piece.time,
-            };
-            found.push((span, event));
-        }
-    }
-    Ok(Some(found))
-}
-
 fn bytes_of<'py>(
     window: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     Ok(window.getattr(name)?.cast_into::<PyBytes>()?)
-}
-
-/// A document as it is written.
-struct Document<'a> {
-    buffer: &'a mut [u8],
-    at: usize,
-}
-
-impl Document<'_> {
-    fn put(&mut self, part: &[u8]) {
-        self.buffer[self.at..self.at + part.len()].copy_from_slice(part);
-        self.at += part.len();
-    }
 }

@@ -47,6 +47,7 @@ pub struct MParticleTails {
 }
 
 /// The document of these events and ids without what follows the number: its fixed parts.
+#[derive(Clone)]
 pub struct Layout {
     pub before_events: Vec<u8>,
     pub before_id: Vec<u8>,
@@ -128,19 +129,15 @@ impl MParticleTails {
     }
 }
 
-impl MParticleTails {
+impl Layout {
     /// How many bytes a document has besides events and tail.
-    pub fn bare_bytes(&self) -> usize {
-        let Layout {
-            before_events,
-            before_id,
-            before_number,
-            quotes_number,
-        } = &self.layout;
-        let ids = 36 + 19 + if *quotes_number { 2 } else { 0 };
-        before_events.len() + before_id.len() + before_number.len() + ids
+    pub fn size(&self) -> usize {
+        let ids = 36 + 19 + if self.quotes_number { 2 } else { 0 };
+        self.before_events.len() + self.before_id.len() + self.before_number.len() + ids
     }
+}
 
+impl MParticleTails {
     fn known_of(&mut self, name: &[u8]) -> &mut Known {
         if self.known.len() <= name.len() {
             self.known.resize_with(name.len() + 1, Vec::new);

@@ -5,6 +5,8 @@
 mod batches;
 mod encode;
 mod encode_json;
+mod encode_maker;
+mod encode_pieces;
 mod encode_tail;
 mod ids;
 mod json;
@@ -31,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<encode::Encoder>()?;
     module.add_class::<encode_tail::MParticleTails>()?;
+    module.add_class::<encode_maker::PythonFrames>()?;
     module.add_function(wrap_pyfunction!(ids::python_digest, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
