@@ -21,7 +21,7 @@ ARGS ?=
 # compute. A file stays with one process, so that what its tests share is made once; files go in
 # their order, the long ones first. A process that dies would run the same test again and again.
 # Tests of what has a native twin; all others know nothing of which core runs.
-PURE := tests/acceptance/test_corpus.py tests/contract tests/unit/collect tests/unit/formats tests/unit/native
+PURE := tests/acceptance/test_corpus.py tests/contract tests/unit/collect tests/unit/formats tests/unit/native/test_core.py
 WIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help

@@ -337,8 +337,19 @@ class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client
         return self
 
     def _read_msg(self, _: object = None) -> Any:  # noqa: ANN401
-        """Read a record by numbers that end where the bytes do: the compiled ones go on."""
-        return super()._read_msg(decode_varint_py)
+        """Read a record by numbers that end where the bytes do: the compiled ones go on.
+
+        Offset and time have 64 bits, as everywhere else: sums of what somebody made up go round.
+        """
+        read = super()._read_msg(decode_varint_py)
+        offset, time = _in_64_bits(read.offset), _in_64_bits(read.timestamp)
+        if (offset, time) == (read.offset, read.timestamp):
+            return read
+        return ReadRecord(offset, time, read.key, read.value, read.headers)
+
+
+def _in_64_bits(number: int) -> int:
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def sealed(batch: FetchedBatch, error: Exception, first: int) -> ReadRecord:

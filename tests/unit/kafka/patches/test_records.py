@@ -395,7 +395,11 @@ def test_both_cores_count_alike(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_layout, "LONG_RECORD", long)
         in_python = batch_layout._counted(bytearray(body))  # noqa: SLF001  # the twin
-    assert in_python == core.count_records(body, 0, len(body), long, batch_layout.MAX_RECORDS)
+    number, headers = in_python
+    most = (1 << 63) - 1
+    headers = max(-most - 1, min(headers, most))  # natively a sum ends there
+    found = core.count_records(body, 0, len(body), long, batch_layout.MAX_RECORDS)
+    assert (number, headers) == found
 
 
 @st.composite
