@@ -31,7 +31,6 @@ DESTINATIONS = {
 
 ALLOWED = {
     "journal/outbox.py": {"mpid"},  # a stored field
-    "collect/encode.py": {"mpid"},  # the same, of ``Batch``
     "rules/match.py": {"api_key", "api_keys"},  # of a connection file, and of ``InputFormat``
     "collect/windows/sessions.py": {"session_start", "session_end"},  # of ``InputFormat``
     # Replies name the part of a destination that is slow, and rates are counted in it.
