@@ -17,6 +17,7 @@ from forwarder.kafka import client
 from forwarder.kafka.patches.batches import FetchedBatches, SkippingPartitionRecords, install
 from forwarder.model import Reason, Sealed
 
+pytestmark = pytest.mark.usefixtures("core")
 COMMITTED = 1
 ODD, NAME = b"\xff\xfeodd", b"_name"
 

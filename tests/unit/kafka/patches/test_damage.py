@@ -29,6 +29,7 @@ from tests.services import kafka_batches
 from tests.unit.kafka.patches.test_batches import ODD, batch, unpacked
 from tests.work import steps
 
+pytestmark = pytest.mark.usefixtures("core")
 WHERE = TopicPartition("raw-events", 0)
 BOUND = 60
 """Seconds after which reading counts as endless."""

@@ -28,29 +28,16 @@ from forwarder.kafka.patches.batches import (
 from forwarder.kafka.patches.records import RecordBatch
 from forwarder.model import Sealed
 from forwarder.sources import kafka
+from tests import cores
 from tests.services import kafka_batches
 from tests.unit.kafka.patches.test_batches import batch, with_checksum
 
 WHERE = TopicPartition("raw-events", 0)
-CORES = ["python"] if native.core() is None else ["python", "native"]
 CODECS = {"plain": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 APPENDED = 0x08
 """The attribute of a batch that the broker has dated (KIP-32)."""
 
 Plain = tuple[int, int | None, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
-
-
-@pytest.fixture(params=CORES)
-def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Read with each core."""
-    install()
-    use(request.param, monkeypatch)
-    return str(request.param)
-
-
-def use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "python":
-        monkeypatch.setattr(native, "core", lambda: None)
 
 
 def fetched(content: bytes, start: int = 0, aborted: Any = None) -> SkippingPartitionRecords:  # noqa: ANN401
@@ -361,10 +348,8 @@ def test_both_cores_read_what_somebody_wrote_alike(
 ) -> None:
     body, count = built
     content = rebuilt(body, count + odd, last=6) + filled(7, 3, 4)
-    with pytest.MonkeyPatch.context() as patch:
-        use("native", patch)
-        mine = outcome(content, most, first)
-        use("python", patch)
+    mine = outcome(content, most, first)
+    with cores.on(cores.PYTHON):
         assert outcome(content, most, first) == mine
 
 
