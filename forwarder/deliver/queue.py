@@ -405,7 +405,9 @@ class DeliveryQueue:
                 return False
             self._order.pop()
             if address in self._batches:
-                batch = self._drop(address)
+                batch = self._batches.pop(address)
+                self._events -= batch.count
+                self._release(1, len(batch.payload))
                 self._remove_from_line(address, batch)
                 self.unread_lag = self.unread_lag.with_batch(batch, batch.closed_at)
                 self._unread_events += batch.count
@@ -419,12 +421,6 @@ class DeliveryQueue:
             return
         self._ready = sorted({a for a in self._ready if self._is_next(a)})
         self._deferred = sorted({d for d in self._deferred if d[1] in self._batches})
-
-    def _drop(self, address: Address) -> Batch:
-        batch = self._batches.pop(address)
-        self._events -= batch.count
-        self._release(1, len(batch.payload))
-        return batch
 
     def _release(self, count: int, size: int) -> None:
         """Give back the memory of so many batches with ``size`` bytes of payload."""
