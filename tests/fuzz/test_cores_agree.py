@@ -1,10 +1,12 @@
 """Some thousands of mutated records make the same on both cores; ``make fuzz`` tries millions."""
 
 import random
+from typing import Any
 
 import pytest
 
-from forwarder.formats.contract import Reject
+from forwarder.formats.contract import Reject, Scan
+from forwarder.formats.record_decoder import PollDecoder
 from forwarder.formats.registry import BUILT_IN
 from tests import cores
 from tests.builders import PARTITION, START
@@ -41,6 +43,21 @@ def test_both_cores_make_the_same_of_what_is_cut_short_nested_or_large(way: str,
         *extremes.enormous(form, 20_000),
     ]
     assert (len(values), None) == compared(block, given(values))
+
+
+@pytest.mark.parametrize("way", PAIRS)
+def test_a_core_that_differs_by_a_byte_is_found(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan_in_python = PollDecoder.scan_in_python
+
+    def nearly(self: PollDecoder, *args: Any) -> Scan:  # noqa: ANN401
+        found = scan_in_python(self, *args)
+        for upload in found.uploads[-1:]:
+            upload.owner += b"x"
+        return found
+
+    monkeypatch.setattr(PollDecoder, "scan_in_python", nearly)
+    _, (difference,) = run((Block(SEED, way, "mparticle", 0),))
+    assert difference.native != difference.python
 
 
 @pytest.mark.parametrize("form", FORMS)
