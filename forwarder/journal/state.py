@@ -104,7 +104,7 @@ def unpack_entries(chunk: bytes, need: Position) -> dict[bytes, Position]:
     return found
 
 
-class LaneState(msgspec.Struct):
+class LaneState(msgspec.Struct, gc=False):
     """What is stored of one lane on one partition.
 
     ``need``: lowest position still needed from the input. ``read``: offset up to which the
@@ -193,7 +193,7 @@ class StateHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     look_back: LookBack | None = None
 
 
-class LaneChange(msgspec.Struct):
+class LaneChange(msgspec.Struct, gc=False):
     """What one tick writes of one lane: in a base all of it, in a delta the changed fields."""
 
     scalars: dict[str, Any]

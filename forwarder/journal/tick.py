@@ -13,7 +13,7 @@ from forwarder.journal.state import LaneChange, LaneState, LookBack, PartitionSt
 from forwarder.model import LOWEST, Address, Closing, Position
 
 
-class LanePosition(msgspec.Struct, frozen=True):
+class LanePosition(msgspec.Struct, frozen=True, gc=False):
     """What the owner knows of one lane that it feeds, as the tick is drawn.
 
     ``frozen``: the connection is inactive, its ``read`` stays.
