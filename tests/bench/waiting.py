@@ -35,7 +35,7 @@ def main() -> None:
     fill(pipeline, records(count, args.devices, HOUR_MS // 2), 0, timed)
     found = {
         "bytes_an_event": round((resident() - before) / count),
-        "longest_poll_ms": timed.longest["collect"],
+        "longest_poll_ms": max(timed.longest.values()),
         "windows": pipeline.open_windows(),
     }
     sys.stdout.write(json.dumps(found) + "\n")
