@@ -140,10 +140,10 @@ LOADS = {
         "60,000 devices, 1.7 events a document", devices=60_000, together=0.7, random=True
     ),
     "1k-devices": Load(
-        "1,000 devices, 2 events a document", devices=1_000, together=1.0, random=True
+        "1,000 devices, 1.7 events a document", devices=1_000, together=0.73, random=True
     ),
     "1m-devices": Load(
-        "1,000,000 devices, 2 events a document",
+        "1,000,000 devices, 1.7 events a document",
         devices=1_000_000,
         together=1.0,
         random=True,

@@ -144,7 +144,7 @@ def plans(figures: dict[str, Any]) -> list[Plan]:
             ticks,
         ),
         Plan(
-            f"quiet devices ({two:.0f} events a document)",
+            f"quiet devices ({two:.1f} events a document)",
             _spent(figures, "1k-devices"),
             bytes_["single_payload_bytes"] - context * (1 - 1 / two),
             (bytes_["stored_bytes"] + bytes_["single_stored_bytes"]) / 2,
