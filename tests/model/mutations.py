@@ -59,7 +59,7 @@ def applied(mutation: Mutation) -> ExitStack:
     Faults are put into the Python, which a native core would go around: it is left aside.
     """
     stack = ExitStack()
-    stack.enter_context(mock.patch.object(native, "core", return_value=None))
+    stack.enter_context(mock.patch.object(native, "_chosen", None))
     stack.enter_context(mock.patch.object(world, "HANG", SOON))
     for owner, name, make in mutation.patches:
         if name not in vars(owner):

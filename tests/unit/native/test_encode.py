@@ -177,7 +177,7 @@ def test_windows_become_the_same_batches(
 ) -> None:
     polls = [list(poll) for poll in streams.cut(drawn, sizes)]
     by_core = collected(chosen, polls, bounds)
-    with mock.patch.object(native, "core", return_value=None):
+    with mock.patch.object(native, "_chosen", None):
         assert collected(chosen, polls, bounds) == by_core
 
 

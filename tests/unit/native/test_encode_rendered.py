@@ -52,7 +52,7 @@ def check(
     made = Connection("lane", sink, settings=wanted)
     encoded = [text(value) for value in values]
     by_core = outcome(form, made, encoded, bounds)
-    with mock.patch.object(native, "core", return_value=None):
+    with mock.patch.object(native, "_chosen", None):
         assert outcome(form, made, encoded, bounds) == by_core
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder import native
 from forwarder.formats.contract import Scan
 from forwarder.formats.mparticle.decode import MParticleDecoder
 from forwarder.formats.mparticle.format import MParticleInput
@@ -16,6 +17,7 @@ from tests.bench import load
 from tests.builders import Rec
 
 pytest.importorskip("forwarder.native._core", exc_type=ImportError)
+pytestmark = pytest.mark.skipif(native.core() is None, reason="the native core is left aside")
 
 NOW = 1_700_000_000_000
 READINGS = [

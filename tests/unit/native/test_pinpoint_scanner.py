@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder import native
 from forwarder.formats.contract import Scan
 from forwarder.formats.pinpoint.decode import PinpointDecoder
 from forwarder.model import Partition
@@ -16,6 +17,7 @@ from tests.builders import START, Rec
 from tests.unit.formats.pinpoint.samples import ENDPOINT, ENVELOPE, EVENT, FINISHED, compact, record
 
 pytest.importorskip("forwarder.native._core", exc_type=ImportError)
+pytestmark = pytest.mark.skipif(native.core() is None, reason="the native core is left aside")
 
 READINGS = [
     {"sessions": sessions, "duplicates": duplicates}
