@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from forwarder.collect.lane import PartitionLane
+from forwarder.collect.windows.tails import ENOUGH_MEMORY_BYTES
 from forwarder.model import Position
 
 
@@ -28,6 +29,7 @@ class BusyLanes:
         self._unweighed: set[int] = set()
         self._weights = [0] * len(lanes)
         self._memory = 0
+        self._plain_bytes, self._is_short = ENOUGH_MEMORY_BYTES, False
         self._moved: set[int] = set(range(len(lanes)))
         self._unsaved: dict[str, Position] = {}
         self._with_unsaved: set[int] = set()
@@ -81,6 +83,24 @@ class BusyLanes:
                 lanes.add(number)
         self._unweighed |= lanes
         return sorted(lanes) if len(lanes) > 1 else list(lanes)
+
+    def compress_above(self, memory_bytes: int) -> None:
+        """Have lanes compress also short tails while all together take more than this."""
+        self._plain_bytes, self._is_short = memory_bytes, True
+        self.share_room(range(len(self._lanes)))
+
+    def share_room(self, fed: Iterable[int]) -> None:
+        """Tell lanes how much may wait plain: all of it, or where that is too little their share.
+
+        Caller: the pipeline, before a poll is added to the lanes that are ``fed``.
+        """
+        total, most = self.memory_bytes(), self._plain_bytes
+        was_short, self._is_short = self._is_short, total > most
+        if not self._is_short:
+            fed = range(len(self._lanes)) if was_short else ()
+        for number in fed:
+            windows = self._lanes[number].windows
+            windows.compress_above(most * windows.memory // total if self._is_short else most)
 
     # ------------------------------------------------------------------ queries
 

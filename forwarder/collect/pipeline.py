@@ -128,6 +128,7 @@ class Pipeline:
         uploads = scan.uploads
         wanted, unmatched = self._router.route(uploads)
         whole, busy = dict[int, bool](), self._busy
+        busy.share_room(wanted)
         for number in busy.turn(self.clock, wanted):
             lane = self._in_order[number]
             added = lane.add(wanted[number], out, scan, whole) if number in wanted else NOTHING
@@ -216,8 +217,7 @@ class Pipeline:
 
         It costs some 2 µs an event: worth it only where windows would have to be closed early.
         """
-        for lane in self._lanes.values():
-            lane.windows.compress_above(memory_bytes // len(self._lanes))
+        self._busy.compress_above(memory_bytes)
 
     def release_replay(self, position: int) -> None:
         """Let some of what a replay must know go, once it is over; called after every poll."""

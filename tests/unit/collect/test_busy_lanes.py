@@ -93,3 +93,25 @@ def test_what_is_known_of_all_lanes_is_what_each_says(seed: int) -> None:
     assert came == left + events
     assert came > 100
     assert (0, None) == (pipeline.memory_bytes(), pipeline.oldest_opened())
+
+
+def test_lanes_share_what_may_wait_plain_as_they_need_it() -> None:
+    found = lane_set(*[connection(app) for app in APPS])
+    pipeline = Pipeline(PARTITION, found)
+    lanes = {name: one.windows for name, one in pipeline._lanes.items()}  # noqa: SLF001  # as above
+    told: dict[str, int] = {}
+    for name, windows in lanes.items():
+        windows.compress_above = lambda size, name=name: told.update({name: size})  # type: ignore[method-assign,misc]
+    pipeline.compress_above(10_000)
+    assert dict.fromkeys(APPS, 10_000) == told
+    rng, told_of = random.Random(7), 0
+    for at in range(40):
+        pipeline.collect([record(rng, at, START)], START)
+        if pipeline.memory_bytes() > 10_000:
+            told_of += 1
+    assert told_of
+    assert sum(told.values()) < 5 * 10_000
+    pipeline.finish(NOW)
+    told.clear()
+    pipeline.collect([], NOW)
+    assert dict.fromkeys(APPS, 10_000) == told
