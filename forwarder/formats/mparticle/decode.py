@@ -72,6 +72,7 @@ class MParticleDecoder(RecordDecoder):
             seams = {
                 "upload": Upload,
                 "odd_record": OddRecord,
+                "max_events": bounds.MAX_EVENTS,
                 "shape": self._shapes.of_stored,
                 "identities_digest": self._identity.digest,
                 "none_words": sorted(NONE_WORDS),

@@ -113,6 +113,7 @@ class PinpointDecoder(RecordDecoder):
             seams = {
                 "upload": Upload,
                 "odd_record": OddRecord,
+                "max_events": bounds.MAX_EVENTS,
                 "shape": self._shapes.of_stored,
             }
             self.scanner = native.PinpointScanner(

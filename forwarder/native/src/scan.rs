@@ -45,7 +45,8 @@ pub struct At<'a, 'py> {
 /// What a poll's uploads are found to have, all of them together.
 pub struct Together<'py> {
     kinds: Bound<'py, PySet>,
-    recent: [*const (); RECENT],
+    /// Kept alive until the poll is over, so that no other object has the place of one of them.
+    recent: [Option<Bound<'py, PyAny>>; RECENT],
     next: usize,
     pub governed: bool,
 }
@@ -57,7 +58,7 @@ impl<'py> Together<'py> {
         let kinds = PySet::empty(py)?;
         Ok(Together {
             kinds,
-            recent: [std::ptr::null(); RECENT],
+            recent: Default::default(),
             next: 0,
             governed: false,
         })
@@ -66,17 +67,14 @@ impl<'py> Together<'py> {
     /// Note the type of an event; one that is remembered for other records is noted once.
     #[inline]
     pub fn add(&mut self, kind: &Bound<'py, PyAny>) -> PyResult<()> {
-        let known = kind.as_ptr() as *const ();
-        if self.recent[self.next.wrapping_sub(1) % RECENT] == known {
+        let is_it = |one: &Option<Bound<'py, PyAny>>| one.as_ref().is_some_and(|one| one.is(kind));
+        if is_it(&self.recent[self.next.wrapping_sub(1) % RECENT]) {
             return Ok(());
         }
-        if !self.recent.contains(&known) {
+        if !self.recent.iter().any(is_it) {
             self.kinds.add(kind)?;
-            // The set keeps the object, so no other one has its address before the poll is over.
-            if self.kinds.contains(kind)? {
-                self.recent[self.next % RECENT] = known;
-                self.next += 1;
-            }
+            self.recent[self.next % RECENT] = Some(kind.clone());
+            self.next += 1;
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ struct Seams {
     #[pyo3(item)]
     odd_record: Py<PyAny>,
     #[pyo3(item)]
+    max_events: usize,
+    #[pyo3(item)]
     shape: Py<PyAny>,
     #[pyo3(item)]
     identities_digest: Py<PyAny>,
@@ -125,7 +127,7 @@ impl MParticleScanner {
         Ok(MParticleScanner {
             odd_record: seams.odd_record,
             maker: Box::new(maker),
-            parts: Parts::default(),
+            parts: Parts::new(seams.max_events),
         })
     }
 

@@ -25,6 +25,8 @@ struct Seams {
     #[pyo3(item)]
     odd_record: Py<PyAny>,
     #[pyo3(item)]
+    max_events: usize,
+    #[pyo3(item)]
     shape: Py<PyAny>,
 }
 
@@ -90,7 +92,7 @@ impl PinpointScanner {
         Ok(PinpointScanner {
             odd_record: seams.odd_record,
             maker: Box::new(maker),
-            parts: Parts::default(),
+            parts: Parts::new(seams.max_events),
         })
     }
 

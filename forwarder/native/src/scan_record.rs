@@ -7,14 +7,14 @@ use crate::json_marks::Marks;
 const MAX_RECORD_BYTES: usize = 1_000_000;
 /// More members of an object within an upload are left to Python.
 const MAX_INNER: usize = 64;
-/// More events than one record may have are left to Python, which says so.
-const MAX_EVENTS: usize = 100_000;
 
 /// The token of what is not there.
 pub const NO_ID: &[u8] = b"\"\"";
 
 /// What one record is taken apart into; kept for the next, and what is written on the way.
 pub struct Parts<E> {
+    /// More events than one record may have are left to Python, which says so.
+    max_events: usize,
     pub marks: Marks,
     pub members: Vec<Member>,
     pub events: Vec<E>,
@@ -22,9 +22,10 @@ pub struct Parts<E> {
     pub key: Vec<u8>,
 }
 
-impl<E> Default for Parts<E> {
-    fn default() -> Self {
+impl<E> Parts<E> {
+    pub fn new(max_events: usize) -> Self {
         Parts {
+            max_events,
             marks: Marks::default(),
             members: Vec::new(),
             events: Vec::new(),
@@ -70,6 +71,7 @@ pub trait ReadsEvents {
         text: &[u8],
         marks: &Marks,
         events: &mut Vec<Self::Event>,
+        max_events: usize,
     ) -> Option<Span> {
         let start = cursor.at;
         let mut body = Span::default();
@@ -80,7 +82,7 @@ pub trait ReadsEvents {
         }
         while more {
             events.push(self.event(cursor, text, marks, &mut found)?);
-            if events.len() > MAX_EVENTS {
+            if events.len() > max_events {
                 return None;
             }
             body.end = cursor.at;
@@ -131,6 +133,7 @@ impl<E> Parts<E> {
                         text,
                         &self.marks,
                         &mut self.events,
+                        self.max_events,
                     )?),
                     _ => {
                         let value = cursor.value()?;
