@@ -55,10 +55,11 @@ def text(name: str, load: Load, found: Found) -> str:
         lines.append(f"  {who:24}{found.median(who):8.2f} µs an event ({each})")
     for who, one in found.workers.items():
         documents = load.delivered(load.uploads) * load.rounds / max(1, one.batches)
+        resting = f"at rest {one.idle_share:.1%} of a core; a scrape {one.scrape_ms:.0f} ms; "
         lines.append(
             f"  {who:24}{documents:8.2f} events a document; ready in {one.start_seconds:.1f} s "
             f"({one.start_cpu:.1f} CPU-s); peak {one.peak_bytes / MIB:.0f} MiB; "
-            f"at rest {one.idle_share:.1%} of a core; a scrape {one.scrape_ms:.0f} ms; "
+            f"{resting if load.connections > 1 else ''}"
             f"rounds {' '.join(f'{seconds:.1f}' for seconds in one.seconds)} s"
         )
     return "\n".join(lines) + "\n\n"

@@ -61,7 +61,7 @@ class Whole(NamedTuple):
     """Of the rounds, without the warm-up."""
     seconds: list[float]
     idle_share: float
-    """Of a core, at rest."""
+    """Of a core, at rest; this and the next only where there are several connections."""
     scrape_ms: float
     """CPU of one look at its metrics, of all workers."""
 
@@ -148,8 +148,10 @@ async def measure(run: Run, program: Program, count: int = 1) -> Whole:
             seconds.append(time.monotonic() - begun - QUIET)
             before = after
         batches = run.sink.records() - sent
-        idle = await _share(workers, lambda: None)
-        scraping = await _share(workers, lambda: [one.get("/metrics") for one in workers])
+        idle = scraping = 0.0
+        if load.connections > 1:
+            idle = await _share(workers, lambda: None)
+            scraping = await _share(workers, lambda: [one.get("/metrics") for one in workers])
         peak = max(worker.peak_bytes() for worker in workers)
         scrape_ms = max(0.0, scraping - idle) * SCRAPE_EVERY * 1000
         return Whole(spent, start_cpu, ready, peak, batches, seconds, idle, scrape_ms)
