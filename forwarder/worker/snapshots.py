@@ -144,6 +144,7 @@ class Snapshots:
         tasks = [task for task in (self._building, self._cutting) if task is not None]
         self.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._fail = _nobody_hears  # whom that belongs to would refer to itself
 
     def _stop_building(self) -> None:
         self.builder = None
@@ -182,6 +183,10 @@ class Snapshots:
         self._cutting = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("state.cut_failed", partition=self._name, exc_info=error)
+
+
+def _nobody_hears(_: JournalError) -> None:
+    """Do nothing: the opening has ended."""
 
 
 class OrphanLanes:

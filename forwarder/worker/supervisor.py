@@ -165,6 +165,7 @@ class PartitionSupervisor:
                 if not self._retries:
                     what = f"{error}; mend that and run it again"
                     raise ForwarderError(what) from error
+                _let_go(error)
                 if isinstance(error, RefusedError):
                     await self._wait_refused(error)
                 else:
@@ -314,6 +315,15 @@ class PartitionSupervisor:
         if self._repeats.register(f"fault {_NUMBERS.sub('#', what)}", self._clock.steady()):
             log.error("partition.unexpected_error", partition=self._name, exc_info=fault)
         return UnforeseenError(what)
+
+
+def _let_go(error: BaseException) -> None:
+    """Forget what an error passed through: it would keep the opening that it ended.
+
+    Its frames refer to what was awaited, and that to the error again: a cycle, which stays until a
+    collection looks at all there is.
+    """
+    error.__traceback__ = None
 
 
 class Membership(msgspec.Struct):

@@ -281,6 +281,8 @@ class TickLoop:
         self.deliveries.hold()  # at once: closing them takes some steps of the loop
         self.schedule.wake()
         await asyncio.gather(self.snapshots.close(), self.deliveries.close())
+        # What refers to itself would stay until a collection looks at all there is.
+        self.deliveries.results.failed.remove_done_callback(self._on_deliveries_failed)
 
     # ------------------------------------------------------------------ queries
 
