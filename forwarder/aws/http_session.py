@@ -99,12 +99,13 @@ class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library sh
     def __init__(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
         super().__init__(**options)
         self._factory = lambda: OneAnswerProtocol(self._loop)
-        self._last: Any = None
+        self._last: tuple[Any, str] | None = None
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ANN401, ASYNC109
         """Return a connection for a request of the library, and remember where it goes."""
         connection = await super().connect(req, traces, timeout)
-        self._last = req
+        # Not the request: it has a body of megabytes.
+        self._last = None if req.proxy else (req.connection_key, req.url.raw_path_qs)
         return connection
 
     async def take_kept(self) -> tuple[Any, str]:
@@ -112,10 +113,10 @@ class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library sh
 
         And the request target there.
         """
-        if self._last is None or self._last.proxy:
+        if self._last is None:
             return None, ""
-        found = await self._get(self._last.connection_key, [])
-        return found, self._last.url.raw_path_qs
+        key, target = self._last
+        return await self._get(key, []), target
 
 
 class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import re
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
 
-from forwarder.aws.http_connection import HeldAnswer
+from forwarder.aws.http_connection import GuardedRequest, HeldAnswer
 from forwarder.aws.http_session import SharedTlsSession
 from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
@@ -107,6 +109,25 @@ async def test_only_the_first_request_of_a_connection_is_the_librarys_and_all_ar
         (heads,) = server.heads
         assert (1, 3, 3) == (len(library), len(heads), len(server.bodies))
         assert fields(heads[0]) == fields(heads[1]) == fields(heads[2])
+        await sink.close()
+    await aws.close()
+
+
+async def test_a_request_is_gone_once_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[weakref.ref[GuardedRequest]] = []
+    usual = GuardedRequest.send
+
+    async def send(self: GuardedRequest, conn: object) -> object:
+        sent.append(weakref.ref(self))
+        return await usual(self, conn)
+
+    monkeypatch.setattr(GuardedRequest, "send", send)
+    aws = AwsSession(FakeClock(), LOADER)
+    async with serving() as server:
+        sink = sink_of(aws, server.url)
+        assert OutcomeKind.DELIVERED is await put(sink, 100_000)
+        gc.collect()
+        assert [None] == [one() for one in sent]
         await sink.close()
     await aws.close()
 
