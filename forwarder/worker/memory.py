@@ -152,11 +152,3 @@ def tune_gc() -> None:
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
     gc.callbacks.append(FullCollectionLimiter())
-
-
-def keep_out_of_collections() -> None:
-    """Keep what there is now out of the next collections, as what outlived a full one.
-
-    Caller: the supervisor, once a partition is open. What an opening makes lives as long as it.
-    """
-    gc.freeze()

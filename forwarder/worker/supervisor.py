@@ -20,7 +20,6 @@ from forwarder.ops.reporter import PartitionFailure, Phase
 from forwarder.ops.stall import StallReason
 from forwarder.sources.contract import Source
 from forwarder.worker.context import WorkerContext
-from forwarder.worker.memory import keep_out_of_collections
 from forwarder.worker.opening import PartitionOpening
 from forwarder.worker.partition import OpenPartition
 
@@ -183,7 +182,6 @@ class PartitionSupervisor:
         self._held, self._opened_at = partition, self._clock.steady()
         self._refused, self._refusal, self._tries = False, "", 0
         self._context.reporter.partition_opened(self._name)
-        keep_out_of_collections()
         if self._suspended:
             partition.suspend()
         else:
