@@ -59,14 +59,17 @@ class BusyLanes:
             self._queued[number] = due
             heapq.heappush(self._deadlines, (due, number))
 
-    def waits(self, lane: PartitionLane) -> bool:
+    def waits(self, lane: PartitionLane, opened: int) -> bool:
         """Tell whether a lane that had its turn need not be entered: nothing closed or closes.
 
-        It stands among those with a deadline; what opened since then is due later. What came is
-        not its first that is in no snapshot.
+        It stands among those with a deadline; what ``opened`` then or later is due later. What came
+        is not its first that is in no snapshot.
         """
-        number = lane.number
-        return lane.closes_in_order and number in self._queued and number in self._with_unsaved
+        number, due = lane.number, lane.due_in
+        if due is None or number not in self._with_unsaved:
+            return False
+        # A saved window may be due after all that opens now: it was opened under another age.
+        return (queued := self._queued.get(number)) is not None and queued <= opened + due
 
     def turn(self, now: int, fed: Iterable[int] = ()) -> list[int]:
         """Return in order the lanes that have something to do; the caller enters each of them.

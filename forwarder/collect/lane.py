@@ -128,8 +128,8 @@ class PartitionLane:
     """One lane's part in one partition: its windows, and what of a replay is settled.
 
     ``number``: its place among the lanes of the partition; ``kind``: what those of equal settings
-    have in common, and no others. ``closes_in_order``: no window is due before one that opened
-    earlier.
+    have in common, and no others. ``due_in``: how long after its opening a window is due,
+    None where that differs.
     ``pending`` are windows that closed and whose documents are not all made, in the order they
     closed; nothing of the partition is collected until they are. Caller: ``Pipeline``.
     """
@@ -149,7 +149,8 @@ class PartitionLane:
         self.lane = lane
         self.replay = replay
         self.windows = lane.new_store(replay, bounds.tails)
-        self.closes_in_order = lane.mode is BatchMode.BATCH
+        is_by_age = lane.mode is BatchMode.BATCH
+        self.due_in = lane.connection.batching.max_age_ms if is_by_age else None
         # What every poll asks, at hand: with a thousand lanes each look elsewhere is a cold one.
         self._name, self._read = lane.name, replay.read
         self._is_plain = replay.accept_below is None and not lane.filter.empty_too

@@ -128,11 +128,12 @@ class Pipeline:
         uploads = scan.uploads
         wanted, unmatched = self._router.route(uploads)
         whole, busy = dict[int, bool](), self._busy
+        since = uploads[0].clock if uploads else self.clock
         busy.share_room(wanted)
         for number in busy.turn(self.clock, wanted):
             lane = self._in_order[number]
             added = lane.add(wanted[number], out, scan, whole) if number in wanted else NOTHING
-            if added.closed or lane.pending or not busy.waits(lane):
+            if added.closed or lane.pending or not busy.waits(lane, since):
                 limit = max(0, self.bounds.closed_windows - len(out.closings))
                 lane.encode(added.closed + lane.expire(self.clock, limit), now_ms, out)
                 busy.enter(lane)

@@ -185,14 +185,17 @@ class Deadlines:
             bucket.windows.append(window)
 
     def put_run(self, windows: list[Window]) -> None:
-        """Take in windows whose ``slot`` is the second of all their deadlines, which rise."""
-        first = windows[0]
-        bucket = self._buckets.get(first.slot)
+        """Take in windows whose ``slot`` is the second in which all were due when they opened.
+
+        Any of them may be due later by now, also the first.
+        """
+        second, earliest = windows[0].slot, min([window.deadline for window in windows])
+        bucket = self._buckets.get(second)
         if bucket is None:
-            bucket = self._buckets[first.slot] = _Bucket(first.slot, first.deadline)
-            heapq.heappush(self._seconds, first.slot)
-        elif first.deadline < bucket.earliest:
-            bucket.earliest = first.deadline
+            bucket = self._buckets[second] = _Bucket(second, earliest)
+            heapq.heappush(self._seconds, second)
+        elif earliest < bucket.earliest:
+            bucket.earliest = earliest
         bucket.windows.extend(windows)
 
     def remove(self, window: Window) -> None:

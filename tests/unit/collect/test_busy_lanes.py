@@ -115,3 +115,25 @@ def test_lanes_share_what_may_wait_plain_as_they_need_it() -> None:
     told.clear()
     pipeline.collect([], NOW)
     assert dict.fromkeys(APPS, 10_000) == told
+
+
+def test_what_opens_beside_saved_windows_of_a_greater_age_is_due_at_its_own_time() -> None:
+    def lane(max_age_ms: int) -> Connection:
+        return Connection("a", FileTarget("none"), batching=Batching(max_age_ms=max_age_ms))
+
+    def of_user(offset: int, mpid: int) -> Rec:
+        value = {"mpid": mpid, "events": [{"event_type": "custom_event", "data": {}}]}
+        return Rec(offset, START + 1_000 * offset, encoded(value))
+
+    before = Pipeline(PARTITION, lane_set(lane(3_600_000)))
+    before.collect([of_user(0, 1)], NOW)
+    held = before.begin_checkpoint("a", 1).take(1_000_000)
+    pipeline = Pipeline(PARTITION, lane_set(lane(10_000)))
+    pipeline.restore("a", held)
+    pipeline.collect([of_user(1, 1)], NOW)
+    check(pipeline)
+    pipeline.collect([of_user(2, 2)], NOW)
+    check(pipeline)
+    assert START + 12_000 == pipeline.next_deadline()
+    (batch,) = pipeline.expire(START + 12_000, 10, NOW).batches
+    assert (2, 0) == batch.first

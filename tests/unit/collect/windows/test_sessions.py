@@ -75,6 +75,15 @@ def test_silence_ends_a_session() -> None:
     assert [(TIMEOUT, [0, 1])] == closed(*stream, at(50, of("t"), device="x"))
 
 
+def test_a_session_that_goes_on_in_the_poll_it_began_in_holds_up_no_other() -> None:
+    stream = [at(0, of("s")), at(0.1, of("t"), device="x"), at(20, of("s"))]
+    pipeline = builders.pipeline(connection(batching=TIMES, wait_for_complete_batch=True))
+    pipeline.collect(recs(*stream), NOW)
+    assert START + 30_100 == pipeline.next_deadline()
+    (batch,) = pipeline.expire(START + 30_100, 10, NOW).batches
+    assert (1, 0) == batch.first
+
+
 def test_a_session_is_not_kept_beyond_its_greatest_age() -> None:
     stream = [at(20 * i, of("s")) for i in range(6)]
     assert [(CloseReason.AGE, [0, 4])] == closed(*stream)
