@@ -7,6 +7,9 @@ from forwarder.collect.lane import PartitionLane
 from forwarder.collect.windows.tails import ENOUGH_MEMORY_BYTES
 from forwarder.model import Position
 
+_FEW_STALE = 64
+"""Deadlines that count no more and may stand among the others, besides as many as those are."""
+
 
 class BusyLanes:
     """What is known of the lanes of one partition between two changes of them.
@@ -58,6 +61,9 @@ class BusyLanes:
         if queued is None or due < queued:
             self._queued[number] = due
             heapq.heappush(self._deadlines, (due, number))
+            if len(self._deadlines) > 2 * len(self._queued) + _FEW_STALE:
+                # A sorted list is a heap; a lane may have been emptied and filled with every poll.
+                self._deadlines = sorted((due, number) for number, due in self._queued.items())
 
     def waits(self, lane: PartitionLane, opened: int) -> bool:
         """Tell whether a lane that had its turn need not be entered: nothing closed or closes.

@@ -137,3 +137,21 @@ def test_what_opens_beside_saved_windows_of_a_greater_age_is_due_at_its_own_time
     assert START + 12_000 == pipeline.next_deadline()
     (batch,) = pipeline.expire(START + 12_000, 10, NOW).batches
     assert (2, 0) == batch.first
+
+
+def test_a_lane_that_fills_and_empties_again_and_again_leaves_few_deadlines() -> None:
+    def lane(app: str) -> Connection:
+        wanted = Match(application=frozenset({app}))
+        return Connection(app, FileTarget("none"), match=wanted, batching=Batching(max_events=2))
+
+    def of_app(offset: int, app: str) -> Rec:
+        value = {"mpid": 1, "application_info": {"package": app}, "events": [{}]}
+        return Rec(offset, START + 10 * offset, encoded(value))
+
+    pipeline = Pipeline(PARTITION, lane_set(lane("a"), lane("b")))
+    pipeline.collect([of_app(0, "b")], NOW)  # what waits there is due before all the others
+    for at in range(1, 1_000):
+        pipeline.collect([of_app(at, "a")], NOW)
+        check(pipeline)
+    kept = pipeline._busy._deadlines  # noqa: SLF001  # what grows there is seen nowhere else
+    assert len(kept) < 100
