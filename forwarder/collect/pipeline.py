@@ -125,9 +125,8 @@ class Pipeline:
         scan = self._decode(records, now_ms, out)
         if self._duplicates is not None:
             self._drop_duplicates(records, scan, self._duplicates, out)
-        uploads = scan.uploads
+        uploads, whole, busy = scan.uploads, dict[int, bool](), self._busy
         wanted, unmatched = self._router.route(uploads)
-        whole, busy = dict[int, bool](), self._busy
         since = uploads[0].clock if uploads else self.clock
         busy.share_room(wanted)
         for number in busy.turn(self.clock, wanted):

@@ -58,15 +58,15 @@ def applied(mutation: Mutation) -> ExitStack:
 
     Faults are put into the Python, which a native core would go around: it is left aside.
     """
-    stack = ExitStack()
-    stack.enter_context(mock.patch.object(native, "_chosen", None))
-    stack.enter_context(mock.patch.object(world, "HANG", SOON))
-    for owner, name, make in mutation.patches:
-        if name not in vars(owner):
-            text = f"{mutation.name}: {owner} has no {name} any more; say anew what is to be broken"
-            raise LookupError(text)
-        stack.enter_context(mock.patch.object(owner, name, make(vars(owner)[name])))
-    return stack
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(native, "_chosen", None))
+        stack.enter_context(mock.patch.object(world, "HANG", SOON))
+        for owner, name, make in mutation.patches:
+            if name not in vars(owner):
+                text = f"{mutation.name}: {owner} has no {name} any more; say anew what is broken"
+                raise LookupError(text)
+            stack.enter_context(mock.patch.object(owner, name, make(vars(owner)[name])))
+        return stack.pop_all()
 
 
 # fmt: off

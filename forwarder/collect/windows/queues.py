@@ -185,10 +185,7 @@ class Deadlines:
             bucket.windows.append(window)
 
     def put_run(self, windows: list[Window]) -> None:
-        """Take in windows whose ``slot`` is the second in which all were due when they opened.
-
-        Any of them may be due later by now, also the first.
-        """
+        """Take in windows of one ``slot``: when they opened, if not now, they were due in it."""
         second, earliest = windows[0].slot, min([window.deadline for window in windows])
         bucket = self._buckets.get(second)
         if bucket is None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from forwarder import native
 from tests.model import found
 from tests.model.history import history, kind, play, quietly
 from tests.model.mutations import MUTATIONS, Mutation, applied
@@ -32,8 +33,10 @@ def test_a_fault_in_the_protocol_is_found(mutation: Mutation) -> None:
 
 def test_a_mutation_of_what_is_gone_says_so() -> None:
     gone = Mutation("gone", "K1", "nothing", ((found, "no_such_name", lambda right: right),))
+    core = native.core()
     with pytest.raises(LookupError, match="no_such_name"):
         applied(gone)
+    assert core is native.core(), "nothing of it stays"
 
 
 def test_histories_are_kept_for_present_mutations_only() -> None:
