@@ -216,7 +216,7 @@ def about(figures: Figures) -> str:
     return (
         f"Measured on {told['date']} at commit {told['commit']} (core: {told['core']}), with "
         f"Python {told['python']} built {built} PGO and LTO, on {told['cores']} cores of "
-        f"{told['processor']}."
+        f"{told['processor']}. {told.get('note', '')}".rstrip()
     )
 
 
