@@ -3,7 +3,7 @@
 Each load is measured beside floors and a plain alternative on the same topic: reading it with
 aiokafka, reading and parsing it, and doing the job without any guarantee. Ratios come first, since
 they hold on other machines too; every figure is CPU time, from rest to rest, a median of three.
-Without ``--load`` or ``--other`` everything is measured, in about a quarter of an hour on a
+Without ``--load`` or ``--other`` everything is measured, on a
 machine of two cores with nothing else to do; ``--page`` then writes docs/performance.md and
 docs/scaling.md.
 """
