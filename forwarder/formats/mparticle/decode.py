@@ -80,7 +80,7 @@ class MParticleDecoder(RecordDecoder):
                 "only_uploads": sorted(not_uploads.ONLY_UPLOADS),
                 "wrappers": list(not_uploads.WRAPPERS),
             }
-            self.scanner = native.MParticleScanner(
+            self.scanner = native.mparticle_scanner(
                 seams,
                 self._identity.prefix,
                 sessions=sessions,

@@ -116,7 +116,7 @@ class PinpointDecoder(RecordDecoder):
                 "max_events": bounds.MAX_EVENTS,
                 "shape": self._shapes.of_stored,
             }
-            self.scanner = native.PinpointScanner(
+            self.scanner = native.pinpoint_scanner(
                 seams, self._identity.prefix, sessions=sessions, duplicates=duplicates
             )
 

@@ -37,8 +37,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ids::python_digest, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
-    module.add_class::<scan_mparticle::MParticleScanner>()?;
-    module.add_class::<scan_pinpoint::PinpointScanner>()?;
+    module.add_class::<scan::Scanner>()?;
+    module.add_function(wrap_pyfunction!(scan_mparticle::mparticle_scanner, module)?)?;
+    module.add_function(wrap_pyfunction!(scan_pinpoint::pinpoint_scanner, module)?)?;
     batches::register(module)?;
     records::register(module)?;
     Ok(())

@@ -40,6 +40,14 @@ impl Key<'_> {
             Key::Digest(digest) => digest.as_bytes().len() * 2,
         })
     }
+
+    /// Return what stands around the key and the data.
+    fn frame(&self) -> &'static [u8] {
+        match self {
+            Key::None => b"{\"Data\":\"\"},",
+            _ => b"{\"PartitionKey\":\"\",\"Data\":\"\"},",
+        }
+    }
 }
 
 impl Row<'_> {
@@ -89,41 +97,19 @@ pub fn put_records<'py>(
     most: usize,
     size: usize,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let py = batches.py();
-    if batches.is_empty() || batches.len() > most {
-        return Ok(None);
-    }
-    let mut rows = Vec::with_capacity(batches.len());
-    let (mut filled, mut total) = (0, stream.len() + b"{,\"Records\":[]}".len());
-    for batch in batches.iter() {
-        let Some(key) = key_of(&batch, rule)? else {
+    let row = |batch: &Bound<'py, PyAny>| {
+        let Some(key) = key_of(batch, rule)? else {
             return Ok(None);
         };
-        let payload = batch
-            .getattr(intern!(py, "payload"))?
-            .cast_into::<PyBytes>()?;
-        let key_len = key.len()?;
-        let is_line = payload.as_bytes().len() + key_len < line_up_to;
-        let row = Row {
+        let payload = payload_of(batch)?;
+        let is_line = payload.as_bytes().len() + key.len()? < line_up_to;
+        Ok(Some(Row {
             payload,
             key,
             is_line,
-        };
-        filled += row.data_len() + key_len;
-        total += b"{\"PartitionKey\":\"\",\"Data\":\"\"},".len();
-        total += key_len + STANDARD.encoded_length(row.data_len());
-        rows.push(row);
-    }
-    if filled > size && rows.len() > 1 {
-        return Ok(None);
-    }
-    let body = PyBytes::new_with(py, total - 1, |out| {
-        let mut writer = Writer { out, at: 0 };
-        writer.put(b"{");
-        writer.put(stream);
-        write_records(&mut writer, &rows)
-    })?;
-    Ok(Some(body))
+        }))
+    };
+    body(&[b"{", stream], batches, most, size, row)
 }
 
 /// Return the body of a PutRecordBatch of all batches, None where Python has to look.
@@ -136,36 +122,59 @@ pub fn put_record_batch<'py>(
     most: usize,
     size: usize,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let py = batches.py();
+    let row = |batch: &Bound<'py, PyAny>| {
+        Ok(Some(Row {
+            payload: payload_of(batch)?,
+            key: Key::None,
+            is_line: true,
+        }))
+    };
+    body(
+        &[b"{\"DeliveryStreamName\":", stream],
+        batches,
+        most,
+        size,
+        row,
+    )
+}
+
+/// Return the body that begins so and has a row for each batch, None where Python has to look.
+fn body<'py>(
+    start: &[&[u8]],
+    batches: &Bound<'py, PyList>,
+    most: usize,
+    size: usize,
+    row: impl Fn(&Bound<'py, PyAny>) -> PyResult<Option<Row<'py>>>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     if batches.is_empty() || batches.len() > most {
         return Ok(None);
     }
     let mut rows = Vec::with_capacity(batches.len());
-    let start = b"{\"DeliveryStreamName\":";
-    let (mut filled, mut total) = (0, start.len() + stream.len() + b",\"Records\":[]}".len());
+    let (mut filled, mut total) = (0, b",\"Records\":[]}".len());
     for batch in batches.iter() {
-        let payload = batch
-            .getattr(intern!(py, "payload"))?
-            .cast_into::<PyBytes>()?;
-        let row = Row {
-            payload,
-            key: Key::None,
-            is_line: true,
+        let Some(row) = row(&batch)? else {
+            return Ok(None);
         };
-        filled += row.data_len();
-        total += b"{\"Data\":\"\"},".len() + STANDARD.encoded_length(row.data_len());
+        let key_len = row.key.len()?;
+        filled += row.data_len() + key_len;
+        total += row.key.frame().len() + key_len + STANDARD.encoded_length(row.data_len());
         rows.push(row);
     }
     if filled > size && rows.len() > 1 {
         return Ok(None);
     }
-    let body = PyBytes::new_with(py, total - 1, |out| {
+    total += start.iter().map(|part| part.len()).sum::<usize>() - 1; // no comma before the first
+    let body = PyBytes::new_with(batches.py(), total, |out| {
         let mut writer = Writer { out, at: 0 };
-        writer.put(start);
-        writer.put(stream);
+        start.iter().for_each(|part| writer.put(part));
         write_records(&mut writer, &rows)
     })?;
     Ok(Some(body))
+}
+
+fn payload_of<'py>(batch: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let payload = batch.getattr(intern!(batch.py(), "payload"))?;
+    Ok(payload.cast_into::<PyBytes>()?)
 }
 
 /// Return a batch's partition key; None if it cannot stand between quotation marks as it is.

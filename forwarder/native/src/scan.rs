@@ -95,8 +95,8 @@ impl<'py> Together<'py> {
     }
 }
 
-/// Makes the upload of one record's value.
-pub trait Reads {
+/// Makes the upload of one record's value: in this alone the scanners of formats differ.
+pub trait Reads: Send + Sync {
     fn upload<'py>(
         &mut self,
         value: &Bound<'py, PyBytes>,
@@ -105,14 +105,75 @@ pub trait Reads {
     ) -> Seen<Bound<'py, PyAny>>;
 }
 
+/// Reads the uploads of one partition, in the format that it was made for.
+#[pyclass(module = "forwarder.native._core")]
+pub struct Scanner {
+    odd_record: Py<PyAny>,
+    // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
+    reader: Box<dyn Reads>,
+}
+
+impl Scanner {
+    pub fn new(odd_record: Py<PyAny>, reader: impl Reads + 'static) -> Self {
+        Scanner {
+            odd_record,
+            reader: Box::new(reader),
+        }
+    }
+}
+
+#[pymethods]
+impl Scanner {
+    /// Return the fields of a `Scan`; `decode` is asked about every record that is odd here.
+    fn scan<'py>(
+        &mut self,
+        records: &Bound<'py, PyAny>,
+        clock: Bound<'py, PyAny>,
+        now_ms: i64,
+        is_told: &Bound<'py, PyAny>,
+        decode: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let asked = Asked {
+            records,
+            clock,
+            now_ms,
+            is_told,
+            decode,
+            odd_record: self.odd_record.bind(records.py()),
+        };
+        scan(self.reader.as_mut(), asked)
+    }
+
+    /// Return the upload that a record's value is, None where `decode` has to look at it.
+    fn read<'py>(
+        &mut self,
+        value: &Bound<'py, PyBytes>,
+        offset: &Bound<'py, PyAny>,
+        time: &Bound<'py, PyAny>,
+        clock: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let at = At {
+            offset,
+            time,
+            clock,
+        };
+        let mut together = Together::new(value.py())?;
+        match self.reader.upload(value, &at, &mut together) {
+            Ok(upload) => Ok(Some(upload)),
+            Err(Stop::Odd) => Ok(None),
+            Err(Stop::Raised(error)) => Err(error),
+        }
+    }
+}
+
 /// What is asked of Python about a poll.
-pub struct Asked<'a, 'py> {
-    pub records: &'a Bound<'py, PyAny>,
-    pub clock: Bound<'py, PyAny>,
-    pub now_ms: i64,
-    pub is_told: &'a Bound<'py, PyAny>,
-    pub decode: &'a Bound<'py, PyAny>,
-    pub odd_record: &'a Bound<'py, PyAny>,
+struct Asked<'a, 'py> {
+    records: &'a Bound<'py, PyAny>,
+    clock: Bound<'py, PyAny>,
+    now_ms: i64,
+    is_told: &'a Bound<'py, PyAny>,
+    decode: &'a Bound<'py, PyAny>,
+    odd_record: &'a Bound<'py, PyAny>,
 }
 
 /// A record of a source's, whatever its class.
@@ -155,7 +216,7 @@ impl<'py> Given<'py> {
 }
 
 /// Return the fields of a `Scan` of these records.
-pub fn scan<'py>(reader: &mut impl Reads, asked: Asked<'_, 'py>) -> PyResult<Bound<'py, PyTuple>> {
+fn scan<'py>(reader: &mut dyn Reads, asked: Asked<'_, 'py>) -> PyResult<Bound<'py, PyTuple>> {
     let py = asked.records.py();
     let odd = PyList::empty(py);
     let mut uploads: Vec<Bound<'py, PyAny>> = Vec::new();
@@ -215,7 +276,7 @@ pub fn scan<'py>(reader: &mut impl Reads, asked: Asked<'_, 'py>) -> PyResult<Bou
 
 #[inline]
 fn read<'py>(
-    reader: &mut impl Reads,
+    reader: &mut dyn Reads,
     value: &Bound<'py, PyAny>,
     at: &At<'_, 'py>,
     together: &mut Together<'py>,

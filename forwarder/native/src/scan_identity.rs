@@ -3,6 +3,10 @@
 //! Here stands what is decided of a text of printable ASCII without escapes, at most 256 bytes long,
 //! and of numbers; every other id is left to Python.
 
+use pyo3::prelude::*;
+
+use crate::scan::At;
+
 /// Bytes of an id that is kept as it came.
 pub const MAX_ID_BYTES: usize = 256;
 
@@ -169,6 +173,15 @@ fn after_sign(text: &[u8]) -> &[u8] {
         [b'-' | b'+', rest @ ..] => rest,
         _ => text,
     }
+}
+
+/// Write the key of an upload that names nobody: `prefix` is its partition's.
+pub fn write_nobody(prefix: &[u8], at: &At<'_, '_>, key: &mut Vec<u8>) -> PyResult<()> {
+    let offset: i64 = at.offset.extract()?;
+    key.clear();
+    key.extend_from_slice(prefix);
+    key.extend_from_slice(format!("{offset}/0").as_bytes());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Which members an upload has, in which order: read once for all uploads that are alike.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::json::{Member, Span};
 use crate::json_marks::Marks;
+use crate::scan::{OrOdd, Seen};
+use crate::scan_memo::Memo;
 use crate::scan_record::is_null;
 
 /// Bytes of keys that a layout is remembered by.
-pub const MAX_KEY_BYTES: usize = 2048;
+const MAX_KEY_BYTES: usize = 2048;
 /// More members are left to Python.
 const MAX_MEMBERS: usize = 64;
 
@@ -26,7 +29,14 @@ impl Place {
 
 /// What uploads have in common that have the same keys in the same order, nulls at the same places:
 /// a `ContextShape`, and where members stand. None: they are left to Python.
-pub struct Layout<P>(pub Option<(Py<PyAny>, P)>);
+type Layout<P> = Option<(Py<PyAny>, P)>;
+
+/// The layouts of former uploads.
+pub struct Layouts<P> {
+    /// Asked for the shape of a context.
+    shape: Py<PyAny>,
+    known: Memo<Layout<P>>,
+}
 
 /// Write what uploads of the same layout have in common; None where Python has to look.
 ///
@@ -52,24 +62,50 @@ pub fn write_key(text: &[u8], marks: &Marks, members: &[Member], key: &mut Vec<u
     Some(())
 }
 
-impl<P> Layout<P> {
-    /// Return what is known of a layout; `shape` is asked only where no key stands twice.
-    pub fn new(
-        text: &[u8],
-        members: &[Member],
-        places: Option<P>,
-        shape: impl FnOnce() -> PyResult<Py<PyAny>>,
-    ) -> PyResult<Self> {
-        let keys: Vec<&[u8]> = members.iter().map(|member| member.key.of(text)).collect();
-        let twice = |(at, key): (usize, &&[u8])| keys[..at].contains(key);
-        match places {
-            Some(places) if !keys.iter().enumerate().any(twice) => {
-                let shape = shape()?;
-                Ok(Layout(Some((shape, places))))
-            }
-            _ => Ok(Layout(None)),
+impl<P: Copy> Layouts<P> {
+    pub fn new(shape: Py<PyAny>) -> Self {
+        Layouts {
+            shape,
+            known: Memo::new(MAX_KEY_BYTES),
         }
     }
+
+    /// Return the shape of a context, and where the members stand that are looked at.
+    ///
+    /// `key`: what `write_key` writes, and whatever else the layout depends on. `find` finds the
+    /// members; None: Python has to look.
+    #[inline(always)]
+    pub fn get<'py>(
+        &mut self,
+        key: &[u8],
+        text: &[u8],
+        members: &[Member],
+        context: &Bound<'py, PyBytes>,
+        find: impl FnOnce() -> Option<P>,
+    ) -> Seen<(Bound<'py, PyAny>, P)> {
+        let py = context.py();
+        if let Some(known) = self.known.get(key) {
+            let (shape, places) = known.as_ref().or_odd()?;
+            return Ok((shape.clone_ref(py).into_bound(py), *places));
+        }
+        let places = find().filter(|_| !has_twice(text, members));
+        let layout = match places {
+            Some(places) => Some((self.shape.call1(py, (context,))?, places)),
+            None => None,
+        };
+        let found = layout
+            .as_ref()
+            .map(|(shape, places)| (shape.clone_ref(py).into_bound(py), *places));
+        self.known.keep(key, layout);
+        found.or_odd()
+    }
+}
+
+/// Tell whether a key stands twice.
+fn has_twice(text: &[u8], members: &[Member]) -> bool {
+    let keys: Vec<&[u8]> = members.iter().map(|member| member.key.of(text)).collect();
+    let is_known = |(at, key): (usize, &&[u8])| keys[..at].contains(key);
+    keys.iter().enumerate().any(is_known)
 }
 
 /// Finds members by their names.

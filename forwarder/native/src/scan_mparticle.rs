@@ -8,12 +8,12 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::json::Span;
 use crate::json_marks::Marks;
-use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
+use crate::scan::{At, OrOdd, Reads, Scanner, Seen, Stop, Together};
 use crate::scan_events::{session_names, Event, EventReader, Reading};
-use crate::scan_identity::{Id, NoneWords, MAX_ID_BYTES};
+use crate::scan_identity::{write_nobody, Id, NoneWords, MAX_ID_BYTES};
 use crate::scan_kinds::Kinds;
-use crate::scan_layout::{self, Layout, Place};
-use crate::scan_memo::{Memo, Tokens};
+use crate::scan_layout::{self, Layouts, Place};
+use crate::scan_memo::Tokens;
 use crate::scan_mparticle_places::{Names, Places};
 use crate::scan_record::{members, named, token, Body, Parts, ReadsEvents, NO_ID};
 use crate::upload::{Told, UploadMaker};
@@ -44,18 +44,14 @@ struct Seams {
 }
 
 /// Reads the uploads of one partition; remembers what many of them have in common.
-#[pyclass(module = "forwarder.native._core")]
-pub struct MParticleScanner {
-    odd_record: Py<PyAny>,
-    // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
-    maker: Box<Maker>,
+struct Reader {
+    maker: Maker,
     parts: Parts<Event>,
 }
 
 /// Makes uploads of what a record was taken apart into.
 struct Maker {
     upload: UploadMaker,
-    shape: Py<PyAny>,
     identities_digest: Py<PyAny>,
     words: NoneWords,
     device_id_keys: Vec<Vec<u8>>,
@@ -68,7 +64,7 @@ struct Maker {
     platforms: Tokens<PyBytes>,
     /// By the bytes of `api_key`.
     api_keys: Tokens<PyTuple>,
-    layouts: Memo<Layout<Places>>,
+    layouts: Layouts<Places>,
     environments: Tokens<PyBytes>,
     /// By the bytes of `application_info`.
     applications: Tokens<PyBytes>,
@@ -77,112 +73,55 @@ struct Maker {
     none: Py<PyList>,
 }
 
-#[pymethods]
-impl MParticleScanner {
-    /// Create with empty memories; `prefix`: of the keys of uploads that name nobody.
-    #[new]
-    #[pyo3(signature = (seams, prefix, *, sessions, places, duplicates, matches))]
-    fn new(
-        seams: &Bound<'_, PyAny>,
-        prefix: Vec<u8>,
-        sessions: bool,
-        places: bool,
-        duplicates: bool,
-        matches: bool,
-    ) -> PyResult<Self> {
-        let py = seams.py();
-        let seams: Seams = seams.extract()?;
-        let reading = match (sessions, places) {
-            (true, _) => Reading::Sessions,
-            (false, true) => Reading::Places,
-            (false, false) => Reading::Types,
-        };
-        let maker = Maker {
-            upload: UploadMaker::new(seams.upload.bind(py))?,
-            shape: seams.shape,
-            identities_digest: seams.identities_digest,
-            words: NoneWords::new(seams.none_words),
-            device_id_keys: seams
-                .device_id_keys
-                .into_iter()
-                .map(String::into_bytes)
-                .collect(),
-            names: Names {
-                only_uploads: seams.only_uploads,
-                wrappers: seams.wrappers,
-            },
-            prefix,
-            reader: EventReader::new(reading),
-            sessions,
-            duplicates,
-            matches,
-            platforms: Tokens::new(),
-            api_keys: Tokens::new(),
-            layouts: Memo::new(scan_layout::MAX_KEY_BYTES),
-            environments: Tokens::new(),
-            applications: Tokens::new(),
-            kinds: Kinds::new(duplicates),
-            none: PyList::empty(py).unbind(),
-        };
-        Ok(MParticleScanner {
-            odd_record: seams.odd_record,
-            maker: Box::new(maker),
-            parts: Parts::new(seams.max_events),
-        })
-    }
-
-    /// Return the fields of a `Scan`; `decode` is asked about every record that is odd here.
-    fn scan<'py>(
-        &mut self,
-        records: &Bound<'py, PyAny>,
-        clock: Bound<'py, PyAny>,
-        now_ms: i64,
-        is_told: &Bound<'py, PyAny>,
-        decode: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        let odd_record = &self
-            .odd_record
-            .clone_ref(records.py())
-            .into_bound(records.py());
-        scan::scan(
-            self,
-            Asked {
-                records,
-                clock,
-                now_ms,
-                is_told,
-                decode,
-                odd_record,
-            },
-        )
-    }
-
-    /// Return the upload that a record's value is, None where `decode` has to look at it.
-    fn read<'py>(
-        &mut self,
-        value: &Bound<'py, PyBytes>,
-        offset: &Bound<'py, PyAny>,
-        time: &Bound<'py, PyAny>,
-        clock: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut together = Together::new(value.py())?;
-        match self.upload(
-            value,
-            &At {
-                offset,
-                time,
-                clock,
-            },
-            &mut together,
-        ) {
-            Ok(upload) => Ok(Some(upload)),
-            Err(Stop::Odd) => Ok(None),
-            Err(Stop::Raised(error)) => Err(error),
-        }
-    }
+/// Return a scanner with empty memories; `prefix`: of the keys of uploads that name nobody.
+#[pyfunction]
+#[pyo3(signature = (seams, prefix, *, sessions, places, duplicates, matches))]
+pub fn mparticle_scanner(
+    seams: &Bound<'_, PyAny>,
+    prefix: Vec<u8>,
+    sessions: bool,
+    places: bool,
+    duplicates: bool,
+    matches: bool,
+) -> PyResult<Scanner> {
+    let py = seams.py();
+    let seams: Seams = seams.extract()?;
+    let reading = match (sessions, places) {
+        (true, _) => Reading::Sessions,
+        (false, true) => Reading::Places,
+        (false, false) => Reading::Types,
+    };
+    let maker = Maker {
+        upload: UploadMaker::new(seams.upload.bind(py))?,
+        identities_digest: seams.identities_digest,
+        words: NoneWords::new(seams.none_words),
+        device_id_keys: seams
+            .device_id_keys
+            .into_iter()
+            .map(String::into_bytes)
+            .collect(),
+        names: Names {
+            only_uploads: seams.only_uploads,
+            wrappers: seams.wrappers,
+        },
+        prefix,
+        reader: EventReader::new(reading),
+        sessions,
+        duplicates,
+        matches,
+        platforms: Tokens::new(),
+        api_keys: Tokens::new(),
+        layouts: Layouts::new(seams.shape),
+        environments: Tokens::new(),
+        applications: Tokens::new(),
+        kinds: Kinds::new(duplicates),
+        none: PyList::empty(py).unbind(),
+    };
+    let parts = Parts::new(seams.max_events);
+    Ok(Scanner::new(seams.odd_record, Reader { maker, parts }))
 }
 
-impl Reads for MParticleScanner {
+impl Reads for Reader {
     fn upload<'py>(
         &mut self,
         value: &Bound<'py, PyBytes>,
@@ -216,7 +155,11 @@ impl Maker {
     ) -> Seen<Bound<'py, PyAny>> {
         parts.write_context(text, EventReader::NAME);
         let context = PyBytes::new(py, &parts.context);
-        let (shape, places) = self.layout(text, parts, &context)?;
+        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
+        let find = || Places::new(text, &parts.members, &self.names);
+        let (shape, places) = self
+            .layouts
+            .get(&parts.key, text, &parts.members, &context, find)?;
         if !matches!(body, Body::Array(_)) && !places.says_whose {
             return Err(Stop::Odd);
         }
@@ -243,21 +186,10 @@ impl Maker {
             Body::Array(span) => PyBytes::new(py, span.of(text)),
             _ => PyBytes::new(py, b""),
         };
-        let zero = 0i32.into_pyobject(py).map_err(PyErr::from)?.into_any();
-        let piece = match parts.events.len() {
-            0 => None,
-            count => Some((at.offset, &zero, count, at.time, &bytes).into_pyobject(py)?),
-        };
-        let size = text
-            .len()
-            .into_pyobject(py)
-            .map_err(PyErr::from)?
-            .into_any();
         let told = Told {
-            offset: at.offset,
-            time: at.time,
-            clock: at.clock,
-            start: &zero,
+            at,
+            count: parts.events.len(),
+            size: text.len(),
             device: &whose.device,
             owner: &whose.owner,
             environment: &whose.environment,
@@ -268,39 +200,12 @@ impl Maker {
             body: &bytes,
             context: &context,
             shape: &shape,
-            size: &size,
             keyless: body == Body::Absent,
-            piece: piece.as_ref(),
             duplicate_keys: duplicate_keys.as_ref(),
             platform: platform.as_ref(),
             api_keys: api_keys.as_ref(),
         };
         Ok(self.upload.make(py, &told)?)
-    }
-
-    /// Return the shape of the context, and where the members stand that are looked at.
-    fn layout<'py>(
-        &mut self,
-        text: &[u8],
-        parts: &mut Parts<Event>,
-        context: &Bound<'py, PyBytes>,
-    ) -> Seen<(Bound<'py, PyAny>, Places)> {
-        let py = context.py();
-        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
-        if let Some(known) = self.layouts.get(&parts.key) {
-            let (shape, places) = known.0.as_ref().or_odd()?;
-            return Ok((shape.clone_ref(py).into_bound(py), *places));
-        }
-        let shape = || self.shape.call1(py, (context,));
-        let places = Places::new(text, &parts.members, &self.names);
-        let layout = Layout::new(text, &parts.members, places, shape)?;
-        let found = layout
-            .0
-            .as_ref()
-            .map(|(shape, places)| (shape.clone_ref(py), *places));
-        self.layouts.keep(&parts.key, layout);
-        let (shape, places) = found.or_odd()?;
-        Ok((shape.into_bound(py), places))
     }
 
     /// Return the tokens and keys of `DeviceIdentity`.
@@ -327,11 +232,8 @@ impl Maker {
         }
         let mpid = self.words.id_of(value(places.mpid)).or_odd()?;
         let key = &mut parts.key;
-        key.clear();
         if device == Id::Nobody && mpid == Id::Nobody {
-            let offset: i64 = at.offset.extract()?;
-            key.extend_from_slice(&self.prefix);
-            key.extend_from_slice(format!("{offset}/0").as_bytes());
+            write_nobody(&self.prefix, at, key)?;
             let device = PyBytes::new(py, key);
             return Ok(Whose {
                 environment,
@@ -340,6 +242,7 @@ impl Maker {
                 device,
             });
         }
+        key.clear();
         key.extend_from_slice(environment.as_bytes());
         key.push(b',');
         key.extend_from_slice(application.as_bytes());

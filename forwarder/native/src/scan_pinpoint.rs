@@ -4,15 +4,15 @@
 //! several apps, and whatever is malformed or odd are left to the Python `decode`.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::ids;
 use crate::json::{Member, Span};
-use crate::scan::{self, Asked, At, OrOdd, Reads, Seen, Stop, Together};
-use crate::scan_identity::MAX_ID_BYTES;
+use crate::scan::{At, OrOdd, Reads, Scanner, Seen, Stop, Together};
+use crate::scan_identity::{write_nobody, MAX_ID_BYTES};
 use crate::scan_kinds::Kinds;
-use crate::scan_layout::{self, Layout, Named, Place};
-use crate::scan_memo::{Memo, Tokens};
+use crate::scan_layout::{self, Layouts, Named, Place};
+use crate::scan_memo::Tokens;
 use crate::scan_pinpoint_events::{Event, EventReader, APPLICATION};
 use crate::scan_record::{find, Body, Parts, ReadsEvents, NO_ID};
 use crate::upload::{Told, UploadMaker};
@@ -31,11 +31,8 @@ struct Seams {
 }
 
 /// Reads the uploads of one partition; remembers what many of them have in common.
-#[pyclass(module = "forwarder.native._core")]
-pub struct PinpointScanner {
-    odd_record: Py<PyAny>,
-    // Boxed: Python's allocator aligns to 16 bytes, and what finds words wants 32.
-    maker: Box<Maker>,
+struct Reader {
+    maker: Maker,
     parts: Parts<Event>,
 }
 
@@ -50,12 +47,11 @@ struct Places {
 /// Makes uploads of what a record was taken apart into.
 struct Maker {
     upload: UploadMaker,
-    shape: Py<PyAny>,
     prefix: Vec<u8>,
     reader: EventReader,
     sessions: bool,
     duplicates: bool,
-    layouts: Memo<Layout<Places>>,
+    layouts: Layouts<Places>,
     apps: Tokens<PyBytes>,
     kinds: Kinds,
     production: Py<PyBytes>,
@@ -63,83 +59,34 @@ struct Maker {
     none: Py<PyList>,
 }
 
-#[pymethods]
-impl PinpointScanner {
-    /// Create with empty memories; `prefix`: of the keys of uploads that name no endpoint.
-    #[new]
-    #[pyo3(signature = (seams, prefix, *, sessions, duplicates))]
-    fn new(
-        seams: &Bound<'_, PyAny>,
-        prefix: Vec<u8>,
-        sessions: bool,
-        duplicates: bool,
-    ) -> PyResult<Self> {
-        let py = seams.py();
-        let seams: Seams = seams.extract()?;
-        let maker = Maker {
-            upload: UploadMaker::new(seams.upload.bind(py))?,
-            shape: seams.shape,
-            prefix,
-            reader: EventReader::new(sessions, duplicates),
-            sessions,
-            duplicates,
-            layouts: Memo::new(scan_layout::MAX_KEY_BYTES),
-            apps: Tokens::new(),
-            kinds: Kinds::new(duplicates),
-            production: PyBytes::new(py, b"\"production\"").unbind(),
-            none: PyList::empty(py).unbind(),
-        };
-        Ok(PinpointScanner {
-            odd_record: seams.odd_record,
-            maker: Box::new(maker),
-            parts: Parts::new(seams.max_events),
-        })
-    }
-
-    /// Return the fields of a `Scan`; `decode` is asked about every record that is odd here.
-    fn scan<'py>(
-        &mut self,
-        records: &Bound<'py, PyAny>,
-        clock: Bound<'py, PyAny>,
-        now_ms: i64,
-        is_told: &Bound<'py, PyAny>,
-        decode: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        let py = records.py();
-        let odd_record = &self.odd_record.clone_ref(py).into_bound(py);
-        let asked = Asked {
-            records,
-            clock,
-            now_ms,
-            is_told,
-            decode,
-            odd_record,
-        };
-        scan::scan(self, asked)
-    }
-
-    /// Return the upload that a record's value is, None where `decode` has to look at it.
-    fn read<'py>(
-        &mut self,
-        value: &Bound<'py, PyBytes>,
-        offset: &Bound<'py, PyAny>,
-        time: &Bound<'py, PyAny>,
-        clock: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let at = At {
-            offset,
-            time,
-            clock,
-        };
-        match self.upload(value, &at, &mut Together::new(value.py())?) {
-            Ok(upload) => Ok(Some(upload)),
-            Err(Stop::Odd) => Ok(None),
-            Err(Stop::Raised(error)) => Err(error),
-        }
-    }
+/// Return a scanner with empty memories; `prefix`: of the keys of uploads that name no endpoint.
+#[pyfunction]
+#[pyo3(signature = (seams, prefix, *, sessions, duplicates))]
+pub fn pinpoint_scanner(
+    seams: &Bound<'_, PyAny>,
+    prefix: Vec<u8>,
+    sessions: bool,
+    duplicates: bool,
+) -> PyResult<Scanner> {
+    let py = seams.py();
+    let seams: Seams = seams.extract()?;
+    let maker = Maker {
+        upload: UploadMaker::new(seams.upload.bind(py))?,
+        prefix,
+        reader: EventReader::new(sessions, duplicates),
+        sessions,
+        duplicates,
+        layouts: Layouts::new(seams.shape),
+        apps: Tokens::new(),
+        kinds: Kinds::new(duplicates),
+        production: PyBytes::new(py, b"\"production\"").unbind(),
+        none: PyList::empty(py).unbind(),
+    };
+    let parts = Parts::new(seams.max_events);
+    Ok(Scanner::new(seams.odd_record, Reader { maker, parts }))
 }
 
-impl Reads for PinpointScanner {
+impl Reads for Reader {
     fn upload<'py>(
         &mut self,
         value: &Bound<'py, PyBytes>,
@@ -189,7 +136,12 @@ impl Maker {
             .first()
             .is_some_and(|event| add_application(text, event, &mut parts.context));
         let context = PyBytes::new(py, &parts.context);
-        let (shape, places) = self.layout(text, parts, &context, named)?;
+        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
+        parts.key.push(u8::from(named));
+        let find = || Places::new(text, &parts.members, named);
+        let (shape, places) = self
+            .layouts
+            .get(&parts.key, text, &parts.members, &context, find)?;
         let whose = self.whose(py, text, parts, &places, at)?;
         let none = self.none.bind(py);
         let sessions = match self.sessions {
@@ -203,21 +155,10 @@ impl Maker {
         let kinds = parts.events.iter().map(|event| event.kind().of(text));
         let types = self.kinds.list(py, kinds, together)?;
         let body = PyBytes::new(py, body.of(text));
-        let zero = 0i32.into_pyobject(py).map_err(PyErr::from)?.into_any();
-        let piece = match parts.events.len() {
-            0 => None,
-            count => Some((at.offset, &zero, count, at.time, &body).into_pyobject(py)?),
-        };
-        let size = text
-            .len()
-            .into_pyobject(py)
-            .map_err(PyErr::from)?
-            .into_any();
         let told = Told {
-            offset: at.offset,
-            time: at.time,
-            clock: at.clock,
-            start: &zero,
+            at,
+            count: parts.events.len(),
+            size: text.len(),
             device: &whose.device,
             owner: &whose.owner,
             environment: self.production.bind(py),
@@ -228,43 +169,12 @@ impl Maker {
             body: &body,
             context: &context,
             shape: &shape,
-            size: &size,
             keyless: false,
-            piece: piece.as_ref(),
             duplicate_keys: duplicate_keys.as_ref(),
             platform: None,
             api_keys: None,
         };
         Ok(self.upload.make(py, &told)?)
-    }
-
-    /// Return the shape of the context, and where the members stand that are looked at.
-    ///
-    /// `named`: whether an `Application` was added to it.
-    fn layout<'py>(
-        &mut self,
-        text: &[u8],
-        parts: &mut Parts<Event>,
-        context: &Bound<'py, PyBytes>,
-        named: bool,
-    ) -> Seen<(Bound<'py, PyAny>, Places)> {
-        let py = context.py();
-        scan_layout::write_key(text, &parts.marks, &parts.members, &mut parts.key).or_odd()?;
-        parts.key.push(u8::from(named));
-        if let Some(known) = self.layouts.get(&parts.key) {
-            let (shape, places) = known.0.as_ref().or_odd()?;
-            return Ok((shape.clone_ref(py).into_bound(py), *places));
-        }
-        let shape = || self.shape.call1(py, (context,));
-        let places = Places::new(text, &parts.members, named);
-        let layout = Layout::new(text, &parts.members, places, shape)?;
-        let found = layout
-            .0
-            .as_ref()
-            .map(|(shape, places)| (shape.clone_ref(py), *places));
-        self.layouts.keep(&parts.key, layout);
-        let (shape, places) = found.or_odd()?;
-        Ok((shape.into_bound(py), places))
     }
 
     /// Return the keys of `EndpointIdentity`.
@@ -284,10 +194,7 @@ impl Maker {
         let app = self.apps.get(py, key, || PyBytes::new(py, key).unbind());
         key.push(b',');
         if !write_id(places.endpoint_id.of(&parts.members).of(text), key).or_odd()? {
-            let offset: i64 = at.offset.extract()?;
-            key.clear();
-            key.extend_from_slice(&self.prefix);
-            key.extend_from_slice(format!("{offset}/0").as_bytes());
+            write_nobody(&self.prefix, at, key)?;
             let device = PyBytes::new(py, key);
             let owner = device.clone();
             return Ok(Whose { app, device, owner });

@@ -102,6 +102,7 @@ pub trait ReadsEvents {
 
 impl<E> Parts<E> {
     /// Parse a record; None where it is no JSON, no object, or odd.
+    #[inline(always)]
     pub fn take_apart<R: ReadsEvents<Event = E>>(
         &mut self,
         text: &[u8],

@@ -5,15 +5,18 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyList, PyTuple};
 
+use crate::scan::At;
+
 /// More than an upload has fields.
 const MOST: usize = 40;
 
 /// What of an upload a scanner tells; all else has its default.
 pub struct Told<'a, 'py> {
-    pub offset: &'a Bound<'py, PyAny>,
-    pub time: &'a Bound<'py, PyAny>,
-    pub clock: &'a Bound<'py, PyAny>,
-    pub start: &'a Bound<'py, PyAny>,
+    pub at: &'a At<'a, 'py>,
+    /// How many events it has.
+    pub count: usize,
+    /// Bytes of its record.
+    pub size: usize,
     pub device: &'a Bound<'py, PyBytes>,
     pub owner: &'a Bound<'py, PyBytes>,
     pub environment: &'a Bound<'py, PyBytes>,
@@ -24,9 +27,7 @@ pub struct Told<'a, 'py> {
     pub body: &'a Bound<'py, PyBytes>,
     pub context: &'a Bound<'py, PyBytes>,
     pub shape: &'a Bound<'py, PyAny>,
-    pub size: &'a Bound<'py, PyAny>,
     pub keyless: bool,
-    pub piece: Option<&'a Bound<'py, PyTuple>>,
     pub duplicate_keys: Option<&'a Bound<'py, PyList>>,
     pub platform: Option<&'a Bound<'py, PyBytes>>,
     pub api_keys: Option<&'a Bound<'py, PyTuple>>,
@@ -88,18 +89,29 @@ impl UploadMaker {
         })
     }
 
-    /// Return a new upload.
+    /// Return a new upload of a record: all its events are one piece, unless it has none.
     pub fn make<'py>(&self, py: Python<'py>, told: &Told<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let At {
+            offset,
+            time,
+            clock,
+        } = told.at;
+        let start = 0i32.into_pyobject(py)?;
+        let size = told.size.into_pyobject(py)?;
         let keyless = PyBool::new(py, told.keyless);
+        let piece = match told.count {
+            0 => None,
+            count => Some((*offset, &start, count, *time, told.body).into_pyobject(py)?),
+        };
         let mut given: [*mut ffi::PyObject; MOST] = [std::ptr::null_mut(); MOST];
         for (place, default) in given.iter_mut().zip(&self.defaults) {
             *place = default.as_ptr();
         }
         let known: [Option<*mut ffi::PyObject>; NAMES.len()] = [
-            Some(told.offset.as_ptr()),
-            Some(told.time.as_ptr()),
-            Some(told.clock.as_ptr()),
-            Some(told.start.as_ptr()),
+            Some(offset.as_ptr()),
+            Some(time.as_ptr()),
+            Some(clock.as_ptr()),
+            Some(start.as_ptr()),
             Some(told.device.as_ptr()),
             Some(told.owner.as_ptr()),
             Some(told.environment.as_ptr()),
@@ -110,9 +122,9 @@ impl UploadMaker {
             Some(told.body.as_ptr()),
             Some(told.context.as_ptr()),
             Some(told.shape.as_ptr()),
-            Some(told.size.as_ptr()),
+            Some(size.as_ptr()),
             Some(keyless.as_ptr()),
-            told.piece.map(|piece| piece.as_ptr()),
+            piece.as_ref().map(|piece| piece.as_ptr()),
             told.duplicate_keys.map(|keys| keys.as_ptr()),
             told.platform.map(|platform| platform.as_ptr()),
             told.api_keys.map(|keys| keys.as_ptr()),
