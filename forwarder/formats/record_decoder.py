@@ -1,5 +1,6 @@
 """What all decoders do around the reading of a record: what is wrong becomes a ``Reject``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class Scanner(Protocol):
         """Return the upload that a value is, None where ``decode`` has to look at it."""
 
 
-class PollDecoder:
+class PollDecoder(ABC):
     """Decodes a poll record by record; a format's decoder says by ``decode`` how one is read.
 
     ``scanner`` does it for a format that has a native one, where that is built: the same, faster.
@@ -66,12 +67,12 @@ class PollDecoder:
             uploads.append(upload)
         return Scan(uploads, odd, clock, types, governed)
 
+    @abstractmethod
     def decode(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload] | Reject:
         """Return the uploads of a record, or why it is none (``contract.Decoder``)."""
-        raise NotImplementedError
 
 
-class RecordDecoder(PollDecoder):
+class RecordDecoder(PollDecoder, ABC):
     """Decodes records of JSON; a format's decoder says by ``_uploads`` how one is read."""
 
     def decode(
@@ -101,9 +102,9 @@ class RecordDecoder(PollDecoder):
         cause = framing.framing_cause(value)
         return Reject(reject.reason, f"{cause} ({reject.error})") if cause else reject
 
+    @abstractmethod
     def _uploads(self, value: bytes, offset: int, time: int, clock: int) -> list[Upload]:
         """Return the uploads of a value that is UTF-8, one at least.
 
         Raises JsonError, RecursionError, TooManyError or ShapeError for what is none.
         """
-        raise NotImplementedError

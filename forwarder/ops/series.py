@@ -3,6 +3,7 @@
 With a thousand connections there are seventy thousand lines, of which most say 0 for ever.
 """
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -113,11 +114,13 @@ class Family(Collector, dict[Labels, S], Generic[S]):
         """Yield the name alone, so that registering collects nothing."""
         yield self._family()
 
+    @abstractmethod
     def _make(self, values: Labels) -> S:
-        raise NotImplementedError
+        """Return a new series of these labels' values."""
 
+    @abstractmethod
     def _family(self) -> Metric:
-        raise NotImplementedError
+        """Return the metric in the client library's form, without samples."""
 
 
 class Numbers(Family[Number]):

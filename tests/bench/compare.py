@@ -12,7 +12,7 @@ from tests.acceptance.cluster import Cluster
 from tests.bench import environments, whole
 from tests.bench.loads import Load
 from tests.bench.sink_process import SinkProcess
-from tests.bench.topic import Topic
+from tests.bench.topic import Topic, new_topic
 from tests.bench.whole import Program, Run, Whole
 
 PLAIN = Path(__file__).parent / "plain"
@@ -55,7 +55,7 @@ async def compare(  # noqa: PLR0913  # what is measured, with what
     events = load.uploads * load.events
     async with Cluster(services.bootstrap) as cluster:
         for number, (title, program) in enumerate(programs.items()):
-            async with Topic(cluster, f"{name}-{number}", load.partitions) as topic:
+            async with new_topic(cluster, f"{name}-{number}", load.partitions) as topic:
                 await topic.write(map(load.rows, range(load.rounds + 1)), whole.begin_ms(load))
                 place = services.folder / topic.name
                 run = Run(load, topic, place, services.sink)

@@ -18,7 +18,7 @@ from tests.bench import puts, stored, whole
 from tests.bench.compare import Services
 from tests.bench.load import written
 from tests.bench.loads import LOADS
-from tests.bench.topic import Topic
+from tests.bench.topic import new_topic
 from tests.bench.whole import Program, Run, cpu_seconds
 from tests.services.fake_kinesis import batch
 
@@ -37,7 +37,7 @@ async def crash(services: Services) -> Figures:
     load = LOADS["1-event"]._replace(together=250.0, rounds=1)  # of minutes, so nothing closes
     async with (
         Cluster(services.bootstrap) as cluster,
-        Topic(cluster, "crash", load.partitions) as topic,
+        new_topic(cluster, "crash", load.partitions) as topic,
     ):
         begin = time.time_ns() // 1_000_000 - load.span_ms() - RECENT_MS
         await topic.write(map(load.rows, range(2)), begin)
@@ -82,7 +82,7 @@ async def idle(services: Services) -> Figures:
     load = LOADS["1-event"]._replace(partitions=PARTITIONS, rounds=0)
     async with (
         Cluster(services.bootstrap) as cluster,
-        Topic(cluster, "idle", load.partitions) as topic,
+        new_topic(cluster, "idle", load.partitions) as topic,
     ):
         await topic.write([load.rows(0)], whole.begin_ms(load))
         run = Run(load, topic, services.folder / topic.name, services.sink)

@@ -6,10 +6,9 @@ waits for the producer.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -23,28 +22,26 @@ BATCH_BYTES = 16 * 1024
 """What producers send at a time by default."""
 
 
-class Topic:
-    """One topic and its rounds; an async context manager that deletes it in the end."""
+@asynccontextmanager
+async def new_topic(cluster: Cluster, name: str, partitions: int) -> AsyncIterator["Topic"]:
+    """Make a topic, and delete it in the end."""
+    await cluster.create(name, partitions, **{"retention.ms": "-1"})
+    try:
+        async with AsyncExitStack() as stack:
+            yield Topic(cluster, name, partitions, stack)
+    finally:
+        await cluster.admin.delete_topics([name])
 
-    def __init__(self, cluster: Cluster, name: str, partitions: int) -> None:
+
+class Topic:
+    """One topic and its rounds; ``stack`` closes what writes them."""
+
+    def __init__(self, cluster: Cluster, name: str, partitions: int, stack: AsyncExitStack) -> None:
         self.cluster = cluster
         self.name = name
         self.partitions = partitions
         self._open: list[AIOKafkaProducer] = []
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self.cluster.create(self.name, self.partitions, **{"retention.ms": "-1"})
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
-        await self.cluster.admin.delete_topics([self.name])
+        self._stack = stack
 
     async def write(self, rounds: Iterable[Iterator[Row]], begin_ms: int) -> None:
         """Write every round; none can be read yet. Times are counted from ``begin_ms``."""

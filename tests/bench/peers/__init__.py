@@ -8,7 +8,7 @@ from tests.acceptance.cluster import Cluster
 from tests.bench import environments, whole
 from tests.bench.compare import Services
 from tests.bench.loads import LOADS
-from tests.bench.topic import Topic
+from tests.bench.topic import new_topic
 from tests.bench.whole import Program, Run
 
 FOLDER = Path(__file__).parent
@@ -21,7 +21,7 @@ async def measured(services: Services) -> dict[str, float]:
     load = LOADS["1-event"]._replace(uploads=40_000, warm=20_000, rounds=1)
     async with (
         Cluster(services.bootstrap) as cluster,
-        Topic(cluster, "peers", load.partitions) as topic,
+        new_topic(cluster, "peers", load.partitions) as topic,
     ):
         await topic.write(map(load.rows, range(2)), whole.begin_ms(load))
         run = Run(load, topic, services.folder / topic.name, services.sink)
