@@ -1,11 +1,14 @@
 """Which lanes of a partition have work, so that nobody looks at all of them where few have any."""
 
 import heapq
+import sys
 from collections.abc import Iterable, Sequence
 
 from forwarder.collect.lane import PartitionLane
 from forwarder.collect.windows.tails import ENOUGH_MEMORY_BYTES
 from forwarder.model import Position
+
+_NEVER = sys.maxsize
 
 _FEW_STALE = 64
 """Deadlines that count no more and may stand among the others, besides as many as those are."""
@@ -28,6 +31,8 @@ class BusyLanes:
         # once it has an earlier one. ``_queued`` has the one that counts.
         self._deadlines: list[tuple[int, int]] = []
         self._queued: dict[int, int] = {}
+        # By lane from which record time on what opens in it is due later than what counts.
+        self._waits_from = [_NEVER] * len(lanes)
         # What was changed since it was last asked for, and what was said then.
         self._unweighed: set[int] = set()
         self._weights = [0] * len(lanes)
@@ -55,8 +60,13 @@ class BusyLanes:
         if due is None:
             (self.holding.add if lane.pending else self.holding.discard)(number)
             self._queued.pop(number, None)
-            return
-        self.holding.add(number)
+        else:
+            self.holding.add(number)
+            self._queue(number, due)
+        self._note_waiting(number)
+
+    def _queue(self, number: int, due: int) -> None:
+        """Have a lane's turn come at its earliest deadline, unless it comes before."""
         queued = self._queued.get(number)
         if queued is None or due < queued:
             self._queued[number] = due
@@ -65,17 +75,22 @@ class BusyLanes:
                 # A sorted list is a heap; a lane may have been emptied and filled with every poll.
                 self._deadlines = sorted((due, number) for number, due in self._queued.items())
 
-    def waits(self, lane: PartitionLane, opened: int) -> bool:
+    def _note_waiting(self, number: int) -> None:
+        """Note from when on ``waits`` is true of a lane: asked with every poll, it is one look."""
+        due_in, queued = self._lanes[number].due_in, self._queued.get(number)
+        first = number not in self._with_unsaved or number in self.pending
+        # A saved window may be due after all that opens now: it was opened under another age.
+        self._waits_from[number] = (
+            _NEVER if due_in is None or queued is None or first else queued - due_in
+        )
+
+    def waits(self, number: int, opened: int) -> bool:
         """Tell whether a lane that had its turn need not be entered: nothing closed or closes.
 
         It stands among those with a deadline; what ``opened`` then or later is due later. What came
-        is not its first that is in no snapshot.
+        is not its first that is in no snapshot. Caller: the pipeline, where nothing closed.
         """
-        number, due = lane.number, lane.due_in
-        if due is None or number not in self._with_unsaved:
-            return False
-        # A saved window may be due after all that opens now: it was opened under another age.
-        return (queued := self._queued.get(number)) is not None and queued <= opened + due
+        return opened >= self._waits_from[number]
 
     def turn(self, now: int, fed: Iterable[int] = ()) -> list[int]:
         """Return in order the lanes that have something to do; the caller enters each of them.
@@ -89,6 +104,7 @@ class BusyLanes:
             due, number = heapq.heappop(deadlines)
             if queued.get(number) == due:
                 del queued[number]
+                self._waits_from[number] = _NEVER
                 lanes.add(number)
         self._unweighed |= lanes
         return sorted(lanes) if len(lanes) > 1 else list(lanes)
@@ -143,5 +159,6 @@ class BusyLanes:
             else:
                 self._unsaved[lane.lane.name] = first
                 self._with_unsaved.add(number)
+            self._note_waiting(number)
         self._moved.clear()
         return self._unsaved

@@ -182,8 +182,10 @@ class PartitionLane:
 
     def add(
         self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
-    ) -> Added:
+    ) -> Added | None:
         """Add a poll's uploads that the lane's match wants, one at least; return what came of them.
+
+        None: they have joined windows, and nothing else.
 
         ``scan``: the poll's, which knows of all their events. ``whole``: what filters have said of
         those, by the ``kind`` of lane. Uploads below the lane's ``read`` are a replay: they were
@@ -195,15 +197,17 @@ class PartitionLane:
         add_count(out.routed, name, events)
         passes = self._passes(scan, whole)
         if passes and self._is_plain:
-            added = self.windows.add_whole(uploads)
+            accepted, added = self.windows.add_whole(uploads)
         else:
-            added = self._add_judged(uploads, out, passes=passes)
-        if added.touched:
+            accepted, added = self._add_judged(uploads, out, passes=passes)
+        if added is not None and added.touched:
             _note_used(uploads, added.touched)
-        add_count(out.accepted, name, added.accepted)
+        add_count(out.accepted, name, accepted)
         return added
 
-    def _add_judged(self, uploads: list[Upload], out: Collected, *, passes: bool) -> Added:
+    def _add_judged(
+        self, uploads: list[Upload], out: Collected, *, passes: bool
+    ) -> tuple[int, Added | None]:
         """Add uploads of which some may not be taken; ``passes``: every event as it came."""
         if (below := self.replay.accept_below) is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
@@ -218,7 +222,7 @@ class PartitionLane:
             _note_empty(kept)
         return added
 
-    def _add_whole(self, uploads: Sequence[Upload]) -> Added:
+    def _add_whole(self, uploads: Sequence[Upload]) -> tuple[int, Added | None]:
         """Add uploads of which every event passes as it came."""
         if not self.lane.filter.empty_too:
             return self.windows.add_whole(uploads)
@@ -232,9 +236,9 @@ class PartitionLane:
         """Add uploads of which the first at least came before this opening."""
         known = [upload for upload in uploads if upload.offset < self.replay.read]
         again, fresh = self._add_again(known, out, scan, whole), uploads[len(known) :]
-        if not fresh:
+        added = self.add(fresh, out, scan, whole) if fresh else None
+        if added is None:
             return again
-        added = self.add(fresh, out, scan, whole)
         closed, letters = again.closed + added.closed, again.misfits + added.misfits
         return replace(added, closed=closed, misfits=letters)
 
@@ -274,16 +278,17 @@ class PartitionLane:
         closed, letters, accepted = list[Window](), list[Misfits](), 0
         for fresh, some in runs:
             if fresh:
-                added = windows.add_whole(some)
+                events, added = windows.add_whole(some)
             else:
-                added = windows.add(self.lane.filter.sift(some, {})[0])
-            closed += added.closed
-            letters += added.misfits
-            accepted += added.accepted
-            settled += added.settled
+                events, added = windows.add(self.lane.filter.sift(some, {})[0])
+            accepted += events
+            if added is not None:
+                closed += added.closed
+                letters += added.misfits
+                settled += added.settled
         add_count(out.taken_over, self._name, accepted)
         add_count(out.settled, self._name, settled)
-        return Added(closed, accepted, settled, letters, set())
+        return Added(closed, settled, letters, set())
 
     def _passes(self, scan: Scan, whole: dict[int, bool]) -> bool:
         """Tell whether every event of a poll passes as it came; lanes of one kind ask once."""
@@ -383,16 +388,17 @@ class PartitionLane:
         if not again:
             self._add_unchangeable_letters(failed, out)
         apart = self.lane.new_store(ReplayFilter(), self._bounds.tails)
-        added = apart.add([(u, self._undelivered(u, pieces, out)) for u, pieces in kept])
-        closed = added.closed + apart.finish()
+        accepted, added = apart.add([(u, self._undelivered(u, pieces, out)) for u, pieces in kept])
+        closed = ([] if added is None else added.closed) + apart.finish()
         upload.used = bool(closed)
-        add_count(out.taken_over if again else out.accepted, lane, added.accepted)
+        add_count(out.taken_over if again else out.accepted, lane, accepted)
         for one in closed:
             session = one.session if self.lane.mode is BatchMode.SESSION else None
             one.key = redrive.window_key(upload.offset, upload.start, session)
             one.reason = CloseReason.REDRIVEN
         self.encode(closed, now_ms, out)
-        self.add_misfit_letters(added.misfits, out)
+        if added is not None:
+            self.add_misfit_letters(added.misfits, out)
 
     def _undelivered(self, upload: Upload, pieces: list[Piece], out: Collected) -> list[Piece]:
         """Return what of a re-driven upload is in no batch and no letter, whatever the mode was."""

@@ -21,7 +21,6 @@ from forwarder.collect.lane import (
 )
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
-from forwarder.collect.windows.store import Added
 from forwarder.config.connection import Settings
 from forwarder.formats.contract import DUPLICATE, Decoder, OddRecord, Reject, Scan, Upload
 from forwarder.formats.ids import digest
@@ -49,9 +48,6 @@ __all__ = [
 
 BOUNDS = CollectBounds()
 """What a worker's pipelines do in one go."""
-
-NOTHING = Added([], 0, 0, [], set())
-"""What comes of a poll in a lane that gets none of it."""
 
 RELEASED_PER_POLL = 2_000
 """Entries of each replay filter that are let go after a poll."""
@@ -131,12 +127,14 @@ class Pipeline:
         busy.share_room(wanted)
         for number in busy.turn(self.clock, wanted):
             lane = self._in_order[number]
-            added = lane.add(wanted[number], out, scan, whole) if number in wanted else NOTHING
-            if added.closed or lane.pending or not busy.waits(lane, since):
-                limit = max(0, self.bounds.closed_windows - len(out.closings))
-                lane.encode(added.closed + lane.expire(self.clock, limit), now_ms, out)
-                busy.enter(lane)
-            if added.misfits:
+            added = lane.add(wanted[number], out, scan, whole) if number in wanted else None
+            if added is None and busy.waits(number, since):
+                continue
+            limit = max(0, self.bounds.closed_windows - len(out.closings))
+            closed = [] if added is None else added.closed
+            lane.encode(closed + lane.expire(self.clock, limit), now_ms, out)
+            busy.enter(lane)
+            if added is not None and added.misfits:
                 lane.add_misfit_letters(added.misfits, out)
         self._count_uploads(uploads, unmatched, out)
         return out

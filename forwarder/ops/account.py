@@ -45,6 +45,18 @@ class AtomicCounters(Collector):
         counts = self._counts[it.name]
         counts[labels] = counts.get(labels, 0) + count
 
+    def add_each(
+        self, it: Definition, counts: Mapping[str, int], labels: Mapping[str, Labels]
+    ) -> None:
+        """Add counts by name to the series of a counter; ``labels``: by name those of its series.
+
+        For a thousand connections in one poll: without a call for each.
+        """
+        values = self._counts[it.name]
+        for name, count in counts.items():
+            of_name = labels[name]
+            values[of_name] = values.get(of_name, 0) + count
+
     def watch(self, measure: Callable[[], Mapping[str, int]]) -> None:
         """Set what the gauge is measured by at every scrape: its values, by its one label."""
         self._measure = measure

@@ -23,6 +23,7 @@ from forwarder.ops.account import AtomicCounters
 from forwarder.ops.definition import ConfiguredLabels, Holder
 from forwarder.ops.metric_set import MetricSet
 from forwarder.ops.reporter import Chore, PartitionFailure
+from forwarder.ops.series import Labels
 
 _NO_CONNECTIONS = ConfiguredLabels()
 
@@ -59,6 +60,14 @@ class PartitionGauges(msgspec.Struct):
     identities: int = 0
 
 
+class _ConnectionLabels(dict[str, Labels]):
+    """The labels of a connection's series by its name; of a name that no connection has, others."""
+
+    def __missing__(self, lane: str) -> Labels:
+        """Return those of any other name; it is not remembered."""
+        return (lane and catalogue.UNKNOWN_CONNECTION,)
+
+
 class Metrics(MetricSet):
     """The metrics of one worker on a registry of their own. Caller: app, worker, partitions."""
 
@@ -76,6 +85,7 @@ class Metrics(MetricSet):
         atomic = [it for it in catalogue.DEFINITIONS if it.holder is Holder.ATOMIC]
         self.account = AtomicCounters(atomic, known, self.registry)
         self._scraped.append(self.account.scraped)
+        self._connection_labels = _ConnectionLabels((name, (name,)) for name in known.connections)
         self._lane_states: dict[str, set[str]] = {}
         for lane in known.retired:
             self.lane_unknown(lane)
@@ -96,8 +106,7 @@ class Metrics(MetricSet):
             (catalogue.EVENTS_ACCEPTED, collected.accepted),
             (catalogue.EVENTS_TAKEN_OVER, collected.taken_over),
         ):
-            for lane, count in counts.items():
-                account.add(it, (self.connection_label(lane),), count)
+            account.add_each(it, counts, self._connection_labels)
         for filtered, count in collected.filtered.items():
             account.add(catalogue.EVENTS_FILTERED, filtered, count)
         self._counter(catalogue.REPLAYED_RECORDS, topic).inc(collected.replayed)
@@ -156,7 +165,7 @@ class Metrics(MetricSet):
 
     def connection_label(self, lane: str) -> str:
         """Return the label of a connection; a header may name any, and none is made of those."""
-        return lane if not lane or lane in self._known.connections else catalogue.UNKNOWN_CONNECTION
+        return self._connection_labels[lane][0]
 
     def tick(self, seconds: float, result: str) -> None:
         """Report one tick: ``committed``, or the name of the error that ended it."""

@@ -34,15 +34,14 @@ Open = Callable[[Upload, bytes, bytes], Window]
 
 
 class Added(msgspec.Struct, frozen=True):
-    """What came of the uploads of one ``add``.
+    """What came of the uploads of one ``add`` besides events that it accepted.
 
-    ``closed``: windows that closed, in order. ``accepted``: events that joined a window or are
-    among the ``misfits``, which fit into no document. ``settled``: events of a replay that were
-    settled before. ``touched``: positions of the uploads without events that changed a window.
+    ``closed``: windows that closed, in order. ``settled``: events of a replay that were settled
+    before. ``misfits``: what fits into no document. ``touched``: positions of the uploads without
+    events that changed a window.
     """
 
     closed: list[Window]
-    accepted: int
     settled: int
     misfits: list[Misfits]
     touched: set[Position]
@@ -65,8 +64,8 @@ class WindowStore(OpenWindows):
 
     # ------------------------------------------------------------------ what the lane asks for
 
-    def add(self, kept: Iterable[Kept]) -> Added:
-        """Add a poll's uploads in stream order."""
+    def add(self, kept: Iterable[Kept]) -> tuple[int, Added | None]:
+        """Add a poll's uploads in stream order; return as ``add_whole`` does."""
         self._tails.begin_poll()
         read, below = self._replay.read, self._replay.accept_below
         for upload, pieces in kept:
@@ -80,10 +79,12 @@ class WindowStore(OpenWindows):
                 self._take_one(upload, pieces)
         return self._added()
 
-    def add_whole(self, uploads: Sequence[Upload]) -> Added:
+    def add_whole(self, uploads: Sequence[Upload]) -> tuple[int, Added | None]:
         """Add a poll's uploads, of which every event is kept as it came, in stream order.
 
         None of them comes again (a replay), or is one that the lane does not take any more.
+        Returns how many events joined a window or are misfits, and what else came of the uploads;
+        None: nothing else, as nearly always.
         """
         self._tails.begin_poll()
         self._take_whole(uploads)
@@ -101,16 +102,19 @@ class WindowStore(OpenWindows):
             return False
         return not misfits.is_lettered(replay, upload)
 
-    def _added(self) -> Added:
-        """Return what came of the current call."""
+    def _added(self) -> tuple[int, Added | None]:
+        """Return what came of the current call.
+
+        It makes nothing where nothing came: of a thousand lanes each has its turn in every poll.
+        """
         self._pack_oldest()
         self.open.split()
-        added = Added(
-            self._take_closed(), self._accepted, self._settled, self._misfits, self._touched
-        )
-        self._accepted = self._settled = 0
-        self._misfits, self._touched = [], set()
-        return added
+        accepted, self._accepted = self._accepted, 0
+        if not (self._closed or self._settled or self._misfits or self._touched):
+            return accepted, None
+        added = Added(self._take_closed(), self._settled, self._misfits, self._touched)
+        self._settled, self._misfits, self._touched = 0, [], set()
+        return accepted, added
 
     # ------------------------------------------------------------------ what joins which window
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from forwarder.collect.pipeline import Pipeline
+from forwarder.collect.pipeline import CollectBounds, Pipeline
 from forwarder.config.connection import Batching, Connection, Match, Settings
 from forwarder.config.targets import FileTarget
 from forwarder.model import Collected
@@ -155,3 +155,19 @@ def test_a_lane_that_fills_and_empties_again_and_again_leaves_few_deadlines() ->
         check(pipeline)
     kept = pipeline._busy._deadlines  # noqa: SLF001  # what grows there is seen nowhere else
     assert len(kept) < 100
+
+
+def test_a_lane_with_documents_to_be_made_does_not_wait_for_what_is_open_in_it() -> None:
+    def of_user(offset: int, mpid: int) -> Rec:
+        return Rec(offset, START, encoded({"mpid": mpid + 1, "events": [{}]}))
+
+    small = Connection("a", FileTarget("none"), batching=Batching(max_events=2))
+    bounds = CollectBounds(encoded_bytes=1)
+    pipeline = Pipeline(PARTITION, lane_set(small), bounds=bounds)
+    pipeline.collect([of_user(at, at) for at in range(3)], NOW)
+    check(pipeline)
+    (first,) = pipeline.collect([of_user(3, 0), of_user(4, 1)], NOW).batches
+    assert pipeline.has_pending_documents
+    check(pipeline)
+    (second,) = pipeline.collect([of_user(5, 3)], NOW).batches
+    assert [(0, 0), (1, 0)] == [first.first, second.first]
