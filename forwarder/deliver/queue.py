@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from forwarder.deliver.budget import NO_LAG, Budget, Lag
+from forwarder.deliver.ready import ReadyAddresses
 from forwarder.model import Address, Batch
 
 MAX_UNCOMMITTED_ACKS = 4096
@@ -71,7 +72,7 @@ class DeliveryQueue:
         self._order: deque[Address] = deque()
         self._heads: dict[bytes, Address] = {}
         self._behind: dict[bytes, deque[Address]] = {}
-        self._ready: list[Address] = []
+        self._ready = ReadyAddresses()
         self._deferred: list[tuple[float, Address]] = []
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class DeliveryQueue:
             return
         for address, batch in batches:
             if self.readback_from is None and self._fits(batch):
-                self._add(address, batch)
+                self._add_all([(address, batch)], len(batch.payload))
                 continue
             first = self.readback_from is None
             self.readback_from = address if self.readback_from is None else self.readback_from
@@ -115,7 +116,7 @@ class DeliveryQueue:
                 self.readback_from = address
                 self.unread_lag = self.unread_lag._replace(closed_at=batch.closed_at)
                 break
-            self._add(address, batch)
+            self._add_all([(address, batch)], len(batch.payload))
             self._count_read(address, batch)
             self.unread_lag = self.unread_lag.without_batch(batch)
             self.readback_from = (address[0], address[1] + 1)
@@ -165,7 +166,9 @@ class DeliveryQueue:
         keep = 0 if waits and self._budget.is_tight() else most
         while len(self._batches) > keep and self._evict_newest():
             pass
-        self._compact()
+        if len(self._ready) + len(self._deferred) > 2 * len(self._batches) + 16:  # most are stale
+            self._ready.keep(self._is_next)
+            self._deferred = sorted({d for d in self._deferred if d[1] in self._batches})
 
     def clear(self) -> None:
         """Give all memory back to the budget. The queue must not be used afterwards."""
@@ -217,27 +220,32 @@ class DeliveryQueue:
         if self._deferred:
             self._promote_due(now)
         taken: list[tuple[Address, Batch]] = []
-        size = 0
-        ready, batches, in_flight = self._ready, self._batches, self.in_flight
-        while ready and len(taken) < max_count:  # no calls: it runs for every batch
-            address = ready[0]
+        fresh, later = self._ready.fresh, self._ready.later
+        batches, in_flight, size = self._batches, self.in_flight, 0
+        room = self._max_acks - len(self.acked) - len(in_flight)
+        while (fresh or later) and len(taken) < max_count:  # no calls: it runs for every batch
+            is_fresh = not later or (fresh and fresh[0] < later[0])
+            address = fresh[0] if is_fresh else later[0]
             batch = batches.get(address)
             if batch is None or address in in_flight or not (taken or self._is_next(address)):
-                heapq.heappop(ready)  # left over from an eviction or a failed put
+                self._ready.drop_first()  # left over from an eviction or a failed put
                 continue
-            bound = len(self.acked) + len(in_flight) >= self._max_acks
-            if bound and not self._may_fly(address):
+            if room <= 0 and not self._may_fly(address):
                 break
             size += len(batch.payload)
             if taken and size > max_bytes:
                 break
-            heapq.heappop(ready)
+            if is_fresh:
+                fresh.popleft()
+            else:
+                heapq.heappop(later)
+            room -= 1
             in_flight.add(address)
             taken.append((address, batch))
             if self.in_order:  # the batch behind one in flight may go with it
                 line = self._behind.get(b"", ())
                 if len(line) >= len(in_flight):
-                    heapq.heappush(ready, line[len(in_flight) - 1])
+                    heapq.heappush(later, line[len(in_flight) - 1])
         return taken
 
     def fills_request(self, count: int, size: int) -> bool:
@@ -252,9 +260,9 @@ class DeliveryQueue:
         """
         if self.in_order and self.in_flight:
             return None
-        while self._ready and not self._is_next(self._ready[0]):
-            heapq.heappop(self._ready)
-        if self._ready and self._may_fly(self._ready[0]):
+        while (first := self._ready.first()) is not None and not self._is_next(first):
+            self._ready.drop_first()
+        if first is not None and self._may_fly(first):
             return 0.0
         while self._deferred and self._deferred[0][1] not in self._batches:
             heapq.heappop(self._deferred)
@@ -302,7 +310,7 @@ class DeliveryQueue:
         Within the same bound as puts, so the rest follows as the cursor rises.
         """
         dropped = 0
-        for address in sorted(self._ready):
+        for address in self._ready.ascending():
             batch = self._batches.get(address)
             if batch is None or address in self.in_flight or batch.closed_at >= time_ms:
                 continue
@@ -409,26 +417,17 @@ class DeliveryQueue:
                 self._events -= batch.count
                 self._release(1, len(batch.payload))
                 self._remove_from_line(address, batch)
+                self._ready.drop_fresh_from(address)
                 self.unread_lag = self.unread_lag.with_batch(batch, batch.closed_at)
                 self._unread_events += batch.count
                 self.readback_from = address
                 return True
         return False
 
-    def _compact(self) -> None:
-        """Remove stale entries from the heaps once they outnumber the batches."""
-        if len(self._ready) + len(self._deferred) <= 2 * len(self._batches) + 16:
-            return
-        self._ready = sorted({a for a in self._ready if self._is_next(a)})
-        self._deferred = sorted({d for d in self._deferred if d[1] in self._batches})
-
     def _release(self, count: int, size: int) -> None:
         """Give back the memory of so many batches with ``size`` bytes of payload."""
         self.waiting_bytes -= size
         self._budget.used -= size + count * self._overhead
-
-    def _add(self, address: Address, batch: Batch) -> None:
-        self._add_all([(address, batch)], len(batch.payload))
 
     def _add_all(self, batches: Sequence[tuple[Address, Batch]], size: int) -> None:
         """Take batches that are all kept; ``size``: the bytes of their payload."""
@@ -436,11 +435,11 @@ class DeliveryQueue:
         self._batches.update(batches)
         self._order.extend([address for address, _ in batches])
         self._events += sum([batch.count for _, batch in batches])
-        heads, ready = self._heads, self._ready
+        heads, fresh = self._heads, self._ready.fresh
         for address, batch in batches:
             key = b"" if self.in_order else batch.key
             if heads.setdefault(key, address) is address:  # it is the first of its line
-                heapq.heappush(ready, address)
+                fresh.append(address)
             else:
                 self._behind.setdefault(key, deque()).append(address)
 
@@ -460,7 +459,7 @@ class DeliveryQueue:
             return
         if self._heads[name] == address:
             self._heads[name] = head = line.popleft()
-            heapq.heappush(self._ready, head)
+            heapq.heappush(self._ready.later, head)
         elif line[-1] == address:
             line.pop()  # an eviction: the newest of its line
         else:
@@ -496,4 +495,4 @@ class DeliveryQueue:
         while self._deferred and self._deferred[0][0] <= now:
             address = heapq.heappop(self._deferred)[1]
             if self._is_next(address):
-                heapq.heappush(self._ready, address)
+                self._ready.add_later(address)

@@ -45,14 +45,19 @@ _version = msgspec.msgpack.Decoder(_OutboxVersion)
 def group_by_lane(batches: Iterable[Batch]) -> list[list[Batch]]:
     """Share batches out to records: one lane to a record, order kept within each lane."""
     records: list[list[Batch]] = []
-    current: dict[str, tuple[list[Batch], int]] = {}
-    for batch in batches:
-        record, size = current.get(batch.lane, ([], 0))
-        if not record or size + len(batch.payload) > RECORD_BYTES:
-            record, size = [], 0
+    nothing = list[Batch](), RECORD_BYTES + 1  # nothing more fits, so that a record is begun
+    left: dict[str, tuple[list[Batch], int]] = {}
+    lane, (record, size) = "", nothing
+    for batch in batches:  # no calls: it runs for every batch, and one lane's come together
+        if batch.lane != lane:
+            left[lane] = record, size
+            lane = batch.lane
+            record, size = left.get(lane, nothing)
+        size += len(batch.payload)
+        if size > RECORD_BYTES:
+            record, size = [], len(batch.payload)
             records.append(record)
         record.append(batch)
-        current[batch.lane] = (record, size + len(batch.payload))
     return records
 
 

@@ -22,11 +22,14 @@ LARGEST_VALUE = 256 * 1024 * 1024
 _compressor = zstandard.ZstdCompressor(level=1)
 _decompressor = zstandard.ZstdDecompressor()
 _encoder = msgspec.msgpack.Encoder()
+_encoded = bytearray()
 
 
 def pack(content: object) -> bytes:
-    """Encode and compress one value."""
-    return _compressor.compress(_encoder.encode(content))
+    """Encode and compress one value. Caller: the event loop alone, as there is one compressor."""
+    # Into the same buffer each time: a new one would be grown, and then copied once more.
+    _encoder.encode_into(content, _encoded)
+    return _compressor.compress(_encoded)
 
 
 def unpack(value: bytes) -> bytes:

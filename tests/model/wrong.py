@@ -310,7 +310,7 @@ def join_a_gap(right: Function) -> Function:
             right(self, batches)
             return
         for address, batch in batches:
-            self._add(address, batch)
+            self._add_all([(address, batch)], len(batch.payload))
 
     return join
 
@@ -346,7 +346,7 @@ def overtake(right: Function) -> Function:
         if batch is not None and line and self._heads[batch.key] == address:
             line.append(address)
             self._heads[batch.key] = line.popleft()
-            self._ready.append(self._heads[batch.key])
+            self._ready.add_later(self._heads[batch.key])
 
     return defer
 

@@ -93,6 +93,7 @@ class QueueMachine(RuleBasedStateMachine):
         before = set(self.queue.in_flight)
         acked = self.above_the_head()
         found = self.queue.take(self.now, count, size)
+        assert [address for address, _ in found] == sorted(dict(found)), "not the oldest first"
         assert not (self.in_order and before and found), "two puts at a time"
         for i, (address, _) in enumerate(found):
             allowed = before if self.in_order else set()
@@ -213,6 +214,11 @@ class QueueMachine(RuleBasedStateMachine):
         if len(self.queue):
             assert lag.closed_at == oldest
         assert oldest is None or (lag.closed_at is not None and lag.closed_at <= oldest)
+
+    @invariant()
+    def no_address_is_ready_twice_or_out_of_order_that_was_from_the_start(self) -> None:
+        fresh = list(self.queue._ready.fresh)  # noqa: SLF001  # the model looks
+        assert fresh == sorted(set(fresh))
 
     @invariant()
     def the_rest_can_be_delivered(self) -> None:
