@@ -10,12 +10,13 @@ from botocore.parsers import create_parser
 from msgspec.json import Decoder
 
 from forwarder.aws import errors, local_settings, replies
+from forwarder.aws.connection_pool import PoolMember
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.errors import AwsErrorClass, AwsFailure
 from forwarder.aws.http_connection import GuardedResponse, HeldAnswer, RequestTerms, terms
 from forwarder.aws.receipts import Receipts
 from forwarder.aws.replies import PutReply, RecordResult
-from forwarder.aws.session import AwsSession, describe_error
+from forwarder.aws.session import MAX_CONNECTIONS, AwsSession, describe_error
 from forwarder.aws.sigv4 import Signer
 from forwarder.config.connection import Connection
 from forwarder.model import Outcome, OutcomeKind
@@ -75,7 +76,7 @@ _NOT_SENT = CallFailure(AwsErrorClass.TRANSIENT, errors.UNANSWERED, NO_OUTCOME)
 class _Route(NamedTuple):
     url: str
     signer: Signer
-    session: Any
+    member: PoolMember
 
 
 class _Call(NamedTuple, Generic[A]):
@@ -89,12 +90,13 @@ class _Call(NamedTuple, Generic[A]):
 
 
 class _ReadResponse(NamedTuple):
-    """An answer as it was read; its connection is held until it is judged."""
+    """An answer as it was read; its connection, of pool ``pool``, is held until it is judged."""
 
     status: int
     headers: Any
     body: bytes
     response: GuardedResponse | HeldAnswer
+    pool: int
 
 
 class AwsClient:
@@ -114,6 +116,7 @@ class AwsClient:
         self._goal = goal
         self._known_remedy = remedy or (lambda _: "")
         self._connecting = asyncio.Lock()
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
         self._route: _Route | None = None
         self._receipts = Receipts(aws.receipts)
 
@@ -150,14 +153,15 @@ class AwsClient:
         return lambda: steady() > until
 
     async def close(self) -> None:
-        """Close connections and credentials."""
+        """Close credentials, and connections that no other client uses."""
         await self._keys.close()
         if self._route is not None:
-            await self._route.session.close()
+            await self._aws.pools.leave(self._route.member)
+            self._route = None
 
     async def _try(self, call: _Call[A]) -> CallResult[A] | CallFailure:
         try:
-            async with asyncio.timeout(self._aws.limits.call):
+            async with asyncio.timeout(self._aws.limits.call), self._room:
                 read = await self._post(call)
         except RoleError as error:
             return _role_refusal(error)
@@ -182,7 +186,11 @@ class AwsClient:
         that it was made for what was asked here.
         """
         known = read.headers.get(_REQUEST_ID)
-        ours = (not known or self._receipts.register(("id", known))) and not read.response.doubtful
+        if known:
+            ours = self._receipts.register_request(read.pool, known)
+        else:
+            ours = not read.response.repeats(read.body)
+        ours = ours and not read.response.doubtful
         if read.status != _OK:
             if not ours:
                 return False, _unanswered(call, _FOREIGN)
@@ -242,20 +250,25 @@ class AwsClient:
         if call.is_late():
             return None
         now = self._aws.clock.wall_ms() / 1000
-        headers = line.signer.headers(keys, f"{self._goal.target}.{call.operation}", call.body, now)
+        target = f"{self._goal.target}.{call.operation}"
+        signed = line.signer.sign(keys, target, call.body, now)
+        session, pool = line.member.session, line.member.number
         bound = ANSWER_BYTES + call.records * RECORD_ANSWER_BYTES
         # Here alone: what the keys ask for beside puts has terms of its own.
         before = terms.set(RequestTerms(bound, call.is_late))
         try:
-            held = await line.session.exchange(headers, call.body)
-            if held is not None:
-                return _ReadResponse(held.status, held.headers, held.body, held)
-            request = AWSPreparedRequest("POST", line.url, headers, call.body, stream_output=True)
-            answer = await line.session.send(request)
+            if (fields := signed.fields()) is not None:
+                held = await session.exchange(line.url, fields, call.body)
+                if held is not None:
+                    return _ReadResponse(held.status, held.headers, held.body, held, pool)
+            request = AWSPreparedRequest(
+                "POST", line.url, signed.headers(), call.body, stream_output=True
+            )
+            answer = await session.send(request)
         finally:
             terms.reset(before)
         body = await answer.raw.read_held()
-        return _ReadResponse(answer.status_code, answer.headers, body, answer.raw)
+        return _ReadResponse(answer.status_code, answer.headers, body, answer.raw, pool)
 
     async def _connect(self) -> _Route:
         goal = self._goal
@@ -264,8 +277,8 @@ class AwsClient:
                 place = await self._aws.endpoints.find(
                     goal.service, goal.region, goal.endpoint_url, goal.arn
                 )
-                session = await place.session().__aenter__()
-                self._route = _Route(place.url, place.signer(), session)
+                member = await self._aws.pools.join(place.url, place.session_options)
+                self._route = _Route(place.url, place.signer(), member)
         return self._route
 
 

@@ -37,10 +37,6 @@ class ServiceEndpoint(msgspec.Struct, frozen=True):
         """Return what signs requests to it."""
         return Signer(self.url, self.region, self.service)
 
-    def session(self) -> Any:  # noqa: ANN401  # the library is not typed
-        """Return an HTTP session with connections of its own; the caller enters and closes it."""
-        return SharedTlsSession(**self.session_options)
-
 
 class EndpointResolver:
     """The endpoints that were found so far."""
@@ -60,6 +56,8 @@ class EndpointResolver:
         """
         # The endpoint of an ARN is its account's, whatever the stream.
         asked = (service, region, endpoint_url, arn.partition("/")[0] if arn else None)
+        if (known := self._known.get(asked)) is not None:
+            return known
         async with self._lock:
             if asked not in self._known:
                 self._known[asked] = await self._catch_request(service, region, endpoint_url, arn)

@@ -9,6 +9,7 @@ this request leaves its own one to come, which would be the next request's.
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,8 @@ MAX_ANSWER_HEADERS = 128
 """Headers of an answer; AWS sends about ten."""
 JOINED_BYTES = 64 * 1024
 """Bytes of a body up to which head and body leave in one piece; to copy more costs more."""
+REMEMBERED_ANSWERS = 32
+"""Answers of a connection that are told from repeated ones where they have no request id."""
 LOOP_TURNS = 8
 """Turns of the loop in which what the system holds is read before a request leaves; two do, the
 others are for what comes meanwhile."""
@@ -64,6 +67,7 @@ class OneAnswerProtocol(ResponseHandler):
         self._asked = False
         self._answer: Any = None
         self._answer_bytes_left = 0
+        self._told: deque[int] = deque(maxlen=REMEMBERED_ANSWERS)
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401  # the library's own
         """Await the answer to the request that is sent next; called once for each."""
@@ -135,6 +139,17 @@ class OneAnswerProtocol(ResponseHandler):
             # A refusal may well come before all of a request was read.
             self.doubtful = self.doubtful or (message.code < 300 and self._is_early())  # noqa: PLR2004
         super().feed_data(data, size)
+
+    def repeats(self, body: bytes) -> bool:
+        """Tell whether one of the last answers here had this body, and note it.
+
+        Called for an answer without a request id. It has receipts, which come once; but who asked
+        for what was told before may be another client, which does not know of it.
+        """
+        known = hash(body)
+        found = known in self._told
+        self._told.append(known)
+        return found
 
     def mark_unusable(self) -> None:
         """Close the connection for good, and mark its last answer as doubtful."""
@@ -208,6 +223,11 @@ class GuardedResponse(ClientResponse):
         protocol = cast("OneAnswerProtocol | None", self._protocol)
         return protocol is None or protocol.doubtful
 
+    def repeats(self, body: bytes) -> bool:
+        """Tell whether an answer on the connection had this body before, and note it."""
+        protocol = cast("OneAnswerProtocol | None", self._protocol)
+        return protocol is None or protocol.repeats(body)
+
     async def read_held(self) -> bytes:
         """Read the body and keep the connection: the caller then calls ``release``, or ``abort``.
 
@@ -251,6 +271,10 @@ class HeldAnswer:
     def doubtful(self) -> bool:
         """Tell whether more arrived on the connection than one answer to what was asked."""
         return self._protocol.doubtful
+
+    def repeats(self, body: bytes) -> bool:
+        """Tell whether an answer on the connection had this body before, and note it."""
+        return self._protocol.repeats(body)
 
     async def ask(self, head: bytes, body: bytes, read_seconds: float | None) -> None:
         """Send a request and await the head of its answer; raises the library's errors.

@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore import utils
-from aiobotocore.httpsession import AIOHTTPSession, _ProxySSLTCPConnector
+from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp import (
     ClientConnectionError,
     ClientPayloadError,
@@ -29,13 +29,13 @@ from botocore.exceptions import (
 )
 
 from forwarder.aws import local_settings
+from forwarder.aws.connector import Connector
 from forwarder.aws.http_connection import (
     MAX_ANSWER_HEADERS,
     MAX_HEAD_LINE_BYTES,
     GuardedRequest,
     GuardedResponse,
     HeldAnswer,
-    OneAnswerProtocol,
 )
 
 _HEAD = (
@@ -93,32 +93,6 @@ def _is_within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool
     return False
 
 
-class _Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library ships no types
-    """A pool of connections with one answer for a request."""
-
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
-        super().__init__(**options)
-        self._factory = lambda: OneAnswerProtocol(self._loop)
-        self._last: tuple[Any, str] | None = None
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ANN401, ASYNC109
-        """Return a connection for a request of the library, and remember where it goes."""
-        connection = await super().connect(req, traces, timeout)
-        # Not the request: it has a body of megabytes.
-        self._last = None if req.proxy else (req.connection_key, req.url.raw_path_qs)
-        return connection
-
-    async def take_kept(self) -> tuple[Any, str]:
-        """Return a connection that is kept to where the last one went, None if there is none.
-
-        And the request target there.
-        """
-        if self._last is None:
-            return None, ""
-        key, target = self._last
-        return await self._get(key, []), target
-
-
 class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library ships no types
     """Shares its TLS contexts with every session that verifies alike.
 
@@ -130,28 +104,28 @@ class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library shi
         super().__init__(*arguments, **options)
         self._proxy_config: Any = _NoProxyNetworks(self._proxy_config)
 
-    async def exchange(self, headers: Mapping[str, str], body: bytes) -> HeldAnswer | None:
+    async def exchange(self, url: str, fields: bytes, body: bytes) -> HeldAnswer | None:
         """Send a POST over a kept connection and read its answer; raises what ``send`` does.
 
-        None if there is no such connection, or something is odd: it is for ``send`` then. For
-        sessions that call one URL alone.
+        None if there is no such connection, or a proxy is between: it is for ``send`` then.
+        ``url``: the only one that this session calls. ``fields``: the lines of the head, each with
+        its end (``sigv4.SignedRequest.fields``).
         """
         session = (self._sessions or {}).get(None)
         if session is None:
-            return None
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if len(fields.splitlines()) != len(headers) or "\0" in fields:
-            return None
+            if self._proxy_config.proxy_url_for(url) is not None:
+                return None
+            # Before one is counted that is being opened: all who come first wait for this.
+            session = (await self._get_session(None)).session
         connection, target = await session.connector.take_kept()
         if connection is None:
             return None
         held = HeldAnswer(connection)
         try:
-            head = _HEAD % (target.encode(), fields.encode(), len(body))
             try:
-                await held.ask(head, body, self._timeout.sock_read)
+                await held.ask(_HEAD % (target, fields, len(body)), body, self._timeout.sock_read)
             except Exception as error:
-                raise _as_the_library(error, target) from error
+                raise _as_the_library(error, url) from error
             await held.read()
         except BaseException:
             held.abort()
@@ -181,14 +155,14 @@ class SharedTlsSession(AIOHTTPSession):  # type: ignore[misc]  # the library shi
             max_headers=MAX_ANSWER_HEADERS,
         )
 
-    async def _create_connector(self, proxy_url: str | None) -> _Connector:
+    async def _create_connector(self, proxy_url: str | None) -> Connector:
         loaded = bool(self._verify or self._cert_file or proxy_url)
         contexts = (
             await asyncio.to_thread(self._build_ssl_contexts, proxy_url)
             if loaded
             else self._build_ssl_contexts(proxy_url)
         )
-        return _Connector(
+        return Connector(
             limit=self._max_pool_connections,
             ssl=contexts[0],
             proxy_ssl_context=contexts[1],

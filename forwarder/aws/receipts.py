@@ -143,6 +143,21 @@ class Receipts:
             memory.drop_older()
         return True
 
+    def register_request(self, pool: int, request_id: str) -> bool:
+        """Tell whether a request id comes for the first time, and note it.
+
+        ``pool``: the number of the connections' pool. Clients that share them hear of each other's
+        requests: what was an answer to one is none to another.
+        """
+        memory = self._memory
+        known = hash((pool, request_id))
+        if known in memory.seen or known in memory.older:
+            return False
+        memory.seen.add(known)
+        if len(memory.seen) >= memory.most:
+            memory.drop_older()
+        return True
+
     def clear(self) -> None:
         """Forget everything: the stream is gone, and a new one may begin with any number."""
         self._salt = self._memory.next_salt()

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from botocore.loaders import Loader
 
 from forwarder.aws import credential_chain, errors, local_settings
+from forwarder.aws.connection_pool import ConnectionPools
 from forwarder.aws.credentials import (
     AssumedKeys,
     DefaultChain,
@@ -43,10 +44,12 @@ DURATION_SECONDS = 3600
 """The cap under role chaining, and the default of a role's own maximum."""
 MIN_TOKEN_SECONDS = 60.0
 """A token is used this long whatever a skewed clock says, or every put would call STS."""
+MAX_CONNECTIONS = 64
+"""HTTP connections that one client has in use at a time."""
 CLIENT_CONFIG = AioConfig(
     connect_timeout=3,
     read_timeout=10,
-    max_pool_connections=64,
+    max_pool_connections=MAX_CONNECTIONS,
     parameter_validation=False,
     retries={"mode": "standard", "total_max_attempts": 1},
     connector_args={"keepalive_timeout": 30},
@@ -67,7 +70,7 @@ for _name in ("aiobotocore.credentials", "botocore.credentials"):
 
 
 class AwsSession:
-    """What the AWS clients of one process share: data loader, default chain, STS clients.
+    """What the AWS clients of one process share: HTTP connections, default chain, STS clients.
 
     Hundreds of connections share them: a further one costs 5 ms of CPU and 0.02 MiB, its first
     AssumeRole and put included (``python -m tests.bench.connections``).
@@ -91,6 +94,7 @@ class AwsSession:
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
         self.endpoints = EndpointResolver(self.client)
+        self.pools = ConnectionPools()
         self.receipts = ReceiptMemory()
 
     @property

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import time
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from botocore.credentials import ReadOnlyCredentials
@@ -31,33 +32,48 @@ class Signer:
         self._service = service
         self._made_for = ("", "")
         self._key = b""
+        self._last: _Common | None = None
 
-    def headers(
+    def sign(
         self, keys: ReadOnlyCredentials, target: str, body: bytes, at: float
-    ) -> dict[str, str]:
-        """Return the headers of a request; ``at`` is the wall clock in seconds."""
-        now = _written(int(at))
+    ) -> "SignedRequest":
+        """Return a request's signature; ``at`` is the wall clock in seconds."""
+        common, second = self._last, int(at)
+        if common is None or common.made_for != (second, target, keys):
+            common = self._last = self._common(keys, target, second)
+        canonical = common.canonical + _hash(body)
+        asked = common.asked + _hash(canonical.encode())
+        return SignedRequest(common, _hmac(common.key, asked).hex())
+
+    def _common(self, keys: ReadOnlyCredentials, target: str, second: int) -> "_Common":
+        """Return what is the same for all requests of a second."""
+        now = _written(second)
         token = f"x-amz-security-token:{keys.token}\n" if keys.token else ""
         signed = f"content-type;host;x-amz-date;{token and 'x-amz-security-token;'}x-amz-target"
-        canonical = (
-            f"POST\n{self._path}\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\n"
-            f"x-amz-date:{now}\n{token}x-amz-target:{target}\n\n{signed}\n{_hash(body)}"
-        )
         scope = f"{now[:8]}/{self._region}/{self._service}/aws4_request"
-        asked = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{_hash(canonical.encode())}"
-        signature = _hmac(self._signing_key(keys.secret_key, now[:8]), asked).hex()
         headers = {
             "Host": self._host,
             "User-Agent": USER_AGENT,
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Target": target,
             "X-Amz-Date": now,
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
-            f"SignedHeaders={signed}, Signature={signature}",
         }
         if keys.token:
             headers["X-Amz-Security-Token"] = keys.token
-        return headers
+        # Last: with the signature behind it.
+        headers["Authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
+            f"SignedHeaders={signed}, Signature="
+        )
+        return _Common(
+            made_for=(second, target, keys),
+            canonical=f"POST\n{self._path}\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\n"
+            f"x-amz-date:{now}\n{token}x-amz-target:{target}\n\n{signed}\n",
+            asked=f"AWS4-HMAC-SHA256\n{now}\n{scope}\n",
+            key=self._signing_key(keys.secret_key, now[:8]),
+            headers=headers,
+            fields=_lines(headers),
+        )
 
     def _signing_key(self, secret: str, day: str) -> bytes:
         """Return the key of a secret and a day, which serves until either changes."""
@@ -67,6 +83,42 @@ class Signer:
                 key = _hmac(key, part)
             self._made_for, self._key = (secret, day), key
         return self._key
+
+
+class _Common(NamedTuple):
+    """What requests of one second to one target have in common but their signature.
+
+    ``fields``: the lines of the head up to the signature; None where a header would be two.
+    """
+
+    made_for: tuple[int, str, ReadOnlyCredentials]
+    canonical: str
+    asked: str
+    key: bytes
+    headers: dict[str, str]
+    fields: str | None
+
+
+class SignedRequest(NamedTuple):
+    """What a request says of itself and of who sends it; it holds for its body alone."""
+
+    common: _Common
+    signature: str
+
+    def headers(self) -> dict[str, str]:
+        """Return its headers, for the library."""
+        headers = self.common.headers
+        return {**headers, "Authorization": headers["Authorization"] + self.signature}
+
+    def fields(self) -> bytes | None:
+        """Return the lines of its head, each with its end; None: they are odd."""
+        fields = self.common.fields
+        return None if fields is None else f"{fields}{self.signature}\r\n".encode()
+
+
+def _lines(headers: dict[str, str]) -> str | None:
+    text = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
+    return None if len(text.splitlines()) != len(headers) or "\0" in text else text
 
 
 def host_of(url: str) -> str:

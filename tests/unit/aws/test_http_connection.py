@@ -16,6 +16,7 @@ import pytest
 
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.http_connection import GuardedResponse, OneAnswerProtocol
+from forwarder.aws.http_session import SharedTlsSession
 from forwarder.aws.session import AwsSession
 from forwarder.config.connection import Connection
 from forwarder.config.credentials import AccessKeys, AssumedRole
@@ -249,7 +250,7 @@ async def test_no_connection_is_free_before_its_answer_is_judged() -> None:
     aws = AwsSession(FakeClock(), LOADER)
     async with serving(answer) as (url, _):
         place = await aws.endpoints.find("kinesis", "eu-west-1", url)
-        async with place.session() as session:
+        async with SharedTlsSession(**place.session_options) as session:
             http = (await session._get_session(None)).session  # noqa: SLF001  # as sinks ask
             free = http.connector._conns  # noqa: SLF001  # those that nobody has
             response = await http.post(place.url, data=b"{}")

@@ -40,7 +40,9 @@ async def test_every_client_and_every_place_is_reached_by_such_a_session(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     aws = AwsSession(SystemClock(), LOADER)
     place = await aws.endpoints.find("kinesis", "us-east-1", None)
-    assert isinstance(place.session(), SharedTlsSession)
+    member = await aws.pools.join(place.url, place.session_options)
+    assert isinstance(member.session, SharedTlsSession)
+    await aws.pools.leave(member)
     keys = aws.make_keyring(
         AssumedRole("arn:aws:iam::111122223333:role/r", None), "us-east-1", "acme"
     )

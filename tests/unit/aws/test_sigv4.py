@@ -1,6 +1,7 @@
 """Signatures by hand are the library's, byte for byte."""
 
 from datetime import UTC, datetime
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -52,24 +53,58 @@ def test_a_signature_is_the_library_s(  # noqa: PLR0913, PLR0917  # as above
 ) -> None:
     signer = Signer(url, region, "kinesis")
     at = moment.replace(tzinfo=UTC).timestamp()
-    headers = signer.headers(key, target, body, at)
+    headers = signer.sign(key, target, body, at).headers()
     expected = signed_by_the_library(url, region, "kinesis", key, target, body, moment)
     assert expected == headers["Authorization"]
     assert f"{moment:%Y%m%dT%H%M%SZ}" == headers["X-Amz-Date"]
     assert headers.get("X-Amz-Security-Token") == key.token
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), min_size=2, max_size=8))
-@settings(max_examples=50, deadline=None)
-def test_a_key_made_for_one_secret_and_day_signs_for_no_other(turns: list[tuple[str, int]]) -> None:
-    url, target, body = "https://k.example/", "Kinesis_20131202.PutRecord", b"{}"
+CHANGES = st.one_of(
+    st.tuples(st.just("access"), st.sampled_from("ab")),
+    st.tuples(st.just("secret"), st.sampled_from("cd")),
+    st.tuples(st.just("token"), st.sampled_from([None, "t", "u"])),
+    st.tuples(st.just("action"), st.sampled_from(["PutRecord", "PutRecords"])),
+    st.tuples(st.just("day"), st.integers(21, 23)),
+    st.tuples(st.just("second"), st.integers(0, 2)),
+)
+
+
+@given(st.lists(CHANGES, min_size=2, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_what_is_kept_of_one_signature_signs_for_no_other(changes: list[tuple[str, Any]]) -> None:
+    url = "https://k.example/"
     signer = Signer(url, "eu-west-1", "kinesis")
-    for secret, day in turns:
-        key = ReadOnlyCredentials("AKIA", secret, None)
-        moment = datetime(2026, 11, 21 + day, 23, 59, 59, tzinfo=UTC)
-        headers = signer.headers(key, target, body, moment.timestamp())
+    now: dict[str, Any] = {
+        "access": "a",
+        "secret": "c",
+        "token": None,
+        "action": "Put",
+        "day": 21,
+        "second": 0,
+    }
+    for name, value in changes:
+        now[name] = value
+        key = ReadOnlyCredentials(now["access"], now["secret"], now["token"])
+        target, body = f"Kinesis_20131202.{now['action']}", name.encode()
+        moment = datetime(2026, 11, now["day"], 23, 59, now["second"], tzinfo=UTC)
+        signed = signer.sign(key, target, body, moment.timestamp() + 0.5)
         expected = signed_by_the_library(url, "eu-west-1", "kinesis", key, target, body, moment)
+        headers = signed.headers()
         assert expected == headers["Authorization"]
+        assert (target, key.token) == (
+            headers["X-Amz-Target"],
+            headers.get("X-Amz-Security-Token"),
+        )
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        assert lines.encode() == signed.fields()
+
+
+@pytest.mark.parametrize("odd", ["a\r\nb", "a\nb", "a\rb", "a\0b", "a\u2028b"])
+def test_a_head_by_hand_has_no_odd_lines(odd: str) -> None:
+    signer = Signer("https://a.example", "us-east-1", "kinesis")
+    for keys in (ReadOnlyCredentials(odd, "b", None), ReadOnlyCredentials("a", "b", odd)):
+        assert signer.sign(keys, "T.Put", b"", 0.0).fields() is None
 
 
 @pytest.mark.parametrize(
@@ -85,11 +120,13 @@ def test_a_key_made_for_one_secret_and_day_signs_for_no_other(turns: list[tuple[
 )
 def test_the_host_that_is_signed_is_the_one_that_is_sent(expected: str, url: str) -> None:
     signer = Signer(url, "us-east-1", "kinesis")
-    headers = signer.headers(ReadOnlyCredentials("a", "b", None), "T.Put", b"", 0.0)
+    headers = signer.sign(ReadOnlyCredentials("a", "b", None), "T.Put", b"", 0.0).headers()
     assert expected == headers["Host"]
 
 
 def test_a_secret_is_in_no_header() -> None:
     signer = Signer("https://a.example", "us-east-1", "kinesis")
-    headers = signer.headers(ReadOnlyCredentials("AKIA", "the-secret", "t"), "T.Put", b"", 0.0)
+    headers = signer.sign(
+        ReadOnlyCredentials("AKIA", "the-secret", "t"), "T.Put", b"", 0.0
+    ).headers()
     assert not any("the-secret" in value for value in headers.values())
