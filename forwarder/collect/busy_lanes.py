@@ -2,10 +2,12 @@
 
 import heapq
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from forwarder.collect.lane import PartitionLane
+from forwarder.collect.windows.shares import MOST_HOLDERS, NOTHING_FRESH, Shares
 from forwarder.collect.windows.tails import ENOUGH_MEMORY_BYTES
+from forwarder.formats.contract import Upload
 from forwarder.model import Position
 
 _NEVER = sys.maxsize
@@ -22,11 +24,12 @@ class BusyLanes:
     of lanes in which anything is open or pending. A lane's number is its place among all.
     """
 
-    def __init__(self, lanes: Sequence[PartitionLane]) -> None:
-        """Begin with lanes of which none holds anything."""
+    def __init__(self, lanes: Sequence[PartitionLane], shares: Shares) -> None:
+        """Begin with lanes of which none holds anything; ``shares``: what their windows share."""
         self.pending: set[int] = set()
         self.holding: set[int] = set()
         self._lanes = lanes
+        self._shares = shares
         # The earliest deadline of each lane that has one: in a heap, in which a lane stands again
         # once it has an earlier one. ``_queued`` has the one that counts.
         self._deadlines: list[tuple[int, int]] = []
@@ -112,12 +115,26 @@ class BusyLanes:
     def compress_above(self, memory_bytes: int) -> None:
         """Have lanes compress also short tails while all together take more than this."""
         self._plain_bytes, self._is_short = memory_bytes, True
-        self.share_room(range(len(self._lanes)))
+        self._share_room(range(len(self._lanes)))
 
-    def share_room(self, fed: Iterable[int]) -> None:
+    def begin_poll(self, wanted: Mapping[int, Sequence[Upload]], uploads: int) -> None:
+        """Prepare lanes for a poll that is about to be added to them.
+
+        Caller: the pipeline. ``wanted``: by lane the uploads it gets, one at least; ``uploads``:
+        how many there are that any gets.
+        """
+        self._share_room(wanted)
+        shares, fresh_from = self._shares, NOTHING_FRESH
+        shares.taking = sum(map(len, wanted.values())) > uploads
+        if shares.taking and len(wanted) > MOST_HOLDERS:
+            fresh_from = min([one[0].offset for one in wanted.values()])
+        shares.fresh_from = fresh_from
+
+    def _share_room(self, fed: Iterable[int]) -> None:
         """Tell lanes how much may wait plain: all of it, or where that is too little their share.
 
-        Caller: the pipeline, before a poll is added to the lanes that are ``fed``.
+        A lane counts in full what it shares, all together once. So none takes more than all, and
+        while all take more than they may, each takes more than its share.
         """
         total, most = self.memory_bytes(), self._plain_bytes
         was_short, self._is_short = self._is_short, total > most
@@ -137,14 +154,17 @@ class BusyLanes:
         return deadlines[0][0] if deadlines else None
 
     def memory_bytes(self) -> int:
-        """Return an estimate of the memory that all open and pending windows take."""
+        """Return an estimate of the memory that all open and pending windows take.
+
+        What several open windows hold counts once.
+        """
         if self._unweighed:
             for number in self._unweighed:
                 weight = self._lanes[number].memory_bytes()
                 self._memory += weight - self._weights[number]
                 self._weights[number] = weight
             self._unweighed.clear()
-        return self._memory
+        return self._memory - self._shares.saved
 
     def unsaved(self) -> dict[str, Position]:
         """Return by lane the lowest position in an open or pending window that is in no snapshot.

@@ -15,6 +15,7 @@ from forwarder.collect.windows import misfits
 from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.sessions import SessionStore
+from forwarder.collect.windows.shares import Shares, make_shares
 from forwarder.collect.windows.singles import SingleStore
 from forwarder.collect.windows.store import Added, WindowStore
 from forwarder.collect.windows.tails import TailSizes
@@ -92,10 +93,10 @@ class Lane:
         self.documents = make(connection, connection.sink.record_limit)
         self._fit = RecordFit(self.documents, form)
 
-    def new_store(self, replay: ReplayFilter, sizes: TailSizes) -> WindowStore:
+    def new_store(self, replay: ReplayFilter, sizes: TailSizes, shares: Shares) -> WindowStore:
         """Return an empty store of windows that closes them as the connection's mode asks."""
         kind = _STORES.get(self.mode, WindowStore)
-        return kind(self.connection.batching, self._fit, replay, sizes)
+        return kind(self.connection.batching, self._fit, replay, sizes, shares)
 
 
 _STORES = {BatchMode.SESSION: SessionStore, BatchMode.SINGLE: SingleStore}
@@ -142,13 +143,17 @@ class PartitionLane:
         lane: Lane,
         replay: ReplayFilter,
         bounds: CollectBounds,
+        shares: Shares,
     ) -> None:
-        """Begin with no open windows; ``replay`` tells what an opening found to be settled."""
+        """Begin with no open windows; ``replay`` tells what an opening found to be settled.
+
+        ``shares``: what windows hold together with those of the partition's other lanes.
+        """
         self.number, self.kind = number, kind
         self.pending: deque[Window] = deque()
         self.lane = lane
         self.replay = replay
-        self.windows = lane.new_store(replay, bounds.tails)
+        self.windows = lane.new_store(replay, bounds.tails, shares)
         is_by_age = lane.mode is BatchMode.BATCH
         self.due_in = lane.connection.batching.max_age_ms if is_by_age else None
         # What every poll asks, at hand: with a thousand lanes each look elsewhere is a cold one.
@@ -387,7 +392,7 @@ class PartitionLane:
         kept, failed = self.lane.filter.sift([upload], {} if again else out.filtered)
         if not again:
             self._add_unchangeable_letters(failed, out)
-        apart = self.lane.new_store(ReplayFilter(), self._bounds.tails)
+        apart = self.lane.new_store(ReplayFilter(), self._bounds.tails, make_shares())
         accepted, added = apart.add([(u, self._undelivered(u, pieces, out)) for u, pieces in kept])
         closed = ([] if added is None else added.closed) + apart.finish()
         upload.used = bool(closed)

@@ -21,6 +21,7 @@ from forwarder.collect.lane import (
 )
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows.checkpoint import Checkpoint
+from forwarder.collect.windows.shares import make_shares
 from forwarder.config.connection import Settings
 from forwarder.formats.contract import DUPLICATE, Decoder, OddRecord, Reject, Scan, Upload
 from forwarder.formats.ids import digest
@@ -88,16 +89,16 @@ class Pipeline:
         self._read = read
         self.clock = 0
         self._form = lanes.form
-        known, kinds = replays or {}, dict[Settings, int]()
+        known, kinds, shares = replays or {}, dict[Settings, int](), make_shares()
         self._lanes: dict[str, PartitionLane] = {}
         for number, lane in enumerate(lanes.lanes):
             kind, replay = kinds.setdefault(lane.settings, number), known.get(lane.name)
             self._lanes[lane.name] = PartitionLane(
-                number, kind, partition, lane, replay or ReplayFilter(), self.bounds
+                number, kind, partition, lane, replay or ReplayFilter(), self.bounds, shares
             )
         self._in_order = list(self._lanes.values())
         self._replaying = self._in_order if read > 0 else []
-        self._busy = BusyLanes(self._in_order)
+        self._busy = BusyLanes(self._in_order, shares)
         matches = [lane.connection.match for lane in lanes.lanes]
         self._router = Router(matches, lanes.form, partition.topic)
         self._decoder = self._new_decoder()
@@ -124,7 +125,7 @@ class Pipeline:
         uploads, whole, busy = scan.uploads, dict[int, bool](), self._busy
         wanted, unmatched = self._router.route(uploads)
         since = uploads[0].clock if uploads else self.clock
-        busy.share_room(wanted)
+        busy.begin_poll(wanted, len(uploads) - len(unmatched))
         for number in busy.turn(self.clock, wanted):
             lane = self._in_order[number]
             added = lane.add(wanted[number], out, scan, whole) if number in wanted else None

@@ -18,6 +18,7 @@ from forwarder.collect.windows.queues import (
     UnsavedQueue,
     rank_of,
 )
+from forwarder.collect.windows.shares import Shares, are_spread
 from forwarder.collect.windows.table import Table
 from forwarder.collect.windows.tails import TailCompressor, TailSizes
 from forwarder.collect.windows.window import (
@@ -33,6 +34,9 @@ from forwarder.config.connection import Batching
 from forwarder.formats.contract import ContextShape, Upload
 from forwarder.model import CloseReason, HeldWindow, Piece, Position
 
+_MOST_SPREAD = 2
+"""Times as many windows as a pack has that are passed over in search of those for one."""
+
 
 class OpenWindows:
     """The open windows of one lane on one partition.
@@ -46,8 +50,10 @@ class OpenWindows:
     RULE: ClassVar[str] = BY_DEVICE
     """The rule by which today's events are keyed."""
 
-    def __init__(self, batching: Batching, fit: RecordFit, sizes: TailSizes) -> None:
-        """Create it without windows."""
+    def __init__(
+        self, batching: Batching, fit: RecordFit, sizes: TailSizes, shares: Shares
+    ) -> None:
+        """Create it without windows; ``shares``: what they hold together with those of others."""
         self._batching = batching
         self._small_context = fit.small_context_bytes
         self._small_events = fit.small_events_bytes
@@ -66,6 +72,10 @@ class OpenWindows:
         self._packed = sizes.packed
         self._tails = TailCompressor(sizes)
         self._first_look, self._long_tail = sizes.first_look, sizes.long
+        # ``_taking`` is that while pieces of a poll are entered, ``_has_taken``: any ever were.
+        self._shares = shares
+        self._taking: Shares | None = None
+        self._has_taken = False
         # What has come of the current call.
         self._closed: list[Window] = []
         self._accepted = 0
@@ -153,12 +163,21 @@ class OpenWindows:
 
     # ------------------------------------------------------------------ what changes
 
+    def _begin_poll(self) -> None:
+        """Begin to add a poll's uploads."""
+        self._tails.begin_poll()
+        self._taking = None
+        if self._shares.taking:
+            self._taking, self._has_taken = self._shares, True
+
     def _put(self, window: Window, piece: Piece, grown: int = 0) -> None:
         """Add a piece; ``grown`` is by how many bytes the context has become larger with it."""
         offset, index, count, _, body = piece
         size = len(body)
         more = size + PIECE_OVERHEAD_BYTES + grown
         window.append(piece)
+        if self._taking is not None:
+            self._taking.take(piece)
         window.count += count
         self._accepted += count
         window.touched = position = (offset, index)
@@ -267,6 +286,8 @@ class OpenWindows:
         if window.slot >= 0:
             self._deadlines.remove(window)
         self.memory -= window.weight
+        if self._has_taken:
+            self._shares.release(window.tail_pieces())
         if window.pack is not None:
             if window.cold:
                 self._cold -= window.weight
@@ -293,7 +314,8 @@ class OpenWindows:
 
     def _look(self, window: Window) -> None:
         """Compress a tail that has become long, and note a class that has become higher."""
-        self._weigh(window, -self._tails.look(window, self.memory))
+        shares = self._shares if self._has_taken else None
+        self._weigh(window, -self._tails.look(window, self.memory, shares))
         rank = rank_of(window.weight)
         if rank > window.size_class:
             window.size_class = rank
@@ -311,20 +333,28 @@ class OpenWindows:
             self._pack(group)
 
     def _next_to_pack(self) -> list[Window]:
-        """Take out the windows that are packed next; too few: there are no more."""
+        """Take out the windows that are packed next; too few: there are no more.
+
+        Or there are more behind many of which packing frees nothing, for other lanes hold it, too:
+        they wait for another turn, for the others may let it go.
+        """
         group: list[Window] = []
-        while len(group) < self._packed:
+        spread: list[Window] = []
+        while len(group) < self._packed and len(spread) < _MOST_SPREAD * self._packed:
             found = self._unpacked.take(self._packed - len(group))
             if not found:
                 break
-            group += [
-                window
-                for window in found
-                if not window.closed
-                and not window.narrow
-                and 2 * len(window.context) <= self._small_context
-                and self._tails.can_be_packed(window)
-            ]
+            for window in found:
+                if (
+                    window.closed
+                    or window.narrow
+                    or 2 * len(window.context) > self._small_context
+                    or not self._tails.can_be_packed(window)
+                ):
+                    continue
+                is_spread = self._has_taken and are_spread(self._shares, window.tail_pieces())
+                (spread if is_spread else group).append(window)
+        self._unpacked.extend(spread)
         return group
 
     def _pack(self, group: list[Window]) -> None:
@@ -332,6 +362,8 @@ class OpenWindows:
         self._weigh_beside(pack.memory_bytes())
         for place, window in enumerate(group):
             former = window.pack
+            if self._has_taken:
+                self._shares.release(window.tail_pieces())
             window.enter(pack, place)
             if former is not None:
                 self._leave(former)

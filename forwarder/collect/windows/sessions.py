@@ -15,6 +15,7 @@ from forwarder.collect.windows.device_sessions import DeviceSessions
 from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.misfits import is_lettered
 from forwarder.collect.windows.queues import SECOND_MS
+from forwarder.collect.windows.shares import Shares
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.table import Table
 from forwarder.collect.windows.tails import TailSizes
@@ -44,10 +45,15 @@ class SessionStore(WindowStore):
     RULE = BY_SESSION
 
     def __init__(
-        self, batching: Batching, fit: RecordFit, replay: ReplayFilter, sizes: TailSizes
+        self,
+        batching: Batching,
+        fit: RecordFit,
+        replay: ReplayFilter,
+        sizes: TailSizes,
+        shares: Shares,
     ) -> None:
         """Create a store without windows."""
-        super().__init__(batching, fit, replay, sizes)
+        super().__init__(batching, fit, replay, sizes, shares)
         self._session_start, self._session_end = fit.form.session_start, fit.form.session_end
         # Of most devices one window is open, and nothing else is known: then it stands here itself.
         self._devices: Table[Window | DeviceSessions] = Table()
@@ -203,6 +209,8 @@ class SessionStore(WindowStore):
         )  # fmt: skip
         self.open[key] = self._devices[device] = window
         fresh.append(window)
+        if self._taking is not None:
+            self._taking.take(piece)
         self._accepted += piece[2]
         self.waiting_events += piece[2]
         self.waiting_bytes += len(body)

@@ -16,6 +16,7 @@ from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.opened import OpenWindows
 from forwarder.collect.windows.queues import SECOND_MS
+from forwarder.collect.windows.shares import Shares
 from forwarder.collect.windows.tails import TailSizes
 from forwarder.collect.windows.window import (
     LEAST_BYTES,
@@ -51,10 +52,15 @@ class WindowStore(OpenWindows):
     """The open windows of a lane, closed by age and size. Caller: ``PartitionLane``."""
 
     def __init__(
-        self, batching: Batching, fit: RecordFit, replay: ReplayFilter, sizes: TailSizes
+        self,
+        batching: Batching,
+        fit: RecordFit,
+        replay: ReplayFilter,
+        sizes: TailSizes,
+        shares: Shares,
     ) -> None:
         """Create a store without windows; ``replay``: what an opening found to be settled."""
-        super().__init__(batching, fit, sizes)
+        super().__init__(batching, fit, sizes, shares)
         self._fit = fit
         self._replay = replay
         # What has come of the current call, besides what closed and was accepted.
@@ -66,9 +72,13 @@ class WindowStore(OpenWindows):
 
     def add(self, kept: Iterable[Kept]) -> tuple[int, Added | None]:
         """Add a poll's uploads in stream order; return as ``add_whole`` does."""
-        self._tails.begin_poll()
+        self._begin_poll()
         read, below = self._replay.read, self._replay.accept_below
+        taking = self._taking
         for upload, pieces in kept:
+            if taking is not None:  # what a filter has made for this lane alone is not entered
+                is_whole = len(pieces) == 1 and pieces[0] is upload.piece
+                self._taking = taking if is_whole else None
             if below is not None and upload.offset >= below:
                 continue
             if upload.offset < read:
@@ -86,7 +96,7 @@ class WindowStore(OpenWindows):
         Returns how many events joined a window or are misfits, and what else came of the uploads;
         None: nothing else, as nearly always.
         """
-        self._tails.begin_poll()
+        self._begin_poll()
         self._take_whole(uploads)
         return self._added()
 
@@ -131,6 +141,7 @@ class WindowStore(OpenWindows):
         half_context = small_context // 2  # no cold window has a larger one
         most, max_age_ms = self._batching.max_events, self._batching.max_age_ms
         first_look, age, least = self._first_look, CloseReason.AGE, LEAST_BYTES
+        take = None if self._taking is None else self._taking.take
         events = size = memory = 0
         clock = deadline = second = -1
         fresh: list[Window] = []
@@ -161,6 +172,8 @@ class WindowStore(OpenWindows):
                         position,
                     )  # fmt: skip
                     fresh.append(window)
+                    if take is not None:
+                        take(piece)
                     events += piece[2]
                     size += filled
                     memory += weight
@@ -185,6 +198,8 @@ class WindowStore(OpenWindows):
                     window.append(piece)
                 else:
                     tail.append(piece)
+                if take is not None:
+                    take(piece)
                 window.count += piece[2]
                 window.touched = position = (piece[0], piece[1])
                 window.weight = weight = window.weight + more

@@ -4,6 +4,7 @@ import msgspec
 
 from forwarder.collect.windows import packs
 from forwarder.collect.windows.packs import Entry, Pack
+from forwarder.collect.windows.shares import Shares, are_spread
 from forwarder.collect.windows.window import PIECE_OVERHEAD_BYTES, Window, tail_bytes
 
 ENOUGH_MEMORY_BYTES = 64 * 1024 * 1024
@@ -73,11 +74,11 @@ class TailCompressor:
         self._pack_left -= sum(made.sizes)
         return made
 
-    def look(self, window: Window, memory: int) -> int:
+    def look(self, window: Window, memory: int, shares: Shares | None) -> int:
         """Compress the window's tail if it has become long; return the bytes that saves.
 
         Sets the weight at which to look again; ``weight`` is left to the caller. ``memory``: what
-        all windows of the lane take.
+        all windows of the lane take. ``shares``: what may hold pieces of it; its are released.
         """
         sizes, is_short = self._sizes, memory > self._compress_above
         if window.weight < sizes.long // 2 and not is_short:
@@ -88,6 +89,12 @@ class TailCompressor:
             return 0
         tail, saved = tail_bytes(window.tail_pieces()), 0
         if tail >= (sizes.short if is_short else sizes.long):
+            if shares is not None:
+                pieces = window.tail_pieces()
+                if are_spread(shares, pieces):  # each holder would make a copy of its own
+                    window.look_at = window.weight + max(tail, sizes.short)
+                    return 0
+                shares.release(pieces)
             self._left -= tail
             saved, tail = window.compress_tail(), 0
         goal = sizes.long if tail >= sizes.long // 2 else max(2 * tail, sizes.long // 2)

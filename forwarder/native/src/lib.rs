@@ -24,6 +24,7 @@ mod scan_mparticle_places;
 mod scan_pinpoint;
 mod scan_pinpoint_events;
 mod scan_record;
+mod shares;
 mod upload;
 
 use pyo3::prelude::*;
@@ -38,6 +39,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(request::put_records, module)?)?;
     module.add_function(wrap_pyfunction!(request::put_record_batch, module)?)?;
     module.add_class::<scan::Scanner>()?;
+    module.add_class::<shares::Shares>()?;
     module.add_function(wrap_pyfunction!(scan_mparticle::mparticle_scanner, module)?)?;
     module.add_function(wrap_pyfunction!(scan_pinpoint::pinpoint_scanner, module)?)?;
     batches::register(module)?;
