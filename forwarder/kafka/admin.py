@@ -31,7 +31,7 @@ from forwarder.kafka.client import (
     error_text,
 )
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass, error_class
-from forwarder.kafka.patches import connections
+from forwarder.kafka.patches import connections, requests
 from forwarder.kafka.protocol import (
     GroupRightsRequest,
     Operations,
@@ -438,12 +438,12 @@ class KafkaAdmin:
             before = self._offsets
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._arguments)
-                connections.limit_requests(connections.client_of(admin))
+                requests.limit_requests(connections.client_of(admin))
                 await admin.start()
                 self._admin = admin
             if self._offsets is None:
                 offsets = AIOKafkaConsumer(isolation_level="read_committed", **self._arguments)
-                connections.limit_requests(connections.client_of(offsets))
+                requests.limit_requests(connections.client_of(offsets))
                 try:
                     await offsets.start()
                 except BaseException:

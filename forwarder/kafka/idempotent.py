@@ -23,7 +23,7 @@ from forwarder.kafka import error_codes
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.client import FAILURES, client_arguments, client_error, close_producer
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
-from forwarder.kafka.patches import connections, producers
+from forwarder.kafka.patches import producers, requests
 
 BATCH_BYTES = 1024 * 1024
 """Bytes of a batch of more than one record."""
@@ -41,7 +41,7 @@ LEAST_MESSAGE_BYTES = 16 * 1024
 
 START_SECONDS = 15.0
 REQUEST_MS = 8_000
-"""How long brokers wait for replicas before they answer; below ``connections.IMPATIENCE``."""
+"""How long brokers wait for replicas before they answer; below ``requests.IMPATIENCE``."""
 
 REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -100,7 +100,7 @@ class IdempotentProducer:
         """
         await self.ask_limits()
         producer = self._producer = AIOKafkaProducer(**self._arguments)
-        connections.limit_requests(producer.client)
+        requests.limit_requests(producer.client)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await producer.start()

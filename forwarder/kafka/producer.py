@@ -21,7 +21,7 @@ from forwarder.kafka.client import (
     error_text,
 )
 from forwarder.kafka.error_codes import ErrorContext, KafkaErrorClass
-from forwarder.kafka.patches import connections, producers
+from forwarder.kafka.patches import producers, requests
 from forwarder.model import Commit, Partition
 
 MESSAGE_BYTES = 16 * 1024 * 1024
@@ -92,7 +92,7 @@ class TransactionalProducer:
     async def start(self) -> None:
         """Fence whoever writes under this transactional id, ending its transaction (O1)."""
         self._producer = AIOKafkaProducer(**self._arguments)
-        connections.limit_requests(self._producer.client)
+        requests.limit_requests(self._producer.client)
         async with self._step(START_SECONDS) as producer:
             await producer.start()
 

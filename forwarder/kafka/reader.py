@@ -14,7 +14,7 @@ from forwarder.config.settings import Kafka
 from forwarder.errors import JournalError
 from forwarder.kafka import client
 from forwarder.kafka.error_codes import ErrorContext
-from forwarder.kafka.patches import connections, consumers
+from forwarder.kafka.patches import connections, consumers, requests
 from forwarder.model import Partition, Sealed
 
 START_SECONDS = 15.0
@@ -172,7 +172,7 @@ class PartitionReader:
             fetch_max_wait_ms=WAIT_MS,
             **self._arguments,
         )
-        connections.limit_requests(connections.client_of(consumer))
+        requests.limit_requests(connections.client_of(consumer))
         try:
             async with asyncio.timeout(START_SECONDS):
                 await consumer.start()

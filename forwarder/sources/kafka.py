@@ -19,7 +19,7 @@ from forwarder.errors import ForwarderError
 from forwarder.kafka import client
 from forwarder.kafka.admin import KafkaAdmin
 from forwarder.kafka.error_codes import ErrorContext
-from forwarder.kafka.patches import connections, consumers
+from forwarder.kafka.patches import connections, consumers, requests
 from forwarder.kafka.patches.batches import DamagedBatchError
 from forwarder.model import LogEnds, OpenTransaction, Partition, Record
 from forwarder.sources.contract import Listener, PositionLostError
@@ -82,7 +82,7 @@ class KafkaSource:
     async def start(self, listener: Listener) -> None:
         """Join; assignments reach the listener from the client's own task."""
         self._consumer = AIOKafkaConsumer(**_arguments(self._kafka, self._client_id))
-        connections.limit_requests(connections.client_of(self._consumer), joining=REQUEST_MS / 1000)
+        requests.limit_requests(connections.client_of(self._consumer), joining=REQUEST_MS / 1000)
         try:
             async with asyncio.timeout(JOIN_SECONDS):
                 await self._consumer.start()

@@ -2,12 +2,11 @@
 
 aiokafka 0.14 has no public way to any of it, so the dependency ends below 0.15, and a test for each
 name fails where the next release has it no more or in another form. Nothing outside of this package
-touches a private name of the client. A package of five modules, by what they are about, since one
-would have a thousand lines: connections, consumers, producers, the batches that were fetched, and
-the records of one.
+touches a private name of the client. Modules by what they are about: connections, requests and
+their bytes, consumers, producers, the batches that were fetched, and the records of one.
 """
 
-from forwarder.kafka.patches import batches, connections, consumers, producers, records
+from forwarder.kafka.patches import batches, connections, consumers, producers, records, structs
 
 _installed = False
 
@@ -23,6 +22,7 @@ def install(max_unpacked_batch: int = records.LIMIT) -> None:
     connections.install()
     consumers.install()
     producers.install()
+    structs.install()
     _installed = True
 
 

@@ -5,7 +5,6 @@
 * An answer is read up to a bound: the client reads whatever length is announced.
 * An answer about the cluster that makes no sense is none, and the client asks again: else the one
   task that knows brokers and leaders would end without a word.
-* A request has a time limit on its connection: one that a firewall forgot is never reset.
 * A refused OAUTHBEARER token is taken for a refusal.
 """
 
@@ -13,7 +12,6 @@
 
 import asyncio
 import struct
-import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,7 +19,7 @@ from aiokafka import client as connecting
 from aiokafka import conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     AuthenticationFailedError,
     GroupCoordinatorNotAvailableError,
@@ -34,7 +32,6 @@ from aiokafka.errors import (
     RequestTimedOutError,
     StaleMetadata,
 )
-from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from forwarder import clock
 
@@ -44,10 +41,6 @@ FRESH = 60.0
 LARGEST_ANSWER = 256 * 1024 * 1024
 """Bytes of one answer: five times what a fetch asks for at most (50 MiB), and more than the largest
 batch that a topic of ours takes beside it."""
-
-IMPATIENCE = 10.0
-"""Seconds a broker may take over an answer before the connection counts as dead. Below the limit
-of every step that waits for one (15 s and more): those give up and leave the connection."""
 
 CLUSTER_NEWS = "news of the cluster"
 """What failed, in the place of a server, where an answer about the cluster makes no sense."""
@@ -67,8 +60,6 @@ _FOLLOWS = (
     StaleMetadata,
 )
 """What follows from a broker that cannot be reached, and does not say so itself."""
-
-_CONNECTIONS: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 class BrokerFailure(NamedTuple):
@@ -223,7 +214,7 @@ def _no_news(cluster: Any, error: BaseException) -> bool:  # noqa: ANN401
     return False
 
 
-# ----------------------------------------------------------------- silent connections
+# ----------------------------------------------------------------- what a client holds
 
 
 def client_of(owner: Any) -> Any:  # noqa: ANN401  # the client ships no types
@@ -234,26 +225,6 @@ def client_of(owner: Any) -> Any:  # noqa: ANN401  # the client ships no types
 async def send_request(admin: Any, request: Any, node: int | None = None) -> Any:  # noqa: ANN401
     """Ask with a request of our own, the controller unless a node is named. Raises KafkaError."""
     return await admin._send_request(request, node)
-
-
-def limit_requests(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  # the client ships no types
-    """Make a client close a connection on which an answer takes over ``IMPATIENCE`` seconds.
-
-    It makes a new one then. A connection that a firewall forgot, or whose host vanished, is never
-    reset; behind a limit around the whole question it would stay, and every later question would
-    wait for its own limit.
-    ``joining``: seconds that the answer to joining a group may take, it waits for all members.
-    """
-    client._request_timeout_ms = round(IMPATIENCE * 1000)
-    connect: Callable[..., Awaitable[Any]] = client._get_conn
-
-    async def connected(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        connection = await connect(*arguments, **options)
-        if connection is not None and "send" not in vars(connection):
-            _limit(connection, joining)
-        return connection
-
-    client._get_conn = connected
 
 
 def stop_connecting(client: Any) -> None:  # noqa: ANN401  # the client ships no types
@@ -277,50 +248,6 @@ def stop_connecting(client: Any) -> None:  # noqa: ANN401  # the client ships no
     for pending in (client._sync_task, client._md_update_fut):
         if pending is not None:
             pending.cancel()
-
-
-def _limit(connection: Any, joining: float) -> None:  # noqa: ANN401
-    usual: Callable[..., Awaitable[Any]] = connection.send
-    _CONNECTIONS.add(connection)
-    connection.joins = False
-
-    async def answer(pending: Awaitable[Any], asked: float) -> Any:  # noqa: ANN401
-        try:
-            return await pending
-        except TimeoutError as error:
-            # The client's own way looks the connection up again, which may be gone: a KeyError
-            # that ends its background tasks for good. A request for metadata leaves it open.
-            _give_up(connection)
-            _give_up_silent(connection.host, connection.port, asked)
-            raise RequestTimedOutError from error
-        finally:
-            connection.joins = False
-
-    def send(request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: ANN401, FBT001, FBT002
-        connection.joins = isinstance(request, JoinGroupRequest | SyncGroupRequest)
-        # Read at once, by the call that follows.
-        connection._request_timeout = joining if connection.joins else IMPATIENCE
-        return answer(usual(request, expect_response), clock.monotonic())
-
-    connection.send = send
-
-
-def _give_up_silent(host: str, port: int, since: float) -> None:
-    """Give up the process's other connections to a broker that have been silent all the while.
-
-    Each would be found dead by itself, but one after the other, and only once it is needed.
-    """
-    for other in list(_CONNECTIONS):
-        silent = other._last_action < since and not other.joins
-        if silent and (other.host, other.port) == (host, port) and other.connected():
-            _give_up(other)
-
-
-def _give_up(connection: Any) -> None:  # noqa: ANN401
-    writer = connection._writer
-    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
-    if writer is not None:
-        writer.transport.abort()
 
 
 # ----------------------------------------------------------------- a refused token

@@ -25,6 +25,8 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import InitPIDHandler, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.struct import Struct
+from aiokafka.protocol.types import Schema
 from aiokafka.record import default_records, legacy_records
 
 from forwarder.kafka import client, patches
@@ -135,8 +137,21 @@ Made = Callable[[], AsyncIterator[Any]]
 INSTANCE_NAMES: list[tuple[Made, list[str]]] = [
     (consumer, ["_client", "_subscription"]),
     (fetching, ["_client", "_closed", "_fetch_task", "_in_flight", "_pending_tasks", "_records"]),
-    (connected, ["_last_action", "_reader", "_request_timeout", "_writer", "host", "port"]),
-    (unconnected, ["_md_update_fut", "_request_timeout_ms", "_sync_task", "cluster"]),
+    (
+        connected,
+        [
+            "_client_id",
+            "_last_action",
+            "_loop",
+            "_reader",
+            "_requests",
+            "_versions",
+            "_writer",
+            "host",
+            "port",
+        ],
+    ),
+    (unconnected, ["_conns", "_md_update_fut", "_request_timeout_ms", "_sync_task", "cluster"]),
     (producing, ["_message_accumulator", "_sender", "_txn_manager", "client"]),
     (administrating, ["_client"]),
     (written, ["_drain_waiter"]),
@@ -192,6 +207,30 @@ def test_the_client_still_reads_answers_as_what_replaces_it_does(line: str) -> N
     assert line in inspect.getsource(AIOKafkaConnection), ADVICE
 
 
+@pytest.mark.parametrize(
+    ("owner", "line"),
+    [
+        (AIOKafkaConnection, "request_struct = request.prepare(self._versions)"),
+        (AIOKafkaConnection, "correlation_id = self._next_correlation_id()"),
+        (AIOKafkaConnection, "message = header.encode() + request_struct.encode()"),
+        (AIOKafkaConnection, "(correlation_id, request_struct, fut),"),
+        (AIOKafkaConnection, "return wait_for(fut, self._request_timeout)"),
+        (AIOKafkaClient, "future = self._conns[(node_id, group)].send("),
+        (AIOKafkaClient, "result = await future"),
+        (Schema, "field.encode(item[i]) for i, field in enumerate(self.fields)"),
+        (Schema, "tuple(field.decode(data) for field in self.fields)"),
+        (Struct, "self.SCHEMA.encode([self.__dict__[name] for name in self.SCHEMA.names])"),
+        (Struct, "cls(*[field.decode(data) for field in cls.SCHEMA.fields])"),
+        (Struct, "self.__dict__[name] = args[i]"),
+    ],
+    ids=str,
+)
+def test_the_client_still_asks_and_answers_as_what_replaces_it_does(
+    owner: type[Any], line: str
+) -> None:
+    assert line in inspect.getsource(owner), ADVICE
+
+
 def test_what_is_patched_is_found_where_the_client_looks_for_it() -> None:
     patches.install()
     assert "RefusalAwareAuthenticator" == conn.OAuthAuthenticator.__name__
@@ -199,7 +238,7 @@ def test_what_is_patched_is_found_where_the_client_looks_for_it() -> None:
         connecting.create_conn, AIOKafkaConnection._read, ClusterMetadata.update_metadata,
         AIOKafkaClient._metadata_update, fetcher.Fetcher.__init__, fetcher.MemoryRecords,
         fetcher.PartitionRecords, fetcher.FetchResult, SendProduceReqHandler._can_retry,
-        InitPIDHandler.handle_response,
+        InitPIDHandler.handle_response, Schema.decode, Schema.encode, Struct.decode, Struct.encode,
     ):  # fmt: skip
         assert replaced.__module__.startswith(patches.__name__), ADVICE
 

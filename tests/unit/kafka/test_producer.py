@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from forwarder.config.settings import InputTopic, Kafka
 from forwarder.errors import FencedError, JournalError
 from forwarder.kafka import client as kafka_client
-from forwarder.kafka.patches import connections
+from forwarder.kafka.patches import requests
 from forwarder.kafka.producer import TICK_SECONDS, TRANSACTION_MS, TransactionalProducer
 from forwarder.kafka.reader import PartitionReader
 from forwarder.model import Partition
@@ -240,7 +240,7 @@ async def test_a_reader_whose_close_is_cancelled_leaves_no_connection_open() -> 
 def test_what_a_revoked_partition_may_take_fits_into_the_rebalance() -> None:
     heartbeat = source.HEARTBEAT_MS / 1000
     # A tick takes longer only where Kafka does not answer within the client's patience.
-    longest = heartbeat + worker.SETTLE_SECONDS + connections.IMPATIENCE
+    longest = heartbeat + worker.SETTLE_SECONDS + requests.IMPATIENCE
     assert longest < source.REBALANCE_MS / 1000 < source.REQUEST_MS / 1000
 
 

@@ -11,7 +11,7 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from forwarder.kafka.patches import connections
+from forwarder.kafka.patches import requests
 
 QUICK = 0.05
 """Seconds for IMPATIENCE: these wait for it."""
@@ -54,14 +54,14 @@ class Deaf:
             return connection
 
         client._get_conn = connect
-        connections.limit_requests(client, joining=30.0)
+        requests.limit_requests(client, joining=30.0)
         assert connection is await client._get_conn(1)
         return connection
 
 
 @pytest.fixture
 async def deaf(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deaf]:
-    monkeypatch.setattr(connections, "IMPATIENCE", QUICK)
+    monkeypatch.setattr(requests, "IMPATIENCE", QUICK)
     deaf = Deaf()
     await deaf.start()
     yield deaf
