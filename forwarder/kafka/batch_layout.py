@@ -13,10 +13,11 @@ raises CorruptDataError; what is too much to be read at once UnpackedTooLargeErr
 import contextlib
 import struct
 
-from aiokafka.record.util import decode_varint, decode_varint_py
+from aiokafka.record.util import decode_varint
 
 from forwarder import native
 from forwarder.kafka.codecs import CorruptDataError, UnpackedTooLargeError
+from forwarder.kafka.record_layout import NUMBER, read_number
 
 LONG_RECORD = 4 * 1024
 """Bytes from which on a record's headers are counted: what is shorter has few of them."""
@@ -33,10 +34,6 @@ times as many; of uploads of 100 bytes they hold two thirds of a million."""
 COUNTED = 4 * 1024 * 1024
 """Unpacked bytes of a batch from which on records and headers are counted: there is no room for
 many below."""
-
-_NUMBER = 10
-"""Bytes that a number takes at most. The client's compiled way to read one does not look where the
-bytes end, and takes the process with it: near the end, they are read in Python."""
 
 RECORDS = 61
 """Where the records of a batch begin, packed or not, in format 2."""
@@ -149,10 +146,10 @@ def check_records(records: bytes, begin: int = 0, end: int | None = None) -> Non
 def _counted(content: bytearray) -> tuple[int, int]:
     """Return how many records there are, up to one too many, and headers of the long ones."""
     at, number, headers = 0, 0, 0
-    near = len(content) - _NUMBER
-    with contextlib.suppress(IndexError, ValueError):
+    near = len(content) - NUMBER
+    with contextlib.suppress(ValueError):
         while at < len(content) and number <= MAX_RECORDS:
-            size, start = (decode_varint if at < near else decode_varint_py)(content, at)
+            size, start = (decode_varint if at < near else read_number)(content, at)
             if size >= LONG_RECORD:
                 headers += _headers(content, start)
             if size < 0:
@@ -166,31 +163,11 @@ def _headers(content: bytearray, start: int) -> int:
     """Return how many headers the record has whose attributes are at ``start``."""
     at = start + 1
     for _ in ("timestamp", "offset"):
-        _, at = decode_varint_py(content, at)
+        _, at = read_number(content, at)
     for _ in ("key", "value"):
-        size, at = decode_varint_py(content, at)
+        size, at = read_number(content, at)
         at += max(0, size)
-    return int(decode_varint_py(content, at)[0])
-
-
-def first_from(records: bytearray, below: int) -> tuple[int, int]:
-    """Return where the first record stands whose offset is not ``below``, and how many precede it.
-
-    Offsets are those of format 2, counted from the batch's first. Where the records are malformed,
-    the place of what cannot be passed over.
-    """
-    at = number = 0
-    near = len(records) - 4 * _NUMBER
-    with contextlib.suppress(IndexError, ValueError):
-        while at < len(records):
-            read = decode_varint if at < near else decode_varint_py
-            size, start = read(records, at)
-            _, offset_at = read(records, start + 1)
-            if size <= 0 or read(records, offset_at)[0] >= below:
-                break
-            number += 1
-            at = start + size
-    return at, number
+    return int(read_number(content, at)[0])
 
 
 def check_count(number: int) -> None:

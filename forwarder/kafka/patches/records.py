@@ -6,19 +6,25 @@ has them or, where there is none, as the client's compiled reader does: nothing 
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import dropwhile, islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from operator import attrgetter, lt
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import _LegacyRecordBatchPy
-from aiokafka.record.util import calc_crc32c, decode_varint_py
+from aiokafka.record.util import calc_crc32c
 
 from forwarder import native
 from forwarder.kafka import batch_layout, codecs
+from forwarder.kafka.record_layout import (
+    Dates,
+    MalformedRecordError,
+    ReadRecord,
+    read_records,
+)
 from forwarder.model import Reason, Sealed
 
 LIMIT = 64 * 1024 * 1024
@@ -44,6 +50,9 @@ _UNPACKERS: dict[int, Callable[[bytes, int], bytes]] = {
     4: codecs.zstd,
 }
 
+_AT_ONCE = 1000
+"""Records that the client makes in one go at least: there may be a million to pass over."""
+
 _OFFSET, _TIME = attrgetter("offset"), attrgetter("timestamp")
 
 
@@ -58,16 +67,6 @@ def unpack(codec: int, content: bytes) -> bytes:
     if (unpacker := _UNPACKERS.get(codec)) is None:
         raise UnsupportedCodecError
     return unpacker(content, Bound.limit)
-
-
-class ReadRecord(NamedTuple):
-    """One record, where neither the client nor the native core has made it as it has to be."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class RecordReader(Protocol):
@@ -161,24 +160,39 @@ class RecordBatch:
         return self._open_natively(core, first)
 
     def _open_natively(self, core: ModuleType, first: int) -> RecordReader:
-        content, begin, end = self._whole, self._at + batch_layout.RECORDS, self._end
-        if codec := self._attributes & _CODEC:
-            content, begin = unpack(codec, content[begin:end]), 0
-            end = len(content)
+        content, begin, end = self._records()
         batch_layout.check_records(content, begin, end)
-        by_broker = bool(self._attributes & _DATED_BY_BROKER)
-        time = self.newest_ms if by_broker else self._first_ms
+        told = self._dates()
         return _NativeReader(
             core.RecordReader(
-                content, begin, end, self._count, self.base_offset, time, by_broker, first
+                content, begin, end, self._count, told.base_offset, told.time, told.alike, first
             )
         )
 
     def _open_in_python(self, first: int) -> RecordReader:
         if not self._attributes & _CODEC:
             batch_layout.check_records(self._whole, self._at + batch_layout.RECORDS, self._end)
-        content = self.content
-        return _ClientReader(DefaultRecordBatch(content), first, content)
+        return _ClientReader(DefaultRecordBatch(self.content), first, self._read_again)
+
+    def _read_again(self, number: int) -> Iterator[ReadRecord]:
+        """Return the records by the letter, from the one of this number on."""
+        content, begin, end = self._records()
+        try:
+            yield from read_records(content[begin:end], number, self._count, self._dates())
+        except MalformedRecordError as error:
+            raise CorruptRecordException(str(error)) from error
+
+    def _records(self) -> tuple[bytes, int, int]:
+        """Return where the records are, unpacked: in which bytes, from where to where."""
+        content, begin, end = self._whole, self._at + batch_layout.RECORDS, self._end
+        if codec := self._attributes & _CODEC:
+            content, begin = unpack(codec, content[begin:end]), 0
+            end = len(content)
+        return content, begin, end
+
+    def _dates(self) -> Dates:
+        by_broker = bool(self._attributes & _DATED_BY_BROKER)
+        return Dates(self.base_offset, self.newest_ms if by_broker else self._first_ms, by_broker)
 
 
 class MessageSet:
@@ -215,7 +229,7 @@ class MessageSet:
     def open(self, first: int) -> RecordReader:
         """Unpack it and begin to read at an offset (``FetchedBatch``)."""
         batch_layout.check_message(self.content)
-        return _ClientReader(self._set, first, self.content)
+        return _ClientReader(self._set, first)
 
 
 class _NativeReader:
@@ -233,51 +247,73 @@ class _NativeReader:
 
 
 class _ClientReader:
-    """The records as the client's own reader makes them.
+    """The records as the client's own reader makes them, as long as nothing is wrong with any.
 
-    It raises where the name of a header is no UTF-8; from there on it is read in a form that takes
-    every name.
+    It takes lengths for true, and so makes a record of what stands behind the end of a batch before
+    it finds that too much; and it takes no header whose name is no UTF-8. So a record is returned
+    only once what follows it, another or the end, was read as well. What it finds wrong is read
+    ``again``, from the last record on that it made: by the letter, and from then on.
     """
 
-    def __init__(self, records: Iterable[Any], first: int, batch: memoryview) -> None:
+    def __init__(
+        self,
+        records: Iterable[Any],
+        first: int,
+        again: Callable[[int], Iterator[ReadRecord]] | None = None,
+    ) -> None:
         """Read what lies at ``first`` or above, and above the record before it.
 
-        Raises whatever is wrong with the whole: it is unpacked now.
+        ``again`` is told by its number in the batch where to begin. Raises whatever is wrong with
+        the whole: it is unpacked now.
         """
-        self._records: Iterator[Any] = dropwhile(lambda one: one.offset < first, records)
+        self._records: Iterator[Any] = islice(records, None)  # the client's begins but once
         self._next = first
-        self._batch = batch
-        self._is_tolerant = False
+        self._again = again
+        self._number = 0
+        """Of records that were read in all."""
+        self._last: list[Any] = []
+        """The one that is not given out before what follows it was read."""
+        self._found: list[Any] = []
+        """What is wanted and was more than anybody asked for."""
         self._fault: Exception | None = None
 
     def take(self, most: int) -> list[Any]:
         """Return the next records (``RecordReader``)."""
-        found: list[Any] = []
+        found, self._found = self._found, []
         while not found:
-            self._heed_fault()
-            read: list[Any] = []
-            try:
-                read.extend(islice(self._records, most))
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001  # whatever the client makes of nonsense
-                self._fault = error
-            else:
-                if len(read) < most:
-                    self._records = iter(())  # the client's would begin anew
-            found = self._wanted(read)
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+            read = self._read(max(_AT_ONCE, min(most, batch_layout.MAX_RECORDS)))
             if not read and self._fault is None:
                 break
-        return found
+            found = self._wanted(read)
+        self._found = found[most:]
+        return found[:most] if self._found else found
 
-    def _heed_fault(self) -> None:
-        """Raise what the last call ran into, behind what it returned."""
-        fault, self._fault = self._fault, None
-        if isinstance(fault, UnicodeDecodeError) and not self._is_tolerant:
-            self._is_tolerant = True
-            self._records = islice(_TolerantBatch(self._batch, self._next), None)
-        elif fault is not None:
-            raise fault
+    def _read(self, most: int) -> list[Any]:
+        """Return the next records, wanted or not, and note what is wrong behind them."""
+        read, known = self._last, len(self._last)
+        self._last = []
+        try:
+            read.extend(islice(self._records, most + 1 - known))
+        except Exception as error:  # noqa: BLE001  # whatever the client makes of nonsense
+            return self._doubted(read, self._number + len(read) - known, error)
+        self._number += len(read) - known
+        if len(read) > most:
+            self._last = [read.pop()]
+        else:
+            self._records = iter(())  # the client's would begin anew
+        return read
+
+    def _doubted(self, read: list[Any], number: int, error: Exception) -> list[Any]:
+        """Return what is sure of the records before a fault, of the ``number`` that were made."""
+        if self._again is None:
+            self._fault = error
+            return read
+        del read[-1:]
+        self._records, self._again = self._again(max(0, number - 1)), None
+        return read or self._read(_AT_ONCE)
 
     def _wanted(self, read: list[Any]) -> list[Any]:
         """Return those that lie where they are wanted, with a time that is a number."""
@@ -302,54 +338,6 @@ class _ClientReader:
             return False
         self._next = offset + 1
         return True
-
-
-class _LenientBytes(bytearray):
-    """Bytes whose parts become text whatever they are."""
-
-    def __getitem__(self, at: Any, /) -> Any:  # noqa: ANN401  # an index or a part
-        found = super().__getitem__(at)
-        return _LenientBytes(found) if isinstance(found, bytearray) else found
-
-    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
-        return super().decode(encoding, errors)
-
-
-class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # the client ships no types
-    """The client's own in Python, which is slower and can be told how to decode.
-
-    It begins at an offset: to take every record before it apart would stand still for seconds.
-    """
-
-    _buffer: Any
-    _pos: int
-
-    def __init__(self, content: memoryview, first: int) -> None:
-        super().__init__(content)
-        self._first = first
-
-    def __iter__(self) -> "_TolerantBatch":
-        self._maybe_uncompress()
-        records = self._buffer[self._pos :] if self._pos else self._buffer
-        at, passed = batch_layout.first_from(records, self._first - self.base_offset)
-        self._buffer = _LenientBytes(records)
-        self._pos, self._next_record_index = at, passed
-        return self
-
-    def _read_msg(self, _: object = None) -> Any:  # noqa: ANN401
-        """Read a record by numbers that end where the bytes do: the compiled ones go on.
-
-        Offset and time have 64 bits, as everywhere else: sums of what somebody made up go round.
-        """
-        read = super()._read_msg(decode_varint_py)
-        offset, time = _in_64_bits(read.offset), _in_64_bits(read.timestamp)
-        if (offset, time) == (read.offset, read.timestamp):
-            return read
-        return ReadRecord(offset, time, read.key, read.value, read.headers)
-
-
-def _in_64_bits(number: int) -> int:
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def sealed(batch: FetchedBatch, error: Exception, first: int) -> ReadRecord:

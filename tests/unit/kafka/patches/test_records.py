@@ -26,7 +26,8 @@ from forwarder.kafka.patches.batches import (
     install,
 )
 from forwarder.kafka.patches.records import RecordBatch
-from forwarder.model import Sealed
+from forwarder.kafka.record_layout import ReadRecord
+from forwarder.model import Reason, Sealed
 from forwarder.sources import kafka
 from tests import cores
 from tests.services import kafka_batches
@@ -281,8 +282,16 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, int]:
     return bytes(found), count
 
 
+LIES = [number(lie) for lie in (-1, 3, 40, (1 << 31) - 1, (1 << 63) - 100, (1 << 63) - 1)]
+"""Lengths that are not true; with the last but one a sum of 64 bits goes round, in C."""
+OPEN = [b"\x80", b"\xff", b"\x80" * 10]
+"""Numbers that do not end."""
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["set", "cut", "add"]), st.integers(0, 200), st.binary(max_size=11)),
+    st.tuples(
+        st.sampled_from(["set", "cut", "add"]),
+        st.integers(0, 200) | st.integers(-12, -1),
+        st.binary(max_size=11) | st.sampled_from(LIES + OPEN),
+    ),
     max_size=3,
 )
 
@@ -300,7 +309,7 @@ def changed(body: bytes, changes: Sequence[tuple[str, int, bytes]]) -> bytes:
     return bytes(content)
 
 
-@pytest.mark.skipif(native.core() is None, reason="the native core is not built")
+@pytest.mark.parametrize("which", cores.chosen())
 @settings(max_examples=600, deadline=None)
 @given(
     built=bodies(),
@@ -308,9 +317,10 @@ def changed(body: bytes, changes: Sequence[tuple[str, int, bytes]]) -> bytes:
     more=st.integers(-2, 2),
     most=st.integers(1, 7),
     first=st.integers(0, 6),
-    codec=st.sampled_from(["", "lz4", "zstd"]),
+    codec=st.sampled_from(["", "", "gzip", "snappy", "lz4", "zstd"]),
 )
 def test_whatever_the_bytes_are_they_are_read_by_the_letter(  # noqa: PLR0913  # what varies
+    which: str,
     built: tuple[bytes, int],
     changes: Sequence[tuple[str, int, bytes]],
     *,
@@ -330,27 +340,73 @@ def test_whatever_the_bytes_are_they_are_read_by_the_letter(  # noqa: PLR0913  #
     content = rebuilt(body, count, last=6, codec=codec)
     if codec:
         content = with_checksum(bytearray(content[:27] + struct.pack(">q", 1000) + content[35:]))
-    reader = RecordBatch(content, 0, len(content)).open(first)
-    got: list[Plain] = []
-    try:
-        while some := reader.take(most):
-            got += map(plain, some)
-        failed = False
-    except CorruptRecordException:
-        failed = True
+    with cores.on(which), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_AT_ONCE", 1)
+        reader = RecordBatch(content + NEXT, 0, len(content)).open(first)
+        got: list[Plain] = []
+        try:
+            while some := reader.take(most):
+                assert len(some) <= most
+                got += map(plain, some)
+            failed = False
+        except CorruptRecordException:
+            failed = True
     assert (wanted, fault) == (got, failed)
 
 
+NEXT = bytes.fromhex("00ff807f")
+"""What stands behind a batch, and belongs to the next one."""
+
+
 @pytest.mark.skipif(native.core() is None, reason="the native core is not built")
-@given(built=bodies(), most=st.integers(1, 7), first=st.integers(0, 6), odd=st.booleans())
-def test_both_cores_read_what_somebody_wrote_alike(
-    built: tuple[bytes, int], most: int, first: int, *, odd: bool
+@settings(max_examples=600, deadline=None)
+@given(
+    built=bodies(),
+    changes=CHANGES,
+    codec=st.sampled_from(["", *kafka_batches.CODECS]),
+    most=st.integers(1, 7),
+    first=st.integers(0, 6),
+    odd=st.booleans(),
+)
+def test_both_cores_read_what_somebody_wrote_alike(  # noqa: PLR0913  # as above
+    built: tuple[bytes, int],
+    changes: Sequence[tuple[str, int, bytes]],
+    *,
+    codec: str,
+    most: int,
+    first: int,
+    odd: bool,
 ) -> None:
-    body, count = built
-    content = rebuilt(body, count + odd, last=6) + filled(7, 3, 4)
+    body, count = changed(built[0], changes), built[1]
+    content = rebuilt(body, count + odd, last=6, codec=codec) + filled(7, 3, 4)
     mine = outcome(content, most, first)
     with cores.on(cores.PYTHON):
         assert outcome(content, most, first) == mine
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("end", [b"\x80", b"\x01\x80", b"\x02\x00\x80"])
+def test_a_record_does_not_go_on_in_the_next_batch(end: bytes) -> None:
+    """The client reads a number to its end, be it beyond that of the batch."""
+    good = record(0, b"first")
+    inside = b"\0\0\2\1\x0aabcde"  # of a record with no key, and a value
+    lying = number(len(inside) + len(end) + 1) + inside + end
+    assert inside + b"\0" == record(1, b"abcde")[1:]
+    content = rebuilt(good + lying, 2, last=1) + filled(2, 2, 0)
+    first, told, *others = fetched(content).take(10)
+    assert (0, b"first") == (first.offset, first.value)
+    assert isinstance(told.value, Sealed)
+    assert (1, 1, Reason.UNREADABLE_BATCH) == (told.offset, told.value.first, told.value.reason)
+    assert [2, 3] == [one.offset for one in others]
+
+
+@pytest.mark.usefixtures("core")
+def test_a_length_at_which_sums_go_round_asks_for_no_memory() -> None:
+    """In C, the client's check of it passes then, and so many bytes are asked for."""
+    good = record(0, b"some bytes, so that the next one does not begin at once")
+    lying = b"\x7e\0\0\2\1" + number((1 << 63) - 1 - 40) + b"x" * 40
+    *_, told = fetched(rebuilt(good + lying, 2, last=1)).take(10)
+    assert isinstance(told.value, Sealed)
 
 
 def outcome(content: bytes, most: int, first: int, high: int | None = None) -> list[object]:
@@ -439,9 +495,7 @@ def test_both_cores_find_as_many_records_to_fit(room: int) -> None:
     core = native.core()
     assert core is not None
     own = fetched(filled(0, 30, 4)).take(100)
-    others = [
-        records.ReadRecord(n, 0, None, value) for n, value in enumerate([b"a" * 5, None, b"b"])
-    ]
+    others = [ReadRecord(n, 0, None, value) for n, value in enumerate([b"a" * 5, None, b"b"])]
     for some in (own, others, [], own[:1] + others):
         assert kafka.fitting(some, room) == core.fitting(some, room)
 
