@@ -57,7 +57,7 @@ def limit_requests(client: Any, joining: float = 0.0) -> None:  # noqa: ANN401  
     client.send = send
 
 
-class _Sent(NamedTuple):
+class _Unanswered(NamedTuple):
     """A request that was sent: when it was, until when its answer may come (seconds, monotonic)."""
 
     asked: float
@@ -71,7 +71,7 @@ class _Requests:
     def __init__(self, connection: Any, joining: float) -> None:  # noqa: ANN401
         self._connection = connection
         self._joining = joining
-        self._sent: deque[_Sent] = deque()
+        self._sent: deque[_Unanswered] = deque()
         self._timer: asyncio.TimerHandle | None = None
         _LIMITED.add(self)
 
@@ -108,7 +108,7 @@ class _Requests:
 
     def _limit(self, *, joins: bool) -> None:
         now = clock.monotonic()
-        sent = _Sent(now, now + (self._joining if joins else IMPATIENCE), joins)
+        sent = _Unanswered(now, now + (self._joining if joins else IMPATIENCE), joins)
         self._sent.append(sent)
         self._forget_answered()
         if self._timer is None:
