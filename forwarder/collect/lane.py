@@ -227,7 +227,7 @@ class PartitionLane:
             _note_empty(kept)
         return added
 
-    def _add_whole(self, uploads: Sequence[Upload]) -> tuple[int, Added | None]:
+    def _add_whole(self, uploads: list[Upload]) -> tuple[int, Added | None]:
         """Add uploads of which every event passes as it came."""
         if not self.lane.filter.empty_too:
             return self.windows.add_whole(uploads)

@@ -7,7 +7,7 @@ on all events of the device, also those that the filter leaves out; those open n
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from forwarder.collect.keying import BY_SESSION
 from forwarder.collect.replay_filter import ReplayFilter
@@ -157,7 +157,7 @@ class SessionStore(WindowStore):
         self._weigh_beside(SESSIONS_OVERHEAD_BYTES)
         return found
 
-    def _take_whole(self, uploads: Sequence[Upload]) -> None:
+    def _take_whole(self, uploads: list[Upload]) -> None:
         """Add whole uploads that come for the first time.
 
         The usual cases of ``_add_segments`` stand here without a call for each event: the only

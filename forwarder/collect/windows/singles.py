@@ -4,8 +4,6 @@ Those of an upload wait as they came until their documents are made: a window fo
 more than a kilobyte for an event of a few bytes.
 """
 
-from collections.abc import Sequence
-
 from forwarder.collect.replay_filter import owner_digest
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.window import Window
@@ -19,7 +17,7 @@ class SingleStore(WindowStore):
     What is open in it was restored: it is from a time when events were batched.
     """
 
-    def _take_whole(self, uploads: Sequence[Upload]) -> None:
+    def _take_whole(self, uploads: list[Upload]) -> None:
         """Close whole uploads; in one loop while nothing else is open."""
         for upload in uploads:
             piece = upload.piece

@@ -13,6 +13,7 @@ from forwarder.collect.keying import BY_DEVICE, BY_SESSION, replayed
 from forwarder.collect.replay_filter import ReplayFilter, owner_digest
 from forwarder.collect.windows import misfits
 from forwarder.collect.windows.fit import RecordFit, drop_merge_cache, has_used_its_work
+from forwarder.collect.windows.joiner import JoinBounds, native_joiner
 from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.opened import OpenWindows
 from forwarder.collect.windows.queues import SECOND_MS
@@ -63,6 +64,12 @@ class WindowStore(OpenWindows):
         super().__init__(batching, fit, sizes, shares)
         self._fit = fit
         self._replay = replay
+        self._joiner = native_joiner(
+            JoinBounds(
+                self._small_context, self._small_events, batching.max_events, batching.max_age_ms,
+                sizes.first_look,
+            )
+        )  # fmt: skip
         # What has come of the current call, besides what closed and was accepted.
         self._settled = 0
         self._misfits: list[Misfits] = []
@@ -89,7 +96,7 @@ class WindowStore(OpenWindows):
                 self._take_one(upload, pieces)
         return self._added()
 
-    def add_whole(self, uploads: Sequence[Upload]) -> tuple[int, Added | None]:
+    def add_whole(self, uploads: list[Upload]) -> tuple[int, Added | None]:
         """Add a poll's uploads, of which every event is kept as it came, in stream order.
 
         None of them comes again (a replay), or is one that the lane does not take any more.
@@ -128,13 +135,24 @@ class WindowStore(OpenWindows):
 
     # ------------------------------------------------------------------ what joins which window
 
-    def _take_whole(self, uploads: Sequence[Upload]) -> None:  # noqa: C901, PLR0912, PLR0915
-        """Add whole uploads that come for the first time.
+    def _take_whole(self, uploads: list[Upload]) -> None:
+        """Add whole uploads that come for the first time."""
+        if self._joiner is None:
+            self._join_whole(uploads)
+            return
+        events, size, memory = self._joiner.join(self, uploads, self.open.parts, self._taking)
+        self.memory += memory
+        self._accepted += events
+        self.waiting_events += events
+        self.waiting_bytes += size
+
+    def _join_whole(self, uploads: list[Upload]) -> None:  # noqa: C901, PLR0912, PLR0915
+        """Add whole uploads that come for the first time; native twin: ``windows.rs``.
 
         The usual cases of ``_take_one`` stand here in one loop without a call for each event: the
-        only piece of an upload opens a window of its device, or joins one that then has its context
-        and is not full. Counts are kept aside meanwhile, and windows that opened (``fresh``)
-        wait for their queues.
+        only piece of an upload opens a window of its device, in the place of one that is due, or
+        joins one that then has its context and is not full. Counts are kept aside meanwhile, and
+        windows that opened (``fresh``) wait for their queues.
         """
         whole, part_of = self.open.whole, self.open.part
         small_context, small_events = self._small_context, self._small_events
@@ -151,7 +169,7 @@ class WindowStore(OpenWindows):
             window, length = part.get(key), len(context)
             if piece is None or (filled := len(piece[4])) > small_events:
                 pass  # unusual
-            elif window is None:
+            elif window is None or window.deadline <= upload.clock:
                 weight = least + length + len(key) + filled
                 if (
                     weight < first_look
@@ -159,6 +177,8 @@ class WindowStore(OpenWindows):
                     and key is upload.device
                     and length <= small_context
                 ):
+                    if window is not None:
+                        self.close(window, window.reason)
                     if upload.clock != clock:
                         clock = upload.clock
                         deadline = clock + max_age_ms
@@ -181,7 +201,6 @@ class WindowStore(OpenWindows):
             elif (
                 window.shape is (shape := upload.shape)
                 and shape.plain
-                and window.deadline > upload.clock
                 and piece[2] < most - window.count
                 and not window.narrow
                 and (before := len(window.context)) + length

@@ -15,7 +15,7 @@ SPLIT_FROM = 16_384
 """Entries from which on it is in parts: to split it takes some 4 ms."""
 
 _PARTS = 16
-_SHIFT = 16
+SHIFT = 16
 """Bits of a hash that choose no part: by the lowest a dict chooses its place."""
 
 
@@ -23,25 +23,26 @@ class Table(Generic[T]):
     """What a dict is, as far as windows need it.
 
     ``whole`` is all of it, while it is in one part; callers in a hurry ask that, else ``part``.
+    ``parts``: the one, or all of them; for reading only.
     """
 
-    __slots__ = ("_parts", "whole")
+    __slots__ = ("parts", "whole")
 
     def __init__(self) -> None:
         """Create it empty, in one part."""
         self.whole: dict[bytes, T] | None = {}
-        self._parts = [self.whole]
+        self.parts = [self.whole]
 
     def part(self, key: bytes) -> dict[bytes, T]:
         """Return the part of a key."""
-        return self._parts[hash(key) >> _SHIFT & _PARTS - 1] if self.whole is None else self.whole
+        return self.parts[hash(key) >> SHIFT & _PARTS - 1] if self.whole is None else self.whole
 
     def split(self) -> None:
         """Split it into parts if it has become large. Caller: its owner, once a poll."""
         whole = self.whole
         if whole is None or len(whole) < SPLIT_FROM:
             return
-        self.whole, self._parts = None, [{} for _ in range(_PARTS)]
+        self.whole, self.parts = None, [{} for _ in range(_PARTS)]
         for key, value in whole.items():
             self.part(key)[key] = value
 
@@ -51,10 +52,10 @@ class Table(Generic[T]):
 
     def values(self) -> Iterator[T]:
         """Yield all entries; of one part in the order in which they came."""
-        return chain.from_iterable([part.values() for part in self._parts])
+        return chain.from_iterable([part.values() for part in self.parts])
 
     def __iter__(self) -> Iterator[bytes]:
-        return chain.from_iterable(self._parts)
+        return chain.from_iterable(self.parts)
 
     def __getitem__(self, key: bytes) -> T:
         return self.part(key)[key]
@@ -69,4 +70,4 @@ class Table(Generic[T]):
         return key in self.part(key)
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts)) if self.whole is None else len(self.whole)
+        return sum(map(len, self.parts)) if self.whole is None else len(self.whole)

@@ -25,7 +25,10 @@ mod scan_pinpoint;
 mod scan_pinpoint_events;
 mod scan_record;
 mod shares;
+mod slots;
+mod structs;
 mod upload;
+mod windows;
 
 use pyo3::prelude::*;
 
@@ -42,6 +45,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shares::Shares>()?;
     module.add_function(wrap_pyfunction!(scan_mparticle::mparticle_scanner, module)?)?;
     module.add_function(wrap_pyfunction!(scan_pinpoint::pinpoint_scanner, module)?)?;
+    module.add_class::<windows::Joiner>()?;
     batches::register(module)?;
     records::register(module)?;
     Ok(())

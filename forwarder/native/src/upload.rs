@@ -1,14 +1,10 @@
 //! Makes an `Upload` of `forwarder.formats.contract`: its fields by their names, whatever their order.
 
-use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyList, PyTuple};
 
 use crate::scan::At;
-
-/// More than an upload has fields.
-const MOST: usize = 40;
+use crate::structs::StructMaker;
 
 /// What of an upload a scanner tells; all else has its default.
 pub struct Told<'a, 'py> {
@@ -33,12 +29,8 @@ pub struct Told<'a, 'py> {
     pub api_keys: Option<&'a Bound<'py, PyTuple>>,
 }
 
-/// Calls the class with all its fields in order.
-pub struct UploadMaker {
-    class: Py<PyAny>,
-    defaults: Vec<Py<PyAny>>,
-    places: [usize; NAMES.len()],
-}
+/// Makes uploads; see `StructMaker`.
+pub struct UploadMaker(StructMaker<{ NAMES.len() }>);
 
 const NAMES: [&str; 20] = [
     "offset",
@@ -66,27 +58,7 @@ const NAMES: [&str; 20] = [
 impl UploadMaker {
     /// Learn the names and defaults of a `msgspec.Struct`.
     pub fn new(class: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = class.py();
-        let fields: Vec<String> = class.getattr("__struct_fields__")?.extract()?;
-        let given: Vec<Py<PyAny>> = class.getattr("__struct_defaults__")?.extract()?;
-        if fields.len() > MOST || given.len() > fields.len() {
-            return Err(PyTypeError::new_err("a class of too many fields"));
-        }
-        let mut defaults: Vec<Py<PyAny>> = Vec::new();
-        defaults.resize_with(fields.len() - given.len(), || py.None());
-        defaults.extend(given);
-        let mut places = [0; NAMES.len()];
-        for (place, name) in places.iter_mut().zip(NAMES) {
-            *place = fields
-                .iter()
-                .position(|field| field == name)
-                .ok_or_else(|| PyTypeError::new_err(format!("a class without `{name}`")))?;
-        }
-        Ok(UploadMaker {
-            class: class.clone().unbind(),
-            defaults,
-            places,
-        })
+        Ok(UploadMaker(StructMaker::new(class, &NAMES)?))
     }
 
     /// Return a new upload of a record: all its events are one piece, unless it has none.
@@ -103,47 +75,31 @@ impl UploadMaker {
             0 => None,
             count => Some((*offset, &start, count, *time, told.body).into_pyobject(py)?),
         };
-        let mut given: [*mut ffi::PyObject; MOST] = [std::ptr::null_mut(); MOST];
-        for (place, default) in given.iter_mut().zip(&self.defaults) {
-            *place = default.as_ptr();
-        }
-        let known: [Option<*mut ffi::PyObject>; NAMES.len()] = [
-            Some(offset.as_ptr()),
-            Some(time.as_ptr()),
-            Some(clock.as_ptr()),
-            Some(start.as_ptr()),
-            Some(told.device.as_ptr()),
-            Some(told.owner.as_ptr()),
-            Some(told.environment.as_ptr()),
-            Some(told.application.as_ptr()),
-            Some(told.types.as_ptr()),
-            Some(told.sessions.as_ptr()),
-            Some(told.governed.as_ptr()),
-            Some(told.body.as_ptr()),
-            Some(told.context.as_ptr()),
-            Some(told.shape.as_ptr()),
-            Some(size.as_ptr()),
-            Some(keyless.as_ptr()),
-            piece.as_ref().map(|piece| piece.as_ptr()),
-            told.duplicate_keys.map(|keys| keys.as_ptr()),
-            told.platform.map(|platform| platform.as_ptr()),
-            told.api_keys.map(|keys| keys.as_ptr()),
-        ];
-        for (place, value) in self.places.iter().zip(known) {
-            if let (Some(slot), Some(object)) = (given.get_mut(*place), value) {
-                *slot = object;
-            }
-        }
-        // SAFETY: the first `defaults.len()` of `given` are objects that `self` and `told` keep
-        // alive until the call is over, and it takes no ownership; the thread is attached (`py`).
-        unsafe {
-            let made = ffi::PyObject_Vectorcall(
-                self.class.as_ptr(),
-                given.as_ptr(),
-                self.defaults.len(),
-                std::ptr::null_mut(),
-            );
-            Bound::from_owned_ptr_or_err(py, made)
-        }
+        self.0.make(
+            py,
+            [
+                Some(offset.as_borrowed()),
+                Some(time.as_borrowed()),
+                Some(clock.as_borrowed()),
+                Some(start.as_any().as_borrowed()),
+                Some(told.device.as_any().as_borrowed()),
+                Some(told.owner.as_any().as_borrowed()),
+                Some(told.environment.as_any().as_borrowed()),
+                Some(told.application.as_any().as_borrowed()),
+                Some(told.types.as_any().as_borrowed()),
+                Some(told.sessions.as_any().as_borrowed()),
+                Some(told.governed.as_any().as_borrowed()),
+                Some(told.body.as_any().as_borrowed()),
+                Some(told.context.as_any().as_borrowed()),
+                Some(told.shape.as_borrowed()),
+                Some(size.as_any().as_borrowed()),
+                Some(keyless.as_any().as_borrowed()),
+                piece.as_ref().map(|piece| piece.as_any().as_borrowed()),
+                told.duplicate_keys.map(|keys| keys.as_any().as_borrowed()),
+                told.platform
+                    .map(|platform| platform.as_any().as_borrowed()),
+                told.api_keys.map(|keys| keys.as_any().as_borrowed()),
+            ],
+        )
     }
 }
