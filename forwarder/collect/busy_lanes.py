@@ -159,10 +159,13 @@ class BusyLanes:
         What several open windows hold counts once.
         """
         if self._unweighed:
+            lanes, weights, more = self._lanes, self._weights, 0
             for number in self._unweighed:
-                weight = self._lanes[number].memory_bytes()
-                self._memory += weight - self._weights[number]
-                self._weights[number] = weight
+                lane = lanes[number]
+                weight = lane.memory_bytes() if lane.pending else lane.windows.memory
+                more += weight - weights[number]
+                weights[number] = weight
+            self._memory += more
             self._unweighed.clear()
         return self._memory - self._shares.saved
 

@@ -56,15 +56,15 @@ class Router:
             return dict.fromkeys(range(len(self._matches)), uploads), []
         routed: dict[int, list[Upload]] = {}
         unmatched: list[Upload] = []
-        told, known = self._told, self._memo.get
+        told, known, wanted_by = self._told, self._memo.get, routed.get
         for upload in uploads:
             values = told(upload)
             lanes = known(values)
             if lanes is None:
                 lanes = self._find(values)
             for lane in lanes:
-                if lane in routed:
-                    routed[lane].append(upload)
+                if (wanted := wanted_by(lane)) is not None:
+                    wanted.append(upload)
                 else:
                     routed[lane] = [upload]
             if not lanes:
@@ -96,11 +96,14 @@ class Router:
 
     def _told(self, upload: Upload) -> _Told:
         """Return what of an upload any match looks at."""
+        keys: tuple[bytes, ...] = ()
+        if self._keys:  # there already, if the decoder has come upon them
+            keys = self._api_keys(upload) if upload.api_keys is None else upload.api_keys
         return (
             upload.environment,
             self._platform(upload) if self._platforms else b"",
             self._applications(upload) if self._apps else (),
-            self._api_keys(upload) if self._keys else (),
+            keys,
         )
 
     def _find(self, told: _Told) -> list[int]:

@@ -20,7 +20,7 @@ from forwarder.collect.windows.queues import (
 )
 from forwarder.collect.windows.shares import Shares, are_spread
 from forwarder.collect.windows.table import Table
-from forwarder.collect.windows.tails import TailCompressor, TailSizes
+from forwarder.collect.windows.tails import ENOUGH_MEMORY_BYTES, TailCompressor, TailSizes
 from forwarder.collect.windows.window import (
     PIECE_OVERHEAD_BYTES,
     CheckpointMark,
@@ -71,6 +71,7 @@ class OpenWindows:
         self._cold = 0
         self._packed = sizes.packed
         self._tails = TailCompressor(sizes)
+        self._plain_bytes = ENOUGH_MEMORY_BYTES  # as the compressor has it, asked with every poll
         self._first_look, self._long_tail = sizes.first_look, sizes.long
         # ``_taking`` is that while pieces of a poll are entered, ``_has_taken``: any ever were.
         self._shares = shares
@@ -126,6 +127,7 @@ class OpenWindows:
 
     def compress_above(self, memory_bytes: int) -> None:
         """Compress also short tails while ``memory`` is above this; long ones are always."""
+        self._plain_bytes = memory_bytes
         self._tails.compress_above(memory_bytes)
 
     def next_deadline(self) -> int | None:

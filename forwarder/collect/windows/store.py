@@ -18,6 +18,7 @@ from forwarder.collect.windows.misfits import Misfits
 from forwarder.collect.windows.opened import OpenWindows
 from forwarder.collect.windows.queues import SECOND_MS
 from forwarder.collect.windows.shares import Shares
+from forwarder.collect.windows.table import SPLIT_FROM
 from forwarder.collect.windows.tails import TailSizes
 from forwarder.collect.windows.window import (
     LEAST_BYTES,
@@ -124,8 +125,10 @@ class WindowStore(OpenWindows):
 
         It makes nothing where nothing came: of a thousand lanes each has its turn in every poll.
         """
-        self._pack_oldest()
-        self.open.split()
+        if self.memory > self._plain_bytes:
+            self._pack_oldest()
+        if len(self.open.whole or ()) >= SPLIT_FROM:
+            self.open.split()
         accepted, self._accepted = self._accepted, 0
         if not (self._closed or self._settled or self._misfits or self._touched):
             return accepted, None
