@@ -108,15 +108,12 @@ class PartitionDeliveries:
     # ------------------------------------------------------------------ a tick (K1, K5)
 
     def moving(self) -> list[str]:
-        """Return the lanes that are not settled, or were not at the last committed tick."""
-        return list(self._moving)
+        """Return the lanes that are not settled, or were not at the last committed tick.
 
-    def is_settled(self, lane: str) -> bool:
-        """Tell whether all that is committed of a lane is delivered, and it may deliver more.
-
-        Then its cursor is the end of the outbox, and stays so until a tick commits batches of it.
+        All that is committed of the others here is delivered, and they may deliver more: the cursor
+        of each is the end of the outbox, and stays so until a tick commits batches of it.
         """
-        return lane not in self._moving and lane in self.lanes
+        return list(self._moving)
 
     def cursor(self, lane: str, stored: LaneState) -> tuple[Address, frozenset[Address]]:
         """Return cursor and acknowledged addresses of a lane for a tick (D4).
@@ -151,19 +148,20 @@ class PartitionDeliveries:
     def committed(
         self,
         end: Address,
-        cursors: Mapping[str, Address],
+        stored: Mapping[str, LaneState],
         fresh: Mapping[str, Sequence[tuple[Address, Batch]]],
     ) -> None:
         """Take a committed tick: the outbox's new end, the lanes' cursors and its batches (K5).
 
-        A lane without a cursor among ``cursors`` keeps its own.
+        ``stored``: the lanes of which it stores where they stand; others keep their cursors.
         """
         self._end = self._readback.end = end
         for name in fresh.keys() & self.lanes.keys():
             self._moving[name] = None
         for name in list(self._moving):
             one = self.lanes[name]
-            one.on_committed(cursors.get(name, one.queue.cursor), end, fresh.get(name, ()))
+            cursor = stored[name].cursor if name in stored else one.queue.cursor
+            one.on_committed(cursor, end, fresh.get(name, ()))
             if one.is_at_rest():
                 del self._moving[name]
 

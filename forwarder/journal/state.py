@@ -41,7 +41,7 @@ CONTEXT_APART = 256 * 1024
 _ADDRESS_BYTES = 19
 """The most an acknowledged address takes."""
 
-_SCALARS = ("need", "read", "cursor", "acked", "seen", "keying", "seen_from")
+_SCALARS = frozenset({"need", "read", "cursor", "acked", "seen", "keying", "seen_from"})
 JUDGED = "judged"
 """The field of a held window that saves judging its pieces again; of one record, never carried."""
 
@@ -245,7 +245,8 @@ def lane_in_delta(
         found["seen_from"] = new.seen_from
     if not found and not closed:
         return None
-    return LaneChange({**found, "seen": new.seen}, closed)
+    found["seen"] = new.seen
+    return LaneChange(found, closed)
 
 
 def window_form(window: HeldWindow) -> dict[str, Any]:
@@ -311,9 +312,11 @@ def encode_part(
 
 def scalars_bytes(content: Mapping[str, Any]) -> int:
     """Return about how many bytes a lane's scalars take, at most, besides those that never grow."""
-    further = [value for name, value in content.items() if name not in _SCALARS]
     acked = _ADDRESS_BYTES * len(content.get("acked", ()))
-    return acked + (len(msgpack.encode(further)) if further else 0)
+    if content.keys() <= _SCALARS:  # as a delta mostly says
+        return acked
+    further = [value for name, value in content.items() if name not in _SCALARS]
+    return acked + len(msgpack.encode(further))
 
 
 def _parts(lanes: Mapping[str, LaneChange]) -> Iterator[dict[str, dict[str, Any]]]:

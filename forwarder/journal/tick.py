@@ -137,7 +137,8 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
     entries: dict[str, dict[bytes, Position]],
 ) -> TickPlan:
     n = state.n + 1
-    look_back = _look_back(state, snap, n, read, {**state.lanes, **lanes})
+    written = {**state.lanes, **lanes}
+    look_back = _look_back(state, snap, n, read, written)
     origin = snap.origin
     head = StateHeader(states.DELTA, n, origin.group, origin.topic, read, snap.end, look_back)
     return TickPlan(
@@ -145,7 +146,7 @@ def _delta(  # noqa: PLR0913, PLR0917  # the parts of a tick, each given once
         ptr=snap.ptr,
         n=n,
         read=read,
-        watermark=lowest_watermark({**state.lanes, **lanes}.values(), read),
+        watermark=lowest_watermark(written.values(), read),
         metadata=CommitMetadata(n, snap.ptr),
         values=states.encode(head, {}, changes),
         lanes=lanes,
@@ -234,7 +235,7 @@ def _lane(
         acked=view.acked,
         seen=snap.now_ms,
         keying=keying,
-        seen_from=_seen_from(state, snap, old, need),
+        seen_from=None if state.look_back is None else _seen_from(state, snap, old, need),
         extra=old.extra,
     )
 
@@ -285,22 +286,22 @@ class _Settled:
         self.lanes: dict[str, LaneState] = {}
         self.changes: dict[str, LaneChange] = {}
         self._alike: dict[object, LaneState] = {}
-        self._told: dict[object, LaneChange | None] = {}
+        self._told: tuple[LaneState, LaneState, LaneChange | None] | None = None
         view = LanePosition(None, (snap.end, 0), frozenset(), frozen=False)
         idle: dict[int, tuple[LaneState, LaneChange | None]] = {}
+        known, unwritten, position = state.lanes, state.unwritten, snap.position
         for name, first in snap.settled.items():
-            old = state.lanes[name]
+            old = known[name]
             if first is None and id(old) in idle:
                 new, change = idle[id(old)]
             else:
-                need = lowest_need(old.need, snap.position, first)
-                new = _lane(state, snap, old, need, view)
+                new = _lane(state, snap, old, lowest_need(old.need, position, first), view)
                 if first is None:
                     new = self._shared(new)
                 change = self._change(old, new)
                 if first is None:
                     idle[id(old)] = new, change
-            if name in entries or name in state.unwritten:
+            if name in entries or name in unwritten:
                 change = _changes(state, {name: new}, entries).get(name)
             self.lanes[name] = new
             if change is not None:
@@ -316,10 +317,18 @@ class _Settled:
         """Return what a delta says of a lane, if it closed no window."""
         if new.need != old.need or old.acked or new.keying is not old.keying:
             return states.lane_in_delta(old, new, {})
-        told = old.read, new.read, old.cursor, old.seen_from, new.seen_from
-        if told not in self._told:
-            self._told[told] = states.lane_in_delta(old, new, {})
-        return self._told[told]
+        if self._told is not None:  # mostly the same as of the one before
+            before, after, change = self._told
+            if (
+                old.cursor == before.cursor
+                and old.read == before.read
+                and old.seen_from == before.seen_from
+                and new.seen_from == after.seen_from
+            ):
+                return change
+        change = states.lane_in_delta(old, new, {})
+        self._told = old, new, change
+        return change
 
 
 def max_read(stored: int, position: int) -> int:
@@ -333,6 +342,8 @@ def lowest_need(stored: Position, position: int, first_unsaved: Position | None)
     ``position`` is the next offset to collect, ``first_unsaved`` the lowest position that
     waits in an open window and in no stored base.
     """
+    if first_unsaved is not None and first_unsaved[0] < position:
+        return first_unsaved  # as of most windows: they hold what was collected
     reached = max((position, 0), stored)
     return reached if first_unsaved is None else min(first_unsaved, reached)
 

@@ -32,11 +32,16 @@ class Buckets:
 
     def observe(self, amount: float) -> None:
         """Count one amount."""
-        self.observe_all((amount,))
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self._sum += amount
+        self._observed += 1
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """Count every amount."""
         if not amounts:
+            return
+        if len(amounts) == 1:
+            self.observe(amounts[0])
             return
         counts, bounds = self._counts, self._bounds
         lowest = bisect_left(bounds, min(amounts))

@@ -210,6 +210,8 @@ class Metrics(MetricSet):
         """Report one call of the sink and its answers."""
         self._histogram(catalogue.PUT_SECONDS, lane).observe(seconds)
         failed = [o for o in outcomes if o.kind is not OutcomeKind.DELIVERED]
+        if not failed:  # as mostly
+            return
         for (kind, code), count in Tally((o.kind.value, o.code) for o in failed).items():
             self._counter(catalogue.PUT_ERRORS, lane, kind, code).inc(count)
 

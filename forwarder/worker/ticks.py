@@ -26,7 +26,7 @@ from forwarder.journal import contract as journal
 from forwarder.journal import opening, outbox
 from forwarder.journal import tick as journal_tick
 from forwarder.journal.snapshot import SnapshotBuilder, StateOrigin
-from forwarder.model import Batch, Partition
+from forwarder.model import Batch, Partition, Position
 from forwarder.ops.reporter import COMMITTED
 from forwarder.worker.context import PartitionLimits, WorkerContext
 from forwarder.worker.pending import PendingOutput, Uncommitted
@@ -214,6 +214,8 @@ class TickLoop:
             notify=self.schedule.wake,
         )
         self.deliveries.results.failed.add_done_callback(self._on_deliveries_failed)
+        undelivered = set(self._names) - self.deliveries.lanes.keys()
+        self._never_settled = self._frozen | undelivered
 
     async def run(self) -> None:
         """Make ticks as they fall due, until the opening ends."""
@@ -372,15 +374,9 @@ class TickLoop:
         pending = self._uncommitted.next
         self.snapshots.settle_if_ready()
         unsaved = self._pipeline.unsaved()
-        views, settled = {}, {}
-        for name in self._names:
-            stored, first_unsaved = state.lanes[name], unsaved.get(name)
-            frozen = name in self._frozen
-            if not frozen and name not in self._noted and self.deliveries.is_settled(name):
-                settled[name] = first_unsaved
-                continue
-            at, acked = self.deliveries.cursor(name, stored)
-            views[name] = journal_tick.LanePosition(first_unsaved, at, acked, frozen)
+        apart = self._never_settled.union(self._noted, self.deliveries.moving())
+        views = {name: self._view(name, unsaved.get(name)) for name in self._names if name in apart}
+        settled = {name: unsaved.get(name) for name in self._names if name not in apart}
         snap = journal_tick.TickInput(
             origin=self._origin,
             position=progress.position,
@@ -403,6 +399,10 @@ class TickLoop:
         self._uncommitted.draw()
         records = outbox.group_by_lane(pending.batches)
         return DrawnTick(plan, self._content(plan, pending, records), records)
+
+    def _view(self, name: str, first_unsaved: Position | None) -> journal_tick.LanePosition:
+        at, acked = self.deliveries.cursor(name, self._state.lanes[name])
+        return journal_tick.LanePosition(first_unsaved, at, acked, name in self._frozen)
 
     def _content(
         self, plan: journal_tick.TickPlan, pending: PendingOutput, records: list[list[Batch]]
@@ -442,5 +442,4 @@ class TickLoop:
         if self._state.look_back is not None:
             needs = [self._state.lanes[name] for name in self._names]
             self._pipeline.forget_reaches(journal_tick.lowest_watermark(needs, self._state.read))
-        cursors = {name: lane.cursor for name, lane in plan.lanes.items()}
-        self.deliveries.committed((self._outbox_end, 0), cursors, fresh)
+        self.deliveries.committed((self._outbox_end, 0), plan.lanes, fresh)

@@ -1,6 +1,7 @@
 """Ticks: drawn up from a snapshot, true once committed."""
 
 from collections import ChainMap
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,8 +13,8 @@ from forwarder.journal import state as states
 from forwarder.journal import tick as ticks
 from forwarder.journal.commit import CommitMetadata
 from forwarder.journal.fold import fold_records
-from forwarder.journal.state import PartitionState, unpack_entries
-from forwarder.model import LOWEST
+from forwarder.journal.state import LaneState, LookBack, PartitionState, unpack_entries
+from forwarder.model import LOWEST, DuplicateWindow
 from tests.batches import GROUP, TOPIC, digest, held, lane_state
 from tests.story import NOW, Story, closing, complete, draft, drawn, opened, snapshot, view
 
@@ -102,6 +103,57 @@ def test_a_base_carries_unknown_lanes_as_they_are_stored() -> None:
     story.base(snapshot(9))
     found = story.folded().lanes["gone"]
     assert msgspec.msgpack.encode(gone) == msgspec.msgpack.encode(found)
+
+
+PLACES = st.sampled_from([(3, 0), (8, 0)])
+READS, CURSORS = st.sampled_from([4, 6, 9]), st.sampled_from([1, 3])
+SEEN_FROM = st.sampled_from([None, 2, 3])
+NOTHING: frozenset[tuple[int, int]] = frozenset()
+ONE_RULE = [("one", (0, 0))]
+ANY_LANE = st.tuples(
+    PLACES,
+    READS,
+    CURSORS,
+    st.sampled_from([NOTHING, frozenset({(3, 0)})]),
+    st.sampled_from([ONE_RULE, [*ONE_RULE, ("two", (5, 0))]]),
+    SEEN_FROM,
+    st.sampled_from([{}, {"shade": "blue"}]),
+    st.none() | PLACES,
+    st.booleans(),
+    st.booleans(),
+)
+QUIET_LANE: st.SearchStrategy[Any] = st.tuples(
+    st.sampled_from([(1, 0), (3, 0)]), READS, CURSORS, SEEN_FROM
+).map(lambda it: (*it[:3], NOTHING, ONE_RULE, it[3], {}, it[0], False, False))
+SOME_LANES = st.lists(QUIET_LANE, max_size=6) | st.lists(ANY_LANE, max_size=6)
+
+
+@settings(max_examples=500)
+@given(lanes=SOME_LANES, position=st.sampled_from([5, 9]), looks_back=st.booleans())
+def test_lanes_that_are_settled_are_stored_as_if_each_was_looked_at(
+    lanes: list[Any], position: int, *, looks_back: bool
+) -> None:
+    state, firsts, closings = opened(5), dict[str, Any](), []
+    if looks_back:
+        state.look_back = LookBack(1, 0, 1, [DuplicateWindow(9, 0)])
+    for need, read, cursor, acked, keying, seen_from, extra, first, is_new, has_closed in lanes:
+        name = f"{len(firsts)}"
+        firsts[name] = first
+        state.lanes[name] = LaneState(
+            need, read, (cursor, 0), acked, 7, {}, {}, keying, seen_from, extra
+        )
+        if is_new:
+            state.unwritten.add(name)
+        if has_closed:
+            closings.append(msgspec.structs.replace(closing("a", (9, 0)), lane=name))
+    plain = snapshot(position, {}, closings, end=3)
+    views = {
+        name: ticks.LanePosition(first, (3, 0), frozenset(), frozen=False)
+        for name, first in firsts.items()
+    }
+    expected = ticks.plan_tick(state, msgspec.structs.replace(plain, views=views))
+    plan = ticks.plan_tick(state, msgspec.structs.replace(plain, views={}, settled=firsts))
+    assert expected == plan
 
 
 def test_an_inactive_lane_is_no_further_read() -> None:

@@ -29,6 +29,11 @@ def test_need_is_a_position_inside_a_record_where_an_event_of_it_waits() -> None
     assert ticks.lowest_need((3, 1), 8, (5, 2)) == (5, 2)
 
 
+def test_what_waits_above_what_is_collected_is_needed_from_there_on() -> None:
+    assert ticks.lowest_need((3, 1), 8, (9, 2)) == (8, 0)
+    assert ticks.lowest_need((9, 1), 8, (9, 2)) == (9, 1)
+
+
 def test_the_watermark_is_the_lowest_need_of_all_lanes() -> None:
     assert ticks.lowest_watermark([LaneState(need=n) for n in ((7, 0), (4, 3), (9, 0))], 9) == 4
 
