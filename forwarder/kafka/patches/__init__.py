@@ -3,10 +3,19 @@
 aiokafka 0.14 has no public way to any of it, so the dependency ends below 0.15, and a test for each
 name fails where the next release has it no more or in another form. Nothing outside of this package
 touches a private name of the client. Modules by what they are about: connections, requests and
-their bytes, consumers, producers, the batches that were fetched, and the records of one.
+their bytes, consumers, producers and their senders, the batches that were fetched, and the records
+of one.
 """
 
-from forwarder.kafka.patches import batches, connections, consumers, producers, records, structs
+from forwarder.kafka.patches import (
+    batches,
+    connections,
+    consumers,
+    producers,
+    records,
+    senders,
+    structs,
+)
 
 _installed = False
 
@@ -22,6 +31,7 @@ def install(max_unpacked_batch: int = records.LIMIT) -> None:
     connections.install()
     consumers.install()
     producers.install()
+    senders.install()
     structs.install()
     _installed = True
 

@@ -22,8 +22,9 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.producer import producer as producing_in
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import InitPIDHandler, SendProduceReqHandler
+from aiokafka.producer.sender import InitPIDHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.struct import Struct
 from aiokafka.protocol.types import Schema
@@ -222,6 +223,20 @@ def test_the_client_still_reads_answers_as_what_replaces_it_does(line: str) -> N
         (Struct, "self.SCHEMA.encode([self.__dict__[name] for name in self.SCHEMA.names])"),
         (Struct, "cls(*[field.decode(data) for field in cls.SCHEMA.fields])"),
         (Struct, "self.__dict__[name] = args[i]"),
+        (Sender, "return create_task(self._do_add_partitions_to_txn(tps))"),
+        (Sender, "return create_task(self._do_add_offsets_to_txn(group_id))"),
+        (Sender, "return create_task(self._do_txn_offset_commit(offsets, group_id))"),
+        (Sender, "return create_task(self._do_txn_commit(commit_result))"),
+        (Sender, "task = create_task(self._send_produce_req(node_id, node_batches))"),
+        (Sender, "waiters.add(txn_manager.make_task_waiter())"),
+        (Sender, "waiters.add(self._message_accumulator.waiter())"),
+        (Sender, "self._in_flight.remove(node_id)"),
+        (Sender, "self._muted_partitions.remove(tp)"),
+        (MessageAccumulator, "self._waiter_future = self._loop.create_future()"),
+        (TransactionManager, "self._task_waiter.set_result(None)"),
+        (AIOKafkaProducer, "await asyncio.shield(self._txn_manager.wait_for_pid())"),
+        (AIOKafkaProducer, "self._txn_manager.begin_transaction()"),
+        (AIOKafkaProducer, "self._sender = Sender("),
     ],
     ids=str,
 )
@@ -239,6 +254,7 @@ def test_what_is_patched_is_found_where_the_client_looks_for_it() -> None:
         AIOKafkaClient._metadata_update, fetcher.Fetcher.__init__, fetcher.MemoryRecords,
         fetcher.PartitionRecords, fetcher.FetchResult, SendProduceReqHandler._can_retry,
         InitPIDHandler.handle_response, Schema.decode, Schema.encode, Struct.decode, Struct.encode,
+        producing_in.Sender, AIOKafkaProducer.begin_transaction,
     ):  # fmt: skip
         assert replaced.__module__.startswith(patches.__name__), ADVICE
 
