@@ -89,7 +89,7 @@ impl Shares {
     }
 
     /// Remove pieces that the tail of an open window lets go; others are passed over.
-    pub fn release(&mut self, pieces: &Bound<'_, PyList>) -> PyResult<()> {
+    fn release(&mut self, pieces: &Bound<'_, PyList>) -> PyResult<()> {
         for piece in pieces.iter() {
             self.release_one(piece.cast::<PyTuple>()?)?;
         }
@@ -108,14 +108,8 @@ impl Shares {
 }
 
 impl Shares {
-    /// Tell whether the stores enter the pieces of this poll.
-    #[allow(dead_code)]
-    pub fn is_taking(&self) -> bool {
-        self.taking
-    }
-
     /// Remove one piece that the tail of an open window lets go.
-    pub fn release_one(&mut self, piece: &Bound<'_, PyTuple>) -> PyResult<()> {
+    fn release_one(&mut self, piece: &Bound<'_, PyTuple>) -> PyResult<()> {
         let key = piece.as_ptr() as usize;
         let Entry::Occupied(mut known) = self.part(key).entry(key) else {
             return Ok(());
