@@ -29,6 +29,7 @@ mod slots;
 mod structs;
 mod upload;
 mod windows;
+mod windows_read;
 
 use pyo3::prelude::*;
 

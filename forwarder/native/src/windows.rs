@@ -5,49 +5,12 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
 use crate::shares::Shares;
-use crate::slots::{members, Instance, Slots};
+use crate::slots::Instance;
 use crate::structs::StructMaker;
-
-members!(
-    /// Of an `Upload`.
-    Of {
-        clock,
-        context,
-        device,
-        owner,
-        piece,
-        shape,
-        time,
-    }
-);
-members!(
-    /// Of a `Window`.
-    In {
-        cold,
-        context,
-        count,
-        deadline,
-        identities_ms,
-        look_at,
-        narrow,
-        newest_ms,
-        only,
-        pending,
-        reason,
-        shape,
-        tail,
-        touched,
-        unsaved,
-        weight,
-    }
-);
-members!(
-    /// Of a `ContextShape`.
-    Shape { dated, plain }
-);
+use crate::windows_read::{Arrival, Bounds, In, Kinds};
 
 /// The fields of a window that opens.
 const OPENED: [&str; 20] = [
@@ -73,47 +36,16 @@ const OPENED: [&str; 20] = [
     "size_class",
 ];
 
-/// What a lane's windows are bounded by, as the store has it; bytes and milliseconds.
-#[derive(FromPyObject)]
-struct Bounds {
-    small_context: i64,
-    small_events: i64,
-    max_events: i64,
-    max_age_ms: i64,
-    first_look: i64,
-    least: i64,
-    piece_overhead: i64,
-    second_ms: i64,
-    table_shift: u32,
-}
-
 /// Joins uploads to the windows of one store.
 #[pyclass(frozen)]
 pub struct Joiner {
-    uploads: Slots<Of>,
-    windows: Slots<In>,
-    shapes: Slots<Shape>,
+    kinds: Kinds,
     maker: StructMaker<{ OPENED.len() }>,
     age: Py<PyAny>,
     first_look: Py<PyAny>,
     no_session: Py<PyBytes>,
     lowest_class: Py<PyAny>,
     bounds: Bounds,
-}
-
-/// An upload that is not unusual by itself.
-struct Arrival<'py> {
-    piece: Bound<'py, PyTuple>,
-    events: Bound<'py, PyAny>,
-    count: i64,
-    filled: i64,
-    key: Bound<'py, PyBytes>,
-    context: Bound<'py, PyBytes>,
-    length: i64,
-    shape: Bound<'py, PyAny>,
-    clock: Bound<'py, PyAny>,
-    clock_ms: i64,
-    time: Bound<'py, PyAny>,
 }
 
 /// What windows that open at one record clock have in common.
@@ -169,9 +101,7 @@ impl Joiner {
     ) -> PyResult<Self> {
         let py = upload.py();
         Ok(Joiner {
-            uploads: Slots::new(upload)?,
-            windows: Slots::new(window)?,
-            shapes: Slots::new(shape)?,
+            kinds: Kinds::new(upload, window, shape)?,
             maker: StructMaker::new(window, &OPENED)?,
             age,
             first_look: bounds.getattr("first_look")?.unbind(),
@@ -225,14 +155,14 @@ impl Joiner {
 impl Joiner {
     /// Add an upload; false: it is unusual, and nothing was done.
     fn takes<'py>(&self, run: &mut Run<'_, 'py>, upload: &Bound<'py, PyAny>) -> PyResult<bool> {
-        let Some((arrival, is_device)) = self.arrival(upload) else {
+        let Some((arrival, is_device)) = self.kinds.arrival(upload, &self.bounds) else {
             return Ok(false);
         };
         let part = self.part(run, &arrival.key)?;
         let Some(window) = part.get_item(&arrival.key)? else {
             return Ok(is_device && self.open(run, &part, &arrival, None)?);
         };
-        let Some(slots) = self.windows.of(&window) else {
+        let Some(slots) = self.kinds.windows.of(&window) else {
             return Ok(false);
         };
         match slots.number(In::deadline) {
@@ -242,36 +172,6 @@ impl Joiner {
             Some(_) => self.grow(run, &window, &slots, &arrival),
             None => Ok(false),
         }
-    }
-
-    /// Read an upload, and tell whether its windows are those of its device; None: it is unusual.
-    fn arrival<'py>(&self, upload: &Bound<'py, PyAny>) -> Option<(Arrival<'py>, bool)> {
-        let upload = self.uploads.of(upload)?;
-        let piece = upload.get(Of::piece)?.cast_into_exact::<PyTuple>().ok()?;
-        let events = piece.get_item(2).ok()?;
-        let body = piece.get_borrowed_item(4).ok()?;
-        let filled = body.cast_exact::<PyBytes>().ok()?.as_bytes().len() as i64;
-        if filled > self.bounds.small_events {
-            return None;
-        }
-        let key = upload.get(Of::owner)?.cast_into_exact::<PyBytes>().ok()?;
-        let context = upload.get(Of::context)?.cast_into_exact::<PyBytes>().ok()?;
-        let clock = upload.get(Of::clock)?;
-        let is_device = key.is(&upload.get(Of::device)?);
-        let arrival = Arrival {
-            count: number(&events)?,
-            length: context.as_bytes().len() as i64,
-            shape: upload.get(Of::shape)?,
-            clock_ms: number(&clock)?,
-            time: upload.get(Of::time)?,
-            piece,
-            events,
-            filled,
-            key,
-            context,
-            clock,
-        };
-        Some((arrival, is_device))
     }
 
     /// The part of the table that a key belongs to: see `Table.part`.
@@ -391,7 +291,7 @@ impl Joiner {
         arrival: &Arrival<'py>,
     ) -> PyResult<bool> {
         let py = window.py();
-        let Some(found) = self.room(slots, arrival) else {
+        let Some(found) = self.kinds.room(slots, arrival, &self.bounds) else {
             return Ok(false);
         };
         if found.is_cold {
@@ -432,65 +332,6 @@ impl Joiner {
         }
         Ok(true)
     }
-
-    /// Read a window that an upload may join as it is; None: something is unusual.
-    fn room<'py>(
-        &self,
-        window: &Instance<'_, 'py, In>,
-        arrival: &Arrival<'py>,
-    ) -> Option<Room<'py>> {
-        let bounds = &self.bounds;
-        let shape = window.get(In::shape)?;
-        let known = self.shapes.of(&shape)?;
-        let count = window.number(In::count)?;
-        if !shape.is(&arrival.shape)
-            || !known.is(Shape::plain)?
-            || arrival.count >= bounds.max_events.checked_sub(count)?
-            || window.is(In::narrow)?
-        {
-            return None;
-        }
-        let context = window.get(In::context)?.cast_into_exact::<PyBytes>().ok()?;
-        let (before, is_cold) = (context.as_bytes().len() as i64, window.is(In::cold)?);
-        let most = if is_cold {
-            bounds.small_context / 2
-        } else {
-            bounds.small_context
-        };
-        if before + arrival.length > most {
-            return None;
-        }
-        let tail = filled(window.get(In::tail)?);
-        let tail = match tail {
-            Some(tail) => Some(tail.cast_into_exact::<PyList>().ok()?),
-            None => None,
-        };
-        Some(Room {
-            before,
-            count,
-            is_cold,
-            is_dated: known.is(Shape::dated)?,
-            is_to_be_noted: filled(window.get(In::unsaved)?).is_none()
-                || filled(window.get(In::pending)?).is_some(),
-            look_at: window.number(In::look_at)?,
-            only: filled(window.get(In::only)?),
-            tail,
-            weight: window.number(In::weight)?,
-        })
-    }
-}
-
-/// A window that an upload may join.
-struct Room<'py> {
-    before: i64,
-    count: i64,
-    is_cold: bool,
-    is_dated: bool,
-    is_to_be_noted: bool,
-    look_at: i64,
-    only: Option<Bound<'py, PyAny>>,
-    tail: Option<Bound<'py, PyList>>,
-    weight: i64,
 }
 
 impl<'py> Run<'_, 'py> {
@@ -523,16 +364,6 @@ impl<'py> Run<'_, 'py> {
         self.memory = 0;
         Ok(())
     }
-}
-
-/// Return a number of 64 bits; None: it is none.
-fn number(object: &Bound<'_, PyAny>) -> Option<i64> {
-    object.cast_exact::<PyInt>().ok()?.extract().ok()
-}
-
-/// Return what is not `None`.
-fn filled<'py>(object: Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    (!object.is_none()).then_some(object)
 }
 
 /// Return the position of a piece's first event.

@@ -38,10 +38,12 @@ Step: TypeAlias = tuple[str, Any]
 
 _CONTEXTS = st.sampled_from([
     {}, {}, {}, {"b": ""}, {"b": "z" * 40}, {"b": "z" * 150}, {"b": "z" * 400},
-    {"mpid": "1"}, {"mpid": "2", "b": ""}, {"a": None}, {"deleted_user_attributes": ["k"]},
+    {"mpid": None}, {"mpid": "2", "b": ""}, {"a": None},
+    {"deleted_user_attributes": ["k"]}, {"deleted_user_attributes": ["l"]},
     {"user_attributes": {"k": "v"}}, {"user_attributes": {"l": "v" * 30}},
-    {"mpid": "1", "user_identities": [{"identity_type": "email", "identity": "i"}]},
-    {"mpid": "1", "user_identities": [{"identity_type": "email", "identity": "me"}]},
+    {"user_identities": [{"identity_type": "email", "identity": "i"}]},
+    {"user_identities": [{"identity_type": "email", "identity": "me"}]},
+    {"mpid": None, "user_identities": [{"identity_type": "email", "identity": "me"}]},
 ])  # fmt: skip
 _UPLOADS = st.tuples(
     st.sampled_from([0, 0, 0, 1, 1, 2, 3]),
@@ -93,7 +95,9 @@ class Decoded:
         for device, events, more, later, context in some:
             self.clock += later
             value = upload(
-                *(event(pad="p" * more) for _ in range(events)), device=f"d{device}", **context
+                *(event(pad="p" * more) for _ in range(events)),
+                device=f"d{device}",
+                **{"mpid": "1", **context},
             )
             time = self.clock - 7 * (device % 2)
             made = self._decoder.decode(builders.encoded(value), self.offset, time, self.clock)
