@@ -1,12 +1,15 @@
 """``python -m tests.bench.page``: writes docs/performance.md and docs/scaling.md.
 
-Both are made of docs/performance.json, which ``python -m tests.bench --page`` writes, and of
-tests/bench/tried.tsv, what was tried and what it brought.
+Both are made of docs/performance.json, which ``python -m tests.bench --page`` writes, of
+tests/bench/tried.tsv, what was tried and what it brought, and of tests/bench/left.tsv, where the
+CPU of a load goes whose target is missed: load as in ``TARGETS``, part, per cent, why it stays.
 """
 
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +20,10 @@ DATA = ROOT / "docs" / "performance.json"
 PAGE = ROOT / "docs" / "performance.md"
 SCALING = ROOT / "docs" / "scaling.md"
 TRIED = Path(__file__).parent / "tried.tsv"
+LEFT = Path(__file__).parent / "left.tsv"
 TEXT = Path(__file__).parent / "performance.md.in"
+
+MISSED = "**no**"
 
 Figures = dict[str, Any]
 
@@ -40,7 +46,7 @@ class Target(NamedTuple):
         except KeyError:
             return self.load, self.wanted, "-", "not measured"
         met = value >= self.limit if self.least else value <= self.limit
-        return self.load, self.wanted, f"{value:,.{self.digits}f}", "yes" if met else "**no**"
+        return self.load, self.wanted, f"{value:,.{self.digits}f}", "yes" if met else MISSED
 
 
 def median(figures: Figures, load: str, who: str = "worker") -> float:
@@ -209,6 +215,30 @@ def tried() -> list[str]:
     return table(["what", "times as fast", "kept"], lines)
 
 
+def left() -> list[str]:
+    """Return where the CPU goes, a table for each load that was profiled."""
+    rows = [line.split("\t") for line in LEFT.read_text().splitlines()]
+    found = []
+    for load, parts in groupby(rows, itemgetter(0)):
+        found += [
+            f"### {load}",
+            "",
+            *table(["part", "% of the CPU", "why it stays"], (part[1:] for part in parts)),
+            "",
+        ]
+    return found[:-1] or ["No load has been profiled at this commit."]
+
+
+def missed(figures: Figures) -> set[str]:
+    """Return the loads of which a target is missed."""
+    load, found = "", set()
+    for target in TARGETS:
+        load = target.load or load
+        if target.row(figures)[-1] == MISSED:
+            found.add(load)
+    return found
+
+
 def about(figures: Figures) -> str:
     """Return what the figures were measured on."""
     told = figures["about"]
@@ -265,6 +295,7 @@ def text(figures: Figures) -> str:
         "loads": "\n".join(loads(figures)),
         "others": "\n".join(others(figures)),
         "cores": "\n".join(cores(figures)),
+        "left": "\n".join(left()),
         "tried": "\n".join(tried()),
         "peers": "\n".join(peers(figures)),
     }
