@@ -10,7 +10,7 @@ this request leaves its own one to come, which would be the next request's.
 import asyncio
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
@@ -68,6 +68,9 @@ class OneAnswerProtocol(ResponseHandler):
         self._answer: Any = None
         self._answer_bytes_left = 0
         self._told: deque[int] = deque(maxlen=REMEMBERED_ANSWERS)
+        self._unread: tuple[int, Any] = (-1, None)
+        self._silent_since = 0.0
+        self._silence: asyncio.TimerHandle | None = None
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401  # the library's own
         """Await the answer to the request that is sent next; called once for each."""
@@ -158,21 +161,68 @@ class OneAnswerProtocol(ResponseHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let nothing be left of a connection that has ended."""
+        super().connection_lost(exc)
+        if self._silence is not None:
+            self._silence.cancel()
+
+    def _reschedule_timeout(self) -> None:
+        """Begin to await the next bytes; one timer serves for many requests.
+
+        The library makes one for each request, and another for each piece of its answer.
+        """
+        if not self._read_timeout:
+            self._silent_since = 0.0
+            return
+        self._silent_since = now = self._loop.time()
+        self._watch_until(now + self._read_timeout)
+
+    def _drop_timeout(self) -> None:
+        self._silent_since = 0.0
+
+    def _check_silence(self) -> None:
+        self._silence = None
+        if not self._silent_since or not self._read_timeout:
+            return
+        until = self._silent_since + self._read_timeout
+        if self._loop.time() >= until:
+            self._on_read_timeout()
+        else:
+            self._watch_until(until)
+
+    def _watch_until(self, until: float) -> None:
+        if self._silence is not None:
+            if self._silence.when() <= until:
+                return
+            self._silence.cancel()
+        self._silence = self._loop.call_at(until, self._check_silence)
+
     def _ended(self) -> bool:
         return self._answer is not None and bool(self._answer.is_eof())
 
     def _is_early(self) -> bool:
         """Tell whether part of the request has not left yet, so that no answer can be to it."""
-        transport = self.transport
-        return self.writing or (transport is not None and transport.get_write_buffer_size() > 0)
+        transport: Any = self.transport
+        if self.writing or transport is None:
+            return self.writing
+        if transport.get_write_buffer_size() > 0:
+            return True
+        # Over TLS that is what is not encrypted yet; what is may wait for the system as well.
+        below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+        return below is not None and below.get_write_buffer_size() > 0
 
     def _has_unread(self) -> bool:
         """Tell whether the system holds bytes, or an end, that have not been read."""
         connection: Any = self.transport and self.transport.get_extra_info("socket")
-        if connection is None or connection.fileno() < 0:
+        number = -1 if connection is None else connection.fileno()
+        if number < 0:
             return False
-        waiting = select.poll()
-        waiting.register(connection.fileno(), select.POLLIN)
+        known, waiting = self._unread
+        if known != number:
+            waiting = select.poll()
+            waiting.register(number, select.POLLIN)
+            self._unread = number, waiting
         return bool(waiting.poll(0))
 
     def _has_begun_another(self) -> bool:
@@ -264,7 +314,7 @@ class HeldAnswer:
         self._protocol: OneAnswerProtocol = connection.protocol
         self._payload: Any = None
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.body = b""
 
     @property
@@ -306,11 +356,15 @@ class HeldAnswer:
         while 100 <= message.code < 200 and message.code != 101:  # noqa: PLR2004  # not the answer yet
             message, self._payload = await protocol.read()
         self.status = message.code
-        self.headers = {k.decode().lower(): v.decode() for k, v in message.raw_headers}
+        self.headers = message.headers
+        if not b"".join([value for _, value in message.raw_headers]).isascii():
+            # Strictly, as the library does.
+            self.headers = {k.decode().lower(): v.decode() for k, v in message.raw_headers}
 
     async def read(self) -> None:
         """Read the body and keep the connection."""
-        self.body = await self._payload.read()
+        payload = self._payload
+        self.body = payload.read_nowait() if payload.is_eof() else await payload.read()
 
     def release(self) -> None:
         """Give the connection back: nothing else is to come on it."""

@@ -10,9 +10,10 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from aiohttp import SocketTimeoutError
 
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.http_connection import GuardedResponse, OneAnswerProtocol
@@ -216,6 +217,182 @@ async def test_what_is_left_of_a_request_that_is_given_up_does_not_leave(
     transport.unsent = unsent
     asked.close()
     assert ended == transport.ended
+
+
+class Early(asyncio.Protocol):
+    """A server that answers its second request before it has read it."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.received = b""
+        self.answered = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.received += data
+        head, _, body = self.received.partition(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        if self.answered == 2 or length is None:
+            return
+        if self.answered == 1:
+            self.transport.pause_reading()
+        elif len(body) < int(length[1]):
+            return
+        self.received = b""
+        self.answered += 1
+        number = b'{"ShardId":"shardId-000000000000","SequenceNumber":"%d"}'
+        each = b",".join(number % (10**55 + self.answered * 10 + n) for n in range(4))
+        told = b'{"FailedRecordCount":0,"Records":[%b]}' % each
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_what_waits_for_the_system_has_not_left_be_it_encrypted(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(TLS / "cert.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    servers: list[Early] = []
+
+    def made() -> Early:
+        servers.append(Early())
+        return servers[-1]
+
+    loop = asyncio.get_running_loop()
+    secured = context if scheme == "https" else None
+    server = await loop.create_server(made, sock=listening, ssl=secured)
+    aws = AwsSession(FakeClock(), LOADER)
+    url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+    target = KinesisTarget("acme", "eu-west-1", put=PutMode.RECORDS, endpoint_url=url)
+    keys = AccessKeys("AKIA", "secret")
+    sink = KinesisSink(Connection("acme", target, credentials=keys), target, aws)
+    small, large = ([batch(n, bytes(size)) for n in range(4)] for size in (10, 1_040_000))
+    assert {OutcomeKind.DELIVERED} == {outcome.kind for outcome in await sink.put(small)}
+    assert {OutcomeKind.TRANSIENT} == {outcome.kind for outcome in await sink.put(large)}
+    assert [2] == [one.answered for one in servers]
+    await sink.close()
+    await aws.close()
+    server.close()
+    for one in servers:
+        if one.transport is not None:
+            one.transport.abort()
+
+
+class Timer(NamedTuple):
+    """A timer of a loop whose time is set by the test."""
+
+    at: float
+    act: Callable[[], None]
+    others: "list[Timer]"
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.others.remove(self)
+
+
+class Watch:
+    """A loop whose time is set by the test, with its timers."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.timers: list[Timer] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # the true loop's
+        return getattr(asyncio.get_running_loop(), name)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, act: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(when, act, self.timers))
+        return self.timers[-1]
+
+    def pass_until(self, now: float) -> None:
+        """Let time go by, and what was to be called until then."""
+        self.now = now
+        for timer in [timer for timer in self.timers if timer.at <= now]:
+            self.timers.remove(timer)
+            timer.act()
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[tuple[OneAnswerProtocol, Watch]]:
+    watch = Watch()
+    protocol = OneAnswerProtocol(watch)
+    protocol.connection_made(Slow(0))
+    yield protocol, watch
+    if protocol.transport is not None:
+        protocol.connection_lost(None)
+    assert not watch.timers
+
+
+async def test_silence_is_counted_from_the_last_bytes_on(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    protocol.set_response_params(read_timeout=10)
+    protocol.start_timeout()
+    watch.pass_until(1_009.0)
+    protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    watch.pass_until(1_010.0)
+    watch.pass_until(1_018.9)
+    message, payload = await protocol.read()
+    assert (200, False) == (message.code, payload.is_eof())
+    assert payload.exception() is None
+    watch.pass_until(1_019.0)
+    assert isinstance(payload.exception(), SocketTimeoutError)
+    assert protocol.should_close
+
+
+async def test_a_connection_that_has_ended_leaves_no_timer(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    protocol.set_response_params(read_timeout=10)
+    protocol.start_timeout()
+    assert watch.timers
+    protocol.connection_lost(None)
+    assert not watch.timers
+
+
+async def test_a_shorter_time_for_an_answer_is_kept(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    for seconds in (10, 2):
+        protocol.set_response_params(read_timeout=seconds)
+        protocol.start_timeout()
+    watch.pass_until(1_001.9)
+    assert protocol.exception() is None
+    watch.pass_until(1_002.0)
+    assert isinstance(protocol.exception(), SocketTimeoutError)
+
+
+async def test_what_awaits_no_answer_may_be_silent_and_many_requests_have_one_timer(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    for number in range(5):
+        protocol.set_response_params(read_timeout=10)
+        protocol.start_timeout()
+        assert [1_010.0] == [timer.at for timer in watch.timers]
+        watch.now += 1
+        protocol.data_received(answer(number))
+        await protocol.read()
+    watch.pass_until(1_010.0)
+    assert [] == watch.timers
+    watch.pass_until(2_000.0)
+    assert protocol.exception() is None
+    assert not protocol.should_close
 
 
 @contextlib.asynccontextmanager

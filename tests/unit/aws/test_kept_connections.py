@@ -31,6 +31,7 @@ class Server:
         self.bodies: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.before = b""
+        self.fields = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -47,7 +48,8 @@ class Server:
                 number = 10**55 + len(self.bodies)
                 told = b'{"ShardId":"shardId-000000000000","SequenceNumber":"%d"}' % number
                 writer.write(self.before)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
+                writer.write(b"HTTP/1.1 200 OK\r\n%b" % self.fields)
+                writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(told), told))
 
 
 @contextlib.asynccontextmanager
@@ -139,6 +141,22 @@ async def test_news_before_the_answer_are_none() -> None:
         server.before = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
         assert {OutcomeKind.DELIVERED} == {await put(sink) for _ in range(2)}
         assert 1 == len(server.heads)
+        await sink.close()
+    await aws.close()
+
+
+async def test_a_head_that_is_no_text_is_no_answer() -> None:
+    aws = AwsSession(FakeClock(), LOADER)
+    async with serving() as server:
+        sink = sink_of(aws, server.url)
+        assert OutcomeKind.DELIVERED is await put(sink)
+        server.fields = "X-Where: Zürich\r\n".encode()
+        assert OutcomeKind.DELIVERED is await put(sink)
+        server.fields = b"X-Where: Z\xfcrich\r\n"
+        assert OutcomeKind.TRANSIENT is await put(sink)
+        server.fields = b""
+        assert OutcomeKind.DELIVERED is await put(sink)
+        assert [3, 1] == [len(heads) for heads in server.heads]
         await sink.close()
     await aws.close()
 
