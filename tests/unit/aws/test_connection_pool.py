@@ -367,3 +367,32 @@ async def test_connections_that_nobody_needs_end_by_themselves(
 def _options(aws: AwsSession) -> dict[str, object]:
     (place,) = aws.endpoints._known.values()  # noqa: SLF001  # the only one
     return dict(place.session_options)
+
+
+async def test_a_put_that_is_given_up_at_any_moment_keeps_nothing(
+    aws: AwsSession, server: Server
+) -> None:
+    sink, other = sink_of(aws, server, "one"), sink_of(aws, server, "other")
+    assert OutcomeKind.DELIVERED is await put(other)
+    member = await aws.pools.join(server.url, _options(aws))
+    (http,) = member.session._sessions.values()  # noqa: SLF001  # no public way in
+    for turns in range(12):
+        # The first of the two takes the connection that is kept, the second opens one.
+        tasks = [asyncio.create_task(put(sink, number)) for number in range(2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not http.connector._acquired  # noqa: SLF001  # as above
+        assert not http.connector._opening  # noqa: SLF001  # as above
+    going = asyncio.Event()
+    server.answer = lambda _: going
+    asked = len(server.asked)
+    every = [asyncio.create_task(put(sink, number)) for number in range(MAX_CONNECTIONS)]
+    await until(lambda: len(server.asked) == asked + MAX_CONNECTIONS)
+    going.set()
+    assert {OutcomeKind.DELIVERED} == set(await asyncio.gather(*every))
+    await aws.pools.leave(member)
+    await sink.close()
+    await other.close()
