@@ -10,6 +10,7 @@ from typing import Any
 
 from aiobotocore.httpsession import _ProxySSLTCPConnector
 
+from forwarder import clock
 from forwarder.aws.http_connection import OneAnswerProtocol
 
 MAX_OPENING = 4
@@ -51,11 +52,11 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
         """
         if not self._waiting and (found := await self._kept())[0] is not None:
             return found
-        since = self._loop.time()
+        since = clock.monotonic()
         self._moved_at = max(self._moved_at, since)
         while self._opening >= MAX_OPENING:
             until = min(self._moved_at + STILL_SECONDS, since + MAX_WAIT_SECONDS)
-            late = self._loop.time() - until
+            late = clock.monotonic() - until
             if late > LATE_SECONDS and until < since + MAX_WAIT_SECONDS:
                 self._moved_at += late
             elif late >= 0:
@@ -102,7 +103,7 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
             self._wake_one()
 
     def _wake_one(self) -> None:
-        self._moved_at = self._loop.time()
+        self._moved_at = clock.monotonic()
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

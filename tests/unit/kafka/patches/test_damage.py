@@ -27,6 +27,8 @@ from forwarder.kafka.patches.batches import (
 from forwarder.model import Reason, Sealed
 from tests.services import kafka_batches
 from tests.unit.kafka.patches.test_batches import ODD, batch, unpacked
+from tests.unit.kafka.patches.test_records import fetched, filled, rebuilt
+from tests.unit.kafka.patches.test_records import number as encoded
 from tests.work import steps
 
 pytestmark = pytest.mark.usefixtures("core")
@@ -305,3 +307,26 @@ def test_an_odd_name_behind_many_records_costs_little_for_each_of_them() -> None
     assert 90 > (work(many) - work(few)) / (many - few)
     assert [many - 1] == [one.offset for one in read[many]]
     assert "\ufffd\ufffdodd" == read[many][0].headers[0][0]
+
+
+@pytest.mark.parametrize("end", [b"\x80", b"\x01\x80", b"\x02\x00\x80"])
+def test_a_record_does_not_go_on_in_the_next_batch(end: bytes) -> None:
+    """The client reads a number to its end, be it beyond that of the batch."""
+    good = kafka_batches.record(0, b"first")
+    inside = b"\0\0\2\1\x0aabcde"  # of a record with no key, and a value
+    lying = encoded(len(inside) + len(end) + 1) + inside + end
+    assert inside + b"\0" == kafka_batches.record(1, b"abcde")[1:]
+    content = rebuilt(good + lying, 2, last=1) + filled(2, 2, 0)
+    first, told, *others = fetched(content).take(10)
+    assert (0, b"first") == (first.offset, first.value)
+    assert isinstance(told.value, Sealed)
+    assert (1, 1, Reason.UNREADABLE_BATCH) == (told.offset, told.value.first, told.value.reason)
+    assert [2, 3] == [one.offset for one in others]
+
+
+def test_a_length_at_which_sums_go_round_asks_for_no_memory() -> None:
+    """In C, the client's check of it passes then, and so many bytes are asked for."""
+    good = kafka_batches.record(0, b"some bytes, so that the next one does not begin at once")
+    lying = b"\x7e\0\0\2\1" + encoded((1 << 63) - 1 - 40) + b"x" * 40
+    *_, told = fetched(rebuilt(good + lying, 2, last=1)).take(10)
+    assert isinstance(told.value, Sealed)

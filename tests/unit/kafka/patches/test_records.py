@@ -27,7 +27,7 @@ from forwarder.kafka.patches.batches import (
 )
 from forwarder.kafka.patches.records import RecordBatch
 from forwarder.kafka.record_layout import ReadRecord
-from forwarder.model import Reason, Sealed
+from forwarder.model import Sealed
 from forwarder.sources import kafka
 from tests import cores
 from tests.services import kafka_batches
@@ -382,31 +382,6 @@ def test_both_cores_read_what_somebody_wrote_alike(  # noqa: PLR0913  # as above
     mine = outcome(content, most, first)
     with cores.on(cores.PYTHON):
         assert outcome(content, most, first) == mine
-
-
-@pytest.mark.usefixtures("core")
-@pytest.mark.parametrize("end", [b"\x80", b"\x01\x80", b"\x02\x00\x80"])
-def test_a_record_does_not_go_on_in_the_next_batch(end: bytes) -> None:
-    """The client reads a number to its end, be it beyond that of the batch."""
-    good = record(0, b"first")
-    inside = b"\0\0\2\1\x0aabcde"  # of a record with no key, and a value
-    lying = number(len(inside) + len(end) + 1) + inside + end
-    assert inside + b"\0" == record(1, b"abcde")[1:]
-    content = rebuilt(good + lying, 2, last=1) + filled(2, 2, 0)
-    first, told, *others = fetched(content).take(10)
-    assert (0, b"first") == (first.offset, first.value)
-    assert isinstance(told.value, Sealed)
-    assert (1, 1, Reason.UNREADABLE_BATCH) == (told.offset, told.value.first, told.value.reason)
-    assert [2, 3] == [one.offset for one in others]
-
-
-@pytest.mark.usefixtures("core")
-def test_a_length_at_which_sums_go_round_asks_for_no_memory() -> None:
-    """In C, the client's check of it passes then, and so many bytes are asked for."""
-    good = record(0, b"some bytes, so that the next one does not begin at once")
-    lying = b"\x7e\0\0\2\1" + number((1 << 63) - 1 - 40) + b"x" * 40
-    *_, told = fetched(rebuilt(good + lying, 2, last=1)).take(10)
-    assert isinstance(told.value, Sealed)
 
 
 def outcome(content: bytes, most: int, first: int, high: int | None = None) -> list[object]:
