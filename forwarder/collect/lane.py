@@ -190,11 +190,9 @@ class PartitionLane:
     ) -> Added | None:
         """Add a poll's uploads that the lane's match wants, one at least; return what came of them.
 
-        None: they have joined windows, and nothing else.
-
-        ``scan``: the poll's, which knows of all their events. ``whole``: what filters have said of
-        those, by the ``kind`` of lane. Uploads below the lane's ``read`` are a replay: they were
-        counted when they came first.
+        None: they have joined windows, and nothing else. ``scan``: the poll's, which knows of all
+        their events. ``whole``: what filters have said of those, by the ``kind`` of lane. Uploads
+        below the lane's ``read`` are a replay: they were counted when they came first.
         """
         if uploads[0].offset < self._read:
             return self._add_replayed(uploads, out, scan, whole)
