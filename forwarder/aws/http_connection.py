@@ -175,7 +175,7 @@ class OneAnswerProtocol(ResponseHandler):
         if not self._read_timeout:
             self._silent_since = 0.0
             return
-        self._silent_since = now = self._loop.time()
+        self._silent_since = now = clock.monotonic()
         self._watch_until(now + self._read_timeout)
 
     def _drop_timeout(self) -> None:
@@ -186,7 +186,7 @@ class OneAnswerProtocol(ResponseHandler):
         if not self._silent_since or not self._read_timeout:
             return
         until = self._silent_since + self._read_timeout
-        if self._loop.time() >= until:
+        if clock.monotonic() >= until:
             self._on_read_timeout()
         else:
             self._watch_until(until)
