@@ -18,6 +18,8 @@ from aiohttp import ClientConnectionError, ClientPayloadError, ClientRequest, Cl
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import TimerNoop, set_exception
 
+from forwarder import clock
+
 MAX_ANSWER_BYTES = 256 * 1024
 """Bytes of an answer, head and framing included, where the caller knows no smaller bound.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import SocketTimeoutError
 
+from forwarder import clock
 from forwarder.aws.credentials import RoleError
 from forwarder.aws.http_connection import GuardedResponse, OneAnswerProtocol
 from forwarder.aws.http_session import SharedTlsSession
@@ -325,8 +326,11 @@ class Watch:
 
 
 @pytest.fixture
-async def watched() -> AsyncIterator[tuple[OneAnswerProtocol, Watch]]:
+async def watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[OneAnswerProtocol, Watch]]:
     watch = Watch()
+    monkeypatch.setattr(clock, "monotonic", watch.time)
     protocol = OneAnswerProtocol(watch)
     protocol.connection_made(Slow(0))
     yield protocol, watch
