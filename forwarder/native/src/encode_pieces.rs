@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::encode_json::values;
 use crate::encode_maker::Framed;
+use crate::plain_tuple::plain_tuple;
 
 /// A run of consecutive events, as it waited; `first` is its position.
 pub struct Piece<'a, 'py> {
@@ -94,14 +95,16 @@ impl<'a, 'py> Piece<'a, 'py> {
     pub fn first(&self) -> PyResult<Place<'py>> {
         let offset = self.tuple.get_borrowed_item(0)?;
         let start = self.tuple.get_borrowed_item(1)?;
-        let position = PyTuple::new(self.tuple.py(), [offset, start])?;
+        let position = plain_tuple(self.tuple.py(), [&offset, &start])?;
         Ok((position, self.offset, self.start))
     }
 
     /// The position of its last event; without events it takes one place.
     pub fn last(&self) -> PyResult<Place<'py>> {
         let index = self.start.saturating_add(self.count.max(1) - 1);
-        let position = (self.offset, index).into_pyobject(self.tuple.py())?;
+        let py = self.tuple.py();
+        let (offset, last) = (self.tuple.get_item(0)?, index.into_pyobject(py)?);
+        let position = plain_tuple(py, [&offset, last.as_any()])?;
         Ok((position, self.offset, index))
     }
 }

@@ -11,6 +11,7 @@ mod encode_tail;
 mod ids;
 mod json;
 mod json_marks;
+mod plain_tuple;
 mod records;
 mod request;
 mod scan;

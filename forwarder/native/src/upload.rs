@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyList, PyTuple};
 
+use crate::plain_tuple::plain_tuple;
 use crate::scan::At;
 use crate::structs::StructMaker;
 
@@ -73,7 +74,17 @@ impl UploadMaker {
         let keyless = PyBool::new(py, told.keyless);
         let piece = match told.count {
             0 => None,
-            count => Some((*offset, &start, count, *time, told.body).into_pyobject(py)?),
+            count => {
+                let count = count.into_pyobject(py)?;
+                let values = [
+                    offset,
+                    start.as_any(),
+                    count.as_any(),
+                    time,
+                    told.body.as_any(),
+                ];
+                Some(plain_tuple(py, values)?)
+            }
         };
         self.0.make(
             py,
