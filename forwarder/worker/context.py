@@ -17,7 +17,7 @@ from forwarder.worker.reject_rate import RejectRate
 MIN_CLOSED_BYTES = 1024 * 1024
 """Bytes one partition may have closed and not yet committed, however many there are."""
 
-PLAIN_WINDOW_SHARE = 4
+PLAIN_WINDOW_SHARE = 2
 """Part of ``window_memory`` up to which small windows are left as they are: memory for CPU."""
 
 

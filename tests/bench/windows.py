@@ -4,7 +4,7 @@ Every scenario runs in a process of its own on the pure pipeline, windows shed a
 after each poll, down to the limit. One upload of 1 KB is one event, a third of it as random as
 ids and numbers are; estimate and RSS are in MiB, RSS is counted above the process that began, and
 told by waiting event as B/event. Without a limit windows are packed from 64 MiB on, with one from
-a quarter of it.
+half of it.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def scenario(args: argparse.Namespace) -> str:
     pipeline = Pipeline(Partition("raw", 0), lane_set(acme))
     limit = args.limit * MIB
     if limit:
-        pipeline.compress_above(limit // 4)
+        pipeline.compress_above(limit // 2)
     tune_gc()
     before, timed = resident(), Timed()
     count = args.devices * args.events

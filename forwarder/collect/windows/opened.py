@@ -7,16 +7,14 @@ kinds of ``OpenWindows``.
 from typing import ClassVar
 
 from forwarder.collect.keying import BY_DEVICE, BY_SESSION
+from forwarder.collect.windows.eviction import EvictionCandidate, EvictionQueue, rank_of
 from forwarder.collect.windows.fit import RecordFit
 from forwarder.collect.windows.packs import Pack
 from forwarder.collect.windows.queues import (
     Deadlines,
-    EvictionCandidate,
-    EvictionQueue,
     LazyQueue,
     Siblings,
     UnsavedQueue,
-    rank_of,
 )
 from forwarder.collect.windows.shares import Shares, are_spread
 from forwarder.collect.windows.table import Table
@@ -68,7 +66,9 @@ class OpenWindows:
         self.unsaved = UnsavedQueue()
         # Those of which something is in no pack, and what those weigh that are cold.
         self._unpacked: LazyQueue[Window] = LazyQueue(_is_open)
+        self._next: list[Window] = []  # taken out of them, to be packed
         self._cold = 0
+        self._clock = 0  # the record clock, as of what was added last
         self._packed = sizes.packed
         self._tails = TailCompressor(sizes)
         self._plain_bytes = ENOUGH_MEMORY_BYTES  # as the compressor has it, asked with every poll
@@ -328,40 +328,47 @@ class OpenWindows:
     def _pack_oldest(self) -> None:
         """While memory is short, pack the windows that have waited longest for it."""
         while self._tails.should_pack(self.memory, self.memory - self.beside - self._cold):
-            group = self._next_to_pack()
-            if len(group) < self._packed:
-                self._unpacked.extend(group)
+            if not self._find_next():
                 return
-            self._pack(group)
+            self._pack(self._next)
+            self._next = []
 
-    def _next_to_pack(self) -> list[Window]:
-        """Take out the windows that are packed next; too few: there are no more.
+    def _find_next(self) -> bool:
+        """Find the windows that are packed next; False: too few, and they wait for the next poll.
 
-        Or there are more behind many of which packing frees nothing, for other lanes hold it, too:
-        they wait for another turn, for the others may let it go.
+        Either there are no more, or a poll may not look at more, or of many others lanes hold what
+        would be packed, too: that frees nothing, and they have another turn.
         """
+        twice_now = 2 * self._clock if self._tails.may_wait(self.memory) else 0
         group: list[Window] = []
         spread: list[Window] = []
-        while len(group) < self._packed and len(spread) < _MOST_SPREAD * self._packed:
-            found = self._unpacked.take(self._packed - len(group))
-            if not found:
-                break
+        found = self._next or self._take_unpacked(self._packed)
+        while found:
             for window in found:
                 if (
                     window.closed
                     or window.narrow
                     or 2 * len(window.context) > self._small_context
+                    or window.deadline + window.last_activity < twice_now
                     or not self._tails.can_be_packed(window)
                 ):
                     continue
                 is_spread = self._has_taken and are_spread(self._shares, window.tail_pieces())
                 (spread if is_spread else group).append(window)
+            lacking = self._packed - len(group)
+            goes_on = len(spread) < _MOST_SPREAD * self._packed
+            found = self._take_unpacked(lacking) if lacking and goes_on else []
         self._unpacked.extend(spread)
-        return group
+        self._next = group
+        return len(group) == self._packed
+
+    def _take_unpacked(self, most: int) -> list[Window]:
+        return self._unpacked.take(most) if self._tails.may_look(most) else []
 
     def _pack(self, group: list[Window]) -> None:
         pack = self._tails.pack([window.entry() for window in group])
         self._weigh_beside(pack.memory_bytes())
+        known = look_at = 0
         for place, window in enumerate(group):
             former = window.pack
             if self._has_taken:
@@ -372,7 +379,9 @@ class OpenWindows:
             weight = window.memory_bytes()
             self.memory += weight - window.weight
             self._cold += weight
-            window.weight, window.look_at = weight, weight + self._first_look
+            if weight != known:  # one number for all that weigh the same, not one each
+                known, look_at = weight, weight + self._first_look
+            window.weight, window.look_at = known, look_at
 
     def _leave(self, pack: Pack) -> None:
         """Note that a window needs a pack no more."""

@@ -1,4 +1,4 @@
-"""The orders in which the open windows of a lane stand: by deadline, by age and size, by device.
+"""Orders in which the open windows of a lane stand: by deadline, by what is unsaved, by device.
 
 A window that closes in one of these orders is not looked for in the others: its entries there are
 stale and dropped later (``LazyQueue``), so that nothing looks at all windows at once.
@@ -8,8 +8,8 @@ import heapq
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import count, takewhile
-from typing import Generic, NamedTuple, TypeVar
+from itertools import takewhile
+from typing import Generic, TypeVar
 
 from forwarder.collect.windows.window import CheckpointMark, Window
 from forwarder.model import Position
@@ -24,13 +24,6 @@ _FEW_CHUNKS = 2
 
 SECOND_MS = 1000
 _FEW_GONE = 16
-
-_SMALLEST = 12
-"""Bits of the sizes in the lowest class: below 4 KiB, where windows of a few events are."""
-
-_BITS = 2
-_YOUNGEST = 1000
-_FEW_OLD = 1024
 
 
 class LazyQueue(Generic[T]):
@@ -264,112 +257,6 @@ class _Bucket:
         self.windows: LazyQueue[Window] = LazyQueue(
             lambda one: not one.closed and one.slot == second
         )
-
-
-def rank_of(weight: int) -> int:
-    """Return the size class of a window of so many bytes; each is four times the last."""
-    return max(0, weight.bit_length() - _SMALLEST + _BITS - 1) // _BITS
-
-
-class EvictionCandidate(NamedTuple):
-    """A window that may close for want of memory; ``score``: age (ms) times size of its class."""
-
-    score: int
-    window: Window
-
-
-class EvictionQueue:
-    """The open windows of a lane in the order in which they close for want of memory.
-
-    Windows stand in size classes, each four times the last, and by age inside a class: so nothing
-    sorts a million of them. Caller: ``WindowStore``, when a window opens or changes its class.
-    """
-
-    def __init__(self) -> None:
-        """Create it without windows."""
-        self._lowest = _SizeClass(0)
-        self._classes = {0: self._lowest}
-
-    def put(self, window: Window) -> None:
-        """Take in a window that opened, or that grew into another class."""
-        found = self._classes.get(window.size_class) if window.size_class else self._lowest
-        if found is None:
-            found = self._classes[window.size_class] = _SizeClass(window.size_class)
-        found.put(window)
-
-    def put_run(self, windows: list[Window]) -> None:
-        """Take in windows of the lowest class that opened one after the other."""
-        self._lowest.put_run(windows)
-
-    def oldest(self) -> Window | None:
-        """Return the window that was opened first."""
-        return min(self._heads(), key=lambda window: window.opened, default=None)
-
-    def candidate(self, clock: int) -> EvictionCandidate | None:
-        """Return the window to close first; None: none is open.
-
-        Never one while another is open that is as old and of as high a class. ``clock`` is the
-        record clock in milliseconds.
-        """
-        heads = [EvictionCandidate(_score(window, clock), window) for window in self._heads()]
-        return max(heads, key=lambda head: head.score, default=None)
-
-    def _heads(self) -> list[Window]:
-        heads = [found.head() for found in self._classes.values()]
-        return [window for window in heads if window is not None]
-
-
-def _score(window: Window, clock: int) -> int:
-    age = max(clock - window.opened, 0) + _YOUNGEST
-    return age << _BITS * window.size_class
-
-
-class _SizeClass:
-    """One size class by age; windows that come out of order wait in a heap."""
-
-    def __init__(self, rank: int) -> None:
-
-        # No method: a cycle would keep the windows of a partition that was given away.
-        def alive(window: Window) -> bool:
-            return not window.closed and window.size_class == rank
-
-        self._alive = alive
-        self._queue: LazyQueue[Window] = LazyQueue(alive)
-        self._newest = -1
-        self._heap: list[tuple[int, int, Window]] = []
-        self._tiebreak = count()
-        self._clear_at = _FEW_OLD
-
-    def put(self, window: Window) -> None:
-        if window.opened >= self._newest:
-            self._newest = window.opened
-            self._queue.append(window)
-        else:
-            if len(self._heap) >= self._clear_at:
-                self._clear_heap()
-            heapq.heappush(self._heap, (window.opened, next(self._tiebreak), window))
-
-    def put_run(self, windows: list[Window]) -> None:
-        if windows[0].opened >= self._newest:
-            self._newest = windows[-1].opened
-            self._queue.extend(windows)
-        else:
-            for window in windows:
-                self.put(window)
-
-    def head(self) -> Window | None:
-        while self._heap and not self._alive(self._heap[0][2]):
-            heapq.heappop(self._heap)
-        first = self._queue.head()
-        if self._heap and (first is None or self._heap[0][0] <= first.opened):
-            return self._heap[0][2]
-        return first
-
-    def _clear_heap(self) -> None:
-        """Drop the stale entries of the heap; it has to double until the next time."""
-        self._heap = [entry for entry in self._heap if self._alive(entry[2])]
-        heapq.heapify(self._heap)
-        self._clear_at = max(_FEW_OLD, 2 * len(self._heap))
 
 
 class UnsavedQueue:

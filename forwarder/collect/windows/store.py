@@ -95,6 +95,7 @@ class WindowStore(OpenWindows):
                     drop_merge_cache(upload)
             else:
                 self._take_one(upload, pieces)
+            self._clock = upload.clock
         return self._added()
 
     def add_whole(self, uploads: list[Upload]) -> tuple[int, Added | None]:
@@ -106,6 +107,8 @@ class WindowStore(OpenWindows):
         """
         self._begin_poll()
         self._take_whole(uploads)
+        if uploads:
+            self._clock = uploads[-1].clock
         return self._added()
 
     def wants_whole(self, upload: Upload) -> bool:

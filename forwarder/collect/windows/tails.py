@@ -16,6 +16,12 @@ _PACK_FACTOR = 8
 _PACKED_AT_ONCE = 2
 """Times ``at_once`` that windows are packed in a poll: more than may come in one."""
 
+_LOOK_BYTES = 512
+"""What is packed in the time of a look at a window that is not."""
+
+_WARM_PART = 4
+"""Part of what may wait plain that is never packed: what came last, and gets more soonest."""
+
 
 class TailSizes(msgspec.Struct, frozen=True):
     """When tails of pieces become blocks, in bytes.
@@ -55,7 +61,20 @@ class TailCompressor:
     def should_pack(self, memory: int, warm: int) -> bool:
         """Tell whether windows should be packed; ``warm``: what those take that are not."""
         above = self._compress_above
-        return memory > above and warm > above // 2 and self._pack_left > 0
+        return memory > above and warm > above // _WARM_PART and self._pack_left > 0
+
+    def may_wait(self, memory: int) -> bool:
+        """Tell whether windows that close soon are left as they are.
+
+        Packing one frees memory for as long as it is open yet, and costs the same: where any will
+        do, those that have more than half of it before them are packed half as often.
+        """
+        return memory <= 2 * self._compress_above
+
+    def may_look(self, windows: int) -> bool:
+        """Tell whether so many windows may be looked at; that counts in what a poll may have."""
+        self._pack_left -= _LOOK_BYTES * windows
+        return self._pack_left > 0
 
     def can_be_packed(self, window: Window) -> bool:
         """Tell whether a window may go into a pack: a small one, of which enough is in none."""

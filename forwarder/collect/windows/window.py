@@ -16,7 +16,7 @@ MAX_PIECE_BYTES = 1024 * 1024
 """Bytes of a stored piece of more than one event: one alone is never larger than a document."""
 
 # Measured as resident memory (tests/bench/windows.py, CPython 3.11): 20,000 to 1,000,000 windows
-# of one event take 1.84 KB each, 1.10 of it events, context and key, in packs 0.86; every further
+# of one event take 1.84 KB each, 1.10 of it events, context and key, in packs 0.83; every further
 # event 222 B besides its bytes; a window of a session 0.4 KB more, 1.3 where its device has had
 # others; one keyed by identities some 0.3. Up to as many closed ones as are open wait in queues to
 # be cleared, 0.3 KB each.

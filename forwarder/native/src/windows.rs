@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
+use crate::plain_tuple::plain_tuple;
 use crate::shares::Shares;
 use crate::slots::Instance;
 use crate::structs::StructMaker;
@@ -370,5 +371,5 @@ impl<'py> Run<'_, 'py> {
 fn position<'py>(piece: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyTuple>> {
     let offset = piece.get_borrowed_item(0)?;
     let index = piece.get_borrowed_item(1)?;
-    PyTuple::new(piece.py(), [offset, index])
+    plain_tuple(piece.py(), [&offset, &index])
 }

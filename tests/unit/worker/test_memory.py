@@ -142,7 +142,7 @@ async def test_a_partition_that_is_closed_takes_no_memory() -> None:
 async def test_what_counts_as_little_depends_on_the_limit_and_on_how_many_share_it() -> None:
     async with Scene(BATCH) as scene:
         scene.limits.window_memory = 80_000_000
-        for assigned, expected in (([P0], 20_000_000), ([P0, P1], 10_000_000)):
+        for assigned, expected in (([P0], 40_000_000), ([P0, P1], 20_000_000)):
             await scene.source.assign(*assigned)
             await asyncio.sleep(2)
             for partition in assigned:

@@ -15,7 +15,8 @@ from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.replay_filter import ReplayFilter
 from forwarder.collect.windows import tails
-from forwarder.collect.windows.queues import CHUNK_ENTRIES, rank_of
+from forwarder.collect.windows.eviction import rank_of
+from forwarder.collect.windows.queues import CHUNK_ENTRIES
 from forwarder.collect.windows.store import WindowStore
 from forwarder.collect.windows.tails import TailSizes
 from forwarder.config.connection import Batching, Connection
@@ -226,6 +227,41 @@ def test_a_poll_compresses_only_so_much_and_the_next_one_the_rest() -> None:
     assert 6 == compressed()
     (batch,) = [one for one in pipeline.finish(NOW).batches if one.first == (8, 0)]
     assert (8, 0, 3) == (*batch.first, batch.count)
+
+
+def packed(pipeline: Pipeline) -> list[int]:
+    """Return the first offsets of the windows that are in packs."""
+    found = [one for one in windows_of(pipeline).open.values() if one.pack is not None]
+    return sorted(one.first_position()[0] for one in found)
+
+
+def test_a_poll_looks_only_at_so_many_windows_that_cannot_be_packed() -> None:
+    sizes = TailSizes(packed=1, at_once=8 * tails._LOOK_BYTES)  # noqa: SLF001  # no trace outside
+    pipeline = builders.pipeline(PATIENT, bounds=CollectBounds(tails=sizes))
+    many = [upload(*[event(text="x" * 200) for _ in range(100)], device=f"m{i}") for i in range(60)]
+    pipeline.collect(records(*many, upload(event(), device="one")), NOW)
+    pipeline.compress_above(0)
+    looked = list[int]()
+    while not packed(pipeline):
+        before = len(windows_of(pipeline)._unpacked)  # noqa: SLF001
+        pipeline.collect(records(upload(event()), start=61 + len(looked), at=START + 10**6), NOW)
+        looked.append(before - len(windows_of(pipeline)._unpacked))  # noqa: SLF001
+    assert len(looked) >= 4
+    assert max(looked) < 20
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(0, [0, 1, 2]), (2000, [1, 2])])
+def test_what_closes_soon_is_packed_only_where_memory_is_very_short(
+    memory: int, expected: list[int]
+) -> None:
+    sizes = TailSizes(packed=1)
+    aged = connection(batching=Batching(max_age_ms=600_000))
+    pipeline = builders.pipeline(aged, bounds=CollectBounds(tails=sizes))
+    uploads = [upload(event(), device=f"d{i}") for i in range(3)]
+    pipeline.collect(records(uploads[0], uploads[1], step=200_000), NOW)
+    pipeline.compress_above(memory)
+    pipeline.collect(records(uploads[2], start=2, at=START + 400_000), NOW)
+    assert expected == packed(pipeline)
 
 
 def test_a_saved_window_is_not_kept_twice() -> None:
