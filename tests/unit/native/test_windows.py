@@ -8,12 +8,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple, replace
 
 from forwarder import native
 from forwarder.collect.replay_filter import ReplayFilter
+from forwarder.collect.windows import store as store_module
 from forwarder.collect.windows import table
 from forwarder.collect.windows.checkpoint import Checkpoint
 from forwarder.collect.windows.joiner import JoinBounds
@@ -64,6 +65,12 @@ _STEPS: st.SearchStrategy[list[Step]] = st.lists(
     ),
     min_size=4, max_size=12,
 )  # fmt: skip
+_DELETED: list[Step] = [
+    ("poll", [(0, 1, 0, 0, {"deleted_user_attributes": [name]}) for name in "kl"])
+]
+"""What was deleted adds up: a newer context does not take the place of an older one."""
+_SPREAD: list[Step] = [("poll", [(n % 7, 1, 0, 0, {}) for n in range(14)])] * 2
+"""Keys in several parts of a table: each is found where it stands."""
 _BATCHINGS = st.builds(
     Batching,
     max_age_ms=st.sampled_from([1, 900, 9_000]),
@@ -200,6 +207,8 @@ def _entries(store: WindowStore) -> list[tuple[bytes, Window]]:
     _STEPS, _BATCHINGS, st.sampled_from([120, 400, 32 * 1024]), st.sampled_from([100, 1 << 20]),
     st.sampled_from([3, 1 << 20]),
 )  # fmt: skip
+@example(_DELETED, Batching(), 32 * 1024, 1 << 20, 1 << 20)
+@example(_SPREAD, Batching(), 32 * 1024, 1 << 20, 3)
 def test_both_cores_join_the_same(
     steps: list[Step], batching: Batching, context: int, events: int, split_from: int
 ) -> None:
@@ -211,7 +220,8 @@ def test_both_cores_join_the_same(
     assert [True, False] == [store._joiner is not None for store in stores]  # noqa: SLF001
     pair = Pair(stores)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(table, "SPLIT_FROM", split_from)
+        for module in (table, store_module):
+            patched.setattr(module, "SPLIT_FROM", split_from)
         for kind, chosen in [*steps, ("poll", [(0, 1, 0, 0, {})]), ("settle", None)]:
             if kind == "settle" and pair.saving is None:
                 continue
