@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from forwarder.collect import keying, redrive
+from forwarder.collect import keying, outcomes, redrive
 from forwarder.collect.duplicates import without_duplicates
 from forwarder.collect.encode import DocumentEncoder
 from forwarder.collect.replay_filter import ReplayFilter
@@ -196,7 +196,7 @@ class PartitionLane:
         """
         if uploads[0].offset < self._read:
             return self._add_replayed(uploads, out, scan, whole)
-        name, events = self._name, _events_of(uploads)
+        name, events = self._name, outcomes.events_of(uploads)
         if events:
             out.routed[name] = out.routed.get(name, 0) + events
         if (passes := whole.get(self.kind)) is None:
@@ -206,7 +206,7 @@ class PartitionLane:
         else:
             accepted, added = self._add_judged(uploads, out, passes=passes)
         if added is not None and added.touched:
-            _note_used(uploads, added.touched)
+            outcomes.note_used(uploads, added.touched)
         if accepted:
             out.accepted[name] = out.accepted.get(name, 0) + accepted
         return added
@@ -218,14 +218,14 @@ class PartitionLane:
         if (below := self.replay.accept_below) is not None:
             left_out = [upload for upload in uploads if upload.offset >= below]
             uploads = uploads[: len(uploads) - len(left_out)]
-            add_count(out.filtered, (self._name, STATUS), _events_of(left_out))
+            add_count(out.filtered, (self._name, STATUS), outcomes.events_of(left_out))
         if passes:
             return self._add_whole(uploads)
         kept, failed = self.lane.filter.sift(uploads, out.filtered)
         self._add_unchangeable_letters(failed, out)
         added = self.windows.add(kept)
         if self.lane.filter.empty_too:
-            _note_empty(kept)
+            outcomes.note_empty(kept)
         return added
 
     def _add_whole(self, uploads: list[Upload]) -> tuple[int, Added | None]:
@@ -233,7 +233,7 @@ class PartitionLane:
         if not self.lane.filter.empty_too:
             return self.windows.add_whole(uploads)
         kept: list[Kept] = [(u, [u.piece or (u.offset, u.start, 0, u.time, b"")]) for u in uploads]
-        _note_empty(kept)
+        outcomes.note_empty(kept)
         return self.windows.add(kept)
 
     def _add_replayed(
@@ -265,22 +265,8 @@ class PartitionLane:
         self, uploads: list[Upload], out: Collected, scan: Scan, whole: dict[int, bool]
     ) -> Added:
         """Add what a replay brings: what is not settled joins its window again (O8)."""
-        windows, replay, today = self.windows, self.replay, self.lane.keying_rule
-        former, passes = self.lane.form.former_rules, self._is_plain and self._passes(scan, whole)
-        settled = 0
-        runs: list[tuple[bool, list[Upload]]] = [(passes, [])]
-        rule, as_today = today, [one for one, _ in replay.keying] == [today]
-        for upload in uploads:
-            keyed = upload
-            if not as_today:
-                rule, keyed = keying.replayed(replay, upload, today, former)
-            if replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
-                settled += len(upload.types)
-                continue
-            fresh = passes and rule == today and keyed is upload and windows.wants_whole(upload)
-            if fresh is not runs[-1][0]:
-                runs.append((fresh, []))
-            runs[-1][1].append(upload)
+        windows, passes = self.windows, self._is_plain and self._passes(scan, whole)
+        runs, settled = self._split_replayed(uploads, passes=passes)
         closed, letters, accepted = list[Window](), list[Misfits](), 0
         for fresh, some in runs:
             if fresh:
@@ -295,6 +281,32 @@ class PartitionLane:
         add_count(out.taken_over, self._name, accepted)
         add_count(out.settled, self._name, settled)
         return Added(closed, settled, letters, set())
+
+    def _split_replayed(
+        self, uploads: list[Upload], *, passes: bool
+    ) -> tuple[list[tuple[bool, list[Upload]]], int]:
+        """Return what of a replay is not settled, in runs, and how many events are.
+
+        Of a run is told whether its uploads may be taken whole, as if they came for the first time.
+        """
+        windows, replay, today = self.windows, self.replay, self.lane.keying_rule
+        rule, as_today = today, [one for one, _ in replay.keying] == [today]
+        if passes and as_today and windows.wants_all(uploads):
+            return [(True, uploads)], 0
+        former, settled = self.lane.form.former_rules, 0
+        runs: list[tuple[bool, list[Upload]]] = []
+        for upload in uploads:
+            keyed = upload
+            if not as_today:
+                rule, keyed = keying.replayed(replay, upload, today, former)
+            if replay.is_settled(keyed, by_device=rule == keying.BY_DEVICE):
+                settled += len(upload.types)
+                continue
+            fresh = passes and rule == today and keyed is upload and windows.wants_whole(upload)
+            if not runs or fresh is not runs[-1][0]:
+                runs.append((fresh, []))
+            runs[-1][1].append(upload)
+        return runs, settled
 
     def _passes(self, scan: Scan, whole: dict[int, bool]) -> bool:
         """Tell whether every event of a poll passes as it came; lanes of one kind ask once."""
@@ -468,32 +480,11 @@ class PartitionLane:
             self.replay.note_closed(key, last)
 
 
-def _events_of(uploads: Sequence[Upload]) -> int:
-    """Return how many events uploads have; of a thousand lanes each asks, mostly about one."""
-    if len(uploads) == 1:
-        return len(uploads[0].types)
-    return sum([len(upload.types) for upload in uploads])
-
-
-def _note_used(uploads: Sequence[Upload], touched: set[Position]) -> None:
-    """Note which uploads without events changed a window; one that did may have been a copy."""
-    for upload in uploads:
-        if not upload.types and (upload.offset, upload.start) in touched:
-            upload.used = True
-
-
-def _note_empty(kept: Iterable[Kept]) -> None:
-    """Note which uploads without events become documents all the same."""
-    for upload, pieces in kept:
-        if pieces and not upload.types:
-            upload.used = True
-
-
 def _pending_bytes(pending: Iterable[Window]) -> int:
     """Estimate the memory of pending windows; events of one upload share its context."""
     size, context = 0, b""
     for one in pending:
-        size += one.memory_bytes() + one.packed_bytes()
+        size += (one.weight or one.memory_bytes()) + one.packed_bytes()
         if one.context is context:
             size -= len(context)
         context = one.context

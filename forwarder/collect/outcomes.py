@@ -3,18 +3,40 @@
 docs/reliability.md has the equations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from forwarder.formats.contract import DUPLICATE, Reject, Upload
+from forwarder.formats.contract import DUPLICATE, Kept, Reject, Upload
 from forwarder.model import (
     Collected,
     DeadLetter,
+    Position,
     Record,
     RecordOutcome,
     Sealed,
     Unused,
     add_count,
 )
+
+
+def events_of(uploads: Sequence[Upload]) -> int:
+    """Return how many events uploads have; of a thousand lanes each asks, mostly about one."""
+    if len(uploads) == 1:
+        return len(uploads[0].types)
+    return sum([len(upload.types) for upload in uploads])
+
+
+def note_used(uploads: Sequence[Upload], touched: set[Position]) -> None:
+    """Note which uploads without events changed a window; one that did may have been a copy."""
+    for upload in uploads:
+        if not upload.types and (upload.offset, upload.start) in touched:
+            upload.used = True
+
+
+def note_empty(kept: Iterable[Kept]) -> None:
+    """Note which uploads without events become documents all the same."""
+    for upload, pieces in kept:
+        if pieces and not upload.types:
+            upload.used = True
 
 
 def share_out(uploads: Sequence[Upload], size: int) -> None:

@@ -36,6 +36,10 @@ MAX_PARTITION_FETCH_BYTES = 256 * 1024
 """Per partition and request: parsing 1 MiB in one go stalls the loop for 200 ms, this for 12.
 A larger record still passes, alone: brokers return a first batch whatever its size."""
 
+FETCH_BYTES, FETCH_WAIT_MS = 64 * 1024, 100
+"""How much a broker gathers for a fetch, and how long it may take for that: where little comes, ten
+fetches a second for all partitions of a broker instead of one for every record."""
+
 REBALANCE_MS = 25_000
 """How long a revoked member may take to finish its puts and to tick, a coordinator that moves
 included. One whose tick hangs for longer loses its partitions to others, which costs repeats; the
@@ -488,4 +492,6 @@ def _arguments(kafka: Kafka, client_id: str) -> dict[str, Any]:
         "rebalance_timeout_ms": REBALANCE_MS,
         "request_timeout_ms": REQUEST_MS,
         "max_partition_fetch_bytes": MAX_PARTITION_FETCH_BYTES,
+        "fetch_min_bytes": FETCH_BYTES,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
     }

@@ -123,6 +123,16 @@ class WindowStore(OpenWindows):
             return False
         return not misfits.is_lettered(replay, upload)
 
+    def wants_all(self, uploads: Sequence[Upload]) -> bool:
+        """Tell whether ``wants_whole`` holds of each of a replay's uploads; False: ask it of each.
+
+        They come in order, one at least.
+        """
+        first, replay = uploads[0], self._replay
+        if self.RULE != BY_DEVICE or replay.entries():
+            return False
+        return (first.offset, first.start) >= replay.need
+
     def _added(self) -> tuple[int, Added | None]:
         """Return what came of the current call.
 

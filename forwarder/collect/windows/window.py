@@ -185,6 +185,7 @@ class Window(msgspec.Struct, gc=False):
         """Put these in the place of all its pieces."""
         self.only, self.tail, self.blocks, self.pack = None, pieces, None, None
         self.count = sum([piece[2] for piece in pieces])
+        self.weight = self.memory_bytes()
 
     def tail_pieces(self) -> list[Piece]:
         """Return the pieces that are in no block; not for changing."""
@@ -299,6 +300,7 @@ class Window(msgspec.Struct, gc=False):
             _, pieces = self.entry()
             self.pack = None
             self.only, self.tail = (pieces[0], None) if len(pieces) == 1 else (None, pieces)
+        self.weight = self.memory_bytes()
 
     def release(self) -> None:
         """Release what a closed window holds; queues may still refer to it.
