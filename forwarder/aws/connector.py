@@ -16,6 +16,9 @@ from forwarder.aws.http_connection import OneAnswerProtocol
 MAX_OPENING = 4
 """Connections that are being opened at a time while others wait for one that becomes free. Puts of
 a thousand destinations that begin together need a tenth of a thousand where answers come soon."""
+PACE_SECONDS = 0.01
+"""After so long one more is opened while others wait: where a handshake takes a quarter of a second
+four at a time would be too few."""
 STILL_SECONDS = 0.25
 """After so long without one that was opened or became free, no request waits for another's."""
 MAX_WAIT_SECONDS = 3.0
@@ -33,8 +36,9 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
         self._factory = lambda: OneAnswerProtocol(self._loop)
         self._last: tuple[Any, bytes] | None = None
         self._opening = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
         self._moved_at = 0.0
+        self._pace: asyncio.TimerHandle | None = None
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ANN401, ASYNC109
         """Return a connection for a request of the library, and remember where it goes."""
@@ -53,15 +57,17 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
         if not self._waiting and (found := await self._kept())[0] is not None:
             return found
         since = clock.monotonic()
-        self._moved_at = max(self._moved_at, since)
-        while self._opening >= MAX_OPENING:
-            until = min(self._moved_at + STILL_SECONDS, since + MAX_WAIT_SECONDS)
+        may_open = False
+        while self._opening >= MAX_OPENING and not may_open:
+            # Not from when another came: those who come one after the other would hold it up.
+            moved_at = max(self._moved_at, since)
+            until = min(moved_at + STILL_SECONDS, since + MAX_WAIT_SECONDS)
             late = clock.monotonic() - until
             if late > LATE_SECONDS and until < since + MAX_WAIT_SECONDS:
-                self._moved_at += late
+                self._moved_at = moved_at + late
             elif late >= 0:
                 break
-            await self._wait_until(until)
+            may_open = await self._wait_until(until)
             if (found := await self._kept())[0] is not None:
                 return found
         return None, b""
@@ -75,16 +81,18 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
             kept.rotate(1)
         return await self._get(key, []), target
 
-    async def _wait_until(self, deadline: float) -> None:
-        """Wait until a connection may have become free, or another may be opened."""
-        turn = self._loop.create_future()
+    async def _wait_until(self, deadline: float) -> bool:
+        """Wait until a connection may have become free; True: one may be opened, come what may."""
+        turn: asyncio.Future[bool] = self._loop.create_future()
         timer = self._loop.call_at(deadline, _give, turn)
         self._waiting.append(turn)
+        if self._pace is None:
+            self._pace = self._loop.call_later(PACE_SECONDS, self._open_one)
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._wake_one()  # it was given to one that is gone
+                self._wake_one(may_open=turn.result())  # it was given to one that is gone
             raise
         finally:
             timer.cancel()
@@ -95,22 +103,31 @@ class Connector(_ProxySSLTCPConnector):  # type: ignore[misc]  # the library shi
             return await super()._create_connection(req, traces, timeout)
         finally:
             self._opening -= 1
+            self._moved_at = clock.monotonic()
             self._wake_one()
 
     def _release(self, key: Any, protocol: Any, **options: Any) -> None:  # noqa: ANN401  # the library's own
         super()._release(key, protocol, **options)
         if self._waiting:
+            self._moved_at = clock.monotonic()
             self._wake_one()
 
-    def _wake_one(self) -> None:
-        self._moved_at = clock.monotonic()
+    def _open_one(self) -> None:
+        """Let one that waits open a connection, and the next one a little later."""
+        self._pace = None
+        if self._wake_one(may_open=True):
+            self._pace = self._loop.call_later(PACE_SECONDS, self._open_one)
+
+    def _wake_one(self, *, may_open: bool = False) -> bool:
+        """Give the one that waits longest its turn; False if nobody waits."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
-                return
+                turn.set_result(may_open)
+                return True
+        return False
 
 
-def _give(turn: "asyncio.Future[None]") -> None:
+def _give(turn: "asyncio.Future[bool]") -> None:
     if not turn.done():
-        turn.set_result(None)
+        turn.set_result(False)

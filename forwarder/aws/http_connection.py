@@ -72,6 +72,7 @@ class OneAnswerProtocol(ResponseHandler):
         self._told: deque[int] = deque(maxlen=REMEMBERED_ANSWERS)
         self._unread: tuple[int, Any] = (-1, None)
         self._silent_since = 0.0
+        self._unsent = 0
         self._silence: asyncio.TimerHandle | None = None
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401  # the library's own
@@ -178,6 +179,7 @@ class OneAnswerProtocol(ResponseHandler):
             self._silent_since = 0.0
             return
         self._silent_since = now = clock.monotonic()
+        self._unsent = self._unsent_bytes()
         self._watch_until(now + self._read_timeout)
 
     def _drop_timeout(self) -> None:
@@ -187,6 +189,10 @@ class OneAnswerProtocol(ResponseHandler):
         self._silence = None
         if not self._silent_since or not self._read_timeout:
             return
+        unsent, before = self._unsent_bytes(), self._unsent
+        if unsent < before:
+            # A large body was leaving over a slow line: who reads it is not silent.
+            self._silent_since, self._unsent = clock.monotonic(), unsent
         until = self._silent_since + self._read_timeout
         if clock.monotonic() >= until:
             self._on_read_timeout()
@@ -205,14 +211,17 @@ class OneAnswerProtocol(ResponseHandler):
 
     def _is_early(self) -> bool:
         """Tell whether part of the request has not left yet, so that no answer can be to it."""
+        return self.writing or self._unsent_bytes() > 0
+
+    def _unsent_bytes(self) -> int:
+        """Return how many bytes of what was written have not left."""
         transport: Any = self.transport
-        if self.writing or transport is None:
-            return self.writing
-        if transport.get_write_buffer_size() > 0:
-            return True
+        if transport is None:
+            return 0
+        unsent: int = transport.get_write_buffer_size()
         # Over TLS that is what is not encrypted yet; what is may wait for the system as well.
         below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-        return below is not None and below.get_write_buffer_size() > 0
+        return unsent if below is None else unsent + below.get_write_buffer_size()
 
     def _has_unread(self) -> bool:
         """Tell whether the system holds bytes, or an end, that have not been read."""

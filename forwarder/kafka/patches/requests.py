@@ -111,6 +111,9 @@ class _Requests:
         sent = _Unanswered(now, now + (self._joining if joins else IMPATIENCE), joins)
         self._sent.append(sent)
         self._forget_answered()
+        if self._timer is not None and self._timer.when() > sent.until:
+            self._timer.cancel()  # it was made for one that may take longer
+            self._timer = None
         if self._timer is None:
             self._timer = self._connection._loop.call_at(sent.until, self._look)
 

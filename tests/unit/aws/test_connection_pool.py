@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from forwarder import clock
 from forwarder.aws import connector
 from forwarder.aws.http_session import SharedTlsSession
 from forwarder.aws.session import MAX_CONNECTIONS, AwsSession
@@ -158,8 +159,8 @@ async def test_two_hundred_destinations_have_as_many_connections_as_puts_at_a_ti
 async def test_puts_that_begin_together_wait_for_each_other_s_connections(
     aws: AwsSession, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "STILL_SECONDS", 60.0)
-    monkeypatch.setattr(connector, "MAX_WAIT_SECONDS", 60.0)
+    for name in ("PACE_SECONDS", "STILL_SECONDS", "MAX_WAIT_SECONDS"):
+        monkeypatch.setattr(connector, name, 60.0)
     sinks = [sink_of(aws, server, f"s{number}") for number in range(200)]
     assert {OutcomeKind.DELIVERED} == set(await asyncio.gather(*map(put, sinks)))
     assert len(server.writers) < 100
@@ -209,6 +210,7 @@ async def test_a_destination_that_hangs_takes_no_connection_from_another(
 async def test_connections_that_cannot_be_opened_hold_a_request_up_for_a_moment_only(
     aws: AwsSession, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connector, "PACE_SECONDS", 60.0)
     monkeypatch.setattr(connector, "STILL_SECONDS", 0.001)
     monkeypatch.setattr(connector, "MAX_OPENING", 2)
     library = connector.Connector.__base__
@@ -238,8 +240,8 @@ async def test_who_is_given_up_while_it_waits_takes_no_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The turn of one that is cancelled in the moment in which it gets it is the next one's."""
-    monkeypatch.setattr(connector, "STILL_SECONDS", 60.0)
-    monkeypatch.setattr(connector, "MAX_WAIT_SECONDS", 60.0)
+    for name in ("PACE_SECONDS", "STILL_SECONDS", "MAX_WAIT_SECONDS"):
+        monkeypatch.setattr(connector, name, 60.0)
     monkeypatch.setattr(connector, "MAX_OPENING", 0)
     opened = connector.Connector(limit=0)
     turns = [asyncio.create_task(opened.take_kept()) for _ in range(2)]
@@ -250,6 +252,78 @@ async def test_who_is_given_up_while_it_waits_takes_no_turn(
     async with asyncio.timeout(10):
         assert (None, b"") == await turns[1]
     assert turns[0].cancelled()
+    await opened.close()
+
+
+async def test_who_is_given_up_while_it_may_open_one_leaves_that_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PACE_SECONDS", "STILL_SECONDS", "MAX_WAIT_SECONDS"):
+        monkeypatch.setattr(connector, name, 60.0)
+    monkeypatch.setattr(connector, "MAX_OPENING", 0)
+    opened = connector.Connector(limit=0)
+    turns = [asyncio.create_task(opened.take_kept()) for _ in range(2)]
+    await asyncio.sleep(0)
+    opened._open_one()  # noqa: SLF001  # as its timer does
+    turns[0].cancel()
+    async with asyncio.timeout(10):
+        assert (None, b"") == await turns[1]
+    assert turns[0].cancelled()
+    await opened.close()
+
+
+async def test_where_handshakes_take_long_more_and_more_are_made_at_a_time(
+    aws: AwsSession, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a limit on time: else fifty destinations far away would wait for seconds."""
+    for name in ("STILL_SECONDS", "MAX_WAIT_SECONDS"):
+        monkeypatch.setattr(connector, name, 60.0)
+    opening, may_end = 0, asyncio.Event()
+    library = connector.Connector.__base__
+    made = library._create_connection  # noqa: SLF001  # no public one
+
+    async def slow(*arguments: object) -> object:
+        nonlocal opening
+        opening += 1
+        await may_end.wait()
+        return await made(*arguments)
+
+    monkeypatch.setattr(library, "_create_connection", slow)
+    sinks = [sink_of(aws, server, f"s{number}") for number in range(50)]
+    puts = [asyncio.create_task(put(sink)) for sink in sinks]
+    await until(lambda: opening == len(sinks))
+    may_end.set()
+    assert {OutcomeKind.DELIVERED} == set(await asyncio.gather(*puts))
+    for sink in sinks:
+        await sink.close()
+
+
+async def test_those_who_come_later_hold_up_nobody_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deadlines: list[float] = []
+    turns = [asyncio.Event(), asyncio.Event()]
+
+    async def wait_until(_: object, deadline: float) -> bool:
+        deadlines.append(deadline)
+        await turns[min(len(deadlines), 2) - 1].wait()
+        return len(deadlines) > 2
+
+    monkeypatch.setattr(connector, "MAX_OPENING", 0)
+    monkeypatch.setattr(connector.Connector, "_wait_until", wait_until)
+    now = 1_000.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    opened = connector.Connector(limit=0)
+    first = asyncio.create_task(opened.take_kept())
+    await asyncio.sleep(0)
+    now += 0.2
+    second = asyncio.create_task(opened.take_kept())
+    await asyncio.sleep(0)
+    turns[0].set()
+    await asyncio.sleep(0)
+    assert [1_000.25, 1_000.45, 1_000.25] == [round(deadline, 6) for deadline in deadlines]
+    turns[1].set()
+    await asyncio.gather(first, second)
     await opened.close()
 
 

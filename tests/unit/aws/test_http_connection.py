@@ -357,6 +357,38 @@ async def test_silence_is_counted_from_the_last_bytes_on(
     assert protocol.should_close
 
 
+async def test_no_silence_is_counted_while_a_request_is_leaving(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    line = protocol.transport
+    assert isinstance(line, Slow)
+    protocol.set_response_params(read_timeout=10)
+    line.unsent = 3_000
+    protocol.start_timeout()
+    for left in (2_000, 1_000, 0):
+        line.unsent = left
+        watch.pass_until(watch.now + 10)
+        assert protocol.exception() is None
+    watch.pass_until(watch.now + 10)
+    assert isinstance(protocol.exception(), SocketTimeoutError)
+
+
+async def test_a_request_of_which_nothing_leaves_any_more_meets_silence(
+    watched: tuple[OneAnswerProtocol, Watch],
+) -> None:
+    protocol, watch = watched
+    line = protocol.transport
+    assert isinstance(line, Slow)
+    protocol.set_response_params(read_timeout=10)
+    line.unsent = 3_000
+    protocol.start_timeout()
+    watch.pass_until(1_009.9)
+    assert protocol.exception() is None
+    watch.pass_until(1_010.0)
+    assert isinstance(protocol.exception(), SocketTimeoutError)
+
+
 async def test_a_connection_that_has_ended_leaves_no_timer(
     watched: tuple[OneAnswerProtocol, Watch],
 ) -> None:

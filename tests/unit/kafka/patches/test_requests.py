@@ -10,6 +10,7 @@ import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from aiokafka.protocol.group import SyncGroupRequest, SyncGroupResponse_v0
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import EndTxnRequest, EndTxnResponse_v0
@@ -109,6 +110,27 @@ async def test_a_request_behind_an_answered_one_has_its_own_limit(client: Any) -
     with pytest.raises(RequestTimedOutError):
         await client.send(1, END, group=0)
     assert asyncio.get_running_loop().time() - begun >= 1.5 * QUICK
+    assert not known.connected()
+
+
+async def test_a_limit_holds_behind_an_answered_request_that_could_take_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A member's heartbeats go over the connection on which it has joined its group."""
+    monkeypatch.setattr(requests, "IMPATIENCE", QUICK)
+    made: Any = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+    known = made._conns[1, 0] = connection()
+    known._versions[14] = (0, 0)
+    requests.limit_requests(made, joining=600.0)
+    assert known is await made._get_conn(1, group=0)
+    sync = SyncGroupRequest("g", 1, "m", None, [])
+    task = asyncio.ensure_future(made.send(1, sync, group=0))
+    await asyncio.sleep(0)
+    known._handle_frame(struct.pack(">i", 1) + SyncGroupResponse_v0(0, b"").encode())
+    await task
+    async with asyncio.timeout(10):
+        with pytest.raises(RequestTimedOutError):
+            await made.send(1, END, group=0)
     assert not known.connected()
 
 
