@@ -178,8 +178,13 @@ class Deadlines:
             bucket.windows.append(window)
 
     def put_run(self, windows: list[Window]) -> None:
-        """Take in windows of one ``slot``: when they opened, if not now, they were due in it."""
-        second, earliest = windows[0].slot, min([window.deadline for window in windows])
+        """Take in windows of one ``slot``: when they opened, if not now, they were due in it.
+
+        Where all of them are due later by now, they come up at the end of it and move on: no bucket
+        may hide what is due in those behind it.
+        """
+        second = windows[0].slot
+        earliest = min((second + 1) * SECOND_MS - 1, *[window.deadline for window in windows])
         bucket = self._buckets.get(second)
         if bucket is None:
             bucket = self._buckets[second] = _Bucket(second, earliest)

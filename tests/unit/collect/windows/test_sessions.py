@@ -59,6 +59,17 @@ def test_late_events_join_during_the_grace_without_prolonging_it() -> None:
     assert [(END, [0, 1])] == closed(*stream)
 
 
+def test_what_ends_early_is_due_before_sessions_that_went_on_in_their_first_poll() -> None:
+    chosen = connection(batching=TIMES, wait_for_complete_batch=True)
+    fed = builders.pipeline(chosen)
+    ended = of("t", "session_end")
+    fed.collect(recs(at(0, of("s")), at(28, of("s")), at(28, ended, device="x")), NOW)
+    assert START + 28_000 < (fed.next_deadline() or NOW) <= START + 33_000
+    assert [END] == [one.reason for one in fed.expire(START + 33_000, 9).batches]
+    assert [] == fed.expire(START + 57_999, 9).batches
+    assert [TIMEOUT] == [one.reason for one in fed.expire(START + 58_000, 9).batches]
+
+
 def test_another_session_ends_the_one_before() -> None:
     stream = [at(0, of("s")), at(10, of("t")), at(15, of("t"))]
     assert [(END, [0])] == closed(*stream)
