@@ -91,7 +91,9 @@ class SessionStore(WindowStore):
 
     def would_touch(self, upload: Upload) -> bool:
         """Tell whether an upload, had it no events, would change an open window."""
-        known = self._known(upload.device)
+        known = self._devices.get(upload.device)
+        if isinstance(known, Window):  # it stays so: nobody weighs the lane again for a question
+            known = DeviceSessions.of_one(known)
         return known is not None and session_key(upload.owner, known.current) in known.windows
 
     def shed(self, window: Window) -> list[Window]:

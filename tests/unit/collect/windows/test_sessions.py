@@ -70,6 +70,14 @@ def test_what_ends_early_is_due_before_sessions_that_went_on_in_their_first_poll
     assert [TIMEOUT] == [one.reason for one in fed.expire(START + 58_000, 9).batches]
 
 
+def test_a_sample_leaves_the_estimate_of_what_is_open_as_it_is() -> None:
+    fed = builders.pipeline(connection(batching=TIMES, wait_for_complete_batch=True))
+    fed.collect(recs(at(0, of("s"))), NOW)
+    before = fed.memory_bytes()
+    fed.collect_sample(recs(at(1)), NOW)
+    assert before == fed.memory_bytes() == fed._lanes["lane"].memory_bytes()  # noqa: SLF001
+
+
 def test_another_session_ends_the_one_before() -> None:
     stream = [at(0, of("s")), at(10, of("t")), at(15, of("t"))]
     assert [(END, [0])] == closed(*stream)
