@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder import native
 from forwarder.collect.lane import CollectBounds
 from forwarder.collect.pipeline import Pipeline
 from forwarder.collect.windows import tails
@@ -138,25 +137,6 @@ def _take_steps(drawn: list[Rec], chosen: list[Connection], steps: list[Any]) ->
     assert (0, 0, 0) == (
         len(shares_of(pipeline)), shares_of(pipeline).saved, pipeline.memory_bytes()
     )  # fmt: skip
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=60))
-def test_both_cores_count_the_same(steps: list[tuple[bool, int]]) -> None:
-    if native.core() is None:
-        pytest.skip("the native core is not built")
-    pieces: list[Piece] = [(number, 0, 1, 0, b"x" * number) for number in range(5)]
-    native_one, python = make_shares(), Shares()
-    assert type(native_one) is not Shares
-    for takes, number in steps:
-        for one in (native_one, python):
-            if takes:
-                one.take(pieces[number])
-            else:
-                one.release([pieces[number]])
-        assert native_one.saved == python.saved
-        assert len(native_one) == len(python)
-        assert [native_one.holders(p) for p in pieces] == [python.holders(p) for p in pieces]
 
 
 def test_what_nobody_entered_is_passed_over(core: str) -> None:
