@@ -137,14 +137,7 @@ class Receipts:
 
     def register(self, value: Hashable) -> bool:
         """Tell whether a value comes for the first time, and note it."""
-        memory = self._memory
-        known = hash(value) ^ self._salt
-        if known in memory.seen or known in memory.older:
-            return False
-        memory.seen.add(known)
-        if len(memory.seen) >= memory.most:
-            memory.drop_older()
-        return True
+        return self._note(hash(value) ^ self._salt)
 
     def register_request(self, pool: int, request_id: str) -> bool:
         """Tell whether a request id comes for the first time, and note it.
@@ -152,8 +145,10 @@ class Receipts:
         ``pool``: the number of the connections' pool. Clients that share them hear of each other's
         requests: what was an answer to one is none to another.
         """
+        return self._note(hash((pool, request_id)))
+
+    def _note(self, known: int) -> bool:
         memory = self._memory
-        known = hash((pool, request_id))
         if known in memory.seen or known in memory.older:
             return False
         memory.seen.add(known)
